@@ -1,0 +1,392 @@
+//! The journal: every call of a rollout and its answer, in order.
+//!
+//! It is the durable truth, the audit log and the test fixture. The WIT import,
+//! the journal entry, the target verb and the line in `history` are the same
+//! [`Call`].
+
+pub mod replay;
+pub mod status;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Arm, ArmHealth, End, Goal, Hold, HostError, Level, MetricsQuery, Millis, Outcome, Point,
+    ProbeReport, Promotion, Release, Sample, Wake, Weights,
+};
+use crate::spec::{Guardrails, Probe, Query, TargetSpec};
+
+/// Version of the stored format, in every header.
+pub const FORMAT: u32 = 1;
+
+/// Most entries that one rollout may have; a strategy that gets here polls too
+/// often or loops.
+pub const ENTRIES_MAX: u32 = 50_000;
+
+/// One record of a journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Position, from 0.
+    pub seq: u32,
+    /// When it was appended.
+    pub at: Millis,
+    /// Epoch of the lease under which it was appended.
+    pub epoch: u32,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Who makes a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Actor {
+    /// The plugin.
+    Strategy,
+    /// The engine itself: preparation, promotion, rollback, manual verbs.
+    Host,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// The first entry: everything that the rollout is pinned to.
+    Started(Box<Header>),
+    /// Intent. Durable before a write leaves the host or a wait begins.
+    Asked {
+        /// Who asks.
+        by: Actor,
+        /// For what.
+        call: Call,
+        /// Weights just before a write.
+        before: Option<Weights>,
+        /// When a wait is over.
+        deadline: Option<Millis>,
+    },
+    /// The answer to an intent.
+    Answered {
+        /// Who asked.
+        by: Actor,
+        /// `seq` of the intent.
+        of: u32,
+        /// The answer.
+        reply: Reply,
+        /// The process died in between; the answer was found by reading.
+        recovered: bool,
+    },
+    /// A read, a log line or a refused call: question and answer in one.
+    Exchanged {
+        /// Who asked.
+        by: Actor,
+        /// What.
+        call: Call,
+        /// The answer.
+        reply: Reply,
+    },
+    /// The strategy returned a verdict.
+    Finished(Outcome),
+    /// The strategy trapped, ran out of fuel or returned an error.
+    Failed {
+        /// Trap text, with the guest's own last words.
+        reason: String,
+    },
+    /// The rollout stands still until a person acts.
+    Held {
+        /// Why.
+        hold: Hold,
+        /// The signal that caused it.
+        signal: Option<String>,
+    },
+    /// A person let it go on.
+    Continued {
+        /// Who.
+        actor: String,
+        /// Weights that were taken over as if the rollout had written them.
+        adopted: Option<Weights>,
+        /// The signal that caused it.
+        signal: Option<String>,
+    },
+    /// The end is decided; what is left is to get there.
+    Decided {
+        /// Where to.
+        goal: Goal,
+        /// `strategy`, `deadline`, or a person.
+        by: String,
+        /// Why.
+        reason: String,
+        /// The signal that caused it.
+        signal: Option<String>,
+    },
+    /// A person's command that makes no sense in this state.
+    Ignored {
+        /// The signal.
+        signal: String,
+        /// Its name.
+        name: String,
+    },
+    /// The strategy did something else than the journal says.
+    Diverged(replay::Mismatch),
+    /// Nothing follows.
+    Ended {
+        /// How.
+        end: End,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a rollout is pinned to from its first moment on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The rollout's id.
+    pub rollout: String,
+    /// When it began.
+    pub created: Millis,
+    /// Version of the engine that began it.
+    pub engine: String,
+    /// What is rolled out where.
+    pub target: TargetSpec,
+    /// Identity of the target: the key of the lease.
+    pub identity: String,
+    /// Length of one metrics sample there.
+    pub sample_period_ms: u32,
+    /// The arms and their roles.
+    pub arms: Vec<Arm>,
+    /// Weights when it began.
+    pub baseline: Weights,
+    /// A release to put into the candidate arm first.
+    pub candidate: Option<Release>,
+    /// How the new version takes over.
+    pub promotion: Promotion,
+    /// Limits that the host enforces.
+    pub guardrails: Guardrails,
+    /// Probes by name.
+    pub probes: Vec<Probe>,
+    /// Custom queries by name.
+    pub queries: Vec<Query>,
+    /// A strategy, or one verb of a person.
+    pub work: Work,
+}
+
+impl Header {
+    /// The name of the arm with that role.
+    #[must_use]
+    pub fn arm(&self, role: crate::model::Role) -> &str {
+        self.arms
+            .iter()
+            .find(|a| a.role == role)
+            .map_or("", |a| a.name.as_str())
+    }
+
+    /// The names of the arms.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.arms.iter().map(|a| a.name.clone()).collect()
+    }
+
+    /// What people call this rollout: the strategy's name or the verb.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        match &self.work {
+            Work::Strategy(pin) => &pin.name,
+            Work::Verb { verb, .. } => verb,
+        }
+    }
+}
+
+/// What the rollout does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Work {
+    /// Runs a strategy.
+    Strategy(Pin),
+    /// One write by a person: `set-weights`, `switch`, `rollback`.
+    Verb {
+        /// The verb.
+        verb: String,
+        /// Who typed it.
+        actor: String,
+        /// The weights to set.
+        weights: Weights,
+    },
+}
+
+/// Exactly which strategy, with exactly which input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Lower-case hex digest of the component's bytes.
+    pub sha256: String,
+    /// As `describe` says.
+    pub name: String,
+    /// As `describe` says.
+    pub version: String,
+    /// Where the bytes came from; for people only.
+    pub source: String,
+    /// The world and track that it exports.
+    pub world: String,
+    /// JSON object.
+    pub parameters: serde_json::Value,
+    /// Seed of everything random in the guest, hex.
+    pub seed: String,
+}
+
+/// One question to the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "fn")]
+pub enum Call {
+    /// `traffic.get-weights`
+    GetWeights,
+    /// `traffic.set-weights`
+    SetWeights {
+        /// Absolute weights.
+        weights: Weights,
+    },
+    /// `traffic.switch-color`
+    SwitchColor {
+        /// The arm that gets everything.
+        color: String,
+    },
+    /// `metrics.get-metrics`
+    GetMetrics {
+        /// Which samples.
+        query: MetricsQuery,
+    },
+    /// `metrics.query`
+    Query {
+        /// Name in the rollout file.
+        name: String,
+        /// Only values from this time on.
+        since: Millis,
+    },
+    /// `metrics.get-health`
+    GetHealth,
+    /// `control.wait`
+    Wait {
+        /// For how long at most.
+        seconds: u32,
+        /// Signals that end it.
+        signals: Vec<String>,
+    },
+    /// `control.probe`
+    Probe {
+        /// Name in the rollout file.
+        name: String,
+    },
+    /// `control.log`
+    Log {
+        /// How loud.
+        level: Level,
+        /// The line.
+        message: String,
+    },
+    /// `control.progress`
+    Progress {
+        /// 0-100.
+        percent: u32,
+        /// Where it stands and why.
+        note: String,
+    },
+    /// Host only: put a release into an arm.
+    SetVersion {
+        /// The arm.
+        arm: String,
+        /// What to run there.
+        release: Release,
+    },
+}
+
+impl Call {
+    /// Whether the call changes the world: intent first, one at a time.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Self::SetWeights { .. } | Self::SwitchColor { .. } | Self::SetVersion { .. }
+        )
+    }
+
+    /// The weights that the call would leave, given the weights there are.
+    #[must_use]
+    pub fn weights_after(&self, now: &Weights) -> Option<Weights> {
+        match self {
+            Self::SetWeights { weights } => Some(weights.clone()),
+            Self::SwitchColor { color } => Some(now.all_to(color)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GetWeights => write!(f, "get-weights"),
+            Self::SetWeights { weights } => write!(f, "set-weights {weights}"),
+            Self::SwitchColor { color } => write!(f, "switch-color {color}"),
+            Self::GetMetrics { query } => write!(f, "get-metrics since {}", query.since),
+            Self::Query { name, since } => write!(f, "query {name} since {since}"),
+            Self::GetHealth => write!(f, "get-health"),
+            Self::Wait { seconds, signals } if signals.is_empty() => {
+                write!(f, "wait {seconds} s")
+            }
+            Self::Wait { seconds, signals } => {
+                write!(f, "wait {seconds} s or {}", signals.join(", "))
+            }
+            Self::Probe { name } => write!(f, "probe {name}"),
+            Self::Log { message, .. } => write!(f, "log {message}"),
+            Self::Progress { percent, note } => write!(f, "progress {percent} % {note}"),
+            Self::SetVersion { arm, release } => {
+                write!(f, "set-version {arm} {}", release.version)
+            }
+        }
+    }
+}
+
+/// One answer of the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// It is done, and was read back.
+    Done,
+    /// To `get-weights`.
+    Weights(Weights),
+    /// To `get-metrics`.
+    Samples(Vec<Sample>),
+    /// To `query`.
+    Points(Vec<Point>),
+    /// To `get-health`.
+    Health(Vec<ArmHealth>),
+    /// To `wait`.
+    Woke(Wake),
+    /// To `probe`.
+    Probed(ProbeReport),
+    /// It could not or must not be done.
+    Failed(HostError),
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => write!(f, "ok"),
+            Self::Weights(weights) => write!(f, "{weights}"),
+            Self::Samples(samples) => {
+                let requests: u32 = samples.iter().map(|s| s.requests).sum();
+                write!(f, "{} samples, {requests} requests", samples.len())
+            }
+            Self::Points(points) => write!(f, "{} values", points.len()),
+            Self::Health(arms) => {
+                for (index, a) in arms.iter().enumerate() {
+                    let gap = if index == 0 { "" } else { ", " };
+                    write!(f, "{gap}{} {}/{} healthy", a.arm, a.healthy, a.total)?;
+                }
+                Ok(())
+            }
+            Self::Woke(Wake::Timer) => write!(f, "time is over"),
+            Self::Woke(Wake::Signal(s)) => write!(f, "{} by {}", s.name, s.actor),
+            Self::Probed(p) => write!(f, "{}: {}", if p.ok { "ok" } else { "failed" }, p.detail),
+            Self::Failed(e) => write!(f, "refused ({}): {}", e.code, e.message),
+        }
+    }
+}

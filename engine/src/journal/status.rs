@@ -1,0 +1,278 @@
+//! Status: what a journal says about its rollout. A pure fold over entries.
+
+use serde::Serialize;
+
+use super::replay::Mismatch;
+use super::{Actor, Call, Entry, Event, Header, Reply, Work};
+use crate::model::{End, Goal, Hold, Millis, Outcome, Phase, Role, Wake, Weights};
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The rollout's id.
+    pub rollout: String,
+    /// The strategy's name, or the verb of a person.
+    pub title: String,
+    /// The field's word for the state.
+    pub phase: Phase,
+    /// Weights that this rollout last wrote or took over.
+    pub weights: Weights,
+    /// Percent, as the strategy last said.
+    pub percent: u32,
+    /// Where it stands and why, in the strategy's words.
+    pub note: String,
+    /// An open wait.
+    pub waiting: Option<Waiting>,
+    /// Why it is paused.
+    pub hold: Option<Hold>,
+    /// What is decided, once it is.
+    pub decision: Option<Decision>,
+    /// How it ended and why.
+    pub end: Option<(End, String)>,
+    /// The difference, if it diverged.
+    pub mismatch: Option<Mismatch>,
+    /// When it began.
+    pub created: Millis,
+    /// When the last entry was made.
+    pub updated: Millis,
+    /// Since when the candidate has had traffic, without a break.
+    pub exposed_since: Option<Millis>,
+    /// A write without an answer.
+    #[serde(skip)]
+    pub in_doubt: Option<InDoubt>,
+    /// Ids of the signals that had their effect.
+    #[serde(skip)]
+    pub consumed: Vec<String>,
+    /// What the strategy returned.
+    #[serde(skip)]
+    pub finished: Option<Outcome>,
+    /// Why the strategy failed.
+    #[serde(skip)]
+    pub failed: Option<String>,
+    /// Number of entries.
+    pub entries: u32,
+    /// The deadline has made it hold; it does so only once.
+    #[serde(skip)]
+    pub held_at_deadline: bool,
+    #[serde(skip)]
+    candidate: String,
+    /// Whether the strategy has made its first call.
+    #[serde(skip)]
+    pub strategy_called: bool,
+}
+
+/// An open wait of the strategy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// When it is over.
+    pub until: Millis,
+    /// What ends it early.
+    pub signals: Vec<String>,
+}
+
+/// The decision about the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// Where to.
+    pub goal: Goal,
+    /// `strategy`, `deadline`, or a person.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A write whose answer is missing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InDoubt {
+    /// `seq` of the intent.
+    pub seq: u32,
+    /// Who asked.
+    pub by: Actor,
+    /// For what.
+    pub call: Call,
+    /// Weights just before.
+    pub before: Weights,
+}
+
+impl Status {
+    /// The status of a rollout that has just begun.
+    #[must_use]
+    pub fn new(header: &Header) -> Self {
+        let mut status = Self {
+            rollout: header.rollout.clone(),
+            title: header.title().to_owned(),
+            phase: Phase::Pending,
+            weights: header.baseline.clone(),
+            percent: 0,
+            note: String::new(),
+            waiting: None,
+            hold: None,
+            decision: None,
+            end: None,
+            mismatch: None,
+            created: header.created,
+            updated: header.created,
+            exposed_since: None,
+            in_doubt: None,
+            consumed: vec![],
+            finished: None,
+            failed: None,
+            entries: 0,
+            held_at_deadline: false,
+            candidate: header.arm(Role::Candidate).to_owned(),
+            strategy_called: matches!(header.work, Work::Verb { .. }),
+        };
+        status.moved_to(header.baseline.clone(), header.created);
+        status
+    }
+
+    /// The status that `entries` add up to; none if they do not begin with a header.
+    #[must_use]
+    pub fn of(entries: &[Entry]) -> Option<Self> {
+        let Event::Started(header) = &entries.first()?.event else {
+            return None;
+        };
+        let mut status = Self::new(header);
+        for entry in entries {
+            status.apply(entry);
+        }
+        Some(status)
+    }
+
+    /// Whether nothing can follow.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Adds one entry.
+    pub fn apply(&mut self, entry: &Entry) {
+        self.entries = entry.seq + 1;
+        self.updated = entry.at;
+        match &entry.event {
+            Event::Started(_) => {}
+            Event::Asked {
+                by,
+                call,
+                before,
+                deadline,
+            } => {
+                self.strategy_called |= *by == Actor::Strategy;
+                if let Call::Wait { signals, .. } = call {
+                    self.waiting = deadline.map(|until| Waiting {
+                        until,
+                        signals: signals.clone(),
+                    });
+                } else {
+                    self.in_doubt = Some(InDoubt {
+                        seq: entry.seq,
+                        by: *by,
+                        call: call.clone(),
+                        before: before.clone().unwrap_or_else(|| self.weights.clone()),
+                    });
+                }
+            }
+            Event::Answered { reply, .. } => {
+                if let Reply::Woke(wake) = reply {
+                    self.waiting = None;
+                    if let Wake::Signal(signal) = wake {
+                        self.consumed.push(signal.id.clone());
+                    }
+                } else if let Some(write) = self.in_doubt.take()
+                    && *reply == Reply::Done
+                    && let Some(weights) = write.call.weights_after(&self.weights)
+                {
+                    self.moved_to(weights, entry.at);
+                }
+            }
+            Event::Exchanged { by, call, .. } => {
+                self.strategy_called |= *by == Actor::Strategy;
+                if let Call::Progress { percent, note } = call {
+                    self.percent = *percent;
+                    self.note.clone_from(note);
+                }
+            }
+            Event::Finished(outcome) => self.finished = Some(outcome.clone()),
+            Event::Failed { reason } => self.failed = Some(reason.clone()),
+            Event::Held { hold, signal } => {
+                self.hold = Some(hold.clone());
+                self.held_at_deadline |= *hold == Hold::Deadline;
+                self.consumed.extend(signal.clone());
+            }
+            Event::Continued {
+                adopted, signal, ..
+            } => {
+                self.hold = None;
+                self.mismatch = None;
+                self.failed = None;
+                if let Some(weights) = adopted {
+                    self.moved_to(weights.clone(), entry.at);
+                }
+                self.consumed.extend(signal.clone());
+            }
+            Event::Decided {
+                goal,
+                by,
+                reason,
+                signal,
+            } => {
+                self.hold = None;
+                self.mismatch = None;
+                self.waiting = None;
+                self.decision = Some(Decision {
+                    goal: *goal,
+                    by: by.clone(),
+                    reason: reason.clone(),
+                });
+                self.consumed.extend(signal.clone());
+            }
+            Event::Ignored { signal, .. } => self.consumed.push(signal.clone()),
+            Event::Diverged(mismatch) => self.mismatch = Some(mismatch.clone()),
+            Event::Ended { end, reason } => {
+                self.hold = None;
+                self.waiting = None;
+                self.end = Some((*end, reason.clone()));
+            }
+        }
+        self.phase = self.phase_now();
+    }
+
+    fn moved_to(&mut self, weights: Weights, at: Millis) {
+        if weights.weight(&self.candidate) == 0 {
+            self.exposed_since = None;
+        } else if self.exposed_since.is_none() {
+            self.exposed_since = Some(at);
+        }
+        self.weights = weights;
+    }
+
+    fn phase_now(&self) -> Phase {
+        if let Some((end, _)) = &self.end {
+            return match end {
+                End::Promoted | End::Done => Phase::Succeeded,
+                End::RolledBack | End::Refused => Phase::RolledBack,
+                End::RollbackFailed => Phase::RollbackFailed,
+            };
+        }
+        if self.hold.is_some() {
+            return Phase::Paused;
+        }
+        if let Some(decision) = &self.decision {
+            return match decision.goal {
+                Goal::Promote => Phase::Promoting,
+                Goal::RollBack => Phase::RollingBack,
+            };
+        }
+        if self.mismatch.is_some() {
+            return Phase::Diverged;
+        }
+        if !self.strategy_called {
+            return Phase::Preparing;
+        }
+        if self.weights.share(&self.candidate) >= 100.0 {
+            Phase::Baking
+        } else {
+            Phase::Progressing
+        }
+    }
+}

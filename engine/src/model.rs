@@ -1,0 +1,566 @@
+//! The words of a rollout, as values: arms, weights, samples, verdicts.
+//!
+//! Pure data. What the strategy contract calls a record has the same name and
+//! the same fields here, so that a journal reads like the contract.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Unix time or a duration, in milliseconds.
+pub type Millis = u64;
+
+/// The largest weight an arm can have, as on an AWS load balancer.
+pub const WEIGHT_MAX: u32 = 999;
+
+/// What an arm is in one rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Serves the users today, and again after a rollback.
+    Stable,
+    /// The version on trial.
+    Candidate,
+}
+
+/// One of the two versions that share the traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arm {
+    /// `stable`/`canary`, `blue`/`green`, or what the target calls it.
+    pub name: String,
+    /// What it is in this rollout.
+    pub role: Role,
+    /// The version that it ran when the rollout began.
+    pub version: String,
+}
+
+/// The weight of one arm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weight {
+    /// The arm's name.
+    pub arm: String,
+    /// 0-999; the arm's share is weight / sum.
+    pub weight: u32,
+}
+
+/// The weights of all arms, in the target's order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weights(pub Vec<Weight>);
+
+impl Weights {
+    /// Weights from pairs of name and weight.
+    pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(arm, weight)| Weight {
+                    arm: arm.to_owned(),
+                    weight,
+                })
+                .collect(),
+        )
+    }
+
+    /// All traffic to `arm`: weight 100 for it, 0 for every other arm here.
+    #[must_use]
+    pub fn all_to(&self, arm: &str) -> Self {
+        Self::of(
+            self.0
+                .iter()
+                .map(|w| (w.arm.as_str(), if w.arm == arm { 100 } else { 0 })),
+        )
+    }
+
+    /// The weight of `arm`; 0 when it is not named.
+    #[must_use]
+    pub fn weight(&self, arm: &str) -> u32 {
+        self.0.iter().find(|w| w.arm == arm).map_or(0, |w| w.weight)
+    }
+
+    /// The share of `arm` in percent, 0-100.
+    #[must_use]
+    pub fn share(&self, arm: &str) -> f64 {
+        let sum: u32 = self.0.iter().map(|w| w.weight).sum();
+        if sum == 0 {
+            return 0.0;
+        }
+        100.0 * f64::from(self.weight(arm)) / f64::from(sum)
+    }
+
+    /// The same weights in the order of `arms`, or what is wrong with them:
+    /// every arm named once, each 0-999, and a sum above 0.
+    pub fn ordered_as(&self, arms: &[String]) -> Result<Self, String> {
+        let known = arms.join(", ");
+        for (index, w) in self.0.iter().enumerate() {
+            if !arms.contains(&w.arm) {
+                return Err(format!("there is no arm {:?}; the arms are {known}", w.arm));
+            }
+            if self.0[..index].iter().any(|earlier| earlier.arm == w.arm) {
+                return Err(format!("arm {:?} is named twice", w.arm));
+            }
+            if w.weight > WEIGHT_MAX {
+                return Err(format!(
+                    "the weight of {:?} is {}; a weight is 0 to {WEIGHT_MAX}",
+                    w.arm, w.weight
+                ));
+            }
+        }
+        if let Some(missing) = arms.iter().find(|a| !self.0.iter().any(|w| w.arm == **a)) {
+            return Err(format!("arm {missing:?} is missing; name all of {known}"));
+        }
+        if self.0.iter().all(|w| w.weight == 0) {
+            return Err("all weights are 0, so nobody would get the traffic".to_owned());
+        }
+        Ok(Self::of(
+            arms.iter().map(|a| (a.as_str(), self.weight(a))),
+        ))
+    }
+}
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, w) in self.0.iter().enumerate() {
+            let gap = if index == 0 { "" } else { " " };
+            write!(f, "{gap}{}={}", w.arm, w.weight)?;
+        }
+        Ok(())
+    }
+}
+
+/// What runs in an arm: a version and where it comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// A label that people recognise; equal labels mean the same software.
+    pub version: String,
+    /// How to run or reach it.
+    pub source: Source,
+}
+
+/// Where the software of an arm comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Servers that somebody else runs.
+    Urls(Vec<String>),
+    /// A program that the balancer starts; `{port}` in an argument and the
+    /// variable `PORT` carry the port it must listen on.
+    Command(Vec<String>),
+    /// The built-in demo service.
+    Demo(DemoFault),
+}
+
+/// What is wrong with a demo service, if anything.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct DemoFault {
+    /// Share of requests answered with 500, 0-1.
+    pub error_rate: f64,
+    /// Latency added to every request, ms.
+    pub latency_ms: u32,
+}
+
+/// Targets of an arm as the load balancer sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArmHealth {
+    /// The arm's name.
+    pub arm: String,
+    /// Targets that pass their health check.
+    pub healthy: u32,
+    /// All registered targets.
+    pub total: u32,
+}
+
+/// Response time in milliseconds, until the head of the response.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it all")]
+pub struct Latency {
+    pub mean: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p95: f64,
+    pub p99: f64,
+}
+
+/// One closed metrics interval of one arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The arm's name.
+    pub arm: String,
+    /// Availability zone, where the query asked to split by zone.
+    pub zone: Option<String>,
+    /// Start of the interval.
+    pub start: Millis,
+    /// Length of the interval.
+    pub period_ms: u32,
+    /// Requests in the interval; at least one, or there is no sample.
+    pub requests: u32,
+    /// 5xx answers and failed connections.
+    pub errors: u32,
+    /// 4xx answers.
+    pub client_errors: u32,
+    /// Requests slower than each threshold of the query.
+    pub over: Vec<u32>,
+    /// Response times, where the source knows them.
+    pub latency: Option<Latency>,
+    /// Percent of what the arm has reserved.
+    pub cpu: Option<f64>,
+    /// Percent of what the arm has reserved.
+    pub memory: Option<f64>,
+}
+
+/// Which samples to return.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct MetricsQuery {
+    /// Only samples that start at or after this time.
+    pub since: Millis,
+    /// Latency thresholds in ms to count requests above.
+    pub over_ms: Vec<f64>,
+    /// Split arms by availability zone where possible.
+    pub by_zone: bool,
+}
+
+/// One value of a custom query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The arm's name.
+    pub arm: String,
+    /// When it was measured.
+    pub at: Millis,
+    /// The value, in the query's own unit.
+    pub value: f64,
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeReport {
+    /// Whether the answer was as expected.
+    pub ok: bool,
+    /// HTTP status of the last attempt; 0 without an answer.
+    pub status: u32,
+    /// Milliseconds that the last attempt took.
+    pub elapsed_ms: f64,
+    /// What was expected and what came instead.
+    pub detail: String,
+}
+
+/// What sort of failure a [`HostError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// A guardrail or a permission forbids it.
+    Denied,
+    /// The request makes no sense.
+    Invalid,
+    /// The destination has no healthy target.
+    Unhealthy,
+    /// The target is not as the host left it.
+    Conflict,
+    /// What was named does not exist.
+    NotFound,
+    /// Too many calls; later again.
+    Throttled,
+    /// The other side cannot be reached or does not answer.
+    Unavailable,
+    /// A bug, here or there.
+    Internal,
+}
+
+/// Why the host or a target could not or would not do something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct HostError {
+    /// The class of the failure.
+    pub kind: ErrorKind,
+    /// Stable and machine-readable, kebab-case.
+    pub code: String,
+    /// For a person: what failed and what to do.
+    pub message: String,
+    /// Whether the same call may succeed later.
+    pub retryable: bool,
+}
+
+impl HostError {
+    /// An error that is final.
+    pub fn new(kind: ErrorKind, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            code: code.to_owned(),
+            message: message.into(),
+            retryable: false,
+        }
+    }
+
+    /// The same error, marked as one that may pass.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+}
+
+/// What the target looks like right now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Every arm, in the target's order.
+    pub arms: Vec<ObservedArm>,
+    /// Whether clients stick to an arm whatever the weights say.
+    pub sticky: bool,
+    /// Where users send their requests.
+    pub address: String,
+}
+
+/// One arm of an [`Observed`] target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ObservedArm {
+    /// The arm's name.
+    pub name: String,
+    /// What runs in it.
+    pub release: Release,
+    /// Its weight.
+    pub weight: u32,
+    /// Targets that pass their health check.
+    pub healthy: u32,
+    /// All registered targets.
+    pub total: u32,
+}
+
+impl Observed {
+    /// The names of the arms, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.arms.iter().map(|a| a.name.clone()).collect()
+    }
+
+    /// The weights of the arms, in order.
+    #[must_use]
+    pub fn weights(&self) -> Weights {
+        Weights::of(self.arms.iter().map(|a| (a.name.as_str(), a.weight)))
+    }
+
+    /// The health of the arms, in order.
+    #[must_use]
+    pub fn health(&self) -> Vec<ArmHealth> {
+        self.arms
+            .iter()
+            .map(|a| ArmHealth {
+                arm: a.name.clone(),
+                healthy: a.healthy,
+                total: a.total,
+            })
+            .collect()
+    }
+
+    /// The arm of that name.
+    #[must_use]
+    pub fn arm(&self, name: &str) -> Option<&ObservedArm> {
+        self.arms.iter().find(|a| a.name == name)
+    }
+}
+
+/// Something a person or a machine sent to a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// The same id twice is one signal.
+    pub id: String,
+    /// `approve`, `promote`, `pause`, `resume`, `abort`, or a strategy's own.
+    pub name: String,
+    /// Who sent it.
+    pub actor: String,
+    /// Free text.
+    pub payload: String,
+}
+
+/// Why a wait ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wake {
+    /// The time was over.
+    Timer,
+    /// A signal came first.
+    Signal(Signal),
+}
+
+/// How loud a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it all")]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+}
+
+/// What a strategy found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The candidate is good: it gets all traffic.
+    Promoted,
+    /// The candidate is bad: it gets none.
+    RolledBack,
+    /// The strategy cannot tell; a person must.
+    Inconclusive,
+}
+
+/// A verdict and the sentence that explains it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What the strategy found.
+    pub verdict: Verdict,
+    /// For the person on call.
+    pub reason: String,
+}
+
+/// How the new version takes over at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promotion {
+    /// The candidate arm keeps the traffic and is the stable arm from now on.
+    Swap,
+    /// The stable arm gets the candidate's release, then the traffic back.
+    Copy,
+}
+
+/// Where a rollout goes once it is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    /// All traffic to the new version.
+    Promote,
+    /// All traffic to the stable arm.
+    RollBack,
+}
+
+/// How a rollout ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The new version has all traffic; read back.
+    Promoted,
+    /// The new version has none; read back.
+    RolledBack,
+    /// The traffic could not be taken back. Page someone.
+    RollbackFailed,
+    /// A single verb by a person (`set-weights`, `switch`), done.
+    Done,
+    /// A single verb by a person, refused or failed; nothing was left half-way.
+    Refused,
+}
+
+/// Why a rollout stands still until a person acts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum Hold {
+    /// A person said `pause`.
+    Asked {
+        /// Who.
+        actor: String,
+    },
+    /// The strategy could not tell good from bad.
+    Inconclusive {
+        /// Its own words.
+        reason: String,
+    },
+    /// The strategy failed and the guardrails say pause.
+    StrategyError {
+        /// Trap text or the strategy's own error.
+        reason: String,
+    },
+    /// Somebody else moved the weights.
+    ForeignChange {
+        /// What this rollout last wrote.
+        expected: Weights,
+        /// What the target has now.
+        found: Weights,
+    },
+    /// The time for the rollout is over and the guardrails say pause.
+    Deadline,
+    /// The host could not reach the goal.
+    Stuck {
+        /// What it was doing and what went wrong.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked { actor } => write!(f, "paused by {actor}"),
+            Self::Inconclusive { reason } => write!(f, "inconclusive: {reason}"),
+            Self::StrategyError { reason } => write!(f, "the strategy failed: {reason}"),
+            Self::ForeignChange { expected, found } => write!(
+                f,
+                "somebody else moved the traffic: this rollout left {expected}, the target has {found}"
+            ),
+            Self::Deadline => write!(f, "the deadline has passed"),
+            Self::Stuck { reason } => write!(f, "{reason}"),
+        }
+    }
+}
+
+/// The state of a rollout, in the words of Argo Rollouts where it has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the field's own terms")]
+pub enum Phase {
+    Pending,
+    Preparing,
+    Progressing,
+    Paused,
+    Promoting,
+    Baking,
+    Succeeded,
+    RollingBack,
+    RolledBack,
+    RollbackFailed,
+    Diverged,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Preparing => "preparing",
+            Self::Progressing => "progressing",
+            Self::Paused => "paused",
+            Self::Promoting => "promoting",
+            Self::Baking => "baking",
+            Self::Succeeded => "succeeded",
+            Self::RollingBack => "rolling-back",
+            Self::RolledBack => "rolled-back",
+            Self::RollbackFailed => "rollback-failed",
+            Self::Diverged => "diverged",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arms() -> Vec<String> {
+        vec!["stable".to_owned(), "canary".to_owned()]
+    }
+
+    #[test]
+    fn weights_are_put_in_the_targets_order() {
+        let given = Weights::of([("canary", 5), ("stable", 95)]);
+        let ordered = given.ordered_as(&arms()).expect("valid");
+        assert_eq!(ordered, Weights::of([("stable", 95), ("canary", 5)]));
+        assert!((ordered.share("canary") - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn bad_weights_say_what_is_wrong() {
+        let wrong = |pairs: &[(&str, u32)]| {
+            Weights::of(pairs.iter().copied())
+                .ordered_as(&arms())
+                .expect_err("invalid")
+        };
+        assert!(wrong(&[("stable", 1)]).contains("\"canary\" is missing"));
+        assert!(wrong(&[("stable", 1), ("stable", 2)]).contains("named twice"));
+        assert!(wrong(&[("stable", 1), ("purple", 2)]).contains("the arms are stable, canary"));
+        assert!(wrong(&[("stable", 0), ("canary", 0)]).contains("all weights are 0"));
+        assert!(wrong(&[("stable", 1000), ("canary", 0)]).contains("0 to 999"));
+    }
+}

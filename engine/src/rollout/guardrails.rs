@@ -1,0 +1,94 @@
+//! Guardrails: what the host refuses whatever the strategy asks. Pure.
+
+use crate::journal::Header;
+use crate::journal::status::Status;
+use crate::model::{ErrorKind, HostError, Millis, Role, Weights};
+
+/// Slack for shares that are no round numbers, percentage points.
+const EPSILON: f64 = 1e-6;
+
+/// Whether `wanted` may follow what the rollout has now.
+pub fn check(
+    header: &Header,
+    status: &Status,
+    wanted: &Weights,
+    now: Millis,
+) -> Result<(), HostError> {
+    let candidate = header.arm(Role::Candidate);
+    let (from, to) = (status.weights.share(candidate), wanted.share(candidate));
+    // Less traffic for the candidate is never refused.
+    if to <= from {
+        return Ok(());
+    }
+    let rails = &header.guardrails;
+    if to - from > rails.largest_step + EPSILON {
+        return Err(HostError::new(
+            ErrorKind::Denied,
+            "largest-step",
+            format!(
+                "the step from {from:.0} % to {to:.0} % is more than guardrails.largest-step = {}",
+                rails.largest_step
+            ),
+        ));
+    }
+    if let Some(bake) = &rails.before_bake
+        && to > bake.share + EPSILON
+    {
+        let baked = status.exposed_since.map_or(0, |since| now.saturating_sub(since));
+        if baked < bake.bake_ms {
+            return Err(HostError::new(
+                ErrorKind::Denied,
+                "before-bake",
+                format!(
+                    "{to:.0} % is more than the {} % of guardrails.before-bake, and the candidate has had traffic for {} s of the {} s it needs",
+                    bake.share,
+                    baked / 1_000,
+                    bake.bake_ms / 1_000
+                ),
+            )
+            .retryable());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::fixture::header;
+    use crate::spec::BeforeBake;
+
+    fn weights(canary: u32) -> Weights {
+        Weights::of([("stable", 100 - canary), ("canary", canary)])
+    }
+
+    #[test]
+    fn steps_up_are_limited_and_steps_down_are_not() {
+        let mut header = header();
+        header.guardrails.largest_step = 25.0;
+        let mut status = Status::new(&header);
+        status.weights = weights(25);
+        let refused = check(&header, &status, &weights(51), 0).expect_err("26 points");
+        assert_eq!(refused.code, "largest-step");
+        assert!(!refused.retryable);
+        assert_eq!(check(&header, &status, &weights(50), 0), Ok(()));
+        status.weights = weights(100);
+        assert_eq!(check(&header, &status, &weights(0), 0), Ok(()));
+    }
+
+    #[test]
+    fn more_than_the_first_share_needs_a_bake() {
+        let mut header = header();
+        header.guardrails.before_bake = Some(BeforeBake {
+            share: 10.0,
+            bake_ms: 60_000,
+        });
+        let mut status = Status::new(&header);
+        assert_eq!(check(&header, &status, &weights(10), 0), Ok(()));
+        assert!(check(&header, &status, &weights(11), 0).is_err());
+        status.exposed_since = Some(1_000);
+        let refused = check(&header, &status, &weights(11), 60_999).expect_err("1 ms early");
+        assert!(refused.retryable);
+        assert_eq!(check(&header, &status, &weights(11), 61_000), Ok(()));
+    }
+}

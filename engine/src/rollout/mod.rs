@@ -1,0 +1,587 @@
+//! The driver: takes a rollout from where its journal stands to its end, a
+//! pause, or the next long wait.
+//!
+//! Starting, resuming after a crash and waking from a wait are the same
+//! function, [`Driver::drive`]: load the journal, claim the lease, ask
+//! [`recovery::next_move`], do it, write it down, ask again.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod fleet;
+pub mod guardrails;
+pub mod recovery;
+pub mod session;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::clock::Clock;
+use crate::journal::status::Status;
+use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
+use crate::model::{
+    Arm, End, Goal, Hold, HostError, Millis, Observed, Outcome, Role, Weights,
+};
+use crate::spec::TargetSpec;
+use crate::store::{Busy, Claim, Durability, Owner, Store, StoreError};
+use crate::target::Target;
+use recovery::{Move, Settled, Step};
+use session::{Calls, Checks, Interrupt, Session, Shared};
+
+/// What a strategy gets besides its calls.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The rollout's id.
+    pub rollout: String,
+    /// The arms and their roles.
+    pub arms: Vec<Arm>,
+    /// Weights when the rollout began.
+    pub weights: Weights,
+    /// Length of one metrics sample.
+    pub sample_period_ms: u32,
+    /// JSON object.
+    pub parameters: String,
+    /// Seed of everything random, hex.
+    pub seed: String,
+}
+
+/// How a strategy's run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// It returned a verdict, or its own error.
+    Returned(Result<Outcome, String>),
+    /// It trapped or broke a limit: the explanation.
+    Trapped(String),
+    /// The host stopped it at a call.
+    Interrupted,
+}
+
+/// Something that can run: a component, or a Rust closure in tests.
+#[async_trait]
+pub trait Strategy: Send + Sync {
+    /// Runs from the beginning; the calls answer from the journal first.
+    async fn run(&self, calls: Arc<dyn Calls>, run: Run) -> Ran;
+}
+
+/// Where the driver gets what a journal's header names.
+#[async_trait]
+pub trait Resolve: Send + Sync {
+    /// The target of a rollout.
+    async fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, HostError>;
+    /// The strategy with that digest.
+    async fn strategy(&self, sha256: &str) -> Result<Arc<dyn Strategy>, String>;
+    /// Whether that process is certainly gone.
+    fn is_dead(&self, owner: &Owner) -> bool;
+}
+
+/// Times and switches of a driver.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How long a lease lasts without a sign of life.
+    pub lease_ttl_ms: Millis,
+    /// How often a wait looks for signals.
+    pub signal_poll_ms: Millis,
+    /// Waits longer than this leave memory.
+    pub park_after_ms: Millis,
+    /// Tries of one write or read before it counts as failed.
+    pub attempts: u32,
+    /// Pause before the second try; doubles each time.
+    pub retry_ms: Millis,
+    /// Evict the rollout at every call, to prove that replay rebuilds it.
+    pub chaos_evict: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lease_ttl_ms: 30_000,
+            signal_poll_ms: 100,
+            park_after_ms: 5_000,
+            attempts: 4,
+            retry_ms: 250,
+            chaos_evict: false,
+        }
+    }
+}
+
+/// Where a rollout stands when the driver lets go of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    /// It has ended.
+    Over(End, String),
+    /// A person must act.
+    Held(Hold),
+    /// The strategy did not repeat itself.
+    Diverged(crate::journal::replay::Mismatch),
+    /// It waits until then (Unix ms).
+    Parked(Millis),
+}
+
+/// Why the driver could not do its work at all. The rollout is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// The store refused, or another process is the driver.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The target cannot be reached.
+    #[error("failed to reach the target: {0}")]
+    Target(#[from] HostError),
+    /// The pinned plugin cannot be loaded.
+    #[error("failed to load the strategy: {0}")]
+    Strategy(String),
+    /// The journal does not begin with a header.
+    #[error("the journal of rollout {0} has no beginning")]
+    Journal(String),
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Driver {
+    /// Where rollouts live.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Targets and strategies.
+    pub resolve: Arc<dyn Resolve>,
+    /// This process.
+    pub owner: Owner,
+    /// Times and switches.
+    pub options: Options,
+}
+
+impl Driver {
+    /// Writes the first entry of a rollout and occupies its target.
+    pub async fn begin(&self, header: Header) -> Result<(), RolloutError> {
+        let lease = self.claim(&header.identity, &header.rollout).await?;
+        let entry = Entry {
+            seq: 0,
+            at: header.created,
+            epoch: lease.epoch,
+            event: Event::Started(Box::new(header)),
+        };
+        self.store
+            .append(&lease, vec![entry], Durability::Power)
+            .await?;
+        Ok(())
+    }
+
+    async fn claim(&self, target: &str, rollout: &str) -> Result<crate::store::Lease, StoreError> {
+        let claim = Claim {
+            target,
+            rollout,
+            owner: &self.owner,
+            now: self.clock.now(),
+            ttl_ms: self.options.lease_ttl_ms,
+            dead_epoch: None,
+        };
+        match self.store.claim(claim.clone()).await {
+            Err(StoreError::Busy(Busy {
+                rollout: occupant,
+                epoch,
+                owner: Some(owner),
+                ..
+            })) if occupant == rollout && self.resolve.is_dead(&owner) => {
+                let dead_epoch = Some(epoch);
+                self.store
+                    .claim(Claim {
+                        dead_epoch,
+                        ..claim
+                    })
+                    .await
+            }
+            result => result,
+        }
+    }
+
+    /// Moves a rollout on until it ends, must wait for a person, or waits long.
+    pub async fn drive(&self, rollout: &str) -> Result<Standing, RolloutError> {
+        let first = self.store.load(rollout, 0).await?;
+        let Some(Event::Started(header)) = first.first().map(|e| &e.event) else {
+            return Err(if first.is_empty() {
+                StoreError::NotFound(rollout.to_owned()).into()
+            } else {
+                RolloutError::Journal(rollout.to_owned())
+            });
+        };
+        if let Some((end, reason)) = Status::of(&first).and_then(|s| s.end) {
+            return Ok(Standing::Over(end, reason));
+        }
+        let header = Arc::new((**header).clone());
+        let target = self.resolve.target(&header.target).await?;
+        let lease = self.claim(&header.identity, rollout).await?;
+        // Read again under the lease: nobody else appends from here on.
+        let entries = self.store.load(rollout, 0).await?;
+        let status =
+            Status::of(&entries).ok_or_else(|| RolloutError::Journal(rollout.to_owned()))?;
+        let ports = (self.store.clone(), target, self.clock.clone());
+        let session = Session::new(header, status, ports, lease, self.options);
+        let shared = Arc::new(Shared::new(session));
+        let standing = loop {
+            if let Some(standing) = self.step(&shared).await? {
+                break standing;
+            }
+        };
+        let session = shared.session.lock().await;
+        let expires = match &standing {
+            Standing::Parked(until) => Some(until + self.options.lease_ttl_ms),
+            _ => None,
+        };
+        match expires {
+            Some(expires) => self.store.renew(session.lease(), expires).await?,
+            None => {
+                let keep = !matches!(standing, Standing::Over(..));
+                self.store.release(session.lease(), keep).await?;
+            }
+        }
+        Ok(standing)
+    }
+
+    /// Decides and does one move; some standing when the driver must let go.
+    async fn step(&self, shared: &Arc<Shared>) -> Result<Option<Standing>, RolloutError> {
+        let mut guard = shared.session.lock().await;
+        let session = &mut *guard;
+        let signals = session.pending().await?;
+        let now = self.clock.now();
+        match recovery::next_move(&session.header, &session.status, &signals, now) {
+            Move::Over => {
+                let (end, reason) = session
+                    .status
+                    .end
+                    .clone()
+                    .unwrap_or((End::RollbackFailed, String::new()));
+                return Ok(Some(Standing::Over(end, reason)));
+            }
+            Move::Rest => {
+                return Ok(Some(match (&session.status.hold, &session.status.mismatch) {
+                    (Some(hold), _) => Standing::Held(hold.clone()),
+                    (None, Some(mismatch)) => Standing::Diverged(mismatch.clone()),
+                    (None, None) => Standing::Parked(now),
+                }));
+            }
+            Move::Record(event) => session.append(event, Durability::Power).await?,
+            Move::Adopt { actor, signal } => {
+                let event = Event::Continued {
+                    actor,
+                    adopted: Some(session.target.observe().await?.weights()),
+                    signal: Some(signal),
+                };
+                session.append(event, Durability::Power).await?;
+            }
+            Move::Settle(write) => {
+                let settled = self.settle(session, &write).await;
+                self.or_hold(session, settled).await?;
+            }
+            Move::Finalize(goal) => {
+                let ended = self.finalize(session, goal).await;
+                self.or_hold(session, ended).await?;
+            }
+            Move::Verb { weights } => {
+                let done = self.verb(session, weights).await;
+                self.or_hold(session, done).await?;
+            }
+            Move::Strategy => {
+                if !session.status.strategy_called && !self.prepare(session).await? {
+                    return Ok(None);
+                }
+                let entries = self.store.load(&session.header.rollout, 0).await?;
+                session.rewind(&entries);
+                drop(guard);
+                return self.strategy(shared).await;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Turns an interruption of the host's own work into what it means.
+    async fn or_hold(
+        &self,
+        session: &mut Session,
+        result: Result<(), Interrupt>,
+    ) -> Result<(), RolloutError> {
+        match result {
+            Ok(()) | Err(Interrupt::Attention | Interrupt::Parked { .. }) => Ok(()),
+            Err(Interrupt::Store(error)) => Err(error.into()),
+            Err(Interrupt::Held(hold)) => {
+                let event = match (&session.status.decision, &session.header.work) {
+                    (Some(d), _) if d.goal == Goal::RollBack => Event::Ended {
+                        end: End::RollbackFailed,
+                        reason: hold.to_string(),
+                    },
+                    (_, Work::Verb { .. }) => Event::Ended {
+                        end: End::Refused,
+                        reason: hold.to_string(),
+                    },
+                    _ => Event::Held { hold, signal: None },
+                };
+                Ok(session.append(event, Durability::Power).await?)
+            }
+            Err(Interrupt::Diverged(mismatch)) => Ok(session
+                .append(Event::Diverged(mismatch), Durability::Power)
+                .await?),
+            Err(Interrupt::Limit(reason)) => Ok(session
+                .append(Event::Failed { reason }, Durability::Power)
+                .await?),
+        }
+    }
+
+    async fn settle(
+        &self,
+        session: &mut Session,
+        write: &crate::journal::status::InDoubt,
+    ) -> Result<(), Interrupt> {
+        let live = observe(session, &self.options).await?;
+        let (reply, conflict) = match recovery::settle(write, &live) {
+            Settled::Reissue => return session.issue(write).await.map(|_| ()),
+            Settled::Happened => (Reply::Done, None),
+            Settled::Conflict => {
+                let hold = Hold::ForeignChange {
+                    expected: write.before.clone(),
+                    found: live.weights(),
+                };
+                let error = HostError::new(
+                    crate::model::ErrorKind::Conflict,
+                    "foreign-change",
+                    hold.to_string(),
+                );
+                (Reply::Failed(error), Some(hold))
+            }
+        };
+        let event = Event::Answered {
+            by: write.by,
+            of: write.seq,
+            reply,
+            recovered: true,
+        };
+        session.append(event, Durability::Power).await?;
+        // The way back to stable is not blocked by what somebody else did.
+        let going_back = session
+            .status
+            .decision
+            .as_ref()
+            .is_some_and(|d| d.goal == Goal::RollBack);
+        match conflict {
+            Some(hold) if !going_back => Err(Interrupt::Held(hold)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Walks to the goal, step by step, from what is live.
+    async fn finalize(&self, session: &mut Session, goal: Goal) -> Result<(), Interrupt> {
+        let decision = session.status.decision.clone();
+        let by_strategy = decision.as_ref().is_some_and(|d| d.by == "strategy");
+        let checks = match goal {
+            Goal::RollBack => Checks::WayBack,
+            Goal::Promote if by_strategy => Checks::All,
+            Goal::Promote => Checks::NoGuardrails,
+        };
+        let mut waited_until = None;
+        let mut failures = 0;
+        loop {
+            let live = observe(session, &self.options).await?;
+            match recovery::finalize(goal, &session.header, &live) {
+                Step::Done => {
+                    let end = match goal {
+                        Goal::Promote => End::Promoted,
+                        Goal::RollBack => End::RolledBack,
+                    };
+                    let reason = decision.map(|d| d.reason).unwrap_or_default();
+                    return Ok(session
+                        .append(Event::Ended { end, reason }, Durability::Power)
+                        .await?);
+                }
+                Step::AwaitHealthy { arm } => {
+                    self.await_arm(session, &arm, &mut waited_until, goal).await?;
+                }
+                Step::Do(call) => {
+                    if let Reply::Failed(error) =
+                        session.write(Actor::Host, call.clone(), checks).await?
+                    {
+                        failures += 1;
+                        if !error.retryable || failures >= self.options.attempts {
+                            return Err(Interrupt::Held(Hold::Stuck {
+                                reason: format!("{call} failed: {error}"),
+                            }));
+                        }
+                        self.pause(500).await;
+                    }
+                }
+            }
+            if goal == Goal::Promote && session.needs_attention().await? {
+                return Err(Interrupt::Attention);
+            }
+        }
+    }
+
+    async fn await_arm(
+        &self,
+        session: &mut Session,
+        arm: &str,
+        waited_until: &mut Option<Millis>,
+        goal: Goal,
+    ) -> Result<(), Interrupt> {
+        let limit = session.header.guardrails.healthy_timeout_ms;
+        let give_up = *waited_until.get_or_insert(self.clock.now() + limit);
+        if self.clock.now() >= give_up {
+            let what = match goal {
+                Goal::Promote => "the promotion",
+                Goal::RollBack => "the way back",
+            };
+            return Err(Interrupt::Held(Hold::Stuck {
+                reason: format!(
+                    "{what} needs a healthy target in {arm} and there was none for {} s",
+                    limit / 1_000
+                ),
+            }));
+        }
+        self.pause(250).await;
+        Ok(())
+    }
+
+    async fn pause(&self, ms: Millis) {
+        self.clock.sleep_until(self.clock.now() + ms).await;
+    }
+
+    /// One write by a person.
+    async fn verb(&self, session: &mut Session, weights: Weights) -> Result<(), Interrupt> {
+        let call = Call::SetWeights { weights };
+        let way_back = call
+            .weights_after(&Weights::default())
+            .is_some_and(|w| w.share(session.header.arm(Role::Stable)) >= 100.0);
+        let checks = if way_back {
+            Checks::WayBack
+        } else {
+            Checks::NoGuardrails
+        };
+        let (end, reason) = match session.write(Actor::Host, call.clone(), checks).await? {
+            Reply::Failed(error) => (End::Refused, error.message),
+            _ => (End::Done, call.to_string()),
+        };
+        Ok(session
+            .append(Event::Ended { end, reason }, Durability::Power)
+            .await?)
+    }
+
+    /// Runs the strategy from its beginning; the journal answers first.
+    async fn strategy(&self, shared: &Arc<Shared>) -> Result<Option<Standing>, RolloutError> {
+        let header = shared.session.lock().await.header.clone();
+        let Work::Strategy(pin) = &header.work else {
+            return Ok(None);
+        };
+        let strategy = self
+            .resolve
+            .strategy(&pin.sha256)
+            .await
+            .map_err(RolloutError::Strategy)?;
+        let run = Run {
+            rollout: header.rollout.clone(),
+            arms: header.arms.clone(),
+            weights: header.baseline.clone(),
+            sample_period_ms: header.sample_period_ms,
+            parameters: pin.parameters.to_string(),
+            seed: pin.seed.clone(),
+        };
+        let ran = strategy.run(shared.clone(), run).await;
+        let mut guard = shared.session.lock().await;
+        let session = &mut *guard;
+        let interrupt = session.interrupt.take();
+        let event = match (ran, interrupt) {
+            (_, Some(Interrupt::Parked { until })) => return Ok(Some(Standing::Parked(until))),
+            (_, Some(interrupt)) => {
+                self.or_hold(session, Err(interrupt)).await?;
+                return Ok(None);
+            }
+            (Ran::Returned(result), None) => match (session.left_over(), result) {
+                (Some(mismatch), _) => Event::Diverged(mismatch),
+                (None, Ok(outcome)) => Event::Finished(outcome),
+                (None, Err(reason)) => Event::Failed { reason },
+            },
+            (Ran::Trapped(reason), None) => Event::Failed { reason },
+            (Ran::Interrupted, None) => Event::Failed {
+                reason: "it stopped at a call without being told to".to_owned(),
+            },
+        };
+        session.append(event, Durability::Power).await?;
+        Ok(None)
+    }
+
+    /// True when the candidate runs its release and is healthy.
+    async fn prepare(&self, session: &mut Session) -> Result<bool, RolloutError> {
+        match self.try_prepare(session).await {
+            Ok(Some(reason)) => {
+                let event = Event::Decided {
+                    goal: Goal::RollBack,
+                    by: "preparation".to_owned(),
+                    reason,
+                    signal: None,
+                };
+                session.append(event, Durability::Power).await?;
+                Ok(false)
+            }
+            Ok(None) => Ok(true),
+            Err(interrupt) => {
+                self.or_hold(session, Err(interrupt)).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// None when all is ready; otherwise why the candidate cannot be tried.
+    async fn try_prepare(&self, session: &mut Session) -> Result<Option<String>, Interrupt> {
+        let mut waited_until = None;
+        loop {
+            if session.needs_attention().await? {
+                return Err(Interrupt::Attention);
+            }
+            let live = observe(session, &self.options).await?;
+            match recovery::prepare(&session.header, &live) {
+                Step::Done => return Ok(None),
+                Step::AwaitHealthy { arm } => {
+                    let limit = session.header.guardrails.healthy_timeout_ms;
+                    let give_up = *waited_until.get_or_insert(self.clock.now() + limit);
+                    if self.clock.now() >= give_up {
+                        return Ok(Some(format!(
+                            "{arm} had no healthy target for {} s, so it got no traffic",
+                            limit / 1_000
+                        )));
+                    }
+                    self.pause(250).await;
+                }
+                Step::Do(call) => {
+                    if live.weights().share(session.header.arm(Role::Candidate)) > 0.0 {
+                        return Err(Interrupt::Held(Hold::Stuck {
+                            reason: "the candidate arm already has traffic, so its release is not replaced; set its weight to 0 first".to_owned(),
+                        }));
+                    }
+                    if let Reply::Failed(error) =
+                        session.write(Actor::Host, call.clone(), Checks::All).await?
+                    {
+                        return Ok(Some(format!("{call} failed: {error}")));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reads the target, with retries for what may pass.
+async fn observe(session: &Session, options: &Options) -> Result<Observed, Interrupt> {
+    let mut attempt = 1;
+    loop {
+        match session.target.observe().await {
+            Ok(live) => return Ok(live),
+            Err(error) if error.retryable && attempt < options.attempts => {
+                let pause = options.retry_ms << (attempt - 1).min(6);
+                attempt += 1;
+                session
+                    .clock
+                    .sleep_until(session.clock.now() + pause)
+                    .await;
+            }
+            Err(error) => {
+                return Err(Interrupt::Held(Hold::Stuck {
+                    reason: format!("the target could not be read: {error}"),
+                }));
+            }
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Recovery: what to do next, from the journal's status and the live target.
+//! Pure. The same functions serve a rollout that runs, one that was killed and
+//! one that a person aborts; there is no second path.
+
+use crate::journal::status::{InDoubt, Status};
+use crate::journal::{Call, Event, Header, Work};
+use crate::model::{
+    Goal, Hold, Millis, Observed, Promotion, Role, Signal, Verdict, Weights,
+};
+
+/// The next move of a rollout.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Move {
+    /// Nothing follows.
+    Over,
+    /// Write this down and look again.
+    Record(Event),
+    /// A person resumes and takes the live weights over; the rest as `Record`.
+    Adopt {
+        /// Who.
+        actor: String,
+        /// The signal.
+        signal: String,
+    },
+    /// A write has no answer: find out, by reading, whether it happened.
+    Settle(InDoubt),
+    /// Take the traffic there.
+    Finalize(Goal),
+    /// Run the strategy.
+    Strategy,
+    /// Do the one write that a person asked for.
+    Verb {
+        /// The weights to set.
+        weights: Weights,
+    },
+    /// Wait for a person.
+    Rest,
+}
+
+/// Names of the signals that the host handles itself, in every phase.
+pub const CONTROL_SIGNALS: [&str; 4] = ["abort", "pause", "resume", "promote-full"];
+
+/// Decides the next move. `signals` are those without an effect so far.
+#[must_use]
+pub fn next_move(header: &Header, status: &Status, signals: &[Signal], now: Millis) -> Move {
+    if status.is_over() {
+        return Move::Over;
+    }
+    if let Some(signal) = signals
+        .iter()
+        .find(|s| CONTROL_SIGNALS.contains(&s.name.as_str()))
+    {
+        return obey(status, signal);
+    }
+    if status.hold.is_some() || status.mismatch.is_some() {
+        return Move::Rest;
+    }
+    if let Some(in_doubt) = &status.in_doubt {
+        return Move::Settle(in_doubt.clone());
+    }
+    if let Some(decision) = &status.decision {
+        return Move::Finalize(decision.goal);
+    }
+    if let Work::Verb { weights, .. } = &header.work {
+        return Move::Verb {
+            weights: weights.clone(),
+        };
+    }
+    let rails = &header.guardrails;
+    if deadline_is_due(header, status, now) {
+        let limit = humantime::format_duration(std::time::Duration::from_millis(rails.deadline_ms));
+        let reason = if status.note.is_empty() {
+            format!("no verdict within {limit}")
+        } else {
+            format!("no verdict within {limit}; it stood at: {}", status.note)
+        };
+        return Move::Record(decide_or_hold(
+            rails.on_deadline.goal(),
+            "deadline",
+            reason,
+            |_| Hold::Deadline,
+        ));
+    }
+    if let Some(reason) = &status.failed {
+        return Move::Record(decide_or_hold(
+            rails.on_plugin_error.goal(),
+            "guardrails.on-plugin-error",
+            format!("the strategy failed: {reason}"),
+            |_| Hold::StrategyError {
+                reason: reason.clone(),
+            },
+        ));
+    }
+    match &status.finished {
+        Some(outcome) => Move::Record(decide_or_hold(
+            match outcome.verdict {
+                Verdict::Promoted => Some(Goal::Promote),
+                Verdict::RolledBack => Some(Goal::RollBack),
+                Verdict::Inconclusive => None,
+            },
+            "strategy",
+            outcome.reason.clone(),
+            |reason| Hold::Inconclusive { reason },
+        )),
+        None => Move::Strategy,
+    }
+}
+
+/// Whether the rollout has used up its time. It holds at most once.
+#[must_use]
+pub fn deadline_is_due(header: &Header, status: &Status, now: Millis) -> bool {
+    status.decision.is_none()
+        && !status.held_at_deadline
+        && matches!(header.work, Work::Strategy(_))
+        && now >= header.created.saturating_add(header.guardrails.deadline_ms)
+}
+
+fn decide_or_hold(
+    goal: Option<Goal>,
+    by: &str,
+    reason: String,
+    hold: impl FnOnce(String) -> Hold,
+) -> Event {
+    match goal {
+        Some(goal) => Event::Decided {
+            goal,
+            by: by.to_owned(),
+            reason,
+            signal: None,
+        },
+        None => Event::Held {
+            hold: hold(reason),
+            signal: None,
+        },
+    }
+}
+
+/// What a person's command does in this state. Abort always wins; a command
+/// that makes no sense now is recorded as ignored, so that it cannot surprise
+/// anybody later.
+fn obey(status: &Status, signal: &Signal) -> Move {
+    let id = Some(signal.id.clone());
+    let decided = status.decision.as_ref().map(|d| d.goal);
+    let stands = status.hold.is_some() || status.mismatch.is_some();
+    let said = |what: &str| {
+        if signal.payload.is_empty() {
+            format!("{what} by {}", signal.actor)
+        } else {
+            format!("{what} by {}: {}", signal.actor, signal.payload)
+        }
+    };
+    match signal.name.as_str() {
+        "abort" if decided != Some(Goal::RollBack) => Move::Record(Event::Decided {
+            goal: Goal::RollBack,
+            by: signal.actor.clone(),
+            reason: said("aborted"),
+            signal: id,
+        }),
+        "promote-full" if decided.is_none() || stands && decided == Some(Goal::Promote) => {
+            Move::Record(Event::Decided {
+                goal: Goal::Promote,
+                by: signal.actor.clone(),
+                reason: said("promoted in full"),
+                signal: id,
+            })
+        }
+        "pause" if decided.is_none() && !stands => Move::Record(Event::Held {
+            hold: Hold::Asked {
+                actor: signal.actor.clone(),
+            },
+            signal: id,
+        }),
+        "resume" if stands && signal.payload == "adopt" => Move::Adopt {
+            actor: signal.actor.clone(),
+            signal: signal.id.clone(),
+        },
+        "resume" if stands => Move::Record(Event::Continued {
+            actor: signal.actor.clone(),
+            adopted: None,
+            signal: id,
+        }),
+        _ => Move::Record(Event::Ignored {
+            signal: signal.id.clone(),
+            name: signal.name.clone(),
+        }),
+    }
+}
+
+/// What became of a write whose answer is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The target is as the write wanted it.
+    Happened,
+    /// The target is as before: the same write again is safe.
+    Reissue,
+    /// The target is something else: somebody wrote in between.
+    Conflict,
+}
+
+/// Compares the live target with the write and with what was there before.
+#[must_use]
+pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
+    if let Call::SetVersion { arm, release } = &write.call {
+        return match live.arm(arm) {
+            Some(a) if a.release.version == release.version => Settled::Happened,
+            _ => Settled::Reissue,
+        };
+    }
+    let found = live.weights();
+    let wanted = write
+        .call
+        .weights_after(&write.before)
+        .and_then(|w| w.ordered_as(&live.names()).ok());
+    if wanted.as_ref() == Some(&found) {
+        Settled::Happened
+    } else if found == write.before {
+        Settled::Reissue
+    } else {
+        Settled::Conflict
+    }
+}
+
+/// One step towards a goal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// The target is there.
+    Done,
+    /// The arm must become healthy before the next step.
+    AwaitHealthy {
+        /// The arm's name.
+        arm: String,
+    },
+    /// This write comes next.
+    Do(Call),
+}
+
+/// The next step of the preparation: the candidate arm gets its release, and
+/// must be healthy before the strategy begins.
+#[must_use]
+pub fn prepare(header: &Header, live: &Observed) -> Step {
+    let name = header.arm(Role::Candidate);
+    let Some(arm) = live.arm(name) else {
+        return Step::Done;
+    };
+    if let Some(release) = &header.candidate
+        && arm.release.version != release.version
+    {
+        return Step::Do(Call::SetVersion {
+            arm: name.to_owned(),
+            release: release.clone(),
+        });
+    }
+    healthy_or(live, name, Step::Done)
+}
+
+/// The next step towards the goal, from what is live. Doing it and asking
+/// again ends at [`Step::Done`], wherever a crash came.
+#[must_use]
+pub fn finalize(goal: Goal, header: &Header, live: &Observed) -> Step {
+    let (stable, candidate) = (header.arm(Role::Stable), header.arm(Role::Candidate));
+    let weights = live.weights();
+    let all_to = |arm: &str| {
+        if weights.share(arm) >= 100.0 {
+            Step::Done
+        } else {
+            healthy_or(
+                live,
+                arm,
+                Step::Do(Call::SetWeights {
+                    weights: weights.all_to(arm),
+                }),
+            )
+        }
+    };
+    match (goal, header.promotion) {
+        (Goal::RollBack, _) => all_to(stable),
+        (Goal::Promote, Promotion::Swap) => all_to(candidate),
+        (Goal::Promote, Promotion::Copy) => {
+            let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
+            match (release(stable), release(candidate)) {
+                (Some(old), Some(new)) if old.version != new.version => match all_to(candidate) {
+                    // The stable arm has no traffic now, so it can be replaced.
+                    Step::Done => Step::Do(Call::SetVersion {
+                        arm: stable.to_owned(),
+                        release: new,
+                    }),
+                    step => step,
+                },
+                _ => all_to(stable),
+            }
+        }
+    }
+}
+
+fn healthy_or(live: &Observed, arm: &str, step: Step) -> Step {
+    match live.arm(arm) {
+        Some(a) if a.healthy == 0 => Step::AwaitHealthy {
+            arm: arm.to_owned(),
+        },
+        _ => step,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DemoFault, ObservedArm, Release, Source};
+    use crate::rollout::fixture::header;
+
+    fn live(weights: [u32; 2], versions: [&str; 2], healthy: [u32; 2]) -> Observed {
+        let arm = |index: usize, name: &str| ObservedArm {
+            name: name.to_owned(),
+            release: Release {
+                version: versions[index].to_owned(),
+                source: Source::Demo(DemoFault::default()),
+            },
+            weight: weights[index],
+            healthy: healthy[index],
+            total: 1,
+        };
+        Observed {
+            arms: vec![arm(0, "stable"), arm(1, "canary")],
+            sticky: false,
+            address: String::new(),
+        }
+    }
+
+    fn set(stable: u32, canary: u32) -> Step {
+        Step::Do(Call::SetWeights {
+            weights: Weights::of([("stable", stable), ("canary", canary)]),
+        })
+    }
+
+    #[test]
+    fn promotion_by_copy_goes_over_the_candidate_and_back() {
+        let mut header = header();
+        header.promotion = Promotion::Copy;
+        let step = |w, v, h| finalize(Goal::Promote, &header, &live(w, v, h));
+        assert_eq!(step([50, 50], ["v1", "v2"], [1, 1]), set(0, 100));
+        let Step::Do(Call::SetVersion { arm, release }) = step([0, 100], ["v1", "v2"], [1, 1])
+        else {
+            panic!("the stable arm gets the new release");
+        };
+        assert_eq!((arm.as_str(), release.version.as_str()), ("stable", "v2"));
+        assert!(matches!(
+            step([0, 100], ["v2", "v2"], [0, 1]),
+            Step::AwaitHealthy { .. }
+        ));
+        assert_eq!(step([0, 100], ["v2", "v2"], [1, 1]), set(100, 0));
+        assert_eq!(step([100, 0], ["v2", "v2"], [1, 1]), Step::Done);
+    }
+
+    #[test]
+    fn rollback_waits_for_a_healthy_stable_arm() {
+        let header = header();
+        let step = |h| finalize(Goal::RollBack, &header, &live([75, 25], ["v1", "v2"], h));
+        assert_eq!(step([1, 0]), set(100, 0));
+        assert!(matches!(step([0, 1]), Step::AwaitHealthy { .. }));
+    }
+
+    #[test]
+    fn a_write_in_doubt_is_settled_by_what_is_live() {
+        let doubt = InDoubt {
+            seq: 4,
+            by: crate::journal::Actor::Strategy,
+            call: Call::SetWeights {
+                weights: Weights::of([("stable", 75), ("canary", 25)]),
+            },
+            before: Weights::of([("stable", 95), ("canary", 5)]),
+        };
+        let now = |w| settle(&doubt, &live(w, ["v1", "v2"], [1, 1]));
+        assert_eq!(now([75, 25]), Settled::Happened);
+        assert_eq!(now([95, 5]), Settled::Reissue);
+        assert_eq!(now([50, 50]), Settled::Conflict);
+    }
+
+    #[test]
+    fn abort_wins_in_every_state_and_odd_commands_are_ignored() {
+        let header = header();
+        let signal = |name: &str| Signal {
+            id: format!("{name}-1"),
+            name: name.to_owned(),
+            actor: "ada".to_owned(),
+            payload: String::new(),
+        };
+        let mut status = Status::new(&header);
+        let holds = [
+            None,
+            Some(Hold::Deadline),
+            Some(Hold::Asked {
+                actor: "bob".to_owned(),
+            }),
+        ];
+        for hold in holds {
+            status.hold = hold;
+            let next = next_move(&header, &status, &[signal("pause"), signal("abort")], 0);
+            let expected = if status.hold.is_some() { "pause-1" } else { "" };
+            match next {
+                Move::Record(Event::Ignored { signal, .. }) => assert_eq!(signal, expected),
+                Move::Record(Event::Held { .. }) => assert_eq!(expected, ""),
+                other => panic!("{other:?}"),
+            }
+            assert!(matches!(
+                next_move(&header, &status, &[signal("abort")], 0),
+                Move::Record(Event::Decided {
+                    goal: Goal::RollBack,
+                    ..
+                })
+            ));
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! A session: one attempt of one process to move a rollout on.
+//!
+//! [`Session::perform`] is the whole idea: answer from the journal if it knows
+//! the answer; otherwise check, write the intent down, act, read back, write
+//! the answer down.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use super::{Options, guardrails, recovery};
+use crate::clock::Clock;
+use crate::journal::replay::{Cursor, Mismatch, Step};
+use crate::journal::status::{InDoubt, Status};
+use crate::journal::{Actor, Call, ENTRIES_MAX, Entry, Event, Header, Reply};
+use crate::model::{
+    ErrorKind, Hold, HostError, Millis, Observed, Role, Signal, Wake, Weights,
+};
+use crate::store::{Durability, Lease, Store, StoreError};
+use crate::target::Target;
+
+/// Why a call did not return to the strategy.
+#[derive(Debug)]
+pub enum Interrupt {
+    /// The wait is long: drop everything and come back at `until`.
+    Parked {
+        /// When to come back (Unix ms).
+        until: Millis,
+    },
+    /// A person's command or the deadline is due; the driver decides.
+    Attention,
+    /// The strategy does not repeat itself.
+    Diverged(Mismatch),
+    /// The rollout must stand still.
+    Held(Hold),
+    /// The strategy broke a limit of the host.
+    Limit(String),
+    /// The store failed, or the lease is gone.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Interrupt {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
+}
+
+/// The strategy's calls end here. The reason of an interruption stays with the
+/// callee, because a guest could not carry it.
+#[async_trait]
+pub trait Calls: Send + Sync {
+    /// Answers a call, or says that the strategy must stop at once.
+    async fn perform(&self, call: Call) -> Result<Reply, Interrupted>;
+    /// Time of the last answer.
+    fn now(&self) -> Millis;
+    /// Names of the probes.
+    fn probes(&self) -> Vec<String>;
+}
+
+/// The strategy must stop here; whoever started it knows why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted by the host")]
+pub struct Interrupted;
+
+/// How a write is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checks {
+    /// Foreign changes, guardrails, health, lease.
+    All,
+    /// Without guardrails: a person decided.
+    NoGuardrails,
+    /// Health and lease only: the way back to stable must not be blocked.
+    WayBack,
+}
+
+/// See the module.
+pub struct Session {
+    pub(super) header: Arc<Header>,
+    pub(super) status: Status,
+    pub(super) target: Arc<dyn Target>,
+    pub(super) clock: Arc<dyn Clock>,
+    store: Arc<dyn Store>,
+    lease: Lease,
+    renewed: Millis,
+    options: Options,
+    cursor: Cursor,
+    logical_now: Millis,
+    signals: Vec<Signal>,
+    signals_after: u64,
+    pub(super) interrupt: Option<Interrupt>,
+}
+
+impl Session {
+    pub(super) fn new(
+        header: Arc<Header>,
+        status: Status,
+        ports: (Arc<dyn Store>, Arc<dyn Target>, Arc<dyn Clock>),
+        lease: Lease,
+        options: Options,
+    ) -> Self {
+        let (store, target, clock) = ports;
+        Self {
+            logical_now: header.created,
+            cursor: Cursor::new(&[]),
+            renewed: clock.now(),
+            header,
+            status,
+            target,
+            clock,
+            store,
+            lease,
+            options,
+            signals: vec![],
+            signals_after: 0,
+            interrupt: None,
+        }
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Goes back to the strategy's first call.
+    pub(super) fn rewind(&mut self, entries: &[Entry]) {
+        self.cursor = Cursor::new(entries);
+        self.logical_now = self.header.created;
+    }
+
+    pub(super) fn left_over(&self) -> Option<Mismatch> {
+        self.cursor.left_over()
+    }
+
+    /// Appends one entry and applies it to the status.
+    pub(super) async fn append(
+        &mut self,
+        event: Event,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let entry = Entry {
+            seq: self.status.entries,
+            at: self.clock.now().max(self.status.updated),
+            epoch: self.lease.epoch,
+            event,
+        };
+        self.store
+            .append(&self.lease, vec![entry.clone()], durability)
+            .await?;
+        self.status.apply(&entry);
+        Ok(())
+    }
+
+    /// Signals that have had no effect yet, in the order they were sent.
+    pub(super) async fn pending(&mut self) -> Result<Vec<Signal>, StoreError> {
+        for (number, _, signal) in self
+            .store
+            .signals(Some(&self.header.rollout), self.signals_after)
+            .await?
+        {
+            self.signals_after = number;
+            self.signals.push(signal);
+        }
+        let consumed = &self.status.consumed;
+        self.signals.retain(|s| !consumed.contains(&s.id));
+        Ok(self.signals.clone())
+    }
+
+    /// Whether a person or the deadline wants the driver's attention.
+    pub(super) async fn needs_attention(&mut self) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        if now.saturating_sub(self.renewed) > self.options.lease_ttl_ms / 3 {
+            self.store
+                .renew(&self.lease, now + self.options.lease_ttl_ms)
+                .await?;
+            self.renewed = now;
+        }
+        let commanded = self
+            .pending()
+            .await?
+            .iter()
+            .any(|s| recovery::CONTROL_SIGNALS.contains(&s.name.as_str()));
+        Ok(commanded || recovery::deadline_is_due(&self.header, &self.status, now))
+    }
+
+    async fn attention(&mut self) -> Result<(), Interrupt> {
+        if self.needs_attention().await? {
+            return Err(Interrupt::Attention);
+        }
+        Ok(())
+    }
+
+    /// One call of the strategy.
+    pub(super) async fn perform(&mut self, call: Call) -> Result<Reply, Interrupt> {
+        match self.cursor.next(&call) {
+            Step::Recorded { reply, at } => {
+                self.logical_now = at;
+                return Ok(reply);
+            }
+            Step::Mismatch(mismatch) => return Err(Interrupt::Diverged(mismatch)),
+            Step::Open { seq, deadline } => {
+                let Call::Wait { signals, .. } = &call else {
+                    // The driver settles writes before it runs the strategy.
+                    return Err(Interrupt::Attention);
+                };
+                let deadline = deadline.unwrap_or_else(|| self.clock.now());
+                return self.wait(seq, deadline, signals).await;
+            }
+            Step::Fresh => {}
+        }
+        if self.status.entries >= ENTRIES_MAX {
+            return Err(Interrupt::Limit(format!(
+                "it has made more calls than a journal of {ENTRIES_MAX} entries holds"
+            )));
+        }
+        self.attention().await?;
+        let by = Actor::Strategy;
+        let reply = match &call {
+            Call::Wait { seconds, signals } => {
+                let deadline = self.clock.now() + u64::from(*seconds) * 1_000;
+                let seq = self.status.entries;
+                let event = Event::Asked {
+                    by,
+                    call: call.clone(),
+                    before: None,
+                    deadline: Some(deadline),
+                };
+                let parks = self.parks(deadline);
+                self.append(event, durability(parks)).await?;
+                return self.wait(seq, deadline, signals).await;
+            }
+            call if call.is_write() => self.write(by, call.clone(), Checks::All).await?,
+            _ => {
+                let reply = self.read(&call).await;
+                let shown = matches!(call, Call::Log { .. } | Call::Progress { .. });
+                let event = Event::Exchanged {
+                    by,
+                    call,
+                    reply: reply.clone(),
+                };
+                self.append(event, durability(shown)).await?;
+                reply
+            }
+        };
+        self.answered(reply)
+    }
+
+    /// Ends a fresh call: here the chaos switch evicts.
+    fn answered(&mut self, reply: Reply) -> Result<Reply, Interrupt> {
+        if self.options.chaos_evict {
+            return Err(Interrupt::Parked {
+                until: self.clock.now(),
+            });
+        }
+        self.logical_now = self.status.updated;
+        Ok(reply)
+    }
+
+    fn parks(&self, deadline: Millis) -> bool {
+        self.options.chaos_evict
+            || deadline.saturating_sub(self.clock.now()) > self.options.park_after_ms
+    }
+
+    async fn wait(
+        &mut self,
+        of: u32,
+        deadline: Millis,
+        names: &[String],
+    ) -> Result<Reply, Interrupt> {
+        loop {
+            self.attention().await?;
+            let now = self.clock.now();
+            let signal = self
+                .pending()
+                .await?
+                .into_iter()
+                .find(|s| s.name == "promote" || names.contains(&s.name));
+            let wake = match signal {
+                Some(signal) => Some(Wake::Signal(signal)),
+                None if now >= deadline => Some(Wake::Timer),
+                None => None,
+            };
+            if let Some(wake) = wake {
+                let reply = Reply::Woke(wake);
+                let event = Event::Answered {
+                    by: Actor::Strategy,
+                    of,
+                    reply: reply.clone(),
+                    recovered: false,
+                };
+                self.append(event, Durability::Process).await?;
+                return self.answered(reply);
+            }
+            let due = self.header.created + self.header.guardrails.deadline_ms;
+            let until = if due > now { deadline.min(due) } else { deadline };
+            if self.parks(deadline) {
+                return Err(Interrupt::Parked { until });
+            }
+            let poll = now.saturating_add(self.options.signal_poll_ms);
+            self.clock.sleep_until(until.min(poll)).await;
+        }
+    }
+
+    /// A call that changes nothing.
+    async fn read(&mut self, call: &Call) -> Reply {
+        let result = match call {
+            Call::GetWeights => self.target.observe().await.map(|o| Reply::Weights(o.weights())),
+            Call::GetHealth => self.target.observe().await.map(|o| Reply::Health(o.health())),
+            Call::GetMetrics { query } => self.target.samples(query).await.map(Reply::Samples),
+            Call::Query { name, since } => self.query(name, *since).await,
+            Call::Probe { name } => self.probe(name).await,
+            _ => Ok(Reply::Done),
+        };
+        result.unwrap_or_else(Reply::Failed)
+    }
+
+    async fn query(&self, name: &str, since: Millis) -> Result<Reply, HostError> {
+        let query = self.header.queries.iter().find(|q| q.name == name);
+        let query = query.ok_or_else(|| {
+            let known: Vec<&str> = self.header.queries.iter().map(|q| q.name.as_str()).collect();
+            no_such("query", name, &known)
+        })?;
+        self.target.query(query, since).await.map(Reply::Points)
+    }
+
+    /// Tries a probe as often as it says, a second apart.
+    async fn probe(&self, name: &str) -> Result<Reply, HostError> {
+        let probe = self.header.probes.iter().find(|p| p.name == name);
+        let probe = probe.ok_or_else(|| {
+            let known: Vec<&str> = self.header.probes.iter().map(|p| p.name.as_str()).collect();
+            no_such("probe", name, &known)
+        })?;
+        let arm = self.header.arm(Role::Candidate);
+        let mut attempt = 1;
+        loop {
+            let report = self.target.probe(arm, probe).await?;
+            if report.ok || attempt >= probe.attempts {
+                return Ok(Reply::Probed(report));
+            }
+            attempt += 1;
+            self.clock.sleep_until(self.clock.now() + 1_000).await;
+        }
+    }
+
+    /// Performs a write with the traffic safety protocol and returns what the
+    /// caller is told. Every refusal is an answer, and is in the journal.
+    pub(super) async fn write(
+        &mut self,
+        by: Actor,
+        call: Call,
+        checks: Checks,
+    ) -> Result<Reply, Interrupt> {
+        let live = match self.target.observe().await {
+            Ok(live) => live,
+            Err(error) => return self.refuse(by, call, error).await,
+        };
+        let before = live.weights();
+        if let Some(wanted) = call.weights_after(&before) {
+            let wanted = match check_names(&call, &wanted, &live) {
+                Ok(wanted) => wanted,
+                Err(error) => return self.refuse(by, call, error).await,
+            };
+            if checks != Checks::WayBack && before != self.status.weights {
+                return Err(Interrupt::Held(Hold::ForeignChange {
+                    expected: self.status.weights.clone(),
+                    found: before,
+                }));
+            }
+            if checks == Checks::All
+                && let Err(error) =
+                    guardrails::check(&self.header, &self.status, &wanted, self.clock.now())
+            {
+                return self.refuse(by, call, error).await;
+            }
+            if wanted == before && before == self.status.weights {
+                let event = Event::Exchanged {
+                    by,
+                    call,
+                    reply: Reply::Done,
+                };
+                self.append(event, Durability::Process).await?;
+                return Ok(Reply::Done);
+            }
+            if let Err(error) = self.await_healthy(&before, &wanted).await? {
+                return self.refuse(by, call, error).await;
+            }
+        }
+        let seq = self.status.entries;
+        let event = Event::Asked {
+            by,
+            call: call.clone(),
+            before: Some(before.clone()),
+            deadline: None,
+        };
+        // The append checks the epoch, so a process that lost the lease stops
+        // before its write.
+        self.append(event, Durability::Power).await?;
+        self.issue(&InDoubt {
+            seq,
+            by,
+            call,
+            before,
+        })
+        .await
+    }
+
+    /// Sends a write whose intent is durable, reads back, and answers it.
+    pub(super) async fn issue(&mut self, write: &InDoubt) -> Result<Reply, Interrupt> {
+        let mut attempt = 1;
+        let reply = loop {
+            let sent = match &write.call {
+                Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
+                call => match call.weights_after(&write.before) {
+                    Some(weights) => match check_shape(&weights, &write.before) {
+                        Ok(ordered) => self.target.set_weights(&ordered).await,
+                        Err(error) => Err(error),
+                    },
+                    None => Ok(()),
+                },
+            };
+            // Whatever the answer was, only what is live counts.
+            match self.target.observe().await {
+                Ok(live) => match recovery::settle(write, &live) {
+                    recovery::Settled::Happened => break Reply::Done,
+                    recovery::Settled::Conflict => {
+                        break Reply::Failed(conflict(write, &live));
+                    }
+                    recovery::Settled::Reissue if attempt < self.options.attempts => {}
+                    recovery::Settled::Reissue => {
+                        break Reply::Failed(sent.err().unwrap_or_else(|| ignored(&live)));
+                    }
+                },
+                Err(_) if attempt < self.options.attempts => {}
+                // Not known: leave the intent open, to be settled later.
+                Err(error) => {
+                    return Err(Interrupt::Held(Hold::Stuck {
+                        reason: format!("{} could not be read back: {error}", write.call),
+                    }));
+                }
+            }
+            let pause = self.options.retry_ms << (attempt - 1).min(6);
+            attempt += 1;
+            self.clock.sleep_until(self.clock.now() + pause).await;
+        };
+        let event = Event::Answered {
+            by: write.by,
+            of: write.seq,
+            reply: reply.clone(),
+            recovered: false,
+        };
+        self.append(event, Durability::Power).await?;
+        Ok(reply)
+    }
+
+    async fn refuse(&mut self, by: Actor, call: Call, e: HostError) -> Result<Reply, Interrupt> {
+        let reply = Reply::Failed(e);
+        let event = Event::Exchanged {
+            by,
+            call,
+            reply: reply.clone(),
+        };
+        self.append(event, Durability::Process).await?;
+        Ok(reply)
+    }
+
+    /// Waits until every arm that gains traffic has a healthy target.
+    async fn await_healthy(
+        &mut self,
+        before: &Weights,
+        wanted: &Weights,
+    ) -> Result<Result<(), HostError>, Interrupt> {
+        let give_up = self.clock.now() + self.header.guardrails.healthy_timeout_ms;
+        loop {
+            let sick = match self.target.observe().await {
+                Ok(live) => live
+                    .arms
+                    .iter()
+                    .find(|a| a.healthy == 0 && wanted.share(&a.name) > before.share(&a.name))
+                    .map(|a| {
+                        HostError::new(
+                            ErrorKind::Unhealthy,
+                            "no-healthy-target",
+                            format!(
+                                "{} has {} targets and none is healthy, so it gets no traffic; see its health check",
+                                a.name, a.total
+                            ),
+                        )
+                        .retryable()
+                    }),
+                Err(error) => Some(error),
+            };
+            let Some(error) = sick else {
+                return Ok(Ok(()));
+            };
+            if self.clock.now() >= give_up {
+                return Ok(Err(error));
+            }
+            self.attention().await?;
+            self.clock.sleep_until(self.clock.now() + 500).await;
+        }
+    }
+}
+
+fn durability(power: bool) -> Durability {
+    if power {
+        Durability::Power
+    } else {
+        Durability::Process
+    }
+}
+
+fn no_such(what: &str, name: &str, known: &[&str]) -> HostError {
+    let known = if known.is_empty() {
+        "it defines none".to_owned()
+    } else {
+        format!("it defines {}", known.join(", "))
+    };
+    HostError::new(
+        ErrorKind::NotFound,
+        "not-found",
+        format!("the rollout file has no {what} {name:?}; {known}"),
+    )
+}
+
+fn check_shape(weights: &Weights, like: &Weights) -> Result<Weights, HostError> {
+    let names: Vec<String> = like.0.iter().map(|w| w.arm.clone()).collect();
+    weights
+        .ordered_as(&names)
+        .map_err(|m| HostError::new(ErrorKind::Invalid, "invalid-weights", m))
+}
+
+fn check_names(call: &Call, wanted: &Weights, live: &Observed) -> Result<Weights, HostError> {
+    if let Call::SwitchColor { color } = call
+        && live.arm(color).is_none()
+    {
+        return Err(HostError::new(
+            ErrorKind::Invalid,
+            "no-such-color",
+            format!("there is no colour {color:?}; there are {}", live.names().join(" and ")),
+        ));
+    }
+    check_shape(wanted, &live.weights())
+}
+
+fn conflict(write: &InDoubt, live: &Observed) -> HostError {
+    HostError::new(
+        ErrorKind::Conflict,
+        "foreign-change",
+        format!(
+            "{} was asked with {} in place, and now the target has {}: somebody else writes to it",
+            write.call,
+            write.before,
+            live.weights()
+        ),
+    )
+}
+
+fn ignored(live: &Observed) -> HostError {
+    HostError::new(
+        ErrorKind::Unavailable,
+        "write-ignored",
+        format!(
+            "the target said ok and still has {} when read back",
+            live.weights()
+        ),
+    )
+    .retryable()
+}
+
+/// A session that a strategy talks to.
+pub(super) struct Shared {
+    pub(super) session: Mutex<Session>,
+    now: std::sync::atomic::AtomicU64,
+    probes: Vec<String>,
+}
+
+impl Shared {
+    pub(super) fn new(session: Session) -> Self {
+        Self {
+            now: session.logical_now.into(),
+            probes: session.header.probes.iter().map(|p| p.name.clone()).collect(),
+            session: Mutex::new(session),
+        }
+    }
+}
+
+#[async_trait]
+impl Calls for Shared {
+    async fn perform(&self, call: Call) -> Result<Reply, Interrupted> {
+        let mut session = self.session.lock().await;
+        let result = session.perform(call).await;
+        self.now
+            .store(session.logical_now, std::sync::atomic::Ordering::Relaxed);
+        result.map_err(|interrupt| {
+            session.interrupt = Some(interrupt);
+            Interrupted
+        })
+    }
+
+    fn now(&self) -> Millis {
+        self.now.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn probes(&self) -> Vec<String> {
+        self.probes.clone()
+    }
+}

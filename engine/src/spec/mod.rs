@@ -1,0 +1,671 @@
+//! The rollout file, validated.
+//!
+//! `rollout.toml` is read strictly: an unknown key is an error, and all
+//! problems are reported at once with their paths. Later code sees only the
+//! types here, never the raw file. Pure: reading the file is the CLI's job.
+
+mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DemoFault, Goal, Millis, Promotion, Release, Source};
+use read::{Problems, Section};
+
+/// Everything that a rollout file can say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// What is rolled out where.
+    pub target: TargetSpec,
+    /// Which strategy, and its parameters.
+    pub strategy: StrategySpec,
+    /// A release to put into the candidate arm first.
+    pub candidate: Option<Release>,
+    /// Limits that the host enforces.
+    pub guardrails: Guardrails,
+    /// How the new version takes over; none means what suits the target.
+    pub promotion: Option<Promotion>,
+    /// Probes, by name.
+    pub probes: Vec<Probe>,
+    /// Custom queries, by name.
+    pub queries: Vec<Query>,
+}
+
+/// Which strategy to run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StrategySpec {
+    /// Path of the component.
+    pub plugin: Option<String>,
+    /// The digest that its bytes must have.
+    pub sha256: Option<String>,
+    /// Parameters, as the plugin's own schema describes them.
+    pub parameters: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What is rolled out where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum TargetSpec {
+    /// A balancer that already runs (`engine local`), by its admin address.
+    Local {
+        /// Where its admin API listens; always loopback.
+        admin: SocketAddr,
+    },
+    /// A balancer inside the process that runs the rollout.
+    Embedded {
+        /// How it is set up.
+        local: LocalSpec,
+        /// Where it keeps weights and releases between processes.
+        state: Option<String>,
+        /// Requests per second that the built-in client sends; 0 for none.
+        load_rps: u32,
+    },
+    /// No balancer at all: a scripted one, for tests.
+    Simulated {
+        /// Identity of the target.
+        name: String,
+    },
+}
+
+/// The set-up of a local balancer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LocalSpec {
+    /// Where users send requests. Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where the admin API listens. Port 0 picks a free one.
+    pub admin: SocketAddr,
+    /// The two arms, the stable one first.
+    pub arms: Vec<LocalArm>,
+    /// Seconds that a client stays on its arm; 0 turns the cookie off.
+    pub sticky_seconds: u32,
+    /// How long a replaced release may finish its requests.
+    pub drain_ms: u32,
+    /// Active health checks.
+    pub health: HealthCheck,
+    /// Speak HTTP/2 to the arms (for gRPC); HTTP/1.1 otherwise.
+    pub upstream_http2: bool,
+}
+
+/// One arm of a local balancer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LocalArm {
+    /// Its name.
+    pub name: String,
+    /// Its weight at first.
+    pub weight: u32,
+    /// What it runs at first.
+    pub release: Release,
+}
+
+/// How a target proves that it is well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// Path of the request.
+    pub path: String,
+    /// Time between two checks.
+    pub interval_ms: u32,
+    /// How long one may take.
+    pub timeout_ms: u32,
+    /// Successes in a row that make it healthy.
+    pub healthy_after: u32,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_after: u32,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            path: "/healthz".to_owned(),
+            interval_ms: 500,
+            timeout_ms: 2_000,
+            healthy_after: 2,
+            unhealthy_after: 3,
+        }
+    }
+}
+
+/// What to do when a rollout cannot go on by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTrouble {
+    /// All traffic back to stable.
+    Rollback,
+    /// Leave the traffic and wait for a person.
+    Pause,
+}
+
+/// Limits that the host enforces whatever the strategy asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Guardrails {
+    /// Most percentage points that the candidate may gain in one write.
+    pub largest_step: f64,
+    /// Most that the candidate may have before it has had traffic for a while.
+    pub before_bake: Option<BeforeBake>,
+    /// The rollout must have a verdict this long after it began.
+    pub deadline_ms: Millis,
+    /// What happens then.
+    pub on_deadline: OnTrouble,
+    /// What happens when the plugin traps, hangs or returns an error.
+    pub on_plugin_error: OnTrouble,
+    /// How long to wait for a healthy target before a write is refused.
+    pub healthy_timeout_ms: Millis,
+}
+
+/// See [`Guardrails::before_bake`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BeforeBake {
+    /// Percent.
+    pub share: f64,
+    /// How long the candidate must have had traffic to get more.
+    pub bake_ms: Millis,
+}
+
+impl Default for Guardrails {
+    fn default() -> Self {
+        Self {
+            largest_step: 100.0,
+            before_bake: None,
+            deadline_ms: 24 * 3_600_000,
+            on_deadline: OnTrouble::Rollback,
+            on_plugin_error: OnTrouble::Rollback,
+            healthy_timeout_ms: 60_000,
+        }
+    }
+}
+
+impl OnTrouble {
+    /// The goal it stands for, if it is one.
+    #[must_use]
+    pub fn goal(self) -> Option<Goal> {
+        match self {
+            Self::Rollback => Some(Goal::RollBack),
+            Self::Pause => None,
+        }
+    }
+}
+
+/// One HTTP request to the candidate and what it must answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Its name.
+    pub name: String,
+    /// Path of the GET request.
+    pub path: String,
+    /// Status that it must answer.
+    pub status: u16,
+    /// Text that the body must contain.
+    pub contains: Option<String>,
+    /// Tries, a second apart, before it counts as failed.
+    pub attempts: u32,
+    /// How long one try may take.
+    pub timeout_ms: u32,
+}
+
+/// A custom metric: a number in a JSON document, per arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Query {
+    /// Its name.
+    pub name: String,
+    /// `http://` address; `{arm}`, `{version}` and `{since}` are filled in.
+    pub url: String,
+    /// JSON pointer to the number in the answer.
+    pub pointer: String,
+}
+
+/// One problem in a rollout file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Such as `guardrails.largest-step`.
+    pub path: String,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+/// All problems of a rollout file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecError(pub Vec<Problem>);
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let gap = if index == 0 { "" } else { "\n" };
+            if problem.path.is_empty() {
+                write!(f, "{gap}  {}", problem.message)?;
+            } else {
+                write!(f, "{gap}  {}: {}", problem.path, problem.message)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SpecError {}
+
+/// The default address of the admin API of `engine local`.
+pub const ADMIN_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7900);
+/// The default address of `engine local` itself.
+pub const LISTEN_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+impl Spec {
+    /// Reads a rollout file.
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+            SpecError(vec![Problem {
+                path: String::new(),
+                message: e.to_string().trim_end().to_owned(),
+            }])
+        })?;
+        let problems = Problems::default();
+        let mut root = Section::new(&problems, "", table);
+        let spec = Self {
+            target: target(root.section("target")),
+            strategy: strategy(root.section("strategy")),
+            candidate: root
+                .has("candidate")
+                .then(|| release(&mut root.section("candidate"), true)),
+            guardrails: guardrails(root.section("guardrails")),
+            promotion: root.choice(
+                "promotion",
+                &[("swap", Promotion::Swap), ("copy", Promotion::Copy)],
+            ),
+            probes: root.named("probes").into_iter().map(probe).collect(),
+            queries: root.named("queries").into_iter().map(query).collect(),
+        };
+        root.finish();
+        problems.into_result(spec)
+    }
+
+    /// Two demo versions behind an embedded balancer, with a load of its own:
+    /// what `engine run` does without a rollout file.
+    #[must_use]
+    pub fn demo(fault: DemoFault, load_rps: u32, state: Option<String>) -> Self {
+        let free = SocketAddr::new(LISTEN_DEFAULT.ip(), 0);
+        Self {
+            target: TargetSpec::Embedded {
+                local: LocalSpec {
+                    listen: free,
+                    admin: free,
+                    ..LocalSpec::demo(fault)
+                },
+                state,
+                load_rps,
+            },
+            strategy: StrategySpec::default(),
+            candidate: None,
+            guardrails: Guardrails::default(),
+            promotion: None,
+            probes: vec![Probe {
+                name: "healthz".to_owned(),
+                path: "/healthz".to_owned(),
+                status: 200,
+                contains: None,
+                attempts: 3,
+                timeout_ms: 2_000,
+            }],
+            queries: vec![],
+        }
+    }
+}
+
+impl LocalSpec {
+    /// Two demo versions, the second with a fault.
+    #[must_use]
+    pub fn demo(fault: DemoFault) -> Self {
+        let arm = |name: &str, weight, version: &str, fault| LocalArm {
+            name: name.to_owned(),
+            weight,
+            release: Release {
+                version: version.to_owned(),
+                source: Source::Demo(fault),
+            },
+        };
+        Self {
+            listen: LISTEN_DEFAULT,
+            admin: ADMIN_DEFAULT,
+            arms: vec![
+                arm("stable", 100, "v1", DemoFault::default()),
+                arm("canary", 0, "v2", fault),
+            ],
+            sticky_seconds: 0,
+            drain_ms: 10_000,
+            health: HealthCheck::default(),
+            upstream_http2: false,
+        }
+    }
+
+    /// The same balancer with other arm names, such as blue and green.
+    #[must_use]
+    pub fn with_names(mut self, names: [&str; 2]) -> Self {
+        for (arm, name) in self.arms.iter_mut().zip(names) {
+            name.clone_into(&mut arm.name);
+        }
+        self
+    }
+}
+
+fn target(mut section: Section<'_>) -> TargetSpec {
+    let kind = section.choice("kind", &[("local", ())]);
+    if kind.is_none() && !section.is_missing() && !section.has("kind") {
+        section.problem("kind", "is missing; write kind = \"local\"");
+    }
+    let mut local = section.section("local");
+    let admin = local.address("admin").unwrap_or(ADMIN_DEFAULT);
+    if !admin.ip().is_loopback() {
+        local.problem("admin", "must be a loopback address, such as 127.0.0.1:7900");
+    }
+    let arms: Vec<LocalArm> = local.named("arms").into_iter().map(arm).collect();
+    let listen = local.address("listen");
+    let sticky_seconds = local.integer("sticky-seconds", 0, 604_800);
+    let drain = local.duration("drain");
+    let upstream_http2 = local.boolean("upstream-http2");
+    let load_rps = local.integer("load-rps", 0, 100_000);
+    let health = health(local.section("health"));
+    let spec = if arms.is_empty() {
+        for (key, set) in [
+            ("listen", listen.is_some()),
+            ("sticky-seconds", sticky_seconds.is_some()),
+            ("drain", drain.is_some()),
+            ("upstream-http2", upstream_http2.is_some()),
+            ("load-rps", load_rps.is_some()),
+        ] {
+            if set {
+                local.problem(
+                    key,
+                    "belongs to a balancer of its own: name its arms in [target.local.arms.NAME], or leave this out to use the one at `admin`",
+                );
+            }
+        }
+        TargetSpec::Local { admin }
+    } else {
+        if arms.len() != 2 {
+            local.problem("arms", "a target has two arms, such as stable and canary");
+        } else if arms.iter().all(|a| a.weight == 0) {
+            local.problem("arms", "all weights are 0; give the arm that serves today 100");
+        }
+        TargetSpec::Embedded {
+            local: LocalSpec {
+                listen: listen.unwrap_or(LISTEN_DEFAULT),
+                admin,
+                arms: stable_first(arms),
+                sticky_seconds: sticky_seconds.unwrap_or(0),
+                drain_ms: drain.map_or(10_000, |ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+                health,
+                upstream_http2: upstream_http2.unwrap_or(false),
+            },
+            state: None,
+            load_rps: load_rps.unwrap_or(0),
+        }
+    };
+    local.finish();
+    section.finish();
+    spec
+}
+
+/// A TOML table has no order; people expect the arm that serves today first.
+fn stable_first(mut arms: Vec<LocalArm>) -> Vec<LocalArm> {
+    arms.sort_by_key(|a| std::cmp::Reverse(a.weight));
+    arms
+}
+
+fn arm((name, mut section): (String, Section<'_>)) -> LocalArm {
+    let weight = section.integer("weight", 0, crate::model::WEIGHT_MAX);
+    let weight = weight.unwrap_or(match name.as_str() {
+        "stable" | "blue" => 100,
+        _ => 0,
+    });
+    let release = release(&mut section, false);
+    section.finish();
+    LocalArm {
+        name,
+        weight,
+        release,
+    }
+}
+
+fn release(section: &mut Section<'_>, finish: bool) -> Release {
+    let version = section.required_text("version");
+    let urls = section.texts("urls");
+    let command = section.texts("command");
+    let demo = section.has("demo").then(|| {
+        let mut demo = section.section("demo");
+        let fault = DemoFault {
+            error_rate: demo.number("error-rate", 0.0, 1.0).unwrap_or(0.0),
+            latency_ms: demo.duration("latency").map_or(0, |ms| {
+                u32::try_from(ms).unwrap_or(u32::MAX)
+            }),
+        };
+        demo.finish();
+        fault
+    });
+    for url in urls.iter().flatten() {
+        if !url.starts_with("http://") {
+            section.problem(
+                "urls",
+                &format!("{url:?} must start with http:// (the balancer speaks no TLS to its arms)"),
+            );
+        }
+    }
+    let given = [urls.is_some(), command.is_some(), demo.is_some()];
+    if given.iter().filter(|g| **g).count() != 1 {
+        section.problem(
+            "",
+            "needs exactly one of `urls = [\"http://127.0.0.1:9001\"]`, `command = [\"./server\", \"--port\", \"{port}\"]` and `demo = {}`",
+        );
+    }
+    if finish {
+        section.finish_in_place();
+    }
+    Release {
+        version,
+        source: match (urls, command) {
+            (Some(urls), _) => Source::Urls(urls),
+            (None, Some(command)) => Source::Command(command),
+            (None, None) => Source::Demo(demo.unwrap_or_default()),
+        },
+    }
+}
+
+fn health(mut section: Section<'_>) -> HealthCheck {
+    let d = HealthCheck::default();
+    let ms = |value: Option<Millis>, default| {
+        value.map_or(default, |v| u32::try_from(v).unwrap_or(u32::MAX))
+    };
+    let check = HealthCheck {
+        path: section.path("path").unwrap_or(d.path),
+        interval_ms: ms(section.duration("interval"), d.interval_ms).max(50),
+        timeout_ms: ms(section.duration("timeout"), d.timeout_ms).max(10),
+        healthy_after: section.integer("healthy-after", 1, 10).unwrap_or(d.healthy_after),
+        unhealthy_after: section
+            .integer("unhealthy-after", 1, 10)
+            .unwrap_or(d.unhealthy_after),
+    };
+    section.finish();
+    check
+}
+
+fn strategy(mut section: Section<'_>) -> StrategySpec {
+    let spec = StrategySpec {
+        plugin: section.text("plugin"),
+        sha256: section.text("sha256"),
+        parameters: section.json("parameters"),
+    };
+    if let Some(sha) = &spec.sha256
+        && (sha.len() != 64 || !sha.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        section.problem("sha256", "must be 64 hexadecimal digits, as sha256sum prints them");
+    }
+    section.finish();
+    spec
+}
+
+fn guardrails(mut section: Section<'_>) -> Guardrails {
+    let d = Guardrails::default();
+    let trouble = [("rollback", OnTrouble::Rollback), ("pause", OnTrouble::Pause)];
+    let before_bake = section.has("before-bake").then(|| {
+        let mut table = section.section("before-bake");
+        let bake = BeforeBake {
+            share: table.required_number("share", 0.0, 100.0),
+            bake_ms: table.required_duration("bake"),
+        };
+        table.finish();
+        bake
+    });
+    let guardrails = Guardrails {
+        largest_step: section.number("largest-step", 1.0, 100.0).unwrap_or(d.largest_step),
+        before_bake,
+        deadline_ms: section.duration("deadline").unwrap_or(d.deadline_ms),
+        on_deadline: section.choice("on-deadline", &trouble).unwrap_or(d.on_deadline),
+        on_plugin_error: section
+            .choice("on-plugin-error", &trouble)
+            .unwrap_or(d.on_plugin_error),
+        healthy_timeout_ms: section
+            .duration("healthy-timeout")
+            .unwrap_or(d.healthy_timeout_ms),
+    };
+    section.finish();
+    guardrails
+}
+
+fn probe((name, mut section): (String, Section<'_>)) -> Probe {
+    let path = section.path("path");
+    if path.is_none() && !section.has("path") {
+        section.problem("path", "is missing; write the path to GET, such as path = \"/healthz\"");
+    }
+    let probe = Probe {
+        name,
+        path: path.unwrap_or_default(),
+        status: u16::try_from(section.integer("status", 100, 599).unwrap_or(200)).unwrap_or(200),
+        contains: section.text("contains"),
+        attempts: section.integer("attempts", 1, 100).unwrap_or(3),
+        timeout_ms: section
+            .duration("timeout")
+            .map_or(5_000, |ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+    };
+    section.finish();
+    probe
+}
+
+fn query((name, mut section): (String, Section<'_>)) -> Query {
+    let query = Query {
+        name,
+        url: section.required_text("url"),
+        pointer: section.text("pointer").unwrap_or_default(),
+    };
+    if !query.url.is_empty() && !query.url.starts_with("http://") {
+        section.problem("url", "must start with http://");
+    }
+    if !query.pointer.is_empty() && !query.pointer.starts_with('/') {
+        section.problem("pointer", "must be a JSON pointer, such as \"/data/value\"");
+    }
+    section.finish();
+    query
+}
+
+/// Parses `error-rate=0.2` and `latency=+300ms`, comma-separated or repeated.
+pub fn parse_fault(text: &str) -> Result<DemoFault, String> {
+    let mut fault = DemoFault::default();
+    let mut seen = BTreeMap::new();
+    for part in text.split(',') {
+        let (key, value) = part
+            .split_once('=')
+            .ok_or_else(|| format!("{part:?} is not KEY=VALUE; write error-rate=0.2 or latency=+300ms"))?;
+        if seen.insert(key, ()).is_some() {
+            return Err(format!("{key} is there twice"));
+        }
+        match key {
+            "error-rate" => {
+                fault.error_rate = value
+                    .parse()
+                    .ok()
+                    .filter(|rate| (0.0..=1.0).contains(rate))
+                    .ok_or_else(|| format!("error-rate={value}: must be 0 to 1, such as 0.2"))?;
+            }
+            "latency" => {
+                let added = humantime::parse_duration(value.trim_start_matches('+'))
+                    .map_err(|e| format!("latency={value}: {e}; write latency=+300ms"))?;
+                fault.latency_ms = u32::try_from(added.as_millis())
+                    .map_err(|_| format!("latency={value} is too long"))?;
+            }
+            _ => return Err(format!("there is no fault {key:?}; there are error-rate and latency")),
+        }
+    }
+    Ok(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_file_is_read() {
+        let spec = Spec::parse(include_str!("../../../examples/rollouts/local.toml"))
+            .unwrap_or_else(|e| panic!("{e}"));
+        let TargetSpec::Embedded { local, .. } = &spec.target else {
+            panic!("arms mean a balancer of its own");
+        };
+        assert_eq!(local.arms[0].name, "stable");
+        assert_eq!(local.arms[0].weight, 100);
+        assert_eq!(spec.strategy.plugin.as_deref(), Some("plugins/canary.wasm"));
+    }
+
+    #[test]
+    fn every_example_is_valid() {
+        for text in [
+            include_str!("../../../examples/rollouts/attach.toml"),
+            include_str!("../../../examples/rollouts/blue-green.toml"),
+        ] {
+            Spec::parse(text).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_with_their_paths() {
+        let error = Spec::parse(
+            r#"
+            stategy = {}
+            promotion = "swop"
+            [target]
+            kind = "lokal"
+            [target.local]
+            admin = "0.0.0.0:1"
+            [target.local.arms.stable]
+            version = "v1"
+            [guardrails]
+            largest-step = 400
+            deadline = "soon"
+            before-bake = { share = 10 }
+            [probes.smoke]
+            status = "ok"
+            [queries.accuracy]
+            url = "ftp://x"
+            "#,
+        )
+        .expect_err("nothing here is right");
+        insta::assert_snapshot!(error.to_string());
+    }
+
+    #[test]
+    fn syntax_errors_point_at_the_line() {
+        let error = Spec::parse("[target\n").expect_err("no bracket").to_string();
+        assert!(error.contains("line 1"), "{error}");
+    }
+
+    #[test]
+    fn faults() {
+        assert_eq!(
+            parse_fault("error-rate=0.2,latency=+300ms"),
+            Ok(DemoFault {
+                error_rate: 0.2,
+                latency_ms: 300
+            })
+        );
+        for wrong in ["error-rate", "error-rate=2", "latency=fast", "smell=bad"] {
+            assert!(parse_fault(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Reads TOML tables key by key and collects every problem with its path.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::{Problem, SpecError};
+use crate::model::Millis;
+
+/// The problems found so far.
+#[derive(Debug, Default)]
+pub(super) struct Problems(RefCell<Vec<Problem>>);
+
+impl Problems {
+    fn add(&self, path: String, message: &str) {
+        self.0.borrow_mut().push(Problem {
+            path,
+            message: message.to_owned(),
+        });
+    }
+
+    /// The value if there were no problems, in the order of the file's paths.
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, SpecError> {
+        let problems = self.0.into_inner();
+        if problems.is_empty() {
+            Ok(value)
+        } else {
+            Err(SpecError(problems))
+        }
+    }
+}
+
+/// One table of the file. Reading a key takes it out; what is left at the end
+/// is unknown.
+#[derive(Debug)]
+pub(super) struct Section<'p> {
+    problems: &'p Problems,
+    path: String,
+    /// Keys that the file has.
+    present: Vec<String>,
+    /// What nobody has asked for yet.
+    table: Table,
+    missing: bool,
+    /// Keys that somebody has asked for.
+    known: Vec<String>,
+}
+
+impl<'p> Section<'p> {
+    pub(super) fn new(problems: &'p Problems, path: &str, table: Table) -> Self {
+        Self {
+            problems,
+            path: path.to_owned(),
+            present: table.keys().cloned().collect(),
+            table,
+            missing: false,
+            known: vec![],
+        }
+    }
+
+    fn at(&self, key: &str) -> String {
+        match (self.path.as_str(), key) {
+            (path, "") => path.to_owned(),
+            ("", key) => key.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
+    }
+
+    pub(super) fn problem(&self, key: &str, message: &str) {
+        self.problems.add(self.at(key), message);
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.present.iter().any(|k| k == key)
+    }
+
+    /// Whether the file does not have this table at all.
+    pub(super) fn is_missing(&self) -> bool {
+        self.missing
+    }
+
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.known.push(key.to_owned());
+        self.table.remove(key)
+    }
+
+    fn typed<T>(
+        &mut self,
+        key: &str,
+        wanted: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.take(key)?;
+        let read = read(&value);
+        if read.is_none() {
+            self.problem(key, &format!("is {value}; {wanted}"));
+        }
+        read
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        self.typed(key, "it must be a text in quotes", |v| {
+            v.as_str().map(ToOwned::to_owned)
+        })
+    }
+
+    pub(super) fn required_text(&mut self, key: &str) -> String {
+        self.required(key, "is missing; it must be a text in quotes", Self::text)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn path(&mut self, key: &str) -> Option<String> {
+        self.typed(key, "it must be a path such as \"/healthz\"", |v| {
+            v.as_str().filter(|p| p.starts_with('/')).map(ToOwned::to_owned)
+        })
+    }
+
+    pub(super) fn texts(&mut self, key: &str) -> Option<Vec<String>> {
+        self.typed(key, "it must be a list of texts, not empty", |v| {
+            v.as_array()
+                .filter(|list| !list.is_empty())?
+                .iter()
+                .map(|item| item.as_str().map(ToOwned::to_owned))
+                .collect()
+        })
+    }
+
+    pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
+        self.typed(key, "it must be true or false", Value::as_bool)
+    }
+
+    pub(super) fn integer(&mut self, key: &str, min: u32, max: u32) -> Option<u32> {
+        self.typed(key, &format!("it must be a whole number from {min} to {max}"), |v| {
+            u32::try_from(v.as_integer()?)
+                .ok()
+                .filter(|n| (min..=max).contains(n))
+        })
+    }
+
+    pub(super) fn number(&mut self, key: &str, min: f64, max: f64) -> Option<f64> {
+        self.typed(key, &format!("it must be a number from {min} to {max}"), |v| {
+            #[expect(clippy::cast_precision_loss, reason = "only small numbers are valid")]
+            let number = v.as_float().or_else(|| v.as_integer().map(|n| n as f64))?;
+            (min..=max).contains(&number).then_some(number)
+        })
+    }
+
+    pub(super) fn required_number(&mut self, key: &str, min: f64, max: f64) -> f64 {
+        let message = format!("is missing; it must be a number from {min} to {max}");
+        self.required(key, &message, |s, k| s.number(k, min, max))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn duration(&mut self, key: &str) -> Option<Millis> {
+        self.typed(key, "it must be a duration such as \"90s\", \"10m\" or \"2h\"", |v| {
+            let duration: Duration = humantime::parse_duration(v.as_str()?).ok()?;
+            Millis::try_from(duration.as_millis()).ok()
+        })
+    }
+
+    pub(super) fn required_duration(&mut self, key: &str) -> Millis {
+        self.required(
+            key,
+            "is missing; it must be a duration such as \"10m\"",
+            Self::duration,
+        )
+        .unwrap_or_default()
+    }
+
+    pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
+        self.typed(key, "it must be an address such as \"127.0.0.1:8080\"", |v| {
+            v.as_str()?.parse().ok()
+        })
+    }
+
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let names: Vec<String> = choices.iter().map(|(n, _)| format!("{n:?}")).collect();
+        self.typed(key, &format!("it must be {}", names.join(" or ")), |v| {
+            let text = v.as_str()?;
+            choices.iter().find(|(n, _)| *n == text).map(|(_, t)| *t)
+        })
+    }
+
+    pub(super) fn json(&mut self, key: &str) -> serde_json::Map<String, serde_json::Value> {
+        let table = self.typed(key, "it must be a table", |v| v.as_table().cloned());
+        match table.map(serde_json::to_value) {
+            Some(Ok(serde_json::Value::Object(object))) => object,
+            _ => serde_json::Map::new(),
+        }
+    }
+
+    pub(super) fn section(&mut self, key: &str) -> Self {
+        let table = self.typed(key, "it must be a table", |v| v.as_table().cloned());
+        let missing = table.is_none();
+        let mut section = Self::new(self.problems, &self.at(key), table.unwrap_or_default());
+        section.missing = missing;
+        section
+    }
+
+    /// The tables below `key`, each with its name.
+    pub(super) fn named(&mut self, key: &str) -> Vec<(String, Self)> {
+        let mut section = self.section(key);
+        let names: Vec<String> = section.table.keys().cloned().collect();
+        names
+            .into_iter()
+            .map(|name| {
+                let inner = section.section(&name);
+                (name, inner)
+            })
+            .collect()
+    }
+
+    fn required<T>(
+        &mut self,
+        key: &str,
+        message: &str,
+        read: impl FnOnce(&mut Self, &str) -> Option<T>,
+    ) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.known.push(key.to_owned());
+            self.problem(key, message);
+            return None;
+        }
+        read(self, key)
+    }
+
+    /// Reports the keys that nobody asked for.
+    pub(super) fn finish(mut self) {
+        self.finish_in_place();
+    }
+
+    pub(super) fn finish_in_place(&mut self) {
+        for key in self.table.keys() {
+            let near = self
+                .known
+                .iter()
+                .map(|k| (distance(key, k), k))
+                .min()
+                .filter(|(d, _)| *d <= 2);
+            let message = match near {
+                Some((_, near)) => format!("there is no such key; did you mean {near}?"),
+                None => {
+                    format!("there is no such key; there are {}", self.known.join(", "))
+                }
+            };
+            self.problem(key, &message);
+        }
+        self.table.clear();
+    }
+}
+
+/// Edit distance (Levenshtein), for "did you mean".
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

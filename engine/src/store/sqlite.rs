@@ -1,0 +1,452 @@
+//! A store in one SQLite file: several processes, one machine.
+//!
+//! WAL mode. One thread owns the connection and takes whatever requests have
+//! queued up into one transaction: that is the group commit. A transaction is
+//! synced to the disk only if one of its requests asks for it; everything
+//! committed before is then safe too, because the log is one file.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use tokio::sync::oneshot;
+
+use super::{Busy, Claim, Durability, Lease, Listed, Owner, Store, StoreError};
+use crate::journal::{Entry, Event};
+use crate::model::{Millis, Signal};
+
+/// Most requests in one transaction.
+const GROUP_MAX: usize = 256;
+/// How long a transaction waits for another process's.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS journal (
+    rollout TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    event TEXT NOT NULL, PRIMARY KEY (rollout, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lease (
+    target TEXT PRIMARY KEY, rollout TEXT NOT NULL, epoch INTEGER NOT NULL,
+    owner TEXT, expires INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS signal (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, rollout TEXT NOT NULL, id TEXT NOT NULL,
+    signal TEXT NOT NULL, UNIQUE (rollout, id));
+CREATE TABLE IF NOT EXISTS content (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL);
+";
+
+type Work = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
+type Reply = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
+
+struct Request {
+    work: Work,
+    durability: Durability,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    queue: mpsc::Sender<Request>,
+    place: PathBuf,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens or creates the store at `place`; its folder must exist.
+    pub fn open(place: &Path) -> Result<Self, StoreError> {
+        let failed = |e: rusqlite::Error| database(place, &e);
+        let connection = Connection::open(place).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .map_err(failed)?;
+        connection.execute_batch(SCHEMA).map_err(failed)?;
+        let (queue, requests) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || serve(connection, &requests))
+            .map_err(|e| StoreError::Database {
+                place: place.display().to_string(),
+                message: e.to_string(),
+            })?;
+        Ok(Self {
+            queue,
+            place: place.to_owned(),
+        })
+    }
+
+    /// Runs `work` in the next transaction and returns its result once that
+    /// transaction is committed.
+    async fn within<T, F>(&self, durability: Durability, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let work: Work = Box::new(move |transaction| {
+            let result = work(transaction);
+            Box::new(move |committed| {
+                let _ = sender.send(match committed {
+                    Ok(()) => result,
+                    Err(e) => Err(Failure::Database(e)),
+                });
+            })
+        });
+        let stopped = || StoreError::Database {
+            place: self.place.display().to_string(),
+            message: "the store has stopped".to_owned(),
+        };
+        self.queue
+            .send(Request { work, durability })
+            .map_err(|_| stopped())?;
+        receiver
+            .await
+            .map_err(|_| stopped())?
+            .map_err(|failure| match failure {
+                Failure::Database(e) => database(&self.place, &e),
+                Failure::Store(e) => e,
+            })
+    }
+}
+
+/// A request that fails leaves the transaction of the others alone: it has
+/// written nothing, or the statement that failed has undone itself.
+enum Failure {
+    Database(rusqlite::Error),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Database(e)
+    }
+}
+
+fn database(place: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Database {
+        place: place.display().to_string(),
+        message: error.to_string(),
+    }
+}
+
+fn serve(mut connection: Connection, requests: &mpsc::Receiver<Request>) {
+    while let Ok(first) = requests.recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP_MAX
+            && let Ok(next) = requests.try_recv()
+        {
+            group.push(next);
+        }
+        run(&mut connection, group);
+    }
+}
+
+fn run(connection: &mut Connection, group: Vec<Request>) {
+    let power = group.iter().any(|r| r.durability == Durability::Power);
+    let level = if power { "FULL" } else { "NORMAL" };
+    let mut replies: Vec<Reply> = Vec::with_capacity(group.len());
+    let outcome = connection
+        .pragma_update(None, "synchronous", level)
+        .and_then(|()| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for request in group {
+                replies.push((request.work)(&transaction));
+            }
+            transaction.commit()
+        });
+    // A request whose work never ran drops its channel, which its caller sees.
+    let message = outcome.err().map(|e| e.to_string());
+    for reply in replies {
+        reply(message.as_ref().map_or(Ok(()), |m| {
+            Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR),
+                Some(m.clone()),
+            ))
+        }));
+    }
+}
+
+fn occupant(transaction: &Transaction<'_>, target: &str) -> Result<Option<Busy>, rusqlite::Error> {
+    transaction
+        .prepare_cached("SELECT rollout, epoch, owner, expires FROM lease WHERE target = ?1")?
+        .query_row([target], |row| {
+            let owner: Option<String> = row.get(2)?;
+            Ok(Busy {
+                rollout: row.get(0)?,
+                epoch: row.get(1)?,
+                owner: owner.and_then(|json| serde_json::from_str(&json).ok()),
+                expires: unsigned(row.get(3)?),
+            })
+        })
+        .optional()
+}
+
+fn ours(transaction: &Transaction<'_>, lease: &Lease) -> Result<(), Failure> {
+    match occupant(transaction, &lease.target)? {
+        Some(busy) if busy.rollout == lease.rollout && busy.epoch == lease.epoch => Ok(()),
+        _ => Err(Failure::Store(StoreError::Fenced {
+            rollout: lease.rollout.clone(),
+        })),
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<String, Failure> {
+    serde_json::to_string(value)
+        .map_err(|e| Failure::Database(rusqlite::Error::ToSqlConversionFailure(Box::new(e))))
+}
+
+fn entry(rollout: &str, row: &rusqlite::Row<'_>) -> Result<Result<Entry, Failure>, rusqlite::Error> {
+    let seq = row.get(0)?;
+    let event: String = row.get(3)?;
+    Ok(match serde_json::from_str(&event) {
+        Ok(event) => Ok(Entry {
+            seq,
+            at: unsigned(row.get(1)?),
+            epoch: row.get(2)?,
+            event,
+        }),
+        Err(e) => Err(Failure::Store(StoreError::Format {
+            rollout: rollout.to_owned(),
+            seq,
+            message: e.to_string(),
+        })),
+    })
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError> {
+        let (target, rollout) = (claim.target.to_owned(), claim.rollout.to_owned());
+        let owner = claim.owner.clone();
+        let (now, ttl, dead) = (claim.now, claim.ttl_ms, claim.dead_epoch);
+        self.within(Durability::Power, move |transaction| {
+            let mut epoch = 1;
+            if let Some(busy) = occupant(transaction, &target)? {
+                let free = busy.owner.is_none()
+                    || busy.expires <= now
+                    || dead == Some(busy.epoch)
+                    || busy.owner.as_ref() == Some(&owner);
+                if busy.rollout != rollout || !free {
+                    return Err(Failure::Store(StoreError::Busy(busy)));
+                }
+                epoch = busy.epoch + 1;
+            }
+            let last: Option<u32> = transaction.query_row(
+                "SELECT max(epoch) FROM journal WHERE rollout = ?1",
+                [&rollout],
+                |row| row.get(0),
+            )?;
+            epoch = epoch.max(last.map_or(0, |e| e + 1));
+            transaction.execute(
+                "INSERT OR REPLACE INTO lease (target, rollout, epoch, owner, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![target, rollout, epoch, json::<Owner>(&owner)?, signed(now + ttl)],
+            )?;
+            Ok(Lease { target, rollout, epoch })
+        })
+        .await
+    }
+
+    async fn renew(&self, lease: &Lease, expires: Millis) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.within(Durability::Process, move |transaction| {
+            ours(transaction, &lease)?;
+            transaction.execute(
+                "UPDATE lease SET expires = ?2 WHERE target = ?1",
+                params![lease.target, signed(expires)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn release(&self, lease: &Lease, keep: bool) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.within(Durability::Power, move |transaction| {
+            ours(transaction, &lease)?;
+            let statement = if keep {
+                "UPDATE lease SET owner = NULL WHERE target = ?1"
+            } else {
+                "DELETE FROM lease WHERE target = ?1"
+            };
+            transaction.execute(statement, [&lease.target])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn append(
+        &self,
+        lease: &Lease,
+        entries: Vec<Entry>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.within(durability, move |transaction| {
+            ours(transaction, &lease)?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO journal (rollout, seq, at, epoch, event) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
+            for entry in &entries {
+                insert.execute(params![
+                    lease.rollout,
+                    entry.seq,
+                    signed(entry.at),
+                    entry.epoch,
+                    json(&entry.event)?
+                ])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn load(&self, rollout: &str, from: u32) -> Result<Vec<Entry>, StoreError> {
+        let rollout = rollout.to_owned();
+        self.within(Durability::Process, move |transaction| {
+            transaction
+                .prepare_cached(
+                    "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND seq >= ?2 ORDER BY seq",
+                )?
+                .query_map(params![rollout, from], |row| entry(&rollout, row))?
+                .map(|row| row?)
+                .collect()
+        })
+        .await
+    }
+
+    async fn list(&self, limit: u32) -> Result<Vec<Listed>, StoreError> {
+        self.within(Durability::Process, move |transaction| {
+            let ids: Vec<String> = transaction
+                .prepare("SELECT rollout FROM journal WHERE seq = 0 ORDER BY at DESC LIMIT ?1")?
+                .query_map([limit], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let mut listed = Vec::with_capacity(ids.len());
+            for id in ids {
+                let mut ends = transaction
+                    .prepare_cached(
+                        "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND (seq = 0 OR
+                         seq = (SELECT max(seq) FROM journal WHERE rollout = ?1)) ORDER BY seq",
+                    )?
+                    .query_map([&id], |row| entry(&id, row))?
+                    .map(|row| row?)
+                    .collect::<Result<Vec<Entry>, Failure>>()?;
+                if let Some(last) = ends.pop()
+                    && let Event::Started(header) = &ends.first().unwrap_or(&last).event
+                {
+                    listed.push(Listed { header: (**header).clone(), last });
+                }
+            }
+            Ok(listed)
+        })
+        .await
+    }
+
+    async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError> {
+        let target = target.to_owned();
+        self.within(Durability::Process, move |transaction| {
+            Ok(occupant(transaction, &target)?)
+        })
+        .await
+    }
+
+    async fn signal(&self, rollout: &str, signal: &Signal) -> Result<bool, StoreError> {
+        let (rollout, signal) = (rollout.to_owned(), signal.clone());
+        self.within(Durability::Power, move |transaction| {
+            let added = transaction.execute(
+                "INSERT OR IGNORE INTO signal (rollout, id, signal) VALUES (?1, ?2, ?3)",
+                params![rollout, signal.id, json(&signal)?],
+            )?;
+            Ok(added == 1)
+        })
+        .await
+    }
+
+    async fn signals(
+        &self,
+        rollout: Option<&str>,
+        after: u64,
+    ) -> Result<Vec<(u64, String, Signal)>, StoreError> {
+        let rollout = rollout.map(ToOwned::to_owned);
+        self.within(Durability::Process, move |transaction| {
+            transaction
+                .prepare_cached(
+                    "SELECT number, rollout, signal FROM signal
+                     WHERE number > ?1 AND (?2 IS NULL OR rollout = ?2) ORDER BY number",
+                )?
+                .query_map(params![signed(after), rollout], |row| {
+                    let text: String = row.get(2)?;
+                    Ok((unsigned(row.get(0)?), row.get(1)?, text))
+                })?
+                .map(|row| {
+                    let (number, rollout, text): (u64, String, String) = row?;
+                    let signal = serde_json::from_str(&text).map_err(|e| {
+                        Failure::Store(StoreError::Format {
+                            rollout: rollout.clone(),
+                            seq: 0,
+                            message: e.to_string(),
+                        })
+                    })?;
+                    Ok((number, rollout, signal))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn put_content(&self, sha256: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let (sha256, bytes) = (sha256.to_owned(), bytes.to_vec());
+        self.within(Durability::Power, move |transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO content (sha256, bytes) VALUES (?1, ?2)",
+                params![sha256, bytes],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn content(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sha256 = sha256.to_owned();
+        self.within(Durability::Process, move |transaction| {
+            Ok(transaction
+                .query_row(
+                    "SELECT bytes FROM content WHERE sha256 = ?1",
+                    [&sha256],
+                    |row| row.get(0),
+                )
+                .optional()?)
+        })
+        .await
+    }
+
+    async fn sweep_content(&self, needed: &[String]) -> Result<(), StoreError> {
+        let needed = needed.to_vec();
+        self.within(Durability::Process, move |transaction| {
+            let known: Vec<String> = transaction
+                .prepare("SELECT sha256 FROM content")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for sha256 in known.iter().filter(|sha| !needed.contains(sha)) {
+                transaction.execute("DELETE FROM content WHERE sha256 = ?1", [sha256])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
