@@ -1,0 +1,237 @@
+//! A test double of the engine: runs a strategy natively, in no time.
+
+use crate::{
+    Arm, ArmHealth, Context, Error, ErrorKind, Host, HostError, Latency, Level, MetricsQuery,
+    Outcome, Point, ProbeReport, Role, Rollout, Sample, Signal, Wake, Weight,
+};
+
+/// What an arm does in one sample, at a time (Unix ms) and a share (0-1).
+pub type Behave = Box<dyn FnMut(&str, f64, f64) -> Option<Sample>>;
+
+/// A scripted world with a clock that jumps.
+pub struct World {
+    /// Every call that moves or asks something, in order, as text.
+    pub calls: Vec<String>,
+    /// The last progress note.
+    pub note: String,
+    /// Current weights.
+    pub weights: Vec<Weight>,
+    /// Healthy targets of both arms.
+    pub healthy: [u32; 2],
+    /// Whether probes pass.
+    pub probes_pass: bool,
+    /// Names of the probes.
+    pub probes: Vec<String>,
+    /// Signals by the time (Unix ms) at which they arrive.
+    pub signals: Vec<(f64, Signal)>,
+    /// Errors that the next writes answer.
+    pub refuse: Vec<HostError>,
+    /// The clock, Unix ms.
+    pub now: f64,
+    arms: [Arm; 2],
+    behave: Behave,
+    history: Vec<Sample>,
+}
+
+impl World {
+    /// Arms of these names, the first one stable, and a behaviour.
+    pub fn new(
+        names: [&str; 2],
+        behave: impl FnMut(&str, f64, f64) -> Option<Sample> + 'static,
+    ) -> Self {
+        let arm = |name: &str, role, version: &str| Arm {
+            name: name.to_owned(),
+            role,
+            version: version.to_owned(),
+        };
+        let weight = |name: &str, weight| Weight {
+            arm: name.to_owned(),
+            weight,
+        };
+        Self {
+            calls: vec![],
+            note: String::new(),
+            weights: vec![weight(names[0], 100), weight(names[1], 0)],
+            healthy: [1, 1],
+            probes_pass: true,
+            probes: vec![],
+            signals: vec![],
+            refuse: vec![],
+            now: 1_000_000.0,
+            arms: [
+                arm(names[0], Role::Stable, "v1"),
+                arm(names[1], Role::Candidate, "v2"),
+            ],
+            behave: Box::new(behave),
+            history: vec![],
+        }
+    }
+
+    /// Both arms serve their share of `rps`; the candidate, the second name,
+    /// with this error rate (0-1) and p99 (ms).
+    pub fn steady(names: [&str; 2], rps: f64, error_rate: f64, p99: f64) -> Self {
+        let candidate = names[1].to_owned();
+        Self::new(names, move |arm, start, share| {
+            let on_trial = arm == candidate;
+            let requests = (rps * share).round();
+            let (rate, p99) = if on_trial { (error_rate, p99) } else { (0.0, 30.0) };
+            (requests > 0.0).then(|| sample(arm, start, requests, requests * rate, p99))
+        })
+    }
+
+    /// Runs a strategy with these parameters (a JSON object).
+    pub fn run<P: serde::de::DeserializeOwned>(
+        &mut self,
+        parameters: &str,
+        strategy: impl FnOnce(&mut Rollout, P) -> Result<Outcome, Error>,
+    ) -> Result<Outcome, String> {
+        let context = Context {
+            rollout: "test".to_owned(),
+            arms: self.arms.to_vec(),
+            weights: self.weights.clone(),
+            sample_period_ms: 1_000,
+        };
+        crate::run(self, context, parameters, strategy)
+    }
+
+    fn move_to(&mut self, weights: Vec<Weight>, call: String) -> Result<(), HostError> {
+        self.calls.push(call);
+        if !self.refuse.is_empty() {
+            return Err(self.refuse.remove(0));
+        }
+        self.weights = weights;
+        Ok(())
+    }
+
+    fn second(&mut self) {
+        let sum: u32 = self.weights.iter().map(|w| w.weight).sum();
+        for weight in &self.weights {
+            let share = f64::from(weight.weight) / f64::from(sum.max(1));
+            self.history
+                .extend((self.behave)(&weight.arm, self.now, share));
+        }
+        self.now += 1_000.0;
+    }
+}
+
+/// A sample of one second.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn sample(arm: &str, start: f64, requests: f64, errors: f64, p99: f64) -> Sample {
+    Sample {
+        arm: arm.to_owned(),
+        zone: None,
+        start,
+        period_ms: 1_000,
+        requests: requests as u32,
+        errors: errors.round() as u32,
+        client_errors: 0,
+        over: vec![],
+        latency: Some(Latency {
+            mean: p99 / 3.0,
+            p50: p99 / 3.0,
+            p90: p99 / 2.0,
+            p95: p99 / 1.5,
+            p99,
+        }),
+        cpu: None,
+        memory: None,
+    }
+}
+
+impl Host for World {
+    fn get_weights(&mut self) -> Result<Vec<Weight>, HostError> {
+        Ok(self.weights.clone())
+    }
+
+    fn set_weights(&mut self, weights: &[Weight]) -> Result<(), HostError> {
+        let texts: Vec<String> = weights
+            .iter()
+            .map(|w| format!("{}={}", w.arm, w.weight))
+            .collect();
+        self.move_to(weights.to_vec(), format!("set-weights {}", texts.join(" ")))
+    }
+
+    fn switch_color(&mut self, color: &str) -> Result<(), HostError> {
+        let weights = self
+            .weights
+            .iter()
+            .map(|w| Weight {
+                arm: w.arm.clone(),
+                weight: if w.arm == color { 100 } else { 0 },
+            })
+            .collect();
+        self.move_to(weights, format!("switch-color {color}"))
+    }
+
+    fn get_metrics(&mut self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
+        let since = query.since;
+        Ok(self
+            .history
+            .iter()
+            .filter(|s| s.start >= since)
+            .cloned()
+            .collect())
+    }
+
+    fn query(&mut self, name: &str, _since: f64) -> Result<Vec<Point>, HostError> {
+        Err(HostError {
+            kind: ErrorKind::NotFound,
+            code: "not-found".to_owned(),
+            message: format!("the test world has no query {name:?}"),
+            retryable: false,
+        })
+    }
+
+    fn get_health(&mut self) -> Result<Vec<ArmHealth>, HostError> {
+        self.calls.push("get-health".to_owned());
+        Ok(self
+            .arms
+            .iter()
+            .zip(self.healthy)
+            .map(|(arm, healthy)| ArmHealth {
+                arm: arm.name.clone(),
+                healthy,
+                total: 1,
+            })
+            .collect())
+    }
+
+    fn now(&mut self) -> f64 {
+        self.now
+    }
+
+    fn wait(&mut self, seconds: u32, signals: &[&str]) -> Wake {
+        for _ in 0..seconds {
+            let due = self.signals.iter().position(|(at, s)| {
+                *at <= self.now && (s.name == "promote" || signals.contains(&s.name.as_str()))
+            });
+            if let Some(index) = due {
+                let (_, signal) = self.signals.remove(index);
+                self.calls.push(format!("woken by {}", signal.name));
+                return Wake::Signal(signal);
+            }
+            self.second();
+        }
+        Wake::Timer
+    }
+
+    fn probe(&mut self, name: &str) -> Result<ProbeReport, HostError> {
+        self.calls.push(format!("probe {name}"));
+        Ok(ProbeReport {
+            ok: self.probes_pass,
+            status: if self.probes_pass { 200 } else { 500 },
+            elapsed_ms: 1.0,
+            detail: "test".to_owned(),
+        })
+    }
+
+    fn probes(&mut self) -> Vec<String> {
+        self.probes.clone()
+    }
+
+    fn log(&mut self, _level: Level, _message: &str) {}
+
+    fn progress(&mut self, _percent: u32, note: &str) {
+        note.clone_into(&mut self.note);
+    }
+}
