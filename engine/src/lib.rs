@@ -10,3 +10,4 @@ pub mod store; // port: where journals, leases and signals live
 pub mod target; // port: what is rolled out
 pub mod simulate; // a scripted target
 pub mod rollout; // the driver, the guardrails, the way back
+pub mod strategy; // the WebAssembly host

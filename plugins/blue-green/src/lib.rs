@@ -7,14 +7,12 @@
 use std::time::Duration;
 
 use rollout_sdk::prelude::*;
-use rollout_sdk::{HostError, Level};
+use rollout_sdk::{Level, Verdict};
 
 /// Samples that the bake lasts, if no time is given.
 const BAKE_SAMPLES: u32 = 15;
 /// Samples of the old colour, before the switch, to compare with.
-const HISTORY_SAMPLES: f64 = 60.0;
-/// Failed reads of the metrics in a row before the strategy gives up.
-const BLIND_SAMPLES_MAX: u32 = 10;
+const HISTORY_SAMPLES: u32 = 60;
 
 /// How long to watch, and what is good enough.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -56,16 +54,6 @@ impl Default for Parameters {
             on_no_data: OnNoData::Hold,
         }
     }
-}
-
-/// What to do when too few requests came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum OnNoData {
-    Hold,
-    Rollback,
-    Pause,
 }
 
 rollout_sdk::strategy! {
@@ -137,17 +125,32 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
             return Ok(inconclusive(format!("nobody approved the switch to {new}")));
         }
     }
-    switch(rollout, &new)?;
-    match watch(rollout, &p, &new)? {
+    rollout.reach_color(&new, &format!("switch to {new}"), 10)?;
+    let period = rollout.sample_period();
+    let bake = Bake {
+        title: new.clone(),
+        time: p.bake.map_or(period * BAKE_SAMPLES, |span| span.0),
+        limits: Limits {
+            error_rate: p.max_error_rate,
+            p99: p.max_p99.map(|span| span.0),
+            p99_ratio: p.max_p99_ratio,
+            min_requests: p.min_requests,
+        },
+        on_no_data: p.on_no_data,
+        history: Some(period * HISTORY_SAMPLES),
+        percent: (10.0, 100.0),
+    };
+    match bake.run(rollout)? {
         Some(outcome) => {
-            if outcome.verdict == rollout_sdk::Verdict::RolledBack {
-                rollout.log(Level::Warn, &outcome.reason);
+            if outcome.verdict == Verdict::RolledBack {
                 // The quick way back, before the verdict: users wait for this.
                 rollout.switch_color(&old)?;
             }
             Ok(outcome)
         }
-        None => Ok(promoted(format!("{new} kept to the limits for the whole bake"))),
+        None => Ok(promoted(format!(
+            "{new} kept to the limits for the whole bake"
+        ))),
     }
 }
 
@@ -167,87 +170,9 @@ fn becomes_healthy(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<b
     }
 }
 
-fn switch(rollout: &mut Rollout, new: &str) -> Result<(), Error> {
-    loop {
-        match rollout.switch_color(new) {
-            Ok(()) => return Ok(()),
-            Err(HostError {
-                retryable: true,
-                message,
-                ..
-            }) => {
-                rollout.progress(10, &format!("holds before the switch; {message}"));
-                rollout.wait(rollout.sample_period());
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Looks at every sample of the bake; some outcome if it does not end well.
-fn watch(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Option<Outcome>, Error> {
-    let period = rollout.sample_period();
-    let bake = p.bake.map_or(period * BAKE_SAMPLES, |span| span.0);
-    let limits = Limits {
-        error_rate: p.max_error_rate,
-        p99: p.max_p99.map(|span| span.0),
-        p99_ratio: p.max_p99_ratio,
-        min_requests: p.min_requests,
-    };
-    let (old_arm, new_arm) = (rollout.stable().clone(), rollout.candidate().clone());
-    let since = rollout.now();
-    let history = since - HISTORY_SAMPLES * period.as_secs_f64() * 1_000.0;
-    let mut blind = 0;
-    loop {
-        let hurried = matches!(rollout.wait(period), Wake::Signal(_));
-        let elapsed = (rollout.now() - since) / 1_000.0;
-        let samples = match rollout.samples(history.max(0.0)) {
-            Ok(samples) => samples,
-            Err(error) => {
-                blind += 1;
-                if blind >= BLIND_SAMPLES_MAX {
-                    return Err(Error(format!(
-                        "could not read the metrics {blind} times in a row: {}",
-                        error.message
-                    )));
-                }
-                continue;
-            }
-        };
-        blind = 0;
-        let (after, before): (Vec<_>, Vec<_>) = samples.into_iter().partition(|s| s.start >= since);
-        let seen = Window::of(&after, &new_arm);
-        let judgement = limits.judge(&seen, &Window::of(&before, &old_arm));
-        if let Judgement::Bad(why) = judgement {
-            return Ok(Some(rolled_back(format!("{new}: {why}"))));
-        }
-        if hurried {
-            rollout.log(Level::Info, "a person promoted it early");
-            return Ok(None);
-        }
-        let part = (elapsed / bake.as_secs_f64().max(1.0)).min(1.0);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let percent = (10.0 + 90.0 * part) as u32;
-        let over = elapsed >= bake.as_secs_f64();
-        match judgement {
-            Judgement::NotEnough(why) if over => match p.on_no_data {
-                OnNoData::Hold => {
-                    let note = format!("{new} has the traffic: holds, {why}; needs traffic to go on");
-                    rollout.progress(percent, &note);
-                }
-                OnNoData::Rollback => return Ok(Some(rolled_back(format!("{new}: {why}")))),
-                OnNoData::Pause => return Ok(Some(inconclusive(format!("{new}: {why}")))),
-            },
-            _ if over => return Ok(None),
-            _ => rollout.progress(percent, &format!("{new} bakes: {}", seen.describe())),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollout_sdk::Verdict;
     use rollout_sdk::testing::World;
 
     const ARMS: [&str; 2] = ["blue", "green"];

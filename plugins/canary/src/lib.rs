@@ -8,13 +8,11 @@
 use std::time::Duration;
 
 use rollout_sdk::prelude::*;
-use rollout_sdk::{HostError, Level};
+use rollout_sdk::Level;
 
 /// Samples that a step bakes for, if no time is given: minutes on AWS, seconds
 /// on a local target.
 const BAKE_SAMPLES: u32 = 6;
-/// Failed reads of the metrics in a row before the strategy gives up.
-const BLIND_SAMPLES_MAX: u32 = 10;
 
 /// How far, how fast, and what is good enough.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -24,7 +22,7 @@ pub struct Parameters {
     pub steps: Vec<u32>,
     /// Time at each step: one for all, or a list with one for each. Six
     /// samples if not given (six minutes on AWS, six seconds locally).
-    pub bake: Option<Bake>,
+    pub bake: Option<BakeTime>,
     /// Largest share of errors, 0-1.
     pub max_error_rate: f64,
     /// Largest p99 latency.
@@ -61,21 +59,11 @@ impl Default for Parameters {
 /// One time for all steps, or one for each.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Bake {
+pub enum BakeTime {
     /// The same everywhere.
     Each(Span),
     /// As many as there are steps.
     List(Vec<Span>),
-}
-
-/// What to do when a step had too few requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum OnNoData {
-    Hold,
-    Rollback,
-    Pause,
 }
 
 rollout_sdk::strategy! {
@@ -109,7 +97,7 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
             );
         }
     }
-    if let Some(Bake::List(list)) = &p.bake
+    if let Some(BakeTime::List(list)) = &p.bake
         && list.len() != p.steps.len()
     {
         issue(
@@ -151,8 +139,8 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
 fn bake(p: &Parameters, step: usize) -> Option<Duration> {
     match &p.bake {
         None => None,
-        Some(Bake::Each(span)) => Some(span.0),
-        Some(Bake::List(list)) => list.get(step).map(|span| span.0),
+        Some(BakeTime::Each(span)) => Some(span.0),
+        Some(BakeTime::List(list)) => list.get(step).map(|span| span.0),
     }
 }
 
@@ -179,27 +167,19 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
     )))
 }
 
-/// How far the rollout is: whole steps, and the part of this one.
-fn percent(p: &Parameters, step: usize, part: f64) -> u32 {
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss
-    )]
-    let percent = ((step as f64 + part.clamp(0.0, 1.0)) * 100.0 / p.steps.len() as f64) as u32;
-    percent.min(100)
-}
-
 /// One step; some outcome if the rollout ends here.
 fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option<Outcome>, Error> {
     let share = p.steps[step];
     let title = format!("step {}/{} at {share} %", step + 1, p.steps.len());
+    #[allow(clippy::cast_precision_loss)]
+    let percent = |steps: usize| steps as f64 * 100.0 / p.steps.len() as f64;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let done = percent(step) as u32;
     if p.approve_before.contains(&share) {
-        rollout.progress(percent(p, step, 0.0), &format!("{title}: waits for an approval"));
-        let wake = rollout.wait_for(p.approval_timeout.0, &["approve"]);
-        match wake {
+        rollout.progress(done, &format!("{title}: waits for an approval"));
+        match rollout.wait_for(p.approval_timeout.0, &["approve"]) {
             Wake::Signal(signal) => {
-                let line = format!("{title} {}d by {}", signal.name, signal.actor);
+                let line = format!("{title}: {} by {}", signal.name, signal.actor);
                 rollout.log(Level::Info, &line);
             }
             Wake::Timer => {
@@ -209,108 +189,28 @@ fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option
             }
         }
     }
-    raise(rollout, p, step, &title)?;
-    watch(rollout, p, step, &title)
-}
-
-/// Sets the share; a refusal that may pass is tried again at every sample.
-fn raise(rollout: &mut Rollout, p: &Parameters, step: usize, title: &str) -> Result<(), Error> {
-    loop {
-        match rollout.set_share(p.steps[step]) {
-            Ok(()) => return Ok(()),
-            Err(HostError {
-                retryable: true,
-                message,
-                ..
-            }) => {
-                let note = format!("{title}: holds before it; {message}");
-                rollout.progress(percent(p, step, 0.0), &note);
-                rollout.wait(rollout.sample_period());
-            }
-            Err(error) => return Err(error.into()),
-        }
+    rollout.reach_share(share, &title, done)?;
+    Bake {
+        title,
+        time: bake(p, step).unwrap_or(rollout.sample_period() * BAKE_SAMPLES),
+        limits: Limits {
+            error_rate: p.max_error_rate,
+            p99: p.max_p99.map(|span| span.0),
+            p99_ratio: p.max_p99_ratio,
+            min_requests: p.min_requests,
+        },
+        on_no_data: p.on_no_data,
+        history: None,
+        percent: (percent(step), percent(step + 1)),
     }
-}
-
-/// Looks at every sample until the bake is over and there is enough to say.
-fn watch(
-    rollout: &mut Rollout,
-    p: &Parameters,
-    step: usize,
-    title: &str,
-) -> Result<Option<Outcome>, Error> {
-    let period = rollout.sample_period();
-    let bake = bake(p, step).unwrap_or(period * BAKE_SAMPLES);
-    let limits = Limits {
-        error_rate: p.max_error_rate,
-        p99: p.max_p99.map(|span| span.0),
-        p99_ratio: p.max_p99_ratio,
-        min_requests: p.min_requests,
-    };
-    let (stable, candidate) = (rollout.stable().clone(), rollout.candidate().clone());
-    let since = rollout.now();
-    let mut blind = 0;
-    loop {
-        let hurried = matches!(rollout.wait(period), Wake::Signal(_));
-        let elapsed = (rollout.now() - since) / 1_000.0;
-        let over = elapsed >= bake.as_secs_f64();
-        let samples = match rollout.samples(since) {
-            Ok(samples) => samples,
-            Err(error) => {
-                blind += 1;
-                if blind >= BLIND_SAMPLES_MAX {
-                    return Err(Error(format!(
-                        "could not read the metrics {blind} times in a row: {}",
-                        error.message
-                    )));
-                }
-                continue;
-            }
-        };
-        blind = 0;
-        let seen = Window::of(&samples, &candidate);
-        let judgement = limits.judge(&seen, &Window::of(&samples, &stable));
-        if let Judgement::Bad(why) = &judgement {
-            let line = format!("{title}: {why}");
-            rollout.log(Level::Warn, &line);
-            return Ok(Some(rolled_back(line)));
-        }
-        if hurried {
-            rollout.log(Level::Info, &format!("{title}: a person promoted it early"));
-            return Ok(None);
-        }
-        let part = elapsed / bake.as_secs_f64().max(1.0);
-        match judgement {
-            Judgement::NotEnough(why) if over => match p.on_no_data {
-                OnNoData::Hold => {
-                    let note = format!("{title}: holds, {why}; needs traffic to go on");
-                    rollout.progress(percent(p, step, 1.0), &note);
-                }
-                OnNoData::Rollback => {
-                    return Ok(Some(rolled_back(format!("{title}: {why}"))));
-                }
-                OnNoData::Pause => {
-                    return Ok(Some(inconclusive(format!("{title}: {why}"))));
-                }
-            },
-            _ if over => {
-                let line = format!("{title}: good, {}", seen.describe());
-                rollout.log(Level::Info, &line);
-                return Ok(None);
-            }
-            _ => {
-                let note = format!("{title}: {}", seen.describe());
-                rollout.progress(percent(p, step, part), &note);
-            }
-        }
-    }
+    .run(rollout)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rollout_sdk::testing::World;
-    use rollout_sdk::{ErrorKind, Signal, Verdict};
+    use rollout_sdk::{ErrorKind, HostError, Signal, Verdict};
 
     const ARMS: [&str; 2] = ["stable", "canary"];
 

@@ -37,6 +37,7 @@ pub mod bindings {
     });
 }
 
+pub mod bake;
 pub mod duration;
 pub mod gate;
 mod host;
@@ -55,6 +56,7 @@ pub use {schemars, serde, serde_json};
 
 /// What most strategies need.
 pub mod prelude {
+    pub use crate::bake::{Bake, OnNoData};
     pub use crate::duration::Span;
     pub use crate::gate::{Judgement, Limits, Window};
     pub use crate::{
@@ -160,6 +162,41 @@ impl<'h> Rollout<'h> {
         ]
         .map(|(arm, weight)| Weight { arm, weight });
         self.host.set_weights(&weights)
+    }
+
+    /// As [`Rollout::set_share`], but a refusal that may pass is tried again at
+    /// every sample, with `title` and the reason as progress.
+    ///
+    /// # Errors
+    /// The host refuses for good.
+    pub fn reach_share(&mut self, percent: u32, title: &str, done: u32) -> Result<(), HostError> {
+        self.patiently(title, done, |rollout| rollout.set_share(percent))
+    }
+
+    /// As [`Rollout::switch_color`], but a refusal that may pass is tried again.
+    ///
+    /// # Errors
+    /// The host refuses for good.
+    pub fn reach_color(&mut self, color: &str, title: &str, done: u32) -> Result<(), HostError> {
+        self.patiently(title, done, |rollout| rollout.switch_color(color))
+    }
+
+    fn patiently(
+        &mut self,
+        title: &str,
+        done: u32,
+        mut write: impl FnMut(&mut Self) -> Result<(), HostError>,
+    ) -> Result<(), HostError> {
+        loop {
+            match write(self) {
+                Err(error) if error.retryable => {
+                    let note = format!("{title}: holds before it; {}", error.message);
+                    self.progress(done, &note);
+                    self.wait(self.sample_period());
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Gives every arm the weight named.

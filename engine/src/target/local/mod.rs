@@ -1,1 +1,177 @@
-//! x
+//! The local target: a weighted load balancer of our own, seen through its
+//! loopback admin API. The same client serves a balancer in this process and
+//! one that `engine local` runs.
+
+pub mod admin;
+mod arm;
+pub mod balancer;
+mod demo;
+pub mod http;
+pub mod load;
+mod proxy;
+mod samples;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::model::{
+    ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release, Sample,
+    Weights,
+};
+use crate::spec::{Probe, Query};
+use crate::target::Target;
+use http::Client;
+
+/// Length of one sample, ms.
+pub const SAMPLE_PERIOD_MS: u32 = 1_000;
+/// How long one admin call may take.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a custom query may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A balancer, by its admin address.
+#[derive(Debug, Clone)]
+pub struct LocalTarget {
+    admin: SocketAddr,
+    identity: String,
+    client: Client,
+}
+
+impl LocalTarget {
+    /// The target whose admin API listens at `admin`.
+    #[must_use]
+    pub fn new(admin: SocketAddr) -> Self {
+        Self {
+            admin,
+            identity: identity(admin),
+            client: Client::default(),
+        }
+    }
+
+    async fn call<B, T>(&self, method: &str, path: &str, body: Option<&B>) -> Result<T, HostError>
+    where
+        B: Serialize + Sync,
+        T: DeserializeOwned,
+    {
+        let url = format!("http://{}{path}", self.admin);
+        let body = body.map(serde_json::to_vec).transpose();
+        let body = body.map_err(|e| internal(&e.to_string()))?;
+        let answer = self.client.send(method, &url, body, ADMIN_TIMEOUT).await;
+        let answer = answer.map_err(|e| {
+            HostError::new(
+                ErrorKind::Unavailable,
+                "admin-unreachable",
+                format!(
+                    "no balancer answers at {}: {e}; start one with `engine local`",
+                    self.admin
+                ),
+            )
+            .retryable()
+        })?;
+        if answer.status.is_success() {
+            return serde_json::from_slice(&answer.body).map_err(|e| internal(&e.to_string()));
+        }
+        Err(serde_json::from_slice(&answer.body)
+            .unwrap_or_else(|_| internal(&format!("{method} {path}: {}", answer.status))))
+    }
+}
+
+/// The key of a local target's lease.
+#[must_use]
+pub fn identity(admin: SocketAddr) -> String {
+    format!("local:{admin}")
+}
+
+fn internal(message: &str) -> HostError {
+    HostError::new(ErrorKind::Internal, "admin-protocol", message)
+}
+
+const NOTHING: Option<&()> = None;
+
+#[async_trait]
+impl Target for LocalTarget {
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    fn sample_period_ms(&self) -> u32 {
+        SAMPLE_PERIOD_MS
+    }
+
+    async fn observe(&self) -> Result<Observed, HostError> {
+        self.call("GET", "/v1/state", NOTHING).await
+    }
+
+    async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
+        self.call("PUT", "/v1/weights", Some(weights)).await
+    }
+
+    async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
+        let path = format!("/v1/arms/{arm}/release");
+        self.call("PUT", &path, Some(release)).await
+    }
+
+    async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
+        self.call("POST", "/v1/metrics", Some(query)).await
+    }
+
+    async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError> {
+        let mut points = vec![];
+        for arm in self.observe().await?.arms {
+            let url = query
+                .url
+                .replace("{arm}", &arm.name)
+                .replace("{version}", &arm.release.version)
+                .replace("{since}", &since.to_string());
+            let answer = self.client.send("GET", &url, None, QUERY_TIMEOUT).await;
+            let failed = |what: String| {
+                HostError::new(
+                    ErrorKind::Unavailable,
+                    "query-failed",
+                    format!("query {:?} at {url}: {what}", query.name),
+                )
+                .retryable()
+            };
+            let answer = answer.map_err(|e| failed(e.to_string()))?;
+            // A source that has nothing yet is no error, and no evidence either.
+            if answer.status == hyper::StatusCode::NO_CONTENT {
+                continue;
+            }
+            if !answer.status.is_success() {
+                return Err(failed(format!("it answered {}", answer.status)));
+            }
+            let document: serde_json::Value = serde_json::from_slice(&answer.body)
+                .map_err(|e| failed(format!("its answer is no JSON: {e}")))?;
+            let value = document
+                .pointer(&query.pointer)
+                .and_then(serde_json::Value::as_f64)
+                .ok_or_else(|| failed(format!("there is no number at {:?}", query.pointer)))?;
+            points.push(Point {
+                arm: arm.name,
+                at: answer.at,
+                value,
+            });
+        }
+        Ok(points)
+    }
+
+    async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
+        let path = format!("/v1/arms/{arm}/probe");
+        let url = format!("http://{}{path}", self.admin);
+        let body = serde_json::to_vec(probe).map_err(|e| internal(&e.to_string()))?;
+        let patience = Duration::from_millis(u64::from(probe.timeout_ms)) + ADMIN_TIMEOUT;
+        let answer = self.client.send("POST", &url, Some(body), patience).await;
+        let answer = answer.map_err(|e| {
+            HostError::new(ErrorKind::Unavailable, "admin-unreachable", e.to_string()).retryable()
+        })?;
+        if answer.status.is_success() {
+            return serde_json::from_slice(&answer.body).map_err(|e| internal(&e.to_string()));
+        }
+        Err(serde_json::from_slice(&answer.body)
+            .unwrap_or_else(|_| internal(&format!("POST {path}: {}", answer.status))))
+    }
+}

@@ -1,0 +1,46 @@
+# The commands that people type; continuous integration calls the same ones.
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+GUESTS := $(TARGET_DIR)/wasm32-wasip2/guest
+# Paths of this machine must not end up in a plugin: the same source gives the
+# same bytes wherever it is built.
+GUEST_FLAGS := --remap-path-prefix=$(CURDIR)=engine \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+
+.PHONY: help demo test plugins test-guests bench install wasm-target fmt lint
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minute)
+	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
+
+test: plugins test-guests ## Run every test
+	$(CARGO) test --locked --package engine --package rollout-sdk --package canary --package blue-green
+
+plugins: wasm-target ## Build plugins/*.wasm
+	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package canary --package blue-green
+	cp $(GUESTS)/canary.wasm plugins/canary.wasm
+	cp $(GUESTS)/blue_green.wasm plugins/blue-green.wasm
+
+test-guests: wasm-target
+	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package hostile
+	mkdir -p $(TARGET_DIR)/guests
+	cp $(GUESTS)/hostile.wasm $(TARGET_DIR)/guests/hostile.wasm
+
+bench: plugins test-guests ## Print figures and ratios (builds an optimised engine first)
+	$(CARGO) bench --locked --package engine
+
+install: plugins ## Install the engine into cargo's bin folder
+	$(CARGO) install --locked --path engine
+
+lint: ## Format check and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+fmt:
+	$(CARGO) fmt --all
+
+wasm-target:
+	@rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2

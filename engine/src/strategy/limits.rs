@@ -1,0 +1,143 @@
+//! Limits of a guest. Every one has a test that keeps to it and one that
+//! breaks it (`tests/it/limits.rs`).
+
+use std::time::Duration;
+
+use wasmtime::{Config, Error, ResourceLimiter};
+
+/// How often a computing guest gives way to the others.
+pub const EPOCH_TICK: Duration = Duration::from_millis(10);
+/// Longest text that a guest may send in one field; the rest is cut off.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+/// Longest list that a guest may send.
+pub const LIST_MAX: usize = 64;
+/// Most samples or points that a guest gets at once: the newest.
+pub const SAMPLES_MAX: usize = 10_000;
+/// Guest output that is kept for a trap report.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1_024;
+
+/// The numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest component file.
+    pub component_bytes_max: usize,
+    /// Linear memory of one instance.
+    pub memory_bytes_max: usize,
+    /// Elements of one table.
+    pub table_elements_max: usize,
+    /// Instructions (wasmtime's fuel) between two calls.
+    pub fuel_per_segment: u64,
+    /// Bytes that one call of the guest may make the host allocate.
+    pub hostcall_bytes_max: usize,
+    /// Stack of the guest.
+    pub stack_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            component_bytes_max: 64 << 20,
+            memory_bytes_max: 64 << 20,
+            table_elements_max: 100_000,
+            fuel_per_segment: 1_000_000_000,
+            hostcall_bytes_max: 1 << 20,
+            stack_bytes_max: 512 << 10,
+        }
+    }
+}
+
+impl Limits {
+    /// Everything that makes a run the same every time, on every machine.
+    pub(super) fn engine_config(self) -> Config {
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .cranelift_nan_canonicalization(true)
+            .relaxed_simd_deterministic(true)
+            .shared_memory(false)
+            .consume_fuel(true)
+            .epoch_interruption(true)
+            .max_wasm_stack(self.stack_bytes_max)
+            .async_stack_size(self.stack_bytes_max + (1 << 20))
+            .memory_reservation(self.memory_bytes_max as u64)
+            .memory_guard_size(1 << 16);
+        config
+    }
+}
+
+/// Refuses growth beyond the limits with a trap, so that a guest never sees a
+/// failed `grow` on one machine that succeeds on another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limiter {
+    pub(super) limits: Limits,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> Result<bool, Error> {
+        let max = self.limits.memory_bytes_max;
+        if desired > max {
+            return Err(Error::msg(format!(
+                "it asked for {} MiB of memory; the limit is {} MiB",
+                desired >> 20,
+                max >> 20
+            )));
+        }
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: Error) -> Result<(), Error> {
+        Err(error)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> Result<bool, Error> {
+        let max = self.limits.table_elements_max;
+        if desired > max {
+            return Err(Error::msg(format!(
+                "it asked for a table of {desired} elements; the limit is {max}"
+            )));
+        }
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, error: Error) -> Result<(), Error> {
+        Err(error)
+    }
+}
+
+/// Cuts a guest's text to [`TEXT_BYTES_MAX`].
+#[must_use]
+pub fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let mut end = TEXT_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(cut("short".to_owned()), "short");
+        let long = "ä".repeat(TEXT_BYTES_MAX);
+        let kept = cut(long);
+        assert_eq!(kept.len(), TEXT_BYTES_MAX + '…'.len_utf8());
+        assert!(kept.ends_with('…'));
+    }
+}

@@ -1,0 +1,293 @@
+//! The strategy host: runs components in a sandbox.
+//!
+//! A component is checked before it is linked ([`contract`]), compiled once
+//! per digest, and instantiated afresh for every run. It can reach nothing but
+//! the calls of its contract: WASI is met by deterministic stubs ([`sandbox`]),
+//! and every resource has a limit ([`limits`]). Each version of the contract
+//! is a [`track`] of its own; all of them live in one linker.
+
+pub mod contract;
+pub mod limits;
+pub mod sandbox;
+mod track;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Cache, CacheConfig, Engine, Store, Trap};
+
+use crate::journal::{Call, Reply};
+use crate::model::{Millis, Outcome};
+use crate::rollout::session::{Calls, Interrupted};
+use crate::rollout::{Ran, Run, Strategy};
+use contract::Rejected;
+use limits::{EPOCH_TICK, Limits};
+use sandbox::State;
+use track::Bound;
+
+/// Who a strategy says it is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// One sentence.
+    pub summary: String,
+    /// JSON Schema of its parameters.
+    pub parameters_schema: String,
+}
+
+/// One problem with parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issue {
+    /// JSON pointer.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// One step that a strategy intends to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct PlannedStep {
+    /// Percent of the traffic for the candidate.
+    pub share: u32,
+    /// Time at this step, if it is fixed.
+    pub seconds: Option<u32>,
+    /// Whether a person must approve it first.
+    pub needs_approval: bool,
+}
+
+/// Compiles components and keeps them by digest.
+pub struct Host {
+    engine: Engine,
+    linker: Arc<Linker<State>>,
+    limits: Limits,
+    loaded: Mutex<HashMap<String, Arc<Plugin>>>,
+}
+
+/// A component that may run.
+pub struct Plugin {
+    /// Lower-case hex digest of its bytes.
+    pub sha256: String,
+    /// The strategy-api that it exports, with its version.
+    pub world: String,
+    /// What it imports: its permissions, and what its toolchain brings along.
+    pub imports: Vec<String>,
+    bound: Arc<dyn Bound>,
+    engine: Engine,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin")
+            .field("sha256", &self.sha256)
+            .field("world", &self.world)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Lower-case hex digest of some bytes.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+impl Host {
+    /// A host that keeps compiled code in `cache`, a folder of its own; none
+    /// compiles every time.
+    pub fn new(cache: Option<&Path>, limits: Limits) -> Result<Self, wasmtime::Error> {
+        let mut config = limits.engine_config();
+        if let Some(folder) = cache {
+            let mut compiled = CacheConfig::new();
+            compiled.with_directory(folder);
+            config.cache(Some(Cache::new(compiled)?));
+        }
+        let engine = Engine::new(&config)?;
+        tick(engine.weak());
+        let mut linker = Linker::new(&engine);
+        sandbox::link(&mut linker)?;
+        for track in track::ALL {
+            (track.link)(&mut linker)?;
+        }
+        Ok(Self {
+            engine,
+            linker: Arc::new(linker),
+            limits,
+            loaded: Mutex::default(),
+        })
+    }
+
+    /// Checks and compiles a component; the same bytes only once.
+    pub async fn load(&self, bytes: &[u8]) -> Result<Arc<Plugin>, Rejected> {
+        contract::check_bytes(bytes, self.limits.component_bytes_max)?;
+        let sha256 = sha256_hex(bytes);
+        if let Some(plugin) = self.get(&sha256) {
+            return Ok(plugin);
+        }
+        let (engine, linker) = (self.engine.clone(), self.linker.clone());
+        let (limits, digest, bytes) = (self.limits, sha256.clone(), bytes.to_vec());
+        let plugin = tokio::task::spawn_blocking(move || {
+            compile(&engine, &linker, limits, digest, &bytes)
+        })
+        .await
+        // A compiler that panics must not take the engine with it.
+        .map_err(|e| Rejected::Compile(format!("the compiler failed: {e}")))??;
+        let plugin = Arc::new(plugin);
+        self.loaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(sha256, plugin.clone());
+        Ok(plugin)
+    }
+
+    /// The plugin with that digest, if it is loaded.
+    #[must_use]
+    pub fn get(&self, sha256: &str) -> Option<Arc<Plugin>> {
+        self.loaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(sha256)
+            .cloned()
+    }
+}
+
+fn compile(
+    engine: &Engine,
+    linker: &Linker<State>,
+    limits: Limits,
+    sha256: String,
+    bytes: &[u8],
+) -> Result<Plugin, Rejected> {
+    let component =
+        Component::new(engine, bytes).map_err(|e| Rejected::Compile(format!("{e:#}")))?;
+    let shape = contract::Shape::of(&component, engine);
+    let track = shape.check()?;
+    let pre = linker
+        .instantiate_pre(&component)
+        .map_err(|e| shape.explain(&format!("{e:#}")))?;
+    let bound = (track.bind)(pre).map_err(|e| shape.explain(&format!("{e:#}")))?;
+    Ok(Plugin {
+        sha256,
+        world: shape.world(track),
+        imports: shape.imports,
+        bound,
+        engine: engine.clone(),
+        limits,
+    })
+}
+
+/// Advances the epoch until the engine is gone, so that a guest that computes
+/// gives way to the others.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, no rollout waits for it")]
+fn tick(engine: wasmtime::EngineWeak) {
+    std::thread::spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH_TICK);
+        }
+    });
+}
+
+impl Plugin {
+    /// Who it is. Runs guest code, without any call.
+    pub async fn describe(&self) -> Result<Description, Rejected> {
+        let mut store = self.store(Arc::new(NoCalls), "");
+        let result = self.bound.describe(&mut store).await;
+        result.map_err(|e| Rejected::Faulty(format!("describe: {}", explain(&e, store.data()))))
+    }
+
+    /// Checks parameters. Runs guest code, without any call.
+    pub async fn validate(
+        &self,
+        parameters: &str,
+    ) -> Result<Result<Vec<PlannedStep>, Vec<Issue>>, Rejected> {
+        let mut store = self.store(Arc::new(NoCalls), "");
+        let result = self.bound.validate(&mut store, parameters).await;
+        result.map_err(|e| Rejected::Faulty(format!("validate: {}", explain(&e, store.data()))))
+    }
+
+    fn store(&self, calls: Arc<dyn Calls>, seed: &str) -> Store<State> {
+        let mut store = Store::new(&self.engine, State::new(calls, seed, self.limits));
+        store.limiter(|state| &mut state.limiter);
+        store.epoch_deadline_async_yield_and_update(1);
+        store.set_hostcall_fuel(self.limits.hostcall_bytes_max);
+        let fuel = self.limits.fuel_per_segment;
+        // Infallible: the engine is configured to count fuel.
+        let _ = store.set_fuel(fuel);
+        store.call_hook(move |mut context, hook| {
+            if matches!(hook, wasmtime::CallHook::ReturningFromHost)
+                && std::mem::take(&mut context.data_mut().refuel)
+            {
+                context.set_fuel(fuel)?;
+            }
+            Ok(())
+        });
+        store
+    }
+}
+
+#[async_trait]
+impl Strategy for Plugin {
+    async fn run(&self, calls: Arc<dyn Calls>, run: Run) -> Ran {
+        let mut store = self.store(calls, &run.seed);
+        match self.bound.run(&mut store, &run).await {
+            Ok(result) => Ran::Returned(result),
+            Err(error) if error.downcast_ref::<Interrupted>().is_some() => Ran::Interrupted,
+            Err(error) => Ran::Trapped(explain(&error, store.data())),
+        }
+    }
+}
+
+/// What a trap means, with the guest's own last words.
+fn explain(error: &wasmtime::Error, state: &State) -> String {
+    let cause = match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => format!(
+            "it computed {} instructions without a call to the host: an endless loop?",
+            state.limiter.limits.fuel_per_segment
+        ),
+        Some(Trap::StackOverflow) => "its stack overflowed: endless recursion?".to_owned(),
+        Some(Trap::UnreachableCodeReached) => "it panicked or reached `unreachable`".to_owned(),
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let words = state.output.tail();
+    if words.is_empty() {
+        cause
+    } else {
+        format!("{cause}\n{words}")
+    }
+}
+
+/// For `describe` and `validate`: nothing may be asked.
+struct NoCalls;
+
+#[async_trait]
+impl Calls for NoCalls {
+    async fn perform(&self, _call: Call) -> Result<Reply, Interrupted> {
+        Err(Interrupted)
+    }
+
+    fn now(&self) -> Millis {
+        0
+    }
+
+    fn probes(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+/// What a run returned, or why it did not.
+type Returned = Result<Result<Outcome, String>, wasmtime::Error>;

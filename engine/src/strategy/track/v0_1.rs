@@ -1,0 +1,383 @@
+//! Track 0.1 of the contract: the generated bindings, and what they mean in
+//! the engine's own words. The only file that knows both.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use wasmtime::component::{HasSelf, InstancePre, Linker};
+use wasmtime::{Error, Store};
+
+use super::{Bound, Track};
+use crate::journal::{Call, Reply};
+use crate::model;
+use crate::rollout::Run;
+use crate::strategy::limits::{LIST_MAX, SAMPLES_MAX, cut};
+use crate::strategy::sandbox::State;
+use crate::strategy::{Description, Issue, PlannedStep, Returned};
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "rollout:strategy/strategy",
+        imports: { default: async | trappable },
+        exports: { default: async },
+    });
+}
+
+use bindings::exports::rollout::strategy::strategy_api as api;
+use bindings::rollout::control::control;
+use bindings::rollout::metrics::metrics;
+use bindings::rollout::traffic::traffic;
+use bindings::rollout::types::types;
+
+pub(super) const TRACK: Track = Track {
+    export: "rollout:strategy/strategy-api@0.1.0",
+    imports: &[
+        "rollout:types/types@0.1.0",
+        "rollout:traffic/traffic@0.1.0",
+        "rollout:metrics/metrics@0.1.0",
+        "rollout:control/control@0.1.0",
+    ],
+    link,
+    bind,
+};
+
+fn link(linker: &mut Linker<State>) -> Result<(), Error> {
+    bindings::Strategy::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+fn bind(pre: InstancePre<State>) -> Result<Arc<dyn Bound>, Error> {
+    Ok(Arc::new(Prepared(bindings::StrategyPre::new(pre)?)))
+}
+
+struct Prepared(bindings::StrategyPre<State>);
+
+#[async_trait]
+impl Bound for Prepared {
+    async fn describe(&self, store: &mut Store<State>) -> Result<Description, Error> {
+        let guest = self.0.instantiate_async(&mut *store).await?;
+        let d = guest
+            .rollout_strategy_strategy_api()
+            .call_describe(store)
+            .await?;
+        Ok(Description {
+            name: cut(d.name),
+            version: cut(d.version),
+            summary: cut(d.summary),
+            parameters_schema: d.parameters_schema,
+        })
+    }
+
+    async fn validate(
+        &self,
+        store: &mut Store<State>,
+        parameters: &str,
+    ) -> Result<Result<Vec<PlannedStep>, Vec<Issue>>, Error> {
+        let guest = self.0.instantiate_async(&mut *store).await?;
+        let result = guest
+            .rollout_strategy_strategy_api()
+            .call_validate(store, parameters)
+            .await?;
+        Ok(match result {
+            Ok(plan) => Ok(plan
+                .steps
+                .into_iter()
+                .map(|s| PlannedStep {
+                    share: s.share,
+                    seconds: s.seconds,
+                    needs_approval: s.needs_approval,
+                })
+                .collect()),
+            Err(issues) => Err(issues
+                .into_iter()
+                .take(LIST_MAX)
+                .map(|i| Issue {
+                    path: cut(i.path),
+                    message: cut(i.message),
+                })
+                .collect()),
+        })
+    }
+
+    async fn run(&self, store: &mut Store<State>, run: &Run) -> Returned {
+        let guest = self.0.instantiate_async(&mut *store).await?;
+        let context = api::Context {
+            rollout: run.rollout.clone(),
+            arms: run.arms.iter().map(to_arm).collect(),
+            weights: to_weights(&run.weights),
+            sample_period_ms: run.sample_period_ms,
+        };
+        let result = guest
+            .rollout_strategy_strategy_api()
+            .call_run(store, &context, &run.parameters)
+            .await?;
+        Ok(result.map_err(cut).map(|outcome| model::Outcome {
+            verdict: match outcome.verdict {
+                api::Verdict::Promoted => model::Verdict::Promoted,
+                api::Verdict::RolledBack => model::Verdict::RolledBack,
+                api::Verdict::Inconclusive => model::Verdict::Inconclusive,
+            },
+            reason: cut(outcome.reason),
+        }))
+    }
+}
+
+type Answer<T> = Result<Result<T, types::HostError>, Error>;
+
+impl State {
+    /// Every call of the contract goes through here, and buys a new segment.
+    async fn ask(&mut self, call: Call) -> Result<Reply, Error> {
+        let reply = self.calls.perform(call).await?;
+        self.refuel = true;
+        Ok(reply)
+    }
+}
+
+impl types::Host for State {}
+
+impl traffic::Host for State {
+    async fn get_weights(&mut self) -> Answer<Vec<types::Weight>> {
+        answer(self.ask(Call::GetWeights).await?, |reply| match reply {
+            Reply::Weights(weights) => Some(to_weights(&weights)),
+            _ => None,
+        })
+    }
+
+    async fn set_weights(&mut self, weights: Vec<types::Weight>) -> Answer<()> {
+        if weights.len() > LIST_MAX {
+            return Ok(Err(too_long("weights", weights.len())));
+        }
+        let weights = weights
+            .into_iter()
+            .map(|w| model::Weight {
+                arm: cut(w.arm),
+                weight: w.weight,
+            })
+            .collect();
+        let weights = model::Weights(weights);
+        answer(self.ask(Call::SetWeights { weights }).await?, done)
+    }
+
+    async fn switch_color(&mut self, color: String) -> Answer<()> {
+        let color = cut(color);
+        answer(self.ask(Call::SwitchColor { color }).await?, done)
+    }
+}
+
+impl metrics::Host for State {
+    async fn get_metrics(&mut self, query: metrics::MetricsQuery) -> Answer<Vec<metrics::Sample>> {
+        if query.over_ms.len() > LIST_MAX {
+            return Ok(Err(too_long("over-ms", query.over_ms.len())));
+        }
+        if let Some(odd) = query.over_ms.iter().find(|limit| !limit.is_finite()) {
+            return Ok(Err(invalid(format!("over-ms has {odd}, which is no latency"))));
+        }
+        let query = model::MetricsQuery {
+            since: to_millis(query.since),
+            over_ms: query.over_ms,
+            by_zone: query.by_zone,
+        };
+        answer(self.ask(Call::GetMetrics { query }).await?, |reply| {
+            let Reply::Samples(mut samples) = reply else {
+                return None;
+            };
+            // The newest are the ones that a gate needs.
+            let excess = samples.len().saturating_sub(SAMPLES_MAX);
+            samples.drain(..excess);
+            Some(samples.into_iter().map(to_sample).collect())
+        })
+    }
+
+    async fn query(&mut self, name: String, since: f64) -> Answer<Vec<metrics::Point>> {
+        let call = Call::Query {
+            name: cut(name),
+            since: to_millis(since),
+        };
+        answer(self.ask(call).await?, |reply| {
+            let Reply::Points(mut points) = reply else {
+                return None;
+            };
+            let excess = points.len().saturating_sub(SAMPLES_MAX);
+            points.drain(..excess);
+            let points = points.into_iter().map(|p| metrics::Point {
+                arm: p.arm,
+                at: from_millis(p.at),
+                value: p.value,
+            });
+            Some(points.collect())
+        })
+    }
+
+    async fn get_health(&mut self) -> Answer<Vec<metrics::ArmHealth>> {
+        answer(self.ask(Call::GetHealth).await?, |reply| {
+            let Reply::Health(arms) = reply else {
+                return None;
+            };
+            let arms = arms.into_iter().map(|a| metrics::ArmHealth {
+                arm: a.arm,
+                healthy: a.healthy,
+                total: a.total,
+            });
+            Some(arms.collect())
+        })
+    }
+}
+
+impl control::Host for State {
+    async fn now(&mut self) -> Result<f64, Error> {
+        Ok(from_millis(self.calls.now()))
+    }
+
+    async fn wait(&mut self, seconds: u32, signals: Vec<String>) -> Result<control::Wake, Error> {
+        let signals = signals.into_iter().take(LIST_MAX).map(cut).collect();
+        match self.ask(Call::Wait { seconds, signals }).await? {
+            Reply::Woke(model::Wake::Signal(s)) => Ok(control::Wake::Signal(control::Signal {
+                name: s.name,
+                actor: s.actor,
+                payload: s.payload,
+            })),
+            _ => Ok(control::Wake::Timer),
+        }
+    }
+
+    async fn probe(&mut self, name: String) -> Answer<control::ProbeReport> {
+        let name = cut(name);
+        answer(self.ask(Call::Probe { name }).await?, |reply| match reply {
+            Reply::Probed(p) => Some(control::ProbeReport {
+                ok: p.ok,
+                status: p.status,
+                elapsed_ms: p.elapsed_ms,
+                detail: p.detail,
+            }),
+            _ => None,
+        })
+    }
+
+    async fn probes(&mut self) -> Result<Vec<String>, Error> {
+        Ok(self.calls.probes())
+    }
+
+    async fn log(&mut self, level: control::Level, message: String) -> Result<(), Error> {
+        let level = match level {
+            control::Level::Debug => model::Level::Debug,
+            control::Level::Info => model::Level::Info,
+            control::Level::Warn => model::Level::Warn,
+        };
+        let message = cut(message);
+        self.ask(Call::Log { level, message }).await?;
+        Ok(())
+    }
+
+    async fn progress(&mut self, percent: u32, note: String) -> Result<(), Error> {
+        let call = Call::Progress {
+            percent: percent.min(100),
+            note: cut(note),
+        };
+        self.ask(call).await?;
+        Ok(())
+    }
+}
+
+/// The reply as the guest expects it; another kind of reply is our bug.
+fn answer<T>(reply: Reply, expected: impl FnOnce(Reply) -> Option<T>) -> Answer<T> {
+    match reply {
+        Reply::Failed(error) => Ok(Err(to_error(error))),
+        reply => match expected(reply) {
+            Some(value) => Ok(Ok(value)),
+            None => Err(Error::msg("the journal has an answer of another kind")),
+        },
+    }
+}
+
+fn done(reply: Reply) -> Option<()> {
+    (reply == Reply::Done).then_some(())
+}
+
+fn too_long(what: &str, length: usize) -> types::HostError {
+    invalid(format!("{what} has {length} elements; the limit is {LIST_MAX}"))
+}
+
+fn invalid(message: String) -> types::HostError {
+    to_error(model::HostError::new(
+        model::ErrorKind::Invalid,
+        "invalid-request",
+        message,
+    ))
+}
+
+fn to_error(e: model::HostError) -> types::HostError {
+    use model::ErrorKind as From;
+    use types::ErrorKind as To;
+    types::HostError {
+        kind: match e.kind {
+            From::Denied => To::Denied,
+            From::Invalid => To::Invalid,
+            From::Unhealthy => To::Unhealthy,
+            From::Conflict => To::Conflict,
+            From::NotFound => To::NotFound,
+            From::Throttled => To::Throttled,
+            From::Unavailable => To::Unavailable,
+            From::Internal => To::Internal,
+        },
+        code: e.code,
+        message: cut(e.message),
+        retryable: e.retryable,
+    }
+}
+
+fn to_arm(arm: &model::Arm) -> types::Arm {
+    types::Arm {
+        name: arm.name.clone(),
+        role: match arm.role {
+            model::Role::Stable => types::Role::Stable,
+            model::Role::Candidate => types::Role::Candidate,
+        },
+        version: arm.version.clone(),
+    }
+}
+
+fn to_weights(weights: &model::Weights) -> Vec<types::Weight> {
+    let pairs = weights.0.iter().map(|w| types::Weight {
+        arm: w.arm.clone(),
+        weight: w.weight,
+    });
+    pairs.collect()
+}
+
+fn to_sample(s: model::Sample) -> metrics::Sample {
+    metrics::Sample {
+        arm: s.arm,
+        zone: s.zone,
+        start: from_millis(s.start),
+        period_ms: s.period_ms,
+        requests: s.requests,
+        errors: s.errors,
+        client_errors: s.client_errors,
+        over: s.over,
+        latency: s.latency.map(|l| metrics::Latency {
+            mean: l.mean,
+            p50: l.p50,
+            p90: l.p90,
+            p95: l.p95,
+            p99: l.p99,
+        }),
+        cpu: s.cpu,
+        memory: s.memory,
+    }
+}
+
+/// Unix ms are exact in an `f64` for the next 280,000 years.
+#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+fn from_millis(at: model::Millis) -> f64 {
+    at as f64
+}
+
+/// A time that is negative or no number means: from the beginning.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and NaN is 0"
+)]
+fn to_millis(at: f64) -> model::Millis {
+    at as model::Millis
+}

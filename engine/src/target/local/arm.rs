@@ -1,0 +1,350 @@
+//! One arm: what runs in it, how healthy that is, and what it did.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::http::uri::Authority;
+use tokio::task::AbortHandle;
+
+use super::demo;
+use super::http::Client;
+use super::samples::Recorder;
+use crate::model::{ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
+use crate::spec::{HealthCheck, Probe};
+
+/// How long a program that ended stays down before it is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// How often a draining release is looked at.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+
+/// An arm of the balancer.
+#[derive(Debug)]
+pub(super) struct Arm {
+    pub(super) name: String,
+    recorder: Mutex<Recorder>,
+    running: RwLock<Arc<Running>>,
+}
+
+/// A release that runs, or is reached, in an arm. Everything stops when the
+/// last user drops it.
+#[derive(Debug)]
+pub(super) struct Running {
+    release: Release,
+    upstreams: Vec<Upstream>,
+    next: AtomicUsize,
+    in_flight: AtomicUsize,
+    tasks: Vec<AbortHandle>,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    authority: Authority,
+    healthy: AtomicBool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Counts a request for as long as its body flows.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Running>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Arm {
+    pub(super) async fn start(
+        name: &str,
+        release: Release,
+        health: &HealthCheck,
+        logs: Option<PathBuf>,
+    ) -> Result<Self, HostError> {
+        Ok(Self {
+            name: name.to_owned(),
+            recorder: Mutex::new(Recorder::new()),
+            running: RwLock::new(Running::start(name, release, health, logs).await?),
+        })
+    }
+
+    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn running(&self) -> Arc<Running> {
+        self.running
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts another release in; the old one finishes its requests.
+    #[expect(clippy::disallowed_methods, reason = "draining is real time")]
+    pub(super) fn replace(&self, new: Arc<Running>, drain: Duration) {
+        let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *running, new);
+        tokio::spawn(async move {
+            let polls = drain.as_millis() / DRAIN_POLL.as_millis();
+            for _ in 0..polls {
+                if old.in_flight.load(Ordering::Relaxed) == 0 {
+                    break;
+                }
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+            for task in &old.tasks {
+                task.abort();
+            }
+        });
+    }
+
+    pub(super) fn observe(&self, weight: u32) -> ObservedArm {
+        let running = self.running();
+        let healthy = running.upstreams.iter().filter(|u| u.is_healthy()).count();
+        ObservedArm {
+            name: self.name.clone(),
+            release: running.release.clone(),
+            weight,
+            healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
+            total: u32::try_from(running.upstreams.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// One try of a probe, past the weights.
+    pub(super) async fn probe(&self, probe: &Probe) -> ProbeReport {
+        let running = self.running();
+        let Some((_, authority)) = running.clone().pick() else {
+            return ProbeReport {
+                ok: false,
+                status: 0,
+                elapsed_ms: 0.0,
+                detail: format!("{} has no target", self.name),
+            };
+        };
+        let url = format!("http://{authority}{}", probe.path);
+        let begun = tokio::time::Instant::now();
+        let timeout = Duration::from_millis(u64::from(probe.timeout_ms));
+        let answer = Client::default().send("GET", &url, None, timeout).await;
+        let elapsed_ms = begun.elapsed().as_secs_f64() * 1_000.0;
+        let (ok, status, detail) = match answer {
+            Err(error) => (false, 0, format!("GET {}: {error}", probe.path)),
+            Ok(answer) => {
+                let status = answer.status.as_u16();
+                let body = String::from_utf8_lossy(&answer.body);
+                let missing = probe.contains.as_ref().filter(|c| !body.contains(*c));
+                let detail = match missing {
+                    _ if status != probe.status => {
+                        format!("GET {}: {status}, not {}", probe.path, probe.status)
+                    }
+                    Some(text) => format!("GET {}: the body has no {text:?}", probe.path),
+                    None => format!("GET {}: {status}", probe.path),
+                };
+                let ok = status == probe.status && missing.is_none();
+                (ok, u32::from(status), detail)
+            }
+        };
+        ProbeReport {
+            ok,
+            status,
+            elapsed_ms,
+            detail,
+        }
+    }
+}
+
+impl Upstream {
+    fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+}
+
+impl Running {
+    /// Starts or reaches a release and begins to check its health.
+    pub(super) async fn start(
+        arm: &str,
+        release: Release,
+        health: &HealthCheck,
+        logs: Option<PathBuf>,
+    ) -> Result<Arc<Self>, HostError> {
+        let invalid = |m: String| HostError::new(ErrorKind::Invalid, "invalid-release", m);
+        let mut tasks = vec![];
+        let authorities = match &release.source {
+            Source::Urls(urls) => urls
+                .iter()
+                .map(|url| authority(url).map_err(&invalid))
+                .collect::<Result<Vec<_>, _>>()?,
+            Source::Command(command) => {
+                let port = free_port().map_err(|e| invalid(format!("no free port: {e}")))?;
+                let log = logs.map(|l| l.join(format!("{arm}-{}.log", file_name(&release.version))));
+                let child = spawn(command, port, log.as_deref()).map_err(&invalid)?;
+                let again = command.clone();
+                let task = tokio::spawn(supervise(child, again, port, log));
+                tasks.push(task.abort_handle());
+                vec![local(port)]
+            }
+            Source::Demo(fault) => {
+                let (address, task) = demo::start(&release.version, *fault)
+                    .await
+                    .map_err(|e| invalid(format!("the demo service does not start: {e}")))?;
+                tasks.push(task.abort_handle());
+                vec![local(address.port())]
+            }
+        };
+        let upstreams = authorities.into_iter().map(|authority| Upstream {
+            authority,
+            healthy: AtomicBool::new(false),
+        });
+        let upstreams: Vec<Upstream> = upstreams.collect();
+        let running = Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
+            for index in 0..upstreams.len() {
+                let task = tokio::spawn(check(weak.clone(), index, health.clone()));
+                tasks.push(task.abort_handle());
+            }
+            Self {
+                release,
+                upstreams,
+                next: AtomicUsize::new(0),
+                in_flight: AtomicUsize::new(0),
+                tasks,
+            }
+        });
+        Ok(running)
+    }
+
+    /// The next healthy target, round robin. As on an AWS load balancer, an arm
+    /// without a healthy target sends to all of them rather than to none.
+    pub(super) fn pick(self: Arc<Self>) -> Option<(InFlight, Authority)> {
+        let count = self.upstreams.len();
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let turn = (0..count).map(|n| &self.upstreams[(first.wrapping_add(n)) % count]);
+        let upstream = turn
+            .clone()
+            .find(|u| u.is_healthy())
+            .or_else(|| turn.clone().next())?;
+        let authority = upstream.authority.clone();
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Some((InFlight(self), authority))
+    }
+}
+
+fn authority(url: &str) -> Result<Authority, String> {
+    let uri: Uri = url.parse().map_err(|e| format!("{url:?}: {e}"))?;
+    if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") {
+        return Err(format!("{url:?} must be http://host:port, without a path"));
+    }
+    uri.authority()
+        .cloned()
+        .ok_or_else(|| format!("{url:?} names no host"))
+}
+
+fn local(port: u16) -> Authority {
+    Authority::try_from(format!("127.0.0.1:{port}")).expect("an address is an authority")
+}
+
+fn free_port() -> Result<u16, std::io::Error> {
+    let listener = std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    Ok(listener.local_addr()?.port())
+}
+
+fn file_name(version: &str) -> String {
+    version
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .collect()
+}
+
+fn spawn(
+    command: &[String],
+    port: u16,
+    log: Option<&std::path::Path>,
+) -> Result<tokio::process::Child, String> {
+    let filled: Vec<String> = command
+        .iter()
+        .map(|a| a.replace("{port}", &port.to_string()))
+        .collect();
+    let (program, arguments) = filled
+        .split_first()
+        .ok_or_else(|| "the command is empty".to_owned())?;
+    let output = || -> Stdio {
+        let file = log.and_then(|path| {
+            std::fs::create_dir_all(path.parent()?).ok()?;
+            let mut options = std::fs::OpenOptions::new();
+            options.create(true).append(true).open(path).ok()
+        });
+        file.map_or_else(Stdio::null, Stdio::from)
+    };
+    tokio::process::Command::new(program)
+        .args(arguments)
+        .env("PORT", port.to_string())
+        .stdin(Stdio::null())
+        .stdout(output())
+        .stderr(output())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| format!("{program:?} does not start: {e}"))
+}
+
+/// Starts a program again whenever it ends; dropping the task kills it.
+#[expect(clippy::disallowed_methods, reason = "a pause between real restarts")]
+async fn supervise(
+    child: tokio::process::Child,
+    command: Vec<String>,
+    port: u16,
+    log: Option<PathBuf>,
+) {
+    let mut child = Some(child);
+    loop {
+        if let Some(mut child) = child.take() {
+            let _ = child.wait().await;
+        }
+        tokio::time::sleep(RESTART_AFTER).await;
+        child = spawn(&command, port, log.as_deref()).ok();
+    }
+}
+
+/// Checks one target for as long as its release runs.
+async fn check(running: std::sync::Weak<Running>, index: usize, health: HealthCheck) {
+    let client = Client::default();
+    let timeout = Duration::from_millis(u64::from(health.timeout_ms));
+    let mut ticks = tokio::time::interval(Duration::from_millis(u64::from(health.interval_ms)));
+    let (mut passed, mut failed) = (0, 0);
+    loop {
+        ticks.tick().await;
+        let Some(url) = running
+            .upgrade()
+            .map(|r| format!("http://{}{}", r.upstreams[index].authority, health.path))
+        else {
+            // The release is being built; its first tick comes a little early.
+            if running.strong_count() == 0 && passed + failed > 0 {
+                return;
+            }
+            continue;
+        };
+        let answer = client.send("GET", &url, None, timeout).await;
+        if answer.is_ok_and(|a| a.status.is_success() || a.status.is_redirection()) {
+            (passed, failed) = (passed + 1, 0);
+        } else {
+            (passed, failed) = (0, failed + 1);
+        }
+        let Some(running) = running.upgrade() else {
+            return;
+        };
+        let upstream = &running.upstreams[index];
+        if passed >= health.healthy_after {
+            upstream.healthy.store(true, Ordering::Relaxed);
+        } else if failed >= health.unhealthy_after {
+            upstream.healthy.store(false, Ordering::Relaxed);
+        }
+    }
+}

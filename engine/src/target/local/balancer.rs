@@ -1,0 +1,324 @@
+//! The balancer as a whole: arms, proxy, admin API, and a file that remembers
+//! weights and releases.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+use super::arm::{Arm, Running};
+use super::proxy::Proxy;
+use super::admin;
+use crate::clock::{Clock, SystemClock};
+use crate::model::{
+    ErrorKind, HostError, MetricsQuery, Observed, ProbeReport, Release, Sample, Weights,
+};
+use crate::spec::{HealthCheck, LocalSpec, Probe};
+
+/// How long a client may take to send its request head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A balancer that runs in this process. Dropping it stops it at once;
+/// [`Balancer::stop`] lets requests finish.
+#[derive(Debug)]
+pub struct Balancer {
+    /// Where users send requests.
+    pub listen: SocketAddr,
+    /// Where the admin API listens.
+    pub admin: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    drain: Duration,
+}
+
+/// What the admin API works on.
+#[derive(Debug)]
+pub(super) struct Control {
+    proxy: Arc<Proxy>,
+    listen: SocketAddr,
+    health: HealthCheck,
+    drain: Duration,
+    logs: Option<PathBuf>,
+    state: Option<PathBuf>,
+    /// One change at a time, so that the file and the memory agree.
+    changing: Mutex<()>,
+}
+
+/// What survives the process.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    weights: Weights,
+    releases: Vec<(String, Release)>,
+}
+
+/// Why a balancer does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken or not allowed.
+    #[error("failed to listen at {address} ({what}): {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// `target.local.listen` or `target.local.admin`.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A release does not start.
+    #[error("failed to start arm {arm}: {source}")]
+    Arm {
+        /// Its name.
+        arm: String,
+        /// Why.
+        source: HostError,
+    },
+    /// The state file is damaged.
+    #[error("failed to read the balancer's state {}: {message}\n\nhint: remove the file to start with the weights of the configuration", place.display())]
+    State {
+        /// The file.
+        place: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Balancer {
+    /// Starts arms, proxy and admin API. `state` remembers weights and releases.
+    pub async fn start(spec: &LocalSpec, state: Option<&Path>) -> Result<Self, StartError> {
+        let remembered = state.map(remembered).transpose()?.flatten();
+        let listener = bind(spec.listen, "target.local.listen").await?;
+        let admin_listener = bind(spec.admin, "target.local.admin").await?;
+        let logs = state.and_then(Path::parent).map(|p| p.join("logs"));
+        let names: Vec<String> = spec.arms.iter().map(|a| a.name.clone()).collect();
+        let configured = Weights::of(spec.arms.iter().map(|a| (a.name.as_str(), a.weight)));
+        let weights = remembered
+            .as_ref()
+            .and_then(|r| r.weights.ordered_as(&names).ok())
+            .unwrap_or(configured);
+        let mut arms = vec![];
+        for arm in &spec.arms {
+            let release = remembered
+                .as_ref()
+                .and_then(|r| r.releases.iter().find(|(name, _)| *name == arm.name))
+                .map_or_else(|| arm.release.clone(), |(_, release)| release.clone());
+            let started = Arm::start(&arm.name, release, &spec.health, logs.clone()).await;
+            arms.push(started.map_err(|source| StartError::Arm {
+                arm: arm.name.clone(),
+                source,
+            })?);
+        }
+        let proxy = Proxy::new(arms, weights, spec.sticky_seconds, spec.upstream_http2);
+        let proxy = Arc::new(proxy);
+        let (stop, stopped) = watch::channel(false);
+        let drain = Duration::from_millis(u64::from(spec.drain_ms));
+        let (listen, admin) = (local(&listener, spec.listen), local(&admin_listener, spec.admin));
+        let control = Arc::new(Control {
+            proxy: proxy.clone(),
+            listen,
+            health: spec.health.clone(),
+            drain,
+            logs,
+            state: state.map(Path::to_owned),
+            changing: Mutex::default(),
+        });
+        let tasks = vec![
+            tokio::spawn(serve(listener, proxy, stopped.clone(), drain)),
+            tokio::spawn(admin::serve(admin_listener, control, stopped)),
+        ];
+        Ok(Self {
+            listen,
+            admin,
+            stop,
+            tasks,
+            drain,
+        })
+    }
+
+    /// Takes no new request, lets the others finish, and ends.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        let grace = self.drain + Duration::from_secs(1);
+        for task in self.tasks.drain(..) {
+            let _ = tokio::time::timeout(grace, task).await;
+        }
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen {
+            address,
+            what,
+            source,
+        })
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+fn remembered(place: &Path) -> Result<Option<Remembered>, StartError> {
+    let failed = |message: String| StartError::State {
+        place: place.to_owned(),
+        message,
+    };
+    match std::fs::read(place) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| failed(e.to_string())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed(e.to_string())),
+    }
+}
+
+/// Accepts connections until told to stop, then lets them finish.
+async fn serve(
+    listener: TcpListener,
+    proxy: Arc<Proxy>,
+    mut stopped: watch::Receiver<bool>,
+    drain: Duration,
+) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new());
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stop| *stop) => break,
+        };
+        // Out of file descriptors, or the client has gone: the next may do.
+        let Ok((stream, peer)) = accepted else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let proxy = proxy.clone();
+        let service = service_fn(move |request| {
+            let proxy = proxy.clone();
+            async move { proxy.handle(request, peer).await }
+        });
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that breaks off is not our error.
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(drain, graceful.shutdown()).await;
+}
+
+impl Control {
+    pub(super) fn observe(&self) -> Observed {
+        let weights = self.proxy.weights();
+        Observed {
+            arms: self
+                .proxy
+                .arms
+                .iter()
+                .map(|arm| arm.observe(weights.weight(&arm.name)))
+                .collect(),
+            sticky: self.proxy.is_sticky(),
+            address: format!("http://{}", self.listen),
+        }
+    }
+
+    pub(super) async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
+        let _one = self.changing.lock().await;
+        let names: Vec<String> = self.proxy.arms.iter().map(|a| a.name.clone()).collect();
+        let weights = weights
+            .ordered_as(&names)
+            .map_err(|m| HostError::new(ErrorKind::Invalid, "invalid-weights", m))?;
+        self.remember(&weights)?;
+        self.proxy.set_weights(weights);
+        Ok(())
+    }
+
+    pub(super) async fn set_release(&self, arm: &str, release: Release) -> Result<(), HostError> {
+        let _one = self.changing.lock().await;
+        let arm = self.arm(arm)?;
+        let logs = self.logs.clone();
+        let running = Running::start(&arm.name, release, &self.health, logs).await?;
+        arm.replace(running, self.drain);
+        self.remember(&self.proxy.weights())
+    }
+
+    pub(super) fn samples(&self, query: &MetricsQuery) -> Vec<Sample> {
+        let now = SystemClock.now();
+        let mut samples: Vec<Sample> = self
+            .proxy
+            .arms
+            .iter()
+            .flat_map(|arm| arm.recorder().samples(now, &arm.name, query))
+            .collect();
+        samples.sort_by_key(|s| s.start);
+        samples
+    }
+
+    pub(super) async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
+        Ok(self.arm(arm)?.probe(probe).await)
+    }
+
+    fn arm(&self, name: &str) -> Result<&Arm, HostError> {
+        let found = self.proxy.arms.iter().find(|a| a.name == name);
+        found.ok_or_else(|| {
+            HostError::new(
+                ErrorKind::NotFound,
+                "no-such-arm",
+                format!("there is no arm {name:?}"),
+            )
+        })
+    }
+
+    /// Written to a new file that then takes the old one's name: a crash leaves
+    /// the one or the other, never half of it.
+    fn remember(&self, weights: &Weights) -> Result<(), HostError> {
+        let Some(place) = &self.state else {
+            return Ok(());
+        };
+        let remembered = Remembered {
+            weights: weights.clone(),
+            releases: self
+                .proxy
+                .arms
+                .iter()
+                .map(|arm| (arm.name.clone(), arm.observe(0).release))
+                .collect(),
+        };
+        let failed = |e: &dyn std::fmt::Display| {
+            HostError::new(
+                ErrorKind::Internal,
+                "state-file",
+                format!("failed to write {}: {e}", place.display()),
+            )
+        };
+        let bytes = serde_json::to_vec_pretty(&remembered).map_err(|e| failed(&e))?;
+        let fresh = place.with_extension("new");
+        std::fs::write(&fresh, bytes).map_err(|e| failed(&e))?;
+        std::fs::rename(&fresh, place).map_err(|e| failed(&e))
+    }
+}

@@ -1,0 +1,184 @@
+//! One-second samples of one arm: counts and a latency histogram.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::SAMPLE_PERIOD_MS;
+use crate::model::{Latency, MetricsQuery, Millis, Sample};
+
+/// Samples that are kept: an hour.
+const KEPT: usize = 3_600;
+/// Latencies beyond this count as this: ten minutes, in microseconds.
+const LATENCY_US_MAX: u64 = 600_000_000;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Fine,
+    ClientError,
+    Error,
+}
+
+/// Collects the running second and keeps the closed ones.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    second: Millis,
+    counts: [u32; 3],
+    histogram: Histogram<u32>,
+    closed: VecDeque<Closed>,
+}
+
+/// A closed second. The histogram is kept as pairs, because thresholds are
+/// only known when somebody asks.
+#[derive(Debug)]
+struct Closed {
+    start: Millis,
+    counts: [u32; 3],
+    latency: Latency,
+    pairs: Vec<(u32, u32)>,
+}
+
+impl Recorder {
+    pub(super) fn new() -> Self {
+        Self {
+            second: 0,
+            counts: [0; 3],
+            histogram: Histogram::new_with_bounds(1, LATENCY_US_MAX, 2)
+                .expect("constant and valid bounds"),
+            closed: VecDeque::new(),
+        }
+    }
+
+    /// One request that was answered at `now`.
+    pub(super) fn record(&mut self, now: Millis, took: Duration, class: Class) {
+        self.close_before(now);
+        self.counts[class as usize] += 1;
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.histogram.saturating_record(us.max(1));
+    }
+
+    fn close_before(&mut self, now: Millis) {
+        let period = Millis::from(SAMPLE_PERIOD_MS);
+        // The clock of a machine can step back; a second is never reopened.
+        let second = (now / period * period).max(self.second);
+        if second == self.second {
+            return;
+        }
+        if !self.histogram.is_empty() {
+            let ms = |us: u64| Duration::from_micros(us).as_secs_f64() * 1_000.0;
+            let at = |quantile| ms(self.histogram.value_at_quantile(quantile));
+            if self.closed.len() == KEPT {
+                self.closed.pop_front();
+            }
+            self.closed.push_back(Closed {
+                start: self.second,
+                counts: self.counts,
+                latency: Latency {
+                    mean: self.histogram.mean() / 1_000.0,
+                    p50: at(0.5),
+                    p90: at(0.9),
+                    p95: at(0.95),
+                    p99: at(0.99),
+                },
+                pairs: self
+                    .histogram
+                    .iter_recorded()
+                    .map(|v| {
+                        let us = u32::try_from(v.value_iterated_to()).unwrap_or(u32::MAX);
+                        (us, v.count_at_value())
+                    })
+                    .collect(),
+            });
+            self.histogram.reset();
+            self.counts = [0; 3];
+        }
+        self.second = second;
+    }
+
+    /// The closed samples that a query asks for.
+    pub(super) fn samples(&mut self, now: Millis, arm: &str, query: &MetricsQuery) -> Vec<Sample> {
+        self.close_before(now);
+        let first = self.closed.partition_point(|c| c.start < query.since);
+        self.closed
+            .range(first..)
+            .map(|closed| Sample {
+                arm: arm.to_owned(),
+                zone: None,
+                start: closed.start,
+                period_ms: SAMPLE_PERIOD_MS,
+                requests: closed.counts.iter().sum(),
+                errors: closed.counts[Class::Error as usize],
+                client_errors: closed.counts[Class::ClientError as usize],
+                over: query
+                    .over_ms
+                    .iter()
+                    .map(|limit| {
+                        let slower = closed
+                            .pairs
+                            .iter()
+                            .filter(|(us, _)| f64::from(*us) > limit * 1_000.0);
+                        slower.map(|(_, count)| count).sum()
+                    })
+                    .collect(),
+                latency: Some(closed.latency),
+                cpu: None,
+                memory: None,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(recorder: &mut Recorder, now: Millis, since: Millis, over: &[f64]) -> Vec<Sample> {
+        let query = MetricsQuery {
+            since,
+            over_ms: over.to_vec(),
+            by_zone: false,
+        };
+        recorder.samples(now, "canary", &query)
+    }
+
+    #[test]
+    fn seconds_close_and_empty_ones_have_no_sample() {
+        let mut recorder = Recorder::new();
+        for ms in 1..=100 {
+            let class = match ms % 10 {
+                0 => Class::Error,
+                1 => Class::ClientError,
+                _ => Class::Fine,
+            };
+            recorder.record(10_000 + ms, Duration::from_millis(ms), class);
+        }
+        recorder.record(13_500, Duration::from_millis(7), Class::Fine);
+        assert_eq!(ask(&mut recorder, 10_999, 0, &[]).len(), 1, "closed by the later request");
+        let samples = ask(&mut recorder, 14_000, 0, &[90.5, 1_000.0]);
+        assert_eq!(samples.len(), 2);
+        let first = &samples[0];
+        assert_eq!(
+            (first.start, first.requests, first.errors, first.client_errors),
+            (10_000, 100, 10, 10)
+        );
+        assert_eq!(first.over[1], 0);
+        // Two significant digits: at 90 ms a bin is about half a ms wide.
+        assert!((9..=11).contains(&first.over[0]), "{}", first.over[0]);
+        let latency = first.latency.expect("always known here");
+        assert!((latency.p50 - 50.0).abs() < 1.0, "{latency:?}");
+        assert!((latency.p99 - 99.0).abs() < 1.5, "{latency:?}");
+        assert_eq!(samples[1].start, 13_000);
+        assert_eq!(ask(&mut recorder, 15_000, 10_001, &[]).len(), 1);
+    }
+
+    #[test]
+    fn an_hour_is_kept() {
+        let mut recorder = Recorder::new();
+        for second in 0..4_000 {
+            recorder.record(second * 1_000, Duration::from_millis(1), Class::Fine);
+        }
+        assert_eq!(ask(&mut recorder, 4_000_000, 0, &[]).len(), KEPT);
+    }
+}
