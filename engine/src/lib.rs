@@ -11,3 +11,4 @@ pub mod target; // port: what is rolled out
 pub mod simulate; // a scripted target
 pub mod rollout; // the driver, the guardrails, the way back
 pub mod strategy; // the WebAssembly host
+pub mod cli; // the verbs, and the composition root

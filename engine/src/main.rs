@@ -1,1 +1,21 @@
-fn main(){}
+//! The binary: reads the surroundings, runs the command line, returns its code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use engine::cli::{Cli, Surroundings};
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn surroundings() -> Surroundings {
+    let path = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(Into::into);
+    Surroundings {
+        state_home: path("XDG_STATE_HOME"),
+        home: path("HOME"),
+        user: std::env::var("USER").ok().filter(|u| !u.is_empty()),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    engine::cli::main(Cli::parse(), surroundings()).await
+}

@@ -1,0 +1,272 @@
+//! Verbs that speak to a rollout: `resume`, `pause`, `abort`, `promote`,
+//! `approve`. A command is a signal in the store; whichever process drives the
+//! rollout obeys it. If none does, this one drives.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Global;
+use super::app::App;
+use super::exit::{Exit, Failure};
+use super::run::OnInterrupt;
+use super::{render, watch};
+use crate::journal::Header;
+use crate::journal::status::Status;
+use crate::rollout::Options;
+
+/// How long a command waits for the driving process to obey.
+const OBEY: Duration = Duration::from_secs(30);
+
+/// Go on with a paused, suspended or crashed rollout
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine resume                       the newest unfinished rollout
+  engine resume canary-x7k2m9qa
+  engine resume canary-x7k2m9qa --adopt     take over weights that somebody else set")]
+pub struct ResumeArgs {
+    /// The rollout [default: the newest unfinished one]
+    rollout: Option<String>,
+    /// Go on from the weights that the target has now, whoever set them
+    #[arg(long)]
+    adopt: bool,
+    /// What the first Ctrl-C (or SIGTERM) does
+    #[arg(long, value_enum, default_value_t = OnInterrupt::Suspend)]
+    on_interrupt: OnInterrupt,
+    /// Drop the rollout from memory at every call
+    #[arg(long)]
+    chaos_evict: bool,
+}
+
+/// Hold a rollout where it is, until `engine resume`
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// The rollout [default: the newest unfinished one]
+    rollout: Option<String>,
+}
+
+/// Give up a rollout: all traffic back to the stable arm
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code: 3 when all traffic is back (this is what was asked for),
+4 when it could not be taken back.")]
+pub struct AbortArgs {
+    /// The rollout [default: the newest unfinished one]
+    rollout: Option<String>,
+    /// Why, for the history
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// End the present wait of a rollout, or with --full the whole rollout
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine promote               go on to the next step now
+  engine promote --full        all traffic to the new version now, past every step")]
+pub struct PromoteArgs {
+    /// The rollout [default: the newest unfinished one]
+    rollout: Option<String>,
+    /// Skip everything that is left
+    #[arg(long)]
+    full: bool,
+}
+
+/// Approve the step that a rollout waits before
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    /// The rollout [default: the newest unfinished one]
+    rollout: Option<String>,
+    /// A word for the history
+    #[arg(long, default_value = "")]
+    comment: String,
+}
+
+pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> anyhow::Result<Exit> {
+    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    if status.is_over() {
+        return over(&header, &status);
+    }
+    if status.hold.is_some() || status.mismatch.is_some() {
+        let payload = if args.adopt { "adopt" } else { "" };
+        let signal = watch::signal("resume", app, payload);
+        app.store.signal(&id, &signal).await?;
+    } else if args.adopt {
+        return Err(Failure::usage(format!(
+            "rollout {id} is not paused, so there is nothing to adopt"
+        )));
+    }
+    if app.living_owner(&header).await?.is_some() {
+        eprintln!("another process drives rollout {id}; following it");
+        wait_until(app, &id, |s| s.hold.is_none() && s.mismatch.is_none()).await?;
+        return watch::follow(app, global, &id).await;
+    }
+    let options = Options {
+        chaos_evict: args.chaos_evict,
+        ..Options::default()
+    };
+    watch::drive(app, global, &id, options, args.on_interrupt).await
+}
+
+pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> anyhow::Result<Exit> {
+    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    if status.is_over() {
+        return over(&header, &status);
+    }
+    if let Some(decision) = &status.decision {
+        return Err(Failure::usage(format!(
+            "rollout {id} is decided ({}), and is not paused on the way; `engine abort {id}` takes the traffic back",
+            decision.reason
+        )));
+    }
+    if status.hold.is_none() {
+        command(app, &id, &header, "pause", "", |s| s.hold.is_some()).await?;
+    }
+    tell(app, global, &id).await?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> anyhow::Result<Exit> {
+    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    if status.is_over() {
+        return over(&header, &status);
+    }
+    abort_rollout(app, global, &id, &header, &args.reason).await
+}
+
+/// Aborts a rollout and reports its end.
+pub(super) async fn abort_rollout(
+    app: &App,
+    global: &Global,
+    id: &str,
+    header: &Header,
+    reason: &str,
+) -> anyhow::Result<Exit> {
+    command(app, id, header, "abort", reason, Status::is_over).await?;
+    tell(app, global, id).await
+}
+
+pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> anyhow::Result<Exit> {
+    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    if status.is_over() {
+        return over(&header, &status);
+    }
+    if args.full {
+        command(app, &id, &header, "promote-full", "", |s| {
+            s.is_over() || s.hold.is_some()
+        })
+        .await?;
+        return tell(app, global, &id).await;
+    }
+    if status.hold.is_some() || status.mismatch.is_some() {
+        return Err(Failure::usage(format!(
+            "rollout {id} is paused; `engine resume {id}` goes on, `engine promote {id} --full` finishes it"
+        )));
+    }
+    let Some(waiting) = &status.waiting else {
+        return Err(Failure::usage(format!(
+            "rollout {id} does not wait for anything just now; try again"
+        )));
+    };
+    let until = waiting.until;
+    let signal = watch::signal("promote", app, "");
+    app.store.signal(&id, &signal).await?;
+    if app.living_owner(&header).await?.is_none() {
+        eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
+        return Ok(Exit::Done);
+    }
+    wait_until(app, &id, |s| {
+        s.consumed.contains(&signal.id) || s.waiting.as_ref().is_none_or(|w| w.until != until)
+    })
+    .await?;
+    tell(app, global, &id).await?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> anyhow::Result<Exit> {
+    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    if status.is_over() {
+        return over(&header, &status);
+    }
+    let waits = status
+        .waiting
+        .as_ref()
+        .is_some_and(|w| w.signals.iter().any(|s| s == "approve"));
+    if !waits {
+        return Err(Failure::usage(format!(
+            "rollout {id} does not wait for an approval; it stands at: {} {}",
+            status.phase, status.note
+        )));
+    }
+    let signal = watch::signal("approve", app, &args.comment);
+    app.store.signal(&id, &signal).await?;
+    if app.living_owner(&header).await?.is_none() {
+        eprintln!("approved; no process drives rollout {id}, so `engine resume {id}` goes on with it");
+        return Ok(Exit::Done);
+    }
+    wait_until(app, &id, |s| s.consumed.contains(&signal.id)).await?;
+    tell(app, global, &id).await?;
+    Ok(Exit::Done)
+}
+
+async fn find(app: &App, id: Option<&str>) -> anyhow::Result<(String, Header, Status)> {
+    let id = app.unfinished(id).await?;
+    let (header, status, _) = app.journal(&id).await?;
+    Ok((id, header, status))
+}
+
+/// Sends a command and sees it obeyed, by the driving process or by this one.
+async fn command(
+    app: &App,
+    id: &str,
+    header: &Header,
+    name: &str,
+    payload: &str,
+    obeyed: impl Fn(&Status) -> bool,
+) -> anyhow::Result<()> {
+    let signal = watch::signal(name, app, payload);
+    app.store.signal(id, &signal).await?;
+    if app.living_owner(header).await?.is_none() {
+        app.driver(Options::default()).drive(id).await?;
+        return Ok(());
+    }
+    wait_until(app, id, |s| {
+        obeyed(s) || name == "pause" && s.consumed.contains(&signal.id)
+    })
+    .await
+}
+
+async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
+    let give_up = app.clock.now() + u64::try_from(OBEY.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        let (header, status, _) = app.journal(id).await?;
+        if reached(&status) {
+            return Ok(());
+        }
+        let now = app.clock.now();
+        if now > give_up || app.living_owner(&header).await?.is_none() && now + 5_000 > give_up {
+            return Err(Failure::busy(format!(
+                "the process that drives rollout {id} has not obeyed within {} s; the command stays in its queue\n\nhint: `engine status {id} -w` shows what happens",
+                OBEY.as_secs()
+            )));
+        }
+        app.clock.sleep_until(now + 100).await;
+    }
+}
+
+/// Says how a rollout stands, and returns the code for it.
+async fn tell(app: &App, global: &Global, id: &str) -> anyhow::Result<Exit> {
+    let (header, status, _) = app.journal(id).await?;
+    if global.json {
+        println!("{}", serde_json::to_string(&status)?);
+    } else {
+        println!("{}", render::verdict(&header, &status));
+    }
+    Ok(watch::settled(&status).unwrap_or(Exit::Done))
+}
+
+fn over<T>(header: &Header, status: &Status) -> anyhow::Result<T> {
+    Err(Failure::usage(format!(
+        "rollout {} has ended: {}",
+        status.rollout,
+        render::verdict(header, status)
+    )))
+}

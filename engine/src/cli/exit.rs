@@ -1,0 +1,110 @@
+//! Exit codes, documented in the README and relied upon by CI.
+
+use std::process::ExitCode;
+
+use crate::model::End;
+use crate::rollout::{RolloutError, Standing};
+use crate::spec::SpecError;
+use crate::store::StoreError;
+use crate::strategy::contract::Rejected;
+
+/// What the process tells its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Promoted, or done.
+    Done = 0,
+    /// Unexpected error.
+    Unexpected = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// Rolled back.
+    RolledBack = 3,
+    /// The way back failed: page someone.
+    RollbackFailed = 4,
+    /// Paused, a person must act.
+    Paused = 5,
+    /// The plugin was rejected.
+    Rejected = 6,
+    /// The target is busy, or somebody else changed it.
+    Busy = 7,
+    /// The strategy did not repeat itself.
+    Diverged = 8,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl From<&Standing> for Exit {
+    fn from(standing: &Standing) -> Self {
+        match standing {
+            Standing::Over(End::Promoted | End::Done, _) => Self::Done,
+            Standing::Over(End::RolledBack, _) => Self::RolledBack,
+            Standing::Over(End::RollbackFailed, _) => Self::RollbackFailed,
+            Standing::Over(End::Refused, _)
+            | Standing::Held(crate::model::Hold::ForeignChange { .. }) => Self::Busy,
+            Standing::Held(_) | Standing::Parked(_) => Self::Paused,
+            Standing::Diverged(_) => Self::Diverged,
+        }
+    }
+}
+
+/// An expected failure with its exit code. Anything else is a 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Its code.
+    pub exit: Exit,
+    /// What was wrong and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// Wrong usage or configuration.
+    pub fn usage(message: impl Into<String>) -> anyhow::Error {
+        Self {
+            exit: Exit::Usage,
+            message: message.into(),
+        }
+        .into()
+    }
+
+    /// The target is busy, or not as expected.
+    pub fn busy(message: impl Into<String>) -> anyhow::Error {
+        Self {
+            exit: Exit::Busy,
+            message: message.into(),
+        }
+        .into()
+    }
+}
+
+/// The exit code of an error, by what caused it.
+#[must_use]
+pub fn code(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return failure.exit;
+        }
+        if cause.is::<Rejected>() {
+            return Exit::Rejected;
+        }
+        if cause.is::<SpecError>() {
+            return Exit::Usage;
+        }
+        let store = cause.downcast_ref::<StoreError>().or_else(|| {
+            match cause.downcast_ref::<RolloutError>() {
+                Some(RolloutError::Store(store)) => Some(store),
+                _ => None,
+            }
+        });
+        match store {
+            Some(StoreError::Busy(_) | StoreError::Fenced { .. }) => return Exit::Busy,
+            Some(StoreError::NotFound(_)) => return Exit::Usage,
+            _ => {}
+        }
+    }
+    Exit::Unexpected
+}

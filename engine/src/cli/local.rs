@@ -1,0 +1,116 @@
+//! `engine local`: the balancer by itself.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use clap::Args;
+
+use super::Global;
+use super::app::read_spec;
+use super::exit::{Exit, Failure};
+use crate::model::DemoFault;
+use crate::spec::{LocalSpec, TargetSpec, parse_fault};
+use crate::target::local::balancer::Balancer;
+use crate::target::local::load;
+
+/// Run the local load balancer by itself, until Ctrl-C
+///
+/// Without a rollout file it balances two versions of the built-in demo
+/// service. Other processes use it through its admin address, as they will use
+/// an AWS load balancer.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine local                                    two demo versions on 127.0.0.1:8080
+  engine local --demo-fault error-rate=0.2        the second one fails now and then
+  engine local --names blue,green --load 50       colours, and 50 requests a second
+  engine local -f rollout.toml                    the arms of a rollout file
+then, in another terminal:
+  engine status
+  engine set-weights 75 25
+  engine run plugins/canary.wasm --local 127.0.0.1:7900")]
+pub struct LocalArgs {
+    /// Where users send requests [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where the admin API listens [default: 127.0.0.1:7900]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// Fault of the second demo version: error-rate=0.2, latency=+300ms, or both
+    #[arg(long, value_name = "FAULT", value_parser = parse_fault)]
+    demo_fault: Option<DemoFault>,
+    /// Names of the two demo arms
+    #[arg(long, value_name = "A,B", default_value = "stable,canary")]
+    names: String,
+    /// Requests per second to send to itself
+    #[arg(long, value_name = "RPS", default_value_t = 0)]
+    load: u32,
+    /// Keep weights and releases in this file, across restarts
+    #[arg(long, value_name = "FILE")]
+    state: Option<std::path::PathBuf>,
+}
+
+pub(super) async fn run(global: &Global, args: LocalArgs, state_dir: &Path) -> anyhow::Result<Exit> {
+    let mut spec = match read_spec(global.file.as_deref())? {
+        Some(spec) => match spec.target {
+            TargetSpec::Embedded { local, .. } => local,
+            _ => {
+                return Err(Failure::usage(
+                    "the rollout file has no [target.local.arms.NAME], so there is nothing to balance",
+                ));
+            }
+        },
+        None => {
+            let names: Vec<&str> = args.names.split(',').collect();
+            let &[a, b] = names.as_slice() else {
+                return Err(Failure::usage("--names takes two names, such as blue,green"));
+            };
+            if a == b || a.is_empty() || b.is_empty() {
+                return Err(Failure::usage("--names takes two different names"));
+            }
+            LocalSpec::demo(args.demo_fault.unwrap_or_default()).with_names([a, b])
+        }
+    };
+    spec.listen = args.listen.unwrap_or(spec.listen);
+    spec.admin = args.admin.unwrap_or(spec.admin);
+    if !spec.admin.ip().is_loopback() {
+        return Err(Failure::usage(
+            "--admin must be a loopback address: whoever reaches it moves the traffic",
+        ));
+    }
+    let state = args.state.or_else(|| {
+        // Logs of the arms go beside it.
+        global.file.as_ref().map(|_| state_dir.join("local.json"))
+    });
+    if let Some(folder) = state.as_deref().and_then(Path::parent) {
+        std::fs::create_dir_all(folder)?;
+    }
+    let balancer = Balancer::start(&spec, state.as_deref())
+        .await
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    let load = (args.load > 0).then(|| load::start(balancer.listen, args.load));
+    if global.json {
+        println!(
+            "{}",
+            serde_json::json!({"listen": balancer.listen, "admin": balancer.admin})
+        );
+    } else {
+        println!(
+            "balancing http://{} over {}; admin API on {}",
+            balancer.listen,
+            spec.arms
+                .iter()
+                .map(|a| format!("{} ({})", a.name, a.release.version))
+                .collect::<Vec<_>>()
+                .join(" and "),
+            balancer.admin
+        );
+    }
+    super::watch::interrupted().await;
+    eprintln!("stopping; requests under way are finished");
+    drop(load);
+    tokio::select! {
+        () = balancer.stop() => {}
+        () = super::watch::interrupted() => {}
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,137 @@
+//! The command line: one file per group of verbs, one place for exit codes.
+//!
+//! Data goes to stdout, progress and problems to stderr.
+
+pub mod app;
+mod command;
+pub mod exit;
+mod local;
+mod render;
+mod run;
+mod show;
+mod traffic;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use app::App;
+use exit::Exit;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  promoted, or done          5  paused, a person must act
+  1  unexpected error           6  plugin rejected
+  2  usage or configuration     7  target busy, or changed by somebody else
+  3  rolled back                8  strategy diverged from its journal
+  4  rollback failed: page someone";
+
+/// Progressive delivery with strategies as WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "engine", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Folder of the journals, the compile cache and the logs
+    /// [default: ~/.local/state/engine]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+    /// Rollout file [default: ./rollout.toml if it is there]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Admin address of a running `engine local`, instead of the file's target
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    local: Option<SocketAddr>,
+    /// Print JSON to stdout
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::RunArgs),
+    Resume(command::ResumeArgs),
+    Status(show::StatusArgs),
+    Get(show::GetArgs),
+    List(show::ListArgs),
+    History(show::HistoryArgs),
+    SetWeights(traffic::SetWeightsArgs),
+    Switch(traffic::SwitchArgs),
+    Rollback(traffic::RollbackArgs),
+    Promote(command::PromoteArgs),
+    Pause(command::PauseArgs),
+    Abort(command::AbortArgs),
+    Approve(command::ApproveArgs),
+    Local(local::LocalArgs),
+}
+
+/// What main.rs knows about the surroundings.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// `XDG_STATE_HOME`
+    pub state_home: Option<PathBuf>,
+    /// `HOME`
+    pub home: Option<PathBuf>,
+    /// `USER`
+    pub user: Option<String>,
+}
+
+impl Surroundings {
+    fn state_dir(&self) -> PathBuf {
+        let base = self
+            .state_home
+            .clone()
+            .or_else(|| self.home.as_ref().map(|h| h.join(".local/state")));
+        base.unwrap_or_else(|| PathBuf::from(".")).join("engine")
+    }
+}
+
+/// Runs the command line to its exit code.
+pub async fn main(cli: Cli, surroundings: Surroundings) -> ExitCode {
+    match dispatch(cli, surroundings).await {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let style = console::Style::new().for_stderr().red().bold();
+            eprintln!("{} {error:#}", style.apply_to("error:"));
+            exit::code(&error).into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> {
+    let Cli { global, verb } = cli;
+    let state_dir = global
+        .state_dir
+        .clone()
+        .unwrap_or_else(|| surroundings.state_dir());
+    let actor = surroundings.user.unwrap_or_else(|| "somebody".to_owned());
+    if let Verb::Local(args) = verb {
+        return local::run(&global, args, &state_dir).await;
+    }
+    let app = App::open(&state_dir, actor)?;
+    match verb {
+        Verb::Run(args) => run::run(&app, &global, args).await,
+        Verb::Resume(args) => command::resume(&app, &global, args).await,
+        Verb::Status(args) => show::status(&app, &global, args).await,
+        Verb::Get(args) => show::get(&app, &global, args).await,
+        Verb::List(args) => show::list(&app, &global, args).await,
+        Verb::History(args) => show::history(&app, &global, args).await,
+        Verb::SetWeights(args) => traffic::set_weights(&app, &global, args).await,
+        Verb::Switch(args) => traffic::switch(&app, &global, args).await,
+        Verb::Rollback(args) => traffic::rollback(&app, &global, args).await,
+        Verb::Promote(args) => command::promote(&app, &global, args).await,
+        Verb::Pause(args) => command::pause(&app, &global, args).await,
+        Verb::Abort(args) => command::abort(&app, &global, args).await,
+        Verb::Approve(args) => command::approve(&app, &global, args).await,
+        Verb::Local(_) => Ok(Exit::Done),
+    }
+}

@@ -1,0 +1,370 @@
+//! Entries, statuses and targets as lines for people.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use console::Style;
+
+use crate::journal::status::Status;
+use crate::journal::{Actor, Call, Entry, Event, Header, Reply};
+use crate::model::{End, Goal, Level, Millis, Observed, Phase, Role, Sample, Wake, Weights};
+
+/// Width of a weights bar.
+const BAR: usize = 24;
+
+/// `22:41:03` in UTC.
+pub fn clock(at: Millis) -> String {
+    let stamp = date(at);
+    stamp
+        .split_once('T')
+        .map_or(stamp.clone(), |(_, time)| time.trim_end_matches('Z').to_owned())
+}
+
+/// `2026-11-21T22:41:03Z`
+pub fn date(at: Millis) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(at)).to_string()
+}
+
+/// `1m 30s`
+pub fn span(ms: Millis) -> String {
+    humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string()
+}
+
+/// The colour of a phase.
+pub fn phase_style(phase: Phase) -> Style {
+    let style = Style::new();
+    match phase {
+        Phase::Succeeded => style.green(),
+        Phase::RolledBack | Phase::RollingBack | Phase::Paused => style.yellow(),
+        Phase::RollbackFailed | Phase::Diverged => style.red().bold(),
+        _ => style.cyan(),
+    }
+}
+
+/// Turns a journal into the lines that a person wants to see while it grows.
+#[derive(Debug, Default)]
+pub struct Narrator {
+    writes: HashMap<u32, Call>,
+    last_note: String,
+}
+
+impl Narrator {
+    /// What to say about an entry; nothing for most reads.
+    pub fn line(&mut self, entry: &Entry) -> Option<String> {
+        let text = match &entry.event {
+            Event::Asked { call, .. } => {
+                self.writes.insert(entry.seq, call.clone());
+                return None;
+            }
+            Event::Answered {
+                of,
+                reply,
+                recovered,
+                ..
+            } => self.answered(*of, reply, *recovered)?,
+            Event::Exchanged { call, reply, .. } => self.exchanged(call, reply)?,
+            Event::Failed { reason } => format!("the strategy failed: {reason}"),
+            Event::Held { hold, .. } => format!("holds: {hold}"),
+            Event::Continued { actor, adopted, .. } => match adopted {
+                Some(weights) => format!("continued by {actor}, with {weights} taken over"),
+                None => format!("continued by {actor}"),
+            },
+            Event::Decided { goal, reason, .. } => match goal {
+                Goal::Promote => format!("promoting: {reason}"),
+                Goal::RollBack => format!("rolling back: {reason}"),
+            },
+            Event::Ignored { name, .. } => format!("{name} makes no sense now; ignored"),
+            Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
+            Event::Started(_) | Event::Finished(_) | Event::Ended { .. } => return None,
+        };
+        Some(format!("{}  {text}", clock(entry.at)))
+    }
+
+    fn answered(&mut self, of: u32, reply: &Reply, recovered: bool) -> Option<String> {
+        let call = self.writes.remove(&of)?;
+        let found = if recovered {
+            " (found done after a restart)"
+        } else {
+            ""
+        };
+        match (call, reply) {
+            (Call::Wait { .. }, Reply::Woke(Wake::Signal(signal))) => {
+                Some(format!("{} by {}", signal.name, signal.actor))
+            }
+            (Call::Wait { .. }, _) => None,
+            (call, Reply::Done) => Some(format!("{}{found}", done(&call))),
+            (call, Reply::Failed(error)) => Some(format!("{call} failed: {error}")),
+            _ => None,
+        }
+    }
+
+    fn exchanged(&mut self, call: &Call, reply: &Reply) -> Option<String> {
+        match (call, reply) {
+            (Call::Log { level, message }, _) => {
+                (*level != Level::Debug).then(|| message.clone())
+            }
+            (Call::Progress { note, .. }, _) => {
+                // The same note with other numbers is no news.
+                let plain: String = note.chars().filter(|c| !c.is_ascii_digit()).collect();
+                if plain == self.last_note {
+                    return None;
+                }
+                self.last_note = plain;
+                Some(note.clone())
+            }
+            (Call::Probe { name }, Reply::Probed(report)) => Some(format!(
+                "probe {name} {}: {}",
+                if report.ok { "passed" } else { "failed" },
+                report.detail
+            )),
+            (call, Reply::Failed(error)) => Some(format!("{call} refused: {error}")),
+            _ => None,
+        }
+    }
+}
+
+fn done(call: &Call) -> String {
+    match call {
+        Call::SetWeights { weights } => format!("traffic: {}", shares(weights)),
+        Call::SwitchColor { color } => format!("traffic: all to {color}"),
+        Call::SetVersion { arm, release } => format!("{arm} gets {}", release.version),
+        call => call.to_string(),
+    }
+}
+
+/// `stable 95 %, canary 5 %`
+pub fn shares(weights: &Weights) -> String {
+    let parts: Vec<String> = weights
+        .0
+        .iter()
+        .map(|w| format!("{} {:.0} %", w.arm, weights.share(&w.arm)))
+        .collect();
+    parts.join(", ")
+}
+
+/// One line of `history`: everything, in order.
+pub fn history_line(entry: &Entry) -> String {
+    let by = |actor: &Actor| match actor {
+        Actor::Strategy => "strategy",
+        Actor::Host => "host",
+    };
+    let text = match &entry.event {
+        Event::Started(header) => format!(
+            "started    {} on {} with {}",
+            header.title(),
+            header.identity,
+            header.baseline
+        ),
+        Event::Asked { by: actor, call, .. } => format!("asked      {} {call}", by(actor)),
+        Event::Answered {
+            of,
+            reply,
+            recovered,
+            ..
+        } => {
+            let found = if *recovered { " (recovered)" } else { "" };
+            format!("answered   #{of} {reply}{found}")
+        }
+        Event::Exchanged {
+            by: actor,
+            call,
+            reply: Reply::Done,
+        } => format!("call       {} {call}", by(actor)),
+        Event::Exchanged {
+            by: actor,
+            call,
+            reply,
+        } => format!("call       {} {call} -> {reply}", by(actor)),
+        Event::Finished(outcome) => format!("finished   {:?}: {}", outcome.verdict, outcome.reason),
+        Event::Failed { reason } => format!("failed     {reason}"),
+        Event::Held { hold, .. } => format!("held       {hold}"),
+        Event::Continued { actor, .. } => format!("continued  by {actor}"),
+        Event::Decided {
+            goal, by, reason, ..
+        } => {
+            let goal = match goal {
+                Goal::Promote => "promote",
+                Goal::RollBack => "roll back",
+            };
+            format!("decided    {goal} ({by}): {reason}")
+        }
+        Event::Ignored { name, .. } => format!("ignored    {name}"),
+        Event::Diverged(mismatch) => format!("diverged   {mismatch}"),
+        Event::Ended { end, reason } => format!("ended      {}: {reason}", end_word(*end)),
+    };
+    format!("{:>5}  {}  {text}", entry.seq, date(entry.at))
+}
+
+/// How a rollout ended, in one word.
+pub fn end_word(end: End) -> &'static str {
+    match end {
+        End::Promoted => "promoted",
+        End::RolledBack => "rolled back",
+        End::RollbackFailed => "rollback failed",
+        End::Done => "done",
+        End::Refused => "refused",
+    }
+}
+
+/// What an arm did over the last samples.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Rates {
+    /// Requests per second.
+    pub rps: f64,
+    /// Share of errors in percent; none without requests.
+    pub error_percent: Option<f64>,
+    /// p99 in ms, weighted by requests.
+    pub p99_ms: Option<f64>,
+}
+
+/// Adds up an arm's samples over `window_ms`.
+pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
+    let (mut requests, mut errors, mut weighted, mut known) = (0.0, 0.0, 0.0, 0.0);
+    for sample in samples.iter().filter(|s| s.arm == arm) {
+        let count = f64::from(sample.requests);
+        requests += count;
+        errors += f64::from(sample.errors);
+        if let Some(latency) = &sample.latency {
+            weighted += latency.p99 * count;
+            known += count;
+        }
+    }
+    Rates {
+        rps: requests / Duration::from_millis(window_ms.max(1)).as_secs_f64(),
+        error_percent: (requests > 0.0).then(|| 100.0 * errors / requests),
+        p99_ms: (known > 0.0).then(|| weighted / known),
+    }
+}
+
+/// One line per arm: who, how much, how it is.
+pub fn arm_lines(live: &Observed, samples: &[Sample], window_ms: Millis) -> Vec<String> {
+    let weights = live.weights();
+    let width = |f: fn(&crate::model::ObservedArm) -> usize| live.arms.iter().map(f).max();
+    let names = width(|a| a.name.len()).unwrap_or(0);
+    let versions = width(|a| a.release.version.len()).unwrap_or(0);
+    live.arms
+        .iter()
+        .map(|arm| {
+            let share = weights.share(&arm.name);
+            let r = rates(samples, &arm.name, window_ms);
+            let mut line = format!(
+                "  {:names$}  {:versions$}  {} {share:>3.0} %",
+                arm.name,
+                arm.release.version,
+                bar(share),
+            );
+            let _ = match (r.error_percent, r.p99_ms) {
+                (Some(errors), Some(p99)) => write!(
+                    line,
+                    "  {:>5.0} req/s  {errors:>5.1} % errors  p99 {p99:>5.0} ms",
+                    r.rps
+                ),
+                _ => write!(line, "  {:41}", "    no requests"),
+            };
+            let _ = write!(line, "  {}/{} healthy", arm.healthy, arm.total);
+            line
+        })
+        .collect()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share is 0 to 100"
+)]
+fn bar(share: f64) -> String {
+    let full = (share / 100.0 * BAR as f64).round() as usize;
+    let full = full.min(BAR);
+    format!("{}{}", "█".repeat(full), "░".repeat(BAR - full))
+}
+
+/// The head of a live view: what, in which phase, why.
+pub fn head(status: &Status, now: Millis) -> Vec<String> {
+    let style = phase_style(status.phase);
+    let mut lines = vec![format!(
+        "{}  {}",
+        status.rollout,
+        style.apply_to(status.phase)
+    )];
+    if let Some(decision) = &status.decision {
+        lines[0].push_str(&format!("  {}", decision.reason));
+    } else if let Some(hold) = &status.hold {
+        lines[0].push_str(&format!("  {hold}"));
+    } else if !status.note.is_empty() {
+        lines[0].push_str(&format!("  {}", status.note));
+    }
+    if let Some((end, reason)) = &status.end {
+        lines[0] = format!(
+            "{}  {}  {reason}",
+            status.rollout,
+            style.apply_to(end_word(*end))
+        );
+    } else {
+        let elapsed = now.saturating_sub(status.created);
+        let mut line = format!("  {} % · {} so far", status.percent, span(elapsed));
+        if let Some(left) = time_left(status, elapsed) {
+            let _ = write!(line, " · about {} left", span(left));
+        }
+        if let Some(waiting) = status
+            .waiting
+            .as_ref()
+            .filter(|w| w.signals.iter().any(|s| s == "approve"))
+        {
+            let left = waiting.until.saturating_sub(now);
+            let _ = write!(
+                line,
+                " · `engine approve {}` lets it go on (within {})",
+                status.rollout,
+                span(left)
+            );
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// If the rest goes as the part behind us. Nobody knows about a hold.
+fn time_left(status: &Status, elapsed: Millis) -> Option<Millis> {
+    let done = u64::from(status.percent);
+    (done >= 5 && status.decision.is_none() && status.hold.is_none())
+        .then(|| elapsed * (100 - done.min(100)) / done)
+}
+
+/// The last words of `run`.
+pub fn verdict(header: &Header, status: &Status) -> String {
+    let old = header.arm(Role::Stable);
+    let new = header.arm(Role::Candidate);
+    match &status.end {
+        Some((End::Promoted, reason)) => format!(
+            "promoted: {reason}. {} has all traffic, read back.",
+            match header.promotion {
+                crate::model::Promotion::Copy => format!("{old} runs the new version and"),
+                crate::model::Promotion::Swap => new.to_owned(),
+            }
+        ),
+        Some((End::RolledBack, reason)) => {
+            format!("rolled back: {reason}. {old} has all traffic, read back.")
+        }
+        Some((End::RollbackFailed, reason)) => {
+            format!("ROLLBACK FAILED: {reason}. Look at the traffic yourself, now.")
+        }
+        Some((end, reason)) => format!("{}: {reason}", end_word(*end)),
+        None => match (&status.hold, &status.mismatch) {
+            (Some(hold), _) => {
+                let id = &status.rollout;
+                let adopt = match hold {
+                    crate::model::Hold::ForeignChange { .. } => " --adopt",
+                    _ => "",
+                };
+                format!(
+                    "paused: {hold}. This rollout last set {}.\n`engine resume {id}{adopt}` goes on, `engine promote {id} --full` finishes it, `engine abort {id}` takes it back.",
+                    shares(&status.weights)
+                )
+            }
+            (None, Some(mismatch)) => format!("diverged: {mismatch}"),
+            (None, None) => format!("under way: {}", status.note),
+        },
+    }
+}

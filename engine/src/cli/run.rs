@@ -1,0 +1,372 @@
+//! `engine run`: begin a rollout and see it to its end.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+
+use super::Global;
+use super::app::{App, read_spec};
+use super::exit::{Exit, Failure};
+use super::watch;
+use crate::journal::{Event, FORMAT, Header, Pin, Work};
+use crate::model::{Arm, DemoFault, Observed, Promotion, Role, Source};
+use crate::rollout::{Options, RolloutError};
+use crate::spec::{Spec, TargetSpec, parse_fault};
+use crate::store::StoreError;
+use crate::strategy::contract::Rejected;
+use crate::strategy::{Description, Plugin};
+
+/// Run a strategy until the new version is promoted or rolled back
+///
+/// Without a rollout file it sets up a load balancer, two versions of a demo
+/// service and a load of its own, in this process.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine run plugins/canary.wasm                                  a demo, half a minute
+  engine run plugins/canary.wasm --demo-fault error-rate=0.2      the same with a bad version
+  engine run plugins/blue-green.wasm --set bake=1m
+  engine run -f rollout.toml --set steps=10,50,100 --on-interrupt rollback
+  engine run plugins/canary.wasm --local 127.0.0.1:7900           on a running `engine local`")]
+pub struct RunArgs {
+    /// The strategy, a WebAssembly component [default: strategy.plugin of the file]
+    plugin: Option<PathBuf>,
+    /// A parameter of the strategy; a list may be written 5,25,50
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Fault of the new demo version: error-rate=0.2, latency=+300ms, or both
+    #[arg(long, value_name = "FAULT", value_parser = parse_fault)]
+    demo_fault: Option<DemoFault>,
+    /// Requests per second of the built-in load (demo only)
+    #[arg(long, value_name = "RPS")]
+    rate: Option<u32>,
+    /// The arm that serves today, if weights and names do not say it
+    #[arg(long, value_name = "ARM")]
+    stable: Option<String>,
+    /// What the first Ctrl-C (or SIGTERM) does
+    #[arg(long, value_enum, default_value_t = OnInterrupt::Suspend)]
+    pub(super) on_interrupt: OnInterrupt,
+    /// Drop the rollout from memory at every call and rebuild it from its
+    /// journal: slower, and must make no difference
+    #[arg(long)]
+    pub(super) chaos_evict: bool,
+}
+
+/// What the first Ctrl-C does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnInterrupt {
+    /// Leave the traffic where it is; `engine resume` goes on.
+    Suspend,
+    /// Take all traffic back first.
+    Rollback,
+}
+
+/// Requests per second of the demo's load.
+const DEMO_RPS: u32 = 60;
+
+pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Result<Exit> {
+    let id_part = new_id_part();
+    let spec = match read_spec(global.file.as_deref())? {
+        Some(spec) => {
+            for (flag, given) in [
+                ("--demo-fault", args.demo_fault.is_some()),
+                ("--rate", args.rate.is_some()),
+            ] {
+                if given {
+                    return Err(Failure::usage(format!(
+                        "{flag} belongs to the demo, and there is a rollout file; change the file instead"
+                    )));
+                }
+            }
+            spec
+        }
+        None => {
+            let folder = app.state_dir.join("demo");
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("failed to make {}", folder.display()))?;
+            let state = folder.join(format!("{id_part}.json")).display().to_string();
+            Spec::demo(
+                args.demo_fault.unwrap_or_default(),
+                args.rate.unwrap_or(DEMO_RPS),
+                Some(state),
+            )
+        }
+    };
+    let (plugin, source, bytes) = plugin(app, &args, &spec).await?;
+    let description = plugin.describe().await?;
+    let parameters = parameters(&args, &spec, &plugin, &description).await?;
+
+    let wanted = match global.local {
+        Some(admin) => TargetSpec::Local { admin },
+        None => spec.target.clone(),
+    };
+    let (target, target_spec, embedded) = app.ports.start(&wanted).await?;
+    let live = target.observe().await.context("failed to read the target")?;
+    let arms = arms(&live, args.stable.as_deref())?;
+    let rollout = format!("{}-{id_part}", description.name);
+    let identity = target.identity().to_owned();
+    let header = Header {
+        format: FORMAT,
+        rollout: rollout.clone(),
+        created: app.clock.now(),
+        engine: env!("CARGO_PKG_VERSION").to_owned(),
+        target: target_spec,
+        identity,
+        sample_period_ms: target.sample_period_ms(),
+        baseline: live.weights(),
+        candidate: spec.candidate.clone(),
+        promotion: promotion(&spec, &live, &arms)?,
+        arms,
+        guardrails: spec.guardrails.clone(),
+        probes: spec.probes.clone(),
+        queries: spec.queries.clone(),
+        work: Work::Strategy(Pin {
+            sha256: plugin.sha256.clone(),
+            name: description.name.clone(),
+            version: description.version.clone(),
+            source,
+            world: plugin.world.clone(),
+            parameters: Value::Object(parameters),
+            seed: format!("{:032x}", rand::random::<u128>()),
+        }),
+    };
+    if live.sticky {
+        eprintln!("note: clients stick to their arm here, so shares move slower than weights");
+    }
+    app.store.put_content(&plugin.sha256, &bytes).await?;
+    let options = Options {
+        chaos_evict: args.chaos_evict,
+        ..Options::default()
+    };
+    begin(app, options, header).await?;
+    sweep(app).await?;
+    if !global.json {
+        eprintln!(
+            "rollout {rollout}: {} {} on {}{}",
+            description.name,
+            description.version,
+            live.address,
+            if embedded {
+                " (the balancer is part of this process)"
+            } else {
+                ""
+            }
+        );
+    }
+    watch::drive(app, global, &rollout, options, args.on_interrupt).await
+}
+
+/// Begins a rollout, or says who is in the way.
+pub(super) async fn begin(app: &App, options: Options, header: Header) -> anyhow::Result<()> {
+    let identity = header.identity.clone();
+    match app.driver(options).begin(header).await {
+        Err(RolloutError::Store(StoreError::Busy(busy))) => Err(Failure::busy(format!(
+            "the target {identity} is busy with rollout {0}\n\nhint: `engine status {0}` shows it, `engine resume {0}` goes on with it, `engine abort {0}` takes it back",
+            busy.rollout
+        ))),
+        result => Ok(result?),
+    }
+}
+
+/// Drops the bytes of plugins that no unfinished rollout needs.
+async fn sweep(app: &App) -> anyhow::Result<()> {
+    let listed = app.store.list(10_000).await?;
+    let open = listed
+        .iter()
+        .filter(|l| !matches!(l.last.event, Event::Ended { .. }));
+    let needed: Vec<String> = open
+        .filter_map(|l| match &l.header.work {
+            Work::Strategy(pin) => Some(pin.sha256.clone()),
+            Work::Verb { .. } => None,
+        })
+        .collect();
+    Ok(app.store.sweep_content(&needed).await?)
+}
+
+async fn plugin(
+    app: &App,
+    args: &RunArgs,
+    spec: &Spec,
+) -> anyhow::Result<(std::sync::Arc<Plugin>, String, Vec<u8>)> {
+    let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
+    let path = args.plugin.clone().or(named).ok_or_else(|| {
+        Failure::usage(
+            "no strategy is named: give a plugin, such as `engine run plugins/canary.wasm`, or strategy.plugin in the rollout file",
+        )
+    })?;
+    let shown = path.display().to_string();
+    let bytes = std::fs::read(&path).map_err(|e| {
+        let hint = if e.kind() == std::io::ErrorKind::NotFound && path.starts_with("plugins") {
+            "\n\nhint: `make plugins` builds the plugins of this repository"
+        } else {
+            ""
+        };
+        Failure::usage(format!("failed to read plugin {shown}: {e}{hint}"))
+    })?;
+    let host = app.ports.host()?;
+    let rejected = |e: Rejected| anyhow::Error::new(e).context(format!("plugin {shown} is rejected"));
+    let plugin = host.load(&bytes).await.map_err(rejected)?;
+    // The pin belongs to the file's own plugin, not to one given by hand.
+    if let Some(pinned) = spec.strategy.sha256.as_ref().filter(|_| args.plugin.is_none())
+        && !pinned.eq_ignore_ascii_case(&plugin.sha256)
+    {
+        return Err(rejected(Rejected::Digest {
+            pinned: pinned.clone(),
+            found: plugin.sha256.clone(),
+        }));
+    }
+    Ok((plugin, shown, bytes))
+}
+
+/// The file's parameters, overridden by `--set`, checked against the plugin's
+/// schema and by the plugin itself.
+async fn parameters(
+    args: &RunArgs,
+    spec: &Spec,
+    plugin: &Plugin,
+    description: &Description,
+) -> anyhow::Result<Map<String, Value>> {
+    let schema: Value = serde_json::from_str(&description.parameters_schema).map_err(|e| {
+        Rejected::Faulty(format!("describe: its parameters schema is no JSON: {e}"))
+    })?;
+    let mut parameters = spec.strategy.parameters.clone();
+    for set in &args.set {
+        let (key, value) = set.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("--set {set} is not KEY=VALUE, such as --set bake=5m"))
+        })?;
+        parameters.insert(key.to_owned(), value_for(&schema, key, value));
+    }
+    let value = Value::Object(parameters);
+    let validator = jsonschema::validator_for(&schema)
+        .map_err(|e| Rejected::Faulty(format!("describe: its parameters schema is wrong: {e}")))?;
+    let mut problems: Vec<String> = validator
+        .iter_errors(&value)
+        .map(|e| problem_line(&e.instance_path().to_string(), &e.to_string()))
+        .collect();
+    if problems.is_empty()
+        && let Err(issues) = plugin.validate(&value.to_string()).await?
+    {
+        problems = issues
+            .iter()
+            .map(|i| problem_line(&i.path, &i.message))
+            .collect();
+    }
+    match value {
+        Value::Object(parameters) if problems.is_empty() => Ok(parameters),
+        _ => Err(Failure::usage(format!(
+            "strategy {} does not accept its parameters:\n{}",
+            description.name,
+            problems.join("\n")
+        ))),
+    }
+}
+
+fn problem_line(path: &str, message: &str) -> String {
+    let path = path.trim_start_matches('/').replace('/', ".");
+    let dot = if path.is_empty() { "" } else { "." };
+    format!("  strategy.parameters{dot}{path}: {message}")
+}
+
+/// JSON if it reads as JSON, a list if the schema wants one, a text otherwise.
+fn value_for(schema: &Value, key: &str, text: &str) -> Value {
+    let one = |text: &str| {
+        serde_json::from_str(text.trim()).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
+    };
+    let wants_list = schema["properties"][key]["type"] == "array";
+    match one(text) {
+        value @ Value::Array(_) => value,
+        _ if wants_list && text.trim().is_empty() => Value::Array(vec![]),
+        _ if wants_list => Value::Array(text.split(',').map(one).collect()),
+        value => value,
+    }
+}
+
+/// Gives the arms their roles: by flag, by traffic, or by name.
+pub(super) fn arms(live: &Observed, stable: Option<&str>) -> anyhow::Result<Vec<Arm>> {
+    let names = live.names();
+    let stable = match stable {
+        Some(name) if names.iter().any(|n| n == name) => name.to_owned(),
+        Some(name) => {
+            return Err(Failure::usage(format!(
+                "there is no arm {name:?}; there are {}",
+                names.join(" and ")
+            )));
+        }
+        None => stable_by_sight(live).ok_or_else(|| {
+            Failure::usage(format!(
+                "both arms have the same weight, so it is not clear which one is stable\n\nhint: say it with --stable {}",
+                names.first().map_or("NAME", String::as_str)
+            ))
+        })?,
+    };
+    Ok(live
+        .arms
+        .iter()
+        .map(|a| Arm {
+            name: a.name.clone(),
+            role: if a.name == stable {
+                Role::Stable
+            } else {
+                Role::Candidate
+            },
+            version: a.release.version.clone(),
+        })
+        .collect())
+}
+
+/// The arm called stable, or else the one with more traffic.
+pub(super) fn stable_by_sight(live: &Observed) -> Option<String> {
+    if let Some(arm) = live.arm("stable") {
+        return Some(arm.name.clone());
+    }
+    let most = live.arms.iter().max_by_key(|a| a.weight)?;
+    let alone = live.arms.iter().filter(|a| a.weight == most.weight).count() == 1;
+    alone.then(|| most.name.clone())
+}
+
+/// Arms whose names are roles keep them: the stable arm gets the new release.
+/// Colours change places, and so does what we cannot start ourselves.
+fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> anyhow::Result<Promotion> {
+    let candidate = arms.iter().find(|a| a.role == Role::Candidate);
+    let release = spec.candidate.as_ref().or_else(|| {
+        let arm = live.arm(&candidate?.name)?;
+        Some(&arm.release)
+    });
+    let copyable = release.is_some_and(|r| !matches!(r.source, Source::Urls(_)));
+    let default = if copyable && live.arm("stable").is_some() {
+        Promotion::Copy
+    } else {
+        Promotion::Swap
+    };
+    match spec.promotion {
+        Some(Promotion::Copy) if !copyable => Err(Failure::usage(
+            "promotion = \"copy\" needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"",
+        )),
+        chosen => Ok(chosen.unwrap_or(default)),
+    }
+}
+
+/// Short, readable aloud, and unlikely to collide: 8 letters and digits.
+pub(super) fn new_id_part() -> String {
+    const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    (0..8)
+        .map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_read_as_the_schema_wants_them() {
+        let schema = json!({"properties": {"steps": {"type": "array"}, "bake": {}}});
+        assert_eq!(value_for(&schema, "steps", "5,25"), json!([5, 25]));
+        assert_eq!(value_for(&schema, "steps", "100"), json!([100]));
+        assert_eq!(value_for(&schema, "steps", "[1, 2]"), json!([1, 2]));
+        assert_eq!(value_for(&schema, "bake", "5m"), json!("5m"));
+        assert_eq!(value_for(&schema, "other", "0.5"), json!(0.5));
+    }
+}

@@ -1,0 +1,239 @@
+//! Verbs that only look: `status`, `get`, `list`, `history`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::app::App;
+use super::exit::Exit;
+use super::{Global, render, traffic, watch};
+use crate::journal::{Event, Work};
+use crate::journal::status::Status;
+
+/// Show where the traffic goes, and the rollout that moves it
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine status
+  engine status -w                     until the rollout ends or pauses
+  engine status --json | jq .target.arms")]
+pub struct StatusArgs {
+    /// A rollout [default: the one on the target]
+    rollout: Option<String>,
+    /// Go on watching; the exit code is the rollout's
+    #[arg(long, short)]
+    watch: bool,
+}
+
+/// Show everything about one rollout
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// The rollout
+    rollout: String,
+}
+
+/// List rollouts, newest first
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// At most so many
+    #[arg(long, short = 'n', default_value_t = 20)]
+    limit: u32,
+}
+
+/// Show the journal of a rollout: every call, every answer
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The rollout [default: the newest]
+    rollout: Option<String>,
+}
+
+pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyhow::Result<Exit> {
+    let (identity, live) = match &args.rollout {
+        Some(id) => {
+            let (header, ..) = app.journal(id).await?;
+            let target = app.ports.reach(&header.target).await.ok();
+            let live = match &target {
+                Some(target) => watch::look(target, app.clock.now()).await.ok(),
+                None => None,
+            };
+            (header.identity, live)
+        }
+        None => {
+            let (_, target) = traffic::target(app, global).await?;
+            let live = watch::look(target.as_ref(), app.clock.now()).await?;
+            (target.identity().to_owned(), Some(live))
+        }
+    };
+    let rollout = match &args.rollout {
+        Some(id) => Some(id.clone()),
+        None => match app.store.occupant(&identity).await? {
+            Some(busy) => Some(busy.rollout),
+            None => {
+                let listed = app.store.list(1_000).await?;
+                let last = listed.into_iter().find(|l| {
+                    l.header.identity == identity && matches!(l.header.work, Work::Strategy(_))
+                });
+                last.map(|l| l.header.rollout)
+            }
+        },
+    };
+    if args.watch
+        && let Some(id) = &rollout
+    {
+        return watch::follow(app, global, id).await;
+    }
+    let known = match &rollout {
+        Some(id) => Some(app.journal(id).await?),
+        None => None,
+    };
+    let driven = match &known {
+        Some((header, status, _)) if !status.is_over() => {
+            Some(app.living_owner(header).await?.is_some())
+        }
+        _ => None,
+    };
+    if global.json {
+        let target = live.as_ref().map(|(observed, samples, window)| {
+            let rates: serde_json::Map<String, serde_json::Value> = observed
+                .arms
+                .iter()
+                .map(|a| (a.name.clone(), json!(render::rates(samples, &a.name, *window))))
+                .collect();
+            json!({
+                "identity": identity, "address": observed.address, "sticky": observed.sticky,
+                "arms": observed.arms, "rates": rates,
+            })
+        });
+        let status = known.as_ref().map(|(_, status, _)| status);
+        println!("{}", json!({"target": target, "rollout": status, "driven": driven}));
+        return Ok(Exit::Done);
+    }
+    if let Some((observed, samples, window)) = &live {
+        println!("{}", observed.address);
+        for line in render::arm_lines(observed, samples, *window) {
+            println!("{line}");
+        }
+        if observed.sticky {
+            println!("  clients stick to their arm, so shares move slower than weights");
+        }
+    } else {
+        println!("{identity}: not reachable");
+    }
+    match &known {
+        Some((header, status, _)) if status.is_over() => {
+            println!("last rollout {}: {}", status.rollout, render::verdict(header, status));
+        }
+        Some((_, status, _)) => {
+            for line in render::head(status, app.clock.now()) {
+                println!("{line}");
+            }
+            if driven == Some(false) && status.hold.is_none() {
+                println!(
+                    "  no process drives it: `engine resume {0}` goes on, `engine abort {0}` takes it back",
+                    status.rollout
+                );
+            }
+        }
+        None => println!("no rollout"),
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Result<Exit> {
+    let (header, status, _) = app.journal(&args.rollout).await?;
+    if global.json {
+        println!("{}", json!({"header": header, "status": status}));
+        return Ok(Exit::Done);
+    }
+    println!("rollout    {}", header.rollout);
+    println!("phase      {}", render::phase_style(status.phase).apply_to(status.phase));
+    println!("target     {}", header.identity);
+    for arm in &header.arms {
+        println!("arm        {} ({:?}, {})", arm.name, arm.role, arm.version);
+    }
+    match &header.work {
+        Work::Strategy(pin) => {
+            println!("strategy   {} {} ({})", pin.name, pin.version, pin.source);
+            println!("sha256     {}", pin.sha256);
+            println!("contract   {}", pin.world);
+            println!("parameters {}", pin.parameters);
+        }
+        Work::Verb {
+            verb,
+            actor,
+            weights,
+        } => println!("verb       {verb} {weights}, by {actor}"),
+    }
+    println!("weights    {} (at first {})", status.weights, header.baseline);
+    println!("began      {}", render::date(header.created));
+    println!("last entry {} (#{})", render::date(status.updated), status.entries - 1);
+    if !status.note.is_empty() {
+        println!("note       {} % {}", status.percent, status.note);
+    }
+    if let Some(decision) = &status.decision {
+        println!("decided    by {}: {}", decision.by, decision.reason);
+    }
+    if status.is_over() || status.hold.is_some() || status.mismatch.is_some() {
+        println!("{}", render::verdict(&header, &status));
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::Result<Exit> {
+    let listed = app.store.list(args.limit).await?;
+    let mut rows = vec![];
+    for one in &listed {
+        let entries = app.store.load(&one.header.rollout, 0).await?;
+        if let Some(status) = Status::of(&entries) {
+            rows.push((one, status));
+        }
+    }
+    if global.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(l, status)| json!({"rollout": status.rollout, "target": l.header.identity,
+                "phase": status.phase, "created": status.created, "updated": status.updated,
+                "end": status.end}))
+            .collect();
+        println!("{}", json!(rows));
+        return Ok(Exit::Done);
+    }
+    if rows.is_empty() {
+        eprintln!("no rollouts yet; `engine run plugins/canary.wasm` begins one");
+    }
+    for (one, status) in &rows {
+        let note = match &one.last.event {
+            Event::Ended { reason, .. } => reason.clone(),
+            _ => status
+                .hold
+                .as_ref()
+                .map_or_else(|| status.note.clone(), ToString::to_string),
+        };
+        let phase = format!("{:<15}", status.phase.to_string());
+        println!(
+            "{}  {:<22}  {}  {:<22}  {note}",
+            render::date(status.created),
+            status.rollout,
+            render::phase_style(status.phase).apply_to(phase),
+            one.header.identity,
+        );
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn history(app: &App, global: &Global, args: HistoryArgs) -> anyhow::Result<Exit> {
+    let id = match args.rollout {
+        Some(id) => id,
+        None => match app.store.list(1).await?.first() {
+            Some(newest) => newest.header.rollout.clone(),
+            None => app.unfinished(None).await?,
+        },
+    };
+    let (_, _, entries) = app.journal(&id).await?;
+    if global.json {
+        println!("{}", serde_json::to_string(&entries)?);
+        return Ok(Exit::Done);
+    }
+    for entry in &entries {
+        println!("{}", render::history_line(entry));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,270 @@
+//! Verbs that speak to a target: `set-weights`, `switch`, `rollback`. Each is
+//! a small rollout of its own, so it is leased, checked, journaled, read back.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::app::{App, read_spec};
+use super::exit::{Exit, Failure};
+use super::run::{arms, begin, new_id_part, stable_by_sight};
+use super::{Global, command, render};
+use crate::journal::{Event, FORMAT, Header, Work};
+use crate::model::{End, Observed, Promotion, Role, Weights};
+use crate::rollout::{Options, Standing};
+use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
+use crate::target::Target;
+
+/// Set the weights of the arms
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine set-weights 75 25                     in the order of `engine status`; the sum is 100
+  engine set-weights stable=9 canary=1         by name; any weights from 0 to 999")]
+pub struct SetWeightsArgs {
+    /// One per arm: percentages in order, or NAME=WEIGHT
+    #[arg(required = true, num_args = 2.., value_name = "WEIGHT")]
+    weights: Vec<String>,
+}
+
+/// Give all traffic to one arm
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine switch green
+  engine switch blue           also the quick way back")]
+pub struct SwitchArgs {
+    /// The arm
+    color: String,
+}
+
+/// Take all traffic back to the stable arm; aborts a rollout that is under way
+#[derive(Debug, Args)]
+pub struct RollbackArgs {}
+
+pub(super) async fn set_weights(
+    app: &App,
+    global: &Global,
+    args: SetWeightsArgs,
+) -> anyhow::Result<Exit> {
+    let (spec, target) = target(app, global).await?;
+    let live = target.observe().await?;
+    let weights = parse(&args.weights, &live.names())?;
+    verb(app, global, (spec, target), &live, "set-weights", weights).await
+}
+
+pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> anyhow::Result<Exit> {
+    let (spec, target) = target(app, global).await?;
+    let live = target.observe().await?;
+    if live.arm(&args.color).is_none() {
+        return Err(Failure::usage(format!(
+            "there is no colour {:?}; there are {}",
+            args.color,
+            live.names().join(" and ")
+        )));
+    }
+    let weights = live.weights().all_to(&args.color);
+    verb(app, global, (spec, target), &live, "switch", weights).await
+}
+
+pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> anyhow::Result<Exit> {
+    let (spec, target) = target(app, global).await?;
+    if let Some(busy) = app.store.occupant(target.identity()).await? {
+        let (header, ..) = app.journal(&busy.rollout).await?;
+        let exit = command::abort_rollout(app, global, &busy.rollout, &header, "rollback").await?;
+        // Here all traffic on stable is what was asked for.
+        return Ok(match exit {
+            Exit::RolledBack => Exit::Done,
+            exit => exit,
+        });
+    }
+    let live = target.observe().await?;
+    let stable = stable(app, target.identity(), &live).await?;
+    let weights = live.weights().all_to(&stable);
+    verb(app, global, (spec, target), &live, "rollback", weights).await
+}
+
+/// The arm called stable, or the one that was before the last change of this
+/// target, or else the one with more traffic.
+async fn stable(app: &App, identity: &str, live: &Observed) -> anyhow::Result<String> {
+    if live.arm("stable").is_some() {
+        return Ok("stable".to_owned());
+    }
+    let listed = app.store.list(1_000).await?;
+    let last = listed
+        .iter()
+        .filter(|l| l.header.identity == identity)
+        .find(|l| {
+            matches!(
+                l.last.event,
+                Event::Ended {
+                    end: End::Promoted | End::Done,
+                    ..
+                }
+            )
+        });
+    if let Some(last) = last {
+        return Ok(last.header.arm(Role::Stable).to_owned());
+    }
+    stable_by_sight(live).ok_or_else(|| {
+        Failure::usage(format!(
+            "both arms have the same weight and no earlier rollout says which one is stable\n\nhint: `engine switch {}` says it",
+            live.names().join("` or `engine switch ")
+        ))
+    })
+}
+
+/// The target that a flag, the rollout file, a live rollout or the default names.
+pub(super) async fn target(
+    app: &App,
+    global: &Global,
+) -> anyhow::Result<(TargetSpec, Arc<dyn Target>)> {
+    let listed;
+    let spec = match (global.local, read_spec(global.file.as_deref())?) {
+        (Some(admin), _) => TargetSpec::Local { admin },
+        (None, Some(spec)) => spec.target,
+        (None, None) => {
+            listed = app.store.list(100).await?;
+            let open = listed
+                .iter()
+                .find(|l| !matches!(l.last.event, Event::Ended { .. }));
+            open.map_or(
+                TargetSpec::Local {
+                    admin: ADMIN_DEFAULT,
+                },
+                |l| l.header.target.clone(),
+            )
+        }
+    };
+    let target = app.ports.reach(&spec).await?;
+    Ok((spec, Arc::new(target)))
+}
+
+async fn verb(
+    app: &App,
+    global: &Global,
+    (spec, target): (TargetSpec, Arc<dyn Target>),
+    live: &Observed,
+    name: &str,
+    weights: Weights,
+) -> anyhow::Result<Exit> {
+    let by_sight = stable_by_sight(live);
+    let first = live.names().first().cloned();
+    let rollout = format!("{name}-{}", new_id_part());
+    let header = Header {
+        format: FORMAT,
+        rollout: rollout.clone(),
+        created: app.clock.now(),
+        engine: env!("CARGO_PKG_VERSION").to_owned(),
+        identity: target.identity().to_owned(),
+        target: spec,
+        sample_period_ms: target.sample_period_ms(),
+        arms: arms(live, by_sight.or(first).as_deref())?,
+        baseline: live.weights(),
+        candidate: None,
+        promotion: Promotion::Swap,
+        guardrails: Guardrails {
+            healthy_timeout_ms: 0,
+            ..Guardrails::default()
+        },
+        probes: vec![],
+        queries: vec![],
+        work: Work::Verb {
+            verb: name.to_owned(),
+            actor: app.actor.clone(),
+            weights,
+        },
+    };
+    let before = header.baseline.clone();
+    let options = Options::default();
+    begin(app, options, header).await?;
+    let standing = app.driver(options).drive(&rollout).await?;
+    match &standing {
+        Standing::Over(End::Refused, reason) => Err(Failure::busy(reason.clone())),
+        _ => {
+            let now = target.observe().await?.weights();
+            if global.json {
+                let answer = serde_json::json!({
+                    "rollout": rollout, "before": before, "weights": now
+                });
+                println!("{answer}");
+            } else {
+                println!("{} (was {})", render::shares(&now), render::shares(&before));
+            }
+            if live.sticky {
+                eprintln!("note: clients stick to their arm here, so shares move slower than weights");
+            }
+            Ok(Exit::from(&standing))
+        }
+    }
+}
+
+/// `75 25` in order, summing to 100, or `stable=9 canary=1`.
+fn parse(given: &[String], names: &[String]) -> anyhow::Result<Weights> {
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .map_err(|_| Failure::usage(format!("{text:?} is no weight; a weight is 0 to 999")))
+    };
+    let pairs: Vec<(&str, &str)> = given.iter().filter_map(|g| g.split_once('=')).collect();
+    let weights = if pairs.len() == given.len() {
+        let weights: anyhow::Result<Vec<(&str, u32)>> =
+            pairs.iter().map(|(n, w)| Ok((*n, number(w)?))).collect();
+        Weights::of(weights?)
+    } else if pairs.is_empty() {
+        if given.len() != names.len() {
+            return Err(Failure::usage(format!(
+                "{} weights for {} arms ({})",
+                given.len(),
+                names.len(),
+                names.join(", ")
+            )));
+        }
+        let numbers: Vec<u32> = given.iter().map(|g| number(g)).collect::<Result<_, _>>()?;
+        let sum: u32 = numbers.iter().fold(0, |sum, n| sum.saturating_add(*n));
+        if sum != 100 {
+            return Err(Failure::usage(format!(
+                "{} sum to {sum}, and percentages must sum to 100\n\nhint: other weights go by name, such as {}=9 {}=1",
+                given.join(" + "),
+                names[0],
+                names[names.len() - 1]
+            )));
+        }
+        Weights::of(names.iter().map(String::as_str).zip(numbers))
+    } else {
+        return Err(Failure::usage(
+            "write all weights as numbers, or all as NAME=WEIGHT",
+        ));
+    };
+    weights.ordered_as(names).map_err(Failure::usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_by_order_and_by_name() {
+        let names = ["stable".to_owned(), "canary".to_owned()];
+        let parse = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
+            parse(&texts, &names).map_err(|e| e.to_string())
+        };
+        assert_eq!(
+            parse(&["75", "25"]),
+            Ok(Weights::of([("stable", 75), ("canary", 25)]))
+        );
+        assert_eq!(
+            parse(&["canary=1", "stable=9"]),
+            Ok(Weights::of([("stable", 9), ("canary", 1)]))
+        );
+        for (wrong, says) in [
+            (&["75", "26"][..], "sum to 101"),
+            (&["a", "b"], "is no weight"),
+            (&["75", "canary=25"], "all as NAME=WEIGHT"),
+            (&["1", "2", "97"], "3 weights for 2 arms"),
+            (&["stable=1", "purple=1"], "the arms are stable, canary"),
+            (&["4294967295", "1"], "sum to"),
+        ] {
+            let error = parse(wrong).expect_err("wrong");
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Sees a rollout to its end: drives it, or follows another process that does,
+//! and shows what happens.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use console::Term;
+
+use super::Global;
+use super::app::App;
+use super::exit::Exit;
+use super::render::{self, Narrator};
+use super::run::OnInterrupt;
+use crate::journal::Header;
+use crate::journal::status::Status;
+use crate::model::{MetricsQuery, Millis, Signal};
+use crate::rollout::fleet::Fleet;
+use crate::rollout::{Options, Standing};
+use crate::target::Target;
+
+/// How often the view is drawn.
+const REFRESH: Duration = Duration::from_millis(250);
+/// Samples that rates are taken over.
+const RATE_SAMPLES: u32 = 10;
+
+/// Returns at the next Ctrl-C or SIGTERM.
+pub async fn interrupted() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+/// Drives a rollout in this process until it ends or needs a person.
+pub async fn drive(
+    app: &App,
+    global: &Global,
+    rollout: &str,
+    options: Options,
+    on_interrupt: OnInterrupt,
+) -> anyhow::Result<Exit> {
+    let mut fleet = Fleet::new(app.driver(options));
+    fleet.add(rollout.to_owned(), app.clock.now());
+    let mut view = View::new(app, global, rollout).await?;
+    let mut ticks = tokio::time::interval(REFRESH);
+    let mut interruptions = 0;
+    let result = {
+        let next = fleet.next();
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                result = &mut next => break Some(result),
+                _ = ticks.tick() => view.refresh().await?,
+                () = interrupted() => {
+                    interruptions += 1;
+                    if interruptions == 1 && on_interrupt == OnInterrupt::Rollback {
+                        view.say("interrupted: taking all traffic back (once more to quit at once)");
+                        let signal = signal("abort", app, "interrupted");
+                        app.store.signal(rollout, &signal).await?;
+                    } else {
+                        break None;
+                    }
+                }
+            }
+        }
+    };
+    // What was in memory goes; the journal has it all.
+    drop(fleet);
+    view.refresh().await?;
+    view.erase();
+    let exit = match result {
+        None => {
+            let weights = render::shares(&view.status.weights);
+            eprintln!(
+                "suspended: the traffic stays at {weights}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
+            );
+            Exit::Paused
+        }
+        Some(None) => Exit::Unexpected,
+        Some(Some((_, result))) => {
+            let standing = result?;
+            if standing == Standing::Parked(0) {
+                return Ok(Exit::Paused);
+            }
+            Exit::from(&standing)
+        }
+    };
+    view.finish(app, global).await?;
+    app.ports.stop().await;
+    Ok(exit)
+}
+
+/// Follows a rollout that another process drives, to its end or pause.
+pub async fn follow(app: &App, global: &Global, rollout: &str) -> anyhow::Result<Exit> {
+    let mut view = View::new(app, global, rollout).await?;
+    let mut ticks = tokio::time::interval(REFRESH);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => view.refresh().await?,
+            () = interrupted() => {
+                view.erase();
+                return Ok(Exit::Done);
+            }
+        }
+        if let Some(exit) = settled(&view.status) {
+            view.erase();
+            view.finish(app, global).await?;
+            return Ok(exit);
+        }
+    }
+}
+
+/// The exit code of a rollout that does not move any more.
+pub fn settled(status: &Status) -> Option<Exit> {
+    let standing = match (&status.end, &status.hold, &status.mismatch) {
+        (Some((end, reason)), ..) => Standing::Over(*end, reason.clone()),
+        (None, Some(hold), _) => Standing::Held(hold.clone()),
+        (None, None, Some(mismatch)) => Standing::Diverged(mismatch.clone()),
+        (None, None, None) => return None,
+    };
+    Some(Exit::from(&standing))
+}
+
+/// A person's command, with an id of its own.
+pub fn signal(name: &str, app: &App, payload: &str) -> Signal {
+    Signal {
+        id: format!("{name}-{}", super::run::new_id_part()),
+        name: name.to_owned(),
+        actor: app.actor.clone(),
+        payload: payload.to_owned(),
+    }
+}
+
+/// A rollout on the screen: lines that stay, and on a terminal a block below
+/// them that is drawn again and again.
+struct View<'a> {
+    app: &'a App,
+    rollout: String,
+    header: Header,
+    status: Status,
+    narrator: Narrator,
+    term: Term,
+    live: bool,
+    quiet: bool,
+    drawn: usize,
+}
+
+impl<'a> View<'a> {
+    async fn new(app: &'a App, global: &Global, rollout: &str) -> anyhow::Result<Self> {
+        let (header, _, entries) = app.journal(rollout).await?;
+        let mut status = Status::new(&header);
+        let mut narrator = Narrator::default();
+        // What is history already is not told again.
+        for entry in &entries {
+            narrator.line(entry);
+            status.apply(entry);
+        }
+        Ok(Self {
+            app,
+            rollout: rollout.to_owned(),
+            status,
+            header,
+            narrator,
+            term: Term::stderr(),
+            live: std::io::stderr().is_terminal() && !global.json,
+            quiet: global.json,
+            drawn: 0,
+        })
+    }
+
+    fn say(&mut self, line: &str) {
+        self.erase();
+        if !self.quiet {
+            let _ = self.term.write_line(line);
+        }
+    }
+
+    fn erase(&mut self) {
+        let _ = self.term.clear_last_lines(self.drawn);
+        self.drawn = 0;
+    }
+
+    async fn refresh(&mut self) -> anyhow::Result<()> {
+        let news = self
+            .app
+            .store
+            .load(&self.rollout, self.status.entries)
+            .await?;
+        for entry in &news {
+            self.status.apply(entry);
+            if let Some(line) = self.narrator.line(entry) {
+                self.say(&line);
+            }
+        }
+        if self.live {
+            let lines = self.block().await;
+            self.erase();
+            let width = usize::from(self.term.size().1);
+            for line in &lines {
+                let cut = console::truncate_str(line, width, "…");
+                self.term.write_line(&cut)?;
+            }
+            self.drawn = lines.len();
+        }
+        Ok(())
+    }
+
+    async fn block(&self) -> Vec<String> {
+        let mut lines = render::head(&self.status, self.app.clock.now());
+        if let Ok(target) = self.app.ports.reach(&self.header.target).await
+            && let Ok((live, samples, window)) = look(&target, self.app.clock.now()).await
+        {
+            lines.extend(render::arm_lines(&live, &samples, window));
+        }
+        lines
+    }
+
+    /// The verdict, as data on stdout.
+    async fn finish(&mut self, app: &App, global: &Global) -> anyhow::Result<()> {
+        if global.json {
+            println!("{}", serde_json::to_string(&self.status)?);
+            return Ok(());
+        }
+        let style = render::phase_style(self.status.phase);
+        println!(
+            "{}",
+            style.apply_to(render::verdict(&self.header, &self.status))
+        );
+        if let Some((sent, failed)) = app.ports.load_seen().await {
+            println!("users sent {sent} requests meanwhile; {failed} of them failed");
+        }
+        Ok(())
+    }
+}
+
+/// The target now, and its last samples.
+pub async fn look(
+    target: &dyn Target,
+    now: Millis,
+) -> Result<
+    (
+        crate::model::Observed,
+        Vec<crate::model::Sample>,
+        Millis,
+    ),
+    crate::model::HostError,
+> {
+    let period = Millis::from(target.sample_period_ms());
+    let window = period * Millis::from(RATE_SAMPLES);
+    let query = MetricsQuery {
+        since: (now / period * period).saturating_sub(window),
+        ..MetricsQuery::default()
+    };
+    let live = target.observe().await?;
+    let samples = target.samples(&query).await?;
+    Ok((live, samples, window))
+}
