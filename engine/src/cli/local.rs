@@ -39,8 +39,8 @@ pub struct LocalArgs {
     #[arg(long, value_name = "FAULT", value_parser = parse_fault)]
     demo_fault: Option<DemoFault>,
     /// Names of the two demo arms
-    #[arg(long, value_name = "A,B", default_value = "stable,canary")]
-    names: String,
+    #[arg(long, value_name = "A,B", value_parser = super::run::two_names, default_value = "stable,canary")]
+    names: [String; 2],
     /// Requests per second to send to itself
     #[arg(long, value_name = "RPS", default_value_t = 0)]
     load: u32,
@@ -59,16 +59,7 @@ pub(super) async fn run(global: &Global, args: LocalArgs, state_dir: &Path) -> a
                 ));
             }
         },
-        None => {
-            let names: Vec<&str> = args.names.split(',').collect();
-            let &[a, b] = names.as_slice() else {
-                return Err(Failure::usage("--names takes two names, such as blue,green"));
-            };
-            if a == b || a.is_empty() || b.is_empty() {
-                return Err(Failure::usage("--names takes two different names"));
-            }
-            LocalSpec::demo(args.demo_fault.unwrap_or_default()).with_names([a, b])
-        }
+        None => LocalSpec::demo(args.demo_fault.unwrap_or_default()).with_names(args.names),
     };
     spec.listen = args.listen.unwrap_or(spec.listen);
     spec.admin = args.admin.unwrap_or(spec.admin);

@@ -26,7 +26,7 @@ use crate::strategy::{Description, Plugin};
 #[command(after_help = "Examples:
   engine run plugins/canary.wasm                                  a demo, half a minute
   engine run plugins/canary.wasm --demo-fault error-rate=0.2      the same with a bad version
-  engine run plugins/blue-green.wasm --set bake=1m
+  engine run plugins/blue-green.wasm --names blue,green --set bake=10s
   engine run -f rollout.toml --set steps=10,50,100 --on-interrupt rollback
   engine run plugins/canary.wasm --local 127.0.0.1:7900           on a running `engine local`")]
 pub struct RunArgs {
@@ -41,6 +41,9 @@ pub struct RunArgs {
     /// Requests per second of the built-in load (demo only)
     #[arg(long, value_name = "RPS")]
     rate: Option<u32>,
+    /// Names of the two arms (demo only)
+    #[arg(long, value_name = "A,B", value_parser = two_names)]
+    names: Option<[String; 2]>,
     /// The arm that serves today, if weights and names do not say it
     #[arg(long, value_name = "ARM")]
     stable: Option<String>,
@@ -63,7 +66,7 @@ pub(super) enum OnInterrupt {
 }
 
 /// Requests per second of the demo's load.
-const DEMO_RPS: u32 = 60;
+const DEMO_RPS: u32 = 100;
 
 pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Result<Exit> {
     let id_part = new_id_part();
@@ -72,6 +75,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
             for (flag, given) in [
                 ("--demo-fault", args.demo_fault.is_some()),
                 ("--rate", args.rate.is_some()),
+                ("--names", args.names.is_some()),
             ] {
                 if given {
                     return Err(Failure::usage(format!(
@@ -89,6 +93,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
             Spec::demo(
                 args.demo_fault.unwrap_or_default(),
                 args.rate.unwrap_or(DEMO_RPS),
+                args.names.clone(),
                 Some(state),
             )
         }
@@ -344,6 +349,14 @@ fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> anyhow::Result<Promo
             "promotion = \"copy\" needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"",
         )),
         chosen => Ok(chosen.unwrap_or(default)),
+    }
+}
+
+/// Reads `blue,green`.
+pub(super) fn two_names(text: &str) -> Result<[String; 2], String> {
+    match text.split(',').map(str::trim).collect::<Vec<_>>()[..] {
+        [a, b] if a != b && !a.is_empty() && !b.is_empty() => Ok([a.to_owned(), b.to_owned()]),
+        _ => Err("write two different names, such as blue,green".to_owned()),
     }
 }
 

@@ -85,13 +85,7 @@ pub async fn drive(
             Exit::Paused
         }
         Some(None) => Exit::Unexpected,
-        Some(Some((_, result))) => {
-            let standing = result?;
-            if standing == Standing::Parked(0) {
-                return Ok(Exit::Paused);
-            }
-            Exit::from(&standing)
-        }
+        Some(Some((_, result))) => Exit::from(&result?),
     };
     view.finish(app, global).await?;
     app.ports.stop().await;

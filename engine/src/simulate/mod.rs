@@ -127,6 +127,11 @@ impl SimulatedTarget {
         self.state().faults.extend(faults);
     }
 
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
     /// Changes the target behind the engine's back.
     pub fn meddle(&self, change: impl FnOnce(&mut Observed)) {
         let now = self.clock.now();

@@ -283,14 +283,24 @@ impl Spec {
     /// Two demo versions behind an embedded balancer, with a load of its own:
     /// what `engine run` does without a rollout file.
     #[must_use]
-    pub fn demo(fault: DemoFault, load_rps: u32, state: Option<String>) -> Self {
+    pub fn demo(
+        fault: DemoFault,
+        load_rps: u32,
+        names: Option<[String; 2]>,
+        state: Option<String>,
+    ) -> Self {
+        let local = LocalSpec::demo(fault);
+        let local = match names {
+            Some(names) => local.with_names(names),
+            None => local,
+        };
         let free = SocketAddr::new(LISTEN_DEFAULT.ip(), 0);
         Self {
             target: TargetSpec::Embedded {
                 local: LocalSpec {
                     listen: free,
                     admin: free,
-                    ..LocalSpec::demo(fault)
+                    ..local
                 },
                 state,
                 load_rps,
@@ -340,9 +350,9 @@ impl LocalSpec {
 
     /// The same balancer with other arm names, such as blue and green.
     #[must_use]
-    pub fn with_names(mut self, names: [&str; 2]) -> Self {
+    pub fn with_names(mut self, names: [String; 2]) -> Self {
         for (arm, name) in self.arms.iter_mut().zip(names) {
-            name.clone_into(&mut arm.name);
+            arm.name = name;
         }
         self
     }

@@ -7,6 +7,8 @@ use wasmtime::{Config, Error, ResourceLimiter};
 
 /// How often a computing guest gives way to the others.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
+/// Fuel that one WASI call costs.
+pub const WASI_CALL_FUEL: u64 = 10_000;
 /// Longest text that a guest may send in one field; the rest is cut off.
 pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Longest list that a guest may send.

@@ -25,7 +25,7 @@ use crate::model::{Millis, Outcome};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 use contract::Rejected;
-use limits::{EPOCH_TICK, Limits};
+use limits::{EPOCH_TICK, Limits, WASI_CALL_FUEL};
 use sandbox::State;
 use track::Bound;
 
@@ -228,10 +228,15 @@ impl Plugin {
         // Infallible: the engine is configured to count fuel.
         let _ = store.set_fuel(fuel);
         store.call_hook(move |mut context, hook| {
-            if matches!(hook, wasmtime::CallHook::ReturningFromHost)
-                && std::mem::take(&mut context.data_mut().refuel)
-            {
-                context.set_fuel(fuel)?;
+            if matches!(hook, wasmtime::CallHook::ReturningFromHost) {
+                // A call of the contract begins a new segment; a WASI call costs
+                // something, or a guest could spin in them for hours.
+                let left = if std::mem::take(&mut context.data_mut().refuel) {
+                    fuel
+                } else {
+                    context.get_fuel()?.saturating_sub(WASI_CALL_FUEL)
+                };
+                context.set_fuel(left)?;
             }
             Ok(())
         });

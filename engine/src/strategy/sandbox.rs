@@ -80,7 +80,7 @@ impl WasiView for State {
 pub(super) fn link(linker: &mut Linker<State>) -> Result<(), wasmtime::Error> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
-    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.6")?;
+    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
     for name in ["subscribe-duration", "subscribe-instant"] {
         clock.func_new(name, |_, _, _, _| {
             Err(wasmtime::Error::msg(

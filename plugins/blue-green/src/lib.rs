@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use rollout_sdk::prelude::*;
-use rollout_sdk::{Level, Verdict};
+use rollout_sdk::Verdict;
 
 /// Samples that the bake lasts, if no time is given.
 const BAKE_SAMPLES: u32 = 15;
@@ -117,7 +117,6 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
                 report.detail
             )));
         }
-        rollout.log(Level::Info, &format!("probe {probe} passed: {}", report.detail));
     }
     if p.approve {
         rollout.progress(10, &format!("{new} is ready; waits for an approval"));

@@ -79,11 +79,7 @@ impl Bake {
             let judgement = self.limits.judge(&seen, &Window::of(reference, &stable));
             let title = &self.title;
             match judgement {
-                Judgement::Bad(why) => {
-                    let line = format!("{title}: {why}");
-                    rollout.log(Level::Warn, &line);
-                    return Ok(Some(rolled_back(line)));
-                }
+                Judgement::Bad(why) => return Ok(Some(rolled_back(format!("{title}: {why}")))),
                 _ if hurried => {
                     rollout.log(Level::Info, &format!("{title}: a person promoted it early"));
                     return Ok(None);

@@ -1,0 +1,204 @@
+//! A crash at any point, then a resume, gives the end of an undisturbed run.
+
+use engine::clock::Clock;
+use engine::journal::{Call, Entry, Event};
+use engine::model::{End, Promotion, Weights};
+use engine::rollout::Standing;
+use engine::target::Target;
+use serde_json::json;
+
+use crate::lab::{self, ID, Lab};
+
+/// What must be equal at the end.
+#[derive(Debug, PartialEq)]
+struct Ending {
+    end: Option<End>,
+    weights: Weights,
+    versions: Vec<String>,
+    /// The strategy's writes, in order.
+    writes: Vec<Call>,
+}
+
+async fn ending(lab: &Lab, standing: &Standing) -> Ending {
+    let live = lab.target.peek();
+    let journal = lab.journal().await;
+    Ending {
+        end: match standing {
+            Standing::Over(end, _) => Some(*end),
+            _ => None,
+        },
+        weights: live.weights(),
+        versions: live.arms.iter().map(|a| a.release.version.clone()).collect(),
+        writes: journal
+            .iter()
+            .filter_map(|e| match &e.event {
+                Event::Asked { call, .. } if call.is_write() => Some(call.clone()),
+                _ => None,
+            })
+            .collect(),
+    }
+}
+
+/// Repeats what a journal's writes did to the target, at their times.
+async fn relive(lab: &Lab, entries: &[Entry], open_write_happened: bool) {
+    for (index, entry) in entries.iter().enumerate() {
+        lab.clock.sleep_until(entry.at).await;
+        let Event::Asked { call, .. } = &entry.event else {
+            continue;
+        };
+        if index + 1 == entries.len() && !open_write_happened {
+            continue;
+        }
+        let before = lab.target.peek().weights();
+        match call {
+            Call::SetVersion { arm, release } => {
+                lab.target.set_version(arm, release).await.expect("simulated");
+            }
+            call => {
+                if let Some(weights) = call.weights_after(&before) {
+                    lab.target.set_weights(&weights).await.expect("simulated");
+                }
+            }
+        }
+    }
+}
+
+/// For every prefix of a finished journal: plant it, resume, compare.
+async fn every_prefix(make: impl AsyncFn() -> Lab) {
+    let lab = make().await;
+    let standing = lab.run().await;
+    let expected = ending(&lab, &standing).await;
+    let journal = lab.journal().await;
+    assert!(journal.len() > 5, "a real rollout: {}", journal.len());
+    for length in 1..=journal.len() {
+        let prefix = &journal[..length];
+        let open = matches!(&prefix[length - 1].event, Event::Asked { call, .. } if call.is_write());
+        for happened in if open { vec![false, true] } else { vec![false] } {
+            let lab = make().await;
+            relive(&lab, prefix, happened).await;
+            lab.store.plant(ID, prefix.to_vec());
+            let standing = lab.go_on().await;
+            let found = ending(&lab, &standing).await;
+            assert_eq!(found, expected, "after entry {length}, open write happened: {happened}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn canary_promoted() {
+    every_prefix(async || Lab::new(lab::plugin("canary").await, lab::good(), lab::quick())).await;
+}
+
+#[tokio::test]
+async fn canary_promoted_by_copy() {
+    every_prefix(async || {
+        let mut lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+        lab.header.promotion = Promotion::Copy;
+        lab
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn canary_rolled_back() {
+    every_prefix(async || Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick())).await;
+}
+
+async fn blue_green(behaviour: engine::simulate::Behaviour) -> Lab {
+    let plugin = lab::plugin("blue-green").await;
+    Lab::named(["blue", "green"], plugin, behaviour, json!({"bake": "5s"}))
+}
+
+#[tokio::test]
+async fn blue_green_promoted() {
+    every_prefix(async || blue_green(lab::good()).await).await;
+}
+
+#[tokio::test]
+async fn blue_green_rolled_back() {
+    every_prefix(async || blue_green(lab::bad()).await).await;
+}
+
+#[tokio::test]
+async fn a_trap_with_traffic_out_there() {
+    every_prefix(async || {
+        let plugin = lab::plugin("hostile").await;
+        let mut lab = Lab::new(plugin, lab::good(), json!({"act": "trap-at-half"}));
+        lab.header.promotion = Promotion::Copy;
+        lab
+    })
+    .await;
+}
+
+/// Evicted at every call, a rollout takes the same calls to the same end.
+#[tokio::test]
+async fn eviction_at_every_call_makes_no_difference() {
+    for (name, behaviour) in [
+        ("canary", lab::good()),
+        ("canary", lab::bad()),
+        ("blue-green", lab::good()),
+        ("blue-green", lab::bad()),
+    ] {
+        let mut endings = vec![];
+        for chaos in [false, true] {
+            let mut lab = Lab::new(lab::plugin(name).await, behaviour, json!({"bake": "5s"}));
+            lab.options.chaos_evict = chaos;
+            let standing = lab.run().await;
+            let calls: Vec<Event> = lab
+                .journal()
+                .await
+                .into_iter()
+                .skip(1)
+                .map(|e| e.event)
+                .collect();
+            endings.push((ending(&lab, &standing).await, calls));
+        }
+        assert_eq!(endings[0], endings[1], "{name}");
+    }
+}
+
+/// Somebody else writes while a write is in doubt: nobody guesses.
+#[tokio::test]
+async fn a_conflict_over_an_open_write_holds() {
+    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    lab.run().await;
+    let journal = lab.journal().await;
+    let write = journal
+        .iter()
+        .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
+        .expect("there is a write");
+    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    lab.store.plant(ID, journal[..=write].to_vec());
+    lab.target.meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (33, 66));
+    let Standing::Held(hold) = lab.go_on().await else {
+        panic!("it must hold");
+    };
+    assert!(hold.to_string().contains("somebody else"), "{hold}");
+    assert!(lab.target.verbs().is_empty());
+    // The way back is never blocked.
+    lab.signal("abort", "").await;
+    assert!(matches!(lab.go_on().await, Standing::Over(End::RolledBack, _)));
+}
+
+/// A process that lost its lease writes nothing, neither journal nor target.
+#[tokio::test]
+async fn a_fenced_process_stops_before_its_write() {
+    use engine::store::{Claim, Durability, Store, StoreError};
+    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    lab.driver().begin(lab.header.clone()).await.expect("begins");
+    let claim = |pid| engine::store::Owner { pid, ..lab::owner() };
+    let (a, b) = (claim(10), claim(11));
+    let ask = |owner| Claim {
+        target: "sim",
+        rollout: ID,
+        owner,
+        now: lab.clock.now() + 10_000_000,
+        ttl_ms: 0,
+        dead_epoch: None,
+    };
+    let old = lab.store.claim(ask(&a)).await.expect("expired");
+    let new = lab.store.claim(ask(&b)).await.expect("expired too");
+    assert!(new.epoch > old.epoch);
+    let error = lab.store.append(&old, vec![], Durability::Power).await.expect_err("fenced");
+    assert!(matches!(error, StoreError::Fenced { .. }));
+}

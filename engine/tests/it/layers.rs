@@ -1,0 +1,91 @@
+//! Arrows between modules point one way, and pure modules do no I/O.
+
+use std::path::Path;
+
+/// Which modules each module may use, and nothing else.
+const EDGES: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("clock", &["model"]),
+    ("spec", &["model"]),
+    ("journal", &["model", "spec"]),
+    ("store", &["model", "journal"]),
+    ("target", &["model", "spec", "clock"]),
+    ("simulate", &["model", "spec", "clock", "target"]),
+    ("rollout", &["model", "spec", "clock", "journal", "store", "target"]),
+    ("strategy", &["model", "journal", "rollout"]),
+    (
+        "cli",
+        &[
+            "model", "spec", "clock", "journal", "store", "target", "rollout", "strategy",
+        ],
+    ),
+];
+
+/// Files that take time and randomness as arguments and touch nothing.
+const PURE: &[&str] = &[
+    "model.rs",
+    "spec/mod.rs",
+    "spec/read.rs",
+    "journal/mod.rs",
+    "journal/replay.rs",
+    "journal/status.rs",
+    "rollout/guardrails.rs",
+    "rollout/recovery.rs",
+];
+
+const IMPURE: &[&str] = &["tokio::", "std::fs", "std::net::Tcp", "std::time::Instant", "rand::", "async fn"];
+
+fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn modules_use_only_what_they_may() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = vec![];
+    files(&source, &mut all);
+    assert!(all.len() > 30, "the sources are there");
+    for path in all {
+        let inside = path.strip_prefix(&source).expect("inside");
+        let first = inside.components().next().expect("not empty");
+        let module = Path::new(first.as_os_str()).file_stem().expect("a name");
+        let module = module.to_string_lossy().into_owned();
+        let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == module) else {
+            assert!(matches!(module.as_str(), "lib" | "main"), "{module} has no rule");
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).expect("readable");
+        // A doc comment may point anywhere.
+        let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+        let text = code.collect::<Vec<_>>().join("\n");
+        for part in text.split("crate::").skip(1) {
+            let used: String = part
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
+            assert!(
+                used.is_empty() || used == module || allowed.contains(&used.as_str()),
+                "{} uses {used}, which {module} may not",
+                inside.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn pure_files_do_no_io() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in PURE {
+        let text = std::fs::read_to_string(source.join(file)).expect("readable");
+        for word in IMPURE {
+            assert!(!text.contains(word), "{file} has {word}");
+        }
+    }
+}

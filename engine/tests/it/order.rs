@@ -1,0 +1,293 @@
+//! These calls in this order, and nothing else: on a simulated target.
+
+use engine::journal::{Actor, Call, Event, Reply};
+use engine::model::{
+    DemoFault, End, ErrorKind, Hold, HostError, Promotion, Release, Source, Weights,
+};
+use engine::rollout::Standing;
+use engine::simulate::{Behaviour, Fault};
+use engine::spec::{BeforeBake, OnTrouble};
+use serde_json::json;
+
+use crate::lab::{self, Lab};
+
+async fn canary(behaviour: Behaviour) -> Lab {
+    Lab::new(lab::plugin("canary").await, behaviour, lab::quick())
+}
+
+async fn blue_green(behaviour: Behaviour) -> Lab {
+    let plugin = lab::plugin("blue-green").await;
+    Lab::named(["blue", "green"], plugin, behaviour, json!({"bake": "3s"}))
+}
+
+fn error(kind: ErrorKind) -> HostError {
+    HostError::new(kind, "test", "the test says no")
+}
+
+#[tokio::test]
+async fn a_good_canary() {
+    let lab = canary(lab::good()).await;
+    let standing = lab.run().await;
+    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    assert_eq!(
+        lab.target.verbs(),
+        [
+            "set-weights stable=90 canary=10",
+            "set-weights stable=50 canary=50",
+            "set-weights stable=0 canary=100",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_good_canary_by_copy() {
+    let mut lab = canary(lab::good()).await;
+    lab.header.promotion = Promotion::Copy;
+    lab.run().await;
+    assert_eq!(
+        lab.target.verbs()[3..],
+        ["set-version stable v2", "set-weights stable=100 canary=0"]
+    );
+}
+
+#[tokio::test]
+async fn a_bad_canary() {
+    let lab = canary(lab::bad()).await;
+    let Standing::Over(End::RolledBack, reason) = lab.run().await else {
+        panic!("it is bad");
+    };
+    assert!(reason.contains("20.0 % errors"), "{reason}");
+    assert_eq!(
+        lab.target.verbs(),
+        ["set-weights stable=90 canary=10", "set-weights stable=100 canary=0"]
+    );
+}
+
+#[tokio::test]
+async fn a_good_and_a_bad_colour() {
+    let lab = blue_green(lab::good()).await;
+    assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
+    assert_eq!(lab.target.verbs(), ["set-weights blue=0 green=100"]);
+    let lab = blue_green(lab::bad()).await;
+    assert!(matches!(lab.run().await, Standing::Over(End::RolledBack, _)));
+    assert_eq!(
+        lab.target.verbs(),
+        ["set-weights blue=0 green=100", "set-weights blue=100 green=0"]
+    );
+}
+
+#[tokio::test]
+async fn every_write_has_a_durable_intent_first() {
+    let lab = canary(lab::good()).await;
+    lab.run().await;
+    let journal = lab.journal().await;
+    let mut writes = 0;
+    for (index, entry) in journal.iter().enumerate() {
+        assert_eq!(entry.seq as usize, index);
+        if let Event::Asked { call, .. } = &entry.event
+            && call.is_write()
+        {
+            writes += 1;
+            let Event::Answered { of, reply, .. } = &journal[index + 1].event else {
+                panic!("{entry:?} has no answer");
+            };
+            assert_eq!((*of, reply), (entry.seq, &Reply::Done));
+        }
+    }
+    assert_eq!(writes, lab.target.verbs().len());
+}
+
+#[tokio::test]
+async fn a_candidate_release_is_deployed_first() {
+    let mut lab = canary(lab::good()).await;
+    lab.header.candidate = Some(Release {
+        version: "v3".to_owned(),
+        source: Source::Demo(DemoFault::default()),
+    });
+    lab.run().await;
+    assert_eq!(lab.target.verbs()[0], "set-version canary v3");
+    assert_eq!(lab.target.peek().arms[1].release.version, "v3");
+}
+
+#[tokio::test]
+async fn a_release_is_not_replaced_under_traffic() {
+    let mut lab = canary(lab::good()).await;
+    lab.target.meddle(|o| o.arms[1].weight = 100);
+    lab.header.baseline = lab.target.peek().weights();
+    lab.header.candidate = Some(Release {
+        version: "v3".to_owned(),
+        source: Source::Demo(DemoFault::default()),
+    });
+    let Standing::Held(hold) = lab.run().await else {
+        panic!("it must hold");
+    };
+    assert!(hold.to_string().contains("already has traffic"), "{hold}");
+    assert!(lab.target.verbs().is_empty());
+}
+
+#[tokio::test]
+async fn a_sick_candidate_gets_no_traffic() {
+    let lab = canary(lab::good()).await;
+    lab.target.meddle(|o| o.arms[1].healthy = 0);
+    let Standing::Over(End::RolledBack, reason) = lab.run().await else {
+        panic!("it cannot be tried");
+    };
+    assert!(reason.contains("no healthy target"), "{reason}");
+    assert!(lab.target.verbs().is_empty());
+}
+
+#[tokio::test]
+async fn the_way_back_needs_a_healthy_stable_arm() {
+    let lab = canary(lab::bad()).await;
+    // The stable arm falls ill before the rollout wants to go back to it.
+    lab.target.meddle(|o| o.arms[0].healthy = 0);
+    let standing = lab.run().await;
+    let Standing::Over(End::RollbackFailed, reason) = standing else {
+        panic!("{standing:?}");
+    };
+    assert!(reason.contains("healthy target in stable"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_foreign_change_is_refused_and_can_be_adopted() {
+    let lab = canary(lab::good()).await;
+    lab.driver().begin(lab.header.clone()).await.expect("begins");
+    lab.target.meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (80, 20));
+    let Standing::Held(Hold::ForeignChange { expected, found }) = lab.go_on().await else {
+        panic!("it must hold");
+    };
+    assert_eq!(expected, Weights::of([("stable", 100), ("canary", 0)]));
+    assert_eq!(found, Weights::of([("stable", 80), ("canary", 20)]));
+    assert!(lab.target.verbs().is_empty());
+    // Without --adopt it holds again; with it, it goes on from there.
+    lab.signal("resume", "").await;
+    assert!(matches!(lab.go_on().await, Standing::Held(_)));
+    lab.signal("resume", "adopt").await;
+    let standing = lab.go_on().await;
+    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_found_by_reading() {
+    let lab = canary(lab::good()).await;
+    lab.target.inject([Fault::AnswerLost]);
+    assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
+    assert_eq!(lab.target.verbs().len(), 3, "nothing was written twice");
+}
+
+#[tokio::test]
+async fn a_write_that_has_no_effect_is_tried_again_and_then_refused() {
+    let lab = canary(lab::good()).await;
+    lab.target.inject([Fault::WriteIgnored, Fault::WriteRefused(error(ErrorKind::Throttled).retryable())]);
+    assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
+
+    let lab = canary(lab::good()).await;
+    lab.target.inject(vec![Fault::WriteRefused(error(ErrorKind::Denied)); 100]);
+    let Standing::Over(End::RolledBack, reason) = lab.run().await else {
+        panic!("the target says no");
+    };
+    assert!(reason.contains("the test says no"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_be_read_holds() {
+    let lab = canary(lab::good()).await;
+    lab.target.inject(vec![Fault::ObserveFails(error(ErrorKind::Unavailable).retryable()); 4]);
+    let Standing::Held(hold) = lab.run().await else {
+        panic!("nothing is known");
+    };
+    assert!(hold.to_string().contains("could not be read"), "{hold}");
+}
+
+#[tokio::test]
+async fn metrics_that_cannot_be_read_are_an_error_and_no_verdict() {
+    let lab = canary(lab::good()).await;
+    lab.target.inject(vec![Fault::MetricsFail(error(ErrorKind::Unavailable)); 3]);
+    assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
+    let mut lab = canary(lab::good()).await;
+    lab.header.guardrails.on_plugin_error = OnTrouble::Pause;
+    lab.target.inject(vec![Fault::MetricsFail(error(ErrorKind::Unavailable)); 10]);
+    let Standing::Held(Hold::StrategyError { reason }) = lab.run().await else {
+        panic!("it could not measure");
+    };
+    assert!(reason.contains("could not read the metrics"), "{reason}");
+}
+
+#[tokio::test]
+async fn guardrails_hold_against_the_plugin() {
+    let mut lab = Lab::new(
+        lab::plugin("hostile").await,
+        lab::good(),
+        json!({"act": "jump"}),
+    );
+    lab.header.guardrails.largest_step = 50.0;
+    lab.run().await;
+    assert!(lab.target.verbs().is_empty());
+    let journal = lab.journal().await;
+    let refused = journal.iter().any(|e| {
+        matches!(&e.event, Event::Exchanged { by: Actor::Strategy, call: Call::SetWeights { .. },
+            reply: Reply::Failed(error) } if error.code == "largest-step")
+    });
+    assert!(refused);
+    // "Promoted" at once is a jump too.
+    let mut lab = Lab::new(
+        lab::plugin("hostile").await,
+        lab::good(),
+        json!({"act": "promote"}),
+    );
+    lab.header.guardrails.largest_step = 50.0;
+    let Standing::Held(hold) = lab.run().await else {
+        panic!("it must hold");
+    };
+    assert!(hold.to_string().contains("largest-step"), "{hold}");
+    assert!(lab.target.verbs().is_empty());
+}
+
+#[tokio::test]
+async fn a_bake_that_a_guardrail_wants_is_waited_for() {
+    let mut lab = canary(lab::good()).await;
+    lab.header.guardrails.before_bake = Some(BeforeBake {
+        share: 10.0,
+        bake_ms: 20_000,
+    });
+    let standing = lab.run().await;
+    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    let journal = lab.journal().await;
+    let write = |share: u32| {
+        let canary = |call: &Call| matches!(call, Call::SetWeights { weights } if weights.weight("canary") == share);
+        let at = journal.iter().find(|e| matches!(&e.event, Event::Asked { call, .. } if canary(call)));
+        at.expect("written").at
+    };
+    assert!(write(50) - write(10) >= 20_000);
+}
+
+#[tokio::test]
+async fn the_deadline_ends_what_holds_without_traffic() {
+    let nobody = Behaviour {
+        rps: 0.0,
+        ..Behaviour::default()
+    };
+    let mut lab = canary(nobody).await;
+    lab.header.guardrails.deadline_ms = 60_000;
+    let Standing::Over(End::RolledBack, reason) = lab.run().await else {
+        panic!("nobody asked");
+    };
+    assert!(reason.contains("no verdict within 1m"), "{reason}");
+    assert!(reason.contains("0 of 10 requests seen"), "{reason}");
+    let mut lab = canary(nobody).await;
+    lab.header.guardrails.deadline_ms = 60_000;
+    lab.header.guardrails.on_deadline = OnTrouble::Pause;
+    assert_eq!(lab.run().await, Standing::Held(Hold::Deadline));
+    assert_eq!(lab.target.verbs().len(), 1, "the traffic stays");
+}
+
+#[tokio::test]
+async fn a_guest_gets_no_second_target() {
+    // One rollout per target, whoever asks.
+    let lab = canary(lab::good()).await;
+    lab.driver().begin(lab.header.clone()).await.expect("begins");
+    let mut other = lab.header.clone();
+    other.rollout = "test-2".to_owned();
+    let error = lab.driver().begin(other).await.expect_err("busy");
+    assert!(error.to_string().contains("busy with rollout test-1"), "{error}");
+}
