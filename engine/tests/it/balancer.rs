@@ -1,1 +1,498 @@
+//! The local balancer with real connections.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::model::{DemoFault, MetricsQuery, Release, Source, Weights};
+use engine::spec::{HealthCheck, LocalArm, LocalSpec, Probe};
+use engine::target::Target;
+use engine::target::local::LocalTarget;
+use engine::target::local::balancer::Balancer;
+use engine::target::local::http::Client;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, Version};
+use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A balancer on free ports, quick to see health.
+pub fn spec(sources: [Source; 2]) -> LocalSpec {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let [a, b] = sources;
+    let arm = |name: &str, version: &str, weight, source| LocalArm {
+        name: name.to_owned(),
+        weight,
+        release: Release {
+            version: version.to_owned(),
+            source,
+        },
+    };
+    LocalSpec {
+        listen: free,
+        admin: free,
+        arms: vec![arm("stable", "v1", 100, a), arm("canary", "v2", 0, b)],
+        health: HealthCheck {
+            interval_ms: 50,
+            healthy_after: 1,
+            unhealthy_after: 2,
+            timeout_ms: 1_000,
+            ..HealthCheck::default()
+        },
+        ..LocalSpec::demo(DemoFault::default())
+    }
+}
+
+fn demo() -> Source {
+    Source::Demo(DemoFault::default())
+}
+
+fn url(address: SocketAddr) -> Source {
+    Source::Urls(vec![format!("http://{address}")])
+}
+
+async fn start(spec: &LocalSpec) -> (Balancer, LocalTarget) {
+    let balancer = Balancer::start(spec, None).await.expect("it starts");
+    let target = LocalTarget::new(balancer.admin);
+    (balancer, target)
+}
+
+pub async fn healthy(target: &LocalTarget, arm: &str, wanted: u32) {
+    for _ in 0..200 {
+        let live = target.observe().await.expect("reachable");
+        if live.arm(arm).expect("known").healthy == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{arm} never had {wanted} healthy targets");
+}
+
+/// Who answers a request.
+async fn whoami(client: &Client, address: SocketAddr) -> String {
+    let answer = client
+        .send("GET", &format!("http://{address}/whoami"), None, PATIENCE)
+        .await
+        .expect("answered");
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+    body["version"].as_str().expect("a version").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_agree_with_the_weights() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let weights = Weights::of([("stable", 90), ("canary", 10)]);
+    target.set_weights(&weights).await.expect("valid");
+    let requests = 3_000_u32;
+    let client = Client::default();
+    let mut tasks = tokio::task::JoinSet::new();
+    for lane in 0..30 {
+        let (client, address) = (client.clone(), balancer.listen);
+        tasks.spawn(async move {
+            let mut new = 0_u32;
+            for _ in 0..requests / 30 {
+                new += u32::from(whoami(&client, address).await == "v2");
+            }
+            let _ = lane;
+            new
+        });
+    }
+    let new: u32 = tasks.join_all().await.into_iter().sum();
+    // Binomial: five standard deviations leave one false alarm in two million.
+    let (n, p) = (f64::from(requests), 0.1);
+    let bound = 5.0 * (n * p * (1.0 - p)).sqrt();
+    let off = (f64::from(new) - n * p).abs();
+    assert!(off < bound, "{new} of {requests} at 10 %");
+    // And nothing at all at weight 0.
+    let none = Weights::of([("stable", 0), ("canary", 999)]);
+    target.set_weights(&none).await.expect("valid");
+    for _ in 0..200 {
+        assert_eq!(whoami(&client, balancer.listen).await, "v2");
+    }
+}
+
+#[tokio::test]
+async fn samples_count_what_users_saw() {
+    let fault = DemoFault {
+        error_rate: 1.0,
+        latency_ms: 40,
+    };
+    let (balancer, target) = start(&spec([demo(), Source::Demo(fault)])).await;
+    let half = Weights::of([("stable", 1), ("canary", 1)]);
+    target.set_weights(&half).await.expect("valid");
+    let client = Client::default();
+    let mut failed = 0;
+    for _ in 0..60 {
+        let answer = client
+            .send("GET", &format!("http://{}/", balancer.listen), None, PATIENCE)
+            .await
+            .expect("answered");
+        failed += u32::from(answer.status.is_server_error());
+    }
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let query = MetricsQuery {
+        since: 0,
+        over_ms: vec![30.0],
+        by_zone: false,
+    };
+    let samples = target.samples(&query).await.expect("reachable");
+    let of = |arm: &'static str| samples.iter().filter(move |s| s.arm == arm);
+    assert_eq!(of("stable").map(|s| s.errors).sum::<u32>(), 0);
+    assert_eq!(of("canary").map(|s| s.errors).sum::<u32>(), failed);
+    assert_eq!(of("canary").map(|s| s.over[0]).sum::<u32>(), failed);
+    assert_eq!(samples.iter().map(|s| s.requests).sum::<u32>(), 60);
+    assert!(of("canary").all(|s| s.latency.expect("known").p50 >= 40.0));
+    assert!(samples.windows(2).all(|w| w[0].start <= w[1].start));
+}
+
+#[tokio::test]
+async fn a_cookie_keeps_a_client_until_its_arm_is_out_of_service() {
+    let mut spec = spec([demo(), demo()]);
+    spec.sticky_seconds = 60;
+    let (balancer, target) = start(&spec).await;
+    let half = Weights::of([("stable", 1), ("canary", 1)]);
+    target.set_weights(&half).await.expect("valid");
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+    let ask = async |cookie: Option<&str>| {
+        let mut request = Request::get(format!("http://{}/whoami", balancer.listen));
+        if let Some(cookie) = cookie {
+            request = request.header("cookie", cookie);
+        }
+        let request = request.body(Empty::<Bytes>::new()).expect("valid");
+        let response: hyper::Response<hyper::body::Incoming> =
+            client.request(request).await.expect("answered");
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            Some(value.to_str().expect("text").to_owned())
+        };
+        (header("x-engine-arm").expect("always there"), header("set-cookie"))
+    };
+    let (arm, cookie) = ask(None).await;
+    let cookie = cookie.expect("told to stay");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("Max-Age=60"), "{cookie}");
+    let cookie = cookie.split(';').next().expect("a pair").to_owned();
+    for _ in 0..20 {
+        assert_eq!(ask(Some(&cookie)).await, (arm.clone(), None));
+    }
+    assert!(target.observe().await.expect("reachable").sticky);
+    // After a rollback nobody stays behind.
+    let other = if arm == "stable" { "canary" } else { "stable" };
+    target.set_weights(&half.all_to(other)).await.expect("valid");
+    assert_eq!(ask(Some(&cookie)).await.0, other);
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through_as_a_tunnel() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = upstream.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = upstream.accept().await {
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let head = head.to_lowercase();
+                if !head.contains("upgrade: websocket") {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                    return;
+                }
+                assert!(head.contains("sec-websocket-key: abc"), "{head}");
+                let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+                stream.write_all(answer).await.expect("open");
+                let mut buffer = [0; 64];
+                loop {
+                    let count = stream.read(&mut buffer).await.unwrap_or(0);
+                    if count == 0 {
+                        return;
+                    }
+                    stream.write_all(&buffer[..count]).await.expect("open");
+                }
+            });
+        }
+    });
+    let (balancer, _) = start(&spec([url(address), demo()])).await;
+    let mut client = BufReader::new(TcpStream::connect(balancer.listen).await.expect("listens"));
+    let ask = "GET /chat HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: abc\r\n\r\n";
+    client.write_all(ask.as_bytes()).await.expect("open");
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(client.read_line(&mut head).await.expect("open") > 0, "{head}");
+    }
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    for message in ["one", "two"] {
+        client.write_all(message.as_bytes()).await.expect("open");
+        let mut echo = [0; 3];
+        client.read_exact(&mut echo).await.expect("echoed");
+        assert_eq!(echo, message.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = upstream.local_addr().expect("bound");
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    let gone = std::sync::Arc::new(tokio::sync::Mutex::new(Some(gone)));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = upstream.accept().await {
+            let gone = gone.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 1_024];
+                let count = stream.read(&mut buffer).await.unwrap_or(0);
+                if !buffer[..count].starts_with(b"GET /slow") {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                    return;
+                }
+                let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+                stream.write_all(head).await.expect("open");
+                if let Some(gone) = gone.lock().await.take() {
+                    let _ = gone.await;
+                }
+                stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.expect("open");
+            });
+        }
+    });
+    let (balancer, _) = start(&spec([url(address), demo()])).await;
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+    let request = Request::get(format!("http://{}/slow", balancer.listen));
+    let request = request.body(Empty::<Bytes>::new()).expect("valid");
+    let response: hyper::Response<hyper::body::Incoming> =
+        client.request(request).await.expect("answered");
+    let mut body = response.into_body();
+    let mut next = async || {
+        let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("in time");
+        frame.expect("more").expect("whole").into_data().expect("data")
+    };
+    // The first part is here while the target still holds back the last one.
+    assert_eq!(next().await, "first");
+    go.send(()).expect("the target waits");
+    assert_eq!(next().await, "last");
+}
+
+#[tokio::test]
+async fn http_2_from_users_and_to_arms() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = upstream.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = upstream.accept().await {
+            let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+                let line = format!("{:?} {:?}", request.version(), request.uri().path());
+                let body = http_body_util::Full::<Bytes>::from(line);
+                Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+            });
+            tokio::spawn(async move {
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(io, service)
+                    .await;
+            });
+        }
+    });
+    for (upstream_http2, says) in [(false, "HTTP/1.1 \"/x\""), (true, "HTTP/2.0 \"/x\"")] {
+        let mut spec = spec([url(address), url(address)]);
+        spec.upstream_http2 = upstream_http2;
+        let (balancer, _) = start(&spec).await;
+        let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build_http();
+        let request = Request::get(format!("http://{}/x", balancer.listen));
+        let request = request.body(Empty::<Bytes>::new()).expect("valid");
+        let response: hyper::Response<hyper::body::Incoming> =
+            client.request(request).await.expect("answered");
+        assert_eq!(response.version(), Version::HTTP_2);
+        let body = response.into_body().collect().await.expect("whole").to_bytes();
+        assert_eq!(body, says);
+    }
+}
+
+#[tokio::test]
+async fn health_follows_the_target() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = listener.local_addr().expect("bound");
+    drop(listener);
+    let (balancer, target) = start(&spec([demo(), url(address)])).await;
+    healthy(&target, "stable", 1).await;
+    assert_eq!(target.observe().await.expect("reachable").arms[1].healthy, 0);
+    // A dead arm answers 502, and that is an error of the arm.
+    target
+        .set_weights(&Weights::of([("stable", 0), ("canary", 1)]))
+        .await
+        .expect("valid");
+    let answer = Client::default()
+        .send("GET", &format!("http://{}/", balancer.listen), None, PATIENCE)
+        .await
+        .expect("answered");
+    assert_eq!(answer.status, 502);
+    let alive = Balancer::start(
+        &LocalSpec {
+            listen: address,
+            ..spec([demo(), demo()])
+        },
+        None,
+    )
+    .await
+    .expect("starts");
+    healthy(&target, "canary", 1).await;
+    drop(alive);
+    healthy(&target, "canary", 0).await;
+}
+
+#[tokio::test]
+async fn a_replaced_release_finishes_its_requests() {
+    let slow = Source::Demo(DemoFault {
+        error_rate: 0.0,
+        latency_ms: 700,
+    });
+    let (balancer, target) = start(&spec([slow, demo()])).await;
+    let client = Client::default();
+    let old = tokio::spawn({
+        let client = client.clone();
+        async move { whoami(&client, balancer.listen).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let release = Release {
+        version: "v9".to_owned(),
+        source: demo(),
+    };
+    target.set_version("stable", &release).await.expect("starts");
+    assert_eq!(whoami(&client, balancer.listen).await, "v9");
+    assert_eq!(old.await.expect("no panic"), "v1", "it was not cut off");
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_finish() {
+    let slow = Source::Demo(DemoFault {
+        error_rate: 0.0,
+        latency_ms: 500,
+    });
+    let (balancer, _) = start(&spec([slow, demo()])).await;
+    let address = balancer.listen;
+    let under_way = tokio::spawn(async move { whoami(&Client::default(), address).await });
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    balancer.stop().await;
+    assert_eq!(under_way.await.expect("no panic"), "v1");
+    assert!(TcpStream::connect(address).await.is_err(), "closed");
+}
+
+#[tokio::test]
+async fn a_program_is_started_logged_and_restarted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = crate::lab::root().join("examples/service/serve.py");
+    let command = ["python3", &script.display().to_string(), "--version", "v7", "--port", "{port}"];
+    let source = Source::Command(command.map(ToOwned::to_owned).to_vec());
+    let state = folder.path().join("local.json");
+    let spec = spec([source, demo()]);
+    let balancer = Balancer::start(&spec, Some(&state)).await.expect("starts");
+    let target = LocalTarget::new(balancer.admin);
+    healthy(&target, "stable", 1).await;
+    assert_eq!(whoami(&Client::default(), balancer.listen).await, "v7");
+    assert!(folder.path().join("logs/stable-v1.log").exists());
+    let wrong = Release {
+        version: "v8".to_owned(),
+        source: Source::Command(vec!["/no/such/program".to_owned()]),
+    };
+    let error = target.set_version("canary", &wrong).await.expect_err("cannot start");
+    assert!(error.message.contains("does not start"), "{error}");
+}
+
+#[tokio::test]
+async fn weights_and_releases_outlive_the_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("local.json");
+    let spec = spec([demo(), demo()]);
+    let balancer = Balancer::start(&spec, Some(&state)).await.expect("starts");
+    let target = LocalTarget::new(balancer.admin);
+    let weights = Weights::of([("stable", 70), ("canary", 30)]);
+    target.set_weights(&weights).await.expect("valid");
+    let release = Release {
+        version: "v3".to_owned(),
+        source: demo(),
+    };
+    target.set_version("canary", &release).await.expect("starts");
+    drop(balancer);
+    let again = Balancer::start(&spec, Some(&state)).await.expect("starts");
+    let live = LocalTarget::new(again.admin).observe().await.expect("reachable");
+    assert_eq!(live.weights(), weights);
+    assert_eq!(live.arms[1].release.version, "v3");
+    drop(again);
+    std::fs::write(&state, "{").expect("writable");
+    let error = Balancer::start(&spec, Some(&state)).await.expect_err("damaged");
+    assert!(error.to_string().contains("remove the file"), "{error}");
+}
+
+#[tokio::test]
+async fn the_admin_api_refuses_nonsense_and_web_pages() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    for (weights, says) in [
+        (Weights::of([("stable", 1)]), "is missing"),
+        (Weights::of([("stable", 1_000), ("canary", 0)]), "0 to 999"),
+        (Weights::of([("stable", 0), ("canary", 0)]), "all weights are 0"),
+    ] {
+        let error = target.set_weights(&weights).await.expect_err("nonsense");
+        assert!(error.message.contains(says), "{error}");
+    }
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+    let request = Request::put(format!("http://{}/v1/weights", balancer.admin))
+        .header("content-type", "text/plain")
+        .body(http_body_util::Full::<Bytes>::from(
+            r#"[{"arm":"stable","weight":0},{"arm":"canary","weight":1}]"#,
+        ))
+        .expect("valid");
+    let response: hyper::Response<hyper::body::Incoming> =
+        client.request(request).await.expect("answered");
+    assert_eq!(response.status(), 415);
+    let live = target.observe().await.expect("reachable");
+    assert_eq!(live.weights(), Weights::of([("stable", 100), ("canary", 0)]));
+}
+
+#[tokio::test]
+async fn probes_go_past_the_weights() {
+    let (_balancer, target) = start(&spec([demo(), demo()])).await;
+    let probe = |contains: &str, status| Probe {
+        name: "smoke".to_owned(),
+        path: "/whoami".to_owned(),
+        status,
+        contains: Some(contains.to_owned()),
+        attempts: 1,
+        timeout_ms: 2_000,
+    };
+    let good = target.probe("canary", &probe("v2", 200)).await.expect("reachable");
+    assert!(good.ok && good.status == 200, "{good:?}");
+    let other = target.probe("canary", &probe("v1", 200)).await.expect("reachable");
+    assert!(!other.ok && other.detail.contains("no \"v1\""), "{other:?}");
+    let status = target.probe("canary", &probe("v2", 204)).await.expect("reachable");
+    assert!(!status.ok && status.detail.contains("200, not 204"), "{status:?}");
+    assert!(target.probe("purple", &probe("", 200)).await.is_err());
+}
+
+#[tokio::test]
+async fn custom_queries_read_a_number_from_json() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = upstream.local_addr().expect("bound");
+    let app = axum::Router::new().route(
+        "/accuracy",
+        axum::routing::get(|query: axum::extract::RawQuery| async move {
+            let good = query.0.unwrap_or_default().contains("arm=stable");
+            axum::Json(serde_json::json!({"data": {"value": if good { 0.97 } else { 0.91 }}}))
+        }),
+    );
+    tokio::spawn(async move { axum::serve(upstream, app).await });
+    let (_balancer, target) = start(&spec([demo(), demo()])).await;
+    let query = |pointer: &str| engine::spec::Query {
+        name: "accuracy".to_owned(),
+        url: format!("http://{address}/accuracy?arm={{arm}}"),
+        pointer: pointer.to_owned(),
+    };
+    let points = target.query(&query("/data/value"), 0).await.expect("answered");
+    let values: Vec<(&str, f64)> = points.iter().map(|p| (p.arm.as_str(), p.value)).collect();
+    assert_eq!(values, [("stable", 0.97), ("canary", 0.91)]);
+    let error = target.query(&query("/nowhere"), 0).await.expect_err("no number");
+    assert!(error.message.contains("no number at \"/nowhere\""), "{error}");
+}
