@@ -5,9 +5,16 @@ use std::process::ExitCode;
 use clap::Parser;
 use engine::cli::{Cli, Surroundings};
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 fn surroundings() -> Surroundings {
-    let path = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(Into::into);
+    let path = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(Into::into)
+    };
     Surroundings {
         state_home: path("XDG_STATE_HOME"),
         home: path("HOME"),

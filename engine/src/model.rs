@@ -112,9 +112,7 @@ impl Weights {
         if self.0.iter().all(|w| w.weight == 0) {
             return Err("all weights are 0, so nobody would get the traffic".to_owned());
         }
-        Ok(Self::of(
-            arms.iter().map(|a| (a.as_str(), self.weight(a))),
-        ))
+        Ok(Self::of(arms.iter().map(|a| (a.as_str(), self.weight(a)))))
     }
 }
 

@@ -44,9 +44,8 @@ pub struct App {
 impl App {
     /// Opens the store in `state_dir`, which is made if it is not there.
     pub fn open(state_dir: &Path, actor: String) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(state_dir).with_context(|| {
-            format!("failed to make the state folder {}", state_dir.display())
-        })?;
+        std::fs::create_dir_all(state_dir)
+            .with_context(|| format!("failed to make the state folder {}", state_dir.display()))?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&state_dir.join("engine.db"))?);
         let ports = Ports {
             state_dir: state_dir.to_owned(),
@@ -99,8 +98,9 @@ impl App {
         let open = listed
             .iter()
             .find(|l| !matches!(l.last.event, Event::Ended { .. }));
-        open.map(|l| l.header.rollout.clone())
-            .ok_or_else(|| Failure::usage("no rollout is under way; name one, or see `engine list`"))
+        open.map(|l| l.header.rollout.clone()).ok_or_else(|| {
+            Failure::usage("no rollout is under way; name one, or see `engine list`")
+        })
     }
 
     /// Who drives a rollout right now, if a living process does.
@@ -128,7 +128,11 @@ pub fn read_spec(file: Option<&Path>) -> anyhow::Result<Option<Spec>> {
         Failure::usage(format!(
             "{} has {}:\n{e}",
             path.display(),
-            if e.0.len() == 1 { "a problem" } else { "problems" }
+            if e.0.len() == 1 {
+                "a problem"
+            } else {
+                "problems"
+            }
         ))
     })
 }
@@ -262,7 +266,11 @@ impl Resolve for Ports {
         if let Some(plugin) = host.get(sha256) {
             return Ok(plugin);
         }
-        let bytes = self.store.content(sha256).await.map_err(|e| e.to_string())?;
+        let bytes = self
+            .store
+            .content(sha256)
+            .await
+            .map_err(|e| e.to_string())?;
         let bytes = bytes.ok_or_else(|| {
             format!("the store has no plugin with digest {sha256}; was its folder copied in part?")
         })?;

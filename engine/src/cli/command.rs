@@ -47,8 +47,10 @@ pub struct PauseArgs {
 
 /// Give up a rollout: all traffic back to the stable arm
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code: 3 when all traffic is back (this is what was asked for),
-4 when it could not be taken back.")]
+#[command(
+    after_help = "Exit code: 3 when all traffic is back (this is what was asked for),
+4 when it could not be taken back."
+)]
 pub struct AbortArgs {
     /// The rollout [default: the newest unfinished one]
     rollout: Option<String>,
@@ -199,7 +201,9 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> an
     let signal = watch::signal("approve", app, &args.comment);
     app.store.signal(&id, &signal).await?;
     if app.living_owner(&header).await?.is_none() {
-        eprintln!("approved; no process drives rollout {id}, so `engine resume {id}` goes on with it");
+        eprintln!(
+            "approved; no process drives rollout {id}, so `engine resume {id}` goes on with it"
+        );
         return Ok(Exit::Done);
     }
     wait_until(app, &id, |s| s.consumed.contains(&signal.id)).await?;

@@ -49,7 +49,11 @@ pub struct LocalArgs {
     state: Option<std::path::PathBuf>,
 }
 
-pub(super) async fn run(global: &Global, args: LocalArgs, state_dir: &Path) -> anyhow::Result<Exit> {
+pub(super) async fn run(
+    global: &Global,
+    args: LocalArgs,
+    state_dir: &Path,
+) -> anyhow::Result<Exit> {
     let mut spec = match read_spec(global.file.as_deref())? {
         Some(spec) => match spec.target {
             TargetSpec::Embedded { local, .. } => local,

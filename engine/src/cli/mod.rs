@@ -40,6 +40,7 @@ pub struct Cli {
 
 /// What every verb takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Folder of the journals, the compile cache and the logs
     /// [default: ~/.local/state/engine]

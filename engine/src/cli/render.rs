@@ -16,9 +16,9 @@ const BAR: usize = 24;
 /// `22:41:03` in UTC.
 pub fn clock(at: Millis) -> String {
     let stamp = date(at);
-    stamp
-        .split_once('T')
-        .map_or(stamp.clone(), |(_, time)| time.trim_end_matches('Z').to_owned())
+    stamp.split_once('T').map_or(stamp.clone(), |(_, time)| {
+        time.trim_end_matches('Z').to_owned()
+    })
 }
 
 /// `2026-11-21T22:41:03Z`
@@ -101,9 +101,7 @@ impl Narrator {
 
     fn exchanged(&mut self, call: &Call, reply: &Reply) -> Option<String> {
         match (call, reply) {
-            (Call::Log { level, message }, _) => {
-                (*level != Level::Debug).then(|| message.clone())
-            }
+            (Call::Log { level, message }, _) => (*level != Level::Debug).then(|| message.clone()),
             (Call::Progress { note, .. }, _) => {
                 // The same note with other numbers is no news.
                 let plain: String = note.chars().filter(|c| !c.is_ascii_digit()).collect();
@@ -156,7 +154,9 @@ pub fn history_line(entry: &Entry) -> String {
             header.identity,
             header.baseline
         ),
-        Event::Asked { by: actor, call, .. } => format!("asked      {} {call}", by(actor)),
+        Event::Asked {
+            by: actor, call, ..
+        } => format!("asked      {} {call}", by(actor)),
         Event::Answered {
             of,
             reply,

@@ -107,7 +107,10 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
         None => spec.target.clone(),
     };
     let (target, target_spec, embedded) = app.ports.start(&wanted).await?;
-    let live = target.observe().await.context("failed to read the target")?;
+    let live = target
+        .observe()
+        .await
+        .context("failed to read the target")?;
     let arms = arms(&live, args.stable.as_deref())?;
     let rollout = format!("{}-{id_part}", description.name);
     let identity = target.identity().to_owned();
@@ -210,10 +213,15 @@ async fn plugin(
         Failure::usage(format!("failed to read plugin {shown}: {e}{hint}"))
     })?;
     let host = app.ports.host()?;
-    let rejected = |e: Rejected| anyhow::Error::new(e).context(format!("plugin {shown} is rejected"));
+    let rejected =
+        |e: Rejected| anyhow::Error::new(e).context(format!("plugin {shown} is rejected"));
     let plugin = host.load(&bytes).await.map_err(rejected)?;
     // The pin belongs to the file's own plugin, not to one given by hand.
-    if let Some(pinned) = spec.strategy.sha256.as_ref().filter(|_| args.plugin.is_none())
+    if let Some(pinned) = spec
+        .strategy
+        .sha256
+        .as_ref()
+        .filter(|_| args.plugin.is_none())
         && !pinned.eq_ignore_ascii_case(&plugin.sha256)
     {
         return Err(rejected(Rejected::Digest {
@@ -238,7 +246,9 @@ async fn parameters(
     let mut parameters = spec.strategy.parameters.clone();
     for set in &args.set {
         let (key, value) = set.split_once('=').ok_or_else(|| {
-            Failure::usage(format!("--set {set} is not KEY=VALUE, such as --set bake=5m"))
+            Failure::usage(format!(
+                "--set {set} is not KEY=VALUE, such as --set bake=5m"
+            ))
         })?;
         parameters.insert(key.to_owned(), value_for(&schema, key, value));
     }

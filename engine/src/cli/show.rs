@@ -6,8 +6,8 @@ use serde_json::json;
 use super::app::App;
 use super::exit::Exit;
 use super::{Global, render, traffic, watch};
-use crate::journal::{Event, Work};
 use crate::journal::status::Status;
+use crate::journal::{Event, Work};
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -95,7 +95,12 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
             let rates: serde_json::Map<String, serde_json::Value> = observed
                 .arms
                 .iter()
-                .map(|a| (a.name.clone(), json!(render::rates(samples, &a.name, *window))))
+                .map(|a| {
+                    (
+                        a.name.clone(),
+                        json!(render::rates(samples, &a.name, *window)),
+                    )
+                })
                 .collect();
             json!({
                 "identity": identity, "address": observed.address, "sticky": observed.sticky,
@@ -103,7 +108,10 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
             })
         });
         let status = known.as_ref().map(|(_, status, _)| status);
-        println!("{}", json!({"target": target, "rollout": status, "driven": driven}));
+        println!(
+            "{}",
+            json!({"target": target, "rollout": status, "driven": driven})
+        );
         return Ok(Exit::Done);
     }
     if let Some((observed, samples, window)) = &live {
@@ -119,7 +127,11 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
     }
     match &known {
         Some((header, status, _)) if status.is_over() => {
-            println!("last rollout {}: {}", status.rollout, render::verdict(header, status));
+            println!(
+                "last rollout {}: {}",
+                status.rollout,
+                render::verdict(header, status)
+            );
         }
         Some((_, status, _)) => {
             for line in render::head(status, app.clock.now()) {
@@ -144,7 +156,10 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
         return Ok(Exit::Done);
     }
     println!("rollout    {}", header.rollout);
-    println!("phase      {}", render::phase_style(status.phase).apply_to(status.phase));
+    println!(
+        "phase      {}",
+        render::phase_style(status.phase).apply_to(status.phase)
+    );
     println!("target     {}", header.identity);
     for arm in &header.arms {
         println!("arm        {} ({:?}, {})", arm.name, arm.role, arm.version);
@@ -162,9 +177,16 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
             weights,
         } => println!("verb       {verb} {weights}, by {actor}"),
     }
-    println!("weights    {} (at first {})", status.weights, header.baseline);
+    println!(
+        "weights    {} (at first {})",
+        status.weights, header.baseline
+    );
     println!("began      {}", render::date(header.created));
-    println!("last entry {} (#{})", render::date(status.updated), status.entries - 1);
+    println!(
+        "last entry {} (#{})",
+        render::date(status.updated),
+        status.entries - 1
+    );
     if !status.note.is_empty() {
         println!("note       {} % {}", status.percent, status.note);
     }
@@ -189,9 +211,11 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
     if global.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|(l, status)| json!({"rollout": status.rollout, "target": l.header.identity,
+            .map(|(l, status)| {
+                json!({"rollout": status.rollout, "target": l.header.identity,
                 "phase": status.phase, "created": status.created, "updated": status.updated,
-                "end": status.end}))
+                "end": status.end})
+            })
             .collect();
         println!("{}", json!(rows));
         return Ok(Exit::Done);

@@ -190,7 +190,9 @@ async fn verb(
                 println!("{} (was {})", render::shares(&now), render::shares(&before));
             }
             if live.sticky {
-                eprintln!("note: clients stick to their arm here, so shares move slower than weights");
+                eprintln!(
+                    "note: clients stick to their arm here, so shares move slower than weights"
+                );
             }
             Ok(Exit::from(&standing))
         }

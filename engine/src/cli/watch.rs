@@ -239,14 +239,7 @@ impl<'a> View<'a> {
 pub async fn look(
     target: &dyn Target,
     now: Millis,
-) -> Result<
-    (
-        crate::model::Observed,
-        Vec<crate::model::Sample>,
-        Millis,
-    ),
-    crate::model::HostError,
-> {
+) -> Result<(crate::model::Observed, Vec<crate::model::Sample>, Millis), crate::model::HostError> {
     let period = Millis::from(target.sample_period_ms());
     let window = period * Millis::from(RATE_SAMPLES);
     let query = MetricsQuery {

@@ -259,7 +259,11 @@ mod tests {
             panic!("a different call must not pass");
         };
         assert_eq!(mismatch.seq, 1);
-        assert!(mismatch.to_string().contains("journal entry 1: get-weights"));
+        assert!(
+            mismatch
+                .to_string()
+                .contains("journal entry 1: get-weights")
+        );
         assert!(mismatch.to_string().contains("engine abort"));
     }
 }

@@ -34,7 +34,9 @@ pub fn check(
     if let Some(bake) = &rails.before_bake
         && to > bake.share + EPSILON
     {
-        let baked = status.exposed_since.map_or(0, |since| now.saturating_sub(since));
+        let baked = status
+            .exposed_since
+            .map_or(0, |since| now.saturating_sub(since));
         if baked < bake.bake_ms {
             return Err(HostError::new(
                 ErrorKind::Denied,

@@ -19,9 +19,7 @@ use async_trait::async_trait;
 use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
-use crate::model::{
-    Arm, End, Goal, Hold, HostError, Millis, Observed, Outcome, Role, Weights,
-};
+use crate::model::{Arm, End, Goal, Hold, HostError, Millis, Observed, Outcome, Role, Weights};
 use crate::spec::TargetSpec;
 use crate::store::{Busy, Claim, Durability, Owner, Store, StoreError};
 use crate::target::Target;
@@ -252,11 +250,13 @@ impl Driver {
                 return Ok(Some(Standing::Over(end, reason)));
             }
             Move::Rest => {
-                return Ok(Some(match (&session.status.hold, &session.status.mismatch) {
-                    (Some(hold), _) => Standing::Held(hold.clone()),
-                    (None, Some(mismatch)) => Standing::Diverged(mismatch.clone()),
-                    (None, None) => Standing::Parked(now),
-                }));
+                return Ok(Some(
+                    match (&session.status.hold, &session.status.mismatch) {
+                        (Some(hold), _) => Standing::Held(hold.clone()),
+                        (None, Some(mismatch)) => Standing::Diverged(mismatch.clone()),
+                        (None, None) => Standing::Parked(now),
+                    },
+                ));
             }
             Move::Record(event) => session.append(event, Durability::Power).await?,
             Move::Adopt { actor, signal } => {
@@ -390,7 +390,8 @@ impl Driver {
                         .await?);
                 }
                 Step::AwaitHealthy { arm } => {
-                    self.await_arm(session, &arm, &mut waited_until, goal).await?;
+                    self.await_arm(session, &arm, &mut waited_until, goal)
+                        .await?;
                 }
                 Step::Do(call) => {
                     if let Reply::Failed(error) =
@@ -552,8 +553,9 @@ impl Driver {
                             reason: "the candidate arm already has traffic, so its release is not replaced; set its weight to 0 first".to_owned(),
                         }));
                     }
-                    if let Reply::Failed(error) =
-                        session.write(Actor::Host, call.clone(), Checks::All).await?
+                    if let Reply::Failed(error) = session
+                        .write(Actor::Host, call.clone(), Checks::All)
+                        .await?
                     {
                         return Ok(Some(format!("{call} failed: {error}")));
                     }
@@ -572,10 +574,7 @@ async fn observe(session: &Session, options: &Options) -> Result<Observed, Inter
             Err(error) if error.retryable && attempt < options.attempts => {
                 let pause = options.retry_ms << (attempt - 1).min(6);
                 attempt += 1;
-                session
-                    .clock
-                    .sleep_until(session.clock.now() + pause)
-                    .await;
+                session.clock.sleep_until(session.clock.now() + pause).await;
             }
             Err(error) => {
                 return Err(Interrupt::Held(Hold::Stuck {

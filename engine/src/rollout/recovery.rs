@@ -4,9 +4,7 @@
 
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
-use crate::model::{
-    Goal, Hold, Millis, Observed, Promotion, Role, Signal, Verdict, Weights,
-};
+use crate::model::{Goal, Hold, Millis, Observed, Promotion, Role, Signal, Verdict, Weights};
 
 /// The next move of a rollout.
 #[derive(Debug, Clone, PartialEq)]

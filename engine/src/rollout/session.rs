@@ -14,9 +14,7 @@ use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Actor, Call, ENTRIES_MAX, Entry, Event, Header, Reply};
-use crate::model::{
-    ErrorKind, Hold, HostError, Millis, Observed, Role, Signal, Wake, Weights,
-};
+use crate::model::{ErrorKind, Hold, HostError, Millis, Observed, Role, Signal, Wake, Weights};
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
 
@@ -291,7 +289,11 @@ impl Session {
                 return self.answered(reply);
             }
             let due = self.header.created + self.header.guardrails.deadline_ms;
-            let until = if due > now { deadline.min(due) } else { deadline };
+            let until = if due > now {
+                deadline.min(due)
+            } else {
+                deadline
+            };
             if self.parks(deadline) {
                 return Err(Interrupt::Parked { until });
             }
@@ -303,8 +305,16 @@ impl Session {
     /// A call that changes nothing.
     async fn read(&mut self, call: &Call) -> Reply {
         let result = match call {
-            Call::GetWeights => self.target.observe().await.map(|o| Reply::Weights(o.weights())),
-            Call::GetHealth => self.target.observe().await.map(|o| Reply::Health(o.health())),
+            Call::GetWeights => self
+                .target
+                .observe()
+                .await
+                .map(|o| Reply::Weights(o.weights())),
+            Call::GetHealth => self
+                .target
+                .observe()
+                .await
+                .map(|o| Reply::Health(o.health())),
             Call::GetMetrics { query } => self.target.samples(query).await.map(Reply::Samples),
             Call::Query { name, since } => self.query(name, *since).await,
             Call::Probe { name } => self.probe(name).await,
@@ -316,7 +326,12 @@ impl Session {
     async fn query(&self, name: &str, since: Millis) -> Result<Reply, HostError> {
         let query = self.header.queries.iter().find(|q| q.name == name);
         let query = query.ok_or_else(|| {
-            let known: Vec<&str> = self.header.queries.iter().map(|q| q.name.as_str()).collect();
+            let known: Vec<&str> = self
+                .header
+                .queries
+                .iter()
+                .map(|q| q.name.as_str())
+                .collect();
             no_such("query", name, &known)
         })?;
         self.target.query(query, since).await.map(Reply::Points)
@@ -535,7 +550,10 @@ fn check_names(call: &Call, wanted: &Weights, live: &Observed) -> Result<Weights
         return Err(HostError::new(
             ErrorKind::Invalid,
             "no-such-color",
-            format!("there is no colour {color:?}; there are {}", live.names().join(" and ")),
+            format!(
+                "there is no colour {color:?}; there are {}",
+                live.names().join(" and ")
+            ),
         ));
     }
     check_shape(wanted, &live.weights())
@@ -577,7 +595,12 @@ impl Shared {
     pub(super) fn new(session: Session) -> Self {
         Self {
             now: session.logical_now.into(),
-            probes: session.header.probes.iter().map(|p| p.name.clone()).collect(),
+            probes: session
+                .header
+                .probes
+                .iter()
+                .map(|p| p.name.clone())
+                .collect(),
             session: Mutex::new(session),
         }
     }

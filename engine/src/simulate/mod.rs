@@ -175,7 +175,9 @@ impl SimulatedTarget {
         self.state().verbs.push(verb);
         self.meddle(change);
         if fault == Some(Fault::AnswerLost) {
-            return Err(unavailable("the connection was lost before the answer came"));
+            return Err(unavailable(
+                "the connection was lost before the answer came",
+            ));
         }
         Ok(())
     }
@@ -262,11 +264,14 @@ impl Target for SimulatedTarget {
     }
 
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
-        self.write(format!("set-version {arm} {}", release.version), |observed| {
-            for a in observed.arms.iter_mut().filter(|a| a.name == arm) {
-                a.release = release.clone();
-            }
-        })
+        self.write(
+            format!("set-version {arm} {}", release.version),
+            |observed| {
+                for a in observed.arms.iter_mut().filter(|a| a.name == arm) {
+                    a.release = release.clone();
+                }
+            },
+        )
     }
 
     async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
@@ -277,7 +282,11 @@ impl Target for SimulatedTarget {
         }
         let period = u64::from(self.sample_period_ms);
         let end = self.clock.now() / period * period;
-        let begin = query.since.max(end.saturating_sub(3 * 3_600_000)).div_ceil(period) * period;
+        let begin = query
+            .since
+            .max(end.saturating_sub(3 * 3_600_000))
+            .div_ceil(period)
+            * period;
         let timeline = self.state().weights_since.clone();
         let mut samples = vec![];
         for start in (begin..end).step_by(usize::try_from(period).unwrap_or(usize::MAX)) {
@@ -303,7 +312,11 @@ impl Target for SimulatedTarget {
     }
 
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
-        let healthy = self.state().observed.arm(arm).is_some_and(|a| a.healthy > 0);
+        let healthy = self
+            .state()
+            .observed
+            .arm(arm)
+            .is_some_and(|a| a.healthy > 0);
         Ok(ProbeReport {
             ok: healthy,
             status: if healthy { u32::from(probe.status) } else { 0 },

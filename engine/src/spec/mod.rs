@@ -366,7 +366,10 @@ fn target(mut section: Section<'_>) -> TargetSpec {
     let mut local = section.section("local");
     let admin = local.address("admin").unwrap_or(ADMIN_DEFAULT);
     if !admin.ip().is_loopback() {
-        local.problem("admin", "must be a loopback address, such as 127.0.0.1:7900");
+        local.problem(
+            "admin",
+            "must be a loopback address, such as 127.0.0.1:7900",
+        );
     }
     let arms: Vec<LocalArm> = local.named("arms").into_iter().map(arm).collect();
     let listen = local.address("listen");
@@ -395,7 +398,10 @@ fn target(mut section: Section<'_>) -> TargetSpec {
         if arms.len() != 2 {
             local.problem("arms", "a target has two arms, such as stable and canary");
         } else if arms.iter().all(|a| a.weight == 0) {
-            local.problem("arms", "all weights are 0; give the arm that serves today 100");
+            local.problem(
+                "arms",
+                "all weights are 0; give the arm that serves today 100",
+            );
         }
         TargetSpec::Embedded {
             local: LocalSpec {
@@ -445,9 +451,9 @@ fn release(section: &mut Section<'_>, finish: bool) -> Release {
         let mut demo = section.section("demo");
         let fault = DemoFault {
             error_rate: demo.number("error-rate", 0.0, 1.0).unwrap_or(0.0),
-            latency_ms: demo.duration("latency").map_or(0, |ms| {
-                u32::try_from(ms).unwrap_or(u32::MAX)
-            }),
+            latency_ms: demo
+                .duration("latency")
+                .map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX)),
         };
         demo.finish();
         fault
@@ -456,7 +462,9 @@ fn release(section: &mut Section<'_>, finish: bool) -> Release {
         if !url.starts_with("http://") {
             section.problem(
                 "urls",
-                &format!("{url:?} must start with http:// (the balancer speaks no TLS to its arms)"),
+                &format!(
+                    "{url:?} must start with http:// (the balancer speaks no TLS to its arms)"
+                ),
             );
         }
     }
@@ -489,7 +497,9 @@ fn health(mut section: Section<'_>) -> HealthCheck {
         path: section.path("path").unwrap_or(d.path),
         interval_ms: ms(section.duration("interval"), d.interval_ms).max(50),
         timeout_ms: ms(section.duration("timeout"), d.timeout_ms).max(10),
-        healthy_after: section.integer("healthy-after", 1, 10).unwrap_or(d.healthy_after),
+        healthy_after: section
+            .integer("healthy-after", 1, 10)
+            .unwrap_or(d.healthy_after),
         unhealthy_after: section
             .integer("unhealthy-after", 1, 10)
             .unwrap_or(d.unhealthy_after),
@@ -507,7 +517,10 @@ fn strategy(mut section: Section<'_>) -> StrategySpec {
     if let Some(sha) = &spec.sha256
         && (sha.len() != 64 || !sha.bytes().all(|b| b.is_ascii_hexdigit()))
     {
-        section.problem("sha256", "must be 64 hexadecimal digits, as sha256sum prints them");
+        section.problem(
+            "sha256",
+            "must be 64 hexadecimal digits, as sha256sum prints them",
+        );
     }
     section.finish();
     spec
@@ -515,7 +528,10 @@ fn strategy(mut section: Section<'_>) -> StrategySpec {
 
 fn guardrails(mut section: Section<'_>) -> Guardrails {
     let d = Guardrails::default();
-    let trouble = [("rollback", OnTrouble::Rollback), ("pause", OnTrouble::Pause)];
+    let trouble = [
+        ("rollback", OnTrouble::Rollback),
+        ("pause", OnTrouble::Pause),
+    ];
     let before_bake = section.has("before-bake").then(|| {
         let mut table = section.section("before-bake");
         let bake = BeforeBake {
@@ -526,10 +542,14 @@ fn guardrails(mut section: Section<'_>) -> Guardrails {
         bake
     });
     let guardrails = Guardrails {
-        largest_step: section.number("largest-step", 1.0, 100.0).unwrap_or(d.largest_step),
+        largest_step: section
+            .number("largest-step", 1.0, 100.0)
+            .unwrap_or(d.largest_step),
         before_bake,
         deadline_ms: section.duration("deadline").unwrap_or(d.deadline_ms),
-        on_deadline: section.choice("on-deadline", &trouble).unwrap_or(d.on_deadline),
+        on_deadline: section
+            .choice("on-deadline", &trouble)
+            .unwrap_or(d.on_deadline),
         on_plugin_error: section
             .choice("on-plugin-error", &trouble)
             .unwrap_or(d.on_plugin_error),
@@ -544,7 +564,10 @@ fn guardrails(mut section: Section<'_>) -> Guardrails {
 fn probe((name, mut section): (String, Section<'_>)) -> Probe {
     let path = section.path("path");
     if path.is_none() && !section.has("path") {
-        section.problem("path", "is missing; write the path to GET, such as path = \"/healthz\"");
+        section.problem(
+            "path",
+            "is missing; write the path to GET, such as path = \"/healthz\"",
+        );
     }
     let probe = Probe {
         name,
@@ -581,9 +604,9 @@ pub fn parse_fault(text: &str) -> Result<DemoFault, String> {
     let mut fault = DemoFault::default();
     let mut seen = BTreeMap::new();
     for part in text.split(',') {
-        let (key, value) = part
-            .split_once('=')
-            .ok_or_else(|| format!("{part:?} is not KEY=VALUE; write error-rate=0.2 or latency=+300ms"))?;
+        let (key, value) = part.split_once('=').ok_or_else(|| {
+            format!("{part:?} is not KEY=VALUE; write error-rate=0.2 or latency=+300ms")
+        })?;
         if seen.insert(key, ()).is_some() {
             return Err(format!("{key} is there twice"));
         }
@@ -601,7 +624,11 @@ pub fn parse_fault(text: &str) -> Result<DemoFault, String> {
                 fault.latency_ms = u32::try_from(added.as_millis())
                     .map_err(|_| format!("latency={value} is too long"))?;
             }
-            _ => return Err(format!("there is no fault {key:?}; there are error-rate and latency")),
+            _ => {
+                return Err(format!(
+                    "there is no fault {key:?}; there are error-rate and latency"
+                ));
+            }
         }
     }
     Ok(fault)
@@ -661,7 +688,9 @@ mod tests {
 
     #[test]
     fn syntax_errors_point_at_the_line() {
-        let error = Spec::parse("[target\n").expect_err("no bracket").to_string();
+        let error = Spec::parse("[target\n")
+            .expect_err("no bracket")
+            .to_string();
         assert!(error.contains("line 1"), "{error}");
     }
 

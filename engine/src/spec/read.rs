@@ -112,7 +112,9 @@ impl<'p> Section<'p> {
 
     pub(super) fn path(&mut self, key: &str) -> Option<String> {
         self.typed(key, "it must be a path such as \"/healthz\"", |v| {
-            v.as_str().filter(|p| p.starts_with('/')).map(ToOwned::to_owned)
+            v.as_str()
+                .filter(|p| p.starts_with('/'))
+                .map(ToOwned::to_owned)
         })
     }
 
@@ -131,19 +133,27 @@ impl<'p> Section<'p> {
     }
 
     pub(super) fn integer(&mut self, key: &str, min: u32, max: u32) -> Option<u32> {
-        self.typed(key, &format!("it must be a whole number from {min} to {max}"), |v| {
-            u32::try_from(v.as_integer()?)
-                .ok()
-                .filter(|n| (min..=max).contains(n))
-        })
+        self.typed(
+            key,
+            &format!("it must be a whole number from {min} to {max}"),
+            |v| {
+                u32::try_from(v.as_integer()?)
+                    .ok()
+                    .filter(|n| (min..=max).contains(n))
+            },
+        )
     }
 
     pub(super) fn number(&mut self, key: &str, min: f64, max: f64) -> Option<f64> {
-        self.typed(key, &format!("it must be a number from {min} to {max}"), |v| {
-            #[expect(clippy::cast_precision_loss, reason = "only small numbers are valid")]
-            let number = v.as_float().or_else(|| v.as_integer().map(|n| n as f64))?;
-            (min..=max).contains(&number).then_some(number)
-        })
+        self.typed(
+            key,
+            &format!("it must be a number from {min} to {max}"),
+            |v| {
+                #[expect(clippy::cast_precision_loss, reason = "only small numbers are valid")]
+                let number = v.as_float().or_else(|| v.as_integer().map(|n| n as f64))?;
+                (min..=max).contains(&number).then_some(number)
+            },
+        )
     }
 
     pub(super) fn required_number(&mut self, key: &str, min: f64, max: f64) -> f64 {
@@ -153,10 +163,14 @@ impl<'p> Section<'p> {
     }
 
     pub(super) fn duration(&mut self, key: &str) -> Option<Millis> {
-        self.typed(key, "it must be a duration such as \"90s\", \"10m\" or \"2h\"", |v| {
-            let duration: Duration = humantime::parse_duration(v.as_str()?).ok()?;
-            Millis::try_from(duration.as_millis()).ok()
-        })
+        self.typed(
+            key,
+            "it must be a duration such as \"90s\", \"10m\" or \"2h\"",
+            |v| {
+                let duration: Duration = humantime::parse_duration(v.as_str()?).ok()?;
+                Millis::try_from(duration.as_millis()).ok()
+            },
+        )
     }
 
     pub(super) fn required_duration(&mut self, key: &str) -> Millis {
@@ -169,9 +183,11 @@ impl<'p> Section<'p> {
     }
 
     pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
-        self.typed(key, "it must be an address such as \"127.0.0.1:8080\"", |v| {
-            v.as_str()?.parse().ok()
-        })
+        self.typed(
+            key,
+            "it must be an address such as \"127.0.0.1:8080\"",
+            |v| v.as_str()?.parse().ok(),
+        )
     }
 
     pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {

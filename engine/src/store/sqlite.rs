@@ -211,7 +211,10 @@ fn json<T: serde::Serialize>(value: &T) -> Result<String, Failure> {
         .map_err(|e| Failure::Database(rusqlite::Error::ToSqlConversionFailure(Box::new(e))))
 }
 
-fn entry(rollout: &str, row: &rusqlite::Row<'_>) -> Result<Result<Entry, Failure>, rusqlite::Error> {
+fn entry(
+    rollout: &str,
+    row: &rusqlite::Row<'_>,
+) -> Result<Result<Entry, Failure>, rusqlite::Error> {
     let seq = row.get(0)?;
     let event: String = row.get(3)?;
     Ok(match serde_json::from_str(&event) {

@@ -99,11 +99,15 @@ pub fn check_bytes(bytes: &[u8], max: usize) -> Result<(), Rejected> {
             "it is a core WebAssembly module",
             "wrap it with `wasm-tools component new`, or build for wasm32-wasip2",
         ),
-        Some(_) => not("its WebAssembly version is unknown, or it is cut off", build),
+        Some(_) => not(
+            "its WebAssembly version is unknown, or it is cut off",
+            build,
+        ),
         None if bytes.is_empty() => not("the file is empty", build),
-        None if bytes.trim_ascii_start().starts_with(b"(") => {
-            not("it is WebAssembly text", "turn it into binary with `wasm-tools parse`")
-        }
+        None if bytes.trim_ascii_start().starts_with(b"(") => not(
+            "it is WebAssembly text",
+            "turn it into binary with `wasm-tools parse`",
+        ),
         None => not("it does not begin as WebAssembly does", build),
     }
 }
@@ -119,8 +123,14 @@ impl Shape {
     pub(super) fn of(component: &Component, engine: &Engine) -> Self {
         let of = component.component_type();
         Self {
-            imports: of.imports(engine).map(|(name, _)| name.to_owned()).collect(),
-            exports: of.exports(engine).map(|(name, _)| name.to_owned()).collect(),
+            imports: of
+                .imports(engine)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+            exports: of
+                .exports(engine)
+                .map(|(name, _)| name.to_owned())
+                .collect(),
         }
     }
 
@@ -144,14 +154,21 @@ impl Shape {
         track.ok_or_else(|| {
             let known: Vec<&str> = track::ALL.iter().map(|t| t.export).collect();
             let known = known.join(", ");
-            let other = self.exports.iter().find(|e| base(e) == base(track::ALL[0].export));
+            let other = self
+                .exports
+                .iter()
+                .find(|e| base(e) == base(track::ALL[0].export));
             match other {
                 Some(other) => Rejected::Exports {
                     found: format!("it exports {other}, and this engine runs {known}"),
-                    hint: "upgrade engine, or rebuild the plugin against this engine's wit/ folder".to_owned(),
+                    hint: "upgrade engine, or rebuild the plugin against this engine's wit/ folder"
+                        .to_owned(),
                 },
                 None => Rejected::Exports {
-                    found: format!("it is a component but no strategy: it exports {}, not {known}", list(&self.exports)),
+                    found: format!(
+                        "it is a component but no strategy: it exports {}, not {known}",
+                        list(&self.exports)
+                    ),
                     hint: "see \"Write your own strategy\" in the README".to_owned(),
                 },
             }
@@ -241,7 +258,11 @@ mod tests {
 
     #[test]
     fn files_that_are_no_components() {
-        let found = |bytes: &[u8]| check_bytes(bytes, 100).expect_err("no component").to_string();
+        let found = |bytes: &[u8]| {
+            check_bytes(bytes, 100)
+                .expect_err("no component")
+                .to_string()
+        };
         assert!(found(b"").contains("empty"));
         assert!(found(b"\0asm\x01\0\0\0").contains("core WebAssembly module"));
         assert!(found(b"\0asm").contains("cut off"));

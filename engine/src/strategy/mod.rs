@@ -138,12 +138,11 @@ impl Host {
         }
         let (engine, linker) = (self.engine.clone(), self.linker.clone());
         let (limits, digest, bytes) = (self.limits, sha256.clone(), bytes.to_vec());
-        let plugin = tokio::task::spawn_blocking(move || {
-            compile(&engine, &linker, limits, digest, &bytes)
-        })
-        .await
-        // A compiler that panics must not take the engine with it.
-        .map_err(|e| Rejected::Compile(format!("the compiler failed: {e}")))??;
+        let plugin =
+            tokio::task::spawn_blocking(move || compile(&engine, &linker, limits, digest, &bytes))
+                .await
+                // A compiler that panics must not take the engine with it.
+                .map_err(|e| Rejected::Compile(format!("the compiler failed: {e}")))??;
         let plugin = Arc::new(plugin);
         self.loaded
             .lock()
@@ -190,7 +189,10 @@ fn compile(
 
 /// Advances the epoch until the engine is gone, so that a guest that computes
 /// gives way to the others.
-#[expect(clippy::disallowed_methods, reason = "a thread of its own, no rollout waits for it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread of its own, no rollout waits for it"
+)]
 fn tick(engine: wasmtime::EngineWeak) {
     std::thread::spawn(move || {
         while let Some(engine) = engine.upgrade() {

@@ -127,7 +127,12 @@ async fn samples_count_what_users_saw() {
     let mut failed = 0;
     for _ in 0..60 {
         let answer = client
-            .send("GET", &format!("http://{}/", balancer.listen), None, PATIENCE)
+            .send(
+                "GET",
+                &format!("http://{}/", balancer.listen),
+                None,
+                PATIENCE,
+            )
             .await
             .expect("answered");
         failed += u32::from(answer.status.is_server_error());
@@ -168,11 +173,17 @@ async fn a_cookie_keeps_a_client_until_its_arm_is_out_of_service() {
             let value = response.headers().get(name)?;
             Some(value.to_str().expect("text").to_owned())
         };
-        (header("x-engine-arm").expect("always there"), header("set-cookie"))
+        (
+            header("x-engine-arm").expect("always there"),
+            header("set-cookie"),
+        )
     };
     let (arm, cookie) = ask(None).await;
     let cookie = cookie.expect("told to stay");
-    assert!(cookie.contains("HttpOnly") && cookie.contains("Max-Age=60"), "{cookie}");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("Max-Age=60"),
+        "{cookie}"
+    );
     let cookie = cookie.split(';').next().expect("a pair").to_owned();
     for _ in 0..20 {
         assert_eq!(ask(Some(&cookie)).await, (arm.clone(), None));
@@ -180,7 +191,10 @@ async fn a_cookie_keeps_a_client_until_its_arm_is_out_of_service() {
     assert!(target.observe().await.expect("reachable").sticky);
     // After a rollback nobody stays behind.
     let other = if arm == "stable" { "canary" } else { "stable" };
-    target.set_weights(&half.all_to(other)).await.expect("valid");
+    target
+        .set_weights(&half.all_to(other))
+        .await
+        .expect("valid");
     assert_eq!(ask(Some(&cookie)).await.0, other);
 }
 
@@ -200,7 +214,9 @@ async fn a_websocket_goes_through_as_a_tunnel() {
                 }
                 let head = head.to_lowercase();
                 if !head.contains("upgrade: websocket") {
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                    let _ = stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                        .await;
                     return;
                 }
                 assert!(head.contains("sec-websocket-key: abc"), "{head}");
@@ -223,7 +239,10 @@ async fn a_websocket_goes_through_as_a_tunnel() {
     client.write_all(ask.as_bytes()).await.expect("open");
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        assert!(client.read_line(&mut head).await.expect("open") > 0, "{head}");
+        assert!(
+            client.read_line(&mut head).await.expect("open") > 0,
+            "{head}"
+        );
     }
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     for message in ["one", "two"] {
@@ -247,7 +266,9 @@ async fn bodies_stream_both_ways() {
                 let mut buffer = [0; 1_024];
                 let count = stream.read(&mut buffer).await.unwrap_or(0);
                 if !buffer[..count].starts_with(b"GET /slow") {
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                    let _ = stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                        .await;
                     return;
                 }
                 let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
@@ -255,7 +276,10 @@ async fn bodies_stream_both_ways() {
                 if let Some(gone) = gone.lock().await.take() {
                     let _ = gone.await;
                 }
-                stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.expect("open");
+                stream
+                    .write_all(b"4\r\nlast\r\n0\r\n\r\n")
+                    .await
+                    .expect("open");
             });
         }
     });
@@ -267,8 +291,14 @@ async fn bodies_stream_both_ways() {
         client.request(request).await.expect("answered");
     let mut body = response.into_body();
     let mut next = async || {
-        let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("in time");
-        frame.expect("more").expect("whole").into_data().expect("data")
+        let frame = tokio::time::timeout(PATIENCE, body.frame())
+            .await
+            .expect("in time");
+        frame
+            .expect("more")
+            .expect("whole")
+            .into_data()
+            .expect("data")
     };
     // The first part is here while the target still holds back the last one.
     assert_eq!(next().await, "first");
@@ -282,11 +312,12 @@ async fn http_2_from_users_and_to_arms() {
     let address = upstream.local_addr().expect("bound");
     tokio::spawn(async move {
         while let Ok((stream, _)) = upstream.accept().await {
-            let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
-                let line = format!("{:?} {:?}", request.version(), request.uri().path());
-                let body = http_body_util::Full::<Bytes>::from(line);
-                Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
-            });
+            let service =
+                hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+                    let line = format!("{:?} {:?}", request.version(), request.uri().path());
+                    let body = http_body_util::Full::<Bytes>::from(line);
+                    Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+                });
             tokio::spawn(async move {
                 let io = hyper_util::rt::TokioIo::new(stream);
                 let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
@@ -307,7 +338,12 @@ async fn http_2_from_users_and_to_arms() {
         let response: hyper::Response<hyper::body::Incoming> =
             client.request(request).await.expect("answered");
         assert_eq!(response.version(), Version::HTTP_2);
-        let body = response.into_body().collect().await.expect("whole").to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .expect("whole")
+            .to_bytes();
         assert_eq!(body, says);
     }
 }
@@ -319,14 +355,22 @@ async fn health_follows_the_target() {
     drop(listener);
     let (balancer, target) = start(&spec([demo(), url(address)])).await;
     healthy(&target, "stable", 1).await;
-    assert_eq!(target.observe().await.expect("reachable").arms[1].healthy, 0);
+    assert_eq!(
+        target.observe().await.expect("reachable").arms[1].healthy,
+        0
+    );
     // A dead arm answers 502, and that is an error of the arm.
     target
         .set_weights(&Weights::of([("stable", 0), ("canary", 1)]))
         .await
         .expect("valid");
     let answer = Client::default()
-        .send("GET", &format!("http://{}/", balancer.listen), None, PATIENCE)
+        .send(
+            "GET",
+            &format!("http://{}/", balancer.listen),
+            None,
+            PATIENCE,
+        )
         .await
         .expect("answered");
     assert_eq!(answer.status, 502);
@@ -361,7 +405,10 @@ async fn a_replaced_release_finishes_its_requests() {
         version: "v9".to_owned(),
         source: demo(),
     };
-    target.set_version("stable", &release).await.expect("starts");
+    target
+        .set_version("stable", &release)
+        .await
+        .expect("starts");
     assert_eq!(whoami(&client, balancer.listen).await, "v9");
     assert_eq!(old.await.expect("no panic"), "v1", "it was not cut off");
 }
@@ -385,7 +432,14 @@ async fn stopping_lets_requests_finish() {
 async fn a_program_is_started_logged_and_restarted() {
     let folder = tempfile::tempdir().expect("a folder");
     let script = crate::lab::root().join("examples/service/serve.py");
-    let command = ["python3", &script.display().to_string(), "--version", "v7", "--port", "{port}"];
+    let command = [
+        "python3",
+        &script.display().to_string(),
+        "--version",
+        "v7",
+        "--port",
+        "{port}",
+    ];
     let source = Source::Command(command.map(ToOwned::to_owned).to_vec());
     let state = folder.path().join("local.json");
     let spec = spec([source, demo()]);
@@ -398,7 +452,10 @@ async fn a_program_is_started_logged_and_restarted() {
         version: "v8".to_owned(),
         source: Source::Command(vec!["/no/such/program".to_owned()]),
     };
-    let error = target.set_version("canary", &wrong).await.expect_err("cannot start");
+    let error = target
+        .set_version("canary", &wrong)
+        .await
+        .expect_err("cannot start");
     assert!(error.message.contains("does not start"), "{error}");
 }
 
@@ -415,15 +472,23 @@ async fn weights_and_releases_outlive_the_process() {
         version: "v3".to_owned(),
         source: demo(),
     };
-    target.set_version("canary", &release).await.expect("starts");
+    target
+        .set_version("canary", &release)
+        .await
+        .expect("starts");
     drop(balancer);
     let again = Balancer::start(&spec, Some(&state)).await.expect("starts");
-    let live = LocalTarget::new(again.admin).observe().await.expect("reachable");
+    let live = LocalTarget::new(again.admin)
+        .observe()
+        .await
+        .expect("reachable");
     assert_eq!(live.weights(), weights);
     assert_eq!(live.arms[1].release.version, "v3");
     drop(again);
     std::fs::write(&state, "{").expect("writable");
-    let error = Balancer::start(&spec, Some(&state)).await.expect_err("damaged");
+    let error = Balancer::start(&spec, Some(&state))
+        .await
+        .expect_err("damaged");
     assert!(error.to_string().contains("remove the file"), "{error}");
 }
 
@@ -433,7 +498,10 @@ async fn the_admin_api_refuses_nonsense_and_web_pages() {
     for (weights, says) in [
         (Weights::of([("stable", 1)]), "is missing"),
         (Weights::of([("stable", 1_000), ("canary", 0)]), "0 to 999"),
-        (Weights::of([("stable", 0), ("canary", 0)]), "all weights are 0"),
+        (
+            Weights::of([("stable", 0), ("canary", 0)]),
+            "all weights are 0",
+        ),
     ] {
         let error = target.set_weights(&weights).await.expect_err("nonsense");
         assert!(error.message.contains(says), "{error}");
@@ -449,7 +517,10 @@ async fn the_admin_api_refuses_nonsense_and_web_pages() {
         client.request(request).await.expect("answered");
     assert_eq!(response.status(), 415);
     let live = target.observe().await.expect("reachable");
-    assert_eq!(live.weights(), Weights::of([("stable", 100), ("canary", 0)]));
+    assert_eq!(
+        live.weights(),
+        Weights::of([("stable", 100), ("canary", 0)])
+    );
 }
 
 #[tokio::test]
@@ -463,12 +534,24 @@ async fn probes_go_past_the_weights() {
         attempts: 1,
         timeout_ms: 2_000,
     };
-    let good = target.probe("canary", &probe("v2", 200)).await.expect("reachable");
+    let good = target
+        .probe("canary", &probe("v2", 200))
+        .await
+        .expect("reachable");
     assert!(good.ok && good.status == 200, "{good:?}");
-    let other = target.probe("canary", &probe("v1", 200)).await.expect("reachable");
+    let other = target
+        .probe("canary", &probe("v1", 200))
+        .await
+        .expect("reachable");
     assert!(!other.ok && other.detail.contains("no \"v1\""), "{other:?}");
-    let status = target.probe("canary", &probe("v2", 204)).await.expect("reachable");
-    assert!(!status.ok && status.detail.contains("200, not 204"), "{status:?}");
+    let status = target
+        .probe("canary", &probe("v2", 204))
+        .await
+        .expect("reachable");
+    assert!(
+        !status.ok && status.detail.contains("200, not 204"),
+        "{status:?}"
+    );
     assert!(target.probe("purple", &probe("", 200)).await.is_err());
 }
 
@@ -490,9 +573,18 @@ async fn custom_queries_read_a_number_from_json() {
         url: format!("http://{address}/accuracy?arm={{arm}}"),
         pointer: pointer.to_owned(),
     };
-    let points = target.query(&query("/data/value"), 0).await.expect("answered");
+    let points = target
+        .query(&query("/data/value"), 0)
+        .await
+        .expect("answered");
     let values: Vec<(&str, f64)> = points.iter().map(|p| (p.arm.as_str(), p.value)).collect();
     assert_eq!(values, [("stable", 0.97), ("canary", 0.91)]);
-    let error = target.query(&query("/nowhere"), 0).await.expect_err("no number");
-    assert!(error.message.contains("no number at \"/nowhere\""), "{error}");
+    let error = target
+        .query(&query("/nowhere"), 0)
+        .await
+        .expect_err("no number");
+    assert!(
+        error.message.contains("no number at \"/nowhere\""),
+        "{error}"
+    );
 }

@@ -46,7 +46,15 @@ fn help_names_every_verb_and_every_exit_code() {
 
 #[test]
 fn help_has_examples() {
-    for verb in ["run", "local", "resume", "promote", "set-weights", "switch", "status"] {
+    for verb in [
+        "run",
+        "local",
+        "resume",
+        "promote",
+        "set-weights",
+        "switch",
+        "status",
+    ] {
         assert!(help(&[verb]).contains("Examples:"), "{verb}");
     }
     insta::assert_snapshot!(help(&["run"]));
@@ -60,13 +68,28 @@ fn wrong_usage_is_a_2() {
     for (arguments, says) in [
         (&["frobnicate"][..], "unrecognized subcommand"),
         (&["run"], "no strategy is named"),
-        (&["run", "plugins/nothing.wasm"], "`make plugins` builds the plugins"),
-        (&["run", "x.wasm", "--demo-fault", "smell=bad"], "there are error-rate and latency"),
-        (&["get", "nobody"], "there is no rollout \"nobody\"; `engine list` shows them"),
+        (
+            &["run", "plugins/nothing.wasm"],
+            "`make plugins` builds the plugins",
+        ),
+        (
+            &["run", "x.wasm", "--demo-fault", "smell=bad"],
+            "there are error-rate and latency",
+        ),
+        (
+            &["get", "nobody"],
+            "there is no rollout \"nobody\"; `engine list` shows them",
+        ),
         (&["abort"], "no rollout is under way"),
         (&["local", "--names", "blue,blue"], "two different names"),
-        (&["local", "--admin", "0.0.0.0:0"], "must be a loopback address"),
-        (&["run", "x.wasm", "-f", "missing.toml"], "failed to read missing.toml"),
+        (
+            &["local", "--admin", "0.0.0.0:0"],
+            "must be a loopback address",
+        ),
+        (
+            &["run", "x.wasm", "-f", "missing.toml"],
+            "failed to read missing.toml",
+        ),
     ] {
         let output = run(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -111,7 +134,11 @@ fn a_pinned_digest_is_checked() {
     std::fs::write(folder.path().join("rollout.toml"), text).expect("writable");
     let output = run(folder.path(), &["run"]);
     assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
-    assert!(stderr(&output).contains("pinned: 0000"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("pinned: 0000"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -120,17 +147,33 @@ fn parameters_are_checked_before_anything_begins() {
     let plugin = crate::lab::guest_path("canary").display().to_string();
     let output = run(
         folder.path(),
-        &["run", &plugin, "--set", "steps=5,x", "--set", "bake=soon", "--set", "colour=red"],
+        &[
+            "run",
+            &plugin,
+            "--set",
+            "steps=5,x",
+            "--set",
+            "bake=soon",
+            "--set",
+            "colour=red",
+        ],
     );
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
-    for says in ["strategy.parameters.steps.1", "strategy.parameters.bake", "colour"] {
+    for says in [
+        "strategy.parameters.steps.1",
+        "strategy.parameters.bake",
+        "colour",
+    ] {
         assert!(text.contains(says), "{text}");
     }
     let output = run(folder.path(), &["run", &plugin, "--set", "steps=50,25"]);
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
-    assert!(text.contains("strategy.parameters.steps.1: 25 does not rise above 50"), "{text}");
+    assert!(
+        text.contains("strategy.parameters.steps.1: 25 does not rise above 50"),
+        "{text}"
+    );
     let list = run(folder.path(), &["list", "--json"]);
     assert_eq!(stdout(&list).trim(), "[]", "no trace of either");
 }
@@ -140,5 +183,9 @@ fn nobody_listens() {
     let folder = folder();
     let output = run(folder.path(), &["status", "--local", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("start one with `engine local`"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("start one with `engine local`"),
+        "{}",
+        stderr(&output)
+    );
 }

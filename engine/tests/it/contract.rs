@@ -25,7 +25,11 @@ async fn the_shipped_plugins_are_strategies() {
             serde_json::from_str(&description.parameters_schema).expect("JSON");
         assert!(schema["properties"]["bake"].is_object(), "{schema}");
         assert_eq!(plugin.world, "rollout:strategy/strategy-api@0.1.0");
-        let steps = plugin.validate("{}").await.expect("runs").expect("defaults are valid");
+        let steps = plugin
+            .validate("{}")
+            .await
+            .expect("runs")
+            .expect("defaults are valid");
         assert_eq!(steps.last().map(|s| s.share), Some(100));
         let issues = plugin
             .validate(r#"{"max-error-rate": 7}"#)
@@ -40,27 +44,38 @@ async fn the_shipped_plugins_are_strategies() {
 async fn a_component_that_is_no_strategy() {
     let says = refusal("(component)").await;
     assert!(says.contains("no strategy: it exports nothing"), "{says}");
-    assert!(says.contains("rollout:strategy/strategy-api@0.1.0"), "{says}");
+    assert!(
+        says.contains("rollout:strategy/strategy-api@0.1.0"),
+        "{says}"
+    );
 }
 
 #[tokio::test]
 async fn an_import_from_nowhere() {
     let says = refusal(r#"(component (import "acme:db/query@1.0.0" (instance)))"#).await;
-    assert!(says.contains("does not offer:\n  acme:db/query@1.0.0"), "{says}");
+    assert!(
+        says.contains("does not offer:\n  acme:db/query@1.0.0"),
+        "{says}"
+    );
 }
 
 #[tokio::test]
 async fn a_contract_of_another_version() {
     let says = refusal(r#"(component (import "rollout:traffic/traffic@0.2.0" (instance)))"#).await;
     assert!(
-        says.contains("rollout:traffic/traffic@0.2.0 (this engine has rollout:traffic/traffic@0.1.0)"),
+        says.contains(
+            "rollout:traffic/traffic@0.2.0 (this engine has rollout:traffic/traffic@0.1.0)"
+        ),
         "{says}"
     );
     let says = refusal(
         r#"(component (instance $i) (export "rollout:strategy/strategy-api@0.9.0" (instance $i)))"#,
     )
     .await;
-    assert!(says.contains("exports rollout:strategy/strategy-api@0.9.0"), "{says}");
+    assert!(
+        says.contains("exports rollout:strategy/strategy-api@0.9.0"),
+        "{says}"
+    );
     assert!(says.contains("upgrade engine"), "{says}");
 }
 
@@ -123,7 +138,10 @@ async fn compiled_code_is_kept_in_a_folder_of_ours() {
     let bytes = lab::guest("canary");
     let host = Host::new(Some(&cache), Limits::default()).expect("starts");
     let first = host.load(&bytes).await.expect("loads");
-    assert!(std::ptr::eq(&*first, &*host.load(&bytes).await.expect("loads")));
+    assert!(std::ptr::eq(
+        &*first,
+        &*host.load(&bytes).await.expect("loads")
+    ));
     let files = || walk(&cache);
     // The cache is written by a thread of its own.
     for _ in 0..100 {
@@ -143,6 +161,12 @@ fn walk(folder: &std::path::Path) -> usize {
     };
     entries
         .flatten()
-        .map(|e| if e.path().is_dir() { walk(&e.path()) } else { 1 })
+        .map(|e| {
+            if e.path().is_dir() {
+                walk(&e.path())
+            } else {
+                1
+            }
+        })
         .sum()
 }

@@ -28,7 +28,11 @@ async fn ending(lab: &Lab, standing: &Standing) -> Ending {
             _ => None,
         },
         weights: live.weights(),
-        versions: live.arms.iter().map(|a| a.release.version.clone()).collect(),
+        versions: live
+            .arms
+            .iter()
+            .map(|a| a.release.version.clone())
+            .collect(),
         writes: journal
             .iter()
             .filter_map(|e| match &e.event {
@@ -52,7 +56,10 @@ async fn relive(lab: &Lab, entries: &[Entry], open_write_happened: bool) {
         let before = lab.target.peek().weights();
         match call {
             Call::SetVersion { arm, release } => {
-                lab.target.set_version(arm, release).await.expect("simulated");
+                lab.target
+                    .set_version(arm, release)
+                    .await
+                    .expect("simulated");
             }
             call => {
                 if let Some(weights) = call.weights_after(&before) {
@@ -72,14 +79,18 @@ async fn every_prefix(make: impl AsyncFn() -> Lab) {
     assert!(journal.len() > 5, "a real rollout: {}", journal.len());
     for length in 1..=journal.len() {
         let prefix = &journal[..length];
-        let open = matches!(&prefix[length - 1].event, Event::Asked { call, .. } if call.is_write());
+        let open =
+            matches!(&prefix[length - 1].event, Event::Asked { call, .. } if call.is_write());
         for happened in if open { vec![false, true] } else { vec![false] } {
             let lab = make().await;
             relive(&lab, prefix, happened).await;
             lab.store.plant(ID, prefix.to_vec());
             let standing = lab.go_on().await;
             let found = ending(&lab, &standing).await;
-            assert_eq!(found, expected, "after entry {length}, open write happened: {happened}");
+            assert_eq!(
+                found, expected,
+                "after entry {length}, open write happened: {happened}"
+            );
         }
     }
 }
@@ -169,7 +180,8 @@ async fn a_conflict_over_an_open_write_holds() {
         .expect("there is a write");
     let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
     lab.store.plant(ID, journal[..=write].to_vec());
-    lab.target.meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (33, 66));
+    lab.target
+        .meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (33, 66));
     let Standing::Held(hold) = lab.go_on().await else {
         panic!("it must hold");
     };
@@ -177,7 +189,10 @@ async fn a_conflict_over_an_open_write_holds() {
     assert!(lab.target.verbs().is_empty());
     // The way back is never blocked.
     lab.signal("abort", "").await;
-    assert!(matches!(lab.go_on().await, Standing::Over(End::RolledBack, _)));
+    assert!(matches!(
+        lab.go_on().await,
+        Standing::Over(End::RolledBack, _)
+    ));
 }
 
 /// A process that lost its lease writes nothing, neither journal nor target.
@@ -185,8 +200,14 @@ async fn a_conflict_over_an_open_write_holds() {
 async fn a_fenced_process_stops_before_its_write() {
     use engine::store::{Claim, Durability, Store, StoreError};
     let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
-    lab.driver().begin(lab.header.clone()).await.expect("begins");
-    let claim = |pid| engine::store::Owner { pid, ..lab::owner() };
+    lab.driver()
+        .begin(lab.header.clone())
+        .await
+        .expect("begins");
+    let claim = |pid| engine::store::Owner {
+        pid,
+        ..lab::owner()
+    };
     let (a, b) = (claim(10), claim(11));
     let ask = |owner| Claim {
         target: "sim",
@@ -199,6 +220,10 @@ async fn a_fenced_process_stops_before_its_write() {
     let old = lab.store.claim(ask(&a)).await.expect("expired");
     let new = lab.store.claim(ask(&b)).await.expect("expired too");
     assert!(new.epoch > old.epoch);
-    let error = lab.store.append(&old, vec![], Durability::Power).await.expect_err("fenced");
+    let error = lab
+        .store
+        .append(&old, vec![], Durability::Power)
+        .await
+        .expect_err("fenced");
     assert!(matches!(error, StoreError::Fenced { .. }));
 }

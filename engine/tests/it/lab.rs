@@ -33,8 +33,12 @@ pub fn root() -> PathBuf {
 /// Bytes of a guest; says how to build it if it is not there.
 pub fn guest(name: &str) -> Vec<u8> {
     let place = guest_path(name);
-    std::fs::read(&place)
-        .unwrap_or_else(|e| panic!("{}: {e}; `make plugins test-guests` builds it", place.display()))
+    std::fs::read(&place).unwrap_or_else(|e| {
+        panic!(
+            "{}: {e}; `make plugins test-guests` builds it",
+            place.display()
+        )
+    })
 }
 
 /// Where a guest is.
@@ -49,7 +53,11 @@ pub fn guest_path(name: &str) -> PathBuf {
 fn target_folder() -> PathBuf {
     // target/debug/engine
     let binary = Path::new(env!("CARGO_BIN_EXE_engine"));
-    binary.parent().and_then(Path::parent).expect("two levels up").to_owned()
+    binary
+        .parent()
+        .and_then(Path::parent)
+        .expect("two levels up")
+        .to_owned()
 }
 
 /// One host for all tests, with a compile cache.
@@ -151,7 +159,10 @@ impl Lab {
 
     /// Begins the rollout and drives it until it ends or holds.
     pub async fn run(&self) -> Standing {
-        self.driver().begin(self.header.clone()).await.expect("it begins");
+        self.driver()
+            .begin(self.header.clone())
+            .await
+            .expect("it begins");
         self.go_on().await
     }
 

@@ -11,7 +11,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["model", "journal"]),
     ("target", &["model", "spec", "clock"]),
     ("simulate", &["model", "spec", "clock", "target"]),
-    ("rollout", &["model", "spec", "clock", "journal", "store", "target"]),
+    (
+        "rollout",
+        &["model", "spec", "clock", "journal", "store", "target"],
+    ),
     ("strategy", &["model", "journal", "rollout"]),
     (
         "cli",
@@ -33,7 +36,14 @@ const PURE: &[&str] = &[
     "rollout/recovery.rs",
 ];
 
-const IMPURE: &[&str] = &["tokio::", "std::fs", "std::net::Tcp", "std::time::Instant", "rand::", "async fn"];
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "std::fs",
+    "std::net::Tcp",
+    "std::time::Instant",
+    "rand::",
+    "async fn",
+];
 
 fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
@@ -58,7 +68,10 @@ fn modules_use_only_what_they_may() {
         let module = Path::new(first.as_os_str()).file_stem().expect("a name");
         let module = module.to_string_lossy().into_owned();
         let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == module) else {
-            assert!(matches!(module.as_str(), "lib" | "main"), "{module} has no rule");
+            assert!(
+                matches!(module.as_str(), "lib" | "main"),
+                "{module} has no rule"
+            );
             continue;
         };
         let text = std::fs::read_to_string(&path).expect("readable");

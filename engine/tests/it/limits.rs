@@ -102,7 +102,12 @@ async fn lists() {
 #[tokio::test]
 async fn calls() {
     kept("flood", 100).await;
-    broken("flood", 60_000, "more calls than a journal of 50000 entries holds").await;
+    broken(
+        "flood",
+        60_000,
+        "more calls than a journal of 50000 entries holds",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -129,8 +134,16 @@ async fn the_world_is_empty_and_the_same_every_time() {
     let first = logged(&kept("senses", 0).await).await;
     let again = logged(&kept("senses", 0).await).await;
     assert_eq!(first, again);
-    assert!(first[0].starts_with(&format!("now {}", lab::START)), "{}", first[0]);
-    assert!(first[0].ends_with("env 0 file false net false"), "{}", first[0]);
+    assert!(
+        first[0].starts_with(&format!("now {}", lab::START)),
+        "{}",
+        first[0]
+    );
+    assert!(
+        first[0].ends_with("env 0 file false net false"),
+        "{}",
+        first[0]
+    );
 }
 
 #[tokio::test]
@@ -139,7 +152,10 @@ async fn a_strategys_own_error_is_no_verdict() {
     let lab = broken("leave", 0, "left the traffic at half").await;
     assert_eq!(
         lab.target.verbs(),
-        ["set-weights stable=50 canary=50", "set-weights stable=100 canary=0"]
+        [
+            "set-weights stable=50 canary=50",
+            "set-weights stable=100 canary=0"
+        ]
     );
 }
 
@@ -167,6 +183,12 @@ async fn a_smaller_host_has_smaller_limits() {
         ..Limits::default()
     };
     let host = Host::new(None, limits).expect("starts");
-    let error = host.load(&lab::guest("hostile")).await.expect_err("too large");
-    assert!(matches!(error, Rejected::TooLarge { max: 1_000, .. }), "{error}");
+    let error = host
+        .load(&lab::guest("hostile"))
+        .await
+        .expect_err("too large");
+    assert!(
+        matches!(error, Rejected::TooLarge { max: 1_000, .. }),
+        "{error}"
+    );
 }

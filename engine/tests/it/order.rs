@@ -28,7 +28,10 @@ fn error(kind: ErrorKind) -> HostError {
 async fn a_good_canary() {
     let lab = canary(lab::good()).await;
     let standing = lab.run().await;
-    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
     assert_eq!(
         lab.target.verbs(),
         [
@@ -59,7 +62,10 @@ async fn a_bad_canary() {
     assert!(reason.contains("20.0 % errors"), "{reason}");
     assert_eq!(
         lab.target.verbs(),
-        ["set-weights stable=90 canary=10", "set-weights stable=100 canary=0"]
+        [
+            "set-weights stable=90 canary=10",
+            "set-weights stable=100 canary=0"
+        ]
     );
 }
 
@@ -69,10 +75,16 @@ async fn a_good_and_a_bad_colour() {
     assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
     assert_eq!(lab.target.verbs(), ["set-weights blue=0 green=100"]);
     let lab = blue_green(lab::bad()).await;
-    assert!(matches!(lab.run().await, Standing::Over(End::RolledBack, _)));
+    assert!(matches!(
+        lab.run().await,
+        Standing::Over(End::RolledBack, _)
+    ));
     assert_eq!(
         lab.target.verbs(),
-        ["set-weights blue=0 green=100", "set-weights blue=100 green=0"]
+        [
+            "set-weights blue=0 green=100",
+            "set-weights blue=100 green=0"
+        ]
     );
 }
 
@@ -151,8 +163,12 @@ async fn the_way_back_needs_a_healthy_stable_arm() {
 #[tokio::test]
 async fn a_foreign_change_is_refused_and_can_be_adopted() {
     let lab = canary(lab::good()).await;
-    lab.driver().begin(lab.header.clone()).await.expect("begins");
-    lab.target.meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (80, 20));
+    lab.driver()
+        .begin(lab.header.clone())
+        .await
+        .expect("begins");
+    lab.target
+        .meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (80, 20));
     let Standing::Held(Hold::ForeignChange { expected, found }) = lab.go_on().await else {
         panic!("it must hold");
     };
@@ -164,7 +180,10 @@ async fn a_foreign_change_is_refused_and_can_be_adopted() {
     assert!(matches!(lab.go_on().await, Standing::Held(_)));
     lab.signal("resume", "adopt").await;
     let standing = lab.go_on().await;
-    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
 }
 
 #[tokio::test]
@@ -178,11 +197,15 @@ async fn an_answer_that_is_lost_is_found_by_reading() {
 #[tokio::test]
 async fn a_write_that_has_no_effect_is_tried_again_and_then_refused() {
     let lab = canary(lab::good()).await;
-    lab.target.inject([Fault::WriteIgnored, Fault::WriteRefused(error(ErrorKind::Throttled).retryable())]);
+    lab.target.inject([
+        Fault::WriteIgnored,
+        Fault::WriteRefused(error(ErrorKind::Throttled).retryable()),
+    ]);
     assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
 
     let lab = canary(lab::good()).await;
-    lab.target.inject(vec![Fault::WriteRefused(error(ErrorKind::Denied)); 100]);
+    lab.target
+        .inject(vec![Fault::WriteRefused(error(ErrorKind::Denied)); 100]);
     let Standing::Over(End::RolledBack, reason) = lab.run().await else {
         panic!("the target says no");
     };
@@ -192,7 +215,12 @@ async fn a_write_that_has_no_effect_is_tried_again_and_then_refused() {
 #[tokio::test]
 async fn a_target_that_cannot_be_read_holds() {
     let lab = canary(lab::good()).await;
-    lab.target.inject(vec![Fault::ObserveFails(error(ErrorKind::Unavailable).retryable()); 4]);
+    lab.target.inject(vec![
+        Fault::ObserveFails(
+            error(ErrorKind::Unavailable).retryable()
+        );
+        4
+    ]);
     let Standing::Held(hold) = lab.run().await else {
         panic!("nothing is known");
     };
@@ -202,11 +230,13 @@ async fn a_target_that_cannot_be_read_holds() {
 #[tokio::test]
 async fn metrics_that_cannot_be_read_are_an_error_and_no_verdict() {
     let lab = canary(lab::good()).await;
-    lab.target.inject(vec![Fault::MetricsFail(error(ErrorKind::Unavailable)); 3]);
+    lab.target
+        .inject(vec![Fault::MetricsFail(error(ErrorKind::Unavailable)); 3]);
     assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
     let mut lab = canary(lab::good()).await;
     lab.header.guardrails.on_plugin_error = OnTrouble::Pause;
-    lab.target.inject(vec![Fault::MetricsFail(error(ErrorKind::Unavailable)); 10]);
+    lab.target
+        .inject(vec![Fault::MetricsFail(error(ErrorKind::Unavailable)); 10]);
     let Standing::Held(Hold::StrategyError { reason }) = lab.run().await else {
         panic!("it could not measure");
     };
@@ -251,11 +281,16 @@ async fn a_bake_that_a_guardrail_wants_is_waited_for() {
         bake_ms: 20_000,
     });
     let standing = lab.run().await;
-    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
     let journal = lab.journal().await;
     let write = |share: u32| {
         let canary = |call: &Call| matches!(call, Call::SetWeights { weights } if weights.weight("canary") == share);
-        let at = journal.iter().find(|e| matches!(&e.event, Event::Asked { call, .. } if canary(call)));
+        let at = journal
+            .iter()
+            .find(|e| matches!(&e.event, Event::Asked { call, .. } if canary(call)));
         at.expect("written").at
     };
     assert!(write(50) - write(10) >= 20_000);
@@ -285,9 +320,15 @@ async fn the_deadline_ends_what_holds_without_traffic() {
 async fn a_guest_gets_no_second_target() {
     // One rollout per target, whoever asks.
     let lab = canary(lab::good()).await;
-    lab.driver().begin(lab.header.clone()).await.expect("begins");
+    lab.driver()
+        .begin(lab.header.clone())
+        .await
+        .expect("begins");
     let mut other = lab.header.clone();
     other.rollout = "test-2".to_owned();
     let error = lab.driver().begin(other).await.expect_err("busy");
-    assert!(error.to_string().contains("busy with rollout test-1"), "{error}");
+    assert!(
+        error.to_string().contains("busy with rollout test-1"),
+        "{error}"
+    );
 }

@@ -1,1 +1,243 @@
+//! Processes that die, and processes that race.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use engine::target::Target;
+use engine::target::local::http::Client;
+use rand::RngExt as _;
+use serde_json::Value;
+
+use crate::cli::{run, stderr, stdout};
+use crate::end_to_end::{Local, plugin, spawn, until, wait};
+
+/// Requests from users, as many as the balancer takes, until stopped.
+struct Users {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU32>,
+    failed: Arc<AtomicU32>,
+    lanes: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Users {
+    fn start(address: std::net::SocketAddr) -> Self {
+        let (stop, sent, failed) = (Arc::default(), Arc::default(), Arc::default());
+        let lane = |_| {
+            let (stop, sent, failed): (Arc<AtomicBool>, Arc<AtomicU32>, Arc<AtomicU32>) =
+                (Arc::clone(&stop), Arc::clone(&sent), Arc::clone(&failed));
+            tokio::spawn(async move {
+                let client = Client::default();
+                while !stop.load(Ordering::Relaxed) {
+                    let url = format!("http://{address}/");
+                    let answer = client
+                        .send("GET", &url, None, Duration::from_secs(10))
+                        .await;
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    if !answer.is_ok_and(|a| a.status == 200) {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+        };
+        let lanes = (0..4).map(lane).collect();
+        Self {
+            stop,
+            sent,
+            failed,
+            lanes,
+        }
+    }
+
+    /// How many requests were sent, and how many of them failed.
+    async fn stop(self) -> (u32, u32) {
+        self.stop.store(true, Ordering::Relaxed);
+        for lane in self.lanes {
+            lane.await.expect("no panic");
+        }
+        (
+            self.sent.load(Ordering::Relaxed),
+            self.failed.load(Ordering::Relaxed),
+        )
+    }
+}
+
+fn last_end(folder: &Path) -> Value {
+    let list = stdout(&run(folder, &["list", "--json", "-n", "1"]));
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    list[0]["end"].clone()
+}
+
+/// SIGKILL at random instants, at least fifty times, under load: every rollout
+/// gets to the end that it would have had, and no request is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_at_random_instants() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let local = Local::start(folder.path(), &[]);
+    let admin = local.admin();
+    let users = Users::start(local.listen);
+    let (mut kills, mut rollouts) = (0, 0);
+    until(folder.path(), &admin, |s| {
+        s["target"]["arms"][1]["healthy"] == 1
+    });
+    // Compile the plugin once: a process that is killed while it compiles has
+    // nothing to show for it.
+    let warm = run(
+        folder.path(),
+        &[
+            "run",
+            &plugin("canary"),
+            "--local",
+            &admin,
+            "--set",
+            "steps=100",
+            "--set",
+            "bake=1s",
+        ],
+    );
+    assert_eq!(warm.status.code(), Some(0), "{}", stderr(&warm));
+    while kills < 50 {
+        rollouts += 1;
+        let version = format!("v{}", rollouts + 2);
+        let candidate = format!(
+            "[target]\nkind = \"local\"\n[target.local]\nadmin = \"{admin}\"\n[candidate]\nversion = \"{version}\"\ndemo = {{}}\n"
+        );
+        std::fs::write(folder.path().join("rollout.toml"), candidate).expect("writable");
+        let path = plugin("canary");
+        let mut arguments = vec!["run", &path, "--set", "steps=30,100", "--set", "bake=1s"];
+        loop {
+            let begun = Instant::now();
+            let mut process = spawn(folder.path(), &arguments);
+            let patience = Duration::from_millis(rand::rng().random_range(20..700));
+            let ended = loop {
+                if let Some(status) = process.0.try_wait().expect("ours") {
+                    break Some(status);
+                }
+                if begun.elapsed() >= patience {
+                    break None;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            };
+            if let Some(status) = ended {
+                let output = wait(process);
+                assert_eq!(status.code(), Some(0), "{}", stderr(&output));
+                break;
+            }
+            process.0.kill().expect("SIGKILL");
+            drop(process);
+            kills += 1;
+            let list: Value =
+                serde_json::from_str(&stdout(&run(folder.path(), &["list", "--json", "-n", "1"])))
+                    .expect("JSON");
+            // Killed before its first entry there is nothing to resume, and
+            // killed after its last one there is nothing left to do.
+            let newest = &list[0];
+            let this = newest["rollout"]
+                .as_str()
+                .is_some_and(|id| id.starts_with("canary-"));
+            let fresh = stdout(&run(folder.path(), &["list", "-n", "100"]))
+                .lines()
+                .count();
+            if !this || fresh < rollouts + 1 {
+                continue;
+            }
+            if !newest["end"].is_null() {
+                break;
+            }
+            arguments = vec!["resume"];
+        }
+        assert_eq!(last_end(folder.path())[0], "promoted", "rollout {rollouts}");
+        let live = local.target().observe().await.expect("reachable");
+        assert_eq!(live.weights().share("stable"), 100.0);
+        assert_eq!(
+            live.arms[0].release.version, version,
+            "the stable arm was replaced"
+        );
+    }
+    let (sent, failed) = users.stop().await;
+    assert!(sent > 500, "under load: {sent}");
+    assert_eq!(
+        failed, 0,
+        "of {sent} requests over {kills} kills in {rollouts} rollouts"
+    );
+}
+
+/// Two engines on one target at once: exactly one runs, the other is a 7.
+#[test]
+fn two_engines_on_one_target() {
+    const LANES: usize = 4;
+    const ROUNDS: usize = 25;
+    let lanes: Vec<_> = (0..LANES)
+        .map(|_| {
+            std::thread::spawn(|| {
+                let folder = tempfile::tempdir().expect("a folder");
+                let local = Local::start(folder.path(), &[]);
+                let admin = local.admin();
+                let path = plugin("hostile");
+                until(folder.path(), &admin, |s| {
+                    s["target"]["arms"][1]["healthy"] == 1
+                });
+                for round in 0..ROUNDS {
+                    // Long enough for the other one to come while it runs.
+                    let arguments = [
+                        "run", &path, "--local", &admin, "--set", "act=wait", "--set", "amount=2",
+                    ];
+                    let both = [
+                        spawn(folder.path(), &arguments),
+                        spawn(folder.path(), &arguments),
+                    ];
+                    let mut codes: Vec<_> = both
+                        .map(|process| {
+                            let output = wait(process);
+                            (output.status.code(), stderr(&output))
+                        })
+                        .to_vec();
+                    codes.sort();
+                    assert_eq!(codes[0].0, Some(0), "round {round}: {codes:?}");
+                    assert_eq!(codes[1].0, Some(7), "round {round}: {codes:?}");
+                    assert!(
+                        codes[1].1.contains("busy with rollout hostile-"),
+                        "{codes:?}"
+                    );
+                    // The next round begins where this one did.
+                    let back = run(
+                        folder.path(),
+                        &["set-weights", "100", "0", "--local", &admin],
+                    );
+                    assert_eq!(back.status.code(), Some(0), "{}", stderr(&back));
+                }
+            })
+        })
+        .collect();
+    for lane in lanes {
+        lane.join().expect("no panic in a lane");
+    }
+}
+
+/// A killed demo keeps its balancer's weights in a file and goes on.
+#[test]
+fn a_killed_demo_resumes_with_its_own_balancer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = plugin("canary");
+    let mut process = spawn(
+        folder.path(),
+        &["run", &path, "--set", "steps=30,100", "--set", "bake=2s"],
+    );
+    for _ in 0..200 {
+        if stdout(&run(folder.path(), &["list"])).contains("step 1/2") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    process.0.kill().expect("SIGKILL");
+    drop(process);
+    let output = run(folder.path(), &["resume"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stdout(&output).starts_with("promoted"),
+        "{}",
+        stdout(&output)
+    );
+}

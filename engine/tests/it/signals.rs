@@ -34,7 +34,10 @@ fn rand_id() -> u64 {
 async fn slow() -> Lab {
     let parameters = json!({"steps": [50, 100], "approve-before": [50, 100], "bake": "3s", "approval-timeout": "1h"});
     let lab = Lab::new(lab::plugin("canary").await, lab::good(), parameters);
-    lab.driver().begin(lab.header.clone()).await.expect("begins");
+    lab.driver()
+        .begin(lab.header.clone())
+        .await
+        .expect("begins");
     lab
 }
 
@@ -46,7 +49,10 @@ async fn an_approval_wakes_and_a_missing_one_pauses() {
     assert_eq!(lab.status().await.phase, Phase::Progressing);
     assert!(lab.status().await.waiting.is_some());
     lab.signal("approve", "").await;
-    assert!(matches!(lab.driver().drive(ID).await.expect("works"), Standing::Parked(_)));
+    assert!(matches!(
+        lab.driver().drive(ID).await.expect("works"),
+        Standing::Parked(_)
+    ));
     assert_eq!(lab.target.verbs(), ["set-weights stable=50 canary=50"]);
     // Nobody approves the second step.
     let Standing::Held(Hold::Inconclusive { reason }) = lab.go_on().await else {
@@ -118,9 +124,11 @@ async fn a_command_that_makes_no_sense_cannot_surprise_later() {
     lab.signal("pause", "").await;
     // The early resume was ignored; it does not undo this pause.
     assert!(matches!(lab.go_on().await, Standing::Held(_)));
-    let ignored = lab.journal().await.iter().any(
-        |e| matches!(&e.event, Event::Ignored { name, .. } if name == "resume"),
-    );
+    let ignored = lab
+        .journal()
+        .await
+        .iter()
+        .any(|e| matches!(&e.event, Event::Ignored { name, .. } if name == "resume"));
     assert!(ignored);
 }
 
@@ -145,55 +153,69 @@ async fn a_signal_counts_once() {
 async fn a_strategy_that_does_not_repeat_itself_is_held_and_explained() {
     use std::sync::atomic::{AtomicU32, Ordering};
     static RUNS: AtomicU32 = AtomicU32::new(0);
-    let fickle = Scripted(|calls: Arc<dyn engine::rollout::session::Calls>| async move {
-        let first = RUNS.fetch_add(1, Ordering::SeqCst) == 0;
-        let call = if first { Call::GetHealth } else { Call::GetWeights };
-        if calls.perform(call).await.is_err() {
-            return Ran::Interrupted;
-        }
-        let wait = Call::Wait {
-            seconds: 3_600,
-            signals: vec![],
-        };
-        match calls.perform(wait).await {
-            Ok(_) => Ran::Returned(Ok(Outcome {
-                verdict: Verdict::Promoted,
-                reason: "done".to_owned(),
-            })),
-            Err(_) => Ran::Interrupted,
-        }
-    });
+    let fickle = Scripted(
+        |calls: Arc<dyn engine::rollout::session::Calls>| async move {
+            let first = RUNS.fetch_add(1, Ordering::SeqCst) == 0;
+            let call = if first {
+                Call::GetHealth
+            } else {
+                Call::GetWeights
+            };
+            if calls.perform(call).await.is_err() {
+                return Ran::Interrupted;
+            }
+            let wait = Call::Wait {
+                seconds: 3_600,
+                signals: vec![],
+            };
+            match calls.perform(wait).await {
+                Ok(_) => Ran::Returned(Ok(Outcome {
+                    verdict: Verdict::Promoted,
+                    reason: "done".to_owned(),
+                })),
+                Err(_) => Ran::Interrupted,
+            }
+        },
+    );
     let lab = Lab::new(Arc::new(fickle), lab::good(), json!({}));
     let Standing::Diverged(mismatch) = lab.run().await else {
         panic!("it asked something else");
     };
     let text = mismatch.to_string();
-    assert!(text.contains("get-health") && text.contains("get-weights"), "{text}");
+    assert!(
+        text.contains("get-health") && text.contains("get-weights"),
+        "{text}"
+    );
     assert_eq!(lab.status().await.phase, Phase::Diverged);
     assert!(lab.target.verbs().is_empty());
     lab.signal("abort", "").await;
-    assert!(matches!(lab.go_on().await, Standing::Over(End::RolledBack, _)));
+    assert!(matches!(
+        lab.go_on().await,
+        Standing::Over(End::RolledBack, _)
+    ));
 }
 
 #[tokio::test]
 async fn a_strategy_that_returns_early_diverges_too() {
     use std::sync::atomic::{AtomicU32, Ordering};
     static RUNS: AtomicU32 = AtomicU32::new(0);
-    let early = Scripted(|calls: Arc<dyn engine::rollout::session::Calls>| async move {
-        if RUNS.fetch_add(1, Ordering::SeqCst) == 0 {
-            let wait = Call::Wait {
-                seconds: 3_600,
-                signals: vec![],
-            };
-            if calls.perform(wait).await.is_err() {
-                return Ran::Interrupted;
+    let early = Scripted(
+        |calls: Arc<dyn engine::rollout::session::Calls>| async move {
+            if RUNS.fetch_add(1, Ordering::SeqCst) == 0 {
+                let wait = Call::Wait {
+                    seconds: 3_600,
+                    signals: vec![],
+                };
+                if calls.perform(wait).await.is_err() {
+                    return Ran::Interrupted;
+                }
             }
-        }
-        Ran::Returned(Ok(Outcome {
-            verdict: Verdict::Promoted,
-            reason: "too soon".to_owned(),
-        }))
-    });
+            Ran::Returned(Ok(Outcome {
+                verdict: Verdict::Promoted,
+                reason: "too soon".to_owned(),
+            }))
+        },
+    );
     let lab = Lab::new(Arc::new(early), lab::good(), json!({}));
     let Standing::Diverged(mismatch) = lab.run().await else {
         panic!("it left a call over");
@@ -211,7 +233,13 @@ async fn an_overdue_wait_fires_at_once() {
     lab.driver().drive(ID).await.expect("works");
     assert_eq!(lab.clock.now(), before, "no further wait");
     let woke = lab.journal().await.iter().any(|e| {
-        matches!(&e.event, Event::Answered { reply: Reply::Woke(Wake::Timer), .. })
+        matches!(
+            &e.event,
+            Event::Answered {
+                reply: Reply::Woke(Wake::Timer),
+                ..
+            }
+        )
     });
     assert!(woke);
 }

@@ -82,11 +82,16 @@ async fn conforms(store: &dyn Store) {
     let second = claim(store, "r1", 2, 200).await.expect("expired");
     assert!(second.epoch > lease.epoch);
     for result in [
-        store.append(&lease, vec![last(2)], Durability::Process).await,
+        store
+            .append(&lease, vec![last(2)], Durability::Process)
+            .await,
         store.renew(&lease, 999).await,
         store.release(&lease, false).await,
     ] {
-        assert!(matches!(result, Err(StoreError::Fenced { .. })), "{result:?}");
+        assert!(
+            matches!(result, Err(StoreError::Fenced { .. })),
+            "{result:?}"
+        );
     }
     // An owner that is known to be dead need not expire.
     let third = owner(3);
@@ -120,7 +125,12 @@ async fn conforms(store: &dyn Store) {
         payload: "fine".to_owned(),
     };
     assert!(store.signal("r1", &signal("a")).await.expect("works"));
-    assert!(store.signal("r2", &signal("a")).await.expect("another rollout"));
+    assert!(
+        store
+            .signal("r2", &signal("a"))
+            .await
+            .expect("another rollout")
+    );
     assert!(!store.signal("r1", &signal("a")).await.expect("known"));
     assert!(store.signal("r1", &signal("b")).await.expect("works"));
     let mine = store.signals(Some("r1"), 0).await.expect("works");
@@ -132,9 +142,15 @@ async fn conforms(store: &dyn Store) {
     store.put_content("aa", b"one").await.expect("works");
     store.put_content("aa", b"one").await.expect("again");
     store.put_content("bb", b"two").await.expect("works");
-    store.sweep_content(&["bb".to_owned()]).await.expect("works");
+    store
+        .sweep_content(&["bb".to_owned()])
+        .await
+        .expect("works");
     assert_eq!(store.content("aa").await.expect("works"), None);
-    assert_eq!(store.content("bb").await.expect("works"), Some(b"two".to_vec()));
+    assert_eq!(
+        store.content("bb").await.expect("works"),
+        Some(b"two".to_vec())
+    );
 }
 
 #[tokio::test]
@@ -159,7 +175,9 @@ async fn sqlite_is_shared_by_connections_and_outlives_them() {
     );
     let lease = claim(&a, "r1", 1, 0).await.expect("free");
     assert!(claim(&b, "r2", 2, 0).await.is_err());
-    a.append(&lease, vec![first()], Durability::Power).await.expect("ours");
+    a.append(&lease, vec![first()], Durability::Power)
+        .await
+        .expect("ours");
     assert_eq!(b.load("r1", 0).await.expect("there"), vec![first()]);
     drop((a, b));
     let again = SqliteStore::open(&place).expect("opens");
@@ -189,7 +207,12 @@ async fn one_of_many_claims_wins() {
                 store.claim(claim).await.is_ok()
             });
         }
-        let winners = tasks.join_all().await.into_iter().filter(|won| *won).count();
+        let winners = tasks
+            .join_all()
+            .await
+            .into_iter()
+            .filter(|won| *won)
+            .count();
         assert_eq!(winners, 1, "round {round}");
     }
 }
@@ -206,6 +229,12 @@ async fn an_unreadable_entry_is_named() {
     )
     .expect("inserts");
     let error = store.load("r", 0).await.expect_err("unknown event");
-    assert!(error.to_string().contains("entry 3 of rollout r"), "{error}");
-    assert!(error.to_string().contains("another version of engine"), "{error}");
+    assert!(
+        error.to_string().contains("entry 3 of rollout r"),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("another version of engine"),
+        "{error}"
+    );
 }

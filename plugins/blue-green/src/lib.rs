@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use rollout_sdk::prelude::*;
 use rollout_sdk::Verdict;
+use rollout_sdk::prelude::*;
 
 /// Samples that the bake lasts, if no time is given.
 const BAKE_SAMPLES: u32 = 15;
@@ -235,7 +235,10 @@ mod tests {
     #[test]
     fn an_approval_comes_before_the_switch() {
         let mut world = World::steady(ARMS, 100.0, 0.0, 30.0);
-        let outcome = go(&mut world, r#"{"approve": true, "approval-timeout": "10s"}"#);
+        let outcome = go(
+            &mut world,
+            r#"{"approve": true, "approval-timeout": "10s"}"#,
+        );
         assert_eq!(outcome.verdict, Verdict::Inconclusive);
         assert_eq!(world.calls, ["get-health"]);
     }

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use rollout_sdk::prelude::*;
 use rollout_sdk::Level;
+use rollout_sdk::prelude::*;
 
 /// Samples that a step bakes for, if no time is given: minutes on AWS, seconds
 /// on a local target.
@@ -82,7 +82,10 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     let mut issues = vec![];
     let mut issue = |path: String, message: String| issues.push(Issue { path, message });
     if p.steps.is_empty() {
-        issue("/steps".into(), "is empty; write steps = [5, 25, 50, 100]".into());
+        issue(
+            "/steps".into(),
+            "is empty; write steps = [5, 25, 50, 100]".into(),
+        );
     }
     for (index, share) in p.steps.iter().enumerate() {
         if !(1..=100).contains(share) {
@@ -238,8 +241,16 @@ mod tests {
         let mut world = World::steady(ARMS, 1_000.0, 0.2, 30.0);
         let outcome = go(&mut world, "{}");
         assert_eq!(outcome.verdict, Verdict::RolledBack);
-        assert!(outcome.reason.contains("step 1/4 at 5 %"), "{}", outcome.reason);
-        assert!(outcome.reason.contains("20.0 % errors"), "{}", outcome.reason);
+        assert!(
+            outcome.reason.contains("step 1/4 at 5 %"),
+            "{}",
+            outcome.reason
+        );
+        assert!(
+            outcome.reason.contains("20.0 % errors"),
+            "{}",
+            outcome.reason
+        );
         assert_eq!(world.calls.len(), 1);
     }
 
@@ -261,8 +272,14 @@ mod tests {
         // A person ends the hold, or it would go on for ever.
         let at = world.now + 60_000.0;
         world.signals = vec![(at, signal("promote"))];
-        world.run(r#"{"steps": [5]}"#, run).expect("promoted by hand");
-        assert!(world.note.contains("holds, 0 of 10 requests"), "{}", world.note);
+        world
+            .run(r#"{"steps": [5]}"#, run)
+            .expect("promoted by hand");
+        assert!(
+            world.note.contains("holds, 0 of 10 requests"),
+            "{}",
+            world.note
+        );
         assert_eq!(world.now, at);
     }
 
@@ -291,7 +308,10 @@ mod tests {
     #[test]
     fn nobody_approves() {
         let mut world = World::steady(ARMS, 100.0, 0.0, 30.0);
-        let outcome = go(&mut world, r#"{"approve-before": [5], "approval-timeout": "1m"}"#);
+        let outcome = go(
+            &mut world,
+            r#"{"approve-before": [5], "approval-timeout": "1m"}"#,
+        );
         assert_eq!(outcome.verdict, Verdict::Inconclusive);
         assert_eq!(world.calls, Vec::<String>::new());
     }

@@ -74,7 +74,11 @@ impl Bake {
             blind = 0;
             let (now, before): (Vec<Sample>, Vec<Sample>) =
                 samples.into_iter().partition(|s| s.start >= since);
-            let reference = if self.history.is_some() { &before } else { &now };
+            let reference = if self.history.is_some() {
+                &before
+            } else {
+                &now
+            };
             let seen = Window::of(&now, &candidate);
             let judgement = self.limits.judge(&seen, &Window::of(reference, &stable));
             let title = &self.title;

@@ -152,7 +152,10 @@ mod tests {
     #[test]
     fn no_data_is_neither_good_nor_bad() {
         let none = Window::default();
-        assert!(matches!(LIMITS.judge(&none, &none), Judgement::NotEnough(_)));
+        assert!(matches!(
+            LIMITS.judge(&none, &none),
+            Judgement::NotEnough(_)
+        ));
         let few = window(19, 19, 10.0);
         assert!(matches!(LIMITS.judge(&few, &none), Judgement::NotEnough(_)));
         let none_needed = Limits {

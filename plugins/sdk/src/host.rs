@@ -3,9 +3,7 @@
 use crate::bindings::rollout::control::control;
 use crate::bindings::rollout::metrics::metrics;
 use crate::bindings::rollout::traffic::traffic;
-use crate::{
-    ArmHealth, HostError, Level, MetricsQuery, Point, ProbeReport, Sample, Wake, Weight,
-};
+use crate::{ArmHealth, HostError, Level, MetricsQuery, Point, ProbeReport, Sample, Wake, Weight};
 
 /// The imports of the contract; `wit/strategy.wit` documents each.
 #[allow(missing_docs)]

@@ -74,7 +74,11 @@ impl World {
         Self::new(names, move |arm, start, share| {
             let on_trial = arm == candidate;
             let requests = (rps * share).round();
-            let (rate, p99) = if on_trial { (error_rate, p99) } else { (0.0, 30.0) };
+            let (rate, p99) = if on_trial {
+                (error_rate, p99)
+            } else {
+                (0.0, 30.0)
+            };
             (requests > 0.0).then(|| sample(arm, start, requests, requests * rate, p99))
         })
     }

@@ -170,7 +170,9 @@ impl metrics::Host for State {
             return Ok(Err(too_long("over-ms", query.over_ms.len())));
         }
         if let Some(odd) = query.over_ms.iter().find(|limit| !limit.is_finite()) {
-            return Ok(Err(invalid(format!("over-ms has {odd}, which is no latency"))));
+            return Ok(Err(invalid(format!(
+                "over-ms has {odd}, which is no latency"
+            ))));
         }
         let query = model::MetricsQuery {
             since: to_millis(query.since),
@@ -294,7 +296,9 @@ fn done(reply: Reply) -> Option<()> {
 }
 
 fn too_long(what: &str, length: usize) -> types::HostError {
-    invalid(format!("{what} has {length} elements; the limit is {LIST_MAX}"))
+    invalid(format!(
+        "{what} has {length} elements; the limit is {LIST_MAX}"
+    ))
 }
 
 fn invalid(message: String) -> types::HostError {

@@ -186,7 +186,8 @@ impl Running {
                 .collect::<Result<Vec<_>, _>>()?,
             Source::Command(command) => {
                 let port = free_port().map_err(|e| invalid(format!("no free port: {e}")))?;
-                let log = logs.map(|l| l.join(format!("{arm}-{}.log", file_name(&release.version))));
+                let log =
+                    logs.map(|l| l.join(format!("{arm}-{}.log", file_name(&release.version))));
                 let child = spawn(command, port, log.as_deref()).map_err(&invalid)?;
                 let again = command.clone();
                 let task = tokio::spawn(supervise(child, again, port, log));
@@ -260,7 +261,13 @@ fn free_port() -> Result<u16, std::io::Error> {
 fn file_name(version: &str) -> String {
     version
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect()
 }
 

@@ -15,9 +15,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+use super::admin;
 use super::arm::{Arm, Running};
 use super::proxy::Proxy;
-use super::admin;
 use crate::clock::{Clock, SystemClock};
 use crate::model::{
     ErrorKind, HostError, MetricsQuery, Observed, ProbeReport, Release, Sample, Weights,
@@ -120,7 +120,10 @@ impl Balancer {
         let proxy = Arc::new(proxy);
         let (stop, stopped) = watch::channel(false);
         let drain = Duration::from_millis(u64::from(spec.drain_ms));
-        let (listen, admin) = (local(&listener, spec.listen), local(&admin_listener, spec.admin));
+        let (listen, admin) = (
+            local(&listener, spec.listen),
+            local(&admin_listener, spec.admin),
+        );
         let control = Arc::new(Control {
             proxy: proxy.clone(),
             listen,

@@ -57,10 +57,7 @@ pub struct Client(hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>
 
 impl Default for Client {
     fn default() -> Self {
-        Self(
-            hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-                .build(connector()),
-        )
+        Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector()))
     }
 }
 

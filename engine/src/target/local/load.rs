@@ -47,7 +47,9 @@ pub fn start(address: SocketAddr, rps: u32) -> Load {
             ticks.tick().await;
             let (client, url, counts) = (client.clone(), url.clone(), counts.clone());
             tokio::spawn(async move {
-                let answer = client.send("GET", &url, None, Duration::from_secs(10)).await;
+                let answer = client
+                    .send("GET", &url, None, Duration::from_secs(10))
+                    .await;
                 let served = answer.is_ok_and(|a| !a.status.is_server_error());
                 counts.sent.fetch_add(1, Ordering::Relaxed);
                 if !served {

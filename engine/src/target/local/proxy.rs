@@ -114,9 +114,7 @@ impl Proxy {
         let (arm, stick) = self.choose(request.headers());
         let begun = tokio::time::Instant::now();
         let mut response = match arm.running().pick() {
-            Some((in_flight, authority)) => {
-                self.forward(request, peer, authority, in_flight).await
-            }
+            Some((in_flight, authority)) => self.forward(request, peer, authority, in_flight).await,
             None => problem(StatusCode::SERVICE_UNAVAILABLE, "the arm has no target"),
         };
         let class = match response.status() {
@@ -150,9 +148,7 @@ impl Proxy {
         in_flight: InFlight,
     ) -> Response<Body> {
         let upgrade = upgrade_of(request.headers());
-        let client_side = upgrade
-            .is_some()
-            .then(|| hyper::upgrade::on(&mut request));
+        let client_side = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         if let Err(why) = self.prepare(&mut request, peer, authority, upgrade.as_ref()) {
             return problem(StatusCode::BAD_REQUEST, &why);
         }
@@ -162,7 +158,10 @@ impl Proxy {
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client_side) = client_side else {
-                return problem(StatusCode::BAD_GATEWAY, "the target switched protocols unasked");
+                return problem(
+                    StatusCode::BAD_GATEWAY,
+                    "the target switched protocols unasked",
+                );
             };
             let target_side = hyper::upgrade::on(&mut response);
             // From here on it is a tunnel: WebSocket or whatever they agreed on.
@@ -282,12 +281,9 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pairs = pairs.iter().map(|(n, v)| {
-            (
-                HeaderName::from_static(n),
-                HeaderValue::from_static(v),
-            )
-        });
+        let pairs = pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
         pairs.collect()
     }
 
@@ -312,8 +308,14 @@ mod tests {
 
     #[test]
     fn an_upgrade_needs_both_headers() {
-        let asked = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
-        assert_eq!(upgrade_of(&asked), Some(HeaderValue::from_static("websocket")));
+        let asked = headers(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+        ]);
+        assert_eq!(
+            upgrade_of(&asked),
+            Some(HeaderValue::from_static("websocket"))
+        );
         assert_eq!(upgrade_of(&headers(&[("upgrade", "h2c")])), None);
     }
 }

@@ -155,12 +155,21 @@ mod tests {
             recorder.record(10_000 + ms, Duration::from_millis(ms), class);
         }
         recorder.record(13_500, Duration::from_millis(7), Class::Fine);
-        assert_eq!(ask(&mut recorder, 10_999, 0, &[]).len(), 1, "closed by the later request");
+        assert_eq!(
+            ask(&mut recorder, 10_999, 0, &[]).len(),
+            1,
+            "closed by the later request"
+        );
         let samples = ask(&mut recorder, 14_000, 0, &[90.5, 1_000.0]);
         assert_eq!(samples.len(), 2);
         let first = &samples[0];
         assert_eq!(
-            (first.start, first.requests, first.errors, first.client_errors),
+            (
+                first.start,
+                first.requests,
+                first.errors,
+                first.client_errors
+            ),
             (10_000, 100, 10, 10)
         );
         assert_eq!(first.over[1], 0);

@@ -79,7 +79,10 @@ fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
             let env = std::env::vars().count() + std::env::args().count();
             let file = std::fs::read("/etc/passwd").is_ok();
             let net = std::net::TcpStream::connect("127.0.0.1:80").is_ok();
-            let line = format!("now {now} order {} env {env} file {file} net {net}", order.join(","));
+            let line = format!(
+                "now {now} order {} env {env} file {file} net {net}",
+                order.join(",")
+            );
             rollout.log(Level::Info, &line);
         }
         "jump" => {
@@ -116,5 +119,9 @@ fn recurse(n: u64) -> u64 {
 }
 
 fn recurse_to(n: u64) -> u64 {
-    if n == 0 { 0 } else { black_box(n) + recurse_to(black_box(n - 1)) }
+    if n == 0 {
+        0
+    } else {
+        black_box(n) + recurse_to(black_box(n - 1))
+    }
 }
