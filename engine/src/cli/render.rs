@@ -289,11 +289,11 @@ pub fn head(status: &Status, now: Millis) -> Vec<String> {
         style.apply_to(status.phase)
     )];
     if let Some(decision) = &status.decision {
-        lines[0].push_str(&format!("  {}", decision.reason));
+        let _ = write!(lines[0], "  {}", decision.reason);
     } else if let Some(hold) = &status.hold {
-        lines[0].push_str(&format!("  {hold}"));
+        let _ = write!(lines[0], "  {hold}");
     } else if !status.note.is_empty() {
-        lines[0].push_str(&format!("  {}", status.note));
+        let _ = write!(lines[0], "  {}", status.note);
     }
     if let Some((end, reason)) = &status.end {
         lines[0] = format!(

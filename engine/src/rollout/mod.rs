@@ -316,7 +316,7 @@ impl Driver {
                 Ok(session.append(event, Durability::Power).await?)
             }
             Err(Interrupt::Diverged(mismatch)) => Ok(session
-                .append(Event::Diverged(mismatch), Durability::Power)
+                .append(Event::Diverged(*mismatch), Durability::Power)
                 .await?),
             Err(Interrupt::Limit(reason)) => Ok(session
                 .append(Event::Failed { reason }, Durability::Power)

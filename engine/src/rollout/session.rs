@@ -29,7 +29,7 @@ pub enum Interrupt {
     /// A person's command or the deadline is due; the driver decides.
     Attention,
     /// The strategy does not repeat itself.
-    Diverged(Mismatch),
+    Diverged(Box<Mismatch>),
     /// The rollout must stand still.
     Held(Hold),
     /// The strategy broke a limit of the host.
@@ -194,7 +194,7 @@ impl Session {
                 self.logical_now = at;
                 return Ok(reply);
             }
-            Step::Mismatch(mismatch) => return Err(Interrupt::Diverged(mismatch)),
+            Step::Mismatch(mismatch) => return Err(Interrupt::Diverged(Box::new(mismatch))),
             Step::Open { seq, deadline } => {
                 let Call::Wait { signals, .. } = &call else {
                     // The driver settles writes before it runs the strategy.

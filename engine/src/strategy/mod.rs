@@ -189,10 +189,6 @@ fn compile(
 
 /// Advances the epoch until the engine is gone, so that a guest that computes
 /// gives way to the others.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a thread of its own, no rollout waits for it"
-)]
 fn tick(engine: wasmtime::EngineWeak) {
     std::thread::spawn(move || {
         while let Some(engine) = engine.upgrade() {

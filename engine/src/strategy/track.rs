@@ -20,8 +20,11 @@ pub(super) struct Track {
     /// What it may import, besides WASI.
     pub(super) imports: &'static [&'static str],
     pub(super) link: fn(&mut Linker<State>) -> Result<(), Error>,
-    pub(super) bind: fn(InstancePre<State>) -> Result<Arc<dyn Bound>, Error>,
+    pub(super) bind: Bind,
 }
+
+/// Turns a linked component into one that can be called.
+type Bind = fn(InstancePre<State>) -> Result<Arc<dyn Bound>, Error>;
 
 /// Newest first.
 pub(super) const ALL: &[Track] = &[v0_1::TRACK];

@@ -1,5 +1,8 @@
 //! A guest that keeps to a limit, or breaks it, as its parameters say.
 
+// Natively there is nothing to run it in.
+#![cfg(target_family = "wasm")]
+
 use std::hint::black_box;
 use std::time::Duration;
 
