@@ -17,7 +17,7 @@ demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minut
 	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
 
 test: plugins test-guests ## Run every test
-	$(CARGO) test --locked --package engine --package rollout-sdk --package canary --package blue-green
+	$(CARGO) test --locked --package engine --package rollout-sdk --package canary --package blue-green --package one-step
 
 plugins: wasm-target ## Build plugins/*.wasm
 	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package canary --package blue-green

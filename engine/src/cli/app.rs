@@ -94,13 +94,18 @@ impl App {
             self.journal(id).await?;
             return Ok(id.to_owned());
         }
-        let listed = self.store.list(1_000).await?;
-        let open = listed
-            .iter()
-            .find(|l| !matches!(l.last.event, Event::Ended { .. }));
-        open.map(|l| l.header.rollout.clone()).ok_or_else(|| {
+        self.newest_open().await?.ok_or_else(|| {
             Failure::usage("no rollout is under way; name one, or see `engine list`")
         })
+    }
+
+    /// The newest rollout that has not ended.
+    pub async fn newest_open(&self) -> anyhow::Result<Option<String>> {
+        let listed = self.store.list(1_000).await?;
+        let open = listed
+            .into_iter()
+            .find(|l| !matches!(l.last.event, Event::Ended { .. }));
+        Ok(open.map(|l| l.header.rollout))
     }
 
     /// Who drives a rollout right now, if a living process does.
@@ -236,6 +241,11 @@ impl Ports {
             load.seen.sent.load(Ordering::Relaxed),
             load.seen.failed.load(Ordering::Relaxed),
         ))
+    }
+
+    /// Whether a balancer runs in this process.
+    pub async fn balances(&self) -> bool {
+        !self.embedded.lock().await.is_empty()
     }
 
     /// Lets the balancers of this process finish their requests.

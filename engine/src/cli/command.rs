@@ -207,7 +207,11 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> an
         return Ok(Exit::Done);
     }
     wait_until(app, &id, |s| s.consumed.contains(&signal.id)).await?;
-    tell(app, global, &id).await?;
+    if global.json {
+        tell(app, global, &id).await?;
+    } else {
+        println!("approved: {}", status.note);
+    }
     Ok(Exit::Done)
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::app::App;
+use super::app::{App, read_spec};
 use super::exit::Exit;
 use super::{Global, render, traffic, watch};
 use crate::journal::status::Status;
@@ -46,34 +46,28 @@ pub struct HistoryArgs {
 }
 
 pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyhow::Result<Exit> {
-    let (identity, live) = match &args.rollout {
+    // Without a flag or a file, what is under way is what people mean.
+    let elsewhere = global.local.is_some() || read_spec(global.file.as_deref())?.is_some();
+    let named = match args.rollout {
+        None if !elsewhere => app.newest_open().await?,
+        named => named,
+    };
+    let (identity, live, rollout) = match named {
         Some(id) => {
-            let (header, ..) = app.journal(id).await?;
-            let target = app.ports.reach(&header.target).await.ok();
-            let live = match &target {
-                Some(target) => watch::look(target, app.clock.now()).await.ok(),
-                None => None,
+            let (header, ..) = app.journal(&id).await?;
+            let live = match app.ports.reach(&header.target).await {
+                Ok(target) => watch::look(&target, app.clock.now()).await.ok(),
+                Err(_) => None,
             };
-            (header.identity, live)
+            (header.identity, live, Some(id))
         }
         None => {
             let (_, target) = traffic::target(app, global).await?;
             let live = watch::look(target.as_ref(), app.clock.now()).await?;
-            (target.identity().to_owned(), Some(live))
+            let identity = target.identity().to_owned();
+            let last = last_rollout(app, &identity).await?;
+            (identity, Some(live), last)
         }
-    };
-    let rollout = match &args.rollout {
-        Some(id) => Some(id.clone()),
-        None => match app.store.occupant(&identity).await? {
-            Some(busy) => Some(busy.rollout),
-            None => {
-                let listed = app.store.list(1_000).await?;
-                let last = listed.into_iter().find(|l| {
-                    l.header.identity == identity && matches!(l.header.work, Work::Strategy(_))
-                });
-                last.map(|l| l.header.rollout)
-            }
-        },
     };
     if args.watch
         && let Some(id) = &rollout
@@ -147,6 +141,18 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
         None => println!("no rollout"),
     }
     Ok(Exit::Done)
+}
+
+/// The rollout that occupies a target, or the last one that did.
+async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String>> {
+    if let Some(busy) = app.store.occupant(identity).await? {
+        return Ok(Some(busy.rollout));
+    }
+    let listed = app.store.list(1_000).await?;
+    let last = listed
+        .into_iter()
+        .find(|l| l.header.identity == identity && matches!(l.header.work, Work::Strategy(_)));
+    Ok(last.map(|l| l.header.rollout))
 }
 
 pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Result<Exit> {

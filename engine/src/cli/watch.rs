@@ -79,10 +79,19 @@ pub async fn drive(
     let exit = match result {
         None => {
             let weights = render::shares(&view.status.weights);
+            let part = if app.ports.balances().await {
+                "\nthe balancer was part of this process; `resume` starts it again with these weights"
+            } else {
+                ""
+            };
             eprintln!(
-                "suspended: the traffic stays at {weights}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
+                "suspended: the traffic stays at {weights}{part}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
             );
-            Exit::Paused
+            app.ports.stop().await;
+            if global.json {
+                view.finish(app, global).await?;
+            }
+            return Ok(Exit::Paused);
         }
         Some(None) => Exit::Unexpected,
         Some(Some((_, result))) => Exit::from(&result?),

@@ -1,6 +1,9 @@
 //! One integration binary: each further one would link wasmtime again.
 
-#![expect(clippy::disallowed_methods, reason = "these tests watch real processes and sockets")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests watch real processes and sockets"
+)]
 
 mod balancer;
 mod cli;

@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use rollout_sdk::Level;
 use rollout_sdk::prelude::*;
 
 /// Samples that a step bakes for, if no time is given: minutes on AWS, seconds
@@ -180,16 +179,9 @@ fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option
     let done = percent(step) as u32;
     if p.approve_before.contains(&share) {
         rollout.progress(done, &format!("{title}: waits for an approval"));
-        match rollout.wait_for(p.approval_timeout.0, &["approve"]) {
-            Wake::Signal(signal) => {
-                let line = format!("{title}: {} by {}", signal.name, signal.actor);
-                rollout.log(Level::Info, &line);
-            }
-            Wake::Timer => {
-                return Ok(Some(inconclusive(format!(
-                    "nobody approved {title} in time"
-                ))));
-            }
+        if rollout.wait_for(p.approval_timeout.0, &["approve"]) == Wake::Timer {
+            let line = format!("nobody approved {title} in time");
+            return Ok(Some(inconclusive(line)));
         }
     }
     rollout.reach_share(share, &title, done)?;

@@ -37,6 +37,12 @@ fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
                 rollout.health()?;
             }
         }
+        // For benches: nothing but calls.
+        "calls" => {
+            for _ in 0..amount {
+                rollout.health()?;
+            }
+        }
         "recursion" => {
             black_box(recurse(black_box(1)));
         }

@@ -1,0 +1,741 @@
+//! Figures and ratios, side by side in one run: `make bench`.
+//!
+//! Each block says what it measures, our figure, and what it is compared with.
+//! Nothing here passes or fails; the budgets are in ARCHITECTURE.md.
+
+#![expect(
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a bench measures real time"
+)]
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use engine::clock::{Clock, SystemClock, VirtualClock};
+use engine::journal::{Call, Entry, Event, FORMAT, Header, Pin, Reply, Work};
+use engine::model::{
+    Arm, ArmHealth, DemoFault, HostError, Millis, Promotion, Release, Role, Source, Weights,
+};
+use engine::rollout::fleet::Fleet;
+use engine::rollout::session::{Calls, Interrupted};
+use engine::rollout::{Driver, Options, Ran, Resolve, Run, Standing, Strategy};
+use engine::simulate::{Behaviour, SimulatedTarget};
+use engine::spec::{Guardrails, HealthCheck, LocalArm, LocalSpec, TargetSpec};
+use engine::store::memory::MemoryStore;
+use engine::store::sqlite::SqliteStore;
+use engine::store::{Owner, Store};
+use engine::strategy::limits::Limits;
+use engine::strategy::{Host, Plugin};
+use engine::target::Target;
+use engine::target::local::balancer::Balancer;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+
+mod raw {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "rollout:strategy/strategy",
+        imports: { default: async | trappable },
+        exports: { default: async },
+    });
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn guest(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_BIN_EXE_engine")).ancestors().nth(2);
+    let place = match name {
+        "hostile" => folder.expect("target/release").join("guests/hostile.wasm"),
+        name => root().join(format!("plugins/{name}.wasm")),
+    };
+    std::fs::read(&place).unwrap_or_else(|e| panic!("{}: {e}; run `make bench`", place.display()))
+}
+
+/// Runs `work` `times` times; the median of its time.
+async fn median(times: usize, mut work: impl AsyncFnMut()) -> Duration {
+    let mut took = Vec::with_capacity(times);
+    for _ in 0..times {
+        let begun = Instant::now();
+        work().await;
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    took[times / 2]
+}
+
+fn us(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn row(what: &str, figure: String) {
+    println!("  {what:<58} {figure}");
+}
+
+#[tokio::main]
+async fn main() {
+    println!("strategy host");
+    strategy().await;
+    println!("10,000 parked rollouts in one process (SQLite store)");
+    parked(10_000).await;
+    println!("store");
+    store().await;
+    println!("proxy, closed loop on loopback, client and servers on the same cores");
+    proxy().await;
+    println!("whole processes");
+    processes().await;
+}
+
+// === Strategy host ===
+
+/// Answers at once, from nothing.
+struct Canned;
+
+#[async_trait]
+impl Calls for Canned {
+    async fn perform(&self, _: Call) -> Result<Reply, Interrupted> {
+        Ok(health())
+    }
+
+    fn now(&self) -> Millis {
+        0
+    }
+
+    fn probes(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+fn health() -> Reply {
+    Reply::Health(vec![ArmHealth {
+        arm: "stable".to_owned(),
+        healthy: 1,
+        total: 1,
+    }])
+}
+
+fn run_of(parameters: serde_json::Value) -> Run {
+    Run {
+        rollout: "bench".to_owned(),
+        arms: arms(),
+        weights: Weights::of([("stable", 100), ("canary", 0)]),
+        sample_period_ms: 1_000,
+        parameters: parameters.to_string(),
+        seed: "2a".to_owned(),
+    }
+}
+
+fn arms() -> Vec<Arm> {
+    let arm = |name: &str, role| Arm {
+        name: name.to_owned(),
+        role,
+        version: "v".to_owned(),
+    };
+    vec![arm("stable", Role::Stable), arm("canary", Role::Candidate)]
+}
+
+async fn strategy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = folder.path().join("compiled");
+    let bytes = guest("canary");
+    let begun = Instant::now();
+    let host = Host::new(Some(&cache), Limits::default()).expect("starts");
+    host.load(&bytes).await.expect("loads");
+    row(
+        "load canary.wasm, compiled for the first time",
+        format!("{:.0} ms", us(begun.elapsed()) / 1e3),
+    );
+    // The cache is written by a thread of its own.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let hit = median(20, async || {
+        let host = Host::new(Some(&cache), Limits::default()).expect("starts");
+        host.load(&bytes).await.expect("loads");
+    })
+    .await;
+    row(
+        "load canary.wasm, compiled before (new engine each time)",
+        format!("{:.2} ms", us(hit) / 1e3),
+    );
+    let hostile = host.load(&guest("hostile")).await.expect("loads");
+    let promote = run_of(json!({"act": "promote"}));
+    let start = median(2_000, async || {
+        let ran = hostile.run(Arc::new(Canned), promote.clone()).await;
+        assert!(matches!(ran, Ran::Returned(Ok(_))));
+    })
+    .await;
+    row(
+        "instantiate and run to a verdict, no call",
+        format!("{:.1} us", us(start)),
+    );
+
+    let calls = 10_000_u32;
+    let flood = json!({"act": "calls", "amount": calls});
+    let per_call =
+        |whole: Duration, empty: Duration| us(whole.saturating_sub(empty)) / f64::from(calls);
+    let plain = raw_calls(&guest("hostile"), &flood).await;
+    let ours = median(5, async || {
+        hostile.run(Arc::new(Canned), run_of(flood.clone())).await;
+    })
+    .await;
+    let (plain, ours) = (per_call(plain, start), per_call(ours, start));
+    row(
+        "one call, raw wasmtime (no fuel, no epoch, no limits)",
+        format!("{plain:.2} us"),
+    );
+    row(
+        "one call, our sandbox",
+        format!(
+            "{ours:.2} us  (+{:.2} us, {:.1}x)",
+            ours - plain,
+            ours / plain
+        ),
+    );
+    let (fresh, replay) = journaled(&hostile, &flood).await;
+    let (fresh, replay) = (per_call(fresh, start), per_call(replay, start));
+    row(
+        "one call, checked and journaled in memory",
+        format!("{fresh:.2} us"),
+    );
+    row("one entry, replayed", format!("{replay:.2} us"));
+}
+
+/// The same component on wasmtime as it comes.
+async fn raw_calls(bytes: &[u8], parameters: &serde_json::Value) -> Duration {
+    use raw::rollout::{control::control, metrics::metrics, traffic::traffic, types::types};
+    struct State(wasmtime_wasi::WasiCtx, wasmtime::component::ResourceTable);
+    impl wasmtime_wasi::WasiView for State {
+        fn ctx(&mut self) -> wasmtime_wasi::WasiCtxView<'_> {
+            wasmtime_wasi::WasiCtxView {
+                ctx: &mut self.0,
+                table: &mut self.1,
+            }
+        }
+    }
+    type Answer<T> = wasmtime::Result<Result<T, types::HostError>>;
+    fn never<T>() -> wasmtime::Result<T> {
+        Err(wasmtime::Error::msg("the bench only asks for health"))
+    }
+    impl types::Host for State {}
+    impl traffic::Host for State {
+        async fn get_weights(&mut self) -> Answer<Vec<types::Weight>> {
+            never()
+        }
+        async fn set_weights(&mut self, _: Vec<types::Weight>) -> Answer<()> {
+            never()
+        }
+        async fn switch_color(&mut self, _: String) -> Answer<()> {
+            never()
+        }
+    }
+    impl metrics::Host for State {
+        async fn get_metrics(&mut self, _: metrics::MetricsQuery) -> Answer<Vec<metrics::Sample>> {
+            never()
+        }
+        async fn query(&mut self, _: String, _: f64) -> Answer<Vec<metrics::Point>> {
+            never()
+        }
+        async fn get_health(&mut self) -> Answer<Vec<metrics::ArmHealth>> {
+            Ok(Ok(vec![metrics::ArmHealth {
+                arm: "stable".to_owned(),
+                healthy: 1,
+                total: 1,
+            }]))
+        }
+    }
+    impl control::Host for State {
+        async fn now(&mut self) -> wasmtime::Result<f64> {
+            never()
+        }
+        async fn wait(&mut self, _: u32, _: Vec<String>) -> wasmtime::Result<control::Wake> {
+            never()
+        }
+        async fn probe(&mut self, _: String) -> Answer<control::ProbeReport> {
+            never()
+        }
+        async fn probes(&mut self) -> wasmtime::Result<Vec<String>> {
+            never()
+        }
+        async fn log(&mut self, _: control::Level, _: String) -> wasmtime::Result<()> {
+            never()
+        }
+        async fn progress(&mut self, _: u32, _: String) -> wasmtime::Result<()> {
+            never()
+        }
+    }
+    let engine = wasmtime::Engine::default();
+    let mut linker = wasmtime::component::Linker::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("links");
+    raw::Strategy::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |s| s)
+        .expect("links");
+    let component = wasmtime::component::Component::new(&engine, bytes).expect("compiles");
+    let pre = raw::StrategyPre::new(linker.instantiate_pre(&component).expect("fits"));
+    let pre = pre.expect("fits");
+    let context = raw::exports::rollout::strategy::strategy_api::Context {
+        rollout: "bench".to_owned(),
+        arms: ["stable", "canary"]
+            .map(|name| types::Arm {
+                name: name.to_owned(),
+                role: if name == "stable" {
+                    types::Role::Stable
+                } else {
+                    types::Role::Candidate
+                },
+                version: "v".to_owned(),
+            })
+            .to_vec(),
+        weights: vec![],
+        sample_period_ms: 1_000,
+    };
+    let parameters = parameters.to_string();
+    median(5, async || {
+        let state = State(
+            wasmtime_wasi::WasiCtx::builder().build(),
+            wasmtime::component::ResourceTable::new(),
+        );
+        let mut store = wasmtime::Store::new(&engine, state);
+        let guest = pre.instantiate_async(&mut store).await.expect("fits");
+        guest
+            .rollout_strategy_strategy_api()
+            .call_run(&mut store, &context, &parameters)
+            .await
+            .expect("runs")
+            .expect("promotes");
+    })
+    .await
+}
+
+/// A rollout of many calls, fresh and then replayed to its last call.
+async fn journaled(plugin: &Arc<Plugin>, parameters: &serde_json::Value) -> (Duration, Duration) {
+    let bench = Bench {
+        plugin: plugin.clone(),
+        clock: Arc::new(VirtualClock::new(1_000_000)),
+    };
+    let store = Arc::new(MemoryStore::default());
+    let driver = bench.driver(store.clone());
+    let header = header("r", parameters.clone(), 1_000_000);
+    driver.begin(header).await.expect("begins");
+    let begun = Instant::now();
+    let standing = driver.drive("r").await.expect("works");
+    let fresh = begun.elapsed();
+    assert!(matches!(standing, Standing::Over(..)), "{standing:?}");
+    let journal: Vec<Entry> = store.load("r", 0).await.expect("memory");
+    let end = journal
+        .iter()
+        .position(|e| matches!(e.event, Event::Finished(_)))
+        .expect("it finished");
+    let store = Arc::new(MemoryStore::default());
+    store.plant("r", journal[..end].to_vec());
+    let driver = bench.driver(store);
+    let begun = Instant::now();
+    driver.drive("r").await.expect("works");
+    (fresh, begun.elapsed())
+}
+
+// === Rollouts ===
+
+#[derive(Clone)]
+struct Bench {
+    plugin: Arc<Plugin>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Bench {
+    fn driver(&self, store: Arc<dyn Store>) -> Driver {
+        Driver {
+            store,
+            clock: self.clock.clone(),
+            resolve: Arc::new(self.clone()),
+            owner: Owner {
+                host: "here".to_owned(),
+                pid: 1,
+                started: "now".to_owned(),
+            },
+            options: Options::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Resolve for Bench {
+    async fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, HostError> {
+        let TargetSpec::Simulated { name } = spec else {
+            unreachable!("the bench simulates");
+        };
+        let arms = ["stable", "canary"];
+        let clock = self.clock.clone();
+        Ok(Arc::new(SimulatedTarget::new(
+            name,
+            arms,
+            clock,
+            Behaviour::default(),
+            1_000,
+        )))
+    }
+
+    async fn strategy(&self, _: &str) -> Result<Arc<dyn Strategy>, String> {
+        Ok(self.plugin.clone())
+    }
+
+    fn is_dead(&self, _: &Owner) -> bool {
+        false
+    }
+}
+
+fn header(id: &str, parameters: serde_json::Value, created: Millis) -> Header {
+    Header {
+        format: FORMAT,
+        rollout: id.to_owned(),
+        created,
+        engine: "bench".to_owned(),
+        target: TargetSpec::Simulated {
+            name: id.to_owned(),
+        },
+        identity: id.to_owned(),
+        sample_period_ms: 1_000,
+        arms: arms(),
+        baseline: Weights::of([("stable", 100), ("canary", 0)]),
+        candidate: None,
+        promotion: Promotion::Swap,
+        guardrails: Guardrails::default(),
+        probes: vec![],
+        queries: vec![],
+        work: Work::Strategy(Pin {
+            sha256: "bench".to_owned(),
+            name: "bench".to_owned(),
+            version: "0".to_owned(),
+            source: "bench".to_owned(),
+            world: "bench".to_owned(),
+            parameters,
+            seed: "2a".to_owned(),
+        }),
+    }
+}
+
+/// Resident memory of a process, MB.
+fn resident_mb(pid: &str, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with(field));
+    let kb = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kb.unwrap_or(0.0) / 1_024.0
+}
+
+async fn parked(count: u32) {
+    let host = Host::new(None, Limits::default()).expect("starts");
+    let plugin = host.load(&guest("hostile")).await.expect("loads");
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(&folder.path().join("engine.db")).expect("opens");
+    let store: Arc<dyn Store> = Arc::new(store);
+    let bench = Bench {
+        plugin,
+        clock: Arc::new(SystemClock),
+    };
+    let driver = bench.driver(store.clone());
+    let before = resident_mb("self", "VmRSS");
+    let mut fleet = Fleet::new(driver.clone());
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    // They wake one after the other, 250 a second, once all are parked.
+    let first = 60_u32;
+    for n in 0..count {
+        let id = format!("r{n}");
+        let seconds = first + n / 250;
+        let header = header(
+            &id,
+            json!({"act": "wait", "amount": seconds}),
+            SystemClock.now(),
+        );
+        let driver = driver.clone();
+        tasks.spawn(async move {
+            driver.begin(header).await.expect("begins");
+            let standing = driver.drive(&id).await.expect("works");
+            let Standing::Parked(until) = standing else {
+                panic!("{standing:?}");
+            };
+            (id, until)
+        });
+        if tasks.len() >= 256
+            && let Some(Ok((id, until))) = tasks.join_next().await
+        {
+            fleet.add(id, until);
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        let (id, until) = done.expect("no panic");
+        fleet.add(id, until);
+    }
+    let took = begun.elapsed();
+    row(
+        "begin and park all",
+        format!(
+            "{:.1} s  ({:.0} a second)",
+            took.as_secs_f64(),
+            f64::from(count) / took.as_secs_f64()
+        ),
+    );
+    let memory = resident_mb("self", "VmRSS") - before;
+    row(
+        "memory while all are parked",
+        format!(
+            "{memory:.0} MB  ({:.1} KB each)",
+            memory * 1_024.0 / f64::from(count)
+        ),
+    );
+    assert_eq!(fleet.parked(), count as usize);
+    while let Some((id, result)) = fleet.next().await {
+        let standing = result.unwrap_or_else(|e| panic!("{id}: {e}"));
+        assert!(matches!(standing, Standing::Over(..)), "{standing:?}");
+    }
+    // Each journal says when the wait was over and when it was answered.
+    let mut late = Vec::with_capacity(count as usize);
+    for n in 0..count {
+        let journal = store.load(&format!("r{n}"), 0).await.expect("there");
+        let mut due = HashMap::new();
+        for entry in journal {
+            match entry.event {
+                Event::Asked {
+                    deadline: Some(at), ..
+                } => {
+                    due.insert(entry.seq, at);
+                }
+                Event::Answered { of, .. } => {
+                    if let Some(at) = due.remove(&of) {
+                        late.push(entry.at.saturating_sub(at));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    late.sort_unstable();
+    let at = |part: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index"
+        )]
+        let index = (part * (late.len() - 1) as f64) as usize;
+        late[index]
+    };
+    row(
+        "from due to awake",
+        format!(
+            "p50 {} ms, p99 {} ms, most {} ms",
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        ),
+    );
+}
+
+async fn store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(&folder.path().join("engine.db")).expect("opens");
+    let owner = Owner {
+        host: "here".to_owned(),
+        pid: 1,
+        started: "now".to_owned(),
+    };
+    let claim = engine::store::Claim {
+        target: "t",
+        rollout: "r",
+        owner: &owner,
+        now: 0,
+        ttl_ms: 1_000_000,
+        dead_epoch: None,
+    };
+    let lease = store.claim(claim).await.expect("free");
+    let mut seq = 0;
+    for (what, durability) in [
+        (
+            "append, safe from a dead process",
+            engine::store::Durability::Process,
+        ),
+        (
+            "append, safe from a power cut",
+            engine::store::Durability::Power,
+        ),
+    ] {
+        let time = median(300, async || {
+            seq += 1;
+            let entry = Entry {
+                seq,
+                at: 0,
+                epoch: lease.epoch,
+                event: Event::Exchanged {
+                    by: engine::journal::Actor::Strategy,
+                    call: Call::GetHealth,
+                    reply: health(),
+                },
+            };
+            store
+                .append(&lease, vec![entry], durability)
+                .await
+                .expect("ours");
+        })
+        .await;
+        row(what, format!("{:.0} us", us(time)));
+    }
+}
+
+// === Proxy ===
+
+async fn upstream() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("free");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = stream.set_nodelay(true);
+            let service = hyper::service::service_fn(|_: Request<hyper::body::Incoming>| async {
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("ok\n")))
+            });
+            tokio::spawn(async move {
+                let builder = hyper::server::conn::http1::Builder::new();
+                let _ = builder
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    address
+}
+
+/// Requests per second, and latencies, over some connections for a while.
+async fn hammer(address: SocketAddr, connections: usize) -> (f64, Duration, Duration) {
+    let mut tasks = tokio::task::JoinSet::new();
+    let begun = Instant::now();
+    let span = Duration::from_secs(3);
+    for _ in 0..connections {
+        tasks.spawn(async move {
+            let client =
+                hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+            let mut took = vec![];
+            while begun.elapsed() < span {
+                let request =
+                    Request::get(format!("http://{address}/")).body(Empty::<Bytes>::new());
+                let sent = Instant::now();
+                let response: Response<hyper::body::Incoming> = client
+                    .request(request.expect("valid"))
+                    .await
+                    .expect("answered");
+                assert_eq!(response.status(), 200);
+                response.into_body().collect().await.expect("whole");
+                took.push(sent.elapsed());
+            }
+            took
+        });
+    }
+    let mut took: Vec<Duration> = tasks.join_all().await.into_iter().flatten().collect();
+    took.sort();
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    let rate = took.len() as f64 / span.as_secs_f64();
+    (rate, took[took.len() / 2], took[took.len() * 99 / 100])
+}
+
+async fn proxy() {
+    let address = upstream().await;
+    let arm = |name: &str, weight| LocalArm {
+        name: name.to_owned(),
+        weight,
+        release: Release {
+            version: name.to_owned(),
+            source: Source::Urls(vec![format!("http://{address}")]),
+        },
+    };
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let spec = LocalSpec {
+        listen: free,
+        admin: free,
+        arms: vec![arm("stable", 90), arm("canary", 10)],
+        health: HealthCheck {
+            path: "/".to_owned(),
+            ..HealthCheck::default()
+        },
+        ..LocalSpec::demo(DemoFault::default())
+    };
+    let balancer = Balancer::start(&spec, None).await.expect("starts");
+    for connections in [1, 32] {
+        let (bare_rate, bare_p50, bare_p99) = hammer(address, connections).await;
+        let (rate, p50, p99) = hammer(balancer.listen, connections).await;
+        row(
+            &format!("{connections} connections, bare upstream"),
+            format!(
+                "{bare_rate:.0} req/s, p50 {:.0} us, p99 {:.0} us",
+                us(bare_p50),
+                us(bare_p99)
+            ),
+        );
+        row(
+            &format!("{connections} connections, through the balancer at 90/10"),
+            format!(
+                "{rate:.0} req/s, p50 {:.0} us, p99 {:.0} us  ({:.2}x the rate, +{:.0} us p50)",
+                us(p50),
+                us(p99),
+                rate / bare_rate,
+                us(p50.saturating_sub(bare_p50))
+            ),
+        );
+    }
+    drop(balancer);
+}
+
+// === Whole processes ===
+
+async fn processes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+        command
+            .current_dir(folder.path())
+            .arg("--state-dir")
+            .arg("state");
+        command
+    };
+    let plugin = root().join("plugins/canary.wasm");
+    let mut rollout = engine()
+        .arg("run")
+        .arg(&plugin)
+        .args(["--set", "bake=20s", "--set", "steps=50,100"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("runs");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let most = resident_mb(&rollout.id().to_string(), "VmHWM");
+    row(
+        "memory of `engine run` with balancer, demo and load",
+        format!("{most:.0} MB at most"),
+    );
+    for verb in ["status", "list"] {
+        let time = median(30, async || {
+            let output = engine().arg(verb).output().expect("runs");
+            assert!(output.status.success());
+        })
+        .await;
+        row(
+            &format!("`engine {verb}`, whole process"),
+            format!("{:.1} ms", us(time) / 1e3),
+        );
+    }
+    let begun = Instant::now();
+    let abort = engine().arg("abort").output().expect("runs");
+    row(
+        "`engine abort`: command to all traffic back, read back",
+        format!("{:.0} ms", us(begun.elapsed()) / 1e3),
+    );
+    assert_eq!(abort.status.code(), Some(3));
+    let _ = rollout.wait();
+}
