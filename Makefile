@@ -30,7 +30,7 @@ test-guests: wasm-target
 	cp $(GUESTS)/hostile.wasm $(TARGET_DIR)/guests/hostile.wasm
 
 bench: plugins test-guests ## Print figures and ratios (builds an optimised engine first)
-	$(CARGO) bench --locked --package engine
+	$(CARGO) bench --locked --package engine --bench engine
 
 install: plugins ## Install the engine into cargo's bin folder
 	$(CARGO) install --locked --path engine

@@ -483,7 +483,7 @@ pub enum Hold {
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Asked { actor } => write!(f, "paused by {actor}"),
+            Self::Asked { actor } => write!(f, "asked by {actor}"),
             Self::Inconclusive { reason } => write!(f, "inconclusive: {reason}"),
             Self::StrategyError { reason } => write!(f, "the strategy failed: {reason}"),
             Self::ForeignChange { expected, found } => write!(

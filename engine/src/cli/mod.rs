@@ -6,7 +6,7 @@ pub mod app;
 mod command;
 pub mod exit;
 mod local;
-mod render;
+pub mod render;
 mod run;
 mod show;
 mod traffic;
@@ -114,6 +114,8 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
         .state_dir
         .clone()
         .unwrap_or_else(|| surroundings.state_dir());
+    // Journals name files in it, and are read from other folders.
+    let state_dir = std::path::absolute(&state_dir)?;
     let actor = surroundings.user.unwrap_or_else(|| "somebody".to_owned());
     if let Verb::Local(args) = verb {
         return local::run(&global, args, &state_dir).await;

@@ -8,7 +8,9 @@ use console::Style;
 
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply};
-use crate::model::{End, Goal, Level, Millis, Observed, Phase, Role, Sample, Wake, Weights};
+use crate::model::{
+    End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake, Weights,
+};
 
 /// Width of a weights bar.
 const BAR: usize = 24;
@@ -176,7 +178,14 @@ pub fn history_line(entry: &Entry) -> String {
             call,
             reply,
         } => format!("call       {} {call} -> {reply}", by(actor)),
-        Event::Finished(outcome) => format!("finished   {:?}: {}", outcome.verdict, outcome.reason),
+        Event::Finished(outcome) => {
+            let verdict = match outcome.verdict {
+                Verdict::Promoted => "good",
+                Verdict::RolledBack => "bad",
+                Verdict::Inconclusive => "inconclusive",
+            };
+            format!("finished   {verdict}: {}", outcome.reason)
+        }
         Event::Failed { reason } => format!("failed     {reason}"),
         Event::Held { hold, .. } => format!("held       {hold}"),
         Event::Continued { actor, .. } => format!("continued  by {actor}"),

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::app::{App, read_spec};
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use super::{Global, render, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Event, Work};
@@ -254,7 +254,7 @@ pub(super) async fn history(app: &App, global: &Global, args: HistoryArgs) -> an
         Some(id) => id,
         None => match app.store.list(1).await?.first() {
             Some(newest) => newest.header.rollout.clone(),
-            None => app.unfinished(None).await?,
+            None => return Err(Failure::usage("there are no rollouts yet")),
         },
     };
     let (_, _, entries) = app.journal(&id).await?;

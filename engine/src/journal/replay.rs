@@ -74,45 +74,46 @@ struct Exchange {
 }
 
 /// Walks over the recorded calls of the strategy.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cursor(VecDeque<Exchange>);
 
 impl Cursor {
     /// A cursor before the strategy's first call in `entries`.
     #[must_use]
-    pub fn new(entries: &[Entry]) -> Self {
+    pub fn new(entries: Vec<Entry>) -> Self {
+        let by = Actor::Strategy;
         let mut exchanges: VecDeque<Exchange> = VecDeque::new();
-        for entry in entries {
-            match &entry.event {
+        for Entry { seq, at, event, .. } in entries {
+            match event {
                 Event::Exchanged {
-                    by: Actor::Strategy,
+                    by: actor,
                     call,
                     reply,
-                } => exchanges.push_back(Exchange {
-                    seq: entry.seq,
-                    call: call.clone(),
+                } if actor == by => exchanges.push_back(Exchange {
+                    seq,
+                    call,
                     deadline: None,
-                    answer: Some((reply.clone(), entry.at)),
+                    answer: Some((reply, at)),
                 }),
                 Event::Asked {
-                    by: Actor::Strategy,
+                    by: actor,
                     call,
                     deadline,
                     ..
-                } => exchanges.push_back(Exchange {
-                    seq: entry.seq,
-                    call: call.clone(),
-                    deadline: *deadline,
+                } if actor == by => exchanges.push_back(Exchange {
+                    seq,
+                    call,
+                    deadline,
                     answer: None,
                 }),
                 Event::Answered {
-                    by: Actor::Strategy,
+                    by: actor,
                     of,
                     reply,
                     ..
-                } => {
-                    if let Some(open) = exchanges.iter_mut().rev().find(|e| e.seq == *of) {
-                        open.answer = Some((reply.clone(), entry.at));
+                } if actor == by => {
+                    if let Some(open) = exchanges.iter_mut().rev().find(|e| e.seq == of) {
+                        open.answer = Some((reply, at));
                     }
                 }
                 _ => {}
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn recorded_then_open_then_fresh() {
-        let mut cursor = Cursor::new(&journal());
+        let mut cursor = Cursor::new(journal());
         assert_eq!(
             cursor.next(&Call::GetWeights),
             Step::Recorded {
@@ -239,7 +240,7 @@ mod tests {
                 recovered: false,
             },
         ));
-        let mut cursor = Cursor::new(&entries);
+        let mut cursor = Cursor::new(entries);
         cursor.next(&Call::GetWeights);
         assert_eq!(
             cursor.next(&wait()),
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn another_call_or_an_early_return_is_a_mismatch() {
-        let mut cursor = Cursor::new(&journal());
+        let mut cursor = Cursor::new(journal());
         let left = cursor.left_over().expect("two calls are left");
         assert_eq!(left.asked, None);
         let Step::Mismatch(mismatch) = cursor.next(&Call::GetHealth) else {

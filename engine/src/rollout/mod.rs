@@ -193,26 +193,27 @@ impl Driver {
 
     /// Moves a rollout on until it ends, must wait for a person, or waits long.
     pub async fn drive(&self, rollout: &str) -> Result<Standing, RolloutError> {
-        let first = self.store.load(rollout, 0).await?;
-        let Some(Event::Started(header)) = first.first().map(|e| &e.event) else {
-            return Err(if first.is_empty() {
+        let mut entries = self.store.load(rollout, 0).await?;
+        let Some(Event::Started(header)) = entries.first().map(|e| &e.event) else {
+            return Err(if entries.is_empty() {
                 StoreError::NotFound(rollout.to_owned()).into()
             } else {
                 RolloutError::Journal(rollout.to_owned())
             });
         };
-        if let Some((end, reason)) = Status::of(&first).and_then(|s| s.end) {
-            return Ok(Standing::Over(end, reason));
+        if let Some(Event::Ended { end, reason }) = entries.last().map(|e| &e.event) {
+            return Ok(Standing::Over(*end, reason.clone()));
         }
         let header = Arc::new((**header).clone());
         let target = self.resolve.target(&header.target).await?;
         let lease = self.claim(&header.identity, rollout).await?;
-        // Read again under the lease: nobody else appends from here on.
-        let entries = self.store.load(rollout, 0).await?;
+        // What came meanwhile; under the lease nobody else appends any more.
+        let known = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        entries.extend(self.store.load(rollout, known).await?);
         let status =
             Status::of(&entries).ok_or_else(|| RolloutError::Journal(rollout.to_owned()))?;
         let ports = (self.store.clone(), target, self.clock.clone());
-        let session = Session::new(header, status, ports, lease, self.options);
+        let session = Session::new(header, status, entries, ports, lease, self.options);
         let shared = Arc::new(Shared::new(session));
         let standing = loop {
             if let Some(standing) = self.step(&shared).await? {
@@ -283,8 +284,7 @@ impl Driver {
                 if !session.status.strategy_called && !self.prepare(session).await? {
                     return Ok(None);
                 }
-                let entries = self.store.load(&session.header.rollout, 0).await?;
-                session.rewind(&entries);
+                session.rewind().await?;
                 drop(guard);
                 return self.strategy(shared).await;
             }

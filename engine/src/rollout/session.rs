@@ -83,6 +83,8 @@ pub struct Session {
     renewed: Millis,
     options: Options,
     cursor: Cursor,
+    /// The journal as it was loaded, until the strategy first runs.
+    unread: Option<Vec<Entry>>,
     logical_now: Millis,
     signals: Vec<Signal>,
     signals_after: u64,
@@ -93,6 +95,7 @@ impl Session {
     pub(super) fn new(
         header: Arc<Header>,
         status: Status,
+        entries: Vec<Entry>,
         ports: (Arc<dyn Store>, Arc<dyn Target>, Arc<dyn Clock>),
         lease: Lease,
         options: Options,
@@ -100,7 +103,8 @@ impl Session {
         let (store, target, clock) = ports;
         Self {
             logical_now: header.created,
-            cursor: Cursor::new(&[]),
+            cursor: Cursor::default(),
+            unread: Some(entries),
             renewed: clock.now(),
             header,
             status,
@@ -120,9 +124,14 @@ impl Session {
     }
 
     /// Goes back to the strategy's first call.
-    pub(super) fn rewind(&mut self, entries: &[Entry]) {
+    pub(super) async fn rewind(&mut self) -> Result<(), StoreError> {
+        let entries = match self.unread.take() {
+            Some(entries) => entries,
+            None => self.store.load(&self.header.rollout, 0).await?,
+        };
         self.cursor = Cursor::new(entries);
         self.logical_now = self.header.created;
+        Ok(())
     }
 
     pub(super) fn left_over(&self) -> Option<Mismatch> {

@@ -40,3 +40,47 @@ pub(super) trait Bound: Send + Sync {
     ) -> Result<Result<Vec<PlannedStep>, Vec<Issue>>, Error>;
     async fn run(&self, store: &mut Store<State>, run: &Run) -> Returned;
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::{Component, HasSelf};
+    use wasmtime::{Config, Engine};
+
+    use super::*;
+
+    /// One interface of a track to come.
+    mod next {
+        wasmtime::component::bindgen!({
+            inline: "
+                package rollout:next;
+                package rollout:control@0.2.0 {
+                    interface control { now: func() -> string; }
+                }
+                world next { import rollout:control/control@0.2.0; }
+            ",
+            imports: { default: async | trappable },
+        });
+    }
+
+    impl next::rollout::control::control::Host for State {
+        async fn now(&mut self) -> Result<String, Error> {
+            Ok("2026-11-21T22:50:31Z".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_second_track_stands_beside_the_first() {
+        let engine = Engine::new(&Config::new()).expect("starts");
+        let mut linker = Linker::new(&engine);
+        for track in ALL {
+            (track.link)(&mut linker).expect("links");
+        }
+        next::Next::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).expect("links");
+        let of_both = r#"(component
+            (import "rollout:control/control@0.1.0" (instance (export "now" (func (result f64)))))
+            (import "rollout:control/control@0.2.0" (instance (export "now" (func (result string))))))"#;
+        let bytes = wat::parse_str(of_both).expect("right");
+        let component = Component::new(&engine, bytes).expect("compiles");
+        assert!(linker.instantiate_pre(&component).is_ok());
+    }
+}

@@ -11,7 +11,7 @@ pub fn engine(folder: &Path, arguments: &[&str]) -> Command {
         .env("USER", "tester")
         .env_remove("NO_COLOR")
         .arg("--state-dir")
-        .arg(folder.join("state"))
+        .arg("state")
         .args(arguments);
     command
 }

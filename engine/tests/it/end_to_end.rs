@@ -386,7 +386,7 @@ fn people_steer_from_other_processes() {
     let paused = wait(process);
     assert_eq!(code(&paused), Some(5), "{}", stderr(&paused));
     assert!(
-        stdout(&paused).starts_with("paused: paused by tester"),
+        stdout(&paused).starts_with("paused: asked by tester"),
         "{}",
         stdout(&paused)
     );
@@ -629,6 +629,22 @@ async fn a_way_back_that_is_blocked_is_a_4() {
         "{}",
         stdout(&output)
     );
+}
+
+#[test]
+fn eviction_at_every_call_ends_the_same() {
+    let folder = folder();
+    let arguments = [
+        "run",
+        &plugin("canary"),
+        "--chaos-evict",
+        "--set",
+        "bake=1s",
+        "--set",
+        "steps=50,100",
+    ];
+    let output = run(folder.path(), &arguments);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
 }
 
 #[test]

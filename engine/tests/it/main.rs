@@ -16,5 +16,6 @@ mod limits;
 mod order;
 mod process;
 mod property;
+mod render;
 mod signals;
 mod store;

@@ -1,0 +1,70 @@
+//! What people read about a rollout, as snapshots. The clock is virtual and the
+//! target scripted, so every line is the same every time.
+
+use engine::cli::render::{Narrator, arm_lines, history_line, verdict};
+use engine::journal::Entry;
+use engine::journal::status::Status;
+use engine::model::{MetricsQuery, Phase, Promotion};
+use engine::target::Target;
+
+use crate::lab::{self, Lab};
+
+async fn story(lab: &Lab) -> String {
+    let journal = lab.journal().await;
+    let mut narrator = Narrator::default();
+    let mut lines: Vec<String> = journal.iter().filter_map(|e| narrator.line(e)).collect();
+    let query = MetricsQuery {
+        since: journal[journal.len() - 1].at.saturating_sub(10_000),
+        ..MetricsQuery::default()
+    };
+    let samples = lab.target.samples(&query).await.expect("simulated");
+    lines.extend(arm_lines(&lab.target.peek(), &samples, 10_000));
+    lines.push(verdict(&lab.header, &lab.status().await));
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn a_good_canary_tells_its_story() {
+    let mut lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    lab.header.promotion = Promotion::Copy;
+    lab.run().await;
+    insta::assert_snapshot!(story(&lab).await);
+}
+
+#[tokio::test]
+async fn a_bad_canary_tells_its_story() {
+    let lab = Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick());
+    lab.run().await;
+    insta::assert_snapshot!(story(&lab).await);
+}
+
+#[tokio::test]
+async fn a_pause_tells_what_to_do() {
+    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    lab.driver()
+        .begin(lab.header.clone())
+        .await
+        .expect("begins");
+    lab.signal("pause", "").await;
+    lab.go_on().await;
+    insta::assert_snapshot!(story(&lab).await);
+}
+
+#[tokio::test]
+async fn history_has_every_call() {
+    let lab = Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick());
+    lab.run().await;
+    let lines: Vec<String> = lab.journal().await.iter().map(history_line).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// A journal of every released format must load for ever.
+#[test]
+fn journals_of_format_1_load() {
+    let text = include_str!("../fixtures/journal-v1.json");
+    let entries: Vec<Entry> = serde_json::from_str(text).expect("readable");
+    let status = Status::of(&entries).expect("it has a header");
+    assert_eq!(status.phase, Phase::Succeeded);
+    assert_eq!(status.weights.share("stable"), 100.0);
+    assert_eq!(status.entries as usize, entries.len());
+}
