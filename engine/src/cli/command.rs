@@ -210,7 +210,7 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> an
     if global.json {
         tell(app, global, &id).await?;
     } else {
-        println!("approved: {}", status.note);
+        out!("approved: {}", status.note);
     }
     Ok(Exit::Done)
 }
@@ -264,9 +264,9 @@ async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> a
 async fn tell(app: &App, global: &Global, id: &str) -> anyhow::Result<Exit> {
     let (header, status, _) = app.journal(id).await?;
     if global.json {
-        println!("{}", serde_json::to_string(&status)?);
+        out!("{}", serde_json::to_string(&status)?);
     } else {
-        println!("{}", render::verdict(&header, &status));
+        out!("{}", render::verdict(&header, &status));
     }
     Ok(watch::settled(&status).unwrap_or(Exit::Done))
 }

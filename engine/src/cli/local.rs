@@ -84,12 +84,12 @@ pub(super) async fn run(
         .map_err(|e| Failure::usage(e.to_string()))?;
     let load = (args.load > 0).then(|| load::start(balancer.listen, args.load));
     if global.json {
-        println!(
+        out!(
             "{}",
             serde_json::json!({"listen": balancer.listen, "admin": balancer.admin})
         );
     } else {
-        println!(
+        out!(
             "balancing http://{} over {}; admin API on {}",
             balancer.listen,
             spec.arms

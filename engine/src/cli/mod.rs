@@ -2,6 +2,15 @@
 //!
 //! Data goes to stdout, progress and problems to stderr.
 
+/// Prints a line to stdout. Whoever has closed the other end (`| head`) does not
+/// want the rest, which is no error.
+macro_rules! out {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 pub mod app;
 mod command;
 pub mod exit;

@@ -102,26 +102,26 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
             })
         });
         let status = known.as_ref().map(|(_, status, _)| status);
-        println!(
+        out!(
             "{}",
             json!({"target": target, "rollout": status, "driven": driven})
         );
         return Ok(Exit::Done);
     }
     if let Some((observed, samples, window)) = &live {
-        println!("{}", observed.address);
+        out!("{}", observed.address);
         for line in render::arm_lines(observed, samples, *window) {
-            println!("{line}");
+            out!("{line}");
         }
         if observed.sticky {
-            println!("  clients stick to their arm, so shares move slower than weights");
+            out!("  clients stick to their arm, so shares move slower than weights");
         }
     } else {
-        println!("{identity}: not reachable");
+        out!("{identity}: not reachable");
     }
     match &known {
         Some((header, status, _)) if status.is_over() => {
-            println!(
+            out!(
                 "last rollout {}: {}",
                 status.rollout,
                 render::verdict(header, status)
@@ -129,16 +129,16 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
         }
         Some((_, status, _)) => {
             for line in render::head(status, app.clock.now()) {
-                println!("{line}");
+                out!("{line}");
             }
             if driven == Some(false) && status.hold.is_none() {
-                println!(
+                out!(
                     "  no process drives it: `engine resume {0}` goes on, `engine abort {0}` takes it back",
                     status.rollout
                 );
             }
         }
-        None => println!("no rollout"),
+        None => out!("no rollout"),
     }
     Ok(Exit::Done)
 }
@@ -158,49 +158,50 @@ async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String
 pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Result<Exit> {
     let (header, status, _) = app.journal(&args.rollout).await?;
     if global.json {
-        println!("{}", json!({"header": header, "status": status}));
+        out!("{}", json!({"header": header, "status": status}));
         return Ok(Exit::Done);
     }
-    println!("rollout    {}", header.rollout);
-    println!(
+    out!("rollout    {}", header.rollout);
+    out!(
         "phase      {}",
         render::phase_style(status.phase).apply_to(status.phase)
     );
-    println!("target     {}", header.identity);
+    out!("target     {}", header.identity);
     for arm in &header.arms {
-        println!("arm        {} ({:?}, {})", arm.name, arm.role, arm.version);
+        out!("arm        {} ({:?}, {})", arm.name, arm.role, arm.version);
     }
     match &header.work {
         Work::Strategy(pin) => {
-            println!("strategy   {} {} ({})", pin.name, pin.version, pin.source);
-            println!("sha256     {}", pin.sha256);
-            println!("contract   {}", pin.world);
-            println!("parameters {}", pin.parameters);
+            out!("strategy   {} {} ({})", pin.name, pin.version, pin.source);
+            out!("sha256     {}", pin.sha256);
+            out!("contract   {}", pin.world);
+            out!("parameters {}", pin.parameters);
         }
         Work::Verb {
             verb,
             actor,
             weights,
-        } => println!("verb       {verb} {weights}, by {actor}"),
+        } => out!("verb       {verb} {weights}, by {actor}"),
     }
-    println!(
+    out!(
         "weights    {} (at first {})",
-        status.weights, header.baseline
+        status.weights,
+        header.baseline
     );
-    println!("began      {}", render::date(header.created));
-    println!(
+    out!("began      {}", render::date(header.created));
+    out!(
         "last entry {} (#{})",
         render::date(status.updated),
         status.entries - 1
     );
     if !status.note.is_empty() {
-        println!("note       {} % {}", status.percent, status.note);
+        out!("note       {} % {}", status.percent, status.note);
     }
     if let Some(decision) = &status.decision {
-        println!("decided    by {}: {}", decision.by, decision.reason);
+        out!("decided    by {}: {}", decision.by, decision.reason);
     }
     if status.is_over() || status.hold.is_some() || status.mismatch.is_some() {
-        println!("{}", render::verdict(&header, &status));
+        out!("{}", render::verdict(&header, &status));
     }
     Ok(Exit::Done)
 }
@@ -223,7 +224,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
                 "end": status.end})
             })
             .collect();
-        println!("{}", json!(rows));
+        out!("{}", json!(rows));
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
@@ -238,7 +239,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
                 .map_or_else(|| status.note.clone(), ToString::to_string),
         };
         let phase = format!("{:<15}", status.phase.to_string());
-        println!(
+        out!(
             "{}  {:<22}  {}  {:<22}  {note}",
             render::date(status.created),
             status.rollout,
@@ -259,11 +260,11 @@ pub(super) async fn history(app: &App, global: &Global, args: HistoryArgs) -> an
     };
     let (_, _, entries) = app.journal(&id).await?;
     if global.json {
-        println!("{}", serde_json::to_string(&entries)?);
+        out!("{}", serde_json::to_string(&entries)?);
         return Ok(Exit::Done);
     }
     for entry in &entries {
-        println!("{}", render::history_line(entry));
+        out!("{}", render::history_line(entry));
     }
     Ok(Exit::Done)
 }

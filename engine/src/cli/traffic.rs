@@ -185,9 +185,9 @@ async fn verb(
                 let answer = serde_json::json!({
                     "rollout": rollout, "before": before, "weights": now
                 });
-                println!("{answer}");
+                out!("{answer}");
             } else {
-                println!("{} (was {})", render::shares(&now), render::shares(&before));
+                out!("{} (was {})", render::shares(&now), render::shares(&before));
             }
             if live.sticky {
                 eprintln!(

@@ -229,16 +229,16 @@ impl<'a> View<'a> {
     /// The verdict, as data on stdout.
     async fn finish(&mut self, app: &App, global: &Global) -> anyhow::Result<()> {
         if global.json {
-            println!("{}", serde_json::to_string(&self.status)?);
+            out!("{}", serde_json::to_string(&self.status)?);
             return Ok(());
         }
         let style = render::phase_style(self.status.phase);
-        println!(
+        out!(
             "{}",
             style.apply_to(render::verdict(&self.header, &self.status))
         );
         if let Some((sent, failed)) = app.ports.load_seen().await {
-            println!("users sent {sent} requests meanwhile; {failed} of them failed");
+            out!("users sent {sent} requests meanwhile; {failed} of them failed");
         }
         Ok(())
     }

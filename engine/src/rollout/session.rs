@@ -297,7 +297,8 @@ impl Session {
                 self.append(event, Durability::Process).await?;
                 return self.answered(reply);
             }
-            let due = self.header.created + self.header.guardrails.deadline_ms;
+            let limit = self.header.guardrails.deadline_ms;
+            let due = self.header.created.saturating_add(limit);
             let until = if due > now {
                 deadline.min(due)
             } else {

@@ -238,7 +238,8 @@ impl Store for SqliteStore {
         let (target, rollout) = (claim.target.to_owned(), claim.rollout.to_owned());
         let owner = claim.owner.clone();
         let (now, ttl, dead) = (claim.now, claim.ttl_ms, claim.dead_epoch);
-        self.within(Durability::Power, move |transaction| {
+        // A power cut ends every owner too, so a lease need not outlive it.
+        self.within(Durability::Process, move |transaction| {
             let mut epoch = 1;
             if let Some(busy) = occupant(transaction, &target)? {
                 let free = busy.owner.is_none()
@@ -280,7 +281,8 @@ impl Store for SqliteStore {
 
     async fn release(&self, lease: &Lease, keep: bool) -> Result<(), StoreError> {
         let lease = lease.clone();
-        self.within(Durability::Power, move |transaction| {
+        // A power cut ends every owner too, so a lease need not outlive it.
+        self.within(Durability::Process, move |transaction| {
             ours(transaction, &lease)?;
             let statement = if keep {
                 "UPDATE lease SET owner = NULL WHERE target = ?1"

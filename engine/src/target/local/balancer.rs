@@ -213,7 +213,7 @@ async fn serve(
         };
         // Out of file descriptors, or the client has gone: the next may do.
         let Ok((stream, peer)) = accepted else {
-            tokio::task::yield_now().await;
+            pause_accepting().await;
             continue;
         };
         let _ = stream.set_nodelay(true);
@@ -233,6 +233,15 @@ async fn serve(
     }
     drop(listener);
     let _ = tokio::time::timeout(drain, graceful.shutdown()).await;
+}
+
+/// Connections that end meanwhile give their descriptors back.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "descriptors are freed in real time"
+)]
+async fn pause_accepting() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 impl Control {
