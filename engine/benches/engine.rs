@@ -410,6 +410,7 @@ fn header(id: &str, parameters: serde_json::Value, created: Millis) -> Header {
         sample_period_ms: 1_000,
         arms: arms(),
         baseline: Weights::of([("stable", 100), ("canary", 0)]),
+        stable: None,
         candidate: None,
         promotion: Promotion::Swap,
         guardrails: Guardrails::default(),
@@ -671,7 +672,7 @@ async fn proxy() {
         },
         ..LocalSpec::demo(DemoFault::default())
     };
-    let balancer = Balancer::start(&spec, None).await.expect("starts");
+    let balancer = Balancer::start(&spec, None, None).await.expect("starts");
     for connections in [1, 32] {
         let (bare_rate, bare_p50, bare_p99) = hammer(address, connections).await;
         let (rate, p50, p99) = hammer(balancer.listen, connections).await;

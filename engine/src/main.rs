@@ -18,8 +18,18 @@ fn surroundings() -> Surroundings {
     Surroundings {
         state_home: path("XDG_STATE_HOME"),
         home: path("HOME"),
-        user: std::env::var("USER").ok().filter(|u| !u.is_empty()),
+        user: std::env::var("USER")
+            .ok()
+            .filter(|u| !u.is_empty())
+            .or_else(user_id),
     }
+}
+
+/// In a container there may be no name, but there is always a number.
+fn user_id() -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let this = std::fs::metadata("/proc/self").ok()?;
+    Some(format!("uid {}", this.uid()))
 }
 
 #[tokio::main]

@@ -366,6 +366,9 @@ pub struct Signal {
     pub actor: String,
     /// Free text.
     pub payload: String,
+    /// The wait it is meant for, by its deadline; none means any.
+    #[serde(default)]
+    pub until: Option<Millis>,
 }
 
 /// Why a wait ended.

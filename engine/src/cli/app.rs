@@ -15,9 +15,9 @@ use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
 use crate::model::HostError;
 use crate::rollout::{Driver, Options, Resolve, Strategy};
-use crate::spec::{Spec, TargetSpec};
+use crate::spec::{LocalSpec, Spec, TargetSpec};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Busy, Owner, Store};
+use crate::store::{Busy, Lease, Owner, Store};
 use crate::strategy::Host;
 use crate::strategy::limits::Limits;
 use crate::target::Target;
@@ -94,18 +94,69 @@ impl App {
             self.journal(id).await?;
             return Ok(id.to_owned());
         }
-        self.newest_open().await?.ok_or_else(|| {
-            Failure::usage("no rollout is under way; name one, or see `engine list`")
-        })
+        let open = self.open_rollouts().await?;
+        let mut driven = vec![];
+        for header in &open {
+            if self.living_owner(header).await?.is_some() {
+                driven.push(header);
+            }
+        }
+        match (&open[..], &driven[..]) {
+            ([], _) => Err(Failure::usage(
+                "no rollout is under way; name one, or see `engine list`",
+            )),
+            ([one], _) => Ok(one.rollout.clone()),
+            (_, [one]) => Ok(one.rollout.clone()),
+            (several, _) => {
+                let ids: Vec<String> = several
+                    .iter()
+                    .map(|h| format!("  {} on {}", h.rollout, h.identity))
+                    .collect();
+                Err(Failure::usage(format!(
+                    "several rollouts are under way; name one of them:\n{}",
+                    ids.join("\n")
+                )))
+            }
+        }
     }
 
-    /// The newest rollout that has not ended.
-    pub async fn newest_open(&self) -> anyhow::Result<Option<String>> {
+    /// The rollouts that have not ended, newest first.
+    pub async fn open_rollouts(&self) -> anyhow::Result<Vec<Header>> {
         let listed = self.store.list(1_000).await?;
         let open = listed
             .into_iter()
-            .find(|l| !matches!(l.last.event, Event::Ended { .. }));
-        Ok(open.map(|l| l.header.rollout))
+            .filter(|l| !matches!(l.last.event, Event::Ended { .. }));
+        Ok(open.map(|l| l.header).collect())
+    }
+
+    /// The newest unfinished rollout whose target answers; else the newest one
+    /// that at least has a living driver.
+    pub async fn rollout_in_sight(&self) -> anyhow::Result<Option<Header>> {
+        for header in self.open_rollouts().await? {
+            if self.ports.reach(&header.target).await.is_ok()
+                || self.living_owner(&header).await?.is_some()
+            {
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives up the driver's seat of a suspended rollout, so that any process
+    /// may take it; the rollout goes on occupying its target.
+    pub async fn let_go(&self, rollout: &str) -> anyhow::Result<()> {
+        let (header, ..) = self.journal(rollout).await?;
+        match self.store.occupant(&header.identity).await? {
+            Some(busy) if busy.owner.as_ref() == Some(&self.owner) => {
+                let lease = Lease {
+                    target: header.identity,
+                    rollout: busy.rollout,
+                    epoch: busy.epoch,
+                };
+                Ok(self.store.release(&lease, true).await?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Who drives a rollout right now, if a living process does.
@@ -197,6 +248,9 @@ impl Ports {
         if !matches!(spec, TargetSpec::Embedded { local, .. } if local.admin.port() == 0)
             && let Ok(target) = self.reach(spec).await
         {
+            if let TargetSpec::Embedded { local, .. } = spec {
+                same_arms(local, &target).await?;
+            }
             return Ok((Arc::new(target), spec.clone(), false));
         }
         let TargetSpec::Embedded {
@@ -208,8 +262,9 @@ impl Ports {
             return Ok((Arc::new(self.reach(spec).await?), spec.clone(), false));
         };
         let place = state.as_ref().map(PathBuf::from);
+        let logs = self.state_dir.join("logs");
         let mut embedded = self.embedded.lock().await;
-        let balancer = match Balancer::start(local, place.as_deref()).await {
+        let balancer = match Balancer::start(local, place.as_deref(), Some(&logs)).await {
             Ok(balancer) => balancer,
             Err(error) => {
                 // Another engine may have started it a moment ago.
@@ -289,15 +344,42 @@ impl Resolve for Ports {
     }
 
     fn is_dead(&self, owner: &Owner) -> bool {
-        owner.host == this_host() && process_started(owner.pid).as_ref() != Some(&owner.started)
+        let (their_boot, their_space) = owner.host.split_once('/').unwrap_or_default();
+        let this = this_host();
+        let (boot, space) = this.split_once('/').unwrap_or_default();
+        if boot.is_empty() || their_boot.is_empty() {
+            return false;
+        }
+        // The store is one machine's: what ran before a reboot runs no more. In
+        // another container a process id means something else.
+        boot != their_boot
+            || space == their_space && process_started(owner.pid).as_ref() != Some(&owner.started)
     }
 }
 
-/// One boot of one machine. Without it nobody is ever taken for dead, and a
-/// lease must expire.
+/// A balancer that somebody else started must be the one that the file means.
+async fn same_arms(local: &LocalSpec, target: &LocalTarget) -> anyhow::Result<()> {
+    let mut found = target.observe().await?.names();
+    let mut wanted: Vec<String> = local.arms.iter().map(|a| a.name.clone()).collect();
+    found.sort();
+    wanted.sort();
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Failure::busy(format!(
+        "the balancer that runs at {} has the arms {}, and the rollout file has {}\n\nhint: stop that balancer, or give target.local.admin and listen other ports",
+        local.admin,
+        found.join(" and "),
+        wanted.join(" and ")
+    )))
+}
+
+/// One boot of one machine and one space of process ids. Without it nobody is
+/// ever taken for dead, and a lease must expire.
 fn this_host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map_or_else(|_| String::new(), |id| id.trim().to_owned())
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{}/{}", boot.trim(), space.display())
 }
 
 /// When a process of this machine started, in the kernel's ticks.
@@ -314,14 +396,8 @@ fn process_started(pid: u32) -> Option<String> {
 
 fn this_process() -> Owner {
     let pid = std::process::id();
-    let host = this_host();
     Owner {
-        // On a machine without these files two processes must differ too.
-        host: if host.is_empty() {
-            format!("unknown-{pid}")
-        } else {
-            host
-        },
+        host: this_host(),
         pid,
         started: process_started(pid).unwrap_or_default(),
     }

@@ -13,6 +13,7 @@ use super::run::OnInterrupt;
 use super::{render, watch};
 use crate::journal::Header;
 use crate::journal::status::Status;
+use crate::model::Hold;
 use crate::rollout::Options;
 
 /// How long a command waits for the driving process to obey.
@@ -39,6 +40,8 @@ pub struct ResumeArgs {
 }
 
 /// Hold a rollout where it is, until `engine resume`
+///
+/// The process that drives it ends, with exit code 5; `engine resume` drives on.
 #[derive(Debug, Args)]
 pub struct PauseArgs {
     /// The rollout [default: the newest unfinished one]
@@ -60,6 +63,8 @@ pub struct AbortArgs {
 }
 
 /// End the present wait of a rollout, or with --full the whole rollout
+///
+/// The present wait may be a bake or an approval.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   engine promote               go on to the next step now
@@ -86,6 +91,11 @@ pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> anyh
     let (id, header, status) = find(app, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
+    }
+    if let Some(Hold::Inconclusive { reason }) = &status.hold {
+        return Err(Failure::usage(format!(
+            "the strategy of rollout {id} is done and could not tell: {reason}\n\nhint: `engine promote {id} --full` or `engine abort {id}` decides"
+        )));
     }
     if status.hold.is_some() || status.mismatch.is_some() {
         let payload = if args.adopt { "adopt" } else { "" };
@@ -120,7 +130,7 @@ pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> anyhow
         )));
     }
     if status.hold.is_none() {
-        command(app, &id, &header, "pause", "", |s| s.hold.is_some()).await?;
+        command(app, &id, "pause", "", |s| s.hold.is_some()).await?;
     }
     tell(app, global, &id).await?;
     Ok(Exit::Done)
@@ -131,7 +141,7 @@ pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> anyhow
     if status.is_over() {
         return over(&header, &status);
     }
-    abort_rollout(app, global, &id, &header, &args.reason).await
+    abort_rollout(app, global, &id, &args.reason).await
 }
 
 /// Aborts a rollout and reports its end.
@@ -139,10 +149,9 @@ pub(super) async fn abort_rollout(
     app: &App,
     global: &Global,
     id: &str,
-    header: &Header,
     reason: &str,
 ) -> anyhow::Result<Exit> {
-    command(app, id, header, "abort", reason, Status::is_over).await?;
+    command(app, id, "abort", reason, Status::is_over).await?;
     tell(app, global, id).await
 }
 
@@ -152,7 +161,7 @@ pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> an
         return over(&header, &status);
     }
     if args.full {
-        command(app, &id, &header, "promote-full", "", |s| {
+        command(app, &id, "promote-full", "", |s| {
             s.is_over() || s.hold.is_some()
         })
         .await?;
@@ -169,7 +178,8 @@ pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> an
         )));
     };
     let until = waiting.until;
-    let signal = watch::signal("promote", app, "");
+    let mut signal = watch::signal("promote", app, "");
+    signal.until = Some(until);
     app.store.signal(&id, &signal).await?;
     if app.living_owner(&header).await?.is_none() {
         eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
@@ -179,7 +189,11 @@ pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> an
         s.consumed.contains(&signal.id) || s.waiting.as_ref().is_none_or(|w| w.until != until)
     })
     .await?;
-    tell(app, global, &id).await?;
+    if global.json {
+        tell(app, global, &id).await?;
+    } else {
+        out!("rollout {id} goes on at once");
+    }
     Ok(Exit::Done)
 }
 
@@ -188,17 +202,14 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> an
     if status.is_over() {
         return over(&header, &status);
     }
-    let waits = status
-        .waiting
-        .as_ref()
-        .is_some_and(|w| w.signals.iter().any(|s| s == "approve"));
-    if !waits {
+    if !status.waiting.as_ref().is_some_and(|w| w.wants("approve")) {
         return Err(Failure::usage(format!(
-            "rollout {id} does not wait for an approval; it stands at: {} {}",
-            status.phase, status.note
+            "rollout {id} does not wait for an approval; it is {}",
+            status.phase
         )));
     }
-    let signal = watch::signal("approve", app, &args.comment);
+    let mut signal = watch::signal("approve", app, &args.comment);
+    signal.until = status.waiting.as_ref().map(|w| w.until);
     app.store.signal(&id, &signal).await?;
     if app.living_owner(&header).await?.is_none() {
         eprintln!(
@@ -210,7 +221,7 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> an
     if global.json {
         tell(app, global, &id).await?;
     } else {
-        out!("approved: {}", status.note);
+        out!("rollout {id} is approved and goes on");
     }
     Ok(Exit::Done)
 }
@@ -225,17 +236,12 @@ async fn find(app: &App, id: Option<&str>) -> anyhow::Result<(String, Header, St
 async fn command(
     app: &App,
     id: &str,
-    header: &Header,
     name: &str,
     payload: &str,
     obeyed: impl Fn(&Status) -> bool,
 ) -> anyhow::Result<()> {
     let signal = watch::signal(name, app, payload);
     app.store.signal(id, &signal).await?;
-    if app.living_owner(header).await?.is_none() {
-        app.driver(Options::default()).drive(id).await?;
-        return Ok(());
-    }
     wait_until(app, id, |s| {
         obeyed(s) || name == "pause" && s.consumed.contains(&signal.id)
     })
@@ -249,8 +255,14 @@ async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> a
         if reached(&status) {
             return Ok(());
         }
+        // Nobody drives it, or not any more: this process does.
+        if app.living_owner(&header).await?.is_none() {
+            app.driver(Options::default()).drive(id).await?;
+            return Ok(());
+        }
         let now = app.clock.now();
-        if now > give_up || app.living_owner(&header).await?.is_none() && now + 5_000 > give_up {
+        // A decision is obeyed; how long the way takes is the target's affair.
+        if now > give_up && status.decision.is_none() {
             return Err(Failure::busy(format!(
                 "the process that drives rollout {id} has not obeyed within {} s; the command stays in its queue\n\nhint: `engine status {id} -w` shows what happens",
                 OBEY.as_secs()
@@ -266,7 +278,7 @@ async fn tell(app: &App, global: &Global, id: &str) -> anyhow::Result<Exit> {
     if global.json {
         out!("{}", serde_json::to_string(&status)?);
     } else {
-        out!("{}", render::verdict(&header, &status));
+        out!("{id} {}", render::verdict(&header, &status));
     }
     Ok(watch::settled(&status).unwrap_or(Exit::Done))
 }

@@ -44,7 +44,8 @@ pub struct LocalArgs {
     /// Requests per second to send to itself
     #[arg(long, value_name = "RPS", default_value_t = 0)]
     load: u32,
-    /// Keep weights and releases in this file, across restarts
+    /// Keep weights and releases in this file, across restarts; what it remembers
+    /// goes before the rollout file
     #[arg(long, value_name = "FILE")]
     state: Option<std::path::PathBuf>,
 }
@@ -72,16 +73,11 @@ pub(super) async fn run(
             "--admin must be a loopback address: whoever reaches it moves the traffic",
         ));
     }
-    let state = args.state.or_else(|| {
-        // Logs of the arms go beside it.
-        global.file.as_ref().map(|_| state_dir.join("local.json"))
-    });
-    if let Some(folder) = state.as_deref().and_then(Path::parent) {
-        std::fs::create_dir_all(folder)?;
-    }
-    let balancer = Balancer::start(&spec, state.as_deref())
+    let logs = state_dir.join("logs");
+    let balancer = Balancer::start(&spec, args.state.as_deref(), Some(&logs))
         .await
         .map_err(|e| Failure::usage(e.to_string()))?;
+    let mut interruptions = super::watch::Interruptions::new()?;
     let load = (args.load > 0).then(|| load::start(balancer.listen, args.load));
     if global.json {
         out!(
@@ -100,12 +96,12 @@ pub(super) async fn run(
             balancer.admin
         );
     }
-    super::watch::interrupted().await;
+    interruptions.next().await;
     eprintln!("stopping; requests under way are finished");
     drop(load);
     tokio::select! {
         () = balancer.stop() => {}
-        () = super::watch::interrupted() => {}
+        () = interruptions.next() => {}
     }
     Ok(Exit::Done)
 }

@@ -12,8 +12,10 @@ use crate::model::{
     End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake, Weights,
 };
 
-/// Width of a weights bar.
-const BAR: usize = 24;
+/// The signal that approves a step.
+const APPROVE: &str = "approve";
+/// Width of a weights bar, columns.
+pub const BAR: usize = 24;
 
 /// `22:41:03` in UTC.
 pub fn clock(at: Millis) -> String {
@@ -45,19 +47,41 @@ pub fn phase_style(phase: Phase) -> Style {
 }
 
 /// Turns a journal into the lines that a person wants to see while it grows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Narrator {
+    rollout: String,
     writes: HashMap<u32, Call>,
     last_note: String,
+    last_line: String,
 }
 
 impl Narrator {
+    /// A narrator of this rollout.
+    #[must_use]
+    pub fn new(rollout: &str) -> Self {
+        Self {
+            rollout: rollout.to_owned(),
+            writes: HashMap::new(),
+            last_note: String::new(),
+            last_line: String::new(),
+        }
+    }
+
     /// What to say about an entry; nothing for most reads.
     pub fn line(&mut self, entry: &Entry) -> Option<String> {
         let text = match &entry.event {
-            Event::Asked { call, .. } => {
+            Event::Asked { call, deadline, .. } => {
                 self.writes.insert(entry.seq, call.clone());
-                return None;
+                match (call, deadline) {
+                    (Call::Wait { signals, .. }, Some(until))
+                        if signals.iter().any(|s| s == APPROVE) =>
+                    {
+                        let left = span(until.saturating_sub(entry.at));
+                        let id = &self.rollout;
+                        format!("waits: `engine approve {id}` lets it go on (within {left})")
+                    }
+                    _ => return None,
+                }
             }
             Event::Answered {
                 of,
@@ -80,6 +104,12 @@ impl Narrator {
             Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
             Event::Started(_) | Event::Finished(_) | Event::Ended { .. } => return None,
         };
+        // The same again with other numbers is no news.
+        let plain = without_digits(&text);
+        if plain == self.last_line {
+            return None;
+        }
+        self.last_line = plain;
         Some(format!("{}  {text}", clock(entry.at)))
     }
 
@@ -105,8 +135,7 @@ impl Narrator {
         match (call, reply) {
             (Call::Log { level, message }, _) => (*level != Level::Debug).then(|| message.clone()),
             (Call::Progress { note, .. }, _) => {
-                // The same note with other numbers is no news.
-                let plain: String = note.chars().filter(|c| !c.is_ascii_digit()).collect();
+                let plain = without_digits(note);
                 if plain == self.last_note {
                     return None;
                 }
@@ -122,6 +151,10 @@ impl Narrator {
             _ => None,
         }
     }
+}
+
+fn without_digits(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 fn done(call: &Call) -> String {
@@ -239,15 +272,27 @@ pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
             known += count;
         }
     }
+    // A load that has just begun has not had the whole window.
+    let first = samples.iter().map(|s| s.start).min().unwrap_or(0);
+    let last = samples
+        .iter()
+        .map(|s| s.start + u64::from(s.period_ms))
+        .max();
+    let covered = last.map_or(window_ms, |last| last.saturating_sub(first).min(window_ms));
     Rates {
-        rps: requests / Duration::from_millis(window_ms.max(1)).as_secs_f64(),
+        rps: requests / Duration::from_millis(covered.max(1)).as_secs_f64(),
         error_percent: (requests > 0.0).then(|| 100.0 * errors / requests),
         p99_ms: (known > 0.0).then(|| weighted / known),
     }
 }
 
 /// One line per arm: who, how much, how it is.
-pub fn arm_lines(live: &Observed, samples: &[Sample], window_ms: Millis) -> Vec<String> {
+pub fn arm_lines(
+    live: &Observed,
+    samples: &[Sample],
+    window_ms: Millis,
+    bar_width: usize,
+) -> Vec<String> {
     let weights = live.weights();
     let width = |f: fn(&crate::model::ObservedArm) -> usize| live.arms.iter().map(f).max();
     let names = width(|a| a.name.len()).unwrap_or(0);
@@ -261,7 +306,7 @@ pub fn arm_lines(live: &Observed, samples: &[Sample], window_ms: Millis) -> Vec<
                 "  {:names$}  {:versions$}  {} {share:>3.0} %",
                 arm.name,
                 arm.release.version,
-                bar(share),
+                bar(share, bar_width),
             );
             let _ = match (r.error_percent, r.p99_ms) {
                 (Some(errors), Some(p99)) => write!(
@@ -283,10 +328,10 @@ pub fn arm_lines(live: &Observed, samples: &[Sample], window_ms: Millis) -> Vec<
     clippy::cast_precision_loss,
     reason = "a share is 0 to 100"
 )]
-fn bar(share: f64) -> String {
-    let full = (share / 100.0 * BAR as f64).round() as usize;
-    let full = full.min(BAR);
-    format!("{}{}", "█".repeat(full), "░".repeat(BAR - full))
+fn bar(share: f64, width: usize) -> String {
+    let full = (share / 100.0 * width as f64).round() as usize;
+    let full = full.min(width);
+    format!("{}{}", "█".repeat(full), "░".repeat(width - full))
 }
 
 /// The head of a live view: what, in which phase, why.
@@ -313,14 +358,10 @@ pub fn head(status: &Status, now: Millis) -> Vec<String> {
     } else {
         let elapsed = now.saturating_sub(status.created);
         let mut line = format!("  {} % · {} so far", status.percent, span(elapsed));
-        if let Some(left) = time_left(status, elapsed) {
+        if let Some(left) = time_left(status, now) {
             let _ = write!(line, " · about {} left", span(left));
         }
-        if let Some(waiting) = status
-            .waiting
-            .as_ref()
-            .filter(|w| w.signals.iter().any(|s| s == "approve"))
-        {
+        if let Some(waiting) = status.waiting.as_ref().filter(|w| w.wants(APPROVE)) {
             let left = waiting.until.saturating_sub(now);
             let _ = write!(
                 line,
@@ -334,11 +375,16 @@ pub fn head(status: &Status, now: Millis) -> Vec<String> {
     lines
 }
 
-/// If the rest goes as the part behind us. Nobody knows about a hold.
-fn time_left(status: &Status, elapsed: Millis) -> Option<Millis> {
+/// If the rest goes as the part behind us. Nobody knows about a hold, a person,
+/// or a process that has not been heard of for a while.
+fn time_left(status: &Status, now: Millis) -> Option<Millis> {
     let done = u64::from(status.percent);
-    (done >= 5 && status.decision.is_none() && status.hold.is_none())
-        .then(|| elapsed * (100 - done.min(100)) / done)
+    let moves = status.decision.is_none()
+        && status.hold.is_none()
+        && status.waiting.as_ref().is_none_or(|w| w.signals.is_empty())
+        && now.saturating_sub(status.updated) < 120_000;
+    let elapsed = now.saturating_sub(status.created);
+    (done >= 5 && moves).then(|| elapsed * (100 - done.min(100)) / done)
 }
 
 /// The last words of `run`.
@@ -367,8 +413,12 @@ pub fn verdict(header: &Header, status: &Status) -> String {
                     crate::model::Hold::ForeignChange { .. } => " --adopt",
                     _ => "",
                 };
+                let resume = match hold {
+                    crate::model::Hold::Inconclusive { .. } => String::new(),
+                    _ => format!("`engine resume {id}{adopt}` goes on, "),
+                };
                 format!(
-                    "paused: {hold}. This rollout last set {}.\n`engine resume {id}{adopt}` goes on, `engine promote {id} --full` finishes it, `engine abort {id}` takes it back.",
+                    "paused: {hold}. This rollout last set {}.\n{resume}`engine promote {id} --full` finishes it, `engine abort {id}` takes it back.",
                     shares(&status.weights)
                 )
             }

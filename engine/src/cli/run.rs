@@ -13,7 +13,7 @@ use super::watch;
 use crate::journal::{Event, FORMAT, Header, Pin, Work};
 use crate::model::{Arm, DemoFault, Observed, Promotion, Role, Source};
 use crate::rollout::{Options, RolloutError};
-use crate::spec::{Spec, TargetSpec, parse_fault};
+use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
 use crate::store::StoreError;
 use crate::strategy::contract::Rejected;
 use crate::strategy::{Description, Plugin};
@@ -35,7 +35,7 @@ pub struct RunArgs {
     /// A parameter of the strategy; a list may be written 5,25,50
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Fault of the new demo version: error-rate=0.2, latency=+300ms, or both
+    /// Fault of the new version: error-rate=0.2, latency=+300ms, or both (demo only)
     #[arg(long, value_name = "FAULT", value_parser = parse_fault)]
     demo_fault: Option<DemoFault>,
     /// Requests per second of the built-in load (demo only)
@@ -70,33 +70,38 @@ const DEMO_RPS: u32 = 100;
 
 pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Result<Exit> {
     let id_part = new_id_part();
-    let spec = match read_spec(global.file.as_deref())? {
-        Some(spec) => {
-            for (flag, given) in [
-                ("--demo-fault", args.demo_fault.is_some()),
-                ("--rate", args.rate.is_some()),
-                ("--names", args.names.is_some()),
-            ] {
-                if given {
-                    return Err(Failure::usage(format!(
-                        "{flag} belongs to the demo, and there is a rollout file; change the file instead"
-                    )));
-                }
+    let file = read_spec(global.file.as_deref())?;
+    if global.local.is_some() || file.is_some() {
+        for (flag, given) in [
+            ("--demo-fault", args.demo_fault.is_some()),
+            ("--rate", args.rate.is_some()),
+            ("--names", args.names.is_some()),
+        ] {
+            if given {
+                return Err(Failure::usage(format!(
+                    "{flag} is for the demo that `engine run` sets up by itself; with --local or a rollout file the target is there already"
+                )));
+            }
+        }
+    }
+    let folder = app.state_dir.join("embedded");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to make {}", folder.display()))?;
+    let remembered = folder.join(format!("{id_part}.json")).display().to_string();
+    let spec = match file {
+        Some(mut spec) => {
+            // So that a resumed rollout finds its balancer as it left it.
+            if let TargetSpec::Embedded { state, .. } = &mut spec.target {
+                *state = Some(remembered);
             }
             spec
         }
-        None => {
-            let folder = app.state_dir.join("demo");
-            std::fs::create_dir_all(&folder)
-                .with_context(|| format!("failed to make {}", folder.display()))?;
-            let state = folder.join(format!("{id_part}.json")).display().to_string();
-            Spec::demo(
-                args.demo_fault.unwrap_or_default(),
-                args.rate.unwrap_or(DEMO_RPS),
-                args.names.clone(),
-                Some(state),
-            )
-        }
+        None => Spec::demo(
+            args.demo_fault.unwrap_or_default(),
+            args.rate.unwrap_or(DEMO_RPS),
+            args.names.clone(),
+            Some(remembered),
+        ),
     };
     let (plugin, source, bytes) = plugin(app, &args, &spec).await?;
     let description = plugin.describe().await?;
@@ -112,6 +117,17 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
         .await
         .context("failed to read the target")?;
     let arms = arms(&live, args.stable.as_deref())?;
+    for arm in arms.iter().filter(|a| a.role == Role::Candidate) {
+        let new = spec.candidate.as_ref().filter(|c| c.version != arm.version);
+        if let Some(new) = new
+            && live.weights().weight(&arm.name) > 0
+        {
+            return Err(Failure::busy(format!(
+                "{} has traffic, so it cannot be replaced by {}\n\nhint: `engine rollback` takes the traffic back first",
+                arm.name, new.version
+            )));
+        }
+    }
     let rollout = format!("{}-{id_part}", description.name);
     let identity = target.identity().to_owned();
     let header = Header {
@@ -123,6 +139,11 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
         identity,
         sample_period_ms: target.sample_period_ms(),
         baseline: live.weights(),
+        stable: arms
+            .iter()
+            .find(|a| a.role == Role::Stable)
+            .and_then(|a| live.arm(&a.name))
+            .map(|a| a.release.clone()),
         candidate: spec.candidate.clone(),
         promotion: promotion(&spec, &live, &arms)?,
         arms,
@@ -142,26 +163,39 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
     if live.sticky {
         eprintln!("note: clients stick to their arm here, so shares move slower than weights");
     }
+    let versions: Vec<&str> = live
+        .arms
+        .iter()
+        .map(|a| a.release.version.as_str())
+        .collect();
+    if spec.candidate.is_none() && versions.windows(2).all(|pair| pair[0] == pair[1]) {
+        eprintln!(
+            "note: both arms run {} already; a [candidate] in the rollout file puts a new version in",
+            versions[0]
+        );
+    }
     app.store.put_content(&plugin.sha256, &bytes).await?;
     let options = Options {
         chaos_evict: args.chaos_evict,
         ..Options::default()
     };
     begin(app, options, header).await?;
-    sweep(app).await?;
-    if !global.json {
-        eprintln!(
-            "rollout {rollout}: {} {} on {}{}",
-            description.name,
-            description.version,
-            live.address,
-            if embedded {
-                " (the balancer is part of this process)"
-            } else {
-                ""
-            }
-        );
+    // Another engine may have swept it away before this rollout was known.
+    app.store.put_content(&plugin.sha256, &bytes).await?;
+    if let Err(error) = sweep(app).await {
+        eprintln!("note: old plugins could not be swept out of the store: {error:#}");
     }
+    eprintln!(
+        "rollout {rollout}: {} {} on {}{}",
+        description.name,
+        description.version,
+        live.address,
+        if embedded {
+            " (the balancer is part of this process)"
+        } else {
+            ""
+        }
+    );
     watch::drive(app, global, &rollout, options, args.on_interrupt).await
 }
 
@@ -170,7 +204,7 @@ pub(super) async fn begin(app: &App, options: Options, header: Header) -> anyhow
     let identity = header.identity.clone();
     match app.driver(options).begin(header).await {
         Err(RolloutError::Store(StoreError::Busy(busy))) => Err(Failure::busy(format!(
-            "the target {identity} is busy with rollout {0}\n\nhint: `engine status {0}` shows it, `engine resume {0}` goes on with it, `engine abort {0}` takes it back",
+            "the target {identity} is busy with rollout {0}\n\nhint: `engine status {0}` shows it, `engine abort {0}` takes its traffic back",
             busy.rollout
         ))),
         result => Ok(result?),
@@ -257,7 +291,18 @@ async fn parameters(
         .map_err(|e| Rejected::Faulty(format!("describe: its parameters schema is wrong: {e}")))?;
     let mut problems: Vec<String> = validator
         .iter_errors(&value)
-        .map(|e| problem_line(&e.instance_path().to_string(), &e.to_string()))
+        .map(|e| {
+            let path = e.instance_path().to_string();
+            let mut message = e.to_string();
+            let key = path.trim_start_matches('/').split('/').next().unwrap_or("");
+            // Which of several shapes was meant nobody knows; say what there are.
+            if message.contains("anyOf")
+                && let Some(about) = schema["properties"][key]["description"].as_str()
+            {
+                message = format!("{} does not fit. {about}", e.instance());
+            }
+            problem_line(&path, &message)
+        })
         .collect();
     if problems.is_empty()
         && let Err(issues) = plugin.validate(&value.to_string()).await?
@@ -288,13 +333,29 @@ fn value_for(schema: &Value, key: &str, text: &str) -> Value {
     let one = |text: &str| {
         serde_json::from_str(text.trim()).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
     };
-    let wants_list = schema["properties"][key]["type"] == "array";
+    let property = &schema["properties"][key];
+    let wants_list =
+        property["type"] == "array" || text.contains(',') && allows_list(schema, property);
     match one(text) {
         value @ Value::Array(_) => value,
         _ if wants_list && text.trim().is_empty() => Value::Array(vec![]),
         _ if wants_list => Value::Array(text.split(',').map(one).collect()),
         value => value,
     }
+}
+
+/// Whether one of the shapes that a schema allows is a list.
+fn allows_list(schema: &Value, node: &Value) -> bool {
+    if node["type"] == "array" {
+        return true;
+    }
+    if let Some(named) = node["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
+        return schema
+            .pointer(named)
+            .is_some_and(|n| allows_list(schema, n));
+    }
+    let shapes = node["anyOf"].as_array();
+    shapes.is_some_and(|shapes| shapes.iter().any(|n| allows_list(schema, n)))
 }
 
 /// Gives the arms their roles: by flag, by traffic, or by name.
@@ -365,8 +426,8 @@ fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> anyhow::Result<Promo
 /// Reads `blue,green`.
 pub(super) fn two_names(text: &str) -> Result<[String; 2], String> {
     match text.split(',').map(str::trim).collect::<Vec<_>>()[..] {
-        [a, b] if a != b && !a.is_empty() && !b.is_empty() => Ok([a.to_owned(), b.to_owned()]),
-        _ => Err("write two different names, such as blue,green".to_owned()),
+        [a, b] if a != b && is_arm_name(a) && is_arm_name(b) => Ok([a.to_owned(), b.to_owned()]),
+        _ => Err("write two different names of letters and digits, such as blue,green".to_owned()),
     }
 }
 
@@ -385,7 +446,14 @@ mod tests {
 
     #[test]
     fn values_are_read_as_the_schema_wants_them() {
-        let schema = json!({"properties": {"steps": {"type": "array"}, "bake": {}}});
+        let schema = json!({
+            "properties": {
+                "steps": {"type": "array"},
+                "bake": {"anyOf": [{"$ref": "#/$defs/Bake"}, {"type": "null"}]},
+            },
+            "$defs": {"Bake": {"anyOf": [{"type": "string"}, {"type": "array"}]}},
+        });
+        assert_eq!(value_for(&schema, "bake", "5m,6m"), json!(["5m", "6m"]));
         assert_eq!(value_for(&schema, "steps", "5,25"), json!([5, 25]));
         assert_eq!(value_for(&schema, "steps", "100"), json!([100]));
         assert_eq!(value_for(&schema, "steps", "[1, 2]"), json!([1, 2]));

@@ -8,6 +8,7 @@ use super::exit::{Exit, Failure};
 use super::{Global, render, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Event, Work};
+use crate::model::Role;
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -26,16 +27,19 @@ pub struct StatusArgs {
 /// Show everything about one rollout
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// The rollout
-    rollout: String,
+    /// The rollout [default: the newest]
+    rollout: Option<String>,
 }
 
 /// List rollouts, newest first
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// At most so many
-    #[arg(long, short = 'n', default_value_t = 20)]
+    #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    /// Single verbs too: set-weights, switch, rollback
+    #[arg(long, short)]
+    all: bool,
 }
 
 /// Show the journal of a rollout: every call, every answer
@@ -49,7 +53,7 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
     // Without a flag or a file, what is under way is what people mean.
     let elsewhere = global.local.is_some() || read_spec(global.file.as_deref())?.is_some();
     let named = match args.rollout {
-        None if !elsewhere => app.newest_open().await?,
+        None if !elsewhere => app.rollout_in_sight().await?.map(|h| h.rollout),
         named => named,
     };
     let (identity, live, rollout) = match named {
@@ -62,11 +66,19 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
             (header.identity, live, Some(id))
         }
         None => {
-            let (_, target) = traffic::target(app, global).await?;
-            let live = watch::look(target.as_ref(), app.clock.now()).await?;
-            let identity = target.identity().to_owned();
+            let (identity, live) = match traffic::target(app, global).await {
+                Ok((_, target)) => {
+                    let live = watch::look(target.as_ref(), app.clock.now()).await?;
+                    (target.identity().to_owned(), Some(live))
+                }
+                // What was last known of it is better than nothing.
+                Err(error) => match app.store.list(1).await?.first() {
+                    Some(last) if !elsewhere => (last.header.identity.clone(), None),
+                    _ => return Err(error),
+                },
+            };
             let last = last_rollout(app, &identity).await?;
-            (identity, Some(live), last)
+            (identity, live, last)
         }
     };
     if args.watch
@@ -110,7 +122,7 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
     }
     if let Some((observed, samples, window)) = &live {
         out!("{}", observed.address);
-        for line in render::arm_lines(observed, samples, *window) {
+        for line in render::arm_lines(observed, samples, *window, render::BAR) {
             out!("{line}");
         }
         if observed.sticky {
@@ -127,11 +139,13 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
                 render::verdict(header, status)
             );
         }
-        Some((_, status, _)) => {
+        Some((header, status, _)) => {
             for line in render::head(status, app.clock.now()) {
                 out!("{line}");
             }
-            if driven == Some(false) && status.hold.is_none() {
+            if status.hold.is_some() || status.mismatch.is_some() {
+                out!("{}", render::verdict(header, status));
+            } else if driven == Some(false) {
                 out!(
                     "  no process drives it: `engine resume {0}` goes on, `engine abort {0}` takes it back",
                     status.rollout
@@ -141,6 +155,15 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
         None => out!("no rollout"),
     }
     Ok(Exit::Done)
+}
+
+/// The rollout that is named, or the newest one.
+async fn newest_unless(app: &App, named: Option<String>) -> anyhow::Result<String> {
+    match (named, app.store.list(1).await?.first()) {
+        (Some(id), _) => Ok(id),
+        (None, Some(newest)) => Ok(newest.header.rollout.clone()),
+        (None, None) => Err(Failure::usage("there are no rollouts yet")),
+    }
 }
 
 /// The rollout that occupies a target, or the last one that did.
@@ -156,7 +179,8 @@ async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String
 }
 
 pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Result<Exit> {
-    let (header, status, _) = app.journal(&args.rollout).await?;
+    let id = newest_unless(app, args.rollout).await?;
+    let (header, status, _) = app.journal(&id).await?;
     if global.json {
         out!("{}", json!({"header": header, "status": status}));
         return Ok(Exit::Done);
@@ -168,7 +192,11 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
     );
     out!("target     {}", header.identity);
     for arm in &header.arms {
-        out!("arm        {} ({:?}, {})", arm.name, arm.role, arm.version);
+        let role = match arm.role {
+            Role::Stable => "stable",
+            Role::Candidate => "candidate",
+        };
+        out!("arm        {} ({role}, {})", arm.name, arm.version);
     }
     match &header.work {
         Work::Strategy(pin) => {
@@ -207,9 +235,13 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
 }
 
 pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::Result<Exit> {
-    let listed = app.store.list(args.limit).await?;
+    let listed = app.store.list(10_000).await?;
+    let wanted = listed
+        .iter()
+        .filter(|l| args.all || matches!(l.header.work, Work::Strategy(_)))
+        .take(args.limit as usize);
     let mut rows = vec![];
-    for one in &listed {
+    for one in wanted {
         let entries = app.store.load(&one.header.rollout, 0).await?;
         if let Some(status) = Status::of(&entries) {
             rows.push((one, status));
@@ -221,7 +253,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
             .map(|(l, status)| {
                 json!({"rollout": status.rollout, "target": l.header.identity,
                 "phase": status.phase, "created": status.created, "updated": status.updated,
-                "end": status.end})
+                "end": json!(status)["end"]})
             })
             .collect();
         out!("{}", json!(rows));
@@ -229,6 +261,15 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
     }
     if rows.is_empty() {
         eprintln!("no rollouts yet; `engine run plugins/canary.wasm` begins one");
+    }
+    if !rows.is_empty() {
+        out!(
+            "{:<20}  {:<22}  {:<15}  {:<22}  WHY",
+            "BEGAN",
+            "ROLLOUT",
+            "PHASE",
+            "TARGET"
+        );
     }
     for (one, status) in &rows {
         let note = match &one.last.event {
@@ -251,13 +292,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
 }
 
 pub(super) async fn history(app: &App, global: &Global, args: HistoryArgs) -> anyhow::Result<Exit> {
-    let id = match args.rollout {
-        Some(id) => id,
-        None => match app.store.list(1).await?.first() {
-            Some(newest) => newest.header.rollout.clone(),
-            None => return Err(Failure::usage("there are no rollouts yet")),
-        },
-    };
+    let id = newest_unless(app, args.rollout).await?;
     let (_, _, entries) = app.journal(&id).await?;
     if global.json {
         out!("{}", serde_json::to_string(&entries)?);

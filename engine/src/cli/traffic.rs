@@ -38,6 +38,7 @@ pub struct SwitchArgs {
 
 /// Take all traffic back to the stable arm; aborts a rollout that is under way
 #[derive(Debug, Args)]
+#[command(after_help = "Exit code: 0 when all traffic is back, 4 when it could not be taken back.")]
 pub struct RollbackArgs {}
 
 pub(super) async fn set_weights(
@@ -68,8 +69,7 @@ pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> anyh
 pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> anyhow::Result<Exit> {
     let (spec, target) = target(app, global).await?;
     if let Some(busy) = app.store.occupant(target.identity()).await? {
-        let (header, ..) = app.journal(&busy.rollout).await?;
-        let exit = command::abort_rollout(app, global, &busy.rollout, &header, "rollback").await?;
+        let exit = command::abort_rollout(app, global, &busy.rollout, "rollback").await?;
         // Here all traffic on stable is what was asked for.
         return Ok(match exit {
             Exit::RolledBack => Exit::Done,
@@ -92,17 +92,25 @@ async fn stable(app: &App, identity: &str, live: &Observed) -> anyhow::Result<St
     let last = listed
         .iter()
         .filter(|l| l.header.identity == identity)
-        .find(|l| {
-            matches!(
-                l.last.event,
+        .find_map(|l| match (&l.last.event, &l.header.work) {
+            // A rollback is where the traffic belongs; a second one stays there.
+            (Event::Ended { end: End::Done, .. }, Work::Verb { verb, weights, .. })
+                if verb == "rollback" =>
+            {
+                let all = weights.0.iter().find(|w| w.weight > 0)?;
+                Some(all.arm.clone())
+            }
+            (
                 Event::Ended {
-                    end: End::Promoted | End::Done,
+                    end: End::Promoted | End::RolledBack | End::Done,
                     ..
-                }
-            )
+                },
+                _,
+            ) => Some(l.header.arm(Role::Stable).to_owned()),
+            _ => None,
         });
-    if let Some(last) = last {
-        return Ok(last.header.arm(Role::Stable).to_owned());
+    if let Some(stable) = last {
+        return Ok(stable);
     }
     stable_by_sight(live).ok_or_else(|| {
         Failure::usage(format!(
@@ -117,22 +125,15 @@ pub(super) async fn target(
     app: &App,
     global: &Global,
 ) -> anyhow::Result<(TargetSpec, Arc<dyn Target>)> {
-    let listed;
     let spec = match (global.local, read_spec(global.file.as_deref())?) {
         (Some(admin), _) => TargetSpec::Local { admin },
         (None, Some(spec)) => spec.target,
-        (None, None) => {
-            listed = app.store.list(100).await?;
-            let open = listed
-                .iter()
-                .find(|l| !matches!(l.last.event, Event::Ended { .. }));
-            open.map_or(
-                TargetSpec::Local {
-                    admin: ADMIN_DEFAULT,
-                },
-                |l| l.header.target.clone(),
-            )
-        }
+        (None, None) => app.rollout_in_sight().await?.map_or(
+            TargetSpec::Local {
+                admin: ADMIN_DEFAULT,
+            },
+            |header| header.target,
+        ),
     };
     let target = app.ports.reach(&spec).await?;
     Ok((spec, Arc::new(target)))
@@ -159,6 +160,7 @@ async fn verb(
         sample_period_ms: target.sample_period_ms(),
         arms: arms(live, by_sight.or(first).as_deref())?,
         baseline: live.weights(),
+        stable: None,
         candidate: None,
         promotion: Promotion::Swap,
         guardrails: Guardrails {

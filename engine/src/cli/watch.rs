@@ -21,21 +21,30 @@ use crate::target::Target;
 /// How often the view is drawn.
 const REFRESH: Duration = Duration::from_millis(250);
 /// Samples that rates are taken over.
-const RATE_SAMPLES: u32 = 10;
+const RATE_SAMPLES: u32 = 5;
 
-/// Returns at the next Ctrl-C or SIGTERM.
-pub async fn interrupted() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut stream) => {
-                stream.recv().await;
-            }
-            Err(_) => std::future::pending().await,
+/// Ctrl-C and SIGTERM, from the moment this is made: none is lost.
+pub struct Interruptions {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interruptions {
+    /// Listens from now on.
+    pub fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Returns at the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
     }
 }
 
@@ -51,17 +60,19 @@ pub async fn drive(
     fleet.add(rollout.to_owned(), app.clock.now());
     let mut view = View::new(app, global, rollout).await?;
     let mut ticks = tokio::time::interval(REFRESH);
-    let mut interruptions = 0;
+    let mut interruptions = Interruptions::new()?;
+    let mut count = 0;
     let result = {
         let next = fleet.next();
         tokio::pin!(next);
         loop {
             tokio::select! {
                 result = &mut next => break Some(result),
-                _ = ticks.tick() => view.refresh().await?,
-                () = interrupted() => {
-                    interruptions += 1;
-                    if interruptions == 1 && on_interrupt == OnInterrupt::Rollback {
+                // A screen that cannot be drawn must not stop the rollout.
+                _ = ticks.tick() => { let _ = view.refresh().await; }
+                () = interruptions.next() => {
+                    count += 1;
+                    if count == 1 && on_interrupt == OnInterrupt::Rollback {
                         view.say("interrupted: taking all traffic back (once more to quit at once)");
                         let signal = signal("abort", app, "interrupted");
                         app.store.signal(rollout, &signal).await?;
@@ -74,7 +85,7 @@ pub async fn drive(
     };
     // What was in memory goes; the journal has it all.
     drop(fleet);
-    view.refresh().await?;
+    let _ = view.refresh().await;
     view.erase();
     let exit = match result {
         None => {
@@ -87,35 +98,37 @@ pub async fn drive(
             eprintln!(
                 "suspended: the traffic stays at {weights}{part}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
             );
+            app.let_go(rollout).await?;
             app.ports.stop().await;
             if global.json {
-                view.finish(app, global).await?;
+                view.finish(app, global, Exit::Paused).await?;
             }
             return Ok(Exit::Paused);
         }
         Some(None) => Exit::Unexpected,
         Some(Some((_, result))) => Exit::from(&result?),
     };
-    view.finish(app, global).await?;
+    view.finish(app, global, exit).await?;
     app.ports.stop().await;
     Ok(exit)
 }
 
 /// Follows a rollout that another process drives, to its end or pause.
 pub async fn follow(app: &App, global: &Global, rollout: &str) -> anyhow::Result<Exit> {
+    let mut interruptions = Interruptions::new()?;
     let mut view = View::new(app, global, rollout).await?;
     let mut ticks = tokio::time::interval(REFRESH);
     loop {
         tokio::select! {
             _ = ticks.tick() => view.refresh().await?,
-            () = interrupted() => {
+            () = interruptions.next() => {
                 view.erase();
-                return Ok(Exit::Done);
+                return Ok(Exit::Paused);
             }
         }
         if let Some(exit) = settled(&view.status) {
             view.erase();
-            view.finish(app, global).await?;
+            view.finish(app, global, exit).await?;
             return Ok(exit);
         }
     }
@@ -139,6 +152,7 @@ pub fn signal(name: &str, app: &App, payload: &str) -> Signal {
         name: name.to_owned(),
         actor: app.actor.clone(),
         payload: payload.to_owned(),
+        until: None,
     }
 }
 
@@ -152,7 +166,6 @@ struct View<'a> {
     narrator: Narrator,
     term: Term,
     live: bool,
-    quiet: bool,
     drawn: usize,
 }
 
@@ -160,7 +173,7 @@ impl<'a> View<'a> {
     async fn new(app: &'a App, global: &Global, rollout: &str) -> anyhow::Result<Self> {
         let (header, _, entries) = app.journal(rollout).await?;
         let mut status = Status::new(&header);
-        let mut narrator = Narrator::default();
+        let mut narrator = Narrator::new(rollout);
         // What is history already is not told again.
         for entry in &entries {
             narrator.line(entry);
@@ -174,16 +187,13 @@ impl<'a> View<'a> {
             narrator,
             term: Term::stderr(),
             live: std::io::stderr().is_terminal() && !global.json,
-            quiet: global.json,
             drawn: 0,
         })
     }
 
     fn say(&mut self, line: &str) {
         self.erase();
-        if !self.quiet {
-            let _ = self.term.write_line(line);
-        }
+        let _ = self.term.write_line(line);
     }
 
     fn erase(&mut self) {
@@ -221,15 +231,25 @@ impl<'a> View<'a> {
         if let Ok(target) = self.app.ports.reach(&self.header.target).await
             && let Ok((live, samples, window)) = look(&target, self.app.clock.now()).await
         {
-            lines.extend(render::arm_lines(&live, &samples, window));
+            let width = match self.term.size().1 {
+                0..100 => 6,
+                100..120 => 12,
+                _ => render::BAR,
+            };
+            lines.extend(render::arm_lines(&live, &samples, window, width));
         }
         lines
     }
 
     /// The verdict, as data on stdout.
-    async fn finish(&mut self, app: &App, global: &Global) -> anyhow::Result<()> {
+    async fn finish(&mut self, app: &App, global: &Global, exit: Exit) -> anyhow::Result<()> {
         if global.json {
-            out!("{}", serde_json::to_string(&self.status)?);
+            let mut answer = serde_json::to_value(&self.status)?;
+            answer["exit"] = (exit as u8).into();
+            if let Some((sent, failed)) = app.ports.load_seen().await {
+                answer["requests"] = serde_json::json!({"sent": sent, "failed": failed});
+            }
+            out!("{answer}");
             return Ok(());
         }
         let style = render::phase_style(self.status.phase);

@@ -157,6 +157,8 @@ pub struct Header {
     pub arms: Vec<Arm>,
     /// Weights when it began.
     pub baseline: Weights,
+    /// What the stable arm ran when it began; none for a single verb.
+    pub stable: Option<Release>,
     /// A release to put into the candidate arm first.
     pub candidate: Option<Release>,
     /// How the new version takes over.
@@ -319,14 +321,21 @@ impl Call {
     }
 }
 
+/// A time as people write it, in UTC.
+fn time(at: Millis) -> humantime::Rfc3339Timestamp {
+    // A guest may ask for any time; the calendar ends with the year 9999.
+    let since_1970 = std::time::Duration::from_millis(at.min(253_402_300_799_000));
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since_1970)
+}
+
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::GetWeights => write!(f, "get-weights"),
             Self::SetWeights { weights } => write!(f, "set-weights {weights}"),
             Self::SwitchColor { color } => write!(f, "switch-color {color}"),
-            Self::GetMetrics { query } => write!(f, "get-metrics since {}", query.since),
-            Self::Query { name, since } => write!(f, "query {name} since {since}"),
+            Self::GetMetrics { query } => write!(f, "get-metrics since {}", time(query.since)),
+            Self::Query { name, since } => write!(f, "query {name} since {}", time(*since)),
             Self::GetHealth => write!(f, "get-health"),
             Self::Wait { seconds, signals } if signals.is_empty() => {
                 write!(f, "wait {seconds} s")

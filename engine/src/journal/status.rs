@@ -28,6 +28,7 @@ pub struct Status {
     /// What is decided, once it is.
     pub decision: Option<Decision>,
     /// How it ended and why.
+    #[serde(serialize_with = "end_as_object")]
     pub end: Option<(End, String)>,
     /// The difference, if it diverged.
     pub mismatch: Option<Mismatch>,
@@ -56,9 +57,26 @@ pub struct Status {
     pub held_at_deadline: bool,
     #[serde(skip)]
     candidate: String,
+    #[serde(skip)]
+    names: Vec<String>,
     /// Whether the strategy has made its first call.
     #[serde(skip)]
     pub strategy_called: bool,
+}
+
+/// `{"how": "promoted", "reason": "…"}`
+fn end_as_object<S: serde::Serializer>(
+    end: &Option<(End, String)>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeMap as _;
+    let Some((how, reason)) = end else {
+        return serializer.serialize_none();
+    };
+    let mut map = serializer.serialize_map(Some(2))?;
+    map.serialize_entry("how", how)?;
+    map.serialize_entry("reason", reason)?;
+    map.end()
 }
 
 /// An open wait of the strategy.
@@ -68,6 +86,14 @@ pub struct Waiting {
     pub until: Millis,
     /// What ends it early.
     pub signals: Vec<String>,
+}
+
+impl Waiting {
+    /// Whether a signal of that name ends it.
+    #[must_use]
+    pub fn wants(&self, signal: &str) -> bool {
+        self.signals.iter().any(|s| s == signal)
+    }
 }
 
 /// The decision about the end.
@@ -120,6 +146,7 @@ impl Status {
             entries: 0,
             held_at_deadline: false,
             candidate: header.arm(Role::Candidate).to_owned(),
+            names: header.names(),
             strategy_called: matches!(header.work, Work::Verb { .. }),
         };
         status.moved_to(header.baseline.clone(), header.created);
@@ -238,6 +265,8 @@ impl Status {
     }
 
     fn moved_to(&mut self, weights: Weights, at: Millis) {
+        // A strategy may name the arms in any order; the target has one.
+        let weights = weights.ordered_as(&self.names).unwrap_or(weights);
         if weights.weight(&self.candidate) == 0 {
             self.exposed_since = None;
         } else if self.exposed_since.is_none() {

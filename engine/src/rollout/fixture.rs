@@ -27,6 +27,7 @@ pub(crate) fn header() -> Header {
             arm("canary", Role::Candidate, "v2"),
         ],
         baseline: Weights::of([("stable", 100), ("canary", 0)]),
+        stable: None,
         candidate: None,
         promotion: Promotion::Swap,
         guardrails: Guardrails::default(),

@@ -2,7 +2,7 @@
 //! what is left of it is a deadline and an id, and waking it is a replay.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use tokio::task::JoinSet;
 
@@ -21,6 +21,8 @@ pub struct Fleet {
     wakes: HashMap<String, Millis>,
     driven: JoinSet<(String, Result<Standing, RolloutError>)>,
     signals_after: u64,
+    /// Signalled while they were driven: perhaps too late to be seen there.
+    signalled: HashSet<String>,
 }
 
 impl Fleet {
@@ -33,6 +35,7 @@ impl Fleet {
             wakes: HashMap::new(),
             driven: JoinSet::new(),
             signals_after: 0,
+            signalled: HashSet::new(),
         }
     }
 
@@ -67,7 +70,11 @@ impl Fleet {
                 Some(done) = self.driven.join_next() => {
                     let Ok((rollout, result)) = done else { continue };
                     match result {
-                        Ok(Standing::Parked(until)) => self.add(rollout, until),
+                        Ok(Standing::Parked(until)) => {
+                            let missed = self.signalled.remove(&rollout);
+                            let now = self.driver.clock.now();
+                            self.add(rollout, if missed { now } else { until });
+                        }
                         result => return Some((rollout, result)),
                     }
                 }
@@ -107,6 +114,8 @@ impl Fleet {
             self.signals_after = number;
             if self.wakes.contains_key(&rollout) {
                 self.add(rollout, now);
+            } else {
+                self.signalled.insert(rollout);
             }
         }
         Ok(())

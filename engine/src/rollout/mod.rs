@@ -178,7 +178,9 @@ impl Driver {
                 epoch,
                 owner: Some(owner),
                 ..
-            })) if occupant == rollout && self.resolve.is_dead(&owner) => {
+            })) if self.resolve.is_dead(&owner)
+                && (occupant == rollout || self.store.load(&occupant, 0).await?.is_empty()) =>
+            {
                 let dead_epoch = Some(epoch);
                 self.store
                     .claim(Claim {
@@ -285,6 +287,7 @@ impl Driver {
                     return Ok(None);
                 }
                 session.rewind().await?;
+                shared.rewound(session);
                 drop(guard);
                 return self.strategy(shared).await;
             }
@@ -329,9 +332,20 @@ impl Driver {
         session: &mut Session,
         write: &crate::journal::status::InDoubt,
     ) -> Result<(), Interrupt> {
-        let live = observe(session, &self.options).await?;
+        let live = observe(session, &self.options, 0).await?;
+        let going_back = session
+            .status
+            .decision
+            .as_ref()
+            .is_some_and(|d| d.goal == Goal::RollBack);
+        let due = recovery::deadline_is_due(&session.header, &session.status, self.clock.now());
         let (reply, conflict) = match recovery::settle(write, &live) {
-            Settled::Reissue => return session.issue(write).await.map(|_| ()),
+            // It never happened, and is not wanted any more.
+            Settled::Reissue if going_back || due => (Reply::Failed(abandoned()), None),
+            Settled::Reissue => match session.still_healthy(write).await? {
+                Ok(()) => return session.issue(write).await.map(|_| ()),
+                Err(error) => (Reply::Failed(error), None),
+            },
             Settled::Happened => (Reply::Done, None),
             Settled::Conflict => {
                 let hold = Hold::ForeignChange {
@@ -354,11 +368,6 @@ impl Driver {
         };
         session.append(event, Durability::Power).await?;
         // The way back to stable is not blocked by what somebody else did.
-        let going_back = session
-            .status
-            .decision
-            .as_ref()
-            .is_some_and(|d| d.goal == Goal::RollBack);
         match conflict {
             Some(hold) if !going_back => Err(Interrupt::Held(hold)),
             _ => Ok(()),
@@ -376,10 +385,23 @@ impl Driver {
         };
         let mut waited_until = None;
         let mut failures = 0;
+        let patience = match goal {
+            // A target that does not answer is no reason to give up on users.
+            Goal::RollBack => session.header.guardrails.healthy_timeout_ms,
+            Goal::Promote => 0,
+        };
+        let give_up = self.clock.now().saturating_add(patience);
         loop {
-            let live = observe(session, &self.options).await?;
+            session.keep_lease().await?;
+            let live = observe(session, &self.options, patience).await?;
             match recovery::finalize(goal, &session.header, &live) {
                 Step::Done => {
+                    let evidence = Event::Exchanged {
+                        by: Actor::Host,
+                        call: Call::GetWeights,
+                        reply: Reply::Weights(live.weights()),
+                    };
+                    session.append(evidence, Durability::Process).await?;
                     let end = match goal {
                         Goal::Promote => End::Promoted,
                         Goal::RollBack => End::RolledBack,
@@ -394,16 +416,22 @@ impl Driver {
                         .await?;
                 }
                 Step::Do(call) => {
-                    if let Reply::Failed(error) =
-                        session.write(Actor::Host, call.clone(), checks).await?
-                    {
-                        failures += 1;
-                        if !error.retryable || failures >= self.options.attempts {
-                            return Err(Interrupt::Held(Hold::Stuck {
-                                reason: format!("{call} failed: {error}"),
-                            }));
+                    let patient = self.clock.now() < give_up;
+                    match session.write(Actor::Host, call.clone(), checks).await {
+                        Ok(Reply::Failed(error)) => {
+                            failures += 1;
+                            let again = error.retryable && failures < self.options.attempts;
+                            if !again && !patient {
+                                return Err(Interrupt::Held(Hold::Stuck {
+                                    reason: format!("{call} failed: {error}"),
+                                }));
+                            }
+                            self.pause(500).await;
                         }
-                        self.pause(500).await;
+                        Ok(_) => {}
+                        // Written or not, nobody can tell yet: look again.
+                        Err(Interrupt::Held(_)) if patient => self.pause(500).await,
+                        Err(interrupt) => return Err(interrupt),
                     }
                 }
             }
@@ -533,7 +561,7 @@ impl Driver {
             if session.needs_attention().await? {
                 return Err(Interrupt::Attention);
             }
-            let live = observe(session, &self.options).await?;
+            let live = observe(session, &self.options, 0).await?;
             match recovery::prepare(&session.header, &live) {
                 Step::Done => return Ok(None),
                 Step::AwaitHealthy { arm } => {
@@ -565,14 +593,32 @@ impl Driver {
     }
 }
 
-/// Reads the target, with retries for what may pass.
-async fn observe(session: &Session, options: &Options) -> Result<Observed, Interrupt> {
+fn abandoned() -> HostError {
+    HostError::new(
+        crate::model::ErrorKind::Conflict,
+        "abandoned",
+        "the process died before this write left, and the rollout goes elsewhere now",
+    )
+    .retryable()
+}
+
+/// Reads the target, with retries for what may pass: some, and for at least
+/// `patience_ms`.
+async fn observe(
+    session: &Session,
+    options: &Options,
+    patience_ms: Millis,
+) -> Result<Observed, Interrupt> {
     let mut attempt = 1;
+    let give_up = session.clock.now().saturating_add(patience_ms);
     loop {
         match session.target.observe().await {
             Ok(live) => return Ok(live),
-            Err(error) if error.retryable && attempt < options.attempts => {
-                let pause = options.retry_ms << (attempt - 1).min(6);
+            Err(error)
+                if error.retryable
+                    && (attempt < options.attempts || session.clock.now() < give_up) =>
+            {
+                let pause = options.retry_ms << (attempt - 1).min(3);
                 attempt += 1;
                 session.clock.sleep_until(session.clock.now() + pause).await;
             }

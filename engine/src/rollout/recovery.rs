@@ -271,7 +271,22 @@ pub fn finalize(goal: Goal, header: &Header, live: &Observed) -> Step {
         }
     };
     match (goal, header.promotion) {
-        (Goal::RollBack, _) => all_to(stable),
+        // A promotion by copy may have replaced the stable release already.
+        (Goal::RollBack, Promotion::Copy) => {
+            let old = header.stable.as_ref();
+            let found = live.arm(stable).map(|a| &a.release.version);
+            match old.filter(|old| Some(&old.version) != found) {
+                Some(old) => match all_to(candidate) {
+                    Step::Done => Step::Do(Call::SetVersion {
+                        arm: stable.to_owned(),
+                        release: old.clone(),
+                    }),
+                    step => step,
+                },
+                None => all_to(stable),
+            }
+        }
+        (Goal::RollBack, Promotion::Swap) => all_to(stable),
         (Goal::Promote, Promotion::Swap) => all_to(candidate),
         (Goal::Promote, Promotion::Copy) => {
             let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
@@ -349,6 +364,25 @@ mod tests {
     }
 
     #[test]
+    fn an_abort_during_a_copy_brings_the_old_release_back() {
+        let mut header = header();
+        header.promotion = Promotion::Copy;
+        header.stable = Some(Release {
+            version: "v1".to_owned(),
+            source: Source::Demo(DemoFault::default()),
+        });
+        let step = |w, v| finalize(Goal::RollBack, &header, &live(w, v, [1, 1]));
+        // Already back on the replaced stable arm: off it again first.
+        assert_eq!(step([100, 0], ["v2", "v2"]), set(0, 100));
+        let Step::Do(Call::SetVersion { arm, release }) = step([0, 100], ["v2", "v2"]) else {
+            panic!("the stable arm gets its old release");
+        };
+        assert_eq!((arm.as_str(), release.version.as_str()), ("stable", "v1"));
+        assert_eq!(step([0, 100], ["v1", "v2"]), set(100, 0));
+        assert_eq!(step([100, 0], ["v1", "v2"]), Step::Done);
+    }
+
+    #[test]
     fn rollback_waits_for_a_healthy_stable_arm() {
         let header = header();
         let step = |h| finalize(Goal::RollBack, &header, &live([75, 25], ["v1", "v2"], h));
@@ -380,6 +414,7 @@ mod tests {
             name: name.to_owned(),
             actor: "ada".to_owned(),
             payload: String::new(),
+            until: None,
         };
         let mut status = Status::new(&header);
         let holds = [

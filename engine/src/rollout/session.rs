@@ -172,15 +172,29 @@ impl Session {
         Ok(self.signals.clone())
     }
 
-    /// Whether a person or the deadline wants the driver's attention.
-    pub(super) async fn needs_attention(&mut self) -> Result<bool, StoreError> {
+    /// Prolongs the lease when a third of it is gone.
+    pub(super) async fn keep_lease(&mut self) -> Result<(), StoreError> {
         let now = self.clock.now();
         if now.saturating_sub(self.renewed) > self.options.lease_ttl_ms / 3 {
-            self.store
-                .renew(&self.lease, now + self.options.lease_ttl_ms)
-                .await?;
-            self.renewed = now;
+            self.renew().await?;
         }
+        Ok(())
+    }
+
+    /// Prolongs the lease; fails if it belongs to another process by now.
+    async fn renew(&mut self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.store
+            .renew(&self.lease, now + self.options.lease_ttl_ms)
+            .await?;
+        self.renewed = now;
+        Ok(())
+    }
+
+    /// Whether a person or the deadline wants the driver's attention.
+    pub(super) async fn needs_attention(&mut self) -> Result<bool, StoreError> {
+        self.keep_lease().await?;
+        let now = self.clock.now();
         let commanded = self
             .pending()
             .await?
@@ -237,6 +251,9 @@ impl Session {
             }
             call if call.is_write() => self.write(by, call.clone(), Checks::All).await?,
             _ => {
+                if matches!(call, Call::GetMetrics { .. }) {
+                    self.check_foreign().await?;
+                }
                 let reply = self.read(&call).await;
                 let shown = matches!(call, Call::Log { .. } | Call::Progress { .. });
                 let event = Event::Exchanged {
@@ -276,11 +293,23 @@ impl Session {
         loop {
             self.attention().await?;
             let now = self.clock.now();
-            let signal = self
-                .pending()
-                .await?
+            let pending = self.pending().await?;
+            let mut for_waits = pending
                 .into_iter()
-                .find(|s| s.name == "promote" || names.contains(&s.name));
+                .filter(|s| s.name == "promote" || names.contains(&s.name));
+            // A command for an earlier wait, too late for it, must not end this one.
+            let signal = loop {
+                match for_waits.next() {
+                    Some(signal) if signal.until.is_some_and(|until| until != deadline) => {
+                        let event = Event::Ignored {
+                            signal: signal.id,
+                            name: signal.name,
+                        };
+                        self.append(event, Durability::Process).await?;
+                    }
+                    other => break other,
+                }
+            };
             let wake = match signal {
                 Some(signal) => Some(Wake::Signal(signal)),
                 None if now >= deadline => Some(Wake::Timer),
@@ -309,6 +338,20 @@ impl Session {
             }
             let poll = now.saturating_add(self.options.signal_poll_ms);
             self.clock.sleep_until(until.min(poll)).await;
+        }
+    }
+
+    /// Samples of a share that somebody else set say nothing about this step.
+    async fn check_foreign(&self) -> Result<(), Interrupt> {
+        match self.target.observe().await {
+            Ok(live) if live.weights() != self.status.weights => {
+                Err(Interrupt::Held(Hold::ForeignChange {
+                    expected: self.status.weights.clone(),
+                    found: live.weights(),
+                }))
+            }
+            // If it cannot be read, the samples cannot either, and that is an answer.
+            _ => Ok(()),
         }
     }
 
@@ -432,6 +475,8 @@ impl Session {
     pub(super) async fn issue(&mut self, write: &InDoubt) -> Result<Reply, Interrupt> {
         let mut attempt = 1;
         let reply = loop {
+            // Another process may have taken over since the last try.
+            self.renew().await?;
             let sent = match &write.call {
                 Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
                 call => match call.weights_after(&write.before) {
@@ -474,6 +519,18 @@ impl Session {
         };
         self.append(event, Durability::Power).await?;
         Ok(reply)
+    }
+
+    /// Whether a write in doubt may still be sent: its destination can have
+    /// fallen ill while nobody looked.
+    pub(super) async fn still_healthy(
+        &mut self,
+        write: &InDoubt,
+    ) -> Result<Result<(), HostError>, Interrupt> {
+        match write.call.weights_after(&write.before) {
+            Some(wanted) => self.await_healthy(&write.before, &wanted).await,
+            None => Ok(Ok(())),
+        }
     }
 
     async fn refuse(&mut self, by: Actor, call: Call, e: HostError) -> Result<Reply, Interrupt> {
@@ -602,6 +659,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Takes the session's time after a rewind.
+    pub(super) fn rewound(&self, session: &Session) {
+        self.now
+            .store(session.logical_now, std::sync::atomic::Ordering::Relaxed);
+    }
+
     pub(super) fn new(session: Session) -> Self {
         Self {
             now: session.logical_now.into(),

@@ -83,6 +83,8 @@ pub struct LocalSpec {
     pub sticky_seconds: u32,
     /// How long a replaced release may finish its requests.
     pub drain_ms: u32,
+    /// How long a target may take until the head of its answer.
+    pub response_timeout_ms: u32,
     /// Active health checks.
     pub health: HealthCheck,
     /// Speak HTTP/2 to the arms (for gRPC); HTTP/1.1 otherwise.
@@ -251,6 +253,9 @@ pub const ADMIN_DEFAULT: SocketAddr =
 pub const LISTEN_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
+/// As long as an AWS load balancer waits for a target by default.
+const RESPONSE_TIMEOUT_MS: u32 = 60_000;
+
 impl Spec {
     /// Reads a rollout file.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
@@ -343,6 +348,7 @@ impl LocalSpec {
             ],
             sticky_seconds: 0,
             drain_ms: 10_000,
+            response_timeout_ms: RESPONSE_TIMEOUT_MS,
             health: HealthCheck::default(),
             upstream_http2: false,
         }
@@ -375,6 +381,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
     let listen = local.address("listen");
     let sticky_seconds = local.integer("sticky-seconds", 0, 604_800);
     let drain = local.duration("drain");
+    let response_timeout = local.duration("response-timeout");
     let upstream_http2 = local.boolean("upstream-http2");
     let load_rps = local.integer("load-rps", 0, 100_000);
     let health = health(local.section("health"));
@@ -383,6 +390,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
             ("listen", listen.is_some()),
             ("sticky-seconds", sticky_seconds.is_some()),
             ("drain", drain.is_some()),
+            ("response-timeout", response_timeout.is_some()),
             ("upstream-http2", upstream_http2.is_some()),
             ("load-rps", load_rps.is_some()),
         ] {
@@ -410,6 +418,9 @@ fn target(mut section: Section<'_>) -> TargetSpec {
                 arms: stable_first(arms),
                 sticky_seconds: sticky_seconds.unwrap_or(0),
                 drain_ms: drain.map_or(10_000, |ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+                response_timeout_ms: response_timeout.map_or(RESPONSE_TIMEOUT_MS, |ms| {
+                    u32::try_from(ms).unwrap_or(u32::MAX)
+                }),
                 health,
                 upstream_http2: upstream_http2.unwrap_or(false),
             },
@@ -428,7 +439,17 @@ fn stable_first(mut arms: Vec<LocalArm>) -> Vec<LocalArm> {
     arms
 }
 
+/// Arm names stand in addresses, cookies and headers.
+#[must_use]
+pub fn is_arm_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !name.is_empty() && name.chars().all(fits)
+}
+
 fn arm((name, mut section): (String, Section<'_>)) -> LocalArm {
+    if !is_arm_name(&name) {
+        section.problem("", "an arm's name is made of letters, digits, - and _");
+    }
     let weight = section.integer("weight", 0, crate::model::WEIGHT_MAX);
     let weight = weight.unwrap_or(match name.as_str() {
         "stable" | "blue" => 100,
@@ -557,6 +578,12 @@ fn guardrails(mut section: Section<'_>) -> Guardrails {
             .duration("healthy-timeout")
             .unwrap_or(d.healthy_timeout_ms),
     };
+    if guardrails.deadline_ms == 0 {
+        section.problem(
+            "deadline",
+            "is 0, so the rollout would end at once; write \"2h\"",
+        );
+    }
     section.finish();
     guardrails
 }

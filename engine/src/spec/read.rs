@@ -106,8 +106,11 @@ impl<'p> Section<'p> {
     }
 
     pub(super) fn required_text(&mut self, key: &str) -> String {
-        self.required(key, "is missing; it must be a text in quotes", Self::text)
-            .unwrap_or_default()
+        let text = self.required(key, "is missing; it must be a text in quotes", Self::text);
+        if text.as_deref() == Some("") {
+            self.problem(key, "is empty");
+        }
+        text.unwrap_or_default()
     }
 
     pub(super) fn path(&mut self, key: &str) -> Option<String> {

@@ -40,6 +40,16 @@ impl Held {
     }
 }
 
+impl Inner {
+    /// A lease, unless its rollout has ended.
+    fn occupant(&self, target: &str) -> Option<&Held> {
+        let held = self.leases.get(target)?;
+        let last = self.journals.get(&held.rollout).and_then(|j| j.last());
+        let ended = last.is_some_and(|e| matches!(e.event, Event::Ended { .. }));
+        (!ended).then_some(held)
+    }
+}
+
 impl MemoryStore {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -56,12 +66,14 @@ impl Store for MemoryStore {
     async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError> {
         let mut inner = self.inner();
         let mut epoch = 1;
-        if let Some(held) = inner.leases.get(claim.target) {
-            let free = held.owner.is_none()
+        if let Some(held) = inner.occupant(claim.target) {
+            let gone = held.owner.is_none()
                 || held.expires <= claim.now
-                || claim.dead_epoch == Some(held.epoch)
-                || held.owner.as_ref() == Some(claim.owner);
-            if held.rollout != claim.rollout || !free {
+                || claim.dead_epoch == Some(held.epoch);
+            let free = gone || held.owner.as_ref() == Some(claim.owner);
+            // A process that died before its first entry leaves nothing to resume.
+            let abandoned = gone && !inner.journals.contains_key(&held.rollout);
+            if held.rollout != claim.rollout && !abandoned || !free {
                 return Err(StoreError::Busy(held.busy()));
             }
             epoch = held.epoch + 1;
@@ -144,7 +156,7 @@ impl Store for MemoryStore {
     }
 
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError> {
-        Ok(self.inner().leases.get(target).map(Held::busy))
+        Ok(self.inner().occupant(target).map(Held::busy))
     }
 
     async fn signal(&self, rollout: &str, signal: &Signal) -> Result<bool, StoreError> {

@@ -174,7 +174,30 @@ fn run(connection: &mut Connection, group: Vec<Request>) {
     }
 }
 
+/// Who occupies a target: a lease, unless its rollout has ended and its process
+/// died before it could give the lease back.
 fn occupant(transaction: &Transaction<'_>, target: &str) -> Result<Option<Busy>, rusqlite::Error> {
+    let Some(busy) = leased(transaction, target)? else {
+        return Ok(None);
+    };
+    let last: Option<String> = transaction
+        .prepare_cached("SELECT event FROM journal WHERE rollout = ?1 ORDER BY seq DESC LIMIT 1")?
+        .query_row([&busy.rollout], |row| row.get(0))
+        .optional()?;
+    let ended =
+        last.is_some_and(|event| matches!(serde_json::from_str(&event), Ok(Event::Ended { .. })));
+    Ok((!ended).then_some(busy))
+}
+
+fn has_journal(transaction: &Transaction<'_>, rollout: &str) -> Result<bool, rusqlite::Error> {
+    transaction.query_row(
+        "SELECT EXISTS (SELECT 1 FROM journal WHERE rollout = ?1)",
+        [rollout],
+        |row| row.get(0),
+    )
+}
+
+fn leased(transaction: &Transaction<'_>, target: &str) -> Result<Option<Busy>, rusqlite::Error> {
     transaction
         .prepare_cached("SELECT rollout, epoch, owner, expires FROM lease WHERE target = ?1")?
         .query_row([target], |row| {
@@ -190,7 +213,7 @@ fn occupant(transaction: &Transaction<'_>, target: &str) -> Result<Option<Busy>,
 }
 
 fn ours(transaction: &Transaction<'_>, lease: &Lease) -> Result<(), Failure> {
-    match occupant(transaction, &lease.target)? {
+    match leased(transaction, &lease.target)? {
         Some(busy) if busy.rollout == lease.rollout && busy.epoch == lease.epoch => Ok(()),
         _ => Err(Failure::Store(StoreError::Fenced {
             rollout: lease.rollout.clone(),
@@ -242,11 +265,13 @@ impl Store for SqliteStore {
         self.within(Durability::Process, move |transaction| {
             let mut epoch = 1;
             if let Some(busy) = occupant(transaction, &target)? {
-                let free = busy.owner.is_none()
+                let gone = busy.owner.is_none()
                     || busy.expires <= now
-                    || dead == Some(busy.epoch)
-                    || busy.owner.as_ref() == Some(&owner);
-                if busy.rollout != rollout || !free {
+                    || dead == Some(busy.epoch);
+                let free = gone || busy.owner.as_ref() == Some(&owner);
+                // A process that died before its first entry leaves nothing to resume.
+                let abandoned = gone && !has_journal(transaction, &busy.rollout)?;
+                if busy.rollout != rollout && !abandoned || !free {
                     return Err(Failure::Store(StoreError::Busy(busy)));
                 }
                 epoch = busy.epoch + 1;

@@ -9,6 +9,10 @@ use wasmtime::{Config, Error, ResourceLimiter};
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
 /// Fuel that one WASI call costs.
 pub const WASI_CALL_FUEL: u64 = 10_000;
+/// Core instances, and tables, of one component.
+const INSTANCES_MAX: usize = 100;
+/// Memories of one component.
+const MEMORIES_MAX: usize = 16;
 /// Longest text that a guest may send in one field; the rest is cut off.
 pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Longest list that a guest may send.
@@ -72,24 +76,40 @@ impl Limits {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limiter {
     pub(super) limits: Limits,
+    /// Bytes of all memories of the component together.
+    pub(super) memory_bytes: usize,
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> Result<bool, Error> {
         let max = self.limits.memory_bytes_max;
-        if desired > max {
+        let sum = (self.memory_bytes - current.min(self.memory_bytes)).saturating_add(desired);
+        if sum > max {
             return Err(Error::msg(format!(
                 "it asked for {} MiB of memory; the limit is {} MiB",
-                desired >> 20,
+                sum >> 20,
                 max >> 20
             )));
         }
+        self.memory_bytes = sum;
         Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        INSTANCES_MAX
     }
 
     fn memory_grow_failed(&mut self, error: Error) -> Result<(), Error> {

@@ -57,7 +57,10 @@ impl State {
             .build();
         Self {
             calls,
-            limiter: Limiter { limits },
+            limiter: Limiter {
+                limits,
+                memory_bytes: 0,
+            },
             output,
             refuel: false,
             wasi,

@@ -54,7 +54,7 @@ fn url(address: SocketAddr) -> Source {
 }
 
 async fn start(spec: &LocalSpec) -> (Balancer, LocalTarget) {
-    let balancer = Balancer::start(spec, None).await.expect("it starts");
+    let balancer = Balancer::start(spec, None, None).await.expect("it starts");
     let target = LocalTarget::new(balancer.admin);
     (balancer, target)
 }
@@ -380,6 +380,7 @@ async fn health_follows_the_target() {
             ..spec([demo(), demo()])
         },
         None,
+        None,
     )
     .await
     .expect("starts");
@@ -441,9 +442,11 @@ async fn a_program_is_started_logged_and_restarted() {
         "{port}",
     ];
     let source = Source::Command(command.map(ToOwned::to_owned).to_vec());
-    let state = folder.path().join("local.json");
+    let logs = folder.path().join("logs");
     let spec = spec([source, demo()]);
-    let balancer = Balancer::start(&spec, Some(&state)).await.expect("starts");
+    let balancer = Balancer::start(&spec, None, Some(&logs))
+        .await
+        .expect("starts");
     let target = LocalTarget::new(balancer.admin);
     healthy(&target, "stable", 1).await;
     assert_eq!(whoami(&Client::default(), balancer.listen).await, "v7");
@@ -464,7 +467,9 @@ async fn weights_and_releases_outlive_the_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().join("local.json");
     let spec = spec([demo(), demo()]);
-    let balancer = Balancer::start(&spec, Some(&state)).await.expect("starts");
+    let balancer = Balancer::start(&spec, Some(&state), None)
+        .await
+        .expect("starts");
     let target = LocalTarget::new(balancer.admin);
     let weights = Weights::of([("stable", 70), ("canary", 30)]);
     target.set_weights(&weights).await.expect("valid");
@@ -477,7 +482,9 @@ async fn weights_and_releases_outlive_the_process() {
         .await
         .expect("starts");
     drop(balancer);
-    let again = Balancer::start(&spec, Some(&state)).await.expect("starts");
+    let again = Balancer::start(&spec, Some(&state), None)
+        .await
+        .expect("starts");
     let live = LocalTarget::new(again.admin)
         .observe()
         .await
@@ -486,7 +493,7 @@ async fn weights_and_releases_outlive_the_process() {
     assert_eq!(live.arms[1].release.version, "v3");
     drop(again);
     std::fs::write(&state, "{").expect("writable");
-    let error = Balancer::start(&spec, Some(&state))
+    let error = Balancer::start(&spec, Some(&state), None)
         .await
         .expect_err("damaged");
     assert!(error.to_string().contains("remove the file"), "{error}");
@@ -587,4 +594,42 @@ async fn custom_queries_read_a_number_from_json() {
         error.message.contains("no number at \"/nowhere\""),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_answers_is_an_error() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = upstream.local_addr().expect("bound");
+    // It takes connections and says nothing.
+    let held = tokio::spawn(async move {
+        let mut held = vec![];
+        while let Ok((stream, _)) = upstream.accept().await {
+            held.push(stream);
+        }
+    });
+    let mut spec = spec([url(address), demo()]);
+    spec.response_timeout_ms = 400;
+    let (balancer, target) = start(&spec).await;
+    let url = format!("http://{}/", balancer.listen);
+    let ask = async |patience| Client::default().send("GET", &url, None, patience).await;
+    // One client gives up first; the balancer gives up on the other's behalf.
+    assert!(ask(Duration::from_millis(100)).await.is_err());
+    assert_eq!(ask(PATIENCE).await.expect("answered").status, 504);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let query = MetricsQuery::default();
+    let samples = target.samples(&query).await.expect("reachable");
+    let errors: u32 = samples.iter().map(|s| s.errors).sum();
+    assert_eq!(errors, 2, "{samples:?}");
+    held.abort();
+}
+
+#[tokio::test]
+async fn the_admin_api_answers_to_its_own_name_only() {
+    let (balancer, _) = start(&spec([demo(), demo()])).await;
+    let mut client = TcpStream::connect(balancer.admin).await.expect("listens");
+    let ask = "GET /v1/state HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    client.write_all(ask.as_bytes()).await.expect("open");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("closed");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
 }

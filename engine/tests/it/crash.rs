@@ -1,7 +1,7 @@
 //! A crash at any point, then a resume, gives the end of an undisturbed run.
 
 use engine::clock::Clock;
-use engine::journal::{Call, Entry, Event};
+use engine::journal::{Call, Entry, Event, Reply};
 use engine::model::{End, Promotion, Weights};
 use engine::rollout::Standing;
 use engine::target::Target;
@@ -15,7 +15,7 @@ struct Ending {
     end: Option<End>,
     weights: Weights,
     versions: Vec<String>,
-    /// The strategy's writes, in order.
+    /// The writes that happened, in order.
     writes: Vec<Call>,
 }
 
@@ -36,11 +36,20 @@ async fn ending(lab: &Lab, standing: &Standing) -> Ending {
         writes: journal
             .iter()
             .filter_map(|e| match &e.event {
-                Event::Asked { call, .. } if call.is_write() => Some(call.clone()),
+                Event::Asked { call, .. } if call.is_write() && done(&journal, e.seq) => {
+                    Some(call.clone())
+                }
                 _ => None,
             })
             .collect(),
     }
+}
+
+/// Whether the write of that entry is known to have happened.
+fn done(journal: &[Entry], seq: u32) -> bool {
+    journal
+        .iter()
+        .any(|e| matches!(&e.event, Event::Answered { of, reply: Reply::Done, .. } if *of == seq))
 }
 
 /// Repeats what a journal's writes did to the target, at their times.
@@ -226,4 +235,24 @@ async fn a_fenced_process_stops_before_its_write() {
         .await
         .expect_err("fenced");
     assert!(matches!(error, StoreError::Fenced { .. }));
+}
+
+/// What died before it left is not sent any more once people want to go back.
+#[tokio::test]
+async fn an_abort_does_not_send_what_was_in_doubt() {
+    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    lab.run().await;
+    let journal = lab.journal().await;
+    let write = journal
+        .iter()
+        .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
+        .expect("there is a write");
+    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    lab.store.plant(ID, journal[..=write].to_vec());
+    lab.signal("abort", "").await;
+    assert!(matches!(
+        lab.go_on().await,
+        Standing::Over(End::RolledBack, _)
+    ));
+    assert!(lab.target.verbs().is_empty(), "{:?}", lab.target.verbs());
 }

@@ -223,7 +223,11 @@ fn blue_green_on_colours() {
         status["weights"][1]["weight"], 100,
         "green keeps the traffic"
     );
-    assert_eq!(stderr(&output), "", "--json is quiet");
+    assert!(
+        stderr(&output).contains("traffic: all to green"),
+        "progress is on stderr"
+    );
+    assert_eq!(status["exit"], 0);
     let mut bad = arguments[..6].to_vec();
     bad.extend(["--demo-fault", "error-rate=0.3"]);
     let output = run(folder.path(), &bad);
@@ -252,7 +256,7 @@ fn without_traffic_it_holds_says_why_and_never_promotes() {
     });
     let note = status["rollout"]["note"].as_str().expect("text");
     assert!(
-        note.contains("0 of 10 requests seen; needs traffic to go on"),
+        note.contains("0 of 20 requests seen; needs traffic to go on"),
         "{note}"
     );
     std::thread::sleep(Duration::from_secs(3));
@@ -291,7 +295,7 @@ async fn after_a_promotion_everybody_gets_the_new_version() {
         let url = format!("http://{}/whoami", local.listen);
         let answer = client.send("GET", &url, None, Duration::from_secs(5)).await;
         let answer = answer.expect("answered");
-        assert_eq!(answer.body, "{\"version\":\"v2\"}");
+        assert_eq!(answer.body, "{\"version\":\"v2\"}\n");
     }
 }
 
@@ -569,14 +573,16 @@ async fn a_way_back_that_is_blocked_is_a_4() {
             engine::model::Source::Demo(fault),
         ])
     };
-    let old = Balancer::start(&arm(DemoFault::default()), None)
+    let old = Balancer::start(&arm(DemoFault::default()), None, None)
         .await
         .expect("starts");
     let broken = DemoFault {
         error_rate: 0.5,
         latency_ms: 0,
     };
-    let new = Balancer::start(&arm(broken), None).await.expect("starts");
+    let new = Balancer::start(&arm(broken), None, None)
+        .await
+        .expect("starts");
     let text = format!(
         r#"
         [target]

@@ -201,6 +201,7 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
         sample_period_ms: 1_000,
         arms: vec![arm(0, Role::Stable), arm(1, Role::Candidate)],
         baseline: target.peek().weights(),
+        stable: Some(target.peek().arms[0].release.clone()),
         candidate: None,
         promotion: Promotion::Swap,
         guardrails: Guardrails::default(),

@@ -308,7 +308,7 @@ async fn the_deadline_ends_what_holds_without_traffic() {
         panic!("nobody asked");
     };
     assert!(reason.contains("no verdict within 1m"), "{reason}");
-    assert!(reason.contains("0 of 10 requests seen"), "{reason}");
+    assert!(reason.contains("0 of 20 requests seen"), "{reason}");
     let mut lab = canary(nobody).await;
     lab.header.guardrails.deadline_ms = 60_000;
     lab.header.guardrails.on_deadline = OnTrouble::Pause;

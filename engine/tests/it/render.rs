@@ -1,7 +1,7 @@
 //! What people read about a rollout, as snapshots. The clock is virtual and the
 //! target scripted, so every line is the same every time.
 
-use engine::cli::render::{Narrator, arm_lines, history_line, verdict};
+use engine::cli::render::{BAR, Narrator, arm_lines, history_line, verdict};
 use engine::journal::Entry;
 use engine::journal::status::Status;
 use engine::model::{MetricsQuery, Phase, Promotion};
@@ -11,14 +11,14 @@ use crate::lab::{self, Lab};
 
 async fn story(lab: &Lab) -> String {
     let journal = lab.journal().await;
-    let mut narrator = Narrator::default();
+    let mut narrator = Narrator::new(&lab.header.rollout);
     let mut lines: Vec<String> = journal.iter().filter_map(|e| narrator.line(e)).collect();
     let query = MetricsQuery {
         since: journal[journal.len() - 1].at.saturating_sub(10_000),
         ..MetricsQuery::default()
     };
     let samples = lab.target.samples(&query).await.expect("simulated");
-    lines.extend(arm_lines(&lab.target.peek(), &samples, 10_000));
+    lines.extend(arm_lines(&lab.target.peek(), &samples, 10_000, BAR));
     lines.push(verdict(&lab.header, &lab.status().await));
     lines.join("\n")
 }

@@ -19,6 +19,7 @@ impl Lab {
             name: name.to_owned(),
             actor: "ada".to_owned(),
             payload: payload.to_owned(),
+            until: None,
         };
         self.store.signal(ID, &signal).await.expect("memory");
     }
@@ -140,6 +141,7 @@ async fn a_signal_counts_once() {
         name: "approve".to_owned(),
         actor: "ada".to_owned(),
         payload: String::new(),
+        until: None,
     };
     assert!(lab.store.signal(ID, &signal).await.expect("memory"));
     assert!(!lab.store.signal(ID, &signal).await.expect("memory"));
@@ -242,4 +244,51 @@ async fn an_overdue_wait_fires_at_once() {
         )
     });
     assert!(woke);
+}
+
+#[tokio::test]
+async fn a_command_for_an_earlier_wait_does_not_end_the_next_one() {
+    let lab = slow().await;
+    lab.driver().drive(ID).await.expect("works");
+    let until = lab.status().await.waiting.expect("it waits").until;
+    let late = Signal {
+        id: "late".to_owned(),
+        name: "approve".to_owned(),
+        actor: "ada".to_owned(),
+        payload: String::new(),
+        until: Some(until - 1),
+    };
+    lab.store.signal(ID, &late).await.expect("memory");
+    lab.driver().drive(ID).await.expect("works");
+    assert!(lab.target.verbs().is_empty());
+    assert_eq!(
+        lab.status().await.waiting.expect("it still waits").until,
+        until
+    );
+}
+
+/// A strategy may name the arms in any order.
+#[tokio::test]
+async fn the_order_of_names_is_no_foreign_change() {
+    let backwards = Scripted(
+        |calls: Arc<dyn engine::rollout::session::Calls>| async move {
+            for share in [10, 50] {
+                let pairs = [("canary", share), ("stable", 100 - share)];
+                let weights = engine::model::Weights::of(pairs);
+                if calls.perform(Call::SetWeights { weights }).await.is_err() {
+                    return Ran::Interrupted;
+                }
+            }
+            Ran::Returned(Ok(Outcome {
+                verdict: Verdict::Promoted,
+                reason: "backwards".to_owned(),
+            }))
+        },
+    );
+    let lab = Lab::new(Arc::new(backwards), lab::good(), json!({}));
+    let standing = lab.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
 }

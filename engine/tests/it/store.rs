@@ -58,6 +58,27 @@ async fn claim(store: &dyn Store, rollout: &str, pid: u32, now: u64) -> Result<L
 }
 
 async fn conforms(store: &dyn Store) {
+    // A process that died between its last entry and giving the lease back, or
+    // before its first entry, does not lock the target for ever.
+    let lease = claim(store, "ended", 1, 0).await.expect("free");
+    let ended = vec![first(), last(1)];
+    store
+        .append(&lease, ended, Durability::Power)
+        .await
+        .expect("ours");
+    assert_eq!(store.occupant("t").await.expect("works"), None);
+    let empty = claim(store, "empty", 1, 0).await.expect("the last ended");
+    assert!(
+        claim(store, "next", 2, 50).await.is_err(),
+        "it may begin yet"
+    );
+    let next = claim(store, "next", 2, 100).await.expect("it never began");
+    assert!(next.epoch > empty.epoch);
+    store.release(&next, false).await.expect("ours");
+    steady(store).await;
+}
+
+async fn steady(store: &dyn Store) {
     // A lease keeps other rollouts and other processes out.
     let lease = claim(store, "r1", 1, 0).await.expect("free");
     for (rollout, pid) in [("r2", 1), ("r1", 2)] {
@@ -115,7 +136,7 @@ async fn conforms(store: &dyn Store) {
     assert!(claim(store, "r2", 1, 203).await.is_ok());
     // Epochs of one rollout never repeat, even after its lease was dropped.
     let listed = store.list(10).await.expect("works");
-    assert_eq!(listed.len(), 1);
+    assert_eq!(listed.len(), 2);
     assert_eq!(listed[0].last, last(1));
     // Signals keep their order, and the same id is the same signal.
     let signal = |id: &str| Signal {
@@ -123,6 +144,7 @@ async fn conforms(store: &dyn Store) {
         name: "approve".to_owned(),
         actor: "ada".to_owned(),
         payload: "fine".to_owned(),
+        until: None,
     };
     assert!(store.signal("r1", &signal("a")).await.expect("works"));
     assert!(

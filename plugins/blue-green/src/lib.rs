@@ -48,7 +48,7 @@ impl Default for Parameters {
             max_error_rate: 0.05,
             max_p99: None,
             max_p99_ratio: Some(2.0),
-            min_requests: 10,
+            min_requests: 20,
             approve: false,
             approval_timeout: Span(Duration::from_secs(24 * 3_600)),
             on_no_data: OnNoData::Hold,

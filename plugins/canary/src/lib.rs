@@ -47,7 +47,7 @@ impl Default for Parameters {
             max_error_rate: 0.05,
             max_p99: None,
             max_p99_ratio: Some(2.0),
-            min_requests: 10,
+            min_requests: 20,
             approve_before: vec![],
             approval_timeout: Span(Duration::from_secs(24 * 3_600)),
             on_no_data: OnNoData::Hold,
@@ -268,7 +268,7 @@ mod tests {
             .run(r#"{"steps": [5]}"#, run)
             .expect("promoted by hand");
         assert!(
-            world.note.contains("holds, 0 of 10 requests"),
+            world.note.contains("holds, 0 of 20 requests"),
             "{}",
             world.note
         );

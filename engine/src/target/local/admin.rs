@@ -13,8 +13,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::HOST;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -37,13 +39,35 @@ pub(super) async fn serve(
         .route("/v1/metrics", post(metrics))
         .route("/v1/arms/{arm}/release", put(release))
         .route("/v1/arms/{arm}/probe", post(probe))
-        .with_state(control);
+        .with_state(control)
+        .layer(axum::middleware::from_fn(only_loopback));
     let stop = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
     let _ = axum::serve(listener, app)
         .with_graceful_shutdown(stop)
         .await;
+}
+
+/// A web page can make a browser send requests here under a name of its own
+/// choosing (DNS rebinding); its host header gives it away.
+async fn only_loopback(request: Request, next: Next) -> Response {
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|h| h.to_str().ok())
+        .unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    if name == "localhost" || literal.is_ok_and(|ip| ip.is_loopback()) {
+        return next.run(request).await;
+    }
+    let error = HostError::new(
+        ErrorKind::Denied,
+        "not-loopback",
+        format!("the admin API answers on a loopback address only, not as {host:?}"),
+    );
+    (StatusCode::FORBIDDEN, Json(error)).into_response()
 }
 
 async fn state(State(control): State<Arc<Control>>) -> Json<Observed> {

@@ -1,6 +1,7 @@
 //! The balancer as a whole: arms, proxy, admin API, and a file that remembers
 //! weights and releases.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,12 +93,17 @@ pub enum StartError {
 }
 
 impl Balancer {
-    /// Starts arms, proxy and admin API. `state` remembers weights and releases.
-    pub async fn start(spec: &LocalSpec, state: Option<&Path>) -> Result<Self, StartError> {
+    /// Starts arms, proxy and admin API. `state` is a file that remembers weights
+    /// and releases; `logs` is a folder for what the arms' programs print.
+    pub async fn start(
+        spec: &LocalSpec,
+        state: Option<&Path>,
+        logs: Option<&Path>,
+    ) -> Result<Self, StartError> {
         let remembered = state.map(remembered).transpose()?.flatten();
         let listener = bind(spec.listen, "target.local.listen").await?;
         let admin_listener = bind(spec.admin, "target.local.admin").await?;
-        let logs = state.and_then(Path::parent).map(|p| p.join("logs"));
+        let logs = logs.map(Path::to_owned);
         let names: Vec<String> = spec.arms.iter().map(|a| a.name.clone()).collect();
         let configured = Weights::of(spec.arms.iter().map(|a| (a.name.as_str(), a.weight)));
         let weights = remembered
@@ -116,7 +122,7 @@ impl Balancer {
                 source,
             })?);
         }
-        let proxy = Proxy::new(arms, weights, spec.sticky_seconds, spec.upstream_http2);
+        let proxy = Proxy::new(arms, weights, spec);
         let proxy = Arc::new(proxy);
         let (stop, stopped) = watch::channel(false);
         let drain = Duration::from_millis(u64::from(spec.drain_ms));
@@ -222,13 +228,18 @@ async fn serve(
             let proxy = proxy.clone();
             async move { proxy.handle(request, peer).await }
         });
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
+        let builder = builder.clone();
+        let watcher = graceful.watcher();
         tokio::spawn(async move {
+            // Whoever connects and says nothing does not get to keep the line.
+            let mut byte = [0];
+            let first = stream.peek(&mut byte);
+            if !matches!(tokio::time::timeout(HEADER_TIMEOUT, first).await, Ok(Ok(1))) {
+                return;
+            }
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             // A client that breaks off is not our error.
-            let _ = connection.await;
+            let _ = watcher.watch(connection.into_owned()).await;
         });
     }
     drop(listener);
@@ -330,7 +341,12 @@ impl Control {
         };
         let bytes = serde_json::to_vec_pretty(&remembered).map_err(|e| failed(&e))?;
         let fresh = place.with_extension("new");
-        std::fs::write(&fresh, bytes).map_err(|e| failed(&e))?;
+        std::fs::File::create(&fresh)
+            .and_then(|mut file| {
+                file.write_all(&bytes)?;
+                file.sync_all()
+            })
+            .map_err(|e| failed(&e))?;
         std::fs::rename(&fresh, place).map_err(|e| failed(&e))
     }
 }

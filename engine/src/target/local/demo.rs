@@ -47,8 +47,10 @@ pub(super) async fn start(
 }
 
 async fn whoami(State(service): State<Arc<Service>>) -> Response {
-    let body = axum::Json(serde_json::json!({ "version": service.version }));
-    service.answer(body.into_response()).await
+    // With a line end, for terminals.
+    let body = serde_json::json!({ "version": service.version }).to_string() + "\n";
+    let head = [(axum::http::header::CONTENT_TYPE, "application/json")];
+    service.answer((head, body).into_response()).await
 }
 
 async fn hello(State(service): State<Arc<Service>>) -> Response {

@@ -17,7 +17,7 @@ use hyper::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::uri::{Authority, Scheme};
-use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -26,6 +26,7 @@ use super::arm::{Arm, InFlight};
 use super::samples::Class;
 use crate::clock::{Clock, SystemClock};
 use crate::model::Weights;
+use crate::spec::LocalSpec;
 
 /// Name of the cookie that keeps a client on its arm.
 const COOKIE_NAME: &str = "engine-arm";
@@ -50,16 +51,19 @@ pub(super) struct Proxy {
     pub(super) arms: Vec<Arm>,
     weights: RwLock<Weights>,
     sticky_seconds: u32,
+    response_timeout: Duration,
     http2: bool,
     client: Client<HttpConnector, Incoming>,
 }
 
 impl Proxy {
-    pub(super) fn new(arms: Vec<Arm>, weights: Weights, sticky_seconds: u32, http2: bool) -> Self {
+    pub(super) fn new(arms: Vec<Arm>, weights: Weights, spec: &LocalSpec) -> Self {
+        let http2 = spec.upstream_http2;
         Self {
             arms,
             weights: RwLock::new(weights),
-            sticky_seconds,
+            sticky_seconds: spec.sticky_seconds,
+            response_timeout: Duration::from_millis(u64::from(spec.response_timeout_ms)),
             http2,
             client: Client::builder(TokioExecutor::new())
                 .http2_only(http2)
@@ -112,18 +116,29 @@ impl Proxy {
         peer: SocketAddr,
     ) -> Result<Response<Body>, Infallible> {
         let (arm, stick) = self.choose(request.headers());
-        let begun = tokio::time::Instant::now();
+        let mut measured = Measured {
+            arm,
+            begun: tokio::time::Instant::now(),
+            class: Class::Error,
+        };
         let mut response = match arm.running().pick() {
-            Some((in_flight, authority)) => self.forward(request, peer, authority, in_flight).await,
+            _ if request.method() == Method::CONNECT => {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "this is no forward proxy")
+            }
+            Some((in_flight, authority)) => {
+                let answer = self.forward(request, peer, authority, in_flight);
+                let late = |_| problem(StatusCode::GATEWAY_TIMEOUT, "the target takes too long");
+                let answer = tokio::time::timeout(self.response_timeout, answer).await;
+                answer.unwrap_or_else(late)
+            }
             None => problem(StatusCode::SERVICE_UNAVAILABLE, "the arm has no target"),
         };
-        let class = match response.status() {
+        measured.class = match response.status() {
             s if s.is_server_error() => Class::Error,
             s if s.is_client_error() => Class::ClientError,
             _ => Class::Fine,
         };
-        arm.recorder()
-            .record(SystemClock.now(), begun.elapsed(), class);
+        drop(measured);
         let headers = response.headers_mut();
         if let Ok(name) = HeaderValue::from_str(&arm.name) {
             headers.insert(ARM, name);
@@ -222,17 +237,34 @@ impl Proxy {
         {
             headers.insert(HOST, host);
         }
-        let mut path = headers
-            .get(FORWARDED_FOR)
-            .and_then(|v| v.to_str().ok())
-            .map(|earlier| format!("{earlier}, "))
-            .unwrap_or_default();
-        path.push_str(&peer.ip().to_string());
-        if let Ok(path) = HeaderValue::from_str(&path) {
+        // HTTP/2 may split cookies over several fields; HTTP/1.1 has one.
+        if let Some(cookies) = joined(headers, &COOKIE, "; ") {
+            headers.insert(COOKIE, cookies);
+        }
+        if let Ok(hop) = HeaderValue::from_str(&peer.ip().to_string()) {
+            headers.append(FORWARDED_FOR, hop);
+        }
+        if let Some(path) = joined(headers, &FORWARDED_FOR, ", ") {
             headers.insert(FORWARDED_FOR, path);
         }
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
         Ok(())
+    }
+}
+
+/// Counts a request when it is dropped. A client that gave up waiting drops it
+/// early, and that is an error of the arm that let it wait.
+struct Measured<'a> {
+    arm: &'a Arm,
+    begun: tokio::time::Instant,
+    class: Class,
+}
+
+impl Drop for Measured<'_> {
+    fn drop(&mut self) {
+        self.arm
+            .recorder()
+            .record(SystemClock.now(), self.begun.elapsed(), self.class);
     }
 }
 
@@ -253,10 +285,24 @@ fn strip(headers: &mut HeaderMap) {
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(','))
         .filter_map(|token| token.trim().parse().ok())
+        // Naming it there must not take the host away.
+        .filter(|name| *name != HOST)
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
+}
+
+/// All fields of a name as one.
+fn joined(headers: &HeaderMap, name: &HeaderName, between: &str) -> Option<HeaderValue> {
+    let parts: Vec<&str> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
+    (!parts.is_empty())
+        .then(|| HeaderValue::from_str(&parts.join(between)).ok())
+        .flatten()
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
