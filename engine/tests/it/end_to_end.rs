@@ -341,13 +341,20 @@ fn the_prototypes_verbs() {
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let says: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(says["weights"][0]["weight"], 100);
+    // And a second time it stays there.
+    let output = go(&["rollback"]);
+    assert!(
+        stdout(&output).starts_with("blue 100 %"),
+        "{}",
+        stdout(&output)
+    );
     let status = stdout(&go(&["status"]));
     assert!(
         status.contains("blue   v1") && status.contains("100 %"),
         "{status}"
     );
     // A verb is in the history like any other rollout.
-    let list = stdout(&go(&["list"]));
+    let list = stdout(&go(&["list", "--all"]));
     assert!(
         list.contains("switch-") && list.contains("set-weights-"),
         "{list}"
