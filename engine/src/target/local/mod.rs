@@ -57,10 +57,24 @@ impl LocalTarget {
         B: Serialize + Sync,
         T: DeserializeOwned,
     {
+        self.patient_call(method, path, body, ADMIN_TIMEOUT).await
+    }
+
+    async fn patient_call<B, T>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&B>,
+        timeout: Duration,
+    ) -> Result<T, HostError>
+    where
+        B: Serialize + Sync,
+        T: DeserializeOwned,
+    {
         let url = format!("http://{}{path}", self.admin);
         let body = body.map(serde_json::to_vec).transpose();
         let body = body.map_err(|e| internal(&e.to_string()))?;
-        let answer = self.client.send(method, &url, body, ADMIN_TIMEOUT).await;
+        let answer = self.client.send(method, &url, body, timeout).await;
         let answer = answer.map_err(|e| {
             HostError::new(
                 ErrorKind::Unavailable,
@@ -161,17 +175,8 @@ impl Target for LocalTarget {
 
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
         let path = format!("/v1/arms/{arm}/probe");
-        let url = format!("http://{}{path}", self.admin);
-        let body = serde_json::to_vec(probe).map_err(|e| internal(&e.to_string()))?;
         let patience = Duration::from_millis(u64::from(probe.timeout_ms)) + ADMIN_TIMEOUT;
-        let answer = self.client.send("POST", &url, Some(body), patience).await;
-        let answer = answer.map_err(|e| {
-            HostError::new(ErrorKind::Unavailable, "admin-unreachable", e.to_string()).retryable()
-        })?;
-        if answer.status.is_success() {
-            return serde_json::from_slice(&answer.body).map_err(|e| internal(&e.to_string()));
-        }
-        Err(serde_json::from_slice(&answer.body)
-            .unwrap_or_else(|_| internal(&format!("POST {path}: {}", answer.status))))
+        self.patient_call("POST", &path, Some(probe), patience)
+            .await
     }
 }
