@@ -299,6 +299,7 @@ async fn parameters(
             if message.contains("anyOf")
                 && let Some(about) = schema["properties"][key]["description"].as_str()
             {
+                let about = about.replace('\n', " ");
                 message = format!("{} does not fit. {about}", e.instance());
             }
             problem_line(&path, &message)

@@ -99,7 +99,7 @@ pub async fn drive(
                 "suspended: the traffic stays at {weights}{part}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
             );
             app.let_go(rollout).await?;
-            app.ports.stop().await;
+            stop_balancers(app, &mut interruptions).await;
             if global.json {
                 view.finish(app, global, Exit::Paused).await?;
             }
@@ -109,8 +109,16 @@ pub async fn drive(
         Some(Some((_, result))) => Exit::from(&result?),
     };
     view.finish(app, global, exit).await?;
-    app.ports.stop().await;
+    stop_balancers(app, &mut interruptions).await;
     Ok(exit)
+}
+
+/// Lets requests finish, unless somebody is in a hurry.
+async fn stop_balancers(app: &App, interruptions: &mut Interruptions) {
+    tokio::select! {
+        () = app.ports.stop() => {}
+        () = interruptions.next() => {}
+    }
 }
 
 /// Follows a rollout that another process drives, to its end or pause.
@@ -232,7 +240,7 @@ impl<'a> View<'a> {
             && let Ok((live, samples, window)) = look(&target, self.app.clock.now()).await
         {
             let width = match self.term.size().1 {
-                0..100 => 6,
+                0..100 => 4,
                 100..120 => 12,
                 _ => render::BAR,
             };

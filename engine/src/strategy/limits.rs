@@ -155,6 +155,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn memories_count_together_and_tables_alone() {
+        let mut limiter = Limiter {
+            limits: Limits {
+                memory_bytes_max: 100,
+                table_elements_max: 10,
+                ..Limits::default()
+            },
+            memory_bytes: 0,
+        };
+        assert!(limiter.memory_growing(0, 60, None).is_ok());
+        assert!(limiter.memory_growing(60, 70, None).is_ok());
+        // A second memory shares the limit with the first.
+        assert!(limiter.memory_growing(0, 30, None).is_ok());
+        assert!(limiter.memory_growing(0, 1, None).is_err());
+        assert!(limiter.table_growing(0, 10, None).is_ok());
+        assert!(limiter.table_growing(10, 11, None).is_err());
+    }
+
+    #[test]
     fn texts_are_cut_between_characters() {
         assert_eq!(cut("short".to_owned()), "short");
         let long = "ä".repeat(TEXT_BYTES_MAX);

@@ -133,6 +133,18 @@ fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 
+/// Goes on with a rollout, and once it is driven again promotes it.
+fn finish_in_full(folder: &Path, admin: &str, resume: &[&str]) {
+    let process = spawn(folder, resume);
+    until(folder, admin, |s| {
+        s["driven"] == true && s["rollout"]["hold"].is_null()
+    });
+    let promote = run(folder, &["promote", "--full"]);
+    assert_eq!(code(&promote), Some(0), "{}", stderr(&promote));
+    let output = wait(process);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+}
+
 #[test]
 fn the_demo_ends_promoted() {
     let folder = folder();
@@ -473,7 +485,7 @@ async fn a_foreign_change_stops_it_with_a_7() {
         "--local",
         &admin,
         "--set",
-        "bake=2s",
+        "bake=30s",
         "--set",
         "steps=20,100",
     ];
@@ -496,8 +508,7 @@ async fn a_foreign_change_stops_it_with_a_7() {
         weights,
         "left alone"
     );
-    let output = run(folder.path(), &["resume", "--adopt"]);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    finish_in_full(folder.path(), &admin, &["resume", "--adopt"]);
 }
 
 #[test]
@@ -511,7 +522,7 @@ fn ctrl_c_suspends_and_resume_goes_on() {
         "--local",
         &admin,
         "--set",
-        "bake=2s",
+        "bake=30s",
         "--set",
         "steps=20,100",
     ];
@@ -528,8 +539,7 @@ fn ctrl_c_suspends_and_resume_goes_on() {
         "{text}"
     );
     assert!(text.contains("`engine resume canary-"), "{text}");
-    let output = run(folder.path(), &["resume"]);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    finish_in_full(folder.path(), &admin, &["resume"]);
 }
 
 #[test]

@@ -62,6 +62,18 @@ async fn fuel_is_for_a_segment_not_for_a_run() {
     broken("spin", 0, "an endless loop?").await;
 }
 
+/// One thread serves many rollouts; none of them may keep it to itself.
+#[tokio::test]
+async fn a_guest_that_computes_gives_way() {
+    let spin = tokio::spawn(act("spin", 0));
+    let mut turns = 0;
+    while !spin.is_finished() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        turns += 1;
+    }
+    assert!(turns > 10, "others had {turns} turns meanwhile");
+}
+
 #[tokio::test]
 async fn wasi_calls_buy_no_fuel() {
     broken("wasi-flood", 0, "an endless loop?").await;

@@ -56,7 +56,7 @@ proptest! {
         runtime.block_on(async {
             let name = if colours { "blue-green" } else { "canary" };
             let mut lab = Lab::new(lab::plugin(name).await, behaviour, json!({"bake": "4s"}));
-            lab.header.guardrails.deadline_ms = 300_000;
+            lab.header.guardrails.deadline_ms = 40_000;
             lab.options.chaos_evict = chaos;
             lab.target.inject(faults.clone());
             if sick {

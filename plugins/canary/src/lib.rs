@@ -19,8 +19,9 @@ const BAKE_SAMPLES: u32 = 6;
 pub struct Parameters {
     /// Shares of the traffic for the new version, in percent, rising.
     pub steps: Vec<u32>,
-    /// Time at each step: one for all, or a list with one for each. Six
-    /// samples if not given (six minutes on AWS, six seconds locally).
+    /// Time at each step, such as "90s" or "5m": one for all, or a list with
+    /// one for each. Six samples if not given (six minutes on AWS, six seconds
+    /// locally).
     pub bake: Option<BakeTime>,
     /// Largest share of errors, 0-1.
     pub max_error_rate: f64,
