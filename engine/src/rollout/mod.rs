@@ -448,22 +448,34 @@ impl Driver {
         waited_until: &mut Option<Millis>,
         goal: Goal,
     ) -> Result<(), Interrupt> {
-        let limit = session.header.guardrails.healthy_timeout_ms;
-        let give_up = *waited_until.get_or_insert(self.clock.now() + limit);
-        if self.clock.now() >= give_up {
+        if let Some(seconds) = self.out_of_patience(session, waited_until).await {
             let what = match goal {
                 Goal::Promote => "the promotion",
                 Goal::RollBack => "the way back",
             };
             return Err(Interrupt::Held(Hold::Stuck {
                 reason: format!(
-                    "{what} needs a healthy target in {arm} and there was none for {} s",
-                    limit / 1_000
+                    "{what} needs a healthy target in {arm} and there was none for {seconds} s"
                 ),
             }));
         }
-        self.pause(250).await;
         Ok(())
+    }
+
+    /// Pauses before the next look at an arm's health. Once the guardrail's time
+    /// for it is over, says at once how many seconds that was.
+    async fn out_of_patience(
+        &self,
+        session: &Session,
+        waited_until: &mut Option<Millis>,
+    ) -> Option<Millis> {
+        let limit = session.header.guardrails.healthy_timeout_ms;
+        let now = self.clock.now();
+        if now >= *waited_until.get_or_insert(now.saturating_add(limit)) {
+            return Some(limit / 1_000);
+        }
+        self.pause(250).await;
+        None
     }
 
     async fn pause(&self, ms: Millis) {
@@ -565,15 +577,11 @@ impl Driver {
             match recovery::prepare(&session.header, &live) {
                 Step::Done => return Ok(None),
                 Step::AwaitHealthy { arm } => {
-                    let limit = session.header.guardrails.healthy_timeout_ms;
-                    let give_up = *waited_until.get_or_insert(self.clock.now() + limit);
-                    if self.clock.now() >= give_up {
+                    if let Some(seconds) = self.out_of_patience(session, &mut waited_until).await {
                         return Ok(Some(format!(
-                            "{arm} had no healthy target for {} s, so it got no traffic",
-                            limit / 1_000
+                            "{arm} had no healthy target for {seconds} s, so it got no traffic"
                         )));
                     }
-                    self.pause(250).await;
                 }
                 Step::Do(call) => {
                     if live.weights().share(session.header.arm(Role::Candidate)) > 0.0 {
