@@ -413,6 +413,7 @@ fn header(id: &str, parameters: serde_json::Value, created: Millis) -> Header {
         stable: None,
         candidate: None,
         promotion: Promotion::Swap,
+        capacity: None,
         guardrails: Guardrails::default(),
         probes: vec![],
         queries: vec![],

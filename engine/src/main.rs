@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use engine::cli::{Cli, Surroundings};
+use engine::cli::{Cli, STACK_VARIABLES, Surroundings};
 
 #[expect(
     clippy::disallowed_methods,
@@ -22,6 +22,11 @@ fn surroundings() -> Surroundings {
             .ok()
             .filter(|u| !u.is_empty())
             .or_else(user_id),
+        stack: STACK_VARIABLES
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+            .filter(|(_, value)| !value.is_empty())
+            .collect(),
     }
 }
 

@@ -146,6 +146,24 @@ pub enum Source {
     Command(Vec<String>),
     /// The built-in demo service.
     Demo(DemoFault),
+    /// A container image, put into a copy of the task definition that the arm
+    /// runs today.
+    Image(String),
+    /// A revision of an ECS task definition, by ARN. Its release's version is
+    /// the image of its main container.
+    TaskDefinition(String),
+}
+
+impl Release {
+    /// Whether what runs is this release. Two revisions of a task definition
+    /// differ even with the same image: their settings may.
+    #[must_use]
+    pub fn is(&self, running: &Self) -> bool {
+        match (&self.source, &running.source) {
+            (Source::TaskDefinition(wanted), Source::TaskDefinition(found)) => wanted == found,
+            _ => self.version == running.version,
+        }
+    }
 }
 
 /// What is wrong with a demo service, if anything.
@@ -204,6 +222,9 @@ pub struct Sample {
     pub cpu: Option<f64>,
     /// Percent of what the arm has reserved.
     pub memory: Option<f64>,
+    /// Fewest healthy targets in the interval, where the source knows.
+    #[serde(default)]
+    pub healthy: Option<u32>,
 }
 
 /// Which samples to return.
@@ -320,9 +341,95 @@ pub struct ObservedArm {
     pub healthy: u32,
     /// All registered targets.
     pub total: u32,
+    /// Tasks it shall have; none where the target has no say in that.
+    #[serde(default)]
+    pub tasks: Option<u32>,
+    /// Whether what runs is what shall run.
+    #[serde(default)]
+    pub deployment: Deployment,
+}
+
+/// Whether the platform has brought an arm where it shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deployment {
+    /// What runs is what shall run.
+    #[default]
+    Steady,
+    /// The platform is still at it: how far.
+    Moving(String),
+    /// The platform gave up: its own reason.
+    Failed(String),
+}
+
+/// Who gets how much, without what runs there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traffic {
+    /// The weights of the arms, in order.
+    pub weights: Weights,
+    /// Whether clients stick to an arm whatever the weights say.
+    pub sticky: bool,
+    /// Where users send their requests.
+    pub address: String,
+}
+
+impl Traffic {
+    /// The names of the arms, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.weights.0.iter().map(|w| w.arm.clone()).collect()
+    }
+}
+
+/// How many tasks carry the traffic of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// As many as all of it needs.
+    pub full: u32,
+    /// As many as an arm without traffic keeps.
+    pub idle: u32,
+}
+
+impl Capacity {
+    /// What two arms need: `serving` tasks carry `share` percent today, and the
+    /// other arm has `idle` of them.
+    #[must_use]
+    pub fn of(serving: u32, share: f64, idle: u32) -> Self {
+        let full = f64::from(serving) * 100.0 / share.max(1.0);
+        Self {
+            full: whole(full.round()).max(serving).max(1),
+            idle,
+        }
+    }
+
+    /// Tasks for `share` percent of the traffic: at least one.
+    #[must_use]
+    pub fn for_share(&self, share: f64) -> u32 {
+        // Shares are quotients: 3 * 33.333... / 100 is not quite 1.
+        whole((f64::from(self.full) * share / 100.0 - 1e-9).ceil()).max(1)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a small, non-negative whole number; the cast saturates"
+)]
+fn whole(value: f64) -> u32 {
+    value as u32
 }
 
 impl Observed {
+    /// Where the traffic goes.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            weights: self.weights(),
+            sticky: self.sticky,
+            address: self.address.clone(),
+        }
+    }
+
     /// The names of the arms, in order.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -549,6 +656,21 @@ mod tests {
         let ordered = given.ordered_as(&arms()).expect("valid");
         assert_eq!(ordered, Weights::of([("stable", 95), ("canary", 5)]));
         assert!((ordered.share("canary") - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn capacity_follows_the_share() {
+        // Two tasks carry 95 % today.
+        let capacity = Capacity::of(2, 95.0, 1);
+        assert_eq!(capacity, Capacity { full: 2, idle: 1 });
+        let needs = |share| capacity.for_share(share);
+        assert_eq!(
+            [0.0, 5.0, 50.0, 50.1, 100.0].map(needs),
+            [1, 1, 1, 2, 2]
+        );
+        assert_eq!(Capacity::of(4, 50.0, 4).full, 8);
+        assert_eq!(Capacity::of(3, 100.0, 0).for_share(100.0 / 3.0), 1);
+        assert_eq!(Capacity::of(0, 0.0, 0).full, 1);
     }
 
     #[test]

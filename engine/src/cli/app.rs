@@ -9,12 +9,14 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+use super::Surroundings;
 use super::exit::Failure;
 use crate::clock::{Clock, SystemClock};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
 use crate::model::HostError;
 use crate::rollout::{Driver, Options, Resolve, Strategy};
+use crate::spec::aws::{Access, AwsSpec, Found};
 use crate::spec::{LocalSpec, Spec, TargetSpec};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Busy, Lease, Owner, Store};
@@ -23,6 +25,8 @@ use crate::strategy::limits::Limits;
 use crate::target::Target;
 use crate::target::local::balancer::Balancer;
 use crate::target::local::load::Load;
+use crate::target::aws::client::{Clients, Patience};
+use crate::target::aws::{self, AwsTarget};
 use crate::target::local::{self, LocalTarget};
 
 /// Everything that a verb works with.
@@ -39,11 +43,13 @@ pub struct App {
     pub owner: Owner,
     /// Who types.
     pub actor: String,
+    /// What the environment says.
+    pub surroundings: Surroundings,
 }
 
 impl App {
     /// Opens the store in `state_dir`, which is made if it is not there.
-    pub fn open(state_dir: &Path, actor: String) -> anyhow::Result<Self> {
+    pub fn open(state_dir: &Path, surroundings: Surroundings) -> anyhow::Result<Self> {
         std::fs::create_dir_all(state_dir)
             .with_context(|| format!("failed to make the state folder {}", state_dir.display()))?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&state_dir.join("engine.db"))?);
@@ -52,6 +58,8 @@ impl App {
             store: store.clone(),
             host: std::sync::OnceLock::new(),
             embedded: Mutex::default(),
+            clients: Mutex::default(),
+            on_aws: Mutex::default(),
         };
         Ok(Self {
             state_dir: state_dir.to_owned(),
@@ -59,7 +67,8 @@ impl App {
             clock: Arc::new(SystemClock),
             ports: Arc::new(ports),
             owner: this_process(),
-            actor,
+            actor: surroundings.user.clone().unwrap_or_else(|| "somebody".to_owned()),
+            surroundings,
         })
     }
 
@@ -199,6 +208,9 @@ pub struct Ports {
     store: Arc<dyn Store>,
     host: std::sync::OnceLock<Arc<Host>>,
     embedded: Mutex<HashMap<SocketAddr, Embedded>>,
+    clients: Mutex<HashMap<Access, Clients>>,
+    /// Targets on AWS, by the ARN of their listener or rule.
+    on_aws: Mutex<HashMap<String, Arc<AwsTarget>>>,
 }
 
 /// A balancer in this process, with its load.
@@ -221,11 +233,75 @@ impl Ports {
         Ok(self.host.get_or_init(|| Arc::new(host)).clone())
     }
 
+    /// Clients for AWS, one set for each account and region.
+    pub async fn clients(&self, access: &Access) -> Clients {
+        let mut all = self.clients.lock().await;
+        if let Some(clients) = all.get(access) {
+            return clients.clone();
+        }
+        let clients = Clients::connect(access, &Patience::default()).await;
+        all.insert(access.clone(), clients.clone());
+        clients
+    }
+
+    /// A target on AWS: as a rollout has pinned it, as it was found before if it
+    /// is still there, or found now.
+    pub async fn on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
+        let clients = self.clients(&spec.access).await;
+        if let Some(found) = &spec.found {
+            return Ok(self.keep(clients, spec, found.clone()).await);
+        }
+        let key = format!(
+            "target:{}:{}",
+            clients.region,
+            serde_json::to_string(&(&spec.access, &spec.find)).unwrap_or_default()
+        );
+        let remembered = self.store.recall(&key).await.unwrap_or_default();
+        if let Some(found) = remembered.and_then(|text| serde_json::from_str(&text).ok()) {
+            let target = self.keep(clients.clone(), spec, found).await;
+            match target.traffic().await {
+                Err(error) if !error.retryable => {}
+                _ => return Ok(target),
+            }
+        }
+        let found = aws::discover(&clients, &spec.find).await?;
+        if let Ok(text) = serde_json::to_string(&found) {
+            // Only a shortcut: without it the next verb looks again.
+            let _ = self.store.remember(&key, &text).await;
+        }
+        Ok(self.keep(clients, spec, found).await)
+    }
+
+    async fn keep(&self, clients: Clients, spec: &AwsSpec, found: Found) -> Arc<AwsTarget> {
+        let mut all = self.on_aws.lock().await;
+        if let Some(target) = all.get(&found.route).filter(|t| *t.found() == found) {
+            return target.clone();
+        }
+        let target = AwsTarget::new(clients, spec.clone(), found, Arc::new(SystemClock));
+        let target = Arc::new(target);
+        all.insert(target.identity().to_owned(), target.clone());
+        target
+    }
+
     /// Where a target is now, without starting anything.
-    pub async fn reach(&self, spec: &TargetSpec) -> Result<LocalTarget, HostError> {
+    pub async fn reach(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, HostError> {
+        Ok(match spec {
+            TargetSpec::Aws(spec) => self.on_aws(spec).await?,
+            local => Arc::new(self.reach_local(local).await?),
+        })
+    }
+
+    async fn reach_local(&self, spec: &TargetSpec) -> Result<LocalTarget, HostError> {
         let admin = match spec {
             TargetSpec::Local { admin } => *admin,
             TargetSpec::Embedded { local, .. } => local.admin,
+            TargetSpec::Aws(_) => {
+                return Err(HostError::new(
+                    crate::model::ErrorKind::Internal,
+                    "not-local",
+                    "a target on AWS is not local",
+                ));
+            }
             TargetSpec::Simulated { name } => {
                 return Err(HostError::new(
                     crate::model::ErrorKind::Invalid,
@@ -245,8 +321,16 @@ impl Ports {
         &self,
         spec: &TargetSpec,
     ) -> anyhow::Result<(Arc<dyn Target>, TargetSpec, bool)> {
+        if let TargetSpec::Aws(aws) = spec {
+            let target = self.on_aws(aws).await?;
+            let pinned = AwsSpec {
+                found: Some(target.found().clone()),
+                ..(**aws).clone()
+            };
+            return Ok((target, TargetSpec::Aws(Box::new(pinned)), false));
+        }
         if !matches!(spec, TargetSpec::Embedded { local, .. } if local.admin.port() == 0)
-            && let Ok(target) = self.reach(spec).await
+            && let Ok(target) = self.reach_local(spec).await
         {
             if let TargetSpec::Embedded { local, .. } = spec {
                 same_arms(local, &target).await?;
@@ -259,7 +343,7 @@ impl Ports {
             load_rps,
         } = spec
         else {
-            return Ok((Arc::new(self.reach(spec).await?), spec.clone(), false));
+            return Ok((self.reach(spec).await?, spec.clone(), false));
         };
         let place = state.as_ref().map(PathBuf::from);
         let logs = self.state_dir.join("logs");
@@ -269,7 +353,7 @@ impl Ports {
             Err(error) => {
                 // Another engine may have started it a moment ago.
                 return match self.reach(spec).await {
-                    Ok(target) => Ok((Arc::new(target), spec.clone(), false)),
+                    Ok(target) => Ok((target, spec.clone(), false)),
                     Err(_) => Err(Failure::usage(error.to_string())),
                 };
             }
@@ -315,6 +399,9 @@ impl Ports {
 #[async_trait]
 impl Resolve for Ports {
     async fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, HostError> {
+        if let TargetSpec::Aws(spec) = spec {
+            return Ok(self.on_aws(spec).await?);
+        }
         let unavailable = |e: &anyhow::Error| {
             HostError::new(
                 crate::model::ErrorKind::Unavailable,

@@ -18,9 +18,12 @@ mod local;
 pub mod render;
 mod run;
 mod show;
+mod stack;
+mod target;
 mod traffic;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +67,8 @@ pub struct Global {
     /// Print JSON to stdout
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    aws: target::AwsArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,8 +86,31 @@ enum Verb {
     Pause(command::PauseArgs),
     Abort(command::AbortArgs),
     Approve(command::ApproveArgs),
+    Deploy(stack::DeployArgs),
+    Delete(stack::DeleteArgs),
     Local(local::LocalArgs),
 }
+
+/// Variables of the environment that `engine deploy` knows, as the prototypes
+/// called them.
+pub const STACK_VARIABLES: [&str; 16] = [
+    "STACK_NAME",
+    "TEMPLATE_FILE",
+    "IMAGE_URI_STABLE",
+    "IMAGE_URI_CANARY",
+    "IMAGE_URI_BLUE",
+    "IMAGE_URI_GREEN",
+    "ACTIVE_COLOR",
+    "CONTAINER_PORT",
+    "DESIRED_COUNT_STABLE",
+    "DESIRED_COUNT_CANARY",
+    "DESIRED_COUNT_BLUE",
+    "DESIRED_COUNT_GREEN",
+    "TASK_CPU",
+    "TASK_MEMORY",
+    "STABLE_WEIGHT",
+    "CANARY_WEIGHT",
+];
 
 /// What main.rs knows about the surroundings.
 #[derive(Debug, Clone, Default)]
@@ -93,6 +121,8 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// `USER`
     pub user: Option<String>,
+    /// Those of [`STACK_VARIABLES`] that are set.
+    pub stack: BTreeMap<String, String>,
 }
 
 impl Surroundings {
@@ -125,11 +155,10 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
         .unwrap_or_else(|| surroundings.state_dir());
     // Journals name files in it, and are read from other folders.
     let state_dir = std::path::absolute(&state_dir)?;
-    let actor = surroundings.user.unwrap_or_else(|| "somebody".to_owned());
     if let Verb::Local(args) = verb {
         return local::run(&global, args, &state_dir).await;
     }
-    let app = App::open(&state_dir, actor)?;
+    let app = App::open(&state_dir, surroundings)?;
     match verb {
         Verb::Run(args) => run::run(&app, &global, args).await,
         Verb::Resume(args) => command::resume(&app, &global, args).await,
@@ -144,6 +173,8 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
         Verb::Pause(args) => command::pause(&app, &global, args).await,
         Verb::Abort(args) => command::abort(&app, &global, args).await,
         Verb::Approve(args) => command::approve(&app, &global, args).await,
+        Verb::Deploy(args) => stack::deploy(&app, &global, args).await,
+        Verb::Delete(args) => stack::delete(&app, &global, args).await,
         Verb::Local(_) => Ok(Exit::Done),
     }
 }

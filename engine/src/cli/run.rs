@@ -7,16 +7,19 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
 use super::Global;
-use super::app::{App, read_spec};
+use super::app::App;
 use super::exit::{Exit, Failure};
-use super::watch;
+use super::{target, watch};
 use crate::journal::{Event, FORMAT, Header, Pin, Work};
-use crate::model::{Arm, DemoFault, Observed, Promotion, Role, Source};
+use crate::model::{
+    Arm, Capacity, DemoFault, Observed, Promotion, Release, Role, Source, Weights,
+};
 use crate::rollout::{Options, RolloutError};
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
 use crate::store::StoreError;
 use crate::strategy::contract::Rejected;
 use crate::strategy::{Description, Plugin};
+use crate::target::aws::release_of_task_definition;
 
 /// Run a strategy until the new version is promoted or rolled back
 ///
@@ -28,13 +31,20 @@ use crate::strategy::{Description, Plugin};
   engine run plugins/canary.wasm --demo-fault error-rate=0.2      the same with a bad version
   engine run plugins/blue-green.wasm --names blue,green --set bake=10s
   engine run -f rollout.toml --set steps=10,50,100 --on-interrupt rollback
-  engine run plugins/canary.wasm --local 127.0.0.1:7900           on a running `engine local`")]
+  engine run plugins/canary.wasm --local 127.0.0.1:7900           on a running `engine local`
+  engine run plugins/canary.wasm --stack my-stack --image REPO:TAG  on ECS behind an ALB")]
 pub struct RunArgs {
     /// The strategy, a WebAssembly component [default: strategy.plugin of the file]
     plugin: Option<PathBuf>,
     /// A parameter of the strategy; a list may be written 5,25,50
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Image that the candidate shall run (AWS only)
+    #[arg(long, value_name = "REPOSITORY:TAG", conflicts_with = "task_definition")]
+    image: Option<String>,
+    /// Task definition that the candidate shall run (AWS only)
+    #[arg(long, value_name = "FAMILY:REVISION")]
+    task_definition: Option<String>,
     /// Fault of the new version: error-rate=0.2, latency=+300ms, or both (demo only)
     #[arg(long, value_name = "FAULT", value_parser = parse_fault)]
     demo_fault: Option<DemoFault>,
@@ -70,8 +80,8 @@ const DEMO_RPS: u32 = 100;
 
 pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Result<Exit> {
     let id_part = new_id_part();
-    let file = read_spec(global.file.as_deref())?;
-    if global.local.is_some() || file.is_some() {
+    let file = target::named(global)?;
+    if file.is_some() {
         for (flag, given) in [
             ("--demo-fault", args.demo_fault.is_some()),
             ("--rate", args.rate.is_some()),
@@ -79,7 +89,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
         ] {
             if given {
                 return Err(Failure::usage(format!(
-                    "{flag} is for the demo that `engine run` sets up by itself; with --local or a rollout file the target is there already"
+                    "{flag} is for the demo that `engine run` sets up by itself; with --local, --stack or a rollout file the target is there already"
                 )));
             }
         }
@@ -88,7 +98,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("failed to make {}", folder.display()))?;
     let remembered = folder.join(format!("{id_part}.json")).display().to_string();
-    let spec = match file {
+    let mut spec = match file {
         Some(mut spec) => {
             // So that a resumed rollout finds its balancer as it left it.
             if let TargetSpec::Embedded { state, .. } = &mut spec.target {
@@ -107,18 +117,25 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
     let description = plugin.describe().await?;
     let parameters = parameters(&args, &spec, &plugin, &description).await?;
 
-    let wanted = match global.local {
-        Some(admin) => TargetSpec::Local { admin },
-        None => spec.target.clone(),
-    };
-    let (target, target_spec, embedded) = app.ports.start(&wanted).await?;
+    let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
+    if let Some(candidate) = candidate(app, &args, &spec.target).await? {
+        spec.candidate = Some(candidate);
+    }
+    let alarms = &spec.guardrails.alarms;
+    if let Some(tripped) = target.tripped(alarms, None).await? {
+        return Err(Failure::busy(format!(
+            "no rollout begins while an alarm is on: {tripped}"
+        )));
+    }
     let live = target
         .observe()
         .await
         .context("failed to read the target")?;
     let arms = arms(&live, args.stable.as_deref())?;
     for arm in arms.iter().filter(|a| a.role == Role::Candidate) {
-        let new = spec.candidate.as_ref().filter(|c| c.version != arm.version);
+        let running = live.arm(&arm.name).map(|a| &a.release);
+        let new = spec.candidate.as_ref();
+        let new = new.filter(|c| running.is_none_or(|r| !c.is(r)));
         if let Some(new) = new
             && live.weights().weight(&arm.name) > 0
         {
@@ -146,6 +163,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
             .map(|a| a.release.clone()),
         candidate: spec.candidate.clone(),
         promotion: promotion(&spec, &live, &arms)?,
+        capacity: capacity(&live, &arms),
         arms,
         guardrails: spec.guardrails.clone(),
         probes: spec.probes.clone(),
@@ -170,7 +188,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
         .collect();
     if spec.candidate.is_none() && versions.windows(2).all(|pair| pair[0] == pair[1]) {
         eprintln!(
-            "note: both arms run {} already; a [candidate] in the rollout file puts a new version in",
+            "note: both arms run {} already; --image, or a [candidate] in the rollout file, puts a new version in",
             versions[0]
         );
     }
@@ -359,6 +377,47 @@ fn allows_list(schema: &Value, node: &Value) -> bool {
     shapes.is_some_and(|shapes| shapes.iter().any(|n| allows_list(schema, n)))
 }
 
+/// The release that a flag names for the candidate.
+async fn candidate(
+    app: &App,
+    args: &RunArgs,
+    target: &TargetSpec,
+) -> anyhow::Result<Option<Release>> {
+    if args.image.is_none() && args.task_definition.is_none() {
+        return Ok(None);
+    }
+    let TargetSpec::Aws(spec) = target else {
+        return Err(Failure::usage(
+            "--image and --task-definition need a target on AWS, such as --stack NAME",
+        ));
+    };
+    if let Some(image) = &args.image {
+        return Ok(Some(Release {
+            version: image.clone(),
+            source: Source::Image(image.clone()),
+        }));
+    }
+    let clients = app.ports.clients(&spec.access).await;
+    let name = args.task_definition.as_deref().unwrap_or_default();
+    let container = spec.container.as_deref();
+    Ok(Some(
+        release_of_task_definition(&clients, name, container).await?,
+    ))
+}
+
+/// What the traffic needs, where the target has a number of tasks per arm: as
+/// many as carry it today; and an arm without traffic keeps what the candidate
+/// has now.
+fn capacity(live: &Observed, arms: &[Arm]) -> Option<Capacity> {
+    let tasks = |role| {
+        let arm = arms.iter().find(|a| a.role == role)?;
+        let share = live.weights().share(&arm.name);
+        Some((live.arm(&arm.name)?.tasks?, share))
+    };
+    let ((serving, share), (idle, _)) = (tasks(Role::Stable)?, tasks(Role::Candidate)?);
+    Some(Capacity::of(serving, share, idle))
+}
+
 /// Gives the arms their roles: by flag, by traffic, or by name.
 pub(super) fn arms(live: &Observed, stable: Option<&str>) -> anyhow::Result<Vec<Arm>> {
     let names = live.names();
@@ -370,36 +429,47 @@ pub(super) fn arms(live: &Observed, stable: Option<&str>) -> anyhow::Result<Vec<
                 names.join(" and ")
             )));
         }
-        None => stable_by_sight(live).ok_or_else(|| {
+        None => stable_by_sight(&live.weights()).ok_or_else(|| {
             Failure::usage(format!(
                 "both arms have the same weight, so it is not clear which one is stable\n\nhint: say it with --stable {}",
                 names.first().map_or("NAME", String::as_str)
             ))
         })?,
     };
-    Ok(live
-        .arms
+    let mut arms = roles(&names, &stable);
+    for (arm, observed) in arms.iter_mut().zip(&live.arms) {
+        arm.version.clone_from(&observed.release.version);
+    }
+    Ok(arms)
+}
+
+/// The arms of these names, of versions that nobody asked for.
+pub(super) fn roles(names: &[String], stable: &str) -> Vec<Arm> {
+    let role = |name: &str| {
+        if name == stable {
+            Role::Stable
+        } else {
+            Role::Candidate
+        }
+    };
+    names
         .iter()
-        .map(|a| Arm {
-            name: a.name.clone(),
-            role: if a.name == stable {
-                Role::Stable
-            } else {
-                Role::Candidate
-            },
-            version: a.release.version.clone(),
+        .map(|name| Arm {
+            name: name.clone(),
+            role: role(name),
+            version: String::new(),
         })
-        .collect())
+        .collect()
 }
 
 /// The arm called stable, or else the one with more traffic.
-pub(super) fn stable_by_sight(live: &Observed) -> Option<String> {
-    if let Some(arm) = live.arm("stable") {
-        return Some(arm.name.clone());
+pub(super) fn stable_by_sight(live: &Weights) -> Option<String> {
+    if let Some(arm) = live.0.iter().find(|w| w.arm == "stable") {
+        return Some(arm.arm.clone());
     }
-    let most = live.arms.iter().max_by_key(|a| a.weight)?;
-    let alone = live.arms.iter().filter(|a| a.weight == most.weight).count() == 1;
-    alone.then(|| most.name.clone())
+    let most = live.0.iter().max_by_key(|w| w.weight)?;
+    let alone = live.0.iter().filter(|w| w.weight == most.weight).count() == 1;
+    alone.then(|| most.arm.clone())
 }
 
 /// Arms whose names are roles keep them: the stable arm gets the new release.

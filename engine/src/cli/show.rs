@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::app::{App, read_spec};
+use super::app::App;
 use super::exit::{Exit, Failure};
-use super::{Global, render, traffic, watch};
+use super::{Global, render, target, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Event, Work};
 use crate::model::Role;
@@ -51,7 +51,7 @@ pub struct HistoryArgs {
 
 pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyhow::Result<Exit> {
     // Without a flag or a file, what is under way is what people mean.
-    let elsewhere = global.local.is_some() || read_spec(global.file.as_deref())?.is_some();
+    let elsewhere = target::named(global)?.is_some();
     let named = match args.rollout {
         None if !elsewhere => app.rollout_in_sight().await?.map(|h| h.rollout),
         named => named,
@@ -60,7 +60,7 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
         Some(id) => {
             let (header, ..) = app.journal(&id).await?;
             let live = match app.ports.reach(&header.target).await {
-                Ok(target) => watch::look(&target, app.clock.now()).await.ok(),
+                Ok(target) => watch::look(target.as_ref(), app.clock.now()).await.ok(),
                 Err(_) => None,
             };
             (header.identity, live, Some(id))

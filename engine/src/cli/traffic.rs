@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::app::{App, read_spec};
+use super::app::App;
 use super::exit::{Exit, Failure};
-use super::run::{arms, begin, new_id_part, stable_by_sight};
-use super::{Global, command, render};
+use super::run::{begin, new_id_part, roles, stable_by_sight};
+use super::{Global, command, render, target};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{End, Observed, Promotion, Role, Weights};
+use crate::model::{End, Promotion, Role, Traffic, Weights};
 use crate::rollout::{Options, Standing};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
 use crate::target::Target;
@@ -47,22 +47,22 @@ pub(super) async fn set_weights(
     args: SetWeightsArgs,
 ) -> anyhow::Result<Exit> {
     let (spec, target) = target(app, global).await?;
-    let live = target.observe().await?;
+    let live = target.traffic().await?;
     let weights = parse(&args.weights, &live.names())?;
     verb(app, global, (spec, target), &live, "set-weights", weights).await
 }
 
 pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> anyhow::Result<Exit> {
     let (spec, target) = target(app, global).await?;
-    let live = target.observe().await?;
-    if live.arm(&args.color).is_none() {
+    let live = target.traffic().await?;
+    if !live.names().contains(&args.color) {
         return Err(Failure::usage(format!(
             "there is no colour {:?}; there are {}",
             args.color,
             live.names().join(" and ")
         )));
     }
-    let weights = live.weights().all_to(&args.color);
+    let weights = live.weights.all_to(&args.color);
     verb(app, global, (spec, target), &live, "switch", weights).await
 }
 
@@ -76,16 +76,16 @@ pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> any
             exit => exit,
         });
     }
-    let live = target.observe().await?;
+    let live = target.traffic().await?;
     let stable = stable(app, target.identity(), &live).await?;
-    let weights = live.weights().all_to(&stable);
+    let weights = live.weights.all_to(&stable);
     verb(app, global, (spec, target), &live, "rollback", weights).await
 }
 
 /// The arm called stable, or the one that was before the last change of this
 /// target, or else the one with more traffic.
-async fn stable(app: &App, identity: &str, live: &Observed) -> anyhow::Result<String> {
-    if live.arm("stable").is_some() {
+async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<String> {
+    if live.names().iter().any(|name| name == "stable") {
         return Ok("stable".to_owned());
     }
     let listed = app.store.list(1_000).await?;
@@ -112,7 +112,7 @@ async fn stable(app: &App, identity: &str, live: &Observed) -> anyhow::Result<St
     if let Some(stable) = last {
         return Ok(stable);
     }
-    stable_by_sight(live).ok_or_else(|| {
+    stable_by_sight(&live.weights).ok_or_else(|| {
         Failure::usage(format!(
             "both arms have the same weight and no earlier rollout says which one is stable\n\nhint: `engine switch {}` says it",
             live.names().join("` or `engine switch ")
@@ -125,10 +125,9 @@ pub(super) async fn target(
     app: &App,
     global: &Global,
 ) -> anyhow::Result<(TargetSpec, Arc<dyn Target>)> {
-    let spec = match (global.local, read_spec(global.file.as_deref())?) {
-        (Some(admin), _) => TargetSpec::Local { admin },
-        (None, Some(spec)) => spec.target,
-        (None, None) => app.rollout_in_sight().await?.map_or(
+    let spec = match target::named(global)? {
+        Some(spec) => spec.target,
+        None => app.rollout_in_sight().await?.map_or(
             TargetSpec::Local {
                 admin: ADMIN_DEFAULT,
             },
@@ -136,18 +135,18 @@ pub(super) async fn target(
         ),
     };
     let target = app.ports.reach(&spec).await?;
-    Ok((spec, Arc::new(target)))
+    Ok((spec, target))
 }
 
 async fn verb(
     app: &App,
     global: &Global,
     (spec, target): (TargetSpec, Arc<dyn Target>),
-    live: &Observed,
+    live: &Traffic,
     name: &str,
     weights: Weights,
 ) -> anyhow::Result<Exit> {
-    let by_sight = stable_by_sight(live);
+    let by_sight = stable_by_sight(&live.weights);
     let first = live.names().first().cloned();
     let rollout = format!("{name}-{}", new_id_part());
     let header = Header {
@@ -158,8 +157,9 @@ async fn verb(
         identity: target.identity().to_owned(),
         target: spec,
         sample_period_ms: target.sample_period_ms(),
-        arms: arms(live, by_sight.or(first).as_deref())?,
-        baseline: live.weights(),
+        arms: roles(&live.names(), &by_sight.or(first).unwrap_or_default()),
+        baseline: live.weights.clone(),
+        capacity: None,
         stable: None,
         candidate: None,
         promotion: Promotion::Swap,
@@ -182,7 +182,9 @@ async fn verb(
     match &standing {
         Standing::Over(End::Refused, reason) => Err(Failure::busy(reason.clone())),
         _ => {
-            let now = target.observe().await?.weights();
+            // It was read back before it was written down.
+            let (_, status, _) = app.journal(&rollout).await?;
+            let now = status.weights;
             if global.json {
                 let answer = serde_json::json!({
                     "rollout": rollout, "before": before, "weights": now

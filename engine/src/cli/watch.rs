@@ -175,6 +175,8 @@ struct View<'a> {
     term: Term,
     live: bool,
     drawn: usize,
+    /// The arms as they were last looked at, and when.
+    seen: Option<(Millis, Vec<String>)>,
 }
 
 impl<'a> View<'a> {
@@ -196,6 +198,7 @@ impl<'a> View<'a> {
             term: Term::stderr(),
             live: std::io::stderr().is_terminal() && !global.json,
             drawn: 0,
+            seen: None,
         })
     }
 
@@ -234,19 +237,35 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    async fn block(&self) -> Vec<String> {
-        let mut lines = render::head(&self.status, self.app.clock.now());
-        if let Ok(target) = self.app.ports.reach(&self.header.target).await
-            && let Ok((live, samples, window)) = look(&target, self.app.clock.now()).await
-        {
-            let width = match self.term.size().1 {
-                0..100 => 4,
-                100..120 => 12,
-                _ => render::BAR,
-            };
-            lines.extend(render::arm_lines(&live, &samples, window, width));
+    async fn block(&mut self) -> Vec<String> {
+        let now = self.app.clock.now();
+        let mut lines = render::head(&self.status, now);
+        // A target that samples once a minute is not asked four times a second.
+        let pause = Millis::from(self.header.sample_period_ms / 10);
+        match &self.seen {
+            Some((at, seen)) if now < at + pause => lines.extend(seen.iter().cloned()),
+            _ => {
+                let seen = self.arms(now).await;
+                lines.extend(seen.iter().cloned());
+                self.seen = Some((now, seen));
+            }
         }
         lines
+    }
+
+    async fn arms(&self, now: Millis) -> Vec<String> {
+        let Ok(target) = self.app.ports.reach(&self.header.target).await else {
+            return vec![];
+        };
+        let Ok((live, samples, window)) = look(target.as_ref(), now).await else {
+            return vec![];
+        };
+        let width = match self.term.size().1 {
+            0..100 => 4,
+            100..120 => 12,
+            _ => render::BAR,
+        };
+        render::arm_lines(&live, &samples, window, width)
     }
 
     /// The verdict, as data on stdout.
@@ -283,7 +302,9 @@ pub async fn look(
         since: (now / period * period).saturating_sub(window),
         ..MetricsQuery::default()
     };
-    let live = target.observe().await?;
-    let samples = target.samples(&query).await?;
+    let (live, samples) = tokio::try_join!(target.observe(), target.samples(&query))?;
+    // Where samples come late, the rates are those of the time they cover.
+    let end = samples.iter().map(|s| s.start + period).max();
+    let window = end.map_or(window, |end| end.saturating_sub(query.since).max(period));
     Ok((live, samples, window))
 }

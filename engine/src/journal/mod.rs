@@ -12,7 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Arm, ArmHealth, End, Goal, Hold, HostError, Level, MetricsQuery, Millis, Outcome, Point,
+    Arm, ArmHealth, Capacity, End, Goal, Hold, HostError, Level, MetricsQuery, Millis, Outcome, Point,
     ProbeReport, Promotion, Release, Sample, Wake, Weights,
 };
 use crate::spec::{Guardrails, Probe, Query, TargetSpec};
@@ -163,6 +163,9 @@ pub struct Header {
     pub candidate: Option<Release>,
     /// How the new version takes over.
     pub promotion: Promotion,
+    /// How many tasks the traffic needs; none where the target has no say in that.
+    #[serde(default)]
+    pub capacity: Option<Capacity>,
     /// Limits that the host enforces.
     pub guardrails: Guardrails,
     /// Probes by name.
@@ -298,6 +301,13 @@ pub enum Call {
         /// What to run there.
         release: Release,
     },
+    /// Host only: set the number of tasks of an arm.
+    SetTasks {
+        /// The arm.
+        arm: String,
+        /// How many.
+        tasks: u32,
+    },
 }
 
 impl Call {
@@ -306,7 +316,10 @@ impl Call {
     pub fn is_write(&self) -> bool {
         matches!(
             self,
-            Self::SetWeights { .. } | Self::SwitchColor { .. } | Self::SetVersion { .. }
+            Self::SetWeights { .. }
+                | Self::SwitchColor { .. }
+                | Self::SetVersion { .. }
+                | Self::SetTasks { .. }
         )
     }
 
@@ -349,6 +362,7 @@ impl fmt::Display for Call {
             Self::SetVersion { arm, release } => {
                 write!(f, "set-version {arm} {}", release.version)
             }
+            Self::SetTasks { arm, tasks } => write!(f, "set-tasks {arm} {tasks}"),
         }
     }
 }

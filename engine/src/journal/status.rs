@@ -38,6 +38,15 @@ pub struct Status {
     pub updated: Millis,
     /// Since when the candidate has had traffic, without a break.
     pub exposed_since: Option<Millis>,
+    /// When the weights last became what they are.
+    #[serde(skip)]
+    pub moved: Millis,
+    /// The candidate arm was given its release.
+    #[serde(skip)]
+    pub released: bool,
+    /// The stable arm, once it was given the new release.
+    #[serde(skip)]
+    pub replaced: Option<String>,
     /// A write without an answer.
     #[serde(skip)]
     pub in_doubt: Option<InDoubt>,
@@ -139,6 +148,9 @@ impl Status {
             created: header.created,
             updated: header.created,
             exposed_since: None,
+            moved: header.created,
+            released: false,
+            replaced: None,
             in_doubt: None,
             consumed: vec![],
             finished: None,
@@ -207,9 +219,17 @@ impl Status {
                     }
                 } else if let Some(write) = self.in_doubt.take()
                     && *reply == Reply::Done
-                    && let Some(weights) = write.call.weights_after(&self.weights)
                 {
-                    self.moved_to(weights, entry.at);
+                    if let Some(weights) = write.call.weights_after(&self.weights) {
+                        self.moved_to(weights, entry.at);
+                    }
+                    match write.call {
+                        Call::SetVersion { arm, .. } if arm == self.candidate => {
+                            self.released = true;
+                        }
+                        Call::SetVersion { arm, .. } => self.replaced = Some(arm),
+                        _ => {}
+                    }
                 }
             }
             Event::Exchanged { by, call, .. } => {
@@ -272,6 +292,7 @@ impl Status {
         } else if self.exposed_since.is_none() {
             self.exposed_since = Some(at);
         }
+        self.moved = at;
         self.weights = weights;
     }
 

@@ -30,6 +30,7 @@ pub(crate) fn header() -> Header {
         stable: None,
         candidate: None,
         promotion: Promotion::Swap,
+        capacity: None,
         guardrails: Guardrails::default(),
         probes: vec![],
         queries: vec![],

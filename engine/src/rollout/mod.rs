@@ -19,7 +19,10 @@ use async_trait::async_trait;
 use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
-use crate::model::{Arm, End, Goal, Hold, HostError, Millis, Observed, Outcome, Role, Weights};
+use crate::model::{
+    Arm, ArmHealth, End, Goal, Hold, HostError, Millis, Observed, ObservedArm, Outcome, Release,
+    Role, Traffic, Weights,
+};
 use crate::spec::TargetSpec;
 use crate::store::{Busy, Claim, Durability, Owner, Store, StoreError};
 use crate::target::Target;
@@ -85,6 +88,8 @@ pub struct Options {
     pub attempts: u32,
     /// Pause before the second try; doubles each time.
     pub retry_ms: Millis,
+    /// How often alarms and deployments are looked at.
+    pub guard_poll_ms: Millis,
     /// Evict the rollout at every call, to prove that replay rebuilds it.
     pub chaos_evict: bool,
 }
@@ -97,6 +102,7 @@ impl Default for Options {
             park_after_ms: 5_000,
             attempts: 4,
             retry_ms: 250,
+            guard_poll_ms: 15_000,
             chaos_evict: false,
         }
     }
@@ -172,6 +178,15 @@ impl Driver {
             ttl_ms: self.options.lease_ttl_ms,
             dead_epoch: None,
         };
+        self.claim_as(claim).await
+    }
+
+    /// Claims a target; at once if its owner is certainly gone and left nothing.
+    pub async fn claim_as(
+        &self,
+        claim: Claim<'_>,
+    ) -> Result<crate::store::Lease, StoreError> {
+        let rollout = claim.rollout;
         match self.store.claim(claim.clone()).await {
             Err(StoreError::Busy(Busy {
                 rollout: occupant,
@@ -243,7 +258,8 @@ impl Driver {
         let session = &mut *guard;
         let signals = session.pending().await?;
         let now = self.clock.now();
-        match recovery::next_move(&session.header, &session.status, &signals, now) {
+        let tripped = session.tripped.as_deref();
+        match recovery::next_move(&session.header, &session.status, &signals, tripped, now) {
             Move::Over => {
                 let (end, reason) = session
                     .status
@@ -385,6 +401,7 @@ impl Driver {
         };
         let mut waited_until = None;
         let mut failures = 0;
+        let mut unscaled = None;
         let patience = match goal {
             // A target that does not answer is no reason to give up on users.
             Goal::RollBack => session.header.guardrails.healthy_timeout_ms,
@@ -393,8 +410,20 @@ impl Driver {
         let give_up = self.clock.now().saturating_add(patience);
         loop {
             session.keep_lease().await?;
-            let live = observe(session, &self.options, patience).await?;
-            match recovery::finalize(goal, &session.header, &live) {
+            let live = match goal {
+                Goal::RollBack if session.status.replaced.is_none() => {
+                    self.glance(session, patience).await?
+                }
+                _ => observe(session, &self.options, patience).await?,
+            };
+            let now = self.clock.now();
+            let step = recovery::finalize(goal, &session.header, &session.status, &live, now);
+            // The traffic is where it shall be; a task too many harms nobody.
+            let step = match step {
+                Step::Do(Call::SetTasks { .. }) if unscaled.is_some() => Step::Done,
+                step => step,
+            };
+            match step {
                 Step::Done => {
                     let evidence = Event::Exchanged {
                         by: Actor::Host,
@@ -406,18 +435,35 @@ impl Driver {
                         Goal::Promote => End::Promoted,
                         Goal::RollBack => End::RolledBack,
                     };
-                    let reason = decision.map(|d| d.reason).unwrap_or_default();
+                    let mut reason = decision.map(|d| d.reason).unwrap_or_default();
+                    reason.push_str(unscaled.as_deref().unwrap_or(""));
                     return Ok(session
                         .append(Event::Ended { end, reason }, Durability::Power)
                         .await?);
                 }
-                Step::AwaitHealthy { arm } => {
-                    self.await_arm(session, &arm, &mut waited_until, goal)
+                Step::Await { arm, what } => {
+                    self.await_arm(session, &arm, &what, &mut waited_until, goal)
                         .await?;
+                }
+                Step::Bake { until } => {
+                    let look_again = self.clock.now() + BAKE_POLL_MS;
+                    self.clock.sleep_until(until.min(look_again)).await;
+                }
+                Step::Failed(reason) => {
+                    let event = Event::Decided {
+                        goal: Goal::RollBack,
+                        by: "promotion".to_owned(),
+                        reason,
+                        signal: None,
+                    };
+                    return Ok(session.append(event, Durability::Power).await?);
                 }
                 Step::Do(call) => {
                     let patient = self.clock.now() < give_up;
                     match session.write(Actor::Host, call.clone(), checks).await {
+                        Ok(Reply::Failed(error)) if matches!(call, Call::SetTasks { .. }) => {
+                            unscaled = Some(format!(" ({call} failed: {error})"));
+                        }
                         Ok(Reply::Failed(error)) => {
                             failures += 1;
                             let again = error.retryable && failures < self.options.attempts;
@@ -441,22 +487,45 @@ impl Driver {
         }
     }
 
+    /// What the way back needs: while the stable arm runs its old release, no
+    /// more than the load balancer says. The rest must not stand in its way.
+    async fn glance(
+        &self,
+        session: &mut Session,
+        patience_ms: Millis,
+    ) -> Result<Observed, Interrupt> {
+        let header = session.header.clone();
+        let target = session.target.clone();
+        let read = || async {
+            let traffic = target.traffic().await?;
+            let home = traffic.weights.share(header.arm(Role::Stable)) >= 100.0;
+            if home && header.capacity.is_some() {
+                // Best effort: tasks that are left over are no emergency.
+                if let Ok(all) = target.observe().await {
+                    return Ok(all);
+                }
+            }
+            let health = target.health().await?;
+            Ok(from_traffic(&header, &traffic, &health))
+        };
+        patiently(session, &self.options, patience_ms, read).await
+    }
+
     async fn await_arm(
         &self,
         session: &mut Session,
         arm: &str,
+        what: &str,
         waited_until: &mut Option<Millis>,
         goal: Goal,
     ) -> Result<(), Interrupt> {
         if let Some(seconds) = self.out_of_patience(session, waited_until).await {
-            let what = match goal {
+            let goal = match goal {
                 Goal::Promote => "the promotion",
                 Goal::RollBack => "the way back",
             };
             return Err(Interrupt::Held(Hold::Stuck {
-                reason: format!(
-                    "{what} needs a healthy target in {arm} and there was none for {seconds} s"
-                ),
+                reason: format!("{goal} needs {arm}, and for {seconds} s {what}"),
             }));
         }
         Ok(())
@@ -566,6 +635,29 @@ impl Driver {
         }
     }
 
+    /// Every probe of the rollout file must pass before the candidate gets
+    /// traffic, whatever the strategy asks for.
+    async fn probe_all(&self, session: &mut Session) -> Result<Option<String>, Interrupt> {
+        for name in session.header.probes.iter().map(|p| p.name.clone()).collect::<Vec<_>>() {
+            let call = Call::Probe { name: name.clone() };
+            let reply = session.read(&call).await;
+            let event = Event::Exchanged {
+                by: Actor::Host,
+                call,
+                reply: reply.clone(),
+            };
+            session.append(event, Durability::Process).await?;
+            match reply {
+                Reply::Probed(report) if report.ok => {}
+                Reply::Probed(report) => {
+                    return Ok(Some(format!("probe {name} failed: {}", report.detail)));
+                }
+                other => return Ok(Some(format!("probe {name} could not be made: {other}"))),
+            }
+        }
+        Ok(None)
+    }
+
     /// None when all is ready; otherwise why the candidate cannot be tried.
     async fn try_prepare(&self, session: &mut Session) -> Result<Option<String>, Interrupt> {
         let mut waited_until = None;
@@ -574,12 +666,14 @@ impl Driver {
                 return Err(Interrupt::Attention);
             }
             let live = observe(session, &self.options, 0).await?;
-            match recovery::prepare(&session.header, &live) {
-                Step::Done => return Ok(None),
-                Step::AwaitHealthy { arm } => {
+            match recovery::prepare(&session.header, &session.status, &live) {
+                Step::Done => return self.probe_all(session).await,
+                Step::Failed(reason) => return Ok(Some(reason)),
+                Step::Bake { .. } => {}
+                Step::Await { arm, what } => {
                     if let Some(seconds) = self.out_of_patience(session, &mut waited_until).await {
                         return Ok(Some(format!(
-                            "{arm} had no healthy target for {seconds} s, so it got no traffic"
+                            "{arm} got no traffic, because for {seconds} s {what}"
                         )));
                     }
                 }
@@ -601,6 +695,38 @@ impl Driver {
     }
 }
 
+/// How often a bake after the promotion looks for signals and guards, ms.
+const BAKE_POLL_MS: Millis = 1_000;
+
+/// The target as far as its load balancer knows it, with the releases that the
+/// header remembers.
+fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHealth]) -> Observed {
+    let arms = traffic.weights.0.iter().map(|w| {
+        let health = health.iter().find(|h| h.arm == w.arm);
+        let release = match &header.stable {
+            Some(old) if w.arm == header.arm(Role::Stable) => old.clone(),
+            _ => Release {
+                version: String::new(),
+                source: crate::model::Source::Urls(vec![]),
+            },
+        };
+        ObservedArm {
+            name: w.arm.clone(),
+            release,
+            weight: w.weight,
+            healthy: health.map_or(0, |h| h.healthy),
+            total: health.map_or(0, |h| h.total),
+            tasks: None,
+            deployment: crate::model::Deployment::Steady,
+        }
+    });
+    Observed {
+        arms: arms.collect(),
+        sticky: traffic.sticky,
+        address: traffic.address.clone(),
+    }
+}
+
 fn abandoned() -> HostError {
     HostError::new(
         crate::model::ErrorKind::Conflict,
@@ -617,10 +743,25 @@ async fn observe(
     options: &Options,
     patience_ms: Millis,
 ) -> Result<Observed, Interrupt> {
+    let target = session.target.clone();
+    let read = || async { target.observe().await };
+    patiently(session, options, patience_ms, read).await
+}
+
+async fn patiently<F, R>(
+    session: &Session,
+    options: &Options,
+    patience_ms: Millis,
+    read: F,
+) -> Result<Observed, Interrupt>
+where
+    F: Fn() -> R + Send,
+    R: Future<Output = Result<Observed, HostError>> + Send,
+{
     let mut attempt = 1;
     let give_up = session.clock.now().saturating_add(patience_ms);
     loop {
-        match session.target.observe().await {
+        match read().await {
             Ok(live) => return Ok(live),
             Err(error)
                 if error.retryable

@@ -4,7 +4,7 @@
 
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
-use crate::model::{Goal, Hold, Millis, Observed, Promotion, Role, Signal, Verdict, Weights};
+use crate::model::{Deployment, Goal, Hold, Millis, Observed, Promotion, Role, Signal, Verdict, Weights};
 
 /// The next move of a rollout.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,9 +38,16 @@ pub enum Move {
 /// Names of the signals that the host handles itself, in every phase.
 pub const CONTROL_SIGNALS: [&str; 4] = ["abort", "pause", "resume", "promote-full"];
 
-/// Decides the next move. `signals` are those without an effect so far.
+/// Decides the next move. `signals` are those without an effect so far,
+/// `tripped` is what must take the rollout back whatever its strategy thinks.
 #[must_use]
-pub fn next_move(header: &Header, status: &Status, signals: &[Signal], now: Millis) -> Move {
+pub fn next_move(
+    header: &Header,
+    status: &Status,
+    signals: &[Signal],
+    tripped: Option<&str>,
+    now: Millis,
+) -> Move {
     if status.is_over() {
         return Move::Over;
     }
@@ -52,6 +59,17 @@ pub fn next_move(header: &Header, status: &Status, signals: &[Signal], now: Mill
     }
     if status.hold.is_some() || status.mismatch.is_some() {
         return Move::Rest;
+    }
+    if let Some(reason) = tripped
+        && matches!(header.work, Work::Strategy(_))
+        && status.decision.as_ref().map(|d| d.goal) != Some(Goal::RollBack)
+    {
+        return Move::Record(Event::Decided {
+            goal: Goal::RollBack,
+            by: "guard".to_owned(),
+            reason: reason.to_owned(),
+            signal: None,
+        });
     }
     if let Some(in_doubt) = &status.in_doubt {
         return Move::Settle(in_doubt.clone());
@@ -198,20 +216,31 @@ pub enum Settled {
 /// Compares the live target with the write and with what was there before.
 #[must_use]
 pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
-    if let Call::SetVersion { arm, release } = &write.call {
-        return match live.arm(arm) {
-            Some(a) if a.release.version == release.version => Settled::Happened,
-            _ => Settled::Reissue,
-        };
+    let happened = match &write.call {
+        Call::SetVersion { arm, release } => {
+            live.arm(arm).is_some_and(|a| release.is(&a.release))
+        }
+        Call::SetTasks { arm, tasks } => live.arm(arm).is_some_and(|a| a.tasks == Some(*tasks)),
+        _ => return settle_traffic(write, &live.weights()),
+    };
+    if happened {
+        Settled::Happened
+    } else {
+        Settled::Reissue
     }
-    let found = live.weights();
+}
+
+/// The same for a write that only moves traffic.
+#[must_use]
+pub fn settle_traffic(write: &InDoubt, found: &Weights) -> Settled {
+    let names: Vec<String> = found.0.iter().map(|w| w.arm.clone()).collect();
     let wanted = write
         .call
         .weights_after(&write.before)
-        .and_then(|w| w.ordered_as(&live.names()).ok());
-    if wanted.as_ref() == Some(&found) {
+        .and_then(|w| w.ordered_as(&names).ok());
+    if wanted.as_ref() == Some(found) {
         Settled::Happened
-    } else if found == write.before {
+    } else if *found == write.before {
         Settled::Reissue
     } else {
         Settled::Conflict
@@ -223,38 +252,82 @@ pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
 pub enum Step {
     /// The target is there.
     Done,
-    /// The arm must become healthy before the next step.
-    AwaitHealthy {
+    /// The arm must become healthy and steady before the next step.
+    Await {
         /// The arm's name.
         arm: String,
+        /// What is missing.
+        what: String,
+    },
+    /// The new version has everything, the old one keeps its tasks until then.
+    Bake {
+        /// Unix ms.
+        until: Millis,
     },
     /// This write comes next.
     Do(Call),
+    /// It cannot be reached: the platform gave up.
+    Failed(String),
 }
 
 /// The next step of the preparation: the candidate arm gets its release, and
-/// must be healthy before the strategy begins.
+/// must be steady and healthy before the strategy begins.
 #[must_use]
-pub fn prepare(header: &Header, live: &Observed) -> Step {
+pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
     let name = header.arm(Role::Candidate);
     let Some(arm) = live.arm(name) else {
         return Step::Done;
     };
     if let Some(release) = &header.candidate
-        && arm.release.version != release.version
+        && !release.is(&arm.release)
     {
-        return Step::Do(Call::SetVersion {
+        if !status.released {
+            return Step::Do(Call::SetVersion {
+                arm: name.to_owned(),
+                release: release.clone(),
+            });
+        }
+        let why = match &arm.deployment {
+            Deployment::Steady => String::new(),
+            Deployment::Moving(why) | Deployment::Failed(why) => format!(": {why}"),
+        };
+        return Step::Failed(format!(
+            "{name} went back from {} to {} by itself{why}",
+            release.version, arm.release.version
+        ));
+    }
+    if arm.tasks == Some(0) {
+        return Step::Do(Call::SetTasks {
             arm: name.to_owned(),
-            release: release.clone(),
+            tasks: 1,
         });
     }
-    healthy_or(live, name, Step::Done)
+    steady_or(live, name, Step::Done)
 }
 
 /// The next step towards the goal, from what is live. Doing it and asking
 /// again ends at [`Step::Done`], wherever a crash came.
 #[must_use]
-pub fn finalize(goal: Goal, header: &Header, live: &Observed) -> Step {
+pub fn finalize(
+    goal: Goal,
+    header: &Header,
+    status: &Status,
+    live: &Observed,
+    now: Millis,
+) -> Step {
+    match move_traffic(goal, header, status, live, now) {
+        Step::Done => release_tasks(goal, header, live),
+        step => step,
+    }
+}
+
+fn move_traffic(
+    goal: Goal,
+    header: &Header,
+    status: &Status,
+    live: &Observed,
+    now: Millis,
+) -> Step {
     let (stable, candidate) = (header.arm(Role::Stable), header.arm(Role::Candidate));
     let weights = live.weights();
     let all_to = |arm: &str| {
@@ -270,12 +343,16 @@ pub fn finalize(goal: Goal, header: &Header, live: &Observed) -> Step {
             )
         }
     };
+    let bake = || {
+        let until = status.moved.saturating_add(header.guardrails.final_bake_ms);
+        (now < until).then_some(Step::Bake { until })
+    };
     match (goal, header.promotion) {
         // A promotion by copy may have replaced the stable release already.
         (Goal::RollBack, Promotion::Copy) => {
             let old = header.stable.as_ref();
-            let found = live.arm(stable).map(|a| &a.release.version);
-            match old.filter(|old| Some(&old.version) != found) {
+            let found = live.arm(stable).map(|a| &a.release);
+            match old.filter(|old| found.is_some_and(|found| !old.is(found))) {
                 Some(old) => match all_to(candidate) {
                     Step::Done => Step::Do(Call::SetVersion {
                         arm: stable.to_owned(),
@@ -283,34 +360,95 @@ pub fn finalize(goal: Goal, header: &Header, live: &Observed) -> Step {
                     }),
                     step => step,
                 },
-                None => all_to(stable),
+                // Its tasks may still be the new ones.
+                None => match live.arm(stable).map(|a| &a.deployment) {
+                    Some(Deployment::Moving(what)) if status.replaced.is_some() => Step::Await {
+                        arm: stable.to_owned(),
+                        what: what.clone(),
+                    },
+                    _ => all_to(stable),
+                },
             }
         }
         (Goal::RollBack, Promotion::Swap) => all_to(stable),
-        (Goal::Promote, Promotion::Swap) => all_to(candidate),
+        (Goal::Promote, Promotion::Swap) => match all_to(candidate) {
+            Step::Done => bake().unwrap_or(Step::Done),
+            step => step,
+        },
         (Goal::Promote, Promotion::Copy) => {
             let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
             match (release(stable), release(candidate)) {
-                (Some(old), Some(new)) if old.version != new.version => match all_to(candidate) {
+                (Some(old), Some(new)) if !new.is(&old) => match all_to(candidate) {
                     // The stable arm has no traffic now, so it can be replaced.
-                    Step::Done => Step::Do(Call::SetVersion {
-                        arm: stable.to_owned(),
-                        release: new,
+                    Step::Done => bake().unwrap_or_else(|| {
+                        if copied(status, stable) {
+                            return went_back(live, stable, &new.version);
+                        }
+                        Step::Do(Call::SetVersion {
+                            arm: stable.to_owned(),
+                            release: new,
+                        })
                     }),
                     step => step,
                 },
-                _ => all_to(stable),
+                _ if weights.share(stable) >= 100.0 => Step::Done,
+                _ => steady_or(live, stable, all_to(stable)),
             }
         }
     }
 }
 
+/// Whether the stable arm was given the new release once already.
+fn copied(status: &Status, stable: &str) -> bool {
+    status.replaced.as_deref() == Some(stable)
+}
+
+fn went_back(live: &Observed, arm: &str, wanted: &str) -> Step {
+    let why = match live.arm(arm).map(|a| &a.deployment) {
+        Some(Deployment::Moving(why) | Deployment::Failed(why)) => format!(": {why}"),
+        _ => String::new(),
+    };
+    Step::Failed(format!("{arm} did not keep {wanted}{why}"))
+}
+
+/// Once the traffic is where it shall stay, the arm without any gives up the
+/// tasks that it only had to carry it.
+fn release_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
+    let Some(capacity) = &header.capacity else {
+        return Step::Done;
+    };
+    let idle = match (goal, header.promotion) {
+        (Goal::Promote, Promotion::Swap) => Role::Stable,
+        (Goal::Promote, Promotion::Copy) | (Goal::RollBack, _) => Role::Candidate,
+    };
+    let arm = header.arm(idle);
+    match live.arm(arm).and_then(|a| a.tasks) {
+        Some(tasks) if tasks > capacity.idle => Step::Do(Call::SetTasks {
+            arm: arm.to_owned(),
+            tasks: capacity.idle,
+        }),
+        _ => Step::Done,
+    }
+}
+
 fn healthy_or(live: &Observed, arm: &str, step: Step) -> Step {
     match live.arm(arm) {
-        Some(a) if a.healthy == 0 => Step::AwaitHealthy {
+        Some(a) if a.healthy == 0 => Step::Await {
             arm: arm.to_owned(),
+            what: format!("none of its {} targets is healthy", a.total),
         },
         _ => step,
+    }
+}
+
+fn steady_or(live: &Observed, arm: &str, step: Step) -> Step {
+    match live.arm(arm).map(|a| &a.deployment) {
+        Some(Deployment::Moving(what)) => Step::Await {
+            arm: arm.to_owned(),
+            what: what.clone(),
+        },
+        Some(Deployment::Failed(why)) => Step::Failed(format!("{arm}: {why}")),
+        _ => healthy_or(live, arm, step),
     }
 }
 
@@ -330,12 +468,18 @@ mod tests {
             weight: weights[index],
             healthy: healthy[index],
             total: 1,
+            tasks: None,
+            deployment: Deployment::Steady,
         };
         Observed {
             arms: vec![arm(0, "stable"), arm(1, "canary")],
             sticky: false,
             address: String::new(),
         }
+    }
+
+    fn finish(goal: Goal, header: &Header, live: &Observed) -> Step {
+        finalize(goal, header, &Status::new(header), live, 0)
     }
 
     fn set(stable: u32, canary: u32) -> Step {
@@ -348,7 +492,7 @@ mod tests {
     fn promotion_by_copy_goes_over_the_candidate_and_back() {
         let mut header = header();
         header.promotion = Promotion::Copy;
-        let step = |w, v, h| finalize(Goal::Promote, &header, &live(w, v, h));
+        let step = |w, v, h| finish(Goal::Promote, &header, &live(w, v, h));
         assert_eq!(step([50, 50], ["v1", "v2"], [1, 1]), set(0, 100));
         let Step::Do(Call::SetVersion { arm, release }) = step([0, 100], ["v1", "v2"], [1, 1])
         else {
@@ -357,7 +501,7 @@ mod tests {
         assert_eq!((arm.as_str(), release.version.as_str()), ("stable", "v2"));
         assert!(matches!(
             step([0, 100], ["v2", "v2"], [0, 1]),
-            Step::AwaitHealthy { .. }
+            Step::Await { .. }
         ));
         assert_eq!(step([0, 100], ["v2", "v2"], [1, 1]), set(100, 0));
         assert_eq!(step([100, 0], ["v2", "v2"], [1, 1]), Step::Done);
@@ -371,7 +515,7 @@ mod tests {
             version: "v1".to_owned(),
             source: Source::Demo(DemoFault::default()),
         });
-        let step = |w, v| finalize(Goal::RollBack, &header, &live(w, v, [1, 1]));
+        let step = |w, v| finish(Goal::RollBack, &header, &live(w, v, [1, 1]));
         // Already back on the replaced stable arm: off it again first.
         assert_eq!(step([100, 0], ["v2", "v2"]), set(0, 100));
         let Step::Do(Call::SetVersion { arm, release }) = step([0, 100], ["v2", "v2"]) else {
@@ -385,9 +529,9 @@ mod tests {
     #[test]
     fn rollback_waits_for_a_healthy_stable_arm() {
         let header = header();
-        let step = |h| finalize(Goal::RollBack, &header, &live([75, 25], ["v1", "v2"], h));
+        let step = |h| finish(Goal::RollBack, &header, &live([75, 25], ["v1", "v2"], h));
         assert_eq!(step([1, 0]), set(100, 0));
-        assert!(matches!(step([0, 1]), Step::AwaitHealthy { .. }));
+        assert!(matches!(step([0, 1]), Step::Await { .. }));
     }
 
     #[test]
@@ -426,7 +570,7 @@ mod tests {
         ];
         for hold in holds {
             status.hold = hold;
-            let next = next_move(&header, &status, &[signal("pause"), signal("abort")], 0);
+            let next = next_move(&header, &status, &[signal("pause"), signal("abort")], None, 0);
             let expected = if status.hold.is_some() { "pause-1" } else { "" };
             match next {
                 Move::Record(Event::Ignored { signal, .. }) => assert_eq!(signal, expected),
@@ -434,7 +578,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
             assert!(matches!(
-                next_move(&header, &status, &[signal("abort")], 0),
+                next_move(&header, &status, &[signal("abort")], None, 0),
                 Move::Record(Event::Decided {
                     goal: Goal::RollBack,
                     ..

@@ -13,8 +13,10 @@ use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::{InDoubt, Status};
-use crate::journal::{Actor, Call, ENTRIES_MAX, Entry, Event, Header, Reply};
-use crate::model::{ErrorKind, Hold, HostError, Millis, Observed, Role, Signal, Wake, Weights};
+use crate::journal::{Actor, Call, ENTRIES_MAX, Entry, Event, Header, Reply, Work};
+use crate::model::{
+    ArmHealth, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights,
+};
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
 
@@ -88,6 +90,11 @@ pub struct Session {
     logical_now: Millis,
     signals: Vec<Signal>,
     signals_after: u64,
+    guarded: Millis,
+    /// Since when the guards cannot be read.
+    blind_since: Option<Millis>,
+    /// What must take the rollout back, once it is seen.
+    pub(super) tripped: Option<String>,
     pub(super) interrupt: Option<Interrupt>,
 }
 
@@ -115,6 +122,9 @@ impl Session {
             options,
             signals: vec![],
             signals_after: 0,
+            guarded: 0,
+            blind_since: None,
+            tripped: None,
             interrupt: None,
         }
     }
@@ -191,16 +201,55 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a person or the deadline wants the driver's attention.
-    pub(super) async fn needs_attention(&mut self) -> Result<bool, StoreError> {
+    /// Whether the target has anything that could trip.
+    fn is_guarded(&self) -> bool {
+        let guards = !self.header.guardrails.alarms.is_empty() || self.header.capacity.is_some();
+        guards && matches!(self.header.work, Work::Strategy(_))
+    }
+
+    /// Looks at the guards when it is time to.
+    async fn check_guards(&mut self) -> Result<(), Interrupt> {
+        let now = self.clock.now();
+        let due = now.saturating_sub(self.guarded) >= self.options.guard_poll_ms;
+        if !self.is_guarded() || self.tripped.is_some() || !due {
+            return Ok(());
+        }
+        self.guarded = now;
+        // Before that the preparation looks after the candidate's deployment.
+        let arm = self.header.arm(Role::Candidate);
+        let arm = self.status.strategy_called.then_some(arm);
+        let alarms = &self.header.guardrails.alarms;
+        match self.target.tripped(alarms, arm).await {
+            Ok(tripped) => {
+                self.blind_since = None;
+                self.tripped = tripped;
+                Ok(())
+            }
+            Err(error) => {
+                let patience = self.header.guardrails.healthy_timeout_ms;
+                let since = *self.blind_since.get_or_insert(now);
+                if error.retryable && now.saturating_sub(since) < patience {
+                    return Ok(());
+                }
+                Err(Interrupt::Held(Hold::Stuck {
+                    reason: format!("the alarms and deployments could not be read: {error}"),
+                }))
+            }
+        }
+    }
+
+    /// Whether a person, the deadline or a guard wants the driver's attention.
+    pub(super) async fn needs_attention(&mut self) -> Result<bool, Interrupt> {
         self.keep_lease().await?;
+        self.check_guards().await?;
         let now = self.clock.now();
         let commanded = self
             .pending()
             .await?
             .iter()
             .any(|s| recovery::CONTROL_SIGNALS.contains(&s.name.as_str()));
-        Ok(commanded || recovery::deadline_is_due(&self.header, &self.status, now))
+        let due = recovery::deadline_is_due(&self.header, &self.status, now);
+        Ok(commanded || due || self.tripped.is_some())
     }
 
     async fn attention(&mut self) -> Result<(), Interrupt> {
@@ -328,12 +377,15 @@ impl Session {
             }
             let limit = self.header.guardrails.deadline_ms;
             let due = self.header.created.saturating_add(limit);
-            let until = if due > now {
+            let mut until = if due > now {
                 deadline.min(due)
             } else {
                 deadline
             };
-            if self.parks(deadline) {
+            if self.is_guarded() {
+                until = until.min(now + self.options.guard_poll_ms);
+            }
+            if self.parks(deadline) && self.blind_since.is_none() {
                 return Err(Interrupt::Parked { until });
             }
             let poll = now.saturating_add(self.options.signal_poll_ms);
@@ -343,11 +395,11 @@ impl Session {
 
     /// Samples of a share that somebody else set say nothing about this step.
     async fn check_foreign(&self) -> Result<(), Interrupt> {
-        match self.target.observe().await {
-            Ok(live) if live.weights() != self.status.weights => {
+        match self.target.traffic().await {
+            Ok(live) if live.weights != self.status.weights => {
                 Err(Interrupt::Held(Hold::ForeignChange {
                     expected: self.status.weights.clone(),
-                    found: live.weights(),
+                    found: live.weights,
                 }))
             }
             // If it cannot be read, the samples cannot either, and that is an answer.
@@ -356,18 +408,14 @@ impl Session {
     }
 
     /// A call that changes nothing.
-    async fn read(&mut self, call: &Call) -> Reply {
+    pub(super) async fn read(&mut self, call: &Call) -> Reply {
         let result = match call {
             Call::GetWeights => self
                 .target
-                .observe()
+                .traffic()
                 .await
-                .map(|o| Reply::Weights(o.weights())),
-            Call::GetHealth => self
-                .target
-                .observe()
-                .await
-                .map(|o| Reply::Health(o.health())),
+                .map(|t| Reply::Weights(t.weights)),
+            Call::GetHealth => self.target.health().await.map(Reply::Health),
             Call::GetMetrics { query } => self.target.samples(query).await.map(Reply::Samples),
             Call::Query { name, since } => self.query(name, *since).await,
             Call::Probe { name } => self.probe(name).await,
@@ -417,13 +465,12 @@ impl Session {
         call: Call,
         checks: Checks,
     ) -> Result<Reply, Interrupt> {
-        let live = match self.target.observe().await {
-            Ok(live) => live,
+        let before = match self.target.traffic().await {
+            Ok(live) => live.weights,
             Err(error) => return self.refuse(by, call, error).await,
         };
-        let before = live.weights();
         if let Some(wanted) = call.weights_after(&before) {
-            let wanted = match check_names(&call, &wanted, &live) {
+            let wanted = match check_names(&call, &wanted, &before) {
                 Ok(wanted) => wanted,
                 Err(error) => return self.refuse(by, call, error).await,
             };
@@ -448,10 +495,49 @@ impl Session {
                 self.append(event, Durability::Process).await?;
                 return Ok(Reply::Done);
             }
+            if checks != Checks::WayBack
+                && let Err(error) = self.make_room(&before, &wanted).await?
+            {
+                return self.refuse(by, call, error).await;
+            }
             if let Err(error) = self.await_healthy(&before, &wanted).await? {
                 return self.refuse(by, call, error).await;
             }
         }
+        self.send(by, call, before).await
+    }
+
+    /// Capacity follows the share: an arm that gains traffic first gets the
+    /// tasks for it.
+    async fn make_room(
+        &mut self,
+        before: &Weights,
+        wanted: &Weights,
+    ) -> Result<Result<(), HostError>, Interrupt> {
+        let Some(capacity) = self.header.capacity else {
+            return Ok(Ok(()));
+        };
+        let live = match self.target.observe().await {
+            Ok(live) => live,
+            Err(error) => return Ok(Err(error)),
+        };
+        for arm in live.arms {
+            let tasks = capacity.for_share(wanted.share(&arm.name));
+            let gains = wanted.share(&arm.name) > before.share(&arm.name);
+            if !gains || arm.tasks.is_none_or(|has| has >= tasks) {
+                continue;
+            }
+            let arm = arm.name;
+            let call = Call::SetTasks { arm, tasks };
+            if let Reply::Failed(error) = self.send(Actor::Host, call, before.clone()).await? {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Intent, write, answer.
+    async fn send(&mut self, by: Actor, call: Call, before: Weights) -> Result<Reply, Interrupt> {
         let seq = self.status.entries;
         let event = Event::Asked {
             by,
@@ -479,6 +565,7 @@ impl Session {
             self.renew().await?;
             let sent = match &write.call {
                 Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
+                Call::SetTasks { arm, tasks } => self.target.set_tasks(arm, *tasks).await,
                 call => match call.weights_after(&write.before) {
                     Some(weights) => match check_shape(&weights, &write.before) {
                         Ok(ordered) => self.target.set_weights(&ordered).await,
@@ -488,17 +575,19 @@ impl Session {
                 },
             };
             // Whatever the answer was, only what is live counts.
-            match self.target.observe().await {
-                Ok(live) => match recovery::settle(write, &live) {
-                    recovery::Settled::Happened => break Reply::Done,
-                    recovery::Settled::Conflict => {
-                        break Reply::Failed(conflict(write, &live));
-                    }
-                    recovery::Settled::Reissue if attempt < self.options.attempts => {}
-                    recovery::Settled::Reissue => {
-                        break Reply::Failed(sent.err().unwrap_or_else(|| ignored(&live)));
-                    }
-                },
+            match self.look_at(write).await {
+                Ok((recovery::Settled::Happened, _)) => break Reply::Done,
+                Ok((recovery::Settled::Conflict, live)) => {
+                    break Reply::Failed(conflict(write, &live));
+                }
+                // It said no, and it is no: the same again is no use.
+                Ok(_) if sent.as_ref().is_err_and(|e| !e.retryable) => {
+                    break sent.map_or_else(Reply::Failed, |()| Reply::Done);
+                }
+                Ok(_) if attempt < self.options.attempts => {}
+                Ok((_, live)) => {
+                    break Reply::Failed(sent.err().unwrap_or_else(|| ignored(&live)));
+                }
                 Err(_) if attempt < self.options.attempts => {}
                 // Not known: leave the intent open, to be settled later.
                 Err(error) => {
@@ -519,6 +608,16 @@ impl Session {
         };
         self.append(event, Durability::Power).await?;
         Ok(reply)
+    }
+
+    /// Reads back what a write was about, and the weights.
+    async fn look_at(&self, write: &InDoubt) -> Result<(recovery::Settled, Weights), HostError> {
+        if write.call.weights_after(&write.before).is_some() {
+            let live = self.target.traffic().await?.weights;
+            return Ok((recovery::settle_traffic(write, &live), live));
+        }
+        let live = self.target.observe().await?;
+        Ok((recovery::settle(write, &live), live.weights()))
     }
 
     /// Whether a write in doubt may still be sent: its destination can have
@@ -544,33 +643,28 @@ impl Session {
         Ok(reply)
     }
 
-    /// Waits until every arm that gains traffic has a healthy target.
+    /// Waits until every arm that gains traffic has healthy targets: one, or as
+    /// many as the traffic needs where that is known.
     async fn await_healthy(
         &mut self,
         before: &Weights,
         wanted: &Weights,
     ) -> Result<Result<(), HostError>, Interrupt> {
         let give_up = self.clock.now() + self.header.guardrails.healthy_timeout_ms;
+        let capacity = self.header.capacity;
+        let needed = |arm: &str| capacity.map_or(1, |c| c.for_share(wanted.share(arm)));
+        let gains = |arm: &str| wanted.share(arm) > before.share(arm);
         loop {
-            let sick = match self.target.observe().await {
-                Ok(live) => live
-                    .arms
+            let sick = match self.target.health().await {
+                Ok(arms) => arms
                     .iter()
-                    .find(|a| a.healthy == 0 && wanted.share(&a.name) > before.share(&a.name))
-                    .map(|a| {
-                        HostError::new(
-                            ErrorKind::Unhealthy,
-                            "no-healthy-target",
-                            format!(
-                                "{} has {} targets and none is healthy, so it gets no traffic; see its health check",
-                                a.name, a.total
-                            ),
-                        )
-                        .retryable()
-                    }),
+                    .find(|a| gains(&a.arm) && a.healthy < needed(&a.arm))
+                    .map(|a| too_few(a, needed(&a.arm))),
                 Err(error) => Some(error),
             };
-            let Some(error) = sick else {
+            // Nobody watches over a raise while the guards cannot be read.
+            let blind = self.blind_since.is_some();
+            let Some(error) = sick.or_else(|| blind.then(unguarded)) else {
                 return Ok(Ok(()));
             };
             if self.clock.now() >= give_up {
@@ -580,6 +674,29 @@ impl Session {
             self.clock.sleep_until(self.clock.now() + 500).await;
         }
     }
+}
+
+fn too_few(arm: &ArmHealth, needed: u32) -> HostError {
+    let message = match arm.healthy {
+        0 => format!(
+            "{} has {} targets and none is healthy, so it gets no traffic; see its health check",
+            arm.arm, arm.total
+        ),
+        some => format!(
+            "{} has {some} healthy targets and needs {needed} for its share, so it gets no more traffic",
+            arm.arm
+        ),
+    };
+    HostError::new(ErrorKind::Unhealthy, "no-healthy-target", message).retryable()
+}
+
+fn unguarded() -> HostError {
+    HostError::new(
+        ErrorKind::Unavailable,
+        "unguarded",
+        "the alarms cannot be read, so nobody would watch over a raise",
+    )
+    .retryable()
 }
 
 fn durability(power: bool) -> Durability {
@@ -610,42 +727,40 @@ fn check_shape(weights: &Weights, like: &Weights) -> Result<Weights, HostError> 
         .map_err(|m| HostError::new(ErrorKind::Invalid, "invalid-weights", m))
 }
 
-fn check_names(call: &Call, wanted: &Weights, live: &Observed) -> Result<Weights, HostError> {
+fn check_names(call: &Call, wanted: &Weights, live: &Weights) -> Result<Weights, HostError> {
+    let names: Vec<&str> = live.0.iter().map(|w| w.arm.as_str()).collect();
     if let Call::SwitchColor { color } = call
-        && live.arm(color).is_none()
+        && !names.contains(&color.as_str())
     {
         return Err(HostError::new(
             ErrorKind::Invalid,
             "no-such-color",
             format!(
                 "there is no colour {color:?}; there are {}",
-                live.names().join(" and ")
+                names.join(" and ")
             ),
         ));
     }
-    check_shape(wanted, &live.weights())
+    check_shape(wanted, live)
 }
 
-fn conflict(write: &InDoubt, live: &Observed) -> HostError {
+fn conflict(write: &InDoubt, live: &Weights) -> HostError {
     HostError::new(
         ErrorKind::Conflict,
         "foreign-change",
         format!(
             "{} was asked with {} in place, and now the target has {}: somebody else writes to it",
-            write.call,
-            write.before,
-            live.weights()
+            write.call, write.before, live
         ),
     )
 }
 
-fn ignored(live: &Observed) -> HostError {
+fn ignored(live: &Weights) -> HostError {
     HostError::new(
         ErrorKind::Unavailable,
         "write-ignored",
         format!(
-            "the target said ok and still has {} when read back",
-            live.weights()
+            "the target said ok and still has {live} when read back"
         ),
     )
     .retryable()

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::model::{
-    DemoFault, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed, ObservedArm, Point,
+    DemoFault, Deployment, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed, ObservedArm, Point,
     ProbeReport, Release, Sample, Source, Weights,
 };
 use crate::spec::{Probe, Query};
@@ -97,6 +97,8 @@ impl SimulatedTarget {
             weight,
             healthy: 2,
             total: 2,
+            tasks: None,
+            deployment: Deployment::Steady,
         };
         let observed = Observed {
             arms: vec![arm(arms[0], "v1", 100), arm(arms[1], "v2", 0)],
@@ -215,6 +217,7 @@ impl SimulatedTarget {
             }),
             cpu: None,
             memory: None,
+            healthy: None,
         }
     }
 }

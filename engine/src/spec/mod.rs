@@ -4,6 +4,7 @@
 //! problems are reported at once with their paths. Later code sees only the
 //! types here, never the raw file. Pure: reading the file is the CLI's job.
 
+pub mod aws;
 mod read;
 
 use std::collections::BTreeMap;
@@ -63,6 +64,8 @@ pub enum TargetSpec {
         /// Requests per second that the built-in client sends; 0 for none.
         load_rps: u32,
     },
+    /// An application load balancer before two ECS services.
+    Aws(Box<aws::AwsSpec>),
     /// No balancer at all: a scripted one, for tests.
     Simulated {
         /// Identity of the target.
@@ -154,7 +157,17 @@ pub struct Guardrails {
     pub on_plugin_error: OnTrouble,
     /// How long to wait for a healthy target before a write is refused.
     pub healthy_timeout_ms: Millis,
+    /// How long the old version keeps its tasks once the new one has all
+    /// traffic, and the alarms can still take it back.
+    #[serde(default)]
+    pub final_bake_ms: Millis,
+    /// Names of CloudWatch alarms; one in ALARM takes the rollout back.
+    #[serde(default)]
+    pub alarms: Vec<String>,
 }
+
+/// Most alarms that one rollout watches: one call reads them all.
+pub const ALARMS_MAX: usize = 10;
 
 /// See [`Guardrails::before_bake`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -174,6 +187,19 @@ impl Default for Guardrails {
             on_deadline: OnTrouble::Rollback,
             on_plugin_error: OnTrouble::Rollback,
             healthy_timeout_ms: 60_000,
+            final_bake_ms: 0,
+            alarms: vec![],
+        }
+    }
+}
+
+impl Guardrails {
+    /// As by default, with the time that tasks need to start.
+    #[must_use]
+    pub fn on_aws() -> Self {
+        Self {
+            healthy_timeout_ms: 15 * 60_000,
+            ..Self::default()
         }
     }
 }
@@ -206,15 +232,54 @@ pub struct Probe {
     pub timeout_ms: u32,
 }
 
-/// A custom metric: a number in a JSON document, per arm.
+/// A custom metric, per arm. In its texts `{arm}`, `{version}` and, on AWS,
+/// `{service}`, `{cluster}`, `{target-group}` and `{load-balancer}` are filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Query {
     /// Its name.
     pub name: String,
-    /// `http://` address; `{arm}`, `{version}` and `{since}` are filled in.
-    pub url: String,
-    /// JSON pointer to the number in the answer.
-    pub pointer: String,
+    /// Where its values come from.
+    #[serde(flatten)]
+    pub source: QuerySource,
+}
+
+/// Where the values of a custom metric come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum QuerySource {
+    /// A number in a JSON document.
+    Json {
+        /// `http://` or `https://` address; `{since}` is filled in too.
+        url: String,
+        /// JSON pointer to the number in the answer.
+        pointer: String,
+    },
+    /// A range query of a Prometheus server, which must give one series.
+    Prometheus {
+        /// Its address, such as `http://prometheus:9090`.
+        server: String,
+        /// The expression.
+        query: String,
+    },
+    /// A CloudWatch metric or expression.
+    CloudWatch(CloudWatchMetric),
+}
+
+/// A CloudWatch metric, or an expression over metrics.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct CloudWatchMetric {
+    /// Metric math or a `SEARCH`, instead of all below.
+    pub expression: Option<String>,
+    /// Such as `ML/Serving`.
+    pub namespace: String,
+    /// Name of the metric.
+    pub metric: String,
+    /// `Average`, `Sum`, `p99`, `TC(0.5:)` and what else CloudWatch knows.
+    pub statistic: String,
+    /// Length of one value, s.
+    pub period_s: u32,
+    /// Name and value of each dimension.
+    pub dimensions: Vec<(String, String)>,
 }
 
 /// One problem in a rollout file.
@@ -267,13 +332,16 @@ impl Spec {
         })?;
         let problems = Problems::default();
         let mut root = Section::new(&problems, "", table);
+        let target = target(root.section("target"));
+        let on_aws = matches!(target, TargetSpec::Aws(_));
+        let defaults = if on_aws { Guardrails::on_aws() } else { Guardrails::default() };
         let spec = Self {
-            target: target(root.section("target")),
+            target,
             strategy: strategy(root.section("strategy")),
             candidate: root
                 .has("candidate")
                 .then(|| release(&mut root.section("candidate"), true)),
-            guardrails: guardrails(root.section("guardrails")),
+            guardrails: guardrails(root.section("guardrails"), defaults),
             promotion: root.choice(
                 "promotion",
                 &[("swap", Promotion::Swap), ("copy", Promotion::Copy)],
@@ -281,8 +349,47 @@ impl Spec {
             probes: root.named("probes").into_iter().map(probe).collect(),
             queries: root.named("queries").into_iter().map(query).collect(),
         };
+        if !on_aws && !spec.guardrails.alarms.is_empty() {
+            root.problem("guardrails.alarms", "needs target.kind = \"aws\": CloudWatch has them");
+        }
+        if let Some(Release { source, .. }) = &spec.candidate
+            && matches!(source, Source::Image(_)) != on_aws
+        {
+            let fits = if on_aws {
+                "on AWS it is `image = \"REPOSITORY:TAG\"`"
+            } else {
+                "an image needs target.kind = \"aws\""
+            };
+            root.problem("candidate", fits);
+        }
         root.finish();
         problems.into_result(spec)
+    }
+
+    /// What an empty file says.
+    #[must_use]
+    pub fn bare() -> Self {
+        Self {
+            target: TargetSpec::Local {
+                admin: ADMIN_DEFAULT,
+            },
+            strategy: StrategySpec::default(),
+            candidate: None,
+            guardrails: Guardrails::default(),
+            promotion: None,
+            probes: vec![],
+            queries: vec![],
+        }
+    }
+
+    /// What the flags alone say about a target on AWS.
+    #[must_use]
+    pub fn on_aws(target: aws::AwsSpec) -> Self {
+        Self {
+            target: TargetSpec::Aws(Box::new(target)),
+            guardrails: Guardrails::on_aws(),
+            ..Self::bare()
+        }
     }
 
     /// Two demo versions behind an embedded balancer, with a load of its own:
@@ -365,9 +472,14 @@ impl LocalSpec {
 }
 
 fn target(mut section: Section<'_>) -> TargetSpec {
-    let kind = section.choice("kind", &[("local", ())]);
+    let kind = section.choice("kind", &[("local", false), ("aws", true)]);
     if kind.is_none() && !section.is_missing() && !section.has("kind") {
-        section.problem("kind", "is missing; write kind = \"local\"");
+        section.problem("kind", "is missing; write kind = \"aws\" or kind = \"local\"");
+    }
+    if kind == Some(true) {
+        let spec = aws::read(section.section("aws"));
+        section.finish();
+        return TargetSpec::Aws(Box::new(spec));
     }
     let mut local = section.section("local");
     let admin = local.address("admin").unwrap_or(ADMIN_DEFAULT);
@@ -465,6 +577,14 @@ fn arm((name, mut section): (String, Section<'_>)) -> LocalArm {
 }
 
 fn release(section: &mut Section<'_>, finish: bool) -> Release {
+    let image = section.text("image");
+    if let Some(image) = image {
+        section.finish_in_place();
+        return Release {
+            version: image.clone(),
+            source: Source::Image(image),
+        };
+    }
     let version = section.required_text("version");
     let urls = section.texts("urls");
     let command = section.texts("command");
@@ -547,8 +667,7 @@ fn strategy(mut section: Section<'_>) -> StrategySpec {
     spec
 }
 
-fn guardrails(mut section: Section<'_>) -> Guardrails {
-    let d = Guardrails::default();
+fn guardrails(mut section: Section<'_>, d: Guardrails) -> Guardrails {
     let trouble = [
         ("rollback", OnTrouble::Rollback),
         ("pause", OnTrouble::Pause),
@@ -577,7 +696,12 @@ fn guardrails(mut section: Section<'_>) -> Guardrails {
         healthy_timeout_ms: section
             .duration("healthy-timeout")
             .unwrap_or(d.healthy_timeout_ms),
+        final_bake_ms: section.duration("final-bake").unwrap_or(d.final_bake_ms),
+        alarms: section.texts("alarms").unwrap_or_default(),
     };
+    if guardrails.alarms.len() > ALARMS_MAX {
+        section.problem("alarms", &format!("has more than {ALARMS_MAX} names"));
+    }
     if guardrails.deadline_ms == 0 {
         section.problem(
             "deadline",
@@ -611,19 +735,37 @@ fn probe((name, mut section): (String, Section<'_>)) -> Probe {
 }
 
 fn query((name, mut section): (String, Section<'_>)) -> Query {
-    let query = Query {
-        name,
-        url: section.required_text("url"),
-        pointer: section.text("pointer").unwrap_or_default(),
+    let is_web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+    let kinds = ["url", "prometheus", "cloudwatch"];
+    if kinds.iter().filter(|k| section.has(k)).count() != 1 {
+        section.problem(
+            "",
+            "needs exactly one of `url = \"https://…\"`, `prometheus = { server = \"http://…\", query = \"…\" }` and `cloudwatch = { namespace = \"…\", metric = \"…\" }`",
+        );
+    }
+    let source = if section.has("prometheus") {
+        let mut table = section.section("prometheus");
+        let (server, query) = (table.required_text("server"), table.required_text("query"));
+        if !server.is_empty() && !is_web(&server) {
+            table.problem("server", "must start with http:// or https://");
+        }
+        table.finish();
+        QuerySource::Prometheus { server, query }
+    } else if section.has("cloudwatch") {
+        QuerySource::CloudWatch(aws::metric(section.section("cloudwatch")))
+    } else {
+        let url = section.text("url").unwrap_or_default();
+        let pointer = section.text("pointer").unwrap_or_default();
+        if !url.is_empty() && !is_web(&url) {
+            section.problem("url", "must start with http:// or https://");
+        }
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            section.problem("pointer", "must be a JSON pointer, such as \"/data/value\"");
+        }
+        QuerySource::Json { url, pointer }
     };
-    if !query.url.is_empty() && !query.url.starts_with("http://") {
-        section.problem("url", "must start with http://");
-    }
-    if !query.pointer.is_empty() && !query.pointer.starts_with('/') {
-        section.problem("pointer", "must be a JSON pointer, such as \"/data/value\"");
-    }
     section.finish();
-    query
+    Query { name, source }
 }
 
 /// Parses `error-rate=0.2` and `latency=+300ms`, comma-separated or repeated.

@@ -19,6 +19,7 @@ struct Inner {
     leases: HashMap<String, Held>,
     signals: Vec<(String, Signal)>,
     content: HashMap<String, Vec<u8>>,
+    remembered: HashMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -184,6 +185,17 @@ impl Store for MemoryStore {
             .filter(|((r, _), number)| *number > after && rollout.is_none_or(|wanted| wanted == r))
             .map(|((r, s), number)| (number, r.clone(), s.clone()))
             .collect())
+    }
+
+    async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError> {
+        self.inner()
+            .remembered
+            .insert(key.to_owned(), text.to_owned());
+        Ok(())
+    }
+
+    async fn recall(&self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.inner().remembered.get(key).cloned())
     }
 
     async fn put_content(&self, sha256: &str, bytes: &[u8]) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! The store port: journals, leases, signals and plugin bytes.
+//! The store port: journals, leases, signals, plugin bytes and what was found.
 //!
 //! Two implementations pass the same conformance suite (`tests/it/store.rs`):
 //! [`sqlite`] for one machine and several processes, [`memory`] for tests and
@@ -154,6 +154,11 @@ pub trait Store: Send + Sync {
         rollout: Option<&str>,
         after: u64,
     ) -> Result<Vec<(u64, String, Signal)>, StoreError>;
+
+    /// Keeps a text under a key, in place of what was there.
+    async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError>;
+    /// The text of that key.
+    async fn recall(&self, key: &str) -> Result<Option<String>, StoreError>;
 
     /// Keeps bytes under their digest.
     async fn put_content(&self, sha256: &str, bytes: &[u8]) -> Result<(), StoreError>;

@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS lease (
 CREATE TABLE IF NOT EXISTS signal (
     number INTEGER PRIMARY KEY AUTOINCREMENT, rollout TEXT NOT NULL, id TEXT NOT NULL,
     signal TEXT NOT NULL, UNIQUE (rollout, id));
+CREATE TABLE IF NOT EXISTS remembered (key TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS content (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL);
 ";
 
@@ -435,6 +436,31 @@ impl Store for SqliteStore {
                     Ok((number, rollout, signal))
                 })
                 .collect()
+        })
+        .await
+    }
+
+    async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError> {
+        let (key, text) = (key.to_owned(), text.to_owned());
+        self.within(Durability::Process, move |transaction| {
+            transaction.execute(
+                "INSERT INTO remembered (key, text) VALUES (?1, ?2)
+                 ON CONFLICT (key) DO UPDATE SET text = excluded.text",
+                params![key, text],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn recall(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let key = key.to_owned();
+        self.within(Durability::Process, move |transaction| {
+            Ok(transaction
+                .query_row("SELECT text FROM remembered WHERE key = ?1", [&key], |row| {
+                    row.get(0)
+                })
+                .optional()?)
         })
         .await
     }

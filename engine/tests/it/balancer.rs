@@ -9,7 +9,7 @@ use engine::spec::{HealthCheck, LocalArm, LocalSpec, Probe};
 use engine::target::Target;
 use engine::target::local::LocalTarget;
 use engine::target::local::balancer::Balancer;
-use engine::target::local::http::Client;
+use engine::target::http::Client;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Version};
 use hyper_util::rt::TokioExecutor;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::model::{DemoFault, Weights};
 use engine::target::Target;
 use engine::target::local::LocalTarget;
-use engine::target::local::http::Client;
+use engine::target::http::Client;
 use serde_json::Value;
 
 use crate::cli::{engine, run, stderr, stdout};

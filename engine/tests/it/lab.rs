@@ -204,6 +204,7 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
         stable: Some(target.peek().arms[0].release.clone()),
         candidate: None,
         promotion: Promotion::Swap,
+        capacity: None,
         guardrails: Guardrails::default(),
         probes: vec![Probe {
             name: "smoke".to_owned(),

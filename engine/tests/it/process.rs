@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::target::Target;
-use engine::target::local::http::Client;
+use engine::target::http::Client;
 use rand::RngExt as _;
 use serde_json::Value;
 

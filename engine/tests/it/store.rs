@@ -170,6 +170,11 @@ async fn steady(store: &dyn Store) {
     let after = store.signals(None, mine[0].0).await.expect("works");
     assert_eq!(after.len(), 2);
     // Bytes by digest, until nobody needs them.
+    assert_eq!(store.recall("key").await.expect("works"), None);
+    store.remember("key", "first").await.expect("works");
+    store.remember("key", "second").await.expect("works");
+    let recalled = store.recall("key").await.expect("works");
+    assert_eq!(recalled.as_deref(), Some("second"));
     store.put_content("aa", b"one").await.expect("works");
     store.put_content("aa", b"one").await.expect("again");
     store.put_content("bb", b"two").await.expect("works");

@@ -139,6 +139,7 @@ pub fn sample(arm: &str, start: f64, requests: f64, errors: f64, p99: f64) -> Sa
         }),
         cpu: None,
         memory: None,
+        healthy: None,
     }
 }
 

@@ -367,6 +367,7 @@ fn to_sample(s: model::Sample) -> metrics::Sample {
         }),
         cpu: s.cpu,
         memory: s.memory,
+        healthy: s.healthy,
     }
 }
 

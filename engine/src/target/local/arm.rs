@@ -12,9 +12,9 @@ use hyper::http::uri::Authority;
 use tokio::task::AbortHandle;
 
 use super::demo;
-use super::http::Client;
+use crate::target::http::{self, Client};
 use super::samples::Recorder;
-use crate::model::{ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
+use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
 use crate::spec::{HealthCheck, Probe};
 
 /// How long a program that ended stays down before it is started again.
@@ -118,6 +118,8 @@ impl Arm {
             weight,
             healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
             total: u32::try_from(running.upstreams.len()).unwrap_or(u32::MAX),
+            tasks: None,
+            deployment: Deployment::Steady,
         }
     }
 
@@ -132,34 +134,9 @@ impl Arm {
                 detail: format!("{} has no target", self.name),
             };
         };
-        let url = format!("http://{authority}{}", probe.path);
-        let begun = tokio::time::Instant::now();
         let timeout = Duration::from_millis(u64::from(probe.timeout_ms));
-        let answer = Client::default().send("GET", &url, None, timeout).await;
-        let elapsed_ms = begun.elapsed().as_secs_f64() * 1_000.0;
-        let (ok, status, detail) = match answer {
-            Err(error) => (false, 0, format!("GET {}: {error}", probe.path)),
-            Ok(answer) => {
-                let status = answer.status.as_u16();
-                let body = String::from_utf8_lossy(&answer.body);
-                let missing = probe.contains.as_ref().filter(|c| !body.contains(*c));
-                let detail = match missing {
-                    _ if status != probe.status => {
-                        format!("GET {}: {status}, not {}", probe.path, probe.status)
-                    }
-                    Some(text) => format!("GET {}: the body has no {text:?}", probe.path),
-                    None => format!("GET {}: {status}", probe.path),
-                };
-                let ok = status == probe.status && missing.is_none();
-                (ok, u32::from(status), detail)
-            }
-        };
-        ProbeReport {
-            ok,
-            status,
-            elapsed_ms,
-            detail,
-        }
+        let base = format!("http://{authority}");
+        http::probe(&Client::default(), &base, probe, timeout).await
     }
 }
 
@@ -200,6 +177,9 @@ impl Running {
                     .map_err(|e| invalid(format!("the demo service does not start: {e}")))?;
                 tasks.push(task.abort_handle());
                 vec![local(address.port())]
+            }
+            Source::Image(_) | Source::TaskDefinition(_) => {
+                return Err(invalid("only a target on AWS runs images".to_owned()));
             }
         };
         let upstreams = authorities.into_iter().map(|authority| Upstream {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
-use super::http::Client;
+use crate::target::http::Client;
 
 /// What the load has seen so far.
 #[derive(Debug, Default)]

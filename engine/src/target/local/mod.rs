@@ -6,7 +6,6 @@ pub mod admin;
 mod arm;
 pub mod balancer;
 mod demo;
-pub mod http;
 pub mod load;
 mod proxy;
 mod samples;
@@ -18,20 +17,20 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::model::{
     ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release, Sample,
     Weights,
 };
 use crate::spec::{Probe, Query};
 use crate::target::Target;
-use http::Client;
+use crate::target::http::Client;
+use crate::target::query;
 
 /// Length of one sample, ms.
 pub const SAMPLE_PERIOD_MS: u32 = 1_000;
 /// How long one admin call may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a custom query may take.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A balancer, by its admin address.
 #[derive(Debug, Clone)]
@@ -134,43 +133,12 @@ impl Target for LocalTarget {
     }
 
     async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError> {
-        let mut points = vec![];
-        for arm in self.observe().await?.arms {
-            let url = query
-                .url
-                .replace("{arm}", &arm.name)
-                .replace("{version}", &arm.release.version)
-                .replace("{since}", &since.to_string());
-            let answer = self.client.send("GET", &url, None, QUERY_TIMEOUT).await;
-            let failed = |what: String| {
-                HostError::new(
-                    ErrorKind::Unavailable,
-                    "query-failed",
-                    format!("query {:?} at {url}: {what}", query.name),
-                )
-                .retryable()
-            };
-            let answer = answer.map_err(|e| failed(e.to_string()))?;
-            // A source that has nothing yet is no error, and no evidence either.
-            if answer.status == hyper::StatusCode::NO_CONTENT {
-                continue;
-            }
-            if !answer.status.is_success() {
-                return Err(failed(format!("it answered {}", answer.status)));
-            }
-            let document: serde_json::Value = serde_json::from_slice(&answer.body)
-                .map_err(|e| failed(format!("its answer is no JSON: {e}")))?;
-            let value = document
-                .pointer(&query.pointer)
-                .and_then(serde_json::Value::as_f64)
-                .ok_or_else(|| failed(format!("there is no number at {:?}", query.pointer)))?;
-            points.push(Point {
-                arm: arm.name,
-                at: answer.at,
-                value,
-            });
-        }
-        Ok(points)
+        let arms = self.observe().await?.arms;
+        let arms: Vec<query::Words> = arms
+            .into_iter()
+            .map(|a| query::Words::new(&a.name, &a.release.version))
+            .collect();
+        query::ask(&self.client, query, &arms, since, SystemClock.now()).await
     }
 
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {

@@ -68,7 +68,7 @@ impl Proxy {
             client: Client::builder(TokioExecutor::new())
                 .http2_only(http2)
                 .pool_idle_timeout(Duration::from_secs(30))
-                .build(super::http::connector()),
+                .build(crate::target::http::connector()),
         }
     }
 

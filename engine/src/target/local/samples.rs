@@ -125,6 +125,7 @@ impl Recorder {
                 latency: Some(closed.latency),
                 cpu: None,
                 memory: None,
+                healthy: None,
             })
             .collect()
     }

@@ -1,0 +1,119 @@
+//! Which target is meant: flags, then the rollout file.
+
+use clap::Args;
+
+use super::Global;
+use super::app::read_spec;
+use super::exit::Failure;
+use crate::spec::aws::{Access, AwsSpec, Find, FindArm, looked_for};
+use crate::spec::{Spec, TargetSpec};
+
+/// A target on AWS, by flags.
+#[derive(Debug, Clone, Args, Default)]
+#[command(next_help_heading = "Target on AWS (instead of the file's)")]
+pub struct AwsArgs {
+    /// CloudFormation stack with the load balancer and the services
+    #[arg(long, global = true, value_name = "NAME", conflicts_with_all = ["local", "listener", "rule"])]
+    pub(super) stack: Option<String>,
+    /// Listener whose default action forwards to both arms
+    #[arg(long, global = true, value_name = "ARN", conflicts_with_all = ["local", "rule"])]
+    listener: Option<String>,
+    /// Listener rule that forwards to both arms
+    #[arg(long, global = true, value_name = "ARN", conflicts_with = "local")]
+    rule: Option<String>,
+    /// ECS cluster of the services
+    #[arg(long, global = true, value_name = "NAME")]
+    cluster: Option<String>,
+    /// ECS service of an arm, if it is not found
+    #[arg(long = "service", global = true, value_name = "ARM=CLUSTER/SERVICE")]
+    services: Vec<String>,
+    /// AWS region [default: as for the AWS CLI, else us-east-1]
+    #[arg(long, global = true, value_name = "REGION")]
+    pub(super) region: Option<String>,
+    /// Profile of the shared AWS configuration
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) profile: Option<String>,
+    /// Role to assume
+    #[arg(long, global = true, value_name = "ARN")]
+    pub(super) role: Option<String>,
+}
+
+impl AwsArgs {
+    /// Whose AWS the flags mean, over what a file says.
+    pub(super) fn access(&self, file: Access) -> Access {
+        Access {
+            region: self.region.clone().or(file.region),
+            profile: self.profile.clone().or(file.profile),
+            role: self.role.clone().or(file.role),
+        }
+    }
+
+    fn names_a_target(&self) -> bool {
+        self.stack.is_some() || self.listener.is_some() || self.rule.is_some()
+    }
+
+    fn refines_a_target(&self) -> bool {
+        self.cluster.is_some() || !self.services.is_empty()
+    }
+
+    /// The target that the flags mean, over what a file says.
+    fn over(&self, mut spec: AwsSpec) -> anyhow::Result<AwsSpec> {
+        spec.access = self.access(spec.access);
+        if self.names_a_target() {
+            spec.find.stack.clone_from(&self.stack);
+            spec.find.listener.clone_from(&self.listener);
+            spec.find.rule.clone_from(&self.rule);
+        }
+        spec.find.cluster = self.cluster.clone().or(spec.find.cluster);
+        for given in &self.services {
+            let (arm, service) = given.split_once('=').ok_or_else(|| {
+                Failure::usage(format!(
+                    "--service {given} is not ARM=CLUSTER/SERVICE, such as --service canary=prod/app-canary"
+                ))
+            })?;
+            let service = Some(service.to_owned());
+            match spec.find.arms.iter_mut().find(|a| a.name == arm) {
+                Some(known) => known.service = service,
+                None => spec.find.arms.push(FindArm {
+                    name: arm.to_owned(),
+                    target_group: None,
+                    service,
+                }),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+/// What the flags and the rollout file say; none if neither names a target.
+pub(super) fn named(global: &Global) -> anyhow::Result<Option<Spec>> {
+    let file = read_spec(global.file.as_deref())?;
+    let aws = &global.aws;
+    if let Some(admin) = global.local {
+        let mut spec = file.unwrap_or_else(Spec::bare);
+        spec.target = TargetSpec::Local { admin };
+        return Ok(Some(spec));
+    }
+    match file {
+        Some(mut spec) => {
+            if let TargetSpec::Aws(target) = spec.target {
+                spec.target = TargetSpec::Aws(Box::new(aws.over(*target)?));
+                return Ok(Some(spec));
+            }
+            if aws.names_a_target() || aws.refines_a_target() {
+                return Err(Failure::usage(
+                    "the rollout file has a local target, and the flags name one on AWS\n\nhint: --file names another rollout file",
+                ));
+            }
+            Ok(Some(spec))
+        }
+        None if aws.names_a_target() => {
+            let target = aws.over(looked_for(Access::default(), Find::default()))?;
+            Ok(Some(Spec::on_aws(target)))
+        }
+        None if aws.refines_a_target() => Err(Failure::usage(
+            "which load balancer?\n\nhint: name it with --stack, --listener or --rule",
+        )),
+        None => Ok(None),
+    }
+}

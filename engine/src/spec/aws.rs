@@ -1,0 +1,221 @@
+//! `[target.aws]`: what a rollout file says about a target on AWS, and what
+//! discovery makes of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::read::Section;
+use super::{CloudWatchMetric, is_arm_name};
+use crate::model::Millis;
+
+/// How long after its end a minute of metrics counts as complete.
+pub const METRICS_DELAY_MS: Millis = 120_000;
+
+/// A target on AWS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AwsSpec {
+    /// Whose AWS it is.
+    pub access: Access,
+    /// How to find the target.
+    pub find: Find,
+    /// Where a candidate without traffic can be reached, such as
+    /// `https://test.example.org`; else through its test listener or directly.
+    pub probe_url: Option<String>,
+    /// Container whose image is the version; none if there is only one.
+    pub container: Option<String>,
+    /// See [`METRICS_DELAY_MS`].
+    pub metrics_delay_ms: Millis,
+    /// What was found; pinned when a rollout begins.
+    pub found: Option<Found>,
+}
+
+/// Which account and region, and as whom. What is none comes from the
+/// environment, as for every AWS tool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Access {
+    /// Such as `eu-central-1`.
+    pub region: Option<String>,
+    /// Name of a profile in the shared configuration files.
+    pub profile: Option<String>,
+    /// ARN of a role to assume.
+    pub role: Option<String>,
+}
+
+/// What identifies a target; whatever is none is found out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Find {
+    /// Name of a CloudFormation stack.
+    pub stack: Option<String>,
+    /// ARN of a listener.
+    pub listener: Option<String>,
+    /// ARN of a listener rule.
+    pub rule: Option<String>,
+    /// Name or ARN of the ECS cluster.
+    pub cluster: Option<String>,
+    /// The arms, where names or services are not as they look.
+    pub arms: Vec<FindArm>,
+}
+
+/// What is known of one arm.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FindArm {
+    /// Its name.
+    pub name: String,
+    /// ARN of its target group.
+    pub target_group: Option<String>,
+    /// Name of its ECS service, or `CLUSTER/SERVICE`.
+    pub service: Option<String>,
+}
+
+/// A target on AWS with every name resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// ARN of the listener rule, or of the listener whose default action it is.
+    pub route: String,
+    /// ARN of the load balancer.
+    pub load_balancer: String,
+    /// Where users send requests, such as `http://NAME.elb.amazonaws.com`.
+    pub address: String,
+    /// Its availability zones.
+    pub zones: Vec<String>,
+    /// The two arms.
+    pub arms: Vec<FoundArm>,
+    /// Address of a listener that sends everything to the candidate, by the
+    /// ARN of the target group it sends to.
+    pub test_addresses: Vec<(String, String)>,
+}
+
+/// One arm of a [`Found`] target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundArm {
+    /// Its name.
+    pub name: String,
+    /// ARN of its target group.
+    pub target_group: String,
+    /// Its ECS service; none if the targets are no tasks of a service.
+    pub service: Option<ServiceId>,
+}
+
+/// An ECS service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceId {
+    /// Name of its cluster.
+    pub cluster: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Found {
+    /// Whether the route is a rule and not a listener.
+    #[must_use]
+    pub fn is_rule(&self) -> bool {
+        self.route.contains(":listener-rule/")
+    }
+
+    /// The arm of that name.
+    #[must_use]
+    pub fn arm(&self, name: &str) -> Option<&FoundArm> {
+        self.arms.iter().find(|a| a.name == name)
+    }
+}
+
+/// A target that is only looked for.
+#[must_use]
+pub fn looked_for(access: Access, find: Find) -> AwsSpec {
+    AwsSpec {
+        access,
+        find,
+        probe_url: None,
+        container: None,
+        metrics_delay_ms: METRICS_DELAY_MS,
+        found: None,
+    }
+}
+
+pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
+    let access = Access {
+        region: section.text("region"),
+        profile: section.text("profile"),
+        role: section.text("role"),
+    };
+    let find = Find {
+        stack: section.text("stack"),
+        listener: section.text("listener"),
+        rule: section.text("rule"),
+        cluster: section.text("cluster"),
+        arms: section.named("arms").into_iter().map(arm).collect(),
+    };
+    for (key, given) in [("listener", &find.listener), ("rule", &find.rule)] {
+        let fits = given
+            .as_ref()
+            .is_none_or(|arn| arn.contains(&format!(":{}/", kind_of(key))));
+        if !fits {
+            section.problem(key, &format!("must be the ARN of a {key}"));
+        }
+    }
+    if find.stack.is_none() && find.listener.is_none() && find.rule.is_none() {
+        section.problem(
+            "",
+            "needs `stack = \"NAME\"`, or the ARN of a `listener` or of a `rule`",
+        );
+    }
+    if !find.arms.is_empty() && find.arms.len() != 2 {
+        section.problem("arms", "a target has two arms, such as stable and canary");
+    }
+    let spec = AwsSpec {
+        probe_url: section.text("probe-url"),
+        container: section.text("container"),
+        metrics_delay_ms: section.duration("metrics-delay").unwrap_or(METRICS_DELAY_MS),
+        ..looked_for(access, find)
+    };
+    section.finish();
+    spec
+}
+
+fn kind_of(key: &str) -> &'static str {
+    if key == "rule" { "listener-rule" } else { "listener" }
+}
+
+fn arm((name, mut section): (String, Section<'_>)) -> FindArm {
+    if !is_arm_name(&name) {
+        section.problem("", "an arm's name is made of letters, digits, - and _");
+    }
+    let arm = FindArm {
+        target_group: section.text("target-group"),
+        service: section.text("service"),
+        name,
+    };
+    section.finish();
+    arm
+}
+
+pub(super) fn metric(mut section: Section<'_>) -> CloudWatchMetric {
+    let expression = section.text("expression");
+    let by_name = expression.is_none();
+    let mut text = |key: &str| {
+        if by_name {
+            section.required_text(key)
+        } else {
+            section.text(key).unwrap_or_default()
+        }
+    };
+    let (namespace, metric) = (text("namespace"), text("metric"));
+    let dimensions = section.json("dimensions");
+    let metric = CloudWatchMetric {
+        expression,
+        namespace,
+        metric,
+        statistic: section.text("statistic").unwrap_or_else(|| "Average".to_owned()),
+        period_s: section
+            .duration("period")
+            .map_or(60, |ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX)),
+        dimensions: dimensions
+            .into_iter()
+            .map(|(name, value)| (name, value.as_str().map_or(value.to_string(), ToOwned::to_owned)))
+            .collect(),
+    };
+    if metric.period_s == 0 || !metric.period_s.is_multiple_of(60) {
+        section.problem("period", "must be a multiple of one minute");
+    }
+    section.finish();
+    metric
+}

@@ -1,0 +1,344 @@
+//! Clients of the four services, and what their errors mean to a person.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::Builder as HttpBuilder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+
+use super::calls::Api;
+use crate::clock::{Clock, SystemClock};
+use crate::model::{ErrorKind, HostError, Millis};
+use crate::spec::aws::Access;
+
+/// Where the prototypes' users are when they say nothing.
+const REGION_DEFAULT: &str = "us-east-1";
+
+/// Times of the connection to AWS.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// One try of a call.
+    pub attempt: Duration,
+    /// A call with all its tries. Well below the life of a lease, so that no
+    /// write is on its way when another process takes over.
+    pub operation: Duration,
+    /// Tries of a call, with jittered pauses between them.
+    pub attempts: u32,
+    /// The pause before the second try, at most; it doubles.
+    pub backoff: Duration,
+    /// Calls per second, after a burst of as many; 0 for no limit.
+    pub rate: u32,
+    /// Another address for all services, for emulators; `AWS_ENDPOINT_URL` by default.
+    pub endpoint: Option<String>,
+    /// Fixed credentials, for emulators; the usual chain by default.
+    pub fake_credentials: bool,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            attempt: Duration::from_secs(8),
+            operation: Duration::from_secs(20),
+            attempts: 4,
+            backoff: Duration::from_millis(500),
+            rate: 10,
+            endpoint: None,
+            fake_credentials: false,
+        }
+    }
+}
+
+/// The clients of one account and region.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    pub(super) elb: aws_sdk_elasticloadbalancingv2::Client,
+    pub(super) ecs: aws_sdk_ecs::Client,
+    pub(super) cloudwatch: aws_sdk_cloudwatch::Client,
+    pub(super) cloudformation: aws_sdk_cloudformation::Client,
+    /// The region they speak to.
+    pub region: String,
+}
+
+impl Clients {
+    /// Reads the usual configuration (environment, files, profile) and makes
+    /// clients from it. No call leaves before the first use.
+    pub async fn connect(access: &Access, patience: &Patience) -> Self {
+        let config = configure(access, patience).await;
+        Self {
+            elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
+            ecs: aws_sdk_ecs::Client::new(&config),
+            cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
+            cloudformation: aws_sdk_cloudformation::Client::new(&config),
+            region: config.region().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}
+
+async fn configure(access: &Access, patience: &Patience) -> SdkConfig {
+    let http = HttpBuilder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(patience.connect)
+        .operation_attempt_timeout(patience.attempt)
+        .operation_timeout(patience.operation)
+        .build();
+    let retries = RetryConfig::standard()
+        .with_max_attempts(patience.attempts)
+        .with_initial_backoff(patience.backoff);
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(Paced {
+            inner: http,
+            pace: Arc::new(Pace::new(patience.rate)),
+        })
+        .timeout_config(timeouts)
+        .retry_config(retries);
+    if let Ok(name) = AppName::new("engine") {
+        loader = loader.app_name(name);
+    }
+    if let Some(region) = &access.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &access.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(endpoint) = &patience.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if patience.fake_credentials {
+        loader = loader.credentials_provider(aws_credential_types::Credentials::new(
+            "testing", "testing", None, None, "emulator",
+        ));
+    }
+    let mut config = loader.load().await;
+    if config.region().is_none() {
+        config = config
+            .into_builder()
+            .region(Region::from_static(REGION_DEFAULT))
+            .build();
+    }
+    if let Some(role) = &access.role {
+        let provider = aws_config::sts::AssumeRoleProvider::builder(role)
+            .session_name("engine")
+            .configure(&config)
+            .build()
+            .await;
+        let provider = aws_credential_types::provider::SharedCredentialsProvider::new(provider);
+        config = config.into_builder().credentials_provider(provider).build();
+    }
+    config
+}
+
+/// Lets so many requests pass per second, after a burst of as many.
+#[derive(Debug)]
+struct Pace {
+    interval_ms: Millis,
+    burst_ms: Millis,
+    /// When the next request would be due if all had come evenly.
+    next: Mutex<Millis>,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Self {
+        Self {
+            interval_ms: 1_000_u64.checked_div(u64::from(rate)).unwrap_or(0),
+            burst_ms: 1_000,
+            next: Mutex::new(0),
+        }
+    }
+
+    /// When a request that comes at `now` may go.
+    fn turn(&self, now: Millis) -> Millis {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = (*next).max(now.saturating_sub(self.burst_ms));
+        *next = due + self.interval_ms;
+        now.max(due)
+    }
+}
+
+/// Sends every attempt of every call at its turn.
+#[derive(Debug, Clone)]
+struct Paced<T> {
+    inner: T,
+    pace: Arc<Pace>,
+}
+
+impl HttpClient for Paced<SharedHttpClient> {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Paced {
+            inner: self.inner.http_connector(settings, components),
+            pace: self.pace.clone(),
+        })
+    }
+}
+
+impl HttpConnector for Paced<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let this = self.clone();
+        HttpConnectorFuture::new(async move {
+            let now = SystemClock.now();
+            let turn = this.pace.turn(now);
+            if turn > now {
+                SystemClock.sleep_until(turn).await;
+            }
+            this.inner.call(request).await
+        })
+    }
+}
+
+/// Sends one call and says in our words what went wrong with it.
+pub(super) async fn ask<T, E>(
+    api: Api,
+    resource: &str,
+    sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<T, HostError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    sending.await.map_err(|error| explain(api, resource, &error))
+}
+
+/// What failed, on which resource, and what to do.
+fn explain<E>(api: Api, resource: &str, error: &SdkError<E, HttpResponse>) -> HostError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let what = if resource.is_empty() {
+        api.name().to_owned()
+    } else {
+        format!("{} on {resource}", api.name())
+    };
+    let said = error.message().unwrap_or("no reason given");
+    let Some(code) = error.code() else {
+        return unanswered(&what, error);
+    };
+    let status = error.raw_response().map_or(0, |r| r.status().as_u16());
+    let one_of = |codes: &[&str]| codes.contains(&code);
+    if one_of(&["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"]) {
+        return HostError::new(
+            ErrorKind::Denied,
+            "no-permission",
+            format!(
+                "AWS does not permit {what}: {said}\n\nhint: the caller needs the IAM action {}; `engine plan --policy` prints all that a rollout needs",
+                api.action()
+            ),
+        );
+    }
+    if one_of(&[
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+        "InvalidSignatureException",
+        "IncompleteSignature",
+        "AuthFailure",
+    ]) {
+        return HostError::new(
+            ErrorKind::Denied,
+            "bad-credentials",
+            format!(
+                "AWS does not accept the credentials for {what} ({code}): {said}\n\nhint: see `aws sts get-caller-identity`, --profile, --region and --role"
+            ),
+        );
+    }
+    if code.contains("Throttl")
+        || one_of(&["TooManyRequestsException", "RequestLimitExceeded", "SlowDown"])
+    {
+        let message = format!("AWS throttled {what} ({code}): {said}; later again");
+        return HostError::new(ErrorKind::Throttled, "throttled", message).retryable();
+    }
+    if status >= 500 {
+        let message = format!("AWS failed at {what} ({code}, {status}): {said}");
+        return HostError::new(ErrorKind::Unavailable, "aws-failed", message).retryable();
+    }
+    let missing = code.contains("NotFound") || said.contains("does not exist");
+    let (kind, short) = if missing {
+        (ErrorKind::NotFound, "not-found")
+    } else {
+        (ErrorKind::Invalid, "refused")
+    };
+    HostError::new(kind, short, format!("AWS refused {what} ({code}): {said}"))
+}
+
+fn unanswered<E>(what: &str, error: &SdkError<E, HttpResponse>) -> HostError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let whole = DisplayErrorContext(error).to_string();
+    let lower = whole.to_lowercase();
+    if lower.contains("credentials") || lower.contains("token provider") {
+        return HostError::new(
+            ErrorKind::Denied,
+            "no-credentials",
+            format!(
+                "there are no usable AWS credentials for {what}: {}\n\nhint: set AWS_PROFILE or --profile, or log in as for the AWS CLI",
+                innermost(error)
+            ),
+        );
+    }
+    let why = match error {
+        SdkError::TimeoutError(_) => "no answer in time".to_owned(),
+        _ => innermost(error),
+    };
+    let status = error.raw_response().map_or_else(String::new, |r| {
+        format!(" (status {})", r.status().as_u16())
+    });
+    HostError::new(
+        ErrorKind::Unavailable,
+        "aws-unreachable",
+        format!("AWS gave no usable answer to {what}: {why}{status}"),
+    )
+    .retryable()
+}
+
+/// The innermost cause says most: "connection refused".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// What an answer of AWS must have and has not.
+pub(super) fn incomplete(api: Api, what: &str) -> HostError {
+    HostError::new(
+        ErrorKind::Internal,
+        "incomplete-answer",
+        format!("the answer to {} has no {what}", api.name()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_requests_pass_at_once_and_then_ten_a_second() {
+        let pace = Pace::new(10);
+        let turns: Vec<Millis> = (0..20).map(|_| pace.turn(100_000)).collect();
+        // A burst, then one each tenth of a second.
+        assert!(turns[..11].iter().all(|t| *t == 100_000), "{turns:?}");
+        assert_eq!(turns[11..14], [100_100, 100_200, 100_300]);
+        let free = Pace::new(0);
+        assert!((0..1_000).all(|_| free.turn(100_000) == 100_000));
+    }
+}

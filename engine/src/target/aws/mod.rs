@@ -1,0 +1,514 @@
+//! The target on AWS: weighted target groups of an application load balancer,
+//! two ECS services behind them, CloudWatch as the witness.
+//!
+//! SDK types stay in this folder. Each file has one service: `traffic` and
+//! `discover` (load balancing), `services` (ECS), `metrics` (CloudWatch),
+//! `stack` (CloudFormation); `client` carries the calls and explains their
+//! errors, `calls` lists them with the permissions they need.
+
+pub mod calls;
+pub mod client;
+mod discover;
+mod metrics;
+mod services;
+pub mod stack;
+mod traffic;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_cloudwatch::types::{AlarmType, StateValue};
+use aws_sdk_ecs::types::Service;
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, TargetHealthDescription, TargetHealthStateEnum,
+};
+use tokio::try_join;
+
+use super::Target;
+use super::http::Client as HttpClient;
+use super::query::{self, Words};
+use crate::clock::Clock;
+use crate::model::{
+    ArmHealth, Deployment, ErrorKind, HostError, MetricsQuery, Millis, Observed, ObservedArm,
+    Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
+};
+use crate::spec::aws::{AwsSpec, Find, Found, FoundArm};
+use crate::spec::{Probe, Query, QuerySource};
+use calls::Api;
+use client::{Clients, ask, incomplete};
+
+pub use metrics::PERIOD_MS;
+
+/// How old the actions may be that a write is based on: they were read a
+/// moment ago, to compare.
+const READ_AGE_MAX_MS: Millis = 5_000;
+
+/// Finds everything about a target.
+///
+/// # Errors
+/// It is not there, or ambiguous, or AWS does not answer.
+pub async fn discover(clients: &Clients, find: &Find) -> Result<Found, HostError> {
+    discover::discover(clients, find).await
+}
+
+/// The image of the main container of a task definition, and its full ARN.
+///
+/// # Errors
+/// There is no such task definition, or no telling which container is meant.
+pub async fn release_of_task_definition(
+    clients: &Clients,
+    name: &str,
+    container: Option<&str>,
+) -> Result<Release, HostError> {
+    let (definition, _) = services::task_definition(clients, name).await?;
+    let main = services::main_container(&definition, container, None)?;
+    Ok(Release {
+        version: main.image().unwrap_or_default().to_owned(),
+        source: Source::TaskDefinition(
+            definition.task_definition_arn().unwrap_or_default().to_owned(),
+        ),
+    })
+}
+
+/// See the module.
+pub struct AwsTarget {
+    clients: Clients,
+    spec: AwsSpec,
+    found: Found,
+    clock: Arc<dyn Clock>,
+    http: HttpClient,
+    /// The actions as they were last read, and when.
+    last: Mutex<Option<(Millis, Vec<Action>)>>,
+    /// Images of task definitions, which never change.
+    images: Mutex<HashMap<String, String>>,
+}
+
+impl std::fmt::Debug for AwsTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AwsTarget")
+            .field("route", &self.found.route)
+            .finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl AwsTarget {
+    /// The target that was found.
+    #[must_use]
+    pub fn new(clients: Clients, spec: AwsSpec, found: Found, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clients,
+            spec,
+            found,
+            clock,
+            http: HttpClient::default(),
+            last: Mutex::default(),
+            images: Mutex::default(),
+        }
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    async fn actions(&self) -> Result<Vec<Action>, HostError> {
+        let route = &self.found.route;
+        let actions = if self.found.is_rule() {
+            let call = self.clients.elb.describe_rules().rule_arns(route);
+            let answer = ask(Api::DescribeRules, route, call.send()).await?;
+            let rule = answer.rules.unwrap_or_default().into_iter().next();
+            rule.and_then(|r| r.actions)
+                .ok_or_else(|| incomplete(Api::DescribeRules, "rule"))?
+        } else {
+            let call = self.clients.elb.describe_listeners().listener_arns(route);
+            let answer = ask(Api::DescribeListeners, route, call.send()).await?;
+            let listener = answer.listeners.unwrap_or_default().into_iter().next();
+            listener
+                .and_then(|l| l.default_actions)
+                .ok_or_else(|| incomplete(Api::DescribeListeners, "listener"))?
+        };
+        *locked(&self.last) = Some((self.clock.now(), actions.clone()));
+        Ok(actions)
+    }
+
+    fn arm(&self, name: &str) -> Result<&FoundArm, HostError> {
+        self.found.arm(name).ok_or_else(|| {
+            HostError::new(
+                ErrorKind::Invalid,
+                "no-such-arm",
+                format!("there is no arm {name:?}"),
+            )
+        })
+    }
+
+    async fn targets(&self, arm: &FoundArm) -> Result<Vec<TargetHealthDescription>, HostError> {
+        let call = self
+            .clients
+            .elb
+            .describe_target_health()
+            .target_group_arn(&arm.target_group);
+        let answer = ask(Api::DescribeTargetHealth, &arm.target_group, call.send()).await?;
+        Ok(answer.target_health_descriptions.unwrap_or_default())
+    }
+
+    async fn health_of(&self, arm: &FoundArm) -> Result<ArmHealth, HostError> {
+        let targets = self.targets(arm).await?;
+        // What drains is on its way out and no part of the arm any more.
+        let states: Vec<&TargetHealthStateEnum> = targets
+            .iter()
+            .filter_map(|t| t.target_health()?.state())
+            .filter(|s| {
+                !matches!(
+                    s,
+                    TargetHealthStateEnum::Draining | TargetHealthStateEnum::UnhealthyDraining
+                )
+            })
+            .collect();
+        let healthy = states
+            .iter()
+            .filter(|s| ***s == TargetHealthStateEnum::Healthy)
+            .count();
+        let whole = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(ArmHealth {
+            arm: arm.name.clone(),
+            healthy: whole(healthy),
+            total: whole(states.len()),
+        })
+    }
+
+    /// The services of the arms that have one, in the arms' order.
+    async fn services(&self) -> Result<Vec<Option<Service>>, HostError> {
+        let ids: Vec<_> = self.found.arms.iter().filter_map(|a| a.service.as_ref()).collect();
+        if ids.is_empty() {
+            return Ok(vec![None; self.found.arms.len()]);
+        }
+        let mut described = services::describe(&self.clients, &ids).await?.into_iter();
+        let arms = self.found.arms.iter();
+        Ok(arms
+            .map(|a| a.service.as_ref().and_then(|_| described.next()))
+            .collect())
+    }
+
+    /// What a service shall run.
+    async fn release(&self, arm: &FoundArm, service: &Service) -> Result<Release, HostError> {
+        let arn = service.task_definition().unwrap_or_default();
+        let known = locked(&self.images).get(arn).cloned();
+        let image = match known {
+            Some(image) => image,
+            None => {
+                let (definition, _) = services::task_definition(&self.clients, arn).await?;
+                let behind = services::behind(service, &arm.target_group);
+                let main =
+                    services::main_container(&definition, self.spec.container.as_deref(), behind)?;
+                let image = main.image().unwrap_or_default().to_owned();
+                locked(&self.images).insert(arn.to_owned(), image.clone());
+                image
+            }
+        };
+        Ok(Release {
+            version: image,
+            source: Source::TaskDefinition(arn.to_owned()),
+        })
+    }
+
+    async fn observe_arm(
+        &self,
+        arm: &FoundArm,
+        service: Option<&Service>,
+        traffic: &Traffic,
+        health: &ArmHealth,
+    ) -> Result<ObservedArm, HostError> {
+        let mut observed = ObservedArm {
+            name: arm.name.clone(),
+            release: Release {
+                version: String::new(),
+                source: Source::Urls(vec![]),
+            },
+            weight: traffic.weights.weight(&arm.name),
+            healthy: health.healthy,
+            total: health.total,
+            tasks: None,
+            deployment: Deployment::Steady,
+        };
+        if let (Some(service), Some(id)) = (service, &arm.service) {
+            services::refuse_foreign_strategy(service)?;
+            observed.release = self.release(arm, service).await?;
+            observed.tasks = u32::try_from(service.desired_count()).ok();
+            observed.deployment = match services::deployment(service) {
+                Deployment::Failed(reason) => {
+                    let more = services::why_failed(&self.clients, id, service).await;
+                    Deployment::Failed(format!("{reason} {more}").trim().to_owned())
+                }
+                other => other,
+            };
+        }
+        Ok(observed)
+    }
+
+    async fn alarm(&self, names: &[String]) -> Result<Option<String>, HostError> {
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let call = self
+            .clients
+            .cloudwatch
+            .describe_alarms()
+            .set_alarm_names(Some(names.to_vec()))
+            .alarm_types(AlarmType::MetricAlarm)
+            .alarm_types(AlarmType::CompositeAlarm);
+        let answer = ask(Api::DescribeAlarms, &names.join(", "), call.send()).await?;
+        let metric = answer.metric_alarms.unwrap_or_default();
+        let composite = answer.composite_alarms.unwrap_or_default();
+        let all: Vec<(Option<&str>, Option<&StateValue>, Option<&str>)> = metric
+            .iter()
+            .map(|a| (a.alarm_name(), a.state_value(), a.state_reason()))
+            .chain(
+                composite
+                    .iter()
+                    .map(|a| (a.alarm_name(), a.state_value(), a.state_reason())),
+            )
+            .collect();
+        for name in names {
+            let Some((_, state, reason)) = all.iter().find(|(n, ..)| *n == Some(name)) else {
+                return Err(HostError::new(
+                    ErrorKind::NotFound,
+                    "no-such-alarm",
+                    format!(
+                        "there is no CloudWatch alarm {name:?} in {}; see guardrails.alarms",
+                        self.clients.region
+                    ),
+                ));
+            };
+            if *state == Some(&StateValue::Alarm) {
+                let reason = reason.unwrap_or("no reason given");
+                return Ok(Some(format!("the alarm {name} is in ALARM: {reason}")));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn failed_deployment(&self, arm: Option<&str>) -> Result<Option<String>, HostError> {
+        let Some((arm, id)) = arm
+            .and_then(|name| self.found.arm(name))
+            .and_then(|arm| Some((arm, arm.service.as_ref()?)))
+        else {
+            return Ok(None);
+        };
+        let described = services::describe(&self.clients, &[id]).await?;
+        let Some(service) = described.first() else {
+            return Ok(None);
+        };
+        Ok(match services::deployment(service) {
+            Deployment::Failed(reason) => {
+                let more = services::why_failed(&self.clients, id, service).await;
+                Some(format!("the deployment of {} failed: {reason} {more}", arm.name))
+            }
+            _ => None,
+        })
+    }
+
+    /// Where the candidate can be reached past the weights: as configured, by a
+    /// listener that sends everything to it, or directly.
+    async fn past_the_weights(&self, arm: &FoundArm) -> Result<String, HostError> {
+        if let Some(url) = &self.spec.probe_url {
+            return Ok(url.trim_end_matches('/').to_owned());
+        }
+        if !self.found.test_addresses.is_empty() {
+            let all = discover::neighbours(&self.clients, &self.found.load_balancer).await?;
+            for (listener, address) in &self.found.test_addresses {
+                let listener = all.iter().find(|l| l.listener_arn() == Some(listener));
+                let groups = listener.and_then(|l| traffic::forward(l.default_actions()));
+                let only = groups.is_some_and(|groups| {
+                    groups.iter().all(|(arn, weight)| (*weight > 0) == (*arn == arm.target_group))
+                });
+                if only {
+                    return Ok(address.clone());
+                }
+            }
+        }
+        let targets = self.targets(arm).await?;
+        let healthy = targets.iter().find(|t| {
+            t.target_health().and_then(|h| h.state()) == Some(&TargetHealthStateEnum::Healthy)
+        });
+        let target = healthy.and_then(|t| t.target());
+        let place = target.and_then(|t| Some((t.id()?, t.port()?)));
+        // An instance's id is no address.
+        match place {
+            Some((ip, port)) if ip.parse::<std::net::IpAddr>().is_ok() => {
+                Ok(format!("http://{ip}:{port}"))
+            }
+            _ => Err(HostError::new(
+                ErrorKind::Unhealthy,
+                "nothing-to-probe",
+                format!(
+                    "{} has no healthy target that could be probed\n\nhint: a test listener or target.aws.probe-url makes it reachable",
+                    arm.name
+                ),
+            )
+            .retryable()),
+        }
+    }
+
+    fn words(&self, version: &str, arm: &FoundArm) -> Words {
+        let service = arm.service.as_ref();
+        Words::new(&arm.name, version)
+            .with("service", service.map_or("", |s| s.name.as_str()))
+            .with("cluster", service.map_or("", |s| s.cluster.as_str()))
+            .with("target-group", metrics::tail(&arm.target_group))
+            .with("load-balancer", metrics::tail(&self.found.load_balancer))
+    }
+}
+
+#[async_trait]
+impl Target for AwsTarget {
+    fn identity(&self) -> &str {
+        &self.found.route
+    }
+
+    fn sample_period_ms(&self) -> u32 {
+        PERIOD_MS
+    }
+
+    async fn observe(&self) -> Result<Observed, HostError> {
+        let [first, second] = &self.found.arms[..] else {
+            return Err(HostError::new(
+                ErrorKind::Internal,
+                "not-two-arms",
+                "a target has two arms",
+            ));
+        };
+        let (traffic, a, b, services) = try_join!(
+            self.traffic(),
+            self.health_of(first),
+            self.health_of(second),
+            self.services()
+        )?;
+        let service = |n: usize| services.get(n).and_then(Option::as_ref);
+        let (first, second) = try_join!(
+            self.observe_arm(first, service(0), &traffic, &a),
+            self.observe_arm(second, service(1), &traffic, &b)
+        )?;
+        Ok(Observed {
+            arms: vec![first, second],
+            sticky: traffic.sticky,
+            address: traffic.address,
+        })
+    }
+
+    async fn traffic(&self) -> Result<Traffic, HostError> {
+        traffic::read(&self.found, &self.actions().await?)
+    }
+
+    async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {
+        let [first, second] = &self.found.arms[..] else {
+            return Ok(vec![]);
+        };
+        let (a, b) = try_join!(self.health_of(first), self.health_of(second))?;
+        Ok(vec![a, b])
+    }
+
+    async fn tripped(
+        &self,
+        alarms: &[String],
+        arm: Option<&str>,
+    ) -> Result<Option<String>, HostError> {
+        let (alarm, failed) = try_join!(self.alarm(alarms), self.failed_deployment(arm))?;
+        Ok(alarm.or(failed))
+    }
+
+    async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
+        let last = locked(&self.last).clone();
+        let now = self.clock.now();
+        let actions = match last {
+            Some((at, actions)) if now.saturating_sub(at) <= READ_AGE_MAX_MS => actions,
+            _ => self.actions().await?,
+        };
+        let route = &self.found.route;
+        // Not on the basis of somebody else's groups.
+        traffic::read(&self.found, &actions)?;
+        let actions = traffic::rewrite(&self.found, &actions, weights);
+        if self.found.is_rule() {
+            let call = self.clients.elb.modify_rule().rule_arn(route);
+            let call = call.set_actions(Some(actions));
+            ask(Api::ModifyRule, route, call.send()).await.map(drop)
+        } else {
+            let call = self.clients.elb.modify_listener().listener_arn(route);
+            let call = call.set_default_actions(Some(actions));
+            ask(Api::ModifyListener, route, call.send()).await.map(drop)
+        }
+    }
+
+    async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
+        let arm = self.arm(arm)?;
+        let id = services::service_of(arm)?;
+        let definition = match &release.source {
+            Source::TaskDefinition(arn) => arn.clone(),
+            Source::Image(image) => {
+                let described = services::describe(&self.clients, &[id]).await?;
+                let service = described
+                    .first()
+                    .ok_or_else(|| incomplete(Api::DescribeServices, "service"))?;
+                services::refuse_foreign_strategy(service)?;
+                let behind = services::behind(service, &arm.target_group).map(ToOwned::to_owned);
+                let named = self.spec.container.clone();
+                let container = move |d: &aws_sdk_ecs::types::TaskDefinition| {
+                    let main = services::main_container(d, named.as_deref(), behind.as_deref())?;
+                    Ok(main.name().unwrap_or_default().to_owned())
+                };
+                let base = service.task_definition().unwrap_or_default();
+                services::revision_with_image(&self.clients, base, container, image).await?
+            }
+            other => {
+                return Err(HostError::new(
+                    ErrorKind::Invalid,
+                    "not-an-image",
+                    format!("{other:?} cannot run in an ECS service; give an image"),
+                ));
+            }
+        };
+        services::update(&self.clients, id, Some(definition), None).await
+    }
+
+    async fn set_tasks(&self, arm: &str, tasks: u32) -> Result<(), HostError> {
+        let id = services::service_of(self.arm(arm)?)?;
+        let tasks = i32::try_from(tasks).unwrap_or(i32::MAX);
+        services::update(&self.clients, id, None, Some(tasks)).await
+    }
+
+    async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
+        let (now, delay) = (self.clock.now(), self.spec.metrics_delay_ms);
+        metrics::samples(&self.clients, &self.found, query, now, delay).await
+    }
+
+    async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError> {
+        let mut words = vec![];
+        let services = self.services().await?;
+        for (arm, service) in self.found.arms.iter().zip(&services) {
+            let version = match service {
+                Some(service) => self.release(arm, service).await?.version,
+                None => String::new(),
+            };
+            words.push(self.words(&version, arm));
+        }
+        let now = self.clock.now();
+        match &query.source {
+            QuerySource::CloudWatch(metric) => {
+                metrics::points(&self.clients, metric, &words, since, now).await
+            }
+            _ => query::ask(&self.http, query, &words, since, now).await,
+        }
+    }
+
+    async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
+        let base = self.past_the_weights(self.arm(arm)?).await?;
+        let timeout = Duration::from_millis(u64::from(probe.timeout_ms));
+        Ok(super::http::probe(&self.http, &base, probe, timeout).await)
+    }
+}

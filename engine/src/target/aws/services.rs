@@ -1,0 +1,415 @@
+//! ECS: what the two services run, new revisions, tasks.
+
+use aws_sdk_ecs::types::{
+    ContainerDefinition, Deployment as EcsDeployment, DeploymentControllerType,
+    DeploymentRolloutState, DeploymentStrategy, DesiredStatus, Service, SortOrder, TaskDefinition,
+    TaskDefinitionField, TaskDefinitionStatus,
+};
+
+use super::calls::Api;
+use super::client::{Clients, ask, incomplete};
+use crate::model::{Deployment, ErrorKind, HostError};
+use crate::spec::aws::{FoundArm, ServiceId};
+
+/// Revisions that are looked through for one with the wanted content.
+const REVISIONS_MAX: i32 = 5;
+
+/// A service that belongs to an arm.
+pub(super) fn service_of(arm: &FoundArm) -> Result<&ServiceId, HostError> {
+    arm.service.as_ref().ok_or_else(|| {
+        HostError::new(
+            ErrorKind::Invalid,
+            "no-service",
+            format!(
+                "no ECS service is known for {}: name it with --service {}=CLUSTER/SERVICE or target.aws.arms.{}.service",
+                arm.name, arm.name, arm.name
+            ),
+        )
+    })
+}
+
+/// The services of these ids, in their order.
+pub(super) async fn describe(
+    clients: &Clients,
+    ids: &[&ServiceId],
+) -> Result<Vec<Service>, HostError> {
+    let mut found: Vec<Service> = vec![];
+    let mut clusters: Vec<&str> = ids.iter().map(|id| id.cluster.as_str()).collect();
+    clusters.dedup();
+    for cluster in clusters {
+        let names: Vec<String> = ids
+            .iter()
+            .filter(|id| id.cluster == cluster)
+            .map(|id| id.name.clone())
+            .collect();
+        let call = clients
+            .ecs
+            .describe_services()
+            .cluster(cluster)
+            .set_services(Some(names.clone()));
+        let answer = ask(Api::DescribeServices, &names.join(", "), call.send()).await?;
+        found.extend(answer.services.unwrap_or_default());
+    }
+    ids.iter()
+        .map(|id| {
+            let service = found.iter().find(|s| {
+                s.service_name() == Some(&id.name) && s.status() != Some("INACTIVE")
+            });
+            service.cloned().ok_or_else(|| {
+                HostError::new(
+                    ErrorKind::NotFound,
+                    "no-such-service",
+                    format!("there is no ECS service {} in cluster {}", id.name, id.cluster),
+                )
+            })
+        })
+        .collect()
+}
+
+/// A service whose traffic ECS or CodeDeploy shifts by itself is not ours.
+pub(super) fn refuse_foreign_strategy(service: &Service) -> Result<(), HostError> {
+    let name = service.service_name().unwrap_or_default();
+    let strategy = service.deployment_configuration().and_then(|c| c.strategy());
+    let by = match (strategy, service.deployment_controller().map(|c| c.r#type())) {
+        (Some(strategy), _) if *strategy != DeploymentStrategy::Rolling => {
+            format!("its deployment strategy is {strategy}")
+        }
+        (_, Some(controller)) if *controller != DeploymentControllerType::Ecs => {
+            format!("its deployment controller is {controller}")
+        }
+        _ => return Ok(()),
+    };
+    Err(HostError::new(
+        ErrorKind::Denied,
+        "shifts-by-itself",
+        format!(
+            "the service {name} moves traffic by itself ({by}), and two at the wheel are one too many\n\nhint: set its deployment strategy to ROLLING to roll it out with engine"
+        ),
+    ))
+}
+
+/// Whether what runs in a service is what shall run, from one description.
+pub(super) fn deployment(service: &Service) -> Deployment {
+    let deployments = service.deployments();
+    let Some(primary) = deployments.iter().find(|d| d.status() == Some("PRIMARY")) else {
+        return Deployment::Steady;
+    };
+    let reason = primary.rollout_state_reason().unwrap_or_default();
+    if primary.rollout_state() == Some(&DeploymentRolloutState::Failed) {
+        return Deployment::Failed(reason.to_owned());
+    }
+    // The circuit breaker has put the old revision back.
+    if reason.contains("rolling back") {
+        let failed = deployments
+            .iter()
+            .find(|d| d.rollout_state() == Some(&DeploymentRolloutState::Failed))
+            .and_then(EcsDeployment::rollout_state_reason);
+        return Deployment::Failed(failed.unwrap_or(reason).to_owned());
+    }
+    let (running, desired) = (service.running_count(), service.desired_count());
+    let done = primary
+        .rollout_state()
+        .is_none_or(|s| *s == DeploymentRolloutState::Completed);
+    if done && deployments.len() == 1 && running == desired {
+        return Deployment::Steady;
+    }
+    let failed = match primary.failed_tasks() {
+        0 => String::new(),
+        n => format!(", {n} failed to start"),
+    };
+    Deployment::Moving(format!(
+        "{} of {desired} tasks of its deployment run{failed}",
+        primary.running_count()
+    ))
+}
+
+/// What ECS says about tasks that did not stay: the newest event and the
+/// reason of a stopped task.
+pub(super) async fn why_failed(clients: &Clients, id: &ServiceId, service: &Service) -> String {
+    let mut why = vec![];
+    if let Ok(Some(stopped)) = stopped_reason(clients, id).await {
+        why.push(stopped);
+    }
+    let event = service.events().iter().find_map(|e| e.message());
+    why.extend(event.map(ToOwned::to_owned));
+    why.join("; ")
+}
+
+async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<String>, HostError> {
+    let list = clients
+        .ecs
+        .list_tasks()
+        .cluster(&id.cluster)
+        .service_name(&id.name)
+        .desired_status(DesiredStatus::Stopped)
+        .max_results(10);
+    let arns = ask(Api::ListTasks, &id.name, list.send()).await?.task_arns;
+    let arns = arns.unwrap_or_default();
+    if arns.is_empty() {
+        return Ok(None);
+    }
+    let describe = clients
+        .ecs
+        .describe_tasks()
+        .cluster(&id.cluster)
+        .set_tasks(Some(arns));
+    let tasks = ask(Api::DescribeTasks, &id.name, describe.send()).await?.tasks;
+    let tasks = tasks.unwrap_or_default();
+    let newest = tasks.iter().max_by_key(|t| t.stopped_at().map(|at| at.secs()));
+    Ok(newest.and_then(|task| {
+        let of_container = task.containers().iter().find_map(|c| c.reason());
+        task.stopped_reason()
+            .or(of_container)
+            .map(|why| format!("a task stopped: {why}"))
+    }))
+}
+
+/// A task definition by ARN or `FAMILY:REVISION`.
+pub(super) async fn task_definition(
+    clients: &Clients,
+    name: &str,
+) -> Result<(TaskDefinition, Vec<aws_sdk_ecs::types::Tag>), HostError> {
+    let call = clients
+        .ecs
+        .describe_task_definition()
+        .task_definition(name)
+        .include(TaskDefinitionField::Tags);
+    let answer = ask(Api::DescribeTaskDefinition, name, call.send()).await?;
+    let definition = answer
+        .task_definition
+        .ok_or_else(|| incomplete(Api::DescribeTaskDefinition, "task definition"))?;
+    Ok((definition, answer.tags.unwrap_or_default()))
+}
+
+/// The container whose image is the version: the one named, the one behind the
+/// load balancer, or the only one.
+pub(super) fn main_container<'a>(
+    definition: &'a TaskDefinition,
+    named: Option<&str>,
+    behind: Option<&str>,
+) -> Result<&'a ContainerDefinition, HostError> {
+    let containers = definition.container_definitions();
+    let by_name = |name: &str| containers.iter().find(|c| c.name() == Some(name));
+    let found = match (named, behind, containers) {
+        (Some(name), ..) => by_name(name),
+        (None, Some(name), _) if by_name(name).is_some() => by_name(name),
+        (None, _, [only]) => Some(only),
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        let names: Vec<&str> = containers.iter().filter_map(|c| c.name()).collect();
+        HostError::new(
+            ErrorKind::Invalid,
+            "which-container",
+            format!(
+                "the task definition {} has the containers {}; say which one the version is with target.aws.container",
+                definition.task_definition_arn().unwrap_or_default(),
+                names.join(", ")
+            ),
+        )
+    })
+}
+
+/// The name of the container that a service puts behind a target group.
+pub(super) fn behind<'a>(service: &'a Service, target_group: &str) -> Option<&'a str> {
+    let mut all = service.load_balancers().iter();
+    all.find(|l| l.target_group_arn() == Some(target_group))?
+        .container_name()
+}
+
+/// A task definition as far as a registration decides it, so that two can be
+/// compared.
+fn content(definition: &TaskDefinition) -> TaskDefinition {
+    let mut content = definition.clone();
+    content.task_definition_arn = None;
+    content.revision = 0;
+    content.status = None;
+    content.registered_at = None;
+    content.registered_by = None;
+    content.deregistered_at = None;
+    content.compatibilities = None;
+    content.requires_attributes = None;
+    content
+}
+
+/// ARN of a revision of `base`'s family that differs from it in one image
+/// only: found if it is there, registered if not. Registering has no token of
+/// its own, so a second try must find what the first one made.
+pub(super) async fn revision_with_image(
+    clients: &Clients,
+    base: &str,
+    container: impl Fn(&TaskDefinition) -> Result<String, HostError>,
+    image: &str,
+) -> Result<String, HostError> {
+    let (base, tags) = task_definition(clients, base).await?;
+    let name = container(&base)?;
+    let mut wanted = base.clone();
+    for container in wanted.container_definitions.iter_mut().flatten() {
+        if container.name.as_deref() == Some(&name) {
+            container.image = Some(image.to_owned());
+        }
+    }
+    let arn = |d: &TaskDefinition| d.task_definition_arn().unwrap_or_default().to_owned();
+    let active = base.status() == Some(&TaskDefinitionStatus::Active);
+    if active && content(&wanted) == content(&base) {
+        return Ok(arn(&base));
+    }
+    let family = base.family().unwrap_or_default();
+    let list = clients
+        .ecs
+        .list_task_definitions()
+        .family_prefix(family)
+        .status(TaskDefinitionStatus::Active)
+        .sort(SortOrder::Desc)
+        .max_results(REVISIONS_MAX);
+    let newest = ask(Api::ListTaskDefinitions, family, list.send()).await?;
+    for name in newest.task_definition_arns.unwrap_or_default() {
+        let (old, _) = task_definition(clients, &name).await?;
+        // A prefix is not a family yet.
+        if old.family() == base.family() && content(&old) == content(&wanted) {
+            return Ok(arn(&old));
+        }
+    }
+    register(clients, wanted, tags).await
+}
+
+async fn register(
+    clients: &Clients,
+    wanted: TaskDefinition,
+    tags: Vec<aws_sdk_ecs::types::Tag>,
+) -> Result<String, HostError> {
+    let family = wanted.family.clone().unwrap_or_default();
+    // ECS keeps tags with this prefix for itself.
+    let tags: Vec<_> = tags
+        .into_iter()
+        .filter(|t| !t.key().unwrap_or_default().starts_with("aws:"))
+        .collect();
+    let call = clients
+        .ecs
+        .register_task_definition()
+        .set_family(wanted.family)
+        .set_task_role_arn(wanted.task_role_arn)
+        .set_execution_role_arn(wanted.execution_role_arn)
+        .set_network_mode(wanted.network_mode)
+        .set_container_definitions(wanted.container_definitions)
+        .set_volumes(wanted.volumes)
+        .set_placement_constraints(wanted.placement_constraints)
+        .set_requires_compatibilities(wanted.requires_compatibilities)
+        .set_cpu(wanted.cpu)
+        .set_memory(wanted.memory)
+        .set_pid_mode(wanted.pid_mode)
+        .set_ipc_mode(wanted.ipc_mode)
+        .set_proxy_configuration(wanted.proxy_configuration)
+        .set_ephemeral_storage(wanted.ephemeral_storage)
+        .set_runtime_platform(wanted.runtime_platform)
+        .set_enable_fault_injection(wanted.enable_fault_injection)
+        .set_tags((!tags.is_empty()).then_some(tags));
+    let answer = ask(Api::RegisterTaskDefinition, &family, call.send()).await?;
+    let arn = answer.task_definition.and_then(|d| d.task_definition_arn);
+    arn.ok_or_else(|| incomplete(Api::RegisterTaskDefinition, "ARN"))
+}
+
+/// Gives a service a task definition or a number of tasks.
+pub(super) async fn update(
+    clients: &Clients,
+    id: &ServiceId,
+    task_definition: Option<String>,
+    tasks: Option<i32>,
+) -> Result<(), HostError> {
+    let call = clients
+        .ecs
+        .update_service()
+        .cluster(&id.cluster)
+        .service(&id.name)
+        .set_task_definition(task_definition)
+        .set_desired_count(tasks);
+    ask(Api::UpdateService, &id.name, call.send()).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ecs::types::{DeploymentConfiguration, DeploymentController};
+
+    fn deploys(
+        status: &str,
+        state: DeploymentRolloutState,
+        reason: &str,
+        running: i32,
+    ) -> EcsDeployment {
+        EcsDeployment::builder()
+            .status(status)
+            .rollout_state(state)
+            .rollout_state_reason(reason)
+            .running_count(running)
+            .desired_count(2)
+            .build()
+    }
+
+    fn service(deployments: Vec<EcsDeployment>, running: i32) -> Service {
+        Service::builder()
+            .service_name("app")
+            .desired_count(2)
+            .running_count(running)
+            .set_deployments(Some(deployments))
+            .build()
+    }
+
+    #[test]
+    fn a_deployment_is_steady_moving_or_failed() {
+        use DeploymentRolloutState::{Completed, Failed, InProgress};
+        let one = |state, reason, running| {
+            deployment(&service(vec![deploys("PRIMARY", state, reason, running)], running))
+        };
+        assert_eq!(one(Completed, "done", 2), Deployment::Steady);
+        assert!(matches!(one(Completed, "done", 1), Deployment::Moving(_)));
+        assert!(matches!(one(InProgress, "", 2), Deployment::Moving(_)));
+        assert_eq!(
+            one(Failed, "tasks failed to start", 0),
+            Deployment::Failed("tasks failed to start".to_owned())
+        );
+        let back = service(
+            vec![
+                deploys("PRIMARY", InProgress, "circuit breaker: rolling back to x", 2),
+                deploys("ACTIVE", Failed, "tasks failed to start", 0),
+            ],
+            2,
+        );
+        assert_eq!(
+            deployment(&back),
+            Deployment::Failed("tasks failed to start".to_owned())
+        );
+        let draining = service(
+            vec![
+                deploys("PRIMARY", Completed, "done", 2),
+                deploys("ACTIVE", Completed, "old", 1),
+            ],
+            2,
+        );
+        assert!(matches!(deployment(&draining), Deployment::Moving(_)));
+    }
+
+    #[test]
+    fn who_shifts_by_himself_is_refused() {
+        let mut one = service(vec![], 2);
+        assert!(refuse_foreign_strategy(&one).is_ok());
+        let strategy = |s| DeploymentConfiguration::builder().strategy(s).build();
+        one.deployment_configuration = Some(strategy(DeploymentStrategy::Rolling));
+        assert!(refuse_foreign_strategy(&one).is_ok());
+        for other in [
+            DeploymentStrategy::BlueGreen,
+            DeploymentStrategy::Canary,
+            DeploymentStrategy::Linear,
+        ] {
+            one.deployment_configuration = Some(strategy(other));
+            let error = refuse_foreign_strategy(&one).expect_err("two at the wheel");
+            assert_eq!(error.kind, ErrorKind::Denied);
+        }
+        one.deployment_configuration = None;
+        one.deployment_controller = DeploymentController::builder()
+            .r#type(DeploymentControllerType::CodeDeploy)
+            .build()
+            .ok();
+        assert!(refuse_foreign_strategy(&one).is_err());
+    }
+}

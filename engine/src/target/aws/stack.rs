@@ -1,0 +1,509 @@
+//! CloudFormation: what a stack is, change sets, events. A stack operation
+//! writes what the stack believes, so it is told what is live first.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_cloudformation::types::{
+    Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceChange, StackStatus,
+};
+
+use super::calls::Api;
+use super::client::{Clients, ask, incomplete};
+use crate::clock::Clock;
+use crate::model::{ErrorKind, HostError, Millis, Observed};
+
+/// How often a change set or a stack is looked at.
+const POLL_MS: Millis = 2_000;
+/// Largest template that goes in the request itself.
+pub const TEMPLATE_BYTES_MAX: usize = 51_200;
+
+/// A stack as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stack {
+    /// Its ARN: valid also once it is deleted.
+    pub id: String,
+    /// Such as `UPDATE_COMPLETE`.
+    pub status: String,
+    /// Why, if CloudFormation says so.
+    pub reason: Option<String>,
+    /// Parameters that it was last given.
+    pub parameters: BTreeMap<String, String>,
+    /// Its outputs.
+    pub outputs: BTreeMap<String, String>,
+}
+
+impl Stack {
+    /// Whether an operation is under way.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.status.ends_with("_IN_PROGRESS") && !self.is_empty()
+    }
+
+    /// A change set was made for it and never executed: there is nothing yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.status == StackStatus::ReviewInProgress.as_str()
+    }
+
+    /// Whether the last operation did what it should.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        [
+            StackStatus::CreateComplete,
+            StackStatus::UpdateComplete,
+            StackStatus::ImportComplete,
+            StackStatus::DeleteComplete,
+        ]
+        .iter()
+        .any(|s| s.as_str() == self.status)
+    }
+}
+
+/// The stack of that name or ARN, if there is one.
+///
+/// # Errors
+/// AWS does not answer.
+pub async fn look(clients: &Clients, name: &str) -> Result<Option<Stack>, HostError> {
+    let call = clients.cloudformation.describe_stacks().stack_name(name);
+    let answer = match ask(Api::DescribeStacks, name, call.send()).await {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        answer => answer?,
+    };
+    let Some(stack) = answer.stacks.unwrap_or_default().into_iter().next() else {
+        return Ok(None);
+    };
+    let parameters = stack.parameters.unwrap_or_default().into_iter();
+    let outputs = stack.outputs.unwrap_or_default().into_iter();
+    Ok(Some(Stack {
+        id: stack.stack_id.unwrap_or_else(|| name.to_owned()),
+        status: stack.stack_status.map_or_else(String::new, |s| s.as_str().to_owned()),
+        reason: stack.stack_status_reason,
+        parameters: parameters
+            .filter_map(|p| Some((p.parameter_key?, p.parameter_value?)))
+            .collect(),
+        outputs: outputs
+            .filter_map(|o| Some((o.output_key?, o.output_value?)))
+            .collect(),
+    }))
+}
+
+/// Names of the parameters that a template declares, with whether it has a
+/// default for each.
+///
+/// # Errors
+/// CloudFormation finds the template wrong, or does not answer.
+pub async fn declared(
+    clients: &Clients,
+    template: &str,
+) -> Result<BTreeMap<String, bool>, HostError> {
+    let call = clients.cloudformation.get_template_summary().template_body(template);
+    let answer = ask(Api::GetTemplateSummary, "the template", call.send()).await?;
+    let declared = answer.parameters.unwrap_or_default().into_iter();
+    Ok(declared
+        .filter_map(|p| Some((p.parameter_key?, p.default_value.is_some())))
+        .collect())
+}
+
+/// What a stack should be told about the live target, by the names that the
+/// templates use: weights or colour, images, numbers of tasks. Pure.
+#[must_use]
+pub fn beliefs(live: &Observed) -> BTreeMap<String, String> {
+    let mut beliefs = BTreeMap::new();
+    let weights = live.weights();
+    for arm in &live.arms {
+        let name = capitalised(&arm.name);
+        beliefs.insert(format!("{name}Weight"), arm.weight.to_string());
+        if !arm.release.version.is_empty() {
+            beliefs.insert(format!("ImageURI{name}"), arm.release.version.clone());
+        }
+        if let Some(tasks) = arm.tasks {
+            beliefs.insert(format!("DesiredCount{name}"), tasks.to_string());
+        }
+        if weights.share(&arm.name) >= 100.0 {
+            beliefs.insert("ActiveColor".to_owned(), arm.name.clone());
+        }
+    }
+    beliefs
+}
+
+fn capitalised(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}
+
+/// Whether a parameter decides who gets the traffic.
+#[must_use]
+pub fn moves_traffic(parameter: &str) -> bool {
+    parameter == "ActiveColor" || parameter.ends_with("Weight")
+}
+
+/// What to pass for every parameter of a template: what is given, else what is
+/// live, else what the stack had (none), else its default (left out). Pure.
+#[must_use]
+pub fn parameters(
+    declared: &BTreeMap<String, bool>,
+    given: &BTreeMap<String, String>,
+    live: &BTreeMap<String, String>,
+    before: &BTreeMap<String, String>,
+) -> BTreeMap<String, Option<String>> {
+    let mut passed = BTreeMap::new();
+    for name in declared.keys() {
+        // What is as it was is no change, whoever says so.
+        let value = given.get(name).or_else(|| live.get(name));
+        match (value, before.get(name)) {
+            (Some(value), Some(had)) if value == had => {
+                passed.insert(name.clone(), None);
+            }
+            (Some(value), _) => {
+                passed.insert(name.clone(), Some(value.clone()));
+            }
+            (None, Some(_)) => {
+                passed.insert(name.clone(), None);
+            }
+            (None, None) => {}
+        }
+    }
+    passed
+}
+
+/// One line of a change set.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Change {
+    /// `Add`, `Modify`, `Remove`.
+    pub action: String,
+    /// Name in the template.
+    pub logical_id: String,
+    /// Such as `AWS::ECS::Service`.
+    pub kind: String,
+    /// `True`, `False`, `Conditional`; empty where it makes no sense.
+    pub replacement: String,
+}
+
+impl Change {
+    /// Whether it rewrites the action of a listener or rule.
+    #[must_use]
+    pub fn rewrites_a_route(&self) -> bool {
+        let route = self.kind == "AWS::ElasticLoadBalancingV2::Listener"
+            || self.kind == "AWS::ElasticLoadBalancingV2::ListenerRule";
+        route && self.action != "Add"
+    }
+}
+
+/// A change set that is ready to be executed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeSet {
+    /// Its ARN.
+    pub id: String,
+    /// ARN of the stack.
+    pub stack_id: String,
+    /// What it would do; empty if nothing.
+    pub changes: Vec<Change>,
+}
+
+/// What to make a change set of.
+#[derive(Debug, Clone)]
+pub struct Proposal<'a> {
+    /// Name of the stack.
+    pub stack: &'a str,
+    /// The template.
+    pub template: &'a str,
+    /// Whether the stack is new.
+    pub create: bool,
+    /// From [`parameters`]: none means as before.
+    pub parameters: &'a BTreeMap<String, Option<String>>,
+    /// Name of the change set, and its token against doing it twice.
+    pub token: &'a str,
+    /// Role that CloudFormation works as.
+    pub role: Option<&'a str>,
+}
+
+/// Makes a change set and waits until it is worked out.
+///
+/// # Errors
+/// CloudFormation refuses it: its own reason.
+pub async fn propose(
+    clients: &Clients,
+    clock: &dyn Clock,
+    proposal: Proposal<'_>,
+) -> Result<ChangeSet, HostError> {
+    let parameters = proposal.parameters.iter().map(|(name, value)| {
+        let parameter = Parameter::builder().parameter_key(name);
+        match value {
+            Some(value) => parameter.parameter_value(value).build(),
+            None => parameter.use_previous_value(true).build(),
+        }
+    });
+    let kind = if proposal.create {
+        ChangeSetType::Create
+    } else {
+        ChangeSetType::Update
+    };
+    let call = clients
+        .cloudformation
+        .create_change_set()
+        .stack_name(proposal.stack)
+        .change_set_name(proposal.token)
+        .client_token(proposal.token)
+        .change_set_type(kind)
+        .template_body(proposal.template)
+        .set_parameters(Some(parameters.collect()))
+        .set_role_arn(proposal.role.map(ToOwned::to_owned))
+        .capabilities(Capability::CapabilityIam)
+        .capabilities(Capability::CapabilityNamedIam)
+        .capabilities(Capability::CapabilityAutoExpand);
+    let made = ask(Api::CreateChangeSet, proposal.stack, call.send()).await?;
+    let id = made.id.ok_or_else(|| incomplete(Api::CreateChangeSet, "id"))?;
+    let stack_id = made.stack_id.unwrap_or_else(|| proposal.stack.to_owned());
+    loop {
+        let (status, reason, changes) = describe(clients, &id).await?;
+        let set = ChangeSet {
+            id: id.clone(),
+            stack_id: stack_id.clone(),
+            changes,
+        };
+        match status {
+            Some(ChangeSetStatus::CreateComplete) => return Ok(set),
+            Some(ChangeSetStatus::Failed) if is_no_change(&reason) => {
+                discard(clients, &set).await?;
+                return Ok(ChangeSet {
+                    changes: vec![],
+                    ..set
+                });
+            }
+            Some(ChangeSetStatus::Failed) => {
+                // A failed one is of no use to anybody.
+                let _ = discard(clients, &set).await;
+                return Err(HostError::new(
+                    ErrorKind::Invalid,
+                    "change-set-failed",
+                    format!("CloudFormation refuses the change of {}: {reason}", proposal.stack),
+                ));
+            }
+            _ => clock.sleep_until(clock.now() + POLL_MS).await,
+        }
+    }
+}
+
+fn is_no_change(reason: &str) -> bool {
+    reason.contains("didn't contain changes") || reason.contains("No updates are to be performed")
+}
+
+async fn describe(
+    clients: &Clients,
+    id: &str,
+) -> Result<(Option<ChangeSetStatus>, String, Vec<Change>), HostError> {
+    let mut changes = vec![];
+    let mut page = None;
+    loop {
+        let call = clients
+            .cloudformation
+            .describe_change_set()
+            .change_set_name(id)
+            .set_next_token(page);
+        let answer = ask(Api::DescribeChangeSet, id, call.send()).await?;
+        let some = answer.changes.unwrap_or_default().into_iter();
+        changes.extend(some.filter_map(|c| c.resource_change.map(change)));
+        page = answer.next_token;
+        if page.is_none() {
+            let reason = answer.status_reason.unwrap_or_default();
+            return Ok((answer.status, reason, changes));
+        }
+    }
+}
+
+fn change(c: ResourceChange) -> Change {
+    Change {
+        action: c.action.map_or_else(String::new, |a| a.as_str().to_owned()),
+        logical_id: c.logical_resource_id.unwrap_or_default(),
+        kind: c.resource_type.unwrap_or_default(),
+        replacement: c.replacement.map_or_else(String::new, |r| r.as_str().to_owned()),
+    }
+}
+
+/// Executes a change set. It is under way when this returns.
+///
+/// # Errors
+/// CloudFormation refuses, or does not answer.
+pub async fn execute(clients: &Clients, set: &ChangeSet, token: &str) -> Result<(), HostError> {
+    let call = clients
+        .cloudformation
+        .execute_change_set()
+        .change_set_name(&set.id)
+        .client_request_token(token);
+    ask(Api::ExecuteChangeSet, &set.stack_id, call.send()).await.map(drop)
+}
+
+/// Drops a change set without executing it.
+///
+/// # Errors
+/// AWS does not answer.
+pub async fn discard(clients: &Clients, set: &ChangeSet) -> Result<(), HostError> {
+    let call = clients.cloudformation.delete_change_set().change_set_name(&set.id);
+    ask(Api::DeleteChangeSet, &set.stack_id, call.send()).await.map(drop)
+}
+
+/// Begins to delete a stack.
+///
+/// # Errors
+/// CloudFormation refuses, or does not answer.
+pub async fn delete(clients: &Clients, stack: &str, token: &str) -> Result<(), HostError> {
+    let call = clients
+        .cloudformation
+        .delete_stack()
+        .stack_name(stack)
+        .client_request_token(token);
+    ask(Api::DeleteStack, stack, call.send()).await.map(drop)
+}
+
+/// Something that happened to a resource of a stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackEvent {
+    id: String,
+    /// Name in the template; the stack's own name for the stack.
+    pub logical_id: String,
+    /// Such as `AWS::ECS::Service`.
+    pub kind: String,
+    /// Such as `CREATE_FAILED`.
+    pub status: String,
+    /// Why, if CloudFormation says so.
+    pub reason: Option<String>,
+}
+
+impl StackEvent {
+    /// Whether it is a cause of a failure, and not a consequence of one.
+    #[must_use]
+    pub fn is_cause(&self) -> bool {
+        let cancelled = self.reason.as_deref().is_some_and(|r| r.contains("cancelled"));
+        self.status.ends_with("_FAILED") && !cancelled
+    }
+}
+
+/// The events of one stack operation, as they come.
+#[derive(Debug)]
+pub struct Events {
+    stack_id: String,
+    newest: Option<String>,
+}
+
+impl Events {
+    /// Everything from now on.
+    ///
+    /// # Errors
+    /// AWS does not answer.
+    pub async fn from_now(clients: &Clients, stack_id: &str) -> Result<Self, HostError> {
+        let mut events = Self {
+            stack_id: stack_id.to_owned(),
+            newest: None,
+        };
+        events.newest = events.page(clients, None).await?.0.first().map(|e| e.id.clone());
+        Ok(events)
+    }
+
+    async fn page(
+        &self,
+        clients: &Clients,
+        page: Option<String>,
+    ) -> Result<(Vec<StackEvent>, Option<String>), HostError> {
+        let call = clients
+            .cloudformation
+            .describe_stack_events()
+            .stack_name(&self.stack_id)
+            .set_next_token(page);
+        let answer = match ask(Api::DescribeStackEvents, &self.stack_id, call.send()).await {
+            // A stack that is only being made has none.
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok((vec![], None)),
+            answer => answer?,
+        };
+        let events = answer.stack_events.unwrap_or_default().into_iter();
+        let events = events.map(|e| StackEvent {
+            id: e.event_id.unwrap_or_default(),
+            logical_id: e.logical_resource_id.unwrap_or_default(),
+            kind: e.resource_type.unwrap_or_default(),
+            status: e.resource_status.map_or_else(String::new, |s| s.as_str().to_owned()),
+            reason: e.resource_status_reason,
+        });
+        Ok((events.collect(), answer.next_token))
+    }
+
+    /// What is new, oldest first.
+    ///
+    /// # Errors
+    /// AWS does not answer.
+    pub async fn news(&mut self, clients: &Clients) -> Result<Vec<StackEvent>, HostError> {
+        let mut news = vec![];
+        let mut page = None;
+        loop {
+            let (events, next) = self.page(clients, page).await?;
+            let known = events.iter().position(|e| Some(&e.id) == self.newest.as_ref());
+            news.extend(events.into_iter().take(known.unwrap_or(usize::MAX)));
+            page = next;
+            if known.is_some() || page.is_none() {
+                break;
+            }
+        }
+        if let Some(newest) = news.first() {
+            self.newest = Some(newest.id.clone());
+        }
+        news.reverse();
+        Ok(news)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Deployment, ObservedArm, Release, Source};
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_stack_is_told_what_is_live() {
+        let arm = |name: &str, weight, image: &str, tasks| ObservedArm {
+            name: name.to_owned(),
+            release: Release {
+                version: image.to_owned(),
+                source: Source::TaskDefinition("arn".to_owned()),
+            },
+            weight,
+            healthy: 1,
+            total: 1,
+            tasks: Some(tasks),
+            deployment: Deployment::Steady,
+        };
+        let live = |weights: [u32; 2]| Observed {
+            arms: vec![arm("blue", weights[0], "app:1", 2), arm("green", weights[1], "app:2", 3)],
+            sticky: false,
+            address: String::new(),
+        };
+        let told = beliefs(&live([0, 100]));
+        assert_eq!(told["ActiveColor"], "green");
+        assert_eq!(told["ImageURIGreen"], "app:2");
+        assert_eq!(told["DesiredCountBlue"], "2");
+        assert_eq!(beliefs(&live([50, 50])).get("ActiveColor"), None);
+    }
+
+    #[test]
+    fn what_is_given_wins_over_what_is_live_over_what_was() {
+        let declared = ["StableWeight", "CanaryWeight", "TaskCpu", "Extra"]
+            .map(|n| (n.to_owned(), true))
+            .into();
+        let passed = parameters(
+            &declared,
+            &map(&[("TaskCpu", "512")]),
+            &map(&[("StableWeight", "70"), ("CanaryWeight", "5"), ("ActiveColor", "blue")]),
+            &map(&[("StableWeight", "95"), ("CanaryWeight", "5"), ("TaskCpu", "256"), ("Gone", "1")]),
+        );
+        let some = |v: &str| Some(v.to_owned());
+        assert_eq!(passed.get("StableWeight"), Some(&some("70")));
+        assert_eq!(passed.get("CanaryWeight"), Some(&None), "as before is no change");
+        assert_eq!(passed.get("TaskCpu"), Some(&some("512")));
+        assert_eq!(passed.get("Extra"), None, "its default");
+        assert_eq!(passed.get("Gone"), None, "the template has it no more");
+        assert_eq!(passed.get("ActiveColor"), None, "nor this");
+    }
+}

@@ -1,0 +1,203 @@
+//! Weights in the actions of a listener or rule. Pure: it rewrites what AWS
+//! answered and keeps all that it does not understand.
+
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple,
+};
+
+use crate::model::{ErrorKind, HostError, Traffic, Weights};
+use crate::spec::aws::{Found, FoundArm};
+
+/// The target groups that an action forwards to, with their weights; none if
+/// it does not forward.
+pub(super) fn groups(action: &Action) -> Option<Vec<(String, u32)>> {
+    if action.r#type() != Some(&ActionTypeEnum::Forward) {
+        return None;
+    }
+    let tuples = action.forward_config().map(ForwardActionConfig::target_groups);
+    let tuples = tuples.unwrap_or_default();
+    if tuples.is_empty() {
+        let only = action.target_group_arn()?;
+        return Some(vec![(only.to_owned(), 100)]);
+    }
+    let weight = |t: &TargetGroupTuple| u32::try_from(t.weight().unwrap_or(1)).unwrap_or(0);
+    let all = tuples.iter().filter_map(|t| {
+        Some((t.target_group_arn()?.to_owned(), weight(t)))
+    });
+    Some(all.collect())
+}
+
+/// The groups of the forward action among `actions`.
+pub(super) fn forward(actions: &[Action]) -> Option<Vec<(String, u32)>> {
+    actions.iter().find_map(groups)
+}
+
+/// Where the traffic goes, if the actions are still about these two arms.
+pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostError> {
+    let groups = forward(actions).ok_or_else(|| changed(found, "it does not forward any more"))?;
+    let known = |arn: &str| found.arms.iter().any(|a| a.target_group == arn);
+    if let Some((stranger, _)) = groups.iter().find(|(arn, _)| !known(arn)) {
+        return Err(changed(found, &format!("it forwards to {stranger}")));
+    }
+    let weight = |arm: &FoundArm| {
+        let named = groups.iter().find(|(arn, _)| *arn == arm.target_group);
+        named.map_or(0, |(_, weight)| *weight)
+    };
+    let sticky = actions.iter().any(|a| {
+        let config = a.forward_config().and_then(|f| f.target_group_stickiness_config());
+        config.and_then(|s| s.enabled()).unwrap_or(false)
+    });
+    Ok(Traffic {
+        weights: Weights::of(found.arms.iter().map(|a| (a.name.as_str(), weight(a)))),
+        sticky,
+        address: found.address.clone(),
+    })
+}
+
+fn changed(found: &Found, what: &str) -> HostError {
+    HostError::new(
+        ErrorKind::Conflict,
+        "route-changed",
+        format!(
+            "{} is not about {} any more: {what}",
+            found.route,
+            found
+                .arms
+                .iter()
+                .map(|a| a.name.as_str())
+                .collect::<Vec<_>>()
+                .join(" and ")
+        ),
+    )
+}
+
+/// The same actions with other weights. A write replaces the whole list, so
+/// every other action and field comes along, stickiness above all; both groups
+/// are named, because one that no action names is not health-checked.
+pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> Vec<Action> {
+    let tuples: Vec<TargetGroupTuple> = found
+        .arms
+        .iter()
+        .map(|arm| {
+            let weight = i32::try_from(weights.weight(&arm.name)).unwrap_or(i32::MAX);
+            TargetGroupTuple::builder()
+                .target_group_arn(&arm.target_group)
+                .weight(weight)
+                .build()
+        })
+        .collect();
+    actions
+        .iter()
+        .map(|action| {
+            let mut action = action.clone();
+            if groups(&action).is_some() {
+                let mut config = ForwardActionConfig::builder()
+                    .set_target_groups(Some(tuples.clone()))
+                    .build();
+                config.target_group_stickiness_config = action
+                    .forward_config
+                    .and_then(|f| f.target_group_stickiness_config);
+                action.forward_config = Some(config);
+                // AWS takes both only if they name one and the same group.
+                action.target_group_arn = None;
+            }
+            // AWS never tells a client secret; it keeps the one it has if asked to.
+            if let Some(oidc) = &mut action.authenticate_oidc_config
+                && oidc.client_secret.is_none()
+            {
+                oidc.use_existing_client_secret = Some(true);
+            }
+            action
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_elasticloadbalancingv2::types::{
+        AuthenticateOidcActionConfig, TargetGroupStickinessConfig,
+    };
+
+    fn found() -> Found {
+        let arm = |name: &str| FoundArm {
+            name: name.to_owned(),
+            target_group: format!("arn:{name}"),
+            service: None,
+        };
+        Found {
+            route: "arn:listener".to_owned(),
+            load_balancer: String::new(),
+            address: "http://here".to_owned(),
+            zones: vec![],
+            arms: vec![arm("stable"), arm("canary")],
+            test_addresses: vec![],
+        }
+    }
+
+    fn forward_to(groups: &[(&str, i32)], sticky: Option<i32>) -> Action {
+        let mut config = ForwardActionConfig::builder();
+        for (arn, weight) in groups {
+            let tuple = TargetGroupTuple::builder().target_group_arn(*arn).weight(*weight);
+            config = config.target_groups(tuple.build());
+        }
+        if let Some(seconds) = sticky {
+            let sticky = TargetGroupStickinessConfig::builder()
+                .enabled(true)
+                .duration_seconds(seconds);
+            config = config.target_group_stickiness_config(sticky.build());
+        }
+        Action::builder()
+            .r#type(ActionTypeEnum::Forward)
+            .order(2)
+            .forward_config(config.build())
+            .build()
+    }
+
+    #[test]
+    fn weights_change_and_everything_else_stays() {
+        let login = Action::builder()
+            .r#type(ActionTypeEnum::AuthenticateOidc)
+            .order(1)
+            .authenticate_oidc_config(
+                AuthenticateOidcActionConfig::builder().issuer("https://login").build(),
+            )
+            .build();
+        let actions = [login.clone(), forward_to(&[("arn:canary", 5), ("arn:stable", 95)], Some(600))];
+        let traffic = read(&found(), &actions).expect("two arms");
+        assert_eq!(traffic.weights, Weights::of([("stable", 95), ("canary", 5)]));
+        assert!(traffic.sticky);
+
+        let wanted = Weights::of([("stable", 100), ("canary", 0)]);
+        let written = rewrite(&found(), &actions, &wanted);
+        assert_eq!(read(&found(), &written).expect("two arms").weights, wanted);
+        let config = written[1].forward_config().expect("still forwards");
+        assert_eq!(config.target_groups().len(), 2, "both named, also at 0");
+        let sticky = config.target_group_stickiness_config().expect("kept");
+        assert_eq!(sticky.duration_seconds(), Some(600));
+        assert_eq!(written[1].order(), Some(2));
+        let oidc = written[0].authenticate_oidc_config().expect("kept");
+        assert_eq!(oidc.issuer(), Some("https://login"));
+        assert_eq!(oidc.use_existing_client_secret(), Some(true));
+    }
+
+    #[test]
+    fn an_action_with_a_single_group_is_all_to_it() {
+        let only = Action::builder()
+            .r#type(ActionTypeEnum::Forward)
+            .target_group_arn("arn:stable")
+            .build();
+        let traffic = read(&found(), &[only]).expect("one arm has all");
+        assert_eq!(traffic.weights, Weights::of([("stable", 100), ("canary", 0)]));
+    }
+
+    #[test]
+    fn a_stranger_in_the_action_is_a_conflict() {
+        let action = forward_to(&[("arn:stable", 50), ("arn:other", 50)], None);
+        let error = read(&found(), &[action]).expect_err("not ours");
+        assert_eq!(error.kind, ErrorKind::Conflict);
+        assert!(error.message.contains("arn:other"), "{error}");
+        let redirect = Action::builder().r#type(ActionTypeEnum::Redirect).build();
+        assert!(read(&found(), &[redirect]).is_err());
+    }
+}

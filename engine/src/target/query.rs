@@ -1,0 +1,218 @@
+//! Custom queries over HTTP: a number in a JSON document, or Prometheus.
+
+use std::time::Duration;
+
+use super::http::{Answer, Client};
+use crate::model::{ErrorKind, HostError, Millis, Point};
+use crate::spec::{Query, QuerySource};
+
+/// How long a query may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Distance of two values of a Prometheus query, s.
+const STEP_S: u64 = 15;
+/// Prometheus refuses more values in one answer.
+const VALUES_MAX: u64 = 11_000;
+
+/// What stands for `{arm}`, `{version}` and other words of a query, for one arm.
+#[derive(Debug, Clone)]
+pub(super) struct Words {
+    pub(super) arm: String,
+    words: Vec<(String, String)>,
+}
+
+impl Words {
+    pub(super) fn new(arm: &str, version: &str) -> Self {
+        let words = [("arm", arm), ("version", version)];
+        Self {
+            arm: arm.to_owned(),
+            words: words
+                .map(|(k, v)| (format!("{{{k}}}"), v.to_owned()))
+                .to_vec(),
+        }
+    }
+
+    #[must_use]
+    pub(super) fn with(mut self, word: &str, value: &str) -> Self {
+        self.words.push((format!("{{{word}}}"), value.to_owned()));
+        self
+    }
+
+    /// `text` with every word replaced.
+    pub(super) fn fill(&self, text: &str) -> String {
+        self.words
+            .iter()
+            .fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+    }
+}
+
+/// Values of a query for all arms. A source that has nothing is no error.
+pub(super) async fn ask(
+    client: &Client,
+    query: &Query,
+    arms: &[Words],
+    since: Millis,
+    now: Millis,
+) -> Result<Vec<Point>, HostError> {
+    let mut points = vec![];
+    for arm in arms {
+        match &query.source {
+            QuerySource::Json { url, pointer } => {
+                let url = arm.fill(&url.replace("{since}", &since.to_string()));
+                if let Some(answer) = get(client, &query.name, &url).await? {
+                    let value = json(&query.name, &url, &answer)?
+                        .pointer(pointer)
+                        .and_then(serde_json::Value::as_f64)
+                        .ok_or_else(|| {
+                            failed(&query.name, &url, &format!("there is no number at {pointer:?}"))
+                        })?;
+                    points.push(Point {
+                        arm: arm.arm.clone(),
+                        at: answer.at,
+                        value,
+                    });
+                }
+            }
+            QuerySource::Prometheus { server, query: text } => {
+                let asked = Range {
+                    name: &query.name,
+                    server,
+                    expression: &arm.fill(text),
+                };
+                points.extend(asked.points(client, &arm.arm, since, now).await?);
+            }
+            QuerySource::CloudWatch(_) => {
+                return Err(HostError::new(
+                    ErrorKind::Invalid,
+                    "query-needs-aws",
+                    format!(
+                        "query {:?} asks CloudWatch, which only a target on AWS has",
+                        query.name
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(points)
+}
+
+/// A range query of Prometheus for one arm.
+struct Range<'a> {
+    name: &'a str,
+    server: &'a str,
+    expression: &'a str,
+}
+
+impl Range<'_> {
+    async fn points(
+        &self,
+        client: &Client,
+        arm: &str,
+        since: Millis,
+        now: Millis,
+    ) -> Result<Vec<Point>, HostError> {
+        let end = now / 1_000;
+        let start = (since / 1_000).max(end.saturating_sub(STEP_S * VALUES_MAX)).min(end);
+        let url = format!(
+            "{}/api/v1/query_range?query={}&start={start}&end={end}&step={STEP_S}",
+            self.server.trim_end_matches('/'),
+            percent_encoded(self.expression)
+        );
+        let Some(answer) = get(client, self.name, &url).await? else {
+            return Ok(vec![]);
+        };
+        let document = json(self.name, &url, &answer)?;
+        let series = document["data"]["result"].as_array();
+        let series = series.ok_or_else(|| failed(self.name, &url, "it is no matrix of values"))?;
+        if series.len() > 1 {
+            return Err(HostError::new(
+                ErrorKind::Invalid,
+                "query-not-one-series",
+                format!(
+                    "query {:?} gives {} series for arm {arm}: aggregate it to one, such as sum(…), or select with {{arm}} or {{service}}: {}",
+                    self.name,
+                    series.len(),
+                    self.expression
+                ),
+            ));
+        }
+        let values = series.iter().filter_map(|s| s["values"].as_array()).flatten();
+        let points = values.filter_map(|pair| {
+            let value: f64 = pair[1].as_str()?.parse().ok()?;
+            // A rate over nothing is NaN, and no value.
+            value.is_finite().then(|| Point {
+                arm: arm.to_owned(),
+                at: seconds_to_ms(pair[0].as_f64().unwrap_or_default()),
+                value,
+            })
+        });
+        Ok(points.collect())
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a time in seconds, of this century"
+)]
+fn seconds_to_ms(seconds: f64) -> Millis {
+    (seconds * 1_000.0).round() as Millis
+}
+
+async fn get(client: &Client, name: &str, url: &str) -> Result<Option<Answer>, HostError> {
+    let answer = client.send("GET", url, None, TIMEOUT).await;
+    let answer = answer.map_err(|e| failed(name, url, &e.to_string()))?;
+    if answer.status == hyper::StatusCode::NO_CONTENT {
+        return Ok(None);
+    }
+    if answer.status.is_success() {
+        return Ok(Some(answer));
+    }
+    // Prometheus says in words what is wrong with a query.
+    let said: Option<String> = serde_json::from_slice::<serde_json::Value>(&answer.body)
+        .ok()
+        .and_then(|d| d["error"].as_str().map(ToOwned::to_owned));
+    let said = said.map_or_else(String::new, |e| format!(": {e}"));
+    Err(failed(name, url, &format!("it answered {}{said}", answer.status)))
+}
+
+fn json(name: &str, url: &str, answer: &Answer) -> Result<serde_json::Value, HostError> {
+    serde_json::from_slice(&answer.body)
+        .map_err(|e| failed(name, url, &format!("its answer is no JSON: {e}")))
+}
+
+fn failed(name: &str, url: &str, what: &str) -> HostError {
+    HostError::new(
+        ErrorKind::Unavailable,
+        "query-failed",
+        format!("query {name:?} at {url}: {what}"),
+    )
+    .retryable()
+}
+
+/// What may not stand in a query string as it is.
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_filled_in() {
+        let words = Words::new("canary", "app:v2").with("service", "app-canary");
+        assert_eq!(
+            words.fill("x{arm=\"{arm}\",s=\"{service}\",{nothing}}"),
+            "x{arm=\"canary\",s=\"app-canary\",{nothing}}"
+        );
+        assert_eq!(percent_encoded("a b{c=\"d\"}"), "a%20b%7Bc%3D%22d%22%7D");
+    }
+}
