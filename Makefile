@@ -8,7 +8,11 @@ GUESTS := $(TARGET_DIR)/wasm32-wasip2/guest
 GUEST_FLAGS := --remap-path-prefix=$(CURDIR)=engine \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 
-.PHONY: help demo test plugins test-guests bench install wasm-target fmt lint
+# The emulator of the AWS tests, the AWS CLI that judges them, and Prometheus.
+EMULATOR := $(TARGET_DIR)/emulator
+REQUIREMENTS := engine/tests/emulator/requirements.txt
+
+.PHONY: help demo test plugins test-guests emulator bench install wasm-target fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -16,7 +20,7 @@ help: ## Show this list
 demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minute)
 	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
 
-test: plugins test-guests ## Run every test
+test: plugins test-guests emulator ## Run every test
 	$(CARGO) test --locked --package engine --package rollout-sdk --package canary --package blue-green --package one-step
 
 plugins: wasm-target ## Build plugins/*.wasm
@@ -29,7 +33,22 @@ test-guests: wasm-target
 	mkdir -p $(TARGET_DIR)/guests
 	cp $(GUESTS)/hostile.wasm $(TARGET_DIR)/guests/hostile.wasm
 
-bench: plugins test-guests ## Print figures and ratios (builds an optimised engine first)
+emulator: $(EMULATOR)/ready $(EMULATOR)/prometheus
+
+$(EMULATOR)/ready: $(REQUIREMENTS)
+	rm -rf $(EMULATOR)
+	python3 -m venv $(EMULATOR)
+	$(EMULATOR)/bin/pip install --quiet --disable-pip-version-check --requirement $(REQUIREMENTS)
+	touch $@
+
+# The distribution's own package, unpacked and not installed.
+$(EMULATOR)/prometheus: $(EMULATOR)/ready
+	cd $(EMULATOR) && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
+	dpkg-deb --fsys-tarfile $(EMULATOR)/prometheus_*.deb | tar -x -O ./usr/bin/prometheus > $@
+	chmod +x $@
+	rm $(EMULATOR)/prometheus_*.deb
+
+bench: plugins test-guests emulator ## Print figures and ratios (builds an optimised engine first)
 	$(CARGO) bench --locked --package engine --bench engine
 
 install: plugins ## Install the engine into cargo's bin folder

@@ -577,8 +577,10 @@ async fn custom_queries_read_a_number_from_json() {
     let (_balancer, target) = start(&spec([demo(), demo()])).await;
     let query = |pointer: &str| engine::spec::Query {
         name: "accuracy".to_owned(),
-        url: format!("http://{address}/accuracy?arm={{arm}}"),
-        pointer: pointer.to_owned(),
+        source: engine::spec::QuerySource::Json {
+            url: format!("http://{address}/accuracy?arm={{arm}}"),
+            pointer: pointer.to_owned(),
+        },
     };
     let points = target
         .query(&query("/data/value"), 0)

@@ -50,7 +50,7 @@ pub fn guest_path(name: &str) -> PathBuf {
 }
 
 /// Where cargo builds.
-fn target_folder() -> PathBuf {
+pub fn target_folder() -> PathBuf {
     // target/debug/engine
     let binary = Path::new(env!("CARGO_BIN_EXE_engine"));
     binary

@@ -1,0 +1,494 @@
+//! A rollout on AWS in a bottle: hand-made arms in the emulator, a proxy before
+//! it, a virtual clock, a memory store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_cloudwatch::types::{Dimension, MetricDatum};
+use aws_sdk_ecs::types::{
+    AwsVpcConfiguration, Compatibility, ContainerDefinition, DeploymentCircuitBreaker,
+    DeploymentConfiguration, LaunchType, LoadBalancer, NetworkConfiguration, NetworkMode,
+    PortMapping,
+};
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, TargetGroupTuple, TargetTypeEnum,
+};
+use aws_smithy_types::DateTime;
+use engine::clock::{Clock, VirtualClock};
+use engine::journal::status::Status;
+use engine::journal::{Entry, FORMAT, Header, Pin, Work};
+use engine::model::{
+    Arm, Capacity, HostError, Observed, Promotion, Release, Role, Source, Weights,
+};
+use engine::rollout::fleet::Fleet;
+use engine::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
+use engine::spec::aws::{Access, AwsSpec, Find, looked_for};
+use engine::spec::{Guardrails, TargetSpec};
+use engine::store::memory::MemoryStore;
+use engine::store::{Owner, Store as _};
+use engine::target::Target;
+use engine::target::aws::AwsTarget;
+use engine::target::aws::client::{Clients, Patience};
+use serde_json::{Value, json};
+
+use super::emulator::{self, unique};
+use super::proxy::Proxy;
+use crate::lab::{ID, START, owner};
+
+pub const REGION: &str = "us-east-1";
+
+/// Clients of the tests' own SDKs, straight to the emulator.
+pub struct Direct {
+    pub elb: aws_sdk_elasticloadbalancingv2::Client,
+    pub ecs: aws_sdk_ecs::Client,
+    pub cloudwatch: aws_sdk_cloudwatch::Client,
+}
+
+pub async fn direct() -> Direct {
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .endpoint_url(emulator::endpoint())
+        .region(aws_config::Region::from_static(REGION))
+        .http_client(http)
+        .credentials_provider(aws_credential_types::Credentials::new("t", "t", None, None, "t"))
+        .load()
+        .await;
+    Direct {
+        elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
+        ecs: aws_sdk_ecs::Client::new(&config),
+        cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
+    }
+}
+
+/// Quick to give up, because the emulator is near.
+pub fn impatient(endpoint: &str) -> Patience {
+    Patience {
+        connect: std::time::Duration::from_secs(2),
+        attempt: std::time::Duration::from_millis(1_500),
+        operation: std::time::Duration::from_secs(6),
+        attempts: 3,
+        backoff: std::time::Duration::from_millis(10),
+        rate: 0,
+        endpoint: Some(endpoint.to_owned()),
+        fake_credentials: true,
+    }
+}
+
+/// What a hand-made target is made of.
+#[derive(Clone)]
+pub struct Made {
+    pub name: String,
+    pub balancer: String,
+    pub listener: String,
+    pub groups: [String; 2],
+    pub cluster: String,
+    pub arms: [String; 2],
+}
+
+/// How a hand-made target begins.
+#[derive(Clone)]
+pub struct Wish {
+    pub arms: [&'static str; 2],
+    pub weights: [i32; 2],
+    pub tasks: [i32; 2],
+    pub images: [&'static str; 2],
+    pub sticky: bool,
+    pub breaker: bool,
+    pub port: i32,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            arms: ["stable", "canary"],
+            weights: [100, 0],
+            tasks: [2, 1],
+            images: ["app:v1", "app:v1"],
+            sticky: false,
+            breaker: true,
+            port: 8000,
+        }
+    }
+}
+
+pub fn forward(groups: &[(&str, i32)]) -> Action {
+    let mut config = ForwardActionConfig::builder();
+    for (arn, weight) in groups {
+        let tuple = TargetGroupTuple::builder().target_group_arn(*arn).weight(*weight);
+        config = config.target_groups(tuple.build());
+    }
+    Action::builder()
+        .r#type(ActionTypeEnum::Forward)
+        .forward_config(config.build())
+        .build()
+}
+
+/// Makes a target by plain API calls, as people do by hand.
+pub async fn make(wish: &Wish) -> Made {
+    let aws = direct().await;
+    let name = unique("t");
+    let subnets = tokio::task::spawn_blocking(|| emulator::subnets(REGION)).await.expect("CLI");
+    let network = tokio::task::spawn_blocking(|| emulator::network(REGION)).await.expect("CLI");
+    let balancer = aws.elb.create_load_balancer().name(&name).set_subnets(Some(subnets.clone()));
+    let balancer = balancer.send().await.expect("a load balancer");
+    let balancer = balancer.load_balancers()[0].load_balancer_arn().expect("ARN").to_owned();
+    let mut groups = vec![];
+    for arm in wish.arms {
+        let group = aws
+            .elb
+            .create_target_group()
+            .name(format!("{name}-{arm}"))
+            .protocol(ProtocolEnum::Http)
+            .port(wish.port)
+            .vpc_id(&network)
+            .target_type(TargetTypeEnum::Ip)
+            .send()
+            .await
+            .expect("a target group");
+        groups.push(group.target_groups()[0].target_group_arn().expect("ARN").to_owned());
+    }
+    let groups: [String; 2] = groups.try_into().expect("two");
+    let mut action = forward(&[
+        (&groups[0], wish.weights[0]),
+        (&groups[1], wish.weights[1]),
+    ]);
+    if wish.sticky {
+        let sticky = aws_sdk_elasticloadbalancingv2::types::TargetGroupStickinessConfig::builder()
+            .enabled(true)
+            .duration_seconds(600)
+            .build();
+        let config = action.forward_config.as_mut().expect("forwards");
+        config.target_group_stickiness_config = Some(sticky);
+    }
+    let listener = aws
+        .elb
+        .create_listener()
+        .load_balancer_arn(&balancer)
+        .protocol(ProtocolEnum::Http)
+        .port(80)
+        .default_actions(action)
+        .send()
+        .await
+        .expect("a listener");
+    let listener = listener.listeners()[0].listener_arn().expect("ARN").to_owned();
+    aws.ecs.create_cluster().cluster_name(&name).send().await.expect("a cluster");
+    for (index, arm) in wish.arms.iter().enumerate() {
+        let family = format!("{name}-{arm}");
+        let container = ContainerDefinition::builder()
+            .name("app")
+            .image(wish.images[index])
+            .essential(true)
+            .port_mappings(PortMapping::builder().container_port(wish.port).build())
+            .build();
+        aws.ecs
+            .register_task_definition()
+            .family(&family)
+            .network_mode(NetworkMode::Awsvpc)
+            .requires_compatibilities(Compatibility::Fargate)
+            .cpu("256")
+            .memory("512")
+            .container_definitions(container)
+            .send()
+            .await
+            .expect("a task definition");
+        let vpc = AwsVpcConfiguration::builder().set_subnets(Some(subnets.clone()));
+        let breaker = DeploymentCircuitBreaker::builder().enable(wish.breaker).rollback(wish.breaker);
+        aws.ecs
+            .create_service()
+            .cluster(&name)
+            .service_name(format!("{name}-{arm}"))
+            .task_definition(&family)
+            .desired_count(wish.tasks[index])
+            .launch_type(LaunchType::Fargate)
+            .deployment_configuration(
+                DeploymentConfiguration::builder()
+                    .deployment_circuit_breaker(breaker.build())
+                    .build(),
+            )
+            .network_configuration(
+                NetworkConfiguration::builder()
+                    .awsvpc_configuration(vpc.build().expect("subnets"))
+                    .build(),
+            )
+            .load_balancers(
+                LoadBalancer::builder()
+                    .target_group_arn(&groups[index])
+                    .container_name("app")
+                    .container_port(wish.port)
+                    .build(),
+            )
+            .send()
+            .await
+            .expect("a service");
+    }
+    // Time passes there by looking: let both services become steady.
+    for _ in 0..6 {
+        let describe = aws.ecs.describe_services().cluster(&name);
+        let services = wish.arms.map(|arm| format!("{name}-{arm}")).to_vec();
+        describe.set_services(Some(services)).send().await.expect("services");
+    }
+    Made {
+        cluster: name.clone(),
+        name,
+        balancer,
+        listener,
+        groups,
+        arms: wish.arms.map(ToOwned::to_owned),
+    }
+}
+
+/// See the module.
+pub struct Bottle {
+    pub made: Made,
+    pub proxy: Proxy,
+    pub clock: Arc<VirtualClock>,
+    pub store: Arc<MemoryStore>,
+    pub target: Arc<AwsTarget>,
+    pub strategy: Arc<dyn Strategy>,
+    pub header: Header,
+    pub options: Options,
+}
+
+struct Resolver {
+    target: Arc<AwsTarget>,
+    strategy: Arc<dyn Strategy>,
+}
+
+#[async_trait]
+impl Resolve for Resolver {
+    async fn target(&self, _: &TargetSpec) -> Result<Arc<dyn Target>, HostError> {
+        Ok(self.target.clone())
+    }
+
+    async fn strategy(&self, _: &str) -> Result<Arc<dyn Strategy>, String> {
+        Ok(self.strategy.clone())
+    }
+
+    fn is_dead(&self, owner: &Owner) -> bool {
+        owner.started == "dead"
+    }
+}
+
+/// How to find a hand-made target.
+pub fn find(made: &Made) -> Find {
+    Find {
+        listener: Some(made.listener.clone()),
+        cluster: Some(made.cluster.clone()),
+        ..Find::default()
+    }
+}
+
+/// The target as the engine finds it, through a proxy.
+pub async fn reach(proxy: &Proxy, find: Find, clock: Arc<dyn Clock>) -> AwsTarget {
+    let access = Access {
+        region: Some(REGION.to_owned()),
+        ..Access::default()
+    };
+    let clients = Clients::connect(&access, &impatient(&proxy.endpoint)).await;
+    let found = engine::target::aws::discover(&clients, &find).await;
+    let found = found.unwrap_or_else(|e| panic!("{e}"));
+    let spec = AwsSpec {
+        found: Some(found.clone()),
+        ..looked_for(access, find)
+    };
+    AwsTarget::new(clients, spec, found, clock)
+}
+
+impl Bottle {
+    pub async fn new(wish: Wish, strategy: Arc<dyn Strategy>, parameters: Value) -> Self {
+        let made = make(&wish).await;
+        let proxy = Proxy::start().await;
+        let clock = Arc::new(VirtualClock::new(START));
+        let target = Arc::new(reach(&proxy, find(&made), clock.clone()).await);
+        let live = target.observe().await.unwrap_or_else(|e| panic!("{e}"));
+        let header = header(&live, target.identity(), parameters);
+        proxy.take();
+        Self {
+            made,
+            proxy,
+            clock,
+            store: Arc::new(MemoryStore::default()),
+            target,
+            strategy,
+            header,
+            options: Options {
+                signal_poll_ms: 60_000,
+                ..Options::default()
+            },
+        }
+    }
+
+    /// A new version for the candidate.
+    #[must_use]
+    pub fn image(mut self, image: &str) -> Self {
+        self.header.candidate = Some(Release {
+            version: image.to_owned(),
+            source: Source::Image(image.to_owned()),
+        });
+        self
+    }
+
+    pub fn driver(&self) -> Driver {
+        Driver {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            resolve: Arc::new(Resolver {
+                target: self.target.clone(),
+                strategy: self.strategy.clone(),
+            }),
+            owner: owner(),
+            options: self.options,
+        }
+    }
+
+    pub async fn run(&self) -> Standing {
+        self.driver().begin(self.header.clone()).await.expect("it begins");
+        self.go_on().await.expect("the driver works")
+    }
+
+    pub async fn go_on(&self) -> Result<Standing, RolloutError> {
+        let mut fleet = Fleet::new(self.driver());
+        fleet.add(ID.to_owned(), self.clock.now());
+        fleet.next().await.expect("one rollout").1
+    }
+
+    pub async fn journal(&self) -> Vec<Entry> {
+        self.store.load(ID, 0).await.expect("memory")
+    }
+
+    pub async fn status(&self) -> Status {
+        Status::of(&self.journal().await).expect("it has begun")
+    }
+
+    /// The target as it is, without the proxy's trouble.
+    pub async fn live(&self) -> Observed {
+        self.proxy.calm();
+        self.target.observe().await.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Lets the virtual day of an arm be as described, a minute at a time.
+    pub async fn traffic(&self, arm: usize, minutes: std::ops::Range<i64>, minute: Minute) {
+        traffic(&self.made, arm, minutes, minute).await;
+    }
+}
+
+/// What an arm does in a minute.
+#[derive(Clone, Copy)]
+pub struct Minute {
+    pub requests: u32,
+    pub errors: u32,
+    pub latency_ms: f64,
+}
+
+pub const GOOD: Minute = Minute {
+    requests: 600,
+    errors: 0,
+    latency_ms: 40.0,
+};
+
+/// Puts metrics as a load balancer would, from START on.
+pub async fn traffic(made: &Made, arm: usize, minutes: std::ops::Range<i64>, minute: Minute) {
+    let aws = direct().await;
+    let tail = |arn: &str| {
+        let tail = arn.rsplit(':').next().expect("an ARN");
+        tail.trim_start_matches("loadbalancer/").to_owned()
+    };
+    let dimensions = vec![
+        Dimension::builder().name("TargetGroup").value(tail(&made.groups[arm])).build(),
+        Dimension::builder().name("LoadBalancer").value(tail(&made.balancer)).build(),
+    ];
+    let mut data = vec![];
+    for n in minutes {
+        let at = i64::try_from(START).expect("small") + n * 60_000;
+        let datum = |name: &str| {
+            MetricDatum::builder()
+                .metric_name(name)
+                .timestamp(DateTime::from_millis(at))
+                .set_dimensions(Some(dimensions.clone()))
+        };
+        data.push(datum("RequestCount").value(f64::from(minute.requests)).build());
+        if minute.errors > 0 {
+            let errors = f64::from(minute.errors);
+            data.push(datum("HTTPCode_Target_5XX_Count").value(errors).build());
+        }
+        data.push(
+            datum("TargetResponseTime")
+                .values(minute.latency_ms / 1_000.0)
+                .counts(f64::from(minute.requests))
+                .build(),
+        );
+    }
+    for some in data.chunks(900) {
+        aws.cloudwatch
+            .put_metric_data()
+            .namespace("AWS/ApplicationELB")
+            .set_metric_data(Some(some.to_vec()))
+            .send()
+            .await
+            .expect("metrics");
+    }
+}
+
+fn header(live: &Observed, identity: &str, parameters: Value) -> Header {
+    let arm = |index: usize, role| Arm {
+        name: live.arms[index].name.clone(),
+        role,
+        version: live.arms[index].release.version.clone(),
+    };
+    let tasks = |index: usize| live.arms[index].tasks.expect("a service");
+    Header {
+        format: FORMAT,
+        rollout: ID.to_owned(),
+        created: START,
+        engine: "test".to_owned(),
+        target: TargetSpec::Simulated {
+            name: "in a bottle".to_owned(),
+        },
+        identity: identity.to_owned(),
+        sample_period_ms: 60_000,
+        arms: vec![arm(0, Role::Stable), arm(1, Role::Candidate)],
+        baseline: live.weights(),
+        stable: Some(live.arms[0].release.clone()),
+        candidate: None,
+        promotion: Promotion::Copy,
+        capacity: Some(Capacity::of(
+            tasks(0),
+            live.weights().share(&live.arms[0].name),
+            tasks(1),
+        )),
+        guardrails: Guardrails::on_aws(),
+        probes: vec![],
+        queries: vec![],
+        work: Work::Strategy(Pin {
+            sha256: "test".to_owned(),
+            name: "test".to_owned(),
+            version: "0".to_owned(),
+            source: "test".to_owned(),
+            world: "test".to_owned(),
+            parameters,
+            seed: "2a".to_owned(),
+        }),
+    }
+}
+
+/// The header of one verb.
+pub fn verb(bottle: &Bottle, weights: Weights) -> Header {
+    Header {
+        capacity: None,
+        guardrails: Guardrails {
+            healthy_timeout_ms: 0,
+            ..Guardrails::default()
+        },
+        work: Work::Verb {
+            verb: "set-weights".to_owned(),
+            actor: "test".to_owned(),
+            weights,
+        },
+        ..bottle.header.clone()
+    }
+}
+
+/// Parameters of a canary of three steps.
+pub fn three_steps() -> Value {
+    json!({"steps": [10, 50, 100], "bake": "5m"})
+}

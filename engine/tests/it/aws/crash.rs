@@ -1,0 +1,112 @@
+//! The process dies at any call to AWS, before or after it had its effect; the
+//! next one goes on and comes to the same end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use engine::model::End;
+use engine::rollout::Standing;
+use engine::store::Owner;
+
+use super::bottle::{Bottle, GOOD, Wish, three_steps};
+use super::proxy::Trouble;
+use crate::lab;
+
+async fn bottle() -> Bottle {
+    let plugin = lab::plugin("canary").await;
+    let bottle = Bottle::new(Wish::default(), plugin, three_steps()).await;
+    for arm in 0..2 {
+        bottle.traffic(arm, -5..60, GOOD).await;
+    }
+    bottle.image("app:v2")
+}
+
+/// Dies at the n-th call and goes on; the writes that were sent.
+async fn dies_at(n: usize, after: bool) -> Vec<String> {
+    let bottle = bottle().await;
+    bottle.driver().begin(bottle.header.clone()).await.expect("it begins");
+    let reached = Arc::new(AtomicBool::new(false));
+    let signal = reached.clone();
+    bottle.proxy.plot(move |index, _| {
+        if index < n {
+            return Trouble::None;
+        }
+        signal.store(true, Ordering::SeqCst);
+        // From here on the dying process hears nothing any more.
+        if index == n && after { Trouble::AnswerLost } else { Trouble::Reset }
+    });
+    let mut dead = bottle.driver();
+    dead.owner = Owner {
+        started: "dead".to_owned(),
+        ..lab::owner()
+    };
+    {
+        let mut fleet = engine::rollout::fleet::Fleet::new(dead);
+        fleet.add(lab::ID.to_owned(), 0);
+        let drive = fleet.next();
+        tokio::pin!(drive);
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut drive => break,
+                () = tokio::task::yield_now(), if reached.load(Ordering::SeqCst) => break,
+                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
+            }
+        }
+    }
+    // The answer may still be on its way through the proxy.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let before = bottle.proxy.take();
+    bottle.proxy.calm();
+    let standing = bottle.go_on().await.expect("the driver works");
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "call {n}, after {after}: {standing:?}"
+    );
+    let live = bottle.live().await;
+    assert_eq!(live.weights().share("stable"), 100.0, "call {n}");
+    assert_eq!(live.arms[0].release.version, "app:v2", "call {n}");
+    assert_eq!(live.arms[1].tasks, Some(1), "call {n}: the idle arm");
+    let registered = |calls: &[String]| {
+        calls.iter().filter(|c| *c == "RegisterTaskDefinition").count()
+    };
+    // Sent once by each process at most, and one that arrived is found again.
+    let here = before.get(n).map(String::as_str) == Some("RegisterTaskDefinition");
+    let again = registered(&bottle.proxy.take());
+    let arrived = registered(&before[..n.min(before.len())]) + usize::from(here && after);
+    assert_eq!(arrived + again, 1, "call {n}, after {after}: one revision");
+    before
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_every_call_of_a_whole_rollout() {
+    let calm = bottle().await;
+    let standing = calm.run().await;
+    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    let calls = calm.proxy.take();
+    assert!(calls.len() > 80, "a whole rollout: {}", calls.len());
+    // Every write before and after its effect, and every seventh read.
+    let writes = |name: &str| {
+        ["ModifyListener", "UpdateService", "RegisterTaskDefinition"].contains(&name)
+    };
+    let mut deaths = vec![];
+    for (n, name) in calls.iter().enumerate() {
+        if writes(name) {
+            deaths.extend([(n, false), (n, true)]);
+        } else if n % 7 == 0 {
+            deaths.push((n, false));
+        }
+    }
+    let half = deaths.len().div_ceil(3);
+    let lanes = deaths.chunks(half).map(|some| {
+        let some = some.to_vec();
+        tokio::spawn(async move {
+            for (n, after) in some {
+                dies_at(n, after).await;
+            }
+        })
+    });
+    for lane in lanes.collect::<Vec<_>>() {
+        lane.await.expect("no panic in a lane");
+    }
+}

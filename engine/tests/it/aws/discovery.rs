@@ -1,0 +1,212 @@
+//! What is found, what is preferred, and what is too ambiguous to guess.
+
+use std::sync::Arc;
+
+use aws_sdk_elasticloadbalancingv2::types::RuleCondition;
+use engine::clock::SystemClock;
+use engine::model::{ErrorKind, HostError};
+use engine::spec::aws::{Access, Find, FindArm, Found};
+use engine::target::Target as _;
+use engine::target::aws::client::Clients;
+
+use super::bottle::{self, Made, REGION, Wish, direct, find, forward, impatient, make};
+use super::emulator::{self, unique};
+use super::proxy::Proxy;
+use super::verbs;
+use crate::lab::root;
+
+async fn discover(find: &Find, region: &str) -> Result<Found, HostError> {
+    let access = Access {
+        region: Some(region.to_owned()),
+        ..Access::default()
+    };
+    let clients = Clients::connect(&access, &impatient(&emulator::endpoint())).await;
+    engine::target::aws::discover(&clients, find).await
+}
+
+/// A rule that shares a path between two groups.
+async fn rule(made: &Made, path: &str, priority: i32, groups: [&str; 2]) -> String {
+    let aws = direct().await;
+    let condition = RuleCondition::builder().field("path-pattern").values(path);
+    let created = aws
+        .elb
+        .create_rule()
+        .listener_arn(&made.listener)
+        .priority(priority)
+        .conditions(condition.build())
+        .actions(forward(&[(groups[0], 90), (groups[1], 10)]))
+        .send()
+        .await
+        .expect("a rule");
+    created.rules()[0].rule_arn().expect("ARN").to_owned()
+}
+
+fn groups(made: &Made) -> [&str; 2] {
+    [&made.groups[0], &made.groups[1]]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_alone_is_enough() {
+    let made = make(&Wish::default()).await;
+    let alone = Find {
+        listener: Some(made.listener.clone()),
+        ..Find::default()
+    };
+    let found = discover(&alone, REGION).await.expect("found");
+    assert_eq!(found.route, made.listener);
+    assert_eq!(found.load_balancer, made.balancer);
+    assert_eq!(found.address, "http://localhost");
+    assert_eq!(found.zones.len(), 2, "{:?}", found.zones);
+    for (index, arm) in found.arms.iter().enumerate() {
+        assert_eq!(arm.name, made.arms[index]);
+        assert_eq!(arm.target_group, made.groups[index]);
+        let service = arm.service.as_ref().expect("found by its group");
+        assert_eq!(service.cluster, made.cluster);
+        assert_eq!(service.name, format!("{}-{}", made.name, arm.name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_is_preferred_and_two_rules_are_ambiguous() {
+    let made = make(&Wish::default()).await;
+    let first = rule(&made, "/a/*", 1, groups(&made)).await;
+    let found = discover(&find(&made), REGION).await.expect("found");
+    assert_eq!(found.route, first, "narrower than the default action");
+
+    let second = rule(&made, "/b/*", 2, groups(&made)).await;
+    let error = discover(&find(&made), REGION).await.expect_err("two");
+    assert_eq!(error.code, "ambiguous");
+    for text in [&first, &second, "--rule"] {
+        assert!(error.message.contains(text), "{error}");
+    }
+    let by_rule = Find {
+        listener: None,
+        rule: Some(second.clone()),
+        ..find(&made)
+    };
+    let proxy = Proxy::start().await;
+    let target = bottle::reach(&proxy, by_rule, Arc::new(SystemClock)).await;
+    assert_eq!(target.found().route, second);
+    let weights = engine::model::Weights::of([("stable", 70), ("canary", 30)]);
+    target.set_weights(&weights).await.expect("written");
+    assert_eq!(target.traffic().await.expect("read").weights, weights);
+    assert!(proxy.take().contains(&"ModifyRule".to_owned()));
+    let shown = emulator::aws(REGION, &["elbv2", "describe-rules", "--rule-arns", &second]);
+    let groups = &shown["Rules"][0]["Actions"][0]["ForwardConfig"]["TargetGroups"];
+    assert_eq!(groups[0]["Weight"], 70, "{shown}");
+    assert_eq!(shown["Rules"][0]["Conditions"][0]["Values"][0], "/b/*", "kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_behind_a_group_are_ambiguous() {
+    let made = make(&Wish::default()).await;
+    let aws = direct().await;
+    let twin = format!("{}-twin", made.name);
+    let behind = aws_sdk_ecs::types::LoadBalancer::builder()
+        .target_group_arn(&made.groups[1])
+        .container_name("app")
+        .container_port(8000);
+    let create = aws.ecs.create_service().cluster(&made.cluster).service_name(&twin);
+    create
+        .task_definition(format!("{}-canary", made.name))
+        .desired_count(0)
+        .load_balancers(behind.build())
+        .send()
+        .await
+        .expect("a twin");
+    let error = discover(&find(&made), REGION).await.expect_err("two");
+    assert!(error.message.contains(&twin), "{error}");
+    assert!(error.message.contains("--service canary="), "{error}");
+    let decided = Find {
+        arms: vec![FindArm {
+            name: "canary".to_owned(),
+            target_group: None,
+            service: Some(format!("{}/{twin}", made.cluster)),
+        }],
+        ..find(&made)
+    };
+    let found = discover(&decided, REGION).await.expect("decided");
+    assert_eq!(found.arms[1].service.as_ref().expect("named").name, twin);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arms_can_have_any_name() {
+    let wish = Wish {
+        arms: ["left", "right"],
+        ..Wish::default()
+    };
+    let made = make(&wish).await;
+    let arm = |name: &str, index: usize| FindArm {
+        name: name.to_owned(),
+        target_group: Some(made.groups[index].clone()),
+        service: None,
+    };
+    let named = Find {
+        arms: vec![arm("old", 0), arm("new", 1)],
+        ..find(&made)
+    };
+    let found = discover(&named, REGION).await.expect("found");
+    assert_eq!(found.arms[0].name, "old");
+    assert_eq!(found.arms[1].name, "new");
+    let stranger = Find {
+        arms: vec![FindArm {
+            name: "middle".to_owned(),
+            target_group: None,
+            service: None,
+        }],
+        ..find(&made)
+    };
+    let error = discover(&stranger, REGION).await.expect_err("unknown");
+    assert!(error.message.contains("there is no arm middle"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_group_alone_is_no_target() {
+    let made = make(&Wish::default()).await;
+    let aws = direct().await;
+    aws.elb
+        .modify_listener()
+        .listener_arn(&made.listener)
+        .default_actions(forward(&[(&made.groups[0], 1)]))
+        .send()
+        .await
+        .expect("one group");
+    let error = discover(&find(&made), REGION).await.expect_err("one arm");
+    assert_eq!(error.code, "no-weighted-action");
+    assert!(error.message.contains("weight 0"), "{error}");
+}
+
+#[test]
+fn our_own_stacks_and_the_prototypes_are_found_by_name_alone() {
+    let region = "ap-south-1";
+    let templates = [
+        ("examples/cloudformation/canary.yaml", ["ImageURIStable=a:1", "ImageURICanary=a:1"]),
+        ("examples/cloudformation/blue-green.yaml", ["ImageURIBlue=a:1", "ImageURIGreen=a:1"]),
+        ("engine/tests/fixtures/prototypes/canary.yml", ["ImageURIStable=a:1", "ImageURICanary=a:1"]),
+    ];
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for (template, parameters) in templates {
+        let name = unique("stack");
+        verbs::stack(region, &name, &root().join(template), &parameters);
+        let by_name = Find {
+            stack: Some(name.clone()),
+            ..Find::default()
+        };
+        let found = runtime.block_on(discover(&by_name, region));
+        let found = found.unwrap_or_else(|e| panic!("{template}: {e}"));
+        let names: Vec<&str> = found.arms.iter().map(|a| a.name.as_str()).collect();
+        assert!(names == ["stable", "canary"] || names == ["blue", "green"], "{names:?}");
+        assert!(found.arms.iter().all(|a| a.service.is_some()), "{template}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_not_found() {
+    let nowhere = Find {
+        stack: Some("no-such-stack".to_owned()),
+        ..Find::default()
+    };
+    let error = discover(&nowhere, REGION).await.expect_err("nothing");
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert!(error.message.contains("engine deploy canary"), "{error}");
+}

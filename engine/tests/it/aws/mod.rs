@@ -1,0 +1,16 @@
+//! The target on AWS, over real HTTP: the engine on one side, an emulator on
+//! the other (`tests/emulator`, with its gaps), a proxy that makes trouble
+//! between them, and the real AWS CLI as the judge.
+
+mod bottle;
+mod crash;
+mod discovery;
+mod emulator;
+mod faults;
+mod manners;
+mod metrics;
+mod plan;
+mod proxy;
+mod rollout;
+mod stacks;
+mod verbs;

@@ -1,0 +1,385 @@
+//! Whole rollouts on AWS: the canary plugin, ECS, CloudWatch, and what can go
+//! wrong with each of them.
+
+use std::sync::Arc;
+
+use engine::journal::{Call, Event};
+use engine::model::{End, Goal, Hold, Promotion};
+use engine::rollout::Standing;
+use engine::rollout::session::Calls;
+use engine::spec::Probe;
+use engine::target::Target as _;
+use serde_json::json;
+
+use super::bottle::{Bottle, GOOD, Minute, REGION, Wish, direct, three_steps};
+use super::emulator::{aws, script};
+use crate::lab;
+
+/// Two hours of it on both arms.
+async fn good_day(bottle: &Bottle) {
+    for arm in 0..2 {
+        bottle.traffic(arm, -10..120, GOOD).await;
+    }
+}
+
+async fn canary(wish: Wish) -> Bottle {
+    Bottle::new(wish, lab::plugin("canary").await, three_steps()).await
+}
+
+/// The writes that the journal has, as people read them.
+async fn writes(bottle: &Bottle) -> Vec<String> {
+    let journal = bottle.journal().await;
+    let asked = journal.iter().filter_map(|e| match &e.event {
+        Event::Asked { call, .. } if call.is_write() => Some(call.to_string()),
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn reason(standing: &Standing) -> &str {
+    match standing {
+        Standing::Over(_, reason) => reason,
+        _ => "",
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_version_is_promoted_by_copy() {
+    let wish = Wish {
+        tasks: [4, 1],
+        ..Wish::default()
+    };
+    let bottle = canary(wish).await.image("app:v2");
+    good_day(&bottle).await;
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    // Capacity follows the share, before each raise; the idle arm gives it back.
+    assert_eq!(
+        writes(&bottle).await,
+        [
+            "set-version canary app:v2",
+            "set-weights stable=90 canary=10",
+            "set-tasks canary 2",
+            "set-weights stable=50 canary=50",
+            "set-tasks canary 4",
+            "set-weights stable=0 canary=100",
+            "set-version stable app:v2",
+            "set-weights stable=100 canary=0",
+            "set-tasks canary 1",
+        ]
+    );
+    // The CLI sees it too: both services run the candidate's task definition.
+    let arguments = |arm: &str| {
+        let service = format!("{}-{arm}", bottle.made.name);
+        let cluster = bottle.made.cluster.clone();
+        ["ecs", "describe-services", "--cluster", &cluster, "--services", &service]
+            .map(ToOwned::to_owned)
+    };
+    let shown = ["stable", "canary"].map(|arm| {
+        let arguments = arguments(arm);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        aws(REGION, &arguments)["services"][0].clone()
+    });
+    assert_eq!(shown[0]["taskDefinition"], shown[1]["taskDefinition"]);
+    assert_eq!(shown[0]["desiredCount"], 4);
+    assert_eq!(shown[1]["desiredCount"], 1);
+    let family = format!("{}-canary", bottle.made.name);
+    let revisions = aws(REGION, &["ecs", "list-task-definitions", "--family-prefix", &family]);
+    let revisions = revisions["taskDefinitionArns"].as_array().expect("a list").len();
+    assert_eq!(revisions, 2, "one new revision, and no duplicates");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_with_errors_is_taken_back_by_one_write() {
+    let bottle = canary(Wish::default()).await.image("app:v2");
+    bottle.traffic(0, -10..120, GOOD).await;
+    let bad = Minute {
+        errors: 90,
+        ..GOOD
+    };
+    bottle.traffic(1, 0..120, bad).await;
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::RolledBack, _)), "{standing:?}");
+    assert!(reason(&standing).contains("15.00 %"), "{standing:?}");
+    let calls = bottle.proxy.take();
+    let modified = calls.iter().filter(|c| *c == "ModifyListener").count();
+    assert_eq!(modified, 2, "one there, one back: {calls:?}");
+    assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_are_swapped_and_the_old_one_keeps_its_tasks_through_the_bake() {
+    let wish = Wish {
+        arms: ["blue", "green"],
+        tasks: [3, 1],
+        ..Wish::default()
+    };
+    let plugin = lab::plugin("blue-green").await;
+    let mut bottle = Bottle::new(wish, plugin, json!({"bake": "10m"})).await.image("app:v2");
+    bottle.header.promotion = Promotion::Swap;
+    bottle.header.guardrails.final_bake_ms = 30 * 60_000;
+    good_day(&bottle).await;
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    assert_eq!(
+        writes(&bottle).await,
+        [
+            "set-version green app:v2",
+            "set-tasks green 3",
+            "set-weights blue=0 green=100",
+            "set-tasks blue 1"
+        ]
+        .map(|w| w.replace("set-weights blue=0 green=100", "switch-color green"))
+    );
+    let journal = bottle.journal().await;
+    let at = |wanted: &str| {
+        let entry = journal.iter().find(|e| match &e.event {
+            Event::Asked { call, .. } => call.to_string() == wanted,
+            _ => false,
+        });
+        entry.expect("asked").at
+    };
+    let baked = at("set-tasks blue 1") - at("switch-color green");
+    assert!(baked >= 30 * 60_000, "{baked} ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_pulled_never_gets_traffic() {
+    let bottle = canary(Wish::default()).await.image("app:broken");
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::RolledBack, _)), "{standing:?}");
+    let why = reason(&standing);
+    assert!(why.contains("circuit breaker"), "{why}");
+    assert!(why.contains("CannotPullContainerError"), "ECS's own reason: {why}");
+    assert!(!bottle.proxy.take().contains(&"ModifyListener".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_healthy_targets_never_gets_traffic() {
+    for breaker in [true, false] {
+        let wish = Wish {
+            breaker,
+            ..Wish::default()
+        };
+        let bottle = canary(wish).await.image("app:unhealthy");
+        let standing = bottle.run().await;
+        assert!(matches!(standing, Standing::Over(End::RolledBack, _)), "{standing:?}");
+        assert!(!bottle.proxy.take().contains(&"ModifyListener".to_owned()));
+        if !breaker {
+            // Nobody but the engine's own patience ends it.
+            assert!(reason(&standing).contains("for 900 s"), "{standing:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_deployment_is_waited_for() {
+    let bottle = canary(Wish::default()).await.image("app:slow");
+    good_day(&bottle).await;
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+}
+
+async fn alarm(name: &str, state: &str) {
+    let aws = direct().await;
+    aws.cloudwatch
+        .put_metric_alarm()
+        .alarm_name(name)
+        .namespace("Test")
+        .metric_name("m")
+        .period(60)
+        .evaluation_periods(1)
+        .threshold(1.0)
+        .statistic(aws_sdk_cloudwatch::types::Statistic::Sum)
+        .comparison_operator(aws_sdk_cloudwatch::types::ComparisonOperator::GreaterThanThreshold)
+        .send()
+        .await
+        .expect("an alarm");
+    let state = aws_sdk_cloudwatch::types::StateValue::from(state);
+    aws.cloudwatch
+        .set_alarm_state()
+        .alarm_name(name)
+        .state_value(state)
+        .state_reason("checkout is slow")
+        .send()
+        .await
+        .expect("its state");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_takes_the_rollout_back_in_the_middle_of_a_wait() {
+    let name = super::emulator::unique("alarm");
+    alarm(&name, "OK").await;
+    let strategy = {
+        let name = name.clone();
+        lab::Scripted(move |calls: Arc<dyn Calls>| {
+            let name = name.clone();
+            async move {
+                let weights = engine::model::Weights::of([("stable", 50), ("canary", 50)]);
+                let set = Call::SetWeights { weights };
+                if calls.perform(set).await.is_err() {
+                    return engine::rollout::Ran::Interrupted;
+                }
+                alarm(&name, "ALARM").await;
+                // Ten hours, and nobody looks but the host.
+                let wait = Call::Wait {
+                    seconds: 36_000,
+                    signals: vec![],
+                };
+                match calls.perform(wait).await {
+                    Err(_) => engine::rollout::Ran::Interrupted,
+                    Ok(_) => engine::rollout::Ran::Trapped("nobody came".to_owned()),
+                }
+            }
+        })
+    };
+    let mut bottle = Bottle::new(Wish::default(), Arc::new(strategy), json!({})).await;
+    bottle.header.guardrails.alarms = vec![name.clone()];
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::RolledBack, _)), "{standing:?}");
+    let why = reason(&standing);
+    assert!(why.contains(&name) && why.contains("checkout is slow"), "{why}");
+    let journal = bottle.journal().await;
+    let decided = journal.iter().find_map(|e| match &e.event {
+        Event::Decided { by, goal, .. } => Some((by.clone(), *goal, e.at)),
+        _ => None,
+    });
+    let (by, goal, at) = decided.expect("decided");
+    assert_eq!((by.as_str(), goal), ("guard", Goal::RollBack));
+    let asked = journal.iter().find(|e| matches!(&e.event, Event::Asked { call: Call::Wait { .. }, .. }));
+    let waited = at - asked.expect("waited").at;
+    assert!(waited <= 16_000, "within one look: {waited} ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_that_ecs_gives_up_goes_back() {
+    let bottle = canary(Wish::default()).await.image("app:v2");
+    good_day(&bottle).await;
+    // The candidate's own service is fine; the stable one cannot take the copy.
+    let stable = format!("{}-stable", bottle.made.name);
+    let body = json!({"cluster": bottle.made.cluster, "service": stable, "fail": "no capacity in the zone"});
+    script("ecs", body).await;
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::RolledBack, _)), "{standing:?}");
+    assert!(reason(&standing).contains("stable"), "{standing:?}");
+    let live = bottle.live().await;
+    assert_eq!(live.weights().share("stable"), 100.0);
+    assert_eq!(live.arms[0].release.version, "app:v1", "as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_shifted_by_ecs_is_refused() {
+    let bottle = canary(Wish::default()).await;
+    let aws = direct().await;
+    let blue_green = aws_sdk_ecs::types::DeploymentConfiguration::builder()
+        .strategy(aws_sdk_ecs::types::DeploymentStrategy::BlueGreen)
+        .build();
+    aws.ecs
+        .update_service()
+        .cluster(&bottle.made.cluster)
+        .service(format!("{}-canary", bottle.made.name))
+        .deployment_configuration(blue_green)
+        .send()
+        .await
+        .expect("it takes any strategy");
+    let error = bottle.target.observe().await.expect_err("two at the wheel");
+    assert_eq!(error.code, "shifts-by-itself");
+}
+
+/// A little server that answers `/ok` with 200 and the rest with 500.
+async fn service(address: &str) -> i32 {
+    let app = axum::Router::new()
+        .route("/ok", axum::routing::get(|| async { "all is well" }))
+        .fallback(|| async { hyper::StatusCode::INTERNAL_SERVER_ERROR });
+    let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    i32::from(port)
+}
+
+fn probe(path: &str) -> Probe {
+    Probe {
+        name: "smoke".to_owned(),
+        path: path.to_owned(),
+        status: 200,
+        contains: None,
+        attempts: 2,
+        timeout_ms: 2_000,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_candidate_is_probed_before_it_gets_traffic() {
+    // The emulator's first task is at 127.0.0.1.
+    let port = service("127.0.0.1:0").await;
+    let wish = Wish {
+        port,
+        ..Wish::default()
+    };
+    let mut bottle = canary(wish.clone()).await;
+    bottle.header.probes = vec![probe("/broken")];
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::RolledBack, _)), "{standing:?}");
+    assert!(reason(&standing).contains("probe smoke failed"), "{standing:?}");
+    assert!(!bottle.proxy.take().contains(&"ModifyListener".to_owned()));
+
+    let mut bottle = canary(wish).await;
+    bottle.header.probes = vec![probe("/ok")];
+    good_day(&bottle).await;
+    let standing = bottle.run().await;
+    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_listener_is_the_way_to_an_idle_candidate() {
+    let port = service("127.0.0.1:0").await;
+    let made = super::bottle::make(&Wish::default()).await;
+    let aws = direct().await;
+    // The emulator's load balancer is called localhost.
+    aws.elb
+        .create_listener()
+        .load_balancer_arn(&made.balancer)
+        .protocol(aws_sdk_elasticloadbalancingv2::types::ProtocolEnum::Http)
+        .port(port)
+        .default_actions(super::bottle::forward(&[(&made.groups[1], 1)]))
+        .send()
+        .await
+        .expect("a test listener");
+    let proxy = super::proxy::Proxy::start().await;
+    let clock = Arc::new(engine::clock::SystemClock);
+    let target = super::bottle::reach(&proxy, super::bottle::find(&made), clock).await;
+    let report = target.probe("canary", &probe("/ok")).await.expect("reached");
+    assert!(report.ok, "{report:?}");
+    // It shows the candidate and nobody else.
+    let report = target.probe("stable", &probe("/ok")).await.expect("tried");
+    assert!(!report.ok, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_write_holds_the_rollout() {
+    let bottle = canary(Wish::default()).await.image("app:v2");
+    good_day(&bottle).await;
+    let made = bottle.made.clone();
+    let modified = std::sync::atomic::AtomicBool::new(false);
+    // Somebody moves the weights while the strategy waits.
+    bottle.proxy.plot(move |_, name| {
+        if name == "GetMetricData" && !modified.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            let made = made.clone();
+            tokio::spawn(async move {
+                let action =
+                    super::bottle::forward(&[(&made.groups[0], 60), (&made.groups[1], 40)]);
+                let modify = direct().await.elb.modify_listener();
+                let modify = modify.listener_arn(&made.listener).default_actions(action);
+                modify.send().await.expect("moved");
+            });
+        }
+        super::proxy::Trouble::None
+    });
+    let standing = bottle.run().await;
+    match standing {
+        Standing::Held(Hold::ForeignChange { found, .. }) => {
+            assert_eq!(found.share("canary"), 40.0);
+        }
+        other => panic!("{other:?}"),
+    }
+}
