@@ -664,10 +664,7 @@ mod tests {
         let capacity = Capacity::of(2, 95.0, 1);
         assert_eq!(capacity, Capacity { full: 2, idle: 1 });
         let needs = |share| capacity.for_share(share);
-        assert_eq!(
-            [0.0, 5.0, 50.0, 50.1, 100.0].map(needs),
-            [1, 1, 1, 2, 2]
-        );
+        assert_eq!([0.0, 5.0, 50.0, 50.1, 100.0].map(needs), [1, 1, 1, 2, 2]);
         assert_eq!(Capacity::of(4, 50.0, 4).full, 8);
         assert_eq!(Capacity::of(3, 100.0, 0).for_share(100.0 / 3.0), 1);
         assert_eq!(Capacity::of(0, 0.0, 0).full, 1);

@@ -23,10 +23,10 @@ use crate::store::{Busy, Lease, Owner, Store};
 use crate::strategy::Host;
 use crate::strategy::limits::Limits;
 use crate::target::Target;
-use crate::target::local::balancer::Balancer;
-use crate::target::local::load::Load;
 use crate::target::aws::client::{Clients, Patience};
 use crate::target::aws::{self, AwsTarget};
+use crate::target::local::balancer::Balancer;
+use crate::target::local::load::Load;
 use crate::target::local::{self, LocalTarget};
 
 /// Everything that a verb works with.
@@ -67,7 +67,10 @@ impl App {
             clock: Arc::new(SystemClock),
             ports: Arc::new(ports),
             owner: this_process(),
-            actor: surroundings.user.clone().unwrap_or_else(|| "somebody".to_owned()),
+            actor: surroundings
+                .user
+                .clone()
+                .unwrap_or_else(|| "somebody".to_owned()),
             surroundings,
         })
     }

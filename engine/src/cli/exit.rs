@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::model::End;
+use crate::model::{End, ErrorKind, HostError};
 use crate::rollout::{RolloutError, Standing};
 use crate::spec::SpecError;
 use crate::store::StoreError;
@@ -93,6 +93,19 @@ pub fn code(error: &anyhow::Error) -> Exit {
         }
         if cause.is::<SpecError>() {
             return Exit::Usage;
+        }
+        let target = cause.downcast_ref::<HostError>().or_else(|| {
+            match cause.downcast_ref::<RolloutError>() {
+                Some(RolloutError::Target(error)) => Some(error),
+                _ => None,
+            }
+        });
+        if let Some(error) = target {
+            return match error.kind {
+                ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Denied => Exit::Usage,
+                ErrorKind::Conflict => Exit::Busy,
+                _ => Exit::Unexpected,
+            };
         }
         let store = cause.downcast_ref::<StoreError>().or_else(|| {
             match cause.downcast_ref::<RolloutError>() {

@@ -15,6 +15,7 @@ pub mod app;
 mod command;
 pub mod exit;
 mod local;
+mod plan;
 pub mod render;
 mod run;
 mod show;
@@ -74,6 +75,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::RunArgs),
+    Plan(plan::PlanArgs),
     Resume(command::ResumeArgs),
     Status(show::StatusArgs),
     Get(show::GetArgs),
@@ -161,6 +163,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
     let app = App::open(&state_dir, surroundings)?;
     match verb {
         Verb::Run(args) => run::run(&app, &global, args).await,
+        Verb::Plan(args) => plan::plan(&app, &global, args).await,
         Verb::Resume(args) => command::resume(&app, &global, args).await,
         Verb::Status(args) => show::status(&app, &global, args).await,
         Verb::Get(args) => show::get(&app, &global, args).await,

@@ -1,6 +1,7 @@
 //! `engine run`: begin a rollout and see it to its end.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -11,9 +12,7 @@ use super::app::App;
 use super::exit::{Exit, Failure};
 use super::{target, watch};
 use crate::journal::{Event, FORMAT, Header, Pin, Work};
-use crate::model::{
-    Arm, Capacity, DemoFault, Observed, Promotion, Release, Role, Source, Weights,
-};
+use crate::model::{Arm, Capacity, DemoFault, Observed, Promotion, Release, Role, Source, Weights};
 use crate::rollout::{Options, RolloutError};
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
 use crate::store::StoreError;
@@ -40,7 +39,11 @@ pub struct RunArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Image that the candidate shall run (AWS only)
-    #[arg(long, value_name = "REPOSITORY:TAG", conflicts_with = "task_definition")]
+    #[arg(
+        long,
+        value_name = "REPOSITORY:TAG",
+        conflicts_with = "task_definition"
+    )]
     image: Option<String>,
     /// Task definition that the candidate shall run (AWS only)
     #[arg(long, value_name = "FAMILY:REVISION")]
@@ -78,7 +81,67 @@ pub(super) enum OnInterrupt {
 /// Requests per second of the demo's load.
 const DEMO_RPS: u32 = 100;
 
+/// A rollout that could begin.
+pub(super) struct Ready {
+    pub(super) header: Header,
+    pub(super) plugin: Arc<Plugin>,
+    /// Bytes of the plugin.
+    bytes: Vec<u8>,
+    /// The target as it is.
+    pub(super) live: Observed,
+    /// Whether the balancer is part of this process.
+    embedded: bool,
+}
+
 pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Result<Exit> {
+    let ready = make_ready(app, global, &args).await?;
+    let Ready { header, live, .. } = &ready;
+    if live.sticky {
+        eprintln!("note: clients stick to their arm here, so shares move slower than weights");
+    }
+    let versions: Vec<&str> = live
+        .arms
+        .iter()
+        .map(|a| a.release.version.as_str())
+        .collect();
+    if header.candidate.is_none() && versions.windows(2).all(|pair| pair[0] == pair[1]) {
+        eprintln!(
+            "note: both arms run {} already; --image, or a [candidate] in the rollout file, puts a new version in",
+            versions[0]
+        );
+    }
+    let sha256 = ready.plugin.sha256.clone();
+    app.store.put_content(&sha256, &ready.bytes).await?;
+    let options = Options {
+        chaos_evict: args.chaos_evict,
+        ..Options::default()
+    };
+    let rollout = header.rollout.clone();
+    let title = match &header.work {
+        Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),
+        Work::Verb { verb, .. } => verb.clone(),
+    };
+    begin(app, options, ready.header).await?;
+    // Another engine may have swept it away before this rollout was known.
+    app.store.put_content(&sha256, &ready.bytes).await?;
+    if let Err(error) = sweep(app).await {
+        eprintln!("note: old plugins could not be swept out of the store: {error:#}");
+    }
+    let part = if ready.embedded {
+        " (the balancer is part of this process)"
+    } else {
+        ""
+    };
+    eprintln!("rollout {rollout}: {title} on {}{part}", ready.live.address);
+    watch::drive(app, global, &rollout, options, args.on_interrupt).await
+}
+
+/// Reads, resolves and checks everything that a rollout needs; changes nothing.
+pub(super) async fn make_ready(
+    app: &App,
+    global: &Global,
+    args: &RunArgs,
+) -> anyhow::Result<Ready> {
     let id_part = new_id_part();
     let file = target::named(global)?;
     if file.is_some() {
@@ -113,12 +176,12 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
             Some(remembered),
         ),
     };
-    let (plugin, source, bytes) = plugin(app, &args, &spec).await?;
+    let (plugin, source, bytes) = plugin(app, args, &spec).await?;
     let description = plugin.describe().await?;
-    let parameters = parameters(&args, &spec, &plugin, &description).await?;
+    let parameters = parameters(args, &spec, &plugin, &description).await?;
 
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
-    if let Some(candidate) = candidate(app, &args, &spec.target).await? {
+    if let Some(candidate) = candidate(app, args, &spec.target).await? {
         spec.candidate = Some(candidate);
     }
     let alarms = &spec.guardrails.alarms;
@@ -178,43 +241,13 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Re
             seed: format!("{:032x}", rand::random::<u128>()),
         }),
     };
-    if live.sticky {
-        eprintln!("note: clients stick to their arm here, so shares move slower than weights");
-    }
-    let versions: Vec<&str> = live
-        .arms
-        .iter()
-        .map(|a| a.release.version.as_str())
-        .collect();
-    if spec.candidate.is_none() && versions.windows(2).all(|pair| pair[0] == pair[1]) {
-        eprintln!(
-            "note: both arms run {} already; --image, or a [candidate] in the rollout file, puts a new version in",
-            versions[0]
-        );
-    }
-    app.store.put_content(&plugin.sha256, &bytes).await?;
-    let options = Options {
-        chaos_evict: args.chaos_evict,
-        ..Options::default()
-    };
-    begin(app, options, header).await?;
-    // Another engine may have swept it away before this rollout was known.
-    app.store.put_content(&plugin.sha256, &bytes).await?;
-    if let Err(error) = sweep(app).await {
-        eprintln!("note: old plugins could not be swept out of the store: {error:#}");
-    }
-    eprintln!(
-        "rollout {rollout}: {} {} on {}{}",
-        description.name,
-        description.version,
-        live.address,
-        if embedded {
-            " (the balancer is part of this process)"
-        } else {
-            ""
-        }
-    );
-    watch::drive(app, global, &rollout, options, args.on_interrupt).await
+    Ok(Ready {
+        header,
+        plugin,
+        bytes,
+        live,
+        embedded,
+    })
 }
 
 /// Begins a rollout, or says who is in the way.
@@ -248,7 +281,7 @@ async fn plugin(
     app: &App,
     args: &RunArgs,
     spec: &Spec,
-) -> anyhow::Result<(std::sync::Arc<Plugin>, String, Vec<u8>)> {
+) -> anyhow::Result<(Arc<Plugin>, String, Vec<u8>)> {
     let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
     let path = args.plugin.clone().or(named).ok_or_else(|| {
         Failure::usage(

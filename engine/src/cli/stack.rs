@@ -56,7 +56,8 @@ impl Kind {
 /// there, live weights, images and numbers of tasks are read first and passed
 /// back, and every other parameter keeps its value.
 #[derive(Debug, Args)]
-#[command(after_help = "Parameters come from --parameter, then --parameters, then (new stacks) from the environment:
+#[command(
+    after_help = "Parameters come from --parameter, then --parameters, then (new stacks) from the environment:
 IMAGE_URI_STABLE, IMAGE_URI_CANARY, IMAGE_URI_BLUE, IMAGE_URI_GREEN, ACTIVE_COLOR, CONTAINER_PORT,
 DESIRED_COUNT_STABLE, DESIRED_COUNT_CANARY, DESIRED_COUNT_BLUE, DESIRED_COUNT_GREEN, TASK_CPU,
 TASK_MEMORY, STABLE_WEIGHT, CANARY_WEIGHT; STACK_NAME and TEMPLATE_FILE stand for their flags.
@@ -64,7 +65,8 @@ TASK_MEMORY, STABLE_WEIGHT, CANARY_WEIGHT; STACK_NAME and TEMPLATE_FILE stand fo
 Examples:
   engine deploy canary -p ImageURIStable=app:v1 -p ImageURICanary=app:v1
   engine deploy blue-green --stack shop -p TaskCpu=512 --dry-run
-  IMAGE_URI_STABLE=app:v1 IMAGE_URI_CANARY=app:v2 engine deploy canary")]
+  IMAGE_URI_STABLE=app:v1 IMAGE_URI_CANARY=app:v2 engine deploy canary"
+)]
 pub struct DeployArgs {
     /// Which template
     #[arg(value_enum)]
@@ -122,7 +124,9 @@ pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyh
         for (variable, value) in environment {
             let parameter = parameter_of(variable);
             if let Some(parameter) = parameter.filter(|p| declared.contains_key(*p)) {
-                given.entry(parameter.to_owned()).or_insert_with(|| value.clone());
+                given
+                    .entry(parameter.to_owned())
+                    .or_insert_with(|| value.clone());
             }
         }
     }
@@ -134,8 +138,14 @@ pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyh
         Some((identity, _)) => Some(Held::take(app, identity).await?),
         None => None,
     };
-    let known = live.as_ref().map(|(_, live)| stack::beliefs(live)).unwrap_or_default();
-    let had = before.as_ref().map(|s| s.parameters.clone()).unwrap_or_default();
+    let known = live
+        .as_ref()
+        .map(|(_, live)| stack::beliefs(live))
+        .unwrap_or_default();
+    let had = before
+        .as_ref()
+        .map(|s| s.parameters.clone())
+        .unwrap_or_default();
     let parameters = stack::parameters(&declared, &given, &known, &had);
     missing(&declared, &parameters)?;
     let token = format!("engine-{}", new_id_part());
@@ -160,9 +170,7 @@ pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyh
         return Ok(Exit::Done);
     }
     let checked = match &live {
-        Some((_, live)) if !args.accept_weights => {
-            keeps_traffic(live, &declared, &given, &set)
-        }
+        Some((_, live)) if !args.accept_weights => keeps_traffic(live, &declared, &given, &set),
         _ => Ok(()),
     };
     if args.dry_run || checked.is_err() {
@@ -190,7 +198,9 @@ pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyh
 
 pub(super) async fn delete(app: &App, global: &Global, args: DeleteArgs) -> anyhow::Result<Exit> {
     let name = name(app, global).ok_or_else(|| {
-        Failure::usage("which stack?\n\nhint: name it with --stack, as in `engine delete --stack my-stack`")
+        Failure::usage(
+            "which stack?\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
+        )
     })?;
     let access = global.aws.access(Access::default());
     let clients = app.ports.clients(&access).await;
@@ -268,7 +278,10 @@ fn template(args: &DeployArgs, environment: &BTreeMap<String, String>) -> anyhow
         return Ok(args.kind.template().to_owned());
     };
     let text = std::fs::read_to_string(&file).map_err(|e| {
-        Failure::usage(format!("failed to read the template {}: {e}", file.display()))
+        Failure::usage(format!(
+            "failed to read the template {}: {e}",
+            file.display()
+        ))
     })?;
     if text.len() > TEMPLATE_BYTES_MAX {
         return Err(Failure::usage(format!(
@@ -293,9 +306,8 @@ fn given(args: &DeployArgs) -> anyhow::Result<BTreeMap<String, String>> {
         } else {
             toml::from_str(&text).map_err(|e| e.to_string())
         };
-        let read = read.map_err(|e| {
-            Failure::usage(format!("{shown} is no table of NAME and value: {e}"))
-        })?;
+        let read = read
+            .map_err(|e| Failure::usage(format!("{shown} is no table of NAME and value: {e}")))?;
         for (name, value) in read {
             let text = match value {
                 serde_json::Value::String(text) => text,
@@ -330,7 +342,10 @@ fn refuse_unready(name: &str, stack: Option<&Stack>) -> anyhow::Result<()> {
             Err(Failure::busy(format!(
                 "the stack {name} is {}{}, and cannot be updated\n\nhint: `engine delete --stack {name}` clears it away",
                 stack.status,
-                stack.reason.as_ref().map_or_else(String::new, |r| format!(" ({r})"))
+                stack
+                    .reason
+                    .as_ref()
+                    .map_or_else(String::new, |r| format!(" ({r})"))
             )))
         }
         _ => Ok(()),
@@ -397,7 +412,9 @@ fn keeps_traffic(
     let Some(change) = set.changes.iter().find(|c| c.rewrites_a_route()) else {
         return Ok(());
     };
-    let told = declared.keys().any(|name| stack::moves_traffic(name) && known.contains_key(name));
+    let told = declared
+        .keys()
+        .any(|name| stack::moves_traffic(name) && known.contains_key(name));
     if told {
         return Ok(());
     }
@@ -429,7 +446,10 @@ fn show_changes(name: &str, clients: &Clients, create: bool, set: &ChangeSet) {
             "Conditional" => "  (may be replaced)",
             _ => "",
         };
-        eprintln!("  {sign} {:<28} {}{replaced}", change.logical_id, change.kind);
+        eprintln!(
+            "  {sign} {:<28} {}{replaced}",
+            change.logical_id, change.kind
+        );
     }
 }
 
@@ -449,8 +469,14 @@ async fn follow(
         }
         let now = stack::look(clients, stack_id).await?;
         for event in events.news(clients).await? {
-            let reason = event.reason.as_ref().map_or_else(String::new, |r| format!("  {r}"));
-            eprintln!("  {:<28} {:<44} {}{reason}", event.status, event.kind, event.logical_id);
+            let reason = event
+                .reason
+                .as_ref()
+                .map_or_else(String::new, |r| format!("  {r}"));
+            eprintln!(
+                "  {:<28} {:<44} {}{reason}",
+                event.status, event.kind, event.logical_id
+            );
             if event.is_cause() {
                 causes.push(event);
             }
@@ -509,7 +535,11 @@ impl Held {
             ttl_ms: LEASE_TTL_MS,
             dead_epoch: None,
         };
-        match app.driver(crate::rollout::Options::default()).claim_as(claim).await {
+        match app
+            .driver(crate::rollout::Options::default())
+            .claim_as(claim)
+            .await
+        {
             Ok(lease) => Ok(Self { lease }),
             Err(StoreError::Busy(busy)) => Err(Failure::busy(format!(
                 "the stack's target is busy with {0}\n\nhint: `engine status {0}` shows it, `engine abort {0}` takes its traffic back",
@@ -565,7 +595,10 @@ impl Done<'_> {
             );
             return;
         }
-        out!("{name}: {what}{}", status.map_or_else(String::new, |s| format!(" ({s})")));
+        out!(
+            "{name}: {what}{}",
+            status.map_or_else(String::new, |s| format!(" ({s})"))
+        );
         if let Some(stack) = &self.stack {
             for (key, value) in &stack.outputs {
                 out!("  {key:<24} {value}");
@@ -586,7 +619,10 @@ mod tests {
         let templates = [Kind::Canary.template(), Kind::BlueGreen.template()].concat();
         for variable in crate::cli::STACK_VARIABLES {
             if let Some(parameter) = parameter_of(variable) {
-                assert!(templates.contains(&format!("  {parameter}:")), "{parameter}");
+                assert!(
+                    templates.contains(&format!("  {parameter}:")),
+                    "{parameter}"
+                );
             }
         }
         for template in [Kind::Canary.template(), Kind::BlueGreen.template()] {

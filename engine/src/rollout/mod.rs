@@ -182,10 +182,7 @@ impl Driver {
     }
 
     /// Claims a target; at once if its owner is certainly gone and left nothing.
-    pub async fn claim_as(
-        &self,
-        claim: Claim<'_>,
-    ) -> Result<crate::store::Lease, StoreError> {
+    pub async fn claim_as(&self, claim: Claim<'_>) -> Result<crate::store::Lease, StoreError> {
         let rollout = claim.rollout;
         match self.store.claim(claim.clone()).await {
             Err(StoreError::Busy(Busy {
@@ -446,8 +443,11 @@ impl Driver {
                         .await?;
                 }
                 Step::Bake { until } => {
-                    let look_again = self.clock.now() + BAKE_POLL_MS;
-                    self.clock.sleep_until(until.min(look_again)).await;
+                    // Only signals and guards matter meanwhile.
+                    while self.clock.now() < until && !session.needs_attention().await? {
+                        let look_again = self.clock.now() + session.poll_ms();
+                        self.clock.sleep_until(until.min(look_again)).await;
+                    }
                 }
                 Step::Failed(reason) => {
                     let event = Event::Decided {
@@ -525,7 +525,7 @@ impl Driver {
                 Goal::RollBack => "the way back",
             };
             return Err(Interrupt::Held(Hold::Stuck {
-                reason: format!("{goal} needs {arm}, and for {seconds} s {what}"),
+                reason: format!("{goal} needs {arm}: after {seconds} s {what}"),
             }));
         }
         Ok(())
@@ -543,7 +543,7 @@ impl Driver {
         if now >= *waited_until.get_or_insert(now.saturating_add(limit)) {
             return Some(limit / 1_000);
         }
-        self.pause(250).await;
+        self.pause(session.poll_ms()).await;
         None
     }
 
@@ -638,7 +638,13 @@ impl Driver {
     /// Every probe of the rollout file must pass before the candidate gets
     /// traffic, whatever the strategy asks for.
     async fn probe_all(&self, session: &mut Session) -> Result<Option<String>, Interrupt> {
-        for name in session.header.probes.iter().map(|p| p.name.clone()).collect::<Vec<_>>() {
+        for name in session
+            .header
+            .probes
+            .iter()
+            .map(|p| p.name.clone())
+            .collect::<Vec<_>>()
+        {
             let call = Call::Probe { name: name.clone() };
             let reply = session.read(&call).await;
             let event = Event::Exchanged {
@@ -673,7 +679,7 @@ impl Driver {
                 Step::Await { arm, what } => {
                     if let Some(seconds) = self.out_of_patience(session, &mut waited_until).await {
                         return Ok(Some(format!(
-                            "{arm} got no traffic, because for {seconds} s {what}"
+                            "{arm} got no traffic: after {seconds} s {what}"
                         )));
                     }
                 }
@@ -694,9 +700,6 @@ impl Driver {
         }
     }
 }
-
-/// How often a bake after the promotion looks for signals and guards, ms.
-const BAKE_POLL_MS: Millis = 1_000;
 
 /// The target as far as its load balancer knows it, with the releases that the
 /// header remembers.

@@ -4,7 +4,9 @@
 
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
-use crate::model::{Deployment, Goal, Hold, Millis, Observed, Promotion, Role, Signal, Verdict, Weights};
+use crate::model::{
+    Deployment, Goal, Hold, Millis, Observed, Promotion, Role, Signal, Verdict, Weights,
+};
 
 /// The next move of a rollout.
 #[derive(Debug, Clone, PartialEq)]
@@ -217,9 +219,7 @@ pub enum Settled {
 #[must_use]
 pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
     let happened = match &write.call {
-        Call::SetVersion { arm, release } => {
-            live.arm(arm).is_some_and(|a| release.is(&a.release))
-        }
+        Call::SetVersion { arm, release } => live.arm(arm).is_some_and(|a| release.is(&a.release)),
         Call::SetTasks { arm, tasks } => live.arm(arm).is_some_and(|a| a.tasks == Some(*tasks)),
         _ => return settle_traffic(write, &live.weights()),
     };
@@ -570,7 +570,13 @@ mod tests {
         ];
         for hold in holds {
             status.hold = hold;
-            let next = next_move(&header, &status, &[signal("pause"), signal("abort")], None, 0);
+            let next = next_move(
+                &header,
+                &status,
+                &[signal("pause"), signal("abort")],
+                None,
+                0,
+            );
             let expected = if status.hold.is_some() { "pause-1" } else { "" };
             match next {
                 Move::Record(Event::Ignored { signal, .. }) => assert_eq!(signal, expected),

@@ -14,9 +14,7 @@ use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Actor, Call, ENTRIES_MAX, Entry, Event, Header, Reply, Work};
-use crate::model::{
-    ArmHealth, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights,
-};
+use crate::model::{ArmHealth, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights};
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
 
@@ -131,6 +129,12 @@ impl Session {
 
     pub(super) fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    /// How often to look at a target that is to become ready: a slow one less
+    /// often, because somebody counts the calls.
+    pub(super) fn poll_ms(&self) -> Millis {
+        Millis::from(self.header.sample_period_ms / 20).clamp(250, 5_000)
     }
 
     /// Goes back to the strategy's first call.
@@ -671,7 +675,8 @@ impl Session {
                 return Ok(Err(error));
             }
             self.attention().await?;
-            self.clock.sleep_until(self.clock.now() + 500).await;
+            let look_again = self.clock.now() + self.poll_ms();
+            self.clock.sleep_until(look_again).await;
         }
     }
 }
@@ -759,9 +764,7 @@ fn ignored(live: &Weights) -> HostError {
     HostError::new(
         ErrorKind::Unavailable,
         "write-ignored",
-        format!(
-            "the target said ok and still has {live} when read back"
-        ),
+        format!("the target said ok and still has {live} when read back"),
     )
     .retryable()
 }

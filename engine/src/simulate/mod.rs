@@ -9,8 +9,8 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::model::{
-    DemoFault, Deployment, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed, ObservedArm, Point,
-    ProbeReport, Release, Sample, Source, Weights,
+    DemoFault, Deployment, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed,
+    ObservedArm, Point, ProbeReport, Release, Sample, Source, Weights,
 };
 use crate::spec::{Probe, Query};
 use crate::target::Target;
@@ -57,6 +57,8 @@ pub struct SimulatedTarget {
     clock: Arc<dyn Clock>,
     behaviour: Behaviour,
     sample_period_ms: u32,
+    /// The version that behaves as the first of each pair.
+    stable: String,
     state: Mutex<State>,
 }
 
@@ -111,6 +113,7 @@ impl SimulatedTarget {
             clock,
             behaviour,
             sample_period_ms,
+            stable: "v1".to_owned(),
             state: Mutex::new(State {
                 observed,
                 faults: VecDeque::new(),
@@ -122,6 +125,26 @@ impl SimulatedTarget {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same target as another one is now.
+    #[must_use]
+    pub fn like(
+        live: Observed,
+        clock: Arc<dyn Clock>,
+        behaviour: Behaviour,
+        sample_period_ms: u32,
+    ) -> Self {
+        let mut target = Self::new("like", ["", ""], clock, behaviour, sample_period_ms);
+        let state = State {
+            faults: VecDeque::new(),
+            verbs: vec![],
+            weights_since: vec![(0, live.weights())],
+            observed: live,
+        };
+        target.stable = state.observed.arms[0].release.version.clone();
+        target.state = Mutex::new(state);
+        target
     }
 
     /// Lets things go wrong, one per matching verb, in this order.
@@ -190,7 +213,7 @@ impl SimulatedTarget {
         let name = observed.name.clone();
         // The version decides how it behaves, not the arm: after a copy the
         // stable arm runs the candidate's.
-        let kind = usize::from(observed.release.version != "v1");
+        let kind = usize::from(observed.release.version != self.stable);
         let seconds = f64::from(self.sample_period_ms) / 1_000.0;
         let share = weights.share(&name) / 100.0;
         let requests = count(self.behaviour.rps * seconds * share);
@@ -275,6 +298,14 @@ impl Target for SimulatedTarget {
                 }
             },
         )
+    }
+
+    async fn set_tasks(&self, arm: &str, tasks: u32) -> Result<(), HostError> {
+        self.write(format!("set-tasks {arm} {tasks}"), |observed| {
+            for a in observed.arms.iter_mut().filter(|a| a.name == arm) {
+                (a.tasks, a.healthy, a.total) = (Some(tasks), tasks, tasks);
+            }
+        })
     }
 
     async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {

@@ -164,7 +164,9 @@ pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
     let spec = AwsSpec {
         probe_url: section.text("probe-url"),
         container: section.text("container"),
-        metrics_delay_ms: section.duration("metrics-delay").unwrap_or(METRICS_DELAY_MS),
+        metrics_delay_ms: section
+            .duration("metrics-delay")
+            .unwrap_or(METRICS_DELAY_MS),
         ..looked_for(access, find)
     };
     section.finish();
@@ -172,7 +174,11 @@ pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
 }
 
 fn kind_of(key: &str) -> &'static str {
-    if key == "rule" { "listener-rule" } else { "listener" }
+    if key == "rule" {
+        "listener-rule"
+    } else {
+        "listener"
+    }
 }
 
 fn arm((name, mut section): (String, Section<'_>)) -> FindArm {
@@ -204,13 +210,20 @@ pub(super) fn metric(mut section: Section<'_>) -> CloudWatchMetric {
         expression,
         namespace,
         metric,
-        statistic: section.text("statistic").unwrap_or_else(|| "Average".to_owned()),
+        statistic: section
+            .text("statistic")
+            .unwrap_or_else(|| "Average".to_owned()),
         period_s: section
             .duration("period")
             .map_or(60, |ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX)),
         dimensions: dimensions
             .into_iter()
-            .map(|(name, value)| (name, value.as_str().map_or(value.to_string(), ToOwned::to_owned)))
+            .map(|(name, value)| {
+                (
+                    name,
+                    value.as_str().map_or(value.to_string(), ToOwned::to_owned),
+                )
+            })
             .collect(),
     };
     if metric.period_s == 0 || !metric.period_s.is_multiple_of(60) {

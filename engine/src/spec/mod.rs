@@ -334,7 +334,11 @@ impl Spec {
         let mut root = Section::new(&problems, "", table);
         let target = target(root.section("target"));
         let on_aws = matches!(target, TargetSpec::Aws(_));
-        let defaults = if on_aws { Guardrails::on_aws() } else { Guardrails::default() };
+        let defaults = if on_aws {
+            Guardrails::on_aws()
+        } else {
+            Guardrails::default()
+        };
         let spec = Self {
             target,
             strategy: strategy(root.section("strategy")),
@@ -350,7 +354,10 @@ impl Spec {
             queries: root.named("queries").into_iter().map(query).collect(),
         };
         if !on_aws && !spec.guardrails.alarms.is_empty() {
-            root.problem("guardrails.alarms", "needs target.kind = \"aws\": CloudWatch has them");
+            root.problem(
+                "guardrails.alarms",
+                "needs target.kind = \"aws\": CloudWatch has them",
+            );
         }
         if let Some(Release { source, .. }) = &spec.candidate
             && matches!(source, Source::Image(_)) != on_aws
@@ -474,7 +481,10 @@ impl LocalSpec {
 fn target(mut section: Section<'_>) -> TargetSpec {
     let kind = section.choice("kind", &[("local", false), ("aws", true)]);
     if kind.is_none() && !section.is_missing() && !section.has("kind") {
-        section.problem("kind", "is missing; write kind = \"aws\" or kind = \"local\"");
+        section.problem(
+            "kind",
+            "is missing; write kind = \"aws\" or kind = \"local\"",
+        );
     }
     if kind == Some(true) {
         let spec = aws::read(section.section("aws"));

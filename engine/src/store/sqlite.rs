@@ -457,9 +457,11 @@ impl Store for SqliteStore {
         let key = key.to_owned();
         self.within(Durability::Process, move |transaction| {
             Ok(transaction
-                .query_row("SELECT text FROM remembered WHERE key = ?1", [&key], |row| {
-                    row.get(0)
-                })
+                .query_row(
+                    "SELECT text FROM remembered WHERE key = ?1",
+                    [&key],
+                    |row| row.get(0),
+                )
                 .optional()?)
         })
         .await

@@ -41,7 +41,9 @@ impl Words {
     pub(super) fn fill(&self, text: &str) -> String {
         self.words
             .iter()
-            .fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+            .fold(text.to_owned(), |text, (word, value)| {
+                text.replace(word, value)
+            })
     }
 }
 
@@ -63,7 +65,11 @@ pub(super) async fn ask(
                         .pointer(pointer)
                         .and_then(serde_json::Value::as_f64)
                         .ok_or_else(|| {
-                            failed(&query.name, &url, &format!("there is no number at {pointer:?}"))
+                            failed(
+                                &query.name,
+                                &url,
+                                &format!("there is no number at {pointer:?}"),
+                            )
                         })?;
                     points.push(Point {
                         arm: arm.arm.clone(),
@@ -72,7 +78,10 @@ pub(super) async fn ask(
                     });
                 }
             }
-            QuerySource::Prometheus { server, query: text } => {
+            QuerySource::Prometheus {
+                server,
+                query: text,
+            } => {
                 let asked = Range {
                     name: &query.name,
                     server,
@@ -111,7 +120,9 @@ impl Range<'_> {
         now: Millis,
     ) -> Result<Vec<Point>, HostError> {
         let end = now / 1_000;
-        let start = (since / 1_000).max(end.saturating_sub(STEP_S * VALUES_MAX)).min(end);
+        let start = (since / 1_000)
+            .max(end.saturating_sub(STEP_S * VALUES_MAX))
+            .min(end);
         let url = format!(
             "{}/api/v1/query_range?query={}&start={start}&end={end}&step={STEP_S}",
             self.server.trim_end_matches('/'),
@@ -135,7 +146,10 @@ impl Range<'_> {
                 ),
             ));
         }
-        let values = series.iter().filter_map(|s| s["values"].as_array()).flatten();
+        let values = series
+            .iter()
+            .filter_map(|s| s["values"].as_array())
+            .flatten();
         let points = values.filter_map(|pair| {
             let value: f64 = pair[1].as_str()?.parse().ok()?;
             // A rate over nothing is NaN, and no value.
@@ -172,7 +186,11 @@ async fn get(client: &Client, name: &str, url: &str) -> Result<Option<Answer>, H
         .ok()
         .and_then(|d| d["error"].as_str().map(ToOwned::to_owned));
     let said = said.map_or_else(String::new, |e| format!(": {e}"));
-    Err(failed(name, url, &format!("it answered {}{said}", answer.status)))
+    Err(failed(
+        name,
+        url,
+        &format!("it answered {}{said}", answer.status),
+    ))
 }
 
 fn json(name: &str, url: &str, answer: &Answer) -> Result<serde_json::Value, HostError> {

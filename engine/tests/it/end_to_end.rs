@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use engine::model::{DemoFault, Weights};
 use engine::target::Target;
-use engine::target::local::LocalTarget;
 use engine::target::http::Client;
+use engine::target::local::LocalTarget;
 use serde_json::Value;
 
 use crate::cli::{engine, run, stderr, stdout};
@@ -93,7 +93,18 @@ fn folder() -> tempfile::TempDir {
 
 /// Starts `engine` in the background.
 pub fn spawn(folder: &Path, arguments: &[&str]) -> Running {
-    let child = engine(folder, arguments)
+    spawn_with(folder, arguments, |_| ())
+}
+
+/// The same, in surroundings of its own.
+pub fn spawn_with(
+    folder: &Path,
+    arguments: &[&str],
+    surround: impl FnOnce(&mut Command),
+) -> Running {
+    let mut command = engine(folder, arguments);
+    surround(&mut command);
+    let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();

@@ -20,6 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "model", "spec", "clock", "journal", "store", "target", "rollout", "strategy",
+            "simulate",
         ],
     ),
 ];
@@ -28,11 +29,14 @@ const EDGES: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "model.rs",
     "spec/mod.rs",
+    "spec/aws.rs",
     "spec/read.rs",
     "journal/mod.rs",
     "journal/replay.rs",
     "journal/status.rs",
     "rollout/guardrails.rs",
+    "target/aws/calls.rs",
+    "target/aws/traffic.rs",
     "rollout/recovery.rs",
 ];
 

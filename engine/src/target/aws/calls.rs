@@ -1,6 +1,9 @@
 //! Every API of AWS that the engine calls, with the IAM action it needs. What
 //! `engine plan` prints and what an error names come from here.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Release, Source, Weights};
 use crate::spec::aws::Found;
 
 /// One API of AWS.
@@ -124,20 +127,38 @@ impl Api {
     /// The narrowest resources that IAM lets it be limited to, for this target.
     /// The Describe actions of load balancers, CloudWatch and task definitions
     /// know no resources (Service Authorization Reference).
-    #[must_use]
-    pub fn resources(self, found: &Found) -> Vec<String> {
+    fn resources(self, scope: &Scope<'_>) -> Vec<String> {
+        let found = scope.found;
         match self {
+            Self::DescribeStacks | Self::ListStackResources => {
+                let name = scope.stack.unwrap_or("*");
+                vec![arn(found, "cloudformation", &format!("stack/{name}/*"))]
+            }
+            Self::RegisterTaskDefinition if !scope.families.is_empty() => {
+                let families = scope.families.iter();
+                families
+                    .map(|family| arn(found, "ecs", &format!("task-definition/{family}:*")))
+                    .collect()
+            }
             Self::ModifyListener | Self::ModifyRule => vec![found.route.clone()],
             Self::DescribeServices | Self::UpdateService => {
                 let ours = found.arms.iter().filter_map(|a| {
                     let service = a.service.as_ref()?;
-                    Some(arn(found, "ecs", &format!("service/{}/{}", service.cluster, service.name)))
+                    Some(arn(
+                        found,
+                        "ecs",
+                        &format!("service/{}/{}", service.cluster, service.name),
+                    ))
                 });
                 ours.collect()
             }
             Self::ListTasks | Self::DescribeTasks => {
                 let clusters = found.arms.iter().filter_map(|a| a.service.as_ref());
-                let kind = if self == Self::ListTasks { "container-instance" } else { "task" };
+                let kind = if self == Self::ListTasks {
+                    "container-instance"
+                } else {
+                    "task"
+                };
                 let mut all: Vec<String> = clusters
                     .map(|s| arn(found, "ecs", &format!("{kind}/{}/*", s.cluster)))
                     .collect();
@@ -147,6 +168,169 @@ impl Api {
             _ => vec!["*".to_owned()],
         }
     }
+}
+
+/// What a rollout asks of its target, as one word of the target port.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verb {
+    /// `observe`; the first time, task definitions are read too.
+    Observe {
+        /// Revisions that were not read before.
+        new_revisions: usize,
+    },
+    /// `traffic`
+    Traffic,
+    /// `health`
+    Health,
+    /// `tripped`
+    Tripped {
+        /// Whether there are alarms to look at.
+        alarms: bool,
+        /// Whether a deployment is looked at.
+        deployment: bool,
+    },
+    /// `set-weights`
+    SetWeights(Weights),
+    /// `set-version`
+    SetVersion {
+        /// The arm.
+        arm: String,
+        /// What it gets.
+        release: Release,
+    },
+    /// `set-tasks`
+    SetTasks {
+        /// The arm.
+        arm: String,
+        /// How many.
+        tasks: u32,
+    },
+    /// `samples`
+    Samples,
+    /// `query` by CloudWatch; others do not concern AWS.
+    Query {
+        /// Whether CloudWatch is asked.
+        cloudwatch: bool,
+    },
+    /// `probe`
+    Probe,
+}
+
+impl Verb {
+    /// The APIs that it takes, in order.
+    #[must_use]
+    pub fn apis(&self, found: &Found) -> Vec<Api> {
+        use Api::{
+            DescribeAlarms, DescribeListeners, DescribeRules, DescribeServices,
+            DescribeTargetHealth, DescribeTaskDefinition, GetMetricData, ListTaskDefinitions,
+            ModifyListener, ModifyRule, RegisterTaskDefinition, UpdateService,
+        };
+        let (read, write) = if found.is_rule() {
+            (DescribeRules, ModifyRule)
+        } else {
+            (DescribeListeners, ModifyListener)
+        };
+        let has_services = found.arms.iter().any(|a| a.service.is_some());
+        let if_any = |api, any| if any { vec![api] } else { vec![] };
+        match self {
+            Self::Observe { new_revisions } => {
+                let mut apis = vec![read, DescribeTargetHealth, DescribeTargetHealth];
+                apis.extend(if_any(DescribeServices, has_services));
+                apis.extend(vec![DescribeTaskDefinition; *new_revisions]);
+                apis
+            }
+            Self::Traffic => vec![read],
+            Self::Health => vec![DescribeTargetHealth, DescribeTargetHealth],
+            Self::Tripped { alarms, deployment } => {
+                let mut apis = if_any(DescribeAlarms, *alarms);
+                apis.extend(if_any(DescribeServices, *deployment && has_services));
+                apis
+            }
+            Self::SetWeights(_) => vec![write],
+            Self::SetVersion { release, .. } => match release.source {
+                Source::TaskDefinition(_) => vec![UpdateService],
+                // One look at the newest revision, in case it was registered before.
+                _ => vec![
+                    DescribeServices,
+                    DescribeTaskDefinition,
+                    ListTaskDefinitions,
+                    DescribeTaskDefinition,
+                    RegisterTaskDefinition,
+                    UpdateService,
+                ],
+            },
+            Self::SetTasks { .. } => vec![UpdateService],
+            Self::Samples => vec![GetMetricData],
+            Self::Query { cloudwatch } => {
+                let mut apis = if_any(DescribeServices, has_services);
+                apis.extend(if_any(GetMetricData, *cloudwatch));
+                apis
+            }
+            Self::Probe => {
+                let mut apis = if_any(DescribeListeners, !found.test_addresses.is_empty());
+                apis.push(DescribeTargetHealth);
+                apis
+            }
+        }
+    }
+}
+
+/// Actions that a rollout needs although a calm one does not use them: to find
+/// its target, and to say why tasks stopped.
+pub const BESIDES: [Api; 10] = [
+    Api::DescribeStacks,
+    Api::ListStackResources,
+    Api::DescribeListeners,
+    Api::DescribeRules,
+    Api::DescribeLoadBalancers,
+    Api::DescribeTargetHealth,
+    Api::DescribeServices,
+    Api::DescribeTaskDefinition,
+    Api::ListTasks,
+    Api::DescribeTasks,
+];
+
+/// What a policy is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// The target.
+    pub found: &'a Found,
+    /// The stack that it is found by, if it is.
+    pub stack: Option<&'a str>,
+    /// Families of the task definitions of the arms.
+    pub families: &'a [String],
+    /// Roles that registered tasks run as.
+    pub roles: &'a [String],
+}
+
+/// A policy document for these APIs on this target, as narrow as IAM can be.
+#[must_use]
+pub fn policy(scope: Scope<'_>, apis: &BTreeSet<Api>) -> serde_json::Value {
+    let roles = scope.roles;
+    let mut by_resources: BTreeMap<Vec<String>, Vec<&str>> = BTreeMap::new();
+    for api in apis {
+        let of_stack = matches!(api, Api::DescribeStacks | Api::ListStackResources);
+        if of_stack && scope.stack.is_none() {
+            continue;
+        }
+        let actions = by_resources.entry(api.resources(&scope)).or_default();
+        actions.push(api.action());
+    }
+    let mut statements: Vec<serde_json::Value> = by_resources
+        .into_iter()
+        .map(|(resources, actions)| {
+            serde_json::json!({"Effect": "Allow", "Action": actions, "Resource": resources})
+        })
+        .collect();
+    if apis.contains(&Api::RegisterTaskDefinition) && !roles.is_empty() {
+        statements.push(serde_json::json!({
+            "Effect": "Allow",
+            "Action": ["iam:PassRole"],
+            "Resource": roles,
+            "Condition": {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
+        }));
+    }
+    serde_json::json!({"Version": "2012-10-17", "Statement": statements})
 }
 
 /// An ARN in the account and region of the load balancer.

@@ -1,5 +1,6 @@
 //! Clients of the four services, and what their errors mean to a person.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,14 +71,17 @@ pub struct Clients {
     pub(super) cloudformation: aws_sdk_cloudformation::Client,
     /// The region they speak to.
     pub region: String,
+    pace: Arc<Pace>,
 }
 
 impl Clients {
     /// Reads the usual configuration (environment, files, profile) and makes
     /// clients from it. No call leaves before the first use.
     pub async fn connect(access: &Access, patience: &Patience) -> Self {
-        let config = configure(access, patience).await;
+        let pace = Arc::new(Pace::new(patience.rate));
+        let config = configure(access, patience, pace.clone()).await;
         Self {
+            pace,
             elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
             ecs: aws_sdk_ecs::Client::new(&config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
@@ -87,7 +91,30 @@ impl Clients {
     }
 }
 
-async fn configure(access: &Access, patience: &Patience) -> SdkConfig {
+impl Clients {
+    /// Sends one call at its turn, and says in our words what went wrong with it.
+    pub(super) async fn ask<T, E>(
+        &self,
+        api: Api,
+        resource: &str,
+        sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, HostError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        // The time until its turn is not the call's own: it must not time out.
+        self.pace.wait().await;
+        let sent = PAID.scope(Cell::new(true), sending).await;
+        sent.map_err(|error| explain(api, resource, &error))
+    }
+}
+
+tokio::task_local! {
+    /// Whether the turn of the next attempt was waited for already.
+    static PAID: Cell<bool>;
+}
+
+async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> SdkConfig {
     let http = HttpBuilder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .build_https();
@@ -100,10 +127,7 @@ async fn configure(access: &Access, patience: &Patience) -> SdkConfig {
         .with_max_attempts(patience.attempts)
         .with_initial_backoff(patience.backoff);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(Paced {
-            inner: http,
-            pace: Arc::new(Pace::new(patience.rate)),
-        })
+        .http_client(Paced { inner: http, pace })
         .timeout_config(timeouts)
         .retry_config(retries);
     if let Ok(name) = AppName::new("engine") {
@@ -160,6 +184,14 @@ impl Pace {
         }
     }
 
+    async fn wait(&self) {
+        let now = SystemClock.now();
+        let turn = self.turn(now);
+        if turn > now {
+            SystemClock.sleep_until(turn).await;
+        }
+    }
+
     /// When a request that comes at `now` may go.
     fn turn(&self, now: Millis) -> Millis {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,26 +225,12 @@ impl HttpConnector for Paced<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let this = self.clone();
         HttpConnectorFuture::new(async move {
-            let now = SystemClock.now();
-            let turn = this.pace.turn(now);
-            if turn > now {
-                SystemClock.sleep_until(turn).await;
+            if !PAID.try_with(|paid| paid.replace(false)).unwrap_or(false) {
+                this.pace.wait().await;
             }
             this.inner.call(request).await
         })
     }
-}
-
-/// Sends one call and says in our words what went wrong with it.
-pub(super) async fn ask<T, E>(
-    api: Api,
-    resource: &str,
-    sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-) -> Result<T, HostError>
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    sending.await.map_err(|error| explain(api, resource, &error))
 }
 
 /// What failed, on which resource, and what to do.
@@ -231,7 +249,11 @@ where
     };
     let status = error.raw_response().map_or(0, |r| r.status().as_u16());
     let one_of = |codes: &[&str]| codes.contains(&code);
-    if one_of(&["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"]) {
+    if one_of(&[
+        "AccessDenied",
+        "AccessDeniedException",
+        "UnauthorizedOperation",
+    ]) {
         return HostError::new(
             ErrorKind::Denied,
             "no-permission",
@@ -260,7 +282,11 @@ where
         );
     }
     if code.contains("Throttl")
-        || one_of(&["TooManyRequestsException", "RequestLimitExceeded", "SlowDown"])
+        || one_of(&[
+            "TooManyRequestsException",
+            "RequestLimitExceeded",
+            "SlowDown",
+        ])
     {
         let message = format!("AWS throttled {what} ({code}): {said}; later again");
         return HostError::new(ErrorKind::Throttled, "throttled", message).retryable();

@@ -6,7 +6,7 @@ use aws_sdk_cloudformation::types::StackResourceSummary;
 use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum};
 
 use super::calls::Api;
-use super::client::{Clients, ask, incomplete};
+use super::client::{Clients, incomplete};
 use super::{services, traffic};
 use crate::model::{ErrorKind, HostError};
 use crate::spec::aws::{Find, FindArm, Found, FoundArm, ServiceId};
@@ -26,9 +26,18 @@ pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, Ho
     let route = route(clients, find, stack.as_ref()).await?;
     let arms = arms(find, stack.as_ref(), &route)?;
     let arms = with_services(clients, find, stack.as_ref(), arms).await?;
-    let balancer = route.listener.load_balancer_arn().unwrap_or_default().to_owned();
-    let describe = clients.elb.describe_load_balancers().load_balancer_arns(&balancer);
-    let balancers = ask(Api::DescribeLoadBalancers, &balancer, describe.send()).await?;
+    let balancer = route
+        .listener
+        .load_balancer_arn()
+        .unwrap_or_default()
+        .to_owned();
+    let describe = clients
+        .elb
+        .describe_load_balancers()
+        .load_balancer_arns(&balancer);
+    let balancers = clients
+        .ask(Api::DescribeLoadBalancers, &balancer, describe.send())
+        .await?;
     let balancers = balancers.load_balancers.unwrap_or_default();
     let described = balancers
         .first()
@@ -64,7 +73,9 @@ struct Stack {
 impl Stack {
     async fn read(clients: &Clients, name: &str) -> Result<Self, HostError> {
         let describe = clients.cloudformation.describe_stacks().stack_name(name);
-        let stacks = ask(Api::DescribeStacks, name, describe.send()).await;
+        let stacks = clients
+            .ask(Api::DescribeStacks, name, describe.send())
+            .await;
         let stacks = stacks.map_err(|e| no_such_stack(clients, name, e))?;
         let outputs = stacks.stacks.unwrap_or_default().into_iter().next();
         let outputs = outputs.and_then(|s| s.outputs).unwrap_or_default();
@@ -76,14 +87,17 @@ impl Stack {
                 .list_stack_resources()
                 .stack_name(name)
                 .set_next_token(page);
-            let answer = ask(Api::ListStackResources, name, list.send()).await?;
+            let answer = clients
+                .ask(Api::ListStackResources, name, list.send())
+                .await?;
             resources.extend(answer.stack_resource_summaries.unwrap_or_default());
             page = answer.next_token;
             if page.is_none() {
                 break;
             }
         }
-        let pair = |o: aws_sdk_cloudformation::types::Output| Some((o.output_key?, o.output_value?));
+        let pair =
+            |o: aws_sdk_cloudformation::types::Output| Some((o.output_key?, o.output_value?));
         Ok(Self {
             name: name.to_owned(),
             resources,
@@ -132,16 +146,19 @@ struct Route {
     actions: Vec<Action>,
 }
 
-async fn route(
-    clients: &Clients,
-    find: &Find,
-    stack: Option<&Stack>,
-) -> Result<Route, HostError> {
+async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<Route, HostError> {
     let by_output = |key: &str| stack.and_then(|s| s.output(key));
-    if let Some(rule) = find.rule.as_deref().or_else(|| by_output("ListenerRuleArn")) {
+    if let Some(rule) = find
+        .rule
+        .as_deref()
+        .or_else(|| by_output("ListenerRuleArn"))
+    {
         return of_rule(clients, rule).await;
     }
-    let named = find.listener.as_deref().or_else(|| by_output("ListenerArn"));
+    let named = find
+        .listener
+        .as_deref()
+        .or_else(|| by_output("ListenerArn"));
     let listeners: Vec<String> = match (named, stack) {
         (Some(arn), _) => vec![arn.to_owned()],
         (None, Some(stack)) => {
@@ -161,7 +178,11 @@ async fn route(
     let place = stack.map_or_else(|| listeners.join(", "), |s| format!("stack {}", s.name));
     if listeners.is_empty() {
         let has = stack.map_or_else(String::new, |s| {
-            let kinds: Vec<&str> = s.resources.iter().filter_map(|r| r.resource_type()).collect();
+            let kinds: Vec<&str> = s
+                .resources
+                .iter()
+                .filter_map(|r| r.resource_type())
+                .collect();
             format!("; it has {}", kinds.join(", "))
         });
         return Err(refused(
@@ -173,12 +194,14 @@ async fn route(
         .elb
         .describe_listeners()
         .set_listener_arns(Some(listeners));
-    let described = ask(Api::DescribeListeners, &place, describe.send()).await?;
+    let described = clients
+        .ask(Api::DescribeListeners, &place, describe.send())
+        .await?;
     let (mut rules, mut defaults) = (vec![], vec![]);
     for listener in described.listeners.unwrap_or_default() {
         let arn = listener.listener_arn().unwrap_or_default().to_owned();
         let list = clients.elb.describe_rules().listener_arn(&arn);
-        let answer = ask(Api::DescribeRules, &arn, list.send()).await?;
+        let answer = clients.ask(Api::DescribeRules, &arn, list.send()).await?;
         for rule in answer.rules.unwrap_or_default() {
             if rule.is_default() == Some(true) || !fits(find, rule.actions()) {
                 continue;
@@ -230,7 +253,11 @@ fn fits(find: &Find, actions: &[Action]) -> bool {
     let Some(groups) = traffic::forward(actions) else {
         return false;
     };
-    let given: Vec<&String> = find.arms.iter().filter_map(|a| a.target_group.as_ref()).collect();
+    let given: Vec<&String> = find
+        .arms
+        .iter()
+        .filter_map(|a| a.target_group.as_ref())
+        .collect();
     if given.len() == 2 {
         return groups.iter().all(|(arn, _)| given.contains(&arn));
     }
@@ -239,12 +266,16 @@ fn fits(find: &Find, actions: &[Action]) -> bool {
 
 async fn of_rule(clients: &Clients, arn: &str) -> Result<Route, HostError> {
     let describe = clients.elb.describe_rules().rule_arns(arn);
-    let answer = ask(Api::DescribeRules, arn, describe.send()).await?;
+    let answer = clients
+        .ask(Api::DescribeRules, arn, describe.send())
+        .await?;
     let rule = answer.rules.unwrap_or_default().into_iter().next();
     let rule = rule.ok_or_else(|| incomplete(Api::DescribeRules, "rule"))?;
     let listener = listener_of(arn);
     let describe = clients.elb.describe_listeners().listener_arns(&listener);
-    let answer = ask(Api::DescribeListeners, &listener, describe.send()).await?;
+    let answer = clients
+        .ask(Api::DescribeListeners, &listener, describe.send())
+        .await?;
     let listener = answer.listeners.unwrap_or_default().into_iter().next();
     Ok(Route {
         arn: arn.to_owned(),
@@ -270,9 +301,16 @@ struct Half {
 fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, HostError> {
     let groups = traffic::forward(&route.actions).unwrap_or_default();
     let groups: Vec<String> = groups.into_iter().map(|(arn, _)| arn).collect();
-    let given_groups: Vec<String> =
-        find.arms.iter().filter_map(|a| a.target_group.clone()).collect();
-    let groups = if given_groups.len() == 2 { given_groups } else { groups };
+    let given_groups: Vec<String> = find
+        .arms
+        .iter()
+        .filter_map(|a| a.target_group.clone())
+        .collect();
+    let groups = if given_groups.len() == 2 {
+        given_groups
+    } else {
+        groups
+    };
     let [first, second] = &groups[..] else {
         return Err(refused(
             "not-two-arms",
@@ -286,7 +324,10 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
     };
     let mut named = vec![];
     for (group, other) in [(first, second), (second, first)] {
-        let given = find.arms.iter().find(|a| a.target_group.as_deref() == Some(group));
+        let given = find
+            .arms
+            .iter()
+            .find(|a| a.target_group.as_deref() == Some(group));
         let name = match given {
             Some(given) => given.name.clone(),
             None => arm_name(group, other, stack),
@@ -302,7 +343,10 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
             given: given.cloned(),
         });
     }
-    let unknown = find.arms.iter().find(|a| !named.iter().any(|n| n.arm.name == a.name));
+    let unknown = find
+        .arms
+        .iter()
+        .find(|a| !named.iter().any(|n| n.arm.name == a.name));
     if let Some(unknown) = unknown {
         let names: Vec<String> = named
             .iter()
@@ -350,7 +394,10 @@ async fn with_services(
     mut halves: Vec<Half>,
 ) -> Result<Vec<FoundArm>, HostError> {
     let in_stack: Vec<ServiceId> = stack.map_or_else(Vec::new, |s| {
-        let cluster = s.of_type("AWS::ECS::Cluster").next().or(s.output("ClusterName"));
+        let cluster = s
+            .of_type("AWS::ECS::Cluster")
+            .next()
+            .or(s.output("ClusterName"));
         let cluster = find.cluster.as_deref().or(cluster);
         s.of_type("AWS::ECS::Service")
             .filter_map(|arn| service_id(arn, cluster))
@@ -452,7 +499,7 @@ async fn services_in(clients: &Clients, cluster: &str) -> Result<Vec<ServiceId>,
             .cluster(cluster)
             .max_results(100)
             .set_next_token(page);
-        let answer = ask(Api::ListServices, cluster, list.send()).await?;
+        let answer = clients.ask(Api::ListServices, cluster, list.send()).await?;
         let arns = answer.service_arns.unwrap_or_default();
         found.extend(arns.iter().filter_map(|arn| service_id(arn, Some(cluster))));
         page = answer.next_token;
@@ -467,7 +514,7 @@ async fn all_services(clients: &Clients) -> Result<Vec<ServiceId>, HostError> {
     let mut page = None;
     loop {
         let list = clients.ecs.list_clusters().set_next_token(page);
-        let answer = ask(Api::ListClusters, "", list.send()).await?;
+        let answer = clients.ask(Api::ListClusters, "", list.send()).await?;
         for arn in answer.cluster_arns.unwrap_or_default() {
             found.extend(services_in(clients, &arn).await?);
         }
@@ -484,7 +531,9 @@ pub(super) async fn neighbours(
     balancer: &str,
 ) -> Result<Vec<Listener>, HostError> {
     let describe = clients.elb.describe_listeners().load_balancer_arn(balancer);
-    let answer = ask(Api::DescribeListeners, balancer, describe.send()).await?;
+    let answer = clients
+        .ask(Api::DescribeListeners, balancer, describe.send())
+        .await?;
     Ok(answer.listeners.unwrap_or_default())
 }
 
@@ -511,7 +560,10 @@ mod tests {
         let name = |a: &str, b: &str| arm_name(&group(a), &group(b), None);
         assert_eq!(name("demo-stable-tg", "demo-canary-tg"), "stable");
         // The stack's own name has a word of both.
-        assert_eq!(name("canary-demo-Canary", "canary-demo-Stable"), "canary-demo-Canary");
+        assert_eq!(
+            name("canary-demo-Canary", "canary-demo-Stable"),
+            "canary-demo-Canary"
+        );
         assert_eq!(name("tg-GREEN", "tg-BLUE"), "green");
         assert_eq!(name("left", "right"), "left");
     }
@@ -520,10 +572,16 @@ mod tests {
     fn services_are_known_by_arn_and_by_path() {
         let id = |text: &str, cluster| service_id(text, cluster).map(|s| (s.cluster, s.name));
         let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
-        assert_eq!(id("arn:aws:ecs:r:1:service/prod/app", None), pair("prod", "app"));
+        assert_eq!(
+            id("arn:aws:ecs:r:1:service/prod/app", None),
+            pair("prod", "app")
+        );
         assert_eq!(id("prod/app", None), pair("prod", "app"));
         assert_eq!(
-            id("arn:aws:ecs:r:1:service/app", Some("arn:aws:ecs:r:1:cluster/prod")),
+            id(
+                "arn:aws:ecs:r:1:service/app",
+                Some("arn:aws:ecs:r:1:cluster/prod")
+            ),
             pair("prod", "app")
         );
         assert_eq!(id("app", None), None);

@@ -8,7 +8,7 @@ use aws_sdk_cloudwatch::types::{
 use aws_smithy_types::DateTime;
 
 use super::calls::Api;
-use super::client::{Clients, ask};
+use super::client::Clients;
 use crate::model::{ErrorKind, HostError, Latency, MetricsQuery, Millis, Point, Sample};
 use crate::spec::CloudWatchMetric;
 use crate::spec::aws::{Found, FoundArm};
@@ -56,7 +56,16 @@ fn asks(found: &Found, query: &MetricsQuery) -> Vec<Ask> {
         Requests, TargetErrors,
     };
     let balancer = [
-        Requests, TargetErrors, ConnectionErrors, ClientErrors, Mean, P50, P90, P95, P99, Healthy,
+        Requests,
+        TargetErrors,
+        ConnectionErrors,
+        ClientErrors,
+        Mean,
+        P50,
+        P90,
+        P95,
+        P99,
+        Healthy,
     ];
     let mut asks = vec![];
     for (arm, found_arm) in found.arms.iter().enumerate() {
@@ -69,11 +78,17 @@ fn asks(found: &Found, query: &MetricsQuery) -> Vec<Ask> {
             let of_service = zone.is_none() && found_arm.service.is_some();
             let over = (0..query.over_ms.len()).map(Over);
             let service = [Cpu, Memory].into_iter().filter(|_| of_service);
-            asks.extend(balancer.into_iter().chain(over).chain(service).map(|what| Ask {
-                arm,
-                zone: zone.clone(),
-                what,
-            }));
+            asks.extend(
+                balancer
+                    .into_iter()
+                    .chain(over)
+                    .chain(service)
+                    .map(|what| Ask {
+                        arm,
+                        zone: zone.clone(),
+                        what,
+                    }),
+            );
         }
     }
     asks
@@ -165,18 +180,25 @@ pub(super) async fn samples(
         return Err(HostError::new(
             ErrorKind::Invalid,
             "too-many-thresholds",
-            format!("{} thresholds are too many for one question to CloudWatch", query.over_ms.len()),
+            format!(
+                "{} thresholds are too many for one question to CloudWatch",
+                query.over_ms.len()
+            ),
         ));
     }
     let queries = asks.iter().enumerate().filter_map(|(index, ask)| {
         let stat = statistic(found, query, ask)?;
-        let query = MetricDataQuery::builder().id(format!("m{index}")).metric_stat(stat);
+        let query = MetricDataQuery::builder()
+            .id(format!("m{index}"))
+            .metric_stat(stat);
         Some(query.build())
     });
     let results = get(clients, queries.collect(), start, end).await?;
     let mut values = HashMap::new();
     for result in &results {
-        let index = result.id().and_then(|id| id.strip_prefix('m')?.parse::<usize>().ok());
+        let index = result
+            .id()
+            .and_then(|id| id.strip_prefix('m')?.parse::<usize>().ok());
         let Some(ask) = index.and_then(|i| asks.get(i)) else {
             continue;
         };
@@ -216,13 +238,18 @@ fn collect(found: &Found, query: &MetricsQuery, values: &Values) -> Vec<Sample> 
                 })
             };
             Sample {
-                arm: found.arms.get(arm).map_or_else(String::new, |a: &FoundArm| a.name.clone()),
+                arm: found
+                    .arms
+                    .get(arm)
+                    .map_or_else(String::new, |a: &FoundArm| a.name.clone()),
                 start,
                 period_ms: PERIOD_MS,
                 requests: count(requests),
                 errors: number(What::TargetErrors).saturating_add(number(What::ConnectionErrors)),
                 client_errors: number(What::ClientErrors),
-                over: (0..query.over_ms.len()).map(|n| number(What::Over(n))).collect(),
+                over: (0..query.over_ms.len())
+                    .map(|n| number(What::Over(n)))
+                    .collect(),
                 latency: latency(),
                 cpu: value(What::Cpu),
                 memory: value(What::Memory),
@@ -254,13 +281,15 @@ pub(super) async fn points(
     let Some((start, end)) = window(since, now, 0) else {
         return Ok(vec![]);
     };
-    let queries = arms.iter().enumerate().map(|(index, arm)| custom(metric, index, arm));
+    let queries = arms
+        .iter()
+        .enumerate()
+        .map(|(index, arm)| custom(metric, index, arm));
     let results = get(clients, queries.collect(), start, end).await?;
     let mut points = vec![];
     for (index, arm) in arms.iter().enumerate() {
         let id = format!("q{index}");
-        let ours: Vec<&MetricDataResult> =
-            results.iter().filter(|r| r.id() == Some(&id)).collect();
+        let ours: Vec<&MetricDataResult> = results.iter().filter(|r| r.id() == Some(&id)).collect();
         for result in ours {
             for (at, value) in result.timestamps().iter().zip(result.values()) {
                 points.push(Point {
@@ -276,10 +305,15 @@ pub(super) async fn points(
 }
 
 fn custom(metric: &CloudWatchMetric, index: usize, arm: &Words) -> MetricDataQuery {
-    let query = MetricDataQuery::builder().id(format!("q{index}")).return_data(true);
+    let query = MetricDataQuery::builder()
+        .id(format!("q{index}"))
+        .return_data(true);
     let period = i32::try_from(metric.period_s).unwrap_or(i32::MAX);
     if let Some(expression) = &metric.expression {
-        return query.expression(arm.fill(expression)).period(period).build();
+        return query
+            .expression(arm.fill(expression))
+            .period(period)
+            .build();
     }
     let dimensions = metric
         .dimensions
@@ -313,10 +347,17 @@ async fn get(
             .end_time(seconds(end))
             .scan_by(ScanBy::TimestampAscending)
             .set_next_token(page);
-        let answer = ask(Api::GetMetricData, "", call.send()).await?;
+        let answer = clients.ask(Api::GetMetricData, "", call.send()).await?;
         for result in answer.metric_data_results.unwrap_or_default() {
-            if matches!(result.status_code(), Some(StatusCode::InternalError | StatusCode::Forbidden)) {
-                let said = result.messages().iter().filter_map(|m| m.value()).collect::<Vec<_>>();
+            if matches!(
+                result.status_code(),
+                Some(StatusCode::InternalError | StatusCode::Forbidden)
+            ) {
+                let said = result
+                    .messages()
+                    .iter()
+                    .filter_map(|m| m.value())
+                    .collect::<Vec<_>>();
                 return Err(HostError::new(
                     ErrorKind::Unavailable,
                     "metric-failed",
@@ -372,7 +413,10 @@ mod tests {
         };
         let asks = asks(&found, &query);
         assert_eq!(asks.len(), 2 * 13, "one question for all");
-        let slow = asks.iter().find(|a| a.what == What::Over(0)).expect("asked");
+        let slow = asks
+            .iter()
+            .find(|a| a.what == What::Over(0))
+            .expect("asked");
         let stat = statistic(&found, &query, slow).expect("known");
         assert_eq!(stat.stat(), Some("TC(0.25:)"));
     }
@@ -423,7 +467,10 @@ mod tests {
         let samples = collect(&found(), &MetricsQuery::default(), &values);
         assert_eq!(samples.len(), 1);
         let one = &samples[0];
-        assert_eq!((one.arm.as_str(), one.requests, one.errors), ("stable", 100, 3));
+        assert_eq!(
+            (one.arm.as_str(), one.requests, one.errors),
+            ("stable", 100, 3)
+        );
         assert_eq!((one.client_errors, one.cpu), (0, None));
         assert!((one.latency.expect("known").p99 - 50.0).abs() < 1e-9);
     }

@@ -37,7 +37,7 @@ use crate::model::{
 use crate::spec::aws::{AwsSpec, Find, Found, FoundArm};
 use crate::spec::{Probe, Query, QuerySource};
 use calls::Api;
-use client::{Clients, ask, incomplete};
+use client::{Clients, incomplete};
 
 pub use metrics::PERIOD_MS;
 
@@ -67,7 +67,10 @@ pub async fn release_of_task_definition(
     Ok(Release {
         version: main.image().unwrap_or_default().to_owned(),
         source: Source::TaskDefinition(
-            definition.task_definition_arn().unwrap_or_default().to_owned(),
+            definition
+                .task_definition_arn()
+                .unwrap_or_default()
+                .to_owned(),
         ),
     })
 }
@@ -118,17 +121,44 @@ impl AwsTarget {
         &self.found
     }
 
+    /// Families of the arms' task definitions, and the roles that their tasks
+    /// run as: whoever registers a revision must be allowed to pass these on.
+    ///
+    /// # Errors
+    /// AWS does not answer.
+    pub async fn families_and_roles(&self) -> Result<(Vec<String>, Vec<String>), HostError> {
+        let (mut families, mut roles) = (vec![], vec![]);
+        for service in self.services().await?.iter().flatten() {
+            let arn = service.task_definition().unwrap_or_default();
+            let (definition, _) = services::task_definition(&self.clients, arn).await?;
+            families.extend(definition.family);
+            roles.extend(definition.task_role_arn);
+            roles.extend(definition.execution_role_arn);
+        }
+        for list in [&mut families, &mut roles] {
+            list.sort();
+            list.dedup();
+        }
+        Ok((families, roles))
+    }
+
     async fn actions(&self) -> Result<Vec<Action>, HostError> {
         let route = &self.found.route;
         let actions = if self.found.is_rule() {
             let call = self.clients.elb.describe_rules().rule_arns(route);
-            let answer = ask(Api::DescribeRules, route, call.send()).await?;
+            let answer = self
+                .clients
+                .ask(Api::DescribeRules, route, call.send())
+                .await?;
             let rule = answer.rules.unwrap_or_default().into_iter().next();
             rule.and_then(|r| r.actions)
                 .ok_or_else(|| incomplete(Api::DescribeRules, "rule"))?
         } else {
             let call = self.clients.elb.describe_listeners().listener_arns(route);
-            let answer = ask(Api::DescribeListeners, route, call.send()).await?;
+            let answer = self
+                .clients
+                .ask(Api::DescribeListeners, route, call.send())
+                .await?;
             let listener = answer.listeners.unwrap_or_default().into_iter().next();
             listener
                 .and_then(|l| l.default_actions)
@@ -154,7 +184,10 @@ impl AwsTarget {
             .elb
             .describe_target_health()
             .target_group_arn(&arm.target_group);
-        let answer = ask(Api::DescribeTargetHealth, &arm.target_group, call.send()).await?;
+        let answer = self
+            .clients
+            .ask(Api::DescribeTargetHealth, &arm.target_group, call.send())
+            .await?;
         Ok(answer.target_health_descriptions.unwrap_or_default())
     }
 
@@ -185,7 +218,12 @@ impl AwsTarget {
 
     /// The services of the arms that have one, in the arms' order.
     async fn services(&self) -> Result<Vec<Option<Service>>, HostError> {
-        let ids: Vec<_> = self.found.arms.iter().filter_map(|a| a.service.as_ref()).collect();
+        let ids: Vec<_> = self
+            .found
+            .arms
+            .iter()
+            .filter_map(|a| a.service.as_ref())
+            .collect();
         if ids.is_empty() {
             return Ok(vec![None; self.found.arms.len()]);
         }
@@ -263,7 +301,10 @@ impl AwsTarget {
             .set_alarm_names(Some(names.to_vec()))
             .alarm_types(AlarmType::MetricAlarm)
             .alarm_types(AlarmType::CompositeAlarm);
-        let answer = ask(Api::DescribeAlarms, &names.join(", "), call.send()).await?;
+        let answer = self
+            .clients
+            .ask(Api::DescribeAlarms, &names.join(", "), call.send())
+            .await?;
         let metric = answer.metric_alarms.unwrap_or_default();
         let composite = answer.composite_alarms.unwrap_or_default();
         let all: Vec<(Option<&str>, Option<&StateValue>, Option<&str>)> = metric
@@ -308,7 +349,10 @@ impl AwsTarget {
         Ok(match services::deployment(service) {
             Deployment::Failed(reason) => {
                 let more = services::why_failed(&self.clients, id, service).await;
-                Some(format!("the deployment of {} failed: {reason} {more}", arm.name))
+                Some(format!(
+                    "the deployment of {} failed: {reason} {more}",
+                    arm.name
+                ))
             }
             _ => None,
         })
@@ -326,7 +370,9 @@ impl AwsTarget {
                 let listener = all.iter().find(|l| l.listener_arn() == Some(listener));
                 let groups = listener.and_then(|l| traffic::forward(l.default_actions()));
                 let only = groups.is_some_and(|groups| {
-                    groups.iter().all(|(arn, weight)| (*weight > 0) == (*arn == arm.target_group))
+                    groups
+                        .iter()
+                        .all(|(arn, weight)| (*weight > 0) == (*arn == arm.target_group))
                 });
                 if only {
                     return Ok(address.clone());
@@ -437,11 +483,17 @@ impl Target for AwsTarget {
         if self.found.is_rule() {
             let call = self.clients.elb.modify_rule().rule_arn(route);
             let call = call.set_actions(Some(actions));
-            ask(Api::ModifyRule, route, call.send()).await.map(drop)
+            self.clients
+                .ask(Api::ModifyRule, route, call.send())
+                .await
+                .map(drop)
         } else {
             let call = self.clients.elb.modify_listener().listener_arn(route);
             let call = call.set_default_actions(Some(actions));
-            ask(Api::ModifyListener, route, call.send()).await.map(drop)
+            self.clients
+                .ask(Api::ModifyListener, route, call.send())
+                .await
+                .map(drop)
         }
     }
 

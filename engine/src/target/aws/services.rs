@@ -7,7 +7,7 @@ use aws_sdk_ecs::types::{
 };
 
 use super::calls::Api;
-use super::client::{Clients, ask, incomplete};
+use super::client::{Clients, incomplete};
 use crate::model::{Deployment, ErrorKind, HostError};
 use crate::spec::aws::{FoundArm, ServiceId};
 
@@ -47,19 +47,24 @@ pub(super) async fn describe(
             .describe_services()
             .cluster(cluster)
             .set_services(Some(names.clone()));
-        let answer = ask(Api::DescribeServices, &names.join(", "), call.send()).await?;
+        let answer = clients
+            .ask(Api::DescribeServices, &names.join(", "), call.send())
+            .await?;
         found.extend(answer.services.unwrap_or_default());
     }
     ids.iter()
         .map(|id| {
-            let service = found.iter().find(|s| {
-                s.service_name() == Some(&id.name) && s.status() != Some("INACTIVE")
-            });
+            let service = found
+                .iter()
+                .find(|s| s.service_name() == Some(&id.name) && s.status() != Some("INACTIVE"));
             service.cloned().ok_or_else(|| {
                 HostError::new(
                     ErrorKind::NotFound,
                     "no-such-service",
-                    format!("there is no ECS service {} in cluster {}", id.name, id.cluster),
+                    format!(
+                        "there is no ECS service {} in cluster {}",
+                        id.name, id.cluster
+                    ),
                 )
             })
         })
@@ -69,8 +74,13 @@ pub(super) async fn describe(
 /// A service whose traffic ECS or CodeDeploy shifts by itself is not ours.
 pub(super) fn refuse_foreign_strategy(service: &Service) -> Result<(), HostError> {
     let name = service.service_name().unwrap_or_default();
-    let strategy = service.deployment_configuration().and_then(|c| c.strategy());
-    let by = match (strategy, service.deployment_controller().map(|c| c.r#type())) {
+    let strategy = service
+        .deployment_configuration()
+        .and_then(|c| c.strategy());
+    let by = match (
+        strategy,
+        service.deployment_controller().map(|c| c.r#type()),
+    ) {
         (Some(strategy), _) if *strategy != DeploymentStrategy::Rolling => {
             format!("its deployment strategy is {strategy}")
         }
@@ -143,7 +153,10 @@ async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<Stri
         .service_name(&id.name)
         .desired_status(DesiredStatus::Stopped)
         .max_results(10);
-    let arns = ask(Api::ListTasks, &id.name, list.send()).await?.task_arns;
+    let arns = clients
+        .ask(Api::ListTasks, &id.name, list.send())
+        .await?
+        .task_arns;
     let arns = arns.unwrap_or_default();
     if arns.is_empty() {
         return Ok(None);
@@ -153,9 +166,14 @@ async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<Stri
         .describe_tasks()
         .cluster(&id.cluster)
         .set_tasks(Some(arns));
-    let tasks = ask(Api::DescribeTasks, &id.name, describe.send()).await?.tasks;
+    let tasks = clients
+        .ask(Api::DescribeTasks, &id.name, describe.send())
+        .await?
+        .tasks;
     let tasks = tasks.unwrap_or_default();
-    let newest = tasks.iter().max_by_key(|t| t.stopped_at().map(|at| at.secs()));
+    let newest = tasks
+        .iter()
+        .max_by_key(|t| t.stopped_at().map(|at| at.secs()));
     Ok(newest.and_then(|task| {
         let of_container = task.containers().iter().find_map(|c| c.reason());
         task.stopped_reason()
@@ -174,7 +192,9 @@ pub(super) async fn task_definition(
         .describe_task_definition()
         .task_definition(name)
         .include(TaskDefinitionField::Tags);
-    let answer = ask(Api::DescribeTaskDefinition, name, call.send()).await?;
+    let answer = clients
+        .ask(Api::DescribeTaskDefinition, name, call.send())
+        .await?;
     let definition = answer
         .task_definition
         .ok_or_else(|| incomplete(Api::DescribeTaskDefinition, "task definition"))?;
@@ -262,7 +282,9 @@ pub(super) async fn revision_with_image(
         .status(TaskDefinitionStatus::Active)
         .sort(SortOrder::Desc)
         .max_results(REVISIONS_MAX);
-    let newest = ask(Api::ListTaskDefinitions, family, list.send()).await?;
+    let newest = clients
+        .ask(Api::ListTaskDefinitions, family, list.send())
+        .await?;
     for name in newest.task_definition_arns.unwrap_or_default() {
         let (old, _) = task_definition(clients, &name).await?;
         // A prefix is not a family yet.
@@ -304,7 +326,9 @@ async fn register(
         .set_runtime_platform(wanted.runtime_platform)
         .set_enable_fault_injection(wanted.enable_fault_injection)
         .set_tags((!tags.is_empty()).then_some(tags));
-    let answer = ask(Api::RegisterTaskDefinition, &family, call.send()).await?;
+    let answer = clients
+        .ask(Api::RegisterTaskDefinition, &family, call.send())
+        .await?;
     let arn = answer.task_definition.and_then(|d| d.task_definition_arn);
     arn.ok_or_else(|| incomplete(Api::RegisterTaskDefinition, "ARN"))
 }
@@ -323,7 +347,10 @@ pub(super) async fn update(
         .service(&id.name)
         .set_task_definition(task_definition)
         .set_desired_count(tasks);
-    ask(Api::UpdateService, &id.name, call.send()).await.map(drop)
+    clients
+        .ask(Api::UpdateService, &id.name, call.send())
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]
@@ -359,7 +386,10 @@ mod tests {
     fn a_deployment_is_steady_moving_or_failed() {
         use DeploymentRolloutState::{Completed, Failed, InProgress};
         let one = |state, reason, running| {
-            deployment(&service(vec![deploys("PRIMARY", state, reason, running)], running))
+            deployment(&service(
+                vec![deploys("PRIMARY", state, reason, running)],
+                running,
+            ))
         };
         assert_eq!(one(Completed, "done", 2), Deployment::Steady);
         assert!(matches!(one(Completed, "done", 1), Deployment::Moving(_)));
@@ -370,7 +400,12 @@ mod tests {
         );
         let back = service(
             vec![
-                deploys("PRIMARY", InProgress, "circuit breaker: rolling back to x", 2),
+                deploys(
+                    "PRIMARY",
+                    InProgress,
+                    "circuit breaker: rolling back to x",
+                    2,
+                ),
                 deploys("ACTIVE", Failed, "tasks failed to start", 0),
             ],
             2,

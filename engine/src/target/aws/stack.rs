@@ -8,7 +8,7 @@ use aws_sdk_cloudformation::types::{
 };
 
 use super::calls::Api;
-use super::client::{Clients, ask, incomplete};
+use super::client::{Clients, incomplete};
 use crate::clock::Clock;
 use crate::model::{ErrorKind, HostError, Millis, Observed};
 
@@ -65,7 +65,7 @@ impl Stack {
 /// AWS does not answer.
 pub async fn look(clients: &Clients, name: &str) -> Result<Option<Stack>, HostError> {
     let call = clients.cloudformation.describe_stacks().stack_name(name);
-    let answer = match ask(Api::DescribeStacks, name, call.send()).await {
+    let answer = match clients.ask(Api::DescribeStacks, name, call.send()).await {
         Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
         answer => answer?,
     };
@@ -76,7 +76,9 @@ pub async fn look(clients: &Clients, name: &str) -> Result<Option<Stack>, HostEr
     let outputs = stack.outputs.unwrap_or_default().into_iter();
     Ok(Some(Stack {
         id: stack.stack_id.unwrap_or_else(|| name.to_owned()),
-        status: stack.stack_status.map_or_else(String::new, |s| s.as_str().to_owned()),
+        status: stack
+            .stack_status
+            .map_or_else(String::new, |s| s.as_str().to_owned()),
         reason: stack.stack_status_reason,
         parameters: parameters
             .filter_map(|p| Some((p.parameter_key?, p.parameter_value?)))
@@ -96,8 +98,13 @@ pub async fn declared(
     clients: &Clients,
     template: &str,
 ) -> Result<BTreeMap<String, bool>, HostError> {
-    let call = clients.cloudformation.get_template_summary().template_body(template);
-    let answer = ask(Api::GetTemplateSummary, "the template", call.send()).await?;
+    let call = clients
+        .cloudformation
+        .get_template_summary()
+        .template_body(template);
+    let answer = clients
+        .ask(Api::GetTemplateSummary, "the template", call.send())
+        .await?;
     let declared = answer.parameters.unwrap_or_default().into_iter();
     Ok(declared
         .filter_map(|p| Some((p.parameter_key?, p.default_value.is_some())))
@@ -253,8 +260,12 @@ pub async fn propose(
         .capabilities(Capability::CapabilityIam)
         .capabilities(Capability::CapabilityNamedIam)
         .capabilities(Capability::CapabilityAutoExpand);
-    let made = ask(Api::CreateChangeSet, proposal.stack, call.send()).await?;
-    let id = made.id.ok_or_else(|| incomplete(Api::CreateChangeSet, "id"))?;
+    let made = clients
+        .ask(Api::CreateChangeSet, proposal.stack, call.send())
+        .await?;
+    let id = made
+        .id
+        .ok_or_else(|| incomplete(Api::CreateChangeSet, "id"))?;
     let stack_id = made.stack_id.unwrap_or_else(|| proposal.stack.to_owned());
     loop {
         let (status, reason, changes) = describe(clients, &id).await?;
@@ -278,7 +289,10 @@ pub async fn propose(
                 return Err(HostError::new(
                     ErrorKind::Invalid,
                     "change-set-failed",
-                    format!("CloudFormation refuses the change of {}: {reason}", proposal.stack),
+                    format!(
+                        "CloudFormation refuses the change of {}: {reason}",
+                        proposal.stack
+                    ),
                 ));
             }
             _ => clock.sleep_until(clock.now() + POLL_MS).await,
@@ -302,7 +316,7 @@ async fn describe(
             .describe_change_set()
             .change_set_name(id)
             .set_next_token(page);
-        let answer = ask(Api::DescribeChangeSet, id, call.send()).await?;
+        let answer = clients.ask(Api::DescribeChangeSet, id, call.send()).await?;
         let some = answer.changes.unwrap_or_default().into_iter();
         changes.extend(some.filter_map(|c| c.resource_change.map(change)));
         page = answer.next_token;
@@ -318,7 +332,9 @@ fn change(c: ResourceChange) -> Change {
         action: c.action.map_or_else(String::new, |a| a.as_str().to_owned()),
         logical_id: c.logical_resource_id.unwrap_or_default(),
         kind: c.resource_type.unwrap_or_default(),
-        replacement: c.replacement.map_or_else(String::new, |r| r.as_str().to_owned()),
+        replacement: c
+            .replacement
+            .map_or_else(String::new, |r| r.as_str().to_owned()),
     }
 }
 
@@ -332,7 +348,10 @@ pub async fn execute(clients: &Clients, set: &ChangeSet, token: &str) -> Result<
         .execute_change_set()
         .change_set_name(&set.id)
         .client_request_token(token);
-    ask(Api::ExecuteChangeSet, &set.stack_id, call.send()).await.map(drop)
+    clients
+        .ask(Api::ExecuteChangeSet, &set.stack_id, call.send())
+        .await
+        .map(drop)
 }
 
 /// Drops a change set without executing it.
@@ -340,8 +359,14 @@ pub async fn execute(clients: &Clients, set: &ChangeSet, token: &str) -> Result<
 /// # Errors
 /// AWS does not answer.
 pub async fn discard(clients: &Clients, set: &ChangeSet) -> Result<(), HostError> {
-    let call = clients.cloudformation.delete_change_set().change_set_name(&set.id);
-    ask(Api::DeleteChangeSet, &set.stack_id, call.send()).await.map(drop)
+    let call = clients
+        .cloudformation
+        .delete_change_set()
+        .change_set_name(&set.id);
+    clients
+        .ask(Api::DeleteChangeSet, &set.stack_id, call.send())
+        .await
+        .map(drop)
 }
 
 /// Begins to delete a stack.
@@ -354,7 +379,10 @@ pub async fn delete(clients: &Clients, stack: &str, token: &str) -> Result<(), H
         .delete_stack()
         .stack_name(stack)
         .client_request_token(token);
-    ask(Api::DeleteStack, stack, call.send()).await.map(drop)
+    clients
+        .ask(Api::DeleteStack, stack, call.send())
+        .await
+        .map(drop)
 }
 
 /// Something that happened to a resource of a stack.
@@ -375,7 +403,10 @@ impl StackEvent {
     /// Whether it is a cause of a failure, and not a consequence of one.
     #[must_use]
     pub fn is_cause(&self) -> bool {
-        let cancelled = self.reason.as_deref().is_some_and(|r| r.contains("cancelled"));
+        let cancelled = self
+            .reason
+            .as_deref()
+            .is_some_and(|r| r.contains("cancelled"));
         self.status.ends_with("_FAILED") && !cancelled
     }
 }
@@ -397,7 +428,12 @@ impl Events {
             stack_id: stack_id.to_owned(),
             newest: None,
         };
-        events.newest = events.page(clients, None).await?.0.first().map(|e| e.id.clone());
+        events.newest = events
+            .page(clients, None)
+            .await?
+            .0
+            .first()
+            .map(|e| e.id.clone());
         Ok(events)
     }
 
@@ -411,7 +447,10 @@ impl Events {
             .describe_stack_events()
             .stack_name(&self.stack_id)
             .set_next_token(page);
-        let answer = match ask(Api::DescribeStackEvents, &self.stack_id, call.send()).await {
+        let answer = match clients
+            .ask(Api::DescribeStackEvents, &self.stack_id, call.send())
+            .await
+        {
             // A stack that is only being made has none.
             Err(error) if error.kind == ErrorKind::NotFound => return Ok((vec![], None)),
             answer => answer?,
@@ -421,7 +460,9 @@ impl Events {
             id: e.event_id.unwrap_or_default(),
             logical_id: e.logical_resource_id.unwrap_or_default(),
             kind: e.resource_type.unwrap_or_default(),
-            status: e.resource_status.map_or_else(String::new, |s| s.as_str().to_owned()),
+            status: e
+                .resource_status
+                .map_or_else(String::new, |s| s.as_str().to_owned()),
             reason: e.resource_status_reason,
         });
         Ok((events.collect(), answer.next_token))
@@ -436,7 +477,9 @@ impl Events {
         let mut page = None;
         loop {
             let (events, next) = self.page(clients, page).await?;
-            let known = events.iter().position(|e| Some(&e.id) == self.newest.as_ref());
+            let known = events
+                .iter()
+                .position(|e| Some(&e.id) == self.newest.as_ref());
             news.extend(events.into_iter().take(known.unwrap_or(usize::MAX)));
             page = next;
             if known.is_some() || page.is_none() {
@@ -476,7 +519,10 @@ mod tests {
             deployment: Deployment::Steady,
         };
         let live = |weights: [u32; 2]| Observed {
-            arms: vec![arm("blue", weights[0], "app:1", 2), arm("green", weights[1], "app:2", 3)],
+            arms: vec![
+                arm("blue", weights[0], "app:1", 2),
+                arm("green", weights[1], "app:2", 3),
+            ],
             sticky: false,
             address: String::new(),
         };
@@ -495,12 +541,25 @@ mod tests {
         let passed = parameters(
             &declared,
             &map(&[("TaskCpu", "512")]),
-            &map(&[("StableWeight", "70"), ("CanaryWeight", "5"), ("ActiveColor", "blue")]),
-            &map(&[("StableWeight", "95"), ("CanaryWeight", "5"), ("TaskCpu", "256"), ("Gone", "1")]),
+            &map(&[
+                ("StableWeight", "70"),
+                ("CanaryWeight", "5"),
+                ("ActiveColor", "blue"),
+            ]),
+            &map(&[
+                ("StableWeight", "95"),
+                ("CanaryWeight", "5"),
+                ("TaskCpu", "256"),
+                ("Gone", "1"),
+            ]),
         );
         let some = |v: &str| Some(v.to_owned());
         assert_eq!(passed.get("StableWeight"), Some(&some("70")));
-        assert_eq!(passed.get("CanaryWeight"), Some(&None), "as before is no change");
+        assert_eq!(
+            passed.get("CanaryWeight"),
+            Some(&None),
+            "as before is no change"
+        );
         assert_eq!(passed.get("TaskCpu"), Some(&some("512")));
         assert_eq!(passed.get("Extra"), None, "its default");
         assert_eq!(passed.get("Gone"), None, "the template has it no more");

@@ -14,16 +14,18 @@ pub(super) fn groups(action: &Action) -> Option<Vec<(String, u32)>> {
     if action.r#type() != Some(&ActionTypeEnum::Forward) {
         return None;
     }
-    let tuples = action.forward_config().map(ForwardActionConfig::target_groups);
+    let tuples = action
+        .forward_config()
+        .map(ForwardActionConfig::target_groups);
     let tuples = tuples.unwrap_or_default();
     if tuples.is_empty() {
         let only = action.target_group_arn()?;
         return Some(vec![(only.to_owned(), 100)]);
     }
     let weight = |t: &TargetGroupTuple| u32::try_from(t.weight().unwrap_or(1)).unwrap_or(0);
-    let all = tuples.iter().filter_map(|t| {
-        Some((t.target_group_arn()?.to_owned(), weight(t)))
-    });
+    let all = tuples
+        .iter()
+        .filter_map(|t| Some((t.target_group_arn()?.to_owned(), weight(t))));
     Some(all.collect())
 }
 
@@ -44,7 +46,9 @@ pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostErr
         named.map_or(0, |(_, weight)| *weight)
     };
     let sticky = actions.iter().any(|a| {
-        let config = a.forward_config().and_then(|f| f.target_group_stickiness_config());
+        let config = a
+            .forward_config()
+            .and_then(|f| f.target_group_stickiness_config());
         config.and_then(|s| s.enabled()).unwrap_or(false)
     });
     Ok(Traffic {
@@ -138,7 +142,9 @@ mod tests {
     fn forward_to(groups: &[(&str, i32)], sticky: Option<i32>) -> Action {
         let mut config = ForwardActionConfig::builder();
         for (arn, weight) in groups {
-            let tuple = TargetGroupTuple::builder().target_group_arn(*arn).weight(*weight);
+            let tuple = TargetGroupTuple::builder()
+                .target_group_arn(*arn)
+                .weight(*weight);
             config = config.target_groups(tuple.build());
         }
         if let Some(seconds) = sticky {
@@ -160,12 +166,20 @@ mod tests {
             .r#type(ActionTypeEnum::AuthenticateOidc)
             .order(1)
             .authenticate_oidc_config(
-                AuthenticateOidcActionConfig::builder().issuer("https://login").build(),
+                AuthenticateOidcActionConfig::builder()
+                    .issuer("https://login")
+                    .build(),
             )
             .build();
-        let actions = [login.clone(), forward_to(&[("arn:canary", 5), ("arn:stable", 95)], Some(600))];
+        let actions = [
+            login.clone(),
+            forward_to(&[("arn:canary", 5), ("arn:stable", 95)], Some(600)),
+        ];
         let traffic = read(&found(), &actions).expect("two arms");
-        assert_eq!(traffic.weights, Weights::of([("stable", 95), ("canary", 5)]));
+        assert_eq!(
+            traffic.weights,
+            Weights::of([("stable", 95), ("canary", 5)])
+        );
         assert!(traffic.sticky);
 
         let wanted = Weights::of([("stable", 100), ("canary", 0)]);
@@ -188,7 +202,10 @@ mod tests {
             .target_group_arn("arn:stable")
             .build();
         let traffic = read(&found(), &[only]).expect("one arm has all");
-        assert_eq!(traffic.weights, Weights::of([("stable", 100), ("canary", 0)]));
+        assert_eq!(
+            traffic.weights,
+            Weights::of([("stable", 100), ("canary", 0)])
+        );
     }
 
     #[test]

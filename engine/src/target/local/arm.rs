@@ -12,10 +12,10 @@ use hyper::http::uri::Authority;
 use tokio::task::AbortHandle;
 
 use super::demo;
-use crate::target::http::{self, Client};
 use super::samples::Recorder;
 use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
 use crate::spec::{HealthCheck, Probe};
+use crate::target::http::{self, Client};
 
 /// How long a program that ended stays down before it is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);

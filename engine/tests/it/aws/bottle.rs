@@ -50,7 +50,9 @@ pub async fn direct() -> Direct {
         .endpoint_url(emulator::endpoint())
         .region(aws_config::Region::from_static(REGION))
         .http_client(http)
-        .credentials_provider(aws_credential_types::Credentials::new("t", "t", None, None, "t"))
+        .credentials_provider(aws_credential_types::Credentials::new(
+            "t", "t", None, None, "t",
+        ))
         .load()
         .await;
     Direct {
@@ -114,7 +116,9 @@ impl Default for Wish {
 pub fn forward(groups: &[(&str, i32)]) -> Action {
     let mut config = ForwardActionConfig::builder();
     for (arn, weight) in groups {
-        let tuple = TargetGroupTuple::builder().target_group_arn(*arn).weight(*weight);
+        let tuple = TargetGroupTuple::builder()
+            .target_group_arn(*arn)
+            .weight(*weight);
         config = config.target_groups(tuple.build());
     }
     Action::builder()
@@ -127,11 +131,22 @@ pub fn forward(groups: &[(&str, i32)]) -> Action {
 pub async fn make(wish: &Wish) -> Made {
     let aws = direct().await;
     let name = unique("t");
-    let subnets = tokio::task::spawn_blocking(|| emulator::subnets(REGION)).await.expect("CLI");
-    let network = tokio::task::spawn_blocking(|| emulator::network(REGION)).await.expect("CLI");
-    let balancer = aws.elb.create_load_balancer().name(&name).set_subnets(Some(subnets.clone()));
+    let subnets = tokio::task::spawn_blocking(|| emulator::subnets(REGION))
+        .await
+        .expect("CLI");
+    let network = tokio::task::spawn_blocking(|| emulator::network(REGION))
+        .await
+        .expect("CLI");
+    let balancer = aws
+        .elb
+        .create_load_balancer()
+        .name(&name)
+        .set_subnets(Some(subnets.clone()));
     let balancer = balancer.send().await.expect("a load balancer");
-    let balancer = balancer.load_balancers()[0].load_balancer_arn().expect("ARN").to_owned();
+    let balancer = balancer.load_balancers()[0]
+        .load_balancer_arn()
+        .expect("ARN")
+        .to_owned();
     let mut groups = vec![];
     for arm in wish.arms {
         let group = aws
@@ -145,13 +160,15 @@ pub async fn make(wish: &Wish) -> Made {
             .send()
             .await
             .expect("a target group");
-        groups.push(group.target_groups()[0].target_group_arn().expect("ARN").to_owned());
+        groups.push(
+            group.target_groups()[0]
+                .target_group_arn()
+                .expect("ARN")
+                .to_owned(),
+        );
     }
     let groups: [String; 2] = groups.try_into().expect("two");
-    let mut action = forward(&[
-        (&groups[0], wish.weights[0]),
-        (&groups[1], wish.weights[1]),
-    ]);
+    let mut action = forward(&[(&groups[0], wish.weights[0]), (&groups[1], wish.weights[1])]);
     if wish.sticky {
         let sticky = aws_sdk_elasticloadbalancingv2::types::TargetGroupStickinessConfig::builder()
             .enabled(true)
@@ -170,8 +187,16 @@ pub async fn make(wish: &Wish) -> Made {
         .send()
         .await
         .expect("a listener");
-    let listener = listener.listeners()[0].listener_arn().expect("ARN").to_owned();
-    aws.ecs.create_cluster().cluster_name(&name).send().await.expect("a cluster");
+    let listener = listener.listeners()[0]
+        .listener_arn()
+        .expect("ARN")
+        .to_owned();
+    aws.ecs
+        .create_cluster()
+        .cluster_name(&name)
+        .send()
+        .await
+        .expect("a cluster");
     for (index, arm) in wish.arms.iter().enumerate() {
         let family = format!("{name}-{arm}");
         let container = ContainerDefinition::builder()
@@ -192,7 +217,9 @@ pub async fn make(wish: &Wish) -> Made {
             .await
             .expect("a task definition");
         let vpc = AwsVpcConfiguration::builder().set_subnets(Some(subnets.clone()));
-        let breaker = DeploymentCircuitBreaker::builder().enable(wish.breaker).rollback(wish.breaker);
+        let breaker = DeploymentCircuitBreaker::builder()
+            .enable(wish.breaker)
+            .rollback(wish.breaker);
         aws.ecs
             .create_service()
             .cluster(&name)
@@ -225,7 +252,11 @@ pub async fn make(wish: &Wish) -> Made {
     for _ in 0..6 {
         let describe = aws.ecs.describe_services().cluster(&name);
         let services = wish.arms.map(|arm| format!("{name}-{arm}")).to_vec();
-        describe.set_services(Some(services)).send().await.expect("services");
+        describe
+            .set_services(Some(services))
+            .send()
+            .await
+            .expect("services");
     }
     Made {
         cluster: name.clone(),
@@ -342,7 +373,10 @@ impl Bottle {
     }
 
     pub async fn run(&self) -> Standing {
-        self.driver().begin(self.header.clone()).await.expect("it begins");
+        self.driver()
+            .begin(self.header.clone())
+            .await
+            .expect("it begins");
         self.go_on().await.expect("the driver works")
     }
 
@@ -363,7 +397,10 @@ impl Bottle {
     /// The target as it is, without the proxy's trouble.
     pub async fn live(&self) -> Observed {
         self.proxy.calm();
-        self.target.observe().await.unwrap_or_else(|e| panic!("{e}"))
+        self.target
+            .observe()
+            .await
+            .unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// Lets the virtual day of an arm be as described, a minute at a time.
@@ -394,8 +431,14 @@ pub async fn traffic(made: &Made, arm: usize, minutes: std::ops::Range<i64>, min
         tail.trim_start_matches("loadbalancer/").to_owned()
     };
     let dimensions = vec![
-        Dimension::builder().name("TargetGroup").value(tail(&made.groups[arm])).build(),
-        Dimension::builder().name("LoadBalancer").value(tail(&made.balancer)).build(),
+        Dimension::builder()
+            .name("TargetGroup")
+            .value(tail(&made.groups[arm]))
+            .build(),
+        Dimension::builder()
+            .name("LoadBalancer")
+            .value(tail(&made.balancer))
+            .build(),
     ];
     let mut data = vec![];
     for n in minutes {
@@ -406,7 +449,11 @@ pub async fn traffic(made: &Made, arm: usize, minutes: std::ops::Range<i64>, min
                 .timestamp(DateTime::from_millis(at))
                 .set_dimensions(Some(dimensions.clone()))
         };
-        data.push(datum("RequestCount").value(f64::from(minute.requests)).build());
+        data.push(
+            datum("RequestCount")
+                .value(f64::from(minute.requests))
+                .build(),
+        );
         if minute.errors > 0 {
             let errors = f64::from(minute.errors);
             data.push(datum("HTTPCode_Target_5XX_Count").value(errors).build());

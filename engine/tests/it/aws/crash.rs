@@ -24,7 +24,11 @@ async fn bottle() -> Bottle {
 /// Dies at the n-th call and goes on; the writes that were sent.
 async fn dies_at(n: usize, after: bool) -> Vec<String> {
     let bottle = bottle().await;
-    bottle.driver().begin(bottle.header.clone()).await.expect("it begins");
+    bottle
+        .driver()
+        .begin(bottle.header.clone())
+        .await
+        .expect("it begins");
     let reached = Arc::new(AtomicBool::new(false));
     let signal = reached.clone();
     bottle.proxy.plot(move |index, _| {
@@ -33,7 +37,11 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
         }
         signal.store(true, Ordering::SeqCst);
         // From here on the dying process hears nothing any more.
-        if index == n && after { Trouble::AnswerLost } else { Trouble::Reset }
+        if index == n && after {
+            Trouble::AnswerLost
+        } else {
+            Trouble::Reset
+        }
     });
     let mut dead = bottle.driver();
     dead.owner = Owner {
@@ -49,7 +57,7 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
             tokio::select! {
                 biased;
                 _ = &mut drive => break,
-                () = tokio::task::yield_now(), if reached.load(Ordering::SeqCst) => break,
+                () = std::future::ready(()), if reached.load(Ordering::SeqCst) => break,
                 () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
             }
         }
@@ -68,7 +76,10 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
     assert_eq!(live.arms[0].release.version, "app:v2", "call {n}");
     assert_eq!(live.arms[1].tasks, Some(1), "call {n}: the idle arm");
     let registered = |calls: &[String]| {
-        calls.iter().filter(|c| *c == "RegisterTaskDefinition").count()
+        calls
+            .iter()
+            .filter(|c| *c == "RegisterTaskDefinition")
+            .count()
     };
     // Sent once by each process at most, and one that arrived is found again.
     let here = before.get(n).map(String::as_str) == Some("RegisterTaskDefinition");
@@ -82,13 +93,15 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
 async fn at_every_call_of_a_whole_rollout() {
     let calm = bottle().await;
     let standing = calm.run().await;
-    assert!(matches!(standing, Standing::Over(End::Promoted, _)), "{standing:?}");
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
     let calls = calm.proxy.take();
     assert!(calls.len() > 80, "a whole rollout: {}", calls.len());
     // Every write before and after its effect, and every seventh read.
-    let writes = |name: &str| {
-        ["ModifyListener", "UpdateService", "RegisterTaskDefinition"].contains(&name)
-    };
+    let writes =
+        |name: &str| ["ModifyListener", "UpdateService", "RegisterTaskDefinition"].contains(&name);
     let mut deaths = vec![];
     for (n, name) in calls.iter().enumerate() {
         if writes(name) {

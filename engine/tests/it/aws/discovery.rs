@@ -94,7 +94,10 @@ async fn a_rule_is_preferred_and_two_rules_are_ambiguous() {
     let shown = emulator::aws(REGION, &["elbv2", "describe-rules", "--rule-arns", &second]);
     let groups = &shown["Rules"][0]["Actions"][0]["ForwardConfig"]["TargetGroups"];
     assert_eq!(groups[0]["Weight"], 70, "{shown}");
-    assert_eq!(shown["Rules"][0]["Conditions"][0]["Values"][0], "/b/*", "kept");
+    assert_eq!(
+        shown["Rules"][0]["Conditions"][0]["Values"][0], "/b/*",
+        "kept"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +109,11 @@ async fn two_services_behind_a_group_are_ambiguous() {
         .target_group_arn(&made.groups[1])
         .container_name("app")
         .container_port(8000);
-    let create = aws.ecs.create_service().cluster(&made.cluster).service_name(&twin);
+    let create = aws
+        .ecs
+        .create_service()
+        .cluster(&made.cluster)
+        .service_name(&twin);
     create
         .task_definition(format!("{}-canary", made.name))
         .desired_count(0)
@@ -180,9 +187,18 @@ async fn one_group_alone_is_no_target() {
 fn our_own_stacks_and_the_prototypes_are_found_by_name_alone() {
     let region = "ap-south-1";
     let templates = [
-        ("examples/cloudformation/canary.yaml", ["ImageURIStable=a:1", "ImageURICanary=a:1"]),
-        ("examples/cloudformation/blue-green.yaml", ["ImageURIBlue=a:1", "ImageURIGreen=a:1"]),
-        ("engine/tests/fixtures/prototypes/canary.yml", ["ImageURIStable=a:1", "ImageURICanary=a:1"]),
+        (
+            "examples/cloudformation/canary.yaml",
+            ["ImageURIStable=a:1", "ImageURICanary=a:1"],
+        ),
+        (
+            "examples/cloudformation/blue-green.yaml",
+            ["ImageURIBlue=a:1", "ImageURIGreen=a:1"],
+        ),
+        (
+            "engine/tests/fixtures/prototypes/canary.yml",
+            ["ImageURIStable=a:1", "ImageURICanary=a:1"],
+        ),
     ];
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     for (template, parameters) in templates {
@@ -195,7 +211,10 @@ fn our_own_stacks_and_the_prototypes_are_found_by_name_alone() {
         let found = runtime.block_on(discover(&by_name, region));
         let found = found.unwrap_or_else(|e| panic!("{template}: {e}"));
         let names: Vec<&str> = found.arms.iter().map(|a| a.name.as_str()).collect();
-        assert!(names == ["stable", "canary"] || names == ["blue", "green"], "{names:?}");
+        assert!(
+            names == ["stable", "canary"] || names == ["blue", "green"],
+            "{names:?}"
+        );
         assert!(found.arms.iter().all(|a| a.service.is_some()), "{template}");
     }
 }

@@ -14,7 +14,11 @@ use crate::lab::{root, target_folder};
 /// A program of the emulator's own Python environment.
 fn tool(name: &str) -> PathBuf {
     let place = target_folder().join("emulator/bin").join(name);
-    assert!(place.exists(), "{}: `make emulator` makes it", place.display());
+    assert!(
+        place.exists(),
+        "{}: `make emulator` makes it",
+        place.display()
+    );
     place
 }
 
@@ -40,7 +44,9 @@ impl Emulator {
             .expect("it says where it listens");
         let address = line.trim().strip_prefix("listening on ");
         Self {
-            address: address.unwrap_or_else(|| panic!("it said {line:?}")).to_owned(),
+            address: address
+                .unwrap_or_else(|| panic!("it said {line:?}"))
+                .to_owned(),
             process,
         }
     }
@@ -111,16 +117,25 @@ pub async fn script(path: &str, body: Value) {
     let url = format!("{}/shim/{path}", endpoint());
     let body = serde_json::to_vec(&body).expect("JSON");
     let timeout = std::time::Duration::from_secs(10);
-    let answer = Client::default().send("POST", &url, Some(body), timeout).await;
+    let answer = Client::default()
+        .send("POST", &url, Some(body), timeout)
+        .await;
     let answer = answer.expect("the emulator answers");
-    assert!(answer.status.is_success(), "{path}: {}", String::from_utf8_lossy(&answer.body));
+    assert!(
+        answer.status.is_success(),
+        "{path}: {}",
+        String::from_utf8_lossy(&answer.body)
+    );
 }
 
 /// Two subnets of the region's default network.
 pub fn subnets(region: &str) -> Vec<String> {
     static KNOWN: OnceLock<std::sync::Mutex<std::collections::HashMap<String, Vec<String>>>> =
         OnceLock::new();
-    let mut known = KNOWN.get_or_init(Default::default).lock().expect("no panic");
+    let mut known = KNOWN
+        .get_or_init(Default::default)
+        .lock()
+        .expect("no panic");
     known
         .entry(region.to_owned())
         .or_insert_with(|| {
@@ -136,12 +151,18 @@ pub fn subnets(region: &str) -> Vec<String> {
 pub fn network(region: &str) -> String {
     static KNOWN: OnceLock<std::sync::Mutex<std::collections::HashMap<String, String>>> =
         OnceLock::new();
-    let mut known = KNOWN.get_or_init(Default::default).lock().expect("no panic");
+    let mut known = KNOWN
+        .get_or_init(Default::default)
+        .lock()
+        .expect("no panic");
     known
         .entry(region.to_owned())
         .or_insert_with(|| {
             let answer = aws(region, &["ec2", "describe-vpcs"]);
-            answer["Vpcs"][0]["VpcId"].as_str().expect("a default network").to_owned()
+            answer["Vpcs"][0]["VpcId"]
+                .as_str()
+                .expect("a default network")
+                .to_owned()
         })
         .clone()
 }

@@ -100,7 +100,11 @@ async fn one_verb(seed: u64) {
         1 => Weights::of([("stable", 100), ("canary", 0)]),
         _ => Weights::of([("stable", 0), ("canary", 100)]),
     };
-    bottle.driver().begin(verb(&bottle, wanted.clone())).await.expect("it begins");
+    bottle
+        .driver()
+        .begin(verb(&bottle, wanted.clone()))
+        .await
+        .expect("it begins");
     trouble(&bottle.proxy, seed);
     let standing = bottle.go_on().await.expect("the driver works");
     let live = bottle.live().await.weights();
@@ -129,7 +133,11 @@ async fn one_rollout(seed: u64) {
     };
     let bottle = Bottle::new(Wish::default(), Arc::new(steps(verdict)), json!({})).await;
     let bottle = bottle.image("app:v2");
-    bottle.driver().begin(bottle.header.clone()).await.expect("it begins");
+    bottle
+        .driver()
+        .begin(bottle.header.clone())
+        .await
+        .expect("it begins");
     trouble(&bottle.proxy, 10_000 + seed);
     let mut standing = bottle.go_on().await.expect("the driver works");
     let mut resumed = 0;
@@ -140,7 +148,7 @@ async fn one_rollout(seed: u64) {
         if resumed > 3 {
             bottle.proxy.calm();
         }
-        resume(&bottle, resumed).await;
+        signal(&bottle, "resume", resumed).await;
         standing = bottle.go_on().await.expect("the driver works");
     }
     let live = bottle.live().await;
@@ -160,16 +168,20 @@ async fn one_rollout(seed: u64) {
     }
 }
 
-async fn resume(bottle: &Bottle, number: u32) {
+async fn signal(bottle: &Bottle, name: &str, number: u32) {
     use engine::store::Store as _;
     let signal = engine::model::Signal {
-        id: format!("resume-{number}"),
-        name: "resume".to_owned(),
+        id: format!("{name}-{number}"),
+        name: name.to_owned(),
         actor: "test".to_owned(),
         payload: String::new(),
         until: None,
     };
-    bottle.store.signal(crate::lab::ID, &signal).await.expect("sent");
+    bottle
+        .store
+        .signal(crate::lab::ID, &signal)
+        .await
+        .expect("sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +206,10 @@ async fn the_way_back_outlasts_an_outage() {
         Trouble::None
     });
     let standing = bottle.run().await;
-    assert!(matches!(standing, Standing::Over(End::RolledBack, _)), "{standing:?}");
+    assert!(
+        matches!(standing, Standing::Over(End::RolledBack, _)),
+        "{standing:?}"
+    );
     assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
 }
 
@@ -212,6 +227,17 @@ async fn the_way_back_needs_the_load_balancer_alone() {
         Trouble::None
     });
     let standing = bottle.run().await;
+    // Nobody can watch over the deployment any more, so a person is asked.
+    assert!(
+        matches!(standing, Standing::Held(Hold::Stuck { .. })),
+        "{standing:?}"
+    );
+    signal(&bottle, "abort", 1).await;
+    let standing = bottle.go_on().await.expect("the driver works");
+    assert!(
+        matches!(standing, Standing::Over(End::RolledBack, _)),
+        "{standing:?}"
+    );
     let live = bottle.live().await;
     assert_eq!(live.weights().share("stable"), 100.0, "{standing:?}");
 }

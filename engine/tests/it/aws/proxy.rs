@@ -102,7 +102,9 @@ fn name(path: &str, target: Option<&str>, body: &[u8]) -> String {
         return operation.to_owned();
     }
     let body = String::from_utf8_lossy(body);
-    let action = body.split('&').find_map(|pair| pair.strip_prefix("Action="));
+    let action = body
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("Action="));
     action.unwrap_or(path).to_owned()
 }
 
@@ -113,14 +115,23 @@ async fn pass(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let target = head.headers.get("x-amz-target").and_then(|t| t.to_str().ok());
+    let body = body
+        .collect()
+        .await
+        .map_err(std::io::Error::other)?
+        .to_bytes();
+    let target = head
+        .headers
+        .get("x-amz-target")
+        .and_then(|t| t.to_str().ok());
     let name = name(head.uri.path(), target, &body);
     let trouble = {
         let mut seen = seen.lock().expect("no panic");
         let index = seen.calls.len();
         seen.calls.push(name.clone());
-        seen.plot.as_mut().map_or(Trouble::None, |plot| plot(index, &name))
+        seen.plot
+            .as_mut()
+            .map_or(Trouble::None, |plot| plot(index, &name))
     };
     let lost = || Err(std::io::Error::other("trouble"));
     match trouble {
@@ -139,9 +150,16 @@ async fn pass(
         }
     }
     let forward = forward.body(Full::from(body)).expect("it was one before");
-    let answer = client.request(forward).await.map_err(std::io::Error::other)?;
+    let answer = client
+        .request(forward)
+        .await
+        .map_err(std::io::Error::other)?;
     let (head, body) = answer.into_parts();
-    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let body = body
+        .collect()
+        .await
+        .map_err(std::io::Error::other)?
+        .to_bytes();
     if trouble == Trouble::AnswerLost {
         return lost();
     }
@@ -174,7 +192,9 @@ fn refusal(headers: &hyper::HeaderMap, status: u16, code: &str) -> Response<Full
         );
         ("text/xml", body.into_bytes())
     };
-    let mut answer = Response::builder().status(status).header("content-type", kind);
+    let mut answer = Response::builder()
+        .status(status)
+        .header("content-type", kind);
     if kind == "application/cbor" {
         answer = answer.header("smithy-protocol", "rpc-v2-cbor");
     }

@@ -1,0 +1,422 @@
+//! `engine deploy` and `engine delete`: stacks come, change and go, and the
+//! traffic stays where it is.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::emulator::{self, aws, script, unique};
+use super::verbs::{ok, run};
+use crate::cli::{engine, stderr, stdout};
+use crate::end_to_end::{plugin, spawn_with};
+use crate::lab::root;
+
+fn weights(region: &str, stack: &str) -> Vec<i64> {
+    let described = aws(
+        region,
+        &["cloudformation", "describe-stacks", "--stack-name", stack],
+    );
+    let outputs = described["Stacks"][0]["Outputs"]
+        .as_array()
+        .expect("outputs")
+        .clone();
+    let output = |key: &str| {
+        let found = outputs.iter().find(|o| o["OutputKey"] == key);
+        found.expect("an output")["OutputValue"]
+            .as_str()
+            .expect("a text")
+            .to_owned()
+    };
+    let arguments = [
+        "elbv2",
+        "describe-listeners",
+        "--listener-arns",
+        &output("ListenerArn"),
+    ];
+    let shown = aws(region, &arguments);
+    let groups = &shown["Listeners"][0]["DefaultActions"][0]["ForwardConfig"]["TargetGroups"];
+    let weight = |key: &str| {
+        let arn = output(key);
+        let mut groups = groups.as_array().expect("groups").iter();
+        let group = groups.find(|g| g["TargetGroupArn"] == arn.as_str());
+        group.expect("named")["Weight"].as_i64().expect("a weight")
+    };
+    if outputs
+        .iter()
+        .any(|o| o["OutputKey"] == "BlueTargetGroupArn")
+    {
+        vec![weight("BlueTargetGroupArn"), weight("GreenTargetGroupArn")]
+    } else {
+        vec![
+            weight("StableTargetGroupArn"),
+            weight("CanaryTargetGroupArn"),
+        ]
+    }
+}
+
+fn parameter(region: &str, stack: &str, key: &str) -> String {
+    let described = aws(
+        region,
+        &["cloudformation", "describe-stacks", "--stack-name", stack],
+    );
+    let parameters = described["Stacks"][0]["Parameters"]
+        .as_array()
+        .expect("parameters")
+        .clone();
+    let found = parameters.iter().find(|p| p["ParameterKey"] == key);
+    found.expect("a parameter")["ParameterValue"]
+        .as_str()
+        .expect("a text")
+        .to_owned()
+}
+
+#[test]
+fn a_canary_stack_from_nothing_to_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "sa-east-1", unique("shop"));
+    // As the prototype's users are used to: by the environment.
+    let mut command = engine(folder, &["deploy", "canary", "--json"]);
+    emulator::environment(&mut command, &emulator::endpoint(), region);
+    let output = command
+        .env("STACK_NAME", &name)
+        .env("IMAGE_URI_STABLE", "app:v1")
+        .env("IMAGE_URI_CANARY", "app:v1")
+        .env("STABLE_WEIGHT", "90")
+        .env("CANARY_WEIGHT", "10")
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let answer: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(answer["status"], "CREATE_COMPLETE");
+    assert!(answer["outputs"]["ListenerArn"].is_string(), "{answer}");
+    assert!(
+        stderr(&output).contains("CREATE_COMPLETE"),
+        "its events are shown"
+    );
+    assert_eq!(weights(region, &name), [90, 10]);
+
+    let stack = ["--stack", name.as_str()];
+    ok(
+        folder,
+        region,
+        &[&["set-weights", "70", "30"], &stack[..]].concat(),
+    );
+    let again = ok(
+        folder,
+        region,
+        &[&["deploy", "canary"], &stack[..]].concat(),
+    );
+    // What the stack believed of the weights is brought up to date, no more.
+    assert_eq!(weights(region, &name), [70, 30], "{again}");
+    assert_eq!(parameter(region, &name, "StableWeight"), "70");
+    let again = ok(
+        folder,
+        region,
+        &[&["deploy", "canary"], &stack[..]].concat(),
+    );
+    assert!(again.contains("no changes"), "{again}");
+
+    // A change elsewhere, the listener's own fields included, keeps the weights.
+    let change = ["deploy", "canary", "-p", "TaskCpu=512"];
+    ok(folder, region, &[&change, &stack[..]].concat());
+    assert_eq!(weights(region, &name), [70, 30]);
+    assert_eq!(parameter(region, &name, "TaskCpu"), "512");
+    assert_eq!(
+        parameter(region, &name, "TaskMemory"),
+        "512",
+        "kept its value"
+    );
+
+    let moves = [
+        "deploy",
+        "canary",
+        "-p",
+        "CanaryWeight=50",
+        "-p",
+        "StableWeight=50",
+    ];
+    let output = run(folder, region, &[&moves, &stack[..]].concat());
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("would move live traffic"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(weights(region, &name), [70, 30]);
+    ok(
+        folder,
+        region,
+        &[&moves, &stack[..], &["--accept-weights"]].concat(),
+    );
+    assert_eq!(weights(region, &name), [50, 50]);
+
+    let dry = ["deploy", "canary", "-p", "TaskMemory=1024", "--dry-run"];
+    let shown = ok(folder, region, &[&dry, &stack[..]].concat());
+    assert!(shown.contains("nothing was changed"), "{shown}");
+    assert_eq!(parameter(region, &name, "TaskMemory"), "512");
+
+    let output = run(folder, region, &[&["delete"], &stack[..]].concat());
+    assert_eq!(output.status.code(), Some(2), "nobody can be asked here");
+    ok(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
+    let listed = aws(region, &["cloudformation", "list-stacks"]);
+    let summaries = listed["StackSummaries"].as_array().expect("a list").clone();
+    let left = summaries.iter().find(|s| s["StackName"] == name.as_str());
+    assert!(
+        left.is_none_or(|s| s["StackStatus"] == "DELETE_COMPLETE"),
+        "{listed}"
+    );
+}
+
+#[test]
+fn a_live_version_is_not_put_back_by_its_stack() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "sa-east-1", unique("live"));
+    let stack = ["--stack", name.as_str()];
+    let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
+    ok(
+        folder,
+        region,
+        &[&["deploy", "blue-green"], &images[..], &stack[..]].concat(),
+    );
+    // A rollout in between: green runs v2 and has the traffic.
+    let run_it = [
+        "run",
+        &plugin("blue-green"),
+        "--image",
+        "app:v2",
+        "--set",
+        "bake=1s",
+        "--set",
+        "on-no-data=pause",
+    ];
+    let output = run(folder, region, &[&run_it, &stack[..]].concat());
+    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+    ok(folder, region, &["promote", "--full"]);
+    assert_eq!(weights(region, &name), [0, 100]);
+    // Any other change of the stack must leave v2 and the colour alone.
+    let change = ["deploy", "blue-green", "-p", "TaskCpu=512"];
+    ok(folder, region, &[&change, &stack[..]].concat());
+    assert_eq!(weights(region, &name), [0, 100]);
+    let shown = ok(
+        folder,
+        region,
+        &[&["status", "--json"], &stack[..]].concat(),
+    );
+    let status: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(
+        status["target"]["arms"][1]["release"]["version"], "app:v2",
+        "{status}"
+    );
+}
+
+#[test]
+fn a_failure_shows_the_first_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "sa-east-1", unique("broken"));
+    let stack = ["--stack", name.as_str()];
+    let broken = [
+        "deploy",
+        "canary",
+        "-p",
+        "ImageURIStable=app:v1",
+        "-p",
+        "ImageURICanary=app:broken",
+    ];
+    let output = run(folder, region, &[&broken, &stack[..]].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let last = stderr(&output);
+    let last = last
+        .lines()
+        .rfind(|l| l.contains("error:"))
+        .expect("an error")
+        .to_owned();
+    assert!(last.contains("ROLLBACK_COMPLETE"), "{last}");
+    assert!(
+        last.contains("CanaryService") && last.contains("Circuit Breaker"),
+        "{last}"
+    );
+    let good = [
+        "deploy",
+        "canary",
+        "-p",
+        "ImageURIStable=app:v1",
+        "-p",
+        "ImageURICanary=app:v1",
+    ];
+    let output = run(folder, region, &[&good, &stack[..]].concat());
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("engine delete"),
+        "{}",
+        stderr(&output)
+    );
+    ok(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
+}
+
+#[test]
+fn what_is_wrong_with_the_input_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region) = (folder.path(), "sa-east-1");
+    std::fs::write(folder.join("bad.toml"), "TaskCpu = [1]\n").expect("writable");
+    std::fs::write(folder.join("big.yml"), "#".repeat(60_000)).expect("writable");
+    let cases: [(&[&str], &str); 7] = [
+        (
+            &["deploy", "canary", "-p", "Colour=red"],
+            "has no parameter Colour",
+        ),
+        (&["deploy", "canary", "-p", "TaskCpu"], "is not NAME=VALUE"),
+        (
+            &["deploy", "canary", "--parameters", "bad.toml"],
+            "TaskCpu is [1]",
+        ),
+        (
+            &["deploy", "canary", "--template", "none.yml"],
+            "failed to read the template none.yml",
+        ),
+        (
+            &["deploy", "canary", "--template", "big.yml"],
+            "60000 bytes",
+        ),
+        (
+            &["deploy", "canary"],
+            "the template needs ImageURICanary, ImageURIStable",
+        ),
+        (&["delete", "--yes"], "which stack?"),
+    ];
+    for (arguments, says) in cases {
+        let more: &[&str] = if arguments[0] == "deploy" {
+            &["--stack", "none"]
+        } else {
+            &[]
+        };
+        let output = run(folder, region, &[arguments, more].concat());
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(says),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "sa-east-1", unique("busy"));
+    let stack = ["--stack", name.as_str()];
+    let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
+    ok(
+        folder,
+        region,
+        &[&["deploy", "blue-green"], &images[..], &stack[..]].concat(),
+    );
+    let arguments = [
+        "run",
+        &plugin("blue-green"),
+        "--set",
+        "bake=1h",
+        "--stack",
+        &name,
+    ];
+    let mut process = spawn_with(folder, &arguments, |command| {
+        emulator::environment(command, &emulator::endpoint(), region);
+    });
+    for _ in 0..200 {
+        if weights(region, &name) == [0, 100] {
+            break;
+        }
+    }
+    for verb in [
+        &["delete", "--yes"][..],
+        &["deploy", "blue-green", "-p", "TaskCpu=512"],
+    ] {
+        let output = run(folder, region, &[verb, &stack[..]].concat());
+        assert_eq!(
+            output.status.code(),
+            Some(7),
+            "{verb:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains("busy with blue-green-"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    process.0.kill().expect("SIGKILL");
+    drop(process);
+    // The process is dead and the rollout is not: it still occupies its target.
+    let output = run(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    let output = run(folder, region, &["abort"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert_eq!(weights(region, &name), [100, 0]);
+    ok(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_writes_weights_of_its_own_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let region = "sa-east-1";
+    let name = unique("own");
+    let text = std::fs::read_to_string(root().join("engine/tests/fixtures/prototypes/canary.yml"));
+    let text = text
+        .expect("a fixture")
+        .replace("app-", &format!("{name}-"));
+    let path = folder.path().join("own.yml");
+    std::fs::write(&path, &text).expect("writable");
+    let place = path.display().to_string();
+    let deploy = |path: &Path, more: &[&str]| {
+        let path = path.display().to_string();
+        let arguments = [
+            &["deploy", "canary", "--stack", &name, "--template", &path],
+            more,
+        ]
+        .concat();
+        run(folder.path(), region, &arguments)
+    };
+    let images = ["-p", "ImageURIStable=app:v1", "-p", "ImageURICanary=app:v1"];
+    script("cloudformation", json!({"region": region, "polls": 2})).await;
+    let output = deploy(&path, &images);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{place}: {}",
+        stderr(&output)
+    );
+    script("cloudformation", json!({"region": region, "polls": 0})).await;
+    // The next version of the template has its weights written down.
+    let fixed = text
+        .replace("Weight: !Ref StableWeight", "Weight: 80")
+        .replace("Weight: !Ref CanaryWeight", "Weight: 20");
+    assert_ne!(fixed, text, "the fixture refers to its parameters");
+    let lines = fixed.lines().collect::<Vec<_>>().join("\n");
+    let without = remove_parameter(&remove_parameter(&lines, "StableWeight"), "CanaryWeight");
+    std::fs::write(&path, &without).expect("writable");
+    let output = deploy(&path, &[]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("takes no weights as parameters"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// The template without that parameter's own block.
+fn remove_parameter(text: &str, name: &str) -> String {
+    let mut inside = false;
+    let kept = text.lines().filter(|line| {
+        let indent = line.len() - line.trim_start().len();
+        if inside && (indent > 2 || line.trim().is_empty()) {
+            return false;
+        }
+        inside = *line == format!("  {name}:");
+        !inside
+    });
+    kept.collect::<Vec<_>>().join("\n")
+}

@@ -20,7 +20,12 @@ pub fn run(folder: &Path, region: &str, arguments: &[&str]) -> Output {
 
 pub fn ok(folder: &Path, region: &str, arguments: &[&str]) -> String {
     let output = run(folder, region, arguments);
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{arguments:?}: {}",
+        stderr(&output)
+    );
     stdout(&output)
 }
 
@@ -40,12 +45,19 @@ pub fn stack(region: &str, name: &str, template: &Path, parameters: &[&str]) {
     ];
     arguments.extend(parameters);
     let output = emulator::aws_output(region, &arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// The weights that the AWS CLI shows, by the word in the group's name.
 fn judged(region: &str, listener: &str, words: [&str; 2]) -> [i64; 2] {
-    let shown = aws(region, &["elbv2", "describe-listeners", "--listener-arns", listener]);
+    let shown = aws(
+        region,
+        &["elbv2", "describe-listeners", "--listener-arns", listener],
+    );
     let groups = &shown["Listeners"][0]["DefaultActions"][0]["ForwardConfig"]["TargetGroups"];
     let groups = groups.as_array().expect("weighted groups");
     assert_eq!(groups.len(), 2, "both named: {shown}");
@@ -55,12 +67,17 @@ fn judged(region: &str, listener: &str, words: [&str; 2]) -> [i64; 2] {
             let arn = g["TargetGroupArn"].as_str().expect("ARN").to_lowercase();
             arn.contains(word)
         });
-        group.expect("a group of that name")["Weight"].as_i64().expect("a weight")
+        group.expect("a group of that name")["Weight"]
+            .as_i64()
+            .expect("a weight")
     })
 }
 
 fn listener_of(status: &Value) -> String {
-    status["target"]["identity"].as_str().expect("an ARN").to_owned()
+    status["target"]["identity"]
+        .as_str()
+        .expect("an ARN")
+        .to_owned()
 }
 
 fn status(folder: &Path, region: &str, name: &str) -> Value {
@@ -73,7 +90,12 @@ fn the_canary_prototype() {
     let folder = tempfile::tempdir().expect("a folder");
     let (region, name) = ("eu-central-1", "ecs-canary-demo-stack");
     let template = root().join("engine/tests/fixtures/prototypes/canary.yml");
-    stack(region, name, &template, &["ImageURIStable=app:v1", "ImageURICanary=app:v2"]);
+    stack(
+        region,
+        name,
+        &template,
+        &["ImageURIStable=app:v1", "ImageURICanary=app:v2"],
+    );
 
     let shown = ok(folder.path(), region, &["status", "--stack", name]);
     insta::assert_snapshot!(shown.replace("http://localhost", "ADDRESS"));
@@ -101,7 +123,10 @@ fn the_canary_prototype() {
 
     for (wrong, says) in [
         (&["set-weights", "75", "26"][..], "sum to 101"),
-        (&["switch", "purple"], "there is no colour \"purple\"; there are stable and canary"),
+        (
+            &["switch", "purple"],
+            "there is no colour \"purple\"; there are stable and canary",
+        ),
         (&["set-weights", "1000", "0"], "sum to 1000"),
     ] {
         let output = run(folder.path(), region, &[wrong, &["--stack", name]].concat());
@@ -116,7 +141,12 @@ fn the_blue_green_prototype() {
     let folder = tempfile::tempdir().expect("a folder");
     let (region, name) = ("eu-central-1", "ecs-blue-green-demo-stack");
     let template = root().join("engine/tests/fixtures/prototypes/blue-green.yml");
-    stack(region, name, &template, &["ImageURIBlue=app:v1", "ImageURIGreen=app:v2"]);
+    stack(
+        region,
+        name,
+        &template,
+        &["ImageURIBlue=app:v1", "ImageURIGreen=app:v2"],
+    );
     let words = ["blue", "green"];
     let listener = listener_of(&status(folder.path(), region, name));
     assert_eq!(judged(region, &listener, words), [100, 0]);
@@ -131,8 +161,17 @@ fn the_blue_green_prototype() {
     ok(folder.path(), region, &["delete", "--stack", name, "--yes"]);
     let gone = run(folder.path(), region, &["status", "--stack", name]);
     assert_ne!(gone.status.code(), Some(0));
-    assert!(stderr(&gone).contains("there is no stack"), "{}", stderr(&gone));
-    stack(region, name, &template, &["ImageURIBlue=app:v1", "ImageURIGreen=app:v2"]);
+    assert!(
+        stderr(&gone).contains("there is no stack"),
+        "{}",
+        stderr(&gone)
+    );
+    stack(
+        region,
+        name,
+        &template,
+        &["ImageURIBlue=app:v1", "ImageURIGreen=app:v2"],
+    );
     let again = listener_of(&status(folder.path(), region, name));
     assert_ne!(again, listener);
     ok(folder.path(), region, &["switch", "green", "--stack", name]);
@@ -148,12 +187,27 @@ async fn stickiness_is_kept_and_warned_about() {
     let made = bottle::make(&wish).await;
     let folder = tempfile::tempdir().expect("a folder");
     let arguments = [
-        "set-weights", "90", "10", "--listener", &made.listener, "--cluster", &made.cluster,
+        "set-weights",
+        "90",
+        "10",
+        "--listener",
+        &made.listener,
+        "--cluster",
+        &made.cluster,
     ];
     let output = run(folder.path(), bottle::REGION, &arguments);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stderr(&output).contains("clients stick to their arm"), "{}", stderr(&output));
-    let arguments = ["elbv2", "describe-listeners", "--listener-arns", &made.listener];
+    assert!(
+        stderr(&output).contains("clients stick to their arm"),
+        "{}",
+        stderr(&output)
+    );
+    let arguments = [
+        "elbv2",
+        "describe-listeners",
+        "--listener-arns",
+        &made.listener,
+    ];
     let shown = aws(bottle::REGION, &arguments);
     let config = &shown["Listeners"][0]["DefaultActions"][0]["ForwardConfig"];
     assert_eq!(
@@ -170,11 +224,23 @@ fn a_switch_to_an_arm_without_a_healthy_target_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (region, name) = ("eu-west-1", unique("sick"));
     let template = root().join("examples/cloudformation/blue-green.yaml");
-    let parameters = ["ImageURIBlue=app:v1", "ImageURIGreen=app:v1", "DesiredCountGreen=0"];
+    let parameters = [
+        "ImageURIBlue=app:v1",
+        "ImageURIGreen=app:v1",
+        "DesiredCountGreen=0",
+    ];
     stack(region, &name, &template, &parameters);
-    let output = run(folder.path(), region, &["switch", "green", "--stack", &name]);
+    let output = run(
+        folder.path(),
+        region,
+        &["switch", "green", "--stack", &name],
+    );
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(stderr(&output).contains("green has 0 targets"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("green has 0 targets"),
+        "{}",
+        stderr(&output)
+    );
     let listener = listener_of(&status(folder.path(), region, &name));
     assert_eq!(judged(region, &listener, ["blue", "green"]), [100, 0]);
 }
@@ -184,18 +250,46 @@ fn what_cannot_be_found_is_said_plainly() {
     let folder = tempfile::tempdir().expect("a folder");
     let region = "eu-west-1";
     let cases: [(&[&str], &str); 5] = [
-        (&["status", "--stack", "nothing-here"], "there is no stack nothing-here in eu-west-1"),
         (
-            &["status", "--listener", "arn:aws:elasticloadbalancing:eu-west-1:1:listener/app/a/b/c"],
+            &["status", "--stack", "nothing-here"],
+            "there is no stack nothing-here in eu-west-1",
+        ),
+        (
+            &[
+                "status",
+                "--listener",
+                "arn:aws:elasticloadbalancing:eu-west-1:1:listener/app/a/b/c",
+            ],
             "ListenerNotFound",
         ),
-        (&["status", "--cluster", "prod"], "--stack, --listener or --rule"),
-        (&["set-weights", "1", "99", "--stack", "x", "--service", "canary"], "is not ARM=CLUSTER/SERVICE"),
-        (&["status", "--stack", "a", "--listener", "b"], "cannot be used with"),
+        (
+            &["status", "--cluster", "prod"],
+            "--stack, --listener or --rule",
+        ),
+        (
+            &[
+                "set-weights",
+                "1",
+                "99",
+                "--stack",
+                "x",
+                "--service",
+                "canary",
+            ],
+            "is not ARM=CLUSTER/SERVICE",
+        ),
+        (
+            &["status", "--stack", "a", "--listener", "b"],
+            "cannot be used with",
+        ),
     ];
     for (arguments, says) in cases {
         let output = run(folder.path(), region, arguments);
         assert_ne!(output.status.code(), Some(0), "{arguments:?}");
-        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(says),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
     }
 }
