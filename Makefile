@@ -49,7 +49,7 @@ $(EMULATOR)/prometheus: $(EMULATOR)/ready
 	rm $(EMULATOR)/prometheus_*.deb
 
 bench: plugins test-guests emulator ## Print figures and ratios (builds an optimised engine first)
-	$(CARGO) bench --locked --package engine --bench engine
+	$(CARGO) bench --locked --package engine --bench engine --bench aws
 
 install: plugins ## Install the engine into cargo's bin folder
 	$(CARGO) install --locked --path engine

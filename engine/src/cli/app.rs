@@ -262,7 +262,7 @@ impl Ports {
         let remembered = self.store.recall(&key).await.unwrap_or_default();
         if let Some(found) = remembered.and_then(|text| serde_json::from_str(&text).ok()) {
             let target = self.keep(clients.clone(), spec, found).await;
-            match target.traffic().await {
+            match target.verify().await {
                 Err(error) if !error.retryable => {}
                 _ => return Ok(target),
             }

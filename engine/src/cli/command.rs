@@ -243,7 +243,9 @@ async fn command(
     let signal = watch::signal(name, app, payload);
     app.store.signal(id, &signal).await?;
     wait_until(app, id, |s| {
-        obeyed(s) || name == "pause" && s.consumed.contains(&signal.id)
+        // How it stood before the command is no answer to it.
+        let heard = s.consumed.contains(&signal.id);
+        s.is_over() || heard && (obeyed(s) || name == "pause")
     })
     .await
 }

@@ -9,6 +9,7 @@ use console::Style;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply};
 use crate::model::{
+    Deployment,
     End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake, Weights,
 };
 
@@ -162,6 +163,7 @@ fn done(call: &Call) -> String {
         Call::SetWeights { weights } => format!("traffic: {}", shares(weights)),
         Call::SwitchColor { color } => format!("traffic: all to {color}"),
         Call::SetVersion { arm, release } => format!("{arm} gets {}", release.version),
+        Call::SetTasks { arm, tasks } => format!("{arm} has {tasks} tasks"),
         call => call.to_string(),
     }
 }
@@ -317,6 +319,9 @@ pub fn arm_lines(
                 _ => write!(line, "  {:41}", "    no requests"),
             };
             let _ = write!(line, "  {}/{} healthy", arm.healthy, arm.total);
+            if let Deployment::Moving(what) | Deployment::Failed(what) = &arm.deployment {
+                let _ = write!(line, ", {what}");
+            }
             line
         })
         .collect()

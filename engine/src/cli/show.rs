@@ -196,7 +196,9 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
             Role::Stable => "stable",
             Role::Candidate => "candidate",
         };
-        out!("arm        {} ({role}, {})", arm.name, arm.version);
+        // A single verb does not ask what runs where.
+        let version = if arm.version.is_empty() { "" } else { ", " };
+        out!("arm        {} ({role}{version}{})", arm.name, arm.version);
     }
     match &header.work {
         Work::Strategy(pin) => {

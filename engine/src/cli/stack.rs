@@ -469,6 +469,10 @@ async fn follow(
         }
         let now = stack::look(clients, stack_id).await?;
         for event in events.news(clients).await? {
+            // Said twice: once when it begins, once when it has an id.
+            if event.is_repeated() {
+                continue;
+            }
             let reason = event
                 .reason
                 .as_ref()

@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use super::run::{begin, new_id_part, roles, stable_by_sight};
 use super::{Global, command, render, target};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{End, Promotion, Role, Traffic, Weights};
+use crate::model::{Capacity, End, Promotion, Role, Traffic, Weights};
 use crate::rollout::{Options, Standing};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
 use crate::target::Target;
@@ -146,6 +146,7 @@ async fn verb(
     name: &str,
     weights: Weights,
 ) -> anyhow::Result<Exit> {
+    warn_of_few(target.as_ref(), &live.weights, &weights).await;
     let by_sight = stable_by_sight(&live.weights);
     let first = live.names().first().cloned();
     let rollout = format!("{name}-{}", new_id_part());
@@ -200,6 +201,30 @@ async fn verb(
             }
             Ok(Exit::from(&standing))
         }
+    }
+}
+
+/// One task cannot carry what two carried. `engine run` makes room first; a
+/// single verb does what it is told, and says so.
+async fn warn_of_few(target: &dyn Target, now: &Weights, wanted: &Weights) {
+    let most = |w: &Weights| w.0.iter().max_by_key(|a| a.weight).map(|a| a.arm.clone());
+    let (Some(from), Some(to)) = (most(now), most(wanted)) else {
+        return;
+    };
+    if from == to {
+        return;
+    }
+    let Ok(health) = target.health().await else {
+        return;
+    };
+    let healthy = |arm: &str| health.iter().find(|h| h.arm == arm).map_or(0, |h| h.healthy);
+    let carried = Capacity::of(healthy(&from), now.share(&from), 0);
+    let needed = carried.for_share(wanted.share(&to));
+    let has = healthy(&to);
+    if has > 0 && has < needed {
+        eprintln!(
+            "note: {to} has {has} healthy targets and its share needs {needed}, going by {from}; `engine run` makes room first"
+        );
     }
 }
 

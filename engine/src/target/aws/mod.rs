@@ -45,6 +45,9 @@ pub use metrics::PERIOD_MS;
 /// moment ago, to compare.
 const READ_AGE_MAX_MS: Millis = 5_000;
 
+/// How old a read may be that nobody has used yet.
+const UNUSED_AGE_MAX_MS: Millis = 1_000;
+
 /// Finds everything about a target.
 ///
 /// # Errors
@@ -84,6 +87,9 @@ pub struct AwsTarget {
     http: HttpClient,
     /// The actions as they were last read, and when.
     last: Mutex<Option<(Millis, Vec<Action>)>>,
+    /// A read that was only made to see whether the target is still there, and
+    /// that the first question about its traffic may use.
+    unused: Mutex<Option<(Millis, Traffic)>>,
     /// Images of task definitions, which never change.
     images: Mutex<HashMap<String, String>>,
 }
@@ -111,6 +117,7 @@ impl AwsTarget {
             clock,
             http: HttpClient::default(),
             last: Mutex::default(),
+            unused: Mutex::default(),
             images: Mutex::default(),
         }
     }
@@ -140,6 +147,16 @@ impl AwsTarget {
             list.dedup();
         }
         Ok((families, roles))
+    }
+
+    /// Whether what was found earlier is still so.
+    ///
+    /// # Errors
+    /// It is not, or AWS does not answer.
+    pub async fn verify(&self) -> Result<(), HostError> {
+        let traffic = traffic::read(&self.found, &self.actions().await?)?;
+        *locked(&self.unused) = Some((self.clock.now(), traffic));
+        Ok(())
     }
 
     async fn actions(&self) -> Result<Vec<Action>, HostError> {
@@ -449,6 +466,11 @@ impl Target for AwsTarget {
     }
 
     async fn traffic(&self) -> Result<Traffic, HostError> {
+        let unused = locked(&self.unused).take();
+        let fresh = |at: Millis| self.clock.now().saturating_sub(at) < UNUSED_AGE_MAX_MS;
+        if let Some((_, traffic)) = unused.filter(|(at, _)| fresh(*at)) {
+            return Ok(traffic);
+        }
         traffic::read(&self.found, &self.actions().await?)
     }
 

@@ -400,6 +400,12 @@ pub struct StackEvent {
 }
 
 impl StackEvent {
+    /// Whether an event before it said the same.
+    #[must_use]
+    pub fn is_repeated(&self) -> bool {
+        self.reason.as_deref() == Some("Resource creation Initiated")
+    }
+
     /// Whether it is a cause of a failure, and not a consequence of one.
     #[must_use]
     pub fn is_cause(&self) -> bool {
