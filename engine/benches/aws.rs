@@ -81,7 +81,10 @@ fn watch_memory(pid: u32) -> f64 {
         }
         let children = format!("/proc/{pid}/task/{pid}/children");
         let children = std::fs::read_to_string(children).unwrap_or_default();
-        seen = children.split_whitespace().filter_map(|p| p.parse().ok()).collect();
+        seen = children
+            .split_whitespace()
+            .filter_map(|p| p.parse().ok())
+            .collect();
         seen.push(pid);
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -97,7 +100,11 @@ fn measure(proxy: &proxy::Proxy, make: impl Fn(usize) -> Command) -> Cost {
         let begun = Instant::now();
         let output = child.wait_with_output().unwrap();
         let wall = begun.elapsed().as_secs_f64() * 1_000.0;
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         wall
     };
     // What the first run finds out, the next one knows.
@@ -109,7 +116,11 @@ fn measure(proxy: &proxy::Proxy, make: impl Fn(usize) -> Command) -> Cost {
     let calls = proxy.take().len() / RUNS;
     let mut command = make(RUNS + 1);
     emulator::environment(&mut command, &proxy.endpoint, REGION);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let pid = child.id();
     let watcher = std::thread::spawn(move || watch_memory(pid));
     child.wait().unwrap();
@@ -155,7 +166,10 @@ fn deploy(stack: &str, template: &Path, parameters: &str) -> String {
 fn row(name: &str, cost: &Cost, beside: Option<&Cost>) {
     let ratio = |a: f64, b: f64| format!("{:.0}x", a / b.max(0.001));
     let (wall, cpu) = beside.map_or((String::new(), String::new()), |b| {
-        (ratio(b.median(), cost.median()), ratio(b.cpu_ms, cost.cpu_ms))
+        (
+            ratio(b.median(), cost.median()),
+            ratio(b.cpu_ms, cost.cpu_ms),
+        )
     });
     println!(
         "  {name:<28} {:>8.1} {wall:>6} {:>9.1} {cpu:>6} {:>8.0} {:>7}",
@@ -177,7 +191,11 @@ async fn main() {
         let mut command = script(&text);
         emulator::environment(&mut command, &proxy.endpoint, REGION);
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     run(deploy(CANARY, &canary, images));
@@ -197,9 +215,8 @@ async fn main() {
         command.args(["--user", "testing:testing", "--data", body, &proxy.endpoint]);
         command
     };
-    let body = format!(
-        "Action=DescribeListeners&Version=2015-12-01&ListenerArns.member.1={listener}"
-    );
+    let body =
+        format!("Action=DescribeListeners&Version=2015-12-01&ListenerArns.member.1={listener}");
     let bare = measure(&proxy, |_| signed("elasticloadbalancing", &body));
     row("one bare signed request", &bare, None);
 
@@ -209,7 +226,11 @@ async fn main() {
         "aws elbv2 describe-listeners --listener-arns $L --query 'Listeners[0].DefaultActions[0].ForwardConfig.TargetGroups' --output table".to_owned(),
     ]
     .join("; ");
-    let pairs: [(&str, Box<dyn Fn(usize) -> String>, Box<dyn Fn(usize) -> Vec<String>>); 4] = [
+    let pairs: [(
+        &str,
+        Box<dyn Fn(usize) -> String>,
+        Box<dyn Fn(usize) -> Vec<String>>,
+    ); 4] = [
         (
             "status",
             Box::new(move |_| status_script.clone()),
@@ -228,7 +249,12 @@ async fn main() {
             Box::new(|n| {
                 let share = 40 + n;
                 let weights = [(100 - share).to_string(), share.to_string()];
-                [&["set-weights".to_owned()], &weights[..], &["--stack".into(), CANARY.into()]].concat()
+                [
+                    &["set-weights".to_owned()],
+                    &weights[..],
+                    &["--stack".into(), CANARY.into()],
+                ]
+                .concat()
             }),
         ),
         (
@@ -239,7 +265,12 @@ async fn main() {
             }),
             Box::new(|n| {
                 let colour = ["green", "blue"][n % 2];
-                vec!["switch".into(), colour.into(), "--stack".into(), COLOURS.into()]
+                vec![
+                    "switch".into(),
+                    colour.into(),
+                    "--stack".into(),
+                    COLOURS.into(),
+                ]
             }),
         ),
         (
@@ -269,7 +300,8 @@ async fn main() {
         row(&format!("{name}: engine"), &ours, Some(&theirs));
         println!(
             "  {:<28} {:>8.1}x a bare signed request",
-            "", ours.median() / bare.median()
+            "",
+            ours.median() / bare.median()
         );
     }
 }
@@ -293,7 +325,11 @@ fn rollbacks(proxy: &proxy::Proxy, state: &Path, rollback: &[String]) -> Cost {
     }
     let mut command = engine(state, &rollback);
     emulator::environment(&mut command, &proxy.endpoint, REGION);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let pid = child.id();
     let watcher = std::thread::spawn(move || watch_memory(pid));
     child.wait().unwrap();

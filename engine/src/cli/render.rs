@@ -9,8 +9,7 @@ use console::Style;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply};
 use crate::model::{
-    Deployment,
-    End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake, Weights,
+    Deployment, End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake, Weights,
 };
 
 /// The signal that approves a step.

@@ -217,7 +217,12 @@ async fn warn_of_few(target: &dyn Target, now: &Weights, wanted: &Weights) {
     let Ok(health) = target.health().await else {
         return;
     };
-    let healthy = |arm: &str| health.iter().find(|h| h.arm == arm).map_or(0, |h| h.healthy);
+    let healthy = |arm: &str| {
+        health
+            .iter()
+            .find(|h| h.arm == arm)
+            .map_or(0, |h| h.healthy)
+    };
     let carried = Capacity::of(healthy(&from), now.share(&from), 0);
     let needed = carried.for_share(wanted.share(&to));
     let has = healthy(&to);

@@ -158,7 +158,7 @@ pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
             "needs `stack = \"NAME\"`, or the ARN of a `listener` or of a `rule`",
         );
     }
-    if !find.arms.is_empty() && find.arms.len() != 2 {
+    if find.arms.len() > 2 {
         section.problem("arms", "a target has two arms, such as stable and canary");
     }
     let spec = AwsSpec {

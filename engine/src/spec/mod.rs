@@ -833,6 +833,7 @@ mod tests {
     fn every_example_is_valid() {
         for text in [
             include_str!("../../../examples/rollouts/attach.toml"),
+            include_str!("../../../examples/rollouts/aws.toml"),
             include_str!("../../../examples/rollouts/blue-green.toml"),
         ] {
             Spec::parse(text).unwrap_or_else(|e| panic!("{e}"));
@@ -863,6 +864,36 @@ mod tests {
         )
         .expect_err("nothing here is right");
         insta::assert_snapshot!(error.to_string());
+    }
+
+    #[test]
+    fn a_target_on_aws_is_read_as_strictly() {
+        let error = Spec::parse(
+            r#"
+            [target]
+            kind = "aws"
+            [target.aws]
+            listener = "app"
+            stak = "shop"
+            [target.aws.arms.only-one]
+            service = "prod/app"
+            [candidate]
+            version = "v2"
+            demo = {}
+            [guardrails]
+            alarms = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"]
+            [queries.two]
+            url = "https://x"
+            prometheus = { server = "prom:9090", query = "up" }
+            [queries.half]
+            cloudwatch = { namespace = "ML", period = "90s" }
+            "#,
+        )
+        .expect_err("nothing here is right");
+        insta::assert_snapshot!(error.to_string());
+        let error =
+            Spec::parse("[guardrails]\nalarms = [\"x\"]\n[candidate]\nimage = \"app:v2\"\n");
+        insta::assert_snapshot!(error.expect_err("both need AWS").to_string());
     }
 
     #[test]

@@ -15,7 +15,6 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 use aws_smithy_types::DateTime;
 use engine::clock::{Clock, VirtualClock};
-use engine::journal::status::Status;
 use engine::journal::{Entry, FORMAT, Header, Pin, Work};
 use engine::model::{
     Arm, Capacity, HostError, Observed, Promotion, Release, Role, Source, Weights,
@@ -388,10 +387,6 @@ impl Bottle {
 
     pub async fn journal(&self) -> Vec<Entry> {
         self.store.load(ID, 0).await.expect("memory")
-    }
-
-    pub async fn status(&self) -> Status {
-        Status::of(&self.journal().await).expect("it has begun")
     }
 
     /// The target as it is, without the proxy's trouble.

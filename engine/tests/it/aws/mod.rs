@@ -9,6 +9,7 @@ mod emulator;
 mod faults;
 mod manners;
 mod metrics;
+mod permissions;
 mod plan;
 mod proxy;
 mod rollout;

@@ -299,6 +299,40 @@ async fn an_alarm_takes_the_rollout_back_in_the_middle_of_a_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_rollout_begins_while_an_alarm_is_on() {
+    let made = super::bottle::make(&Wish::default()).await;
+    let name = super::emulator::unique("alarm");
+    alarm(&name, "ALARM").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |alarm: &str| {
+        let text = format!(
+            "[target]\nkind = \"aws\"\n[target.aws]\nlistener = \"{}\"\n[guardrails]\nalarms = [\"{alarm}\"]\n",
+            made.listener
+        );
+        std::fs::write(folder.path().join("rollout.toml"), text).expect("writable");
+    };
+    let canary = crate::end_to_end::plugin("canary");
+    file(&name);
+    let output = super::verbs::run(folder.path(), REGION, &["run", &canary]);
+    assert_eq!(
+        output.status.code(),
+        Some(7),
+        "{}",
+        crate::cli::stderr(&output)
+    );
+    assert!(crate::cli::stderr(&output).contains("checkout is slow"));
+    file("no-such-alarm");
+    let output = super::verbs::run(folder.path(), REGION, &["run", &canary]);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "{}",
+        crate::cli::stderr(&output)
+    );
+    assert!(crate::cli::stderr(&output).contains("no CloudWatch alarm"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_that_ecs_gives_up_goes_back() {
     let bottle = canary(Wish::default()).await.image("app:v2");
     good_day(&bottle).await;
