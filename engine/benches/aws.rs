@@ -180,6 +180,11 @@ fn row(name: &str, cost: &Cost, beside: Option<&Cost>) {
     );
 }
 
+/// The n-th run of a verb as a script.
+type Script = Box<dyn Fn(usize) -> String>;
+/// The n-th run of a verb as arguments of the engine.
+type Arguments = Box<dyn Fn(usize) -> Vec<String>>;
+
 #[tokio::main]
 async fn main() {
     let fixtures = lab::root().join("engine/tests/fixtures/prototypes");

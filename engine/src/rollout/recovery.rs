@@ -5,7 +5,8 @@
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
 use crate::model::{
-    Deployment, Goal, Hold, Millis, Observed, Promotion, Role, Signal, Verdict, Weights,
+    Deployment, Goal, Hold, Millis, Observed, ObservedArm, Promotion, Role, Signal, Verdict,
+    Weights,
 };
 
 /// The next move of a rollout.
@@ -287,14 +288,7 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
                 release: release.clone(),
             });
         }
-        let why = match &arm.deployment {
-            Deployment::Steady => String::new(),
-            Deployment::Moving(why) | Deployment::Failed(why) => format!(": {why}"),
-        };
-        return Step::Failed(format!(
-            "{name} went back from {} to {} by itself{why}",
-            release.version, arm.release.version
-        ));
+        return went_back(arm, &release.version);
     }
     if arm.tasks == Some(0) {
         return Step::Do(Call::SetTasks {
@@ -381,8 +375,10 @@ fn move_traffic(
                 (Some(old), Some(new)) if !new.is(&old) => match all_to(candidate) {
                     // The stable arm has no traffic now, so it can be replaced.
                     Step::Done => bake().unwrap_or_else(|| {
-                        if copied(status, stable) {
-                            return went_back(live, stable, &new.version);
+                        if status.replaced.as_deref() == Some(stable)
+                            && let Some(arm) = live.arm(stable)
+                        {
+                            return went_back(arm, &new.version);
                         }
                         Step::Do(Call::SetVersion {
                             arm: stable.to_owned(),
@@ -398,17 +394,16 @@ fn move_traffic(
     }
 }
 
-/// Whether the stable arm was given the new release once already.
-fn copied(status: &Status, stable: &str) -> bool {
-    status.replaced.as_deref() == Some(stable)
-}
-
-fn went_back(live: &Observed, arm: &str, wanted: &str) -> Step {
-    let why = match live.arm(arm).map(|a| &a.deployment) {
-        Some(Deployment::Moving(why) | Deployment::Failed(why)) => format!(": {why}"),
-        _ => String::new(),
+/// An arm that was given a release once and runs another now.
+fn went_back(arm: &ObservedArm, wanted: &str) -> Step {
+    let why = match &arm.deployment {
+        Deployment::Steady => String::new(),
+        Deployment::Moving(why) | Deployment::Failed(why) => format!(": {why}"),
     };
-    Step::Failed(format!("{arm} did not keep {wanted}{why}"))
+    Step::Failed(format!(
+        "{} went back from {wanted} to {} by itself{why}",
+        arm.name, arm.release.version
+    ))
 }
 
 /// Once the traffic is where it shall stay, the arm without any gives up the
@@ -455,7 +450,7 @@ fn steady_or(live: &Observed, arm: &str, step: Step) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DemoFault, ObservedArm, Release, Source};
+    use crate::model::{DemoFault, Release, Source};
     use crate::rollout::fixture::header;
 
     fn live(weights: [u32; 2], versions: [&str; 2], healthy: [u32; 2]) -> Observed {

@@ -85,9 +85,10 @@ pub struct Lab {
     pub options: Options,
 }
 
-struct Resolver {
-    target: Arc<SimulatedTarget>,
-    strategy: Arc<dyn Strategy>,
+/// One target and one strategy, whatever a header names.
+pub struct Resolver {
+    pub target: Arc<dyn Target>,
+    pub strategy: Arc<dyn Strategy>,
 }
 
 #[async_trait]

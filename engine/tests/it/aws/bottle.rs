@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum};
 use aws_sdk_ecs::types::{
     AwsVpcConfiguration, Compatibility, ContainerDefinition, DeploymentCircuitBreaker,
@@ -16,15 +15,13 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use aws_smithy_types::DateTime;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::{Entry, FORMAT, Header, Pin, Work};
-use engine::model::{
-    Arm, Capacity, HostError, Observed, Promotion, Release, Role, Source, Weights,
-};
+use engine::model::{Arm, Capacity, Observed, Promotion, Release, Role, Source, Weights};
 use engine::rollout::fleet::Fleet;
-use engine::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
+use engine::rollout::{Driver, Options, RolloutError, Standing, Strategy};
 use engine::spec::aws::{Access, AwsSpec, Find, looked_for};
 use engine::spec::{Guardrails, TargetSpec};
+use engine::store::Store as _;
 use engine::store::memory::MemoryStore;
-use engine::store::{Owner, Store as _};
 use engine::target::Target;
 use engine::target::aws::AwsTarget;
 use engine::target::aws::client::{Clients, Patience};
@@ -32,7 +29,7 @@ use serde_json::{Value, json};
 
 use super::emulator::{self, unique};
 use super::proxy::Proxy;
-use crate::lab::{ID, START, owner};
+use crate::lab::{ID, Resolver, START, owner};
 
 pub const REGION: &str = "us-east-1";
 
@@ -277,26 +274,6 @@ pub struct Bottle {
     pub strategy: Arc<dyn Strategy>,
     pub header: Header,
     pub options: Options,
-}
-
-struct Resolver {
-    target: Arc<AwsTarget>,
-    strategy: Arc<dyn Strategy>,
-}
-
-#[async_trait]
-impl Resolve for Resolver {
-    async fn target(&self, _: &TargetSpec) -> Result<Arc<dyn Target>, HostError> {
-        Ok(self.target.clone())
-    }
-
-    async fn strategy(&self, _: &str) -> Result<Arc<dyn Strategy>, String> {
-        Ok(self.strategy.clone())
-    }
-
-    fn is_dead(&self, owner: &Owner) -> bool {
-        owner.started == "dead"
-    }
 }
 
 /// How to find a hand-made target.

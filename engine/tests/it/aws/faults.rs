@@ -126,7 +126,7 @@ async fn every_verb_ends_right_or_refuses() {
 /// A whole rollout: at its end, or paused with a reason that the trouble made;
 /// without the trouble a resume or an abort brings it to the end.
 async fn one_rollout(seed: u64) {
-    let verdict = if seed % 2 == 0 {
+    let verdict = if seed.is_multiple_of(2) {
         Verdict::Promoted
     } else {
         Verdict::RolledBack
