@@ -231,11 +231,7 @@ async fn main() {
         "aws elbv2 describe-listeners --listener-arns $L --query 'Listeners[0].DefaultActions[0].ForwardConfig.TargetGroups' --output table".to_owned(),
     ]
     .join("; ");
-    let pairs: [(
-        &str,
-        Box<dyn Fn(usize) -> String>,
-        Box<dyn Fn(usize) -> Vec<String>>,
-    ); 4] = [
+    let pairs: [(&str, Script, Arguments); 4] = [
         (
             "status",
             Box::new(move |_| status_script.clone()),

@@ -12,6 +12,14 @@ use crate::model::{
     Deployment, End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake, Weights,
 };
 
+/// A target for a column: of an ARN the load balancer's name.
+pub fn short_identity(identity: &str) -> &str {
+    match identity.strip_prefix("arn:") {
+        Some(arn) => arn.split('/').nth(2).unwrap_or(identity),
+        None => identity,
+    }
+}
+
 /// The signal that approves a step.
 const APPROVE: &str = "approve";
 /// Width of a weights bar, columns.
@@ -429,5 +437,20 @@ pub fn verdict(header: &Header, status: &Status) -> String {
             (None, Some(mismatch)) => format!("diverged: {mismatch}"),
             (None, None) => format!("under way: {}", status.note),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_is_too_long_for_a_column() {
+        let arn = "arn:aws:elasticloadbalancing:eu-west-1:1:listener/app/shop/0a/1b";
+        assert_eq!(short_identity(arn), "shop");
+        assert_eq!(
+            short_identity("local:127.0.0.1:7900"),
+            "local:127.0.0.1:7900"
+        );
     }
 }

@@ -287,7 +287,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
             render::date(status.created),
             status.rollout,
             render::phase_style(status.phase).apply_to(phase),
-            one.header.identity,
+            render::short_identity(&one.header.identity),
         );
     }
     Ok(Exit::Done)

@@ -146,7 +146,6 @@ async fn verb(
     name: &str,
     weights: Weights,
 ) -> anyhow::Result<Exit> {
-    warn_of_few(target.as_ref(), &live.weights, &weights).await;
     let by_sight = stable_by_sight(&live.weights);
     let first = live.names().first().cloned();
     let rollout = format!("{name}-{}", new_id_part());
@@ -173,13 +172,21 @@ async fn verb(
         work: Work::Verb {
             verb: name.to_owned(),
             actor: app.actor.clone(),
-            weights,
+            weights: weights.clone(),
         },
     };
     let before = header.baseline.clone();
     let options = Options::default();
     begin(app, options, header).await?;
-    let standing = app.driver(options).drive(&rollout).await?;
+    let driver = app.driver(options);
+    let (standing, few) = tokio::join!(
+        driver.drive(&rollout),
+        too_few(target.as_ref(), &before, &weights)
+    );
+    if let Some(few) = few {
+        eprintln!("note: {few}");
+    }
+    let standing = standing?;
     match &standing {
         Standing::Over(End::Refused, reason) => Err(Failure::busy(reason.clone())),
         _ => {
@@ -206,17 +213,13 @@ async fn verb(
 
 /// One task cannot carry what two carried. `engine run` makes room first; a
 /// single verb does what it is told, and says so.
-async fn warn_of_few(target: &dyn Target, now: &Weights, wanted: &Weights) {
+async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option<String> {
     let most = |w: &Weights| w.0.iter().max_by_key(|a| a.weight).map(|a| a.arm.clone());
-    let (Some(from), Some(to)) = (most(now), most(wanted)) else {
-        return;
-    };
+    let (from, to) = (most(now)?, most(wanted)?);
     if from == to {
-        return;
+        return None;
     }
-    let Ok(health) = target.health().await else {
-        return;
-    };
+    let health = target.health().await.ok()?;
     let healthy = |arm: &str| {
         health
             .iter()
@@ -224,13 +227,12 @@ async fn warn_of_few(target: &dyn Target, now: &Weights, wanted: &Weights) {
             .map_or(0, |h| h.healthy)
     };
     let carried = Capacity::of(healthy(&from), now.share(&from), 0);
-    let needed = carried.for_share(wanted.share(&to));
-    let has = healthy(&to);
-    if has > 0 && has < needed {
-        eprintln!(
-            "note: {to} has {has} healthy targets and its share needs {needed}, going by {from}; `engine run` makes room first"
-        );
-    }
+    let (has, needed) = (healthy(&to), carried.for_share(wanted.share(&to)));
+    (has > 0 && has < needed).then(|| {
+        format!(
+            "{to} has {has} healthy targets and its share needs {needed}, going by {from}; `engine run` makes room first"
+        )
+    })
 }
 
 /// `75 25` in order, summing to 100, or `stable=9 canary=1`.

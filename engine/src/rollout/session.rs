@@ -469,7 +469,15 @@ impl Session {
         call: Call,
         checks: Checks,
     ) -> Result<Reply, Interrupt> {
-        let before = match self.target.traffic().await {
+        // Whoever moves traffic gives some to an arm, whose health then counts.
+        let moves = call.weights_after(&Weights::default()).is_some();
+        let (traffic, health) = if moves {
+            let (traffic, health) = tokio::join!(self.target.traffic(), self.target.health());
+            (traffic, Some(health))
+        } else {
+            (self.target.traffic().await, None)
+        };
+        let before = match traffic {
             Ok(live) => live.weights,
             Err(error) => return self.refuse(by, call, error).await,
         };
@@ -504,7 +512,7 @@ impl Session {
             {
                 return self.refuse(by, call, error).await;
             }
-            if let Err(error) = self.await_healthy(&before, &wanted).await? {
+            if let Err(error) = self.await_healthy(&before, &wanted, health).await? {
                 return self.refuse(by, call, error).await;
             }
         }
@@ -631,7 +639,7 @@ impl Session {
         write: &InDoubt,
     ) -> Result<Result<(), HostError>, Interrupt> {
         match write.call.weights_after(&write.before) {
-            Some(wanted) => self.await_healthy(&write.before, &wanted).await,
+            Some(wanted) => self.await_healthy(&write.before, &wanted, None).await,
             None => Ok(Ok(())),
         }
     }
@@ -648,18 +656,24 @@ impl Session {
     }
 
     /// Waits until every arm that gains traffic has healthy targets: one, or as
-    /// many as the traffic needs where that is known.
+    /// many as the traffic needs where that is known. `seen` is a look that was
+    /// taken just now.
     async fn await_healthy(
         &mut self,
         before: &Weights,
         wanted: &Weights,
+        mut seen: Option<Result<Vec<ArmHealth>, HostError>>,
     ) -> Result<Result<(), HostError>, Interrupt> {
         let give_up = self.clock.now() + self.header.guardrails.healthy_timeout_ms;
         let capacity = self.header.capacity;
         let needed = |arm: &str| capacity.map_or(1, |c| c.for_share(wanted.share(arm)));
         let gains = |arm: &str| wanted.share(arm) > before.share(arm);
         loop {
-            let sick = match self.target.health().await {
+            let health = match seen.take() {
+                Some(health) => health,
+                None => self.target.health().await,
+            };
+            let sick = match health {
                 Ok(arms) => arms
                     .iter()
                     .find(|a| gains(&a.arm) && a.healthy < needed(&a.arm))
