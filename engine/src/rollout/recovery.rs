@@ -474,7 +474,7 @@ mod tests {
     }
 
     fn finish(goal: Goal, header: &Header, live: &Observed) -> Step {
-        finalize(goal, header, &Status::new(header), live, 0)
+        finalize(goal, header, &Status::new(header), live, header.created)
     }
 
     fn set(stable: u32, canary: u32) -> Step {
@@ -500,6 +500,56 @@ mod tests {
         ));
         assert_eq!(step([0, 100], ["v2", "v2"], [1, 1]), set(100, 0));
         assert_eq!(step([100, 0], ["v2", "v2"], [1, 1]), Step::Done);
+    }
+
+    #[test]
+    fn the_old_version_stays_through_the_bake_and_then_gives_up_its_tasks() {
+        let mut header = header();
+        header.guardrails.final_bake_ms = 60_000;
+        header.capacity = Some(crate::model::Capacity { full: 3, idle: 1 });
+        let status = Status::new(&header);
+        let mut done = live([0, 100], ["v1", "v2"], [3, 3]);
+        done.arms[0].tasks = Some(3);
+        let at = |now| finalize(Goal::Promote, &header, &status, &done, now);
+        let until = header.created + 60_000;
+        assert_eq!(at(until - 1), Step::Bake { until });
+        let give_up = Step::Do(Call::SetTasks {
+            arm: "stable".to_owned(),
+            tasks: 1,
+        });
+        assert_eq!(at(until), give_up);
+        done.arms[0].tasks = Some(1);
+        assert_eq!(
+            finalize(Goal::Promote, &header, &status, &done, until),
+            Step::Done
+        );
+    }
+
+    #[test]
+    fn a_release_that_the_platform_took_back_is_a_failure() {
+        let mut header = header();
+        header.candidate = Some(Release {
+            version: "v3".to_owned(),
+            source: Source::Image("v3".to_owned()),
+        });
+        let mut status = Status::new(&header);
+        let mut now = live([100, 0], ["v1", "v2"], [1, 1]);
+        assert!(matches!(prepare(&header, &status, &now), Step::Do(_)));
+        status.released = true;
+        now.arms[1].deployment = Deployment::Failed("no such image".to_owned());
+        let Step::Failed(why) = prepare(&header, &status, &now) else {
+            panic!("it was given v3 and runs v2");
+        };
+        assert!(
+            why.contains("went back from v3 to v2") && why.contains("no such image"),
+            "{why}"
+        );
+        now.arms[1].release.version = "v3".to_owned();
+        now.arms[1].deployment = Deployment::Moving("0 of 1 tasks run".to_owned());
+        assert!(matches!(
+            prepare(&header, &status, &now),
+            Step::Await { .. }
+        ));
     }
 
     #[test]
