@@ -100,6 +100,17 @@ impl App {
         }
     }
 
+    /// The unfinished rollout on a target.
+    pub async fn on_target(&self, identity: &str) -> anyhow::Result<String> {
+        let mut open = self.open_rollouts().await?.into_iter();
+        match open.find(|header| header.identity == identity) {
+            Some(header) => Ok(header.rollout),
+            None => Err(Failure::usage(format!(
+                "no rollout is under way on {identity}; see `engine list`"
+            ))),
+        }
+    }
+
     /// The rollout that is meant: the one named, or the newest unfinished one.
     pub async fn unfinished(&self, id: Option<&str>) -> anyhow::Result<String> {
         if let Some(id) = id {
@@ -254,11 +265,7 @@ impl Ports {
         if let Some(found) = &spec.found {
             return Ok(self.keep(clients, spec, found.clone()).await);
         }
-        let key = format!(
-            "target:{}:{}",
-            clients.region,
-            serde_json::to_string(&(&spec.access, &spec.find)).unwrap_or_default()
-        );
+        let key = key(&clients.region, spec);
         let remembered = self.store.recall(&key).await.unwrap_or_default();
         if let Some(found) = remembered.and_then(|text| serde_json::from_str(&text).ok()) {
             let target = self.keep(clients.clone(), spec, found).await;
@@ -267,6 +274,13 @@ impl Ports {
                 _ => return Ok(target),
             }
         }
+        self.find_on_aws(spec).await
+    }
+
+    /// A target on AWS as it is now, whatever was found before.
+    pub async fn find_on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
+        let clients = self.clients(&spec.access).await;
+        let key = key(&clients.region, spec);
         let found = aws::discover(&clients, &spec.find).await?;
         if let Ok(text) = serde_json::to_string(&found) {
             // Only a shortcut: without it the next verb looks again.
@@ -325,7 +339,11 @@ impl Ports {
         spec: &TargetSpec,
     ) -> anyhow::Result<(Arc<dyn Target>, TargetSpec, bool)> {
         if let TargetSpec::Aws(aws) = spec {
-            let target = self.on_aws(aws).await?;
+            // A rollout pins what it finds, so it looks again.
+            let target = match aws.found {
+                Some(_) => self.on_aws(aws).await?,
+                None => self.find_on_aws(aws).await?,
+            };
             let pinned = AwsSpec {
                 found: Some(target.found().clone()),
                 ..(**aws).clone()
@@ -445,6 +463,12 @@ impl Resolve for Ports {
         boot != their_boot
             || space == their_space && process_started(owner.pid).as_ref() != Some(&owner.started)
     }
+}
+
+/// Under what a found target is remembered.
+fn key(region: &str, spec: &AwsSpec) -> String {
+    let wanted = serde_json::to_string(&(&spec.access, &spec.find)).unwrap_or_default();
+    format!("target:{region}:{wanted}")
 }
 
 /// A balancer that somebody else started must be the one that the file means.

@@ -10,7 +10,7 @@ use super::Global;
 use super::app::App;
 use super::exit::{Exit, Failure};
 use super::run::OnInterrupt;
-use super::{render, watch};
+use super::{Global, render, target, watch};
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::Hold;
@@ -88,7 +88,7 @@ pub struct ApproveArgs {
 }
 
 pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> anyhow::Result<Exit> {
-    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
     }
@@ -119,7 +119,7 @@ pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> anyh
 }
 
 pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> anyhow::Result<Exit> {
-    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
     }
@@ -137,7 +137,7 @@ pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> anyhow
 }
 
 pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> anyhow::Result<Exit> {
-    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
     }
@@ -156,7 +156,7 @@ pub(super) async fn abort_rollout(
 }
 
 pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> anyhow::Result<Exit> {
-    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
     }
@@ -198,7 +198,7 @@ pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> an
 }
 
 pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> anyhow::Result<Exit> {
-    let (id, header, status) = find(app, args.rollout.as_deref()).await?;
+    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
     }
@@ -226,8 +226,21 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> an
     Ok(Exit::Done)
 }
 
-async fn find(app: &App, id: Option<&str>) -> anyhow::Result<(String, Header, Status)> {
-    let id = app.unfinished(id).await?;
+/// The rollout that is named, or the one on the target that a flag names, or the
+/// one that is under way.
+async fn find(
+    app: &App,
+    global: &Global,
+    id: Option<&str>,
+) -> anyhow::Result<(String, Header, Status)> {
+    let by_target = match id {
+        None => target::identity(app, global).await?,
+        Some(_) => None,
+    };
+    let id = match by_target {
+        Some(identity) => app.on_target(&identity).await?,
+        None => app.unfinished(id).await?,
+    };
     let (header, status, _) = app.journal(&id).await?;
     Ok((id, header, status))
 }

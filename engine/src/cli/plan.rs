@@ -17,8 +17,8 @@ use crate::clock::{Clock, VirtualClock};
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::{
-    ArmHealth, End, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release, Role,
-    Sample, Signal, Source, Traffic, Weights,
+    ArmHealth, Deployment, End, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
+    Release, Role, Sample, Signal, Source, Traffic, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, Standing, Strategy};
 use crate::simulate::{Behaviour, SimulatedTarget};
@@ -127,6 +127,10 @@ async fn rehearse(ready: &Ready, delay_ms: Millis, errors: f64) -> anyhow::Resul
         ..Behaviour::default()
     };
     let mut live = ready.live.clone();
+    // What ECS is still busy with now will be over by then.
+    for arm in &mut live.arms {
+        arm.deployment = Deployment::Steady;
+    }
     // The stable arm's version is the one that behaves.
     if header.arm(Role::Stable) != live.arms[0].name {
         live.arms.reverse();
@@ -335,10 +339,10 @@ impl Target for Recorder {
             release: release.clone(),
         });
         // On AWS an image becomes a task definition.
-        let revision = Release {
-            version: release.version.clone(),
-            source: Source::TaskDefinition(format!("with {}", release.version)),
-        };
+        let mut revision = release.clone();
+        if let Source::Image(image) = &release.source {
+            revision.source = Source::TaskDefinition(format!("with {image}"));
+        }
         self.copy.set_version(arm, &revision).await
     }
 

@@ -181,6 +181,11 @@ pub(super) async fn make_ready(
     let parameters = parameters(args, &spec, &plugin, &description).await?;
 
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
+    if let Some(busy) = app.store.occupant(target.identity()).await?
+        && !app.store.load(&busy.rollout, 0).await?.is_empty()
+    {
+        return Err(busy_with(&busy.rollout));
+    }
     if let Some(candidate) = candidate(app, args, &spec.target).await? {
         spec.candidate = Some(candidate);
     }
@@ -254,12 +259,23 @@ pub(super) async fn make_ready(
 pub(super) async fn begin(app: &App, options: Options, header: Header) -> anyhow::Result<()> {
     let identity = header.identity.clone();
     match app.driver(options).begin(header).await {
-        Err(RolloutError::Store(StoreError::Busy(busy))) => Err(Failure::busy(format!(
-            "the target {identity} is busy with rollout {0}\n\nhint: `engine status {0}` shows it, `engine abort {0}` takes its traffic back",
-            busy.rollout
-        ))),
+        Err(RolloutError::Store(StoreError::Busy(busy))) => {
+            Err(busy_with(&busy.rollout).context(format!("nothing begins on {identity}")))
+        }
         result => Ok(result?),
     }
+}
+
+/// Who is in the way.
+pub(super) fn busy_with(rollout: &str) -> anyhow::Error {
+    if rollout.starts_with(super::stack::STACK_WORK) {
+        return Failure::busy(
+            "the target is busy: `engine deploy` or `engine delete` changes its stack\n\nhint: `engine rollback` works meanwhile; wait with the rest",
+        );
+    }
+    Failure::busy(format!(
+        "the target is busy with rollout {rollout}\n\nhint: `engine status {rollout}` shows it, `engine abort {rollout}` takes its traffic back"
+    ))
 }
 
 /// Drops the bytes of plugins that no unfinished rollout needs.
@@ -425,6 +441,16 @@ async fn candidate(
         ));
     };
     if let Some(image) = &args.image {
+        if image.is_empty() || image.contains(char::is_whitespace) {
+            return Err(Failure::usage(format!(
+                "--image {image:?} is no REPOSITORY:TAG"
+            )));
+        }
+        if is_mutable(image) {
+            eprintln!(
+                "note: {image} can mean another image tomorrow, also between the judgement and the promotion; give a tag of its own, or a digest"
+            );
+        }
         return Ok(Some(Release {
             version: image.clone(),
             source: Source::Image(image.clone()),
@@ -438,17 +464,22 @@ async fn candidate(
     ))
 }
 
+/// Whether an image's name is meant to move: no tag, or `latest`.
+fn is_mutable(image: &str) -> bool {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
+}
+
 /// What the traffic needs, where the target has a number of tasks per arm: as
-/// many as carry it today; and an arm without traffic keeps what the candidate
-/// has now.
+/// many as carry it today, going by the arm that has more of it; and an arm
+/// without traffic keeps what the candidate has now.
 fn capacity(live: &Observed, arms: &[Arm]) -> Option<Capacity> {
-    let tasks = |role| {
-        let arm = arms.iter().find(|a| a.role == role)?;
-        let share = live.weights().share(&arm.name);
-        Some((live.arm(&arm.name)?.tasks?, share))
-    };
-    let ((serving, share), (idle, _)) = (tasks(Role::Stable)?, tasks(Role::Candidate)?);
-    Some(Capacity::of(serving, share, idle))
+    let weights = live.weights();
+    let shares = live.arms.iter().map(|a| (a, weights.share(&a.name)));
+    let (serving, share) = shares.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let candidate = arms.iter().find(|a| a.role == Role::Candidate)?;
+    let idle = live.arm(&candidate.name)?.tasks?;
+    Some(Capacity::of(serving.tasks?, share, idle))
 }
 
 /// Gives the arms their roles: by flag, by traffic, or by name.
@@ -547,6 +578,21 @@ pub(super) fn new_id_part() -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn names_that_move_are_known() {
+        for image in [
+            "app",
+            "app:latest",
+            "r.example:5000/app",
+            "r.example:5000/a/app:latest",
+        ] {
+            assert!(is_mutable(image), "{image}");
+        }
+        for image in ["app:v1", "r.example:5000/app:v1", "app@sha256:00"] {
+            assert!(!is_mutable(image), "{image}");
+        }
+    }
 
     #[test]
     fn values_are_read_as_the_schema_wants_them() {

@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::{Global, render, target, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Event, Work};
-use crate::model::Role;
+use crate::model::{ErrorKind, Role};
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -67,8 +67,16 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
         }
         None => {
             let (identity, live) = match traffic::target(app, global).await {
-                Ok((_, target)) => {
-                    let live = watch::look(target.as_ref(), app.clock.now()).await?;
+                Ok((spec, target)) => {
+                    let now = app.clock.now();
+                    let live = match watch::look(target.as_ref(), now).await {
+                        // What was remembered may be gone in part: find it again.
+                        Err(e) if e.kind == ErrorKind::NotFound => {
+                            let (target, ..) = app.ports.start(&spec).await?;
+                            watch::look(target.as_ref(), now).await?
+                        }
+                        live => live?,
+                    };
                     (target.identity().to_owned(), Some(live))
                 }
                 // What was last known of it is better than nothing.
@@ -157,8 +165,22 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
     Ok(Exit::Done)
 }
 
-/// The rollout that is named, or the newest one.
-async fn newest_unless(app: &App, named: Option<String>) -> anyhow::Result<String> {
+/// The rollout that is named, or the newest one, of the target that a flag names.
+async fn newest_unless(
+    app: &App,
+    global: &Global,
+    named: Option<String>,
+) -> anyhow::Result<String> {
+    if named.is_none()
+        && let Some(identity) = target::identity(app, global).await?
+    {
+        let listed = app.store.list(10_000).await?;
+        let mut ours = listed.into_iter();
+        let newest = ours.find(|l| l.header.identity == identity);
+        return newest
+            .map(|l| l.header.rollout)
+            .ok_or_else(|| Failure::usage(format!("there are no rollouts on {identity} yet")));
+    }
     match (named, app.store.list(1).await?.first()) {
         (Some(id), _) => Ok(id),
         (None, Some(newest)) => Ok(newest.header.rollout.clone()),
@@ -168,7 +190,9 @@ async fn newest_unless(app: &App, named: Option<String>) -> anyhow::Result<Strin
 
 /// The rollout that occupies a target, or the last one that did.
 async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String>> {
-    if let Some(busy) = app.store.occupant(identity).await? {
+    if let Some(busy) = app.store.occupant(identity).await?
+        && !busy.rollout.starts_with(super::stack::STACK_WORK)
+    {
         return Ok(Some(busy.rollout));
     }
     let listed = app.store.list(1_000).await?;
@@ -179,7 +203,7 @@ async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String
 }
 
 pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Result<Exit> {
-    let id = newest_unless(app, args.rollout).await?;
+    let id = newest_unless(app, global, args.rollout).await?;
     let (header, status, _) = app.journal(&id).await?;
     if global.json {
         out!("{}", json!({"header": header, "status": status}));
@@ -238,8 +262,10 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
 
 pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::Result<Exit> {
     let listed = app.store.list(10_000).await?;
+    let identity = target::identity(app, global).await?;
     let wanted = listed
         .iter()
+        .filter(|l| identity.as_ref().is_none_or(|i| *i == l.header.identity))
         .filter(|l| args.all || matches!(l.header.work, Work::Strategy(_)))
         .take(args.limit as usize);
     let mut rows = vec![];
@@ -294,7 +320,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
 }
 
 pub(super) async fn history(app: &App, global: &Global, args: HistoryArgs) -> anyhow::Result<Exit> {
-    let id = newest_unless(app, args.rollout).await?;
+    let id = newest_unless(app, global, args.rollout).await?;
     let (_, _, entries) = app.journal(&id).await?;
     if global.json {
         out!("{}", serde_json::to_string(&entries)?);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -10,20 +11,32 @@ use serde_json::json;
 use super::Global;
 use super::app::App;
 use super::exit::{Exit, Failure};
+use super::render::shares;
 use super::run::new_id_part;
-use crate::model::{Observed, Weights};
+use super::target;
+use crate::model::{HostError, Observed, Weights};
+use crate::rollout::Options;
+use crate::spec::TargetSpec;
 use crate::spec::aws::{Access, Find, looked_for};
 use crate::store::{Claim, Lease, StoreError};
 use crate::target::Target as _;
+use crate::target::aws::AwsTarget;
 use crate::target::aws::client::Clients;
 use crate::target::aws::stack::{
-    self, ChangeSet, Events, Proposal, Stack, StackEvent, TEMPLATE_BYTES_MAX,
+    self, Change, ChangeSet, Events, Proposal, Stack, StackEvent, TEMPLATE_BYTES_MAX,
 };
 
 /// How often a stack is looked at, ms.
 const POLL_MS: u64 = 2_000;
 /// How long the target's lease lasts without a sign of life, ms.
 const LEASE_TTL_MS: u64 = 30_000;
+/// Failed looks at a stack in a row before it is left unwatched.
+const FAILURES_MAX: u32 = 30;
+/// How the occupant of a target is called while its stack changes.
+pub(super) const STACK_WORK: &str = "stack-";
+/// The signal by which a person takes the traffic back meanwhile; its payload is
+/// the arm.
+pub(super) const ROLLBACK: &str = "rollback";
 
 /// Which template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,6 +99,9 @@ pub struct DeployArgs {
     /// Let the stack write other weights than the live ones
     #[arg(long)]
     accept_weights: bool,
+    /// Let the stack replace or remove what serves live traffic
+    #[arg(long)]
+    accept_replacement: bool,
     /// Show the changes and leave everything as it is
     #[arg(long)]
     dry_run: bool,
@@ -104,9 +120,9 @@ pub struct DeleteArgs {
 
 pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyhow::Result<Exit> {
     let environment = &app.surroundings.stack;
-    let name = name(app, global).unwrap_or_else(|| args.kind.stack().to_owned());
+    let (access, name) = place(app, global)?;
+    let name = name.unwrap_or_else(|| args.kind.stack().to_owned());
     let template = template(&args, environment)?;
-    let access = global.aws.access(Access::default());
     let clients = app.ports.clients(&access).await;
     let declared = stack::declared(&clients, &template).await?;
     let mut given = given(&args)?;
@@ -130,79 +146,170 @@ pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyh
             }
         }
     }
-    let live = match &before {
-        Some(_) => live(app, &access, &name, args.accept_weights).await?,
+    let mut held = match &before {
+        Some(_) => Held::take(app, &access, &name, args.accept_weights).await?,
         None => None,
     };
-    let held = match &live {
-        Some((identity, _)) => Some(Held::take(app, identity).await?),
-        None => None,
-    };
-    let known = live
-        .as_ref()
-        .map(|(_, live)| stack::beliefs(live))
-        .unwrap_or_default();
-    let had = before
-        .as_ref()
-        .map(|s| s.parameters.clone())
-        .unwrap_or_default();
-    let parameters = stack::parameters(&declared, &given, &known, &had);
-    missing(&declared, &parameters)?;
-    let token = format!("engine-{}", new_id_part());
-    let proposal = Proposal {
-        stack: &name,
+    let work = Work {
+        app,
+        clients: &clients,
+        args: &args,
+        name: &name,
         template: &template,
-        create: before.is_none(),
-        parameters: &parameters,
-        token: &token,
-        role: args.stack_role.as_deref(),
+        declared: &declared,
+        given: &given,
+        before: before.as_ref(),
     };
-    let set = stack::propose(&clients, app.clock.as_ref(), proposal).await?;
-    show_changes(&name, &clients, before.is_none(), &set);
-    let mut done = Done {
-        stack: before.clone(),
-        set: &set,
-        live: live.as_ref().map(|(_, live)| live.weights()),
-    };
-    if set.changes.is_empty() {
-        done.report(global, &name, "no changes");
-        release(app, held).await?;
-        return Ok(Exit::Done);
-    }
-    let checked = match &live {
-        Some((_, live)) if !args.accept_weights => keeps_traffic(live, &declared, &given, &set),
+    let done = work.update(held.as_mut()).await;
+    // Whatever became of the stack: the traffic is where people left it.
+    let moved = match &mut held {
+        Some(held) if !args.accept_weights => held.mend().await,
         _ => Ok(()),
     };
-    if args.dry_run || checked.is_err() {
-        stack::discard(&clients, &set).await?;
-        if before.is_none() {
-            // The change set alone has made an empty stack.
-            stack::delete(&clients, &set.stack_id, &token).await?;
-        }
-        release(app, held).await?;
-        checked?;
-        done.report(global, &name, "dry run: nothing was changed");
-        return Ok(Exit::Done);
+    if let Some(held) = &held {
+        held.release(app).await?;
     }
-    let events = Events::from_now(&clients, &set.stack_id).await?;
-    stack::execute(&clients, &set, &token).await?;
-    let after = follow(app, &clients, &set.stack_id, events, held.as_ref()).await;
-    release(app, held).await?;
-    done.stack = Some(after?);
-    if let Some((_, before)) = &live {
-        still(app, &access, &name, &before.weights(), args.accept_weights).await?;
+    let done = done?;
+    moved?;
+    if let Some(held) = &mut held
+        && args.accept_weights
+    {
+        held.weights = held.target.traffic().await?.weights;
     }
-    done.report(global, &name, "done");
+    let traffic = held.as_ref().map(|h| &h.weights);
+    done.report(global, &name, traffic);
     Ok(Exit::Done)
 }
 
+/// One update of a stack.
+struct Work<'a> {
+    app: &'a App,
+    clients: &'a Clients,
+    args: &'a DeployArgs,
+    name: &'a str,
+    template: &'a str,
+    declared: &'a BTreeMap<String, bool>,
+    given: &'a BTreeMap<String, String>,
+    before: Option<&'a Stack>,
+}
+
+impl Work<'_> {
+    async fn update(&self, mut held: Option<&mut Held>) -> anyhow::Result<Done> {
+        let live = match &held {
+            Some(held) => Some(held.target.observe().await?),
+            None => None,
+        };
+        let known = live.as_ref().map(stack::beliefs).unwrap_or_default();
+        let had = self.before.map(|s| s.parameters.clone());
+        let had = had.unwrap_or_default();
+        let parameters = stack::parameters(self.declared, self.given, &known, &had);
+        missing(self.declared, &parameters)?;
+        let token = format!("engine-{}", new_id_part());
+        let proposal = Proposal {
+            stack: self.name,
+            template: self.template,
+            create: self.before.is_none(),
+            parameters: &parameters,
+            token: &token,
+            role: self.args.stack_role.as_deref(),
+        };
+        let set = match stack::propose(self.clients, self.app.clock.as_ref(), proposal).await {
+            Ok(set) => set,
+            Err(error) => {
+                if self.before.is_none() {
+                    let _ = self.clear_away(self.name, &token).await;
+                }
+                return Err(error.into());
+            }
+        };
+        show_changes(self.name, self.clients, self.before.is_none(), &set);
+        let done = |stack: Option<Stack>, result| Done {
+            stack,
+            changes: set.changes.clone(),
+            result,
+        };
+        if set.changes.is_empty() {
+            return Ok(done(self.before.cloned(), "no changes"));
+        }
+        let checked = match &live {
+            Some(live) => self.check(live, &had, &set),
+            None => Ok(()),
+        };
+        let checked = match (&checked, &mut held) {
+            (Ok(()), Some(held)) if !self.args.dry_run => held.unmoved().await,
+            _ => checked,
+        };
+        if self.args.dry_run || checked.is_err() {
+            stack::discard(self.clients, &set).await?;
+            if self.before.is_none() {
+                self.clear_away(&set.stack_id, &token).await?;
+            }
+            checked?;
+            return Ok(done(self.before.cloned(), "dry run: nothing was changed"));
+        }
+        let events = Events::from_now(self.clients, &set.stack_id).await?;
+        stack::execute(self.clients, &set, &token).await?;
+        let after = follow(self.app, self.clients, &set.stack_id, events, held).await?;
+        Ok(done(Some(after), "done"))
+    }
+
+    /// Deletes the empty stack that a change set alone has made, and waits, so
+    /// that the next command finds nothing of it.
+    async fn clear_away(&self, stack: &str, token: &str) -> Result<(), HostError> {
+        stack::delete(self.clients, stack, token).await?;
+        for _ in 0..FAILURES_MAX {
+            match stack::look(self.clients, stack).await? {
+                Some(stack) if stack.is_moving() => {}
+                _ => return Ok(()),
+            }
+            let clock = &self.app.clock;
+            clock.sleep_until(clock.now() + POLL_MS).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the change leaves the traffic alone.
+    fn check(
+        &self,
+        live: &Observed,
+        had: &BTreeMap<String, String>,
+        set: &ChangeSet,
+    ) -> anyhow::Result<()> {
+        if !self.args.accept_weights {
+            keeps_traffic(live, self.declared, self.given, set)?;
+        }
+        if self.args.accept_replacement {
+            return Ok(());
+        }
+        if let Some(change) = set.changes.iter().find(|c| c.takes_away_what_serves()) {
+            return Err(Failure::busy(format!(
+                "the change would {} {} ({}), which serves live traffic\n\nhint: is it the right template for this stack? --accept-replacement goes on",
+                if change.action == "Remove" {
+                    "remove"
+                } else {
+                    "replace"
+                },
+                change.logical_id,
+                change.kind
+            )));
+        }
+        let port = self.given.get("ContainerPort");
+        if port.is_some_and(|p| had.get("ContainerPort").is_some_and(|had| had != p)) {
+            return Err(Failure::busy(
+                "another ContainerPort closes the old one before the new tasks serve\n\nhint: make a new stack, or use --accept-replacement",
+            ));
+        }
+        Ok(())
+    }
+}
+
 pub(super) async fn delete(app: &App, global: &Global, args: DeleteArgs) -> anyhow::Result<Exit> {
-    let name = name(app, global).ok_or_else(|| {
+    let (access, name) = place(app, global)?;
+    let name = name.ok_or_else(|| {
         Failure::usage(
             "which stack?\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
         )
     })?;
-    let access = global.aws.access(Access::default());
     let clients = app.ports.clients(&access).await;
     let Some(stack) = stack::look(&clients, &name).await? else {
         return Err(Failure::usage(format!(
@@ -211,21 +318,22 @@ pub(super) async fn delete(app: &App, global: &Global, args: DeleteArgs) -> anyh
         )));
     };
     // A stack that cannot be understood can still be deleted.
-    let spec = looked_for(access, of_stack(&name));
-    let held = match app.ports.on_aws(&spec).await {
-        Ok(target) => Some(Held::take(app, target.identity()).await?),
-        Err(error) if error.retryable => return Err(error.into()),
-        Err(_) => None,
-    };
-    if !args.yes && !asked(&name, &clients.region)? {
-        release(app, held).await?;
-        return Err(Failure::usage("nothing was deleted"));
+    let mut held = Held::take(app, &access, &name, true).await?;
+    if !args.yes
+        && let Err(error) = asked(&name, &clients.region)
+    {
+        if let Some(held) = &held {
+            held.release(app).await?;
+        }
+        return Err(error);
     }
     let events = Events::from_now(&clients, &stack.id).await?;
     let token = format!("engine-{}", new_id_part());
     stack::delete(&clients, &name, &token).await?;
-    let after = follow(app, &clients, &stack.id, events, held.as_ref()).await;
-    release(app, held).await?;
+    let after = follow(app, &clients, &stack.id, events, held.as_mut()).await;
+    if let Some(held) = &held {
+        held.release(app).await?;
+    }
     let after = after?;
     if global.json {
         out!("{}", json!({"stack": name, "status": after.status}));
@@ -235,10 +343,19 @@ pub(super) async fn delete(app: &App, global: &Global, args: DeleteArgs) -> anyh
     Ok(Exit::Done)
 }
 
-/// The stack that a flag or the environment names.
-fn name(app: &App, global: &Global) -> Option<String> {
-    let variable = app.surroundings.stack.get("STACK_NAME");
-    global.aws.stack.clone().or_else(|| variable.cloned())
+/// Whose AWS, and which stack: flags, then the rollout file, then the environment.
+fn place(app: &App, global: &Global) -> anyhow::Result<(Access, Option<String>)> {
+    let file = match target::named(global)?.map(|spec| spec.target) {
+        Some(TargetSpec::Aws(spec)) => Some(spec),
+        _ => None,
+    };
+    let of_file = file.as_ref().map(|f| f.access.clone()).unwrap_or_default();
+    let variable = app.surroundings.stack.get("STACK_NAME").cloned();
+    let named = global.aws.stack.clone();
+    let named = named
+        .or_else(|| file.and_then(|f| f.find.stack))
+        .or(variable);
+    Ok((global.aws.access(of_file), named))
 }
 
 fn of_stack(name: &str) -> Find {
@@ -333,23 +450,28 @@ fn given(args: &DeployArgs) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 fn refuse_unready(name: &str, stack: Option<&Stack>) -> anyhow::Result<()> {
-    match stack {
-        Some(stack) if stack.is_moving() => Err(Failure::busy(format!(
-            "the stack {name} is {}: somebody else changes it\n\nhint: wait until that is over",
-            stack.status
-        ))),
-        Some(stack) if stack.status == "ROLLBACK_COMPLETE" || stack.status.ends_with("_FAILED") => {
-            Err(Failure::busy(format!(
-                "the stack {name} is {}{}, and cannot be updated\n\nhint: `engine delete --stack {name}` clears it away",
-                stack.status,
-                stack
-                    .reason
-                    .as_ref()
-                    .map_or_else(String::new, |r| format!(" ({r})"))
-            )))
+    let Some(stack) = stack else {
+        return Ok(());
+    };
+    let status = stack.status.as_str();
+    let hint = match status {
+        "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED" => {
+            format!("`engine delete --stack {name}` clears it away; it never worked")
         }
-        _ => Ok(()),
-    }
+        "UPDATE_ROLLBACK_FAILED" => format!(
+            "`aws cloudformation continue-update-rollback --stack-name {name}` goes on with the way back"
+        ),
+        _ if status.ends_with("_FAILED") => {
+            "see its events, and mend it in CloudFormation first".to_owned()
+        }
+        _ if stack.is_moving() => "somebody else changes it; wait until that is over".to_owned(),
+        _ => return Ok(()),
+    };
+    let reason = stack.reason.as_ref();
+    Err(Failure::busy(format!(
+        "the stack {name} is {status}{}, and cannot be updated\n\nhint: {hint}",
+        reason.map_or_else(String::new, |r| format!(" ({r})"))
+    )))
 }
 
 fn missing(
@@ -371,27 +493,6 @@ fn missing(
     )))
 }
 
-/// The target that a stack holds, as it is now; none if it holds none.
-async fn live(
-    app: &App,
-    access: &Access,
-    name: &str,
-    accept: bool,
-) -> anyhow::Result<Option<(String, Observed)>> {
-    let spec = looked_for(access.clone(), of_stack(name));
-    let read = async {
-        let target = app.ports.on_aws(&spec).await?;
-        Ok::<_, crate::model::HostError>((target.identity().to_owned(), target.observe().await?))
-    };
-    match read.await {
-        Ok(live) => Ok(Some(live)),
-        Err(error) if error.code == "no-listener" || accept && !error.retryable => Ok(None),
-        Err(error) => Err(anyhow::Error::new(error).context(
-            "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights goes on without)",
-        )),
-    }
-}
-
 /// Refuses a change set that would write other weights than the live ones.
 fn keeps_traffic(
     live: &Observed,
@@ -400,7 +501,7 @@ fn keeps_traffic(
     set: &ChangeSet,
 ) -> anyhow::Result<()> {
     let known = stack::beliefs(live);
-    let shares = super::render::shares(&live.weights());
+    let shares = shares(&live.weights());
     let moved = given
         .iter()
         .find(|(name, value)| stack::moves_traffic(name) && known.get(*name) != Some(*value));
@@ -459,16 +560,36 @@ async fn follow(
     clients: &Clients,
     stack_id: &str,
     mut events: Events,
-    held: Option<&Held>,
+    mut held: Option<&mut Held>,
 ) -> anyhow::Result<Stack> {
     let mut causes: Vec<StackEvent> = vec![];
+    let mut begun = false;
+    let mut failures = 0;
     loop {
         app.clock.sleep_until(app.clock.now() + POLL_MS).await;
-        if let Some(held) = held {
-            held.renew(app).await?;
+        if let Some(held) = &mut held {
+            held.attend(app).await?;
         }
-        let now = stack::look(clients, stack_id).await?;
-        for event in events.news(clients).await? {
+        let look = async {
+            Ok((
+                stack::look(clients, stack_id).await?,
+                events.news(clients).await?,
+            ))
+        };
+        let (now, news) = match look.await {
+            Ok(seen) => seen,
+            Err::<_, HostError>(error) if error.retryable && failures < FAILURES_MAX => {
+                failures += 1;
+                continue;
+            }
+            Err(error) => {
+                return Err(anyhow::Error::new(error)
+                    .context(format!("the operation on {stack_id} goes on unwatched")));
+            }
+        };
+        failures = 0;
+        for event in news {
+            begun |= event.is_of_stack();
             // Said twice: once when it begins, once when it has an id.
             if event.is_repeated() {
                 continue;
@@ -478,7 +599,7 @@ async fn follow(
                 .as_ref()
                 .map_or_else(String::new, |r| format!("  {r}"));
             eprintln!(
-                "  {:<28} {:<44} {}{reason}",
+                "  {:<35} {:<41} {}{reason}",
                 event.status, event.kind, event.logical_id
             );
             if event.is_cause() {
@@ -486,6 +607,8 @@ async fn follow(
             }
         }
         match now {
+            // It may still look as it did before the operation.
+            Some(_) if !begun => {}
             Some(stack) if stack.is_moving() || stack.is_empty() => {}
             Some(stack) if stack.is_well() => return Ok(stack),
             Some(stack) => {
@@ -503,71 +626,138 @@ async fn follow(
     }
 }
 
-/// Says so if the traffic is elsewhere than before.
-async fn still(
-    app: &App,
-    access: &Access,
-    name: &str,
-    before: &Weights,
-    accepted: bool,
-) -> anyhow::Result<()> {
-    let spec = looked_for(access.clone(), of_stack(name));
-    let now = app.ports.on_aws(&spec).await?.traffic().await?.weights;
-    if now == *before || accepted {
-        return Ok(());
-    }
-    Err(Failure::busy(format!(
-        "the traffic moved during the update: it was {}, and is {}\n\nhint: `engine set-weights` brings it back",
-        super::render::shares(before),
-        super::render::shares(&now)
-    )))
-}
-
-/// The target's lease, so that no rollout begins while its stack changes.
+/// The stack's target under a lease, so that no rollout begins meanwhile.
 struct Held {
     lease: Lease,
+    target: Arc<AwsTarget>,
+    /// Where the traffic belongs.
+    weights: Weights,
+    /// Number of the last signal.
+    heard: u64,
 }
 
 impl Held {
-    async fn take(app: &App, identity: &str) -> anyhow::Result<Self> {
-        let rollout = format!("stack-{}", new_id_part());
+    /// None if the stack has no target that could be found, and that is no matter.
+    async fn take(
+        app: &App,
+        access: &Access,
+        name: &str,
+        accept: bool,
+    ) -> anyhow::Result<Option<Self>> {
+        let spec = looked_for(access.clone(), of_stack(name));
+        let target = match app.ports.find_on_aws(&spec).await {
+            Ok(target) => target,
+            Err(error) if error.code == "no-listener" || accept && !error.retryable => {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(anyhow::Error::new(error).context(
+                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights goes on without)",
+                ));
+            }
+        };
+        let rollout = format!("{STACK_WORK}{}", new_id_part());
         let claim = Claim {
-            target: identity,
+            target: target.identity(),
             rollout: &rollout,
             owner: &app.owner,
             now: app.clock.now(),
             ttl_ms: LEASE_TTL_MS,
             dead_epoch: None,
         };
-        match app
-            .driver(crate::rollout::Options::default())
-            .claim_as(claim)
-            .await
-        {
-            Ok(lease) => Ok(Self { lease }),
-            Err(StoreError::Busy(busy)) => Err(Failure::busy(format!(
-                "the stack's target is busy with {0}\n\nhint: `engine status {0}` shows it, `engine abort {0}` takes its traffic back",
-                busy.rollout
-            ))),
-            Err(error) => Err(error.into()),
-        }
+        let lease = match app.driver(Options::default()).claim_as(claim).await {
+            Ok(lease) => lease,
+            Err(StoreError::Busy(busy)) => return Err(super::run::busy_with(&busy.rollout)),
+            Err(error) => return Err(error.into()),
+        };
+        // Under the lease: nobody else moves it from here on.
+        let weights = match target.traffic().await {
+            Ok(traffic) => traffic.weights,
+            Err(error) => {
+                app.store.release(&lease, false).await?;
+                return Err(error.into());
+            }
+        };
+        Ok(Some(Self {
+            lease,
+            target,
+            weights,
+            heard: 0,
+        }))
     }
 
-    async fn renew(&self, app: &App) -> anyhow::Result<()> {
+    /// Keeps the lease, and takes the traffic back if a person says so: that must
+    /// not wait for a stack.
+    async fn attend(&mut self, app: &App) -> anyhow::Result<()> {
         let expires = app.clock.now() + LEASE_TTL_MS;
-        Ok(app.store.renew(&self.lease, expires).await?)
+        app.store.renew(&self.lease, expires).await?;
+        let news = app
+            .store
+            .signals(Some(&self.lease.rollout), self.heard)
+            .await?;
+        for (number, _, signal) in news {
+            self.heard = number;
+            if signal.name == ROLLBACK {
+                let weights = self.weights.all_to(&signal.payload);
+                self.target.set_weights(&weights).await?;
+                eprintln!("  {} took all traffic to {}", signal.actor, signal.payload);
+                self.weights = weights;
+            }
+        }
+        Ok(())
     }
-}
 
-async fn release(app: &App, held: Option<Held>) -> anyhow::Result<()> {
-    if let Some(held) = held {
-        app.store.release(&held.lease, false).await?;
+    /// Whether the traffic is where it was when the lease was taken.
+    async fn unmoved(&self) -> anyhow::Result<()> {
+        let now = self.target.traffic().await?.weights;
+        if now == self.weights {
+            return Ok(());
+        }
+        Err(Failure::busy(format!(
+            "somebody moved the traffic meanwhile: it was {}, and is {}",
+            shares(&self.weights),
+            shares(&now)
+        )))
     }
-    Ok(())
+
+    /// Brings the traffic back where it was, if the stack has moved it: a failed
+    /// update returns to what the stack believed before.
+    async fn mend(&mut self) -> anyhow::Result<()> {
+        let now = match self.target.traffic().await {
+            Ok(traffic) => traffic.weights,
+            Err(error) => {
+                return Err(anyhow::Error::new(error).context(format!(
+                    "where the traffic is now could not be read; it was {}",
+                    shares(&self.weights)
+                )));
+            }
+        };
+        if now == self.weights {
+            return Ok(());
+        }
+        self.target.set_weights(&self.weights).await?;
+        let after = self.target.traffic().await?.weights;
+        eprintln!(
+            "note: the stack moved the traffic to {}; it is back at {}\nnote: versions may have gone back too: see `engine status`",
+            shares(&now),
+            shares(&after)
+        );
+        if after == self.weights {
+            return Ok(());
+        }
+        Err(Failure::busy(format!(
+            "the stack moved the traffic to {}, and it could not be brought back\n\nhint: `engine set-weights` does",
+            shares(&after)
+        )))
+    }
+
+    async fn release(&self, app: &App) -> anyhow::Result<()> {
+        Ok(app.store.release(&self.lease, false).await?)
+    }
 }
 
 /// Asks for the stack's name.
-fn asked(name: &str, region: &str) -> anyhow::Result<bool> {
+fn asked(name: &str, region: &str) -> anyhow::Result<()> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(
             "deleting a stack asks first, and nobody can answer here\n\nhint: --yes deletes without asking",
@@ -577,30 +767,34 @@ fn asked(name: &str, region: &str) -> anyhow::Result<bool> {
     std::io::stderr().flush()?;
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
-    Ok(line.trim() == name)
+    if line.trim() == name {
+        return Ok(());
+    }
+    Err(Failure::usage("nothing was deleted"))
 }
 
 /// What a deployment came to.
-struct Done<'a> {
+struct Done {
     stack: Option<Stack>,
-    set: &'a ChangeSet,
-    live: Option<Weights>,
+    changes: Vec<Change>,
+    result: &'static str,
 }
 
-impl Done<'_> {
-    fn report(&self, global: &Global, name: &str, what: &str) {
+impl Done {
+    fn report(&self, global: &Global, name: &str, traffic: Option<&Weights>) {
         let status = self.stack.as_ref().map(|s| s.status.as_str());
         if global.json {
             let outputs = self.stack.as_ref().map(|s| &s.outputs);
             out!(
                 "{}",
-                json!({"stack": name, "status": status, "result": what,
-                    "changes": self.set.changes, "outputs": outputs, "weights": self.live})
+                json!({"stack": name, "status": status, "result": self.result,
+                    "changes": self.changes, "outputs": outputs, "weights": traffic})
             );
             return;
         }
         out!(
-            "{name}: {what}{}",
+            "{name}: {}{}",
+            self.result,
             status.map_or_else(String::new, |s| format!(" ({s})"))
         );
         if let Some(stack) = &self.stack {
@@ -608,8 +802,8 @@ impl Done<'_> {
                 out!("  {key:<24} {value}");
             }
         }
-        if let Some(weights) = &self.live {
-            out!("  traffic stays at {}", super::render::shares(weights));
+        if let Some(weights) = traffic {
+            out!("  traffic is at {}", shares(weights));
         }
     }
 }

@@ -3,10 +3,11 @@
 use clap::Args;
 
 use super::Global;
-use super::app::read_spec;
+use super::app::{App, read_spec};
 use super::exit::Failure;
 use crate::spec::aws::{Access, AwsSpec, Find, FindArm, looked_for};
 use crate::spec::{Spec, TargetSpec};
+use crate::target::Target as _;
 
 /// A target on AWS, by flags.
 #[derive(Debug, Clone, Args, Default)]
@@ -59,6 +60,17 @@ impl AwsArgs {
     /// The target that the flags mean, over what a file says.
     fn over(&self, mut spec: AwsSpec) -> anyhow::Result<AwsSpec> {
         spec.access = self.access(spec.access);
+        for (flag, given, part) in [
+            ("--listener", &self.listener, ":listener/"),
+            ("--rule", &self.rule, ":listener-rule/"),
+        ] {
+            if let Some(arn) = given.as_ref().filter(|arn| !arn.contains(part)) {
+                return Err(Failure::usage(format!(
+                    "{flag} {arn} is no ARN of a {}; it has {part} in it",
+                    part.trim_matches([':', '/'])
+                )));
+            }
+        }
         if self.names_a_target() {
             spec.find.stack.clone_from(&self.stack);
             spec.find.listener.clone_from(&self.listener);
@@ -82,6 +94,23 @@ impl AwsArgs {
             }
         }
         Ok(spec)
+    }
+}
+
+/// Identity of the target that a flag names; none if no flag does.
+pub(super) async fn identity(app: &App, global: &Global) -> anyhow::Result<Option<String>> {
+    if let Some(admin) = global.local {
+        return Ok(Some(crate::target::local::identity(admin)));
+    }
+    if !global.aws.names_a_target() {
+        return Ok(None);
+    }
+    match named(global)?.map(|spec| spec.target) {
+        Some(TargetSpec::Aws(spec)) => {
+            let target = app.ports.on_aws(&spec).await?;
+            Ok(Some(target.identity().to_owned()))
+        }
+        _ => Ok(None),
     }
 }
 

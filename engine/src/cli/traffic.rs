@@ -8,12 +8,16 @@ use clap::Args;
 use super::app::App;
 use super::exit::{Exit, Failure};
 use super::run::{begin, new_id_part, roles, stable_by_sight};
-use super::{Global, command, render, target};
+use super::{Global, command, render, stack, target, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
 use crate::model::{Capacity, End, Promotion, Role, Traffic, Weights};
-use crate::rollout::{Options, Standing};
+use crate::rollout::{Options, Resolve as _, Standing};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
+use crate::store::Busy;
 use crate::target::Target;
+
+/// How long a stack operation may take to hear a person, ms.
+const HEARD_WITHIN_MS: u64 = 30_000;
 
 /// Set the weights of the arms
 #[derive(Debug, Args)]
@@ -68,7 +72,15 @@ pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> anyh
 
 pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> anyhow::Result<Exit> {
     let (spec, target) = target(app, global).await?;
-    if let Some(busy) = app.store.occupant(target.identity()).await? {
+    let occupant = app.store.occupant(target.identity()).await?;
+    let stack_work = |b: &Busy| b.rollout.starts_with(stack::STACK_WORK);
+    if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
+        let alive = busy.owner.as_ref().is_some_and(|o| !app.ports.is_dead(o));
+        if alive && busy.expires > app.clock.now() {
+            return through_stack_work(app, global, target.as_ref(), &busy.rollout).await;
+        }
+        // It died and left only its lease, which the verb takes over.
+    } else if let Some(busy) = occupant {
         let exit = command::abort_rollout(app, global, &busy.rollout, "rollback").await?;
         // Here all traffic on stable is what was asked for.
         return Ok(match exit {
@@ -80,6 +92,42 @@ pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> any
     let stable = stable(app, target.identity(), &live).await?;
     let weights = live.weights.all_to(&stable);
     verb(app, global, (spec, target), &live, "rollback", weights).await
+}
+
+/// A stack operation has the target: it takes the traffic back when it hears of
+/// it, within seconds.
+async fn through_stack_work(
+    app: &App,
+    global: &Global,
+    target: &dyn Target,
+    work: &str,
+) -> anyhow::Result<Exit> {
+    let live = target.traffic().await?;
+    let stable = stable(app, target.identity(), &live).await?;
+    let signal = watch::signal(stack::ROLLBACK, app, &stable);
+    app.store.signal(work, &signal).await?;
+    let give_up = app.clock.now() + HEARD_WITHIN_MS;
+    while app.clock.now() < give_up {
+        let now = target.traffic().await?.weights;
+        if now.share(&stable) >= 100.0 {
+            if global.json {
+                out!(
+                    "{}",
+                    serde_json::json!({"before": live.weights, "weights": now})
+                );
+            } else {
+                out!(
+                    "{} (was {})",
+                    render::shares(&now),
+                    render::shares(&live.weights)
+                );
+            }
+            return Ok(Exit::Done);
+        }
+        app.clock.sleep_until(app.clock.now() + 500).await;
+    }
+    eprintln!("the process that changes the stack did not take the traffic back");
+    Ok(Exit::RollbackFailed)
 }
 
 /// The arm called stable, or the one that was before the last change of this

@@ -44,6 +44,9 @@ pub struct Status {
     /// The candidate arm was given its release.
     #[serde(skip)]
     pub released: bool,
+    /// The stable arm, once somebody may have begun to give it the new release.
+    #[serde(skip)]
+    pub touched: Option<String>,
     /// The stable arm, once it was given the new release.
     #[serde(skip)]
     pub replaced: Option<String>,
@@ -150,6 +153,7 @@ impl Status {
             exposed_since: None,
             moved: header.created,
             released: false,
+            touched: None,
             replaced: None,
             in_doubt: None,
             consumed: vec![],
@@ -203,6 +207,11 @@ impl Status {
                         signals: signals.clone(),
                     });
                 } else {
+                    if let Call::SetVersion { arm, .. } = call
+                        && *arm != self.candidate
+                    {
+                        self.touched = Some(arm.clone());
+                    }
                     self.in_doubt = Some(InDoubt {
                         seq: entry.seq,
                         by: *by,

@@ -317,6 +317,7 @@ impl Driver {
         match result {
             Ok(()) | Err(Interrupt::Attention | Interrupt::Parked { .. }) => Ok(()),
             Err(Interrupt::Store(error)) => Err(error.into()),
+            Err(Interrupt::Locked(error)) => Err(error.into()),
             Err(Interrupt::Held(hold)) => {
                 let event = match (&session.status.decision, &session.header.work) {
                     (Some(d), _) if d.goal == Goal::RollBack => Event::Ended {
@@ -408,7 +409,7 @@ impl Driver {
         loop {
             session.keep_lease().await?;
             let live = match goal {
-                Goal::RollBack if session.status.replaced.is_none() => {
+                Goal::RollBack if session.status.touched.is_none() => {
                     self.glance(session, patience).await?
                 }
                 _ => observe(session, &self.options, patience).await?,
@@ -730,6 +731,11 @@ fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHealth]) -> Obs
     }
 }
 
+/// Whether this process has no credentials that the target accepts.
+fn is_locked_out(error: &HostError) -> bool {
+    matches!(error.code.as_str(), "no-credentials" | "bad-credentials")
+}
+
 fn abandoned() -> HostError {
     HostError::new(
         crate::model::ErrorKind::Conflict,
@@ -766,14 +772,17 @@ where
     loop {
         match read().await {
             Ok(live) => return Ok(live),
+            // On the way back every error may pass, until patience is over.
             Err(error)
-                if error.retryable
-                    && (attempt < options.attempts || session.clock.now() < give_up) =>
+                if error.retryable && attempt < options.attempts
+                    || session.clock.now() < give_up && !is_locked_out(&error) =>
             {
                 let pause = options.retry_ms << (attempt - 1).min(3);
                 attempt += 1;
                 session.clock.sleep_until(session.clock.now() + pause).await;
             }
+            // Not the rollout's fault: it stays as it is for who has the keys.
+            Err(error) if is_locked_out(&error) => return Err(Interrupt::Locked(error)),
             Err(error) => {
                 return Err(Interrupt::Held(Hold::Stuck {
                     reason: format!("the target could not be read: {error}"),

@@ -290,6 +290,15 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
         }
         return went_back(arm, &release.version);
     }
+    if let (Some(release), Deployment::Failed(_), false) =
+        (&header.candidate, &arm.deployment, status.released)
+    {
+        // An earlier rollout's failure; this one may try it once more.
+        return Step::Do(Call::SetVersion {
+            arm: name.to_owned(),
+            release: release.clone(),
+        });
+    }
     if arm.tasks == Some(0) {
         return Step::Do(Call::SetTasks {
             arm: name.to_owned(),
@@ -356,7 +365,7 @@ fn move_traffic(
                 },
                 // Its tasks may still be the new ones.
                 None => match live.arm(stable).map(|a| &a.deployment) {
-                    Some(Deployment::Moving(what)) if status.replaced.is_some() => Step::Await {
+                    Some(Deployment::Moving(what)) if status.touched.is_some() => Step::Await {
                         arm: stable.to_owned(),
                         what: what.clone(),
                     },

@@ -34,6 +34,8 @@ pub enum Interrupt {
     Held(Hold),
     /// The strategy broke a limit of the host.
     Limit(String),
+    /// This process may not reach the target; another one may.
+    Locked(HostError),
     /// The store failed, or the lease is gone.
     Store(StoreError),
 }
@@ -205,8 +207,17 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the target has anything that could trip.
+    fn going_back(&self) -> bool {
+        let decided = self.status.decision.as_ref();
+        decided.is_some_and(|d| d.goal == crate::model::Goal::RollBack)
+    }
+
+    /// Whether the target has anything that could trip. On the way back nothing
+    /// can: it must need the load balancer alone.
     fn is_guarded(&self) -> bool {
+        if self.going_back() {
+            return false;
+        }
         let guards = !self.header.guardrails.alarms.is_empty() || self.header.capacity.is_some();
         guards && matches!(self.header.work, Work::Strategy(_))
     }
@@ -227,6 +238,11 @@ impl Session {
             Ok(tripped) => {
                 self.blind_since = None;
                 self.tripped = tripped;
+                let status = &self.status;
+                let quiet = status.in_doubt.is_none() && status.decision.is_none();
+                if quiet && status.strategy_called {
+                    self.check_foreign().await?;
+                }
                 Ok(())
             }
             Err(error) => {
@@ -253,7 +269,7 @@ impl Session {
             .iter()
             .any(|s| recovery::CONTROL_SIGNALS.contains(&s.name.as_str()));
         let due = recovery::deadline_is_due(&self.header, &self.status, now);
-        Ok(commanded || due || self.tripped.is_some())
+        Ok(commanded || due || self.tripped.is_some() && !self.going_back())
     }
 
     async fn attention(&mut self) -> Result<(), Interrupt> {
@@ -512,7 +528,10 @@ impl Session {
             {
                 return self.refuse(by, call, error).await;
             }
-            if let Err(error) = self.await_healthy(&before, &wanted, health).await? {
+            if let Err(error) = self
+                .await_healthy((&before, &wanted), checks, health)
+                .await?
+            {
                 return self.refuse(by, call, error).await;
             }
         }
@@ -639,7 +658,10 @@ impl Session {
         write: &InDoubt,
     ) -> Result<Result<(), HostError>, Interrupt> {
         match write.call.weights_after(&write.before) {
-            Some(wanted) => self.await_healthy(&write.before, &wanted, None).await,
+            Some(wanted) => {
+                let change = (&write.before, &wanted);
+                self.await_healthy(change, Checks::All, None).await
+            }
             None => Ok(Ok(())),
         }
     }
@@ -656,16 +678,17 @@ impl Session {
     }
 
     /// Waits until every arm that gains traffic has healthy targets: one, or as
-    /// many as the traffic needs where that is known. `seen` is a look that was
-    /// taken just now.
+    /// many as the traffic needs where that is known. On the way back one is
+    /// enough: the stable arm carried the users before, and has what it has.
+    /// `seen` is a look that was taken just now.
     async fn await_healthy(
         &mut self,
-        before: &Weights,
-        wanted: &Weights,
+        (before, wanted): (&Weights, &Weights),
+        checks: Checks,
         mut seen: Option<Result<Vec<ArmHealth>, HostError>>,
     ) -> Result<Result<(), HostError>, Interrupt> {
         let give_up = self.clock.now() + self.header.guardrails.healthy_timeout_ms;
-        let capacity = self.header.capacity;
+        let capacity = self.header.capacity.filter(|_| checks != Checks::WayBack);
         let needed = |arm: &str| capacity.map_or(1, |c| c.for_share(wanted.share(arm)));
         let gains = |arm: &str| wanted.share(arm) > before.share(arm);
         loop {
@@ -681,7 +704,7 @@ impl Session {
                 Err(error) => Some(error),
             };
             // Nobody watches over a raise while the guards cannot be read.
-            let blind = self.blind_since.is_some();
+            let blind = checks != Checks::WayBack && self.blind_since.is_some();
             let Some(error) = sick.or_else(|| blind.then(unguarded)) else {
                 return Ok(Ok(()));
             };

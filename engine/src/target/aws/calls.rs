@@ -248,7 +248,7 @@ impl Verb {
             }
             Self::SetWeights(_) => vec![write],
             Self::SetVersion { release, .. } => match release.source {
-                Source::TaskDefinition(_) => vec![UpdateService],
+                Source::TaskDefinition(_) => vec![DescribeServices, UpdateService],
                 // One look at the newest revision, in case it was registered before.
                 _ => vec![
                     DescribeServices,
@@ -277,7 +277,9 @@ impl Verb {
 
 /// Actions that a rollout needs although a calm one does not use them: to find
 /// its target, and to say why tasks stopped.
-pub const BESIDES: [Api; 10] = [
+pub const BESIDES: [Api; 12] = [
+    Api::ListClusters,
+    Api::ListServices,
     Api::DescribeStacks,
     Api::ListStackResources,
     Api::DescribeListeners,
@@ -310,7 +312,8 @@ pub fn policy(scope: Scope<'_>, apis: &BTreeSet<Api>) -> serde_json::Value {
     let mut by_resources: BTreeMap<Vec<String>, Vec<&str>> = BTreeMap::new();
     for api in apis {
         let of_stack = matches!(api, Api::DescribeStacks | Api::ListStackResources);
-        if of_stack && scope.stack.is_none() {
+        let by_search = matches!(api, Api::ListClusters | Api::ListServices);
+        if of_stack && scope.stack.is_none() || by_search && scope.stack.is_some() {
             continue;
         }
         let actions = by_resources.entry(api.resources(&scope)).or_default();
@@ -322,6 +325,14 @@ pub fn policy(scope: Scope<'_>, apis: &BTreeSet<Api>) -> serde_json::Value {
             serde_json::json!({"Effect": "Allow", "Action": actions, "Resource": resources})
         })
         .collect();
+    if apis.contains(&Api::RegisterTaskDefinition) {
+        // A new revision keeps the tags of the old one.
+        statements.push(serde_json::json!({
+            "Effect": "Allow",
+            "Action": ["ecs:TagResource"],
+            "Resource": Api::RegisterTaskDefinition.resources(&scope),
+        }));
+    }
     if apis.contains(&Api::RegisterTaskDefinition) && !roles.is_empty() {
         statements.push(serde_json::json!({
             "Effect": "Allow",

@@ -137,7 +137,11 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         loader = loader.region(Region::new(region.clone()));
     }
     if let Some(profile) = &access.profile {
-        loader = loader.profile_name(profile);
+        // Who names a profile means it, also where the environment has keys.
+        let named = aws_config::profile::ProfileFileCredentialsProvider::builder()
+            .profile_name(profile)
+            .build();
+        loader = loader.profile_name(profile).credentials_provider(named);
     }
     if let Some(endpoint) = &patience.endpoint {
         loader = loader.endpoint_url(endpoint);

@@ -68,6 +68,7 @@ struct Stack {
     name: String,
     resources: Vec<StackResourceSummary>,
     outputs: Vec<(String, String)>,
+    status: String,
 }
 
 impl Stack {
@@ -77,8 +78,10 @@ impl Stack {
             .ask(Api::DescribeStacks, name, describe.send())
             .await;
         let stacks = stacks.map_err(|e| no_such_stack(clients, name, e))?;
-        let outputs = stacks.stacks.unwrap_or_default().into_iter().next();
-        let outputs = outputs.and_then(|s| s.outputs).unwrap_or_default();
+        let described = stacks.stacks.unwrap_or_default().into_iter().next();
+        let status = described.as_ref().and_then(|s| s.stack_status.clone());
+        let status = status.map_or_else(String::new, |s| s.as_str().to_owned());
+        let outputs = described.and_then(|s| s.outputs).unwrap_or_default();
         let mut resources = vec![];
         let mut page = None;
         loop {
@@ -102,6 +105,7 @@ impl Stack {
             name: name.to_owned(),
             resources,
             outputs: outputs.into_iter().filter_map(pair).collect(),
+            status,
         })
     }
 
@@ -183,7 +187,11 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
                 .iter()
                 .filter_map(|r| r.resource_type())
                 .collect();
-            format!("; it has {}", kinds.join(", "))
+            if kinds.is_empty() {
+                format!(": it is {}", s.status)
+            } else {
+                format!("; it has {}", kinds.join(", "))
+            }
         });
         return Err(refused(
             "no-listener",
@@ -440,9 +448,13 @@ async fn attach(
     let mut of_group: Vec<Vec<ServiceId>> = vec![vec![]; halves.len()];
     for some in candidates.chunks(SERVICES_MAX) {
         let ids: Vec<&ServiceId> = some.iter().collect();
-        for (id, service) in some.iter().zip(services::describe(clients, &ids).await?) {
+        let found = services::present(clients, &ids).await?;
+        for (id, service) in some.iter().zip(&found) {
+            let Some(service) = service else {
+                continue;
+            };
             for (half, owners) in halves.iter().zip(&mut of_group) {
-                if services::behind(&service, &half.arm.target_group).is_some() {
+                if services::behind(service, &half.arm.target_group).is_some() {
                     owners.push(id.clone());
                 }
             }

@@ -122,8 +122,11 @@ fn statistic(found: &Found, query: &MetricsQuery, ask: &Ask) -> Option<MetricSta
         What::Memory => ("MemoryUtilization", "Average".to_owned()),
         // Trimmed count: how many values are above so many seconds.
         What::Over(n) => {
-            let seconds = query.over_ms.get(n)? / 1_000.0;
-            ("TargetResponseTime", format!("TC({seconds}:)"))
+            let micros = (query.over_ms.get(n)? * 1_000.0).round();
+            (
+                "TargetResponseTime",
+                format!("TC({}:)", micros / 1_000_000.0),
+            )
         }
     };
     let mut built = Metric::builder().metric_name(metric);

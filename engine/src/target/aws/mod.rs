@@ -221,9 +221,16 @@ impl AwsTarget {
                 )
             })
             .collect();
+        // A group that no action names is not checked. Once it is named, it is, and
+        // until then a load balancer sends to all of its targets.
         let healthy = states
             .iter()
-            .filter(|s| ***s == TargetHealthStateEnum::Healthy)
+            .filter(|s| {
+                matches!(
+                    s,
+                    TargetHealthStateEnum::Healthy | TargetHealthStateEnum::Unused
+                )
+            })
             .count();
         let whole = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(ArmHealth {
@@ -383,7 +390,9 @@ impl AwsTarget {
         }
         if !self.found.test_addresses.is_empty() {
             let all = discover::neighbours(&self.clients, &self.found.load_balancer).await?;
-            for (listener, address) in &self.found.test_addresses {
+            // By the load balancer's own name no certificate fits.
+            let plain = |(_, address): &&(String, String)| address.starts_with("http://");
+            for (listener, address) in self.found.test_addresses.iter().filter(plain) {
                 let listener = all.iter().find(|l| l.listener_arn() == Some(listener));
                 let groups = listener.and_then(|l| traffic::forward(l.default_actions()));
                 let only = groups.is_some_and(|groups| {
@@ -522,22 +531,22 @@ impl Target for AwsTarget {
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
         let arm = self.arm(arm)?;
         let id = services::service_of(arm)?;
+        let described = services::describe(&self.clients, &[id]).await?;
+        let service = described
+            .first()
+            .ok_or_else(|| incomplete(Api::DescribeServices, "service"))?;
+        services::refuse_foreign_strategy(service)?;
+        let runs = service.task_definition().unwrap_or_default();
         let definition = match &release.source {
             Source::TaskDefinition(arn) => arn.clone(),
             Source::Image(image) => {
-                let described = services::describe(&self.clients, &[id]).await?;
-                let service = described
-                    .first()
-                    .ok_or_else(|| incomplete(Api::DescribeServices, "service"))?;
-                services::refuse_foreign_strategy(service)?;
                 let behind = services::behind(service, &arm.target_group).map(ToOwned::to_owned);
                 let named = self.spec.container.clone();
                 let container = move |d: &aws_sdk_ecs::types::TaskDefinition| {
                     let main = services::main_container(d, named.as_deref(), behind.as_deref())?;
                     Ok(main.name().unwrap_or_default().to_owned())
                 };
-                let base = service.task_definition().unwrap_or_default();
-                services::revision_with_image(&self.clients, base, container, image).await?
+                services::revision_with_image(&self.clients, runs, container, image).await?
             }
             other => {
                 return Err(HostError::new(
@@ -547,13 +556,23 @@ impl Target for AwsTarget {
                 ));
             }
         };
-        services::update(&self.clients, id, Some(definition), None).await
+        let update = services::Update {
+            // It failed before, and by itself ECS does not try again.
+            again: runs == definition,
+            task_definition: Some(definition),
+            tasks: None,
+        };
+        services::update(&self.clients, id, update).await
     }
 
     async fn set_tasks(&self, arm: &str, tasks: u32) -> Result<(), HostError> {
         let id = services::service_of(self.arm(arm)?)?;
         let tasks = i32::try_from(tasks).unwrap_or(i32::MAX);
-        services::update(&self.clients, id, None, Some(tasks)).await
+        let update = services::Update {
+            tasks: Some(tasks),
+            ..services::Update::default()
+        };
+        services::update(&self.clients, id, update).await
     }
 
     async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {

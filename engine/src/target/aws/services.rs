@@ -33,8 +33,31 @@ pub(super) async fn describe(
     clients: &Clients,
     ids: &[&ServiceId],
 ) -> Result<Vec<Service>, HostError> {
-    let mut found: Vec<Service> = vec![];
+    let found = present(clients, ids).await?;
+    let mut services = vec![];
+    for (id, service) in ids.iter().zip(found) {
+        services.push(service.ok_or_else(|| {
+            HostError::new(
+                ErrorKind::NotFound,
+                "no-such-service",
+                format!(
+                    "there is no ECS service {} in cluster {}",
+                    id.name, id.cluster
+                ),
+            )
+        })?);
+    }
+    Ok(services)
+}
+
+/// Those of the services that are there, in the order of their ids.
+pub(super) async fn present(
+    clients: &Clients,
+    ids: &[&ServiceId],
+) -> Result<Vec<Option<Service>>, HostError> {
+    let mut found: Vec<(&str, Service)> = vec![];
     let mut clusters: Vec<&str> = ids.iter().map(|id| id.cluster.as_str()).collect();
+    clusters.sort_unstable();
     clusters.dedup();
     for cluster in clusters {
         let names: Vec<String> = ids
@@ -50,25 +73,19 @@ pub(super) async fn describe(
         let answer = clients
             .ask(Api::DescribeServices, &names.join(", "), call.send())
             .await?;
-        found.extend(answer.services.unwrap_or_default());
+        let services = answer.services.unwrap_or_default().into_iter();
+        found.extend(services.map(|service| (cluster, service)));
     }
-    ids.iter()
-        .map(|id| {
-            let service = found
-                .iter()
-                .find(|s| s.service_name() == Some(&id.name) && s.status() != Some("INACTIVE"));
-            service.cloned().ok_or_else(|| {
-                HostError::new(
-                    ErrorKind::NotFound,
-                    "no-such-service",
-                    format!(
-                        "there is no ECS service {} in cluster {}",
-                        id.name, id.cluster
-                    ),
-                )
-            })
-        })
-        .collect()
+    let of = |id: &&ServiceId| {
+        let mut all = found.iter();
+        let service = all.find(|(cluster, s)| {
+            *cluster == id.cluster
+                && s.service_name() == Some(&id.name)
+                && s.status() != Some("INACTIVE")
+        });
+        service.map(|(_, service)| service.clone())
+    };
+    Ok(ids.iter().map(of).collect())
 }
 
 /// A service whose traffic ECS or CodeDeploy shifts by itself is not ours.
@@ -108,8 +125,9 @@ pub(super) fn deployment(service: &Service) -> Deployment {
     if primary.rollout_state() == Some(&DeploymentRolloutState::Failed) {
         return Deployment::Failed(reason.to_owned());
     }
-    // The circuit breaker has put the old revision back.
-    if reason.contains("rolling back") {
+    // The circuit breaker is putting the old revision back.
+    let under_way = primary.rollout_state() == Some(&DeploymentRolloutState::InProgress);
+    if under_way && reason.contains("rolling back") {
         let failed = deployments
             .iter()
             .find(|d| d.rollout_state() == Some(&DeploymentRolloutState::Failed))
@@ -333,20 +351,31 @@ async fn register(
     arn.ok_or_else(|| incomplete(Api::RegisterTaskDefinition, "ARN"))
 }
 
-/// Gives a service a task definition or a number of tasks.
+/// What of a service to change.
+#[derive(Debug, Default)]
+pub(super) struct Update {
+    /// Another task definition.
+    pub(super) task_definition: Option<String>,
+    /// Another number of tasks.
+    pub(super) tasks: Option<i32>,
+    /// Deploy although the task definition is the same.
+    pub(super) again: bool,
+}
+
+/// Changes a service.
 pub(super) async fn update(
     clients: &Clients,
     id: &ServiceId,
-    task_definition: Option<String>,
-    tasks: Option<i32>,
+    update: Update,
 ) -> Result<(), HostError> {
     let call = clients
         .ecs
         .update_service()
         .cluster(&id.cluster)
         .service(&id.name)
-        .set_task_definition(task_definition)
-        .set_desired_count(tasks);
+        .set_task_definition(update.task_definition)
+        .set_desired_count(update.tasks)
+        .set_force_new_deployment(update.again.then_some(true));
     clients
         .ask(Api::UpdateService, &id.name, call.send())
         .await

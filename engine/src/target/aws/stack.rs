@@ -189,6 +189,21 @@ pub struct Change {
 }
 
 impl Change {
+    /// Whether it takes something away that carries live traffic.
+    #[must_use]
+    pub fn takes_away_what_serves(&self) -> bool {
+        let serves = [
+            "AWS::ElasticLoadBalancingV2::LoadBalancer",
+            "AWS::ElasticLoadBalancingV2::Listener",
+            "AWS::ElasticLoadBalancingV2::ListenerRule",
+            "AWS::ElasticLoadBalancingV2::TargetGroup",
+            "AWS::ECS::Service",
+            "AWS::ECS::Cluster",
+        ];
+        let replaced = matches!(self.replacement.as_str(), "True" | "Conditional");
+        serves.contains(&self.kind.as_str()) && (self.action == "Remove" || replaced)
+    }
+
     /// Whether it rewrites the action of a listener or rule.
     #[must_use]
     pub fn rewrites_a_route(&self) -> bool {
@@ -400,6 +415,12 @@ pub struct StackEvent {
 }
 
 impl StackEvent {
+    /// Whether it is about the stack itself.
+    #[must_use]
+    pub fn is_of_stack(&self) -> bool {
+        self.kind == "AWS::CloudFormation::Stack"
+    }
+
     /// Whether an event before it said the same.
     #[must_use]
     pub fn is_repeated(&self) -> bool {

@@ -79,7 +79,7 @@ impl LocalTarget {
                 ErrorKind::Unavailable,
                 "admin-unreachable",
                 format!(
-                    "no balancer answers at {}: {e}; start one with `engine local`",
+                    "no balancer answers at {}: {e}; start one with `engine local`, or name a target on AWS with --stack",
                     self.admin
                 ),
             )

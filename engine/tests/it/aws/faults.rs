@@ -9,6 +9,7 @@ use engine::journal::{Call, Reply};
 use engine::model::{End, Hold, Outcome, Verdict, Weights};
 use engine::rollout::session::Calls;
 use engine::rollout::{Ran, Standing};
+use engine::target::Target as _;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
@@ -217,11 +218,14 @@ async fn the_way_back_outlasts_an_outage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_back_needs_the_load_balancer_alone() {
     let strategy = Arc::new(steps(Verdict::RolledBack));
-    let bottle = Bottle::new(Wish::default(), strategy, json!({})).await;
+    let mut bottle = Bottle::new(Wish::default(), strategy, json!({})).await;
+    let name = super::emulator::unique("alarm");
+    super::rollout::alarm(&name, "OK").await;
+    bottle.header.guardrails.alarms = vec![name];
     let mut moved = 0;
     bottle.proxy.plot(move |_, name| {
         moved += u32::from(name == "ModifyListener");
-        if moved >= 3 && name.contains("Service") {
+        if moved >= 2 && (name.contains("Service") || name.contains("Alarm")) {
             return Trouble::Refused(400, "AccessDeniedException");
         }
         Trouble::None
@@ -232,6 +236,12 @@ async fn the_way_back_needs_the_load_balancer_alone() {
         matches!(standing, Standing::Held(Hold::Stuck { .. })),
         "{standing:?}"
     );
+    let traffic = bottle
+        .target
+        .traffic()
+        .await
+        .expect("the load balancer answers");
+    assert!(traffic.weights.share("canary") > 0.0, "it is not back yet");
     signal(&bottle, "abort", 1).await;
     let standing = bottle.go_on().await.expect("the driver works");
     assert!(

@@ -213,7 +213,7 @@ async fn a_slow_deployment_is_waited_for() {
     );
 }
 
-async fn alarm(name: &str, state: &str) {
+pub async fn alarm(name: &str, state: &str) {
     let aws = direct().await;
     aws.cloudwatch
         .put_metric_alarm()
@@ -451,6 +451,28 @@ async fn a_test_listener_is_the_way_to_an_idle_candidate() {
     // It shows the candidate and nobody else.
     let report = target.probe("stable", &probe("/ok")).await.expect("tried");
     assert!(!report.ok, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_does_not_wait_for_more_tasks_than_there_are() {
+    // Two tasks carry half of it, so all of it would need four.
+    let wish = Wish {
+        weights: [50, 50],
+        tasks: [2, 2],
+        ..Wish::default()
+    };
+    let bottle = canary(wish).await;
+    let bad = Minute { errors: 90, ..GOOD };
+    bottle.traffic(0, -10..120, GOOD).await;
+    bottle.traffic(1, -10..120, bad).await;
+    let standing = bottle.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::RolledBack, _)),
+        "{standing:?}"
+    );
+    assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
+    let took = bottle.journal().await.last().expect("entries").at - lab::START;
+    assert!(took < 10 * 60_000, "at once: {took} ms");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -343,17 +343,37 @@ fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
             stderr(&output)
         );
         assert!(
-            stderr(&output).contains("busy with blue-green-"),
+            stderr(&output).contains("busy with rollout blue-green-"),
             "{}",
             stderr(&output)
         );
     }
+    // A command for another stack's rollout is not for this one.
+    let other = unique("other");
+    let images = [
+        "deploy",
+        "blue-green",
+        "-p",
+        "ImageURIBlue=app:v1",
+        "-p",
+        "ImageURIGreen=app:v1",
+    ];
+    ok_on(folder, region, &images, &other);
+    let output = run(folder, region, &["abort", "--stack", &other]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no rollout is under way on"),
+        "{}",
+        stderr(&output)
+    );
+    let listed = ok(folder, region, &["list", "--stack", &other]);
+    assert!(!listed.contains("blue-green-"), "{listed}");
     process.0.kill().expect("SIGKILL");
     drop(process);
     // The process is dead and the rollout is not: it still occupies its target.
     let output = run(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    let output = run(folder, region, &["abort"]);
+    let output = run(folder, region, &["abort", "--stack", &name]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert_eq!(weights(region, &name), [100, 0]);
     ok(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
@@ -419,4 +439,112 @@ fn remove_parameter(text: &str, name: &str) -> String {
         !inside
     });
     kept.collect::<Vec<_>>().join("\n")
+}
+
+fn on_stack(verb: &[&'static str], name: &str) -> Vec<String> {
+    let stack = ["--stack", name];
+    verb.iter().chain(&stack).map(|a| (*a).to_owned()).collect()
+}
+
+fn ok_on(folder: &Path, region: &str, verb: &[&'static str], name: &str) -> String {
+    let arguments = on_stack(verb, name);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    ok(folder, region, &arguments)
+}
+
+const CANARY: [&str; 6] = [
+    "deploy",
+    "canary",
+    "-p",
+    "ImageURIStable=app:v1",
+    "-p",
+    "ImageURICanary=app:v1",
+];
+
+/// CloudFormation goes back to what it believed before; the traffic does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_update_leaves_the_traffic_where_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "us-west-2", unique("mend"));
+    tokio::task::block_in_place(|| {
+        ok_on(folder, region, &CANARY, &name);
+        ok_on(folder, region, &["rollback"], &name);
+    });
+    let service = format!("{name}-canary");
+    let broken = |reason: Value| json!({"region": region, "cluster": &name, "service": &service, "fail": reason});
+    script("ecs", broken(json!("no room in the zone"))).await;
+    let output = tokio::task::block_in_place(|| {
+        let arguments = ["deploy", "canary", "-p", "TaskCpu=512", "--stack", &name];
+        run(folder, region, &arguments)
+    });
+    script("ecs", broken(Value::Null)).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("CanaryService"), "{said}");
+    assert!(said.contains("it is back at stable 100 %"), "{said}");
+    assert_eq!(weights(region, &name), [100, 0]);
+}
+
+#[test]
+fn a_stack_of_another_template_is_not_replaced_by_accident() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "us-west-1", unique("theirs"));
+    let template = root().join("engine/tests/fixtures/prototypes/canary.yml");
+    let images = ["ImageURIStable=app:v1", "ImageURICanary=app:v1"];
+    super::verbs::stack(region, &name, &template, &images);
+    let output = run(folder, region, &["deploy", "canary", "--stack", &name]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--accept-replacement"),
+        "{}",
+        stderr(&output)
+    );
+    ok(folder, region, &["status", "--stack", &name]);
+}
+
+/// A person's rollback must not wait for a stack operation of hours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_goes_through_a_stack_operation() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "eu-west-2", unique("through"));
+    tokio::task::block_in_place(|| {
+        ok_on(folder, region, &CANARY, &name);
+        ok_on(folder, region, &["set-weights", "60", "40"], &name);
+    });
+    script(
+        "cloudformation",
+        json!({"region": region, "polls": 100_000}),
+    )
+    .await;
+    let arguments = ["deploy", "canary", "-p", "TaskCpu=512", "--stack", &name];
+    let process = spawn_with(folder, &arguments, |command| {
+        emulator::environment(command, &emulator::endpoint(), region);
+    });
+    tokio::task::block_in_place(|| {
+        // Until the deployment has the target, a verb of its own would be done.
+        for _ in 0..100 {
+            let output = run(
+                folder,
+                region,
+                &["set-weights", "60", "40", "--stack", &name],
+            );
+            if output.status.code() == Some(7) {
+                assert!(
+                    stderr(&output).contains("changes its stack"),
+                    "{}",
+                    stderr(&output)
+                );
+                break;
+            }
+        }
+        ok_on(folder, region, &["rollback"], &name);
+        assert_eq!(weights(region, &name), [100, 0]);
+    });
+    script("cloudformation", json!({"region": region, "polls": 0})).await;
+    // Killed or finished, the deployment's lease is in nobody's way.
+    drop(process);
+    tokio::task::block_in_place(|| {
+        ok_on(folder, region, &["set-weights", "90", "10"], &name);
+    });
+    assert_eq!(weights(region, &name), [90, 10]);
 }

@@ -249,7 +249,15 @@ fn a_switch_to_an_arm_without_a_healthy_target_is_refused() {
 fn what_cannot_be_found_is_said_plainly() {
     let folder = tempfile::tempdir().expect("a folder");
     let region = "eu-west-1";
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 7] = [
+        (
+            &["status", "--rule", "foo"],
+            "--rule foo is no ARN of a listener-rule",
+        ),
+        (
+            &["abort", "--stack", "nothing-here"],
+            "there is no stack nothing-here",
+        ),
         (
             &["status", "--stack", "nothing-here"],
             "there is no stack nothing-here in eu-west-1",
