@@ -10,7 +10,7 @@ use super::Global;
 use super::app::App;
 use super::exit::{Exit, Failure};
 use super::run::OnInterrupt;
-use super::{Global, render, target, watch};
+use super::{render, target, watch};
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::Hold;

@@ -4,7 +4,10 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -115,9 +118,12 @@ tokio::task_local! {
 }
 
 async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> SdkConfig {
-    let http = HttpBuilder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+    let http = Paced {
+        inner: HttpBuilder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https(),
+        pace,
+    };
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(patience.connect)
         .operation_attempt_timeout(patience.attempt)
@@ -127,7 +133,7 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         .with_max_attempts(patience.attempts)
         .with_initial_backoff(patience.backoff);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(Paced { inner: http, pace })
+        .http_client(http.clone())
         .timeout_config(timeouts)
         .retry_config(retries);
     if let Ok(name) = AppName::new("engine") {
@@ -137,11 +143,7 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         loader = loader.region(Region::new(region.clone()));
     }
     if let Some(profile) = &access.profile {
-        // Who names a profile means it, also where the environment has keys.
-        let named = aws_config::profile::ProfileFileCredentialsProvider::builder()
-            .profile_name(profile)
-            .build();
-        loader = loader.profile_name(profile).credentials_provider(named);
+        loader = loader.profile_name(profile);
     }
     if let Some(endpoint) = &patience.endpoint {
         loader = loader.endpoint_url(endpoint);
@@ -158,13 +160,31 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
             .region(Region::from_static(REGION_DEFAULT))
             .build();
     }
+    if let Some(profile) = access
+        .profile
+        .as_ref()
+        .filter(|_| !patience.fake_credentials)
+    {
+        // Who names a profile means it, also where the environment has keys.
+        let surroundings = ProviderConfig::without_region()
+            .with_http_client(http)
+            .with_region(config.region().cloned());
+        let named = ProfileFileCredentialsProvider::builder()
+            .configure(&surroundings)
+            .profile_name(profile)
+            .build();
+        config = config
+            .into_builder()
+            .credentials_provider(SharedCredentialsProvider::new(named))
+            .build();
+    }
     if let Some(role) = &access.role {
         let provider = aws_config::sts::AssumeRoleProvider::builder(role)
             .session_name("engine")
             .configure(&config)
             .build()
             .await;
-        let provider = aws_credential_types::provider::SharedCredentialsProvider::new(provider);
+        let provider = SharedCredentialsProvider::new(provider);
         config = config.into_builder().credentials_provider(provider).build();
     }
     config

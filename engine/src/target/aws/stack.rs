@@ -363,10 +363,14 @@ pub async fn execute(clients: &Clients, set: &ChangeSet, token: &str) -> Result<
         .execute_change_set()
         .change_set_name(&set.id)
         .client_request_token(token);
-    clients
+    let executed = clients
         .ask(Api::ExecuteChangeSet, &set.stack_id, call.send())
-        .await
-        .map(drop)
+        .await;
+    match executed {
+        // The answer to the first try was lost: it is under way.
+        Err(error) if error.message.contains("InvalidChangeSetStatus") => Ok(()),
+        executed => executed.map(drop),
+    }
 }
 
 /// Drops a change set without executing it.

@@ -10,31 +10,30 @@ NO_CHANGES = "The submitted information didn't contain changes. Submit different
 
 # How many DescribeStacks calls see an operation in progress; serve.py and POST /shim/cloudformation set it.
 default_polls = 2
-polls = None
+# By name of the stack; None stands for all others.
+polls = {}
 
 stacks = []
 
 
 def reset():
-    global polls
-    polls = None
+    polls.clear()
     stacks.clear()
     engine.fail_resources.clear()
 
 
-def poll_count():
-    return default_polls if polls is None else polls
+def poll_count(name=None):
+    return polls.get(name, polls.get(None, default_polls))
 
 
 def script(region, request):
     """POST /shim/cloudformation"""
-    global polls
+    name = request.get("stack")
     if "polls" in request:
-        polls = request["polls"]
+        polls[name] = request["polls"]
     if "fail" in request:
-        engine.fail_resources.clear()
-        engine.fail_resources.update(request["fail"] or {})
-    return {"polls": poll_count(), "fail": engine.fail_resources}
+        engine.fail_resources[name] = request["fail"] or {}
+    return {"polls": poll_count(name), "fail": engine.fail_resources.get(name, {})}
 
 
 def handle(region, action, request):
@@ -104,7 +103,7 @@ def create_stack(region, request):
     wanted = desired(request, None)
     stack = engine.Stack(region, name)
     stacks.append(stack)
-    stack.create(wanted, poll_count(), request.get("ClientRequestToken"))
+    stack.create(wanted, poll_count(stack.name), request.get("ClientRequestToken"))
     return {"StackId": stack.id}
 
 
@@ -121,7 +120,7 @@ def update_stack(region, request):
     wanted = desired(request, stack)
     if not stack.plan(wanted) and not stack.other_changes(wanted):
         raise invalid("No updates are to be performed.")
-    stack.update(wanted, poll_count(), request.get("ClientRequestToken"))
+    stack.update(wanted, poll_count(stack.name), request.get("ClientRequestToken"))
     return {"StackId": stack.id}
 
 
@@ -131,7 +130,7 @@ def delete_stack(region, request):
         if stack.status.startswith(("CREATE_IN", "UPDATE_")) and stack.busy():
             # AWS takes a delete during a create; the emulator has done the create long since.
             stack.finish()
-        stack.delete(poll_count(), request.get("ClientRequestToken"))
+        stack.delete(poll_count(stack.name), request.get("ClientRequestToken"))
     return {}
 
 
@@ -395,7 +394,7 @@ def execute_change_set(region, request):
     stack.change_set_id = change_set.id
     change_set.execution = "EXECUTE_COMPLETE"
     start = stack.create if change_set.kind == "CREATE" else stack.update
-    start(change_set.wanted, poll_count(), request.get("ClientRequestToken"))
+    start(change_set.wanted, poll_count(stack.name), request.get("ClientRequestToken"))
     return {}
 
 

@@ -12,7 +12,8 @@ from .common import ACCOUNT, ApiError, uuid
 
 STACK = "AWS::CloudFormation::Stack"
 
-# Logical id -> reason, set by POST /shim/cloudformation: these resources fail when they are made or changed.
+# Stack (None stands for all) -> logical id -> reason, set by POST /shim/cloudformation: these resources fail when they
+# are made or changed.
 fail_resources = {}
 
 
@@ -321,8 +322,9 @@ class Stack:
         verb = "CREATE" if made is None else "UPDATE"
         reason = "Requested update requires the creation of a new physical resource; hence creating one." if replaced else None
         self.event(name, type_name, made and made.physical, f"{verb}_IN_PROGRESS", reason)
-        if name in fail_resources:
-            raise resources.Failed(fail_resources[name])
+        for scripted in (fail_resources.get(self.name), fail_resources.get(None)):
+            if scripted and name in scripted:
+                raise resources.Failed(scripted[name])
         if made is None or replaced:
             physical = kind.create(self.context, name, properties)
             self.resources[name] = Made(type_name, physical, properties, f"{verb}_COMPLETE")

@@ -239,4 +239,19 @@ async fn profiles_and_roles_are_used() {
     }
     let output = by(&["--profile", "nobody"]);
     assert_ne!(output.status.code(), Some(0));
+    // A profile that is named wins over keys in the environment, as in the CLI.
+    let arguments = [
+        "status",
+        "--listener",
+        made.listener.as_str(),
+        "--profile",
+        "nobody",
+    ];
+    let mut command = engine(folder.path(), &arguments);
+    emulator::environment(&mut command, &emulator::endpoint(), REGION);
+    let output = command
+        .env("AWS_CONFIG_FILE", &config)
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
 }

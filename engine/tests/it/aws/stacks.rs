@@ -401,7 +401,7 @@ async fn a_template_that_writes_weights_of_its_own_is_refused() {
         run(folder.path(), region, &arguments)
     };
     let images = ["-p", "ImageURIStable=app:v1", "-p", "ImageURICanary=app:v1"];
-    script("cloudformation", json!({"region": region, "polls": 2})).await;
+    script("cloudformation", json!({"stack": &name, "polls": 2})).await;
     let output = deploy(&path, &images);
     assert_eq!(
         output.status.code(),
@@ -409,7 +409,7 @@ async fn a_template_that_writes_weights_of_its_own_is_refused() {
         "{place}: {}",
         stderr(&output)
     );
-    script("cloudformation", json!({"region": region, "polls": 0})).await;
+    script("cloudformation", json!({"stack": &name, "polls": 0})).await;
     // The next version of the template has its weights written down.
     let fixed = text
         .replace("Weight: !Ref StableWeight", "Weight: 80")
@@ -470,17 +470,16 @@ async fn a_failed_update_leaves_the_traffic_where_it_was() {
         ok_on(folder, region, &CANARY, &name);
         ok_on(folder, region, &["rollback"], &name);
     });
-    let service = format!("{name}-canary");
-    let broken = |reason: Value| json!({"region": region, "cluster": &name, "service": &service, "fail": reason});
-    script("ecs", broken(json!("no room in the zone"))).await;
+    let fail = json!({"CanaryService": "no room in the zone"});
+    script("cloudformation", json!({"stack": &name, "fail": fail})).await;
     let output = tokio::task::block_in_place(|| {
         let arguments = ["deploy", "canary", "-p", "TaskCpu=512", "--stack", &name];
         run(folder, region, &arguments)
     });
-    script("ecs", broken(Value::Null)).await;
+    script("cloudformation", json!({"stack": &name, "fail": null})).await;
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let said = stderr(&output);
-    assert!(said.contains("CanaryService"), "{said}");
+    assert!(said.contains("no room in the zone"), "{said}");
     assert!(said.contains("it is back at stable 100 %"), "{said}");
     assert_eq!(weights(region, &name), [100, 0]);
 }
@@ -511,11 +510,7 @@ async fn a_rollback_goes_through_a_stack_operation() {
         ok_on(folder, region, &CANARY, &name);
         ok_on(folder, region, &["set-weights", "60", "40"], &name);
     });
-    script(
-        "cloudformation",
-        json!({"region": region, "polls": 100_000}),
-    )
-    .await;
+    script("cloudformation", json!({"stack": &name, "polls": 100_000})).await;
     let arguments = ["deploy", "canary", "-p", "TaskCpu=512", "--stack", &name];
     let process = spawn_with(folder, &arguments, |command| {
         emulator::environment(command, &emulator::endpoint(), region);
@@ -540,7 +535,7 @@ async fn a_rollback_goes_through_a_stack_operation() {
         ok_on(folder, region, &["rollback"], &name);
         assert_eq!(weights(region, &name), [100, 0]);
     });
-    script("cloudformation", json!({"region": region, "polls": 0})).await;
+    script("cloudformation", json!({"stack": &name, "polls": 0})).await;
     // Killed or finished, the deployment's lease is in nobody's way.
     drop(process);
     tokio::task::block_in_place(|| {
