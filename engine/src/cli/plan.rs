@@ -102,6 +102,7 @@ pub(super) async fn plan(app: &App, global: &Global, args: PlanArgs) -> anyhow::
 struct Rehearsal {
     verbs: Vec<(Millis, calls::Verb)>,
     end: Option<End>,
+    begun: Millis,
     took_ms: Millis,
     /// From the candidate's first traffic to its last.
     exposed_ms: Millis,
@@ -119,7 +120,9 @@ impl Rehearsal {
 /// Runs the rollout on a copy of its target whose new version fails that share
 /// of its requests.
 async fn rehearse(ready: &Ready, delay_ms: Millis, errors: f64) -> anyhow::Result<Rehearsal> {
-    let header = ready.header.clone();
+    let mut header = ready.header.clone();
+    // At the beginning of a minute, so that the same plan reads the same always.
+    header.created -= header.created % Millis::from(header.sample_period_ms);
     let clock = Arc::new(VirtualClock::new(header.created));
     let behaviour = Behaviour {
         rps: RPS,
@@ -187,6 +190,7 @@ async fn rehearse(ready: &Ready, delay_ms: Millis, errors: f64) -> anyhow::Resul
                         Standing::Over(end, _) => Some(end),
                         _ => None,
                     },
+                    begun,
                     took_ms: entries.last().map_or(0, |e| e.at - begun),
                     exposed_ms: exposed(&verbs, recorder.candidate(&ready.header)),
                     verbs,
@@ -392,7 +396,7 @@ struct Write {
 
 impl Plan<'_> {
     fn writes(&self, rehearsal: &Rehearsal) -> Vec<Write> {
-        let begun = self.header.created;
+        let begun = rehearsal.begun;
         let mut writes = vec![];
         for (at, verb) in &rehearsal.verbs {
             let what = match verb {
