@@ -126,7 +126,7 @@ pub fn forward(groups: &[(&str, i32)]) -> Action {
 /// Makes a target by plain API calls, as people do by hand.
 pub async fn make(wish: &Wish) -> Made {
     let aws = direct().await;
-    let name = unique("t");
+    let name = unique("made");
     let subnets = tokio::task::spawn_blocking(|| emulator::subnets(REGION))
         .await
         .expect("CLI");
