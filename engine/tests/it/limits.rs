@@ -78,7 +78,10 @@ async fn a_guest_that_computes_gives_way() {
     }));
     let (standing, _) = tokio::spawn(act("segments", 60)).await.expect("no panic");
     other.abort();
-    assert!(matches!(standing, Standing::Over(End::Promoted, _)));
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
     // Without the epoch there are about fifty, before and after the guest.
     let turns = turns.load(Ordering::Relaxed);
     assert!(turns >= 120, "others had {turns} turns meanwhile");
