@@ -1,0 +1,357 @@
+//! Every number of the gate, with its unit and the reason for it.
+
+/// How the gate decides. The defaults were chosen in simulations (see
+/// `engine/GATE.md`); most services never need another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Chance (0-1) of ever rolling back a version that is no worse than the
+    /// margins. The evidence that rolls back is `1 / alpha`.
+    pub alpha: f64,
+    /// What is watched, in order. Their shares sum to at most 1.
+    pub streams: Vec<Stream>,
+    /// Tasks that carry all traffic; none knows better than a guess of 20.
+    pub tasks: u32,
+    /// Fewest tasks that the candidate has while it gets traffic.
+    pub candidate_tasks_min: u32,
+
+    /// Part (0-1) of the prior that bets on a fault from the very first interval.
+    pub bet_first: f64,
+    /// Part (0-1) of the prior for a fault that begins with a later step.
+    pub bet_step: f64,
+    /// Part (0-1) of the prior for all later steps together.
+    pub bet_steps_max: f64,
+    /// Part (0-1) of the prior for a fault that begins at any time, spread over
+    /// the intervals as `(t + 10)^-1.5`.
+    pub bet_time: f64,
+
+    /// Evidence from which no step is taken while it rises.
+    pub hold_evidence: f64,
+    /// Held intervals after which the rollout goes back.
+    pub hold_max: u32,
+    /// Intervals in which evidence must have risen by a factor of e^0.3 to count
+    /// as rising.
+    pub fresh: usize,
+    /// Intervals over which rates are compared for a practical excess.
+    pub window: usize,
+    /// What is left of the sums for the non-inferiority test after one interval.
+    pub decay: f64,
+    /// Quantile of the upper confidence bound of that test: 1.645 for 95 %.
+    pub bound_z: f64,
+    /// Its absolute slack shrinks as this many events over the requests seen.
+    pub slack_events: f64,
+
+    /// Pairs of intervals that the prior dispersion is worth.
+    pub dispersion_weight: f64,
+    /// Dispersion of a service nothing is known about; 1 is a pure Poisson one.
+    pub dispersion_prior: f64,
+    /// Zones that the prior heterogeneity is worth.
+    pub spread_weight: f64,
+    /// Standard deviations of arm-to-arm difference that the margin covers.
+    pub spread_z: f64,
+    /// Intervals of a shared incident in a row that become the new normal.
+    pub incident_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            alpha: 0.01,
+            streams: vec![Stream::errors(), Stream::slow(), Stream::tail()],
+            tasks: 20,
+            candidate_tasks_min: 1,
+            bet_first: 0.30,
+            bet_step: 0.09,
+            bet_steps_max: 0.36,
+            bet_time: 0.34,
+            hold_evidence: 3.0,
+            hold_max: 30,
+            fresh: 15,
+            window: 10,
+            decay: 0.977,
+            bound_z: 1.645,
+            slack_events: 4.0,
+            dispersion_weight: 10.0,
+            dispersion_prior: 1.3,
+            spread_weight: 6.0,
+            spread_z: 2.0,
+            incident_max: 15,
+        }
+    }
+}
+
+/// One kind of bad event, or one average.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stream {
+    /// As people read it: `errors`.
+    pub name: String,
+    /// Its part (0-1) of the combined evidence.
+    pub share: f64,
+    /// What it counts.
+    pub measure: Measure,
+    /// Smallest ratio candidate/stable that is worse at all.
+    pub margin: f64,
+    /// Alternatives, as multiples of the margin, with their prior probabilities.
+    pub grid: Vec<(f64, f64)>,
+    /// Largest part (0-1) of the evidence needed that one interval may bring, so
+    /// that one bad interval alone never decides.
+    pub cap: f64,
+    /// Whether an interval with at least 5 events, 20 % of the candidate's
+    /// requests and four times the stable share may break the cap.
+    pub catastrophe: bool,
+    /// Difference of the rates (0-1), or of the means in parts of the stable
+    /// mean, below which evidence is irrelevant however strong.
+    pub excess: f64,
+    /// How what is not binomial about it is treated.
+    pub noise: Noise,
+    /// Relative standard deviation from task to task, before anything is known.
+    pub task_spread: f64,
+    /// Relative standard deviation of one arm's wandering, before anything is
+    /// known.
+    pub wander: f64,
+    /// Non-inferiority: the candidate's upper bound may be this many times the
+    /// stable rate,
+    pub ratio: f64,
+    /// plus a slack (0-1) of at most this at the first, second and later steps,
+    pub slack: [f64; 3],
+    /// and at least this, however much was seen.
+    pub slack_min: f64,
+    /// Intervals after a change of the weights that do not count: cold tasks.
+    pub warm_up: u32,
+    /// What of it counts as a shared incident.
+    pub incident: Incident,
+}
+
+/// What a stream is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Bad events out of requests.
+    Events,
+    /// An average of which more is worse.
+    MoreIsWorse,
+    /// An average of which less is worse.
+    LessIsWorse,
+}
+
+/// Where dispersion comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Noise {
+    /// Bursts, such as retries: the whole dispersion divides the evidence.
+    Bursts,
+    /// Common drift of the rate, at least of this relative size per interval:
+    /// the dispersion grows with the number of events.
+    Drift(f64),
+}
+
+/// When a stable arm is in trouble of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incident {
+    /// This stream never tells.
+    Never,
+    /// At least 5 events, and three times what is normal plus three standard
+    /// deviations.
+    Surge,
+    /// At least 10 events, and 2.5 times the normal share.
+    Share,
+}
+
+impl Stream {
+    /// 5xx answers and failed connections.
+    #[must_use]
+    pub fn errors() -> Self {
+        Self {
+            name: "errors".to_owned(),
+            share: 0.5,
+            measure: Measure::Events,
+            margin: 1.25,
+            // Ratios up to the thousand of an arm that had no error at all.
+            grid: vec![
+                (1.3, 0.15),
+                (1.8, 0.2),
+                (3.0, 0.2),
+                (6.0, 0.15),
+                (15.0, 0.1),
+                (60.0, 0.1),
+                (1_000.0, 0.1),
+            ],
+            cap: 0.6,
+            catastrophe: true,
+            excess: 0.000_5,
+            noise: Noise::Bursts,
+            task_spread: 0.20,
+            wander: 0.05,
+            ratio: 1.5,
+            slack: [0.02, 0.01, 0.005],
+            slack_min: 0.000_5,
+            warm_up: 0,
+            incident: Incident::Surge,
+        }
+    }
+
+    /// Requests slower than the stable arm's own p90; the candidate's threshold
+    /// is 5 % higher, so that margin is in milliseconds and the ratio needs none.
+    #[must_use]
+    pub fn slow() -> Self {
+        Self {
+            name: "slow requests".to_owned(),
+            share: 0.25,
+            measure: Measure::Events,
+            margin: 1.0,
+            grid: vec![(1.2, 0.25), (1.5, 0.25), (2.0, 0.2), (3.0, 0.2), (6.0, 0.1)],
+            cap: 0.4,
+            catastrophe: false,
+            excess: 0.01,
+            noise: Noise::Drift(0.03),
+            task_spread: 0.08,
+            wander: 0.03,
+            ratio: 1.3,
+            slack: [0.03, 0.03, 0.02],
+            slack_min: 0.005,
+            warm_up: 2,
+            incident: Incident::Share,
+        }
+    }
+
+    /// Requests slower than the stable arm's own p99; the candidate's threshold
+    /// is 10 % higher.
+    #[must_use]
+    pub fn tail() -> Self {
+        Self {
+            name: "very slow requests".to_owned(),
+            share: 0.25,
+            measure: Measure::Events,
+            margin: 1.0,
+            grid: vec![
+                (1.3, 0.25),
+                (1.8, 0.25),
+                (3.0, 0.2),
+                (6.0, 0.2),
+                (15.0, 0.1),
+            ],
+            cap: 0.4,
+            catastrophe: false,
+            excess: 0.003,
+            noise: Noise::Drift(0.05),
+            task_spread: 0.12,
+            wander: 0.05,
+            ratio: 1.5,
+            slack: [0.02, 0.01, 0.01],
+            slack_min: 0.002,
+            warm_up: 2,
+            incident: Incident::Never,
+        }
+    }
+
+    /// Bad events of your own, treated as errors are, with `share` (0-1) of the
+    /// evidence.
+    #[must_use]
+    pub fn events(name: &str, share: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            share,
+            catastrophe: false,
+            incident: Incident::Never,
+            ..Self::errors()
+        }
+    }
+
+    /// An average of your own, with `share` (0-1) of the evidence. It is worse
+    /// once it differs by more than `margin`, a part (0-1) of the stable mean.
+    ///
+    /// The alternatives are differences of one to eight further margins.
+    #[must_use]
+    pub fn mean(name: &str, share: f64, margin: f64, measure: Measure) -> Self {
+        Self {
+            name: name.to_owned(),
+            share,
+            measure,
+            margin,
+            grid: vec![(1.0, 0.3), (2.0, 0.3), (4.0, 0.2), (8.0, 0.2)],
+            excess: margin,
+            noise: Noise::Bursts,
+            slack: [3.0 * margin, 2.0 * margin, margin],
+            slack_min: margin,
+            catastrophe: false,
+            incident: Incident::Never,
+            ..Self::tail()
+        }
+    }
+
+    /// Largest log evidence of one interval.
+    pub(crate) fn log_cap(&self, alpha: f64) -> f64 {
+        self.cap * (1.0 / (alpha * self.share)).ln()
+    }
+}
+
+impl Config {
+    /// Makes room for a stream: the latency streams give up what it takes.
+    pub fn add(&mut self, stream: Stream) {
+        let others: f64 = self.streams.iter().map(|s| s.share).sum();
+        let free = (1.0 - others).max(0.0);
+        let needed = (stream.share - free).max(0.0);
+        let latency: f64 = self.streams.iter().skip(1).map(|s| s.share).sum();
+        if latency > 0.0 {
+            let left = ((latency - needed) / latency).max(0.0);
+            for other in self.streams.iter_mut().skip(1) {
+                other.share *= left;
+            }
+        }
+        self.streams.push(stream);
+    }
+
+    /// What is wrong with it, if anything.
+    ///
+    /// # Errors
+    /// One sentence that names the parameter.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |name: &str, value: f64| {
+            (value > 0.0 && value < 1.0)
+                .then_some(())
+                .ok_or_else(|| format!("{name} is {value}; it must be above 0 and below 1"))
+        };
+        within("alpha", self.alpha)?;
+        let sum: f64 = self.streams.iter().map(|s| s.share).sum();
+        if self.streams.is_empty() || sum > 1.0 + 1e-9 {
+            return Err(format!(
+                "the shares of the streams sum to {sum:.2}; they may sum to 1"
+            ));
+        }
+        for stream in &self.streams {
+            within(&format!("the share of {}", stream.name), stream.share)?;
+            let prior: f64 = stream.grid.iter().map(|(_, p)| p).sum();
+            if (prior - 1.0).abs() > 1e-9 {
+                return Err(format!(
+                    "the grid of {} has a prior of {prior}",
+                    stream.name
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_stream_takes_from_the_latency_half() {
+        let mut config = Config::default();
+        config.add(Stream::events("wrong answers", 0.2));
+        config.check().expect("valid");
+        let shares: Vec<f64> = config.streams.iter().map(|s| s.share).collect();
+        assert!((shares[0] - 0.5).abs() < 1e-12 && (shares[1] - 0.15).abs() < 1e-12);
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let mut config = Config::default();
+        config.streams[0].share = 0.9;
+        assert!(config.check().is_err());
+        config = Config {
+            alpha: 0.0,
+            ..Config::default()
+        };
+        assert!(config.check().expect_err("no alpha").contains("alpha"));
+    }
+}

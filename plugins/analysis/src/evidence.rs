@@ -1,0 +1,544 @@
+//! The e-processes: how strongly the intervals so far say "worse".
+
+use std::collections::VecDeque;
+
+use crate::calibration::{Calibration, index};
+use crate::config::{Config, Incident, Measure, Stream};
+use crate::math::{LOG_ZERO, log_add, log_sum_exp};
+use crate::{Counts, Interval, Moments, Seen};
+
+/// Everything that accumulates over a rollout's intervals. A function of the
+/// calibration and the intervals alone, so a revised interval is met by
+/// rebuilding it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    streams: Vec<Process>,
+    /// Intervals so far.
+    looks: u32,
+    /// Intervals since the weights changed.
+    age: u32,
+    share: Option<f64>,
+    /// Prior that has been bet so far.
+    bet: f64,
+    /// Intervals of a shared incident in a row.
+    incidents: u32,
+}
+
+/// One stream.
+#[derive(Debug, Clone, PartialEq)]
+struct Process {
+    /// ln A_k of every alternative.
+    log_a: Vec<f64>,
+    /// Squared residuals about the split so far, and their number.
+    residuals: (f64, f64),
+    /// The last intervals: candidate, stable.
+    window: VecDeque<(Counts, Counts)>,
+    /// Decayed sums: candidate, stable.
+    sums: (Counts, Counts),
+    /// Decayed sums of an average: weighted difference, weight, stable mean.
+    shifts: [f64; 3],
+    /// Last values of ln E, to tell whether it rises.
+    recent: VecDeque<f64>,
+    /// What is normal for the stable arm: bad events of requests, decaying.
+    reference: Counts,
+    /// Excess of bad events of the candidate so far.
+    excess: f64,
+}
+
+/// What one look found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Natural logarithm of the combined evidence that the candidate is worse.
+    pub log_evidence: f64,
+    /// Logarithm of the evidence that rolls back, ln(1/alpha).
+    pub log_limit: f64,
+    /// Whether evidence is high enough, and rising, to take no step.
+    pub suspicious: bool,
+    /// Whether the stable arm is in trouble of its own.
+    pub incident: bool,
+    /// Index of the stream that contributes most.
+    pub top: usize,
+    /// Every stream.
+    pub streams: Vec<StreamFinding>,
+    /// Bad requests that users would not have seen without the candidate: an
+    /// estimate, errors and slow requests together.
+    pub excess_requests: f64,
+}
+
+/// What one look found about one stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamFinding {
+    /// The stream's name.
+    pub name: String,
+    /// Natural logarithm of its own evidence.
+    pub log_evidence: f64,
+    /// Whether the difference is large enough to matter.
+    pub relevant: bool,
+    /// Candidate over the window.
+    pub candidate: Counts,
+    /// Stable arm over the window.
+    pub stable: Counts,
+    /// The ratio from which on the candidate counts as worse.
+    pub margin: f64,
+    /// Whether it is shown not to be worse than allowed.
+    pub non_inferior: bool,
+}
+
+impl Evidence {
+    /// Before the first interval.
+    #[must_use]
+    pub fn new(calibration: &Calibration, config: &Config) -> Self {
+        let streams = config.streams.iter().zip(&calibration.spreads);
+        Self {
+            streams: streams
+                .map(|(stream, spread)| Process {
+                    log_a: vec![LOG_ZERO; stream.grid.len()],
+                    residuals: (0.0, 0.0),
+                    window: VecDeque::new(),
+                    sums: <_>::default(),
+                    shifts: [0.0; 3],
+                    recent: VecDeque::new(),
+                    reference: spread.reference,
+                    excess: 0.0,
+                })
+                .collect(),
+            looks: 0,
+            age: 0,
+            share: None,
+            bet: 0.0,
+            incidents: 0,
+        }
+    }
+
+    /// Takes in one interval, in which both arms had a share of the traffic.
+    /// `steps` is how many raises the rollout will make, `later` the bound on
+    /// the slack (0 at the first step, 1 at the second, 2 afterwards).
+    pub fn look(
+        &mut self,
+        interval: &Interval,
+        calibration: &Calibration,
+        config: &Config,
+        steps: usize,
+        later: usize,
+    ) -> Finding {
+        let fresh_share = self.share != Some(interval.share);
+        self.share = Some(interval.share);
+        self.looks += 1;
+        self.age = if fresh_share { 0 } else { self.age + 1 };
+        let bet = self.stake(fresh_share, config, steps);
+        let incident = self.incident(interval, calibration, config);
+        let mut found = Vec::with_capacity(config.streams.len());
+        for (at, stream) in config.streams.iter().enumerate() {
+            let margin = calibration.margin(at, interval.share, config);
+            let seen = if self.age < stream.warm_up {
+                Seen::none(stream.measure)
+            } else {
+                interval.seen[at]
+            };
+            let spread = &calibration.spreads[at];
+            let process = &mut self.streams[at];
+            process.accumulate(&seen, stream, spread, margin, bet.ln(), config);
+            if !incident {
+                process.remember(&seen, config);
+            }
+            found.push(process.relevance(stream, margin));
+        }
+        self.bet = (self.bet + bet).min(1.0 - 1e-9);
+        let unspent = (1.0 - self.bet).ln();
+        let (mut suspicious, mut terms) = (false, Vec::with_capacity(found.len()));
+        for ((process, stream), finding) in
+            self.streams.iter_mut().zip(&config.streams).zip(&mut found)
+        {
+            let log_e = process.log_evidence(stream, unspent);
+            finding.log_evidence = log_e;
+            let part = stream.share.ln();
+            terms.push(
+                part + if finding.relevant {
+                    log_e
+                } else {
+                    log_e.min(0.0)
+                },
+            );
+            let rising = process.rises(log_e, config);
+            suspicious |=
+                finding.relevant && rising && log_e + part >= (config.hold_evidence / 2.0).ln();
+        }
+        if !incident {
+            for (process, seen) in self.streams.iter_mut().zip(&interval.seen) {
+                process.refer(seen);
+            }
+        }
+        for (at, stream) in config.streams.iter().enumerate() {
+            let dispersion = calibration.spreads[at].dispersion;
+            found[at].non_inferior = self.streams[at].is_non_inferior(
+                stream,
+                dispersion,
+                found[at].margin,
+                later,
+                config,
+            );
+        }
+        let top = (0..terms.len()).fold(0, |top, at| if terms[at] > terms[top] { at } else { top });
+        Finding {
+            log_evidence: log_sum_exp(terms.iter().copied()),
+            log_limit: (1.0 / config.alpha).ln(),
+            suspicious,
+            incident,
+            top,
+            streams: found,
+            excess_requests: self.streams.iter().take(2).map(|p| p.excess.max(0.0)).sum(),
+        }
+    }
+
+    /// The prior bet on a fault that begins now.
+    fn stake(&self, fresh_share: bool, config: &Config, steps: usize) -> f64 {
+        let later_steps = index(steps.saturating_sub(1)).max(1.0);
+        let step = match (fresh_share, self.looks) {
+            (false, _) => 0.0,
+            (true, 1) => config.bet_first,
+            (true, _) => config.bet_step.min(config.bet_steps_max / later_steps),
+        };
+        // Σ (t + 10)^-1.5 over t >= 1 is 0.617.
+        step + config.bet_time / 0.617 * (f64::from(self.looks) + 10.0).powf(-1.5)
+    }
+
+    /// Whether the stable arm itself is far above what is normal for it. After
+    /// some time that is the new normal.
+    fn incident(
+        &mut self,
+        interval: &Interval,
+        calibration: &Calibration,
+        config: &Config,
+    ) -> bool {
+        let parts = config.streams.iter().zip(&calibration.spreads);
+        let mut incident = false;
+        for (at, (stream, spread)) in parts.enumerate() {
+            let Seen::Counts { stable, .. } = interval.seen[at] else {
+                continue;
+            };
+            let reference = self.streams[at].reference;
+            let rate = (reference.bad + 1.0) / (reference.of + 1.0).max(1.0);
+            incident |= match stream.incident {
+                Incident::Never => false,
+                Incident::Surge => {
+                    let expected = stable.of * rate;
+                    let noise = (spread.dispersion * expected).sqrt();
+                    stable.bad >= 5.0 && stable.bad > 3.0 * expected + 3.0 * noise
+                }
+                Incident::Share => {
+                    stable.bad >= 10.0 && stable.bad > (2.5 * rate).min(0.9) * stable.of
+                }
+            };
+        }
+        self.incidents = if incident { self.incidents + 1 } else { 0 };
+        if self.incidents < config.incident_max {
+            return incident;
+        }
+        for ((process, seen), stream) in self
+            .streams
+            .iter_mut()
+            .zip(&interval.seen)
+            .zip(&config.streams)
+        {
+            if let (Seen::Counts { stable, .. }, true) = (seen, stream.incident != Incident::Never)
+            {
+                process.reference = Counts::new(stable.bad * 30.0, stable.of * 30.0);
+            }
+        }
+        false
+    }
+}
+
+impl Seen {
+    fn none(measure: Measure) -> Self {
+        match measure {
+            Measure::Events => Self::Counts {
+                candidate: Counts::default(),
+                stable: Counts::default(),
+            },
+            _ => Self::Moments {
+                candidate: Moments::default(),
+                stable: Moments::default(),
+            },
+        }
+    }
+}
+
+impl Process {
+    /// `A_k <- e^l_k (A_k + w)`: the mixture with restarts.
+    fn accumulate(
+        &mut self,
+        seen: &Seen,
+        stream: &Stream,
+        spread: &crate::Spread,
+        margin: f64,
+        log_bet: f64,
+        config: &Config,
+    ) {
+        let cap = stream.log_cap(config.alpha);
+        match *seen {
+            Seen::Counts { candidate, stable } => {
+                let split = Split::of(candidate, stable, margin);
+                let (dispersion, catastrophe) = match &split {
+                    None => (1.0, false),
+                    Some(split) => {
+                        let (squares, n) = self.residuals;
+                        let online = ((5.0 + squares) / (5.0 + n)).max(1.0);
+                        let rates = (candidate.bad / candidate.of, stable.bad / stable.of);
+                        let catastrophe = stream.catastrophe
+                            && rates.0 >= 0.2
+                            && candidate.bad >= 5.0
+                            && rates.1 <= rates.0 / 4.0;
+                        (
+                            (spread.dispersion + split.variance * spread.drift) * online,
+                            catastrophe,
+                        )
+                    }
+                };
+                for (log_a, (ratio, _)) in self.log_a.iter_mut().zip(&stream.grid) {
+                    let gain = split.as_ref().map_or(0.0, |split| {
+                        let gain = split.log_ratio(margin * ratio) / dispersion;
+                        if catastrophe { gain } else { gain.min(cap) }
+                    });
+                    *log_a = gain + log_add(*log_a, log_bet);
+                }
+                if split.is_some() {
+                    self.learn(candidate, stable, spread);
+                }
+                if stable.of > 0.0 && candidate.of > 0.0 {
+                    self.excess += candidate.bad - candidate.of * stable.bad / stable.of;
+                }
+            }
+            Seen::Moments { candidate, stable } => {
+                let shift = Shift::of(candidate, stable, stream, spread.dispersion);
+                for (log_a, (margins, _)) in self.log_a.iter_mut().zip(&stream.grid) {
+                    let gain = shift
+                        .as_ref()
+                        .map_or(0.0, |s| s.log_ratio(margins * s.margin).min(cap));
+                    *log_a = gain + log_add(*log_a, log_bet);
+                }
+            }
+        }
+    }
+
+    /// Learns the dispersion of this rollout's own split about that of the last
+    /// intervals.
+    fn learn(&mut self, candidate: Counts, stable: Counts, spread: &crate::Spread) {
+        if self.window.len() < 3 {
+            return;
+        }
+        let (c, s) = self.window_sums();
+        let rate = |sum: Counts| (sum.bad + 0.5) / (sum.of + 1.0);
+        let ratio = rate(c) / rate(s).max(1e-9);
+        let total = candidate.bad + stable.bad;
+        let part = ratio * candidate.of / (ratio * candidate.of + stable.of).max(1e-9);
+        let variance = total * part * (1.0 - part);
+        if variance > 0.5 {
+            let noise = spread.dispersion + variance * spread.drift;
+            let residual = (candidate.bad - total * part).powi(2) / variance / noise;
+            self.residuals.0 += residual.min(10.0);
+            self.residuals.1 += 1.0;
+        }
+    }
+
+    fn window_sums(&self) -> (Counts, Counts) {
+        let add = |a: Counts, b: Counts| Counts::new(a.bad + b.bad, a.of + b.of);
+        self.window
+            .iter()
+            .fold(<_>::default(), |(c, s), (x, y)| (add(c, *x), add(s, *y)))
+    }
+
+    /// Counts the interval for the window and the non-inferiority sums.
+    fn remember(&mut self, seen: &Seen, config: &Config) {
+        let (candidate, stable) = match *seen {
+            Seen::Counts { candidate, stable } => (candidate, stable),
+            // As "bad of requests", so that one window serves both.
+            Seen::Moments { candidate, stable } => (
+                Counts::new(candidate.mean * candidate.of, candidate.of),
+                Counts::new(stable.mean * stable.of, stable.of),
+            ),
+        };
+        self.window.push_back((candidate, stable));
+        if self.window.len() > config.window {
+            self.window.pop_front();
+        }
+        let decayed = |sum: Counts, new: Counts| {
+            Counts::new(
+                sum.bad * config.decay + new.bad,
+                sum.of * config.decay + new.of,
+            )
+        };
+        self.sums = (
+            decayed(self.sums.0, candidate),
+            decayed(self.sums.1, stable),
+        );
+        if let Seen::Moments { candidate, stable } = *seen {
+            let weight = Shift::weight(candidate, stable);
+            let new = [
+                weight * (candidate.mean - stable.mean),
+                weight,
+                weight * stable.mean.abs(),
+            ];
+            for (sum, new) in self.shifts.iter_mut().zip(new) {
+                *sum = *sum * config.decay + new;
+            }
+        }
+    }
+
+    /// Whether the difference over the window matters in practice.
+    fn relevance(&self, stream: &Stream, margin: f64) -> StreamFinding {
+        let (candidate, stable) = self.window_sums();
+        let (c, s) = (
+            candidate.bad / candidate.of.max(1.0),
+            stable.bad / stable.of.max(1.0),
+        );
+        let relevant = match stream.measure {
+            Measure::Events => c - s >= stream.excess,
+            Measure::MoreIsWorse => c - s >= stream.excess * s.abs(),
+            Measure::LessIsWorse => s - c >= stream.excess * s.abs(),
+        };
+        StreamFinding {
+            name: stream.name.clone(),
+            log_evidence: 0.0,
+            relevant,
+            candidate,
+            stable,
+            margin,
+            non_inferior: false,
+        }
+    }
+
+    /// `E = Σ p_k A_k + 1 - Σ w`.
+    fn log_evidence(&self, stream: &Stream, log_unspent: f64) -> f64 {
+        let terms = self.log_a.iter().zip(&stream.grid);
+        log_add(
+            log_sum_exp(terms.map(|(log_a, (_, prior))| log_a + prior.ln())),
+            log_unspent,
+        )
+    }
+
+    fn rises(&mut self, log_e: f64, config: &Config) -> bool {
+        self.recent.push_back(log_e);
+        if self.recent.len() > config.fresh {
+            self.recent.pop_front();
+        }
+        let least = self.recent.iter().copied().fold(f64::INFINITY, f64::min);
+        self.recent.len() < config.fresh || log_e - least >= 0.3
+    }
+
+    fn refer(&mut self, seen: &Seen) {
+        if let Seen::Counts { stable, .. } = seen {
+            self.reference = Counts::new(
+                self.reference.bad * 0.99 + stable.bad,
+                self.reference.of * 0.99 + stable.of,
+            );
+        }
+    }
+
+    /// Whether the upper bound of the candidate's rate is within what is allowed.
+    fn is_non_inferior(
+        &self,
+        stream: &Stream,
+        dispersion: f64,
+        margin: f64,
+        later: usize,
+        config: &Config,
+    ) -> bool {
+        let (c, s) = self.sums;
+        if stream.measure != Measure::Events {
+            let [weighted, weight, level] = self.shifts;
+            if weight <= 0.0 {
+                return false;
+            }
+            let worse = if stream.measure == Measure::MoreIsWorse {
+                1.0
+            } else {
+                -1.0
+            };
+            let bound = worse * weighted / weight + config.bound_z * (dispersion / weight).sqrt();
+            return bound <= (stream.margin + stream.slack[later]) * level / weight;
+        }
+        // Wilson and Hilferty 1931: an upper bound of a Poisson mean.
+        let a = c.bad / dispersion + 1.0;
+        let bound = a * (1.0 - 1.0 / (9.0 * a) + config.bound_z / (3.0 * a.sqrt())).powi(3)
+            / (c.of / dispersion).max(1e-9);
+        let slack = (config.slack_events * dispersion / c.of.max(1.0))
+            .max(stream.slack_min)
+            .min(stream.slack[later]);
+        bound <= stream.ratio.max(margin) * s.bad / s.of.max(1.0) + slack
+    }
+}
+
+/// The candidate's part of the bad events of one interval, given their total:
+/// binomial with `r n_c / (r n_c + n_s)` at a ratio `r` of the rates.
+struct Split {
+    candidate: Counts,
+    stable: Counts,
+    part: f64,
+    /// Of the number of events on the candidate, at the margin.
+    variance: f64,
+}
+
+impl Split {
+    fn of(candidate: Counts, stable: Counts, margin: f64) -> Option<Self> {
+        let total = candidate.bad + stable.bad;
+        if candidate.of <= 0.0 || stable.of <= 0.0 || total <= 0.0 {
+            return None;
+        }
+        let part = margin * candidate.of / (margin * candidate.of + stable.of);
+        Some(Self {
+            candidate,
+            stable,
+            part,
+            variance: total * part * (1.0 - part),
+        })
+    }
+
+    /// Log likelihood ratio of `ratio` against the margin.
+    fn log_ratio(&self, ratio: f64) -> f64 {
+        let scaled = ratio * self.candidate.of;
+        let part = (scaled / (scaled + self.stable.of)).clamp(1e-12, 1.0 - 1e-12);
+        self.candidate.bad * (part / self.part).ln()
+            + self.stable.bad * ((-part).ln_1p() - (-self.part).ln_1p())
+    }
+}
+
+/// The difference of two means in one interval: normal, with the variance of
+/// both (Wald 1945: the likelihood ratio of a shift).
+struct Shift {
+    /// How much worse the candidate is, in the metric's unit.
+    worse: f64,
+    variance: f64,
+    /// What it may be worse by.
+    margin: f64,
+}
+
+impl Shift {
+    fn weight(candidate: Moments, stable: Moments) -> f64 {
+        if candidate.of <= 0.0 || stable.of <= 0.0 {
+            return 0.0;
+        }
+        let variance = candidate.variance / candidate.of + stable.variance / stable.of;
+        if variance > 0.0 { 1.0 / variance } else { 0.0 }
+    }
+
+    fn of(candidate: Moments, stable: Moments, stream: &Stream, dispersion: f64) -> Option<Self> {
+        let weight = Self::weight(candidate, stable);
+        let sign = if stream.measure == Measure::LessIsWorse {
+            -1.0
+        } else {
+            1.0
+        };
+        (weight > 0.0).then(|| Self {
+            worse: sign * (candidate.mean - stable.mean),
+            variance: dispersion / weight,
+            margin: stream.margin * stable.mean.abs(),
+        })
+    }
+
+    /// Log likelihood ratio of being worse by `further` than the margin, against
+    /// the margin itself.
+    fn log_ratio(&self, further: f64) -> f64 {
+        (further * (self.worse - self.margin) - further * further / 2.0) / self.variance
+    }
+}

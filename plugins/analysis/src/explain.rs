@@ -1,0 +1,123 @@
+//! Findings in words for a person on call.
+
+use std::fmt::Write as _;
+
+use crate::Counts;
+use crate::config::Config;
+use crate::evidence::{Finding, StreamFinding};
+use crate::gate::Decision;
+use crate::pace::Pace;
+
+/// `240:1`, or `1:8` when it speaks for the candidate.
+#[must_use]
+pub fn odds(log_evidence: f64) -> String {
+    let e = log_evidence.clamp(-30.0, 30.0).exp();
+    match e {
+        e if e >= 1e6 => "over 1,000,000:1".to_owned(),
+        e if e >= 10.0 => format!("{}:1", count(e)),
+        e if e >= 0.995 => format!("{e:.1}:1"),
+        e if e > 0.001 => format!("1:{}", count(1.0 / e)),
+        _ => "1:1,000 or less".to_owned(),
+    }
+}
+
+/// `12,345`
+#[must_use]
+pub fn count(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A rate (0-1) as `3.5 %`, with as many digits as tell something.
+#[must_use]
+pub fn percent(rate: f64) -> String {
+    let percent = rate * 100.0;
+    match percent {
+        p if p == 0.0 => "0 %".to_owned(),
+        p if p >= 10.0 => format!("{p:.0} %"),
+        p if p >= 1.0 => format!("{p:.1} %"),
+        p if p >= 0.1 => format!("{p:.2} %"),
+        p => format!("{p:.3} %"),
+    }
+}
+
+impl StreamFinding {
+    /// `errors: 12 of 340 (3.5 %) against 5 of 6,460 (0.077 %), 46 times as many`
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let rate = |c: &Counts| c.bad / c.of.max(1.0);
+        let arm =
+            |c: &Counts| format!("{} of {} ({})", count(c.bad), count(c.of), percent(rate(c)));
+        let mut text = format!(
+            "{}: {} against {}",
+            self.name,
+            arm(&self.candidate),
+            arm(&self.stable)
+        );
+        let (candidate, stable) = (rate(&self.candidate), rate(&self.stable));
+        if stable > 0.0 && self.candidate.bad > 0.0 {
+            let _ = write!(text, ", {:.1} times as many", candidate / stable);
+        }
+        text
+    }
+}
+
+impl Finding {
+    /// One or two sentences: what was seen, how sure that is, and what comes of
+    /// it. `window` is the time that the rates are over, such as `10 min`.
+    #[must_use]
+    pub fn explain(&self, decision: Decision, pace: Pace, config: &Config, window: &str) -> String {
+        let top = &self.streams[self.top];
+        let mut text = format!(
+            "evidence {} that it is worse; {} in the last {window}",
+            odds(self.log_evidence),
+            top.describe(),
+        );
+        if self.incident {
+            text.push_str("; stable is in trouble too, so this time does not count");
+        }
+        match decision {
+            Decision::Hold => {
+                let left = config.hold_max.saturating_sub(pace.held);
+                let _ = write!(
+                    text,
+                    "; holds until the evidence stops rising or falls, for {left} more looks at most"
+                );
+            }
+            Decision::GiveUp => text.push_str("; held for too long without getting clear of it"),
+            Decision::RollBack | Decision::Advance | Decision::Stay => {}
+        }
+        if self.excess_requests >= 0.5 {
+            let _ = write!(
+                text,
+                "; about {} bad requests so far by its fault (an estimate)",
+                count(self.excess_requests)
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(odds(240.0_f64.ln()), "240:1");
+        assert_eq!(odds(0.0), "1.0:1");
+        assert_eq!(odds(-(8.0_f64.ln())), "1:8");
+        assert_eq!(odds(100.0), "over 1,000,000:1");
+        assert_eq!(count(6_460.0), "6,460");
+        assert_eq!(count(1_234_567.4), "1,234,567");
+        assert_eq!(percent(0.035), "3.5 %");
+        assert_eq!(percent(0.000_77), "0.077 %");
+    }
+}

@@ -1,0 +1,102 @@
+//! The gate: evidence, interval by interval, that the candidate is worse.
+//!
+//! Every signal becomes a number of bad events out of requests, counted in the
+//! same interval on both arms. Given their total, the candidate's part is
+//! binomial, so whatever hits both arms cancels. A mixture of likelihood ratios
+//! that restarts is an e-process: it may be looked at after every interval, for
+//! as long as one likes, and still exceeds `1/alpha` with a probability of at
+//! most `alpha` when the candidate is no worse than the margin (Ville 1939; see
+//! Ramdas et al., *Game-theoretic statistics and safe anytime-valid inference*,
+//! 2023). Three defences keep it honest where the model is not: the evidence is
+//! divided by a measured dispersion, that of one interval is capped, and the
+//! margin widens with the differences between the zones of the stable arm.
+//!
+//! The parts, in the order in which a rollout meets them:
+//!
+//! * [`Calibration`]: dispersion and heterogeneity from the stable arm's past.
+//! * [`probe_share`]: how small the first share may be.
+//! * [`Evidence`]: the e-processes of all streams; rolls back.
+//! * [`Pace`]: hold or advance.
+//! * [`Gate`]: the three together.
+//! * [`PastControl`]: a weaker gate for when the stable arm has no traffic.
+//! * [`percentiles`]: counts from percentiles, where a source has nothing else.
+//!
+//! Pure: no I/O, no clock, no randomness; the same intervals give the same
+//! state, so a state is rebuilt by replaying its intervals. Nothing here
+//! depends on the length of an interval; the defaults are meant for minutes.
+
+mod calibration;
+mod config;
+mod evidence;
+mod explain;
+mod gate;
+pub mod math;
+mod pace;
+mod past;
+pub mod percentiles;
+mod probe;
+
+pub use calibration::{Calibration, Past, Spread};
+pub use config::{Config, Incident, Measure, Noise, Stream};
+pub use evidence::{Evidence, Finding, StreamFinding};
+pub use explain::{count, odds, percent};
+pub use gate::{Decision, Gate};
+pub use pace::{Pace, Step, StepKind};
+pub use past::PastControl;
+pub use probe::probe_share;
+
+/// Bad events of one arm in one interval.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Counts {
+    /// Bad events; fractional where they were interpolated.
+    pub bad: f64,
+    /// Requests that could have been bad.
+    pub of: f64,
+}
+
+impl Counts {
+    /// `bad` of `of`.
+    #[must_use]
+    pub fn new(bad: f64, of: f64) -> Self {
+        Self { bad, of }
+    }
+}
+
+/// A metric of one arm in one interval that is an average, not a count.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Moments {
+    /// Mean of the values, in the metric's unit.
+    pub mean: f64,
+    /// Variance of one value, in the square of the unit.
+    pub variance: f64,
+    /// How many values.
+    pub of: f64,
+}
+
+/// What one stream saw on both arms in one interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Seen {
+    /// Events.
+    Counts {
+        /// Of the candidate.
+        candidate: Counts,
+        /// Of the stable arm.
+        stable: Counts,
+    },
+    /// Averages.
+    Moments {
+        /// Of the candidate.
+        candidate: Moments,
+        /// Of the stable arm.
+        stable: Moments,
+    },
+}
+
+/// One closed metrics interval of both arms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Interval {
+    /// The candidate's share of the traffic in it, 0-1.
+    pub share: f64,
+    /// What each stream saw, in the order of [`Config::streams`].
+    pub seen: Vec<Seen>,
+}
