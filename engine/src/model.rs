@@ -262,6 +262,68 @@ pub struct ProbeReport {
     pub detail: String,
 }
 
+/// What follows from a look at the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// Look again.
+    Stay,
+    /// Look again although it was time to go on.
+    Hold,
+    /// Go on to the next step.
+    Advance,
+    /// Take the traffic back.
+    RollBack,
+}
+
+/// What a look found about one kind of event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamFinding {
+    /// As people call it.
+    pub name: String,
+    /// Bad events of the candidate.
+    pub candidate_bad: f64,
+    /// Requests of the candidate.
+    pub candidate_of: f64,
+    /// Bad events of the stable arm.
+    pub stable_bad: f64,
+    /// Requests of the stable arm.
+    pub stable_of: f64,
+    /// Natural logarithm of the evidence that the candidate is worse in this.
+    pub log_evidence: f64,
+}
+
+/// What a look at the metrics found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// End of the newest sample that was looked at.
+    pub until: Millis,
+    /// Natural logarithm of the evidence that the candidate is worse.
+    pub log_evidence: f64,
+    /// Where it would roll back.
+    pub log_limit: f64,
+    /// What follows.
+    pub decision: Decision,
+    /// Bad requests so far that are the candidate's fault: an estimate.
+    pub excess_requests: f64,
+    /// Each kind of event.
+    pub streams: Vec<StreamFinding>,
+    /// The same in words.
+    pub explanation: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decision = match self.decision {
+            Decision::Stay => "stays",
+            Decision::Hold => "holds",
+            Decision::Advance => "goes on",
+            Decision::RollBack => "goes back",
+        };
+        write!(f, "{decision}: {}", self.explanation)
+    }
+}
+
 /// What sort of failure a [`HostError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -9,7 +9,8 @@ use console::Style;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply};
 use crate::model::{
-    Deployment, End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake, Weights,
+    Decision, Deployment, End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake,
+    Weights,
 };
 
 /// A target for a column: of an ARN the load balancer's name.
@@ -142,6 +143,9 @@ impl Narrator {
     fn exchanged(&mut self, call: &Call, reply: &Reply) -> Option<String> {
         match (call, reply) {
             (Call::Log { level, message }, _) => (*level != Level::Debug).then(|| message.clone()),
+            (Call::Report { finding }, _) => {
+                (finding.decision != Decision::Stay).then(|| finding.to_string())
+            }
             (Call::Progress { note, .. }, _) => {
                 let plain = without_digits(note);
                 if plain == self.last_note {

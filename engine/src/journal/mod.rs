@@ -12,8 +12,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Arm, ArmHealth, Capacity, End, Goal, Hold, HostError, Level, MetricsQuery, Millis, Outcome,
-    Point, ProbeReport, Promotion, Release, Sample, Wake, Weights,
+    Arm, ArmHealth, Capacity, End, Finding, Goal, Hold, HostError, Level, MetricsQuery, Millis,
+    Outcome, Point, ProbeReport, Promotion, Release, Sample, Wake, Weights,
 };
 use crate::spec::{Guardrails, Probe, Query, TargetSpec};
 
@@ -294,6 +294,11 @@ pub enum Call {
         /// Where it stands and why.
         note: String,
     },
+    /// `control.report`
+    Report {
+        /// What was found.
+        finding: Box<Finding>,
+    },
     /// Host only: put a release into an arm.
     SetVersion {
         /// The arm.
@@ -359,6 +364,7 @@ impl fmt::Display for Call {
             Self::Probe { name } => write!(f, "probe {name}"),
             Self::Log { message, .. } => write!(f, "log {message}"),
             Self::Progress { percent, note } => write!(f, "progress {percent} % {note}"),
+            Self::Report { finding } => write!(f, "{finding}"),
             Self::SetVersion { arm, release } => {
                 write!(f, "set-version {arm} {}", release.version)
             }

@@ -324,7 +324,10 @@ impl Session {
                     self.check_foreign().await?;
                 }
                 let reply = self.read(&call).await;
-                let shown = matches!(call, Call::Log { .. } | Call::Progress { .. });
+                let shown = matches!(
+                    call,
+                    Call::Log { .. } | Call::Progress { .. } | Call::Report { .. }
+                );
                 let event = Event::Exchanged {
                     by,
                     call,

@@ -218,10 +218,10 @@ fn heterogeneity(
         lasting_error += dispersion * (sum_others / b) / sum_expected / z;
     }
     let (mut squares, mut error) = (0.0, 0.0);
-    for zone in 0..zones {
-        for block in 0..blocks {
+    for (zone, row) in cells.iter().enumerate() {
+        for (block, cell) in row.iter().enumerate() {
             let e = expected(zone, block);
-            squares += ((cells[zone][block].bad - e) / e - lasting[zone]).powi(2);
+            squares += ((cell.bad - e) / e - lasting[zone]).powi(2);
             error += dispersion * others(zone, block) / e / (z * b);
         }
     }

@@ -40,7 +40,7 @@ pub fn count(value: f64) -> String {
 pub fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
     match percent {
-        p if p == 0.0 => "0 %".to_owned(),
+        0.0 => "0 %".to_owned(),
         p if p >= 10.0 => format!("{p:.0} %"),
         p if p >= 1.0 => format!("{p:.1} %"),
         p if p >= 0.1 => format!("{p:.2} %"),

@@ -1,17 +1,17 @@
 //! Canary: a little traffic for the new version, a look, a little more.
 //!
-//! At each step the candidate gets its share and bakes for a while. At every
-//! sample of the bake its error rate and p99 are compared with the limits:
-//! beyond one, the rollout ends at once. When the bake is over and nobody has
-//! sent enough requests, the step holds.
+//! By default the looks are those of the gate in `analysis`: evidence that the
+//! candidate is worse than stable is gathered sample by sample; a step ends when
+//! it is shown not to be, or when there was time enough to see it
+//! ([`evidence`]). With `gate = "limits"` each step bakes for a fixed time and
+//! is held against fixed limits ([`limits`]).
+
+mod evidence;
+mod limits;
 
 use std::time::Duration;
 
 use rollout_sdk::prelude::*;
-
-/// Samples that a step bakes for, if no time is given: minutes on AWS, seconds
-/// on a local target.
-const BAKE_SAMPLES: u32 = 6;
 
 /// How far, how fast, and what is good enough.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -19,24 +19,47 @@ const BAKE_SAMPLES: u32 = 6;
 pub struct Parameters {
     /// Shares of the traffic for the new version, in percent, rising.
     pub steps: Vec<u32>,
+    /// How to judge: compare with stable (evidence), or with limits alone.
+    pub gate: GateKind,
     /// Time at each step, such as "90s" or "5m": one for all, or a list with
-    /// one for each. Six samples if not given (six minutes on AWS, six seconds
-    /// locally).
+    /// one for each. With evidence it is the least time, five samples if not
+    /// given; with limits the time, six samples if not given. A sample is a
+    /// minute on AWS and a second locally.
     pub bake: Option<BakeTime>,
-    /// Largest share of errors, 0-1.
-    pub max_error_rate: f64,
+    /// Longest time at a step while nothing is suspicious but nothing proven
+    /// either: twelve samples if not given, and twenty from 45 % on.
+    pub max_bake: Option<Span>,
+    /// Percent of the traffic that stable keeps for the last look, so that there
+    /// is something to compare with; 0 for none.
+    pub holdback: u32,
+    /// Begin with a handful of requests, if the traffic is known.
+    pub probe: bool,
+    /// Chance of taking back a version that is no worse: 0.01 asks for evidence
+    /// of 100:1.
+    pub alpha: f64,
+    /// Streams of your own beside errors and latency, from queries of the rollout
+    /// file.
+    pub streams: Vec<Custom>,
+    /// Largest share of errors, 0-1. No limit if not given, or 0.05 with
+    /// `gate = "limits"`.
+    pub max_error_rate: Option<f64>,
     /// Largest p99 latency.
     pub max_p99: Option<Span>,
-    /// Largest p99 as a multiple of the stable version's; at least 50 ms more.
+    /// Largest p99 as a multiple of the stable version's; at least 50 ms more. No
+    /// limit if not given, or 2 with `gate = "limits"` and no `max-p99`.
     pub max_p99_ratio: Option<f64>,
-    /// Requests that the new version must have had at a step.
+    /// Requests that the new version must have had before a limit counts.
     pub min_requests: u32,
     /// Steps (shares) before which a person must say `engine approve`.
     pub approve_before: Vec<u32>,
     /// How long to wait for the approval.
     pub approval_timeout: Span,
-    /// What to do when a step had too few requests: wait for more (hold), take
-    /// the traffic back (rollback), or ask a person (pause).
+    /// What to do when the evidence stays suspicious for thirty samples: take the
+    /// traffic back (rollback), or ask a person (pause).
+    pub on_inconclusive: OnInconclusive,
+    /// What to do when no samples come for thirty samples' time, or too few
+    /// requests for a limit: wait for more (hold), take the traffic back
+    /// (rollback), or ask a person (pause).
     pub on_no_data: OnNoData,
 }
 
@@ -44,16 +67,32 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             steps: vec![5, 25, 50, 100],
+            gate: GateKind::Evidence,
             bake: None,
-            max_error_rate: 0.05,
+            max_bake: None,
+            holdback: 5,
+            probe: true,
+            alpha: 0.01,
+            streams: vec![],
+            max_error_rate: None,
             max_p99: None,
-            max_p99_ratio: Some(2.0),
+            max_p99_ratio: None,
             min_requests: 20,
             approve_before: vec![],
             approval_timeout: Span(Duration::from_secs(24 * 3_600)),
+            on_inconclusive: OnInconclusive::Rollback,
             on_no_data: OnNoData::Hold,
         }
     }
+}
+
+/// How to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum GateKind {
+    Evidence,
+    Limits,
 }
 
 /// One time for all steps, or one for each.
@@ -68,7 +107,7 @@ pub enum BakeTime {
 
 rollout_sdk::strategy! {
     name: "canary",
-    summary: "Raises the share of the new version step by step, and takes it back at the first sign of trouble.",
+    summary: "Raises the share of the new version step by step, and takes it back once it is shown to be worse.",
     parameters: Parameters,
     plan: plan,
     run: run,
@@ -79,6 +118,35 @@ rollout_sdk::strategy! {
 /// # Errors
 /// One issue per problem.
 pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
+    let issues = check(p);
+    if !issues.is_empty() {
+        return Err(issues);
+    }
+    let needs_approval = |share: u32| p.approve_before.contains(&share);
+    Ok(match p.gate {
+        GateKind::Limits => p
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(index, share)| PlannedStep {
+                share: *share,
+                seconds: bake(p, index).map(|t| u32::try_from(t.as_secs()).unwrap_or(u32::MAX)),
+                needs_approval: needs_approval(*share),
+            })
+            .collect(),
+        // How long a step takes depends on what is seen.
+        GateKind::Evidence => evidence::shares(p)
+            .into_iter()
+            .map(|share| PlannedStep {
+                share,
+                seconds: None,
+                needs_approval: needs_approval(share),
+            })
+            .collect(),
+    })
+}
+
+fn check(p: &Parameters) -> Vec<Issue> {
     let mut issues = vec![];
     let mut issue = |path: String, message: String| issues.push(Issue { path, message });
     if p.steps.is_empty() {
@@ -108,10 +176,29 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
             format!("has {} times for {} steps", list.len(), p.steps.len()),
         );
     }
-    if !(0.0..=1.0).contains(&p.max_error_rate) {
+    if p.holdback > 50 {
+        issue(
+            "/holdback".into(),
+            format!("{} is too much; stable keeps 0 to 50 percent", p.holdback),
+        );
+    }
+    if !(p.alpha > 0.0 && p.alpha <= 0.5) {
+        issue(
+            "/alpha".into(),
+            format!("{} is no such chance; write 0.01 for 1 %", p.alpha),
+        );
+    }
+    for (index, stream) in p.streams.iter().enumerate() {
+        if let Err(message) = stream.check() {
+            issue(format!("/streams/{index}"), message);
+        }
+    }
+    if let Some(rate) = p.max_error_rate
+        && !(0.0..=1.0).contains(&rate)
+    {
         issue(
             "/max-error-rate".into(),
-            format!("{} is no share; write 0.05 for 5 %", p.max_error_rate),
+            format!("{rate} is no share; write 0.05 for 5 %"),
         );
     }
     if p.max_p99_ratio.is_some_and(|r| r.is_nan() || r < 1.0) {
@@ -125,20 +212,10 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
             );
         }
     }
-    if !issues.is_empty() {
-        return Err(issues);
-    }
-    Ok(p.steps
-        .iter()
-        .enumerate()
-        .map(|(index, share)| PlannedStep {
-            share: *share,
-            seconds: bake(p, index).map(|t| u32::try_from(t.as_secs()).unwrap_or(u32::MAX)),
-            needs_approval: p.approve_before.contains(share),
-        })
-        .collect())
+    issues
 }
 
+/// The time at a step, if one is given.
 fn bake(p: &Parameters, step: usize) -> Option<Duration> {
     match &p.bake {
         None => None,
@@ -159,47 +236,29 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
             .collect();
         Error(texts.join("; "))
     })?;
-    for step in 0..p.steps.len() {
-        if let Some(outcome) = one_step(rollout, &p, step)? {
-            return Ok(outcome);
-        }
+    match p.gate {
+        GateKind::Evidence => evidence::run(rollout, &p),
+        GateKind::Limits => limits::run(rollout, &p),
     }
-    let version = rollout.candidate().version.clone();
-    Ok(promoted(format!(
-        "{version} kept to the limits at every step"
-    )))
 }
 
-/// One step; some outcome if the rollout ends here.
-fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option<Outcome>, Error> {
-    let share = p.steps[step];
-    let title = format!("step {}/{} at {share} %", step + 1, p.steps.len());
-    #[allow(clippy::cast_precision_loss)]
-    let percent = |steps: usize| steps as f64 * 100.0 / p.steps.len() as f64;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let done = percent(step) as u32;
-    if p.approve_before.contains(&share) {
-        rollout.progress(done, &format!("{title}: waits for an approval"));
-        if rollout.wait_for(p.approval_timeout.0, &["approve"]) == Wake::Timer {
-            let line = format!("nobody approved {title} in time");
-            return Ok(Some(inconclusive(line)));
-        }
+/// Waits for a person, if one must approve that share; some outcome if nobody
+/// did.
+fn approval(
+    rollout: &mut Rollout,
+    p: &Parameters,
+    share: u32,
+    title: &str,
+    done: u32,
+) -> Option<Outcome> {
+    if !p.approve_before.contains(&share) {
+        return None;
     }
-    rollout.reach_share(share, &title, done)?;
-    Bake {
-        title,
-        time: bake(p, step).unwrap_or(rollout.sample_period() * BAKE_SAMPLES),
-        limits: Limits {
-            error_rate: p.max_error_rate,
-            p99: p.max_p99.map(|span| span.0),
-            p99_ratio: p.max_p99_ratio,
-            min_requests: p.min_requests,
-        },
-        on_no_data: p.on_no_data,
-        history: None,
-        percent: (percent(step), percent(step + 1)),
+    rollout.progress(done, &format!("{title}: waits for an approval"));
+    if rollout.wait_for(p.approval_timeout.0, &["approve"]) == Wake::Timer {
+        return Some(inconclusive(format!("nobody approved {title} in time")));
     }
-    .run(rollout)
+    None
 }
 
 #[cfg(test)]
@@ -210,8 +269,15 @@ mod tests {
 
     const ARMS: [&str; 2] = ["stable", "canary"];
 
+    /// With fixed limits, unless it says otherwise.
+    fn limited(parameters: &str) -> String {
+        parameters
+            .replacen('{', r#"{"gate": "limits", "#, 1)
+            .replace(", }", "}")
+    }
+
     fn go(world: &mut World, parameters: &str) -> Outcome {
-        world.run(parameters, run).expect("a verdict")
+        world.run(&limited(parameters), run).expect("a verdict")
     }
 
     #[test]
@@ -266,7 +332,7 @@ mod tests {
         let at = world.now + 60_000.0;
         world.signals = vec![(at, signal("promote"))];
         world
-            .run(r#"{"steps": [5]}"#, run)
+            .run(r#"{"gate": "limits", "steps": [5]}"#, run)
             .expect("promoted by hand");
         assert!(
             world.note.contains("holds, 0 of 20 requests"),
@@ -322,7 +388,7 @@ mod tests {
         assert_eq!(go(&mut world, "{}").verdict, Verdict::Promoted);
         let mut world = World::steady(ARMS, 100.0, 0.0, 30.0);
         world.refuse = vec![refusal(false)];
-        let error = world.run("{}", run).expect_err("denied");
+        let error = world.run(r#"{"gate": "limits"}"#, run).expect_err("denied");
         assert!(error.contains("before-bake"), "{error}");
     }
 

@@ -3,7 +3,9 @@
 use crate::bindings::rollout::control::control;
 use crate::bindings::rollout::metrics::metrics;
 use crate::bindings::rollout::traffic::traffic;
-use crate::{ArmHealth, HostError, Level, MetricsQuery, Point, ProbeReport, Sample, Wake, Weight};
+use crate::{
+    ArmHealth, Finding, HostError, Level, MetricsQuery, Point, ProbeReport, Sample, Wake, Weight,
+};
 
 /// The imports of the contract; `wit/strategy.wit` documents each.
 #[allow(missing_docs)]
@@ -20,6 +22,7 @@ pub trait Host {
     fn probes(&mut self) -> Vec<String>;
     fn log(&mut self, level: Level, message: &str);
     fn progress(&mut self, percent: u32, note: &str);
+    fn report(&mut self, finding: &Finding);
 }
 
 /// The engine that runs this component.
@@ -73,5 +76,9 @@ impl Host for Engine {
 
     fn progress(&mut self, percent: u32, note: &str) {
         control::progress(percent, note);
+    }
+
+    fn report(&mut self, finding: &Finding) {
+        control::report(finding);
     }
 }

@@ -42,23 +42,27 @@ pub mod duration;
 pub mod gate;
 mod host;
 pub mod testing;
+pub mod watch;
 
 use std::time::Duration;
 
 pub use bindings::exports::rollout::strategy::strategy_api::{
     Context, Description, Issue, Outcome, Plan, PlannedStep, Verdict,
 };
-pub use bindings::rollout::control::control::{Level, ProbeReport, Signal, Wake};
+pub use bindings::rollout::control::control::{
+    Decision, Finding, Level, ProbeReport, Signal, StreamFinding, Wake,
+};
 pub use bindings::rollout::metrics::metrics::{ArmHealth, Latency, MetricsQuery, Point, Sample};
 pub use bindings::rollout::types::types::{Arm, ErrorKind, HostError, Role, Weight};
 pub use host::Host;
-pub use {schemars, serde, serde_json};
+pub use {analysis, schemars, serde, serde_json};
 
 /// What most strategies need.
 pub mod prelude {
     pub use crate::bake::{Bake, OnNoData};
     pub use crate::duration::Span;
     pub use crate::gate::{Judgement, Limits, Window};
+    pub use crate::watch::{Custom, OnInconclusive, Settings, Watch};
     pub use crate::{
         Error, Issue, Outcome, PlannedStep, Rollout, Wake, inconclusive, promoted, rolled_back,
     };
@@ -155,22 +159,31 @@ impl<'h> Rollout<'h> {
     /// The host refuses what breaks a guardrail, has no healthy target, or
     /// collides with somebody else's change.
     pub fn set_share(&mut self, percent: u32) -> Result<(), HostError> {
-        let percent = percent.min(100);
+        self.set_fraction(f64::from(percent.min(100)) / 100.0)
+    }
+
+    /// Gives the candidate this share of the traffic, 0-1, as exactly as whole
+    /// weights of up to 999 can: 0.002 is 2 of 1,000.
+    ///
+    /// # Errors
+    /// As [`Rollout::set_share`].
+    pub fn set_fraction(&mut self, share: f64) -> Result<(), HostError> {
+        let (stable, candidate) = whole_weights(share);
         let weights = [
-            (self.stable().name.clone(), 100 - percent),
-            (self.candidate().name.clone(), percent),
+            (self.stable().name.clone(), stable),
+            (self.candidate().name.clone(), candidate),
         ]
         .map(|(arm, weight)| Weight { arm, weight });
         self.host.set_weights(&weights)
     }
 
-    /// As [`Rollout::set_share`], but a refusal that may pass is tried again at
+    /// As [`Rollout::set_fraction`], but a refusal that may pass is tried again at
     /// every sample, with `title` and the reason as progress.
     ///
     /// # Errors
     /// The host refuses for good.
-    pub fn reach_share(&mut self, percent: u32, title: &str, done: u32) -> Result<(), HostError> {
-        self.patiently(title, done, |rollout| rollout.set_share(percent))
+    pub fn reach_fraction(&mut self, share: f64, title: &str, done: u32) -> Result<(), HostError> {
+        self.patiently(title, done, |rollout| rollout.set_fraction(share))
     }
 
     /// As [`Rollout::switch_color`], but a refusal that may pass is tried again.
@@ -288,10 +301,27 @@ impl<'h> Rollout<'h> {
         self.host.progress(percent, note);
     }
 
+    /// Tells people what a look at the metrics found, and what follows.
+    pub fn report(&mut self, finding: &Finding) {
+        self.host.report(finding);
+    }
+
     /// Writes a line to the rollout's history.
     pub fn log(&mut self, level: Level, message: &str) {
         self.host.log(level, message);
     }
+}
+
+/// Weights of stable and candidate for a share of the candidate, 0-1.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole_weights(share: f64) -> (u32, u32) {
+    let percent = share.clamp(0.0, 1.0) * 100.0;
+    if (percent - percent.round()).abs() < 1e-9 {
+        let percent = percent.round() as u32;
+        return (100 - percent, percent);
+    }
+    let of_1000 = ((percent * 10.0).round() as u32).clamp(1, 999);
+    (1_000 - of_1000, of_1000)
 }
 
 /// JSON Schema of a parameters type, as `describe` returns it.

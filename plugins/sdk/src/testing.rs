@@ -1,8 +1,8 @@
 //! A test double of the engine: runs a strategy natively, in no time.
 
 use crate::{
-    Arm, ArmHealth, Context, Error, ErrorKind, Host, HostError, Latency, Level, MetricsQuery,
-    Outcome, Point, ProbeReport, Role, Rollout, Sample, Signal, Wake, Weight,
+    Arm, ArmHealth, Context, Error, ErrorKind, Finding, Host, HostError, Latency, Level,
+    MetricsQuery, Outcome, Point, ProbeReport, Role, Rollout, Sample, Signal, Wake, Weight,
 };
 
 /// What an arm does in one sample, at a time (Unix ms) and a share (0-1).
@@ -14,6 +14,8 @@ pub struct World {
     pub calls: Vec<String>,
     /// The last progress note.
     pub note: String,
+    /// What was reported, in order.
+    pub findings: Vec<Finding>,
     /// Current weights.
     pub weights: Vec<Weight>,
     /// Healthy targets of both arms.
@@ -51,6 +53,7 @@ impl World {
         Self {
             calls: vec![],
             note: String::new(),
+            findings: vec![],
             weights: vec![weight(names[0], 100), weight(names[1], 0)],
             healthy: [1, 1],
             probes_pass: true,
@@ -143,6 +146,23 @@ pub fn sample(arm: &str, start: f64, requests: f64, errors: f64, p99: f64) -> Sa
     }
 }
 
+/// Requests above each threshold, as far as five percentiles tell.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn over(sample: &Sample, thresholds: &[f64]) -> Vec<u32> {
+    let Some(latency) = &sample.latency else {
+        return vec![];
+    };
+    let own = analysis::percentiles::Percentiles {
+        p50: latency.p50,
+        p95: latency.p95,
+        p99: latency.p99,
+    };
+    let requests = f64::from(sample.requests);
+    let count =
+        |ms: &f64| (analysis::percentiles::share_above(&own, *ms) * requests).round() as u32;
+    thresholds.iter().map(count).collect()
+}
+
 impl Host for World {
     fn get_weights(&mut self) -> Result<Vec<Weight>, HostError> {
         Ok(self.weights.clone())
@@ -169,12 +189,13 @@ impl Host for World {
     }
 
     fn get_metrics(&mut self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
-        let since = query.since;
-        Ok(self
-            .history
-            .iter()
-            .filter(|s| s.start >= since)
+        let recent = self.history.iter().filter(|s| s.start >= query.since);
+        Ok(recent
             .cloned()
+            .map(|sample| Sample {
+                over: over(&sample, &query.over_ms),
+                ..sample
+            })
             .collect())
     }
 
@@ -238,5 +259,9 @@ impl Host for World {
 
     fn progress(&mut self, _percent: u32, note: &str) {
         note.clone_into(&mut self.note);
+    }
+
+    fn report(&mut self, finding: &Finding) {
+        self.findings.push(finding.clone());
     }
 }

@@ -278,6 +278,48 @@ impl control::Host for State {
         self.ask(call).await?;
         Ok(())
     }
+
+    async fn report(&mut self, finding: control::Finding) -> Result<(), Error> {
+        let finding = Box::new(to_finding(finding));
+        self.ask(Call::Report { finding }).await?;
+        Ok(())
+    }
+}
+
+/// A journal holds numbers only: what is none is 0, what is infinite is large.
+fn number(value: f64) -> f64 {
+    if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(-1e300, 1e300)
+    }
+}
+
+fn to_finding(f: control::Finding) -> model::Finding {
+    let streams = f.streams.into_iter().take(LIST_MAX);
+    model::Finding {
+        until: to_millis(f.until),
+        log_evidence: number(f.log_evidence),
+        log_limit: number(f.log_limit),
+        decision: match f.decision {
+            control::Decision::Stay => model::Decision::Stay,
+            control::Decision::Hold => model::Decision::Hold,
+            control::Decision::Advance => model::Decision::Advance,
+            control::Decision::RollBack => model::Decision::RollBack,
+        },
+        excess_requests: number(f.excess_requests),
+        streams: streams
+            .map(|s| model::StreamFinding {
+                name: cut(s.name),
+                candidate_bad: number(s.candidate_bad),
+                candidate_of: number(s.candidate_of),
+                stable_bad: number(s.stable_bad),
+                stable_of: number(s.stable_of),
+                log_evidence: number(s.log_evidence),
+            })
+            .collect(),
+        explanation: cut(f.explanation),
+    }
 }
 
 /// The reply as the guest expects it; another kind of reply is our bug.

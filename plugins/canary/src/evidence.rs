@@ -1,0 +1,78 @@
+//! The default gate: evidence that the candidate is worse than stable.
+
+use std::time::Duration;
+
+use rollout_sdk::prelude::*;
+
+use crate::{Parameters, approval, bake};
+
+pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Error> {
+    let settings = settings(p, rollout.sample_period());
+    let mut watch = Watch::begin(rollout, settings, &p.streams)?;
+    while let Some(share) = watch.share() {
+        let title = watch.title();
+        let percent = whole_percent(share);
+        if let Some(outcome) = approval(rollout, p, percent, &title, watch.percent()) {
+            return Ok(outcome);
+        }
+        watch.enter(rollout)?;
+        if let Some(outcome) = watch.bake(rollout)? {
+            return Ok(outcome);
+        }
+    }
+    if let Some(outcome) = approval(rollout, p, 100, "all traffic", 99) {
+        return Ok(outcome);
+    }
+    let version = rollout.candidate().version.clone();
+    Ok(promoted(format!(
+        "{version} is not worse: {}",
+        watch.summary()
+    )))
+}
+
+/// Shares of the candidate in percent, without a probe.
+pub(crate) fn shares(p: &Parameters) -> Vec<u32> {
+    let last = 100 - p.holdback;
+    let mut shares: Vec<u32> = p.steps.iter().copied().filter(|s| *s < last).collect();
+    if p.holdback > 0 {
+        shares.push(last);
+    }
+    shares.push(100);
+    shares
+}
+
+fn settings(p: &Parameters, period: Duration) -> Settings {
+    let samples = |time: Duration| {
+        let samples = time.as_millis().div_ceil(period.as_millis().max(1));
+        u32::try_from(samples).unwrap_or(u32::MAX)
+    };
+    let mut settings = Settings {
+        steps: p.steps.iter().map(|share| f64::from(*share)).collect(),
+        holdback: f64::from(p.holdback),
+        probe: p.probe,
+        on_inconclusive: p.on_inconclusive,
+        on_no_data: p.on_no_data,
+        ..Settings::default()
+    };
+    settings.config.alpha = p.alpha;
+    if p.bake.is_some() {
+        let bakes = (0..p.steps.len()).filter_map(|step| bake(p, step));
+        settings.bake = bakes.map(samples).collect();
+    }
+    if let Some(longest) = p.max_bake {
+        settings.bake_max = [samples(longest.0); 2];
+    }
+    let limited = p.max_error_rate.is_some() || p.max_p99.is_some() || p.max_p99_ratio.is_some();
+    settings.limits = limited.then(|| Limits {
+        error_rate: p.max_error_rate.unwrap_or(1.0),
+        p99: p.max_p99.map(|span| span.0),
+        p99_ratio: p.max_p99_ratio,
+        min_requests: p.min_requests,
+    });
+    settings
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole_percent(share: f64) -> u32 {
+    (share * 100.0).round() as u32
+}
