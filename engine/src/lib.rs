@@ -6,8 +6,9 @@ pub mod cli;
 pub mod clock; // what time it is
 pub mod journal; // calls and answers; replay and status are pure
 pub mod model; // the words of a rollout, as values
+pub mod plot; // pictures of rollouts
 pub mod rollout; // the driver, the guardrails, the way back
-pub mod simulate; // a scripted target
+pub mod simulate; // rollouts in a world of dice
 pub mod spec; // the rollout file, validated
 pub mod store; // port: where journals, leases and signals live
 pub mod strategy; // the WebAssembly host

@@ -29,6 +29,8 @@ pub enum Exit {
     Busy = 7,
     /// The strategy did not repeat itself.
     Diverged = 8,
+    /// A simulated scenario is not as expected.
+    Unmet = 9,
 }
 
 impl From<Exit> for ExitCode {

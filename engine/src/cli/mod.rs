@@ -15,10 +15,13 @@ pub mod app;
 mod command;
 pub mod exit;
 mod local;
+mod picture;
 mod plan;
+mod plugin;
 pub mod render;
 mod run;
 mod show;
+mod simulate;
 mod stack;
 mod target;
 mod traffic;
@@ -39,7 +42,8 @@ const EXIT_CODES: &str = "Exit codes:
   1  unexpected error           6  plugin rejected
   2  usage or configuration     7  target busy, or changed by somebody else
   3  rolled back                8  strategy diverged from its journal
-  4  rollback failed: page someone";
+  4  rollback failed: page someone
+  9  a simulated scenario is not as expected";
 
 /// Progressive delivery with strategies as WebAssembly components.
 #[derive(Debug, Parser)]
@@ -76,6 +80,7 @@ pub struct Global {
 enum Verb {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
+    Simulate(simulate::SimulateArgs),
     Resume(command::ResumeArgs),
     Status(show::StatusArgs),
     Get(show::GetArgs),
@@ -164,6 +169,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
     match verb {
         Verb::Run(args) => run::run(&app, &global, args).await,
         Verb::Plan(args) => plan::plan(&app, &global, args).await,
+        Verb::Simulate(args) => simulate::simulate(&app, &global, args).await,
         Verb::Resume(args) => command::resume(&app, &global, args).await,
         Verb::Status(args) => show::status(&app, &global, args).await,
         Verb::Get(args) => show::get(&app, &global, args).await,

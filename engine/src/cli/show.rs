@@ -1,11 +1,13 @@
 //! Verbs that only look: `status`, `get`, `list`, `history`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 
 use super::app::App;
 use super::exit::{Exit, Failure};
-use super::{Global, render, target, traffic, watch};
+use super::{Global, picture, render, target, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Event, Work};
 use crate::model::{ErrorKind, Role};
@@ -44,9 +46,16 @@ pub struct ListArgs {
 
 /// Show the journal of a rollout: every call, every answer
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine history                          every call of the newest rollout
+  engine history ID --plot rollout.svg    a picture of it
+  engine history ID --json | jq '.[] | select(.call.fn == \"report\") | .call.finding'")]
 pub struct HistoryArgs {
     /// The rollout [default: the newest]
     rollout: Option<String>,
+    /// Draw it into this file instead: traffic, errors, p99 and evidence
+    #[arg(long, value_name = "FILE.svg|png")]
+    plot: Option<PathBuf>,
 }
 
 pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyhow::Result<Exit> {
@@ -322,8 +331,14 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
 pub(super) async fn history(app: &App, global: &Global, args: HistoryArgs) -> anyhow::Result<Exit> {
     let id = newest_unless(app, global, args.rollout).await?;
     let (_, _, entries) = app.journal(&id).await?;
+    if let Some(path) = &args.plot {
+        picture::draw_rollout(&entries, path)?;
+    }
     if global.json {
         out!("{}", serde_json::to_string(&entries)?);
+        return Ok(Exit::Done);
+    }
+    if args.plot.is_some() {
         return Ok(Exit::Done);
     }
     for entry in &entries {

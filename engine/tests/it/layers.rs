@@ -6,11 +6,17 @@ use std::path::Path;
 const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &["model"]),
+    ("plot", &[]),
     ("spec", &["model"]),
     ("journal", &["model", "spec"]),
     ("store", &["model", "journal"]),
     ("target", &["model", "spec", "clock"]),
-    ("simulate", &["model", "spec", "clock", "target"]),
+    (
+        "simulate",
+        &[
+            "model", "spec", "clock", "journal", "store", "target", "rollout",
+        ],
+    ),
     (
         "rollout",
         &["model", "spec", "clock", "journal", "store", "target"],
@@ -20,7 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "model", "spec", "clock", "journal", "store", "target", "rollout", "strategy",
-            "simulate",
+            "simulate", "plot",
         ],
     ),
 ];
@@ -34,7 +40,13 @@ const PURE: &[&str] = &[
     "journal/mod.rs",
     "journal/replay.rs",
     "journal/status.rs",
+    "plot/mod.rs",
     "rollout/guardrails.rs",
+    "simulate/fault.rs",
+    "simulate/random.rs",
+    "simulate/report.rs",
+    "simulate/scenario.rs",
+    "simulate/world.rs",
     "target/aws/calls.rs",
     "target/aws/traffic.rs",
     "rollout/recovery.rs",

@@ -1,0 +1,163 @@
+//! A strategy as the command line gives it: a file, and parameters for it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::app::App;
+use super::exit::Failure;
+use crate::strategy::contract::Rejected;
+use crate::strategy::{Description, Plugin};
+
+/// Reads, checks and compiles a plugin: it, its name for people, and its bytes.
+/// With `pin`, its digest (hex) must be that.
+pub(super) async fn load(
+    app: &App,
+    path: Option<PathBuf>,
+    pin: Option<&str>,
+) -> anyhow::Result<(Arc<Plugin>, String, Vec<u8>)> {
+    let path = path.ok_or_else(|| {
+        Failure::usage(
+            "no strategy is named: give a plugin, such as `engine run plugins/canary.wasm`, or strategy.plugin in the rollout file",
+        )
+    })?;
+    let shown = path.display().to_string();
+    let bytes = std::fs::read(&path).map_err(|e| {
+        let hint = if e.kind() == std::io::ErrorKind::NotFound && path.starts_with("plugins") {
+            "\n\nhint: `make plugins` builds the plugins of this repository"
+        } else {
+            ""
+        };
+        Failure::usage(format!("failed to read plugin {shown}: {e}{hint}"))
+    })?;
+    let host = app.ports.host()?;
+    let rejected =
+        |e: Rejected| anyhow::Error::new(e).context(format!("plugin {shown} is rejected"));
+    let plugin = host.load(&bytes).await.map_err(rejected)?;
+    if let Some(pin) = pin
+        && !pin.eq_ignore_ascii_case(&plugin.sha256)
+    {
+        return Err(rejected(Rejected::Digest {
+            pinned: pin.to_owned(),
+            found: plugin.sha256.clone(),
+        }));
+    }
+    Ok((plugin, shown, bytes))
+}
+
+/// The file's parameters, overridden by `--set KEY=VALUE`, checked against the
+/// plugin's schema and by the plugin itself.
+pub(super) async fn parameters(
+    sets: &[String],
+    file: &Map<String, Value>,
+    plugin: &Plugin,
+    description: &Description,
+) -> anyhow::Result<Map<String, Value>> {
+    let schema: Value = serde_json::from_str(&description.parameters_schema).map_err(|e| {
+        Rejected::Faulty(format!("describe: its parameters schema is no JSON: {e}"))
+    })?;
+    let mut parameters = file.clone();
+    for set in sets {
+        let (key, value) = set.split_once('=').ok_or_else(|| {
+            Failure::usage(format!(
+                "--set {set} is not KEY=VALUE, such as --set bake=5m"
+            ))
+        })?;
+        parameters.insert(key.to_owned(), value_for(&schema, key, value));
+    }
+    let value = Value::Object(parameters);
+    let validator = jsonschema::validator_for(&schema)
+        .map_err(|e| Rejected::Faulty(format!("describe: its parameters schema is wrong: {e}")))?;
+    let mut problems: Vec<String> = validator
+        .iter_errors(&value)
+        .map(|e| {
+            let path = e.instance_path().to_string();
+            let mut message = e.to_string();
+            let key = path.trim_start_matches('/').split('/').next().unwrap_or("");
+            // Which of several shapes was meant nobody knows; say what there are.
+            if message.contains("anyOf")
+                && let Some(about) = schema["properties"][key]["description"].as_str()
+            {
+                let about = about.replace('\n', " ");
+                message = format!("{} does not fit. {about}", e.instance());
+            }
+            problem_line(&path, &message)
+        })
+        .collect();
+    if problems.is_empty()
+        && let Err(issues) = plugin.validate(&value.to_string()).await?
+    {
+        problems = issues
+            .iter()
+            .map(|i| problem_line(&i.path, &i.message))
+            .collect();
+    }
+    match value {
+        Value::Object(parameters) if problems.is_empty() => Ok(parameters),
+        _ => Err(Failure::usage(format!(
+            "strategy {} does not accept its parameters:\n{}",
+            description.name,
+            problems.join("\n")
+        ))),
+    }
+}
+
+fn problem_line(path: &str, message: &str) -> String {
+    let path = path.trim_start_matches('/').replace('/', ".");
+    let dot = if path.is_empty() { "" } else { "." };
+    format!("  strategy.parameters{dot}{path}: {message}")
+}
+
+/// JSON if it reads as JSON, a list if the schema wants one, a text otherwise.
+fn value_for(schema: &Value, key: &str, text: &str) -> Value {
+    let one = |text: &str| {
+        serde_json::from_str(text.trim()).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
+    };
+    let property = &schema["properties"][key];
+    let wants_list =
+        property["type"] == "array" || text.contains(',') && allows_list(schema, property);
+    match one(text) {
+        value @ Value::Array(_) => value,
+        _ if wants_list && text.trim().is_empty() => Value::Array(vec![]),
+        _ if wants_list => Value::Array(text.split(',').map(one).collect()),
+        value => value,
+    }
+}
+
+/// Whether one of the shapes that a schema allows is a list.
+fn allows_list(schema: &Value, node: &Value) -> bool {
+    if node["type"] == "array" {
+        return true;
+    }
+    if let Some(named) = node["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
+        return schema
+            .pointer(named)
+            .is_some_and(|n| allows_list(schema, n));
+    }
+    let shapes = node["anyOf"].as_array();
+    shapes.is_some_and(|shapes| shapes.iter().any(|n| allows_list(schema, n)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_read_as_the_schema_wants_them() {
+        let schema = json!({
+            "properties": {
+                "steps": {"type": "array"},
+                "bake": {"anyOf": [{"$ref": "#/$defs/Bake"}, {"type": "null"}]},
+            },
+            "$defs": {"Bake": {"anyOf": [{"type": "string"}, {"type": "array"}]}},
+        });
+        assert_eq!(value_for(&schema, "bake", "5m,6m"), json!(["5m", "6m"]));
+        assert_eq!(value_for(&schema, "steps", "5,25"), json!([5, 25]));
+        assert_eq!(value_for(&schema, "steps", "100"), json!([100]));
+        assert_eq!(value_for(&schema, "steps", "[1, 2]"), json!([1, 2]));
+        assert_eq!(value_for(&schema, "bake", "5m"), json!("5m"));
+        assert_eq!(value_for(&schema, "other", "0.5"), json!(0.5));
+    }
+}

@@ -1,0 +1,425 @@
+//! `engine simulate`: many rollouts in worlds of dice, on all cores.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::json;
+
+use super::app::App;
+use super::exit::{Exit, Failure};
+use super::{Global, picture, plugin, render};
+use crate::plot;
+use crate::rollout::RolloutError;
+use crate::simulate::fault::OutsideFault;
+use crate::simulate::replicate::{self, Fate, Played, Subject};
+use crate::simulate::report::{self, Row, Summary, Tally};
+use crate::simulate::scenario::{Class, Corpus, Scenario};
+use crate::spec::Spec;
+
+/// Violations that are shown of each scenario.
+const VIOLATIONS_SHOWN: usize = 3;
+
+/// Play a strategy in simulated worlds and count what becomes of it
+///
+/// The real plugin and the real driver, under a virtual clock, against traffic,
+/// noise and faults from a scenario file. The same seed gives the same result.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine simulate plugins/canary.wasm --scenario examples/scenarios/development.json
+  engine simulate plugins/canary.wasm --scenario s.json --only bad-slow-burn --replicates 2000
+  engine simulate plugins/canary.wasm --scenario s.json --only bad-slow-burn --replicate 7 --plot one.svg
+  engine simulate plugins/canary.wasm --scenario s.json --fault engine-killed@12m --fault aws-throttled@5m+3m
+  engine simulate plugins/canary.wasm --scenario s.json --junit report.xml --json > report.json")]
+pub struct SimulateArgs {
+    /// The strategy [default: strategy.plugin of the rollout file]
+    plugin: Option<PathBuf>,
+    /// File of scenarios, format simulate/v1; several are played one after another
+    #[arg(long = "scenario", value_name = "FILE", required = true, num_args = 1..)]
+    scenarios: Vec<PathBuf>,
+    /// A parameter of the strategy
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Only the scenario of this name; may be given again
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Rollouts per scenario [default: as each scenario says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    replicates: Option<u32>,
+    /// Only the rollout of this number, from 0, and its whole story
+    #[arg(long, value_name = "K", conflicts_with = "replicates")]
+    replicate: Option<u32>,
+    /// Added to the seed of every scenario, for other luck
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// What goes wrong around every rollout: metrics-late@5m+5m,
+    /// metrics-missing@…, metrics-revised@…, aws-throttled@…, tasks-die@…,
+    /// foreign-writer@10m, engine-killed@12m
+    #[arg(long = "fault", value_name = "KIND@START[+DURATION]")]
+    faults: Vec<OutsideFault>,
+    /// Threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    jobs: Option<u32>,
+    /// Draw one rollout (with --replicate), or the distributions of many
+    #[arg(long, value_name = "FILE.svg|png")]
+    plot: Option<PathBuf>,
+    /// Write a JUnit report for CI
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// One file's scenarios.
+struct Loaded {
+    path: PathBuf,
+    scenario: Scenario,
+    subject: Subject,
+}
+
+pub(super) async fn simulate(
+    app: &App,
+    global: &Global,
+    args: SimulateArgs,
+) -> anyhow::Result<Exit> {
+    if let Some(path) = &args.plot {
+        picture::format_of(path)?;
+    }
+    let (subject, shown) = subject(app, global, &args).await?;
+    let loaded = load(&args, &subject)?;
+    if let Some(number) = args.replicate {
+        return one(&args, &loaded, number).await;
+    }
+    let jobs = args.jobs.map_or_else(
+        || std::thread::available_parallelism().map_or(1, usize::from),
+        |n| usize::try_from(n).unwrap_or(1),
+    );
+    let tallies = tokio::task::block_in_place(|| play_all(&loaded, args.replicates, jobs))?;
+    let rows: Vec<Row> = loaded
+        .iter()
+        .zip(&tallies)
+        .map(|(l, tallies)| Row::of(&l.scenario, tallies))
+        .collect();
+    let commands: Vec<Vec<String>> = loaded
+        .iter()
+        .zip(&tallies)
+        .map(|(l, tallies)| violations(&shown, &args, l, tallies))
+        .collect();
+    if let Some(path) = &args.junit {
+        std::fs::write(path, report::junit(&shown, &rows, &commands))
+            .map_err(|e| Failure::usage(format!("failed to write {}: {e}", path.display())))?;
+    }
+    if let Some(path) = &args.plot {
+        draw(path, &shown, &loaded, &tallies)?;
+    }
+    if global.json {
+        let value = json!({"scenarios": rows, "summary": Summary::of(&rows)});
+        out!("{}", serde_json::to_string(&value)?);
+    } else {
+        print(&rows);
+    }
+    for line in commands.iter().flatten() {
+        eprintln!("{line}");
+    }
+    Ok(if rows.iter().all(Row::passed) {
+        Exit::Done
+    } else {
+        Exit::Unmet
+    })
+}
+
+/// The strategy, its parameters and its guardrails.
+async fn subject(
+    app: &App,
+    global: &Global,
+    args: &SimulateArgs,
+) -> anyhow::Result<(Subject, String)> {
+    // A plugin by name stands for itself; without one the rollout file counts.
+    let file = match &args.plugin {
+        Some(_) if global.file.is_none() => None,
+        _ => super::target::named(global)?,
+    };
+    let spec = file.unwrap_or_else(|| Spec::demo(<_>::default(), 0, None, None));
+    let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
+    let given = args.plugin.clone().or(named);
+    let pin = spec.strategy.sha256.as_deref();
+    let pin = pin.filter(|_| args.plugin.is_none());
+    let (plugin, shown, _) = plugin::load(app, given, pin).await?;
+    let description = plugin.describe().await?;
+    let parameters =
+        plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description).await?;
+    let subject = Subject {
+        strategy: plugin,
+        name: description.name,
+        parameters: serde_json::Value::Object(parameters),
+        guardrails: spec.guardrails,
+        names: ["stable".to_owned(), "canary".to_owned()],
+        faults: args.faults.clone(),
+        seed: args.seed,
+    };
+    Ok((subject, shown))
+}
+
+/// Reads the scenarios that are asked for.
+fn load(args: &SimulateArgs, subject: &Subject) -> anyhow::Result<Vec<Loaded>> {
+    let mut loaded = vec![];
+    for path in &args.scenarios {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::usage(format!("failed to read scenario {shown}: {e}")))?;
+        let corpus = Corpus::parse(&text).map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
+            Failure::usage(format!(
+                "{shown} is no scenario file:\n{}",
+                lines.join("\n")
+            ))
+        })?;
+        let mut subject = subject.clone();
+        for fault in &corpus.faults {
+            let fault = fault
+                .parse()
+                .map_err(|e| Failure::usage(format!("{shown}: faults: {e}")))?;
+            subject.faults.push(fault);
+        }
+        loaded.extend(corpus.scenarios.into_iter().map(|scenario| Loaded {
+            path: path.clone(),
+            scenario,
+            subject: subject.clone(),
+        }));
+    }
+    let names: Vec<String> = loaded.iter().map(|l| l.scenario.name.clone()).collect();
+    if let Some(unknown) = args.only.iter().find(|o| !names.contains(o)) {
+        return Err(Failure::usage(format!(
+            "there is no scenario {unknown:?}; there are {}",
+            names.join(", ")
+        )));
+    }
+    if !args.only.is_empty() {
+        loaded.retain(|l| args.only.contains(&l.scenario.name));
+    }
+    Ok(loaded)
+}
+
+/// All replicates of all scenarios, in order, however many threads there are.
+fn play_all(
+    loaded: &[Loaded],
+    replicates: Option<u32>,
+    jobs: usize,
+) -> anyhow::Result<Vec<Vec<Tally>>> {
+    let work: Vec<(usize, u32)> = loaded
+        .iter()
+        .enumerate()
+        .flat_map(|(at, l)| {
+            let count = replicates.unwrap_or(l.scenario.replicates);
+            (0..count).map(move |number| (at, number))
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let worker = || -> anyhow::Result<Vec<(usize, Tally)>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let mut done = vec![];
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((at, number)) = work.get(index) else {
+                return Ok(done);
+            };
+            let l = &loaded[*at];
+            let played = runtime.block_on(replicate::play(&l.subject, &l.scenario, *number));
+            done.push((index, played_well(played, l, *number)?.into()));
+        }
+    };
+    let results = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(worker)).collect();
+        let joined = workers.into_iter().map(|w| {
+            w.join()
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of the simulation panicked")))
+        });
+        joined.collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    let mut all: Vec<(usize, Tally)> = results.into_iter().flatten().collect();
+    all.sort_unstable_by_key(|(index, _)| *index);
+    let mut tallies: Vec<Vec<Tally>> = loaded.iter().map(|_| vec![]).collect();
+    for (index, tally) in all {
+        tallies[work[index].0].push(tally);
+    }
+    Ok(tallies)
+}
+
+fn played_well(
+    played: Result<Played, RolloutError>,
+    l: &Loaded,
+    number: u32,
+) -> anyhow::Result<Played> {
+    played.with_context(|| format!("failed to play {} --replicate {number}", l.scenario.name))
+}
+
+/// One rollout with its story.
+async fn one(args: &SimulateArgs, loaded: &[Loaded], number: u32) -> anyhow::Result<Exit> {
+    let [l] = loaded else {
+        return Err(Failure::usage(
+            "--replicate is for one scenario: name it with --only",
+        ));
+    };
+    let played = played_well(
+        replicate::play(&l.subject, &l.scenario, number).await,
+        l,
+        number,
+    )?;
+    let mut narrator = render::Narrator::new(replicate::ROLLOUT);
+    for entry in &played.journal {
+        if let Some(line) = narrator.line(entry) {
+            out!("{line}");
+        }
+    }
+    let fate = match played.fate {
+        Fate::Promoted => "promoted",
+        Fate::RolledBack => "rolled back",
+        Fate::Paused => "paused",
+    };
+    let after = played
+        .minutes
+        .map_or_else(String::new, |m| format!(" after {m:.0} minutes"));
+    out!(
+        "{fate}{after}, about {:.0} bad requests: {}",
+        played.bad_requests,
+        played.reason
+    );
+    for violation in &played.violations {
+        eprintln!("violation: {violation}");
+    }
+    if let Some(path) = &args.plot {
+        picture::draw_rollout(&played.journal, path)?;
+    }
+    Ok(if played.violations.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Unmet
+    })
+}
+
+/// What must never happen and did, each with a command that shows it again.
+fn violations(shown: &str, args: &SimulateArgs, l: &Loaded, tallies: &[Tally]) -> Vec<String> {
+    let found = (0..).zip(tallies).filter(|(_, t)| !t.violations.is_empty());
+    let lines = found.map(|(number, tally): (u32, _)| {
+        let mut command = format!(
+            "engine simulate {shown} --scenario {} --only {} --replicate {number}",
+            l.path.display(),
+            l.scenario.name
+        );
+        if args.seed != 0 {
+            let _ = write!(command, " --seed {}", args.seed);
+        }
+        for fault in &args.faults {
+            let _ = write!(command, " --fault {fault}");
+        }
+        for set in &args.set {
+            let _ = write!(command, " --set '{set}'");
+        }
+        format!(
+            "violation in {} (seed {}): {}\n  again: {command}",
+            l.scenario.name,
+            l.scenario.seed.wrapping_add(args.seed),
+            tally.violations[0]
+        )
+    });
+    lines.take(VIOLATIONS_SHOWN).collect()
+}
+
+fn draw(
+    path: &std::path::Path,
+    shown: &str,
+    loaded: &[Loaded],
+    tallies: &[Vec<Tally>],
+) -> anyhow::Result<()> {
+    let scenarios: Vec<plot::Replicates> = loaded
+        .iter()
+        .zip(tallies)
+        .map(|(l, tallies)| plot::Replicates {
+            name: l.scenario.name.clone(),
+            bad_requests: tallies.iter().map(|t| t.bad_requests).collect(),
+            minutes_to_rollback: tallies
+                .iter()
+                .filter(|t| t.fate == Fate::RolledBack)
+                .filter_map(|t| t.minutes)
+                .collect(),
+            replicates: u32::try_from(tallies.len()).unwrap_or(u32::MAX),
+        })
+        .collect();
+    let title = format!("{shown} in {} scenarios", scenarios.len());
+    let bytes = plot::distributions(&title, &scenarios, picture::format_of(path)?)?;
+    picture::save(path, &bytes)
+}
+
+fn print(rows: &[Row]) {
+    let width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0).max(8);
+    out!(
+        "{:width$}  class      n  rolled back %         bad requests     minutes to       ",
+        "scenario"
+    );
+    out!(
+        "{:width$}                 (95 % interval)       mean    median   rollback  full   ",
+        ""
+    );
+    let minutes = |m: Option<f64>| m.map_or_else(|| "-".to_owned(), |m| format!("{m:.1}"));
+    for row in rows {
+        let [low, high] = row.rolled_back_pct_interval;
+        let class = match row.class {
+            Class::Good => "good",
+            Class::Bad => "bad",
+        };
+        out!(
+            "{:width$}  {class:<5} {:>6}  {:>5.1} ({:>4.1}-{:>5.1})  {:>8} {:>8}   {:>8} {:>5}{}",
+            row.name,
+            row.replicates,
+            row.rolled_back_pct,
+            low,
+            high,
+            number(row.bad_requests_mean),
+            number(row.bad_requests_median),
+            minutes(row.median_minutes_to_rollback),
+            minutes(row.median_minutes_to_promote),
+            if row.paused_pct > 0.0 {
+                format!("  {:.1} % paused", row.paused_pct)
+            } else {
+                String::new()
+            },
+        );
+        for unmet in &row.failed_expectations {
+            out!("{:width$}  not as expected: {unmet}", "");
+        }
+        if row.violations > 0 {
+            out!(
+                "{:width$}  {} violations of what must hold",
+                "",
+                row.violations
+            );
+        }
+    }
+    let summary = Summary::of(rows);
+    if let (Some(mean), Some(worst)) = (
+        summary.false_rollback_mean_pct,
+        summary.false_rollback_worst_pct,
+    ) {
+        let full = minutes(summary.median_minutes_to_promote);
+        out!(
+            "good ones: {mean:.2} % rolled back on average, {worst:.1} % at worst, full weight after {full} minutes"
+        );
+    }
+    if let (Some(detected), Some(bad)) = (
+        summary.detected_mean_pct,
+        summary.bad_requests_geometric_mean,
+    ) {
+        out!(
+            "bad ones:  {detected:.1} % rolled back on average, {} bad requests (geometric mean)",
+            number(bad)
+        );
+    }
+}
+
+fn number(value: f64) -> String {
+    match value {
+        v if v >= 10_000.0 => format!("{:.0}k", v / 1_000.0),
+        v if v >= 100.0 => format!("{v:.0}"),
+        v => format!("{v:.1}"),
+    }
+}

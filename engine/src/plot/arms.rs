@@ -1,0 +1,221 @@
+//! The health of both arms: error rates with intervals, and latencies.
+
+use super::Error;
+use super::canvas::{self, Area, BLUE, Dot, Panel, Stroke, VERMILLION, thin, units};
+use super::rollout::{ArmPoint, Rollout};
+
+/// Quantile of the normal distribution for 95 %.
+const Z: f64 = 1.959_963_984_540_054;
+/// A line is broken between points that are this many times the usual distance apart.
+const GAP: f64 = 1.5;
+
+/// How an arm's line looks.
+pub fn stroke(candidate: bool) -> Stroke {
+    Stroke {
+        colour: if candidate { VERMILLION } else { BLUE },
+        width: 1.8,
+        dashed: !candidate,
+    }
+}
+
+/// A square for the candidate, a ring for the stable arm.
+pub fn marker(area: &Area<'_>, (x, y): Dot, candidate: bool) -> Result<(), Error> {
+    if candidate {
+        let r = units(3.2);
+        let corners = [(x - r, y - r), (x + r, y + r)];
+        canvas::block(area, corners, VERMILLION, 1.0)
+    } else {
+        canvas::ring(area, (x, y), 3.4, BLUE)
+    }
+}
+
+/// A percentage with its interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Rate {
+    low: f64,
+    rate: f64,
+    high: f64,
+}
+
+/// The error rate of an interval in percent, with E. B. Wilson's score interval ("Probable
+/// inference, the law of succession, and statistical inference", JASA 22, 1927, 209-212). It stays
+/// within 0 and 100 and has a width without any error too.
+fn wilson(point: &ArmPoint) -> Option<Rate> {
+    if point.requests == 0 {
+        return None;
+    }
+    let n = f64::from(point.requests);
+    let p = f64::from(point.errors.min(point.requests)) / n;
+    let shrink = 1.0 + Z * Z / n;
+    let centre = (p + Z * Z / (2.0 * n)) / shrink;
+    let half = Z / shrink * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    Some(Rate {
+        low: 100.0 * (centre - half).clamp(0.0, p),
+        rate: 100.0 * p,
+        high: 100.0 * (centre + half).clamp(p, 1.0),
+    })
+}
+
+/// The top of the error rates' axis: every rate, and the intervals unless few requests make them huge.
+pub fn rate_top(picture: &Rollout) -> f64 {
+    let all = picture.stable.iter().chain(&picture.candidate);
+    let rates: Vec<Rate> = all.filter_map(wilson).collect();
+    let mut highs: Vec<f64> = rates.iter().map(|r| r.high).collect();
+    highs.sort_by(f64::total_cmp);
+    let usual = highs.get(highs.len() * 3 / 4).copied().unwrap_or(1.0);
+    let most = rates.iter().map(|r| r.rate).fold(0.0, f64::max);
+    (most * 1.15).max(usual * 1.25).clamp(0.1, 100.0)
+}
+
+/// The 99th percentile, if it is one.
+fn p99(point: &ArmPoint) -> Option<f64> {
+    let usable = |ms: &f64| ms.is_finite() && *ms >= 0.0;
+    point.p99_ms.filter(usable).filter(|_| point.requests > 0)
+}
+
+/// The top of the percentiles' axis.
+pub fn p99_top(picture: &Rollout) -> f64 {
+    let all = picture.stable.iter().chain(&picture.candidate);
+    let most = all.filter_map(p99).fold(0.0, f64::max);
+    if most > 0.0 { most * 1.15 } else { 1.0 }
+}
+
+/// The arm's values in runs without a gap: a point without a value ends one, a long silence too.
+fn runs<T>(points: &[ArmPoint], value: impl Fn(&ArmPoint) -> Option<T>) -> Vec<Vec<(f64, T)>> {
+    let mut distances: Vec<f64> = points
+        .windows(2)
+        .map(|pair| pair[1].at_min - pair[0].at_min)
+        .filter(|d| *d > 0.0)
+        .collect();
+    distances.sort_by(f64::total_cmp);
+    let usual = distances.get(distances.len() / 2).copied();
+    let most = usual.map_or(f64::INFINITY, |d| d * GAP);
+    let mut runs = vec![Vec::new()];
+    let mut before = f64::INFINITY;
+    for point in points.iter().filter(|p| p.at_min.is_finite()) {
+        let value = value(point);
+        if (value.is_none() || point.at_min - before > most)
+            && runs.last().is_some_and(|run: &Vec<_>| !run.is_empty())
+        {
+            runs.push(Vec::new());
+        }
+        before = point.at_min;
+        if let (Some(value), Some(run)) = (value, runs.last_mut()) {
+            run.push((point.at_min, value));
+        }
+    }
+    runs.retain(|run| !run.is_empty());
+    runs
+}
+
+/// A line through a run, with markers as dense as is readable.
+fn run_line(area: &Area<'_>, dots: &[Dot], candidate: bool) -> Result<(), Error> {
+    canvas::line(area, dots, stroke(candidate))?;
+    canvas::sparse(dots).try_for_each(|at| marker(area, at, candidate))
+}
+
+/// The error rates of both arms.
+pub fn rates(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error> {
+    let top = rate_top(picture);
+    let mut all = picture.stable.iter().chain(&picture.candidate);
+    let cut = all.any(|point| wilson(point).is_some_and(|rate| rate.high > top));
+    let more = if cut { ", cut at the top" } else { "" };
+    let title = format!("failed requests, % (shaded: 95 % interval{more})");
+    panel.title(area, 13.0, &title)?;
+    // The stable arm comes last: its dashes and rings hide nothing.
+    let arms = [
+        (runs(&picture.candidate, wilson), true),
+        (runs(&picture.stable, wilson), false),
+    ];
+    if arms.iter().all(|(runs, _)| runs.is_empty()) {
+        return panel.no_data(area);
+    }
+    for (runs, candidate) in &arms {
+        for run in runs {
+            band(area, panel, run, *candidate)?;
+        }
+    }
+    for (runs, candidate) in &arms {
+        for run in runs {
+            let dots: Vec<Dot> = run.iter().map(|(t, r)| panel.at(*t, r.rate)).collect();
+            run_line(area, &dots, *candidate)?;
+        }
+    }
+    Ok(())
+}
+
+/// The interval of each point of a run: a band, or a whisker if the run is one point.
+fn band(area: &Area<'_>, panel: &Panel, run: &[(f64, Rate)], candidate: bool) -> Result<(), Error> {
+    let colour = stroke(candidate).colour;
+    let low: Vec<Dot> = run.iter().map(|(t, r)| panel.at(*t, r.low)).collect();
+    let high: Vec<Dot> = run.iter().map(|(t, r)| panel.at(*t, r.high)).collect();
+    if let ([(x, low)], [(_, high)]) = (low.as_slice(), high.as_slice()) {
+        let cap = units(4.0);
+        for y in [low, high] {
+            canvas::line(area, &[(x - cap, *y), (x + cap, *y)], thin(colour))?;
+        }
+        return canvas::line(area, &[(*x, *low), (*x, *high)], thin(colour));
+    }
+    let around: Vec<Dot> = high.into_iter().chain(low.into_iter().rev()).collect();
+    canvas::fill(area, &around, colour, 0.18)
+}
+
+/// The 99th percentiles of both arms.
+pub fn latencies(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error> {
+    panel.title(area, 13.0, "99th percentile of the latency, ms")?;
+    let arms = [
+        (runs(&picture.candidate, p99), true),
+        (runs(&picture.stable, p99), false),
+    ];
+    if arms.iter().all(|(runs, _)| runs.is_empty()) {
+        return panel.no_data(area);
+    }
+    for (runs, candidate) in arms {
+        for run in runs {
+            let dots: Vec<Dot> = run.iter().map(|(t, ms)| panel.at(*t, *ms)).collect();
+            run_line(area, &dots, candidate)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(at_min: f64, requests: u32, errors: u32) -> ArmPoint {
+        ArmPoint {
+            at_min,
+            requests,
+            errors,
+            p99_ms: None,
+        }
+    }
+
+    #[test]
+    fn intervals_are_wilsons() {
+        let near = |found: f64, wanted: f64| (found - wanted).abs() < 0.005;
+        let none = wilson(&point(1.0, 10, 0)).expect("requests");
+        assert!(
+            none.low == 0.0 && none.rate == 0.0 && near(none.high, 27.75),
+            "{none:?}"
+        );
+        let some = wilson(&point(1.0, 100, 5)).expect("requests");
+        assert!(near(some.low, 2.15) && near(some.high, 11.18), "{some:?}");
+        let all = wilson(&point(1.0, 10, 99)).expect("requests");
+        assert!(near(all.low, 72.25) && all.high == 100.0, "{all:?}");
+        assert_eq!(wilson(&point(1.0, 0, 0)), None);
+    }
+
+    #[test]
+    fn silence_is_a_gap() {
+        let mut points: Vec<ArmPoint> = (1..=9u8).map(|t| point(t.into(), 10, 0)).collect();
+        points[2].requests = 0;
+        points.remove(6);
+        let runs = runs(&points, wilson);
+        let times: Vec<Vec<f64>> = (runs.iter())
+            .map(|run| run.iter().map(|(t, _)| *t).collect())
+            .collect();
+        assert_eq!(times, [vec![1.0, 2.0], vec![4.0, 5.0, 6.0], vec![8.0, 9.0]]);
+    }
+}

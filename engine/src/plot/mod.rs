@@ -1,0 +1,112 @@
+//! Pictures of rollouts: data in, bytes of an SVG or PNG out. Pure.
+//!
+//! A picture is drawn once, as SVG; a PNG is that SVG rendered with a font from this binary.
+//! So both show the same, on a machine without any font too, and the same data give the same bytes.
+
+mod arms;
+mod canvas;
+mod decisions;
+mod distribution;
+mod evidence;
+mod rollout;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use plotters::drawing::DrawingAreaErrorKind;
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::{self, fontdb};
+
+pub use distribution::{Replicates, distributions};
+pub use rollout::{ArmPoint, Decision, Look, Mark, Rollout, Step, rollout};
+
+/// Pixels of a PNG per pixel of its SVG.
+const PNG_SCALE: u32 = 1;
+/// The most pixels of a PNG; each takes four bytes while it is drawn.
+const PIXELS_MAX: u64 = 40_000_000;
+
+/// What kind of file a picture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Scalable, for print and for browsers.
+    Svg,
+    /// Pixels.
+    Png,
+}
+
+impl Format {
+    /// The format that a file's name asks for.
+    pub fn of(path: &Path) -> Result<Self, String> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        match extension.to_ascii_lowercase().as_str() {
+            "svg" => Ok(Self::Svg),
+            "png" => Ok(Self::Png),
+            _ => Err(format!(
+                "{} is no picture's name: it must end in .svg or .png",
+                path.display()
+            )),
+        }
+    }
+}
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The drawing library refused something.
+    #[error("failed to draw the picture")]
+    Draw(#[from] DrawingAreaErrorKind<std::io::Error>),
+    /// The picture's SVG could not be read back for rendering.
+    #[error("failed to read the drawn picture")]
+    Read(#[from] usvg::Error),
+    /// So many pixels are too many.
+    #[error(
+        "failed to render a picture of {width} x {height} pixels: at most {PIXELS_MAX} are allowed\n\nhint: write it as .svg, or show fewer scenarios"
+    )]
+    TooLarge {
+        /// Wanted width.
+        width: u32,
+        /// Wanted height.
+        height: u32,
+    },
+    /// The pixels could not be written as a PNG.
+    #[error("failed to encode the picture as PNG")]
+    Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The drawn SVG in the format wanted.
+fn encode(svg: String, (width, height): (u32, u32), format: Format) -> Result<Vec<u8>, Error> {
+    if format == Format::Svg {
+        return Ok(svg.into_bytes());
+    }
+    let (width, height) = (width * PNG_SCALE, height * PNG_SCALE);
+    let too_large = Error::TooLarge { width, height };
+    if u64::from(width) * u64::from(height) > PIXELS_MAX {
+        return Err(too_large);
+    }
+    let mut fonts = fontdb::Database::new();
+    fonts.load_font_data(notosans::REGULAR_TTF.to_vec());
+    fonts.set_sans_serif_family("Noto Sans");
+    let options = usvg::Options {
+        fontdb: Arc::new(fonts),
+        ..usvg::Options::default()
+    };
+    let tree = usvg::Tree::from_str(&svg, &options)?;
+    let mut pixels = Pixmap::new(width, height).ok_or(too_large)?;
+    let scale = Transform::from_scale(PNG_SCALE as f32, PNG_SCALE as f32);
+    resvg::render(&tree, scale, &mut pixels.as_mut());
+    pixels.encode_png().map_err(|e| Error::Encode(e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extension_chooses_the_format() {
+        assert_eq!(Format::of(Path::new("a/b.svg")), Ok(Format::Svg));
+        assert_eq!(Format::of(Path::new("b.PNG")), Ok(Format::Png));
+        let error = Format::of(Path::new("b.pdf")).expect_err("no such format");
+        assert!(error.contains(".svg or .png"), "{error}");
+        assert!(Format::of(Path::new("svg")).is_err());
+    }
+}

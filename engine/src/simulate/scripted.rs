@@ -1,0 +1,361 @@
+//! A scripted target under a virtual clock: no luck, expected counts only. For
+//! tests and rehearsals.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::clock::Clock;
+use crate::model::{
+    DemoFault, Deployment, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed,
+    ObservedArm, Point, ProbeReport, Release, Sample, Source, Weights,
+};
+use crate::spec::{Probe, Query};
+use crate::target::Target;
+
+/// How the two versions behave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Behaviour {
+    /// Requests per second over both arms.
+    pub rps: f64,
+    /// Share of errors of the stable and of the candidate version, 0-1.
+    pub error_rate: [f64; 2],
+    /// Mean latency of the two versions, ms.
+    pub latency_ms: [f64; 2],
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            rps: 100.0,
+            error_rate: [0.0, 0.0],
+            latency_ms: [20.0, 20.0],
+        }
+    }
+}
+
+/// One thing that goes wrong, once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// The next write fails before it has an effect.
+    WriteRefused(HostError),
+    /// The next write has its effect, but the answer is lost.
+    AnswerLost,
+    /// The next write is answered with success and has no effect.
+    WriteIgnored,
+    /// The next observation fails.
+    ObserveFails(HostError),
+    /// The next metrics query fails.
+    MetricsFail(HostError),
+}
+
+/// See the module. The first arm is the stable one.
+pub struct SimulatedTarget {
+    name: String,
+    clock: Arc<dyn Clock>,
+    behaviour: Behaviour,
+    sample_period_ms: u32,
+    /// The version that behaves as the first of each pair.
+    stable: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    observed: Observed,
+    faults: VecDeque<Fault>,
+    verbs: Vec<String>,
+    /// When the weights changed, and to what, for the samples.
+    weights_since: Vec<(Millis, Weights)>,
+}
+
+impl std::fmt::Debug for SimulatedTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimulatedTarget")
+            .field("name", &self.name)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SimulatedTarget {
+    /// A target with two healthy arms of these names, all traffic on the first.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        arms: [&str; 2],
+        clock: Arc<dyn Clock>,
+        behaviour: Behaviour,
+        sample_period_ms: u32,
+    ) -> Self {
+        let arm = |name: &str, version: &str, weight| ObservedArm {
+            name: name.to_owned(),
+            release: Release {
+                version: version.to_owned(),
+                source: Source::Demo(DemoFault::default()),
+            },
+            weight,
+            healthy: 2,
+            total: 2,
+            tasks: None,
+            deployment: Deployment::Steady,
+        };
+        let observed = Observed {
+            arms: vec![arm(arms[0], "v1", 100), arm(arms[1], "v2", 0)],
+            sticky: false,
+            address: "http://simulated.invalid".to_owned(),
+        };
+        let weights_since = vec![(0, observed.weights())];
+        Self {
+            name: name.to_owned(),
+            clock,
+            behaviour,
+            sample_period_ms,
+            stable: "v1".to_owned(),
+            state: Mutex::new(State {
+                observed,
+                faults: VecDeque::new(),
+                verbs: vec![],
+                weights_since,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same target as another one is now.
+    #[must_use]
+    pub fn like(
+        live: Observed,
+        clock: Arc<dyn Clock>,
+        behaviour: Behaviour,
+        sample_period_ms: u32,
+    ) -> Self {
+        let mut target = Self::new("like", ["", ""], clock, behaviour, sample_period_ms);
+        let state = State {
+            faults: VecDeque::new(),
+            verbs: vec![],
+            weights_since: vec![(0, live.weights())],
+            observed: live,
+        };
+        target.stable = state.observed.arms[0].release.version.clone();
+        target.state = Mutex::new(state);
+        target
+    }
+
+    /// Lets things go wrong, one per matching verb, in this order.
+    pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults.extend(faults);
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Changes the target behind the engine's back.
+    pub fn meddle(&self, change: impl FnOnce(&mut Observed)) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        change(&mut state.observed);
+        let weights = state.observed.weights();
+        state.weights_since.push((now, weights));
+    }
+
+    /// The writes so far, in order.
+    pub fn verbs(&self) -> Vec<String> {
+        self.state().verbs.clone()
+    }
+
+    /// What the target looks like, without a call.
+    pub fn peek(&self) -> Observed {
+        self.state().observed.clone()
+    }
+
+    fn next_fault(&self, wanted: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let mut state = self.state();
+        if state.faults.front().is_some_and(wanted) {
+            state.faults.pop_front()
+        } else {
+            None
+        }
+    }
+
+    fn write(&self, verb: String, change: impl FnOnce(&mut Observed)) -> Result<(), HostError> {
+        let fault = self.next_fault(|f| {
+            matches!(
+                f,
+                Fault::WriteRefused(_) | Fault::AnswerLost | Fault::WriteIgnored
+            )
+        });
+        match fault {
+            Some(Fault::WriteRefused(error)) => return Err(error),
+            Some(Fault::WriteIgnored) => return Ok(()),
+            _ => {}
+        }
+        self.state().verbs.push(verb);
+        self.meddle(change);
+        if fault == Some(Fault::AnswerLost) {
+            return Err(unavailable(
+                "the connection was lost before the answer came",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What one arm did in one interval. Deterministic: expected counts.
+    fn sample(&self, arm: usize, start: Millis, weights: &Weights, q: &MetricsQuery) -> Sample {
+        let observed = &self.state().observed.arms[arm];
+        let name = observed.name.clone();
+        // The version decides how it behaves, not the arm: after a copy the
+        // stable arm runs the candidate's.
+        let kind = usize::from(observed.release.version != self.stable);
+        let seconds = f64::from(self.sample_period_ms) / 1_000.0;
+        let share = weights.share(&name) / 100.0;
+        let requests = count(self.behaviour.rps * seconds * share);
+        let mean = self.behaviour.latency_ms[kind];
+        Sample {
+            arm: name,
+            zone: None,
+            start,
+            period_ms: self.sample_period_ms,
+            requests,
+            errors: count(f64::from(requests) * self.behaviour.error_rate[kind]),
+            client_errors: 0,
+            over: q
+                .over_ms
+                .iter()
+                .map(|limit| if mean > *limit { requests } else { 0 })
+                .collect(),
+            latency: Some(Latency {
+                mean,
+                p50: mean * 0.9,
+                p90: mean * 1.5,
+                p95: mean * 2.0,
+                p99: mean * 3.0,
+            }),
+            cpu: None,
+            memory: None,
+            healthy: None,
+        }
+    }
+}
+
+fn unavailable(message: &str) -> HostError {
+    HostError::new(ErrorKind::Unavailable, "unavailable", message).retryable()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rounded, non-negative count; the cast saturates"
+)]
+fn count(value: f64) -> u32 {
+    value.round() as u32
+}
+
+#[async_trait]
+impl Target for SimulatedTarget {
+    fn identity(&self) -> &str {
+        &self.name
+    }
+
+    fn sample_period_ms(&self) -> u32 {
+        self.sample_period_ms
+    }
+
+    async fn observe(&self) -> Result<Observed, HostError> {
+        if let Some(Fault::ObserveFails(error)) =
+            self.next_fault(|f| matches!(f, Fault::ObserveFails(_)))
+        {
+            return Err(error);
+        }
+        Ok(self.state().observed.clone())
+    }
+
+    async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
+        let mut verb = "set-weights".to_owned();
+        for w in &weights.0 {
+            let _ = write!(verb, " {}={}", w.arm, w.weight);
+        }
+        self.write(verb, |observed| {
+            for arm in &mut observed.arms {
+                arm.weight = weights.weight(&arm.name);
+            }
+        })
+    }
+
+    async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
+        self.write(
+            format!("set-version {arm} {}", release.version),
+            |observed| {
+                for a in observed.arms.iter_mut().filter(|a| a.name == arm) {
+                    a.release = release.clone();
+                }
+            },
+        )
+    }
+
+    async fn set_tasks(&self, arm: &str, tasks: u32) -> Result<(), HostError> {
+        self.write(format!("set-tasks {arm} {tasks}"), |observed| {
+            for a in observed.arms.iter_mut().filter(|a| a.name == arm) {
+                (a.tasks, a.healthy, a.total) = (Some(tasks), tasks, tasks);
+            }
+        })
+    }
+
+    async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
+        if let Some(Fault::MetricsFail(error)) =
+            self.next_fault(|f| matches!(f, Fault::MetricsFail(_)))
+        {
+            return Err(error);
+        }
+        let period = u64::from(self.sample_period_ms);
+        let end = self.clock.now() / period * period;
+        let begin = query
+            .since
+            .max(end.saturating_sub(3 * 3_600_000))
+            .div_ceil(period)
+            * period;
+        let timeline = self.state().weights_since.clone();
+        let mut samples = vec![];
+        for start in (begin..end).step_by(usize::try_from(period).unwrap_or(usize::MAX)) {
+            let Some((_, weights)) = timeline.iter().rev().find(|(at, _)| *at <= start) else {
+                continue;
+            };
+            for arm in 0..2 {
+                let sample = self.sample(arm, start, weights, query);
+                if sample.requests > 0 {
+                    samples.push(sample);
+                }
+            }
+        }
+        Ok(samples)
+    }
+
+    async fn query(&self, query: &Query, _since: Millis) -> Result<Vec<Point>, HostError> {
+        Err(HostError::new(
+            ErrorKind::NotFound,
+            "no-such-query",
+            format!("the simulated target has no query {:?}", query.name),
+        ))
+    }
+
+    async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
+        let healthy = self
+            .state()
+            .observed
+            .arm(arm)
+            .is_some_and(|a| a.healthy > 0);
+        Ok(ProbeReport {
+            ok: healthy,
+            status: if healthy { u32::from(probe.status) } else { 0 },
+            elapsed_ms: 1.0,
+            detail: format!("GET {} on {arm}", probe.path),
+        })
+    }
+}

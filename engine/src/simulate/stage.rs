@@ -1,0 +1,503 @@
+//! A [`World`] as a target, and the clock of its rollouts.
+//!
+//! The stage watches as well: in every simulated interval, and at every write,
+//! it checks what must hold whatever a strategy does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use super::fault::{Kind, OutsideFault};
+use super::world::{Arm, Interval, World};
+use crate::clock::{Clock, VirtualClock};
+use crate::model::{
+    DemoFault, Deployment, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed,
+    ObservedArm, Point, ProbeReport, Release, Sample, Source, Weights,
+};
+use crate::spec::{Guardrails, Probe, Query};
+use crate::store::Store;
+use crate::target::Target;
+
+/// Intervals after which revised samples are complete.
+const REVISED_AFTER: u64 = 3;
+/// Slack for shares that are no round numbers, percentage points.
+const EPSILON: f64 = 1e-6;
+
+/// What the world is for.
+pub(super) struct Setting {
+    pub(super) world: World,
+    /// Unix ms.
+    pub(super) start: Millis,
+    pub(super) metric_delay_ms: Millis,
+    pub(super) tasks: u32,
+    pub(super) candidate_tasks_min: u32,
+    pub(super) faults: Vec<OutsideFault>,
+    pub(super) guardrails: Guardrails,
+    pub(super) names: [String; 2],
+    pub(super) rollout: String,
+}
+
+/// See the module. The first arm is the stable one.
+pub struct Stage {
+    setting: Setting,
+    clock: Arc<StageClock>,
+    store: Arc<dyn Store>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Shares of the candidate, 0-1, from a time on.
+    shares: Vec<(Millis, f64)>,
+    weights: Weights,
+    /// Intervals that are over, with the candidate's share in them.
+    played: Vec<(f64, Interval)>,
+    /// Intervals since the share last rose, of the newest interval.
+    age: u32,
+    meddled: bool,
+    violations: Vec<String>,
+}
+
+impl Stage {
+    pub(super) fn new(setting: Setting, clock: Arc<StageClock>, store: Arc<dyn Store>) -> Self {
+        let [stable, candidate] = &setting.names;
+        let weights = Weights::of([(stable.as_str(), 100), (candidate.as_str(), 0)]);
+        Self {
+            clock,
+            store,
+            state: Mutex::new(State {
+                shares: vec![(0, 0.0)],
+                weights,
+                played: vec![],
+                age: 0,
+                meddled: false,
+                violations: vec![],
+            }),
+            setting,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn since_start(&self) -> Millis {
+        self.clock.now().saturating_sub(self.setting.start)
+    }
+
+    fn goes_wrong(&self, kind: Kind) -> bool {
+        let now = self.since_start();
+        self.setting.faults.iter().any(|f| f.covers(kind, now))
+    }
+
+    fn throttled(&self) -> Result<(), HostError> {
+        if self.goes_wrong(Kind::AwsThrottled) {
+            let text = "too many calls at once (simulated)";
+            return Err(HostError::new(ErrorKind::Throttled, "throttled", text).retryable());
+        }
+        Ok(())
+    }
+
+    /// Weights as they are, after what somebody else may have done.
+    fn weights(&self) -> Weights {
+        let now = self.clock.now();
+        let since = self.since_start();
+        let mut state = self.state();
+        let foreign = self.setting.faults.iter();
+        let due = foreign
+            .filter(|f| f.kind == Kind::ForeignWriter)
+            .any(|f| f.at <= since);
+        if due && !state.meddled {
+            state.meddled = true;
+            let [stable, candidate] = &self.setting.names;
+            state.weights = Weights::of([(stable.as_str(), 50), (candidate.as_str(), 50)]);
+            state.shares.push((now, 0.5));
+        }
+        state.weights.clone()
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number of tasks, positive and small"
+    )]
+    fn candidate_tasks(&self, share: f64) -> u32 {
+        let tasks = self.setting.tasks;
+        let needed = (share * f64::from(tasks) - 1e-9).ceil().max(0.0) as u32;
+        needed.clamp(self.setting.candidate_tasks_min.min(tasks), tasks)
+    }
+
+    fn observed(&self) -> Observed {
+        let weights = self.weights();
+        let share = weights.share(&self.setting.names[1]) / 100.0;
+        let tasks = [self.setting.tasks, self.candidate_tasks(share)];
+        let arms = (0..2).map(|arm| ObservedArm {
+            name: self.setting.names[arm].clone(),
+            release: Release {
+                version: ["v1", "v2"][arm].to_owned(),
+                source: Source::Demo(DemoFault::default()),
+            },
+            weight: weights.weight(&self.setting.names[arm]),
+            healthy: if arm == 1 && self.goes_wrong(Kind::TasksDie) {
+                0
+            } else {
+                tasks[arm]
+            },
+            total: tasks[arm],
+            tasks: None,
+            deployment: Deployment::Steady,
+        });
+        Observed {
+            arms: arms.collect(),
+            sticky: false,
+            address: "http://simulated.invalid".to_owned(),
+        }
+    }
+
+    /// Plays the world up to now.
+    fn play(&self) {
+        self.weights();
+        let period = self.setting.world.interval_ms();
+        let over = self.since_start() / period;
+        let horizon = u64::from(self.setting.world.horizon());
+        let mut state = self.state();
+        while (state.played.len() as u64) < over.min(horizon) {
+            let t = u32::try_from(state.played.len()).unwrap_or(u32::MAX);
+            let start = self.setting.start + u64::from(t) * period;
+            let share = share_at(&state.shares, start);
+            let before = state.played.last().map_or(0.0, |(share, _)| *share);
+            state.age = if share > before { 0 } else { state.age + 1 };
+            let interval = self.setting.world.interval(t, share, state.age);
+            state.played.push((share, interval));
+        }
+    }
+
+    /// The whole story, for the report: up to the horizon, without details after
+    /// now. Shares of every interval, the played ones, and all bad requests.
+    pub(super) fn end(&self) -> Ending {
+        self.play();
+        let state = self.state();
+        let world = &self.setting.world;
+        let mut bad_requests: f64 = state.played.iter().map(|(_, i)| i.bad_requests).sum();
+        let played = u32::try_from(state.played.len()).unwrap_or(u32::MAX);
+        for t in played..world.horizon() {
+            let start = self.setting.start + u64::from(t) * world.interval_ms();
+            let share = share_at(&state.shares, start);
+            if share > 0.0 {
+                bad_requests += world.bad_requests(t, share);
+            }
+        }
+        Ending {
+            shares: state.shares.clone(),
+            bad_requests,
+            violations: state.violations.clone(),
+        }
+    }
+
+    /// Starts (Unix ms) of the intervals from `after` on in which the candidate
+    /// had traffic.
+    pub(super) fn exposed_after(&self, after: Millis) -> Vec<Millis> {
+        self.play();
+        let period = self.setting.world.interval_ms();
+        let state = self.state();
+        let starts = (0_u64..).map(|t| self.setting.start + t * period);
+        let played = starts.zip(&state.played);
+        played
+            .filter(|(at, (share, _))| *at > after && *share > 0.0)
+            .map(|(at, _)| at)
+            .collect()
+    }
+
+    /// Says what must never happen, and did.
+    pub(super) fn violated(&self, text: String) {
+        self.state().violations.push(text);
+    }
+
+    /// Checks a write of ours against the rules, without asking the code that
+    /// ought to have kept them.
+    async fn check(&self, wanted: &Weights) {
+        let now = self.clock.now();
+        let candidate = &self.setting.names[1];
+        let (from, to) = (self.weights().share(candidate), wanted.share(candidate));
+        let minute = self.since_start() / 60_000;
+        match self.store.occupant(candidate_lease()).await {
+            Ok(Some(lease)) if lease.rollout == self.setting.rollout && lease.expires > now => {}
+            _ => self.violated(format!(
+                "minute {minute}: {wanted} written without the lease"
+            )),
+        }
+        if to <= from {
+            return;
+        }
+        if self.goes_wrong(Kind::TasksDie) {
+            self.violated(format!(
+                "minute {minute}: raised to {to:.1} % while the candidate had no healthy target"
+            ));
+        }
+        let rails = &self.setting.guardrails;
+        if to - from > rails.largest_step + EPSILON {
+            self.violated(format!(
+                "minute {minute}: a step from {from:.1} to {to:.1} %, above the guardrail of {} points",
+                rails.largest_step
+            ));
+        }
+        if let Some(bake) = &rails.before_bake
+            && to > bake.share + EPSILON
+        {
+            let shares = self.state().shares.clone();
+            let exposed = shares.iter().find(|(_, share)| *share > 0.0);
+            let baked = exposed.map_or(0, |(at, _)| now.saturating_sub(*at));
+            if baked < bake.bake_ms {
+                self.violated(format!(
+                    "minute {minute}: {to:.1} % after {} s of traffic, before the guardrail's bake",
+                    baked / 1_000
+                ));
+            }
+        }
+    }
+
+    fn arm_sample(
+        &self,
+        arm: usize,
+        start: Millis,
+        data: &Arm,
+        query: &MetricsQuery,
+        part: f64,
+    ) -> Option<Sample> {
+        let requests = scaled(data.requests, part);
+        if requests == 0 {
+            return None;
+        }
+        let histogram = &data.histogram;
+        let quantile = |q: f64| histogram.quantile(q).unwrap_or_default();
+        let p50 = quantile(0.5);
+        Some(Sample {
+            arm: self.setting.names[arm].clone(),
+            zone: None,
+            start,
+            period_ms: u32::try_from(self.setting.world.interval_ms()).unwrap_or(u32::MAX),
+            requests,
+            errors: scaled(data.errors, part),
+            client_errors: 0,
+            over: query
+                .over_ms
+                .iter()
+                .map(|ms| scaled(histogram.exceed(*ms), part))
+                .collect(),
+            latency: Some(Latency {
+                mean: p50,
+                p50,
+                p90: quantile(0.9),
+                p95: quantile(0.95),
+                p99: quantile(0.99),
+            }),
+            cpu: None,
+            memory: None,
+            healthy: None,
+        })
+    }
+
+    fn past_samples(&self, query: &MetricsQuery, samples: &mut Vec<Sample>) {
+        let world = &self.setting.world;
+        let period = world.interval_ms();
+        let start = self.setting.start;
+        if query.since >= start {
+            return;
+        }
+        let wanted = (start - query.since) / period;
+        let back = u32::try_from(wanted)
+            .unwrap_or(u32::MAX)
+            .min(world.history());
+        for back in (1..=back).rev() {
+            let at = start - u64::from(back) * period;
+            let zones = world.past(back);
+            if query.by_zone {
+                for (zone, arm) in zones.iter().enumerate() {
+                    samples.extend(self.arm_sample(0, at, arm, query, 1.0).map(|s| Sample {
+                        zone: Some(format!("zone-{}", zone + 1)),
+                        ..s
+                    }));
+                }
+            } else {
+                let whole = whole(&zones);
+                samples.extend(self.arm_sample(0, at, &whole, query, 1.0));
+            }
+        }
+    }
+}
+
+/// How a replicate's world ended.
+pub(super) struct Ending {
+    pub(super) shares: Vec<(Millis, f64)>,
+    pub(super) bad_requests: f64,
+    pub(super) violations: Vec<String>,
+}
+
+/// The identity of every stage; each has a store of its own.
+pub(super) fn candidate_lease() -> &'static str {
+    "simulated"
+}
+
+/// All zones together.
+fn whole(zones: &[Arm]) -> Arm {
+    let mut whole = Arm::default();
+    for zone in zones {
+        whole.requests += zone.requests;
+        whole.errors += zone.errors;
+        whole.histogram.merge(&zone.histogram);
+    }
+    whole
+}
+
+/// The share in force when an interval begins.
+fn share_at(shares: &[(Millis, f64)], start: Millis) -> f64 {
+    let last = shares.iter().rev().find(|(at, _)| *at <= start);
+    last.map_or(0.0, |(_, share)| *share)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a part of a count"
+)]
+fn scaled(count: u32, part: f64) -> u32 {
+    (f64::from(count) * part).round() as u32
+}
+
+#[async_trait]
+impl Target for Stage {
+    fn identity(&self) -> &str {
+        candidate_lease()
+    }
+
+    fn sample_period_ms(&self) -> u32 {
+        u32::try_from(self.setting.world.interval_ms()).unwrap_or(u32::MAX)
+    }
+
+    async fn observe(&self) -> Result<Observed, HostError> {
+        self.throttled()?;
+        Ok(self.observed())
+    }
+
+    async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
+        self.throttled()?;
+        self.check(weights).await;
+        let now = self.clock.now();
+        let share = weights.share(&self.setting.names[1]) / 100.0;
+        let mut state = self.state();
+        state.weights = weights.clone();
+        state.shares.push((now, share));
+        Ok(())
+    }
+
+    async fn set_version(&self, _arm: &str, _release: &Release) -> Result<(), HostError> {
+        self.throttled()
+    }
+
+    async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
+        self.throttled()?;
+        self.play();
+        let period = self.setting.world.interval_ms();
+        let now = self.clock.now();
+        let start = self.setting.start;
+        let mut samples = vec![];
+        self.past_samples(query, &mut samples);
+        let state = self.state();
+        for (t, (_, interval)) in (0_u64..).zip(&state.played) {
+            let at = start + t * period;
+            let into = at - start;
+            let end = at + period + self.setting.metric_delay_ms;
+            let is = |kind: Kind| self.setting.faults.iter().any(|f| f.covers(kind, into));
+            // Late: nothing that would come in that time comes before its end.
+            let held_back = self.setting.faults.iter().any(|f| {
+                f.covers(Kind::MetricsLate, end - start) && now < start + f.at + f.duration
+            });
+            if at < query.since || end > now || interval.missing || held_back {
+                continue;
+            }
+            if is(Kind::MetricsMissing) {
+                continue;
+            }
+            let young = now < end + REVISED_AFTER * period;
+            let part = if is(Kind::MetricsRevised) && young {
+                0.5
+            } else {
+                1.0
+            };
+            samples.extend(self.arm_sample(0, at, &interval.stable, query, part));
+            samples.extend(self.arm_sample(1, at, &interval.candidate, query, part));
+        }
+        Ok(samples)
+    }
+
+    async fn query(&self, query: &Query, _since: Millis) -> Result<Vec<Point>, HostError> {
+        Err(HostError::new(
+            ErrorKind::NotFound,
+            "no-such-query",
+            format!("a simulated world has no query {:?}", query.name),
+        ))
+    }
+
+    async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
+        self.throttled()?;
+        let healthy = self.observed().arm(arm).is_some_and(|a| a.healthy > 0);
+        Ok(ProbeReport {
+            ok: healthy,
+            status: if healthy { u32::from(probe.status) } else { 0 },
+            elapsed_ms: 1.0,
+            detail: format!("GET {} on {arm}", probe.path),
+        })
+    }
+}
+
+/// A virtual clock on which a process can die: whoever sleeps past such a time
+/// never wakes.
+#[derive(Debug)]
+pub struct StageClock {
+    time: VirtualClock,
+    /// Times (Unix ms) at which whoever runs is gone, the next one last.
+    deaths: Mutex<Vec<Millis>>,
+    died: Notify,
+}
+
+impl StageClock {
+    /// A clock that stands at `start` and on which a process dies at each of
+    /// these times (Unix ms).
+    #[must_use]
+    pub fn new(start: Millis, mut deaths: Vec<Millis>) -> Self {
+        deaths.sort_unstable_by(|a, b| b.cmp(a));
+        Self {
+            time: VirtualClock::new(start),
+            deaths: Mutex::new(deaths),
+            died: Notify::new(),
+        }
+    }
+
+    /// Returns when the process that runs has died.
+    pub async fn death(&self) {
+        self.died.notified().await;
+    }
+}
+
+#[async_trait]
+impl Clock for StageClock {
+    fn now(&self) -> Millis {
+        self.time.now()
+    }
+
+    async fn sleep_until(&self, until: Millis) {
+        let death = {
+            let mut deaths = self.deaths.lock().unwrap_or_else(PoisonError::into_inner);
+            match deaths.last() {
+                Some(at) if *at <= until => deaths.pop(),
+                _ => None,
+            }
+        };
+        let Some(at) = death else {
+            return self.time.sleep_until(until).await;
+        };
+        self.time.sleep_until(at).await;
+        self.died.notify_one();
+        std::future::pending().await
+    }
+}
