@@ -12,7 +12,7 @@ GUEST_FLAGS := --remap-path-prefix=$(CURDIR)=engine \
 EMULATOR := $(TARGET_DIR)/emulator
 REQUIREMENTS := engine/tests/emulator/requirements.txt
 
-.PHONY: help demo test plugins test-guests emulator bench install wasm-target fmt lint
+.PHONY: help demo test plugins test-guests rivals emulator bench bench-gating install wasm-target fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,8 +20,8 @@ help: ## Show this list
 demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minute)
 	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
 
-test: plugins test-guests emulator ## Run every test
-	$(CARGO) test --locked --package engine --package rollout-sdk --package canary --package blue-green --package one-step
+test: plugins test-guests rivals emulator ## Run every test
+	$(CARGO) test --locked --package engine --package analysis --package rivals --package rollout-sdk --package canary --package blue-green --package one-step
 
 plugins: wasm-target ## Build plugins/*.wasm
 	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package canary --package blue-green
@@ -32,6 +32,11 @@ test-guests: wasm-target
 	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package hostile
 	mkdir -p $(TARGET_DIR)/guests
 	cp $(GUESTS)/hostile.wasm $(TARGET_DIR)/guests/hostile.wasm
+
+rivals: wasm-target
+	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package rivals
+	mkdir -p $(TARGET_DIR)/guests
+	cp $(GUESTS)/rivals.wasm $(TARGET_DIR)/guests/rivals.wasm
 
 emulator: $(EMULATOR)/ready $(EMULATOR)/prometheus
 
@@ -50,6 +55,12 @@ $(EMULATOR)/prometheus: $(EMULATOR)/ready
 
 bench: plugins test-guests emulator ## Print figures and ratios (builds an optimised engine first)
 	$(CARGO) bench --locked --package engine --bench engine --bench aws
+
+REPLICATES ?= 100
+
+bench-gating: plugins rivals ## Compare the gate with the rules of other tools (REPLICATES=400 for more)
+	$(CARGO) bench --locked --package analysis --bench gate
+	$(CARGO) bench --locked --package engine --bench gating -- --replicates $(REPLICATES)
 
 install: plugins ## Install the engine into cargo's bin folder
 	$(CARGO) install --locked --path engine

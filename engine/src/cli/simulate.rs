@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,9 +11,9 @@ use super::app::App;
 use super::exit::{Exit, Failure};
 use super::{Global, picture, plugin, render};
 use crate::plot;
-use crate::rollout::RolloutError;
 use crate::simulate::fault::OutsideFault;
-use crate::simulate::replicate::{self, Fate, Played, Subject};
+use crate::simulate::many::{self, Play};
+use crate::simulate::replicate::{self, Fate, Subject};
 use crate::simulate::report::{self, Row, Summary, Tally};
 use crate::simulate::scenario::{Class, Corpus, Scenario};
 use crate::spec::Spec;
@@ -90,11 +89,19 @@ pub(super) async fn simulate(
     if let Some(number) = args.replicate {
         return one(&args, &loaded, number).await;
     }
-    let jobs = args.jobs.map_or_else(
-        || std::thread::available_parallelism().map_or(1, usize::from),
-        |n| usize::try_from(n).unwrap_or(1),
-    );
-    let tallies = tokio::task::block_in_place(|| play_all(&loaded, args.replicates, jobs))?;
+    let jobs = args
+        .jobs
+        .map_or_else(many::cores, |n| usize::try_from(n).unwrap_or(1));
+    let plays: Vec<Play> = loaded
+        .iter()
+        .map(|l| Play {
+            scenario: &l.scenario,
+            subject: &l.subject,
+            replicates: args.replicates.unwrap_or(l.scenario.replicates),
+        })
+        .collect();
+    let tell = progress();
+    let tallies = tokio::task::block_in_place(|| many::play_all(&plays, jobs, &tell))?;
     let rows: Vec<Row> = loaded
         .iter()
         .zip(&tallies)
@@ -200,59 +207,6 @@ fn load(args: &SimulateArgs, subject: &Subject) -> anyhow::Result<Vec<Loaded>> {
     Ok(loaded)
 }
 
-/// All replicates of all scenarios, in order, however many threads there are.
-fn play_all(
-    loaded: &[Loaded],
-    replicates: Option<u32>,
-    jobs: usize,
-) -> anyhow::Result<Vec<Vec<Tally>>> {
-    let work: Vec<(usize, u32)> = loaded
-        .iter()
-        .enumerate()
-        .flat_map(|(at, l)| {
-            let count = replicates.unwrap_or(l.scenario.replicates);
-            (0..count).map(move |number| (at, number))
-        })
-        .collect();
-    let next = AtomicUsize::new(0);
-    let worker = || -> anyhow::Result<Vec<(usize, Tally)>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let mut done = vec![];
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((at, number)) = work.get(index) else {
-                return Ok(done);
-            };
-            let l = &loaded[*at];
-            let played = runtime.block_on(replicate::play(&l.subject, &l.scenario, *number));
-            done.push((index, played_well(played, l, *number)?.into()));
-        }
-    };
-    let results = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(worker)).collect();
-        let joined = workers.into_iter().map(|w| {
-            w.join()
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of the simulation panicked")))
-        });
-        joined.collect::<anyhow::Result<Vec<_>>>()
-    })?;
-    let mut all: Vec<(usize, Tally)> = results.into_iter().flatten().collect();
-    all.sort_unstable_by_key(|(index, _)| *index);
-    let mut tallies: Vec<Vec<Tally>> = loaded.iter().map(|_| vec![]).collect();
-    for (index, tally) in all {
-        tallies[work[index].0].push(tally);
-    }
-    Ok(tallies)
-}
-
-fn played_well(
-    played: Result<Played, RolloutError>,
-    l: &Loaded,
-    number: u32,
-) -> anyhow::Result<Played> {
-    played.with_context(|| format!("failed to play {} --replicate {number}", l.scenario.name))
-}
-
 /// One rollout with its story.
 async fn one(args: &SimulateArgs, loaded: &[Loaded], number: u32) -> anyhow::Result<Exit> {
     let [l] = loaded else {
@@ -260,11 +214,9 @@ async fn one(args: &SimulateArgs, loaded: &[Loaded], number: u32) -> anyhow::Res
             "--replicate is for one scenario: name it with --only",
         ));
     };
-    let played = played_well(
-        replicate::play(&l.subject, &l.scenario, number).await,
-        l,
-        number,
-    )?;
+    let played = replicate::play(&l.subject, &l.scenario, number)
+        .await
+        .with_context(|| format!("failed to play {} --replicate {number}", l.scenario.name))?;
     let mut narrator = render::Narrator::new(replicate::ROLLOUT);
     for entry in &played.journal {
         if let Some(line) = narrator.line(entry) {
@@ -348,6 +300,24 @@ fn draw(
     let title = format!("{shown} in {} scenarios", scenarios.len());
     let bytes = plot::distributions(&title, &scenarios, picture::format_of(path)?)?;
     picture::save(path, &bytes)
+}
+
+/// Shows how far it is, where somebody looks on.
+fn progress() -> impl Fn(usize, usize) + Sync {
+    let terminal = console::Term::stderr();
+    let shown = terminal.is_term();
+    move |done, of| {
+        if !shown {
+            return;
+        }
+        // Lost output is no reason to stop.
+        if done == of {
+            let _ = terminal.clear_line();
+        } else if done.is_multiple_of(100) {
+            let _ = terminal.clear_line();
+            let _ = terminal.write_str(&format!("{done} of {of} rollouts"));
+        }
+    }
 }
 
 fn print(rows: &[Row]) {

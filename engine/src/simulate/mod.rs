@@ -4,10 +4,11 @@
 //! In reading order: a [`scenario`] says how the world behaves, [`random`] makes
 //! its luck, [`world`] what both arms do in every interval, [`fault`] what else
 //! goes wrong, [`stage`] turns that into a target and a clock, [`replicate`]
-//! plays one rollout on it, and [`report`] counts many. [`scripted`] is a
+//! plays one rollout on it, [`many`] a lot of them, and [`report`] counts. [`scripted`] is a
 //! simpler target, without luck.
 
 pub mod fault;
+pub mod many;
 pub mod random;
 pub mod replicate;
 pub mod report;

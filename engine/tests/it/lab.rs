@@ -257,5 +257,5 @@ pub fn bad() -> Behaviour {
 
 /// Parameters of a quick canary.
 pub fn quick() -> Value {
-    json!({"steps": [10, 50, 100], "bake": "3s"})
+    json!({"gate": "limits", "steps": [10, 50, 100], "bake": "3s"})
 }

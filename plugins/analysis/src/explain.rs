@@ -71,12 +71,12 @@ impl StreamFinding {
 
 impl Finding {
     /// One or two sentences: what was seen, how sure that is, and what comes of
-    /// it. `window` is the time that the rates are over, such as `10 min`.
+    /// it. `window` says which time the rates are over, such as `in the last 10 min`.
     #[must_use]
     pub fn explain(&self, decision: Decision, pace: Pace, config: &Config, window: &str) -> String {
         let top = &self.streams[self.top];
         let mut text = format!(
-            "evidence {} that it is worse; {} in the last {window}",
+            "evidence {} that it is worse; {} {window}",
             odds(self.log_evidence),
             top.describe(),
         );

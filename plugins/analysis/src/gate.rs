@@ -6,6 +6,7 @@ use crate::calibration::{Calibration, Past};
 use crate::config::Config;
 use crate::evidence::{Evidence, Finding};
 use crate::pace::{Pace, Step, StepKind};
+use crate::past::PastControl;
 
 /// The gate of one rollout.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +15,8 @@ pub struct Gate {
     steps: Vec<Step>,
     calibration: Calibration,
     evidence: Evidence,
+    /// For when the candidate has all the traffic.
+    alone: PastControl,
     pace: Pace,
 }
 
@@ -37,12 +40,12 @@ impl Gate {
     #[must_use]
     pub fn new(past: &Past, config: Config, steps: Vec<Step>) -> Self {
         let calibration = Calibration::of(past, &config);
-        let evidence = Evidence::new(&calibration, &config);
         Self {
+            evidence: Evidence::new(&calibration, &config),
+            alone: PastControl::new(&config),
             config,
             steps,
             calibration,
-            evidence,
             pace: Pace::default(),
         }
     }
@@ -78,7 +81,8 @@ impl Gate {
     }
 
     /// Takes in the next interval. Intervals without data must be left out, and
-    /// so must those in which one arm had all the traffic.
+    /// so must those in which the candidate had no traffic. Where it has all of
+    /// it, it is compared with the past ([`PastControl`]).
     pub fn look(&mut self, interval: &Interval) -> (Decision, Finding) {
         let finding = self.weigh(interval, self.pace.step);
         if finding.log_evidence >= finding.log_limit {
@@ -116,12 +120,18 @@ impl Gate {
     /// seen at; where the rollout stands stays as it is.
     pub fn rebuild(&mut self, intervals: &[(Interval, usize)]) {
         self.evidence = Evidence::new(&self.calibration, &self.config);
+        self.alone = PastControl::new(&self.config);
         for (interval, step) in intervals {
             self.weigh(interval, *step);
         }
     }
 
     fn weigh(&mut self, interval: &Interval, step: usize) -> Finding {
+        if interval.share >= 1.0 {
+            return self
+                .alone
+                .look(&interval.seen, &self.calibration, &self.config);
+        }
         let ramps = self.steps.iter().take(step);
         let later = ramps.filter(|s| s.kind != StepKind::Probe).count().min(2);
         self.evidence.look(

@@ -27,6 +27,8 @@ pub enum StepKind {
     /// Nearly everything: the rest of the traffic stays with the stable arm, so
     /// that there is still something to compare with.
     Holdback,
+    /// All of it: there is only the past to compare with.
+    Alone,
 }
 
 /// What the pace of a rollout depends on, besides the evidence.
@@ -50,7 +52,8 @@ impl Pace {
         let calm = !finding.incident && !finding.suspicious;
         let proven = finding.streams.iter().all(|s| s.non_inferior);
         // The last step compares with little traffic: time has to do.
-        let enough = proven || step.kind == StepKind::Holdback || self.counted >= step.bake_max;
+        let timed = matches!(step.kind, StepKind::Holdback | StepKind::Alone);
+        let enough = proven || timed || self.counted >= step.bake_max;
         calm && self.counted >= step.bake_min && enough
     }
 

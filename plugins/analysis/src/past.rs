@@ -2,8 +2,9 @@
 //! the candidate against the stable arm's past. Weaker, and said to be: whatever
 //! happens to the whole service in that time looks like the candidate's fault.
 
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, index};
 use crate::config::Config;
+use crate::evidence::{Finding, StreamFinding};
 use crate::math::{LOG_ZERO, log_add, log_sum_exp};
 use crate::{Counts, Seen};
 
@@ -24,6 +25,8 @@ const ALLOWED: [(f64, f64); 3] = [(1.5, 0.001), (1.5, 0.02), (2.0, 0.01)];
 pub struct PastControl {
     /// ln A_k of each stream.
     log_a: Vec<[f64; GRID.len()]>,
+    /// The candidate's counts so far, of each stream.
+    sums: Vec<Counts>,
     looks: u32,
     bet: f64,
 }
@@ -34,25 +37,14 @@ impl PastControl {
     pub fn new(config: &Config) -> Self {
         Self {
             log_a: vec![[LOG_ZERO; GRID.len()]; config.streams.len()],
+            sums: vec![Counts::default(); config.streams.len()],
             looks: 0,
             bet: 0.0,
         }
     }
 
-    /// Logarithm of the evidence at which to roll back.
-    #[must_use]
-    pub fn log_limit() -> f64 {
-        (1.0 / ALPHA).ln()
-    }
-
-    /// Takes in the candidate's counts of one interval; the log evidence of all
-    /// streams together, and the index of the strongest.
-    pub fn look(
-        &mut self,
-        seen: &[Seen],
-        calibration: &Calibration,
-        config: &Config,
-    ) -> (f64, usize) {
+    /// Takes in the candidate's counts of one interval.
+    pub fn look(&mut self, seen: &[Seen], calibration: &Calibration, config: &Config) -> Finding {
         self.looks += 1;
         let first = if self.looks == 1 {
             config.bet_first
@@ -62,7 +54,8 @@ impl PastControl {
         let bet = first + config.bet_time / 0.617 * (f64::from(self.looks) + 10.0).powf(-1.5);
         self.bet = (self.bet + bet).min(1.0 - 1e-9);
         let unspent = (1.0 - self.bet).ln();
-        let mut terms = Vec::with_capacity(self.log_a.len());
+        let mut streams = Vec::with_capacity(self.log_a.len());
+        let mut excess = 0.0;
         for (at, log_a) in self.log_a.iter_mut().enumerate() {
             let spread = &calibration.spreads[at];
             let stream = &config.streams[at];
@@ -80,12 +73,33 @@ impl PastControl {
                     / spread.total_dispersion;
                 *log_a = gain.min(cap) + log_add(*log_a, bet.ln());
             }
-            let mixed =
-                log_sum_exp(log_a.iter().copied()) - crate::calibration::index(GRID.len()).ln();
-            terms.push(log_add(mixed, unspent) + stream.share.ln());
+            let mixed = log_sum_exp(log_a.iter().copied()) - index(GRID.len()).ln();
+            let sum = &mut self.sums[at];
+            *sum = Counts::new(sum.bad + counts.bad, sum.of + counts.of);
+            if at < 2 {
+                excess += (sum.bad - sum.of * past).max(0.0);
+            }
+            streams.push(StreamFinding {
+                name: stream.name.clone(),
+                log_evidence: log_add(mixed, unspent),
+                relevant: true,
+                candidate: *sum,
+                stable: spread.reference,
+                margin: allowed / past,
+                non_inferior: false,
+            });
         }
-        let top = (0..terms.len()).fold(0, |top, at| if terms[at] > terms[top] { at } else { top });
-        (log_sum_exp(terms.into_iter()), top)
+        let term = |at: usize| streams[at].log_evidence + config.streams[at].share.ln();
+        let log_evidence = log_sum_exp((0..streams.len()).map(term));
+        Finding {
+            log_evidence,
+            log_limit: (1.0 / ALPHA).ln(),
+            suspicious: log_evidence >= config.hold_evidence.ln(),
+            incident: false,
+            top: (0..streams.len()).fold(0, |top, at| if term(at) > term(top) { at } else { top }),
+            streams,
+            excess_requests: excess,
+        }
     }
 }
 
@@ -124,12 +138,12 @@ mod tests {
         let mut bad = PastControl::new(&config);
         let (mut last, mut found) = (0.0, None);
         for minute in 0..30 {
-            last = good
-                .look(&seen([0.001, 0.1, 0.01], 1_000.0), &calibration, &config)
-                .0;
-            let (log_e, top) = bad.look(&seen([0.03, 0.1, 0.01], 1_000.0), &calibration, &config);
-            if log_e >= PastControl::log_limit() {
-                found = found.or(Some((minute, top)));
+            let same = seen([0.001, 0.1, 0.01], 1_000.0);
+            last = good.look(&same, &calibration, &config).log_evidence;
+            let worse = seen([0.03, 0.1, 0.01], 1_000.0);
+            let finding = bad.look(&worse, &calibration, &config);
+            if finding.log_evidence >= finding.log_limit {
+                found = found.or(Some((minute, finding.top)));
             }
         }
         assert!(last < 0.0, "{last}");

@@ -2,7 +2,10 @@
 //!
 //! The idle colour must be healthy and pass every probe before it gets a
 //! request. Then one switch, then a bake: at every sample the new colour is
-//! compared with the limits and with what the old colour did before.
+//! compared with what the old colour did before. That is a weaker control than
+//! a canary's: whatever happens to the whole service in that time looks like the
+//! new colour's fault. With `holdback` the old colour keeps a little of the
+//! traffic during the bake, and the comparison is as good as a canary's.
 
 use std::time::Duration;
 
@@ -13,21 +16,31 @@ use rollout_sdk::prelude::*;
 const BAKE_SAMPLES: u32 = 15;
 /// Samples of the old colour, before the switch, to compare with.
 const HISTORY_SAMPLES: u32 = 60;
+/// Limits that hold with `gate = "limits"` if none are given.
+const ERROR_RATE_MAX: f64 = 0.05;
+const P99_RATIO_MAX: f64 = 2.0;
 
 /// How long to watch, and what is good enough.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Parameters {
+    /// How to judge: compare with the old colour (evidence), or with limits alone.
+    pub gate: GateKind,
+    /// Percent of the traffic that the old colour keeps during the bake, so that
+    /// there is something to compare with; 0 for none.
+    pub holdback: u32,
     /// Time after the switch. Fifteen samples if not given (fifteen minutes on
     /// AWS, fifteen seconds locally).
     pub bake: Option<Span>,
     /// How long the idle colour may take to become healthy.
     pub healthy_timeout: Span,
-    /// Largest share of errors, 0-1.
-    pub max_error_rate: f64,
+    /// Largest share of errors, 0-1. No limit if not given, or 0.05 with
+    /// `gate = "limits"`.
+    pub max_error_rate: Option<f64>,
     /// Largest p99 latency.
     pub max_p99: Option<Span>,
-    /// Largest p99 as a multiple of the old colour's; at least 50 ms more.
+    /// Largest p99 as a multiple of the old colour's; at least 50 ms more. No limit
+    /// if not given, or 2 with `gate = "limits"` and no `max-p99`.
     pub max_p99_ratio: Option<f64>,
     /// Requests that the new colour must have had.
     pub min_requests: u32,
@@ -35,25 +48,41 @@ pub struct Parameters {
     pub approve: bool,
     /// How long to wait for the approval.
     pub approval_timeout: Span,
-    /// What to do when the bake is over and too few requests came: wait for
-    /// more (hold), switch back (rollback), or ask a person (pause).
+    /// What to do when the evidence stays suspicious for thirty samples: switch
+    /// back (rollback), or ask a person (pause).
+    pub on_inconclusive: OnInconclusive,
+    /// What to do when no samples come for thirty samples' time, or the bake is
+    /// over and too few requests came for a limit: wait for more (hold), switch
+    /// back (rollback), or ask a person (pause).
     pub on_no_data: OnNoData,
 }
 
 impl Default for Parameters {
     fn default() -> Self {
         Self {
+            gate: GateKind::Evidence,
+            holdback: 0,
             bake: None,
             healthy_timeout: Span(Duration::from_secs(300)),
-            max_error_rate: 0.05,
+            max_error_rate: None,
             max_p99: None,
-            max_p99_ratio: Some(2.0),
+            max_p99_ratio: None,
             min_requests: 20,
             approve: false,
             approval_timeout: Span(Duration::from_secs(24 * 3_600)),
+            on_inconclusive: OnInconclusive::Rollback,
             on_no_data: OnNoData::Hold,
         }
     }
+}
+
+/// How to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum GateKind {
+    Evidence,
+    Limits,
 }
 
 rollout_sdk::strategy! {
@@ -70,10 +99,26 @@ rollout_sdk::strategy! {
 /// One issue per problem.
 pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     let mut issues = vec![];
-    if !(0.0..=1.0).contains(&p.max_error_rate) {
+    if let Some(rate) = p.max_error_rate
+        && !(0.0..=1.0).contains(&rate)
+    {
         issues.push(Issue {
             path: "/max-error-rate".into(),
-            message: format!("{} is no share; write 0.05 for 5 %", p.max_error_rate),
+            message: format!("{rate} is no share; write 0.05 for 5 %"),
+        });
+    }
+    if p.holdback > 50 {
+        issues.push(Issue {
+            path: "/holdback".into(),
+            message: format!(
+                "{} is too much; the old colour keeps 0 to 50 percent",
+                p.holdback
+            ),
+        });
+    } else if p.holdback > 0 && p.gate == GateKind::Limits {
+        issues.push(Issue {
+            path: "/holdback".into(),
+            message: "needs gate = \"evidence\"; limits compare with nothing".into(),
         });
     }
     if p.max_p99_ratio.is_some_and(|r| r.is_nan() || r < 1.0) {
@@ -85,13 +130,21 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     if !issues.is_empty() {
         return Err(issues);
     }
-    Ok(vec![PlannedStep {
-        share: 100,
-        seconds: p
-            .bake
-            .map(|span| u32::try_from(span.0.as_secs()).unwrap_or(u32::MAX)),
-        needs_approval: p.approve,
-    }])
+    let seconds = p
+        .bake
+        .map(|span| u32::try_from(span.0.as_secs()).unwrap_or(u32::MAX));
+    let step = |share, seconds, needs_approval| PlannedStep {
+        share,
+        seconds,
+        needs_approval,
+    };
+    Ok(match p.holdback {
+        0 => vec![step(100, seconds, p.approve)],
+        held => vec![
+            step(100 - held, seconds, p.approve),
+            step(100, Some(0), false),
+        ],
+    })
 }
 
 /// Runs the switch to its verdict.
@@ -124,33 +177,75 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
             return Ok(inconclusive(format!("nobody approved the switch to {new}")));
         }
     }
-    rollout.reach_color(&new, &format!("switch to {new}"), 10)?;
-    let period = rollout.sample_period();
-    let bake = Bake {
-        title: new.clone(),
-        time: p.bake.map_or(period * BAKE_SAMPLES, |span| span.0),
-        limits: Limits {
-            error_rate: p.max_error_rate,
+    let outcome = match p.gate {
+        GateKind::Evidence => evidence(rollout, &p, &new)?,
+        GateKind::Limits => limits(rollout, &p, &new)?,
+    };
+    if outcome.verdict == Verdict::RolledBack {
+        // The quick way back, before the verdict: users wait for this.
+        rollout.switch_color(&old)?;
+    }
+    Ok(outcome)
+}
+
+/// The switch, and a bake against the old colour: its past, or what it does at
+/// the same time with the traffic that it keeps.
+fn evidence(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome, Error> {
+    let period = rollout.sample_period().as_millis().max(1);
+    let samples = p.bake.map_or(BAKE_SAMPLES, |span| {
+        u32::try_from(span.0.as_millis().div_ceil(period)).unwrap_or(u32::MAX)
+    });
+    let limited = p.max_error_rate.is_some() || p.max_p99.is_some() || p.max_p99_ratio.is_some();
+    let settings = Settings {
+        steps: vec![],
+        holdback: f64::from(p.holdback),
+        probe: false,
+        alone: if p.holdback == 0 { samples.max(1) } else { 0 },
+        bake_holdback: samples,
+        limits: limited.then(|| Limits {
+            error_rate: p.max_error_rate.unwrap_or(1.0),
             p99: p.max_p99.map(|span| span.0),
             p99_ratio: p.max_p99_ratio,
+            min_requests: p.min_requests,
+        }),
+        on_inconclusive: p.on_inconclusive,
+        on_no_data: p.on_no_data,
+        ..Settings::default()
+    };
+    let mut watch = Watch::begin(rollout, settings, &[])?;
+    if p.holdback == 0 {
+        rollout.reach_color(new, &format!("switch to {new}"), 10)?;
+        watch.entered(rollout);
+    } else {
+        watch.enter(rollout)?;
+    }
+    Ok(match watch.bake(rollout)? {
+        Some(outcome) => outcome,
+        None => promoted(format!("{new} is not worse: {}", watch.summary())),
+    })
+}
+
+/// The switch, and a bake against fixed limits.
+fn limits(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome, Error> {
+    rollout.reach_color(new, &format!("switch to {new}"), 10)?;
+    let period = rollout.sample_period();
+    let bake = Bake {
+        title: new.to_owned(),
+        time: p.bake.map_or(period * BAKE_SAMPLES, |span| span.0),
+        limits: Limits {
+            error_rate: p.max_error_rate.unwrap_or(ERROR_RATE_MAX),
+            p99: p.max_p99.map(|span| span.0),
+            p99_ratio: p
+                .max_p99_ratio
+                .or(p.max_p99.is_none().then_some(P99_RATIO_MAX)),
             min_requests: p.min_requests,
         },
         on_no_data: p.on_no_data,
         history: Some(period * HISTORY_SAMPLES),
         percent: (10.0, 100.0),
     };
-    match bake.run(rollout)? {
-        Some(outcome) => {
-            if outcome.verdict == Verdict::RolledBack {
-                // The quick way back, before the verdict: users wait for this.
-                rollout.switch_color(&old)?;
-            }
-            Ok(outcome)
-        }
-        None => Ok(promoted(format!(
-            "{new} kept to the limits for the whole bake"
-        ))),
-    }
+    let outcome = bake.run(rollout)?;
+    Ok(outcome.unwrap_or_else(|| promoted(format!("{new} kept to the limits for the whole bake"))))
 }
 
 fn becomes_healthy(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<bool, Error> {
@@ -176,8 +271,58 @@ mod tests {
 
     const ARMS: [&str; 2] = ["blue", "green"];
 
+    /// With fixed limits, unless it says otherwise.
     fn go(world: &mut World, parameters: &str) -> Outcome {
+        let limited = parameters
+            .replacen('{', r#"{"gate": "limits", "#, 1)
+            .replace(", }", "}");
+        world.run(&limited, run).expect("a verdict")
+    }
+
+    fn judged(world: &mut World, parameters: &str) -> Outcome {
+        // The old colour's past, to compare with.
+        rollout_sdk::Host::wait(world, 60, &[]);
+        world.calls.clear();
         world.run(parameters, run).expect("a verdict")
+    }
+
+    #[test]
+    fn the_past_is_the_control_and_that_is_said() {
+        let mut world = World::steady(ARMS, 100.0, 0.0, 30.0);
+        let outcome = judged(&mut world, "{}");
+        assert_eq!(outcome.verdict, Verdict::Promoted);
+        assert!(
+            outcome.reason.contains("a weaker control"),
+            "{}",
+            outcome.reason
+        );
+        for (errors, p99) in [(0.2, 30.0), (0.0, 330.0)] {
+            let mut world = World::steady(ARMS, 100.0, errors, p99);
+            let outcome = judged(&mut world, "{}");
+            assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
+            assert_eq!(
+                world.calls.last().map(String::as_str),
+                Some("switch-color blue")
+            );
+        }
+    }
+
+    #[test]
+    fn a_holdback_keeps_a_control() {
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        assert_eq!(
+            judged(&mut world, r#"{"holdback": 5}"#).verdict,
+            Verdict::Promoted
+        );
+        assert!(
+            world
+                .calls
+                .contains(&"set-weights blue=5 green=95".to_owned())
+        );
+        let mut world = World::steady(ARMS, 1_000.0, 0.05, 30.0);
+        let outcome = judged(&mut world, r#"{"holdback": 5}"#);
+        assert_eq!(outcome.verdict, Verdict::RolledBack);
+        assert!(outcome.reason.contains("errors"), "{}", outcome.reason);
     }
 
     #[test]

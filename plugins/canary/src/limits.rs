@@ -33,7 +33,7 @@ fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option
     if let Some(outcome) = approval(rollout, p, share, &title, done) {
         return Ok(Some(outcome));
     }
-    rollout.reach_fraction(f64::from(share) / 100.0, &title, done)?;
+    rollout.reach_share(share, &title, done)?;
     let ratio = p.max_p99.is_none().then_some(P99_RATIO_MAX);
     Bake {
         title,

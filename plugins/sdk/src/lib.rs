@@ -177,6 +177,14 @@ impl<'h> Rollout<'h> {
         self.host.set_weights(&weights)
     }
 
+    /// As [`Rollout::reach_fraction`], in percent.
+    ///
+    /// # Errors
+    /// The host refuses for good.
+    pub fn reach_share(&mut self, percent: u32, title: &str, done: u32) -> Result<(), HostError> {
+        self.reach_fraction(f64::from(percent.min(100)) / 100.0, title, done)
+    }
+
     /// As [`Rollout::set_fraction`], but a refusal that may pass is tried again at
     /// every sample, with `title` and the reason as progress.
     ///

@@ -1,0 +1,434 @@
+//! The gate of `analysis`, fed with a rollout's own metrics.
+//!
+//! ```ignore
+//! let mut watch = Watch::begin(rollout, Settings::of_steps(&[5.0, 25.0, 50.0]), &[])?;
+//! let outcome = watch.climb(rollout)?;
+//! ```
+//!
+//! [`Watch::begin`] reads the stable arm's past; [`Watch::climb`] walks all
+//! steps. A strategy that wants something in between calls [`Watch::enter`] and
+//! [`Watch::bake`] itself, step by step.
+
+mod settings;
+mod source;
+
+use std::collections::BTreeMap;
+
+use analysis::{Config, Decision, Finding, Gate, Interval, StepKind};
+
+pub use settings::{Custom, OnInconclusive, Settings};
+
+use crate::bake::OnNoData;
+use crate::gate::{Judgement, Window};
+use crate::{Error, Level, Outcome, Rollout, Wake, inconclusive, rolled_back};
+use source::Source;
+
+/// Samples of the past to calibrate with.
+const PAST_SAMPLES: u32 = 120;
+/// Samples to read again, because late requests change them.
+const REVISED_SAMPLES: u32 = 5;
+/// Looks without a new sample after which people are told, and after which
+/// `on_no_data` says what to do.
+const SILENT_NOTE: u32 = 10;
+const SILENT_MAX: u32 = 30;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Watch {
+    gate: Gate,
+    settings: Settings,
+    source: Source,
+    /// The candidate's share (0-1) and step from a time on (Unix ms).
+    shares: Vec<(f64, f64, usize)>,
+    /// What was taken in, by start (Unix ms).
+    taken: BTreeMap<u64, (Interval, usize)>,
+    /// End of the newest interval that was taken in, or left out for good.
+    frontier: f64,
+    silent: u32,
+    last: Option<Finding>,
+}
+
+/// What came of one look.
+struct Looked {
+    decision: Option<Decision>,
+    /// Why nothing was seen, if so.
+    silence: Option<String>,
+    /// The candidate and the stable arm over the newest samples.
+    level: (Window, Window),
+}
+
+impl Watch {
+    /// Reads the stable arm's past and prepares the steps. Must be called before
+    /// the candidate has traffic.
+    ///
+    /// # Errors
+    /// A stream is not well defined.
+    pub fn begin(
+        rollout: &mut Rollout,
+        mut settings: Settings,
+        customs: &[Custom],
+    ) -> Result<Self, Error> {
+        for custom in customs {
+            custom.check()?;
+            settings.config.add(custom.stream());
+        }
+        settings.config.check()?;
+        learn_tasks(rollout, &mut settings.config);
+        let mut source = Source::new(rollout, customs);
+        let now = rollout.now();
+        let since = (now - source.period * f64::from(PAST_SAMPLES)).max(0.0);
+        let streams = settings.config.streams.len();
+        let (past, requests) = source.past(rollout, since, streams);
+        Ok(Self {
+            gate: Gate::new(&past, settings.config.clone(), settings.ladder(requests)),
+            source,
+            shares: vec![],
+            taken: BTreeMap::new(),
+            frontier: now,
+            silent: 0,
+            last: None,
+            settings,
+        })
+    }
+
+    /// Share (0-1) of the current step; none when all are done.
+    #[must_use]
+    pub fn share(&self) -> Option<f64> {
+        self.gate.step().map(|s| s.share)
+    }
+
+    /// What people read before every note, such as `step 2/5 at 25 %`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let (at, of) = self.gate.position();
+        let (share, kind) = self
+            .gate
+            .step()
+            .map_or((1.0, StepKind::Ramp), |s| (s.share, s.kind));
+        let name = match kind {
+            StepKind::Probe => "probe",
+            StepKind::Ramp => "step",
+            StepKind::Holdback => "holdback",
+            StepKind::Alone => return "all traffic".to_owned(),
+        };
+        let percent = format!("{:.1}", share * 100.0);
+        let percent = percent.trim_end_matches(".0");
+        format!("{name} {}/{of} at {percent} %", at + 1)
+    }
+
+    /// How far the rollout is, percent.
+    #[must_use]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
+    pub fn percent(&self) -> u32 {
+        let (at, of) = self.gate.position();
+        let part = self.gate.step().map_or(0.0, |step| {
+            f64::from(self.gate.pace().counted) / f64::from(step.bake_max.max(1))
+        });
+        ((at as f64 + part.min(0.9)) * 100.0 / of.max(1) as f64) as u32
+    }
+
+    /// Sets the weights of the current step.
+    ///
+    /// # Errors
+    /// The host refuses for good.
+    pub fn enter(&mut self, rollout: &mut Rollout) -> Result<(), Error> {
+        let Some(share) = self.share() else {
+            return Ok(());
+        };
+        rollout.reach_fraction(share, &self.title(), self.percent())?;
+        self.entered(rollout);
+        Ok(())
+    }
+
+    /// Notes that the current step has begun, for who sets its weights by other
+    /// means.
+    pub fn entered(&mut self, rollout: &mut Rollout) {
+        let Some(share) = self.share() else {
+            return;
+        };
+        let now = rollout.now();
+        if self.shares.is_empty() {
+            self.frontier = now;
+        }
+        self.shares.push((now, share, self.gate.position().0));
+    }
+
+    /// Looks at every sample until the current step is done (none), or the
+    /// rollout is over (some outcome). A person's `promote` ends it too.
+    ///
+    /// # Errors
+    /// None of its own: metrics that cannot be read count as none.
+    pub fn bake(&mut self, rollout: &mut Rollout) -> Result<Option<Outcome>, Error> {
+        let title = self.title();
+        loop {
+            let hurried = matches!(rollout.wait(rollout.sample_period()), Wake::Signal(_));
+            let looked = self.look(rollout);
+            if let Some(said @ (Decision::RollBack | Decision::GiveUp)) = looked.decision {
+                let line = format!("{title}: {}", self.explain(said));
+                let pauses = self.settings.on_inconclusive == OnInconclusive::Pause;
+                return Ok(Some(if said == Decision::GiveUp && pauses {
+                    inconclusive(line)
+                } else {
+                    rolled_back(line)
+                }));
+            }
+            if let Some(limits) = &self.settings.limits
+                && let Judgement::Bad(why) = limits.judge(&looked.level.0, &looked.level.1)
+            {
+                return Ok(Some(rolled_back(format!("{title}: {why}"))));
+            }
+            if hurried {
+                rollout.log(Level::Info, &format!("{title}: a person promoted it early"));
+                // The look itself may have gone on already.
+                if looked.decision != Some(Decision::Advance) {
+                    self.gate.skip();
+                }
+                return Ok(None);
+            }
+            if looked.decision == Some(Decision::Advance) {
+                return Ok(None);
+            }
+            if let Some(outcome) = self.hear(rollout, &title, &looked) {
+                return Ok(Some(outcome));
+            }
+        }
+    }
+
+    /// All steps to the end: none when the candidate got through.
+    ///
+    /// # Errors
+    /// As [`Watch::enter`] and [`Watch::bake`].
+    pub fn climb(&mut self, rollout: &mut Rollout) -> Result<Option<Outcome>, Error> {
+        while self.share().is_some() {
+            self.enter(rollout)?;
+            if let Some(outcome) = self.bake(rollout)? {
+                return Ok(Some(outcome));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells people where it stands; an outcome when silence is enough.
+    fn hear(&mut self, rollout: &mut Rollout, title: &str, looked: &Looked) -> Option<Outcome> {
+        let percent = self.percent();
+        if let Some(why) = &looked.silence {
+            if self.silent >= SILENT_MAX && self.settings.on_no_data != OnNoData::Hold {
+                let line = format!("{title}: no data for {} samples; {why}", self.silent);
+                return Some(match self.settings.on_no_data {
+                    OnNoData::Rollback => rolled_back(line),
+                    _ => inconclusive(line),
+                });
+            }
+            let note = if self.silent >= SILENT_NOTE {
+                format!("{title}: holds, no data for {} samples; {why}", self.silent)
+            } else {
+                format!("{title}: waits for samples; {why}")
+            };
+            rollout.progress(percent, &note);
+            return None;
+        }
+        let (pace, step) = (self.gate.pace(), self.gate.step()?);
+        let odds = self.last.as_ref().map_or(0.0, |f| f.log_evidence);
+        let note = if pace.held > 0 {
+            format!(
+                "{title}: holds, evidence {} that it is worse",
+                analysis::odds(odds)
+            )
+        } else {
+            format!(
+                "{title}: evidence {} that it is worse, {} of {} to {} samples",
+                analysis::odds(odds),
+                pace.counted,
+                step.bake_min,
+                step.bake_max
+            )
+        };
+        rollout.progress(percent, &note);
+        None
+    }
+
+    /// What the last look found, in words.
+    fn explain(&self, decision: Decision) -> String {
+        let config = self.gate.config();
+        #[allow(clippy::cast_precision_loss)]
+        let window = match self.shares.last() {
+            Some((_, share, _)) if *share >= 1.0 => {
+                "since the switch, compared with stable's past, which is a weaker control"
+                    .to_owned()
+            }
+            _ => format!(
+                "in the last {}",
+                window_text(config.window as f64 * self.source.period)
+            ),
+        };
+        self.last.as_ref().map_or_else(String::new, |finding| {
+            finding.explain(decision, self.gate.pace(), config, &window)
+        })
+    }
+
+    /// What the last look found, in words; for the end of a rollout.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match &self.last {
+            Some(_) => self.explain(Decision::Advance),
+            None => "nothing was seen of it".to_owned(),
+        }
+    }
+
+    /// Takes in what is new.
+    fn look(&mut self, rollout: &mut Rollout) -> Looked {
+        let period = self.source.period;
+        let begun = self.shares.first().map_or(self.frontier, |s| s.0);
+        let since = (self.frontier - period * f64::from(REVISED_SAMPLES)).max(begun);
+        let fresh = match self.source.read(rollout, since) {
+            Ok(fresh) => fresh,
+            Err(e) => return self.silence(format!("the metrics cannot be read: {}", e.message)),
+        };
+        let level = fresh.level;
+        let mut decision = None;
+        let mut revised = false;
+        let mut silence = "none has come yet".to_owned();
+        let mut any = false;
+        for (start, arms) in &fresh.intervals {
+            #[allow(clippy::cast_precision_loss)]
+            let at = *start as f64;
+            let Some((_, share, step)) = self
+                .shares
+                .iter()
+                .rev()
+                .find(|(from, ..)| *from <= at)
+                .copied()
+            else {
+                continue;
+            };
+            let is_new = at >= self.frontier;
+            if is_new {
+                self.frontier = at + period;
+                self.source.learn(arms);
+            }
+            if let Some(why) = self.source.is_broken(arms, share) {
+                silence = why;
+                continue;
+            }
+            let interval = Interval {
+                share,
+                seen: self.source.seen(arms, at, &fresh),
+            };
+            let known = self.taken.insert(*start, (interval.clone(), step));
+            if !is_new {
+                revised |= known.is_none_or(|(before, _)| before != interval);
+                continue;
+            }
+            if std::mem::take(&mut revised) {
+                self.rebuild(*start);
+            }
+            any = true;
+            let (said, finding) = self.gate.look(&interval);
+            self.last = Some(finding);
+            rollout.report(&self.report(said, at + period));
+            if matches!(said, Decision::RollBack | Decision::GiveUp) {
+                decision = Some(said);
+                break;
+            }
+            if decision != Some(Decision::Advance) {
+                decision = Some(said);
+            }
+        }
+        if revised && !matches!(decision, Some(Decision::RollBack | Decision::GiveUp)) {
+            self.rebuild(u64::MAX);
+        }
+        if !any {
+            return Looked {
+                level,
+                ..self.silence(silence)
+            };
+        }
+        self.silent = 0;
+        Looked {
+            decision,
+            silence: None,
+            level,
+        }
+    }
+
+    fn silence(&mut self, why: String) -> Looked {
+        self.silent += 1;
+        Looked {
+            decision: None,
+            silence: Some(why),
+            level: (Window::default(), Window::default()),
+        }
+    }
+
+    /// Late requests have changed what was taken in: the evidence from the
+    /// beginning, up to but without the interval at `before`.
+    fn rebuild(&mut self, before: u64) {
+        let taken: Vec<(Interval, usize)> =
+            self.taken.range(..before).map(|(_, t)| t.clone()).collect();
+        self.gate.rebuild(&taken);
+    }
+
+    /// The last finding as the host wants it.
+    fn report(&self, said: Decision, until: f64) -> crate::Finding {
+        let Some(found) = &self.last else {
+            unreachable!("a report follows a look");
+        };
+        crate::Finding {
+            until,
+            log_evidence: found.log_evidence,
+            log_limit: found.log_limit,
+            decision: match said {
+                Decision::Stay => crate::Decision::Stay,
+                Decision::Hold => crate::Decision::Hold,
+                Decision::Advance => crate::Decision::Advance,
+                Decision::GiveUp if self.settings.on_inconclusive == OnInconclusive::Pause => {
+                    crate::Decision::Hold
+                }
+                Decision::RollBack | Decision::GiveUp => crate::Decision::RollBack,
+            },
+            excess_requests: found.excess_requests,
+            streams: found
+                .streams
+                .iter()
+                .map(|s| crate::StreamFinding {
+                    name: s.name.clone(),
+                    candidate_bad: s.candidate.bad,
+                    candidate_of: s.candidate.of,
+                    stable_bad: s.stable.bad,
+                    stable_of: s.stable.of,
+                    log_evidence: s.log_evidence,
+                })
+                .collect(),
+            explanation: self.explain(said),
+        }
+    }
+}
+
+/// How many tasks serve, from the health of the arms.
+fn learn_tasks(rollout: &mut Rollout, config: &mut Config) {
+    let (stable, candidate) = (
+        rollout.stable().name.clone(),
+        rollout.candidate().name.clone(),
+    );
+    let Ok(health) = rollout.health() else {
+        return;
+    };
+    let total = |arm: &str| health.iter().find(|h| h.arm == arm).map_or(0, |h| h.total);
+    if total(&stable) > 0 {
+        config.tasks = total(&stable);
+        config.candidate_tasks_min = total(&candidate).max(1);
+    }
+}
+
+/// `10 min`, `10 s`
+fn window_text(ms: f64) -> String {
+    if ms >= 60_000.0 {
+        format!("{:.0} min", ms / 60_000.0)
+    } else {
+        format!("{:.0} s", ms / 1_000.0)
+    }
+}

@@ -1,0 +1,190 @@
+//! How a [`super::Watch`] climbs, as a strategy says it.
+
+use analysis::{Config, Measure, Step, StepKind, Stream, probe_share};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::bake::OnNoData;
+use crate::gate::Limits;
+
+/// What to do when the evidence stays suspicious for too long: take the traffic
+/// back (rollback), or ask a person (pause).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum OnInconclusive {
+    Rollback,
+    Pause,
+}
+
+/// A stream of your own: bad events of requests, or an average, from queries of
+/// the rollout file.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Custom {
+    /// As people read it.
+    pub name: String,
+    /// Part of the evidence that it gets, 0-1; latency gives it up.
+    #[serde(default = "a_fifth")]
+    pub share: f64,
+    /// Query of the number of bad events per sample.
+    pub bad: Option<String>,
+    /// Query of the average per sample, instead of `bad`.
+    pub mean: Option<String>,
+    /// Query of the variance of one value, with `mean`.
+    pub variance: Option<String>,
+    /// Query of the number of events or values per sample; the requests if not
+    /// given.
+    pub of: Option<String>,
+    /// Which average is worse: a higher one unless this is true.
+    #[serde(default)]
+    pub less_is_worse: bool,
+    /// Largest difference of the averages that is none, as a part (0-1) of the
+    /// stable one.
+    #[serde(default = "a_fiftieth")]
+    pub margin: f64,
+}
+
+fn a_fifth() -> f64 {
+    0.2
+}
+
+fn a_fiftieth() -> f64 {
+    0.02
+}
+
+impl Custom {
+    /// What is wrong with it, if anything.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn check(&self) -> Result<(), String> {
+        match (&self.bad, &self.mean, &self.variance) {
+            (Some(_), None, None) | (None, Some(_), Some(_)) => {}
+            (None, Some(_), None) => {
+                return Err(format!("{} has a mean but no variance query", self.name));
+            }
+            _ => {
+                return Err(format!(
+                    "{} needs a query `bad`, or the queries `mean` and `variance`",
+                    self.name
+                ));
+            }
+        }
+        if !(self.share > 0.0 && self.share <= 0.4) {
+            return Err(format!(
+                "{} has a share of {}; it must be above 0 and at most 0.4",
+                self.name, self.share
+            ));
+        }
+        if !(self.margin > 0.0 && self.margin < 1.0) {
+            return Err(format!("{} has a margin of {}", self.name, self.margin));
+        }
+        Ok(())
+    }
+
+    pub(super) fn stream(&self) -> Stream {
+        match (&self.mean, self.less_is_worse) {
+            (None, _) => Stream::events(&self.name, self.share),
+            (_, true) => Stream::mean(&self.name, self.share, self.margin, Measure::LessIsWorse),
+            _ => Stream::mean(&self.name, self.share, self.margin, Measure::MoreIsWorse),
+        }
+    }
+}
+
+/// How to climb.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Shares of the candidate in percent, rising; the last one may be 100.
+    pub steps: Vec<f64>,
+    /// Percent that the stable arm keeps during the last look, so that there is
+    /// something to compare with; 0 for none.
+    pub holdback: f64,
+    /// Give the candidate everything at once, and compare this many samples with
+    /// the past; 0 to climb.
+    pub alone: u32,
+    /// Whether to begin with a handful of requests.
+    pub probe: bool,
+    /// Fewest samples at each step; the last one holds for all that follow.
+    pub bake: Vec<u32>,
+    /// Samples at the holdback.
+    pub bake_holdback: u32,
+    /// Samples at a probe.
+    pub bake_probe: u32,
+    /// Samples after which to go on unproven, at a step, and at one of 45 % or
+    /// more.
+    pub bake_max: [u32; 2],
+    /// Every number of the gate.
+    pub config: Config,
+    /// Hard limits on the level, besides the comparison; none if not given.
+    pub limits: Option<Limits>,
+    /// When the evidence stays suspicious.
+    pub on_inconclusive: OnInconclusive,
+    /// When no samples come any more.
+    pub on_no_data: OnNoData,
+}
+
+impl Settings {
+    /// The defaults, with these steps (percent).
+    #[must_use]
+    pub fn of_steps(steps: &[f64]) -> Self {
+        Self {
+            steps: steps.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    /// The steps to take, given the traffic before (requests per sample).
+    pub(super) fn ladder(&self, requests: f64) -> Vec<Step> {
+        let step = |share: f64, kind, bake_min: u32, bake_max: u32| Step {
+            share,
+            kind,
+            bake_min,
+            bake_max: bake_max.max(bake_min),
+        };
+        if self.alone > 0 {
+            return vec![step(1.0, StepKind::Alone, self.alone, self.alone)];
+        }
+        let mut ladder = vec![];
+        let last = 1.0 - self.holdback / 100.0;
+        for (at, percent) in self.steps.iter().enumerate() {
+            let share = percent / 100.0;
+            if share < last {
+                let bake = self.bake.get(at).or(self.bake.last()).copied().unwrap_or(0);
+                let bake_max = self.bake_max[usize::from(share >= 0.45)];
+                ladder.push(step(share, StepKind::Ramp, bake, bake_max));
+            }
+        }
+        let first = ladder.first().map_or(last, |s| s.share);
+        if let Some(share) = probe_share(requests, first).filter(|_| self.probe) {
+            // As weights of 1,000, which is what the load balancer can do.
+            let share = ((share * 1_000.0).round() / 1_000.0).max(0.002);
+            let bake = self.bake_probe;
+            ladder.insert(0, step(share, StepKind::Probe, bake, bake));
+        }
+        if self.holdback > 0.0 {
+            let bake = self.bake_holdback;
+            ladder.push(step(last, StepKind::Holdback, bake, bake));
+        }
+        ladder
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            steps: vec![5.0, 25.0, 50.0, 100.0],
+            holdback: 5.0,
+            alone: 0,
+            probe: true,
+            bake: vec![5],
+            bake_holdback: 10,
+            bake_probe: 2,
+            bake_max: [12, 20],
+            config: Config::default(),
+            limits: None,
+            on_inconclusive: OnInconclusive::Rollback,
+            on_no_data: OnNoData::Hold,
+        }
+    }
+}

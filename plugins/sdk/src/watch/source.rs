@@ -1,0 +1,358 @@
+//! From samples to what the streams saw: the only place that knows how a target
+//! counts.
+
+use std::collections::BTreeMap;
+
+use analysis::percentiles::{self, Percentiles};
+use analysis::{Counts, Moments, Past, Seen};
+
+use super::settings::Custom;
+use crate::gate::Window;
+use crate::{HostError, MetricsQuery, Point, Rollout, Sample};
+
+/// Samples and requests of the stable arm that its thresholds need.
+const LEARN_SAMPLES: usize = 5;
+const LEARN_REQUESTS: f64 = 100.0;
+/// Requests that an arm must expect in a sample before none is a fault.
+const EXPECTED_MIN: f64 = 20.0;
+/// The candidate's thresholds are this much (0-1) above the stable arm's p90 and
+/// p99: what is slower by less is not slower.
+const STRETCH: [f64; 2] = [0.05, 0.10];
+
+/// The stable arm's p90 and p99, ms, once they are known.
+type Thresholds = Option<[f64; 2]>;
+
+/// Samples of one interval: stable, candidate.
+pub(super) type Arms = [Option<Sample>; 2];
+
+/// What the metrics say, read stream by stream.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Names of the arms: stable, candidate.
+    names: [String; 2],
+    customs: Vec<Custom>,
+    /// Length of one sample, ms.
+    pub(super) period: f64,
+    thresholds: Thresholds,
+    /// Whether it counts slow requests; otherwise percentiles must do.
+    counts_slow: bool,
+    /// The stable arm's samples until its thresholds are known.
+    learned: Vec<Sample>,
+}
+
+/// What one read brought.
+pub(super) struct Fresh {
+    /// By start (Unix ms).
+    pub(super) intervals: BTreeMap<u64, Arms>,
+    points: Points,
+    /// The candidate and the stable arm over all of it.
+    pub(super) level: (Window, Window),
+}
+
+impl Source {
+    pub(super) fn new(rollout: &Rollout, customs: &[Custom]) -> Self {
+        #[allow(clippy::cast_precision_loss)]
+        let period = rollout.sample_period().as_millis() as f64;
+        Self {
+            names: [
+                rollout.stable().name.clone(),
+                rollout.candidate().name.clone(),
+            ],
+            customs: customs.to_vec(),
+            period,
+            thresholds: None,
+            counts_slow: true,
+            learned: vec![],
+        }
+    }
+
+    /// The stable arm before the rollout, for `streams` streams, and its requests
+    /// per sample.
+    pub(super) fn past(
+        &mut self,
+        rollout: &mut Rollout,
+        since: f64,
+        streams: usize,
+    ) -> (Past, f64) {
+        // A past that cannot be read is one that is not known.
+        let mut pooled = rollout.samples(since).unwrap_or_default();
+        pooled.retain(|s| s.arm == self.names[0]);
+        self.thresholds = thresholds(&pooled);
+        (
+            self.counted(rollout, since, streams, &pooled),
+            mean_requests(&pooled),
+        )
+    }
+
+    /// Samples that start at `since` (Unix ms) or later.
+    pub(super) fn read(&mut self, rollout: &mut Rollout, since: f64) -> Result<Fresh, HostError> {
+        let query = MetricsQuery {
+            since,
+            over_ms: self.over_ms(),
+            by_zone: false,
+        };
+        let samples = rollout.query_samples(&query)?;
+        if !query.over_ms.is_empty() && !samples.is_empty() {
+            self.counts_slow = samples.iter().any(|s| !s.over.is_empty());
+        }
+        let level = (
+            Window::of(&samples, rollout.candidate()),
+            Window::of(&samples, rollout.stable()),
+        );
+        let points = self.points(rollout, since);
+        let mut intervals: BTreeMap<u64, Arms> = BTreeMap::new();
+        for sample in samples {
+            if let Some(arm) = self.names.iter().position(|n| *n == sample.arm)
+                && sample.start >= since
+            {
+                let start = key(sample.start);
+                intervals.entry(start).or_default()[arm] = Some(sample);
+            }
+        }
+        Ok(Fresh {
+            intervals,
+            points,
+            level,
+        })
+    }
+
+    /// Counts of the past, by zone where the source has them.
+    fn counted(
+        &mut self,
+        rollout: &mut Rollout,
+        since: f64,
+        streams: usize,
+        pooled: &[Sample],
+    ) -> Past {
+        let Some(_) = self.thresholds else {
+            return Past::default();
+        };
+        let query = MetricsQuery {
+            since,
+            over_ms: self.over_ms(),
+            by_zone: true,
+        };
+        let mut samples = rollout.query_samples(&query).unwrap_or_default();
+        samples.retain(|s| s.arm == self.names[0]);
+        self.counts_slow = samples.iter().any(|s| !s.over.is_empty());
+        let mut zones: Vec<Option<String>> = samples.iter().map(|s| s.zone.clone()).collect();
+        zones.sort();
+        zones.dedup();
+        let mut by_start: BTreeMap<u64, Vec<&Sample>> = BTreeMap::new();
+        for sample in &samples {
+            by_start.entry(key(sample.start)).or_default().push(sample);
+        }
+        let intervals = by_start.into_iter().map(|(start, of_zones)| {
+            let whole = pooled.iter().find(|s| key(s.start) == start);
+            let zone = |zone: &Option<String>| {
+                let found = of_zones.iter().find(|s| s.zone == *zone);
+                let mut counts = found.map_or_else(Vec::new, |s| self.past_counts(s, whole));
+                // Streams of one's own have no past: the priors hold for them.
+                counts.resize(streams, Counts::default());
+                counts
+            };
+            zones.iter().map(zone).collect()
+        });
+        Past {
+            intervals: intervals.collect(),
+        }
+    }
+
+    fn past_counts(&self, sample: &Sample, whole: Option<&Sample>) -> Vec<Counts> {
+        let of = f64::from(sample.requests);
+        let errors = Counts::new(f64::from(sample.errors), of);
+        let slower = match (&sample.over[..], percentiles_of(sample)) {
+            ([slow, _, tail, _], _) => [slow, tail].map(|n| Counts::new(f64::from(*n), of)),
+            (_, Some(own)) => {
+                let reference = whole.and_then(percentiles_of).unwrap_or(own);
+                [reference.p95, reference.p99]
+                    .map(|ms| Counts::new(percentiles::share_above(&own, ms) * of, of))
+            }
+            _ => [Counts::default(); 2],
+        };
+        vec![errors, slower[0], slower[1]]
+    }
+
+    fn over_ms(&self) -> Vec<f64> {
+        let Some([p90, p99]) = self.thresholds else {
+            return vec![];
+        };
+        vec![p90, p90 * (1.0 + STRETCH[0]), p99, p99 * (1.0 + STRETCH[1])]
+    }
+
+    /// Learns the thresholds from the stable arm while they are not known.
+    pub(super) fn learn(&mut self, arms: &Arms) {
+        if self.thresholds.is_none()
+            && let Some(stable) = &arms[0]
+        {
+            self.learned.push(stable.clone());
+            self.thresholds = thresholds(&self.learned);
+        }
+    }
+
+    /// Why an interval tells nothing: an arm without a request that should have
+    /// had some.
+    pub(super) fn is_broken(&self, arms: &Arms, share: f64) -> Option<String> {
+        let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
+        let total = requests(0) + requests(1);
+        let expected = [total * (1.0 - share), total * share];
+        (0..2)
+            .find(|arm| requests(*arm) == 0.0 && expected[*arm] >= EXPECTED_MIN)
+            .map(|arm| {
+                format!(
+                    "{} got no request although about {:.0} were due: is the routing right?",
+                    self.names[arm], expected[arm]
+                )
+            })
+    }
+
+    /// What the streams saw in the interval that began at `at` (Unix ms).
+    pub(super) fn seen(&self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
+        let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
+        let errors = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.errors));
+        let counts = |bad: [f64; 2], of: [f64; 2]| Seen::Counts {
+            stable: Counts::new(bad[0], of[0]),
+            candidate: Counts::new(bad[1], of[1]),
+        };
+        let of = [requests(0), requests(1)];
+        let mut seen = vec![counts([errors(0), errors(1)], of)];
+        seen.extend(self.slow(arms, of));
+        for custom in &self.customs {
+            let value = |query: &Option<String>, arm: usize| {
+                let query = query.as_ref()?;
+                fresh.points.at(query, &self.names[arm], at, self.period)
+            };
+            let of = |arm: usize| match &custom.of {
+                Some(_) => value(&custom.of, arm).unwrap_or(0.0),
+                None => requests(arm),
+            };
+            seen.push(match custom.mean {
+                None => {
+                    let bad = |arm| value(&custom.bad, arm);
+                    // No value is no data: not a sample without a bad event.
+                    match (bad(0), bad(1)) {
+                        (Some(s), Some(c)) => counts([s, c], [of(0), of(1)]),
+                        _ => counts([0.0; 2], [0.0; 2]),
+                    }
+                }
+                Some(_) => {
+                    let moments = |arm| {
+                        let mean = value(&custom.mean, arm)?;
+                        let variance = value(&custom.variance, arm)?;
+                        Some(Moments {
+                            mean,
+                            variance,
+                            of: of(arm),
+                        })
+                    };
+                    Seen::Moments {
+                        stable: moments(0).unwrap_or_default(),
+                        candidate: moments(1).unwrap_or_default(),
+                    }
+                }
+            });
+        }
+        seen
+    }
+
+    /// The latency streams: counts where the source counts, else percentiles.
+    fn slow(&self, arms: &Arms, of: [f64; 2]) -> [Seen; 2] {
+        let none = Seen::Counts {
+            stable: Counts::default(),
+            candidate: Counts::default(),
+        };
+        if self.counts_slow {
+            if self.thresholds.is_none() {
+                return [none; 2];
+            }
+            let over = |arm: usize, at: usize| {
+                let sample = arms[arm].as_ref();
+                sample
+                    .and_then(|s| s.over.get(at))
+                    .map_or(0.0, |n| f64::from(*n))
+            };
+            return [0, 2].map(|at| Seen::Counts {
+                stable: Counts::new(over(0, at), of[0]),
+                candidate: Counts::new(over(1, at + 1), of[1]),
+            });
+        }
+        let percentiles = |arm: usize| arms[arm].as_ref().and_then(percentiles_of);
+        match (percentiles(1), percentiles(0)) {
+            (Some(candidate), Some(stable)) => {
+                percentiles::slower((&candidate, of[1]), (&stable, of[0]), STRETCH)
+                    .map(|(candidate, stable)| Seen::Counts { stable, candidate })
+            }
+            _ => [none; 2],
+        }
+    }
+
+    /// Values of the streams of one's own.
+    fn points(&self, rollout: &mut Rollout, since: f64) -> Points {
+        let mut points = Points::default();
+        for custom in &self.customs {
+            for query in [&custom.bad, &custom.mean, &custom.variance, &custom.of]
+                .into_iter()
+                .flatten()
+            {
+                if !points.0.contains_key(query) {
+                    let values = rollout.query(query, since).unwrap_or_default();
+                    points.0.insert(query.clone(), values);
+                }
+            }
+        }
+        points
+    }
+}
+
+/// Values by query.
+#[derive(Default)]
+struct Points(BTreeMap<String, Vec<Point>>);
+
+impl Points {
+    /// Of one arm in one interval: a query gives one value per sample.
+    fn at(&self, query: &str, arm: &str, start: f64, period: f64) -> Option<f64> {
+        let values = self.0.get(query)?.iter();
+        let within = |p: &&Point| p.arm == arm && p.at >= start && p.at < start + period;
+        values.rev().find(within).map(|p| p.value)
+    }
+}
+
+fn percentiles_of(sample: &Sample) -> Option<Percentiles> {
+    sample.latency.as_ref().map(|l| Percentiles {
+        p50: l.p50,
+        p95: l.p95,
+        p99: l.p99,
+    })
+}
+
+/// The stable arm's p90 and p99 over these samples, weighted by requests; none
+/// while there are too few.
+fn thresholds(samples: &[Sample]) -> Thresholds {
+    let known = || {
+        let with = samples
+            .iter()
+            .filter_map(|s| s.latency.as_ref().map(|l| (s, l)));
+        with.map(|(s, l)| (f64::from(s.requests), l))
+    };
+    let requests: f64 = known().map(|(n, _)| n).sum();
+    if known().count() < LEARN_SAMPLES || requests < LEARN_REQUESTS {
+        return None;
+    }
+    let mean =
+        |of: fn(&crate::Latency) -> f64| known().map(|(n, l)| n * of(l)).sum::<f64>() / requests;
+    Some([mean(|l| l.p90), mean(|l| l.p99)])
+}
+
+/// Requests per sample, over the newest ones.
+#[allow(clippy::cast_precision_loss)]
+fn mean_requests(samples: &[Sample]) -> f64 {
+    let newest = &samples[samples.len().saturating_sub(10)..];
+    let sum: f64 = newest.iter().map(|s| f64::from(s.requests)).sum();
+    sum / newest.len().max(1) as f64
+}
+
+/// Unix ms as a key.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub(super) fn key(at: f64) -> u64 {
+    at as u64
+}
