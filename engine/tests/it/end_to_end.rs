@@ -161,11 +161,11 @@ fn the_demo_ends_promoted() {
     let folder = folder();
     let output = run(
         folder.path(),
-        &["run", &plugin("canary"), "--set", "bake=2s"],
+        &["run", &plugin("canary"), "--set", "max-bake=6s"],
     );
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert!(
-        stdout(&output).starts_with("promoted: v2 kept to the limits"),
+        stdout(&output).starts_with("promoted: v2 is not worse: evidence"),
         "{}",
         stdout(&output)
     );
@@ -180,6 +180,7 @@ fn the_demo_ends_promoted() {
         "canary 5 %",
         "canary 25 %",
         "canary 50 %",
+        "canary 95 %",
         "canary 100 %",
         "stable gets v2",
         "stable 100 %",
@@ -202,16 +203,21 @@ fn the_demo_ends_promoted() {
 
 #[test]
 fn the_demo_takes_a_bad_version_back() {
-    for (fault, says) in [
-        ("error-rate=0.2", "% errors is over the limit"),
-        ("latency=+300ms", "ms is over 2 times"),
+    for (fault, gate, says) in [
+        ("error-rate=0.2", "evidence", "that it is worse; errors"),
+        ("latency=+300ms", "evidence", "slow requests"),
+        ("error-rate=0.2", "limits", "% errors is over the limit"),
+        ("latency=+300ms", "limits", "ms is over 2 times"),
     ] {
+        let gate = format!("gate={gate}");
         let folder = folder();
         let arguments = [
             "run",
             &plugin("canary"),
             "--demo-fault",
             fault,
+            "--set",
+            &gate,
             "--set",
             "bake=4s",
             "--set",
@@ -266,6 +272,8 @@ fn without_traffic_it_holds_says_why_and_never_promotes() {
         &plugin("canary"),
         "--local",
         &local.admin(),
+        "--set",
+        "gate=limits",
         "--set",
         "bake=1s",
         "--on-interrupt",
@@ -630,6 +638,7 @@ async fn a_way_back_that_is_blocked_is_a_4() {
         [strategy]
         plugin = {:?}
         [strategy.parameters]
+        gate = "limits"
         steps = [50, 100]
         bake = "20s"
         min-requests = 200

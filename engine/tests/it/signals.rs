@@ -33,7 +33,7 @@ fn rand_id() -> u64 {
 
 /// A canary that waits an hour before each step, so that the driver parks.
 async fn slow() -> Lab {
-    let parameters = json!({"steps": [50, 100], "approve-before": [50, 100], "bake": "3s", "approval-timeout": "1h"});
+    let parameters = json!({"gate": "limits", "steps": [50, 100], "approve-before": [50, 100], "bake": "3s", "approval-timeout": "1h"});
     let lab = Lab::new(lab::plugin("canary").await, lab::good(), parameters);
     lab.driver()
         .begin(lab.header.clone())

@@ -113,11 +113,13 @@ fn spread(past: &Past, at: usize, stream: &Stream, tasks_per_zone: f64, c: &Conf
     let (dispersion, drift) = match stream.noise {
         Noise::Bursts => (raw, 0.0),
         Noise::Drift(least) => {
-            let mean = (bad / n).max(1e-9);
-            (
-                1.0 + (raw - 1.0).min(0.5),
-                ((raw - 1.0) / mean).max(least * least),
-            )
+            // Without an event nothing is known about drift but the prior.
+            let measured = if bad > 0.0 {
+                (raw - 1.0) * n / bad
+            } else {
+                0.0
+            };
+            (1.0 + (raw - 1.0).min(0.5), measured.max(least * least))
         }
     };
     let rate = bad / of.max(1.0);
@@ -244,4 +246,24 @@ fn heterogeneity(
 )]
 pub(crate) fn index(n: usize) -> f64 {
     n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_past_the_priors_hold() {
+        let config = Config::default();
+        let calibration = Calibration::of(&Past::default(), &config);
+        let [errors, slow, tail] = &calibration.spreads[..] else {
+            panic!("three streams");
+        };
+        assert_eq!((errors.dispersion, errors.drift), (1.3, 0.0));
+        assert_eq!((slow.drift, tail.drift), (0.03 * 0.03, 0.05 * 0.05));
+        assert_eq!(calibration.zones, 1);
+        // One task of twenty is a sample of one.
+        assert!((calibration.margin(0, 0.05, &config) - 1.5).abs() < 0.1);
+        assert!((calibration.margin(1, 0.5, &config) - 1.1).abs() < 0.02);
+    }
 }

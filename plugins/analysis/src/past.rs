@@ -65,7 +65,8 @@ impl PastControl {
                 _ => Counts::default(),
             };
             let (ratio, slack) = ALLOWED.get(at).copied().unwrap_or(ALLOWED[0]);
-            let past = (spread.reference.bad + 1.0) / (spread.reference.of + 1.0);
+            // Without a past, one bad event in a hundred is taken for normal.
+            let past = (spread.reference.bad + 1.0) / (spread.reference.of + 100.0);
             let allowed = (past * ratio + slack).min(0.9);
             for (log_a, factor) in log_a.iter_mut().zip(GRID) {
                 let rate = (allowed * factor).min(0.99);

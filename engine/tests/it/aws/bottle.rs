@@ -509,5 +509,5 @@ pub fn verb(bottle: &Bottle, weights: Weights) -> Header {
 
 /// Parameters of a canary of three steps.
 pub fn three_steps() -> Value {
-    json!({"steps": [10, 50, 100], "bake": "5m"})
+    json!({"gate": "limits", "steps": [10, 50, 100], "bake": "5m"})
 }

@@ -24,6 +24,8 @@ fn plan(folder: &std::path::Path, made: &bottle::Made, more: &[&str]) -> Output 
             "--set",
             "steps=10,50,100",
             "--set",
+            "gate=limits",
+            "--set",
             "bake=5m",
             "--image",
             "app:v2",
