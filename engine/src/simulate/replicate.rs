@@ -27,7 +27,7 @@ pub const START: Millis = 1_800_000_000_000;
 /// The id of every simulated rollout.
 pub const ROLLOUT: &str = "simulated";
 /// Approvals that are given in advance: a simulation does not wait for people.
-const APPROVALS: u32 = 100;
+const APPROVALS: u32 = 16;
 /// The candidate's share (0-1) that counts as full weight: what a holdback keeps
 /// back is there to compare with, not to protect anybody.
 const FULL_WEIGHT: f64 = 0.95;

@@ -3,7 +3,7 @@
 //! The stage watches as well: in every simulated interval, and at every write,
 //! it checks what must hold whatever a strategy does.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -44,6 +44,8 @@ pub struct Stage {
     clock: Arc<StageClock>,
     store: Arc<dyn Store>,
     state: Mutex<State>,
+    /// Zones of the stable arm before the start, newest first, once asked for.
+    past: OnceLock<Vec<Vec<Arm>>>,
 }
 
 struct State {
@@ -74,6 +76,7 @@ impl Stage {
                 violations: vec![],
             }),
             setting,
+            past: OnceLock::new(),
         }
     }
 
@@ -304,13 +307,19 @@ impl Stage {
         if query.since >= start {
             return;
         }
+        let past = self
+            .past
+            .get_or_init(|| (1..=world.history()).map(|back| world.past(back)).collect());
         let wanted = (start - query.since) / period;
-        let back = u32::try_from(wanted)
-            .unwrap_or(u32::MAX)
-            .min(world.history());
-        for back in (1..=back).rev() {
-            let at = start - u64::from(back) * period;
-            let zones = world.past(back);
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        for (back, zones) in (1_u64..)
+            .zip(past)
+            .take(wanted)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            let at = start - back * period;
             if query.by_zone {
                 for (zone, arm) in zones.iter().enumerate() {
                     samples.extend(self.arm_sample(0, at, arm, query, 1.0).map(|s| Sample {
@@ -319,7 +328,7 @@ impl Stage {
                     }));
                 }
             } else {
-                let whole = whole(&zones);
+                let whole = whole(zones);
                 samples.extend(self.arm_sample(0, at, &whole, query, 1.0));
             }
         }

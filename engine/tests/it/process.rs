@@ -224,7 +224,14 @@ fn a_killed_demo_resumes_with_its_own_balancer() {
     let path = plugin("canary");
     let mut process = spawn(
         folder.path(),
-        &["run", &path, "--set", "steps=30,100", "--set", "max-bake=3s"],
+        &[
+            "run",
+            &path,
+            "--set",
+            "steps=30,100",
+            "--set",
+            "max-bake=3s",
+        ],
     );
     for _ in 0..200 {
         if stdout(&run(folder.path(), &["list"])).contains("step 1/2") {
