@@ -87,7 +87,7 @@ pub fn signal(child: &Child, name: &str) {
     assert!(status.expect("kill runs").success());
 }
 
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
@@ -140,7 +140,7 @@ pub fn until(folder: &Path, admin: &str, wanted: impl Fn(&Value) -> bool) -> Val
     panic!("it never happened; at last: {last}");
 }
 
-fn code(output: &Output) -> Option<i32> {
+pub fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 

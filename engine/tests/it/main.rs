@@ -19,4 +19,5 @@ mod process;
 mod property;
 mod render;
 mod signals;
+mod simulate;
 mod store;

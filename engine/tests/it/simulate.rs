@@ -1,0 +1,534 @@
+//! `engine simulate` and what it is made of.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use engine::clock::{Clock, VirtualClock};
+use engine::journal::{Call, Event};
+use engine::model::{
+    ArmHealth, Decision, End, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
+    Release, Sample, Weights,
+};
+use engine::rollout::Standing;
+use engine::rollout::fleet::Fleet;
+use engine::simulate::many::{self, Play};
+use engine::simulate::replicate::{self, Fate, Subject};
+use engine::simulate::report::Row;
+use engine::simulate::scenario::Corpus;
+use engine::spec::{Guardrails, Probe, Query};
+use engine::strategy::Plugin;
+use engine::target::Target;
+use serde_json::{Value, json};
+
+use crate::cli::{run, stderr, stdout};
+use crate::end_to_end::{code, folder, plugin};
+use crate::lab;
+
+fn scenarios(name: &str) -> PathBuf {
+    lab::root().join(format!("examples/scenarios/{name}.json"))
+}
+
+fn corpus(name: &str) -> Corpus {
+    let text = std::fs::read_to_string(scenarios(name)).expect("a file");
+    Corpus::parse(&text).expect("a corpus")
+}
+
+fn subject(strategy: Arc<Plugin>, parameters: Value, faults: &[&str]) -> Subject {
+    Subject {
+        strategy,
+        name: "test".to_owned(),
+        parameters,
+        guardrails: Guardrails::default(),
+        names: ["stable".to_owned(), "canary".to_owned()],
+        faults: faults.iter().map(|f| f.parse().expect("a fault")).collect(),
+        seed: 0,
+    }
+}
+
+/// Limits are those of 400 replicates; a hundred of them are a quicker look.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_development_corpus_is_as_expected() {
+    let subject = subject(lab::plugin("canary").await, json!({}), &[]);
+    let corpus = corpus("development");
+    let plays: Vec<Play> = corpus
+        .scenarios
+        .iter()
+        .map(|scenario| Play {
+            scenario,
+            subject: &subject,
+            replicates: 100,
+        })
+        .collect();
+    let tallies = tokio::task::block_in_place(|| many::play_all(&plays, many::cores(), &|_, _| {}))
+        .expect("it plays");
+    assert_eq!(plays.len(), 16);
+    for (play, tallies) in plays.iter().zip(&tallies) {
+        let row = Row::of(play.scenario, tallies);
+        assert!(row.passed(), "{row:#?}");
+    }
+}
+
+/// Whatever goes wrong outside, what must hold holds, and good versions are not
+/// taken back for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_outside_world_break_no_rule() {
+    let strategy = lab::plugin("canary").await;
+    let corpus = corpus("development");
+    for faults in [
+        &["metrics-late@5m+8m"][..],
+        &["metrics-missing@3m+12m"],
+        &["metrics-revised@0s+60m"],
+        &["aws-throttled@4m+6m"],
+        &["tasks-die@6m+4m"],
+        &["engine-killed@1m", "engine-killed@9m", "engine-killed@10m"],
+        &["foreign-writer@7m"],
+        &[
+            "engine-killed@6m",
+            "aws-throttled@5m+3m",
+            "metrics-late@8m+4m",
+        ],
+    ] {
+        let subject = subject(strategy.clone(), json!({}), faults);
+        for name in ["aa-medium-clean", "bad-medium-plus5", "bad-load-dependent"] {
+            let scenario = corpus.scenarios.iter().find(|s| s.name == name);
+            let scenario = scenario.expect("it is there");
+            for number in 0..8 {
+                let played = replicate::play(&subject, scenario, number).await;
+                let played = played.expect("it plays");
+                assert_eq!(played.violations, Vec::<String>::new(), "{name} {faults:?}");
+                let foreign = faults[0].starts_with("foreign");
+                let expected = match name {
+                    // Found before anybody meddles.
+                    "bad-medium-plus5" => played.fate != Fate::Promoted,
+                    _ if foreign => played.fate == Fate::Paused,
+                    "aa-medium-clean" => played.fate != Fate::RolledBack,
+                    _ => played.fate != Fate::Promoted,
+                };
+                assert!(expected, "{name} {faults:?} {number}: {played:?}");
+            }
+        }
+    }
+}
+
+/// A rollout whose engine dies is the same rollout.
+#[tokio::test(flavor = "multi_thread")]
+async fn dying_changes_nothing() {
+    let strategy = lab::plugin("canary").await;
+    let corpus = corpus("development");
+    let whole = subject(strategy.clone(), json!({}), &[]);
+    let dying = subject(
+        strategy,
+        json!({}),
+        &[
+            "engine-killed@90s",
+            "engine-killed@8m",
+            "engine-killed@14m30s",
+        ],
+    );
+    for scenario in &corpus.scenarios {
+        let whole = replicate::play(&whole, scenario, 3).await.expect("plays");
+        let dying = replicate::play(&dying, scenario, 3).await.expect("plays");
+        assert_eq!(
+            (whole.fate, whole.minutes, &whole.reason),
+            (dying.fate, dying.minutes, &dying.reason),
+            "{}",
+            scenario.name
+        );
+        assert!((whole.bad_requests - dying.bad_requests).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
+    let folder = folder();
+    let file = scenarios("development").display().to_string();
+    let play = |more: &[&str]| {
+        let arguments = ["simulate", &plugin("canary"), "--scenario", &file, "--json"];
+        let only = ["--only", "bad-medium-plus5", "--only", "aa-cold-start"];
+        run(
+            folder.path(),
+            &[&arguments[..], &only, &["--replicates", "12"], more].concat(),
+        )
+    };
+    let one = play(&["--jobs", "1"]);
+    assert_eq!(code(&one), Some(0), "{}", stderr(&one));
+    assert_eq!(stdout(&one), stdout(&play(&["--jobs", "3"])));
+    assert_ne!(stdout(&one), stdout(&play(&["--seed", "1"])));
+    let value: Value = serde_json::from_str(&stdout(&one)).expect("JSON");
+    let [cold, bad] = [&value["scenarios"][0], &value["scenarios"][1]];
+    assert_eq!(
+        (cold["name"].as_str(), bad["name"].as_str()),
+        (Some("aa-cold-start"), Some("bad-medium-plus5"))
+    );
+    assert_eq!(
+        (cold["class"].as_str(), cold["replicates"].as_u64()),
+        (Some("good"), Some(12))
+    );
+    assert_eq!(bad["rolledBackPct"], 100.0);
+    assert_eq!(bad["medianMinutesToPromote"], Value::Null);
+    for key in [
+        "promotedPct",
+        "pausedPct",
+        "badRequestsMean",
+        "badRequestsMedian",
+    ] {
+        assert!(bad[key].is_number(), "{key}");
+    }
+    assert!(bad["medianMinutesToRollback"].as_f64().expect("minutes") < 12.0);
+}
+
+#[test]
+fn a_failed_expectation_is_a_9_and_a_failure_in_junit() {
+    let folder = folder();
+    let text = std::fs::read_to_string(scenarios("development")).expect("a file");
+    let strict = text.replace(
+        "\"maxMedianPromoteMinutes\": 60",
+        "\"maxMedianPromoteMinutes\": 1",
+    );
+    assert_ne!(strict, text);
+    let file = folder.path().join("strict.json");
+    std::fs::write(&file, strict).expect("writable");
+    let file = file.display().to_string();
+    let junit = folder.path().join("report.xml").display().to_string();
+    let plot = folder.path().join("many.svg").display().to_string();
+    let arguments = [
+        "simulate",
+        &plugin("canary"),
+        "--scenario",
+        &file,
+        "--only",
+        "aa-low-traffic-zero-errors",
+        "--only",
+        "bad-low-plus50",
+        "--replicates",
+        "4",
+        "--junit",
+        &junit,
+        "--plot",
+        &plot,
+    ];
+    let output = run(folder.path(), &arguments);
+    assert_eq!(code(&output), Some(9), "{}", stderr(&output));
+    let says = stdout(&output);
+    assert!(
+        says.contains("not as expected: maxMedianPromoteMinutes is"),
+        "{says}"
+    );
+    let report = std::fs::read_to_string(&junit).expect("written");
+    assert!(report.contains("tests=\"2\" failures=\"1\""), "{report}");
+    assert!(
+        report.contains("<failure message=\"maxMedianPromoteMinutes"),
+        "{report}"
+    );
+    let picture = std::fs::read_to_string(&plot).expect("written");
+    assert!(picture.contains("<svg") && picture.contains("bad-low-plus50"));
+}
+
+#[test]
+fn one_replicate_tells_its_story() {
+    let folder = folder();
+    let file = scenarios("development").display().to_string();
+    let plot = folder.path().join("one.png").display().to_string();
+    let arguments = [
+        "simulate",
+        &plugin("canary"),
+        "--scenario",
+        &file,
+        "--only",
+        "bad-medium-plus5",
+        "--replicate",
+        "2",
+        "--plot",
+        &plot,
+    ];
+    let output = run(folder.path(), &arguments);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let story = stdout(&output);
+    assert!(story.contains("that it is worse; errors"), "{story}");
+    assert!(story.contains("rolled back after"), "{story}");
+    let png = std::fs::read(&plot).expect("written");
+    assert_eq!(&png[1..4], b"PNG");
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let folder = folder();
+    let canary = plugin("canary");
+    let file = scenarios("development").display().to_string();
+    let odd = folder.path().join("odd.json");
+    let text = r#"{"apiVersion": "simulate/v1", "scenarios": [{"name": "a", "class": "good", "seed": 1,
+        "traffic": {"rps": 1}, "stable": {"errorrate": 2}}]}"#;
+    std::fs::write(&odd, text).expect("writable");
+    let odd = odd.display().to_string();
+    let base = ["simulate", &canary, "--scenario"];
+    for (arguments, says) in [
+        (vec!["no.json"], "failed to read scenario no.json"),
+        (vec![&*odd], "/scenarios/0/stable"),
+        (vec![&*odd], "errorrate"),
+        (
+            vec![&*file, "--only", "nothing"],
+            "there is no scenario \"nothing\"; there are aa-low",
+        ),
+        (vec![&*file, "--replicate", "1"], "name it with --only"),
+        (
+            vec![&*file, "--plot", "out.pdf"],
+            "must end in .svg or .png",
+        ),
+        (vec![&*file, "--fault", "rain@5m"], "kinds are metrics-late"),
+        (
+            vec![&*file, "--set", "steps=200"],
+            "strategy.parameters.steps.0",
+        ),
+    ] {
+        let output = run(folder.path(), &[&base[..], &arguments].concat());
+        assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}
+
+/// The recorded runs of the reference, through the compiled plugin: a target
+/// that answers what was recorded.
+mod golden {
+    use super::*;
+
+    const MINUTE: Millis = 60_000;
+
+    pub struct Recorded {
+        run: Value,
+        clock: Arc<VirtualClock>,
+        state: std::sync::Mutex<(Weights, Vec<(Millis, f64)>)>,
+    }
+
+    impl Recorded {
+        pub fn new(run: Value, clock: Arc<VirtualClock>) -> Self {
+            let weights = Weights::of([("stable", 100), ("canary", 0)]);
+            Self {
+                run,
+                clock,
+                state: std::sync::Mutex::new((weights, vec![])),
+            }
+        }
+
+        fn weights(&self) -> Weights {
+            self.state.lock().expect("not poisoned").0.clone()
+        }
+
+        fn sample(
+            arm: &str,
+            zone: Option<String>,
+            start: Millis,
+            counts: &Value,
+        ) -> Option<Sample> {
+            let of = |key: &str| {
+                let number = counts[key].as_f64().expect("a number");
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "counts"
+                )]
+                let count = number as u32;
+                count
+            };
+            let (slow, tail) = (of("slow"), of("tail"));
+            (of("n") > 0).then(|| Sample {
+                arm: arm.to_owned(),
+                zone,
+                start,
+                period_ms: 60_000,
+                requests: of("n"),
+                errors: of("err"),
+                client_errors: 0,
+                // Recorded with each arm's own thresholds.
+                over: vec![slow, slow, tail, tail],
+                latency: Some(engine::model::Latency {
+                    mean: 60.0,
+                    p50: 60.0,
+                    p90: 129.0,
+                    p95: 161.0,
+                    p99: 242.0,
+                }),
+                cpu: None,
+                memory: None,
+                healthy: None,
+            })
+        }
+    }
+
+    #[async_trait]
+    impl Target for Recorded {
+        fn identity(&self) -> &str {
+            "sim"
+        }
+
+        fn sample_period_ms(&self) -> u32 {
+            60_000
+        }
+
+        async fn observe(&self) -> Result<Observed, HostError> {
+            let weights = self.weights();
+            let tasks =
+                |key: &str| u32::try_from(self.run[key].as_u64().unwrap_or(1)).expect("small");
+            let arms = [
+                ("stable", tasks("tasks")),
+                ("canary", tasks("minCanaryTasks")),
+            ];
+            Ok(Observed {
+                arms: arms
+                    .map(|(name, total)| engine::model::ObservedArm {
+                        name: name.to_owned(),
+                        release: Release {
+                            version: name.to_owned(),
+                            source: engine::model::Source::Urls(vec![]),
+                        },
+                        weight: weights.weight(name),
+                        healthy: total,
+                        total,
+                        tasks: None,
+                        deployment: engine::model::Deployment::Steady,
+                    })
+                    .to_vec(),
+                sticky: false,
+                address: String::new(),
+            })
+        }
+
+        async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
+            let mut state = self.state.lock().expect("not poisoned");
+            state.0 = weights.clone();
+            state
+                .1
+                .push((self.clock.now(), weights.share("canary") / 100.0));
+            Ok(())
+        }
+
+        async fn set_version(&self, _: &str, _: &Release) -> Result<(), HostError> {
+            Ok(())
+        }
+
+        async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
+            let mut samples = vec![];
+            let history = self.run["history"].as_array().expect("minutes");
+            for (minute, back) in history.iter().zip((1..=history.len() as u64).rev()) {
+                let start = lab::START - back * MINUTE;
+                let zones = minute["zones"].as_array().expect("zones");
+                if start < query.since {
+                } else if query.by_zone {
+                    for (zone, counts) in zones.iter().enumerate() {
+                        samples.extend(Self::sample(
+                            "stable",
+                            Some(format!("zone-{zone}")),
+                            start,
+                            counts,
+                        ));
+                    }
+                } else {
+                    samples.extend(Self::sample("stable", None, start, &zones[0]));
+                }
+            }
+            for (step, t) in self.run["steps"]
+                .as_array()
+                .expect("steps")
+                .iter()
+                .zip(0_u64..)
+            {
+                let start = lab::START + t * MINUTE;
+                // Complete one minute after its end.
+                let there = start + 2 * MINUTE <= self.clock.now();
+                let interval = &step["interval"];
+                if there && start >= query.since && interval["missing"] == false {
+                    samples.extend(Self::sample("stable", None, start, &interval["stable"]));
+                    samples.extend(Self::sample("canary", None, start, &interval["canary"]));
+                }
+            }
+            Ok(samples)
+        }
+
+        async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {
+            Ok(self.observe().await?.health())
+        }
+
+        async fn query(&self, _: &Query, _: Millis) -> Result<Vec<Point>, HostError> {
+            Ok(vec![])
+        }
+
+        async fn probe(&self, _: &str, _: &Probe) -> Result<ProbeReport, HostError> {
+            Ok(ProbeReport {
+                ok: true,
+                status: 200,
+                elapsed_ms: 1.0,
+                detail: String::new(),
+            })
+        }
+    }
+}
+
+fn golden_runs() -> &'static Vec<Value> {
+    static RUNS: OnceLock<Vec<Value>> = OnceLock::new();
+    RUNS.get_or_init(|| {
+        let path = lab::root().join("plugins/analysis/tests/fixtures/golden.json");
+        let text = std::fs::read_to_string(path).expect("the fixture");
+        let golden: Value = serde_json::from_str(&text).expect("JSON");
+        golden["runs"].as_array().expect("runs").clone()
+    })
+}
+
+#[tokio::test]
+async fn the_compiled_plugin_decides_as_the_reference() {
+    for run in golden_runs() {
+        let name = run["name"].as_str().expect("a name");
+        let parameters = json!({"probe": false});
+        let mut bottle = lab::Lab::new(lab::plugin("canary").await, lab::good(), parameters);
+        bottle.header.sample_period_ms = 60_000;
+        let target = Arc::new(golden::Recorded::new(run.clone(), bottle.clock.clone()));
+        let mut driver = bottle.driver();
+        driver.resolve = Arc::new(lab::Resolver {
+            target: target.clone(),
+            strategy: bottle.strategy.clone(),
+        });
+        driver.begin(bottle.header.clone()).await.expect("begins");
+        let mut fleet = Fleet::new(driver);
+        fleet.add(lab::ID.to_owned(), bottle.clock.now());
+        let (_, standing) = fleet.next().await.expect("one rollout");
+        let steps = run["steps"].as_array().expect("steps");
+        let end = match standing.expect("it is driven") {
+            Standing::Over(End::Promoted, _) => "promoted",
+            Standing::Over(End::RolledBack, _) => "rolled_back",
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(steps.last().expect("a last one")["state"], end, "{name}");
+        let journal = bottle.journal().await;
+        let findings: Vec<_> = journal
+            .iter()
+            .filter_map(|e| match &e.event {
+                Event::Exchanged {
+                    call: Call::Report { finding },
+                    ..
+                } => Some(finding),
+                _ => None,
+            })
+            .collect();
+        let seen: Vec<_> = steps
+            .iter()
+            .filter(|s| s["interval"]["missing"] == false)
+            .collect();
+        assert_eq!(findings.len(), seen.len(), "{name}");
+        for (finding, step) in findings.iter().zip(&seen) {
+            let expected = step["logE"].as_f64().expect("a number");
+            let off = (finding.log_evidence - expected).abs();
+            assert!(off <= 1e-9 * expected.abs().max(1.0), "{name}: {off}");
+        }
+        // Steps are taken in the same minutes.
+        let advances = findings
+            .iter()
+            .filter(|f| f.decision == Decision::Advance)
+            .count();
+        let mut weights: Vec<f64> = steps
+            .iter()
+            .map(|s| s["weight"].as_f64().expect("one"))
+            .collect();
+        weights.retain(|w| *w > 0.0);
+        weights.dedup();
+        assert_eq!(advances, weights.len() - 1, "{name}");
+    }
+}

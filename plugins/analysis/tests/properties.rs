@@ -1,0 +1,262 @@
+//! What must hold for any data.
+
+use analysis::{
+    Config, Counts, Decision, Gate, Interval, Measure, Moments, Past, Seen, Step, StepKind, Stream,
+};
+use proptest::prelude::*;
+
+fn endless(share: f64) -> Vec<Step> {
+    vec![Step {
+        share,
+        kind: StepKind::Ramp,
+        bake_min: u32::MAX,
+        bake_max: u32::MAX,
+    }]
+}
+
+/// One stream, or three, without any allowance for what the model does not know.
+fn textbook(streams: Vec<Stream>) -> Config {
+    let mut config = Config {
+        dispersion_prior: 1.0,
+        streams,
+        ..Config::default()
+    };
+    for stream in &mut config.streams {
+        (stream.task_spread, stream.wander) = (0.0, 0.0);
+        stream.noise = analysis::Noise::Bursts;
+    }
+    config
+}
+
+fn interval(share: f64, counts: &[[(f64, f64); 2]]) -> Interval {
+    let seen = counts.iter().map(|[candidate, stable]| Seen::Counts {
+        candidate: Counts::new(candidate.0, candidate.1),
+        stable: Counts::new(stable.0, stable.1),
+    });
+    Interval {
+        share,
+        seen: seen.collect(),
+    }
+}
+
+/// A generator that every platform agrees on (Steele et al. 2014, SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    #[expect(clippy::cast_precision_loss, reason = "53 bits")]
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Knuth's product method: exact, and quick enough for small means.
+    fn poisson(&mut self, mean: f64) -> f64 {
+        let (limit, mut product, mut count) = ((-mean).exp(), self.uniform(), 0.0);
+        while product > limit {
+            product *= self.uniform();
+            count += 1.0;
+        }
+        count
+    }
+}
+
+/// Looked at after each of 240 minutes, a version just at the margin is rolled
+/// back in at most `alpha` of all rollouts.
+#[test]
+fn at_the_margin_false_alarms_keep_to_alpha() {
+    const RUNS: u32 = 1_500;
+    for (share, requests, rate) in [
+        (0.05, 1_200.0, 0.01),
+        (0.5, 1_200.0, 0.005),
+        (0.05, 60.0, 0.02),
+    ] {
+        let mut dice = Dice(7);
+        let mut crossed = 0;
+        for _ in 0..RUNS {
+            let mut errors = Stream::errors();
+            errors.share = 1.0;
+            errors.excess = 0.0;
+            let mut gate = Gate::new(&Past::default(), textbook(vec![errors]), endless(share));
+            let margin = gate.calibration().margin(0, share, gate.config());
+            assert!((margin - 1.25).abs() < 1e-12);
+            let (candidate, stable) = (requests * share, requests * (1.0 - share));
+            for _ in 0..240 {
+                let counts = [
+                    (dice.poisson(candidate * rate * margin), candidate),
+                    (dice.poisson(stable * rate), stable),
+                ];
+                if gate.look(&interval(share, &[counts])).0 == Decision::RollBack {
+                    crossed += 1;
+                    break;
+                }
+            }
+        }
+        let rolled_back = f64::from(crossed) / f64::from(RUNS);
+        let error = (0.01 * 0.99 / f64::from(RUNS)).sqrt();
+        assert!(
+            rolled_back <= 0.01 + 3.0 * error,
+            "{share} {requests}: {rolled_back}"
+        );
+    }
+}
+
+/// The same test must be able to fail: a version beyond the margin is found.
+#[test]
+fn beyond_the_margin_it_is_found() {
+    let mut dice = Dice(7);
+    let mut found = 0;
+    for _ in 0..50 {
+        let mut gate = Gate::new(
+            &Past::default(),
+            textbook(vec![Stream::errors(), Stream::slow(), Stream::tail()]),
+            endless(0.05),
+        );
+        found += u32::from((0..60).any(|_| {
+            let n = [60.0, 1_140.0];
+            let counts = |rate: [f64; 2], dice: &mut Dice| {
+                [
+                    (dice.poisson(n[0] * rate[0]), n[0]),
+                    (dice.poisson(n[1] * rate[1]), n[1]),
+                ]
+            };
+            let seen = [
+                counts([0.05, 0.001], &mut dice),
+                counts([0.1, 0.1], &mut dice),
+                counts([0.01, 0.01], &mut dice),
+            ];
+            gate.look(&interval(0.05, &seen)).0 == Decision::RollBack
+        }));
+    }
+    assert_eq!(found, 50);
+}
+
+fn rows() -> impl Strategy<Value = Vec<[(u32, u32); 2]>> {
+    let arm = || (1_u32..400).prop_flat_map(|of| (0..=of, Just(of)));
+    proptest::collection::vec([arm(), arm()], 1..40)
+}
+
+fn evidence(rows: &[[(u32, u32); 2]], scale: f64, swap: bool) -> f64 {
+    let mut errors = Stream::errors();
+    (errors.share, errors.margin, errors.cap) = (1.0, 1.0, 1e9);
+    let mut gate = Gate::new(&Past::default(), textbook(vec![errors]), endless(0.5));
+    let mut last = 0.0;
+    for [a, b] in rows {
+        let of = |(bad, of): (u32, u32)| (f64::from(bad) * scale, f64::from(of) * scale);
+        let counts = if swap {
+            [of(*b), of(*a)]
+        } else {
+            [of(*a), of(*b)]
+        };
+        last = gate.look(&interval(0.5, &[counts])).1.log_evidence;
+    }
+    last
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// More of the same data says the same, more surely.
+    #[test]
+    fn more_of_the_same_keeps_the_sign(mut counts in rows()) {
+        // One kind of row, so that the online dispersion has nothing to learn.
+        let first = counts[0];
+        counts.iter_mut().for_each(|c| *c = first);
+        let (once, thrice) = (evidence(&counts, 1.0, false), evidence(&counts, 3.0, false));
+        if once > 1.0 {
+            prop_assert!(thrice >= once - 1e-9, "{once} {thrice}");
+        }
+    }
+
+    /// The better arm is never taken back for what the worse one did.
+    #[test]
+    fn the_better_arm_is_never_rolled_back(counts in rows()) {
+        let limit = 100.0_f64.ln();
+        let total = |at: usize| counts.iter().fold((0, 0), |s, c| (s.0 + c[at].0, s.1 + c[at].1));
+        let rate = |(bad, of): (u32, u32)| f64::from(bad) / f64::from(of);
+        let better = rate(total(0)) <= rate(total(1));
+        // Constant rates: a fault that came and went is another question.
+        let even: Vec<[(u32, u32); 2]> = counts.iter().map(|_| [total(0), total(1)]).collect();
+        let log_e = evidence(&even, 0.1, !better);
+        prop_assert!(log_e < limit, "{log_e}");
+    }
+
+    /// In which order streams are listed makes no difference.
+    #[test]
+    fn the_order_of_streams_is_irrelevant(counts in rows()) {
+        let run = |order: [usize; 3]| {
+            let all = [Stream::errors(), Stream::slow(), Stream::tail()];
+            let config = Config {
+                streams: order.map(|at| all[at].clone()).to_vec(),
+                ..Config::default()
+            };
+            let mut gate = Gate::new(&Past::default(), config, endless(0.5));
+            let looks: Vec<(Decision, f64)> = counts.iter().map(|[c, s]| {
+                let part = |(bad, of): (u32, u32), by: f64| ((f64::from(bad) * by).floor(), f64::from(of));
+                let seen = order.map(|at| [part(*c, [0.1, 1.0, 0.3][at]), part(*s, [0.1, 1.0, 0.3][at])]);
+                let (decision, finding) = gate.look(&interval(0.5, &seen));
+                (decision, finding.log_evidence)
+            }).collect();
+            looks
+        };
+        for (a, b) in run([0, 1, 2]).into_iter().zip(run([2, 0, 1])) {
+            prop_assert_eq!(a.0, b.0);
+            prop_assert!((a.1 - b.1).abs() < 1e-9, "{} {}", a.1, b.1);
+        }
+    }
+
+    /// Any data, even nonsense, leaves finite numbers.
+    #[test]
+    fn nothing_becomes_infinite(counts in rows(), odd in 0.0..1e12_f64) {
+        let mut gate = Gate::new(&Past::default(), Config::default(), endless(0.5));
+        for [c, s] in &counts {
+            let seen = [
+                [(f64::from(c.0), f64::from(c.1)), (f64::from(s.0), f64::from(s.1))],
+                [(odd, odd), (0.0, f64::from(s.1))],
+                [(0.0, 0.0), (odd, 0.0)],
+            ];
+            let (_, finding) = gate.look(&interval(0.5, &seen));
+            prop_assert!(finding.log_evidence.is_finite());
+        }
+    }
+}
+
+/// A metric that is an average: less is worse.
+#[test]
+fn an_average_of_ones_own() {
+    let accuracy = |candidate: f64| {
+        let mut config = Config::default();
+        config.add(Stream::mean("accuracy", 0.25, 0.02, Measure::LessIsWorse));
+        config.check().expect("valid");
+        let mut gate = Gate::new(&Past::default(), config, endless(0.5));
+        let none = Seen::Counts {
+            candidate: Counts::default(),
+            stable: Counts::default(),
+        };
+        let mean = |mean: f64| Moments {
+            mean,
+            variance: 0.09,
+            of: 500.0,
+        };
+        (0..40)
+            .map(|_| {
+                let seen = Seen::Moments {
+                    candidate: mean(candidate),
+                    stable: mean(0.9),
+                };
+                gate.look(&Interval {
+                    share: 0.5,
+                    seen: vec![none, none, none, seen],
+                })
+            })
+            .find(|(decision, _)| *decision == Decision::RollBack)
+            .map(|(_, finding)| finding.streams[finding.top].name.clone())
+    };
+    assert_eq!(accuracy(0.84), Some("accuracy".to_owned()));
+    assert_eq!(accuracy(0.9), None);
+    // Worse by less than the margin of 2 %.
+    assert_eq!(accuracy(0.885), None);
+    assert_eq!(accuracy(0.95), None);
+}
