@@ -9,15 +9,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use async_trait::async_trait;
+use engine::journal::{Call, Reply};
+use engine::model::{Arm, Latency, Millis, Role, Sample, Wake, Weights};
+use engine::rollout::session::{Calls, Interrupted};
+use engine::rollout::{Ran, Run, Strategy};
 use engine::simulate::many::{self, Play};
-use engine::simulate::replicate::Subject;
+use engine::simulate::replicate::{START, Subject};
 use engine::simulate::report::{Row, Summary};
 use engine::simulate::scenario::{Class, Corpus};
 use engine::spec::Guardrails;
-use engine::strategy::Host;
 use engine::strategy::limits::Limits;
+use engine::strategy::{Host, Plugin};
 use serde_json::{Value, json};
 
 /// Replicates of each cell, unless `--replicates N` says otherwise.
@@ -127,10 +133,11 @@ fn main() {
     details(&results, Class::Bad);
     let plugin = std::fs::read(plugin_path("canary")).expect("a plugin");
     let plugin = runtime.block_on(host.load(&plugin)).expect("it loads");
+    look_in_wasm(&runtime, &plugin);
     speed(&corpus, &subject(plugin, json!({})));
 }
 
-fn subject(strategy: Arc<engine::strategy::Plugin>, parameters: Value) -> Subject {
+fn subject(strategy: Arc<Plugin>, parameters: Value) -> Subject {
     Subject {
         strategy,
         name: "bench".to_owned(),
@@ -233,6 +240,116 @@ fn short(value: f64) -> String {
         v if v >= 10.0 => format!("{v:.0}"),
         v => format!("{v:.1}"),
     }
+}
+
+/// A target that answers at once, and breaks off after so many waits.
+struct Still {
+    minute: AtomicU64,
+    waits: u64,
+}
+
+impl Still {
+    fn sample(arm: &str, start: Millis, requests: u32, over: usize) -> Sample {
+        Sample {
+            arm: arm.to_owned(),
+            zone: None,
+            start,
+            period_ms: 60_000,
+            requests,
+            errors: requests / 1_000,
+            client_errors: 0,
+            over: [10, 11, 100, 110][..over]
+                .iter()
+                .map(|part| requests / part)
+                .collect(),
+            latency: Some(Latency {
+                mean: 60.0,
+                p50: 60.0,
+                p90: 129.0,
+                p95: 161.0,
+                p99: 242.0,
+            }),
+            cpu: None,
+            memory: None,
+            healthy: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Calls for Still {
+    async fn perform(&self, call: Call) -> Result<Reply, Interrupted> {
+        let now = self.now();
+        Ok(match call {
+            Call::Wait { .. } => {
+                let waits = self.minute.fetch_add(1, Ordering::Relaxed) + 1;
+                if waits >= self.waits {
+                    return Err(Interrupted);
+                }
+                Reply::Woke(Wake::Timer)
+            }
+            Call::GetMetrics { query } => {
+                let first = query.since.max(now - 120 * 60_000) / 60_000 * 60_000;
+                let over = query.over_ms.len();
+                let starts = (first..now).step_by(60_000);
+                let arms = [("stable", 28_500), ("canary", 1_500)];
+                let arms = if query.since < START {
+                    &arms[..1]
+                } else {
+                    &arms[..]
+                };
+                let samples = starts.flat_map(|start| {
+                    arms.iter()
+                        .map(move |(arm, n)| Self::sample(arm, start, *n, over))
+                });
+                Reply::Samples(samples.collect())
+            }
+            Call::GetHealth => Reply::Health(vec![]),
+            _ => Reply::Done,
+        })
+    }
+
+    fn now(&self) -> Millis {
+        START + self.minute.load(Ordering::Relaxed) * 60_000
+    }
+
+    fn probes(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+/// What a look costs in the sandbox, with its calls: the difference between a
+/// long and a short rollout.
+fn look_in_wasm(runtime: &tokio::runtime::Runtime, plugin: &Plugin) {
+    let run = |waits: u64| {
+        let calls = Arc::new(Still {
+            minute: AtomicU64::new(0),
+            waits,
+        });
+        let arm = |name: &str, role| Arm {
+            name: name.to_owned(),
+            role,
+            version: name.to_owned(),
+        };
+        let run = Run {
+            rollout: "bench".to_owned(),
+            arms: vec![arm("stable", Role::Stable), arm("canary", Role::Candidate)],
+            weights: Weights::of([("stable", 100), ("canary", 0)]),
+            sample_period_ms: 60_000,
+            parameters: r#"{"steps": [5], "probe": false, "bake": "9999h"}"#.to_owned(),
+            seed: "00".to_owned(),
+        };
+        let begun = Instant::now();
+        let ran = runtime.block_on(plugin.run(calls, run));
+        assert_eq!(ran, Ran::Interrupted);
+        begun.elapsed()
+    };
+    run(100);
+    let (short, long) = (run(1_000), run(11_000));
+    println!(
+        "\nGate, WebAssembly: one look {:?}, with its four calls (wait, get-metrics, report, progress)",
+        (long - short) / 10_000
+    );
 }
 
 /// Rollouts per second on one thread and on all, and memory.

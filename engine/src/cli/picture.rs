@@ -117,7 +117,9 @@ fn rollout(entries: &[Entry]) -> Option<Rollout> {
                 }
             }
             Event::Held { hold, .. } => decide(Mark::Person, &hold.to_string()),
-            Event::Decided { goal, reason, .. } => {
+            Event::Decided {
+                goal, reason, by, ..
+            } if by != "strategy" => {
                 (how, _) = match goal {
                     Goal::Promote => ("is promoted", decide(Mark::Promote, "promoted")),
                     Goal::RollBack => ("is rolled back", decide(Mark::Rollback, reason)),

@@ -260,6 +260,9 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
     if !status.note.is_empty() {
         out!("note       {} % {}", status.percent, status.note);
     }
+    if let Some(finding) = &status.finding {
+        out!("last look  {finding}");
+    }
     if let Some(decision) = &status.decision {
         out!("decided    by {}: {}", decision.by, decision.reason);
     }

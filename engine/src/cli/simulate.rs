@@ -228,9 +228,11 @@ async fn one(args: &SimulateArgs, loaded: &[Loaded], number: u32) -> anyhow::Res
         Fate::RolledBack => "rolled back",
         Fate::Paused => "paused",
     };
-    let after = played
-        .minutes
-        .map_or_else(String::new, |m| format!(" after {m:.0} minutes"));
+    let after = match (played.minutes, played.fate) {
+        (Some(m), Fate::Promoted) => format!(", 95 % or more of the traffic after {m:.0} minutes"),
+        (Some(m), _) => format!(" after {m:.0} minutes"),
+        (None, _) => String::new(),
+    };
     out!(
         "{fate}{after}, about {:.0} bad requests: {}",
         played.bad_requests,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
-use crate::model::{End, Goal, Hold, Millis, Outcome, Phase, Role, Wake, Weights};
+use crate::model::{End, Finding, Goal, Hold, Millis, Outcome, Phase, Role, Wake, Weights};
 
 /// Where a rollout stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -21,6 +21,8 @@ pub struct Status {
     pub percent: u32,
     /// Where it stands and why, in the strategy's words.
     pub note: String,
+    /// What the strategy last found in the metrics, if it says.
+    pub finding: Option<Finding>,
     /// An open wait.
     pub waiting: Option<Waiting>,
     /// Why it is paused.
@@ -143,6 +145,7 @@ impl Status {
             weights: header.baseline.clone(),
             percent: 0,
             note: String::new(),
+            finding: None,
             waiting: None,
             hold: None,
             decision: None,
@@ -243,9 +246,13 @@ impl Status {
             }
             Event::Exchanged { by, call, .. } => {
                 self.strategy_called |= *by == Actor::Strategy;
-                if let Call::Progress { percent, note } = call {
-                    self.percent = *percent;
-                    self.note.clone_from(note);
+                match call {
+                    Call::Progress { percent, note } => {
+                        self.percent = *percent;
+                        self.note.clone_from(note);
+                    }
+                    Call::Report { finding } => self.finding = Some((**finding).clone()),
+                    _ => {}
                 }
             }
             Event::Finished(outcome) => self.finished = Some(outcome.clone()),

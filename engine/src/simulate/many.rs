@@ -29,7 +29,7 @@ pub enum Broken {
         /// In which replicate, from 0.
         replicate: u32,
         /// What it says.
-        source: RolloutError,
+        source: Box<RolloutError>,
     },
     /// A thread could not be set up.
     #[error("failed to start a thread of the simulation: {0}")]
@@ -69,7 +69,7 @@ pub fn play_all(
                     Broken::Rollout {
                         scenario: play.scenario.name.clone(),
                         replicate: *number,
-                        source,
+                        source: Box::new(source),
                     }
                 })?;
             done.push((index, played.into()));

@@ -95,9 +95,10 @@ pub struct Stream {
     /// Largest part (0-1) of the evidence needed that one interval may bring, so
     /// that one bad interval alone never decides.
     pub cap: f64,
-    /// Whether an interval with at least 5 events, 20 % of the candidate's
-    /// requests and four times the stable share may break the cap.
-    pub catastrophe: bool,
+    /// After how many intervals in a row with at least 5 events, 20 % of the
+    /// candidate's requests and four times the stable share the cap falls; 0 for
+    /// never.
+    pub catastrophe: u32,
     /// Difference of the rates (0-1), or of the means in parts of the stable
     /// mean, below which evidence is irrelevant however strong.
     pub excess: f64,
@@ -174,7 +175,7 @@ impl Stream {
                 (1_000.0, 0.1),
             ],
             cap: 0.6,
-            catastrophe: true,
+            catastrophe: 1,
             excess: 0.000_5,
             noise: Noise::Bursts,
             task_spread: 0.20,
@@ -198,7 +199,7 @@ impl Stream {
             margin: 1.0,
             grid: vec![(1.2, 0.25), (1.5, 0.25), (2.0, 0.2), (3.0, 0.2), (6.0, 0.1)],
             cap: 0.4,
-            catastrophe: false,
+            catastrophe: 0,
             excess: 0.01,
             noise: Noise::Drift(0.03),
             task_spread: 0.08,
@@ -228,7 +229,7 @@ impl Stream {
                 (15.0, 0.1),
             ],
             cap: 0.4,
-            catastrophe: false,
+            catastrophe: 0,
             excess: 0.003,
             noise: Noise::Drift(0.05),
             task_spread: 0.12,
@@ -248,7 +249,7 @@ impl Stream {
         Self {
             name: name.to_owned(),
             share,
-            catastrophe: false,
+            catastrophe: 0,
             incident: Incident::Never,
             ..Self::errors()
         }
@@ -270,7 +271,7 @@ impl Stream {
             noise: Noise::Bursts,
             slack: [3.0 * margin, 2.0 * margin, margin],
             slack_min: margin,
-            catastrophe: false,
+            catastrophe: 0,
             incident: Incident::Never,
             ..Self::tail()
         }

@@ -31,6 +31,8 @@ struct Process {
     log_a: Vec<f64>,
     /// Squared residuals about the split so far, and their number.
     residuals: (f64, f64),
+    /// Catastrophic intervals in a row.
+    catastrophes: u32,
     /// The last intervals: candidate, stable.
     window: VecDeque<(Counts, Counts)>,
     /// Decayed sums: candidate, stable.
@@ -94,6 +96,7 @@ impl Evidence {
                 .map(|(stream, spread)| Process {
                     log_a: vec![LOG_ZERO; stream.grid.len()],
                     residuals: (0.0, 0.0),
+                    catastrophes: 0,
                     window: VecDeque::new(),
                     sums: <_>::default(),
                     shifts: [0.0; 3],
@@ -285,10 +288,11 @@ impl Process {
                         let (squares, n) = self.residuals;
                         let online = ((5.0 + squares) / (5.0 + n)).max(1.0);
                         let rates = (candidate.bad / candidate.of, stable.bad / stable.of);
-                        let catastrophe = stream.catastrophe
-                            && rates.0 >= 0.2
-                            && candidate.bad >= 5.0
-                            && rates.1 <= rates.0 / 4.0;
+                        let sudden =
+                            rates.0 >= 0.2 && candidate.bad >= 5.0 && rates.1 <= rates.0 / 4.0;
+                        self.catastrophes = if sudden { self.catastrophes + 1 } else { 0 };
+                        let catastrophe =
+                            stream.catastrophe > 0 && self.catastrophes >= stream.catastrophe;
                         (
                             (spread.dispersion + split.variance * spread.drift) * online,
                             catastrophe,

@@ -95,10 +95,11 @@ impl Finding {
             Decision::RollBack | Decision::Advance | Decision::Stay => {}
         }
         if self.excess_requests >= 0.5 {
+            let number = count(self.excess_requests);
+            let s = if number == "1" { "" } else { "s" };
             let _ = write!(
                 text,
-                "; about {} bad requests so far by its fault (an estimate)",
-                count(self.excess_requests)
+                "; about {number} bad request{s} so far by its fault (an estimate)"
             );
         }
         text

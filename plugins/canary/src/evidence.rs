@@ -55,6 +55,7 @@ fn settings(p: &Parameters, period: Duration) -> Settings {
         ..Settings::default()
     };
     settings.config.alpha = p.alpha;
+    settings.config.streams[0].catastrophe = p.catastrophe_samples;
     if p.bake.is_some() {
         let bakes = (0..p.steps.len()).filter_map(|step| bake(p, step));
         settings.bake = bakes.map(samples).collect();

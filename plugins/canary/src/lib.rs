@@ -37,6 +37,10 @@ pub struct Parameters {
     /// Chance of taking back a version that is no worse: 0.01 asks for evidence
     /// of 100:1.
     pub alpha: f64,
+    /// Samples in a row in which at least 20 % of the requests fail that are a
+    /// catastrophe and decide at once: 2 for services whose tasks blip, 0 for
+    /// never.
+    pub catastrophe_samples: u32,
     /// Streams of your own beside errors and latency, from queries of the rollout
     /// file.
     pub streams: Vec<Custom>,
@@ -73,6 +77,7 @@ impl Default for Parameters {
             holdback: 5,
             probe: true,
             alpha: 0.01,
+            catastrophe_samples: 1,
             streams: vec![],
             max_error_rate: None,
             max_p99: None,
@@ -398,6 +403,155 @@ mod tests {
         let start = world.now;
         go(&mut world, r#"{"steps": [10, 100], "bake": ["3s", "7s"]}"#);
         assert_eq!(world.now - start, 10_000.0);
+    }
+
+    /// With evidence, after a minute of stable's past.
+    fn judged(world: &mut World, parameters: &str) -> Outcome {
+        rollout_sdk::Host::wait(world, 60, &[]);
+        world.calls.clear();
+        world.run(parameters, run).expect("a verdict")
+    }
+
+    #[test]
+    fn evidence_climbs_from_a_probe_to_a_holdback() {
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        let outcome = judged(&mut world, "{}");
+        assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+        assert_eq!(
+            world.calls,
+            [
+                "get-health",
+                "set-weights stable=975 canary=25",
+                "set-weights stable=95 canary=5",
+                "set-weights stable=75 canary=25",
+                "set-weights stable=50 canary=50",
+                "set-weights stable=5 canary=95",
+            ]
+        );
+        // Two looks at the probe, then five at least, then ten at the holdback.
+        let advances: Vec<usize> = (0..world.findings.len())
+            .filter(|at| world.findings[*at].decision == rollout_sdk::Decision::Advance)
+            .collect();
+        assert_eq!(advances[0], 1);
+        assert!(advances[1] >= 6 && advances.len() == 5, "{advances:?}");
+    }
+
+    #[test]
+    fn evidence_finds_errors_and_latency_at_once() {
+        for (errors, p99, what) in [(0.05, 30.0, "errors: "), (0.0, 60.0, "slow requests: ")] {
+            let mut world = World::steady(ARMS, 1_000.0, errors, p99);
+            let outcome = judged(&mut world, "{}");
+            assert_eq!(outcome.verdict, Verdict::RolledBack);
+            assert!(outcome.reason.contains(what), "{}", outcome.reason);
+            assert!(
+                outcome.reason.contains(":1 that it is worse"),
+                "{}",
+                outcome.reason
+            );
+            let last = world.findings.last().expect("it has looked");
+            assert_eq!(last.decision, rollout_sdk::Decision::RollBack);
+            assert!(last.log_evidence >= last.log_limit && last.excess_requests > 0.0);
+            assert!(world.findings.len() < 12, "{}", world.findings.len());
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_guard_of_its_own() {
+        // Both arms are equally bad, which is no evidence against either.
+        let both = |arm: &str, start: f64, share: f64| {
+            let requests = (1_000.0 * share).round();
+            (requests > 0.0)
+                .then(|| rollout_sdk::testing::sample(arm, start, requests, requests * 0.1, 30.0))
+        };
+        let mut world = World::new(ARMS, both);
+        assert_eq!(judged(&mut world, "{}").verdict, Verdict::Promoted);
+        let mut world = World::new(ARMS, both);
+        let outcome = judged(&mut world, r#"{"max-error-rate": 0.05}"#);
+        assert_eq!(outcome.verdict, Verdict::RolledBack);
+        assert!(
+            outcome.reason.contains("over the limit"),
+            "{}",
+            outcome.reason
+        );
+    }
+
+    #[test]
+    fn silence_never_promotes() {
+        for (choice, verdict) in [
+            ("rollback", Verdict::RolledBack),
+            ("pause", Verdict::Inconclusive),
+        ] {
+            let mut world = World::steady(ARMS, 0.0, 0.0, 30.0);
+            let parameters = format!(r#"{{"on-no-data": "{choice}"}}"#);
+            let outcome = judged(&mut world, &parameters);
+            assert_eq!(outcome.verdict, verdict);
+            assert!(
+                outcome.reason.contains("no data for 30 samples"),
+                "{}",
+                outcome.reason
+            );
+        }
+        // A candidate that gets nothing of what it is due is no good news either.
+        let deaf = |arm: &str, start: f64, share: f64| {
+            let requests = (1_000.0 * share).round();
+            (arm == "stable" && requests > 0.0)
+                .then(|| rollout_sdk::testing::sample(arm, start, requests, 0.0, 30.0))
+        };
+        let mut world = World::new(ARMS, deaf);
+        let outcome = judged(&mut world, r#"{"on-no-data": "pause"}"#);
+        assert_eq!(outcome.verdict, Verdict::Inconclusive);
+        assert!(
+            outcome.reason.contains("is the routing right?"),
+            "{}",
+            outcome.reason
+        );
+    }
+
+    #[test]
+    fn a_person_hurries_one_step_or_approves_the_last() {
+        let mut world = World::steady(ARMS, 100.0, 0.0, 30.0);
+        rollout_sdk::Host::wait(&mut world, 60, &[]);
+        world.signals = vec![
+            (world.now + 2_000.0, signal("promote")),
+            (world.now + 600_000.0, signal("approve")),
+        ];
+        let begun = world.now;
+        let outcome = world.run(r#"{"approve-before": [100]}"#, run);
+        assert_eq!(outcome.expect("a verdict").verdict, Verdict::Promoted);
+        let step = |text: &str| world.calls.iter().position(|c| c == text);
+        assert!(step("woken by promote") < step("set-weights stable=75 canary=25"));
+        assert!(step("woken by approve") > step("set-weights stable=5 canary=95"));
+        assert!(world.now >= begun + 600_000.0);
+    }
+
+    #[test]
+    fn percentiles_do_where_nothing_is_counted() {
+        for (p99, verdict) in [(30.0, Verdict::Promoted), (60.0, Verdict::RolledBack)] {
+            let mut world = World::steady(ARMS, 2_000.0, 0.0, p99);
+            world.counts_slow = false;
+            let outcome = judged(&mut world, "{}");
+            assert_eq!(outcome.verdict, verdict, "{}", outcome.reason);
+        }
+    }
+
+    #[test]
+    fn a_stream_of_ones_own_can_decide() {
+        let accuracy = r#"{"streams": [{"name": "accuracy", "mean": "accuracy", "variance": "variance",
+            "of": "answers", "less-is-worse": true}]}"#;
+        for (candidate, verdict) in [(0.9, Verdict::Promoted), (0.8, Verdict::RolledBack)] {
+            let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+            world.queries = vec![
+                ("accuracy".to_owned(), [0.9, candidate]),
+                ("variance".to_owned(), [0.09, 0.09]),
+                ("answers".to_owned(), [200.0, 200.0]),
+            ];
+            let outcome = judged(&mut world, accuracy);
+            assert_eq!(outcome.verdict, verdict, "{}", outcome.reason);
+        }
+        let p: Parameters = rollout_sdk::parse(r#"{"streams": [{"name": "x", "mean": "m"}]}"#)
+            .expect("the shape is right");
+        let issues = plan(&p).expect_err("no variance");
+        assert_eq!(issues[0].path, "/streams/0");
     }
 
     #[test]

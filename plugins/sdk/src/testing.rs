@@ -24,6 +24,10 @@ pub struct World {
     pub probes_pass: bool,
     /// Names of the probes.
     pub probes: Vec<String>,
+    /// Whether requests above a threshold are counted, or percentiles only known.
+    pub counts_slow: bool,
+    /// Custom queries: the value of stable and of the candidate, always.
+    pub queries: Vec<(String, [f64; 2])>,
     /// Signals by the time (Unix ms) at which they arrive.
     pub signals: Vec<(f64, Signal)>,
     /// Errors that the next writes answer.
@@ -58,6 +62,8 @@ impl World {
             healthy: [1, 1],
             probes_pass: true,
             probes: vec![],
+            counts_slow: true,
+            queries: vec![],
             signals: vec![],
             refuse: vec![],
             now: 1_000_000.0,
@@ -193,19 +199,33 @@ impl Host for World {
         Ok(recent
             .cloned()
             .map(|sample| Sample {
-                over: over(&sample, &query.over_ms),
+                over: if self.counts_slow {
+                    over(&sample, &query.over_ms)
+                } else {
+                    vec![]
+                },
                 ..sample
             })
             .collect())
     }
 
-    fn query(&mut self, name: &str, _since: f64) -> Result<Vec<Point>, HostError> {
-        Err(HostError {
-            kind: ErrorKind::NotFound,
-            code: "not-found".to_owned(),
-            message: format!("the test world has no query {name:?}"),
-            retryable: false,
-        })
+    fn query(&mut self, name: &str, since: f64) -> Result<Vec<Point>, HostError> {
+        let Some((_, values)) = self.queries.iter().find(|(known, _)| known == name) else {
+            return Err(HostError {
+                kind: ErrorKind::NotFound,
+                code: "not-found".to_owned(),
+                message: format!("the test world has no query {name:?}"),
+                retryable: false,
+            });
+        };
+        let recent = self.history.iter().filter(|s| s.start >= since);
+        Ok(recent
+            .map(|sample| Point {
+                arm: sample.arm.clone(),
+                at: sample.start,
+                value: values[usize::from(sample.arm != self.arms[0].name)],
+            })
+            .collect())
     }
 
     fn get_health(&mut self) -> Result<Vec<ArmHealth>, HostError> {
