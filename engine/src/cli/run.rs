@@ -25,7 +25,7 @@ use crate::target::aws::release_of_task_definition;
 /// service and a load of its own, in this process.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  engine run plugins/canary.wasm                                  a demo, half a minute
+  engine run plugins/canary.wasm                                  a demo, one minute
   engine run plugins/canary.wasm --demo-fault error-rate=0.2      the same with a bad version
   engine run plugins/blue-green.wasm --names blue,green --set bake=10s
   engine run -f rollout.toml --set steps=10,50,100 --on-interrupt rollback
