@@ -30,8 +30,10 @@ use crate::target::Target;
 use crate::target::aws::calls::{self, Api, BESIDES, Scope};
 use crate::target::aws::client::Patience;
 
-/// Requests per second of the rehearsed users.
+/// Requests per second of the rehearsed users, if the target tells nothing.
 const RPS: f64 = 100.0;
+/// How far back the real traffic is looked at, ms.
+const TRAFFIC_MS: Millis = 15 * 60_000;
 /// Turns of the driver before a rehearsal counts as endless.
 const TURNS_MAX: u32 = 100_000;
 
@@ -61,8 +63,9 @@ pub(super) async fn plan(app: &App, global: &Global, args: PlanArgs) -> anyhow::
     };
     let target = app.ports.on_aws(&spec).await?;
     let found = target.found().clone();
-    let good = rehearse(&ready, spec.metrics_delay_ms, 0.0).await?;
-    let bad = rehearse(&ready, spec.metrics_delay_ms, 1.0).await?;
+    let rps = requests_per_second(target.as_ref(), app.clock.now()).await;
+    let good = rehearse(&ready, spec.metrics_delay_ms, rps, 0.0).await?;
+    let bad = rehearse(&ready, spec.metrics_delay_ms, rps, 1.0).await?;
     let mut apis: BTreeSet<Api> = BESIDES.into_iter().collect();
     let lists = [&good, &bad];
     apis.extend(
@@ -117,15 +120,38 @@ impl Rehearsal {
     }
 }
 
+/// What its users do today: how small a probe is depends on it.
+async fn requests_per_second(target: &dyn Target, now: Millis) -> f64 {
+    let query = MetricsQuery {
+        since: now.saturating_sub(TRAFFIC_MS),
+        ..MetricsQuery::default()
+    };
+    let samples = target.samples(&query).await.unwrap_or_default();
+    let starts: BTreeSet<Millis> = samples.iter().map(|s| s.start).collect();
+    let requests: f64 = samples.iter().map(|s| f64::from(s.requests)).sum();
+    let minutes = u32::try_from(starts.len()).map_or(0.0, f64::from);
+    let rps = requests / minutes / (f64::from(target.sample_period_ms()) / 1_000.0);
+    if rps.is_finite() && rps > 0.0 {
+        rps
+    } else {
+        RPS
+    }
+}
+
 /// Runs the rollout on a copy of its target whose new version fails that share
 /// of its requests.
-async fn rehearse(ready: &Ready, delay_ms: Millis, errors: f64) -> anyhow::Result<Rehearsal> {
+async fn rehearse(
+    ready: &Ready,
+    delay_ms: Millis,
+    rps: f64,
+    errors: f64,
+) -> anyhow::Result<Rehearsal> {
     let mut header = ready.header.clone();
     // At the beginning of a minute, so that the same plan reads the same always.
     header.created -= header.created % Millis::from(header.sample_period_ms);
     let clock = Arc::new(VirtualClock::new(header.created));
     let behaviour = Behaviour {
-        rps: RPS,
+        rps,
         error_rate: [0.0, errors],
         ..Behaviour::default()
     };

@@ -49,7 +49,7 @@ pub struct ListArgs {
 #[command(after_help = "Examples:
   engine history                          every call of the newest rollout
   engine history ID --plot rollout.svg    a picture of it
-  engine history ID --json | jq '.[] | select(.call.fn == \"report\") | .call.finding'")]
+  engine history ID --json | jq '.[].event.call.finding // empty'")]
 pub struct HistoryArgs {
     /// The rollout [default: the newest]
     rollout: Option<String>,

@@ -199,6 +199,18 @@ fn the_demo_ends_promoted() {
         "{history}"
     );
     assert!(history.contains("ended      promoted"), "{history}");
+    assert!(history.contains("goes on: evidence"), "{history}");
+    let json = stdout(&run(folder.path(), &["history", "--json"]));
+    let entries: Value = serde_json::from_str(&json).expect("JSON");
+    let reports = entries.as_array().expect("entries").iter();
+    let mut reports = reports.filter(|e| e["event"]["call"]["fn"] == "report");
+    let finding = &reports.next().expect("a look")["event"]["call"]["finding"];
+    assert!(finding["log_evidence"].is_number(), "{finding}");
+    let plot = folder.path().join("rollout.svg").display().to_string();
+    let drawn = run(folder.path(), &["history", "--plot", &plot]);
+    assert_eq!(code(&drawn), Some(0), "{}", stderr(&drawn));
+    let picture = std::fs::read_to_string(&plot).expect("written");
+    assert!(picture.contains("rolls back at 100:1"));
 }
 
 #[test]

@@ -89,6 +89,21 @@ async fn the_calls_of_a_plan_are_the_calls_of_its_rollout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_default_gate_can_be_planned() {
+    let made = make(&Wish::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = plan(folder.path(), &made, &["--set", "gate=evidence", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let plan: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let weights = plan["writes"].as_array().expect("a list").iter();
+    let weights = weights.filter(|w| w["api"] == "ModifyListener").count();
+    // Probe, 10, 50 and 95 %, all, and back to stable after the copy.
+    assert_eq!(weights, 6, "{plan:#}");
+    let exposed = plan["bad"]["exposedMs"].as_u64().expect("a time");
+    assert!(exposed <= 6 * 60_000, "{exposed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_changes_nothing_and_reads_well() {
     let made = make(&Wish::default()).await;
     let folder = tempfile::tempdir().expect("a folder");

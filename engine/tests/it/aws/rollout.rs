@@ -123,6 +123,63 @@ async fn a_version_with_errors_is_taken_back_by_one_write() {
     assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
 }
 
+/// The default gate, with metrics that are three minutes late.
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_promotes_a_good_version() {
+    let plugin = lab::plugin("canary").await;
+    let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
+    let bottle = bottle.image("app:v2");
+    bottle.traffic(0, -130..200, GOOD).await;
+    bottle.traffic(1, 0..200, GOOD).await;
+    let standing = bottle.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
+    let writes = writes(&bottle).await;
+    let weights: Vec<&String> = writes.iter().filter(|w| w.starts_with("set-w")).collect();
+    assert_eq!(
+        weights,
+        [
+            "set-weights stable=95 canary=5",
+            "set-weights stable=75 canary=25",
+            "set-weights stable=50 canary=50",
+            "set-weights stable=5 canary=95",
+            "set-weights stable=0 canary=100",
+            "set-weights stable=100 canary=0",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_takes_back_errors_and_latency() {
+    let slow = Minute {
+        latency_ms: 90.0,
+        ..GOOD
+    };
+    for (bad, says) in [
+        (Minute { errors: 30, ..GOOD }, "errors: "),
+        (slow, "slow requests: "),
+    ] {
+        let plugin = lab::plugin("canary").await;
+        let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
+        let bottle = bottle.image("app:v2");
+        bottle.traffic(0, -130..200, GOOD).await;
+        bottle.traffic(1, 0..200, bad).await;
+        let standing = bottle.run().await;
+        assert!(
+            matches!(standing, Standing::Over(End::RolledBack, _)),
+            "{standing:?}"
+        );
+        assert!(
+            reason(&standing).contains("that it is worse"),
+            "{standing:?}"
+        );
+        assert!(reason(&standing).contains(says), "{standing:?}");
+        assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn colours_are_swapped_and_the_old_one_keeps_its_tasks_through_the_bake() {
     let wish = Wish {

@@ -127,13 +127,19 @@ impl Source {
         let Some(_) = self.thresholds else {
             return Past::default();
         };
-        let query = MetricsQuery {
-            since,
-            over_ms: self.over_ms(),
-            by_zone: true,
-        };
-        let mut samples = rollout.query_samples(&query).unwrap_or_default();
-        samples.retain(|s| s.arm == self.names[0]);
+        // Some sources know zones and have no numbers for them.
+        let mut samples = vec![];
+        for by_zone in [true, false] {
+            if samples.is_empty() {
+                let query = MetricsQuery {
+                    since,
+                    over_ms: self.over_ms(),
+                    by_zone,
+                };
+                samples = rollout.query_samples(&query).unwrap_or_default();
+                samples.retain(|s| s.arm == self.names[0]);
+            }
+        }
         self.counts_slow = samples.iter().any(|s| !s.over.is_empty());
         let mut zones: Vec<Option<String>> = samples.iter().map(|s| s.zone.clone()).collect();
         zones.sort();
