@@ -1,0 +1,519 @@
+//! Scenario files, format `simulate/v1`: a service, its traffic, what is wrong
+//! with the candidate, and what else happens. [`check`] reads and checks them.
+
+mod check;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Number;
+
+/// A duration or a moment, ms.
+pub type Millis = u64;
+
+/// A year.
+const DURATION_MAX: Millis = 365 * 24 * 3_600_000;
+
+/// The scenarios of one file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Corpus {
+    /// In the order of the file.
+    pub scenarios: Vec<Scenario>,
+    /// Names of faults to inject in every scenario; empty if the file has none.
+    pub faults: Vec<String>,
+}
+
+/// What is wrong with a file, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}{}: {message}", .scenario.as_ref().map(|s| format!(" ({s})")).unwrap_or_default())]
+pub struct Problem {
+    /// A JSON pointer such as `/scenarios/3/canary/effect/errorAdd`; empty for
+    /// the file as a whole.
+    pub path: String,
+    /// The name of the scenario, if it has one.
+    pub scenario: Option<String>,
+    /// Reads on from the path: "is 2; it must be from 0 to 1".
+    pub message: String,
+}
+
+/// One service and one rollout.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// Unique in the file.
+    pub name: String,
+    /// One line for people.
+    #[serde(default)]
+    pub summary: String,
+    /// Whether the candidate should be promoted.
+    pub class: Class,
+    /// Decides everything that is random; a negative one wraps around.
+    #[serde(deserialize_with = "seed")]
+    pub seed: u64,
+    /// How often to repeat it, each time with other luck.
+    #[serde(default = "replicates")]
+    pub replicates: u32,
+    /// Times of the simulation.
+    #[serde(default)]
+    pub clock: Clock,
+    /// What the service is asked.
+    pub traffic: Traffic,
+    /// The version that runs.
+    pub stable: Stable,
+    /// The version to roll out.
+    #[serde(default)]
+    pub canary: Canary,
+    /// What varies without a cause.
+    #[serde(default)]
+    pub noise: Noise,
+    /// What happens during the rollout. Read apart, each with its own path.
+    #[serde(skip)]
+    pub events: Vec<Event>,
+    /// What the author expects of a strategy.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// Whether a candidate should be promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// It should: a rollback is false.
+    Good,
+    /// It should not: a promotion is a miss.
+    Bad,
+}
+
+/// Times of the simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Clock {
+    /// The length of one interval of metrics. All noise is per interval.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Millis,
+    /// How long after its end an interval can be read.
+    #[serde(deserialize_with = "duration")]
+    pub metric_delay: Millis,
+    /// When the simulation gives up.
+    #[serde(deserialize_with = "duration")]
+    pub horizon: Millis,
+    /// How much is known of the stable version before the start.
+    #[serde(deserialize_with = "duration")]
+    pub history: Millis,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            interval: 60_000,
+            metric_delay: 60_000,
+            horizon: 200 * 60_000,
+            history: 120 * 60_000,
+        }
+    }
+}
+
+/// What the service is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Traffic {
+    /// Requests per second, over the day's mean.
+    pub rps: f64,
+    /// How they change over the day; not at all if absent.
+    pub diurnal: Option<Diurnal>,
+}
+
+/// A sine on top of the mean traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Diurnal {
+    /// Of the mean, 0-1.
+    pub amplitude: f64,
+    /// From one top to the next.
+    #[serde(deserialize_with = "duration")]
+    pub period: Millis,
+    /// Where in the period the rollout starts, as a fraction of it; 0 is the
+    /// mean before the top.
+    pub phase: f64,
+}
+
+impl Default for Diurnal {
+    fn default() -> Self {
+        Self {
+            amplitude: 0.0,
+            period: 24 * 3_600_000,
+            phase: 0.0,
+        }
+    }
+}
+
+/// The version that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Stable {
+    /// How many tasks serve it.
+    pub tasks: u32,
+    /// Over how many zones they are spread.
+    pub zones: u32,
+    /// Share of requests that fail, 0-1.
+    pub error_rate: f64,
+    /// How long a request takes.
+    pub latency: Latency,
+}
+
+impl Default for Stable {
+    fn default() -> Self {
+        Self {
+            tasks: 20,
+            zones: 3,
+            error_rate: 0.001,
+            latency: Latency::default(),
+        }
+    }
+}
+
+/// A log-normal latency.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Latency {
+    /// Its median, ms.
+    pub median_ms: f64,
+    /// The standard deviation of its logarithm.
+    pub sigma: f64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self {
+            median_ms: 60.0,
+            sigma: 0.6,
+        }
+    }
+}
+
+/// The version to roll out.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Canary {
+    /// It has at least so many tasks, however small its share.
+    pub min_tasks: u32,
+    /// How it differs from the stable version.
+    pub effect: Effect,
+    /// How it starts; warm if absent.
+    pub warmup: Option<Warmup>,
+}
+
+impl Default for Canary {
+    fn default() -> Self {
+        Self {
+            min_tasks: 1,
+            effect: Effect::default(),
+            warmup: None,
+        }
+    }
+}
+
+/// How the candidate differs from the stable version.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Effect {
+    /// Share of requests that fail on top, 0-1.
+    pub error_add: f64,
+    /// Times as many requests fail.
+    pub error_mult: f64,
+    /// Every request takes so many times as long.
+    pub latency_mult: f64,
+    /// Share of requests that are slower still, 0-1.
+    pub tail_fraction: f64,
+    /// Those take so many times as long.
+    pub tail_mult: f64,
+    /// When it begins, from the start of the rollout.
+    #[serde(deserialize_with = "duration")]
+    pub onset: Millis,
+    /// How long it grows from nothing; 0 is at once.
+    #[serde(deserialize_with = "duration")]
+    pub ramp: Millis,
+    /// How it depends on the candidate's share; not at all if absent.
+    pub load: Option<Load>,
+}
+
+impl Default for Effect {
+    fn default() -> Self {
+        Self {
+            error_add: 0.0,
+            error_mult: 1.0,
+            latency_mult: 1.0,
+            tail_fraction: 0.0,
+            tail_mult: 1.0,
+            onset: 0,
+            ramp: 0,
+            load: None,
+        }
+    }
+}
+
+/// An effect that grows with the candidate's share.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Load {
+    /// No effect up to this share, 0-1.
+    pub from: f64,
+    /// The full effect from this share, 0-1.
+    pub to: f64,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { from: 0.2, to: 0.5 }
+    }
+}
+
+/// New tasks are worse for a while after each rise of the share.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Warmup {
+    /// For how long.
+    #[serde(deserialize_with = "duration")]
+    pub duration: Millis,
+    /// Requests take so many times as long.
+    #[serde(default = "one")]
+    pub latency_mult: f64,
+    /// Share of requests that fail on top, 0-1.
+    #[serde(default)]
+    pub error_add: f64,
+}
+
+/// What varies without a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Noise {
+    /// Errors come in clusters of this mean size, 1-1000.
+    pub error_cluster_mean: f64,
+    /// What both arms share.
+    pub common: CommonNoise,
+    /// What each arm, and each zone of the history, has for itself.
+    pub arm: ArmNoise,
+    /// How tasks differ, for as long as they live.
+    pub task: TaskNoise,
+    /// Tasks that halt for an interval; never if absent.
+    pub stall: Option<Stall>,
+}
+
+impl Default for Noise {
+    fn default() -> Self {
+        Self {
+            error_cluster_mean: 1.0,
+            common: CommonNoise::default(),
+            arm: ArmNoise::default(),
+            task: TaskNoise::default(),
+            stall: None,
+        }
+    }
+}
+
+/// Noise that both arms share.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CommonNoise {
+    /// Standard deviation of the logarithm of the error rate.
+    pub error_sd: f64,
+    /// Standard deviation of the logarithm of the latency.
+    pub latency_sd: f64,
+    /// Correlation of both from one interval to the next.
+    pub ar: f64,
+}
+
+impl Default for CommonNoise {
+    fn default() -> Self {
+        Self {
+            error_sd: 0.2,
+            latency_sd: 0.05,
+            ar: 0.8,
+        }
+    }
+}
+
+/// Noise that each arm has for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ArmNoise {
+    /// Standard deviation of the logarithm of the error rate.
+    pub error_sd: f64,
+    /// Correlation of the error rate from one interval to the next.
+    pub error_ar: f64,
+    /// Standard deviation of the logarithm of the latency.
+    pub latency_sd: f64,
+    /// Correlation of the latency from one interval to the next.
+    pub latency_ar: f64,
+}
+
+impl Default for ArmNoise {
+    fn default() -> Self {
+        Self {
+            error_sd: 0.0,
+            error_ar: 0.7,
+            latency_sd: 0.0,
+            latency_ar: 0.7,
+        }
+    }
+}
+
+/// How tasks differ, for as long as they live.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TaskNoise {
+    /// Standard deviation of the logarithm of the error rate.
+    pub error_sd: f64,
+    /// Standard deviation of the logarithm of the latency.
+    pub latency_sd: f64,
+}
+
+/// Tasks that halt for an interval, as in garbage collection.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stall {
+    /// Of each task in each interval, 0-1.
+    pub probability: f64,
+    /// Share of the task's requests that are slower, 0-1.
+    #[serde(default = "one")]
+    pub fraction: f64,
+    /// Those take so many times as long.
+    #[serde(default = "five")]
+    pub mult: f64,
+}
+
+/// What happens during the rollout. It holds in the intervals that begin in its
+/// window.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Event {
+    /// Something that both arms need fails.
+    SharedOutage {
+        /// From the start of the rollout.
+        #[serde(deserialize_with = "duration")]
+        at: Millis,
+        /// For how long.
+        #[serde(deserialize_with = "duration")]
+        duration: Millis,
+        /// Share of requests that fail on top, 0-1.
+        #[serde(default = "outage_error_add")]
+        error_add: f64,
+        /// Requests take so many times as long.
+        #[serde(default = "outage_latency_mult")]
+        latency_mult: f64,
+    },
+    /// Something fails that only the candidate met, though not by its fault.
+    CanaryBlip {
+        /// From the start of the rollout.
+        #[serde(deserialize_with = "duration")]
+        at: Millis,
+        /// For how long.
+        #[serde(deserialize_with = "duration")]
+        duration: Millis,
+        /// Share of requests that fail on top, 0-1.
+        #[serde(default = "blip_error_add")]
+        error_add: f64,
+    },
+    /// The metrics of both arms are missing.
+    MetricGap {
+        /// From the start of the rollout.
+        #[serde(deserialize_with = "duration")]
+        at: Millis,
+        /// For how long.
+        #[serde(deserialize_with = "duration")]
+        duration: Millis,
+    },
+    /// The metrics of both arms are missing in some of the intervals.
+    RandomGap {
+        /// From the start of the rollout, or from 0.
+        #[serde(default, deserialize_with = "duration")]
+        at: Millis,
+        /// For how long; to the end if absent.
+        #[serde(default = "forever", deserialize_with = "duration")]
+        duration: Millis,
+        /// In each interval, 0-1.
+        probability: f64,
+    },
+}
+
+impl Event {
+    /// Whether it holds in the interval that begins at `moment`.
+    #[must_use]
+    pub fn holds(&self, moment: Millis) -> bool {
+        let (Self::SharedOutage { at, duration, .. }
+        | Self::CanaryBlip { at, duration, .. }
+        | Self::MetricGap { at, duration }
+        | Self::RandomGap { at, duration, .. }) = *self;
+        (at..at.saturating_add(duration)).contains(&moment)
+    }
+}
+
+/// What the author expects of a strategy over all replicates.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Expect {
+    /// Rollbacks of a good candidate, percent of the replicates.
+    pub max_false_rollback_pct: Option<f64>,
+    /// Median time to full weight, minutes.
+    pub max_median_promote_minutes: Option<f64>,
+    /// Rollbacks of a bad candidate, percent of the replicates.
+    pub min_detect_pct: Option<f64>,
+    /// Median of the bad requests served.
+    pub max_median_bad_requests: Option<f64>,
+    /// Mean of the bad requests served.
+    pub max_mean_bad_requests: Option<f64>,
+    /// Median time to the rollback of a bad candidate, minutes.
+    pub max_median_rollback_minutes: Option<f64>,
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let units = [("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    units
+        .into_iter()
+        .find_map(|(unit, ms)| {
+            let count: Millis = text.strip_suffix(unit)?.parse().ok()?;
+            count.checked_mul(ms).filter(|ms| *ms <= DURATION_MAX)
+        })
+        .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration of up to a year")))
+}
+
+fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = Number::deserialize(deserializer)?;
+    number
+        .as_u64()
+        .or_else(|| number.as_i64().map(i64::cast_unsigned))
+        .ok_or_else(|| D::Error::custom(format!("seed {number} does not fit in 64 bits")))
+}
+
+fn replicates() -> u32 {
+    400
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn five() -> f64 {
+    5.0
+}
+
+fn outage_error_add() -> f64 {
+    0.3
+}
+
+fn outage_latency_mult() -> f64 {
+    3.0
+}
+
+fn blip_error_add() -> f64 {
+    0.5
+}
+
+fn forever() -> Millis {
+    Millis::MAX
+}
