@@ -76,15 +76,6 @@ impl Default for Parameters {
     }
 }
 
-/// How to judge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum GateKind {
-    Evidence,
-    Limits,
-}
-
 rollout_sdk::strategy! {
     name: "blue-green",
     summary: "Switches all traffic to the idle colour once it is healthy, watches it, and switches back if it is worse.",
@@ -195,19 +186,18 @@ fn evidence(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome,
     let samples = p.bake.map_or(BAKE_SAMPLES, |span| {
         u32::try_from(span.0.as_millis().div_ceil(period)).unwrap_or(u32::MAX)
     });
-    let limited = p.max_error_rate.is_some() || p.max_p99.is_some() || p.max_p99_ratio.is_some();
     let settings = Settings {
         steps: vec![],
         holdback: f64::from(p.holdback),
         probe: false,
         alone: if p.holdback == 0 { samples.max(1) } else { 0 },
         bake_holdback: samples,
-        limits: limited.then(|| Limits {
-            error_rate: p.max_error_rate.unwrap_or(1.0),
-            p99: p.max_p99.map(|span| span.0),
-            p99_ratio: p.max_p99_ratio,
-            min_requests: p.min_requests,
-        }),
+        limits: Limits::given(
+            p.max_error_rate,
+            p.max_p99.map(|span| span.0),
+            p.max_p99_ratio,
+            p.min_requests,
+        ),
         on_inconclusive: p.on_inconclusive,
         on_no_data: p.on_no_data,
         ..Settings::default()

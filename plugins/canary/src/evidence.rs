@@ -63,13 +63,12 @@ fn settings(p: &Parameters, period: Duration) -> Settings {
     if let Some(longest) = p.max_bake {
         settings.bake_max = [samples(longest.0); 2];
     }
-    let limited = p.max_error_rate.is_some() || p.max_p99.is_some() || p.max_p99_ratio.is_some();
-    settings.limits = limited.then(|| Limits {
-        error_rate: p.max_error_rate.unwrap_or(1.0),
-        p99: p.max_p99.map(|span| span.0),
-        p99_ratio: p.max_p99_ratio,
-        min_requests: p.min_requests,
-    });
+    settings.limits = Limits::given(
+        p.max_error_rate,
+        p.max_p99.map(|span| span.0),
+        p.max_p99_ratio,
+        p.min_requests,
+    );
     settings
 }
 

@@ -91,15 +91,6 @@ impl Default for Parameters {
     }
 }
 
-/// How to judge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum GateKind {
-    Evidence,
-    Limits,
-}
-
 /// One time for all steps, or one for each.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]

@@ -85,6 +85,23 @@ pub enum Judgement {
 }
 
 impl Limits {
+    /// The limits that are given; none if none is. The p99 ratio is a multiple,
+    /// the error rate a share (0-1).
+    pub fn given(
+        error_rate: Option<f64>,
+        p99: Option<Duration>,
+        p99_ratio: Option<f64>,
+        min_requests: u32,
+    ) -> Option<Self> {
+        let any = error_rate.is_some() || p99.is_some() || p99_ratio.is_some();
+        any.then(|| Self {
+            error_rate: error_rate.unwrap_or(1.0),
+            p99,
+            p99_ratio,
+            min_requests,
+        })
+    }
+
     /// Compares the candidate's window with the limits. `reference` is the
     /// stable arm over the same time, or before it.
     pub fn judge(&self, candidate: &Window, reference: &Window) -> Judgement {

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use analysis::{Config, Decision, Finding, Gate, Interval, StepKind};
 
-pub use settings::{Custom, OnInconclusive, Settings};
+pub use settings::{Custom, GateKind, OnInconclusive, Settings};
 
 use crate::bake::OnNoData;
 use crate::gate::{Judgement, Window};

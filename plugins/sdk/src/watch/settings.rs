@@ -7,6 +7,16 @@ use serde::Deserialize;
 use crate::bake::OnNoData;
 use crate::gate::Limits;
 
+/// How a strategy judges: it compares with stable (evidence), or holds against
+/// limits alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum GateKind {
+    Evidence,
+    Limits,
+}
+
 /// What to do when the evidence stays suspicious for too long: take the traffic
 /// back (rollback), or ask a person (pause).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
