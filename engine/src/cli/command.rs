@@ -11,13 +11,18 @@ use super::app::App;
 use super::exit::{Exit, Failure};
 use super::run::OnInterrupt;
 use super::{render, target, watch};
-use crate::journal::Header;
 use crate::journal::status::Status;
-use crate::model::Hold;
+use crate::journal::{Entry, Event, Header};
+use crate::model::{Hold, Millis};
 use crate::rollout::Options;
 
 /// How long a command waits for the driving process to obey.
 const OBEY: Duration = Duration::from_secs(30);
+
+/// How long to look for a wait for an approval, ms.
+const LOOK_MS: Millis = 5_000;
+/// How often to say it again to a strategy that looked away just then.
+const APPROVALS: u32 = 3;
 
 /// Go on with a paused, suspended or crashed rollout
 #[derive(Debug, Args)]
@@ -202,28 +207,52 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> an
     if status.is_over() {
         return over(&header, &status);
     }
-    if !status.waiting.as_ref().is_some_and(|w| w.wants("approve")) {
-        return Err(Failure::usage(format!(
-            "rollout {id} does not wait for an approval; it is {}",
-            status.phase
-        )));
+    for _ in 0..APPROVALS {
+        let until = approvable(app, &id).await?;
+        let mut signal = watch::signal("approve", app, &args.comment);
+        signal.until = Some(until);
+        app.store.signal(&id, &signal).await?;
+        if app.living_owner(&header).await?.is_none() {
+            eprintln!(
+                "approved; no process drives rollout {id}, so `engine resume {id}` goes on with it"
+            );
+            return Ok(Exit::Done);
+        }
+        wait_until(app, &id, |s| s.consumed.contains(&signal.id)).await?;
+        let (.., entries) = app.journal(&id).await?;
+        let missed =
+            |e: &Entry| matches!(&e.event, Event::Ignored { signal: id, .. } if *id == signal.id);
+        // It looked at the metrics just then, and asks again.
+        if !entries.iter().any(missed) {
+            break;
+        }
     }
-    let mut signal = watch::signal("approve", app, &args.comment);
-    signal.until = status.waiting.as_ref().map(|w| w.until);
-    app.store.signal(&id, &signal).await?;
-    if app.living_owner(&header).await?.is_none() {
-        eprintln!(
-            "approved; no process drives rollout {id}, so `engine resume {id}` goes on with it"
-        );
-        return Ok(Exit::Done);
-    }
-    wait_until(app, &id, |s| s.consumed.contains(&signal.id)).await?;
     if global.json {
         tell(app, global, &id).await?;
     } else {
         out!("rollout {id} is approved and goes on");
     }
     Ok(Exit::Done)
+}
+
+/// End (Unix ms) of the wait for an approval. A strategy that looks at the metrics
+/// while it asks does not wait at every instant.
+async fn approvable(app: &App, id: &str) -> anyhow::Result<Millis> {
+    let give_up = app.clock.now() + LOOK_MS;
+    loop {
+        let (_, status, _) = app.journal(id).await?;
+        if let Some(waiting) = status.waiting.as_ref().filter(|w| w.wants("approve")) {
+            return Ok(waiting.until);
+        }
+        let asks = status.note.contains("approval") && app.clock.now() < give_up;
+        if !asks {
+            return Err(Failure::usage(format!(
+                "rollout {id} does not wait for an approval; it is {}",
+                status.phase
+            )));
+        }
+        app.clock.sleep_until(app.clock.now() + 100).await;
+    }
 }
 
 /// The rollout that is named, or the one on the target that a flag names, or the

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rollout_sdk::prelude::*;
 
-use crate::{Parameters, approval, bake};
+use crate::{Parameters, bake};
 
 pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Error> {
     let settings = settings(p, rollout.sample_period());
@@ -12,7 +12,7 @@ pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Erro
     while let Some(share) = watch.share() {
         let title = watch.title();
         let percent = whole_percent(share);
-        if let Some(outcome) = approval(rollout, p, percent, &title, watch.percent()) {
+        if let Some(outcome) = approval(&mut watch, rollout, p, percent, &title) {
             return Ok(outcome);
         }
         watch.enter(rollout)?;
@@ -20,7 +20,7 @@ pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Erro
             return Ok(outcome);
         }
     }
-    if let Some(outcome) = approval(rollout, p, 100, "all traffic", 99) {
+    if let Some(outcome) = approval(&mut watch, rollout, p, 100, "all traffic") {
         return Ok(outcome);
     }
     let version = rollout.candidate().version.clone();
@@ -28,6 +28,22 @@ pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Erro
         "{version} is not worse: {}",
         watch.summary()
     )))
+}
+
+/// Waits for a person, if one must approve that share, and goes on looking; some
+/// outcome if it ends here.
+fn approval(
+    watch: &mut Watch,
+    rollout: &mut Rollout,
+    p: &Parameters,
+    share: u32,
+    title: &str,
+) -> Option<Outcome> {
+    if !p.approve_before.contains(&share) {
+        return None;
+    }
+    let title = format!("{title}: waits for an approval");
+    watch.wait_for(rollout, p.approval_timeout.0, &["approve"], &title)
 }
 
 /// Shares of the candidate in percent, without a probe.

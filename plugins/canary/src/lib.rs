@@ -238,25 +238,6 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
     }
 }
 
-/// Waits for a person, if one must approve that share; some outcome if nobody
-/// did.
-fn approval(
-    rollout: &mut Rollout,
-    p: &Parameters,
-    share: u32,
-    title: &str,
-    done: u32,
-) -> Option<Outcome> {
-    if !p.approve_before.contains(&share) {
-        return None;
-    }
-    rollout.progress(done, &format!("{title}: waits for an approval"));
-    if rollout.wait_for(p.approval_timeout.0, &["approve"]) == Wake::Timer {
-        return Some(inconclusive(format!("nobody approved {title} in time")));
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -500,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_person_hurries_one_step_or_approves_the_last() {
-        let mut world = World::steady(ARMS, 100.0, 0.0, 30.0);
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
         rollout_sdk::Host::wait(&mut world, 60, &[]);
         world.signals = vec![
             (world.now + 2_000.0, signal("promote")),
@@ -513,6 +494,33 @@ mod tests {
         assert!(step("woken by promote") < step("set-weights stable=75 canary=25"));
         assert!(step("woken by approve") > step("set-weights stable=5 canary=95"));
         assert!(world.now >= begun + 600_000.0);
+    }
+
+    #[test]
+    fn it_is_judged_while_a_person_is_asked() {
+        // Good until a minute into the wait.
+        let late = |arm: &str, start: f64, share: f64| {
+            let requests = (1_000.0 * share).round();
+            let bad = arm == "canary" && start > 1_000_000.0 + 180_000.0;
+            let errors = requests * if bad { 0.1 } else { 0.0 };
+            (requests > 0.0)
+                .then(|| rollout_sdk::testing::sample(arm, start, requests, errors, 30.0))
+        };
+        let mut world = World::new(ARMS, late);
+        let outcome = judged(&mut world, r#"{"approve-before": [50]}"#);
+        assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
+        assert!(
+            outcome.reason.contains("waits for an approval"),
+            "{}",
+            outcome.reason
+        );
+        assert!(world.now < 1_000_000.0 + 400_000.0);
+        // Before the first step nothing is at stake, so one wait will do.
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        let parameters = r#"{"probe": false, "approve-before": [5], "approval-timeout": "10h"}"#;
+        let outcome = judged(&mut world, parameters);
+        assert_eq!(outcome.verdict, Verdict::Inconclusive);
+        assert_eq!(world.calls, ["get-health"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use rollout_sdk::prelude::*;
 
-use crate::{Parameters, approval, bake};
+use crate::{Parameters, bake};
 
 /// Samples that a step bakes for, if no time is given.
 const BAKE_SAMPLES: u32 = 6;
@@ -49,4 +49,23 @@ fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option
         percent: (percent(step), percent(step + 1)),
     }
     .run(rollout)
+}
+
+/// Waits for a person, if one must approve that share; some outcome if nobody
+/// did.
+fn approval(
+    rollout: &mut Rollout,
+    p: &Parameters,
+    share: u32,
+    title: &str,
+    done: u32,
+) -> Option<Outcome> {
+    if !p.approve_before.contains(&share) {
+        return None;
+    }
+    rollout.progress(done, &format!("{title}: waits for an approval"));
+    if rollout.wait_for(p.approval_timeout.0, &["approve"]) == Wake::Timer {
+        return Some(inconclusive(format!("nobody approved {title} in time")));
+    }
+    None
 }

@@ -13,6 +13,7 @@ mod settings;
 mod source;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use analysis::{Config, Decision, Finding, Gate, Interval, StepKind};
 
@@ -31,6 +32,8 @@ const REVISED_SAMPLES: u32 = 5;
 /// `on_no_data` says what to do.
 const SILENT_NOTE: u32 = 10;
 const SILENT_MAX: u32 = 30;
+/// How often to look while a person is asked, at most.
+const APPROVAL_LOOK: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -167,19 +170,8 @@ impl Watch {
         loop {
             let hurried = matches!(rollout.wait(rollout.sample_period()), Wake::Signal(_));
             let looked = self.look(rollout);
-            if let Some(said @ (Decision::RollBack | Decision::GiveUp)) = looked.decision {
-                let line = format!("{title}: {}", self.explain(said));
-                let pauses = self.settings.on_inconclusive == OnInconclusive::Pause;
-                return Ok(Some(if said == Decision::GiveUp && pauses {
-                    inconclusive(line)
-                } else {
-                    rolled_back(line)
-                }));
-            }
-            if let Some(limits) = &self.settings.limits
-                && let Judgement::Bad(why) = limits.judge(&looked.level.0, &looked.level.1)
-            {
-                return Ok(Some(rolled_back(format!("{title}: {why}"))));
+            if let Some(outcome) = self.over(&looked, &title) {
+                return Ok(Some(outcome));
             }
             if hurried {
                 rollout.log(Level::Info, &format!("{title}: a person promoted it early"));
@@ -198,6 +190,24 @@ impl Watch {
         }
     }
 
+    /// An outcome if a look ends the rollout: evidence, or a limit.
+    fn over(&self, looked: &Looked, title: &str) -> Option<Outcome> {
+        if let Some(said @ (Decision::RollBack | Decision::GiveUp)) = looked.decision {
+            let line = format!("{title}: {}", self.explain(said));
+            let pauses = self.settings.on_inconclusive == OnInconclusive::Pause;
+            return Some(if said == Decision::GiveUp && pauses {
+                inconclusive(line)
+            } else {
+                rolled_back(line)
+            });
+        }
+        let limits = self.settings.limits.as_ref()?;
+        match limits.judge(&looked.level.0, &looked.level.1) {
+            Judgement::Bad(why) => Some(rolled_back(format!("{title}: {why}"))),
+            _ => None,
+        }
+    }
+
     /// All steps to the end: none when the candidate got through.
     ///
     /// # Errors
@@ -210,6 +220,42 @@ impl Watch {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until one of `signals` arrives (none), or for `time` (inconclusive),
+    /// and goes on looking: a candidate that has traffic is judged while people
+    /// make up their minds.
+    pub fn wait_for(
+        &mut self,
+        rollout: &mut Rollout,
+        time: Duration,
+        signals: &[&str],
+        title: &str,
+    ) -> Option<Outcome> {
+        let give_up = rollout.now() + time.as_secs_f64() * 1_000.0;
+        let exposed = !self.shares.is_empty();
+        loop {
+            rollout.progress(self.percent(), title);
+            let left = (give_up - rollout.now()).max(0.0) / 1_000.0;
+            let slice = Duration::from_secs_f64(left);
+            let slice = if exposed {
+                slice.min(rollout.sample_period().max(APPROVAL_LOOK))
+            } else {
+                slice
+            };
+            if let Wake::Signal(_) = rollout.wait_for(slice, signals) {
+                return None;
+            }
+            if exposed {
+                let looked = self.look(rollout);
+                if let Some(outcome) = self.over(&looked, title) {
+                    return Some(outcome);
+                }
+            }
+            if rollout.now() >= give_up {
+                return Some(inconclusive(format!("{title} in vain")));
+            }
+        }
     }
 
     /// Tells people where it stands; an outcome when silence is enough.
