@@ -1,7 +1,7 @@
 //! `engine simulate`: many rollouts in worlds of dice, on all cores.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -50,7 +50,7 @@ pub struct SimulateArgs {
     /// Only the rollout of this number, from 0, and its whole story
     #[arg(long, value_name = "K", conflicts_with = "replicates")]
     replicate: Option<u32>,
-    /// Added to the seed of every scenario, for other luck
+    /// Other luck than that of the scenarios' own seeds
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// What goes wrong around every rollout: metrics-late@5m+5m,
@@ -110,7 +110,7 @@ pub(super) async fn simulate(
     let commands: Vec<Vec<String>> = loaded
         .iter()
         .zip(&tallies)
-        .map(|(l, tallies)| violations(&shown, &args, l, tallies))
+        .map(|(l, tallies)| violations(&shown, global.file.as_deref(), &args, l, tallies))
         .collect();
     if let Some(path) = &args.junit {
         std::fs::write(path, report::junit(&shown, &rows, &commands))
@@ -252,14 +252,23 @@ async fn one(args: &SimulateArgs, loaded: &[Loaded], number: u32) -> anyhow::Res
 }
 
 /// What must never happen and did, each with a command that shows it again.
-fn violations(shown: &str, args: &SimulateArgs, l: &Loaded, tallies: &[Tally]) -> Vec<String> {
+fn violations(
+    shown: &str,
+    file: Option<&Path>,
+    args: &SimulateArgs,
+    l: &Loaded,
+    tallies: &[Tally],
+) -> Vec<String> {
     let found = (0..).zip(tallies).filter(|(_, t)| !t.violations.is_empty());
     let lines = found.map(|(number, tally): (u32, _)| {
         let mut command = format!(
-            "engine simulate {shown} --scenario {} --only {} --replicate {number}",
+            "engine simulate '{shown}' --scenario '{}' --only {} --replicate {number}",
             l.path.display(),
             l.scenario.name
         );
+        if let Some(file) = file {
+            let _ = write!(command, " --file '{}'", file.display());
+        }
         if args.seed != 0 {
             let _ = write!(command, " --seed {}", args.seed);
         }
@@ -272,19 +281,14 @@ fn violations(shown: &str, args: &SimulateArgs, l: &Loaded, tallies: &[Tally]) -
         format!(
             "violation in {} (seed {}): {}\n  again: {command}",
             l.scenario.name,
-            l.scenario.seed.wrapping_add(args.seed),
+            replicate::seed(&l.scenario, &l.subject),
             tally.violations[0]
         )
     });
     lines.take(VIOLATIONS_SHOWN).collect()
 }
 
-fn draw(
-    path: &std::path::Path,
-    shown: &str,
-    loaded: &[Loaded],
-    tallies: &[Vec<Tally>],
-) -> anyhow::Result<()> {
+fn draw(path: &Path, shown: &str, loaded: &[Loaded], tallies: &[Vec<Tally>]) -> anyhow::Result<()> {
     let scenarios: Vec<plot::Replicates> = loaded
         .iter()
         .zip(tallies)

@@ -59,9 +59,9 @@ impl fmt::Display for OutsideFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = KINDS.iter().find(|(_, kind, _)| *kind == self.kind);
         let name = named.map_or("", |(name, ..)| name);
-        write!(f, "{name}@{}s", self.at / 1_000)?;
+        write!(f, "{name}@{}ms", self.at)?;
         if self.duration > 0 {
-            write!(f, "+{}s", self.duration / 1_000)?;
+            write!(f, "+{}ms", self.duration)?;
         }
         Ok(())
     }
@@ -88,7 +88,10 @@ impl FromStr for OutsideFault {
             u64::try_from(time.as_millis()).map_err(|_| usage())
         };
         let (at, duration) = match times.split_once('+') {
-            Some((at, duration)) if *lasts => (millis(at)?, millis(duration)?),
+            Some((at, duration)) if *lasts => match (millis(at)?, millis(duration)?) {
+                (_, 0) => return Err(format!("{text:?} lasts no time at all")),
+                times => times,
+            },
             None if !*lasts => (millis(times)?, 0),
             Some(_) => return Err(format!("{name} happens at once: write {name}@5m")),
             None => return Err(format!("{name} lasts: write {name}@5m+3m")),
@@ -108,7 +111,7 @@ mod tests {
     #[test]
     fn faults_are_read_and_written() {
         let fault: OutsideFault = "aws-throttled@5m+90s".parse().expect("a fault");
-        assert_eq!(fault.to_string(), "aws-throttled@300s+90s");
+        assert_eq!(fault.to_string(), "aws-throttled@300000ms+90000ms");
         assert!(fault.covers(Kind::AwsThrottled, 300_000));
         assert!(!fault.covers(Kind::AwsThrottled, 390_000));
         assert_eq!(fault.to_string().parse(), Ok(fault));

@@ -49,7 +49,7 @@ pub struct Subject {
     pub names: [String; 2],
     /// What goes wrong in every scenario.
     pub faults: Vec<OutsideFault>,
-    /// Added to the seed of every scenario.
+    /// Changes the seed of every scenario; 0 keeps it.
     pub seed: u64,
 }
 
@@ -92,11 +92,7 @@ pub async fn play(
     scenario: &Scenario,
     replicate: u32,
 ) -> Result<Played, RolloutError> {
-    let world = World::with_seed(
-        scenario,
-        scenario.seed.wrapping_add(subject.seed),
-        replicate,
-    );
+    let world = World::with_seed(scenario, seed(scenario, subject), replicate);
     let interval = world.interval_ms();
     let horizon = START + u64::from(world.horizon()) * interval;
     let killed = subject
@@ -153,6 +149,13 @@ pub async fn play(
     }
     let journal = store.load(ROLLOUT, 0).await?;
     Ok(told(&stage, journal, subject))
+}
+
+/// The scenario's seed, or one that has nothing to do with it or its neighbours.
+#[must_use]
+pub fn seed(scenario: &Scenario, subject: &Subject) -> u64 {
+    // An odd constant, the golden ratio of 2^64, spreads small numbers.
+    scenario.seed ^ subject.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// What the journal and the stage tell.

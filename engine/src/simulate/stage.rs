@@ -181,7 +181,9 @@ impl Stage {
         self.play();
         let state = self.state();
         let world = &self.setting.world;
-        let mut bad_requests: f64 = state.played.iter().map(|(_, i)| i.bad_requests).sum();
+        // A sum of nothing is -0.0, which nobody wants to read.
+        let played_bad = state.played.iter().map(|(_, i)| i.bad_requests);
+        let mut bad_requests = played_bad.fold(0.0, |sum, bad| sum + bad);
         let played = u32::try_from(state.played.len()).unwrap_or(u32::MAX);
         for t in played..world.horizon() {
             let start = self.setting.start + u64::from(t) * world.interval_ms();

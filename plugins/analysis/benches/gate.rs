@@ -19,6 +19,7 @@ fn main() {
         kind: StepKind::Ramp,
         bake_min: u32::MAX,
         bake_max: u32::MAX,
+        requests_min: [0.0; 2],
     };
     let begun = Instant::now();
     let mut gate = Gate::new(black_box(&past), Config::default(), vec![step]);

@@ -33,8 +33,10 @@ struct Process {
     residuals: (f64, f64),
     /// Catastrophic intervals in a row.
     catastrophes: u32,
-    /// The last intervals: candidate, stable.
+    /// The last intervals without an incident: candidate, stable.
     window: VecDeque<(Counts, Counts)>,
+    /// The last intervals, whatever they were.
+    latest: VecDeque<(Counts, Counts)>,
     /// Decayed sums: candidate, stable.
     sums: (Counts, Counts),
     /// Decayed sums of an average: weighted difference, weight, stable mean.
@@ -98,6 +100,7 @@ impl Evidence {
                     residuals: (0.0, 0.0),
                     catastrophes: 0,
                     window: VecDeque::new(),
+                    latest: VecDeque::new(),
                     sums: <_>::default(),
                     shifts: [0.0; 3],
                     recent: VecDeque::new(),
@@ -141,13 +144,12 @@ impl Evidence {
             let spread = &calibration.spreads[at];
             let process = &mut self.streams[at];
             process.accumulate(&seen, stream, spread, margin, bet.ln(), config);
-            if !incident {
-                process.remember(&seen, config);
-            }
+            process.remember(&seen, config, incident);
             found.push(process.relevance(stream, margin));
         }
         self.bet = (self.bet + bet).min(1.0 - 1e-9);
         let unspent = (1.0 - self.bet).ln();
+        let log_limit = (1.0 / config.alpha).ln();
         let (mut suspicious, mut terms) = (false, Vec::with_capacity(found.len()));
         for ((process, stream), finding) in
             self.streams.iter_mut().zip(&config.streams).zip(&mut found)
@@ -155,6 +157,9 @@ impl Evidence {
             let log_e = process.log_evidence(stream, unspent);
             finding.log_evidence = log_e;
             let part = stream.share.ln();
+            // An incident of stable's proves nothing good, but it must not hide
+            // evidence that is enough by itself.
+            finding.relevant |= log_e + part >= log_limit && process.exceeds_lately(stream);
             terms.push(
                 part + if finding.relevant {
                     log_e
@@ -184,7 +189,7 @@ impl Evidence {
         let top = (0..terms.len()).fold(0, |top, at| if terms[at] > terms[top] { at } else { top });
         Finding {
             log_evidence: log_sum_exp(terms.iter().copied()),
-            log_limit: (1.0 / config.alpha).ln(),
+            log_limit,
             suspicious,
             incident,
             top,
@@ -331,7 +336,7 @@ impl Process {
         if self.window.len() < 3 {
             return;
         }
-        let (c, s) = self.window_sums();
+        let (c, s) = sums(&self.window);
         let rate = |sum: Counts| (sum.bad + 0.5) / (sum.of + 1.0);
         let ratio = rate(c) / rate(s).max(1e-9);
         let total = candidate.bad + stable.bad;
@@ -345,15 +350,9 @@ impl Process {
         }
     }
 
-    fn window_sums(&self) -> (Counts, Counts) {
-        let add = |a: Counts, b: Counts| Counts::new(a.bad + b.bad, a.of + b.of);
-        self.window
-            .iter()
-            .fold(<_>::default(), |(c, s), (x, y)| (add(c, *x), add(s, *y)))
-    }
-
-    /// Counts the interval for the window and the non-inferiority sums.
-    fn remember(&mut self, seen: &Seen, config: &Config) {
+    /// Counts the interval for the windows and, but for an incident, for the
+    /// non-inferiority sums.
+    fn remember(&mut self, seen: &Seen, config: &Config, incident: bool) {
         let (candidate, stable) = match *seen {
             Seen::Counts { candidate, stable } => (candidate, stable),
             // As "bad of requests", so that one window serves both.
@@ -362,10 +361,11 @@ impl Process {
                 Counts::new(stable.mean * stable.of, stable.of),
             ),
         };
-        self.window.push_back((candidate, stable));
-        if self.window.len() > config.window {
-            self.window.pop_front();
+        push(&mut self.latest, (candidate, stable), config.window);
+        if incident {
+            return;
         }
+        push(&mut self.window, (candidate, stable), config.window);
         let decayed = |sum: Counts, new: Counts| {
             Counts::new(
                 sum.bad * config.decay + new.bad,
@@ -391,16 +391,8 @@ impl Process {
 
     /// Whether the difference over the window matters in practice.
     fn relevance(&self, stream: &Stream, margin: f64) -> StreamFinding {
-        let (candidate, stable) = self.window_sums();
-        let (c, s) = (
-            candidate.bad / candidate.of.max(1.0),
-            stable.bad / stable.of.max(1.0),
-        );
-        let relevant = match stream.measure {
-            Measure::Events => c - s >= stream.excess,
-            Measure::MoreIsWorse => c - s >= stream.excess * s.abs(),
-            Measure::LessIsWorse => s - c >= stream.excess * s.abs(),
-        };
+        let (candidate, stable) = sums(&self.window);
+        let relevant = exceeds(stream, candidate, stable);
         StreamFinding {
             name: stream.name.clone(),
             log_evidence: 0.0,
@@ -410,6 +402,12 @@ impl Process {
             margin,
             non_inferior: false,
         }
+    }
+
+    /// The same over the last intervals, incidents or not.
+    fn exceeds_lately(&self, stream: &Stream) -> bool {
+        let (candidate, stable) = sums(&self.latest);
+        exceeds(stream, candidate, stable)
     }
 
     /// `E = Σ p_k A_k + 1 - Σ w`.
@@ -470,6 +468,33 @@ impl Process {
             .max(stream.slack_min)
             .min(stream.slack[later]);
         bound <= stream.ratio.max(margin) * s.bad / s.of.max(1.0) + slack
+    }
+}
+
+fn push(window: &mut VecDeque<(Counts, Counts)>, counts: (Counts, Counts), length: usize) {
+    window.push_back(counts);
+    if window.len() > length {
+        window.pop_front();
+    }
+}
+
+fn sums(window: &VecDeque<(Counts, Counts)>) -> (Counts, Counts) {
+    let add = |a: Counts, b: Counts| Counts::new(a.bad + b.bad, a.of + b.of);
+    window
+        .iter()
+        .fold(<_>::default(), |(c, s), (x, y)| (add(c, *x), add(s, *y)))
+}
+
+/// Whether a difference matters in practice.
+fn exceeds(stream: &Stream, candidate: Counts, stable: Counts) -> bool {
+    let (c, s) = (
+        candidate.bad / candidate.of.max(1.0),
+        stable.bad / stable.of.max(1.0),
+    );
+    match stream.measure {
+        Measure::Events => c - s >= stream.excess,
+        Measure::MoreIsWorse => c - s >= stream.excess * s.abs(),
+        Measure::LessIsWorse => s - c >= stream.excess * s.abs(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! Calibration, evidence and pace together: a rollout from its first interval
 //! to its verdict.
 
-use crate::Interval;
 use crate::calibration::{Calibration, Past};
 use crate::config::Config;
 use crate::evidence::{Evidence, Finding};
 use crate::pace::{Pace, Step, StepKind};
 use crate::past::PastControl;
+use crate::{Interval, Seen};
 
 /// The gate of one rollout.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +97,11 @@ impl Gate {
         if interval.share != step.share {
             return (Decision::Stay, finding);
         }
-        let goes_on = self.pace.goes_on(&finding, &step);
+        let requests = match interval.seen.first() {
+            Some(Seen::Counts { candidate, stable }) => [candidate.of, stable.of],
+            _ => [0.0; 2],
+        };
+        let goes_on = self.pace.goes_on(&finding, requests, &step);
         let decision = if self.pace.held >= self.config.hold_max {
             Decision::GiveUp
         } else if goes_on {
@@ -109,6 +113,11 @@ impl Gate {
             Decision::Stay
         };
         (decision, finding)
+    }
+
+    /// Takes back steps that were taken too soon.
+    pub fn return_to(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// Goes on to the next step because a person says so.

@@ -15,6 +15,9 @@ pub struct Step {
     /// what that can cost does not depend on the traffic, because fewer requests
     /// mean less evidence and less harm alike.
     pub bake_max: u32,
+    /// Fewest requests at it of candidate and stable: without both there is no
+    /// comparison, however long it takes.
+    pub requests_min: [f64; 2],
 }
 
 /// What a step is for.
@@ -32,7 +35,7 @@ pub enum StepKind {
 }
 
 /// What the pace of a rollout depends on, besides the evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pace {
     /// Index of the step.
     pub step: usize,
@@ -40,13 +43,18 @@ pub struct Pace {
     pub counted: u32,
     /// Intervals in a row that were held.
     pub held: u32,
+    /// Requests of candidate and stable in the intervals that counted.
+    pub requests: [f64; 2],
 }
 
 impl Pace {
-    /// Takes note of a finding at the current step; whether to go on.
-    pub fn goes_on(&mut self, finding: &Finding, step: &Step) -> bool {
+    /// Takes note of a finding at the current step, and of the requests of
+    /// candidate and stable; whether to go on.
+    pub fn goes_on(&mut self, finding: &Finding, requests: [f64; 2], step: &Step) -> bool {
         if !finding.incident {
             self.counted += 1;
+            self.requests[0] += requests[0];
+            self.requests[1] += requests[1];
         }
         self.held = if finding.suspicious { self.held + 1 } else { 0 };
         let calm = !finding.incident && !finding.suspicious;
@@ -54,7 +62,8 @@ impl Pace {
         // The last step compares with little traffic: time has to do.
         let timed = matches!(step.kind, StepKind::Holdback | StepKind::Alone);
         let enough = proven || timed || self.counted >= step.bake_max;
-        calm && self.counted >= step.bake_min && enough
+        let compared = (0..2).all(|arm| self.requests[arm] >= step.requests_min[arm]);
+        calm && self.counted >= step.bake_min && enough && compared
     }
 
     /// To the next step.

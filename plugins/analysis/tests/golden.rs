@@ -76,6 +76,7 @@ fn steps() -> Vec<Step> {
         kind,
         bake_min,
         bake_max,
+        requests_min: [0.0; 2],
     };
     vec![
         step(0.05, StepKind::Ramp, 5, 12),

@@ -11,6 +11,7 @@ fn endless(share: f64) -> Vec<Step> {
         kind: StepKind::Ramp,
         bake_min: u32::MAX,
         bake_max: u32::MAX,
+        requests_min: [0.0; 2],
     }]
 }
 

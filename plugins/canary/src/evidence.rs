@@ -39,11 +39,23 @@ fn approval(
     share: u32,
     title: &str,
 ) -> Option<Outcome> {
-    if !p.approve_before.contains(&share) {
+    if !needs_approval(p, share) {
         return None;
     }
     let title = format!("{title}: waits for an approval");
     watch.wait_for(rollout, p.approval_timeout.0, &["approve"], &title)
+}
+
+/// Whether a person must approve that share. With a holdback, all traffic is
+/// approved before it: 95 % of the users are nearly all.
+pub(crate) fn needs_approval(p: &Parameters, share: u32) -> bool {
+    let held = p.holdback > 0;
+    let all = p.approve_before.contains(&100);
+    match share {
+        100 => all && !held,
+        share if held && share == 100 - p.holdback => all || p.approve_before.contains(&share),
+        share => p.approve_before.contains(&share),
+    }
 }
 
 /// Shares of the candidate in percent, without a probe.
@@ -75,6 +87,9 @@ fn settings(p: &Parameters, period: Duration) -> Settings {
     if p.bake.is_some() {
         let bakes = (0..p.steps.len()).filter_map(|step| bake(p, step));
         settings.bake = bakes.map(samples).collect();
+    }
+    if let Some(time) = p.warm_up {
+        settings.warm_up = samples(time.0);
     }
     if let Some(longest) = p.max_bake {
         settings.bake_max = [samples(longest.0); 2];

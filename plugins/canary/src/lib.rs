@@ -34,6 +34,9 @@ pub struct Parameters {
     pub holdback: u32,
     /// Begin with a handful of requests, if the traffic is known.
     pub probe: bool,
+    /// How long after each change of the weights latency does not count, because
+    /// new tasks are cold; two samples if not given.
+    pub warm_up: Option<Span>,
     /// Chance of taking back a version that is no worse: 0.01 asks for evidence
     /// of 100:1.
     pub alpha: f64,
@@ -54,7 +57,8 @@ pub struct Parameters {
     pub max_p99_ratio: Option<f64>,
     /// Requests that the new version must have had before a limit counts.
     pub min_requests: u32,
-    /// Steps (shares) before which a person must say `engine approve`.
+    /// Steps (shares) before which a person must say `engine approve`. 100 asks
+    /// before the holdback, which is nearly everything.
     pub approve_before: Vec<u32>,
     /// How long to wait for the approval.
     pub approval_timeout: Span,
@@ -76,6 +80,7 @@ impl Default for Parameters {
             max_bake: None,
             holdback: 5,
             probe: true,
+            warm_up: None,
             alpha: 0.01,
             catastrophe_samples: 1,
             streams: vec![],
@@ -136,7 +141,7 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
             .map(|share| PlannedStep {
                 share,
                 seconds: None,
-                needs_approval: needs_approval(share),
+                needs_approval: evidence::needs_approval(p, share),
             })
             .collect(),
     })
@@ -201,10 +206,14 @@ fn check(p: &Parameters) -> Vec<Issue> {
         issue("/max-p99-ratio".into(), "must be at least 1".into());
     }
     for (index, share) in p.approve_before.iter().enumerate() {
-        if !p.steps.contains(share) {
+        let shares = match p.gate {
+            GateKind::Limits => p.steps.clone(),
+            GateKind::Evidence => evidence::shares(p),
+        };
+        if !shares.contains(share) {
             issue(
                 format!("/approve-before/{index}"),
-                format!("{share} is not one of the steps {:?}", p.steps),
+                format!("{share} is not one of the steps {shares:?}"),
             );
         }
     }
@@ -488,11 +497,11 @@ mod tests {
             (world.now + 600_000.0, signal("approve")),
         ];
         let begun = world.now;
-        let outcome = world.run(r#"{"approve-before": [100]}"#, run);
+        let outcome = world.run(r#"{"holdback": 0, "approve-before": [100]}"#, run);
         assert_eq!(outcome.expect("a verdict").verdict, Verdict::Promoted);
         let step = |text: &str| world.calls.iter().position(|c| c == text);
         assert!(step("woken by promote") < step("set-weights stable=75 canary=25"));
-        assert!(step("woken by approve") > step("set-weights stable=5 canary=95"));
+        assert!(step("woken by approve") > step("set-weights stable=50 canary=50"));
         assert!(world.now >= begun + 600_000.0);
     }
 

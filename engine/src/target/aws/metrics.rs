@@ -250,9 +250,14 @@ fn collect(found: &Found, query: &MetricsQuery, values: &Values) -> Vec<Sample> 
                 requests: count(requests),
                 errors: number(What::TargetErrors).saturating_add(number(What::ConnectionErrors)),
                 client_errors: number(What::ClientErrors),
-                over: (0..query.over_ms.len())
-                    .map(|n| number(What::Over(n)))
-                    .collect(),
+                over: if (0..query.over_ms.len()).any(|n| value(What::Over(n)).is_some()) {
+                    (0..query.over_ms.len())
+                        .map(|n| number(What::Over(n)))
+                        .collect()
+                } else {
+                    // No answer about slow requests is not "none was slow".
+                    vec![]
+                },
                 latency: latency(),
                 cpu: value(What::Cpu),
                 memory: value(What::Memory),

@@ -75,6 +75,9 @@ impl Watch {
             custom.check()?;
             settings.config.add(custom.stream());
         }
+        for stream in settings.config.streams.iter_mut().filter(|s| s.warm_up > 0) {
+            stream.warm_up = settings.warm_up;
+        }
         settings.config.check()?;
         learn_tasks(rollout, &mut settings.config);
         let mut source = Source::new(rollout, customs);
@@ -82,6 +85,8 @@ impl Watch {
         let since = (now - source.period * f64::from(PAST_SAMPLES)).max(0.0);
         let streams = settings.config.streams.len();
         let (past, requests) = source.past(rollout, since, streams);
+        let known = source.describe(past.intervals.len());
+        rollout.log(Level::Info, &known);
         Ok(Self {
             gate: Gate::new(&past, settings.config.clone(), settings.ladder(requests)),
             source,
@@ -285,8 +290,14 @@ impl Watch {
                 analysis::odds(odds)
             )
         } else {
+            let few = (0..2).any(|arm| pace.requests[arm] < step.requests_min[arm]);
+            let few = if few && pace.counted >= step.bake_min {
+                "; waits for requests to compare"
+            } else {
+                ""
+            };
             format!(
-                "{title}: evidence {} that it is worse, {} of {} to {} samples",
+                "{title}: evidence {} that it is worse, {} of {} to {} samples{few}",
                 analysis::odds(odds),
                 pace.counted,
                 step.bake_min,
@@ -336,18 +347,17 @@ impl Watch {
         };
         let level = fresh.level;
         let mut decision = None;
+        let mut before_advance = None;
         let mut revised = false;
         let mut silence = "none has come yet".to_owned();
         let mut any = false;
         for (start, arms) in &fresh.intervals {
             #[allow(clippy::cast_precision_loss)]
             let at = *start as f64;
-            let Some((_, share, step)) = self
-                .shares
-                .iter()
-                .rev()
-                .find(|(from, ..)| *from <= at)
-                .copied()
+            // A sample in which the weights changed belongs to the new ones: its tasks
+            // are as cold.
+            let shares = self.shares.iter().rev();
+            let Some((_, share, step)) = shares.copied().find(|(from, ..)| *from < at + period)
             else {
                 continue;
             };
@@ -373,7 +383,17 @@ impl Watch {
                 self.rebuild(*start);
             }
             any = true;
-            let (said, finding) = self.gate.look(&interval);
+            let pace = self.gate.pace();
+            let (mut said, finding) = self.gate.look(&interval);
+            let troubled = finding.suspicious || finding.incident;
+            if said == Decision::Advance {
+                before_advance = Some(pace);
+            } else if let Some(pace) = before_advance.filter(|_| troubled) {
+                // What came at once with it says that it was too soon.
+                self.gate.return_to(pace);
+                before_advance = None;
+                (said, decision) = (Decision::Hold, None);
+            }
             self.last = Some(finding);
             rollout.report(&self.report(said, at + period));
             if matches!(said, Decision::RollBack | Decision::GiveUp) {

@@ -7,6 +7,10 @@ use serde::Deserialize;
 use crate::bake::OnNoData;
 use crate::gate::Limits;
 
+/// Requests of each arm that a step needs, and of stable at the holdback.
+const REQUESTS_MIN: f64 = 5.0;
+const CONTROL_MIN: f64 = 20.0;
+
 /// How a strategy judges: it compares with stable (evidence), or holds against
 /// limits alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -113,6 +117,9 @@ pub struct Settings {
     /// Give the candidate everything at once, and compare this many samples with
     /// the past; 0 to climb.
     pub alone: u32,
+    /// Samples after a change of the weights in which latency does not count: cold
+    /// tasks.
+    pub warm_up: u32,
     /// Whether to begin with a handful of requests.
     pub probe: bool,
     /// Fewest samples at each step; the last one holds for all that follow.
@@ -151,6 +158,12 @@ impl Settings {
             kind,
             bake_min,
             bake_max: bake_max.max(bake_min),
+            requests_min: match kind {
+                StepKind::Probe | StepKind::Ramp => [REQUESTS_MIN; 2],
+                // Few requests of stable's tell little about many of the candidate's.
+                StepKind::Holdback => [REQUESTS_MIN, CONTROL_MIN],
+                StepKind::Alone => [REQUESTS_MIN, 0.0],
+            },
         };
         if self.alone > 0 {
             return vec![step(1.0, StepKind::Alone, self.alone, self.alone)];
@@ -186,6 +199,7 @@ impl Default for Settings {
             steps: vec![5.0, 25.0, 50.0, 100.0],
             holdback: 5.0,
             alone: 0,
+            warm_up: 2,
             probe: true,
             bake: vec![5],
             bake_holdback: 10,

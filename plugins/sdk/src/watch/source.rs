@@ -13,6 +13,11 @@ use crate::{HostError, MetricsQuery, Point, Rollout, Sample};
 /// Samples and requests of the stable arm that its thresholds need.
 const LEARN_SAMPLES: usize = 5;
 const LEARN_REQUESTS: f64 = 100.0;
+/// Times to ask for the past.
+const PAST_TRIES: u32 = 3;
+/// A percentile of one sample that is this many times the usual one is no measure
+/// of it.
+const ODD: f64 = 2.0;
 /// Requests that an arm must expect in a sample before none is a fault.
 const EXPECTED_MIN: f64 = 20.0;
 /// The candidate's thresholds are this much (0-1) above the stable arm's p90 and
@@ -74,14 +79,41 @@ impl Source {
         since: f64,
         streams: usize,
     ) -> (Past, f64) {
-        // A past that cannot be read is one that is not known.
-        let mut pooled = rollout.samples(since).unwrap_or_default();
+        let mut pooled = self.recent(rollout, since);
         pooled.retain(|s| s.arm == self.names[0]);
         self.thresholds = thresholds(&pooled);
         (
             self.counted(rollout, since, streams, &pooled),
             mean_requests(&pooled),
         )
+    }
+
+    /// Samples of the past. One that cannot be read is one that is not known, but
+    /// not at the first failure.
+    fn recent(&self, rollout: &mut Rollout, since: f64) -> Vec<Sample> {
+        for _ in 0..PAST_TRIES {
+            match rollout.samples(since) {
+                Ok(samples) => return samples,
+                Err(error) => {
+                    let note =
+                        format!("waits for the past of {}; {}", self.names[0], error.message);
+                    rollout.progress(0, &note);
+                    rollout.wait(rollout.sample_period());
+                }
+            }
+        }
+        vec![]
+    }
+
+    /// What is known of the past, in words.
+    pub(super) fn describe(&self, samples: usize) -> String {
+        match self.thresholds {
+            None => "nothing is known of the past: usual noise is assumed, and latency is learned from the first samples".to_owned(),
+            Some([p90, p99]) => format!(
+                "calibrated from {samples} samples of {}: p90 {p90:.0} ms, p99 {p99:.0} ms",
+                self.names[0]
+            ),
+        }
     }
 
     /// Samples that start at `since` (Unix ms) or later.
@@ -234,11 +266,14 @@ impl Source {
             };
             seen.push(match custom.mean {
                 None => {
-                    let bad = |arm| value(&custom.bad, arm);
-                    // No value is no data: not a sample without a bad event.
-                    match (bad(0), bad(1)) {
-                        (Some(s), Some(c)) => counts([s, c], [of(0), of(1)]),
-                        _ => counts([0.0; 2], [0.0; 2]),
+                    let bad = [value(&custom.bad, 0), value(&custom.bad, 1)];
+                    // Counters that nothing has counted yet are often not there: where
+                    // one arm has a value, none is zero. Where neither has, it is no
+                    // data.
+                    if bad.iter().any(Option::is_some) {
+                        counts(bad.map(Option::unwrap_or_default), [of(0), of(1)])
+                    } else {
+                        counts([0.0; 2], [0.0; 2])
                     }
                 }
                 Some(_) => {
@@ -268,7 +303,9 @@ impl Source {
             candidate: Counts::default(),
         };
         if self.counts_slow {
-            if self.thresholds.is_none() {
+            // An arm without the counts has not answered; that is not zero.
+            let whole = |arm: &Option<Sample>| arm.as_ref().is_none_or(|s| s.over.len() == 4);
+            if self.thresholds.is_none() || !arms.iter().all(whole) {
                 return [none; 2];
             }
             let over = |arm: usize, at: usize| {
@@ -331,8 +368,8 @@ fn percentiles_of(sample: &Sample) -> Option<Percentiles> {
     })
 }
 
-/// The stable arm's p90 and p99 over these samples, weighted by requests; none
-/// while there are too few.
+/// The stable arm's usual p90 and p99 over these samples, weighted by requests;
+/// none while there are too few.
 fn thresholds(samples: &[Sample]) -> Thresholds {
     let known = || {
         let with = samples
@@ -344,9 +381,16 @@ fn thresholds(samples: &[Sample]) -> Thresholds {
     if known().count() < LEARN_SAMPLES || requests < LEARN_REQUESTS {
         return None;
     }
-    let mean =
-        |of: fn(&crate::Latency) -> f64| known().map(|(n, l)| n * of(l)).sum::<f64>() / requests;
-    Some([mean(|l| l.p90), mean(|l| l.p99)])
+    let typical = |of: fn(&crate::Latency) -> f64| {
+        let mut values: Vec<(f64, f64)> = known().map(|(n, l)| (of(l), n)).collect();
+        values.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let median = values[values.len() / 2].0;
+        // A few bad minutes in the past must not make slow what is normal.
+        values.retain(|(value, _)| *value <= ODD * median);
+        let weight: f64 = values.iter().map(|(_, n)| n).sum();
+        values.iter().map(|(value, n)| value * n).sum::<f64>() / weight
+    };
+    Some([typical(|l| l.p90), typical(|l| l.p99)])
 }
 
 /// Requests per sample, over the newest ones.
