@@ -142,6 +142,7 @@ fn rollout(entries: &[Entry]) -> Option<Rollout> {
             at_min: minutes(start + Millis::from(sample.period_ms)),
             requests: sample.requests,
             errors: sample.errors,
+            p95_ms: sample.latency.map(|l| l.p95),
             p99_ms: sample.latency.map(|l| l.p99),
         };
         // What was read for calibration lies before the picture.

@@ -29,18 +29,18 @@ pub fn marker(area: &Area<'_>, (x, y): Dot, candidate: bool) -> Result<(), Error
     }
 }
 
-/// A percentage with its interval.
+/// A measured value with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Rate {
+struct Estimate {
     low: f64,
-    rate: f64,
+    value: f64,
     high: f64,
 }
 
 /// The error rate of an interval in percent, with E. B. Wilson's score interval ("Probable
 /// inference, the law of succession, and statistical inference", JASA 22, 1927, 209-212). It stays
 /// within 0 and 100 and has a width without any error too.
-fn wilson(point: &ArmPoint) -> Option<Rate> {
+fn wilson(point: &ArmPoint) -> Option<Estimate> {
     if point.requests == 0 {
         return None;
     }
@@ -49,35 +49,55 @@ fn wilson(point: &ArmPoint) -> Option<Rate> {
     let shrink = 1.0 + Z * Z / n;
     let centre = (p + Z * Z / (2.0 * n)) / shrink;
     let half = Z / shrink * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    Some(Rate {
+    Some(Estimate {
         low: 100.0 * (centre - half).clamp(0.0, p),
-        rate: 100.0 * p,
+        value: 100.0 * p,
         high: 100.0 * (centre + half).clamp(p, 1.0),
     })
 }
 
-/// The top of the error rates' axis: every rate, and the intervals unless few requests make them huge.
+/// The top of the error rates' axis.
 pub fn rate_top(picture: &Rollout) -> f64 {
-    let all = picture.stable.iter().chain(&picture.candidate);
-    let rates: Vec<Rate> = all.filter_map(wilson).collect();
-    let mut highs: Vec<f64> = rates.iter().map(|r| r.high).collect();
-    highs.sort_by(f64::total_cmp);
-    let usual = highs.get(highs.len() * 3 / 4).copied().unwrap_or(1.0);
-    let most = rates.iter().map(|r| r.rate).fold(0.0, f64::max);
-    (most * 1.15).max(usual * 1.25).clamp(0.1, 100.0)
+    top(picture, wilson).clamp(0.1, 100.0)
 }
 
-/// The 99th percentile, if it is one.
-fn p99(point: &ArmPoint) -> Option<f64> {
+/// The 99th percentile, if it is one, with an interval as if the tail were log-normal from the 95th
+/// on: the standard error of a sample quantile is `sqrt(q (1 - q) / n) / density` (Cramer 1946,
+/// section 28.5), on a logarithmic scale 3.73 sigma / sqrt(n) at 99 %, and sigma is
+/// `ln(p99 / p95) / (2.326 - 1.645)`.
+fn p99(point: &ArmPoint) -> Option<Estimate> {
     let usable = |ms: &f64| ms.is_finite() && *ms >= 0.0;
-    point.p99_ms.filter(usable).filter(|_| point.requests > 0)
+    let value = point.p99_ms.filter(usable).filter(|_| point.requests > 0)?;
+    let below = point
+        .p95_ms
+        .filter(usable)
+        .filter(|p95| *p95 > 0.0 && *p95 <= value);
+    let factor = below.map_or(1.0, |p95| {
+        let sigma = (value / p95).ln() / (2.326 - 1.645);
+        (Z * 3.73 * sigma / f64::from(point.requests).sqrt()).exp()
+    });
+    Some(Estimate {
+        low: value / factor,
+        value,
+        high: value * factor,
+    })
 }
 
 /// The top of the percentiles' axis.
 pub fn p99_top(picture: &Rollout) -> f64 {
+    let top = top(picture, p99);
+    if top > 0.0 { top } else { 1.0 }
+}
+
+/// A top for every value, and for the intervals unless few requests make them huge.
+fn top(picture: &Rollout, estimate: fn(&ArmPoint) -> Option<Estimate>) -> f64 {
     let all = picture.stable.iter().chain(&picture.candidate);
-    let most = all.filter_map(p99).fold(0.0, f64::max);
-    if most > 0.0 { most * 1.15 } else { 1.0 }
+    let estimates: Vec<Estimate> = all.filter_map(estimate).collect();
+    let mut highs: Vec<f64> = estimates.iter().map(|e| e.high).collect();
+    highs.sort_by(f64::total_cmp);
+    let usual = highs.get(highs.len() * 3 / 4).copied().unwrap_or(0.0);
+    let most = estimates.iter().map(|e| e.value).fold(0.0, f64::max);
+    (most * 1.15).max(usual * 1.25)
 }
 
 /// The arm's values in runs without a gap: a point without a value ends one, a long silence too.
@@ -116,16 +136,43 @@ fn run_line(area: &Area<'_>, dots: &[Dot], candidate: bool) -> Result<(), Error>
 
 /// The error rates of both arms.
 pub fn rates(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error> {
-    let top = rate_top(picture);
+    both(
+        area,
+        panel,
+        picture,
+        "failed requests, %",
+        rate_top(picture),
+        wilson,
+    )
+}
+
+/// The 99th percentiles of both arms.
+pub fn latencies(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error> {
+    let title = "99th percentile of the latency, ms";
+    both(area, panel, picture, title, p99_top(picture), p99)
+}
+
+/// One panel: bands first, then lines.
+fn both(
+    area: &Area<'_>,
+    panel: &Panel,
+    picture: &Rollout,
+    title: &str,
+    top: f64,
+    estimate: fn(&ArmPoint) -> Option<Estimate>,
+) -> Result<(), Error> {
     let mut all = picture.stable.iter().chain(&picture.candidate);
-    let cut = all.any(|point| wilson(point).is_some_and(|rate| rate.high > top));
+    let cut = all.any(|point| estimate(point).is_some_and(|e| e.high > top));
     let more = if cut { ", cut at the top" } else { "" };
-    let title = format!("failed requests, % (shaded: 95 % interval{more})");
-    panel.title(area, 13.0, &title)?;
+    panel.title(
+        area,
+        13.0,
+        &format!("{title} (shaded: 95 % interval{more})"),
+    )?;
     // The stable arm comes last: its dashes and rings hide nothing.
     let arms = [
-        (runs(&picture.candidate, wilson), true),
-        (runs(&picture.stable, wilson), false),
+        (runs(&picture.candidate, estimate), true),
+        (runs(&picture.stable, estimate), false),
     ];
     if arms.iter().all(|(runs, _)| runs.is_empty()) {
         return panel.no_data(area);
@@ -137,7 +184,7 @@ pub fn rates(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Er
     }
     for (runs, candidate) in &arms {
         for run in runs {
-            let dots: Vec<Dot> = run.iter().map(|(t, r)| panel.at(*t, r.rate)).collect();
+            let dots: Vec<Dot> = run.iter().map(|(t, e)| panel.at(*t, e.value)).collect();
             run_line(area, &dots, *candidate)?;
         }
     }
@@ -145,7 +192,12 @@ pub fn rates(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Er
 }
 
 /// The interval of each point of a run: a band, or a whisker if the run is one point.
-fn band(area: &Area<'_>, panel: &Panel, run: &[(f64, Rate)], candidate: bool) -> Result<(), Error> {
+fn band(
+    area: &Area<'_>,
+    panel: &Panel,
+    run: &[(f64, Estimate)],
+    candidate: bool,
+) -> Result<(), Error> {
     let colour = stroke(candidate).colour;
     let low: Vec<Dot> = run.iter().map(|(t, r)| panel.at(*t, r.low)).collect();
     let high: Vec<Dot> = run.iter().map(|(t, r)| panel.at(*t, r.high)).collect();
@@ -160,25 +212,6 @@ fn band(area: &Area<'_>, panel: &Panel, run: &[(f64, Rate)], candidate: bool) ->
     canvas::fill(area, &around, colour, 0.18)
 }
 
-/// The 99th percentiles of both arms.
-pub fn latencies(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error> {
-    panel.title(area, 13.0, "99th percentile of the latency, ms")?;
-    let arms = [
-        (runs(&picture.candidate, p99), true),
-        (runs(&picture.stable, p99), false),
-    ];
-    if arms.iter().all(|(runs, _)| runs.is_empty()) {
-        return panel.no_data(area);
-    }
-    for (runs, candidate) in arms {
-        for run in runs {
-            let dots: Vec<Dot> = run.iter().map(|(t, ms)| panel.at(*t, *ms)).collect();
-            run_line(area, &dots, candidate)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +221,7 @@ mod tests {
             at_min,
             requests,
             errors,
+            p95_ms: None,
             p99_ms: None,
         }
     }
@@ -197,7 +231,7 @@ mod tests {
         let near = |found: f64, wanted: f64| (found - wanted).abs() < 0.005;
         let none = wilson(&point(1.0, 10, 0)).expect("requests");
         assert!(
-            none.low == 0.0 && none.rate == 0.0 && near(none.high, 27.75),
+            none.low == 0.0 && none.value == 0.0 && near(none.high, 27.75),
             "{none:?}"
         );
         let some = wilson(&point(1.0, 100, 5)).expect("requests");
@@ -205,6 +239,25 @@ mod tests {
         let all = wilson(&point(1.0, 10, 99)).expect("requests");
         assert!(near(all.low, 72.25) && all.high == 100.0, "{all:?}");
         assert_eq!(wilson(&point(1.0, 0, 0)), None);
+    }
+
+    #[test]
+    fn a_percentile_has_an_interval_as_wide_as_its_tail() {
+        let slow = |requests, p95_ms| ArmPoint {
+            p95_ms,
+            p99_ms: Some(150.0),
+            ..point(1.0, requests, 0)
+        };
+        let few = p99(&slow(100, Some(100.0))).expect("a percentile");
+        assert!(
+            (few.high - 231.8).abs() < 0.5 && (few.low - 97.1).abs() < 0.5,
+            "{few:?}"
+        );
+        let many = p99(&slow(10_000, Some(100.0))).expect("a percentile");
+        assert!((many.high - 156.7).abs() < 0.5, "{many:?}");
+        let alone = p99(&slow(100, None)).expect("a percentile");
+        assert_eq!((alone.low, alone.high), (150.0, 150.0));
+        assert_eq!(p99(&slow(0, Some(100.0))), None);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct ArmPoint {
     pub requests: u32,
     /// How many of them failed.
     pub errors: u32,
+    /// 95th percentile of the latency, for the interval of the next one.
+    pub p95_ms: Option<f64>,
     /// 99th percentile of the latency; none without requests.
     pub p99_ms: Option<f64>,
 }
@@ -207,6 +209,7 @@ mod tests {
             at_min,
             requests,
             errors,
+            p95_ms: Some(80.0 + at_min),
             p99_ms: Some(100.0 + at_min),
         }
     }
@@ -311,6 +314,7 @@ mod tests {
                     at_min: at,
                     requests: 3,
                     errors: u32::MAX,
+                    p95_ms: Some(value),
                     p99_ms: Some(value),
                 };
                 picture.stable.insert(2, sick.clone());
