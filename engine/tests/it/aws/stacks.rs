@@ -185,6 +185,8 @@ fn a_live_version_is_not_put_back_by_its_stack() {
         "--image",
         "app:v2",
         "--set",
+        "gate=limits",
+        "--set",
         "bake=1s",
         "--set",
         "on-no-data=pause",
