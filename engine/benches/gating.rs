@@ -143,6 +143,7 @@ fn subject(strategy: Arc<Plugin>, parameters: Value) -> Subject {
         name: "bench".to_owned(),
         parameters,
         guardrails: Guardrails::default(),
+        queries: vec![],
         names: ["stable".to_owned(), "canary".to_owned()],
         faults: vec![],
         seed: 0,

@@ -13,11 +13,13 @@ use super::{Global, picture, plugin, render};
 use crate::plot;
 use crate::simulate::fault::OutsideFault;
 use crate::simulate::many::{self, Play};
-use crate::simulate::replicate::{self, Fate, Subject};
+use crate::simulate::replicate::{self, Fate, Played, Subject};
 use crate::simulate::report::{self, Row, Summary, Tally};
 use crate::simulate::scenario::{Class, Corpus, Scenario};
 use crate::spec::Spec;
 
+/// Fewer replicates than this say little about percentages.
+const REPLICATES_FEW: usize = 100;
 /// Violations that are shown of each scenario.
 const VIOLATIONS_SHOWN: usize = 3;
 
@@ -84,10 +86,25 @@ pub(super) async fn simulate(
     if let Some(path) = &args.plot {
         picture::format_of(path)?;
     }
+    for path in [&args.plot, &args.junit].into_iter().flatten() {
+        // Before the work, not after it.
+        let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+        if folder.is_some_and(|f| !f.is_dir()) {
+            return Err(Failure::usage(format!(
+                "{} cannot be written: there is no such folder",
+                path.display()
+            )));
+        }
+    }
     let (subject, shown) = subject(app, global, &args).await?;
+    if !subject.queries.is_empty() {
+        eprintln!(
+            "note: a simulated world has no values for the queries of the rollout file; streams of your own see nothing"
+        );
+    }
     let loaded = load(&args, &subject)?;
     if let Some(number) = args.replicate {
-        return one(&args, &loaded, number).await;
+        return one(global, &args, &loaded, number).await;
     }
     let jobs = args
         .jobs
@@ -128,6 +145,10 @@ pub(super) async fn simulate(
     for line in commands.iter().flatten() {
         eprintln!("{line}");
     }
+    let unmet = rows.iter().any(|r| !r.failed_expectations.is_empty());
+    if unmet && rows.iter().any(|r| r.replicates < REPLICATES_FEW) {
+        eprintln!("note: with so few replicates an expectation can fail by chance");
+    }
     Ok(if rows.iter().all(Row::passed) {
         Exit::Done
     } else {
@@ -160,6 +181,7 @@ async fn subject(
         name: description.name,
         parameters: serde_json::Value::Object(parameters),
         guardrails: spec.guardrails,
+        queries: spec.queries,
         names: ["stable".to_owned(), "canary".to_owned()],
         faults: args.faults.clone(),
         seed: args.seed,
@@ -201,6 +223,9 @@ fn load(args: &SimulateArgs, subject: &Subject) -> anyhow::Result<Vec<Loaded>> {
             names.join(", ")
         )));
     }
+    if loaded.is_empty() {
+        return Err(Failure::usage("there is no scenario in these files"));
+    }
     if !args.only.is_empty() {
         loaded.retain(|l| args.only.contains(&l.scenario.name));
     }
@@ -208,7 +233,12 @@ fn load(args: &SimulateArgs, subject: &Subject) -> anyhow::Result<Vec<Loaded>> {
 }
 
 /// One rollout with its story.
-async fn one(args: &SimulateArgs, loaded: &[Loaded], number: u32) -> anyhow::Result<Exit> {
+async fn one(
+    global: &Global,
+    args: &SimulateArgs,
+    loaded: &[Loaded],
+    number: u32,
+) -> anyhow::Result<Exit> {
     let [l] = loaded else {
         return Err(Failure::usage(
             "--replicate is for one scenario: name it with --only",
@@ -217,6 +247,36 @@ async fn one(args: &SimulateArgs, loaded: &[Loaded], number: u32) -> anyhow::Res
     let played = replicate::play(&l.subject, &l.scenario, number)
         .await
         .with_context(|| format!("failed to play {} --replicate {number}", l.scenario.name))?;
+    if global.json {
+        let value = json!({
+            "scenario": l.scenario.name,
+            "replicate": number,
+            "fate": played.fate,
+            "minutes": played.minutes,
+            "badRequests": played.bad_requests,
+            "reason": played.reason,
+            "violations": played.violations,
+            "journal": played.journal,
+        });
+        out!("{value}");
+    } else {
+        tell(&played);
+    }
+    for violation in &played.violations {
+        eprintln!("violation: {violation}");
+    }
+    if let Some(path) = &args.plot {
+        picture::draw_rollout(&played.journal, path)?;
+    }
+    Ok(if played.violations.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Unmet
+    })
+}
+
+/// The story of one rollout.
+fn tell(played: &Played) {
     let mut narrator = render::Narrator::new(replicate::ROLLOUT);
     for entry in &played.journal {
         if let Some(line) = narrator.line(entry) {
@@ -238,17 +298,6 @@ async fn one(args: &SimulateArgs, loaded: &[Loaded], number: u32) -> anyhow::Res
         played.bad_requests,
         played.reason
     );
-    for violation in &played.violations {
-        eprintln!("violation: {violation}");
-    }
-    if let Some(path) = &args.plot {
-        picture::draw_rollout(&played.journal, path)?;
-    }
-    Ok(if played.violations.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Unmet
-    })
 }
 
 /// What must never happen and did, each with a command that shows it again.

@@ -45,6 +45,8 @@ pub struct Subject {
     pub parameters: Value,
     /// Limits that the host enforces.
     pub guardrails: Guardrails,
+    /// Custom queries of the rollout file; a world has no values for them.
+    pub queries: Vec<Query>,
     /// Names of the arms, stable first.
     pub names: [String; 2],
     /// What goes wrong in every scenario.
@@ -54,7 +56,8 @@ pub struct Subject {
 }
 
 /// How a rollout ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// The candidate has all traffic.
     Promoted,
@@ -323,7 +326,7 @@ fn header(subject: &Subject, sample_period_ms: u32) -> Header {
         capacity: None,
         guardrails: subject.guardrails.clone(),
         probes: vec![],
-        queries: Vec::<Query>::new(),
+        queries: subject.queries.clone(),
         work: Work::Strategy(Pin {
             sha256: subject.name.clone(),
             name: subject.name.clone(),

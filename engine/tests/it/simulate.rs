@@ -40,6 +40,7 @@ fn subject(strategy: Arc<Plugin>, parameters: Value, faults: &[&str]) -> Subject
         name: "test".to_owned(),
         parameters,
         guardrails: Guardrails::default(),
+        queries: vec![],
         names: ["stable".to_owned(), "canary".to_owned()],
         faults: faults.iter().map(|f| f.parse().expect("a fault")).collect(),
         seed: 0,

@@ -7,6 +7,10 @@ use crate::config::{Config, Incident, Measure, Stream};
 use crate::math::{LOG_ZERO, log_add, log_sum_exp};
 use crate::{Counts, Interval, Moments, Seen};
 
+/// A squared residual (99 % of those of mere chance are smaller) beyond which an
+/// interval of an incident says nothing about noise.
+const INCIDENT_RESIDUAL_MAX: f64 = 6.63;
+
 /// Everything that accumulates over a rollout's intervals. A function of the
 /// calibration and the intervals alone, so a revised interval is met by
 /// rebuilding it.
@@ -144,6 +148,7 @@ impl Evidence {
             let spread = &calibration.spreads[at];
             let process = &mut self.streams[at];
             process.accumulate(&seen, stream, spread, margin, bet.ln(), config);
+            process.learn(&seen, spread, incident);
             process.remember(&seen, config, incident);
             found.push(process.relevance(stream, margin));
         }
@@ -311,9 +316,6 @@ impl Process {
                     });
                     *log_a = gain + log_add(*log_a, log_bet);
                 }
-                if split.is_some() {
-                    self.learn(candidate, stable, spread);
-                }
                 if stable.of > 0.0 && candidate.of > 0.0 {
                     self.excess += candidate.bad - candidate.of * stable.bad / stable.of;
                 }
@@ -332,19 +334,28 @@ impl Process {
 
     /// Learns the dispersion of this rollout's own split about that of the last
     /// intervals.
-    fn learn(&mut self, candidate: Counts, stable: Counts, spread: &crate::Spread) {
-        if self.window.len() < 3 {
+    fn learn(&mut self, seen: &Seen, spread: &crate::Spread, incident: bool) {
+        let Seen::Counts { candidate, stable } = *seen else {
+            return;
+        };
+        let total = candidate.bad + stable.bad;
+        let counted = candidate.of > 0.0 && stable.of > 0.0 && total > 0.0;
+        if !counted || self.window.len() < 3 {
             return;
         }
         let (c, s) = sums(&self.window);
         let rate = |sum: Counts| (sum.bad + 0.5) / (sum.of + 1.0);
         let ratio = rate(c) / rate(s).max(1e-9);
-        let total = candidate.bad + stable.bad;
         let part = ratio * candidate.of / (ratio * candidate.of + stable.of).max(1e-9);
         let variance = total * part * (1.0 - part);
         if variance > 0.5 {
             let noise = spread.dispersion + variance * spread.drift;
             let residual = (candidate.bad - total * part).powi(2) / variance / noise;
+            // An incident changes the split of a bad version: that is no noise, and
+            // taken for it, it would blind the gate for the rest of the rollout.
+            if incident && residual > INCIDENT_RESIDUAL_MAX {
+                return;
+            }
             self.residuals.0 += residual.min(10.0);
             self.residuals.1 += 1.0;
         }

@@ -81,6 +81,7 @@ impl Watch {
         settings.config.check()?;
         learn_tasks(rollout, &mut settings.config);
         let mut source = Source::new(rollout, customs);
+        source.check_queries(rollout)?;
         let now = rollout.now();
         let since = (now - source.period * f64::from(PAST_SAMPLES)).max(0.0);
         let streams = settings.config.streams.len();

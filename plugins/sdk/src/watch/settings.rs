@@ -97,6 +97,13 @@ impl Custom {
         Ok(())
     }
 
+    /// Names of its queries.
+    pub(super) fn queries(&self) -> impl Iterator<Item = &String> {
+        [&self.bad, &self.mean, &self.variance, &self.of]
+            .into_iter()
+            .flatten()
+    }
+
     pub(super) fn stream(&self) -> Stream {
         match (&self.mean, self.less_is_worse) {
             (None, _) => Stream::events(&self.name, self.share),

@@ -8,7 +8,7 @@ use analysis::{Counts, Moments, Past, Seen};
 
 use super::settings::Custom;
 use crate::gate::Window;
-use crate::{HostError, MetricsQuery, Point, Rollout, Sample};
+use crate::{Error, ErrorKind, HostError, MetricsQuery, Point, Rollout, Sample};
 
 /// Samples and requests of the stable arm that its thresholds need.
 const LEARN_SAMPLES: usize = 5;
@@ -69,6 +69,24 @@ impl Source {
             counts_slow: true,
             learned: vec![],
         }
+    }
+
+    /// Whether the rollout file has the queries of the streams of one's own, before
+    /// anything moves.
+    pub(super) fn check_queries(&self, rollout: &mut Rollout) -> Result<(), Error> {
+        let now = rollout.now();
+        for custom in &self.customs {
+            for query in custom.queries() {
+                match rollout.query(query, now) {
+                    Err(e) if e.kind == ErrorKind::NotFound => {
+                        return Err(Error(format!("stream {:?}: {}", custom.name, e.message)));
+                    }
+                    // What cannot be read just now is no data, as later on.
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The stable arm before the rollout, for `streams` streams, and its requests
@@ -333,10 +351,7 @@ impl Source {
     fn points(&self, rollout: &mut Rollout, since: f64) -> Points {
         let mut points = Points::default();
         for custom in &self.customs {
-            for query in [&custom.bad, &custom.mean, &custom.variance, &custom.of]
-                .into_iter()
-                .flatten()
-            {
+            for query in custom.queries() {
                 if !points.0.contains_key(query) {
                     let values = rollout.query(query, since).unwrap_or_default();
                     points.0.insert(query.clone(), values);
