@@ -129,6 +129,7 @@ fn run_of(parameters: serde_json::Value) -> Run {
         sample_period_ms: 1_000,
         parameters: parameters.to_string(),
         seed: "2a".to_owned(),
+        caps: <_>::default(),
     }
 }
 
@@ -420,6 +421,7 @@ fn header(id: &str, parameters: serde_json::Value, created: Millis) -> Header {
         guardrails: Guardrails::default(),
         probes: vec![],
         queries: vec![],
+        caps: <_>::default(),
         work: Work::Strategy(Pin {
             sha256: "bench".to_owned(),
             name: "bench".to_owned(),

@@ -138,16 +138,7 @@ fn main() {
 }
 
 fn subject(strategy: Arc<Plugin>, parameters: Value) -> Subject {
-    Subject {
-        strategy,
-        name: "bench".to_owned(),
-        parameters,
-        guardrails: Guardrails::default(),
-        queries: vec![],
-        names: ["stable".to_owned(), "canary".to_owned()],
-        faults: vec![],
-        seed: 0,
-    }
+    Subject::new(strategy, "bench", parameters)
 }
 
 fn play(corpus: &Corpus, subject: &Subject, replicates: u32, jobs: usize) -> Vec<Row> {
@@ -339,6 +330,7 @@ fn look_in_wasm(runtime: &tokio::runtime::Runtime, plugin: &Plugin) {
             sample_period_ms: 60_000,
             parameters: r#"{"steps": [5], "probe": false, "bake": "9999h"}"#.to_owned(),
             seed: "00".to_owned(),
+            caps: <_>::default(),
         };
         let begun = Instant::now();
         let ran = runtime.block_on(plugin.run(calls, run));

@@ -2,8 +2,9 @@
 //!
 //! The modules in reading order; each has its own introduction.
 
-pub mod cli;
+pub mod cli; // the verbs, and the composition root
 pub mod clock; // what time it is
+pub mod hindsight; // journals of the past: replay, what-if, explain
 pub mod journal; // calls and answers; replay and status are pure
 pub mod model; // the words of a rollout, as values
 pub mod plot; // pictures of rollouts
@@ -12,4 +13,5 @@ pub mod simulate; // rollouts in a world of dice
 pub mod spec; // the rollout file, validated
 pub mod store; // port: where journals, leases and signals live
 pub mod strategy; // the WebAssembly host
-pub mod target; // port: what is rolled out // the verbs, and the composition root
+pub mod supply; // where plugins come from, and what they are pinned to
+pub mod target; // port: what is rolled out

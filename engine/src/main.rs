@@ -22,6 +22,10 @@ fn surroundings() -> Surroundings {
             .ok()
             .filter(|u| !u.is_empty())
             .or_else(user_id),
+        ci: std::env::var("CI").is_ok_and(|v| !matches!(v.as_str(), "" | "0" | "false")),
+        docker_config: path("DOCKER_CONFIG"),
+        cosign_password: std::env::var("COSIGN_PASSWORD").ok(),
+        policy: path("ENGINE_POLICY"),
         stack: STACK_VARIABLES
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))

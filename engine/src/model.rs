@@ -572,6 +572,16 @@ pub enum Verdict {
     Inconclusive,
 }
 
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Promoted => "promoted",
+            Self::RolledBack => "rolled back",
+            Self::Inconclusive => "inconclusive",
+        })
+    }
+}
+
 /// A verdict and the sentence that explains it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -702,6 +712,19 @@ impl fmt::Display for Phase {
             Self::Diverged => "diverged",
         })
     }
+}
+
+/// Lower-case hex digest of some bytes.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes)
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::rollout::{RolloutError, Standing};
 use crate::spec::SpecError;
 use crate::store::StoreError;
 use crate::strategy::contract::Rejected;
+use crate::supply::SupplyError;
 
 /// What the process tells its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,13 @@ pub fn code(error: &anyhow::Error) -> Exit {
         }
         if cause.is::<Rejected>() {
             return Exit::Rejected;
+        }
+        if let Some(supply) = cause.downcast_ref::<SupplyError>() {
+            return match supply {
+                e if e.is_rejection() => Exit::Rejected,
+                e if e.is_usage() => Exit::Usage,
+                _ => Exit::Unexpected,
+            };
         }
         if cause.is::<SpecError>() {
             return Exit::Usage;

@@ -14,6 +14,7 @@ macro_rules! out {
 pub mod app;
 mod command;
 pub mod exit;
+mod hindsight;
 mod local;
 mod picture;
 mod plan;
@@ -86,6 +87,11 @@ enum Verb {
     Get(show::GetArgs),
     List(show::ListArgs),
     History(show::HistoryArgs),
+    Explain(hindsight::ExplainArgs),
+    Replay(hindsight::ReplayArgs),
+    WhatIf(hindsight::WhatIfArgs),
+    Export(hindsight::ExportArgs),
+    Import(hindsight::ImportArgs),
     SetWeights(traffic::SetWeightsArgs),
     Switch(traffic::SwitchArgs),
     Rollback(traffic::RollbackArgs),
@@ -96,6 +102,7 @@ enum Verb {
     Deploy(stack::DeployArgs),
     Delete(stack::DeleteArgs),
     Local(local::LocalArgs),
+    Plugin(plugin::PluginArgs),
 }
 
 /// Variables of the environment that `engine deploy` knows, as the prototypes
@@ -128,6 +135,14 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// `USER`
     pub user: Option<String>,
+    /// `CI` is set, and not to `false` or `0`.
+    pub ci: bool,
+    /// `DOCKER_CONFIG`
+    pub docker_config: Option<PathBuf>,
+    /// `COSIGN_PASSWORD`, also an empty one.
+    pub cosign_password: Option<String>,
+    /// `ENGINE_POLICY`
+    pub policy: Option<PathBuf>,
     /// Those of [`STACK_VARIABLES`] that are set.
     pub stack: BTreeMap<String, String>,
 }
@@ -175,6 +190,11 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
         Verb::Get(args) => show::get(&app, &global, args).await,
         Verb::List(args) => show::list(&app, &global, args).await,
         Verb::History(args) => show::history(&app, &global, args).await,
+        Verb::Explain(args) => hindsight::explain(&app, &global, args).await,
+        Verb::Replay(args) => hindsight::replay(&app, &global, args).await,
+        Verb::WhatIf(args) => hindsight::what_if(&app, &global, args).await,
+        Verb::Export(args) => hindsight::export(&app, args).await,
+        Verb::Import(args) => hindsight::import(&app, args).await,
         Verb::SetWeights(args) => traffic::set_weights(&app, &global, args).await,
         Verb::Switch(args) => traffic::switch(&app, &global, args).await,
         Verb::Rollback(args) => traffic::rollback(&app, &global, args).await,
@@ -185,5 +205,6 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
         Verb::Deploy(args) => stack::deploy(&app, &global, args).await,
         Verb::Delete(args) => stack::delete(&app, &global, args).await,
         Verb::Local(_) => Ok(Exit::Done),
+        Verb::Plugin(args) => plugin::plugin(&app, &global, args).await,
     }
 }

@@ -28,11 +28,13 @@ use crate::target::aws::release_of_task_definition;
   engine run plugins/canary.wasm                                  a demo, one minute
   engine run plugins/canary.wasm --demo-fault error-rate=0.2      the same with a bad version
   engine run plugins/blue-green.wasm --names blue,green --set bake=10s
+  engine run canary --locked                                      by its name in plugins.toml
   engine run -f rollout.toml --set steps=10,50,100 --on-interrupt rollback
   engine run plugins/canary.wasm --local 127.0.0.1:7900           on a running `engine local`
   engine run plugins/canary.wasm --stack my-stack --image REPO:TAG  on ECS behind an ALB")]
 pub struct RunArgs {
-    /// The strategy, a WebAssembly component [default: strategy.plugin of the file]
+    /// The strategy: a WebAssembly component, or its name in plugins.toml
+    /// [default: strategy.plugin of the rollout file]
     plugin: Option<PathBuf>,
     /// A parameter of the strategy; a list may be written 5,25,50
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -66,6 +68,8 @@ pub struct RunArgs {
     /// journal: slower, and must make no difference
     #[arg(long)]
     pub(super) chaos_evict: bool,
+    #[command(flatten)]
+    pins: plugin::PinArgs,
 }
 
 /// What the first Ctrl-C does.
@@ -175,12 +179,8 @@ pub(super) async fn make_ready(
             Some(remembered),
         ),
     };
-    let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
-    let given = args.plugin.clone().or(named);
-    // The pin belongs to the file's own plugin, not to one given by hand.
-    let pin = spec.strategy.sha256.as_deref();
-    let pin = pin.filter(|_| args.plugin.is_none());
-    let (plugin, source, bytes) = plugin::load(app, given, pin).await?;
+    let loaded = plugin::load(app, &args.pins, args.plugin.as_deref(), &spec).await?;
+    let plugin = loaded.plugin;
     let description = plugin.describe().await?;
     let parameters =
         plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description).await?;
@@ -241,11 +241,12 @@ pub(super) async fn make_ready(
         guardrails: spec.guardrails.clone(),
         probes: spec.probes.clone(),
         queries: spec.queries.clone(),
+        caps: loaded.policy.caps,
         work: Work::Strategy(Pin {
             sha256: plugin.sha256.clone(),
             name: description.name.clone(),
             version: description.version.clone(),
-            source,
+            source: loaded.source,
             world: plugin.world.clone(),
             parameters: Value::Object(parameters),
             seed: format!("{:032x}", rand::random::<u128>()),
@@ -254,7 +255,7 @@ pub(super) async fn make_ready(
     Ok(Ready {
         header,
         plugin,
-        bytes,
+        bytes: loaded.bytes,
         live,
         embedded,
     })

@@ -35,7 +35,8 @@ const VIOLATIONS_SHOWN: usize = 3;
   engine simulate plugins/canary.wasm --scenario s.json --fault engine-killed@12m --fault aws-throttled@5m+3m
   engine simulate plugins/canary.wasm --scenario s.json --junit report.xml --json > report.json")]
 pub struct SimulateArgs {
-    /// The strategy [default: strategy.plugin of the rollout file]
+    /// The strategy: a file, or a name of plugins.toml [default: strategy.plugin
+    /// of the rollout file]
     plugin: Option<PathBuf>,
     /// File of scenarios, format simulate/v1; several are played one after another
     #[arg(long = "scenario", value_name = "FILE", required = true, num_args = 1..)]
@@ -69,6 +70,8 @@ pub struct SimulateArgs {
     /// Write a JUnit report for CI
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    #[command(flatten)]
+    pins: plugin::PinArgs,
 }
 
 /// One file's scenarios.
@@ -97,12 +100,17 @@ pub(super) async fn simulate(
         }
     }
     let (subject, shown) = subject(app, global, &args).await?;
-    if !subject.queries.is_empty() {
-        eprintln!(
-            "note: a simulated world has no values for the queries of the rollout file; streams of your own see nothing"
-        );
-    }
     let loaded = load(&args, &subject)?;
+    for l in &loaded {
+        let unknown = l.subject.queries.iter();
+        if let Some(query) = unknown.into_iter().find(|q| !l.subject.values.contains_key(&q.name)) {
+            eprintln!(
+                "note: {} has no values for the query {} of the rollout file (see `queries` in the guide), so strategies see none",
+                l.path.display(), query.name
+            );
+            break;
+        }
+    }
     if let Some(number) = args.replicate {
         return one(global, &args, &loaded, number).await;
     }
@@ -168,49 +176,51 @@ async fn subject(
         _ => super::target::named(global)?,
     };
     let spec = file.unwrap_or_else(|| Spec::demo(<_>::default(), 0, None, None));
-    let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
-    let given = args.plugin.clone().or(named);
-    let pin = spec.strategy.sha256.as_deref();
-    let pin = pin.filter(|_| args.plugin.is_none());
-    let (plugin, shown, _) = plugin::load(app, given, pin).await?;
+    let loaded = plugin::load(app, &args.pins, args.plugin.as_deref(), &spec).await?;
+    let plugin = loaded.plugin;
     let description = plugin.describe().await?;
     let parameters =
         plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description).await?;
     let subject = Subject {
-        strategy: plugin,
-        name: description.name,
-        parameters: serde_json::Value::Object(parameters),
         guardrails: spec.guardrails,
+        caps: loaded.policy.caps,
         queries: spec.queries,
-        names: ["stable".to_owned(), "canary".to_owned()],
         faults: args.faults.clone(),
         seed: args.seed,
+        ..Subject::new(plugin, &description.name, parameters.into())
     };
-    Ok((subject, shown))
+    Ok((subject, loaded.shown))
+}
+
+/// Reads a file of scenarios, with what it says about all of them.
+pub(super) fn read_corpus(path: &Path, subject: &mut Subject) -> anyhow::Result<Vec<Scenario>> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::usage(format!("failed to read scenario {shown}: {e}")))?;
+    let corpus = Corpus::parse(&text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
+        Failure::usage(format!(
+            "{shown} is no scenario file:\n{}",
+            lines.join("\n")
+        ))
+    })?;
+    for fault in &corpus.faults {
+        let fault = fault
+            .parse()
+            .map_err(|e| Failure::usage(format!("{shown}: faults: {e}")))?;
+        subject.faults.push(fault);
+    }
+    subject.values = corpus.queries;
+    Ok(corpus.scenarios)
 }
 
 /// Reads the scenarios that are asked for.
 fn load(args: &SimulateArgs, subject: &Subject) -> anyhow::Result<Vec<Loaded>> {
     let mut loaded = vec![];
     for path in &args.scenarios {
-        let shown = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::usage(format!("failed to read scenario {shown}: {e}")))?;
-        let corpus = Corpus::parse(&text).map_err(|problems| {
-            let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
-            Failure::usage(format!(
-                "{shown} is no scenario file:\n{}",
-                lines.join("\n")
-            ))
-        })?;
         let mut subject = subject.clone();
-        for fault in &corpus.faults {
-            let fault = fault
-                .parse()
-                .map_err(|e| Failure::usage(format!("{shown}: faults: {e}")))?;
-            subject.faults.push(fault);
-        }
-        loaded.extend(corpus.scenarios.into_iter().map(|scenario| Loaded {
+        let scenarios = read_corpus(path, &mut subject)?;
+        loaded.extend(scenarios.into_iter().map(|scenario| Loaded {
             path: path.clone(),
             scenario,
             subject: subject.clone(),

@@ -217,6 +217,7 @@ async fn verb(
         },
         probes: vec![],
         queries: vec![],
+        caps: <_>::default(),
         work: Work::Verb {
             verb: name.to_owned(),
             actor: app.actor.clone(),

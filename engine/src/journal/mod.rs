@@ -15,14 +15,11 @@ use crate::model::{
     Arm, ArmHealth, Capacity, End, Finding, Goal, Hold, HostError, Level, MetricsQuery, Millis,
     Outcome, Point, ProbeReport, Promotion, Release, Sample, Wake, Weights,
 };
+use crate::spec::policy::Caps;
 use crate::spec::{Guardrails, Probe, Query, TargetSpec};
 
 /// Version of the stored format, in every header.
 pub const FORMAT: u32 = 1;
-
-/// Most entries that one rollout may have; a strategy that gets here polls too
-/// often or loops.
-pub const ENTRIES_MAX: u32 = 50_000;
 
 /// One record of a journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -172,6 +169,9 @@ pub struct Header {
     pub probes: Vec<Probe>,
     /// Custom queries by name.
     pub queries: Vec<Query>,
+    /// Limits that an operator has set for the strategy.
+    #[serde(default)]
+    pub caps: Caps,
     /// A strategy, or one verb of a person.
     pub work: Work,
 }
@@ -395,6 +395,28 @@ pub enum Reply {
     Failed(HostError),
 }
 
+impl Reply {
+    /// Bytes that it takes in a journal, about: metrics are what can grow.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let bytes = match self {
+            Self::Samples(samples) => {
+                let counts: usize = samples.iter().map(|s| s.over.len()).sum();
+                samples.len() * SAMPLE_BYTES + counts * COUNT_BYTES
+            }
+            Self::Points(points) => points.len() * POINT_BYTES,
+            _ => 0,
+        };
+        ENTRY_BYTES + bytes as u64
+    }
+}
+
+// As JSON; see the test.
+const ENTRY_BYTES: u64 = 256;
+const SAMPLE_BYTES: usize = 320;
+const POINT_BYTES: usize = 64;
+const COUNT_BYTES: usize = 4;
+
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -416,6 +438,50 @@ impl fmt::Display for Reply {
             Self::Woke(Wake::Signal(s)) => write!(f, "{} by {}", s.name, s.actor),
             Self::Probed(p) => write!(f, "{}: {}", if p.ok { "ok" } else { "failed" }, p.detail),
             Self::Failed(e) => write!(f, "refused ({}): {}", e.code, e.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Latency;
+
+    #[test]
+    fn the_size_of_a_reply_is_about_that_of_its_json() {
+        let latency = Latency {
+            mean: 41.372_518,
+            p50: 35.1,
+            p90: 88.25,
+            p95: 120.125,
+            p99: 250.0,
+        };
+        let sample = |n: u64| Sample {
+            arm: "stable".to_owned(),
+            zone: Some("eu-west-1a".to_owned()),
+            start: 1_800_000_000_000 + n * 60_000,
+            period_ms: 60_000,
+            requests: 6_000,
+            errors: 3,
+            client_errors: 11,
+            over: vec![12; 8],
+            latency: Some(latency.clone()),
+            cpu: Some(41.0),
+            memory: None,
+            healthy: Some(2),
+        };
+        let point = |n: u64| Point {
+            arm: "stable".to_owned(),
+            at: 1_800_000_000_000 + n * 60_000,
+            value: 0.912_345,
+        };
+        for reply in [
+            Reply::Samples((0..500).map(sample).collect()),
+            Reply::Points((0..500).map(point).collect()),
+        ] {
+            let json = serde_json::to_vec(&reply).expect("JSON").len() as u64;
+            let ratio = reply.size() * 100 / json;
+            assert!((80..=150).contains(&ratio), "{} for {json}", reply.size());
         }
     }
 }

@@ -66,6 +66,12 @@ pub struct Status {
     pub failed: Option<String>,
     /// Number of entries.
     pub entries: u32,
+    /// Calls that the strategy has made.
+    #[serde(skip)]
+    pub calls: u32,
+    /// Bytes of the answers to them, about.
+    #[serde(skip)]
+    pub bytes: u64,
     /// The deadline has made it hold; it does so only once.
     #[serde(skip)]
     pub held_at_deadline: bool,
@@ -163,6 +169,8 @@ impl Status {
             finished: None,
             failed: None,
             entries: 0,
+            calls: 0,
+            bytes: 0,
             held_at_deadline: false,
             candidate: header.arm(Role::Candidate).to_owned(),
             names: header.names(),
@@ -203,7 +211,7 @@ impl Status {
                 before,
                 deadline,
             } => {
-                self.strategy_called |= *by == Actor::Strategy;
+                self.called(*by);
                 if let Call::Wait { signals, .. } = call {
                     self.waiting = deadline.map(|until| Waiting {
                         until,
@@ -244,8 +252,9 @@ impl Status {
                     }
                 }
             }
-            Event::Exchanged { by, call, .. } => {
-                self.strategy_called |= *by == Actor::Strategy;
+            Event::Exchanged { by, call, reply } => {
+                self.called(*by);
+                self.bytes += reply.size();
                 match call {
                     Call::Progress { percent, note } => {
                         self.percent = *percent;
@@ -298,6 +307,13 @@ impl Status {
             }
         }
         self.phase = self.phase_now();
+    }
+
+    fn called(&mut self, by: Actor) {
+        if by == Actor::Strategy {
+            self.strategy_called = true;
+            self.calls += 1;
+        }
     }
 
     fn moved_to(&mut self, weights: Weights, at: Millis) {

@@ -34,6 +34,7 @@ pub(crate) fn header() -> Header {
         guardrails: Guardrails::default(),
         probes: vec![],
         queries: vec![],
+        caps: <_>::default(),
         work: Work::Strategy(Pin {
             sha256: "00".to_owned(),
             name: "test".to_owned(),

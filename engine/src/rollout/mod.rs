@@ -18,12 +18,13 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::journal::status::Status;
-use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
+use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, Work};
 use crate::model::{
     Arm, ArmHealth, End, Goal, Hold, HostError, Millis, Observed, ObservedArm, Outcome, Release,
     Role, Traffic, Weights,
 };
 use crate::spec::TargetSpec;
+use crate::spec::policy::Caps;
 use crate::store::{Busy, Claim, Durability, Owner, Store, StoreError};
 use crate::target::Target;
 use recovery::{Move, Settled, Step};
@@ -44,6 +45,24 @@ pub struct Run {
     pub parameters: String,
     /// Seed of everything random, hex.
     pub seed: String,
+    /// Limits that an operator has set.
+    pub caps: Caps,
+}
+
+impl Run {
+    /// What a rollout's header says.
+    #[must_use]
+    pub fn of(header: &Header, pin: &Pin) -> Self {
+        Self {
+            rollout: header.rollout.clone(),
+            arms: header.arms.clone(),
+            weights: header.baseline.clone(),
+            sample_period_ms: header.sample_period_ms,
+            parameters: pin.parameters.to_string(),
+            seed: pin.seed.clone(),
+            caps: header.caps,
+        }
+    }
 }
 
 /// How a strategy's run ended.
@@ -583,14 +602,7 @@ impl Driver {
             .strategy(&pin.sha256)
             .await
             .map_err(RolloutError::Strategy)?;
-        let run = Run {
-            rollout: header.rollout.clone(),
-            arms: header.arms.clone(),
-            weights: header.baseline.clone(),
-            sample_period_ms: header.sample_period_ms,
-            parameters: pin.parameters.to_string(),
-            seed: pin.seed.clone(),
-        };
+        let run = Run::of(&header, pin);
         let ran = strategy.run(shared.clone(), run).await;
         let mut guard = shared.session.lock().await;
         let session = &mut *guard;

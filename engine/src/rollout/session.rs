@@ -13,8 +13,9 @@ use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::{InDoubt, Status};
-use crate::journal::{Actor, Call, ENTRIES_MAX, Entry, Event, Header, Reply, Work};
+use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::{ArmHealth, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights};
+use crate::spec::{CALLS_MAX, JOURNAL_MIB_MAX};
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
 
@@ -297,11 +298,7 @@ impl Session {
             }
             Step::Fresh => {}
         }
-        if self.status.entries >= ENTRIES_MAX {
-            return Err(Interrupt::Limit(format!(
-                "it has made more calls than a journal of {ENTRIES_MAX} entries holds"
-            )));
-        }
+        self.check_caps()?;
         self.attention().await?;
         let by = Actor::Strategy;
         let reply = match &call {
@@ -338,6 +335,24 @@ impl Session {
             }
         };
         self.answered(reply)
+    }
+
+    /// A strategy that polls too often, or for too much, must not fill the disk.
+    fn check_caps(&self) -> Result<(), Interrupt> {
+        let caps = self.header.caps;
+        let calls = caps.calls.unwrap_or(CALLS_MAX);
+        if self.status.calls >= calls {
+            return Err(Interrupt::Limit(format!(
+                "it has made {calls} calls, and no more are allowed in one rollout"
+            )));
+        }
+        let mib = caps.journal_mib.unwrap_or(JOURNAL_MIB_MAX);
+        if self.status.bytes >= u64::from(mib) << 20 {
+            return Err(Interrupt::Limit(format!(
+                "its metrics fill {mib} MiB of the journal, and no more are allowed in one rollout"
+            )));
+        }
+        Ok(())
     }
 
     /// Ends a fresh call: here the chaos switch evicts.

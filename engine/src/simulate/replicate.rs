@@ -1,13 +1,14 @@
 //! One rollout in one world: the real driver from its first entry to the
 //! horizon.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
 use super::fault::{Kind, OutsideFault};
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Values};
 use super::stage::{Setting, Stage, StageClock, candidate_lease};
 use super::world::World;
 use crate::clock::Clock;
@@ -17,7 +18,8 @@ use crate::model::{
     Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
-use crate::spec::{Guardrails, Query, TargetSpec};
+use crate::spec::policy::Caps;
+use crate::spec::{Guardrails, Query, QuerySource, TargetSpec};
 use crate::store::memory::MemoryStore;
 use crate::store::{Owner, Store};
 use crate::target::Target;
@@ -45,14 +47,36 @@ pub struct Subject {
     pub parameters: Value,
     /// Limits that the host enforces.
     pub guardrails: Guardrails,
-    /// Custom queries of the rollout file; a world has no values for them.
+    /// Limits that an operator has set for the strategy.
+    pub caps: Caps,
+    /// Custom queries of the rollout file.
     pub queries: Vec<Query>,
+    /// Values that a world has for queries, by name.
+    pub values: BTreeMap<String, Values>,
     /// Names of the arms, stable first.
     pub names: [String; 2],
     /// What goes wrong in every scenario.
     pub faults: Vec<OutsideFault>,
     /// Changes the seed of every scenario; 0 keeps it.
     pub seed: u64,
+}
+
+impl Subject {
+    /// A strategy with these parameters, without guardrails and faults of its own.
+    pub fn new(strategy: Arc<dyn Strategy>, name: &str, parameters: Value) -> Self {
+        Self {
+            strategy,
+            name: name.to_owned(),
+            parameters,
+            guardrails: Guardrails::default(),
+            caps: Caps::default(),
+            queries: vec![],
+            values: BTreeMap::new(),
+            names: ["stable".to_owned(), "canary".to_owned()],
+            faults: vec![],
+            seed: 0,
+        }
+    }
 }
 
 /// How a rollout ended.
@@ -115,6 +139,7 @@ pub async fn play(
             tasks: scenario.stable.tasks,
             candidate_tasks_min: scenario.canary.min_tasks,
             faults: subject.faults.clone(),
+            values: subject.values.clone(),
             guardrails: subject.guardrails.clone(),
             names: subject.names.clone(),
             rollout: ROLLOUT.to_owned(),
@@ -295,6 +320,23 @@ impl Resolve for Cast {
     }
 }
 
+/// Those of the rollout file, and those that only the world has values for.
+fn queries(subject: &Subject) -> Vec<Query> {
+    let mut queries = subject.queries.clone();
+    for name in subject.values.keys() {
+        if queries.iter().all(|q| q.name != *name) {
+            queries.push(Query {
+                name: name.clone(),
+                source: QuerySource::Json {
+                    url: "http://simulated.invalid".to_owned(),
+                    pointer: String::new(),
+                },
+            });
+        }
+    }
+    queries
+}
+
 fn header(subject: &Subject, sample_period_ms: u32) -> Header {
     let [stable, candidate] = &subject.names;
     let arm = |name: &String, role, version: &str| Arm {
@@ -326,7 +368,8 @@ fn header(subject: &Subject, sample_period_ms: u32) -> Header {
         capacity: None,
         guardrails: subject.guardrails.clone(),
         probes: vec![],
-        queries: subject.queries.clone(),
+        queries: queries(subject),
+        caps: subject.caps,
         work: Work::Strategy(Pin {
             sha256: subject.name.clone(),
             name: subject.name.clone(),

@@ -3,12 +3,15 @@
 //! The stage watches as well: in every simulated interval, and at every write,
 //! it checks what must hold whatever a strategy does.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::fault::{Kind, OutsideFault};
+use super::random::Owner;
+use super::scenario::Values;
 use super::world::{Arm, Interval, World};
 use crate::clock::{Clock, VirtualClock};
 use crate::model::{
@@ -33,6 +36,7 @@ pub(super) struct Setting {
     pub(super) tasks: u32,
     pub(super) candidate_tasks_min: u32,
     pub(super) faults: Vec<OutsideFault>,
+    pub(super) values: BTreeMap<String, Values>,
     pub(super) guardrails: Guardrails,
     pub(super) names: [String; 2],
     pub(super) rollout: String,
@@ -441,9 +445,40 @@ impl Target for Stage {
         Ok(samples)
     }
 
-    /// No values: a world has requests, errors and latency only.
-    async fn query(&self, _query: &Query, _since: Millis) -> Result<Vec<Point>, HostError> {
-        Ok(vec![])
+    /// What the scenario's file gives the query; no values without that.
+    async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError> {
+        self.throttled()?;
+        self.play();
+        let mut named = (0..).zip(&self.setting.values);
+        let Some((number, (_, values))) = named.find(|(_, (name, _))| **name == query.name) else {
+            return Ok(vec![]);
+        };
+        let world = &self.setting.world;
+        let [stable, candidate] = &self.setting.names;
+        let past = (1..=world.history()).rev().map(|back| (-i64::from(back), 0.0));
+        let state = self.state();
+        let played = (0_i64..).zip(&state.played).map(|(t, (share, _))| (t, *share));
+        let mut points = vec![];
+        for (t, share) in past.chain(played) {
+            let into = t.saturating_mul(world.interval_ms().cast_signed());
+            let at = self.setting.start.saturating_add_signed(into);
+            if at < since {
+                continue;
+            }
+            for (name, owner, mean, served) in [
+                (stable, Owner::Stable, values.stable, share < 1.0),
+                (candidate, Owner::Candidate, values.canary, share > 0.0),
+            ] {
+                if served {
+                    points.push(Point {
+                        arm: name.clone(),
+                        at,
+                        value: world.value(t, owner, number, mean, values.sigma),
+                    });
+                }
+            }
+        }
+        Ok(points)
     }
 
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {

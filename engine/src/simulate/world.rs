@@ -46,6 +46,8 @@ mod quantity {
     pub(super) const GAP: u32 = 10;
     /// The first of one for each bin.
     pub(super) const BIN: u32 = 100;
+    /// The first of one for each custom query.
+    pub(super) const OF_QUERIES: u32 = 10_000;
 }
 
 /// Latencies of one arm in one interval: counts in logarithmic bins from 2 ms
@@ -333,6 +335,14 @@ impl World {
     #[must_use]
     pub fn interval_ms(&self) -> u64 {
         self.clock.interval
+    }
+
+    /// A value of an arm in interval `t`, negative before the start: `number`
+    /// tells the quantities apart.
+    #[must_use]
+    pub fn value(&self, t: i64, arm: Owner, number: u32, mean: f64, sigma: f64) -> f64 {
+        let draws = self.luck.draws(t, arm);
+        mean + sigma * draws.normal(quantity::OF_QUERIES + number)
     }
 
     /// Intervals until the simulation gives up, the last one perhaps in part.

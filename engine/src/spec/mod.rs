@@ -5,6 +5,8 @@
 //! types here, never the raw file. Pure: reading the file is the CLI's job.
 
 pub mod aws;
+pub mod plugins;
+pub mod policy;
 mod read;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{DemoFault, Goal, Millis, Promotion, Release, Source};
-use read::{Problems, Section};
+use policy::Policy;
+use read::{Problems, Section, parse_table};
 
 /// Everything that a rollout file can say.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,12 +36,20 @@ pub struct Spec {
     pub probes: Vec<Probe>,
     /// Custom queries, by name.
     pub queries: Vec<Query>,
+    /// What the strategy is allowed.
+    pub policy: Policy,
 }
+
+/// Most calls that a strategy may make in one rollout; one that gets here polls
+/// too often or loops.
+pub const CALLS_MAX: u32 = 50_000;
+/// Largest journal of one rollout, MiB, about.
+pub const JOURNAL_MIB_MAX: u32 = 64;
 
 /// Which strategy to run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StrategySpec {
-    /// Path of the component.
+    /// Path of the component, or its name in `plugins.toml`.
     pub plugin: Option<String>,
     /// The digest that its bytes must have.
     pub sha256: Option<String>,
@@ -324,14 +335,8 @@ const RESPONSE_TIMEOUT_MS: u32 = 60_000;
 impl Spec {
     /// Reads a rollout file.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-            SpecError(vec![Problem {
-                path: String::new(),
-                message: e.to_string().trim_end().to_owned(),
-            }])
-        })?;
         let problems = Problems::default();
-        let mut root = Section::new(&problems, "", table);
+        let mut root = Section::new(&problems, "", parse_table(text)?);
         let target = target(root.section("target"));
         let on_aws = matches!(target, TargetSpec::Aws(_));
         let defaults = if on_aws {
@@ -352,6 +357,7 @@ impl Spec {
             ),
             probes: root.named("probes").into_iter().map(probe).collect(),
             queries: root.named("queries").into_iter().map(query).collect(),
+            policy: policy::read(root.section("policy")),
         };
         if !on_aws && !spec.guardrails.alarms.is_empty() {
             root.problem(
@@ -386,6 +392,7 @@ impl Spec {
             promotion: None,
             probes: vec![],
             queries: vec![],
+            policy: Policy::default(),
         }
     }
 
@@ -437,6 +444,7 @@ impl Spec {
                 timeout_ms: 2_000,
             }],
             queries: vec![],
+            policy: Policy::default(),
         }
     }
 }
@@ -666,7 +674,7 @@ fn strategy(mut section: Section<'_>) -> StrategySpec {
         parameters: section.json("parameters"),
     };
     if let Some(sha) = &spec.sha256
-        && (sha.len() != 64 || !sha.bytes().all(|b| b.is_ascii_hexdigit()))
+        && !is_sha256(sha)
     {
         section.problem(
             "sha256",
@@ -675,6 +683,11 @@ fn strategy(mut section: Section<'_>) -> StrategySpec {
     }
     section.finish();
     spec
+}
+
+/// Whether a text is a SHA-256 as sha256sum prints it.
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn guardrails(mut section: Section<'_>, d: Guardrails) -> Guardrails {

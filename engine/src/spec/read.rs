@@ -32,6 +32,16 @@ impl Problems {
     }
 }
 
+/// Reads TOML as such.
+pub(super) fn parse_table(text: &str) -> Result<Table, SpecError> {
+    text.parse().map_err(|e: toml::de::Error| {
+        SpecError(vec![Problem {
+            path: String::new(),
+            message: e.to_string().trim_end().to_owned(),
+        }])
+    })
+}
+
 /// One table of the file. Reading a key takes it out; what is left at the end
 /// is unknown.
 #[derive(Debug)]
@@ -73,6 +83,15 @@ impl<'p> Section<'p> {
 
     pub(super) fn has(&self, key: &str) -> bool {
         self.present.iter().any(|k| k == key)
+    }
+
+    /// The keys that are left, in order.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.table.keys().cloned().collect()
+    }
+
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(Value::is_table)
     }
 
     /// Whether the file does not have this table at all.
@@ -123,12 +142,15 @@ impl<'p> Section<'p> {
 
     pub(super) fn texts(&mut self, key: &str) -> Option<Vec<String>> {
         self.typed(key, "it must be a list of texts, not empty", |v| {
-            v.as_array()
-                .filter(|list| !list.is_empty())?
-                .iter()
-                .map(|item| item.as_str().map(ToOwned::to_owned))
-                .collect()
+            texts(v).filter(|list| !list.is_empty())
         })
+    }
+
+    /// A list that must be there and may be empty.
+    pub(super) fn texts_or_none(&mut self, key: &str) -> Vec<String> {
+        let message = "is missing; it must be a list of texts";
+        self.required(key, message, |s, k| s.typed(k, "it must be a list of texts", texts))
+            .unwrap_or_default()
     }
 
     pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
@@ -220,7 +242,7 @@ impl<'p> Section<'p> {
     /// The tables below `key`, each with its name.
     pub(super) fn named(&mut self, key: &str) -> Vec<(String, Self)> {
         let mut section = self.section(key);
-        let names: Vec<String> = section.table.keys().cloned().collect();
+        let names = section.keys();
         names
             .into_iter()
             .map(|name| {
@@ -267,6 +289,11 @@ impl<'p> Section<'p> {
         }
         self.table.clear();
     }
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    let items = value.as_array()?.iter();
+    items.map(|item| item.as_str().map(ToOwned::to_owned)).collect()
 }
 
 /// Edit distance (Levenshtein), for "did you mean".

@@ -3,6 +3,7 @@
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
 
 use super::track::{self, Track};
 
@@ -59,16 +60,6 @@ pub enum Rejected {
     /// Its own code failed where it must not.
     #[error("its own code failed in {0}")]
     Faulty(String),
-    /// The bytes are not the ones that were pinned.
-    #[error(
-        "the digest is not the pinned one\n  pinned: {pinned}\n  found:  {found}\n\nhint: if the change is wanted, put the new digest into strategy.sha256"
-    )]
-    Digest {
-        /// The expected digest.
-        pinned: String,
-        /// The digest of the file.
-        found: String,
-    },
 }
 
 const WASM_MAGIC: &[u8] = b"\0asm";
@@ -115,18 +106,38 @@ pub fn check_bytes(bytes: &[u8], max: usize) -> Result<(), Rejected> {
 /// The outside of a component.
 #[derive(Debug)]
 pub(super) struct Shape {
-    pub(super) imports: Vec<String>,
+    imports: Vec<String>,
+    /// See [`super::Plugin::permissions`].
+    pub(super) permissions: Vec<String>,
+    /// See [`super::Plugin::stubbed`].
+    pub(super) stubbed: Vec<String>,
     exports: Vec<String>,
 }
 
 impl Shape {
     pub(super) fn of(component: &Component, engine: &Engine) -> Self {
         let of = component.component_type();
+        let mut permissions = vec![];
+        let mut imports = vec![];
+        for (name, item) in of.imports(engine) {
+            imports.push(name.to_owned());
+            // Types alone give no power.
+            if let ComponentItem::ComponentInstance(instance) = item.ty
+                && !is_wasi(name)
+            {
+                let functions = instance.exports(engine).filter(|(_, item)| {
+                    matches!(item.ty, ComponentItem::ComponentFunc(_))
+                });
+                permissions.extend(functions.map(|(function, _)| format!("{name}#{function}")));
+            }
+        }
+        permissions.sort();
+        let mut stubbed: Vec<String> = imports.iter().filter(|i| is_wasi(i)).cloned().collect();
+        stubbed.sort();
         Self {
-            imports: of
-                .imports(engine)
-                .map(|(name, _)| name.to_owned())
-                .collect(),
+            imports,
+            permissions,
+            stubbed,
             exports: of
                 .exports(engine)
                 .map(|(name, _)| name.to_owned())
@@ -198,9 +209,13 @@ fn list(names: &[String]) -> String {
     }
 }
 
+fn is_wasi(name: &str) -> bool {
+    name.starts_with("wasi:")
+}
+
 fn is_offered(name: &str) -> bool {
     // The stubs cover every interface of WASI 0.2's command world.
-    name.starts_with("wasi:") && same_track(name, &format!("{}@0.2.0", base(name)))
+    is_wasi(name) && same_track(name, &format!("{}@0.2.0", base(name)))
         || track::ALL
             .iter()
             .flat_map(|t| t.imports)

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use wasmtime::{Config, Error, ResourceLimiter};
 
+use crate::spec::policy::Caps;
+
 /// How often a computing guest gives way to the others.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
-/// Fuel that one WASI call costs.
-pub const WASI_CALL_FUEL: u64 = 10_000;
+/// Fuel that a host call costs that is not in the journal.
+pub const ASIDE_FUEL: u64 = 10_000;
 /// Core instances, and tables, of one component.
 const INSTANCES_MAX: usize = 100;
 /// Memories of one component.
@@ -53,6 +55,17 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The stricter of these limits and an operator's.
+    #[must_use]
+    pub(super) fn within(self, caps: Caps) -> Self {
+        let memory = caps.memory_mib.map_or(usize::MAX, |mib| (mib as usize) << 20);
+        Self {
+            memory_bytes_max: self.memory_bytes_max.min(memory),
+            fuel_per_segment: self.fuel_per_segment.min(caps.fuel.unwrap_or(u64::MAX)),
+            ..self
+        }
+    }
+
     /// Everything that makes a run the same every time, on every machine.
     pub(super) fn engine_config(self) -> Config {
         let mut config = Config::new();

@@ -16,17 +16,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, Engine, Store, Trap};
 
 use crate::journal::{Call, Reply};
-use crate::model::{Millis, Outcome};
+use crate::model::{Millis, Outcome, sha256_hex};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
+use crate::spec::policy::Caps;
 use contract::Rejected;
-use limits::{EPOCH_TICK, Limits, WASI_CALL_FUEL};
-use sandbox::State;
+use limits::{EPOCH_TICK, Limits, ASIDE_FUEL};
+use sandbox::{Called, State};
 use track::Bound;
 
 /// Who a strategy says it is.
@@ -76,8 +76,13 @@ pub struct Plugin {
     pub sha256: String,
     /// The strategy-api that it exports, with its version.
     pub world: String,
-    /// What it imports: its permissions, and what its toolchain brings along.
-    pub imports: Vec<String>,
+    /// Functions of the contract that it imports, `interface@version#function`:
+    /// its permissions.
+    pub permissions: Vec<String>,
+    /// Interfaces that its toolchain brings along; all are stubs.
+    pub stubbed: Vec<String>,
+    /// Size of its bytes.
+    pub size: usize,
     bound: Arc<dyn Bound>,
     engine: Engine,
     limits: Limits,
@@ -90,18 +95,6 @@ impl std::fmt::Debug for Plugin {
             .field("world", &self.world)
             .finish_non_exhaustive()
     }
-}
-
-/// Lower-case hex digest of some bytes.
-#[must_use]
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
 }
 
 impl Host {
@@ -180,7 +173,9 @@ fn compile(
     Ok(Plugin {
         sha256,
         world: shape.world(track),
-        imports: shape.imports,
+        permissions: shape.permissions,
+        stubbed: shape.stubbed,
+        size: bytes.len(),
         bound,
         engine: engine.clone(),
         limits,
@@ -202,7 +197,7 @@ fn tick(engine: wasmtime::EngineWeak) {
 impl Plugin {
     /// Who it is. Runs guest code, without any call.
     pub async fn describe(&self) -> Result<Description, Rejected> {
-        let mut store = self.store(Arc::new(NoCalls), "");
+        let mut store = self.store(Arc::new(NoCalls), "", Caps::default());
         let result = self.bound.describe(&mut store).await;
         result.map_err(|e| Rejected::Faulty(format!("describe: {}", explain(&e, store.data()))))
     }
@@ -212,30 +207,46 @@ impl Plugin {
         &self,
         parameters: &str,
     ) -> Result<Result<Vec<PlannedStep>, Vec<Issue>>, Rejected> {
-        let mut store = self.store(Arc::new(NoCalls), "");
+        let mut store = self.store(Arc::new(NoCalls), "", Caps::default());
         let result = self.bound.validate(&mut store, parameters).await;
         result.map_err(|e| Rejected::Faulty(format!("validate: {}", explain(&e, store.data()))))
     }
 
-    fn store(&self, calls: Arc<dyn Calls>, seed: &str) -> Store<State> {
-        let mut store = Store::new(&self.engine, State::new(calls, seed, self.limits));
+    /// Runs it, and says how much fuel it had burnt at each of its calls: a
+    /// fingerprint of the way that it took.
+    pub async fn run_metered(&self, calls: Arc<dyn Calls>, run: &Run) -> (Ran, Vec<u64>) {
+        let mut store = self.store(calls, &run.seed, run.caps);
+        let ran = match self.bound.run(&mut store, run).await {
+            Ok(result) => Ran::Returned(result),
+            Err(error) if error.downcast_ref::<Interrupted>().is_some() => Ran::Interrupted,
+            Err(error) => Ran::Trapped(explain(&error, store.data())),
+        };
+        (ran, std::mem::take(&mut store.data_mut().burnt))
+    }
+
+    fn store(&self, calls: Arc<dyn Calls>, seed: &str, caps: Caps) -> Store<State> {
+        let limits = self.limits.within(caps);
+        let mut store = Store::new(&self.engine, State::new(calls, seed, limits));
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_async_yield_and_update(1);
-        store.set_hostcall_fuel(self.limits.hostcall_bytes_max);
-        let fuel = self.limits.fuel_per_segment;
+        store.set_hostcall_fuel(limits.hostcall_bytes_max);
+        let fuel = limits.fuel_per_segment;
         // Infallible: the engine is configured to count fuel.
         let _ = store.set_fuel(fuel);
         store.call_hook(move |mut context, hook| {
-            if matches!(hook, wasmtime::CallHook::ReturningFromHost) {
-                // A call of the contract begins a new segment; a WASI call costs
-                // something, or a guest could spin in them for hours.
-                let left = if std::mem::take(&mut context.data_mut().refuel) {
+            let Some(called) = context.data_mut().hooked(hook) else {
+                return Ok(());
+            };
+            // Asides cost something, or a guest could spin in them for hours.
+            let left = context.get_fuel()?;
+            let left = match called {
+                Called::Journaled => {
+                    context.data_mut().burnt.push(fuel.saturating_sub(left));
                     fuel
-                } else {
-                    context.get_fuel()?.saturating_sub(WASI_CALL_FUEL)
-                };
-                context.set_fuel(left)?;
-            }
+                }
+                Called::Aside => left.saturating_sub(ASIDE_FUEL),
+            };
+            context.set_fuel(left)?;
             Ok(())
         });
         store
@@ -245,12 +256,7 @@ impl Plugin {
 #[async_trait]
 impl Strategy for Plugin {
     async fn run(&self, calls: Arc<dyn Calls>, run: Run) -> Ran {
-        let mut store = self.store(calls, &run.seed);
-        match self.bound.run(&mut store, &run).await {
-            Ok(result) => Ran::Returned(result),
-            Err(error) if error.downcast_ref::<Interrupted>().is_some() => Ran::Interrupted,
-            Err(error) => Ran::Trapped(explain(&error, store.data())),
-        }
+        self.run_metered(calls, &run).await.0
     }
 }
 

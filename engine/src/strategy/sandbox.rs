@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
+use wasmtime::CallHook;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
@@ -24,8 +25,13 @@ pub struct State {
     pub(super) calls: Arc<dyn Calls>,
     pub(super) limiter: Limiter,
     pub(super) output: Output,
-    /// Set by every call of the contract; WASI calls buy no fuel.
-    pub(super) refuel: bool,
+    /// Which call is about to return to the guest.
+    pub(super) called: Option<Called>,
+    /// Host calls that have not returned; the guest's own allocator can run in
+    /// one, and give way to other guests in there, which is a host call too.
+    depth: u32,
+    /// Fuel that each segment took, one for each call of the contract.
+    pub(super) burnt: Vec<u64>,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -33,7 +39,7 @@ pub struct State {
 impl State {
     pub(super) fn new(calls: Arc<dyn Calls>, seed: &str, limits: Limits) -> Self {
         let output = Output::default();
-        let seed = super::sha256_hex(seed.as_bytes());
+        let seed = crate::model::sha256_hex(seed.as_bytes());
         let random = |stream: u64| {
             let mut bytes = [0; 32];
             bytes.copy_from_slice(&seed.as_bytes()[..32]);
@@ -62,15 +68,46 @@ impl State {
                 memory_bytes: 0,
             },
             output,
-            refuel: false,
+            called: None,
+            depth: 0,
+            burnt: vec![],
             wasi,
             table: ResourceTable::new(),
         }
     }
 }
 
+/// What a guest has called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Called {
+    /// A call of the journal, which begins a new segment.
+    Journaled,
+    /// A stub, or a question that the host answers by itself: it buys no fuel.
+    Aside,
+}
+
+impl State {
+    /// The call that returns to the guest right now, if one does. What wasmtime
+    /// does for itself is none, or the time that a guest takes would count.
+    pub(super) fn hooked(&mut self, hook: CallHook) -> Option<Called> {
+        match hook {
+            CallHook::CallingHost => self.depth += 1,
+            CallHook::ReturningFromHost => {
+                self.depth = self.depth.saturating_sub(1);
+                if self.depth == 0 {
+                    return self.called.take();
+                }
+            }
+            CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+        }
+        None
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        // Every stub comes here for what it works with.
+        self.called.get_or_insert(Called::Aside);
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,

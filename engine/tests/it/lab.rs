@@ -216,6 +216,7 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
             timeout_ms: 1_000,
         }],
         queries: vec![],
+        caps: <_>::default(),
         work: Work::Strategy(Pin {
             sha256: "test".to_owned(),
             name: "test".to_owned(),

@@ -10,6 +10,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("spec", &["model"]),
     ("journal", &["model", "spec"]),
     ("store", &["model", "journal"]),
+    ("hindsight", &["model", "journal", "rollout"]),
+    ("supply", &["model", "spec", "clock"]),
     ("target", &["model", "spec", "clock"]),
     (
         "simulate",
@@ -21,12 +23,12 @@ const EDGES: &[(&str, &[&str])] = &[
         "rollout",
         &["model", "spec", "clock", "journal", "store", "target"],
     ),
-    ("strategy", &["model", "journal", "rollout"]),
+    ("strategy", &["model", "spec", "journal", "rollout"]),
     (
         "cli",
         &[
             "model", "spec", "clock", "journal", "store", "target", "rollout", "strategy",
-            "simulate", "plot",
+            "simulate", "plot", "supply", "hindsight",
         ],
     ),
 ];
@@ -35,7 +37,13 @@ const EDGES: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "model.rs",
     "spec/mod.rs",
+    "hindsight/explain.rs",
+    "hindsight/file.rs",
     "spec/aws.rs",
+    "spec/plugins.rs",
+    "spec/policy.rs",
+    "supply/lock.rs",
+    "supply/trust.rs",
     "spec/read.rs",
     "journal/mod.rs",
     "journal/replay.rs",

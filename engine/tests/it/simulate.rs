@@ -36,14 +36,8 @@ fn corpus(name: &str) -> Corpus {
 
 fn subject(strategy: Arc<Plugin>, parameters: Value, faults: &[&str]) -> Subject {
     Subject {
-        strategy,
-        name: "test".to_owned(),
-        parameters,
-        guardrails: Guardrails::default(),
-        queries: vec![],
-        names: ["stable".to_owned(), "canary".to_owned()],
         faults: faults.iter().map(|f| f.parse().expect("a fault")).collect(),
-        seed: 0,
+        ..Subject::new(strategy, "test", parameters)
     }
 }
 

@@ -4,7 +4,7 @@
 //! reports all that it finds before the next one starts. The published schema
 //! does not close its inner objects; here unknown keys are refused everywhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use jsonschema::ValidationError;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Canary, Clock, Corpus, Event, Expect, Millis, Noise, Problem, Scenario, Traffic};
+use super::{Canary, Clock, Corpus, Event, Expect, Millis, Noise, Problem, Scenario, Traffic, Values};
 
 /// The published schema of the format.
 const SCHEMA: &str = include_str!("../scenario.schema.json");
@@ -39,6 +39,8 @@ struct File {
     scenarios: Vec<Value>,
     #[serde(default)]
     faults: Vec<String>,
+    #[serde(default)]
+    queries: BTreeMap<String, Values>,
 }
 
 impl Corpus {
@@ -189,6 +191,7 @@ fn typed(json: Value) -> Result<Corpus, Vec<Problem>> {
     Ok(Corpus {
         scenarios,
         faults: file.faults,
+        queries: file.queries,
     })
 }
 
@@ -514,14 +517,19 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_the_one_other_key_of_the_file() {
-        let with = |key: &str| {
+    fn the_file_has_faults_and_queries_and_no_other_keys() {
+        let with = |key: &str, value: Value| {
             let mut file: Value = serde_json::from_str(&file(&json!({}))).expect("JSON");
-            file[key] = json!(["answer-lost"]);
+            file[key] = value;
             Corpus::parse(&file.to_string())
         };
-        assert_eq!(with("faults").expect("valid").faults, ["answer-lost"]);
-        let refused = with("fault").expect_err("unknown");
+        let faults = json!(["answer-lost"]);
+        let corpus = with("faults", faults.clone()).expect("valid");
+        assert_eq!(corpus.faults, ["answer-lost"]);
+        let values = json!({"accuracy": {"stable": 0.9, "canary": 0.8}});
+        let corpus = with("queries", values).expect("valid");
+        assert_eq!(corpus.queries["accuracy"].canary, 0.8);
+        let refused = with("fault", faults).expect_err("unknown");
         assert!(refused[0].message.starts_with("unknown field `fault`"));
     }
 

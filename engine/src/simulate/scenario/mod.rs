@@ -3,6 +3,8 @@
 
 mod check;
 
+use std::collections::BTreeMap;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
@@ -20,6 +22,21 @@ pub struct Corpus {
     pub scenarios: Vec<Scenario>,
     /// Names of faults to inject in every scenario; empty if the file has none.
     pub faults: Vec<String>,
+    /// Values of custom queries in every scenario, by the query's name.
+    pub queries: BTreeMap<String, Values>,
+}
+
+/// Values of a custom query: one for each arm and interval with traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Values {
+    /// Mean of the stable arm.
+    pub stable: f64,
+    /// Mean of the candidate.
+    pub canary: f64,
+    /// Standard deviation of one value.
+    #[serde(default)]
+    pub sigma: f64,
 }
 
 /// What is wrong with a file, and where.

@@ -12,7 +12,7 @@ use crate::journal::{Call, Reply};
 use crate::model;
 use crate::rollout::Run;
 use crate::strategy::limits::{LIST_MAX, SAMPLES_MAX, cut};
-use crate::strategy::sandbox::State;
+use crate::strategy::sandbox::{Called, State};
 use crate::strategy::{Description, Issue, PlannedStep, Returned};
 
 mod bindings {
@@ -128,7 +128,7 @@ impl State {
     /// Every call of the contract goes through here, and buys a new segment.
     async fn ask(&mut self, call: Call) -> Result<Reply, Error> {
         let reply = self.calls.perform(call).await?;
-        self.refuel = true;
+        self.called = Some(Called::Journaled);
         Ok(reply)
     }
 }
@@ -227,6 +227,7 @@ impl metrics::Host for State {
 
 impl control::Host for State {
     async fn now(&mut self) -> Result<f64, Error> {
+        self.called = Some(Called::Aside);
         Ok(from_millis(self.calls.now()))
     }
 
@@ -256,6 +257,7 @@ impl control::Host for State {
     }
 
     async fn probes(&mut self) -> Result<Vec<String>, Error> {
+        self.called = Some(Called::Aside);
         Ok(self.calls.probes())
     }
 

@@ -478,6 +478,7 @@ fn header(live: &Observed, identity: &str, parameters: Value) -> Header {
         guardrails: Guardrails::on_aws(),
         probes: vec![],
         queries: vec![],
+        caps: <_>::default(),
         work: Work::Strategy(Pin {
             sha256: "test".to_owned(),
             name: "test".to_owned(),
@@ -498,6 +499,7 @@ pub fn verb(bottle: &Bottle, weights: Weights) -> Header {
             healthy_timeout_ms: 0,
             ..Guardrails::default()
         },
+        caps: <_>::default(),
         work: Work::Verb {
             verb: "set-weights".to_owned(),
             actor: "test".to_owned(),

@@ -68,6 +68,9 @@ fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
                 rollout.log(Level::Debug, &n.to_string());
             }
         }
+        "now-flood" => loop {
+            black_box(rollout.now());
+        },
         "wasi-flood" => loop {
             black_box(std::env::args().count());
         },

@@ -1,54 +1,14 @@
-//! A strategy as the command line gives it: a file, and parameters for it.
-
-use std::path::PathBuf;
-use std::sync::Arc;
+//! Parameters as the command line and the rollout file give them.
 
 use serde_json::{Map, Value};
 
-use super::app::App;
-use super::exit::Failure;
+use crate::cli::exit::Failure;
 use crate::strategy::contract::Rejected;
 use crate::strategy::{Description, Plugin};
 
-/// Reads, checks and compiles a plugin: it, its name for people, and its bytes.
-/// With `pin`, its digest (hex) must be that.
-pub(super) async fn load(
-    app: &App,
-    path: Option<PathBuf>,
-    pin: Option<&str>,
-) -> anyhow::Result<(Arc<Plugin>, String, Vec<u8>)> {
-    let path = path.ok_or_else(|| {
-        Failure::usage(
-            "no strategy is named: give a plugin, such as `engine run plugins/canary.wasm`, or strategy.plugin in the rollout file",
-        )
-    })?;
-    let shown = path.display().to_string();
-    let bytes = std::fs::read(&path).map_err(|e| {
-        let hint = if e.kind() == std::io::ErrorKind::NotFound && path.starts_with("plugins") {
-            "\n\nhint: `make plugins` builds the plugins of this repository"
-        } else {
-            ""
-        };
-        Failure::usage(format!("failed to read plugin {shown}: {e}{hint}"))
-    })?;
-    let host = app.ports.host()?;
-    let rejected =
-        |e: Rejected| anyhow::Error::new(e).context(format!("plugin {shown} is rejected"));
-    let plugin = host.load(&bytes).await.map_err(rejected)?;
-    if let Some(pin) = pin
-        && !pin.eq_ignore_ascii_case(&plugin.sha256)
-    {
-        return Err(rejected(Rejected::Digest {
-            pinned: pin.to_owned(),
-            found: plugin.sha256.clone(),
-        }));
-    }
-    Ok((plugin, shown, bytes))
-}
-
 /// The file's parameters, overridden by `--set KEY=VALUE`, checked against the
 /// plugin's schema and by the plugin itself.
-pub(super) async fn parameters(
+pub(in crate::cli) async fn parameters(
     sets: &[String],
     file: &Map<String, Value>,
     plugin: &Plugin,

@@ -1,0 +1,230 @@
+//! `engine plugin check`: everything that can be said of a plugin without a
+//! target. Two runs of it must be the same, call by call and instruction by
+//! instruction.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use clap::Args;
+use serde_json::{Map, json};
+
+use super::inspect::{by_interface, moves_traffic};
+use super::{Global, Loaded, PinArgs, load, parameters};
+use crate::cli::app::App;
+use crate::cli::exit::{Exit, Failure};
+use crate::journal::{Actor, Call, Entry, Event};
+use crate::rollout::session::Calls;
+use crate::rollout::{Ran, Run, Strategy};
+use crate::simulate::replicate::{self, Played, Subject};
+use crate::simulate::scenario::{Corpus, Scenario};
+use crate::spec::Spec;
+use crate::strategy::Plugin;
+
+/// One good and one bad candidate, half an hour of each.
+const WORLDS: &str = include_str!("check.json");
+/// Where the second run loses its memory, so that replay has to rebuild it.
+const DEATHS: [&str; 4] = [
+    "engine-killed@90s",
+    "engine-killed@5m",
+    "engine-killed@11m",
+    "engine-killed@23m",
+];
+
+/// Check that a plugin fits the contract and repeats itself
+///
+/// Runs it twice in two small simulated worlds, the second time with crashes,
+/// and compares all calls and the instructions between them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine plugin check my-gate.wasm
+  engine plugin check my-gate.wasm --set steps=10,50,100    if it needs parameters")]
+pub(super) struct CheckArgs {
+    /// A file, or a name of plugins.toml
+    plugin: PathBuf,
+    /// A parameter of the strategy
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    pins: PinArgs,
+}
+
+pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow::Result<Exit> {
+    let Loaded { plugin, shown, .. } =
+        load(app, &args.pins, Some(&args.plugin), &Spec::bare()).await?;
+    let description = plugin.describe().await?;
+    let given = parameters(&args.set, &Map::new(), &plugin, &description).await?;
+    let mut worlds = vec![];
+    for scenario in worlds_of_our_own()? {
+        let runs = [run(&plugin, &given, &scenario, &[]).await?, run(&plugin, &given, &scenario, &DEATHS).await?];
+        worlds.push((scenario.name, runs));
+    }
+    let difference = worlds
+        .iter()
+        .find_map(|(world, [a, b])| difference(a, b).map(|d| format!("in the {world} world {d}")));
+    if global.json {
+        let worlds: Vec<_> = worlds
+            .iter()
+            .map(|(name, [run, _])| {
+                json!({"world": name, "calls": run.fuel.len(), "fuel": run.fuel.iter().sum::<u64>(), "reason": run.played.reason})
+            })
+            .collect();
+        let value = json!({
+            "plugin": shown, "name": description.name, "version": description.version,
+            "world": plugin.world, "sha256": plugin.sha256, "size": plugin.size,
+            "permissions": plugin.permissions, "stubbed": plugin.stubbed,
+            "movesTraffic": moves_traffic(&plugin), "runs": worlds,
+            "deterministic": difference.is_none(), "difference": difference,
+        });
+        out!("{value}");
+    } else {
+        print(&shown, &plugin, &description.parameters_schema, &worlds, difference.is_none());
+    }
+    match difference {
+        None => Ok(Exit::Done),
+        Some(difference) => Err(Failure {
+            exit: Exit::Rejected,
+            message: format!(
+                "{shown} does not repeat itself: {difference}\n\nhint: everything that it learns must come from its calls: no clock, randomness, threads or state of its own between two runs"
+            ),
+        }
+        .into()),
+    }
+}
+
+fn print(
+    shown: &str,
+    plugin: &Plugin,
+    schema: &str,
+    worlds: &[(String, [Metered; 2])],
+    deterministic: bool,
+) {
+    out!("{shown}");
+    out!("  contract     {}", plugin.world);
+    out!("  size         {} bytes", plugin.size);
+    out!("  schema       {} bytes of JSON Schema, and it accepts the parameters", schema.len());
+    for (interface, functions) in by_interface(&plugin.permissions) {
+        out!("  may call     {interface}: {}", functions.join(", "));
+    }
+    if !moves_traffic(plugin) {
+        out!("  may call     nothing that moves traffic");
+    }
+    for name in &plugin.stubbed {
+        out!("  stub         {name}");
+    }
+    for (world, [run, _]) in worlds {
+        let fuel: u64 = run.fuel.iter().sum();
+        let most = run.fuel.iter().max().copied().unwrap_or(0);
+        out!(
+            "  {world:<12} {} calls, {fuel} instructions, at most {most} between two calls; {}",
+            run.fuel.len(),
+            run.played.reason
+        );
+    }
+    if deterministic {
+        out!("  repeats      yes: the same calls and instructions, also after crashes");
+    }
+}
+
+fn worlds_of_our_own() -> anyhow::Result<Vec<Scenario>> {
+    let corpus = Corpus::parse(WORLDS).map_err(|p| anyhow::anyhow!("the built-in worlds: {p:?}"))?;
+    Ok(corpus.scenarios)
+}
+
+/// One rollout and the fuel of each of its segments.
+struct Metered {
+    played: Played,
+    fuel: Vec<u64>,
+    /// A run after a crash that took another way than the one before it.
+    strayed: Option<usize>,
+}
+
+async fn run(
+    plugin: &Arc<Plugin>,
+    parameters: &Map<String, serde_json::Value>,
+    scenario: &Scenario,
+    faults: &[&str],
+) -> anyhow::Result<Metered> {
+    let meter = Arc::new(Meter {
+        plugin: plugin.clone(),
+        seen: Mutex::default(),
+    });
+    let mut subject = Subject::new(meter.clone(), "checked", parameters.clone().into());
+    for fault in faults {
+        subject.faults.push(fault.parse().map_err(|e| anyhow::anyhow!("{fault}: {e}"))?);
+    }
+    let played = replicate::play(&subject, scenario, 0).await?;
+    let seen = std::mem::take(&mut *meter.seen());
+    Ok(Metered {
+        played,
+        fuel: seen.fuel,
+        strayed: seen.strayed,
+    })
+}
+
+/// The first difference between two runs, if there is one.
+fn difference(a: &Metered, b: &Metered) -> Option<String> {
+    let (calls_a, calls_b) = (calls(&a.played.journal), calls(&b.played.journal));
+    let place = calls_a.iter().zip(&calls_b).position(|(x, y)| x != y);
+    if let Some(place) = place {
+        return Some(format!(
+            "call {place} was {:?} the first time and {:?} the second",
+            calls_a[place].to_string(),
+            calls_b[place].to_string()
+        ));
+    }
+    if calls_a.len() != calls_b.len() {
+        return Some(format!(
+            "it made {} calls the first time and {} the second; {}",
+            calls_a.len(),
+            calls_b.len(),
+            b.played.reason
+        ));
+    }
+    let place = b.strayed.or_else(|| a.fuel.iter().zip(&b.fuel).position(|(x, y)| x != y));
+    place.map(|place| format!("it computed otherwise before call {place}"))
+}
+
+fn calls(journal: &[Entry]) -> Vec<&Call> {
+    let by_strategy = journal.iter().filter_map(|e| match &e.event {
+        Event::Asked { by, call, .. } | Event::Exchanged { by, call, .. }
+            if *by == Actor::Strategy =>
+        {
+            Some(call)
+        }
+        _ => None,
+    });
+    by_strategy.collect()
+}
+
+/// A plugin whose fuel is written down.
+struct Meter {
+    plugin: Arc<Plugin>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    fuel: Vec<u64>,
+    strayed: Option<usize>,
+}
+
+impl Meter {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Strategy for Meter {
+    async fn run(&self, calls: Arc<dyn Calls>, run: Run) -> Ran {
+        let (ran, fuel) = self.plugin.run_metered(calls, &run).await;
+        let mut seen = self.seen();
+        let place = seen.fuel.iter().zip(&fuel).position(|(x, y)| x != y);
+        seen.strayed = seen.strayed.or(place);
+        if fuel.len() > seen.fuel.len() {
+            seen.fuel = fuel;
+        }
+        ran
+    }
+}

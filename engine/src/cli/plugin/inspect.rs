@@ -1,0 +1,270 @@
+//! `engine plugin inspect`: what a plugin is and what it can do.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Global, Loaded, PinArgs, load};
+use crate::cli::app::App;
+use crate::cli::exit::Exit;
+use crate::spec::Spec;
+use crate::strategy::{Description, Plugin};
+
+/// Show what a plugin is: digest, permissions, parameters, where it comes from
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine plugin inspect plugins/canary.wasm
+  engine plugin inspect canary --json | jq .permissions")]
+pub(super) struct InspectArgs {
+    /// A file, or a name of plugins.toml
+    plugin: PathBuf,
+    #[command(flatten)]
+    pins: PinArgs,
+}
+
+pub(super) async fn inspect(app: &App, global: &Global, args: InspectArgs) -> anyhow::Result<Exit> {
+    let Loaded {
+        plugin,
+        source,
+        bytes,
+        ..
+    } = load(app, &args.pins, Some(&args.plugin), &Spec::bare()).await?;
+    let description = plugin.describe().await?;
+    let schema: Value = serde_json::from_str(&description.parameters_schema).unwrap_or_default();
+    let parameters = parameters(&schema);
+    let annotations = annotations(&bytes);
+    if global.json {
+        let rows: Vec<Value> = parameters
+            .iter()
+            .map(|p| json!({"name": p.name, "type": p.kind, "default": p.default, "description": p.about}))
+            .collect();
+        let value = json!({
+            "name": description.name, "version": description.version, "summary": description.summary,
+            "source": source, "sha256": plugin.sha256, "size": plugin.size, "world": plugin.world,
+            "permissions": plugin.permissions, "stubbed": plugin.stubbed,
+            "parameters": rows, "schema": schema,
+            "annotations": annotations.iter().cloned().collect::<serde_json::Map<_, _>>(),
+        });
+        out!("{value}");
+    } else {
+        print(&source, &plugin, &description, &parameters, &annotations);
+    }
+    Ok(Exit::Done)
+}
+
+fn print(
+    source: &str,
+    plugin: &Plugin,
+    description: &Description,
+    parameters: &[Parameter],
+    annotations: &[(String, Value)],
+) {
+    out!("{} {}", description.name, description.version);
+    out!("{}\n", description.summary);
+    out!("  source   {source}");
+    out!("  digest   sha256:{}", plugin.sha256);
+    out!("  size     {} bytes", plugin.size);
+    out!("  world    {}", plugin.world);
+    for (key, value) in annotations {
+        out!("  {key:<8} {}", value.as_str().unwrap_or_default());
+    }
+    out!("\nit may call");
+    for (interface, functions) in by_interface(&plugin.permissions) {
+        out!("  {interface:<10} {}", functions.join(", "));
+    }
+    if !moves_traffic(plugin) {
+        out!("  and so it cannot move traffic");
+    }
+    if !plugin.stubbed.is_empty() {
+        out!(
+            "\n{} interfaces of its standard library are met by stubs that can reach nothing; --json lists them",
+            plugin.stubbed.len()
+        );
+    }
+    out!("\nparameters");
+    let width = |f: fn(&Parameter) -> &str| parameters.iter().map(|p| f(p).len()).max();
+    let name = width(|p| &p.name).unwrap_or(0);
+    let kind = width(|p| &p.kind).unwrap_or(0);
+    let default = width(|p| &p.default).unwrap_or(0);
+    for p in parameters {
+        out!(
+            "  {:name$}  {:kind$}  {:default$}  {}",
+            p.name,
+            p.kind,
+            p.default,
+            p.about
+        );
+    }
+    if parameters.is_empty() {
+        out!("  none");
+    }
+}
+
+/// Whether it imports a function that changes weights.
+pub(super) fn moves_traffic(plugin: &Plugin) -> bool {
+    let writes = ["#set-weights", "#switch-color"];
+    let mut all = plugin.permissions.iter();
+    all.any(|p| writes.iter().any(|w| p.ends_with(w)))
+}
+
+/// `rollout:traffic/traffic@0.1.0#set-weights` as `traffic: set-weights`.
+pub(super) fn by_interface(permissions: &[String]) -> Vec<(String, Vec<&str>)> {
+    let mut interfaces: Vec<(String, Vec<&str>)> = vec![];
+    for permission in permissions {
+        let (interface, function) = permission.split_once('#').unwrap_or((permission, ""));
+        let interface = interface.split('@').next().unwrap_or(interface);
+        let short = interface.rsplit('/').next().unwrap_or(interface);
+        match interfaces.iter_mut().find(|(name, _)| name == short) {
+            Some((_, functions)) => functions.push(function),
+            None => interfaces.push((short.to_owned(), vec![function])),
+        }
+    }
+    interfaces
+}
+
+/// One line of the table.
+struct Parameter {
+    name: String,
+    kind: String,
+    default: String,
+    about: String,
+}
+
+fn parameters(schema: &Value) -> Vec<Parameter> {
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .map(|all| all.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let properties = schema["properties"].as_object();
+    let rows = properties.into_iter().flatten().map(|(name, property)| {
+        let about = property["description"].as_str().unwrap_or_default();
+        let default = match &property["default"] {
+            Value::Null if required.contains(&name.as_str()) => "required".to_owned(),
+            Value::Null => "-".to_owned(),
+            value => value.to_string(),
+        };
+        Parameter {
+            name: name.clone(),
+            kind: kinds(schema, property, 0).join(" or "),
+            default,
+            about: about.lines().collect::<Vec<_>>().join(" "),
+        }
+    });
+    rows.collect()
+}
+
+/// Deep enough for schemas that people write; a schema may refer to itself.
+const DEPTH_MAX: u32 = 8;
+
+/// What JSON a property may be.
+fn kinds(schema: &Value, node: &Value, depth: u32) -> Vec<String> {
+    if depth > DEPTH_MAX {
+        return vec![];
+    }
+    let named = node["$ref"].as_str().and_then(|r| r.strip_prefix('#'));
+    if let Some(inner) = named.and_then(|pointer| schema.pointer(pointer)) {
+        return kinds(schema, inner, depth + 1);
+    }
+    let mut found: Vec<String> = vec![];
+    for shape in ["anyOf", "oneOf"] {
+        for inner in node[shape].as_array().into_iter().flatten() {
+            found.extend(kinds(schema, inner, depth + 1));
+        }
+    }
+    match &node["type"] {
+        Value::String(kind) => found.push(kind.clone()),
+        Value::Array(all) => found.extend(all.iter().filter_map(Value::as_str).map(str::to_owned)),
+        _ => {}
+    }
+    let values = node["enum"].as_array().into_iter().flatten();
+    let values = values.chain(node.get("const"));
+    let values: Vec<String> = values.map(ToString::to_string).collect();
+    if !values.is_empty() {
+        found.retain(|kind| kind != "string");
+        found.extend(values);
+    }
+    found.retain(|kind| kind != "null");
+    let mut seen = vec![];
+    found.retain(|kind| {
+        let new = !seen.contains(kind);
+        seen.push(kind.clone());
+        new
+    });
+    found
+}
+
+/// What the file says of its own origin. Nobody has checked it.
+pub(super) fn annotations(bytes: &[u8]) -> Vec<(String, Value)> {
+    let Ok(payload) = wasm_metadata::Payload::from_binary(bytes) else {
+        return vec![];
+    };
+    let about = payload.metadata();
+    let texts = [
+        ("authors", about.authors.as_ref().map(ToString::to_string)),
+        ("licence", about.licenses.as_ref().map(ToString::to_string)),
+        ("origin", about.source.as_ref().map(ToString::to_string)),
+        ("homepage", about.homepage.as_ref().map(ToString::to_string)),
+        ("revision", about.revision.as_ref().map(ToString::to_string)),
+        ("made by", about.producers.as_ref().map(made_by)),
+    ];
+    let given = texts.into_iter().filter_map(|(key, text)| {
+        let text = text.filter(|t| !t.is_empty())?;
+        Some((key.to_owned(), Value::String(crate::strategy::limits::cut(text))))
+    });
+    given.collect()
+}
+
+fn made_by(producers: &wasm_metadata::Producers) -> String {
+    let mut tools = vec![];
+    for (_, values) in producers.iter() {
+        let named = values.iter();
+        tools.extend(named.map(|(name, version)| format!("{name} {version}").trim().to_owned()));
+    }
+    tools.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_those_that_people_can_write() {
+        let schema = json!({
+            "required": ["steps"],
+            "properties": {
+                "steps": {"type": "array", "description": "Shares,\nin order."},
+                "bake": {"anyOf": [{"$ref": "#/$defs/Bake"}, {"type": "null"}], "default": "5m"},
+                "on": {"oneOf": [{"const": "hold"}, {"const": "rollback"}]},
+                "endless": {"$ref": "#/$defs/Endless"},
+            },
+            "$defs": {
+                "Bake": {"anyOf": [{"type": "string"}, {"type": "array"}]},
+                "Endless": {"anyOf": [{"$ref": "#/$defs/Endless"}]},
+            },
+        });
+        let rows = parameters(&schema);
+        let of = |name: &str| rows.iter().find(|p| p.name == name).expect("a row");
+        assert_eq!(of("bake").kind, "string or array");
+        assert_eq!(of("bake").default, "\"5m\"");
+        assert_eq!(of("on").kind, "\"hold\" or \"rollback\"");
+        assert_eq!((of("steps").default.as_str(), of("steps").about.as_str()), ("required", "Shares, in order."));
+        assert_eq!(of("endless").kind, "");
+    }
+
+    #[test]
+    fn permissions_are_grouped() {
+        let all = [
+            "rollout:control/control@0.1.0#now".to_owned(),
+            "rollout:control/control@0.1.0#wait".to_owned(),
+            "rollout:metrics/metrics@0.1.0#query".to_owned(),
+        ];
+        assert_eq!(
+            by_interface(&all),
+            [
+                ("control".to_owned(), vec!["now", "wait"]),
+                ("metrics".to_owned(), vec!["query"])
+            ]
+        );
+    }
+}

@@ -1,0 +1,370 @@
+//! A strategy as the command line gives it: a file, or a name of `plugins.toml`;
+//! checked against everything that is said about it before it may run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::cli::app::App;
+use crate::cli::exit::Failure;
+use crate::model::Millis;
+use crate::spec::plugins;
+use crate::spec::policy::Policy;
+use crate::spec::{Spec, StrategySpec};
+use crate::strategy::Plugin;
+use crate::strategy::contract::Rejected;
+use crate::supply::lock::Locked;
+use crate::supply::{self, Access, Fetched, Mode, Supply, SupplyError};
+
+/// What may change about pinned plugins, as with cargo.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Plugins")]
+pub(in crate::cli) struct PinArgs {
+    /// Fail if plugins.lock would have to change [default where CI=true]
+    #[arg(long)]
+    locked: bool,
+    /// Fetch nothing: use the cache and plugins.vendor
+    #[arg(long)]
+    offline: bool,
+    /// Both --locked and --offline
+    #[arg(long)]
+    frozen: bool,
+    /// Where plugins get their names, with plugins.lock beside it
+    #[arg(long, value_name = "FILE", default_value = plugins::FILE)]
+    plugins: PathBuf,
+}
+
+impl PinArgs {
+    /// The plugins file and its lock; none if there is no file.
+    pub(super) fn open(&self, app: &App) -> anyhow::Result<Option<Supply>> {
+        let mode = Mode {
+            locked: self.locked || self.frozen || app.surroundings.ci,
+            offline: self.offline || self.frozen,
+        };
+        let cache = app.state_dir.join("plugins");
+        Ok(Supply::open(&self.plugins, cache, access(app), mode)?)
+    }
+
+    /// The plugins file, which must be there.
+    pub(super) fn supply(&self, app: &App) -> anyhow::Result<Supply> {
+        self.open(app)?.ok_or_else(|| {
+            Failure::usage(format!(
+                "there is no {}; write one, such as\n\n  [plugins]\n  canary = \"oci://registry.example/rollouts/canary:1.0.0\"\n  own = \"plugins/own.wasm\"",
+                self.plugins.display()
+            ))
+        })
+    }
+}
+
+/// How registries are reached.
+pub(super) fn access(app: &App) -> Access {
+    let home = app.surroundings.home.as_ref();
+    let docker = app.surroundings.docker_config.clone();
+    Access {
+        docker_config: docker.or_else(|| home.map(|h| h.join(".docker"))),
+        clock: app.clock.clone(),
+    }
+}
+
+/// A plugin that may run.
+pub(in crate::cli) struct Loaded {
+    /// The plugin.
+    pub(in crate::cli) plugin: Arc<Plugin>,
+    /// What people call it: the path or the name that was given.
+    pub(in crate::cli) shown: String,
+    /// Where its bytes came from.
+    pub(in crate::cli) source: String,
+    /// They themselves.
+    pub(in crate::cli) bytes: Vec<u8>,
+    /// What operators allow.
+    pub(in crate::cli) policy: Policy,
+}
+
+/// Finds the strategy that is given, or else the one of the rollout file, and
+/// compiles it once nothing speaks against that.
+pub(in crate::cli) async fn load(
+    app: &App,
+    pins: &PinArgs,
+    given: Option<&Path>,
+    spec: &Spec,
+) -> anyhow::Result<Loaded> {
+    let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
+    let path = given.map(Path::to_owned).or(named).ok_or_else(|| {
+        Failure::usage(
+            "no strategy is named: give a plugin, such as `engine run plugins/canary.wasm`, or strategy.plugin in the rollout file",
+        )
+    })?;
+    let policy = spec.policy.clone().stricter(host_policy(app)?);
+    let supply = pins.open(app)?;
+    let Found {
+        supply,
+        name,
+        shown,
+        source,
+        fetched,
+    } = find(supply, &path).await?;
+    // The pin belongs to the file's own plugin, not to one given by hand.
+    if given.is_none() {
+        check_pin(&shown, &spec.strategy, &fetched)?;
+    }
+    check_policy(app, &shown, &fetched, &policy)?;
+    let plugin = compile(app, &shown, &fetched.wasm).await?;
+    let mut all = plugin.permissions.clone();
+    all.extend(plugin.stubbed.iter().cloned());
+    if let Some((import, rule)) = policy.denied(&all) {
+        return Err(SupplyError::Denied {
+            name: shown,
+            why: format!("it imports {import}, and deny-imports has {rule:?}"),
+        }
+        .into());
+    }
+    if let (Some(mut supply), Some(name)) = (supply, name) {
+        settle(&mut supply, &name, &fetched, &plugin)?;
+    }
+    Ok(Loaded {
+        plugin,
+        shown,
+        source,
+        bytes: fetched.wasm,
+        policy,
+    })
+}
+
+/// Where a plugin was found.
+struct Found {
+    supply: Option<Supply>,
+    /// Its name in `plugins.toml`, if that has it.
+    name: Option<String>,
+    shown: String,
+    source: String,
+    fetched: Fetched,
+}
+
+async fn find(supply: Option<Supply>, path: &Path) -> anyhow::Result<Found> {
+    let shown = path.display().to_string();
+    let name = match &supply {
+        _ if shown.starts_with(plugins::OCI) => {
+            return Err(Failure::usage(format!(
+                "{shown} is not run from a registry directly; give it a name in plugins.toml, so that it is pinned:\n\n  [plugins]\n  canary = \"{shown}\""
+            )));
+        }
+        Some(supply) if plugins::is_name(&shown) => {
+            supply.wanted(&shown)?;
+            Some(shown.clone())
+        }
+        None if plugins::is_name(&shown) => {
+            return Err(Failure::usage(format!(
+                "{shown} is a name, and there is no plugins.toml here that knows it; for a file write ./{shown}"
+            )));
+        }
+        Some(supply) => supply.name_of(path).map(ToOwned::to_owned),
+        None => None,
+    };
+    let (source, fetched) = match (&supply, &name) {
+        (Some(supply), Some(name)) => {
+            let source = supply.wanted(name)?.source.clone();
+            let fetched = by_name(supply, name).await?;
+            (source, fetched)
+        }
+        (Some(supply), None) if supply.mode.locked => {
+            return Err(SupplyError::Unpinned {
+                name: shown.clone(),
+                source_now: shown,
+            }
+            .into());
+        }
+        _ => (shown.clone(), read(path, &shown)?),
+    };
+    Ok(Found {
+        supply,
+        name,
+        shown,
+        source,
+        fetched,
+    })
+}
+
+/// The bytes of a name: the pinned ones, or new ones where that is allowed.
+pub(super) async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, SupplyError> {
+    let fetched = match supply.pinned(name) {
+        Some(pinned) => supply.fetch_pinned(pinned).await?,
+        None if supply.mode.locked => {
+            return Err(SupplyError::Unpinned {
+                name: name.to_owned(),
+                source_now: supply.wanted(name)?.source.clone(),
+            });
+        }
+        None => supply.fetch_new(name).await?,
+    };
+    supply.check_signature(name, &fetched)?;
+    Ok(fetched)
+}
+
+fn read(path: &Path, shown: &str) -> anyhow::Result<Fetched> {
+    supply::read_file(path).map_err(|e| {
+        let hint = if !path.exists() && path.starts_with("plugins") {
+            "\n\nhint: `make plugins` builds the plugins of this repository"
+        } else {
+            ""
+        };
+        match e {
+            SupplyError::Io { message, .. } => {
+                Failure::usage(format!("failed to read plugin {shown}: {message}{hint}"))
+            }
+            other => other.into(),
+        }
+    })
+}
+
+/// `strategy.sha256` of the rollout file.
+fn check_pin(shown: &str, strategy: &StrategySpec, fetched: &Fetched) -> Result<(), SupplyError> {
+    match &strategy.sha256 {
+        Some(pin) if !pin.eq_ignore_ascii_case(&fetched.sha256) => Err(SupplyError::Digest {
+            name: shown.to_owned(),
+            pinned: pin.clone(),
+            found: fetched.sha256.clone(),
+            hint: "if the change is wanted, put the new digest into strategy.sha256".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What operators say about bytes that nobody has looked into yet.
+fn check_policy(
+    app: &App,
+    shown: &str,
+    fetched: &Fetched,
+    policy: &Policy,
+) -> Result<(), SupplyError> {
+    if !policy.allows(&fetched.sha256) {
+        return Err(SupplyError::Denied {
+            name: shown.to_owned(),
+            why: format!(
+                "sha256:{} is not in the list of digests that may run",
+                fetched.sha256
+            ),
+        });
+    }
+    for group in &policy.signers {
+        let files: Vec<PathBuf> = group.iter().map(PathBuf::from).collect();
+        let said_in = format!(
+            "the policy of the rollout file or of the host ({})",
+            policy_file(app).display()
+        );
+        supply::check_signature(shown, fetched, &files, &said_in)?;
+    }
+    Ok(())
+}
+
+/// Components of other languages take their time.
+const PATIENCE_MS: Millis = 1_500;
+
+/// Compiles a plugin, and says so if that takes long.
+pub(super) async fn compile(app: &App, shown: &str, bytes: &[u8]) -> anyhow::Result<Arc<Plugin>> {
+    let host = app.ports.host()?;
+    let loading = host.load(bytes);
+    tokio::pin!(loading);
+    let late = app.clock.now() + PATIENCE_MS;
+    let loaded = tokio::select! {
+        loaded = &mut loading => loaded,
+        () = app.clock.sleep_until(late) => {
+            eprintln!(
+                "compiling {shown} ({} MiB); once is enough, the result is kept",
+                bytes.len().div_ceil(1 << 20)
+            );
+            loading.await
+        }
+    };
+    loaded.map_err(|e: Rejected| {
+        anyhow::Error::new(e).context(format!("plugin {shown} is rejected"))
+    })
+}
+
+/// Compares a plugin with its pin, or pins it.
+pub(super) fn settle(
+    supply: &mut Supply,
+    name: &str,
+    fetched: &Fetched,
+    plugin: &Plugin,
+) -> Result<(), SupplyError> {
+    let now = locked(supply, name, fetched, plugin)?;
+    let old = supply.lock.get(name).cloned();
+    match &old {
+        Some(old) if *old == now => return Ok(()),
+        // The same bytes under a lock that says something else of them.
+        Some(old) if supply.pinned(name).is_some() && old.wasm == now.wasm => {
+            if old.imports != now.imports || old.world != now.world {
+                return Err(SupplyError::NewImports {
+                    name: name.to_owned(),
+                    changes: now.changes(Some(old)),
+                });
+            }
+            // Only what a signature rule has added or taken away.
+            if supply.mode.locked {
+                return Ok(());
+            }
+        }
+        Some(old) if !now.new_imports(old).is_empty() => {
+            return Err(SupplyError::NewImports {
+                name: name.to_owned(),
+                changes: now.changes(Some(old)),
+            });
+        }
+        _ => {}
+    }
+    eprint!("{}", now.changes(old.as_ref()));
+    supply.lock.set(now);
+    supply.save()?;
+    eprintln!("note: {} is new; commit it", supply.lock_file().display());
+    Ok(())
+}
+
+/// What the lock would say of a plugin.
+pub(super) fn locked(
+    supply: &Supply,
+    name: &str,
+    fetched: &Fetched,
+    plugin: &Plugin,
+) -> Result<Locked, SupplyError> {
+    Ok(Locked {
+        name: name.to_owned(),
+        source: supply.wanted(name)?.source.clone(),
+        manifest: fetched.manifest.clone(),
+        wasm: format!("sha256:{}", fetched.sha256),
+        size: fetched.wasm.len() as u64,
+        world: plugin.world.clone(),
+        signed_by: supply.check_signature(name, fetched)?,
+        imports: plugin.permissions.clone(),
+    })
+}
+
+/// Where the policy of this host is.
+const HOST_POLICY: &str = "/etc/engine/policy.toml";
+
+fn policy_file(app: &App) -> PathBuf {
+    let named = app.surroundings.policy.clone();
+    named.unwrap_or_else(|| HOST_POLICY.into())
+}
+
+/// The policy of this host. A file that is named must be there, or its absence
+/// would allow everything.
+fn host_policy(app: &App) -> anyhow::Result<Policy> {
+    let file = policy_file(app);
+    if app.surroundings.policy.is_none() && !file.exists() {
+        return Ok(Policy::default());
+    }
+    let wrong = |message: String| {
+        Failure::usage(format!(
+            "the policy of this host, {}, cannot be used: {message}",
+            file.display()
+        ))
+    };
+    let text = std::fs::read_to_string(&file).map_err(|e| wrong(e.to_string()))?;
+    let mut policy = Policy::parse(&text).map_err(|e| wrong(format!("\n{e}")))?;
+    let keys = policy.signers.iter_mut().flatten();
+    for key in keys {
+        *key = file.with_file_name("").join(&*key).display().to_string();
+    }
+    Ok(policy)
+}

@@ -1,0 +1,66 @@
+//! `engine plugin`: make, check, test, pin, publish and sign strategies.
+
+mod check;
+mod inspect;
+mod load;
+mod new;
+mod parameters;
+mod pins;
+mod registry;
+mod signing;
+mod test;
+
+use clap::{Args, Subcommand};
+
+pub(super) use load::{Loaded, PinArgs, load};
+pub(super) use parameters::parameters;
+
+use super::Global;
+use super::app::App;
+use super::exit::Exit;
+
+/// Make, check, test, pin, publish and sign strategies
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine plugin new my-gate --lang python          a project that builds as it is
+  engine plugin check my-gate.wasm                 does it fit, and does it repeat itself
+  engine plugin test my-gate.wasm --scenario scenario.json
+  engine plugin push my-gate.wasm oci://registry.example/rollouts/my-gate:1.0.0
+  engine plugin lock                               pin what plugins.toml names")]
+pub struct PluginArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    New(new::NewArgs),
+    Check(check::CheckArgs),
+    Inspect(inspect::InspectArgs),
+    Test(test::TestArgs),
+    Lock(pins::LockArgs),
+    Update(pins::UpdateArgs),
+    Verify(pins::VerifyArgs),
+    Vendor(pins::VendorArgs),
+    Pull(registry::PullArgs),
+    Push(registry::PushArgs),
+    Keys(signing::KeysArgs),
+    Sign(signing::SignArgs),
+}
+
+pub(super) async fn plugin(app: &App, global: &Global, args: PluginArgs) -> anyhow::Result<Exit> {
+    match args.verb {
+        Verb::New(args) => new::new(args),
+        Verb::Check(args) => check::check(app, global, args).await,
+        Verb::Inspect(args) => inspect::inspect(app, global, args).await,
+        Verb::Test(args) => test::test(app, args).await,
+        Verb::Lock(args) => pins::lock(app, args).await,
+        Verb::Update(args) => pins::update(app, args).await,
+        Verb::Verify(args) => pins::verify(app, global, args).await,
+        Verb::Vendor(args) => pins::vendor(app, args).await,
+        Verb::Pull(args) => registry::pull(app, args).await,
+        Verb::Push(args) => registry::push(app, global, args).await,
+        Verb::Keys(args) => signing::keys(app, args),
+        Verb::Sign(args) => signing::sign(app, args).await,
+    }
+}

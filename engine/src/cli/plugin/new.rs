@@ -1,0 +1,148 @@
+//! `engine plugin new`: a small project that builds as it is.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use include_dir::{Dir, DirEntry, include_dir};
+
+use crate::cli::exit::{Exit, Failure};
+use crate::spec::plugins::is_name;
+
+static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
+static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/sdk/src");
+static ANALYSIS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/analysis/src");
+const CONTRACT: &str = include_str!("../../../../wit/strategy.wit");
+
+/// Make a project for a strategy of your own
+///
+/// It has the contract, a strategy with one gate, a test, a build command, a
+/// README and an example for CI, and it builds as it is.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine plugin new my-gate --lang rust
+  engine plugin new my-gate --lang python --folder strategies/my-gate")]
+pub(super) struct NewArgs {
+    /// Its name: small letters, digits and -
+    name: String,
+    /// The language
+    #[arg(long, value_enum)]
+    lang: Language,
+    /// Where to make it [default: ./NAME]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+/// Languages with a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Language {
+    /// With our SDK, tested natively without any WebAssembly
+    Rust,
+    /// With componentize-py
+    Python,
+    /// With jco and QuickJS
+    Js,
+    /// With clang and wasi-libc
+    C,
+}
+
+impl Language {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+            Self::Js => "js",
+            Self::C => "c",
+        }
+    }
+}
+
+pub(super) fn new(args: NewArgs) -> anyhow::Result<Exit> {
+    let name = &args.name;
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if !is_name(name) || !begins || !name.chars().all(fits) || name.ends_with('-') {
+        return Err(Failure::usage(format!(
+            "{name:?} is no name for a project; write small letters, digits and -, such as my-gate"
+        )));
+    }
+    let folder = args.folder.unwrap_or_else(|| PathBuf::from(name));
+    if folder.exists() {
+        return Err(Failure::usage(format!(
+            "{} is there already; nothing is overwritten. Choose another --folder",
+            folder.display()
+        )));
+    }
+    let written = write_project(&folder, name, args.lang);
+    written.map_err(|e| Failure::usage(format!("failed to write {}: {e}", folder.display())))?;
+    eprintln!(
+        "{} is made; next:\n\n  cd {}\n  make        builds {name}.wasm\n  make test   tests the gate, and plays the strategy\n\nREADME.md says where to put your own gate",
+        folder.display(),
+        folder.display()
+    );
+    Ok(Exit::Done)
+}
+
+fn write_project(folder: &Path, name: &str, language: Language) -> std::io::Result<()> {
+    let template = TEMPLATES.get_dir(language.folder());
+    for entry in template.map(Dir::entries).unwrap_or_default() {
+        write_entry(folder, Path::new(language.folder()), entry, name)?;
+    }
+    let contract = match language {
+        Language::Rust => "vendor/wit",
+        _ => "wit",
+    };
+    write_file(
+        &folder.join(contract).join("strategy.wit"),
+        CONTRACT.as_bytes(),
+    )?;
+    if language == Language::Rust {
+        for (crate_folder, sources) in [("sdk", &SDK), ("analysis", &ANALYSIS)] {
+            let place = folder.join("vendor/plugins").join(crate_folder).join("src");
+            std::fs::create_dir_all(&place)?;
+            sources.extract(&place)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_entry(to: &Path, below: &Path, entry: &DirEntry, name: &str) -> std::io::Result<()> {
+    match entry {
+        DirEntry::Dir(inner) => {
+            for entry in inner.entries() {
+                write_entry(to, below, entry, name)?;
+            }
+            Ok(())
+        }
+        DirEntry::File(file) => {
+            let path = file.path().strip_prefix(below).unwrap_or(file.path());
+            let path: PathBuf = path
+                .components()
+                .map(|part| {
+                    let part = part.as_os_str().to_string_lossy();
+                    // Files that begin with a dot would count in our own repository.
+                    let part = match part.strip_prefix("dot-") {
+                        Some(rest) => format!(".{rest}"),
+                        None => part.into_owned(),
+                    };
+                    fill(&part, name)
+                })
+                .collect();
+            match file.contents_utf8() {
+                Some(text) => write_file(&to.join(path), fill(text, name).as_bytes()),
+                None => write_file(&to.join(path), file.contents()),
+            }
+        }
+    }
+}
+
+fn fill(text: &str, name: &str) -> String {
+    text.replace("{{name}}", name)
+        .replace("{{snake}}", &name.replace('-', "_"))
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, bytes)
+}

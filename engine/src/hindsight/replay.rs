@@ -1,0 +1,155 @@
+//! Replay: a plugin against a recorded journal. It gets the recorded answers as
+//! long as it asks the recorded questions.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::journal::replay::{Cursor, Mismatch, Step};
+use crate::journal::{Call, Entry, Event, Header, Pin, Reply};
+use crate::model::{Millis, Outcome};
+use crate::rollout::session::{Calls, Interrupted};
+use crate::rollout::{Ran, Run, Strategy};
+
+/// How far a plugin came with a journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replayed {
+    /// Calls that were as recorded.
+    pub calls: usize,
+    /// What became of it.
+    pub fit: Fit,
+}
+
+/// Whether a plugin does what the journal says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fit {
+    /// Every call, and the verdict.
+    Same,
+    /// Every call; the journal ends in mid-rollout, and so does the replay.
+    SoFar,
+    /// It asks something else, or returns too early.
+    Differs(Box<Mismatch>),
+    /// Every call, and then one more where the recorded plugin returned.
+    Beyond(Box<Call>),
+    /// Every call, and then another verdict.
+    Otherwise {
+        /// What the journal has.
+        recorded: String,
+        /// What it was now.
+        now: String,
+    },
+}
+
+/// Runs a strategy against a journal.
+pub async fn replay(
+    strategy: &dyn Strategy,
+    header: &Header,
+    pin: &Pin,
+    entries: &[Entry],
+) -> Replayed {
+    let tape = Arc::new(Tape {
+        state: Mutex::new(State {
+            cursor: Cursor::new(entries.to_vec()),
+            now: header.created,
+            calls: 0,
+            end: None,
+        }),
+        probes: header.probes.iter().map(|p| p.name.clone()).collect(),
+    });
+    let ran = strategy.run(tape.clone(), Run::of(header, pin)).await;
+    let mut state = tape.state();
+    let left_over = state.cursor.left_over();
+    let recorded = recorded(entries);
+    let fit = match (state.end.take(), ran) {
+        (Some(End::Differs(mismatch)), _) => Fit::Differs(mismatch),
+        (Some(End::Open), _) => Fit::SoFar,
+        (Some(End::Fresh(call)), _) => match recorded {
+            Some(_) => Fit::Beyond(call),
+            None => Fit::SoFar,
+        },
+        (None, ran) => match (left_over, recorded) {
+            (Some(mismatch), _) => Fit::Differs(Box::new(mismatch)),
+            (None, recorded) => {
+                let now = told(&ran);
+                match recorded {
+                    Some(recorded) if recorded == now => Fit::Same,
+                    // A person, or a guard of the host, came first.
+                    None => Fit::SoFar,
+                    Some(recorded) => Fit::Otherwise { recorded, now },
+                }
+            }
+        },
+    };
+    Replayed {
+        calls: state.calls,
+        fit,
+    }
+}
+
+/// What the recorded plugin returned.
+fn recorded(entries: &[Entry]) -> Option<String> {
+    entries.iter().rev().find_map(|e| match &e.event {
+        Event::Finished(outcome) => Some(told(&Ran::Returned(Ok(outcome.clone())))),
+        Event::Failed { reason } => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+fn told(ran: &Ran) -> String {
+    match ran {
+        Ran::Returned(Ok(Outcome { verdict, reason })) => format!("{verdict}: {reason}"),
+        Ran::Returned(Err(reason)) | Ran::Trapped(reason) => reason.clone(),
+        Ran::Interrupted => "interrupted".to_owned(),
+    }
+}
+
+enum End {
+    Differs(Box<Mismatch>),
+    Open,
+    Fresh(Box<Call>),
+}
+
+struct State {
+    cursor: Cursor,
+    now: Millis,
+    calls: usize,
+    end: Option<End>,
+}
+
+struct Tape {
+    state: Mutex<State>,
+    probes: Vec<String>,
+}
+
+impl Tape {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Calls for Tape {
+    async fn perform(&self, call: Call) -> Result<Reply, Interrupted> {
+        let mut state = self.state();
+        let end = match state.cursor.next(&call) {
+            Step::Recorded { reply, at } => {
+                state.now = at;
+                state.calls += 1;
+                return Ok(reply);
+            }
+            Step::Mismatch(mismatch) => End::Differs(Box::new(mismatch)),
+            Step::Open { .. } => End::Open,
+            Step::Fresh => End::Fresh(Box::new(call)),
+        };
+        state.end = Some(end);
+        Err(Interrupted)
+    }
+
+    fn now(&self) -> Millis {
+        self.state().now
+    }
+
+    fn probes(&self) -> Vec<String> {
+        self.probes.clone()
+    }
+}

@@ -1,0 +1,472 @@
+//! What if: another plugin, or the same with other parameters, gets the metrics
+//! that a rollout has recorded, when they were known then.
+//!
+//! The traffic of the past does not change with what is decided now. As long as
+//! the weights are the recorded ones the answer is exact; after that the metrics
+//! are those of another share, which is said.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply};
+use crate::model::{
+    ArmHealth, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point, ProbeReport,
+    Sample, Signal, Verdict, Wake, Weights,
+};
+use crate::rollout::session::{Calls, Interrupted};
+use crate::rollout::{Ran, Run, Strategy};
+
+/// Most calls of one what-if; a plugin that gets here loops.
+const CALLS_MAX: usize = 50_000;
+
+/// What a plugin would have done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WhatIf {
+    /// Weights that it would have set, and when (Unix ms).
+    pub weights: Vec<(Millis, Weights)>,
+    /// What it would have reported.
+    pub findings: Vec<Finding>,
+    /// How it would have ended.
+    pub end: Ending,
+    /// When (Unix ms).
+    pub at: Millis,
+    /// Since when its weights would have been other than the recorded ones.
+    pub parted: Option<Millis>,
+    /// What was asked and is not in the journal.
+    pub missing: Vec<String>,
+}
+
+/// How it would have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// With a verdict.
+    Verdict(Outcome),
+    /// The recorded metrics are used up before it decides.
+    Undecided,
+    /// It failed.
+    Failed(String),
+}
+
+/// What really happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The decision; none if there is none.
+    pub verdict: Option<Verdict>,
+    /// Why.
+    pub reason: String,
+    /// When (Unix ms).
+    pub at: Millis,
+}
+
+/// What the journal says was decided, by whomever.
+#[must_use]
+pub fn recorded(entries: &[Entry]) -> Recorded {
+    let decided = entries.iter().find_map(|e| match &e.event {
+        Event::Finished(outcome) => Some(Recorded {
+            verdict: Some(outcome.verdict),
+            reason: outcome.reason.clone(),
+            at: e.at,
+        }),
+        Event::Decided { goal, reason, .. } => Some(Recorded {
+            verdict: Some(match goal {
+                crate::model::Goal::Promote => Verdict::Promoted,
+                crate::model::Goal::RollBack => Verdict::RolledBack,
+            }),
+            reason: reason.clone(),
+            at: e.at,
+        }),
+        _ => None,
+    });
+    decided.unwrap_or_else(|| Recorded {
+        verdict: None,
+        reason: "still under way".to_owned(),
+        at: entries.last().map_or(0, |e| e.at),
+    })
+}
+
+/// Asks a strategy.
+pub async fn what_if(
+    strategy: &dyn Strategy,
+    header: &Header,
+    pin: &Pin,
+    entries: &[Entry],
+) -> WhatIf {
+    let past = Past::of(entries);
+    let end_of_data = past.end.saturating_add(past.lag);
+    let world = Arc::new(World {
+        end: end_of_data.saturating_add(Millis::from(header.sample_period_ms)),
+        queries: header.queries.iter().map(|q| q.name.clone()).collect(),
+        probes: header.probes.iter().map(|p| p.name.clone()).collect(),
+        arms: header.names(),
+        past,
+        state: Mutex::new(State {
+            now: header.created,
+            weights: header.baseline.clone(),
+            written: vec![],
+            findings: vec![],
+            missing: vec![],
+            calls: 0,
+            stopped: None,
+        }),
+    });
+    let ran = strategy.run(world.clone(), Run::of(header, pin)).await;
+    let mut state = world.state();
+    let end = match (state.stopped.take(), ran) {
+        (Some(ending), _) => ending,
+        (None, Ran::Returned(Ok(outcome))) => Ending::Verdict(outcome),
+        (None, Ran::Returned(Err(reason)) | Ran::Trapped(reason)) => Ending::Failed(reason),
+        (None, Ran::Interrupted) => Ending::Undecided,
+    };
+    let recorded = weights_of(entries);
+    WhatIf {
+        parted: parted(&recorded, &state.written, &header.baseline),
+        weights: std::mem::take(&mut state.written),
+        findings: std::mem::take(&mut state.findings),
+        missing: std::mem::take(&mut state.missing),
+        at: state.now,
+        end,
+    }
+}
+
+/// Weights that the strategy has set, and when.
+fn weights_of(entries: &[Entry]) -> Vec<(Millis, Weights)> {
+    let mut now = Weights::default();
+    let mut written = vec![];
+    let mut open = BTreeMap::new();
+    for entry in entries {
+        match &entry.event {
+            Event::Started(header) => now = header.baseline.clone(),
+            Event::Asked { by, call, .. } if *by == Actor::Strategy => {
+                open.insert(entry.seq, call.clone());
+            }
+            Event::Answered { of, reply, .. } if *reply == Reply::Done => {
+                let call = open.remove(of);
+                if let Some(weights) = call.and_then(|c| c.weights_after(&now)) {
+                    now = weights;
+                    written.push((entry.at, now.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+    written
+}
+
+/// The first time at which the two differ. Moments apart are the same moment:
+/// the recorded one waited for tasks and answers.
+fn parted(a: &[(Millis, Weights)], b: &[(Millis, Weights)], baseline: &Weights) -> Option<Millis> {
+    const MOMENT_MS: Millis = 60_000;
+    let at = |list: &[(Millis, Weights)], time: Millis| {
+        let before = list.iter().take_while(|(at, _)| *at <= time);
+        let shares = before.last().map_or(baseline, |(_, w)| w);
+        let mut sorted = shares.0.clone();
+        sorted.sort_by(|x, y| x.arm.cmp(&y.arm));
+        sorted
+    };
+    let mut times: Vec<Millis> = a.iter().chain(b).map(|(at, _)| *at).collect();
+    times.sort_unstable();
+    times.into_iter().find(|time| {
+        let near = [time.saturating_sub(MOMENT_MS), *time, time + MOMENT_MS];
+        near.iter().all(|t| at(a, *t) != at(b, *time)) || near.iter().all(|t| at(b, *t) != at(a, *time))
+    })
+}
+
+/// One version of a sample, and since when it can be known.
+#[derive(Debug, Clone)]
+struct Seen {
+    known: Millis,
+    over_ms: Vec<f64>,
+    sample: Sample,
+}
+
+/// What a journal knows of the metrics.
+#[derive(Debug, Default)]
+struct Past {
+    samples: BTreeMap<(Millis, String, Option<String>), Vec<Seen>>,
+    points: BTreeMap<String, Vec<(Millis, Point)>>,
+    health: Vec<(Millis, Vec<ArmHealth>)>,
+    probes: BTreeMap<String, ProbeReport>,
+    /// How long after its end a sample is known.
+    lag: Millis,
+    /// End of the newest sample.
+    end: Millis,
+}
+
+impl Past {
+    fn of(entries: &[Entry]) -> Self {
+        let mut past = Self {
+            lag: Millis::MAX,
+            ..Self::default()
+        };
+        let mut raw: Vec<(Millis, Vec<f64>, Sample)> = vec![];
+        for entry in entries {
+            let Event::Exchanged { call, reply, .. } = &entry.event else {
+                continue;
+            };
+            match (call, reply) {
+                (Call::GetMetrics { query }, Reply::Samples(samples)) => {
+                    for sample in samples {
+                        let end = sample.start + Millis::from(sample.period_ms);
+                        past.end = past.end.max(end);
+                        past.lag = past.lag.min(entry.at.saturating_sub(end));
+                        raw.push((entry.at, query.over_ms.clone(), sample.clone()));
+                    }
+                }
+                (Call::Query { name, .. }, Reply::Points(points)) => {
+                    let known = past.points.entry(name.clone()).or_default();
+                    for point in points {
+                        if !known.iter().any(|(_, p)| p.arm == point.arm && p.at == point.at) {
+                            known.push((entry.at, point.clone()));
+                        }
+                    }
+                }
+                (Call::GetHealth, Reply::Health(arms)) => {
+                    past.health.push((entry.at, arms.clone()));
+                }
+                (Call::Probe { name }, Reply::Probed(report)) => {
+                    past.probes.insert(name.clone(), report.clone());
+                }
+                _ => {}
+            }
+        }
+        if past.lag == Millis::MAX {
+            past.lag = 0;
+        }
+        for (at, over_ms, sample) in raw {
+            let end = sample.start + Millis::from(sample.period_ms);
+            let key = (sample.start, sample.arm.clone(), sample.zone.clone());
+            let versions = past.samples.entry(key).or_default();
+            let same = versions.iter().any(|v| v.sample == sample && v.over_ms == over_ms);
+            if !same {
+                // The first version is known as early as any sample is.
+                let known = if versions.is_empty() {
+                    at.min(end.saturating_add(past.lag))
+                } else {
+                    at
+                };
+                versions.push(Seen {
+                    known,
+                    over_ms,
+                    sample,
+                });
+            }
+        }
+        past
+    }
+
+    /// Samples as they were known then; thresholds that nobody counted.
+    fn samples(&self, query: &MetricsQuery, now: Millis) -> (Vec<Sample>, Vec<f64>) {
+        let mut uncounted = vec![];
+        let mut answer: Vec<Sample> = vec![];
+        for ((start, _, zone), versions) in &self.samples {
+            if *start < query.since {
+                continue;
+            }
+            let known = versions.iter().filter(|v| v.known <= now);
+            // The one that counts most of what is asked, and of these the newest.
+            let best = known.enumerate().max_by_key(|(order, v)| {
+                let counted = query.over_ms.iter().filter(|t| place(v, **t).is_some());
+                (counted.count(), *order)
+            });
+            let Some((_, seen)) = best else { continue };
+            let places: Vec<Option<usize>> =
+                query.over_ms.iter().map(|t| place(seen, *t)).collect();
+            for (threshold, place) in query.over_ms.iter().zip(&places) {
+                if place.is_none() && !uncounted.contains(threshold) {
+                    uncounted.push(*threshold);
+                }
+            }
+            let over: Option<Vec<u32>> = places
+                .iter()
+                .map(|p| seen.sample.over.get((*p)?).copied())
+                .collect();
+            let sample = Sample {
+                over: over.unwrap_or_default(),
+                ..seen.sample.clone()
+            };
+            match answer.iter_mut().find(|s| {
+                !query.by_zone && zone.is_some() && s.start == *start && s.arm == sample.arm
+            }) {
+                Some(whole) => add(whole, &sample),
+                None => answer.push(Sample {
+                    zone: sample.zone.clone().filter(|_| query.by_zone),
+                    ..sample
+                }),
+            }
+        }
+        (answer, uncounted)
+    }
+}
+
+/// Where a threshold was counted.
+fn place(seen: &Seen, threshold: f64) -> Option<usize> {
+    let same = |t: &f64| (t - threshold).abs() < 1e-9;
+    seen.over_ms.iter().position(same)
+}
+
+/// Adds a zone to what is known of the others. Percentiles do not add up.
+fn add(whole: &mut Sample, zone: &Sample) {
+    whole.requests += zone.requests;
+    whole.errors += zone.errors;
+    whole.client_errors += zone.client_errors;
+    for (sum, count) in whole.over.iter_mut().zip(&zone.over) {
+        *sum += count;
+    }
+    whole.latency = None;
+}
+
+struct State {
+    now: Millis,
+    weights: Weights,
+    written: Vec<(Millis, Weights)>,
+    findings: Vec<Finding>,
+    missing: Vec<String>,
+    calls: usize,
+    stopped: Option<Ending>,
+}
+
+impl State {
+    fn lacks(&mut self, what: String) {
+        if !self.missing.contains(&what) {
+            self.missing.push(what);
+        }
+    }
+}
+
+struct World {
+    past: Past,
+    /// Nothing is known after that.
+    end: Millis,
+    queries: Vec<String>,
+    probes: Vec<String>,
+    arms: Vec<String>,
+    state: Mutex<State>,
+}
+
+impl World {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, state: &mut State, call: &Call) -> Reply {
+        match call {
+            Call::GetWeights => Reply::Weights(state.weights.clone()),
+            Call::SetWeights { .. } | Call::SwitchColor { .. } => {
+                let Some(wanted) = call.weights_after(&state.weights) else {
+                    return Reply::Done;
+                };
+                match wanted.ordered_as(&self.arms) {
+                    Ok(weights) => {
+                        if weights != state.weights {
+                            state.written.push((state.now, weights.clone()));
+                        }
+                        state.weights = weights;
+                        Reply::Done
+                    }
+                    Err(message) => Reply::Failed(HostError::new(
+                        ErrorKind::Invalid,
+                        "invalid-weights",
+                        message,
+                    )),
+                }
+            }
+            Call::GetMetrics { query } => {
+                let (samples, uncounted) = self.past.samples(query, state.now);
+                for threshold in uncounted {
+                    state.lacks(format!("requests slower than {threshold} ms"));
+                }
+                Reply::Samples(samples)
+            }
+            Call::Query { name, since } => {
+                let Some(points) = self.past.points.get(name) else {
+                    state.lacks(format!("the query {name}"));
+                    return if self.queries.contains(name) {
+                        Reply::Points(vec![])
+                    } else {
+                        Reply::Failed(HostError::new(
+                            ErrorKind::NotFound,
+                            "not-found",
+                            format!("the rollout file had no query {name:?}"),
+                        ))
+                    };
+                };
+                let known = points.iter();
+                let known = known.filter(|(seen, p)| *seen <= state.now && p.at >= *since);
+                Reply::Points(known.map(|(_, p)| p.clone()).collect())
+            }
+            Call::GetHealth => {
+                let before = self.past.health.iter().rev();
+                let mut before = before.filter(|(at, _)| *at <= state.now);
+                let all_well = || {
+                    let well = |arm: &String| ArmHealth {
+                        arm: arm.clone(),
+                        healthy: 1,
+                        total: 1,
+                    };
+                    self.arms.iter().map(well).collect()
+                };
+                Reply::Health(before.next().map_or_else(all_well, |(_, arms)| arms.clone()))
+            }
+            Call::Probe { name } => match self.past.probes.get(name) {
+                Some(report) => Reply::Probed(report.clone()),
+                None => {
+                    state.lacks(format!("the probe {name}"));
+                    Reply::Probed(ProbeReport {
+                        ok: true,
+                        status: 0,
+                        elapsed_ms: 0.0,
+                        detail: "not recorded; taken for good".to_owned(),
+                    })
+                }
+            },
+            Call::Wait { seconds, signals } => {
+                // People are taken to agree, and at once.
+                if signals.iter().any(|s| s == "approve") {
+                    return Reply::Woke(Wake::Signal(Signal {
+                        id: format!("what-if-{}", state.calls),
+                        name: "approve".to_owned(),
+                        actor: "what-if".to_owned(),
+                        payload: String::new(),
+                        until: None,
+                    }));
+                }
+                state.now += Millis::from(*seconds) * 1_000;
+                Reply::Woke(Wake::Timer)
+            }
+            Call::Report { finding } => {
+                state.findings.push((**finding).clone());
+                Reply::Done
+            }
+            _ => Reply::Done,
+        }
+    }
+}
+
+#[async_trait]
+impl Calls for World {
+    async fn perform(&self, call: Call) -> Result<Reply, Interrupted> {
+        let mut state = self.state();
+        state.calls += 1;
+        let waits = matches!(call, Call::Wait { .. });
+        if state.now >= self.end && (waits || matches!(call, Call::GetMetrics { .. })) {
+            state.stopped = Some(Ending::Undecided);
+            return Err(Interrupted);
+        }
+        if state.calls > CALLS_MAX {
+            let reason = format!("it has made {CALLS_MAX} calls and is not done");
+            state.stopped = Some(Ending::Failed(reason));
+            return Err(Interrupted);
+        }
+        Ok(self.answer(&mut state, &call))
+    }
+
+    fn now(&self) -> Millis {
+        self.state().now
+    }
+
+    fn probes(&self) -> Vec<String> {
+        self.probes.clone()
+    }
+}

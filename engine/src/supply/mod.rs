@@ -1,0 +1,597 @@
+//! Where plugins come from: names in `plugins.toml`, pinned in `plugins.lock`,
+//! fetched from files and registries, checked before anything compiles them.
+//!
+//! [`lock`] and [`trust`] are pure; [`cache`] keeps what was fetched;
+//! [`registry`] speaks to OCI registries; [`Supply`] is all of it together.
+
+pub mod cache;
+pub mod lock;
+pub mod registry;
+pub mod signature;
+pub mod trust;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::model::sha256_hex;
+use crate::spec::SpecError;
+use crate::spec::plugins::{Plugins, Wanted};
+use cache::Cache;
+use lock::{Lock, Locked};
+use registry::error::RegistryError;
+use registry::reference::Reference;
+use registry::{Pulled, Registry};
+use signature::PublicKey;
+use trust::{Proof, Signed};
+
+/// Largest plugin that is fetched: as large as one may be to be loaded.
+pub const BYTES_MAX: u64 = 64 << 20;
+
+/// Why there is no plugin to run.
+#[derive(Debug, thiserror::Error)]
+pub enum SupplyError {
+    /// `plugins.toml` is wrong.
+    #[error("{file} has problems:\n{error}")]
+    Plugins {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        error: SpecError,
+    },
+    /// `plugins.lock` is wrong.
+    #[error(
+        "{file} cannot be read: {message}\n\nhint: take it from version control, or write it anew with `engine plugin update`"
+    )]
+    Lock {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A name that nothing is known by.
+    #[error("{file} has no plugin {name:?}; it has {known}")]
+    Unknown {
+        /// `plugins.toml`.
+        file: String,
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// Nothing may be pinned now, and something would have to be.
+    #[error(
+        "{name} is not pinned as {source_now}, and --locked pins nothing new (it is the default where CI=true)\n\nhint: `engine plugin lock` pins it; commit plugins.lock"
+    )]
+    Unpinned {
+        /// The plugin.
+        name: String,
+        /// Its source now.
+        source_now: String,
+    },
+    /// The bytes are not the pinned ones.
+    #[error("{name} is not what is pinned\n  pinned: {pinned}\n  found:  {found}\n\nhint: {hint}")]
+    Digest {
+        /// The plugin.
+        name: String,
+        /// The digest in the lock.
+        pinned: String,
+        /// The digest of what is there.
+        found: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A signature is asked for and not there.
+    #[error(
+        "{name} must be signed: {why}\n  bytes: sha256:{sha256}\n  keys that may sign it: {keys}\n\nhint: `engine plugin sign` signs it; whose signature counts is said in {said_in}"
+    )]
+    Unsigned {
+        /// The plugin.
+        name: String,
+        /// Why no signature counts.
+        why: String,
+        /// Digest of its bytes.
+        sha256: String,
+        /// The files of the keys.
+        keys: String,
+        /// Which file asks for it.
+        said_in: String,
+    },
+    /// It may do more than before.
+    #[error(
+        "{name} may do more than what is pinned:\n{changes}\nhint: if that is wanted, `engine plugin update {name} --accept-imports`"
+    )]
+    NewImports {
+        /// The plugin.
+        name: String,
+        /// What has changed.
+        changes: String,
+    },
+    /// An operator's policy forbids it.
+    #[error("the policy forbids {name}: {why}")]
+    Denied {
+        /// The plugin.
+        name: String,
+        /// The rule.
+        why: String,
+    },
+    /// It would have to be fetched, and nothing may be.
+    #[error(
+        "{name} ({digest}) is neither in the cache nor in {vendor}, and --offline fetches nothing\n\nhint: run `engine plugin vendor` where there is a network, and commit the folder"
+    )]
+    Offline {
+        /// The plugin.
+        name: String,
+        /// What was looked for.
+        digest: String,
+        /// The vendor folder.
+        vendor: String,
+    },
+    /// A key file is wrong.
+    #[error("{file} is no key that can be used: {message}")]
+    Key {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The registry said no.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A file could not be read or written.
+    #[error("failed to {what}: {message}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        message: String,
+    },
+}
+
+impl SupplyError {
+    /// Whether the plugin was rejected, rather than not found or not asked for
+    /// rightly.
+    #[must_use]
+    pub fn is_rejection(&self) -> bool {
+        match self {
+            Self::Unpinned { .. }
+            | Self::Digest { .. }
+            | Self::Unsigned { .. }
+            | Self::NewImports { .. }
+            | Self::Denied { .. } => true,
+            Self::Registry(error) => matches!(error, RegistryError::Rejected { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether a person has to change a file or a flag.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Registry(error) => !matches!(error, RegistryError::Network { .. }),
+            _ => !self.is_rejection(),
+        }
+    }
+}
+
+/// What may change, as cargo users know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mode {
+    /// The lock must have everything, and stays as it is.
+    pub locked: bool,
+    /// Nothing is fetched.
+    pub offline: bool,
+}
+
+/// How registries are reached.
+#[derive(Clone)]
+pub struct Access {
+    /// Folder of Docker's configuration, with its credentials.
+    pub docker_config: Option<PathBuf>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Bytes of a plugin and what proves who signed them.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The component.
+    pub wasm: Vec<u8>,
+    /// Its digest, hex.
+    pub sha256: String,
+    /// Digest of its manifest in a registry, `sha256:…`.
+    pub manifest: Option<String>,
+    /// Who signed it.
+    pub proof: Proof,
+}
+
+/// The plugins of one `plugins.toml`.
+pub struct Supply {
+    /// `plugins.toml`.
+    pub file: PathBuf,
+    /// What it says.
+    pub plugins: Plugins,
+    /// What is pinned.
+    pub lock: Lock,
+    /// What may change.
+    pub mode: Mode,
+    cache: Cache,
+    vendor: Cache,
+    access: Access,
+}
+
+impl Supply {
+    /// Reads the file and its lock; none if there is no such file.
+    ///
+    /// # Errors
+    /// One of them is wrong.
+    pub fn open(
+        file: &Path,
+        cache: PathBuf,
+        access: Access,
+        mode: Mode,
+    ) -> Result<Option<Self>, SupplyError> {
+        let Some(text) = read_if_there(file)? else {
+            return Ok(None);
+        };
+        let plugins = Plugins::parse(&text).map_err(|error| SupplyError::Plugins {
+            file: file.display().to_string(),
+            error,
+        })?;
+        let place = file.with_file_name(lock::FILE);
+        let lock = match read_if_there(&place)? {
+            Some(text) => Lock::parse(&text).map_err(|message| SupplyError::Lock {
+                file: place.display().to_string(),
+                message,
+            })?,
+            None => Lock::default(),
+        };
+        Ok(Some(Self {
+            vendor: Cache::new(file.with_file_name(VENDOR)),
+            file: file.to_owned(),
+            plugins,
+            lock,
+            mode,
+            cache: Cache::new(cache),
+            access,
+        }))
+    }
+
+    /// Where the lock is.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.file.with_file_name(lock::FILE)
+    }
+
+    /// Writes the lock.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self) -> Result<(), SupplyError> {
+        cache::write(&self.lock_file(), self.lock.render().as_bytes())
+    }
+
+    /// What `plugins.toml` says of a name.
+    ///
+    /// # Errors
+    /// It says nothing.
+    pub fn wanted(&self, name: &str) -> Result<&Wanted, SupplyError> {
+        self.plugins.plugins.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.plugins.plugins.keys().map(String::as_str).collect();
+            SupplyError::Unknown {
+                file: self.file.display().to_string(),
+                name: name.to_owned(),
+                known: if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                },
+            }
+        })
+    }
+
+    /// The name of the plugin that comes from that file.
+    #[must_use]
+    pub fn name_of(&self, path: &Path) -> Option<&str> {
+        let is_it = |wanted: &Wanted| {
+            !wanted.is_oci() && same_file(&self.at(&wanted.source), path)
+        };
+        let mut all = self.plugins.plugins.iter();
+        all.find(|(_, wanted)| is_it(wanted)).map(|(name, _)| name.as_str())
+    }
+
+    /// What is pinned for a name, if it is pinned to the source that it has now.
+    #[must_use]
+    pub fn pinned(&self, name: &str) -> Option<&Locked> {
+        let wanted = self.plugins.plugins.get(name)?;
+        self.lock.get(name).filter(|l| l.source == wanted.source)
+    }
+
+    /// Paths are those of the file that has them.
+    fn at(&self, path: &str) -> PathBuf {
+        self.file.with_file_name("").join(path)
+    }
+
+    /// The manifest digest that a source in a registry has now.
+    ///
+    /// # Errors
+    /// The registry does not say.
+    pub async fn resolve(&self, source: &str) -> Result<String, SupplyError> {
+        let reference: Reference = source.parse()?;
+        Ok(self.registry(&reference)?.resolve(&reference).await?)
+    }
+
+    fn registry(&self, reference: &Reference) -> Result<Registry, RegistryError> {
+        let files = self.plugins.ca_files.iter().map(|f| self.at(f)).collect();
+        registry(&self.access, files, reference)
+    }
+
+    /// The bytes that the source has now, whatever is pinned.
+    ///
+    /// # Errors
+    /// They cannot be had.
+    pub async fn fetch_new(&self, name: &str) -> Result<Fetched, SupplyError> {
+        let wanted = self.wanted(name)?;
+        if !wanted.is_oci() {
+            return read_file(&self.at(&wanted.source));
+        }
+        if self.mode.offline {
+            return Err(self.offline(name, &wanted.source));
+        }
+        self.pull(wanted, None).await
+    }
+
+    /// The pinned bytes.
+    ///
+    /// # Errors
+    /// They cannot be had, or something else is there.
+    pub async fn fetch_pinned(&self, pinned: &Locked) -> Result<Fetched, SupplyError> {
+        let name = &pinned.name;
+        let wanted = self.wanted(name)?;
+        let Some(manifest) = &pinned.manifest else {
+            let fetched = read_file(&self.at(&wanted.source))?;
+            if fetched.sha256 != pinned.sha256() {
+                return Err(SupplyError::Digest {
+                    name: format!("{name} ({})", wanted.source),
+                    pinned: pinned.wasm.clone(),
+                    found: format!("sha256:{}", fetched.sha256),
+                    hint: format!("if the change is wanted, `engine plugin update {name}`"),
+                });
+            }
+            return Ok(fetched);
+        };
+        for kept in [&self.vendor, &self.cache] {
+            if let Some((wasm, proof)) = kept.get(pinned.sha256(), lock::hex(manifest)) {
+                return Ok(Fetched {
+                    sha256: pinned.sha256().to_owned(),
+                    wasm,
+                    manifest: Some(manifest.clone()),
+                    proof,
+                });
+            }
+        }
+        if self.mode.offline {
+            return Err(self.offline(name, &pinned.wasm));
+        }
+        let fetched = self.pull(wanted, Some(manifest)).await?;
+        if fetched.sha256 != pinned.sha256() {
+            return Err(SupplyError::Digest {
+                name: format!("{name} ({}, {manifest})", wanted.source),
+                pinned: pinned.wasm.clone(),
+                found: format!("sha256:{}", fetched.sha256),
+                hint: format!(
+                    "the lock contradicts itself; take it from version control, or `engine plugin update {name}`"
+                ),
+            });
+        }
+        Ok(fetched)
+    }
+
+    fn offline(&self, name: &str, digest: &str) -> SupplyError {
+        SupplyError::Offline {
+            name: name.to_owned(),
+            digest: digest.to_owned(),
+            vendor: self.vendor.folder().display().to_string(),
+        }
+    }
+
+    async fn pull(&self, wanted: &Wanted, pinned: Option<&str>) -> Result<Fetched, SupplyError> {
+        let reference = wanted.source.parse()?;
+        let registry = self.registry(&reference)?;
+        let fetched = pull(&registry, &reference, pinned).await?;
+        if let Some(manifest) = &fetched.manifest {
+            let manifest = lock::hex(manifest);
+            self.cache.put(&fetched.wasm, manifest, &fetched.proof)?;
+        }
+        Ok(fetched)
+    }
+
+    /// Copies a fetched plugin to the vendor folder; the file's name.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn vendor(&self, fetched: &Fetched) -> Result<Option<PathBuf>, SupplyError> {
+        let Some(manifest) = &fetched.manifest else {
+            return Ok(None);
+        };
+        let manifest = lock::hex(manifest);
+        self.vendor.put(&fetched.wasm, manifest, &fetched.proof)?;
+        Ok(Some(self.vendor.folder().to_owned()))
+    }
+
+    /// The id of the key that has signed it, where one must have.
+    ///
+    /// # Errors
+    /// None has.
+    pub fn check_signature(
+        &self,
+        name: &str,
+        fetched: &Fetched,
+    ) -> Result<Option<String>, SupplyError> {
+        let wanted = self.wanted(name)?;
+        let Some(files) = self.plugins.keys_for(wanted) else {
+            return Ok(None);
+        };
+        let files: Vec<PathBuf> = files.iter().map(|f| self.at(f)).collect();
+        let signer = check_signature(name, fetched, &files, &self.file.display().to_string())?;
+        Ok(Some(signer))
+    }
+}
+
+/// The folder of vendored plugins, beside `plugins.toml`.
+pub const VENDOR: &str = "plugins.vendor";
+
+/// A client for the registry of a reference. One on this machine needs no TLS,
+/// unless a certificate is given for it.
+///
+/// # Errors
+/// A certificate cannot be read.
+pub fn registry(
+    access: &Access,
+    ca_files: Vec<PathBuf>,
+    reference: &Reference,
+) -> Result<Registry, RegistryError> {
+    let options = registry::Options {
+        docker_config: access.docker_config.clone(),
+        plain_http: ca_files.is_empty() && reference.is_loopback(),
+        ca_files,
+        limit_bytes: BYTES_MAX,
+        ..registry::Options::default()
+    };
+    Registry::new(options, access.clock.clone())
+}
+
+/// Pulls a plugin with its signatures.
+///
+/// # Errors
+/// The registry has no such plugin, or one that is refused.
+pub async fn pull(
+    registry: &Registry,
+    reference: &Reference,
+    pinned: Option<&str>,
+) -> Result<Fetched, SupplyError> {
+    let pulled: Pulled = registry.pull(reference, pinned).await?;
+    let found = registry
+        .signatures(reference, &pulled.manifest_digest)
+        .await?;
+    let signatures = found.into_iter().map(|s| Signed {
+        // A payload that is no text is no claim about a digest either.
+        payload: String::from_utf8(s.payload).unwrap_or_default(),
+        signature: s.signature,
+    });
+    Ok(Fetched {
+        sha256: sha256_hex(&pulled.wasm),
+        wasm: pulled.wasm,
+        manifest: Some(pulled.manifest_digest),
+        proof: Proof {
+            manifest: Some(pulled.manifest),
+            signatures: signatures.collect(),
+        },
+    })
+}
+
+/// Reads a plugin file, and the signature beside it if there is one.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_file(path: &Path) -> Result<Fetched, SupplyError> {
+    let failed = |e: std::io::Error| SupplyError::Io {
+        what: format!("read plugin {}", path.display()),
+        message: e.to_string(),
+    };
+    // A pipe or a device has no length, and no end perhaps.
+    let about = std::fs::metadata(path).map_err(failed)?;
+    if about.is_file() && about.len() > BYTES_MAX {
+        return Err(SupplyError::Io {
+            what: format!("read plugin {}", path.display()),
+            message: format!("it has {} bytes, and the limit is {BYTES_MAX}", about.len()),
+        });
+    }
+    let wasm = std::fs::read(path).map_err(failed)?;
+    let beside = signature_of(path);
+    let signatures = match read_if_there(&beside)? {
+        Some(text) => vec![Signed {
+            payload: String::new(),
+            signature: text.trim().to_owned(),
+        }],
+        None => vec![],
+    };
+    Ok(Fetched {
+        sha256: sha256_hex(&wasm),
+        wasm,
+        manifest: None,
+        proof: Proof {
+            manifest: None,
+            signatures,
+        },
+    })
+}
+
+/// Where the signature of a plugin file is: `canary.wasm.sig`.
+#[must_use]
+pub fn signature_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+/// The id of the first of these keys that has signed the plugin.
+///
+/// # Errors
+/// None has, or a key cannot be read.
+pub fn check_signature(
+    name: &str,
+    fetched: &Fetched,
+    files: &[PathBuf],
+    said_in: &str,
+) -> Result<String, SupplyError> {
+    let mut keys = vec![];
+    for file in files {
+        keys.push(read_key(file)?);
+    }
+    match fetched.proof.signer(&fetched.wasm, &keys) {
+        Ok(key) => Ok(key.id()),
+        Err(why) => Err(SupplyError::Unsigned {
+            name: name.to_owned(),
+            why,
+            sha256: fetched.sha256.clone(),
+            keys: files
+                .iter()
+                .map(|f| f.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+            said_in: said_in.to_owned(),
+        }),
+    }
+}
+
+/// Reads a public key.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub fn read_key(file: &Path) -> Result<PublicKey, SupplyError> {
+    let wrong = |message: String| SupplyError::Key {
+        file: file.display().to_string(),
+        message,
+    };
+    let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+    PublicKey::from_pem(&text).map_err(|e| wrong(e.to_string()))
+}
+
+fn read_if_there(file: &Path) -> Result<Option<String>, SupplyError> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(SupplyError::Io {
+            what: format!("read {}", file.display()),
+            message: e.to_string(),
+        }),
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}

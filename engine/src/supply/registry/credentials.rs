@@ -1,0 +1,87 @@
+//! Who asks: the credentials that `docker login` left on this machine.
+
+use std::path::Path;
+
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use oci_client::secrets::RegistryAuth;
+
+use super::error::RegistryError;
+
+/// Credentials, and how to speak of them.
+pub(super) struct Credentials {
+    pub(super) auth: RegistryAuth,
+    /// As in "it was asked ...".
+    pub(super) asked: String,
+}
+
+/// The name under which Docker Hub's credentials are kept.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// Reads `config.json` in the folder; may run a credential helper, so it may
+/// take a while.
+pub(super) fn find(folder: Option<&Path>, registry: &str) -> Result<Credentials, RegistryError> {
+    let nobody = |why: String| {
+        Ok(Credentials {
+            auth: RegistryAuth::Anonymous,
+            asked: format!("without credentials, because {why}"),
+        })
+    };
+    let Some(folder) = folder else {
+        return nobody("no Docker config was given".to_owned());
+    };
+    let path = folder.join("config.json");
+    let shown = path.display().to_string();
+    let fail = |found: String, hint: String| {
+        Err(RegistryError::File {
+            file: shown.clone(),
+            found,
+            hint,
+        })
+    };
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return nobody(format!("there is no {shown}"));
+        }
+        Err(e) => return fail(e.to_string(), "check who may read it".to_owned()),
+    };
+    let key = match registry {
+        "docker.io" | "index.docker.io" => DOCKER_HUB,
+        other => other,
+    };
+    let login = format!("docker login {registry}");
+    match docker_credential::get_credential_from_reader(std::io::BufReader::new(file), key) {
+        Ok(DockerCredential::UsernamePassword(name, password)) => Ok(Credentials {
+            asked: format!("as {name:?}, by {shown}"),
+            auth: RegistryAuth::Basic(name, password),
+        }),
+        Ok(DockerCredential::IdentityToken(_)) => fail(
+            format!("it has an identity token for {registry}, and those cannot be used here"),
+            format!("{login} --username NAME with a password or an access token"),
+        ),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => {
+            nobody(format!("{shown} has none for {registry}"))
+        }
+        // Docker's own words, the same in every helper.
+        Err(CredentialRetrievalError::HelperFailure { stdout, helper, .. })
+            if stdout.contains("credentials not found") =>
+        {
+            nobody(format!(
+                "{helper}, named in {shown}, has none for {registry}"
+            ))
+        }
+        Err(CredentialRetrievalError::HelperFailure {
+            stdout,
+            stderr,
+            helper,
+        }) => {
+            let said: String = format!("{stdout}{stderr}").chars().take(200).collect();
+            fail(format!("{helper} failed: {}", said.trim()), login)
+        }
+        Err(CredentialRetrievalError::HelperCommunicationError) => fail(
+            "the credential helper that it names does not start".to_owned(),
+            "install that program (docker-credential-...), or take it out of the file".to_owned(),
+        ),
+        Err(error) => fail(format!("{error} for {registry}"), login),
+    }
+}

@@ -1,0 +1,267 @@
+//! Plugins in OCI registries: where container images are, with the same
+//! credentials.
+//!
+//! What is pulled is checked against digests and limits before anybody sees
+//! it; which digest to expect is the caller's affair (a lock file, a
+//! signature). Nothing here is cached.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_client::RegistryOperation;
+use oci_client::client::{Certificate, CertificateEncoding};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::clock::Clock;
+use session::{Means, Session};
+
+mod credentials;
+pub mod error;
+pub mod manifest;
+pub mod reference;
+mod session;
+
+use error::RegistryError;
+use manifest::{Artifact, Layout};
+use reference::Reference;
+
+/// How to reach registries.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of `config.json` with the credentials, usually `~/.docker`.
+    pub docker_config: Option<PathBuf>,
+    /// Certificates (PEM) of authorities that are trusted besides those that
+    /// this machine trusts.
+    pub ca_files: Vec<PathBuf>,
+    /// No TLS. Only for registries on this machine; all others are refused.
+    pub plain_http: bool,
+    /// Largest plugin that is pulled.
+    pub limit_bytes: u64,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time without a byte, and time for a whole manifest.
+    pub stall_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            docker_config: None,
+            ca_files: vec![],
+            plain_http: false,
+            limit_bytes: 16 << 20,
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A plugin from a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// What to pin.
+    pub manifest_digest: String,
+    /// The bytes of the manifest.
+    pub manifest: String,
+    /// The component.
+    pub wasm: Vec<u8>,
+    /// Its digest.
+    pub wasm_digest: String,
+    /// The manifest's annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A signature that somebody has attached; nobody has verified it yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureFound {
+    /// What was signed.
+    pub payload: Vec<u8>,
+    /// The signature, base64 of DER.
+    pub signature: String,
+}
+
+/// Pulls and pushes.
+pub struct Registry {
+    means: Means,
+    limit_bytes: u64,
+}
+
+impl Registry {
+    /// Reads the certificates; connects to nothing.
+    pub fn new(options: Options, clock: Arc<dyn Clock>) -> Result<Self, RegistryError> {
+        // The client takes the process's cryptography. An error means that
+        // there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut certificates = vec![];
+        for file in options.ca_files {
+            certificates.append(&mut read_certificates(file)?);
+        }
+        Ok(Self {
+            limit_bytes: options.limit_bytes,
+            means: Means {
+                docker_config: options.docker_config,
+                certificates,
+                plain_http: options.plain_http,
+                connect_timeout: options.connect_timeout,
+                stall_timeout: options.stall_timeout,
+                clock,
+            },
+        })
+    }
+
+    /// The manifest digest that the reference means now.
+    pub async fn resolve(&self, reference: &Reference) -> Result<String, RegistryError> {
+        let session = self.open(reference, RegistryOperation::Pull).await?;
+        session.resolve(wanted(reference, None)?).await
+    }
+
+    /// Fetches a plugin; with `pinned`, a manifest digest, that one and no
+    /// other, wherever the tag points now.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        pinned: Option<&str>,
+    ) -> Result<Pulled, RegistryError> {
+        let wanted = wanted(reference, pinned)?;
+        let session = self.open(reference, RegistryOperation::Pull).await?;
+        let bytes = session.manifest(wanted).await?;
+        let found = manifest::plugin(&bytes, self.limit_bytes).map_err(|c| session.rejected(c))?;
+        let wasm = session.blob(&found.layer, "layer").await?;
+        Ok(Pulled {
+            manifest_digest: manifest::digest(&bytes),
+            // JSON that was read a moment ago.
+            manifest: String::from_utf8_lossy(&bytes).into_owned(),
+            wasm,
+            wasm_digest: found.layer.digest,
+            annotations: found.annotations,
+        })
+    }
+
+    /// Puts a plugin under the reference's tag; gives its manifest digest.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        artifact: &Artifact,
+        layout: Layout,
+    ) -> Result<String, RegistryError> {
+        let (Some(tag), None) = (reference.tag(), reference.digest()) else {
+            return Err(RegistryError::Reference {
+                reference: reference.to_string(),
+                found: "a plugin is pushed to a tag; its digest comes of that".to_owned(),
+                hint: "write it as oci://registry/repository:tag",
+            });
+        };
+        let session = self.open(reference, RegistryOperation::Push).await?;
+        let written = manifest::write(artifact, layout);
+        session.put_blob(&artifact.wasm).await?;
+        session.put_blob(&written.config).await?;
+        session.put_manifest(&written.manifest, tag).await?;
+        Ok(manifest::digest(&written.manifest))
+    }
+
+    /// What has been signed in the reference's repository about a manifest,
+    /// where cosign keeps it.
+    pub async fn signatures(
+        &self,
+        reference: &Reference,
+        manifest_digest: &str,
+    ) -> Result<Vec<SignatureFound>, RegistryError> {
+        let session = self.open(reference, RegistryOperation::Pull).await?;
+        let Some(manifest) = signed(&session, manifest_digest).await? else {
+            return Ok(vec![]);
+        };
+        let layers = manifest::signatures(&manifest).map_err(|c| session.rejected(c))?;
+        let mut found = vec![];
+        for (layer, signature) in layers {
+            found.push(SignatureFound {
+                payload: session.blob(&layer, "signature").await?,
+                signature,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Adds a signature to those about a manifest. Two that do this at the same
+    /// time may lose one of both; registries have no better.
+    pub async fn attach(
+        &self,
+        reference: &Reference,
+        manifest_digest: &str,
+        payload: &[u8],
+        signature: &str,
+    ) -> Result<(), RegistryError> {
+        let session = self.open(reference, RegistryOperation::Push).await?;
+        let before = signed(&session, manifest_digest).await?;
+        let written = manifest::with_signature(before.as_deref(), payload, signature)
+            .map_err(|c| session.rejected(c))?;
+        let Some(written) = written else {
+            return Ok(());
+        };
+        session.put_blob(payload).await?;
+        session.put_blob(&written.config).await?;
+        let tag = manifest::signature_tag(manifest_digest);
+        session.put_manifest(&written.manifest, &tag).await
+    }
+
+    async fn open<'a>(
+        &'a self,
+        reference: &'a Reference,
+        operation: RegistryOperation,
+    ) -> Result<Session<'a>, RegistryError> {
+        Session::open(&self.means, reference, operation).await
+    }
+}
+
+/// The manifest of the signatures about a manifest, if there are any.
+async fn signed(
+    session: &Session<'_>,
+    manifest_digest: &str,
+) -> Result<Option<Vec<u8>>, RegistryError> {
+    let tag = manifest::signature_tag(manifest_digest);
+    match session.manifest(&tag).await {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(RegistryError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What to ask for: the pin before the digest before the tag.
+fn wanted<'a>(reference: &'a Reference, pinned: Option<&'a str>) -> Result<&'a str, RegistryError> {
+    let complain = |found| RegistryError::Reference {
+        reference: reference.to_string(),
+        found,
+        hint: "pin the digest that the reference means, or take one of both out",
+    };
+    match (pinned, reference.digest(), reference.tag()) {
+        (Some(pin), _, _) if !reference::is_digest(pin) => Err(complain(format!(
+            "it is pinned to {pin:?}, which is no sha256 digest"
+        ))),
+        (Some(pin), Some(digest), _) if pin != digest => {
+            Err(complain(format!("it is pinned to another digest, {pin}")))
+        }
+        (Some(found), _, _) | (None, Some(found), _) | (None, None, Some(found)) => Ok(found),
+        (None, None, None) => Err(complain("it has neither a tag nor a digest".to_owned())),
+    }
+}
+
+fn read_certificates(file: PathBuf) -> Result<Vec<Certificate>, RegistryError> {
+    let fail = |found: String| RegistryError::File {
+        file: file.display().to_string(),
+        found,
+        hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)".to_owned(),
+    };
+    let pem = std::fs::read(&file).map_err(|e| fail(e.to_string()))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|e| fail(e.to_string()))?;
+    if certificates.is_empty() {
+        return Err(fail("there is no certificate in it".to_owned()));
+    }
+    let der = |certificate: CertificateDer<'_>| Certificate {
+        encoding: CertificateEncoding::Der,
+        data: certificate.to_vec(),
+    };
+    Ok(certificates.into_iter().map(der).collect())
+}

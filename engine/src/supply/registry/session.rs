@@ -1,0 +1,448 @@
+//! One conversation with one registry about one repository: credentials,
+//! retries, limits, and the meaning of what goes wrong.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use oci_client::client::{Certificate, ClientConfig, ClientProtocol};
+use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
+use oci_client::{Client, RegistryOperation};
+use tokio::io::AsyncWrite;
+
+use super::credentials::{self, Credentials};
+use super::error::{RegistryError, Rejected};
+use super::manifest::{self, Descriptor};
+use super::reference::{Reference, is_digest};
+use crate::clock::Clock;
+
+/// Before the second, third and fourth try.
+const BACKOFF_MS: [u64; 3] = [200, 800, 2_000];
+
+/// Nobody can listen on port 0. The client is told that this is its proxy for
+/// plain HTTP, so wherever a registry, a redirect or a token server sends it,
+/// nothing leaves this machine unencrypted.
+const NOWHERE: &str = "http://127.0.0.1:0";
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+
+/// What every conversation needs.
+pub(super) struct Means {
+    pub(super) docker_config: Option<PathBuf>,
+    pub(super) certificates: Vec<Certificate>,
+    pub(super) plain_http: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) stall_timeout: Duration,
+    pub(super) clock: std::sync::Arc<dyn Clock>,
+}
+
+/// See the module.
+pub(super) struct Session<'a> {
+    means: &'a Means,
+    reference: &'a Reference,
+    client: Client,
+    credentials: Credentials,
+}
+
+/// Why one try failed.
+enum Failure {
+    Exchange(OciDistributionError),
+    /// The manifest did not come in time.
+    Late,
+    Content(Rejected),
+}
+
+impl From<OciDistributionError> for Failure {
+    fn from(error: OciDistributionError) -> Self {
+        Self::Exchange(error)
+    }
+}
+
+impl<'a> Session<'a> {
+    pub(super) async fn open(
+        means: &'a Means,
+        reference: &'a Reference,
+        operation: RegistryOperation,
+    ) -> Result<Self, RegistryError> {
+        let complain = |found: String, hint| RegistryError::Reference {
+            reference: reference.to_string(),
+            found,
+            hint,
+        };
+        if means.plain_http && !reference.is_loopback() {
+            return Err(complain(
+                format!(
+                    "plain HTTP is for this machine only, not for {}",
+                    reference.registry()
+                ),
+                "leave out --plain-http; for a private certificate authority give its certificate",
+            ));
+        }
+        let client = Client::try_from(means.client_config())
+            .map_err(|e| complain(innermost(&e), "check the certificates that were given"))?;
+        let (folder, registry) = (means.docker_config.clone(), reference.registry().to_owned());
+        let found =
+            tokio::task::spawn_blocking(move || credentials::find(folder.as_deref(), &registry));
+        let credentials = found
+            .await
+            .map_err(|e| complain(e.to_string(), "this is a bug of the engine"))??;
+        let session = Self {
+            means,
+            reference,
+            client,
+            credentials,
+        };
+        let repository = session.place(String::new());
+        let log_in = async || {
+            let auth = &session.credentials.auth;
+            Ok(session.client.auth(&repository, auth, operation).await?)
+        };
+        session.attempt("manifest", log_in).await?;
+        Ok(session)
+    }
+
+    /// The registry's own digest of what a tag means now.
+    pub(super) async fn resolve(&self, tag: &str) -> Result<String, RegistryError> {
+        let place = self.place(tag.to_owned());
+        let ask = async || {
+            let auth = &self.credentials.auth;
+            let digest = self.client.fetch_manifest_digest(&place, auth);
+            Ok(self.in_time(digest).await?)
+        };
+        let digest = self.attempt("manifest", ask).await?;
+        if is_digest(&digest) {
+            return Ok(digest);
+        }
+        Err(self.rejected(Rejected::Kind {
+            found: format!("the registry gave {digest:?} as its digest"),
+            hint: "push it again with a tool that uses sha256",
+        }))
+    }
+
+    /// The bytes of a manifest, by tag or digest; those of a digest have it.
+    pub(super) async fn manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, RegistryError> {
+        let place = self.place(tag_or_digest.to_owned());
+        let ask = async || {
+            let auth = &self.credentials.auth;
+            let manifest = self
+                .client
+                .pull_manifest_raw(&place, auth, manifest::ACCEPTED);
+            self.in_time(manifest).await
+        };
+        let (bytes, _) = self.attempt("manifest", ask).await?;
+        Ok(bytes.into())
+    }
+
+    /// A blob, at most as long as its manifest says, and exactly what it says.
+    pub(super) async fn blob(
+        &self,
+        of: &Descriptor,
+        what: &'static str,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let place = self.place(of.digest.clone());
+        let fetch = async || {
+            let mut sink = Bounded::new(of.size);
+            let pulled = self
+                .client
+                .pull_blob(&place, of.digest.as_str(), &mut sink)
+                .await;
+            if sink.overflowed {
+                return Err(Failure::Content(Rejected::Overlong {
+                    what,
+                    expected: of.size,
+                }));
+            }
+            let found = sink.bytes.len() as u64;
+            match pulled {
+                Ok(()) | Err(OciDistributionError::DigestError(_)) if found < of.size => {
+                    Err(Failure::Content(Rejected::Truncated {
+                        what,
+                        expected: of.size,
+                        found,
+                    }))
+                }
+                pulled => Ok(pulled.map(|()| sink.bytes)?),
+            }
+        };
+        self.attempt(what, fetch).await
+    }
+
+    pub(super) async fn put_blob(&self, bytes: &[u8]) -> Result<(), RegistryError> {
+        let place = self.place(String::new());
+        let digest = manifest::digest(bytes);
+        let send = async || {
+            let pushed = self.client.push_blob(&place, bytes.to_vec(), &digest).await;
+            Ok(pushed.map(|_| ())?)
+        };
+        self.attempt("layer", send).await
+    }
+
+    pub(super) async fn put_manifest(&self, bytes: &[u8], tag: &str) -> Result<(), RegistryError> {
+        let place = self.place(tag.to_owned());
+        let kind = || {
+            manifest::MANIFEST
+                .parse()
+                .map_err(|e| OciDistributionError::GenericError(Some(format!("{e}"))))
+        };
+        let send = async || {
+            let pushed = self
+                .client
+                .push_manifest_raw(&place, bytes.to_vec(), kind()?)
+                .await;
+            Ok(pushed.map(|_| ())?)
+        };
+        self.attempt("manifest", send).await
+    }
+
+    pub(super) fn rejected(&self, content: Rejected) -> RegistryError {
+        RegistryError::Rejected {
+            reference: self.reference.to_string(),
+            content,
+        }
+    }
+
+    /// The repository with a tag or digest, as the client wants it.
+    fn place(&self, tag_or_digest: String) -> oci_client::Reference {
+        let registry = self.reference.registry().to_owned();
+        let repository = self.reference.repository().to_owned();
+        if is_digest(&tag_or_digest) {
+            oci_client::Reference::with_digest(registry, repository, tag_or_digest)
+        } else {
+            oci_client::Reference::with_tag(registry, repository, tag_or_digest)
+        }
+    }
+
+    /// A manifest is small, so it must be there as a whole before the time is
+    /// up. The client would read an endless one for ever.
+    async fn in_time<T>(
+        &self,
+        ask: impl Future<Output = Result<T, OciDistributionError>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(self.means.stall_timeout, ask).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Failure::Late),
+        }
+    }
+
+    /// Tries again if that may help.
+    async fn attempt<T>(
+        &self,
+        what: &'static str,
+        ask: impl AsyncFn() -> Result<T, Failure>,
+    ) -> Result<T, RegistryError> {
+        for wait_ms in BACKOFF_MS {
+            match ask().await {
+                Err(Failure::Exchange(error)) if is_transient(&error) => {
+                    let clock = &self.means.clock;
+                    clock.sleep_until(clock.now() + wait_ms).await;
+                }
+                other => return other.map_err(|f| self.explain(what, f)),
+            }
+        }
+        ask().await.map_err(|f| self.explain(what, f))
+    }
+
+    fn explain(&self, what: &'static str, failure: Failure) -> RegistryError {
+        let reference = self.reference.to_string();
+        let registry = self.reference.registry().to_owned();
+        let network = |found, hint| RegistryError::Network {
+            reference: reference.clone(),
+            found,
+            hint,
+        };
+        let error = match failure {
+            Failure::Exchange(error) => error,
+            Failure::Content(content) => return self.rejected(content),
+            Failure::Late => {
+                let seconds = self.means.stall_timeout.as_secs_f64();
+                return network(format!("no {what} within {seconds} s"), AGAIN);
+            }
+        };
+        match (meaning(&error), error) {
+            (Meaning::Missing, error) => RegistryError::NotFound {
+                reference,
+                answer: said(&error),
+            },
+            (Meaning::Denied, error) => RegistryError::Denied {
+                reference,
+                answer: said(&error),
+                asked: self.credentials.asked.clone(),
+                registry,
+            },
+            (
+                _,
+                OciDistributionError::DigestError(DigestError::VerificationError {
+                    expected,
+                    actual,
+                }),
+            ) => self.rejected(Rejected::Digest {
+                what,
+                expected: with_algorithm(&expected),
+                found: with_algorithm(&actual),
+            }),
+            (_, OciDistributionError::RequestError(error)) if error.is_timeout() => network(
+                format!("{registry} fell silent: {}", innermost(&error)),
+                AGAIN,
+            ),
+            (_, OciDistributionError::RequestError(error))
+                if !self.means.plain_http
+                    && error.url().is_some_and(|url| url.scheme() == "http") =>
+            {
+                network(
+                    format!("{registry} sends us to plain HTTP, which was not followed"),
+                    "the registry must be reached over HTTPS all the way",
+                )
+            }
+            (_, OciDistributionError::RequestError(error)) => network(
+                innermost(&error),
+                "check the name and the port of the registry, and its certificate",
+            ),
+            (_, error) => network(said(&error), AGAIN),
+        }
+    }
+}
+
+const AGAIN: &str = "try again later, or ask whoever runs the registry";
+
+impl Means {
+    fn client_config(&self) -> ClientConfig {
+        ClientConfig {
+            protocol: if self.plain_http {
+                ClientProtocol::Http
+            } else {
+                ClientProtocol::Https
+            },
+            http_proxy: Some(NOWHERE.to_owned()),
+            no_proxy: self.plain_http.then(|| LOOPBACK.to_owned()),
+            extra_root_certificates: self.certificates.clone(),
+            connect_timeout: Some(self.connect_timeout),
+            read_timeout: Some(self.stall_timeout),
+            user_agent: concat!("engine/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        }
+    }
+}
+
+/// What an error says about the thing that was asked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Meaning {
+    Missing,
+    Denied,
+    /// Try again.
+    Passing,
+    Other,
+}
+
+fn meaning(error: &OciDistributionError) -> Meaning {
+    use OciErrorCode as Code;
+    match error {
+        OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::AuthenticationFailure(_) => Meaning::Denied,
+        OciDistributionError::ServerError { code, .. } => match code {
+            401 | 403 => Meaning::Denied,
+            404 => Meaning::Missing,
+            429 | 500.. => Meaning::Passing,
+            _ => Meaning::Other,
+        },
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let code = envelope.errors.first().map(|e| &e.code);
+            match code {
+                Some(Code::Unauthorized | Code::Denied) => Meaning::Denied,
+                Some(
+                    Code::NameUnknown
+                    | Code::ManifestUnknown
+                    | Code::NotFound
+                    | Code::BlobUnknown
+                    | Code::ManifestBlobUnknown,
+                ) => Meaning::Missing,
+                Some(Code::Toomanyrequests) => Meaning::Passing,
+                _ => Meaning::Other,
+            }
+        }
+        // A lost connection. One that was never made is more often a typing
+        // error, and a stall has taken long enough.
+        OciDistributionError::RequestError(e)
+            if !e.is_timeout() && !e.is_connect() && !e.is_builder() =>
+        {
+            Meaning::Passing
+        }
+        _ => Meaning::Other,
+    }
+}
+
+fn is_transient(error: &OciDistributionError) -> bool {
+    meaning(error) == Meaning::Passing
+}
+
+/// What the registry said, in one short line: it may be hostile.
+fn said(error: &OciDistributionError) -> String {
+    let text = match error {
+        OciDistributionError::ServerError { code, message, .. } => format!("{code}: {message}"),
+        OciDistributionError::UnauthorizedError { .. } => "401: not authorized".to_owned(),
+        OciDistributionError::AuthenticationFailure(reason) => format!("no token: {reason}"),
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let messages = envelope.errors.iter().map(|e| e.message.as_str());
+            messages.collect::<Vec<_>>().join("; ")
+        }
+        other => other.to_string(),
+    };
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim().chars().map(printable).take(200).collect()
+}
+
+/// The innermost cause says most: "connection refused".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn with_algorithm(digest: &str) -> String {
+    if digest.contains(':') {
+        digest.to_owned()
+    } else {
+        format!("sha256:{digest}")
+    }
+}
+
+/// Takes so many bytes and refuses the next one, which ends the download.
+struct Bounded {
+    bytes: Vec<u8>,
+    max: u64,
+    overflowed: bool,
+}
+
+impl Bounded {
+    fn new(max: u64) -> Self {
+        Self {
+            bytes: vec![],
+            max,
+            overflowed: false,
+        }
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        more: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if (self.bytes.len() + more.len()) as u64 > self.max {
+            self.overflowed = true;
+            return Poll::Ready(Err(std::io::ErrorKind::FileTooLarge.into()));
+        }
+        self.bytes.extend_from_slice(more);
+        Poll::Ready(Ok(more.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

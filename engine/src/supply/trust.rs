@@ -1,0 +1,83 @@
+//! Who signed a plugin: the chain from a key to the bytes that run. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use super::signature::{Claim, PublicKey};
+use crate::model::sha256_hex;
+
+/// What shows who signed some bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Proof {
+    /// The registry's manifest, byte for byte; none for a file, whose signatures
+    /// are over its own bytes.
+    pub manifest: Option<String>,
+    /// The signatures that were found.
+    pub signatures: Vec<Signed>,
+}
+
+/// One signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// What was signed; empty for the bytes of a file.
+    pub payload: String,
+    /// ECDSA over P-256 with SHA-256, DER, Base64.
+    pub signature: String,
+}
+
+impl Proof {
+    /// Which of these keys has signed the bytes.
+    ///
+    /// key → payload → digest of the manifest → the manifest → digest of the
+    /// bytes → the bytes; every arrow is checked here, so that it does not matter
+    /// where the proof was kept.
+    ///
+    /// # Errors
+    /// Why none of them has.
+    pub fn signer<'k>(&self, bytes: &[u8], keys: &'k [PublicKey]) -> Result<&'k PublicKey, String> {
+        if self.signatures.is_empty() {
+            return Err("it is not signed".to_owned());
+        }
+        let digest = match &self.manifest {
+            Some(manifest) => {
+                let layer = format!("sha256:{}", sha256_hex(bytes));
+                if !layers(manifest).contains(&layer) {
+                    return Err(format!("its manifest is not about {layer}"));
+                }
+                Some(format!("sha256:{}", sha256_hex(manifest.as_bytes())))
+            }
+            None => None,
+        };
+        let mut why = "none of the keys that may sign it has signed it".to_owned();
+        for signed in &self.signatures {
+            let payload = match &digest {
+                Some(_) => signed.payload.as_bytes(),
+                None => bytes,
+            };
+            let Some(key) = keys.iter().find(|k| k.verify(payload, &signed.signature)) else {
+                continue;
+            };
+            let Some(digest) = &digest else {
+                return Ok(key);
+            };
+            match Claim::read(payload) {
+                Ok(claim) if claim.manifest_digest == *digest => return Ok(key),
+                Ok(claim) => {
+                    why = format!(
+                        "what is signed is {}, and this is {digest}",
+                        claim.manifest_digest
+                    );
+                }
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(why)
+    }
+}
+
+/// Digests of the layers that a manifest names.
+fn layers(manifest: &str) -> Vec<String> {
+    let manifest: serde_json::Value = serde_json::from_str(manifest).unwrap_or_default();
+    let layers = manifest["layers"].as_array().cloned().unwrap_or_default();
+    let digests = layers.iter().filter_map(|l| l["digest"].as_str());
+    digests.map(ToOwned::to_owned).collect()
+}
