@@ -11,16 +11,34 @@ GUEST_FLAGS := --remap-path-prefix=$(CURDIR)=engine \
 # The emulator of the AWS tests, the AWS CLI that judges them, and Prometheus.
 EMULATOR := $(TARGET_DIR)/emulator
 REQUIREMENTS := engine/tests/emulator/requirements.txt
+# The registry of the registry tests.
+REGISTRY := $(TARGET_DIR)/registry
 
-.PHONY: help demo test plugins test-guests rivals emulator bench bench-gating install wasm-target fmt lint
+# The toolchains of the languages that the templates are written in, and the
+# projects made of the templates.
+LANGUAGES := $(TARGET_DIR)/languages
+PROJECTS := $(LANGUAGES)/projects
+PYTHON_PINS := engine/templates/python/requirements.txt
+NPM_PINS := engine/tests/languages/package.json engine/tests/languages/package-lock.json
+TEMPLATES := $(shell find engine/templates wit plugins/sdk/src plugins/analysis/src -type f)
+LANGUAGE_GUESTS := $(foreach language,rust python js c,$(PROJECTS)/$(language)/doubling.wasm)
+EXAMPLES := $(addprefix examples/strategies/,ml-gate change-window request-ramp baseline)
+BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
+	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
+	CLANG=$(abspath $(LANGUAGES))/llvm/clang \
+	ENGINE="$(abspath $(TARGET_DIR))/debug/engine --state-dir $(abspath $(LANGUAGES))/state"
+CLANG_PACKAGES := clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 libclang-common-14-dev \
+	libclang-cpp14 libllvm14 libz3-4 libedit2 libbsd0 libmd0 libxml2 libicu72
+
+.PHONY: help demo test plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating install wasm-target fmt lint
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minute)
 	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
 
-test: plugins test-guests rivals emulator ## Run every test
+test: plugins test-guests rivals emulator registry language-tests ## Run every test
 	$(CARGO) test --locked --package engine --package analysis --package rivals --package rollout-sdk --package canary --package blue-green --package one-step
 
 plugins: wasm-target ## Build plugins/*.wasm
@@ -52,6 +70,59 @@ $(EMULATOR)/prometheus: $(EMULATOR)/ready
 	dpkg-deb --fsys-tarfile $(EMULATOR)/prometheus_*.deb | tar -x -O ./usr/bin/prometheus > $@
 	chmod +x $@
 	rm $(EMULATOR)/prometheus_*.deb
+
+registry: $(REGISTRY)/docker-registry
+
+$(REGISTRY)/docker-registry:
+	mkdir -p $(REGISTRY)
+	cd $(REGISTRY) && { apt-get download docker-registry || { apt-get update && apt-get download docker-registry; }; }
+	dpkg-deb --fsys-tarfile $(REGISTRY)/docker-registry_*.deb | tar -x -O ./usr/bin/docker-registry > $@
+	chmod +x $@
+	rm $(REGISTRY)/docker-registry_*.deb
+
+languages: $(LANGUAGES)/python/ready $(LANGUAGES)/npm/ready $(LANGUAGES)/llvm/clang
+
+$(LANGUAGES)/python/ready: $(PYTHON_PINS)
+	rm -rf $(@D)
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $(PYTHON_PINS)
+	touch $@
+
+# Not `npm ci`: it insists on the packages of all platforms, and not every registry has them.
+$(LANGUAGES)/npm/ready: $(NPM_PINS)
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cp $(NPM_PINS) $(@D)
+	cd $(@D) && npm install --no-audit --no-fund
+	touch $@
+
+$(LANGUAGES)/llvm/clang: engine/tests/languages/clang
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cd $(@D) && { apt-get download $(CLANG_PACKAGES) || { apt-get update && apt-get download $(CLANG_PACKAGES); }; }
+	for package in $(@D)/*.deb; do dpkg-deb --extract $$package $(@D) && rm $$package || exit 1; done
+	cp $< $@
+
+# Made by `engine plugin new` and built as a user would; only the tools are
+# links to ours, which `make` then takes for up to date.
+$(PROJECTS)/%/doubling.wasm: $(TEMPLATES) | languages wasm-target
+	rm -rf $(@D)
+	mkdir -p $(PROJECTS) $(TARGET_DIR)/guests
+	$(CARGO) run --locked --quiet --package engine -- plugin new doubling --lang $* --folder $(@D)
+	ln -sfn $(abspath $(LANGUAGES))/python $(@D)/.venv
+	ln -sfn $(abspath $(LANGUAGES))/npm/node_modules $(@D)/node_modules
+	$(BUILD) -C $(@D)
+	cp $@ $(TARGET_DIR)/guests/doubling-$*.wasm
+
+language-guests: $(LANGUAGE_GUESTS) languages ## Build the templates and the examples in Rust, Python, JavaScript and C
+	$(BUILD) -C examples/strategies/ml-gate COMPONENTIZE=$(abspath $(LANGUAGES))/python/bin/componentize-py
+	$(BUILD) -C examples/strategies/change-window JCO=$(abspath $(LANGUAGES))/npm/node_modules/.bin/jco
+
+language-tests: language-guests rust-examples ## Test the templates and the examples as their READMEs say
+	$(CARGO) build --locked --quiet --package engine
+	set -e; for project in $(LANGUAGE_GUESTS:/doubling.wasm=) $(EXAMPLES); do \
+		echo "$$project"; $(BUILD) -C $$project test; \
+	done
 
 bench: plugins test-guests emulator ## Print figures and ratios (builds an optimised engine first)
 	$(CARGO) bench --locked --package engine --bench engine --bench aws

@@ -178,8 +178,14 @@ pub(super) async fn replay(app: &App, global: &Global, args: ReplayArgs) -> anyh
     let replayed = replay::replay(plugin.as_ref(), &told.header, pin, &told.entries).await;
     let same_bytes = plugin.sha256 == pin.sha256;
     let (fits, text) = match &replayed.fit {
-        Fit::Same => (true, "every call and the verdict are as recorded".to_owned()),
-        Fit::SoFar => (true, "every call is as recorded, to the end of the journal".to_owned()),
+        Fit::Same => (
+            true,
+            "every call and the verdict are as recorded".to_owned(),
+        ),
+        Fit::SoFar => (
+            true,
+            "every call is as recorded, to the end of the journal".to_owned(),
+        ),
         Fit::Differs(mismatch) => (
             false,
             format!(
@@ -198,7 +204,9 @@ pub(super) async fn replay(app: &App, global: &Global, args: ReplayArgs) -> anyh
         ),
         Fit::Otherwise { recorded, now } => (
             false,
-            format!("its calls are as recorded, and its verdict is not\n  recorded: {recorded}\n  now:      {now}"),
+            format!(
+                "its calls are as recorded, and its verdict is not\n  recorded: {recorded}\n  now:      {now}"
+            ),
         ),
     };
     if global.json {
@@ -216,7 +224,11 @@ pub(super) async fn replay(app: &App, global: &Global, args: ReplayArgs) -> anyh
         });
         out!("{value}");
     } else {
-        let which = if same_bytes { "its own plugin" } else { "another plugin" };
+        let which = if same_bytes {
+            "its own plugin"
+        } else {
+            "another plugin"
+        };
         out!(
             "{} with {which} (sha256:{:.12}): {} calls; {text}",
             told.shown,
@@ -232,7 +244,8 @@ pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> any
     if args.all {
         let listed = app.store.list(10_000).await?;
         let finished = listed.into_iter().filter(|l| {
-            matches!(l.last.event, Event::Ended { .. }) && matches!(l.header.work, Work::Strategy(_))
+            matches!(l.last.event, Event::Ended { .. })
+                && matches!(l.header.work, Work::Strategy(_))
         });
         named = finished.map(|l| l.header.rollout).collect();
     }
@@ -242,11 +255,21 @@ pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> any
         ));
     }
     let mut rows = vec![];
+    let mut exit = Exit::Done;
     let alone = named.len() == 1;
     for name in &named {
         let told = told(app, name).await?;
         let answer = ask(app, &args, &told).await;
-        let answer = answer.with_context(|| format!("failed to ask about {name}"))?;
+        let answer = match answer.with_context(|| format!("failed to ask about {name}")) {
+            Ok(answer) => answer,
+            Err(error) if alone => return Err(error),
+            // The others can be asked all the same.
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                exit = super::exit::code(&error);
+                continue;
+            }
+        };
         let recorded = what_if::recorded(&told.entries);
         if global.json {
             rows.push(row(&told, &recorded, &answer));
@@ -259,7 +282,7 @@ pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> any
     if global.json {
         out!("{}", json!({"rollouts": rows}));
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 async fn ask(app: &App, args: &WhatIfArgs, told: &Told) -> anyhow::Result<WhatIf> {
@@ -309,7 +332,11 @@ fn compare(told: &Told, recorded: &Recorded, answer: &WhatIf) -> String {
 
 fn tell(told: &Told, recorded: &Recorded, answer: &WhatIf) {
     let after = |at: Millis| render::span(at.saturating_sub(told.header.created));
-    out!("recorded: {} after {}", verdict(recorded), after(recorded.at));
+    out!(
+        "recorded: {} after {}",
+        verdict(recorded),
+        after(recorded.at)
+    );
     out!("  {}", recorded.reason);
     out!("what if:  {} after {}", ending(answer), after(answer.at));
     match &answer.end {
@@ -369,7 +396,8 @@ pub(super) async fn explain(app: &App, global: &Global, args: ExplainArgs) -> an
     let told = told(app, &named).await?;
     let steps = explain::explain(&told.entries);
     if global.json {
-        let value = json!({"rollout": told.header.rollout, "created": told.header.created, "steps": steps});
+        let value =
+            json!({"rollout": told.header.rollout, "created": told.header.created, "steps": steps});
         out!("{value}");
         return Ok(Exit::Done);
     }

@@ -103,10 +103,14 @@ pub(super) async fn simulate(
     let loaded = load(&args, &subject)?;
     for l in &loaded {
         let unknown = l.subject.queries.iter();
-        if let Some(query) = unknown.into_iter().find(|q| !l.subject.values.contains_key(&q.name)) {
+        if let Some(query) = unknown
+            .into_iter()
+            .find(|q| !l.subject.values.contains_key(&q.name))
+        {
             eprintln!(
                 "note: {} has no values for the query {} of the rollout file (see `queries` in the guide), so strategies see none",
-                l.path.display(), query.name
+                l.path.display(),
+                query.name
             );
             break;
         }

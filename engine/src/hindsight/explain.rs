@@ -90,7 +90,9 @@ impl Story {
             Event::Held { hold, .. } => self.step(entry, format!("holds: {hold}"), "host"),
             Event::Continued { actor, .. } => self.step(entry, "goes on".to_owned(), actor),
             // What the strategy decided was told a moment ago.
-            Event::Decided { goal, by, reason, .. } if by != "strategy" => {
+            Event::Decided {
+                goal, by, reason, ..
+            } if by != "strategy" => {
                 let goal = match goal {
                     Goal::Promote => "promotes",
                     Goal::RollBack => "rolls back",
@@ -155,7 +157,11 @@ impl Story {
         for (name, points) in &known.points {
             because.extend(means(name, points));
         }
-        because.extend(known.finding);
+        // A verdict often says it again.
+        because.extend(known.finding.filter(|f| {
+            let said = f.split_once(": ").map_or(f.as_str(), |(_, said)| said);
+            !did.contains(said)
+        }));
         self.steps.push(Step {
             at: entry.at,
             seq: entry.seq,
@@ -176,7 +182,9 @@ fn by_arm(samples: &[Sample]) -> Vec<String> {
         #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
         let rate = errors as f64 * 100.0 / (requests.max(1)) as f64;
         let slowest = of.iter().filter_map(|s| s.latency.as_ref()).map(|l| l.p99);
-        let slowest = slowest.fold(None, |most: Option<f64>, p| Some(most.map_or(p, |m| m.max(p))));
+        let slowest = slowest.fold(None, |most: Option<f64>, p| {
+            Some(most.map_or(p, |m| m.max(p)))
+        });
         let slow = slowest.map_or_else(String::new, |p| format!(", p99 up to {p:.0} ms"));
         format!("{arm}: {requests} requests, {errors} errors ({rate:.2} %){slow}")
     });

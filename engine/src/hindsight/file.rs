@@ -162,7 +162,12 @@ mod tests {
         }
         let edited = text.replace("good", "best");
         assert!(matches!(read(&edited), Err(FileError::Changed { .. })));
-        for other in ["", "{}", "[1]\n", "{\"kind\":\"engine-journal\",\"format\":9,\"rollout\":\"x\"}"] {
+        for other in [
+            "",
+            "{}",
+            "[1]\n",
+            "{\"kind\":\"engine-journal\",\"format\":9,\"rollout\":\"x\"}",
+        ] {
             assert!(matches!(read(other), Err(FileError::Kind(_))), "{other}");
         }
     }

@@ -21,6 +21,9 @@ use crate::rollout::{Ran, Run, Strategy};
 /// Most calls of one what-if; a plugin that gets here loops.
 const CALLS_MAX: usize = 50_000;
 
+/// Samples for which weights may differ before it counts.
+const MOMENT: Millis = 2;
+
 /// What a plugin would have done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WhatIf {
@@ -93,7 +96,7 @@ pub async fn what_if(
     pin: &Pin,
     entries: &[Entry],
 ) -> WhatIf {
-    let past = Past::of(entries);
+    let past = Past::of(entries, header.created);
     let end_of_data = past.end.saturating_add(past.lag);
     let world = Arc::new(World {
         end: end_of_data.saturating_add(Millis::from(header.sample_period_ms)),
@@ -121,7 +124,12 @@ pub async fn what_if(
     };
     let recorded = weights_of(entries);
     WhatIf {
-        parted: parted(&recorded, &state.written, &header.baseline),
+        parted: parted(
+            &recorded,
+            &state.written,
+            &header.baseline,
+            (state.now, MOMENT * Millis::from(header.sample_period_ms)),
+        ),
         weights: std::mem::take(&mut state.written),
         findings: std::mem::take(&mut state.findings),
         missing: std::mem::take(&mut state.missing),
@@ -154,23 +162,41 @@ fn weights_of(entries: &[Entry]) -> Vec<(Millis, Weights)> {
     written
 }
 
-/// The first time at which the two differ. Moments apart are the same moment:
-/// the recorded one waited for tasks and answers.
-fn parted(a: &[(Millis, Weights)], b: &[(Millis, Weights)], baseline: &Weights) -> Option<Millis> {
-    const MOMENT_MS: Millis = 60_000;
-    let at = |list: &[(Millis, Weights)], time: Millis| {
+/// Since when the two differ for longer than a moment: the recorded rollout also
+/// waited for tasks and answers.
+fn parted(
+    recorded: &[(Millis, Weights)],
+    asked: &[(Millis, Weights)],
+    baseline: &Weights,
+    (end, moment): (Millis, Millis),
+) -> Option<Millis> {
+    let shares = |list: &[(Millis, Weights)], time: Millis| {
         let before = list.iter().take_while(|(at, _)| *at <= time);
-        let shares = before.last().map_or(baseline, |(_, w)| w);
-        let mut sorted = shares.0.clone();
-        sorted.sort_by(|x, y| x.arm.cmp(&y.arm));
-        sorted
+        let weights = before.last().map_or(baseline, |(_, w)| w);
+        let names: Vec<&String> = baseline.0.iter().map(|w| &w.arm).collect();
+        let shares = names.into_iter().map(|arm| weights.share(arm));
+        shares.collect::<Vec<f64>>()
     };
-    let mut times: Vec<Millis> = a.iter().chain(b).map(|(at, _)| *at).collect();
+    let mut times: Vec<Millis> = recorded.iter().chain(asked).map(|(at, _)| *at).collect();
+    times.push(end);
     times.sort_unstable();
-    times.into_iter().find(|time| {
-        let near = [time.saturating_sub(MOMENT_MS), *time, time + MOMENT_MS];
-        near.iter().all(|t| at(a, *t) != at(b, *time)) || near.iter().all(|t| at(b, *t) != at(a, *time))
-    })
+    times.retain(|at| *at <= end);
+    let spans = times.windows(2).map(|pair| (pair[0], pair[1]));
+    let mut differ: Option<(Millis, Millis)> = None;
+    for (from, to) in spans {
+        let apart = shares(recorded, from) != shares(asked, from);
+        differ = match differ {
+            Some((since, _)) if apart => Some((since, to)),
+            _ if apart => Some((from, to)),
+            _ => None,
+        };
+        if let Some((since, to)) = differ
+            && to - since > moment
+        {
+            return Some(since);
+        }
+    }
+    None
 }
 
 /// One version of a sample, and since when it can be known.
@@ -184,7 +210,8 @@ struct Seen {
 /// What a journal knows of the metrics.
 #[derive(Debug, Default)]
 struct Past {
-    samples: BTreeMap<(Millis, String, Option<String>), Vec<Seen>>,
+    /// By start and arm, then by zone; none is the whole arm.
+    samples: BTreeMap<(Millis, String), BTreeMap<Option<String>, Vec<Seen>>>,
     points: BTreeMap<String, Vec<(Millis, Point)>>,
     health: Vec<(Millis, Vec<ArmHealth>)>,
     probes: BTreeMap<String, ProbeReport>,
@@ -195,7 +222,7 @@ struct Past {
 }
 
 impl Past {
-    fn of(entries: &[Entry]) -> Self {
+    fn of(entries: &[Entry], created: Millis) -> Self {
         let mut past = Self {
             lag: Millis::MAX,
             ..Self::default()
@@ -210,14 +237,20 @@ impl Past {
                     for sample in samples {
                         let end = sample.start + Millis::from(sample.period_ms);
                         past.end = past.end.max(end);
-                        past.lag = past.lag.min(entry.at.saturating_sub(end));
+                        // What was long known says nothing about how fast it came.
+                        if sample.start >= created {
+                            past.lag = past.lag.min(entry.at.saturating_sub(end));
+                        }
                         raw.push((entry.at, query.over_ms.clone(), sample.clone()));
                     }
                 }
                 (Call::Query { name, .. }, Reply::Points(points)) => {
                     let known = past.points.entry(name.clone()).or_default();
                     for point in points {
-                        if !known.iter().any(|(_, p)| p.arm == point.arm && p.at == point.at) {
+                        if !known
+                            .iter()
+                            .any(|(_, p)| p.arm == point.arm && p.at == point.at)
+                        {
                             known.push((entry.at, point.clone()));
                         }
                     }
@@ -236,9 +269,12 @@ impl Past {
         }
         for (at, over_ms, sample) in raw {
             let end = sample.start + Millis::from(sample.period_ms);
-            let key = (sample.start, sample.arm.clone(), sample.zone.clone());
-            let versions = past.samples.entry(key).or_default();
-            let same = versions.iter().any(|v| v.sample == sample && v.over_ms == over_ms);
+            let key = (sample.start, sample.arm.clone());
+            let zones = past.samples.entry(key).or_default();
+            let versions = zones.entry(sample.zone.clone()).or_default();
+            let same = versions
+                .iter()
+                .any(|v| v.sample == sample && v.over_ms == over_ms);
             if !same {
                 // The first version is known as early as any sample is.
                 let known = if versions.is_empty() {
@@ -260,43 +296,59 @@ impl Past {
     fn samples(&self, query: &MetricsQuery, now: Millis) -> (Vec<Sample>, Vec<f64>) {
         let mut uncounted = vec![];
         let mut answer: Vec<Sample> = vec![];
-        for ((start, _, zone), versions) in &self.samples {
+        for ((start, _), zones) in &self.samples {
             if *start < query.since {
                 continue;
             }
-            let known = versions.iter().filter(|v| v.known <= now);
-            // The one that counts most of what is asked, and of these the newest.
-            let best = known.enumerate().max_by_key(|(order, v)| {
-                let counted = query.over_ms.iter().filter(|t| place(v, **t).is_some());
-                (counted.count(), *order)
-            });
-            let Some((_, seen)) = best else { continue };
-            let places: Vec<Option<usize>> =
-                query.over_ms.iter().map(|t| place(seen, *t)).collect();
-            for (threshold, place) in query.over_ms.iter().zip(&places) {
-                if place.is_none() && !uncounted.contains(threshold) {
-                    uncounted.push(*threshold);
+            let known = zones
+                .iter()
+                .filter_map(|(zone, v)| Some((zone.is_some(), best(v, query, now)?)));
+            let known: Vec<(bool, &Seen)> = known.collect();
+            // Each arm once: as a whole, or by its zones.
+            let both = known.iter().any(|(zone, _)| *zone) && known.iter().any(|(zone, _)| !zone);
+            let mut whole: Option<Sample> = None;
+            for (_, seen) in known
+                .iter()
+                .filter(|(zone, _)| !both || *zone == query.by_zone)
+            {
+                let sample = counted(seen, query, &mut uncounted);
+                match &mut whole {
+                    _ if query.by_zone => answer.push(sample),
+                    Some(whole) => add(whole, &sample),
+                    None => whole = Some(sample),
                 }
             }
-            let over: Option<Vec<u32>> = places
-                .iter()
-                .map(|p| seen.sample.over.get((*p)?).copied())
-                .collect();
-            let sample = Sample {
-                over: over.unwrap_or_default(),
-                ..seen.sample.clone()
-            };
-            match answer.iter_mut().find(|s| {
-                !query.by_zone && zone.is_some() && s.start == *start && s.arm == sample.arm
-            }) {
-                Some(whole) => add(whole, &sample),
-                None => answer.push(Sample {
-                    zone: sample.zone.clone().filter(|_| query.by_zone),
-                    ..sample
-                }),
-            }
+            answer.extend(whole.map(|s| Sample { zone: None, ..s }));
         }
         (answer, uncounted)
+    }
+}
+
+/// The version that counts most of what is asked, and of these the newest.
+fn best<'s>(versions: &'s [Seen], query: &MetricsQuery, now: Millis) -> Option<&'s Seen> {
+    let known = versions.iter().filter(|v| v.known <= now).enumerate();
+    let best = known.max_by_key(|(order, v)| {
+        let counted = query.over_ms.iter().filter(|t| place(v, **t).is_some());
+        (counted.count(), *order)
+    });
+    best.map(|(_, seen)| seen)
+}
+
+/// A sample with the thresholds of a query: all of them or none.
+fn counted(seen: &Seen, query: &MetricsQuery, uncounted: &mut Vec<f64>) -> Sample {
+    let places: Vec<Option<usize>> = query.over_ms.iter().map(|t| place(seen, *t)).collect();
+    for (threshold, place) in query.over_ms.iter().zip(&places) {
+        if place.is_none() && !uncounted.contains(threshold) {
+            uncounted.push(*threshold);
+        }
+    }
+    let over: Option<Vec<u32>> = places
+        .iter()
+        .map(|p| seen.sample.over.get((*p)?).copied())
+        .collect();
+    Sample {
+        over: over.unwrap_or_default(),
+        ..seen.sample.clone()
     }
 }
 
@@ -407,7 +459,11 @@ impl World {
                     };
                     self.arms.iter().map(well).collect()
                 };
-                Reply::Health(before.next().map_or_else(all_well, |(_, arms)| arms.clone()))
+                Reply::Health(
+                    before
+                        .next()
+                        .map_or_else(all_well, |(_, arms)| arms.clone()),
+                )
             }
             Call::Probe { name } => match self.past.probes.get(name) {
                 Some(report) => Reply::Probed(report.clone()),
@@ -468,5 +524,110 @@ impl Calls for World {
 
     fn probes(&self) -> Vec<String> {
         self.probes.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(canary: u32) -> Weights {
+        Weights::of([("stable", 100 - canary), ("canary", canary)])
+    }
+
+    #[test]
+    fn weights_part_when_they_differ_for_longer_than_a_moment() {
+        let baseline = weights(0);
+        let recorded = [(10, weights(5)), (100, weights(50))];
+        let parted = |asked: &[(Millis, Weights)]| parted(&recorded, asked, &baseline, (200, 20));
+        assert_eq!(parted(&recorded), None);
+        assert_eq!(parted(&[(5, weights(5)), (118, weights(50))]), None);
+        assert_eq!(parted(&[(10, weights(5)), (121, weights(50))]), Some(100));
+        assert_eq!(parted(&[(10, weights(5)), (60, weights(50))]), Some(60));
+        assert_eq!(parted(&[]), Some(10));
+    }
+
+    fn sample(start: Millis, zone: Option<&str>, requests: u32, over: u32) -> Sample {
+        Sample {
+            arm: "canary".to_owned(),
+            zone: zone.map(ToOwned::to_owned),
+            start,
+            period_ms: 60_000,
+            requests,
+            errors: 1,
+            client_errors: 0,
+            over: vec![over],
+            latency: None,
+            cpu: None,
+            memory: None,
+            healthy: None,
+        }
+    }
+
+    fn looked(seq: u32, at: Millis, samples: Vec<Sample>) -> Entry {
+        Entry {
+            seq,
+            at,
+            epoch: 1,
+            event: Event::Exchanged {
+                by: Actor::Strategy,
+                call: Call::GetMetrics {
+                    query: MetricsQuery {
+                        since: 0,
+                        over_ms: vec![250.0],
+                        by_zone: true,
+                    },
+                },
+                reply: Reply::Samples(samples),
+            },
+        }
+    }
+
+    #[test]
+    fn samples_are_given_as_they_were_known_then() {
+        let past = Past::of(
+            &[
+                looked(
+                    1,
+                    65_000,
+                    vec![sample(0, Some("a"), 10, 1), sample(0, Some("b"), 20, 2)],
+                ),
+                // Revised later, and two new ones.
+                looked(
+                    2,
+                    200_000,
+                    vec![
+                        sample(0, Some("a"), 12, 1),
+                        sample(60_000, Some("a"), 5, 0),
+                        sample(120_000, Some("a"), 6, 0),
+                    ],
+                ),
+            ],
+            0,
+        );
+        assert_eq!((past.lag, past.end), (5_000, 180_000));
+        let ask = |now: Millis, over_ms: &[f64], by_zone: bool| {
+            let query = MetricsQuery {
+                since: 0,
+                over_ms: over_ms.to_vec(),
+                by_zone,
+            };
+            past.samples(&query, now)
+        };
+        let requests = |now| -> Vec<u32> {
+            let (samples, _) = ask(now, &[250.0], false);
+            samples.iter().map(|s| s.requests).collect()
+        };
+        assert_eq!(requests(64_000), [0_u32; 0]);
+        // The second minute was known at 125 s, though nobody looked before 200 s.
+        assert_eq!(requests(65_000), [30]);
+        assert_eq!(requests(125_000), [30, 5]);
+        assert_eq!(requests(200_000), [32, 5, 6]);
+        let (zones, missing) = ask(65_000, &[250.0], true);
+        assert_eq!((zones.len(), zones[1].over.clone()), (2, vec![2]));
+        assert!(missing.is_empty());
+        let (samples, missing) = ask(65_000, &[250.0, 300.0], false);
+        assert!(samples[0].over.is_empty(), "half an answer is none");
+        assert_eq!(missing, [300.0]);
     }
 }

@@ -455,9 +455,13 @@ impl Target for Stage {
         };
         let world = &self.setting.world;
         let [stable, candidate] = &self.setting.names;
-        let past = (1..=world.history()).rev().map(|back| (-i64::from(back), 0.0));
+        let past = (1..=world.history())
+            .rev()
+            .map(|back| (-i64::from(back), 0.0));
         let state = self.state();
-        let played = (0_i64..).zip(&state.played).map(|(t, (share, _))| (t, *share));
+        let played = (0_i64..)
+            .zip(&state.played)
+            .map(|(t, (share, _))| (t, *share));
         let mut points = vec![];
         for (t, share) in past.chain(played) {
             let into = t.saturating_mul(world.interval_ms().cast_signed());
@@ -577,6 +581,7 @@ mod tests {
             store.claim(claim).await.expect("free");
         }
         let setting = Setting {
+            values: BTreeMap::new(),
             world: World::with_seed(&scenario, 1, 0),
             start: 0,
             metric_delay_ms: MINUTE,

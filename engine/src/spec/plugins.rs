@@ -114,10 +114,7 @@ fn plugins(mut section: Section<'_>) -> BTreeMap<String, Wanted> {
             }
         };
         if !is_name(&name) {
-            section.problem(
-                &name,
-                "a plugin's name is made of letters, digits, - and _",
-            );
+            section.problem(&name, "a plugin's name is made of letters, digits, - and _");
         }
         if wanted.source.contains("://") && !wanted.is_oci() {
             section.problem(
@@ -206,12 +203,16 @@ mod tests {
 
     #[test]
     fn problems_have_paths() {
-        let error = Plugins::parse(
-            "[plugins]\n\"a/b\" = \"x.wasm\"\nc = \"https://x\"\nd = 3\n[plugin]\n",
-        )
-        .expect_err("wrong");
+        let error =
+            Plugins::parse("[plugins]\n\"a/b\" = \"x.wasm\"\nc = \"https://x\"\nd = 3\n[plugin]\n")
+                .expect_err("wrong");
         let text = error.to_string();
-        for part in ["plugins.a/b:", "plugins.c: has the source", "plugins.d: is 3", "did you mean"] {
+        for part in [
+            "plugins.a/b:",
+            "plugins.c: has the source",
+            "plugins.d: is 3",
+            "did you mean",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -149,8 +149,10 @@ impl<'p> Section<'p> {
     /// A list that must be there and may be empty.
     pub(super) fn texts_or_none(&mut self, key: &str) -> Vec<String> {
         let message = "is missing; it must be a list of texts";
-        self.required(key, message, |s, k| s.typed(k, "it must be a list of texts", texts))
-            .unwrap_or_default()
+        self.required(key, message, |s, k| {
+            s.typed(k, "it must be a list of texts", texts)
+        })
+        .unwrap_or_default()
     }
 
     pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
@@ -293,7 +295,9 @@ impl<'p> Section<'p> {
 
 fn texts(value: &Value) -> Option<Vec<String>> {
     let items = value.as_array()?.iter();
-    items.map(|item| item.as_str().map(ToOwned::to_owned)).collect()
+    items
+        .map(|item| item.as_str().map(ToOwned::to_owned))
+        .collect()
 }
 
 /// Edit distance (Levenshtein), for "did you mean".

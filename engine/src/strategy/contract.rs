@@ -125,9 +125,9 @@ impl Shape {
             if let ComponentItem::ComponentInstance(instance) = item.ty
                 && !is_wasi(name)
             {
-                let functions = instance.exports(engine).filter(|(_, item)| {
-                    matches!(item.ty, ComponentItem::ComponentFunc(_))
-                });
+                let functions = instance
+                    .exports(engine)
+                    .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
                 permissions.extend(functions.map(|(function, _)| format!("{name}#{function}")));
             }
         }

@@ -58,7 +58,9 @@ impl Limits {
     /// The stricter of these limits and an operator's.
     #[must_use]
     pub(super) fn within(self, caps: Caps) -> Self {
-        let memory = caps.memory_mib.map_or(usize::MAX, |mib| (mib as usize) << 20);
+        let memory = caps
+            .memory_mib
+            .map_or(usize::MAX, |mib| (mib as usize) << 20);
         Self {
             memory_bytes_max: self.memory_bytes_max.min(memory),
             fuel_per_segment: self.fuel_per_segment.min(caps.fuel.unwrap_or(u64::MAX)),

@@ -25,7 +25,7 @@ use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 use crate::spec::policy::Caps;
 use contract::Rejected;
-use limits::{EPOCH_TICK, Limits, ASIDE_FUEL};
+use limits::{ASIDE_FUEL, EPOCH_TICK, Limits};
 use sandbox::{Called, State};
 use track::Bound;
 

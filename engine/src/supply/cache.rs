@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::trust::Proof;
 use super::SupplyError;
+use super::trust::Proof;
 use crate::model::sha256_hex;
 
 /// A folder of `DIGEST.wasm` files, and beside each what proves who signed it.

@@ -293,11 +293,10 @@ impl Supply {
     /// The name of the plugin that comes from that file.
     #[must_use]
     pub fn name_of(&self, path: &Path) -> Option<&str> {
-        let is_it = |wanted: &Wanted| {
-            !wanted.is_oci() && same_file(&self.at(&wanted.source), path)
-        };
+        let is_it = |wanted: &Wanted| !wanted.is_oci() && same_file(&self.at(&wanted.source), path);
         let mut all = self.plugins.plugins.iter();
-        all.find(|(_, wanted)| is_it(wanted)).map(|(name, _)| name.as_str())
+        all.find(|(_, wanted)| is_it(wanted))
+            .map(|(name, _)| name.as_str())
     }
 
     /// What is pinned for a name, if it is pinned to the source that it has now.
@@ -398,7 +397,7 @@ impl Supply {
     async fn pull(&self, wanted: &Wanted, pinned: Option<&str>) -> Result<Fetched, SupplyError> {
         let reference = wanted.source.parse()?;
         let registry = self.registry(&reference)?;
-        let fetched = pull(&registry, &reference, pinned).await?;
+        let fetched = pull(registry, reference, pinned.map(ToOwned::to_owned)).await?;
         if let Some(manifest) = &fetched.manifest {
             let manifest = lock::hex(manifest);
             self.cache.put(&fetched.wasm, manifest, &fetched.proof)?;
@@ -466,14 +465,25 @@ pub fn registry(
 /// # Errors
 /// The registry has no such plugin, or one that is refused.
 pub async fn pull(
-    registry: &Registry,
-    reference: &Reference,
-    pinned: Option<&str>,
+    registry: Registry,
+    reference: Reference,
+    pinned: Option<String>,
 ) -> Result<Fetched, SupplyError> {
-    let pulled: Pulled = registry.pull(reference, pinned).await?;
-    let found = registry
-        .signatures(reference, &pulled.manifest_digest)
-        .await?;
+    let shown = reference.to_string();
+    // A client that panics at what a registry says must not take the engine
+    // with it.
+    let pulling = tokio::spawn(async move {
+        let pulled: Pulled = registry.pull(&reference, pinned.as_deref()).await?;
+        let found = registry
+            .signatures(&reference, &pulled.manifest_digest)
+            .await?;
+        Ok::<_, RegistryError>((pulled, found))
+    });
+    let (pulled, found) = pulling.await.map_err(|e| RegistryError::Network {
+        reference: shown,
+        found: format!("the registry said something that the client cannot take: {e}"),
+        hint: "look at the registry's own log",
+    })??;
     let signatures = found.into_iter().map(|s| Signed {
         // A payload that is no text is no claim about a digest either.
         payload: String::from_utf8(s.payload).unwrap_or_default(),

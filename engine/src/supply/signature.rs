@@ -256,6 +256,7 @@ const COST: Cost = Cost {
 /// Four times what cosign takes.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 const PASSES_MAX: u32 = 4;
+const KEY_BYTES: usize = 32;
 const SCRYPT: &str = "scrypt";
 const SECRETBOX: &str = "nacl/secretbox";
 
@@ -273,8 +274,9 @@ fn box_of(password: &str, salt: &[u8], cost: &Cost) -> Result<XSalsa20Poly1305, 
     }
     // At most 21 after the check above.
     let log_n = u8::try_from(cost.n.trailing_zeros()).map_err(|_| refused())?;
-    let parameters = scrypt::Params::new(log_n, cost.r, cost.p).map_err(|_| refused())?;
-    let mut key = Zeroizing::new([0; 32]);
+    let parameters =
+        scrypt::Params::new(log_n, cost.r, cost.p, KEY_BYTES).map_err(|_| refused())?;
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
     scrypt::scrypt(password.as_bytes(), salt, &parameters, key.as_mut()).map_err(|_| refused())?;
     Ok(XSalsa20Poly1305::new(key.as_ref().into()))
 }

@@ -16,7 +16,7 @@ use engine::simulate::many::{self, Play};
 use engine::simulate::replicate::{self, Fate, Subject};
 use engine::simulate::report::Row;
 use engine::simulate::scenario::Corpus;
-use engine::spec::{Guardrails, Probe, Query};
+use engine::spec::{Probe, Query};
 use engine::strategy::Plugin;
 use engine::target::Target;
 use serde_json::{Value, json};

@@ -41,6 +41,7 @@ pub mod bake;
 pub mod duration;
 pub mod gate;
 mod host;
+#[cfg(not(target_family = "wasm"))]
 pub mod testing;
 pub mod watch;
 
@@ -108,15 +109,23 @@ fn outcome(verdict: Verdict, reason: impl Into<String>) -> Outcome {
     }
 }
 
+/// Any host, in native tests.
+#[cfg(not(target_family = "wasm"))]
+pub type AnyHost = dyn Host;
+/// The engine. It is called directly, because a table of all its functions would
+/// make every component import all of them, and imports are permissions.
+#[cfg(target_family = "wasm")]
+pub type AnyHost = host::Engine;
+
 /// The rollout that a strategy is running.
 pub struct Rollout<'h> {
-    host: &'h mut dyn Host,
+    host: &'h mut AnyHost,
     context: Context,
 }
 
 impl<'h> Rollout<'h> {
     /// A rollout on some host: the real one, or a test double.
-    pub fn new(host: &'h mut dyn Host, context: Context) -> Self {
+    pub fn new(host: &'h mut AnyHost, context: Context) -> Self {
         Self { host, context }
     }
 
@@ -355,7 +364,7 @@ pub fn parse<P: serde::de::DeserializeOwned>(parameters: &str) -> Result<P, Vec<
 /// # Errors
 /// Bad parameters, or the strategy's own error.
 pub fn run<P: serde::de::DeserializeOwned>(
-    host: &mut dyn Host,
+    host: &mut AnyHost,
     context: Context,
     parameters: &str,
     strategy: impl FnOnce(&mut Rollout, P) -> Result<Outcome, Error>,
@@ -417,6 +426,6 @@ macro_rules! strategy {
 }
 
 #[doc(hidden)]
-pub fn engine_host() -> impl Host {
+pub fn engine_host() -> host::Engine {
     host::Engine
 }

@@ -56,7 +56,10 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow
     let given = parameters(&args.set, &Map::new(), &plugin, &description).await?;
     let mut worlds = vec![];
     for scenario in worlds_of_our_own()? {
-        let runs = [run(&plugin, &given, &scenario, &[]).await?, run(&plugin, &given, &scenario, &DEATHS).await?];
+        let runs = [
+            run(&plugin, &given, &scenario, &[]).await?,
+            run(&plugin, &given, &scenario, &DEATHS).await?,
+        ];
         worlds.push((scenario.name, runs));
     }
     let difference = worlds
@@ -78,7 +81,13 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow
         });
         out!("{value}");
     } else {
-        print(&shown, &plugin, &description.parameters_schema, &worlds, difference.is_none());
+        print(
+            &shown,
+            &plugin,
+            &description.parameters_schema,
+            &worlds,
+            difference.is_none(),
+        );
     }
     match difference {
         None => Ok(Exit::Done),
@@ -102,7 +111,10 @@ fn print(
     out!("{shown}");
     out!("  contract     {}", plugin.world);
     out!("  size         {} bytes", plugin.size);
-    out!("  schema       {} bytes of JSON Schema, and it accepts the parameters", schema.len());
+    out!(
+        "  schema       {} bytes of JSON Schema, and it accepts the parameters",
+        schema.len()
+    );
     for (interface, functions) in by_interface(&plugin.permissions) {
         out!("  may call     {interface}: {}", functions.join(", "));
     }
@@ -127,7 +139,8 @@ fn print(
 }
 
 fn worlds_of_our_own() -> anyhow::Result<Vec<Scenario>> {
-    let corpus = Corpus::parse(WORLDS).map_err(|p| anyhow::anyhow!("the built-in worlds: {p:?}"))?;
+    let corpus =
+        Corpus::parse(WORLDS).map_err(|p| anyhow::anyhow!("the built-in worlds: {p:?}"))?;
     Ok(corpus.scenarios)
 }
 
@@ -151,7 +164,9 @@ async fn run(
     });
     let mut subject = Subject::new(meter.clone(), "checked", parameters.clone().into());
     for fault in faults {
-        subject.faults.push(fault.parse().map_err(|e| anyhow::anyhow!("{fault}: {e}"))?);
+        subject
+            .faults
+            .push(fault.parse().map_err(|e| anyhow::anyhow!("{fault}: {e}"))?);
     }
     let played = replicate::play(&subject, scenario, 0).await?;
     let seen = std::mem::take(&mut *meter.seen());
@@ -181,7 +196,9 @@ fn difference(a: &Metered, b: &Metered) -> Option<String> {
             b.played.reason
         ));
     }
-    let place = b.strayed.or_else(|| a.fuel.iter().zip(&b.fuel).position(|(x, y)| x != y));
+    let place = b
+        .strayed
+        .or_else(|| a.fuel.iter().zip(&b.fuel).position(|(x, y)| x != y));
     place.map(|place| format!("it computed otherwise before call {place}"))
 }
 

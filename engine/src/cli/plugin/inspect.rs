@@ -210,7 +210,10 @@ pub(super) fn annotations(bytes: &[u8]) -> Vec<(String, Value)> {
     ];
     let given = texts.into_iter().filter_map(|(key, text)| {
         let text = text.filter(|t| !t.is_empty())?;
-        Some((key.to_owned(), Value::String(crate::strategy::limits::cut(text))))
+        Some((
+            key.to_owned(),
+            Value::String(crate::strategy::limits::cut(text)),
+        ))
     });
     given.collect()
 }
@@ -248,7 +251,10 @@ mod tests {
         assert_eq!(of("bake").kind, "string or array");
         assert_eq!(of("bake").default, "\"5m\"");
         assert_eq!(of("on").kind, "\"hold\" or \"rollback\"");
-        assert_eq!((of("steps").default.as_str(), of("steps").about.as_str()), ("required", "Shares, in order."));
+        assert_eq!(
+            (of("steps").default.as_str(), of("steps").about.as_str()),
+            ("required", "Shares, in order.")
+        );
         assert_eq!(of("endless").kind, "");
     }
 

@@ -276,9 +276,8 @@ pub(super) async fn compile(app: &App, shown: &str, bytes: &[u8]) -> anyhow::Res
             loading.await
         }
     };
-    loaded.map_err(|e: Rejected| {
-        anyhow::Error::new(e).context(format!("plugin {shown} is rejected"))
-    })
+    loaded
+        .map_err(|e: Rejected| anyhow::Error::new(e).context(format!("plugin {shown} is rejected")))
 }
 
 /// Compares a plugin with its pin, or pins it.

@@ -11,6 +11,8 @@ use crate::spec::plugins::is_name;
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/sdk/src");
 static ANALYSIS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/analysis/src");
+/// The versions that we test with; cargo drops what a project has no use for.
+const VERSIONS: &str = include_str!("../../../../Cargo.lock");
 const CONTRACT: &str = include_str!("../../../../wit/strategy.wit");
 
 /// Make a project for a strategy of your own
@@ -96,6 +98,7 @@ fn write_project(folder: &Path, name: &str, language: Language) -> std::io::Resu
         CONTRACT.as_bytes(),
     )?;
     if language == Language::Rust {
+        write_file(&folder.join("Cargo.lock"), VERSIONS.as_bytes())?;
         for (crate_folder, sources) in [("sdk", &SDK), ("analysis", &ANALYSIS)] {
             let place = folder.join("vendor/plugins").join(crate_folder).join("src");
             std::fs::create_dir_all(&place)?;

@@ -67,7 +67,7 @@ pub(super) async fn pull(app: &App, args: PullArgs) -> anyhow::Result<Exit> {
     let named = match &args.plugin {
         Some(plugin) if plugin.starts_with(OCI) => {
             let (registry, reference) = args.registry.open(app, plugin)?;
-            let fetched = supply::pull(&registry, &reference, None).await?;
+            let fetched = supply::pull(registry, reference, None).await?;
             let Some(place) = args.output else {
                 return Err(Failure::usage(format!(
                     "{plugin} is there (sha256:{}); say where to write it with --output",
@@ -130,7 +130,10 @@ pub(super) struct PushArgs {
 
 pub(super) async fn push(app: &App, global: &Global, args: PushArgs) -> anyhow::Result<Exit> {
     let (registry, reference) = args.registry.open(app, &args.reference)?;
-    let key = args.key.as_deref().map(|file| signing::private_key(app, file));
+    let key = args
+        .key
+        .as_deref()
+        .map(|file| signing::private_key(app, file));
     let key = key.transpose()?;
     let file = supply::read_file(&args.file)?;
     let plugin = compile(app, &args.file.display().to_string(), &file.wasm).await?;
@@ -156,9 +159,9 @@ pub(super) async fn push(app: &App, global: &Global, args: PushArgs) -> anyhow::
         about.insert(format!("org.opencontainers.image.{name}"), text);
     }
     for annotation in &args.annotations {
-        let (name, text) = annotation.split_once('=').ok_or_else(|| {
-            Failure::usage(format!("--annotate {annotation} is not KEY=VALUE"))
-        })?;
+        let (name, text) = annotation
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("--annotate {annotation} is not KEY=VALUE")))?;
         about.insert(name.to_owned(), text.to_owned());
     }
     let mut imports: Vec<String> = plugin.stubbed.clone();

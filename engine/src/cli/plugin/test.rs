@@ -147,7 +147,9 @@ fn tell(text: &mut String, played: &Played) {
             }
             Event::Failed { reason } => format!("failed: {reason}"),
             Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
-            Event::Decided { goal, by, reason, .. } if by != "strategy" => {
+            Event::Decided {
+                goal, by, reason, ..
+            } if by != "strategy" => {
                 let goal = match goal {
                     Goal::Promote => "promote",
                     Goal::RollBack => "roll back",

@@ -13,7 +13,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Canary, Clock, Corpus, Event, Expect, Millis, Noise, Problem, Scenario, Traffic, Values};
+use super::{
+    Canary, Clock, Corpus, Event, Expect, Millis, Noise, Problem, Scenario, Traffic, Values,
+};
 
 /// The published schema of the format.
 const SCHEMA: &str = include_str!("../scenario.schema.json");

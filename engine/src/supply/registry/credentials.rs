@@ -85,3 +85,24 @@ pub(super) fn find(folder: Option<&Path>, registry: &str) -> Result<Credentials,
         Err(error) => fail(format!("{error} for {registry}"), login),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_hub_has_another_name_in_the_config() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        // Only a helper is looked up by exactly this name; there is none such.
+        let config = r#"{"credHelpers": {"https://index.docker.io/v1/": "of-no-such-name"}}"#;
+        std::fs::write(folder.join("config.json"), config).expect("written");
+        let found = find(Some(folder), "docker.io").map(|found| found.auth);
+        let other = find(Some(folder), "docker.example").map(|found| found.auth);
+        assert!(
+            matches!(found, Err(RegistryError::File { .. })),
+            "{found:?}"
+        );
+        assert_eq!(other, Ok(RegistryAuth::Anonymous));
+    }
+}

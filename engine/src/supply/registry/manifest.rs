@@ -298,11 +298,6 @@ fn written(
     }
 }
 
-/// Where cosign keeps the signatures of a manifest.
-pub(super) fn signature_tag(manifest_digest: &str) -> String {
-    format!("{}.sig", manifest_digest.replacen(':', "-", 1))
-}
-
 /// The payloads in a manifest of signatures, and their signatures.
 pub(super) fn signatures(manifest: &[u8]) -> Result<Vec<(Descriptor, String)>, Rejected> {
     let layers = read(manifest)?.layers;
@@ -359,4 +354,96 @@ pub(super) fn with_signature(
         config: Nothing {},
     });
     Ok(Some(written(IMAGE_CONFIG, config, layers, annotations)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn layer(kind: &str) -> Value {
+        json!({"mediaType": kind, "digest": digest(b"x"), "size": 1})
+    }
+
+    fn manifest(layers: &[Value]) -> Value {
+        json!({
+            "schemaVersion": 2,
+            "config": {"mediaType": WASM_CONFIG, "digest": digest(b"{}"), "size": 2},
+            "layers": layers,
+        })
+    }
+
+    fn refusal(manifest: &Value) -> String {
+        let refused = plugin(manifest.to_string().as_bytes(), 10).expect_err("no plugin");
+        refused.to_string()
+    }
+
+    #[test]
+    fn a_plugin_needs_no_media_type_of_its_own() {
+        let mut manifest = manifest(&[layer(WASM_LAYER)]);
+        for kind in [None, Some(MANIFEST), Some(DOCKER_MANIFEST)] {
+            if let Some(kind) = kind {
+                manifest["mediaType"] = json!(kind);
+            }
+            let found = plugin(manifest.to_string().as_bytes(), 10).expect("a plugin");
+            assert_eq!(found.layer.digest, digest(b"x"));
+        }
+    }
+
+    #[test]
+    fn what_no_registry_should_give() {
+        let good = manifest(&[layer(WASM_LAYER)]);
+        let with = |pointer: &str, value: Value| {
+            let mut changed = good.clone();
+            *changed.pointer_mut(pointer).expect("it is there") = value;
+            refusal(&changed)
+        };
+        for (says, refused) in [
+            ("version 1", with("/schemaVersion", json!(1))),
+            ("cannot be read", with("/schemaVersion", json!("2"))),
+            ("cannot be read", with("/layers/0/size", json!(-1))),
+            ("cannot be read", with("/layers/0/digest", json!(null))),
+            (
+                "a digest of another kind",
+                with("/layers/0/digest", json!("sha512:00")),
+            ),
+            (
+                "a digest of another kind",
+                with("/layers/0/digest", json!("sha256:../../x")),
+            ),
+            (
+                "11 bytes and the limit is 10",
+                with("/layers/0/size", json!(11)),
+            ),
+            ("cannot be read", refusal(&json!([]))),
+            (
+                "index of several",
+                refusal(&json!({"schemaVersion": 2, "manifests": []})),
+            ),
+            (
+                "index of several",
+                refusal(&json!({"schemaVersion": 2, "mediaType": DOCKER_INDEX})),
+            ),
+            (
+                "of another kind: \"text/plain\"",
+                refusal(&json!({"schemaVersion": 2, "mediaType": "text/plain"})),
+            ),
+        ] {
+            assert!(refused.contains(says), "{refused}");
+        }
+        assert!(plugin(b"\xff", 10).is_err());
+    }
+
+    #[test]
+    fn there_may_be_so_many_signatures() {
+        let many = |count: usize| {
+            let mut layer = layer(SIGNATURE_LAYER);
+            layer["annotations"] = json!({SIGNATURE: "c2ln"});
+            let manifest = manifest(&vec![layer; count]).to_string();
+            signatures(manifest.as_bytes()).map(|found| found.len())
+        };
+        assert_eq!(many(SIGNATURES_MAX), Ok(SIGNATURES_MAX));
+        let refused = many(SIGNATURES_MAX + 1).expect_err("too many").to_string();
+        assert!(refused.contains("it has 65 signatures"), "{refused}");
+    }
 }

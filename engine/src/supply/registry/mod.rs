@@ -6,7 +6,7 @@
 //! signature). Nothing here is cached.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,8 @@ pub struct Options {
     pub limit_bytes: u64,
     /// Time to connect.
     pub connect_timeout: Duration,
-    /// Time without a byte, and time for a whole manifest.
+    /// Time without a byte. A whole answer may take as long, and a second more
+    /// for each 32 KiB that are asked for.
     pub stall_timeout: Duration,
 }
 
@@ -96,16 +97,26 @@ impl Registry {
         // there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut certificates = vec![];
-        for file in options.ca_files {
+        for file in &options.ca_files {
             certificates.append(&mut read_certificates(file)?);
         }
+        let distrusts = |found: String| RegistryError::File {
+            file: "the certificates that this machine trusts".to_owned(),
+            found,
+            hint: "install the package ca-certificates".to_owned(),
+        };
+        // Without any, the client would panic.
+        if rustls_native_certs::load_native_certs().certs.is_empty() {
+            return Err(distrusts("there are none".to_owned()));
+        }
+        let client = session::client(&options, certificates)
+            .map_err(|e| distrusts(session::innermost(&e)))?;
         Ok(Self {
             limit_bytes: options.limit_bytes,
             means: Means {
+                client,
                 docker_config: options.docker_config,
-                certificates,
                 plain_http: options.plain_http,
-                connect_timeout: options.connect_timeout,
                 stall_timeout: options.stall_timeout,
                 clock,
             },
@@ -169,8 +180,9 @@ impl Registry {
         reference: &Reference,
         manifest_digest: &str,
     ) -> Result<Vec<SignatureFound>, RegistryError> {
+        let tag = signature_tag(reference, manifest_digest)?;
         let session = self.open(reference, RegistryOperation::Pull).await?;
-        let Some(manifest) = signed(&session, manifest_digest).await? else {
+        let Some(manifest) = signed(&session, &tag).await? else {
             return Ok(vec![]);
         };
         let layers = manifest::signatures(&manifest).map_err(|c| session.rejected(c))?;
@@ -193,8 +205,9 @@ impl Registry {
         payload: &[u8],
         signature: &str,
     ) -> Result<(), RegistryError> {
+        let tag = signature_tag(reference, manifest_digest)?;
         let session = self.open(reference, RegistryOperation::Push).await?;
-        let before = signed(&session, manifest_digest).await?;
+        let before = signed(&session, &tag).await?;
         let written = manifest::with_signature(before.as_deref(), payload, signature)
             .map_err(|c| session.rejected(c))?;
         let Some(written) = written else {
@@ -202,7 +215,6 @@ impl Registry {
         };
         session.put_blob(payload).await?;
         session.put_blob(&written.config).await?;
-        let tag = manifest::signature_tag(manifest_digest);
         session.put_manifest(&written.manifest, &tag).await
     }
 
@@ -215,17 +227,25 @@ impl Registry {
     }
 }
 
-/// The manifest of the signatures about a manifest, if there are any.
-async fn signed(
-    session: &Session<'_>,
-    manifest_digest: &str,
-) -> Result<Option<Vec<u8>>, RegistryError> {
-    let tag = manifest::signature_tag(manifest_digest);
-    match session.manifest(&tag).await {
+/// The manifest of signatures under that tag, if there are any.
+async fn signed(session: &Session<'_>, tag: &str) -> Result<Option<Vec<u8>>, RegistryError> {
+    match session.manifest(tag).await {
         Ok(manifest) => Ok(Some(manifest)),
         Err(RegistryError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Where cosign keeps the signatures of a manifest.
+fn signature_tag(reference: &Reference, manifest_digest: &str) -> Result<String, RegistryError> {
+    if reference::is_digest(manifest_digest) {
+        return Ok(format!("{}.sig", manifest_digest.replace(':', "-")));
+    }
+    Err(RegistryError::Reference {
+        reference: reference.to_string(),
+        found: format!("{manifest_digest:?} is no digest of a manifest"),
+        hint: "a digest is sha256: and 64 lower-case hexadecimal digits",
+    })
 }
 
 /// What to ask for: the pin before the digest before the tag.
@@ -247,21 +267,26 @@ fn wanted<'a>(reference: &'a Reference, pinned: Option<&'a str>) -> Result<&'a s
     }
 }
 
-fn read_certificates(file: PathBuf) -> Result<Vec<Certificate>, RegistryError> {
+fn read_certificates(file: &Path) -> Result<Vec<Certificate>, RegistryError> {
     let fail = |found: String| RegistryError::File {
         file: file.display().to_string(),
         found,
         hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)".to_owned(),
     };
-    let pem = std::fs::read(&file).map_err(|e| fail(e.to_string()))?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|e| fail(e.to_string()))?;
+    let pem = std::fs::read(file).map_err(|e| fail(e.to_string()))?;
+    let mut certificates = vec![];
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|e| fail(e.to_string()))?;
+        certificates.push(Certificate {
+            encoding: CertificateEncoding::Der,
+            data: certificate.to_vec(),
+        });
+        // Here the file can still be named.
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+    }
     if certificates.is_empty() {
         return Err(fail("there is no certificate in it".to_owned()));
     }
-    let der = |certificate: CertificateDer<'_>| Certificate {
-        encoding: CertificateEncoding::Der,
-        data: certificate.to_vec(),
-    };
-    Ok(certificates.into_iter().map(der).collect())
+    Ok(certificates)
 }

@@ -3,14 +3,17 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use oci_client::client::{Certificate, ClientConfig, ClientProtocol};
-use oci_client::errors::{DigestError, OciDistributionError, OciErrorCode};
+use oci_client::errors::{DigestError, OciDistributionError as Oci, OciErrorCode as Code};
 use oci_client::{Client, RegistryOperation};
 use tokio::io::AsyncWrite;
 
+use super::Options;
 use super::credentials::{self, Credentials};
 use super::error::{RegistryError, Rejected};
 use super::manifest::{self, Descriptor};
@@ -20,40 +23,42 @@ use crate::clock::Clock;
 /// Before the second, third and fourth try.
 const BACKOFF_MS: [u64; 3] = [200, 800, 2_000];
 
+/// Slower ones are given up.
+const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
+
 /// Nobody can listen on port 0. The client is told that this is its proxy for
 /// plain HTTP, so wherever a registry, a redirect or a token server sends it,
 /// nothing leaves this machine unencrypted.
 const NOWHERE: &str = "http://127.0.0.1:0";
+const NOWHERE_ADDRESS: &str = "127.0.0.1:0,";
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 /// What every conversation needs.
 pub(super) struct Means {
+    pub(super) client: Client,
     pub(super) docker_config: Option<PathBuf>,
-    pub(super) certificates: Vec<Certificate>,
     pub(super) plain_http: bool,
-    pub(super) connect_timeout: Duration,
     pub(super) stall_timeout: Duration,
-    pub(super) clock: std::sync::Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// See the module.
 pub(super) struct Session<'a> {
     means: &'a Means,
     reference: &'a Reference,
-    client: Client,
     credentials: Credentials,
 }
 
 /// Why one try failed.
 enum Failure {
-    Exchange(OciDistributionError),
-    /// The manifest did not come in time.
-    Late,
+    Exchange(Oci),
+    /// It took longer than this.
+    Late(Duration),
     Content(Rejected),
 }
 
-impl From<OciDistributionError> for Failure {
-    fn from(error: OciDistributionError) -> Self {
+impl From<Oci> for Failure {
+    fn from(error: Oci) -> Self {
         Self::Exchange(error)
     }
 }
@@ -75,11 +80,9 @@ impl<'a> Session<'a> {
                     "plain HTTP is for this machine only, not for {}",
                     reference.registry()
                 ),
-                "leave out --plain-http; for a private certificate authority give its certificate",
+                "only a registry on this machine may do without TLS; for a private certificate authority give its certificate",
             ));
         }
-        let client = Client::try_from(means.client_config())
-            .map_err(|e| complain(innermost(&e), "check the certificates that were given"))?;
         let (folder, registry) = (means.docker_config.clone(), reference.registry().to_owned());
         let found =
             tokio::task::spawn_blocking(move || credentials::find(folder.as_deref(), &registry));
@@ -89,27 +92,24 @@ impl<'a> Session<'a> {
         let session = Self {
             means,
             reference,
-            client,
             credentials,
         };
         let repository = session.place(String::new());
-        let log_in = async || {
+        let log_in = || async {
             let auth = &session.credentials.auth;
-            Ok(session.client.auth(&repository, auth, operation).await?)
+            let token = means.client.auth(&repository, auth, operation).await;
+            Ok(token.map(|_| ())?)
         };
-        session.attempt("manifest", log_in).await?;
+        session.attempt("token", 0, log_in).await?;
         Ok(session)
     }
 
     /// The registry's own digest of what a tag means now.
     pub(super) async fn resolve(&self, tag: &str) -> Result<String, RegistryError> {
         let place = self.place(tag.to_owned());
-        let ask = async || {
-            let auth = &self.credentials.auth;
-            let digest = self.client.fetch_manifest_digest(&place, auth);
-            Ok(self.in_time(digest).await?)
-        };
-        let digest = self.attempt("manifest", ask).await?;
+        let (client, auth) = (&self.means.client, &self.credentials.auth);
+        let ask = || async { Ok(client.fetch_manifest_digest(&place, auth).await?) };
+        let digest = self.attempt("manifest", 0, ask).await?;
         if is_digest(&digest) {
             return Ok(digest);
         }
@@ -122,14 +122,12 @@ impl<'a> Session<'a> {
     /// The bytes of a manifest, by tag or digest; those of a digest have it.
     pub(super) async fn manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, RegistryError> {
         let place = self.place(tag_or_digest.to_owned());
-        let ask = async || {
-            let auth = &self.credentials.auth;
-            let manifest = self
-                .client
-                .pull_manifest_raw(&place, auth, manifest::ACCEPTED);
-            self.in_time(manifest).await
+        let (client, auth) = (&self.means.client, &self.credentials.auth);
+        let ask = || async {
+            let pulled = client.pull_manifest_raw(&place, auth, manifest::ACCEPTED);
+            Ok(pulled.await?)
         };
-        let (bytes, _) = self.attempt("manifest", ask).await?;
+        let (bytes, _) = self.attempt("manifest", 0, ask).await?;
         Ok(bytes.into())
     }
 
@@ -140,10 +138,10 @@ impl<'a> Session<'a> {
         what: &'static str,
     ) -> Result<Vec<u8>, RegistryError> {
         let place = self.place(of.digest.clone());
-        let fetch = async || {
+        let fetch = || async {
             let mut sink = Bounded::new(of.size);
-            let pulled = self
-                .client
+            let client = &self.means.client;
+            let pulled = client
                 .pull_blob(&place, of.digest.as_str(), &mut sink)
                 .await;
             if sink.overflowed {
@@ -154,7 +152,7 @@ impl<'a> Session<'a> {
             }
             let found = sink.bytes.len() as u64;
             match pulled {
-                Ok(()) | Err(OciDistributionError::DigestError(_)) if found < of.size => {
+                Ok(()) | Err(Oci::DigestError(_)) if found < of.size => {
                     Err(Failure::Content(Rejected::Truncated {
                         what,
                         expected: of.size,
@@ -164,34 +162,29 @@ impl<'a> Session<'a> {
                 pulled => Ok(pulled.map(|()| sink.bytes)?),
             }
         };
-        self.attempt(what, fetch).await
+        self.attempt(what, of.size, fetch).await
     }
 
     pub(super) async fn put_blob(&self, bytes: &[u8]) -> Result<(), RegistryError> {
         let place = self.place(String::new());
         let digest = manifest::digest(bytes);
-        let send = async || {
-            let pushed = self.client.push_blob(&place, bytes.to_vec(), &digest).await;
+        let send = || async {
+            let client = &self.means.client;
+            let pushed = client.push_blob(&place, bytes.to_vec(), &digest).await;
             Ok(pushed.map(|_| ())?)
         };
-        self.attempt("layer", send).await
+        self.attempt("layer", bytes.len() as u64, send).await
     }
 
     pub(super) async fn put_manifest(&self, bytes: &[u8], tag: &str) -> Result<(), RegistryError> {
         let place = self.place(tag.to_owned());
-        let kind = || {
-            manifest::MANIFEST
-                .parse()
-                .map_err(|e| OciDistributionError::GenericError(Some(format!("{e}"))))
-        };
-        let send = async || {
-            let pushed = self
-                .client
-                .push_manifest_raw(&place, bytes.to_vec(), kind()?)
-                .await;
+        let send = || async {
+            let client = &self.means.client;
+            let kind = HeaderValue::from_static(manifest::MANIFEST);
+            let pushed = client.push_manifest_raw(&place, bytes.to_vec(), kind).await;
             Ok(pushed.map(|_| ())?)
         };
-        self.attempt("manifest", send).await
+        self.attempt("manifest", 0, send).await
     }
 
     pub(super) fn rejected(&self, content: Rejected) -> RegistryError {
@@ -212,34 +205,30 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A manifest is small, so it must be there as a whole before the time is
-    /// up. The client would read an endless one for ever.
-    async fn in_time<T>(
-        &self,
-        ask: impl Future<Output = Result<T, OciDistributionError>>,
-    ) -> Result<T, Failure> {
-        match tokio::time::timeout(self.means.stall_timeout, ask).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Failure::Late),
-        }
-    }
-
-    /// Tries again if that may help.
-    async fn attempt<T>(
+    /// Tries again if that may help. Each try has its time, by the bytes that
+    /// are to be moved: the client itself would read an endless answer for
+    /// ever.
+    async fn attempt<T, Try: Future<Output = Result<T, Failure>>>(
         &self,
         what: &'static str,
-        ask: impl AsyncFn() -> Result<T, Failure>,
+        bytes: u64,
+        ask: impl Fn() -> Try,
     ) -> Result<T, RegistryError> {
+        let time = self.means.stall_timeout + Duration::from_secs(bytes / BYTES_PER_SECOND_MIN);
+        let in_time = async || {
+            let answer = tokio::time::timeout(time, ask()).await;
+            answer.unwrap_or(Err(Failure::Late(time)))
+        };
         for wait_ms in BACKOFF_MS {
-            match ask().await {
-                Err(Failure::Exchange(error)) if is_transient(&error) => {
+            match in_time().await {
+                Err(Failure::Exchange(error)) if meaning(&error) == Meaning::Passing => {
                     let clock = &self.means.clock;
                     clock.sleep_until(clock.now() + wait_ms).await;
                 }
                 other => return other.map_err(|f| self.explain(what, f)),
             }
         }
-        ask().await.map_err(|f| self.explain(what, f))
+        in_time().await.map_err(|f| self.explain(what, f))
     }
 
     fn explain(&self, what: &'static str, failure: Failure) -> RegistryError {
@@ -251,76 +240,67 @@ impl<'a> Session<'a> {
             hint,
         };
         let error = match failure {
-            Failure::Exchange(error) => error,
             Failure::Content(content) => return self.rejected(content),
-            Failure::Late => {
-                let seconds = self.means.stall_timeout.as_secs_f64();
+            Failure::Late(time) => {
+                let seconds = time.as_secs_f64();
                 return network(format!("no {what} within {seconds} s"), AGAIN);
             }
+            Failure::Exchange(error) => error,
         };
-        match (meaning(&error), error) {
-            (Meaning::Missing, error) => RegistryError::NotFound {
+        match meaning(&error) {
+            Meaning::Missing => RegistryError::NotFound {
                 reference,
                 answer: said(&error),
             },
-            (Meaning::Denied, error) => RegistryError::Denied {
+            Meaning::Denied => RegistryError::Denied {
                 reference,
                 answer: said(&error),
                 asked: self.credentials.asked.clone(),
                 registry,
             },
-            (
-                _,
-                OciDistributionError::DigestError(DigestError::VerificationError {
-                    expected,
-                    actual,
-                }),
-            ) => self.rejected(Rejected::Digest {
-                what,
-                expected: with_algorithm(&expected),
-                found: with_algorithm(&actual),
-            }),
-            (_, OciDistributionError::RequestError(error)) if error.is_timeout() => network(
-                format!("{registry} fell silent: {}", innermost(&error)),
-                AGAIN,
-            ),
-            (_, OciDistributionError::RequestError(error))
-                if !self.means.plain_http
-                    && error.url().is_some_and(|url| url.scheme() == "http") =>
-            {
-                network(
-                    format!("{registry} sends us to plain HTTP, which was not followed"),
-                    "the registry must be reached over HTTPS all the way",
-                )
-            }
-            (_, OciDistributionError::RequestError(error)) => network(
-                innermost(&error),
-                "check the name and the port of the registry, and its certificate",
-            ),
-            (_, error) => network(said(&error), AGAIN),
+            Meaning::Passing | Meaning::Other => match error {
+                Oci::DigestError(DigestError::VerificationError { expected, actual }) => self
+                    .rejected(Rejected::Digest {
+                        what,
+                        expected: with_algorithm(&expected),
+                        found: with_algorithm(&actual),
+                    }),
+                Oci::RequestError(error) if is_nowhere(&error) => network(
+                    format!("{registry} sends us on over plain HTTP, which was not followed"),
+                    "the plugin must be reachable over HTTPS all the way",
+                ),
+                Oci::RequestError(error) if error.is_connect() => network(
+                    innermost(&error),
+                    "check the name and the port of the registry, and its certificate",
+                ),
+                Oci::RequestError(error) => network(
+                    format!("{registry} fell silent: {}", innermost(&error)),
+                    AGAIN,
+                ),
+                error => network(said(&error), AGAIN),
+            },
         }
     }
 }
 
 const AGAIN: &str = "try again later, or ask whoever runs the registry";
 
-impl Means {
-    fn client_config(&self) -> ClientConfig {
-        ClientConfig {
-            protocol: if self.plain_http {
-                ClientProtocol::Http
-            } else {
-                ClientProtocol::Https
-            },
-            http_proxy: Some(NOWHERE.to_owned()),
-            no_proxy: self.plain_http.then(|| LOOPBACK.to_owned()),
-            extra_root_certificates: self.certificates.clone(),
-            connect_timeout: Some(self.connect_timeout),
-            read_timeout: Some(self.stall_timeout),
-            user_agent: concat!("engine/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        }
-    }
+/// The client for all conversations; it keeps connections and tokens.
+pub(super) fn client(options: &Options, certificates: Vec<Certificate>) -> Result<Client, Oci> {
+    Client::try_from(ClientConfig {
+        protocol: if options.plain_http {
+            ClientProtocol::Http
+        } else {
+            ClientProtocol::Https
+        },
+        http_proxy: Some(NOWHERE.to_owned()),
+        no_proxy: options.plain_http.then(|| LOOPBACK.to_owned()),
+        extra_root_certificates: certificates,
+        connect_timeout: Some(options.connect_timeout),
+        read_timeout: Some(options.stall_timeout),
+        user_agent: concat!("engine/", env!("CARGO_PKG_VERSION")),
+        ..ClientConfig::default()
+    })
 }
 
 /// What an error says about the thing that was asked for.
@@ -333,18 +313,16 @@ enum Meaning {
     Other,
 }
 
-fn meaning(error: &OciDistributionError) -> Meaning {
-    use OciErrorCode as Code;
+fn meaning(error: &Oci) -> Meaning {
     match error {
-        OciDistributionError::UnauthorizedError { .. }
-        | OciDistributionError::AuthenticationFailure(_) => Meaning::Denied,
-        OciDistributionError::ServerError { code, .. } => match code {
+        Oci::UnauthorizedError { .. } | Oci::AuthenticationFailure(_) => Meaning::Denied,
+        Oci::ServerError { code, .. } => match code {
             401 | 403 => Meaning::Denied,
             404 => Meaning::Missing,
             429 | 500.. => Meaning::Passing,
             _ => Meaning::Other,
         },
-        OciDistributionError::RegistryError { envelope, .. } => {
+        Oci::RegistryError { envelope, .. } => {
             let code = envelope.errors.first().map(|e| &e.code);
             match code {
                 Some(Code::Unauthorized | Code::Denied) => Meaning::Denied,
@@ -361,26 +339,20 @@ fn meaning(error: &OciDistributionError) -> Meaning {
         }
         // A lost connection. One that was never made is more often a typing
         // error, and a stall has taken long enough.
-        OciDistributionError::RequestError(e)
-            if !e.is_timeout() && !e.is_connect() && !e.is_builder() =>
-        {
+        Oci::RequestError(e) if !e.is_timeout() && !e.is_connect() && !e.is_builder() => {
             Meaning::Passing
         }
         _ => Meaning::Other,
     }
 }
 
-fn is_transient(error: &OciDistributionError) -> bool {
-    meaning(error) == Meaning::Passing
-}
-
 /// What the registry said, in one short line: it may be hostile.
-fn said(error: &OciDistributionError) -> String {
+fn said(error: &Oci) -> String {
     let text = match error {
-        OciDistributionError::ServerError { code, message, .. } => format!("{code}: {message}"),
-        OciDistributionError::UnauthorizedError { .. } => "401: not authorized".to_owned(),
-        OciDistributionError::AuthenticationFailure(reason) => format!("no token: {reason}"),
-        OciDistributionError::RegistryError { envelope, .. } => {
+        Oci::ServerError { code, message, .. } => format!("{code}: {message}"),
+        Oci::UnauthorizedError { .. } => "401: not authorized".to_owned(),
+        Oci::AuthenticationFailure(reason) => format!("no token: {reason}"),
+        Oci::RegistryError { envelope, .. } => {
             let messages = envelope.errors.iter().map(|e| e.message.as_str());
             messages.collect::<Vec<_>>().join("; ")
         }
@@ -391,12 +363,17 @@ fn said(error: &OciDistributionError) -> String {
 }
 
 /// The innermost cause says most: "connection refused".
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
     cause.to_string()
+}
+
+/// Only the debugging form names the address that was not reached.
+fn is_nowhere(error: &impl std::fmt::Debug) -> bool {
+    format!("{error:?}").contains(NOWHERE_ADDRESS)
 }
 
 fn with_algorithm(digest: &str) -> String {

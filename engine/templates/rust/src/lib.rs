@@ -46,7 +46,7 @@ impl Default for Parameters {
 }
 
 /// The steps, or what is wrong with the parameters.
-fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
+pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     let bounds = [
         ("/first-share", p.first_share, 1, 100),
         ("/bake-seconds", p.bake_seconds, 1, 86_400),
@@ -179,10 +179,7 @@ mod tests {
     #[test]
     fn silence_is_no_verdict() {
         let (outcome, _) = play(World::new(["stable", "canary"], |_, _, _| None));
-        assert_eq!(
-            outcome,
-            inconclusive("only 0 requests in 10 looks at 40 %")
-        );
+        assert_eq!(outcome, inconclusive("only 0 requests in 10 looks at 40 %"));
     }
 
     #[test]

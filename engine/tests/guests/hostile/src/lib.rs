@@ -43,6 +43,12 @@ fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
                 rollout.health()?;
             }
         }
+        // Everything that is known, again and again.
+        "history" => {
+            for _ in 0..amount {
+                rollout.samples(0.0)?;
+            }
+        }
         "recursion" => {
             black_box(recurse(black_box(1)));
         }
