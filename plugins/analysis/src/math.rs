@@ -36,6 +36,37 @@ pub fn normal_cdf(z: f64) -> f64 {
     if z < 0.0 { upper } else { 1.0 - upper }
 }
 
+/// Probability of `least` or more hits in `of` independent tries that hit with
+/// probability `p` each: the p-value of an exact binomial test.
+#[must_use]
+pub fn binomial_tail(least: u32, of: u32, p: f64) -> f64 {
+    if least == 0 {
+        return 1.0;
+    }
+    if least > of || p <= 0.0 {
+        return 0.0;
+    }
+    if p >= 1.0 {
+        return 1.0;
+    }
+    let (k, n) = (f64::from(least), f64::from(of));
+    // Terms that fall from the first one on neither underflow nor go on for long.
+    if k <= n * p {
+        return 1.0 - binomial_tail(of - least + 1, of, 1.0 - p);
+    }
+    let choose: f64 = (1..=least).map(|i| ((n - k) / f64::from(i)).ln_1p()).sum();
+    let mut term = (choose + k * p.ln() + (n - k) * (-p).ln_1p()).exp();
+    let mut sum = 0.0;
+    for i in least..=of {
+        sum += term;
+        if term <= sum * f64::EPSILON {
+            break;
+        }
+        term *= f64::from(of - i) / (f64::from(i) + 1.0) * (p / (1.0 - p));
+    }
+    sum.min(1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +88,27 @@ mod tests {
             (5.0, 0.999_999_713),
         ] {
             assert!((normal_cdf(z) - p).abs() < 1e-7, "{z}");
+        }
+    }
+
+    #[test]
+    fn the_tail_of_the_binomial_distribution() {
+        // Sums of exact terms.
+        for (least, of, p, tail) in [
+            (0, 10, 0.3, 1.0),
+            (11, 10, 0.3, 0.0),
+            (10, 10, 1.0, 1.0),
+            (1, 1, 0.073, 0.073),
+            (3, 3, 0.05, 0.000_125),
+            (5, 10, 0.05, 6.368_983_144_531_25e-5),
+            (4, 20, 0.011, 6.160_527_363_383_001e-5),
+            (40, 1_000, 0.05, 0.940_185_120_948_096_7),
+            (60, 1_000, 0.05, 0.086_732_178_384_860_96),
+            (900, 20_000, 0.05, 0.9995331158586739),
+            (1_200, 20_000, 0.05, 1.5981393278333447e-10),
+        ] {
+            let got = binomial_tail(least, of, p);
+            assert!((got - tail).abs() <= 1e-10 * tail, "{least} of {of}: {got}");
         }
     }
 }
