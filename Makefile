@@ -22,7 +22,7 @@ PYTHON_PINS := engine/templates/python/requirements.txt
 NPM_PINS := engine/tests/languages/package.json engine/tests/languages/package-lock.json
 TEMPLATES := $(shell find engine/templates wit plugins/sdk/src plugins/analysis/src -type f)
 LANGUAGE_GUESTS := $(foreach language,rust python js c,$(PROJECTS)/$(language)/doubling.wasm)
-EXAMPLES := $(addprefix examples/strategies/,ml-gate change-window request-ramp baseline)
+EXAMPLES := $(addprefix examples/strategies/,ml-gate change-window)
 BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
 	CLANG=$(abspath $(LANGUAGES))/llvm/clang \
@@ -39,7 +39,7 @@ demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minut
 	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
 
 test: plugins test-guests rivals emulator registry language-tests ## Run every test
-	$(CARGO) test --locked --package engine --package analysis --package rivals --package rollout-sdk --package canary --package blue-green --package one-step
+	$(CARGO) test --locked --package engine --package analysis --package rivals --package rollout-sdk --package canary --package blue-green --package one-step --package request-ramp --package baseline
 
 plugins: wasm-target ## Build plugins/*.wasm
 	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package canary --package blue-green
@@ -47,9 +47,9 @@ plugins: wasm-target ## Build plugins/*.wasm
 	cp $(GUESTS)/blue_green.wasm plugins/blue-green.wasm
 
 test-guests: wasm-target
-	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package hostile
+	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package hostile --package request-ramp --package baseline
 	mkdir -p $(TARGET_DIR)/guests
-	cp $(GUESTS)/hostile.wasm $(TARGET_DIR)/guests/hostile.wasm
+	cp $(GUESTS)/hostile.wasm $(GUESTS)/request_ramp.wasm $(GUESTS)/baseline.wasm $(TARGET_DIR)/guests/
 
 rivals: wasm-target
 	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package rivals
@@ -118,7 +118,7 @@ language-guests: $(LANGUAGE_GUESTS) languages ## Build the templates and the exa
 	$(BUILD) -C examples/strategies/ml-gate COMPONENTIZE=$(abspath $(LANGUAGES))/python/bin/componentize-py
 	$(BUILD) -C examples/strategies/change-window JCO=$(abspath $(LANGUAGES))/npm/node_modules/.bin/jco
 
-language-tests: language-guests rust-examples ## Test the templates and the examples as their READMEs say
+language-tests: language-guests ## Test the templates and the examples as their READMEs say
 	$(CARGO) build --locked --quiet --package engine
 	set -e; for project in $(LANGUAGE_GUESTS:/doubling.wasm=) $(EXAMPLES); do \
 		echo "$$project"; $(BUILD) -C $$project test; \

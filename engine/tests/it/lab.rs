@@ -44,7 +44,9 @@ pub fn guest(name: &str) -> Vec<u8> {
 /// Where a guest is.
 pub fn guest_path(name: &str) -> PathBuf {
     match name {
-        "hostile" => target_folder().join("guests/hostile.wasm"),
+        "hostile" | "request_ramp" | "baseline" => {
+            target_folder().join(format!("guests/{name}.wasm"))
+        }
         name => root().join(format!("plugins/{name}.wasm")),
     }
 }

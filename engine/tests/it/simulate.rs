@@ -64,6 +64,22 @@ async fn the_development_corpus_is_as_expected() {
     }
 }
 
+/// So that nobody copies what no longer works.
+#[test]
+fn the_examples_are_as_their_own_scenarios_expect() {
+    for (example, guest) in [("request-ramp", "request_ramp"), ("baseline", "baseline")] {
+        let folder = folder();
+        let scenario = format!("examples/strategies/{example}/scenario.json");
+        let scenario = lab::root().join(scenario).display().to_string();
+        let plugin = lab::guest_path(guest).display().to_string();
+        let output = run(
+            folder.path(),
+            &["simulate", &plugin, "--scenario", &scenario],
+        );
+        assert_eq!(code(&output), Some(0), "{example}: {}", stdout(&output));
+    }
+}
+
 /// Whatever goes wrong outside, what must hold holds, and good versions are not
 /// taken back for it.
 #[tokio::test(flavor = "multi_thread")]
