@@ -215,6 +215,7 @@ pub(super) fn read_corpus(path: &Path, subject: &mut Subject) -> anyhow::Result<
         subject.faults.push(fault);
     }
     subject.values = corpus.queries;
+    subject.approvals = corpus.approvals.unwrap_or(subject.approvals);
     Ok(corpus.scenarios)
 }
 

@@ -28,7 +28,8 @@ use crate::target::Target;
 pub const START: Millis = 1_800_000_000_000;
 /// The id of every simulated rollout.
 pub const ROLLOUT: &str = "simulated";
-/// Approvals that are given in advance: a simulation does not wait for people.
+/// Approvals that are given in advance if the scenario does not say: a simulation
+/// does not wait for people.
 const APPROVALS: u32 = 16;
 /// The candidate's share (0-1) that counts as full weight: what a holdback keeps
 /// back is there to compare with, not to protect anybody.
@@ -53,6 +54,8 @@ pub struct Subject {
     pub queries: Vec<Query>,
     /// Values that a world has for queries, by name.
     pub values: BTreeMap<String, Values>,
+    /// Approvals that are given in advance.
+    pub approvals: u32,
     /// Names of the arms, stable first.
     pub names: [String; 2],
     /// What goes wrong in every scenario.
@@ -72,6 +75,7 @@ impl Subject {
             caps: Caps::default(),
             queries: vec![],
             values: BTreeMap::new(),
+            approvals: APPROVALS,
             names: ["stable".to_owned(), "canary".to_owned()],
             faults: vec![],
             seed: 0,
@@ -147,7 +151,7 @@ pub async fn play(
         clock.clone(),
         store.clone(),
     ));
-    for number in 0..APPROVALS {
+    for number in 0..subject.approvals {
         store.signal(ROLLOUT, &approval(number)).await?;
     }
     let resolve = Arc::new(Cast {

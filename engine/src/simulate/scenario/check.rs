@@ -43,6 +43,7 @@ struct File {
     faults: Vec<String>,
     #[serde(default)]
     queries: BTreeMap<String, Values>,
+    approvals: Option<u32>,
 }
 
 impl Corpus {
@@ -194,6 +195,7 @@ fn typed(json: Value) -> Result<Corpus, Vec<Problem>> {
         scenarios,
         faults: file.faults,
         queries: file.queries,
+        approvals: file.approvals,
     })
 }
 

@@ -24,6 +24,9 @@ pub struct Corpus {
     pub faults: Vec<String>,
     /// Values of custom queries in every scenario, by the query's name.
     pub queries: BTreeMap<String, Values>,
+    /// Approvals that are given in advance, one for each question; none means
+    /// as many as anybody asks for.
+    pub approvals: Option<u32>,
 }
 
 /// Values of a custom query: one for each arm and interval with traffic.
