@@ -35,7 +35,7 @@ pub fn guest(name: &str) -> Vec<u8> {
     let place = guest_path(name);
     std::fs::read(&place).unwrap_or_else(|e| {
         panic!(
-            "{}: {e}; `make plugins test-guests` builds it",
+            "{}: {e}; `make plugins test-guests language-guests` builds it",
             place.display()
         )
     })
@@ -44,10 +44,8 @@ pub fn guest(name: &str) -> Vec<u8> {
 /// Where a guest is.
 pub fn guest_path(name: &str) -> PathBuf {
     match name {
-        "hostile" | "request_ramp" | "baseline" => {
-            target_folder().join(format!("guests/{name}.wasm"))
-        }
-        name => root().join(format!("plugins/{name}.wasm")),
+        "canary" | "blue-green" => root().join(format!("plugins/{name}.wasm")),
+        name => target_folder().join(format!("guests/{name}.wasm")),
     }
 }
 

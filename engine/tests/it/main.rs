@@ -7,18 +7,21 @@
 
 mod aws;
 mod balancer;
+mod ci_examples;
 mod cli;
 mod contract;
 mod crash;
 mod end_to_end;
 mod hindsight;
 mod lab;
+mod languages;
 mod layers;
 mod limits;
 mod order;
 mod pins;
 mod process;
 mod property;
+mod reference;
 mod registry;
 mod render;
 mod signals;

@@ -12,6 +12,7 @@ use engine::supply::registry::{Options, Pulled, Registry};
 use serde_json::{Value, json};
 
 mod access;
+mod pins;
 mod proxy;
 mod server;
 mod signatures;

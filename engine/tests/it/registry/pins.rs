@@ -1,0 +1,353 @@
+//! Names, locks and signatures with a real registry, through the binary.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use super::proxy::{Proxy, Trouble};
+use super::server::{Authority, NAME, PASSWORD, Server};
+use super::whenever;
+use crate::cli::{engine, stderr, stdout};
+use crate::lab::guest_path;
+
+/// A folder with a plugins.toml whose `gate` comes from a registry.
+struct Project {
+    folder: tempfile::TempDir,
+    /// `oci://127.0.0.1:PORT/team/gate:1`
+    source: String,
+}
+
+impl Project {
+    fn at(address: &str) -> Self {
+        let project = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            source: format!("oci://{address}/team/gate:1"),
+        };
+        project.name("");
+        project
+    }
+
+    /// Names the plugin, with more of the file.
+    fn name(&self, more: &str) {
+        let text = format!("{more}\n[plugins]\ngate = {:?}\n", self.source);
+        self.write("plugins.toml", &text);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("writable");
+    }
+
+    fn lock(&self) -> String {
+        std::fs::read_to_string(self.path("plugins.lock")).unwrap_or_default()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = engine(self.folder.path(), arguments);
+        command.env_remove("CI").env("COSIGN_PASSWORD", "secret");
+        command.env("DOCKER_CONFIG", self.path("docker"));
+        command.output().expect("the binary runs")
+    }
+
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        stdout(&output).trim().to_owned()
+    }
+
+    fn refused(&self, arguments: &[&str], code: i32, says: &[&str]) {
+        let output = self.run(arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        for part in says {
+            assert!(text.contains(part), "{part:?} is not in: {text}");
+        }
+    }
+
+    /// Pushes a guest to the tag; the manifest's digest.
+    fn push(&self, guest: &str, more: &[&str]) -> String {
+        self.push_to(&self.source, guest, more)
+    }
+
+    fn push_to(&self, place: &str, guest: &str, more: &[&str]) -> String {
+        let file = guest_path(guest).display().to_string();
+        let mut arguments = vec!["plugin", "push", &file, place];
+        arguments.extend(more);
+        let exact = self.done(&arguments);
+        exact.split_once('@').expect("a digest").1.to_owned()
+    }
+
+    /// Nothing of the cache is left.
+    fn forget(&self) {
+        let _ = std::fs::remove_dir_all(self.path("state/plugins"));
+    }
+}
+
+const LOOK: &[&str] = &["plugin", "inspect", "gate"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_push_to_run_without_a_network() {
+    let server = Server::open();
+    let project = Project::at(&server.address);
+    let manifest = project.push("canary", &[]);
+    assert_eq!(
+        project.push("canary", &[]),
+        manifest,
+        "the same plugin, the same digest"
+    );
+    project.done(&["plugin", "lock"]);
+    let lock = project.lock();
+    assert!(lock.contains(&manifest), "{lock}");
+    project.done(&["plugin", "verify"]);
+    project.done(&["plugin", "vendor"]);
+    drop(server);
+    // The cache has it, and so has the vendor folder.
+    project.done(&["plugin", "inspect", "gate", "--offline"]);
+    project.forget();
+    project.done(&["plugin", "check", "gate", "--frozen"]);
+    // Without either there is nothing to run, and that is said.
+    std::fs::remove_dir_all(project.path("plugins.vendor")).expect("it was there");
+    project.refused(
+        &["run", "gate", "--offline"],
+        2,
+        &["neither in the cache", "engine plugin vendor"],
+    );
+    project.refused(LOOK, 1, &["127.0.0.1"]);
+    assert_eq!(project.lock(), lock);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moved_tag_changes_nothing_until_somebody_says_so() {
+    let server = Server::open();
+    let project = Project::at(&server.address);
+    let first = project.push("blue-green", &[]);
+    project.done(&["plugin", "lock"]);
+    let second = project.push("canary", &[]);
+    project.forget();
+    // What is pinned still runs, from the registry.
+    assert!(project.done(LOOK).starts_with("blue-green "));
+    let says = [
+        first.as_str(),
+        second.as_str(),
+        "moved the tag",
+        "engine plugin update gate",
+    ];
+    project.refused(&["plugin", "verify"], 6, &says);
+    project.done(&["plugin", "update", "--accept-imports"]);
+    assert!(project.done(LOOK).starts_with("canary "));
+    project.done(&["plugin", "verify"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_plugin_is_a_6_and_leaves_nothing_behind() {
+    let server = Server::open();
+    let writer = Project::at(&server.address);
+    writer.push("canary", &[]);
+    let size = std::fs::metadata(guest_path("canary"))
+        .expect("a guest")
+        .len();
+    let size = usize::try_from(size).expect("small");
+    let wrong = |size| move || Trouble::Other(vec![7; size]);
+    for (trouble, code, says) in [
+        (
+            Box::new(wrong(size)) as Box<dyn Fn() -> Trouble + Send>,
+            6,
+            "expected: sha256:",
+        ),
+        (Box::new(wrong(size - 1)), 6, "ends after"),
+        (Box::new(|| Trouble::Endless), 6, "goes on after"),
+        (Box::new(|| Trouble::Cut(1_000)), 1, "127.0.0.1"),
+    ] {
+        let layer =
+            engine::model::sha256_hex(&std::fs::read(guest_path("canary")).expect("a guest"));
+        let layer: &'static str = Box::leak(layer.into_boxed_str());
+        let proxy = Proxy::start(&server.address, whenever(layer, trouble)).await;
+        let project = Project::at(&proxy.address);
+        project.refused(LOOK, code, &[says]);
+        assert_eq!(project.lock(), "", "{says}");
+        assert!(!project.path("state/plugins").exists(), "{says}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_was_tampered_with_is_not_believed() {
+    let server = Server::open();
+    let project = Project::at(&server.address);
+    project.push("canary", &[]);
+    project.done(&["plugin", "lock"]);
+    let cached = || {
+        let all = std::fs::read_dir(project.path("state/plugins"))
+            .expect("a cache")
+            .flatten();
+        let mut all = all.map(|e| e.path());
+        all.find(|p| p.extension().is_some_and(|e| e == "wasm"))
+            .expect("bytes")
+    };
+    std::fs::copy(guest_path("blue-green"), cached()).expect("writable");
+    project.refused(
+        &["plugin", "inspect", "gate", "--offline"],
+        2,
+        &["neither in the cache"],
+    );
+    assert!(project.done(LOOK).starts_with("canary "), "fetched again");
+    project.done(&["plugin", "inspect", "gate", "--offline"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_signed_plugins_run_where_that_is_asked() {
+    let server = Server::open();
+    let project = Project::at(&server.address);
+    project.done(&["plugin", "keys", "team"]);
+    project.done(&["plugin", "keys", "stranger"]);
+    let rule = format!(
+        "[signatures.\"oci://{}/team/\"]\nkeys = [\"team.pub\"]\n",
+        server.address
+    );
+    project.name(&rule);
+    let manifest = project.push("canary", &[]);
+    project.refused(
+        LOOK,
+        6,
+        &["gate must be signed: it is not signed", "team.pub"],
+    );
+    project.done(&["plugin", "sign", &project.source, "--key", "stranger.key"]);
+    project.refused(LOOK, 6, &["none of the keys"]);
+    let signed = project.done(&["plugin", "sign", &project.source, "--key", "team.key"]);
+    assert!(signed.ends_with(&manifest), "{signed}");
+    project.done(LOOK);
+    assert!(project.lock().contains("signed-by"), "{}", project.lock());
+    project.done(&["plugin", "verify"]);
+    // The proof is kept with the plugin, and checked offline too.
+    project.done(&["plugin", "vendor"]);
+    project.forget();
+    drop(server);
+    project.done(&["plugin", "inspect", "gate", "--frozen"]);
+    project.name(&rule.replace("team.pub", "stranger2.pub"));
+    std::fs::copy(project.path("stranger.pub"), project.path("stranger2.pub")).expect("there");
+    project.done(&["plugin", "inspect", "gate", "--frozen"]);
+    project.done(&["plugin", "keys", "third"]);
+    project.name(&rule.replace("team.pub", "third.pub"));
+    project.refused(
+        &["plugin", "inspect", "gate", "--frozen"],
+        6,
+        &["none of the keys"],
+    );
+    forged(&project, &rule);
+}
+
+/// A manifest that is signed, with other bytes beside it.
+fn forged(project: &Project, rule: &str) {
+    project.name(rule);
+    let bytes = std::fs::read(guest_path("blue-green")).expect("a guest");
+    let sha256 = engine::model::sha256_hex(&bytes);
+    let vendor = project.path("plugins.vendor");
+    std::fs::write(vendor.join(format!("{sha256}.wasm")), &bytes).expect("writable");
+    let old = format!(
+        "sha256:{}",
+        engine::model::sha256_hex(&std::fs::read(guest_path("canary")).expect("a guest"))
+    );
+    let lock = project.lock().replace(&old, &format!("sha256:{sha256}"));
+    assert!(lock.contains(&sha256));
+    project.write("plugins.lock", &lock);
+    project.refused(
+        &["plugin", "inspect", "gate", "--frozen"],
+        6,
+        &["its manifest is not about sha256:"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_credentials_of_docker_are_used() {
+    let server = Server::locked();
+    let project = Project::at(&server.address);
+    let file = guest_path("canary").display().to_string();
+    let push = ["plugin", "push", &file, &project.source];
+    project.refused(&push, 2, &["does not allow this", "docker login"]);
+    std::fs::create_dir(project.path("docker")).expect("a folder");
+    let secret = {
+        use base64::Engine as _;
+        base64::prelude::BASE64_STANDARD.encode(format!("{NAME}:{PASSWORD}"))
+    };
+    let config = serde_json::json!({"auths": {&server.address: {"auth": secret}}});
+    project.write("docker/config.json", &config.to_string());
+    project.done(&push);
+    project.done(&["plugin", "lock"]);
+    project.done(&["plugin", "verify"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_authority_is_named_in_the_file() {
+    let authority = Authority::new();
+    let server = Server::secure(&authority);
+    let port = server.address.split_once(':').expect("a port").1.to_owned();
+    let project = Project::at(&format!("localhost:{port}"));
+    let ca = authority.file("ca.pem").display().to_string();
+    project.push("canary", &["--ca", &ca]);
+    project.name(&format!("ca-files = [{ca:?}]"));
+    project.done(&["plugin", "lock"]);
+    project.done(&["plugin", "verify"]);
+    let stranger = Authority::new();
+    let ca = stranger.file("ca.pem").display().to_string();
+    project.name(&format!("ca-files = [{ca:?}]"));
+    project.refused(&["plugin", "verify"], 1, &["localhost"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_and_older_layouts_come_out_as_they_went_in() {
+    let server = Server::open();
+    let project = Project::at(&server.address);
+    project.push("canary", &["--compat-media-types"]);
+    project.done(&["plugin", "pull", &project.source, "--output", "out.wasm"]);
+    let read = |path: &Path| std::fs::read(path).expect("a file");
+    assert_eq!(read(&project.path("out.wasm")), read(&guest_path("canary")));
+    project.done(&["plugin", "pull", "gate", "--output", "again.wasm"]);
+    assert_eq!(
+        read(&project.path("again.wasm")),
+        read(&guest_path("canary"))
+    );
+    // What is no plugin is not published.
+    project.write("junk.wasm", "junk");
+    project.refused(
+        &["plugin", "push", "junk.wasm", &project.source],
+        6,
+        &["not a WebAssembly component"],
+    );
+    project.refused(
+        &["plugin", "push", "out.wasm", "oci://registry.example/x"],
+        2,
+        &["tag"],
+    );
+}
+
+/// The stable thing about a running rollout is its plugin.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_versions_of_one_name_lie_side_by_side() {
+    let server = Server::open();
+    let (old, new) = (Project::at(&server.address), Project::at(&server.address));
+    old.push("blue-green", &[]);
+    old.done(&["plugin", "lock"]);
+    new.push("canary", &[]);
+    // Both use one state folder, and so one cache.
+    let shared = old.path("state").display().to_string();
+    let look = ["--state-dir", shared.as_str(), "plugin", "inspect", "gate"];
+    let run = |project: &Project| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_engine"))
+            .current_dir(project.folder.path())
+            .env_remove("CI")
+            .args(look)
+            .output()
+            .expect("the binary runs");
+        stdout(&output)
+    };
+    for _ in 0..2 {
+        assert!(run(&new).starts_with("canary "));
+        assert!(run(&old).starts_with("blue-green "));
+    }
+}
