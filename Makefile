@@ -30,7 +30,7 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 CLANG_PACKAGES := clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 libclang-common-14-dev \
 	libclang-cpp14 libllvm14 libz3-4 libedit2 libbsd0 libmd0 libxml2 libicu72
 
-.PHONY: help demo test plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating install wasm-target fmt lint
+.PHONY: help demo test plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -132,6 +132,9 @@ REPLICATES ?= 100
 bench-gating: plugins rivals ## Compare the gate with the rules of other tools (REPLICATES=400 for more)
 	$(CARGO) bench --locked --package analysis --bench gate
 	$(CARGO) bench --locked --package engine --bench gating -- --replicates $(REPLICATES)
+
+bench-languages: language-guests ## Compare the costs of strategies in four languages
+	$(CARGO) bench --locked --package engine --bench languages
 
 install: plugins ## Install the engine into cargo's bin folder
 	$(CARGO) install --locked --path engine

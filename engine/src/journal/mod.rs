@@ -465,7 +465,7 @@ mod tests {
             errors: 3,
             client_errors: 11,
             over: vec![12; 8],
-            latency: Some(latency.clone()),
+            latency: Some(latency),
             cpu: Some(41.0),
             memory: None,
             healthy: Some(2),
