@@ -5,6 +5,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use super::limits::cut;
 use super::track::{self, Track};
 
 /// Why a plugin may not run. Exit code 6.
@@ -61,6 +62,17 @@ pub enum Rejected {
     #[error("its own code failed in {0}")]
     Faulty(String),
 }
+
+/// What the standard libraries of guests import: the packages of WASI 0.2's
+/// command world. The stubs cover all of them.
+const STUBBED: &[&str] = &[
+    "wasi:cli",
+    "wasi:clocks",
+    "wasi:filesystem",
+    "wasi:io",
+    "wasi:random",
+    "wasi:sockets",
+];
 
 const WASM_MAGIC: &[u8] = b"\0asm";
 const COMPONENT_VERSION: &[u8] = &[0x0d, 0x00, 0x01, 0x00];
@@ -155,7 +167,7 @@ impl Shape {
             .collect();
         if !missing.is_empty() {
             return Err(Rejected::Imports {
-                missing: missing.join("\n"),
+                missing: cut(missing.join("\n")),
                 hint: "upgrade engine if the plugin needs a newer version of the contract; a strategy can reach nothing beyond the contract and the standard library".to_owned(),
             });
         }
@@ -171,7 +183,10 @@ impl Shape {
                 .find(|e| base(e) == base(track::ALL[0].export));
             match other {
                 Some(other) => Rejected::Exports {
-                    found: format!("it exports {other}, and this engine runs {known}"),
+                    found: format!(
+                        "it exports {}, and this engine runs {known}",
+                        cut(other.clone())
+                    ),
                     hint: "upgrade engine, or rebuild the plugin against this engine's wit/ folder"
                         .to_owned(),
                 },
@@ -189,7 +204,7 @@ impl Shape {
     /// A linker's complaint about names that [`Shape::check`] has accepted.
     #[expect(clippy::unused_self, reason = "reads as: the shape explains")]
     pub(super) fn explain(&self, complaint: &str) -> Rejected {
-        Rejected::Types(complaint.to_owned())
+        Rejected::Types(cut(complaint.to_owned()))
     }
 
     pub(super) fn world(&self, track: &Track) -> String {
@@ -205,7 +220,7 @@ fn list(names: &[String]) -> String {
     if names.is_empty() {
         "nothing".to_owned()
     } else {
-        names.join(", ")
+        cut(names.join(", "))
     }
 }
 
@@ -214,8 +229,10 @@ fn is_wasi(name: &str) -> bool {
 }
 
 fn is_offered(name: &str) -> bool {
-    // The stubs cover every interface of WASI 0.2's command world.
-    is_wasi(name) && same_track(name, &format!("{}@0.2.0", base(name)))
+    let package = base(name)
+        .split_once('/')
+        .map_or("", |(package, _)| package);
+    STUBBED.contains(&package) && same_track(name, &format!("{}@0.2.0", base(name)))
         || track::ALL
             .iter()
             .flat_map(|t| t.imports)

@@ -25,7 +25,7 @@ use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 use crate::spec::policy::Caps;
 use contract::Rejected;
-use limits::{ASIDE_FUEL, EPOCH_TICK, Limits};
+use limits::{ASIDE_FUEL, EPOCH_TICK, Limits, cut};
 use sandbox::{Called, State};
 use track::Bound;
 
@@ -163,7 +163,7 @@ fn compile(
     bytes: &[u8],
 ) -> Result<Plugin, Rejected> {
     let component =
-        Component::new(engine, bytes).map_err(|e| Rejected::Compile(format!("{e:#}")))?;
+        Component::new(engine, bytes).map_err(|e| Rejected::Compile(cut(format!("{e:#}"))))?;
     let shape = contract::Shape::of(&component, engine);
     let track = shape.check()?;
     let pre = linker
@@ -270,6 +270,7 @@ fn explain(error: &wasmtime::Error, state: &State) -> String {
         Some(Trap::StackOverflow) => "its stack overflowed: endless recursion?".to_owned(),
         Some(Trap::UnreachableCodeReached) => "it panicked or reached `unreachable`".to_owned(),
         Some(trap) => trap.to_string(),
+        None if error.is::<Interrupted>() => "it called the host, which only `run` may".to_owned(),
         None => error.root_cause().to_string(),
     };
     let words = state.output.tail();
