@@ -5,7 +5,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::limits::cut;
+use super::limits::{GLOBALS_MAX, cut};
 use super::track::{self, Track};
 
 /// Why a plugin may not run. Exit code 6.
@@ -113,6 +113,24 @@ pub fn check_bytes(bytes: &[u8], max: usize) -> Result<(), Rejected> {
         ),
         None => not("it does not begin as WebAssembly does", build),
     }
+}
+
+/// Refuses a component with more globals than any compiler writes. Each instance
+/// of a module has its own, which no limit of memory counts.
+pub(super) fn check_globals(bytes: &[u8]) -> Result<(), Rejected> {
+    let payloads = wasmparser::Parser::new(0).parse_all(bytes);
+    // What is wrong with the rest the compiler says better.
+    let globals = payloads.map_while(Result::ok).map(|payload| match payload {
+        wasmparser::Payload::GlobalSection(section) => u64::from(section.count()),
+        _ => 0,
+    });
+    let globals: u64 = globals.sum();
+    if globals > GLOBALS_MAX {
+        return Err(Rejected::Compile(format!(
+            "it has {globals} globals; the limit is {GLOBALS_MAX}"
+        )));
+    }
+    Ok(())
 }
 
 /// The outside of a component.

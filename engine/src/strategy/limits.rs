@@ -11,8 +11,12 @@ use crate::spec::policy::Caps;
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
 /// Fuel that a host call costs that is not in the journal.
 pub const ASIDE_FUEL: u64 = 10_000;
+/// How often to look at what a compilation costs.
+const COMPILE_LOOK: Duration = Duration::from_millis(20);
 /// Core instances, and tables, of one component.
 const INSTANCES_MAX: usize = 100;
+/// Globals of all modules in a component together.
+pub(super) const GLOBALS_MAX: u64 = 100_000;
 /// Memories of one component.
 const MEMORIES_MAX: usize = 16;
 /// Longest text that a guest may send in one field; the rest is cut off.
@@ -39,6 +43,11 @@ pub struct Limits {
     pub hostcall_bytes_max: usize,
     /// Stack of the guest.
     pub stack_bytes_max: usize,
+    /// Memory that compiling a component may take. The largest honest ones, whole
+    /// interpreters, stay far below it.
+    pub compile_bytes_max: u64,
+    /// Time that compiling a component may take.
+    pub compile_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -50,6 +59,8 @@ impl Default for Limits {
             fuel_per_segment: 1_000_000_000,
             hostcall_bytes_max: 1 << 20,
             stack_bytes_max: 512 << 10,
+            compile_bytes_max: 2 << 30,
+            compile_time_max: Duration::from_secs(180),
         }
     }
 }
@@ -149,6 +160,37 @@ impl ResourceLimiter for Limiter {
     fn table_grow_failed(&mut self, error: Error) -> Result<(), Error> {
         Err(error)
     }
+}
+
+/// Waits until a compilation that begins now has cost too much; says what. A few
+/// kilobytes are enough to keep a compiler busy for hours.
+pub(super) async fn compiled_too_long(limits: Limits) -> String {
+    let before = resident_bytes();
+    let too_large = async {
+        let mut looks = tokio::time::interval(COMPILE_LOOK);
+        while resident_bytes().saturating_sub(before) <= limits.compile_bytes_max {
+            looks.tick().await;
+        }
+    };
+    match tokio::time::timeout(limits.compile_time_max, too_large).await {
+        Ok(()) => format!(
+            "compiling it takes more than {} MiB of memory",
+            limits.compile_bytes_max >> 20
+        ),
+        Err(_) => format!(
+            "compiling it takes longer than {} s",
+            limits.compile_time_max.as_secs_f64()
+        ),
+    }
+}
+
+/// Memory of this process; 0 where nobody says.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let number = line.and_then(|l| l.split_whitespace().next());
+    let kib: u64 = number.and_then(|n| n.parse().ok()).unwrap_or(0);
+    kib << 10
 }
 
 /// Cuts a guest's text to [`TEXT_BYTES_MAX`].

@@ -131,11 +131,17 @@ impl Host {
         }
         let (engine, linker) = (self.engine.clone(), self.linker.clone());
         let (limits, digest, bytes) = (self.limits, sha256.clone(), bytes.to_vec());
-        let plugin =
-            tokio::task::spawn_blocking(move || compile(&engine, &linker, limits, digest, &bytes))
-                .await
-                // A compiler that panics must not take the engine with it.
-                .map_err(|e| Rejected::Compile(format!("the compiler failed: {e}")))??;
+        let (sender, compiled) = tokio::sync::oneshot::channel();
+        // A thread of its own: nothing stops a compiler, but a process can end
+        // without waiting for it.
+        std::thread::spawn(move || {
+            let _ = sender.send(compile(&engine, &linker, limits, digest, &bytes));
+        });
+        let plugin = tokio::select! {
+            // A compiler that panics must not take the engine with it.
+            plugin = compiled => plugin.map_err(|_| Rejected::Compile("the compiler failed".to_owned()))??,
+            why = limits::compiled_too_long(limits) => return Err(Rejected::Compile(why)),
+        };
         let plugin = Arc::new(plugin);
         self.loaded
             .lock()
@@ -162,6 +168,7 @@ fn compile(
     sha256: String,
     bytes: &[u8],
 ) -> Result<Plugin, Rejected> {
+    contract::check_globals(bytes)?;
     let component =
         Component::new(engine, bytes).map_err(|e| Rejected::Compile(cut(format!("{e:#}"))))?;
     let shape = contract::Shape::of(&component, engine);
