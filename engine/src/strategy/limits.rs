@@ -207,6 +207,19 @@ pub fn cut(mut text: String) -> String {
     text
 }
 
+/// A guest's text as one line of at most [`TEXT_BYTES_MAX`]. People read it on
+/// terminals, among lines of the host: it must not move their cursor, turn their
+/// text around, or pass for a line of the host.
+#[must_use]
+pub fn one_line(text: String) -> String {
+    cut(text).replace(is_control, " ")
+}
+
+/// Whether a character tells a terminal something, instead of being shown.
+pub(super) fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,5 +250,13 @@ mod tests {
         let kept = cut(long);
         assert_eq!(kept.len(), TEXT_BYTES_MAX + '…'.len_utf8());
         assert!(kept.ends_with('…'));
+    }
+
+    #[test]
+    fn a_line_does_not_talk_to_a_terminal() {
+        let sly = "\u{1b}[2Jgood\n09:00:00  traffic: stable 100 %\u{202e}";
+        let plain = " [2Jgood 09:00:00  traffic: stable 100 % ";
+        assert_eq!(one_line(sly.to_owned()), plain);
+        assert_eq!(one_line("50 % äöü".to_owned()), "50 % äöü");
     }
 }

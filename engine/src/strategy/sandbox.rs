@@ -17,7 +17,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
-use super::limits::{Limiter, Limits, OUTPUT_BYTES_MAX};
+use super::limits::{self, Limiter, Limits, OUTPUT_BYTES_MAX};
 use crate::rollout::session::Calls;
 
 /// What a store carries.
@@ -173,7 +173,9 @@ impl Output {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = kept.len().saturating_sub(2_048);
         let bytes: Vec<u8> = kept.iter().skip(skipped).copied().collect();
-        String::from_utf8_lossy(&bytes).trim().to_owned()
+        let text = String::from_utf8_lossy(&bytes);
+        let tells = |c| limits::is_control(c) && c != '\n';
+        text.trim().replace(tells, " ")
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Bound, Track};
 use crate::journal::{Call, Reply};
 use crate::model;
 use crate::rollout::Run;
-use crate::strategy::limits::{LIST_MAX, SAMPLES_MAX, cut};
+use crate::strategy::limits::{LIST_MAX, SAMPLES_MAX, cut, one_line};
 use crate::strategy::sandbox::{Called, State};
 use crate::strategy::{Description, Issue, PlannedStep, Returned};
 
@@ -61,9 +61,9 @@ impl Bound for Prepared {
             .call_describe(store)
             .await?;
         Ok(Description {
-            name: cut(d.name),
-            version: cut(d.version),
-            summary: cut(d.summary),
+            name: one_line(d.name),
+            version: one_line(d.version),
+            summary: one_line(d.summary),
             parameters_schema: d.parameters_schema,
         })
     }
@@ -92,8 +92,8 @@ impl Bound for Prepared {
                 .into_iter()
                 .take(LIST_MAX)
                 .map(|i| Issue {
-                    path: cut(i.path),
-                    message: cut(i.message),
+                    path: one_line(i.path),
+                    message: one_line(i.message),
                 })
                 .collect()),
         })
@@ -111,13 +111,13 @@ impl Bound for Prepared {
             .rollout_strategy_strategy_api()
             .call_run(store, &context, &run.parameters)
             .await?;
-        Ok(result.map_err(cut).map(|outcome| model::Outcome {
+        Ok(result.map_err(one_line).map(|outcome| model::Outcome {
             verdict: match outcome.verdict {
                 api::Verdict::Promoted => model::Verdict::Promoted,
                 api::Verdict::RolledBack => model::Verdict::RolledBack,
                 api::Verdict::Inconclusive => model::Verdict::Inconclusive,
             },
-            reason: cut(outcome.reason),
+            reason: one_line(outcome.reason),
         }))
     }
 }
@@ -150,7 +150,7 @@ impl traffic::Host for State {
         let weights = weights
             .into_iter()
             .map(|w| model::Weight {
-                arm: cut(w.arm),
+                arm: one_line(w.arm),
                 weight: w.weight,
             })
             .collect();
@@ -159,7 +159,7 @@ impl traffic::Host for State {
     }
 
     async fn switch_color(&mut self, color: String) -> Answer<()> {
-        let color = cut(color);
+        let color = one_line(color);
         answer(self.ask(Call::SwitchColor { color }).await?, done)
     }
 }
@@ -192,7 +192,7 @@ impl metrics::Host for State {
 
     async fn query(&mut self, name: String, since: f64) -> Answer<Vec<metrics::Point>> {
         let call = Call::Query {
-            name: cut(name),
+            name: one_line(name),
             since: to_millis(since),
         };
         answer(self.ask(call).await?, |reply| {
@@ -232,7 +232,7 @@ impl control::Host for State {
     }
 
     async fn wait(&mut self, seconds: u32, signals: Vec<String>) -> Result<control::Wake, Error> {
-        let signals = signals.into_iter().take(LIST_MAX).map(cut).collect();
+        let signals = signals.into_iter().take(LIST_MAX).map(one_line).collect();
         match self.ask(Call::Wait { seconds, signals }).await? {
             Reply::Woke(model::Wake::Signal(s)) => Ok(control::Wake::Signal(control::Signal {
                 name: s.name,
@@ -244,7 +244,7 @@ impl control::Host for State {
     }
 
     async fn probe(&mut self, name: String) -> Answer<control::ProbeReport> {
-        let name = cut(name);
+        let name = one_line(name);
         answer(self.ask(Call::Probe { name }).await?, |reply| match reply {
             Reply::Probed(p) => Some(control::ProbeReport {
                 ok: p.ok,
@@ -267,7 +267,7 @@ impl control::Host for State {
             control::Level::Info => model::Level::Info,
             control::Level::Warn => model::Level::Warn,
         };
-        let message = cut(message);
+        let message = one_line(message);
         self.ask(Call::Log { level, message }).await?;
         Ok(())
     }
@@ -275,7 +275,7 @@ impl control::Host for State {
     async fn progress(&mut self, percent: u32, note: String) -> Result<(), Error> {
         let call = Call::Progress {
             percent: percent.min(100),
-            note: cut(note),
+            note: one_line(note),
         };
         self.ask(call).await?;
         Ok(())
@@ -312,7 +312,7 @@ fn to_finding(f: control::Finding) -> model::Finding {
         excess_requests: number(f.excess_requests),
         streams: streams
             .map(|s| model::StreamFinding {
-                name: cut(s.name),
+                name: one_line(s.name),
                 candidate_bad: number(s.candidate_bad),
                 candidate_of: number(s.candidate_of),
                 stable_bad: number(s.stable_bad),
@@ -320,7 +320,7 @@ fn to_finding(f: control::Finding) -> model::Finding {
                 log_evidence: number(s.log_evidence),
             })
             .collect(),
-        explanation: cut(f.explanation),
+        explanation: one_line(f.explanation),
     }
 }
 
