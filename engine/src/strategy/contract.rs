@@ -13,7 +13,7 @@ use super::track::{self, Track};
 pub enum Rejected {
     /// The file is too big to be a strategy.
     #[error(
-        "the file has {bytes} bytes and the limit is {max}\n\nhint: build with opt-level \"s\" and strip, or check that this is a strategy"
+        "the file has at least {bytes} bytes and the limit is {max}\n\nhint: build with opt-level \"s\" and strip, or check that this is a strategy"
     )]
     TooLarge {
         /// Its size.

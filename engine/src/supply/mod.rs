@@ -10,6 +10,7 @@ pub mod registry;
 pub mod signature;
 pub mod trust;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -509,15 +510,11 @@ pub fn read_file(path: &Path) -> Result<Fetched, SupplyError> {
         what: format!("read plugin {}", path.display()),
         message: e.to_string(),
     };
-    // A pipe or a device has no length, and no end perhaps.
-    let about = std::fs::metadata(path).map_err(failed)?;
-    if about.is_file() && about.len() > BYTES_MAX {
-        return Err(SupplyError::Io {
-            what: format!("read plugin {}", path.display()),
-            message: format!("it has {} bytes, and the limit is {BYTES_MAX}", about.len()),
-        });
-    }
-    let wasm = std::fs::read(path).map_err(failed)?;
+    // Not more than needed to see that it is too much: a device has no end.
+    let mut wasm = vec![];
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let read = file.take(BYTES_MAX + 1).read_to_end(&mut wasm);
+    read.map_err(failed)?;
     let beside = signature_of(path);
     let signatures = match read_if_there(&beside)? {
         Some(text) => vec![Signed {

@@ -1,10 +1,20 @@
 //! Parameters as the command line and the rollout file give them.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::cli::exit::Failure;
 use crate::strategy::contract::Rejected;
+use crate::strategy::limits::{Limits, cut, one_line};
 use crate::strategy::{Description, Plugin};
+
+/// Longest time that holding parameters against a schema may take.
+const SCHEMA_TIME_MAX: Duration = Duration::from_secs(5);
+/// Problems with parameters that are named at once.
+const PROBLEMS_MAX: usize = 50;
+/// References within a schema that are followed, one after another.
+const REFERENCES_MAX: usize = 16;
 
 /// The file's parameters, overridden by `--set KEY=VALUE`, checked against the
 /// plugin's schema and by the plugin itself.
@@ -14,10 +24,51 @@ pub(in crate::cli) async fn parameters(
     plugin: &Plugin,
     description: &Description,
 ) -> anyhow::Result<Map<String, Value>> {
-    let schema: Value = serde_json::from_str(&description.parameters_schema).map_err(|e| {
+    let (sets, mut parameters) = (sets.to_vec(), file.clone());
+    let schema = description.parameters_schema.clone();
+    let (sender, checked) = tokio::sync::oneshot::channel();
+    // The schema is the plugin's: a short one can ask for more comparisons than
+    // anybody lives to see. Nothing stops them, but a process can end without them.
+    std::thread::spawn(move || {
+        let problems = check(&schema, &sets, &mut parameters);
+        let _ = sender.send(problems.map(|problems| (parameters, problems)));
+    });
+    let (parameters, mut problems) = tokio::time::timeout(SCHEMA_TIME_MAX, checked)
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .ok_or_else(|| {
+            Rejected::Faulty("describe: its parameters schema cannot be checked in time".to_owned())
+        })??;
+    if problems.is_empty() {
+        let value = serde_json::to_string(&parameters)?;
+        if let Err(issues) = plugin.validate(&value).await? {
+            problems = issues
+                .iter()
+                .map(|i| problem_line(&i.path, &i.message))
+                .collect();
+        }
+    }
+    if problems.is_empty() {
+        return Ok(parameters);
+    }
+    Err(Failure::usage(format!(
+        "strategy {} does not accept its parameters:\n{}",
+        description.name,
+        cut(problems.join("\n"))
+    )))
+}
+
+/// Puts what was set into the parameters, and holds them against the schema: a
+/// line for each problem.
+fn check(
+    schema: &str,
+    sets: &[String],
+    parameters: &mut Map<String, Value>,
+) -> anyhow::Result<Vec<String>> {
+    let schema: Value = serde_json::from_str(schema).map_err(|e| {
         Rejected::Faulty(format!("describe: its parameters schema is no JSON: {e}"))
     })?;
-    let mut parameters = file.clone();
     for set in sets {
         let (key, value) = set.split_once('=').ok_or_else(|| {
             Failure::usage(format!(
@@ -26,47 +77,34 @@ pub(in crate::cli) async fn parameters(
         })?;
         parameters.insert(key.to_owned(), value_for(&schema, key, value));
     }
-    let value = Value::Object(parameters);
-    let validator = jsonschema::validator_for(&schema)
-        .map_err(|e| Rejected::Faulty(format!("describe: its parameters schema is wrong: {e}")))?;
-    let mut problems: Vec<String> = validator
-        .iter_errors(&value)
-        .map(|e| {
-            let path = e.instance_path().to_string();
-            let mut message = e.to_string();
-            let key = path.trim_start_matches('/').split('/').next().unwrap_or("");
-            // Which of several shapes was meant nobody knows; say what there are.
-            if message.contains("anyOf")
-                && let Some(about) = schema["properties"][key]["description"].as_str()
-            {
-                let about = about.replace('\n', " ");
-                message = format!("{} does not fit. {about}", e.instance());
-            }
-            problem_line(&path, &message)
-        })
-        .collect();
-    if problems.is_empty()
-        && let Err(issues) = plugin.validate(&value.to_string()).await?
-    {
-        problems = issues
-            .iter()
-            .map(|i| problem_line(&i.path, &i.message))
-            .collect();
-    }
-    match value {
-        Value::Object(parameters) if problems.is_empty() => Ok(parameters),
-        _ => Err(Failure::usage(format!(
-            "strategy {} does not accept its parameters:\n{}",
-            description.name,
-            problems.join("\n")
-        ))),
-    }
+    let value = Value::Object(parameters.clone());
+    let validator = jsonschema::validator_for(&schema).map_err(|e| {
+        let why = cut(e.to_string());
+        Rejected::Faulty(format!("describe: its parameters schema is wrong: {why}"))
+    })?;
+    let problems = validator.iter_errors(&value).take(PROBLEMS_MAX).map(|e| {
+        let path = e.instance_path().to_string();
+        let mut message = e.to_string();
+        let key = path.trim_start_matches('/').split('/').next().unwrap_or("");
+        // Which of several shapes was meant nobody knows; say what there are.
+        if message.contains("anyOf")
+            && let Some(about) = schema["properties"][key]["description"].as_str()
+        {
+            let about = about.replace('\n', " ");
+            message = format!("{} does not fit. {about}", e.instance());
+        }
+        problem_line(&path, &message)
+    });
+    Ok(problems.collect())
 }
 
 fn problem_line(path: &str, message: &str) -> String {
     let path = path.trim_start_matches('/').replace('/', ".");
     let dot = if path.is_empty() { "" } else { "." };
-    format!("  strategy.parameters{dot}{path}: {message}")
+    format!(
+        "  strategy.parameters{dot}{}",
+        one_line(format!("{path}: {message}"))
+    )
 }
 
 /// JSON if it reads as JSON, a list if the schema wants one, a text otherwise.
@@ -76,7 +114,7 @@ fn value_for(schema: &Value, key: &str, text: &str) -> Value {
     };
     let property = &schema["properties"][key];
     let wants_list =
-        property["type"] == "array" || text.contains(',') && allows_list(schema, property);
+        property["type"] == "array" || text.contains(',') && allows_list(schema, property, 0);
     match one(text) {
         value @ Value::Array(_) => value,
         _ if wants_list && text.trim().is_empty() => Value::Array(vec![]),
@@ -85,18 +123,22 @@ fn value_for(schema: &Value, key: &str, text: &str) -> Value {
     }
 }
 
-/// Whether one of the shapes that a schema allows is a list.
-fn allows_list(schema: &Value, node: &Value) -> bool {
+/// Whether one of the shapes that a schema allows is a list. A schema may refer
+/// to itself, so it is not followed for ever.
+fn allows_list(schema: &Value, node: &Value, depth: usize) -> bool {
+    if depth > REFERENCES_MAX {
+        return false;
+    }
     if node["type"] == "array" {
         return true;
     }
     if let Some(named) = node["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
         return schema
             .pointer(named)
-            .is_some_and(|n| allows_list(schema, n));
+            .is_some_and(|n| allows_list(schema, n, depth + 1));
     }
     let shapes = node["anyOf"].as_array();
-    shapes.is_some_and(|shapes| shapes.iter().any(|n| allows_list(schema, n)))
+    shapes.is_some_and(|shapes| shapes.iter().any(|n| allows_list(schema, n, depth + 1)))
 }
 
 #[cfg(test)]
