@@ -21,7 +21,6 @@ use engine::simulate::many::{self, Play};
 use engine::simulate::replicate::{START, Subject};
 use engine::simulate::report::{Row, Summary};
 use engine::simulate::scenario::{Class, Corpus};
-use engine::spec::Guardrails;
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
 use serde_json::{Value, json};

@@ -36,9 +36,9 @@ impl Calls for World {
         Ok(match call {
             Call::Wait { .. } if self.park => std::future::pending().await,
             Call::Wait { .. } => Reply::Woke(Wake::Timer),
-            Call::GetMetrics { .. } => Reply::Samples(
-                ["stable", "canary"].map(sample).into_iter().collect(),
-            ),
+            Call::GetMetrics { .. } => {
+                Reply::Samples(["stable", "canary"].map(sample).into_iter().collect())
+            }
             _ => Reply::Done,
         })
     }
@@ -104,7 +104,10 @@ fn us(time: Duration) -> f64 {
 /// Resident memory of this process, KiB.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find(|l| l.starts_with("VmRSS")).expect("a line");
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmRSS"))
+        .expect("a line");
     let number = line.split_whitespace().nth(1).expect("a number");
     number.parse().expect("digits")
 }

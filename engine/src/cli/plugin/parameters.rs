@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::exit::Failure;
 use crate::strategy::contract::Rejected;
-use crate::strategy::limits::{Limits, cut, one_line};
+use crate::strategy::limits::{cut, one_line};
 use crate::strategy::{Description, Plugin};
 
 /// Longest time that holding parameters against a schema may take.
