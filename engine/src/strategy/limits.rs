@@ -1,5 +1,5 @@
 //! Limits of a guest. Every one has a test that keeps to it and one that
-//! breaks it (`tests/it/limits.rs`).
+//! breaks it (`tests/it/limits.rs`, `tests/it/hostile.rs`).
 
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod end_to_end;
 mod hindsight;
+mod hostile;
 mod lab;
 mod languages;
 mod layers;

@@ -1,0 +1,6 @@
+;; A trap in the start function.
+;; fails in: describe validate run
+;; says: `unreachable`
+(start $start)
+(func $start
+  unreachable)
