@@ -265,7 +265,7 @@ fn bombs() -> Vec<Case> {
                 "",
             ),
             ALL,
-            "an endless loop?",
+            "handle limit exceeded",
         ),
     ]
 }
@@ -661,6 +661,7 @@ async fn a_slow_answer_begins_a_segment_too() {
         sample_period_ms: 1_000,
         parameters: "{}".to_owned(),
         seed: "2a".to_owned(),
+        caps: <_>::default(),
     };
     let ran = plugin.run(Arc::new(Slow), run).await;
     let Ran::Returned(Ok(outcome)) = ran else {
