@@ -23,6 +23,7 @@ use crate::journal::{Call, Reply};
 use crate::model::{Millis, Outcome, sha256_hex};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
+use crate::spec::plugins::is_name;
 use crate::spec::policy::Caps;
 use contract::Rejected;
 use limits::{ASIDE_FUEL, EPOCH_TICK, Limits, cut};
@@ -206,7 +207,16 @@ impl Plugin {
     pub async fn describe(&self) -> Result<Description, Rejected> {
         let mut store = self.store(Arc::new(NoCalls), "", Caps::default());
         let result = self.bound.describe(&mut store).await;
-        result.map_err(|e| Rejected::Faulty(format!("describe: {}", explain(&e, store.data()))))
+        let description = result
+            .map_err(|e| Rejected::Faulty(format!("describe: {}", explain(&e, store.data()))))?;
+        // It becomes a part of the rollout's id, which people type.
+        if !is_name(&description.name) {
+            return Err(Rejected::Faulty(format!(
+                "describe: it calls itself {:?}; a name is made of letters, digits, - and _",
+                description.name
+            )));
+        }
+        Ok(description)
     }
 
     /// Checks parameters. Runs guest code, without any call.

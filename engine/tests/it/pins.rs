@@ -446,3 +446,42 @@ fn a_journal_does_not_grow_without_end() {
         "{story}"
     );
 }
+
+/// The name gets other bytes while the rollout is under way.
+#[test]
+fn a_rollout_goes_on_with_the_bytes_that_it_began_with() {
+    let project = Project::with("canary");
+    project.done(&["plugin", "lock"]);
+    let mut run = engine(
+        project.path(),
+        &["run", "gate", "--set", "gate=limits", "--set", "steps=50,100", "--set", "bake=3s"],
+    )
+    .env_remove("CI")
+    .stderr(std::process::Stdio::null())
+    .stdout(std::process::Stdio::null())
+    .spawn()
+    .expect("the binary runs");
+    let under_way = || {
+        let list = stdout(&project.run(&["list", "--json"]));
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap_or_default();
+        list[0]["phase"] == "progressing"
+    };
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !under_way() {
+        assert!(std::time::Instant::now() < give_up, "it does not begin");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let interrupted = std::process::Command::new("kill")
+        .args(["-INT", &run.id().to_string()])
+        .status();
+    assert!(interrupted.expect("kill runs").success());
+    assert_eq!(run.wait().expect("it ends").code(), Some(5), "suspended");
+    project.put("gate.wasm", "blue-green");
+    project.done(&["plugin", "update", "--accept-imports"]);
+    let resumed = project.done(&["resume"]);
+    assert!(stdout(&resumed).contains("promoted"), "{}", stdout(&resumed));
+    let list = stdout(&project.done(&["list", "--json"]));
+    assert!(list.contains("canary-"), "{list}");
+    // The next one is the new one.
+    assert!(stdout(&project.done(LOOK)).starts_with("blue-green "));
+}

@@ -93,12 +93,17 @@ fn print(
             p.name,
             p.kind,
             p.default,
-            p.about
+            first_sentence(&p.about)
         );
     }
     if parameters.is_empty() {
         out!("  none");
     }
+}
+
+/// Enough for a table; `--json` has the rest.
+fn first_sentence(text: &str) -> &str {
+    text.split_once(". ").map_or(text, |(first, _)| first)
 }
 
 /// Whether it imports a function that changes weights.
