@@ -10,6 +10,7 @@ pub mod contract;
 pub mod limits;
 pub mod sandbox;
 mod track;
+mod unfold;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -170,6 +171,7 @@ fn compile(
     bytes: &[u8],
 ) -> Result<Plugin, Rejected> {
     contract::check_globals(bytes)?;
+    unfold::check(bytes)?;
     let component =
         Component::new(engine, bytes).map_err(|e| Rejected::Compile(cut(format!("{e:#}"))))?;
     let shape = contract::Shape::of(&component, engine);
