@@ -81,11 +81,13 @@ impl Weights {
     /// The share of `arm` in percent, 0-100.
     #[must_use]
     pub fn share(&self, arm: &str) -> f64 {
-        let sum: u32 = self.0.iter().map(|w| w.weight).sum();
-        if sum == 0 {
-            return 0.0;
+        // A journal from elsewhere may have any weights.
+        let sum: f64 = self.0.iter().map(|w| f64::from(w.weight)).sum();
+        if sum > 0.0 {
+            100.0 * f64::from(self.weight(arm)) / sum
+        } else {
+            0.0
         }
-        100.0 * f64::from(self.weight(arm)) / f64::from(sum)
     }
 
     /// The same weights in the order of `arms`, or what is wrong with them:

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use console::Style;
 
@@ -36,7 +36,7 @@ pub fn clock(at: Millis) -> String {
 
 /// `2026-11-21T22:41:03Z`
 pub fn date(at: Millis) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(at)).to_string()
+    crate::journal::time(at).to_string()
 }
 
 /// `1m 30s`
@@ -289,7 +289,7 @@ pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
     let first = samples.iter().map(|s| s.start).min().unwrap_or(0);
     let last = samples
         .iter()
-        .map(|s| s.start + u64::from(s.period_ms))
+        .map(|s| s.start.saturating_add(u64::from(s.period_ms)))
         .max();
     let covered = last.map_or(window_ms, |last| last.saturating_sub(first).min(window_ms));
     Rates {
@@ -400,7 +400,7 @@ fn time_left(status: &Status, now: Millis) -> Option<Millis> {
         && status.waiting.as_ref().is_none_or(|w| w.signals.is_empty())
         && now.saturating_sub(status.updated) < 120_000;
     let elapsed = now.saturating_sub(status.created);
-    (done >= 5 && moves).then(|| elapsed * (100 - done.min(100)) / done)
+    (done >= 5 && moves).then(|| elapsed.saturating_mul(100 - done.min(100)) / done)
 }
 
 /// The last words of `run`.

@@ -235,7 +235,7 @@ impl Past {
             match (call, reply) {
                 (Call::GetMetrics { query }, Reply::Samples(samples)) => {
                     for sample in samples {
-                        let end = sample.start + Millis::from(sample.period_ms);
+                        let end = sample.start.saturating_add(Millis::from(sample.period_ms));
                         past.end = past.end.max(end);
                         // What was long known says nothing about how fast it came.
                         if sample.start >= created {
@@ -268,7 +268,7 @@ impl Past {
             past.lag = 0;
         }
         for (at, over_ms, sample) in raw {
-            let end = sample.start + Millis::from(sample.period_ms);
+            let end = sample.start.saturating_add(Millis::from(sample.period_ms));
             let key = (sample.start, sample.arm.clone());
             let zones = past.samples.entry(key).or_default();
             let versions = zones.entry(sample.zone.clone()).or_default();
@@ -360,11 +360,12 @@ fn place(seen: &Seen, threshold: f64) -> Option<usize> {
 
 /// Adds a zone to what is known of the others. Percentiles do not add up.
 fn add(whole: &mut Sample, zone: &Sample) {
-    whole.requests += zone.requests;
-    whole.errors += zone.errors;
-    whole.client_errors += zone.client_errors;
+    let add = |sum: &mut u32, count: u32| *sum = sum.saturating_add(count);
+    add(&mut whole.requests, zone.requests);
+    add(&mut whole.errors, zone.errors);
+    add(&mut whole.client_errors, zone.client_errors);
     for (sum, count) in whole.over.iter_mut().zip(&zone.over) {
-        *sum += count;
+        add(sum, *count);
     }
     whole.latency = None;
 }
@@ -488,7 +489,7 @@ impl World {
                         until: None,
                     }));
                 }
-                state.now += Millis::from(*seconds) * 1_000;
+                state.now = state.now.saturating_add(Millis::from(*seconds) * 1_000);
                 Reply::Woke(Wake::Timer)
             }
             Call::Report { finding } => {

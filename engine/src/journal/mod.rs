@@ -340,8 +340,8 @@ impl Call {
 }
 
 /// A time as people write it, in UTC.
-fn time(at: Millis) -> humantime::Rfc3339Timestamp {
-    // A guest may ask for any time; the calendar ends with the year 9999.
+pub(crate) fn time(at: Millis) -> humantime::Rfc3339Timestamp {
+    // A guest may ask for any time, and a file may have any; the calendar ends with the year 9999.
     let since_1970 = std::time::Duration::from_millis(at.min(253_402_300_799_000));
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since_1970)
 }
@@ -423,7 +423,7 @@ impl fmt::Display for Reply {
             Self::Done => write!(f, "ok"),
             Self::Weights(weights) => write!(f, "{weights}"),
             Self::Samples(samples) => {
-                let requests: u32 = samples.iter().map(|s| s.requests).sum();
+                let requests: u64 = samples.iter().map(|s| u64::from(s.requests)).sum();
                 write!(f, "{} samples, {requests} requests", samples.len())
             }
             Self::Points(points) => write!(f, "{} values", points.len()),
