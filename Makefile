@@ -30,7 +30,7 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 CLANG_PACKAGES := clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 libclang-common-14-dev \
 	libclang-cpp14 libllvm14 libz3-4 libedit2 libbsd0 libmd0 libxml2 libicu72
 
-.PHONY: help demo test plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
+.PHONY: help demo test fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -126,6 +126,19 @@ language-tests: language-guests ## Test the templates and the examples as their 
 
 bench: plugins test-guests emulator ## Print figures and ratios (builds an optimised engine first)
 	$(CARGO) bench --locked --package engine --bench engine --bench aws
+
+# Without a sanitizer the stable compiler will do, and the code is safe Rust.
+# What is new goes to engine/fuzz/corpus, what does harm to engine/fuzz/artifacts.
+FUZZ = $(CARGO) fuzz run --fuzz-dir engine/fuzz --target-dir $(abspath $(TARGET_DIR))/fuzz --sanitizer none
+SECONDS ?= 60
+
+fuzz: ## Feed hostile input to the loader and the parsers (SECONDS=600 for longer)
+	$(CARGO) fuzz --version || $(CARGO) install --locked cargo-fuzz
+	set -e; for entry in loader lock config journal manifest; do \
+		mkdir -p engine/fuzz/corpus/$$entry; \
+		$(FUZZ) $$entry engine/fuzz/corpus/$$entry engine/tests/fuzzed/$$entry examples/rollouts examples/scenarios \
+			-- -max_total_time=$(SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+	done
 
 REPLICATES ?= 100
 

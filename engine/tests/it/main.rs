@@ -12,6 +12,7 @@ mod cli;
 mod contract;
 mod crash;
 mod end_to_end;
+mod fuzzed;
 mod hindsight;
 mod hostile;
 mod lab;

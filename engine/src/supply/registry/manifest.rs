@@ -195,6 +195,17 @@ fn read(manifest: &[u8]) -> Result<Manifest, Rejected> {
     serde_json::from_slice(manifest).map_err(broken)
 }
 
+/// What is wrong with a manifest as a plugin's, and as one of signatures: how
+/// the fuzzer reaches what otherwise only a registry's answer does.
+#[doc(hidden)]
+#[must_use]
+pub fn complaints(manifest: &[u8], limit_bytes: u64) -> [Option<Rejected>; 2] {
+    [
+        plugin(manifest, limit_bytes).err(),
+        signatures(manifest).err(),
+    ]
+}
+
 /// The one WebAssembly layer of a plugin's manifest.
 pub(super) fn plugin(manifest: &[u8], limit_bytes: u64) -> Result<Found, Rejected> {
     const PUSH: &str = "push the plugin as a WebAssembly artefact, e.g. with `engine plugin push` or `wkg oci push`";
