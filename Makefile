@@ -154,6 +154,7 @@ install: plugins ## Install the engine into cargo's bin folder
 
 lint: ## Format check and clippy, warnings are errors
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path engine/fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 fmt:
