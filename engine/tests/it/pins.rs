@@ -454,7 +454,16 @@ fn a_rollout_goes_on_with_the_bytes_that_it_began_with() {
     project.done(&["plugin", "lock"]);
     let mut run = engine(
         project.path(),
-        &["run", "gate", "--set", "gate=limits", "--set", "steps=50,100", "--set", "bake=3s"],
+        &[
+            "run",
+            "gate",
+            "--set",
+            "gate=limits",
+            "--set",
+            "steps=50,100",
+            "--set",
+            "bake=3s",
+        ],
     )
     .env_remove("CI")
     .stderr(std::process::Stdio::null())
@@ -479,7 +488,11 @@ fn a_rollout_goes_on_with_the_bytes_that_it_began_with() {
     project.put("gate.wasm", "blue-green");
     project.done(&["plugin", "update", "--accept-imports"]);
     let resumed = project.done(&["resume"]);
-    assert!(stdout(&resumed).contains("promoted"), "{}", stdout(&resumed));
+    assert!(
+        stdout(&resumed).contains("promoted"),
+        "{}",
+        stdout(&resumed)
+    );
     let list = stdout(&project.done(&["list", "--json"]));
     assert!(list.contains("canary-"), "{list}");
     // The next one is the new one.
