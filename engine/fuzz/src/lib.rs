@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use engine::cli::render::{self, Narrator};
@@ -39,6 +40,8 @@ const LIMITS: Limits = Limits {
     fuel_per_segment: 1_000_000,
     hostcall_bytes_max: 64 << 10,
     stack_bytes_max: 128 << 10,
+    compile_bytes_max: 512 << 20,
+    compile_time_max: Duration::from_secs(10),
 };
 
 /// A host keeps all that it ever loaded; nobody else gives it thousands.
