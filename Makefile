@@ -23,6 +23,7 @@ NPM_PINS := engine/tests/languages/package.json engine/tests/languages/package-l
 TEMPLATES := $(shell find engine/templates wit plugins/sdk/src plugins/analysis/src -type f)
 LANGUAGE_GUESTS := $(foreach language,rust python js c,$(PROJECTS)/$(language)/doubling.wasm)
 EXAMPLES := $(addprefix examples/strategies/,ml-gate change-window)
+TESTED := $(addprefix --package ,engine analysis rivals rollout-sdk canary blue-green one-step request-ramp baseline)
 BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
 	CLANG=$(abspath $(LANGUAGES))/llvm/clang \
@@ -30,7 +31,7 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 CLANG_PACKAGES := clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 libclang-common-14-dev \
 	libclang-cpp14 libllvm14 libz3-4 libedit2 libbsd0 libmd0 libxml2 libicu72
 
-.PHONY: help demo test fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
+.PHONY: help built demo test fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,7 +40,7 @@ demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minut
 	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
 
 test: plugins test-guests rivals emulator registry language-tests ## Run every test
-	$(CARGO) test --locked --package engine --package analysis --package rivals --package rollout-sdk --package canary --package blue-green --package one-step --package request-ramp --package baseline
+	$(CARGO) test --locked $(TESTED)
 
 plugins: wasm-target ## Build plugins/*.wasm
 	RUSTFLAGS="$(GUEST_FLAGS)" $(CARGO) build --locked --profile guest --target wasm32-wasip2 --package canary --package blue-green
@@ -80,6 +81,10 @@ $(REGISTRY)/docker-registry:
 	chmod +x $@
 	rm $(REGISTRY)/docker-registry_*.deb
 
+# With the tests, or cargo would build all dependencies once more for them.
+built:
+	$(CARGO) test --locked --no-run $(TESTED)
+
 languages: $(LANGUAGES)/python/ready $(LANGUAGES)/npm/ready $(LANGUAGES)/llvm/clang
 
 $(LANGUAGES)/python/ready: $(PYTHON_PINS)
@@ -105,10 +110,10 @@ $(LANGUAGES)/llvm/clang: engine/tests/languages/clang
 
 # Made by `engine plugin new` and built as a user would; only the tools are
 # links to ours, which `make` then takes for up to date.
-$(PROJECTS)/%/doubling.wasm: $(TEMPLATES) | languages wasm-target
+$(PROJECTS)/%/doubling.wasm: $(TEMPLATES) | languages wasm-target built
 	rm -rf $(@D)
 	mkdir -p $(PROJECTS) $(TARGET_DIR)/guests
-	$(CARGO) run --locked --quiet --package engine -- plugin new doubling --lang $* --folder $(@D)
+	$(TARGET_DIR)/debug/engine plugin new doubling --lang $* --folder $(@D)
 	ln -sfn $(abspath $(LANGUAGES))/python $(@D)/.venv
 	ln -sfn $(abspath $(LANGUAGES))/npm/node_modules $(@D)/node_modules
 	$(BUILD) -C $(@D)
@@ -118,8 +123,7 @@ language-guests: $(LANGUAGE_GUESTS) languages ## Build the templates and the exa
 	$(BUILD) -C examples/strategies/ml-gate COMPONENTIZE=$(abspath $(LANGUAGES))/python/bin/componentize-py
 	$(BUILD) -C examples/strategies/change-window JCO=$(abspath $(LANGUAGES))/npm/node_modules/.bin/jco
 
-language-tests: language-guests ## Test the templates and the examples as their READMEs say
-	$(CARGO) build --locked --quiet --package engine
+language-tests: built language-guests ## Test the templates and the examples as their READMEs say
 	set -e; for project in $(LANGUAGE_GUESTS:/doubling.wasm=) $(EXAMPLES); do \
 		echo "$$project"; $(BUILD) -C $$project test; \
 	done
