@@ -703,7 +703,8 @@ async fn a_guest_does_not_talk_to_the_terminal() {
     for verdict in [outcome, error] {
         let bytes = binary(&component(&says(&verdict)));
         let plugin = host().load(&bytes).await.expect("loads");
-        let name = plugin.describe().await.expect("describes").name;
+        let refused = plugin.describe().await.expect_err("not a name");
+        let name = refused.to_string();
         let lab = Lab::new(plugin, lab::good(), json!({}));
         let Standing::Over(_, reason) = lab.run().await else {
             panic!("it ends");
