@@ -37,6 +37,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 
+mod measure;
+
+use measure::{median, resident_mb, us};
+
 mod raw {
     wasmtime::component::bindgen!({
         path: "../wit",
@@ -57,22 +61,6 @@ fn guest(name: &str) -> Vec<u8> {
         name => root().join(format!("plugins/{name}.wasm")),
     };
     std::fs::read(&place).unwrap_or_else(|e| panic!("{}: {e}; run `make bench`", place.display()))
-}
-
-/// Runs `work` `times` times; the median of its time.
-async fn median(times: usize, mut work: impl AsyncFnMut()) -> Duration {
-    let mut took = Vec::with_capacity(times);
-    for _ in 0..times {
-        let begun = Instant::now();
-        work().await;
-        took.push(begun.elapsed());
-    }
-    took.sort();
-    took[times / 2]
-}
-
-fn us(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }
 
 fn row(what: &str, figure: String) {
@@ -432,14 +420,6 @@ fn header(id: &str, parameters: serde_json::Value, created: Millis) -> Header {
             seed: "2a".to_owned(),
         }),
     }
-}
-
-/// Resident memory of a process, MB.
-fn resident_mb(pid: &str, field: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with(field));
-    let kb = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<f64>().ok());
-    kb.unwrap_or(0.0) / 1_024.0
 }
 
 async fn parked(count: u32) {

@@ -14,6 +14,10 @@ use engine::rollout::{Ran, Run, Strategy};
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
 
+mod measure;
+
+use measure::{median, resident_mb, us};
+
 /// Rollouts that wait at once.
 const PARKED: usize = 200;
 
@@ -86,35 +90,9 @@ fn run_of() -> Run {
     }
 }
 
-async fn median(times: usize, mut work: impl AsyncFnMut()) -> Duration {
-    let mut took = Vec::with_capacity(times);
-    for _ in 0..times {
-        let begun = Instant::now();
-        work().await;
-        took.push(begun.elapsed());
-    }
-    took.sort();
-    took[times / 2]
-}
-
-fn us(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
-}
-
-/// Resident memory of this process, KiB.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status
-        .lines()
-        .find(|l| l.starts_with("VmRSS"))
-        .expect("a line");
-    let number = line.split_whitespace().nth(1).expect("a number");
-    number.parse().expect("digits")
-}
-
 /// Memory of one rollout that waits, KiB.
 async fn parked(plugin: &Arc<Plugin>) -> f64 {
-    let before = resident();
+    let before = resident_mb("self", "VmRSS");
     let tasks: Vec<_> = (0..PARKED)
         .map(|_| {
             let plugin = plugin.clone();
@@ -123,7 +101,7 @@ async fn parked(plugin: &Arc<Plugin>) -> f64 {
         .collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
     #[expect(clippy::cast_precision_loss, reason = "a mean")]
-    let each = resident().saturating_sub(before) as f64 / PARKED as f64;
+    let each = (resident_mb("self", "VmRSS") - before) * 1_024.0 / PARKED as f64;
     for task in tasks {
         task.abort();
     }

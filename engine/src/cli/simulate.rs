@@ -101,19 +101,17 @@ pub(super) async fn simulate(
     }
     let (subject, shown) = subject(app, global, &args).await?;
     let loaded = load(&args, &subject)?;
-    for l in &loaded {
-        let unknown = l.subject.queries.iter();
-        if let Some(query) = unknown
-            .into_iter()
-            .find(|q| !l.subject.values.contains_key(&q.name))
-        {
-            eprintln!(
-                "note: {} has no values for the query {} of the rollout file (see `queries` in the guide), so strategies see none",
-                l.path.display(),
-                query.name
-            );
-            break;
-        }
+    let unknown = loaded.iter().find_map(|l| {
+        let Subject {
+            queries, values, ..
+        } = &l.subject;
+        let query = queries.iter().find(|q| !values.contains_key(&q.name))?;
+        Some((l.path.display(), &query.name))
+    });
+    if let Some((file, query)) = unknown {
+        eprintln!(
+            "note: {file} has no values for the query {query} of the rollout file (see `queries` in the guide), so strategies see none"
+        );
     }
     if let Some(number) = args.replicate {
         return one(global, &args, &loaded, number).await;

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::registry::reference::is_digest;
+
 /// The file's name, beside `plugins.toml`.
 pub const FILE: &str = "plugins.lock";
 
@@ -195,15 +197,6 @@ fn missing<'a>(these: &'a [String], there: &[String]) -> Vec<&'a str> {
 #[must_use]
 pub fn hex(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
-}
-
-fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64
-            && hex
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
 }
 
 #[cfg(test)]

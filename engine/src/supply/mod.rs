@@ -202,8 +202,19 @@ pub struct Fetched {
     pub sha256: String,
     /// Digest of its manifest in a registry, `sha256:…`.
     pub manifest: Option<String>,
-    /// Who signed it.
+    /// What shows who signed it.
     pub proof: Proof,
+    /// Id of the key that has, where `plugins.toml` asks for one.
+    pub signed_by: Option<String>,
+}
+
+/// Keys of which one must have signed a plugin.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Files of public keys.
+    pub keys: Vec<PathBuf>,
+    /// Which file says so.
+    pub said_in: String,
 }
 
 /// The plugins of one `plugins.toml`.
@@ -216,6 +227,8 @@ pub struct Supply {
     pub lock: Lock,
     /// What may change.
     pub mode: Mode,
+    /// What operators ask for, beside what `plugins.toml` says.
+    pub rules: Vec<Rule>,
     cache: Cache,
     vendor: Cache,
     access: Access,
@@ -253,6 +266,7 @@ impl Supply {
             plugins,
             lock,
             mode,
+            rules: vec![],
             cache: Cache::new(cache),
             access,
         }))
@@ -307,6 +321,17 @@ impl Supply {
         self.lock.get(name).filter(|l| l.source == wanted.source)
     }
 
+    /// That a name has no pin for its source.
+    ///
+    /// # Errors
+    /// There is no such name.
+    pub fn unpinned(&self, name: &str) -> Result<SupplyError, SupplyError> {
+        Ok(SupplyError::Unpinned {
+            name: name.to_owned(),
+            source_now: self.wanted(name)?.source.clone(),
+        })
+    }
+
     /// Paths are those of the file that has them.
     fn at(&self, path: &str) -> PathBuf {
         self.file.with_file_name("").join(path)
@@ -326,25 +351,26 @@ impl Supply {
         registry(&self.access, files, reference)
     }
 
-    /// The bytes that the source has now, whatever is pinned.
+    /// The bytes that the source has now, whatever is pinned, once whoever must
+    /// has signed them.
     ///
     /// # Errors
-    /// They cannot be had.
+    /// They cannot be had, or are not signed.
     pub async fn fetch_new(&self, name: &str) -> Result<Fetched, SupplyError> {
         let wanted = self.wanted(name)?;
         if !wanted.is_oci() {
-            return read_file(&self.at(&wanted.source));
+            return self.vouched(name, read_file(&self.at(&wanted.source))?);
         }
         if self.mode.offline {
             return Err(self.offline(name, &wanted.source));
         }
-        self.pull(wanted, None).await
+        self.vouched(name, self.pull(wanted, None).await?)
     }
 
-    /// The pinned bytes.
+    /// The pinned bytes, once whoever must has signed them.
     ///
     /// # Errors
-    /// They cannot be had, or something else is there.
+    /// They cannot be had, are not signed, or something else is there.
     pub async fn fetch_pinned(&self, pinned: &Locked) -> Result<Fetched, SupplyError> {
         let name = &pinned.name;
         let wanted = self.wanted(name)?;
@@ -358,22 +384,31 @@ impl Supply {
                     hint: format!("if the change is wanted, `engine plugin update {name}`"),
                 });
             }
-            return Ok(fetched);
+            return self.vouched(name, fetched);
         };
+        let mut refused = None;
         for kept in [&self.vendor, &self.cache] {
             if let Some((wasm, proof)) = kept.get(pinned.sha256(), lock::hex(manifest)) {
-                return Ok(Fetched {
+                let fetched = Fetched {
                     sha256: pinned.sha256().to_owned(),
                     wasm,
                     manifest: Some(manifest.clone()),
                     proof,
-                });
+                    signed_by: None,
+                };
+                match self.vouched(name, fetched) {
+                    Ok(fetched) => return Ok(fetched),
+                    // It may have been signed since it was kept.
+                    Err(error) => refused = Some(error),
+                }
             }
         }
-        if self.mode.offline {
-            return Err(self.offline(name, &pinned.wasm));
-        }
-        let fetched = self.pull(wanted, Some(manifest)).await?;
+        let fetched = if self.mode.offline {
+            Err(self.offline(name, &pinned.wasm))
+        } else {
+            self.pull(wanted, Some(manifest)).await
+        };
+        let fetched = fetched.map_err(|error| refused.unwrap_or(error))?;
         if fetched.sha256 != pinned.sha256() {
             return Err(SupplyError::Digest {
                 name: format!("{name} ({}, {manifest})", wanted.source),
@@ -383,6 +418,21 @@ impl Supply {
                     "the lock contradicts itself; take it from version control, or `engine plugin update {name}`"
                 ),
             });
+        }
+        self.vouched(name, fetched)
+    }
+
+    /// Checks the signatures that are asked for.
+    fn vouched(&self, name: &str, mut fetched: Fetched) -> Result<Fetched, SupplyError> {
+        if let Some(files) = self.plugins.keys_for(self.wanted(name)?) {
+            let rule = Rule {
+                keys: files.iter().map(|f| self.at(f)).collect(),
+                said_in: self.file.display().to_string(),
+            };
+            fetched.signed_by = Some(rule.signer(name, &fetched)?);
+        }
+        for rule in &self.rules {
+            rule.signer(name, &fetched)?;
         }
         Ok(fetched)
     }
@@ -418,23 +468,31 @@ impl Supply {
         self.vendor.put(&fetched.wasm, manifest, &fetched.proof)?;
         Ok(Some(self.vendor.folder().to_owned()))
     }
+}
 
-    /// The id of the key that has signed it, where one must have.
+impl Rule {
+    /// The id of the first of the keys that has signed the plugin.
     ///
     /// # Errors
-    /// None has.
-    pub fn check_signature(
-        &self,
-        name: &str,
-        fetched: &Fetched,
-    ) -> Result<Option<String>, SupplyError> {
-        let wanted = self.wanted(name)?;
-        let Some(files) = self.plugins.keys_for(wanted) else {
-            return Ok(None);
-        };
-        let files: Vec<PathBuf> = files.iter().map(|f| self.at(f)).collect();
-        let signer = check_signature(name, fetched, &files, &self.file.display().to_string())?;
-        Ok(Some(signer))
+    /// None has, or a key cannot be read.
+    pub fn signer(&self, name: &str, fetched: &Fetched) -> Result<String, SupplyError> {
+        let mut keys = vec![];
+        for file in &self.keys {
+            keys.push(read_key(file)?);
+        }
+        match fetched.proof.signer(&fetched.wasm, &keys) {
+            Ok(key) => Ok(key.id()),
+            Err(why) => {
+                let files = self.keys.iter().map(|f| f.display().to_string());
+                Err(SupplyError::Unsigned {
+                    name: name.to_owned(),
+                    why,
+                    sha256: fetched.sha256.clone(),
+                    keys: files.collect::<Vec<_>>().join(", "),
+                    said_in: self.said_in.clone(),
+                })
+            }
+        }
     }
 }
 
@@ -491,13 +549,14 @@ pub async fn pull(
         signature: s.signature,
     });
     Ok(Fetched {
-        sha256: sha256_hex(&pulled.wasm),
+        sha256: lock::hex(&pulled.wasm_digest).to_owned(),
         wasm: pulled.wasm,
         manifest: Some(pulled.manifest_digest),
         proof: Proof {
             manifest: Some(pulled.manifest),
             signatures: signatures.collect(),
         },
+        signed_by: None,
     })
 }
 
@@ -531,6 +590,7 @@ pub fn read_file(path: &Path) -> Result<Fetched, SupplyError> {
             manifest: None,
             signatures,
         },
+        signed_by: None,
     })
 }
 
@@ -540,36 +600,6 @@ pub fn signature_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".sig");
     name.into()
-}
-
-/// The id of the first of these keys that has signed the plugin.
-///
-/// # Errors
-/// None has, or a key cannot be read.
-pub fn check_signature(
-    name: &str,
-    fetched: &Fetched,
-    files: &[PathBuf],
-    said_in: &str,
-) -> Result<String, SupplyError> {
-    let mut keys = vec![];
-    for file in files {
-        keys.push(read_key(file)?);
-    }
-    match fetched.proof.signer(&fetched.wasm, &keys) {
-        Ok(key) => Ok(key.id()),
-        Err(why) => Err(SupplyError::Unsigned {
-            name: name.to_owned(),
-            why,
-            sha256: fetched.sha256.clone(),
-            keys: files
-                .iter()
-                .map(|f| f.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
-            said_in: said_in.to_owned(),
-        }),
-    }
 }
 
 /// Reads a public key.

@@ -16,8 +16,10 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+use super::registry::manifest::digest;
+use super::registry::reference::is_digest;
 
 /// Why a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,7 +128,7 @@ impl PublicKey {
     /// `sha256:` and the digest of the key's DER form: a name for it.
     #[must_use]
     pub fn id(&self) -> String {
-        format!("sha256:{:x}", Sha256::digest(self.der()))
+        digest(&self.der())
     }
 
     /// Whether the signature (base64 of DER) is of this key over these bytes.
@@ -452,10 +454,8 @@ impl Claim {
                 r#type
             )));
         }
-        let hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
         let digest = image.docker_manifest_digest;
-        let digits = digest.strip_prefix("sha256:").unwrap_or_default();
-        if digits.len() != 64 || !digits.chars().all(hex) {
+        if !is_digest(&digest) {
             return Err(ClaimError(format!("{digest:?} is no sha256 digest")));
         }
         Ok(Self {

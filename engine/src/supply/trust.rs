@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::registry::manifest::digest;
 use super::signature::{Claim, PublicKey};
-use crate::model::sha256_hex;
 
 /// What shows who signed some bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,33 +37,33 @@ impl Proof {
         if self.signatures.is_empty() {
             return Err("it is not signed".to_owned());
         }
-        let digest = match &self.manifest {
+        let signed_for = match &self.manifest {
             Some(manifest) => {
-                let layer = format!("sha256:{}", sha256_hex(bytes));
+                let layer = digest(bytes);
                 if !layers(manifest).contains(&layer) {
                     return Err(format!("its manifest is not about {layer}"));
                 }
-                Some(format!("sha256:{}", sha256_hex(manifest.as_bytes())))
+                Some(digest(manifest.as_bytes()))
             }
             None => None,
         };
         let mut why = "none of the keys that may sign it has signed it".to_owned();
         for signed in &self.signatures {
-            let payload = match &digest {
+            let payload = match &signed_for {
                 Some(_) => signed.payload.as_bytes(),
                 None => bytes,
             };
             let Some(key) = keys.iter().find(|k| k.verify(payload, &signed.signature)) else {
                 continue;
             };
-            let Some(digest) = &digest else {
+            let Some(manifest) = &signed_for else {
                 return Ok(key);
             };
             match Claim::read(payload) {
-                Ok(claim) if claim.manifest_digest == *digest => return Ok(key),
+                Ok(claim) if claim.manifest_digest == *manifest => return Ok(key),
                 Ok(claim) => {
                     why = format!(
-                        "what is signed is {}, and this is {digest}",
+                        "what is signed is {}, and this is {manifest}",
                         claim.manifest_digest
                     );
                 }

@@ -22,6 +22,7 @@ mod limits;
 mod order;
 mod pins;
 mod process;
+mod project;
 mod property;
 mod reference;
 mod registry;

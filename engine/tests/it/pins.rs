@@ -1,77 +1,19 @@
 //! Names, digests, permissions, signatures and policies, as a user meets them.
 
-use std::path::{Path, PathBuf};
-use std::process::Output;
-
-use crate::cli::{engine, stderr, stdout};
+use crate::cli::{stderr, stdout};
 use crate::lab::guest_path;
+use crate::project::{Project, expect};
 
-/// A folder with a plugins.toml and the plugins that it names.
-struct Project(tempfile::TempDir);
-
-impl Project {
-    /// One plugin, `gate`, with the bytes of a guest.
-    fn with(guest: &str) -> Self {
-        let project = Self(tempfile::tempdir().expect("a folder"));
-        project.put("gate.wasm", guest);
-        project.write("plugins.toml", "[plugins]\ngate = \"gate.wasm\"\n");
-        project
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.path().join(name)
-    }
-
-    fn put(&self, name: &str, guest: &str) {
-        std::fs::copy(guest_path(guest), self.at(name)).expect("a guest");
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.at(name), text).expect("writable");
-    }
-
-    fn lock(&self) -> String {
-        std::fs::read_to_string(self.at("plugins.lock")).unwrap_or_default()
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.run_with(arguments, &[])
-    }
-
-    fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-        let mut command = engine(self.path(), arguments);
-        command.env_remove("CI").env("COSIGN_PASSWORD", "secret");
-        command.envs(environment.iter().copied());
-        command.output().expect("the binary runs")
-    }
-
-    fn done(&self, arguments: &[&str]) -> Output {
-        let output = self.run(arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-        output
-    }
-
-    /// Ends with that code and says all that.
-    fn refused(&self, arguments: &[&str], code: i32, says: &[&str]) {
-        expect(&self.run(arguments), code, says);
-    }
+/// One plugin, `gate`, with the bytes of a guest.
+fn with(guest: &str) -> Project {
+    let project = Project::empty();
+    put(&project, "gate.wasm", guest);
+    project.write("plugins.toml", "[plugins]\ngate = \"gate.wasm\"\n");
+    project
 }
 
-fn expect(output: &Output, code: i32, says: &[&str]) {
-    let text = stderr(output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for part in says {
-        assert!(text.contains(part), "{part:?} is not in: {text}");
-    }
+fn put(project: &Project, name: &str, guest: &str) {
+    std::fs::copy(guest_path(guest), project.at(name)).expect("a guest");
 }
 
 fn digest(guest: &str) -> String {
@@ -84,7 +26,7 @@ const LOOK: &[&str] = &["plugin", "inspect", "gate"];
 
 #[test]
 fn a_name_is_pinned_when_it_is_first_used() {
-    let project = Project::with("canary");
+    let project = with("canary");
     let output = project.done(LOOK);
     assert!(
         stderr(&output).contains("plugins.lock is new"),
@@ -106,10 +48,10 @@ fn a_name_is_pinned_when_it_is_first_used() {
 
 #[test]
 fn a_changed_file_is_a_6_with_both_digests() {
-    let project = Project::with("canary");
+    let project = with("canary");
     project.done(&["plugin", "lock"]);
     let lock = project.lock();
-    project.put("gate.wasm", "blue-green");
+    put(&project, "gate.wasm", "blue-green");
     let says = [
         &digest("canary"),
         &digest("blue-green"),
@@ -136,10 +78,10 @@ fn a_changed_file_is_a_6_with_both_digests() {
 #[test]
 fn a_new_permission_has_to_be_accepted() {
     // The hostile guest imports less than the canary.
-    let project = Project::with("hostile");
+    let project = with("hostile");
     project.done(&["plugin", "lock"]);
     let lock = project.lock();
-    project.put("gate.wasm", "canary");
+    put(&project, "gate.wasm", "canary");
     let says = [
         "+ may call rollout:metrics/metrics@0.1.0#query",
         "--accept-imports",
@@ -149,7 +91,7 @@ fn a_new_permission_has_to_be_accepted() {
     project.done(&["plugin", "update", "--accept-imports"]);
     assert!(project.lock().contains("#query"));
     // Fewer permissions need nobody's consent.
-    project.put("gate.wasm", "hostile");
+    put(&project, "gate.wasm", "hostile");
     let output = project.done(&["plugin", "update"]);
     assert!(
         stderr(&output).contains("- no longer calls"),
@@ -161,7 +103,7 @@ fn a_new_permission_has_to_be_accepted() {
 /// A lock that was edited to hide a permission.
 #[test]
 fn a_lock_that_says_less_than_the_plugin_can_do_is_refused() {
-    let project = Project::with("canary");
+    let project = with("canary");
     project.done(&["plugin", "lock"]);
     let hidden = "    \"rollout:traffic/traffic@0.1.0#set-weights\",\n";
     let lock = project.lock();
@@ -176,8 +118,8 @@ fn a_lock_that_says_less_than_the_plugin_can_do_is_refused() {
 
 #[test]
 fn in_ci_nothing_new_is_pinned() {
-    let project = Project::with("canary");
-    project.put("other.wasm", "canary");
+    let project = with("canary");
+    put(&project, "other.wasm", "canary");
     let locked = |arguments: &[&str]| project.run_with(arguments, &[("CI", "true")]);
     expect(
         &locked(LOOK),
@@ -217,7 +159,7 @@ fn in_ci_nothing_new_is_pinned() {
 
 #[test]
 fn names_that_mean_nothing() {
-    let project = Project::with("canary");
+    let project = with("canary");
     project.refused(&["run", "gaet"], 2, &["no plugin \"gaet\"; it has gate"]);
     project.refused(
         &["run", "oci://registry.example/gate:1"],
@@ -231,7 +173,7 @@ fn names_that_mean_nothing() {
 
 #[test]
 fn files_that_cannot_be_read_change_nothing() {
-    let project = Project::with("canary");
+    let project = with("canary");
     project.write("plugins.toml", "[plugins]\ngate = 3\n[pluggins]\n");
     project.refused(
         LOOK,
@@ -250,7 +192,7 @@ fn files_that_cannot_be_read_change_nothing() {
 
 #[test]
 fn a_rollout_file_names_plugins_too() {
-    let project = Project::with("canary");
+    let project = with("canary");
     project.write(
         "rollout.toml",
         "[target]\nkind = \"local\"\n[strategy]\nplugin = \"gaet\"\n",
@@ -260,7 +202,7 @@ fn a_rollout_file_names_plugins_too() {
 
 /// Two guests and the key pair that one of them is signed with.
 fn signed() -> Project {
-    let project = Project::with("canary");
+    let project = with("canary");
     project.done(&["plugin", "keys", "team"]);
     project.write(
         "plugins.toml",
@@ -284,7 +226,7 @@ fn a_signature_is_asked_for_before_anything_is_compiled() {
     // What is no plugin at all is not even looked into.
     project.write("gate.wasm", "not WebAssembly");
     project.refused(LOOK, 6, &["must be signed"]);
-    project.put("gate.wasm", "canary");
+    put(&project, "gate.wasm", "canary");
     let output = project.done(&["plugin", "sign", "gate.wasm", "--key", "team.key"]);
     assert_eq!(stdout(&output).trim(), "gate.wasm.sig");
     project.done(LOOK);
@@ -294,14 +236,14 @@ fn a_signature_is_asked_for_before_anything_is_compiled() {
         project.lock()
     );
     // The signature of one file is none of another.
-    project.put("gate.wasm", "blue-green");
+    put(&project, "gate.wasm", "blue-green");
     project.refused(
         &["plugin", "update"],
         6,
         &["none of the keys that may sign it"],
     );
     // Nor is that of another key.
-    project.put("gate.wasm", "canary");
+    put(&project, "gate.wasm", "canary");
     project.done(&["plugin", "keys", "stranger"]);
     project.done(&["plugin", "sign", "gate.wasm", "--key", "stranger.key"]);
     project.refused(LOOK, 6, &["none of the keys"]);
@@ -334,7 +276,7 @@ fn keys_are_kept_safe() {
 
 #[test]
 fn a_host_has_the_last_word() {
-    let project = Project::with("canary");
+    let project = with("canary");
     let with = |policy: &str| {
         project.write("policy.toml", policy);
         project.run_with(LOOK, &[("ENGINE_POLICY", "policy.toml")])
@@ -389,7 +331,7 @@ fn a_host_has_the_last_word() {
 
 /// Plays the hostile guest under a policy of the rollout file.
 fn capped(policy: &str, act: &str, amount: &str) -> String {
-    let project = Project::with("hostile");
+    let project = with("hostile");
     project.write("rollout.toml", &format!("[policy]\n{policy}\n"));
     project.write(
         "world.json",
@@ -450,7 +392,7 @@ fn a_journal_does_not_grow_without_end() {
 /// The name gets other bytes while the rollout is under way.
 #[test]
 fn a_rollout_goes_on_with_the_bytes_that_it_began_with() {
-    let project = Project::with("canary");
+    let project = with("canary");
     project.done(&["plugin", "lock"]);
     let mut run = engine(
         project.path(),
@@ -485,7 +427,7 @@ fn a_rollout_goes_on_with_the_bytes_that_it_began_with() {
         .status();
     assert!(interrupted.expect("kill runs").success());
     assert_eq!(run.wait().expect("it ends").code(), Some(5), "suspended");
-    project.put("gate.wasm", "blue-green");
+    put(&project, "gate.wasm", "blue-green");
     project.done(&["plugin", "update", "--accept-imports"]);
     let resumed = project.done(&["resume"]);
     assert!(

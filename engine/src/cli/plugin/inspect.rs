@@ -1,5 +1,6 @@
 //! `engine plugin inspect`: what a plugin is and what it can do.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,7 +10,7 @@ use super::{Global, Loaded, PinArgs, load};
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
 use crate::spec::Spec;
-use crate::strategy::{Description, Plugin};
+use crate::strategy::{Description, Plugin, limits};
 
 /// Show what a plugin is: digest, permissions, parameters, where it comes from
 #[derive(Debug, Args)]
@@ -44,7 +45,7 @@ pub(super) async fn inspect(app: &App, global: &Global, args: InspectArgs) -> an
             "source": source, "sha256": plugin.sha256, "size": plugin.size, "world": plugin.world,
             "permissions": plugin.permissions, "stubbed": plugin.stubbed,
             "parameters": rows, "schema": schema,
-            "annotations": annotations.iter().cloned().collect::<serde_json::Map<_, _>>(),
+            "annotations": annotations.iter().map(|a| (a.label, a.text.as_str())).collect::<BTreeMap<_, _>>(),
         });
         out!("{value}");
     } else {
@@ -58,7 +59,7 @@ fn print(
     plugin: &Plugin,
     description: &Description,
     parameters: &[Parameter],
-    annotations: &[(String, Value)],
+    annotations: &[Annotation],
 ) {
     out!("{} {}", description.name, description.version);
     out!("{}\n", description.summary);
@@ -66,8 +67,8 @@ fn print(
     out!("  digest   sha256:{}", plugin.sha256);
     out!("  size     {} bytes", plugin.size);
     out!("  world    {}", plugin.world);
-    for (key, value) in annotations {
-        out!("  {key:<8} {}", value.as_str().unwrap_or_default());
+    for Annotation { label, text, .. } in annotations {
+        out!("  {label:<8} {text}");
     }
     out!("\nit may call");
     for (interface, functions) in by_interface(&plugin.permissions) {
@@ -199,28 +200,39 @@ fn kinds(schema: &Value, node: &Value, depth: u32) -> Vec<String> {
     found
 }
 
-/// What the file says of its own origin. Nobody has checked it.
-pub(super) fn annotations(bytes: &[u8]) -> Vec<(String, Value)> {
+/// Something that the file says of its own origin. Nobody has checked it.
+pub(super) struct Annotation {
+    /// Its name for people.
+    pub(super) label: &'static str,
+    /// What registries call it, after `org.opencontainers.image.`, if they do.
+    pub(super) oci: Option<&'static str>,
+    /// What it says.
+    pub(super) text: String,
+}
+
+/// What the file says of its own origin.
+pub(super) fn annotations(bytes: &[u8]) -> Vec<Annotation> {
     let Ok(payload) = wasm_metadata::Payload::from_binary(bytes) else {
         return vec![];
     };
     let about = payload.metadata();
     let texts = [
-        ("authors", about.authors.as_ref().map(ToString::to_string)),
-        ("licence", about.licenses.as_ref().map(ToString::to_string)),
-        ("origin", about.source.as_ref().map(ToString::to_string)),
-        ("homepage", about.homepage.as_ref().map(ToString::to_string)),
-        ("revision", about.revision.as_ref().map(ToString::to_string)),
-        ("made by", about.producers.as_ref().map(made_by)),
+        ("authors", Some("authors"), text(&about.authors)),
+        ("licence", Some("licenses"), text(&about.licenses)),
+        ("origin", Some("source"), text(&about.source)),
+        ("homepage", Some("url"), text(&about.homepage)),
+        ("revision", Some("revision"), text(&about.revision)),
+        ("made by", None, about.producers.as_ref().map(made_by)),
     ];
-    let given = texts.into_iter().filter_map(|(key, text)| {
-        let text = text.filter(|t| !t.is_empty())?;
-        Some((
-            key.to_owned(),
-            Value::String(crate::strategy::limits::cut(text)),
-        ))
+    let given = texts.into_iter().filter_map(|(label, oci, text)| {
+        let text = limits::cut(text.filter(|t| !t.is_empty())?);
+        Some(Annotation { label, oci, text })
     });
     given.collect()
+}
+
+fn text(given: &Option<impl ToString>) -> Option<String> {
+    given.as_ref().map(ToString::to_string)
 }
 
 fn made_by(producers: &wasm_metadata::Producers) -> String {

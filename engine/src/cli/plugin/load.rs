@@ -15,7 +15,7 @@ use crate::spec::{Spec, StrategySpec};
 use crate::strategy::Plugin;
 use crate::strategy::contract::Rejected;
 use crate::supply::lock::Locked;
-use crate::supply::{self, Access, Fetched, Mode, Supply, SupplyError};
+use crate::supply::{self, Access, Fetched, Mode, Rule, Supply, SupplyError};
 
 /// What may change about pinned plugins, as with cargo.
 #[derive(Debug, Clone, Default, Args)]
@@ -96,7 +96,11 @@ pub(in crate::cli) async fn load(
         )
     })?;
     let policy = spec.policy.clone().stricter(host_policy(app)?);
-    let supply = pins.open(app)?;
+    let mut supply = pins.open(app)?;
+    let rules = signers(app, &policy);
+    if let Some(supply) = &mut supply {
+        supply.rules.clone_from(&rules);
+    }
     let Found {
         supply,
         name,
@@ -108,7 +112,12 @@ pub(in crate::cli) async fn load(
     if given.is_none() {
         check_pin(&shown, &spec.strategy, &fetched)?;
     }
-    check_policy(app, &shown, &fetched, &policy)?;
+    check_digest(&shown, &fetched, &policy)?;
+    if name.is_none() {
+        for rule in &rules {
+            rule.signer(&shown, &fetched)?;
+        }
+    }
     let plugin = compile(app, &shown, &fetched.wasm).await?;
     let mut all = plugin.permissions.clone();
     all.extend(plugin.stubbed.iter().cloned());
@@ -187,18 +196,11 @@ async fn find(supply: Option<Supply>, path: &Path) -> anyhow::Result<Found> {
 
 /// The bytes of a name: the pinned ones, or new ones where that is allowed.
 pub(super) async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, SupplyError> {
-    let fetched = match supply.pinned(name) {
-        Some(pinned) => supply.fetch_pinned(pinned).await?,
-        None if supply.mode.locked => {
-            return Err(SupplyError::Unpinned {
-                name: name.to_owned(),
-                source_now: supply.wanted(name)?.source.clone(),
-            });
-        }
-        None => supply.fetch_new(name).await?,
-    };
-    supply.check_signature(name, &fetched)?;
-    Ok(fetched)
+    match supply.pinned(name) {
+        Some(pinned) => supply.fetch_pinned(pinned).await,
+        None if supply.mode.locked => Err(supply.unpinned(name)?),
+        None => supply.fetch_new(name).await,
+    }
 }
 
 fn read(path: &Path, shown: &str) -> anyhow::Result<Fetched> {
@@ -230,31 +232,31 @@ fn check_pin(shown: &str, strategy: &StrategySpec, fetched: &Fetched) -> Result<
     }
 }
 
-/// What operators say about bytes that nobody has looked into yet.
-fn check_policy(
-    app: &App,
-    shown: &str,
-    fetched: &Fetched,
-    policy: &Policy,
-) -> Result<(), SupplyError> {
-    if !policy.allows(&fetched.sha256) {
-        return Err(SupplyError::Denied {
-            name: shown.to_owned(),
-            why: format!(
-                "sha256:{} is not in the list of digests that may run",
-                fetched.sha256
-            ),
-        });
+/// The list of digests that operators allow.
+fn check_digest(shown: &str, fetched: &Fetched, policy: &Policy) -> Result<(), SupplyError> {
+    if policy.allows(&fetched.sha256) {
+        return Ok(());
     }
-    for group in &policy.signers {
-        let files: Vec<PathBuf> = group.iter().map(PathBuf::from).collect();
-        let said_in = format!(
+    Err(SupplyError::Denied {
+        name: shown.to_owned(),
+        why: format!(
+            "sha256:{} is not in the list of digests that may run",
+            fetched.sha256
+        ),
+    })
+}
+
+/// The signatures that operators ask for.
+fn signers(app: &App, policy: &Policy) -> Vec<Rule> {
+    let groups = policy.signers.iter();
+    let rules = groups.map(|group| Rule {
+        keys: group.iter().map(PathBuf::from).collect(),
+        said_in: format!(
             "the policy of the rollout file or of the host ({})",
             policy_file(app).display()
-        );
-        supply::check_signature(shown, fetched, &files, &said_in)?;
-    }
-    Ok(())
+        ),
+    });
+    rules.collect()
 }
 
 /// Components of other languages take their time.
@@ -281,42 +283,54 @@ pub(super) async fn compile(app: &App, shown: &str, bytes: &[u8]) -> anyhow::Res
 }
 
 /// Compares a plugin with its pin, or pins it.
-pub(super) fn settle(
+fn settle(
     supply: &mut Supply,
     name: &str,
     fetched: &Fetched,
     plugin: &Plugin,
 ) -> Result<(), SupplyError> {
-    let now = locked(supply, name, fetched, plugin)?;
-    let old = supply.lock.get(name).cloned();
-    match &old {
-        Some(old) if *old == now => return Ok(()),
-        // The same bytes under a lock that says something else of them.
-        Some(old) if supply.pinned(name).is_some() && old.wasm == now.wasm => {
-            if old.imports != now.imports || old.world != now.world {
-                return Err(SupplyError::NewImports {
-                    name: name.to_owned(),
-                    changes: now.changes(Some(old)),
-                });
-            }
-            // Only what a signature rule has added or taken away.
-            if supply.mode.locked {
-                return Ok(());
-            }
-        }
-        Some(old) if !now.new_imports(old).is_empty() => {
+    if let Some(pinned) = supply.pinned(name) {
+        // The bytes are the pinned ones; what the lock says of them may still
+        // have been changed by hand.
+        let now = locked(supply, name, fetched, plugin)?;
+        if pinned.imports != now.imports || pinned.world != now.world {
             return Err(SupplyError::NewImports {
                 name: name.to_owned(),
-                changes: now.changes(Some(old)),
+                changes: now.changes(Some(pinned)),
             });
         }
-        _ => {}
+        if supply.mode.locked {
+            return Ok(());
+        }
     }
-    eprint!("{}", now.changes(old.as_ref()));
-    supply.lock.set(now);
-    supply.save()?;
-    eprintln!("note: {} is new; commit it", supply.lock_file().display());
+    if pin(supply, name, fetched, plugin, false)? {
+        supply.save()?;
+        eprintln!("note: {} is new; commit it", supply.lock_file().display());
+    }
     Ok(())
+}
+
+/// Pins a plugin in memory, and tells what that changes; whether it does.
+pub(super) fn pin(
+    supply: &mut Supply,
+    name: &str,
+    fetched: &Fetched,
+    plugin: &Plugin,
+    accept_imports: bool,
+) -> Result<bool, SupplyError> {
+    let new = locked(supply, name, fetched, plugin)?;
+    let old = supply.lock.get(name);
+    let changes = new.changes(old);
+    let more = old.is_some_and(|old| !new.new_imports(old).is_empty());
+    if more && !accept_imports {
+        return Err(SupplyError::NewImports {
+            name: name.to_owned(),
+            changes,
+        });
+    }
+    eprint!("{changes}");
+    supply.lock.set(new);
+    Ok(!changes.is_empty())
 }
 
 /// What the lock would say of a plugin.
@@ -333,7 +347,7 @@ pub(super) fn locked(
         wasm: format!("sha256:{}", fetched.sha256),
         size: fetched.wasm.len() as u64,
         world: plugin.world.clone(),
-        signed_by: supply.check_signature(name, fetched)?,
+        signed_by: fetched.signed_by.clone(),
         imports: plugin.permissions.clone(),
     })
 }

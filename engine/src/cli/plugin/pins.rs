@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use super::load::{by_name, compile, locked};
+use super::load::{by_name, compile, locked, pin};
 use super::{Global, PinArgs};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::supply::lock::Locked;
-use crate::supply::{Fetched, Supply, SupplyError};
+use crate::supply::{Supply, SupplyError};
 
 /// Pin what plugins.toml names and plugins.lock does not have yet
 ///
@@ -64,7 +64,8 @@ pub(super) async fn lock(app: &App, args: LockArgs) -> anyhow::Result<Exit> {
             continue;
         }
         let fetched = by_name(&supply, name).await?;
-        changed |= pin(app, &mut supply, name, &fetched, false).await?;
+        let plugin = compile(app, name, &fetched.wasm).await?;
+        changed |= pin(&mut supply, name, &fetched, &plugin, false)?;
     }
     let gone: Vec<String> = supply.lock.iter().map(|l| l.name.clone()).collect();
     for name in gone.into_iter().filter(|n| !names.contains(n)) {
@@ -90,36 +91,10 @@ pub(super) async fn update(app: &App, args: UpdateArgs) -> anyhow::Result<Exit> 
     let mut changed = false;
     for name in chosen(&supply, &args.names)? {
         let fetched = supply.fetch_new(&name).await?;
-        changed |= pin(app, &mut supply, &name, &fetched, args.accept_imports).await?;
+        let plugin = compile(app, &name, &fetched.wasm).await?;
+        changed |= pin(&mut supply, &name, &fetched, &plugin, args.accept_imports)?;
     }
     save(&supply, changed)
-}
-
-/// Pins a plugin in memory; whether that changes anything.
-async fn pin(
-    app: &App,
-    supply: &mut Supply,
-    name: &str,
-    fetched: &Fetched,
-    accept_imports: bool,
-) -> anyhow::Result<bool> {
-    // The signature comes first: nobody compiles what nobody vouches for.
-    supply.check_signature(name, fetched)?;
-    let plugin = compile(app, name, &fetched.wasm).await?;
-    let new = locked(supply, name, fetched, &plugin)?;
-    let old = supply.lock.get(name).cloned();
-    let changes = new.changes(old.as_ref());
-    let more = old.as_ref().is_some_and(|o| !new.new_imports(o).is_empty());
-    if more && !accept_imports {
-        return Err(SupplyError::NewImports {
-            name: name.to_owned(),
-            changes,
-        }
-        .into());
-    }
-    eprint!("{changes}");
-    supply.lock.set(new);
-    Ok(!changes.is_empty())
 }
 
 fn save(supply: &Supply, changed: bool) -> anyhow::Result<Exit> {
@@ -171,11 +146,7 @@ pub(super) async fn verify(app: &App, global: &Global, args: VerifyArgs) -> anyh
 async fn verify_one(app: &App, supply: &Supply, name: &str) -> anyhow::Result<Locked> {
     let wanted = supply.wanted(name)?;
     let Some(pinned) = supply.pinned(name).cloned() else {
-        return Err(SupplyError::Unpinned {
-            name: name.to_owned(),
-            source_now: wanted.source.clone(),
-        }
-        .into());
+        return Err(supply.unpinned(name)?.into());
     };
     if wanted.is_oci() && !supply.mode.offline {
         let now = supply.resolve(&wanted.source).await?;
@@ -193,7 +164,6 @@ async fn verify_one(app: &App, supply: &Supply, name: &str) -> anyhow::Result<Lo
         }
     }
     let fetched = supply.fetch_pinned(&pinned).await?;
-    supply.check_signature(name, &fetched)?;
     let plugin = compile(app, name, &fetched.wasm).await?;
     let now = locked(supply, name, &fetched, &plugin)?;
     let same = Locked {
@@ -215,14 +185,9 @@ pub(super) async fn vendor(app: &App, args: VendorArgs) -> anyhow::Result<Exit> 
     let mut folder = None;
     for name in supply.plugins.plugins.keys() {
         let Some(pinned) = supply.pinned(name) else {
-            return Err(SupplyError::Unpinned {
-                name: name.clone(),
-                source_now: supply.wanted(name)?.source.clone(),
-            }
-            .into());
+            return Err(supply.unpinned(name)?.into());
         };
         let fetched = supply.fetch_pinned(pinned).await?;
-        supply.check_signature(name, &fetched)?;
         if let Some(place) = supply.vendor(&fetched)? {
             eprintln!("{name}: {}", pinned.wasm);
             folder = Some(place);

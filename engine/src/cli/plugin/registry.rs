@@ -146,17 +146,10 @@ pub(super) async fn push(app: &App, global: &Global, args: PushArgs) -> anyhow::
     ] {
         about.insert(format!("org.opencontainers.image.{name}"), text.clone());
     }
-    for (name, value) in annotations(&file.wasm) {
-        let name = match name.as_str() {
-            "authors" => "authors",
-            "licence" => "licenses",
-            "origin" => "source",
-            "homepage" => "url",
-            "revision" => "revision",
-            _ => continue,
-        };
-        let text = value.as_str().unwrap_or_default().to_owned();
-        about.insert(format!("org.opencontainers.image.{name}"), text);
+    for annotation in annotations(&file.wasm) {
+        if let Some(name) = annotation.oci {
+            about.insert(format!("org.opencontainers.image.{name}"), annotation.text);
+        }
     }
     for annotation in &args.annotations {
         let (name, text) = annotation

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::error::Rejected;
 use super::reference::is_digest;
+use crate::model::sha256_hex;
 
 /// An OCI image manifest, which also carries everything that is no image.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -39,7 +39,7 @@ const SIGNATURES_MAX: usize = 64;
 /// `sha256:` and the digest in hexadecimal.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{:x}", Sha256::digest(bytes))
+    format!("sha256:{}", sha256_hex(bytes))
 }
 
 /// How a plugin is written down.

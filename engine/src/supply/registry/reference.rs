@@ -186,7 +186,8 @@ fn is_tag(text: &str) -> bool {
 }
 
 /// The only kind of digest that is used here.
-pub(super) fn is_digest(text: &str) -> bool {
+#[must_use]
+pub fn is_digest(text: &str) -> bool {
     let hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
     text.strip_prefix("sha256:")
         .is_some_and(|digits| digits.len() == 64 && digits.chars().all(hex))

@@ -1,29 +1,37 @@
 //! Names, locks and signatures with a real registry, through the binary.
 
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::path::Path;
 
 use super::proxy::{Proxy, Trouble};
 use super::server::{Authority, NAME, PASSWORD, Server};
 use super::whenever;
 use crate::cli::{engine, stderr, stdout};
 use crate::lab::guest_path;
+use crate::project::{Project, expect};
 
-/// A folder with a plugins.toml whose `gate` comes from a registry.
-struct Project {
-    folder: tempfile::TempDir,
+/// A project whose `gate` comes from a registry.
+struct Client {
+    project: Project,
     /// `oci://127.0.0.1:PORT/team/gate:1`
     source: String,
 }
 
-impl Project {
-    fn at(address: &str) -> Self {
-        let project = Self {
-            folder: tempfile::tempdir().expect("a folder"),
+impl std::ops::Deref for Client {
+    type Target = Project;
+
+    fn deref(&self) -> &Project {
+        &self.project
+    }
+}
+
+impl Client {
+    fn of(address: &str) -> Self {
+        let client = Self {
+            project: Project::empty(),
             source: format!("oci://{address}/team/gate:1"),
         };
-        project.name("");
-        project
+        client.name("");
+        client
     }
 
     /// Names the plugin, with more of the file.
@@ -32,43 +40,8 @@ impl Project {
         self.write("plugins.toml", &text);
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).expect("writable");
-    }
-
-    fn lock(&self) -> String {
-        std::fs::read_to_string(self.path("plugins.lock")).unwrap_or_default()
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = engine(self.folder.path(), arguments);
-        command.env_remove("CI").env("COSIGN_PASSWORD", "secret");
-        command.env("DOCKER_CONFIG", self.path("docker"));
-        command.output().expect("the binary runs")
-    }
-
-    fn done(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-        stdout(&output).trim().to_owned()
-    }
-
-    fn refused(&self, arguments: &[&str], code: i32, says: &[&str]) {
-        let output = self.run(arguments);
-        let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-        for part in says {
-            assert!(text.contains(part), "{part:?} is not in: {text}");
-        }
+    fn says(&self, arguments: &[&str]) -> String {
+        stdout(&self.done(arguments)).trim().to_owned()
     }
 
     /// Pushes a guest to the tag; the manifest's digest.
@@ -80,13 +53,13 @@ impl Project {
         let file = guest_path(guest).display().to_string();
         let mut arguments = vec!["plugin", "push", &file, place];
         arguments.extend(more);
-        let exact = self.done(&arguments);
+        let exact = self.says(&arguments);
         exact.split_once('@').expect("a digest").1.to_owned()
     }
 
     /// Nothing of the cache is left.
     fn forget(&self) {
-        let _ = std::fs::remove_dir_all(self.path("state/plugins"));
+        let _ = std::fs::remove_dir_all(self.at("state/plugins"));
     }
 }
 
@@ -95,7 +68,7 @@ const LOOK: &[&str] = &["plugin", "inspect", "gate"];
 #[tokio::test(flavor = "multi_thread")]
 async fn from_push_to_run_without_a_network() {
     let server = Server::open();
-    let project = Project::at(&server.address);
+    let project = Client::of(&server.address);
     let manifest = project.push("canary", &[]);
     assert_eq!(
         project.push("canary", &[]),
@@ -113,7 +86,7 @@ async fn from_push_to_run_without_a_network() {
     project.forget();
     project.done(&["plugin", "check", "gate", "--frozen"]);
     // Without either there is nothing to run, and that is said.
-    std::fs::remove_dir_all(project.path("plugins.vendor")).expect("it was there");
+    std::fs::remove_dir_all(project.at("plugins.vendor")).expect("it was there");
     project.refused(
         &["run", "gate", "--offline"],
         2,
@@ -126,13 +99,13 @@ async fn from_push_to_run_without_a_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moved_tag_changes_nothing_until_somebody_says_so() {
     let server = Server::open();
-    let project = Project::at(&server.address);
+    let project = Client::of(&server.address);
     let first = project.push("blue-green", &[]);
     project.done(&["plugin", "lock"]);
     let second = project.push("canary", &[]);
     project.forget();
     // What is pinned still runs, from the registry.
-    assert!(project.done(LOOK).starts_with("blue-green "));
+    assert!(project.says(LOOK).starts_with("blue-green "));
     let says = [
         first.as_str(),
         second.as_str(),
@@ -141,14 +114,14 @@ async fn a_moved_tag_changes_nothing_until_somebody_says_so() {
     ];
     project.refused(&["plugin", "verify"], 6, &says);
     project.done(&["plugin", "update", "--accept-imports"]);
-    assert!(project.done(LOOK).starts_with("canary "));
+    assert!(project.says(LOOK).starts_with("canary "));
     project.done(&["plugin", "verify"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_plugin_is_a_6_and_leaves_nothing_behind() {
     let server = Server::open();
-    let writer = Project::at(&server.address);
+    let writer = Client::of(&server.address);
     writer.push("canary", &[]);
     let size = std::fs::metadata(guest_path("canary"))
         .expect("a guest")
@@ -169,21 +142,21 @@ async fn a_damaged_plugin_is_a_6_and_leaves_nothing_behind() {
             engine::model::sha256_hex(&std::fs::read(guest_path("canary")).expect("a guest"));
         let layer: &'static str = Box::leak(layer.into_boxed_str());
         let proxy = Proxy::start(&server.address, whenever(layer, trouble)).await;
-        let project = Project::at(&proxy.address);
+        let project = Client::of(&proxy.address);
         project.refused(LOOK, code, &[says]);
         assert_eq!(project.lock(), "", "{says}");
-        assert!(!project.path("state/plugins").exists(), "{says}");
+        assert!(!project.at("state/plugins").exists(), "{says}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_that_was_tampered_with_is_not_believed() {
     let server = Server::open();
-    let project = Project::at(&server.address);
+    let project = Client::of(&server.address);
     project.push("canary", &[]);
     project.done(&["plugin", "lock"]);
     let cached = || {
-        let all = std::fs::read_dir(project.path("state/plugins"))
+        let all = std::fs::read_dir(project.at("state/plugins"))
             .expect("a cache")
             .flatten();
         let mut all = all.map(|e| e.path());
@@ -196,14 +169,14 @@ async fn a_cache_that_was_tampered_with_is_not_believed() {
         2,
         &["neither in the cache"],
     );
-    assert!(project.done(LOOK).starts_with("canary "), "fetched again");
+    assert!(project.says(LOOK).starts_with("canary "), "fetched again");
     project.done(&["plugin", "inspect", "gate", "--offline"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_signed_plugins_run_where_that_is_asked() {
     let server = Server::open();
-    let project = Project::at(&server.address);
+    let project = Client::of(&server.address);
     project.done(&["plugin", "keys", "team"]);
     project.done(&["plugin", "keys", "stranger"]);
     let rule = format!(
@@ -219,7 +192,7 @@ async fn only_signed_plugins_run_where_that_is_asked() {
     );
     project.done(&["plugin", "sign", &project.source, "--key", "stranger.key"]);
     project.refused(LOOK, 6, &["none of the keys"]);
-    let signed = project.done(&["plugin", "sign", &project.source, "--key", "team.key"]);
+    let signed = project.says(&["plugin", "sign", &project.source, "--key", "team.key"]);
     assert!(signed.ends_with(&manifest), "{signed}");
     project.done(LOOK);
     assert!(project.lock().contains("signed-by"), "{}", project.lock());
@@ -230,7 +203,7 @@ async fn only_signed_plugins_run_where_that_is_asked() {
     drop(server);
     project.done(&["plugin", "inspect", "gate", "--frozen"]);
     project.name(&rule.replace("team.pub", "stranger2.pub"));
-    std::fs::copy(project.path("stranger.pub"), project.path("stranger2.pub")).expect("there");
+    std::fs::copy(project.at("stranger.pub"), project.at("stranger2.pub")).expect("there");
     project.done(&["plugin", "inspect", "gate", "--frozen"]);
     project.done(&["plugin", "keys", "third"]);
     project.name(&rule.replace("team.pub", "third.pub"));
@@ -242,12 +215,48 @@ async fn only_signed_plugins_run_where_that_is_asked() {
     forged(&project, &rule);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_signed_later_is_not_fetched_by_hand() {
+    let server = Server::open();
+    let project = Client::of(&server.address);
+    project.done(&["plugin", "keys", "team"]);
+    project.push("canary", &[]);
+    project.done(LOOK);
+    project.name(&format!(
+        "[signatures.\"oci://{}/team/\"]\nkeys = [\"team.pub\"]\n",
+        server.address
+    ));
+    project.refused(LOOK, 6, &["it is not signed"]);
+    project.done(&["plugin", "sign", "gate", "--key", "team.key"]);
+    // The cache has it without the signature.
+    project.refused(
+        &["plugin", "check", "gate", "--offline"],
+        6,
+        &["it is not signed"],
+    );
+    project.done(LOOK);
+    // An operator asks for another one.
+    project.done(&["plugin", "keys", "operator"]);
+    project.write("policy.toml", "signers = [\"operator.pub\"]\n");
+    let policy = project.at("policy.toml").display().to_string();
+    let policy = [("ENGINE_POLICY", policy.as_str())];
+    expect(
+        &project.run_with(LOOK, &policy),
+        6,
+        &["none of the keys", "policy.toml"],
+    );
+    project.done(&["plugin", "sign", "gate", "--key", "operator.key"]);
+    expect(&project.run_with(LOOK, &policy), 0, &[]);
+    drop(server);
+    expect(&project.run_with(LOOK, &policy), 0, &[]);
+}
+
 /// A manifest that is signed, with other bytes beside it.
-fn forged(project: &Project, rule: &str) {
+fn forged(project: &Client, rule: &str) {
     project.name(rule);
     let bytes = std::fs::read(guest_path("blue-green")).expect("a guest");
     let sha256 = engine::model::sha256_hex(&bytes);
-    let vendor = project.path("plugins.vendor");
+    let vendor = project.at("plugins.vendor");
     std::fs::write(vendor.join(format!("{sha256}.wasm")), &bytes).expect("writable");
     let old = format!(
         "sha256:{}",
@@ -266,11 +275,11 @@ fn forged(project: &Project, rule: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_credentials_of_docker_are_used() {
     let server = Server::locked();
-    let project = Project::at(&server.address);
+    let project = Client::of(&server.address);
     let file = guest_path("canary").display().to_string();
     let push = ["plugin", "push", &file, &project.source];
     project.refused(&push, 2, &["does not allow this", "docker login"]);
-    std::fs::create_dir(project.path("docker")).expect("a folder");
+    std::fs::create_dir(project.at("docker")).expect("a folder");
     let secret = {
         use base64::Engine as _;
         base64::prelude::BASE64_STANDARD.encode(format!("{NAME}:{PASSWORD}"))
@@ -287,7 +296,7 @@ async fn a_private_authority_is_named_in_the_file() {
     let authority = Authority::new();
     let server = Server::secure(&authority);
     let port = server.address.split_once(':').expect("a port").1.to_owned();
-    let project = Project::at(&format!("localhost:{port}"));
+    let project = Client::of(&format!("localhost:{port}"));
     let ca = authority.file("ca.pem").display().to_string();
     project.push("canary", &["--ca", &ca]);
     project.name(&format!("ca-files = [{ca:?}]"));
@@ -302,16 +311,13 @@ async fn a_private_authority_is_named_in_the_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_and_older_layouts_come_out_as_they_went_in() {
     let server = Server::open();
-    let project = Project::at(&server.address);
+    let project = Client::of(&server.address);
     project.push("canary", &["--compat-media-types"]);
     project.done(&["plugin", "pull", &project.source, "--output", "out.wasm"]);
     let read = |path: &Path| std::fs::read(path).expect("a file");
-    assert_eq!(read(&project.path("out.wasm")), read(&guest_path("canary")));
+    assert_eq!(read(&project.at("out.wasm")), read(&guest_path("canary")));
     project.done(&["plugin", "pull", "gate", "--output", "again.wasm"]);
-    assert_eq!(
-        read(&project.path("again.wasm")),
-        read(&guest_path("canary"))
-    );
+    assert_eq!(read(&project.at("again.wasm")), read(&guest_path("canary")));
     // What is no plugin is not published.
     project.write("junk.wasm", "junk");
     project.refused(
@@ -330,16 +336,16 @@ async fn files_and_older_layouts_come_out_as_they_went_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_versions_of_one_name_lie_side_by_side() {
     let server = Server::open();
-    let (old, new) = (Project::at(&server.address), Project::at(&server.address));
+    let (old, new) = (Client::of(&server.address), Client::of(&server.address));
     old.push("blue-green", &[]);
     old.done(&["plugin", "lock"]);
     new.push("canary", &[]);
     // Both use one state folder, and so one cache.
-    let shared = old.path("state").display().to_string();
+    let shared = old.at("state").display().to_string();
     let look = ["--state-dir", shared.as_str(), "plugin", "inspect", "gate"];
     let run = |project: &Project| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_engine"))
-            .current_dir(project.folder.path())
+            .current_dir(project.path())
             .env_remove("CI")
             .args(look)
             .output()
