@@ -1,6 +1,6 @@
 //! Names, digests, permissions, signatures and policies, as a user meets them.
 
-use crate::cli::{stderr, stdout};
+use crate::cli::{engine, stderr, stdout};
 use crate::lab::guest_path;
 use crate::project::{Project, expect};
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::proxy::{Proxy, Trouble};
 use super::server::{Authority, NAME, PASSWORD, Server};
 use super::whenever;
-use crate::cli::{engine, stderr, stdout};
+use crate::cli::stdout;
 use crate::lab::guest_path;
 use crate::project::{Project, expect};
 
