@@ -242,6 +242,8 @@ impl Ports {
             return Ok(host.clone());
         }
         let cache = self.state_dir.join("compiled");
+        private(&cache)
+            .with_context(|| format!("failed to make {} a folder of yours", cache.display()))?;
         let host = Host::new(Some(&cache), Limits::default())
             .map_err(|e| anyhow::anyhow!("failed to start the strategy host: {e:#}"))?;
         Ok(self.host.get_or_init(|| Arc::new(host)).clone())
@@ -447,7 +449,8 @@ impl Resolve for Ports {
         let bytes = bytes.ok_or_else(|| {
             format!("the store has no plugin with digest {sha256}; was its folder copied in part?")
         })?;
-        let plugin = host.load(&bytes).await.map_err(|e| e.to_string())?;
+        let plugin = host.load_exactly(&bytes, sha256).await;
+        let plugin = plugin.map_err(|e| e.to_string())?;
         Ok(plugin)
     }
 
@@ -463,6 +466,18 @@ impl Resolve for Ports {
         boot != their_boot
             || space == their_space && process_started(owner.pid).as_ref() != Some(&owner.started)
     }
+}
+
+/// Makes a folder that nobody else can write to: it holds machine code, which
+/// nothing checks.
+fn private(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 /// Under what a found target is remembered.

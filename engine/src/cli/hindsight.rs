@@ -122,11 +122,17 @@ impl Told {
 async fn told(app: &App, named: &str) -> anyhow::Result<Told> {
     let path = Path::new(named);
     let looks_like_file = named.contains('/') || path.extension().is_some() || path.is_file();
-    let entries = if looks_like_file {
-        read_journal(path)?
-    } else {
-        app.journal(named).await?.2
-    };
+    if !looks_like_file {
+        return stored(app, named).await;
+    }
+    from_beginning(named, read_journal(path)?)
+}
+
+async fn stored(app: &App, id: &str) -> anyhow::Result<Told> {
+    from_beginning(id, app.journal(id).await?.2)
+}
+
+fn from_beginning(named: &str, entries: Vec<Entry>) -> anyhow::Result<Told> {
     match entries.first().map(|e| &e.event) {
         Some(Event::Started(header)) => Ok(Told {
             shown: named.to_owned(),
@@ -155,15 +161,11 @@ async fn its_plugin(
         return Ok(plugin::load(app, pins, named, &Spec::bare()).await?.plugin);
     }
     if let Some(bytes) = app.store.content(&pin.sha256).await? {
-        return Ok(app.ports.host()?.load(&bytes).await?);
+        return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
     }
-    // The store keeps bytes for unfinished rollouts only; perhaps the file is
-    // still what it was.
-    let source = PathBuf::from(&pin.source);
-    if let Ok(loaded) = plugin::load(app, pins, Some(&source), &Spec::bare()).await
-        && loaded.plugin.sha256 == pin.sha256
-    {
-        return Ok(loaded.plugin);
+    // The store keeps bytes for unfinished rollouts only.
+    if let Some(bytes) = pins.kept(app, pin) {
+        return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
     }
     Err(Failure::usage(format!(
         "the plugin of this rollout ({} {}, sha256:{}) is not here any more; name the plugin to run",
@@ -258,10 +260,17 @@ pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> any
     let mut exit = Exit::Done;
     let alone = named.len() == 1;
     for name in &named {
-        let told = told(app, name).await?;
-        let answer = ask(app, &args, &told).await;
-        let answer = match answer.with_context(|| format!("failed to ask about {name}")) {
-            Ok(answer) => answer,
+        let asked = async {
+            let told = match args.all {
+                true => stored(app, name).await?,
+                false => told(app, name).await?,
+            };
+            let answer = ask(app, &args, &told).await?;
+            anyhow::Ok((told, answer))
+        };
+        let asked = asked.await;
+        let (told, answer) = match asked.with_context(|| format!("failed to ask about {name}")) {
+            Ok(both) => both,
             Err(error) if alone => return Err(error),
             // The others can be asked all the same.
             Err(error) => {
@@ -366,10 +375,10 @@ fn tell(told: &Told, recorded: &Recorded, answer: &WhatIf) {
 }
 
 fn row(told: &Told, recorded: &Recorded, answer: &WhatIf) -> Value {
-    let (reason, failed) = match &answer.end {
-        Ending::Verdict(outcome) => (Some(outcome.reason.clone()), None),
-        Ending::Undecided => (None, None),
-        Ending::Failed(reason) => (None, Some(reason.clone())),
+    let (end, reason, failed) = match &answer.end {
+        Ending::Verdict(outcome) => (json!(outcome.verdict), Some(&outcome.reason), None),
+        Ending::Undecided => (json!("undecided"), None, None),
+        Ending::Failed(reason) => (json!("failed"), None, Some(reason)),
     };
     let weights: Vec<Value> = answer
         .weights
@@ -379,7 +388,7 @@ fn row(told: &Told, recorded: &Recorded, answer: &WhatIf) -> Value {
     json!({
         "rollout": told.header.rollout,
         "recorded": {"verdict": recorded.verdict, "reason": recorded.reason, "at": recorded.at},
-        "whatIf": {"end": ending(answer), "reason": reason, "failed": failed, "at": answer.at, "weights": weights},
+        "whatIf": {"end": end, "reason": reason, "failed": failed, "at": answer.at, "weights": weights},
         "differs": verdict(recorded) != ending(answer),
         "otherWeightsFrom": answer.parted, "missing": answer.missing,
     })
@@ -430,7 +439,7 @@ pub(super) async fn export(app: &App, args: ExportArgs) -> anyhow::Result<Exit> 
 }
 
 pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> {
-    let entries = read_journal(&args.file)?;
+    let entries = file::imported(read_journal(&args.file)?);
     let shown = args.file.display();
     let status = Status::of(&entries);
     let Some(status) = status.filter(Status::is_over) else {

@@ -8,6 +8,7 @@ use clap::Args;
 use super::Global;
 use super::app::read_spec;
 use super::exit::{Exit, Failure};
+use crate::clock::SystemClock;
 use crate::model::DemoFault;
 use crate::spec::{LocalSpec, TargetSpec, parse_fault};
 use crate::target::local::balancer::Balancer;
@@ -77,7 +78,7 @@ pub(super) async fn run(
     let balancer = Balancer::start(&spec, args.state.as_deref(), Some(&logs))
         .await
         .map_err(|e| Failure::usage(e.to_string()))?;
-    let mut interruptions = super::watch::Interruptions::new()?;
+    let mut interruptions = super::watch::Interruptions::new(std::sync::Arc::new(SystemClock))?;
     let load = (args.load > 0).then(|| load::start(balancer.listen, args.load));
     if global.json {
         out!(

@@ -11,6 +11,22 @@ macro_rules! out {
     }};
 }
 
+/// As the standard one, which panics when nobody reads stderr any more.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
+/// As [`eprintln`].
+macro_rules! eprint {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stderr(), $($text)*);
+    }};
+}
+
 pub mod app;
 mod command;
 pub mod exit;

@@ -113,8 +113,20 @@ impl Narrator {
             Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
             Event::Started(_) | Event::Finished(_) | Event::Ended { .. } => return None,
         };
-        // The same again with other numbers is no news.
-        let plain = without_digits(&text);
+        // The same again with other numbers is no news, unless the strategy itself
+        // says so.
+        let said = matches!(
+            &entry.event,
+            Event::Exchanged {
+                call: Call::Log { .. },
+                ..
+            }
+        );
+        let plain = if said {
+            text.clone()
+        } else {
+            without_digits(&text)
+        };
         if plain == self.last_line {
             return None;
         }

@@ -204,8 +204,8 @@ pub(super) async fn make_ready(
         .observe()
         .await
         .context("failed to read the target")?;
-    let arms = arms(&live, args.stable.as_deref())?;
-    for arm in arms.iter().filter(|a| a.role == Role::Candidate) {
+    let mut arms = arms(&live, args.stable.as_deref())?;
+    for arm in arms.iter_mut().filter(|a| a.role == Role::Candidate) {
         let running = live.arm(&arm.name).map(|a| &a.release);
         let new = spec.candidate.as_ref();
         let new = new.filter(|c| running.is_none_or(|r| !c.is(r)));
@@ -216,6 +216,10 @@ pub(super) async fn make_ready(
                 "{} has traffic, so it cannot be replaced by {}\n\nhint: `engine rollback` takes the traffic back first",
                 arm.name, new.version
             )));
+        }
+        // What it will run when the strategy first sees it.
+        if let Some(candidate) = &spec.candidate {
+            arm.version.clone_from(&candidate.version);
         }
     }
     let rollout = format!("{}-{id_part}", description.name);

@@ -300,6 +300,7 @@ fn tell(played: &Played) {
         Fate::Promoted => "promoted",
         Fate::RolledBack => "rolled back",
         Fate::Paused => "paused",
+        Fate::Failed => "the strategy failed",
     };
     let after = match (played.minutes, played.fate) {
         (Some(m), Fate::Promoted) => format!(", 95 % or more of the traffic after {m:.0} minutes"),
@@ -416,11 +417,12 @@ fn print(rows: &[Row]) {
             number(row.bad_requests_median),
             minutes(row.median_minutes_to_rollback),
             minutes(row.median_minutes_to_promote),
-            if row.paused_pct > 0.0 {
-                format!("  {:.1} % paused", row.paused_pct)
-            } else {
-                String::new()
-            },
+            [(row.paused_pct, "paused"), (row.failed_pct, "failed")]
+                .iter()
+                .filter(|(percent, _)| *percent > 0.0)
+                .fold(String::new(), |text, (percent, what)| {
+                    format!("{text}  {percent:.1} % {what}")
+                }),
         );
         for unmet in &row.failed_expectations {
             out!("{:width$}  not as expected: {unmet}", "");

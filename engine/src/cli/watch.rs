@@ -2,6 +2,7 @@
 //! and shows what happens.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use console::Term;
@@ -11,6 +12,7 @@ use super::app::App;
 use super::exit::Exit;
 use super::render::{self, Narrator};
 use super::run::OnInterrupt;
+use crate::clock::Clock;
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::{MetricsQuery, Millis, Signal};
@@ -24,16 +26,26 @@ const REFRESH: Duration = Duration::from_millis(250);
 const RATE_SAMPLES: u32 = 5;
 
 /// Ctrl-C and SIGTERM, from the moment this is made: none is lost.
+///
+/// What comes within a second of another one is the same: `timeout` signals a
+/// process and then its group, and nobody means two things by that.
 pub struct Interruptions {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    clock: Arc<dyn Clock>,
+    last: Option<Millis>,
 }
+
+/// See [`Interruptions`].
+const SAME_MS: Millis = 1_000;
 
 impl Interruptions {
     /// Listens from now on.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new(clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
+            clock,
+            last: None,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
@@ -41,9 +53,16 @@ impl Interruptions {
 
     /// Returns at the next one.
     pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+            let now = self.clock.now();
+            let last = self.last.replace(now);
+            if last.is_none_or(|last| now.saturating_sub(last) >= SAME_MS) {
+                return;
+            }
         }
     }
 }
@@ -60,7 +79,7 @@ pub async fn drive(
     fleet.add(rollout.to_owned(), app.clock.now());
     let mut view = View::new(app, global, rollout).await?;
     let mut ticks = tokio::time::interval(REFRESH);
-    let mut interruptions = Interruptions::new()?;
+    let mut interruptions = Interruptions::new(app.clock.clone())?;
     let mut count = 0;
     let result = {
         let next = fleet.next();
@@ -123,7 +142,7 @@ async fn stop_balancers(app: &App, interruptions: &mut Interruptions) {
 
 /// Follows a rollout that another process drives, to its end or pause.
 pub async fn follow(app: &App, global: &Global, rollout: &str) -> anyhow::Result<Exit> {
-    let mut interruptions = Interruptions::new()?;
+    let mut interruptions = Interruptions::new(app.clock.clone())?;
     let mut view = View::new(app, global, rollout).await?;
     let mut ticks = tokio::time::interval(REFRESH);
     loop {

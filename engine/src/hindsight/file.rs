@@ -2,10 +2,13 @@
 //! the digest of all before it, so that a cut or an edit is seen. Pure.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, FORMAT};
 use crate::model::sha256_hex;
+use crate::spec::plugins::is_name;
+use crate::strategy::limits::is_control;
 
 /// What the first line says.
 const KIND: &str = "engine-journal";
@@ -62,8 +65,20 @@ pub fn write(entries: &[Entry]) -> String {
         format: FORMAT,
         rollout,
     });
-    for entry in entries {
-        text.push_str(&line(entry));
+    for (place, entry) in entries.iter().enumerate() {
+        match &entry.event {
+            // It goes out as it came in.
+            Event::Started(header) if place == 0 && header.identity.starts_with(IMPORTED) => {
+                let mut header = header.clone();
+                header.identity = header.identity.replacen(IMPORTED, "", 1);
+                let event = Event::Started(header);
+                text.push_str(&line(&Entry {
+                    event,
+                    ..entry.clone()
+                }));
+            }
+            _ => text.push_str(&line(entry)),
+        }
     }
     let sha256 = sha256_hex(text.as_bytes());
     text.push_str(&line(&Last { sha256 }));
@@ -109,9 +124,25 @@ pub fn read(text: &str) -> Result<Vec<Entry>, FileError> {
             line: number,
             message,
         };
-        let entry: Entry = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        let mut value: Value = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        show_plainly(&mut value);
+        let entry: Entry = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
         if entry.seq as usize != entries.len() {
             return Err(wrong(format!("entry {} is out of order", entry.seq)));
+        }
+        match (&entry.event, entries.last().map(|e| &e.event)) {
+            (Event::Started(header), None) if !is_name(&header.rollout) => {
+                return Err(wrong(format!(
+                    "{:?} is no id of a rollout; one is made of letters, digits, - and _",
+                    header.rollout
+                )));
+            }
+            (Event::Started(_), None) => {}
+            (Event::Started(_), Some(_)) => return Err(wrong("it begins again".to_owned())),
+            (_, Some(Event::Ended { .. })) => {
+                return Err(wrong("it goes on after its end".to_owned()));
+            }
+            _ => {}
         }
         entries.push(entry);
     }
@@ -120,6 +151,36 @@ pub fn read(text: &str) -> Result<Vec<Entry>, FileError> {
     }
     Ok(entries)
 }
+
+/// Journals of others are shown on terminals: nothing in them may move a cursor.
+fn show_plainly(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let bad = |c: char| is_control(c) && !matches!(c, '\n' | '\t');
+            if text.contains(bad) {
+                *text = text.replace(bad, " ");
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(show_plainly),
+        Value::Object(values) => values.values_mut().for_each(show_plainly),
+        _ => {}
+    }
+}
+
+/// The journal as it is kept by an engine that did not make it: it tells nothing
+/// about the target of the same name here.
+#[must_use]
+pub fn imported(mut entries: Vec<Entry>) -> Vec<Entry> {
+    if let Some(Event::Started(header)) = entries.first_mut().map(|e| &mut e.event)
+        && !header.identity.starts_with(IMPORTED)
+    {
+        header.identity.insert_str(0, IMPORTED);
+    }
+    entries
+}
+
+/// What the identity of a target begins with in an imported journal.
+const IMPORTED: &str = "imported ";
 
 #[cfg(test)]
 mod tests {
@@ -154,6 +215,42 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_it_moves_a_cursor_or_names_a_path() {
+        let with = |edit: fn(&mut crate::journal::Header)| {
+            let mut entries = journal();
+            if let Event::Started(header) = &mut entries[0].event {
+                edit(header);
+            }
+            read(&write(&entries))
+        };
+        let shown = with(|h| h.engine = "1\u{1b}[2J\u{202e}2".to_owned()).expect("a journal");
+        let Event::Started(header) = &shown[0].event else {
+            panic!("a beginning");
+        };
+        assert_eq!(header.engine, "1 [2J 2");
+        for id in ["", "../x", "/etc/passwd", "a b"] {
+            let id = id.to_owned();
+            let mut entries = journal();
+            if let Event::Started(header) = &mut entries[0].event {
+                header.rollout = id;
+            }
+            let error = read(&write(&entries)).expect_err("no id").to_string();
+            assert!(error.contains("no id of a rollout"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_imported_one_is_about_no_target_of_here() {
+        let once = imported(journal());
+        let Event::Started(header) = &once[0].event else {
+            panic!("a beginning");
+        };
+        assert!(header.identity.starts_with(IMPORTED), "{}", header.identity);
+        assert_eq!(imported(once.clone()), once);
+        assert_eq!(write(&once), write(&journal()), "it goes out as it came in");
+    }
+
+    #[test]
     fn a_cut_and_an_edit_are_seen() {
         let text = write(&journal());
         for cut in [text.len() / 2, text.len() - 20, text.len() - 80] {
@@ -162,6 +259,20 @@ mod tests {
         }
         let edited = text.replace("good", "best");
         assert!(matches!(read(&edited), Err(FileError::Changed { .. })));
+        for (wrong, says) in [
+            (vec![0, 1, 1], "after its end"),
+            (vec![0, 0], "begins again"),
+        ] {
+            let wrong: Vec<Entry> = (0..)
+                .zip(wrong)
+                .map(|(seq, i)| Entry {
+                    seq,
+                    ..journal()[i].clone()
+                })
+                .collect();
+            let error = read(&write(&wrong)).expect_err("wrong").to_string();
+            assert!(error.contains(says), "{error}");
+        }
         for other in [
             "",
             "{}",

@@ -10,6 +10,7 @@ use crate::journal::{Call, Entry, Event, Header, Pin, Reply};
 use crate::model::{Millis, Outcome};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
+use crate::spec::policy::Caps;
 
 /// How far a plugin came with a journal.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,10 +49,12 @@ pub async fn replay(
     entries: &[Entry],
 ) -> Replayed {
     let tape = Arc::new(Tape {
+        caps: header.caps,
         state: Mutex::new(State {
             cursor: Cursor::new(entries.to_vec()),
             now: header.created,
             calls: 0,
+            bytes: 0,
             end: None,
         }),
         probes: header.probes.iter().map(|p| p.name.clone()).collect(),
@@ -67,22 +70,24 @@ pub async fn replay(
             Some(_) => Fit::Beyond(call),
             None => Fit::SoFar,
         },
-        (None, ran) => match (left_over, recorded) {
-            (Some(mismatch), _) => Fit::Differs(Box::new(mismatch)),
-            (None, recorded) => {
-                let now = told(&ran);
-                match recorded {
-                    Some(recorded) if recorded == now => Fit::Same,
-                    // A person, or a guard of the host, came first.
-                    None => Fit::SoFar,
-                    Some(recorded) => Fit::Otherwise { recorded, now },
-                }
-            }
-        },
+        (Some(End::UsedUp(why)), _) => ended(left_over, recorded, &Ran::Trapped(why)),
+        (None, ran) => ended(left_over, recorded, &ran),
     };
     Replayed {
-        calls: state.calls,
+        calls: state.calls as usize,
         fit,
+    }
+}
+
+/// The strategy has come to an end of its own.
+fn ended(left_over: Option<Mismatch>, recorded: Option<String>, ran: &Ran) -> Fit {
+    let now = told(ran);
+    match (left_over, recorded) {
+        (Some(mismatch), _) => Fit::Differs(Box::new(mismatch)),
+        (None, Some(recorded)) if recorded == now => Fit::Same,
+        (None, Some(recorded)) => Fit::Otherwise { recorded, now },
+        // A person, or a guard of the host, came first.
+        (None, None) => Fit::SoFar,
     }
 }
 
@@ -107,16 +112,20 @@ enum End {
     Differs(Box<Mismatch>),
     Open,
     Fresh(Box<Call>),
+    /// The host would not let it go on.
+    UsedUp(String),
 }
 
 struct State {
     cursor: Cursor,
     now: Millis,
-    calls: usize,
+    calls: u32,
+    bytes: u64,
     end: Option<End>,
 }
 
 struct Tape {
+    caps: Caps,
     state: Mutex<State>,
     probes: Vec<String>,
 }
@@ -135,11 +144,15 @@ impl Calls for Tape {
             Step::Recorded { reply, at } => {
                 state.now = at;
                 state.calls += 1;
+                state.bytes += reply.size();
                 return Ok(reply);
             }
             Step::Mismatch(mismatch) => End::Differs(Box::new(mismatch)),
             Step::Open { .. } => End::Open,
-            Step::Fresh => End::Fresh(Box::new(call)),
+            Step::Fresh => match self.caps.used_up(state.calls, state.bytes) {
+                Some(why) => End::UsedUp(why),
+                None => End::Fresh(Box::new(call)),
+            },
         };
         state.end = Some(end);
         Err(Interrupted)

@@ -1,15 +1,18 @@
 //! What if: another plugin, or the same with other parameters, gets the metrics
 //! that a rollout has recorded, when they were known then.
 //!
-//! The traffic of the past does not change with what is decided now. As long as
-//! the weights are the recorded ones the answer is exact; after that the metrics
-//! are those of another share, which is said.
+//! As long as it asks what was asked then, it gets the very answers of then, at
+//! the very times. From its first other question on it has a world that is put
+//! together from all that was recorded. The traffic of the past does not change
+//! with what is decided now: once the weights are others than the recorded ones,
+//! the metrics are those of another share, which is said.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::journal::replay::{Cursor, Step};
 use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply};
 use crate::model::{
     ArmHealth, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point, ProbeReport,
@@ -17,9 +20,7 @@ use crate::model::{
 };
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
-
-/// Most calls of one what-if; a plugin that gets here loops.
-const CALLS_MAX: usize = 50_000;
+use crate::spec::policy::Caps;
 
 /// Samples for which weights may differ before it counts.
 const MOMENT: Millis = 2;
@@ -106,13 +107,17 @@ pub async fn what_if(
         past,
         state: Mutex::new(State {
             now: header.created,
+            tape: Some(Cursor::new(decisive(entries))),
             weights: header.baseline.clone(),
             written: vec![],
             findings: vec![],
             missing: vec![],
             calls: 0,
+            bytes: 0,
             stopped: None,
         }),
+        period: Millis::from(header.sample_period_ms),
+        caps: header.caps,
     });
     let ran = strategy.run(world.clone(), Run::of(header, pin)).await;
     let mut state = world.state();
@@ -136,6 +141,14 @@ pub async fn what_if(
         at: state.now,
         end,
     }
+}
+
+/// A journal without what only told people something: other words are no other
+/// decision.
+fn decisive(entries: &[Entry]) -> Vec<Entry> {
+    let aside = |event: &Event| matches!(event, Event::Exchanged { call, .. } if call.is_aside());
+    let rest = entries.iter().filter(|e| !aside(&e.event));
+    rest.cloned().collect()
 }
 
 /// Weights that the strategy has set, and when.
@@ -219,21 +232,37 @@ struct Past {
     lag: Millis,
     /// End of the newest sample.
     end: Millis,
+    /// Start of the oldest interval that was asked for.
+    begin: Millis,
+    /// When metrics, or a query of that name, could not be read: from, until, why.
+    failing: BTreeMap<String, Vec<(Millis, Millis, HostError)>>,
 }
 
 impl Past {
     fn of(entries: &[Entry], created: Millis) -> Self {
         let mut past = Self {
             lag: Millis::MAX,
+            begin: Millis::MAX,
             ..Self::default()
         };
-        let mut raw: Vec<(Millis, Vec<f64>, Sample)> = vec![];
+        let mut raw: Vec<(usize, Vec<f64>, Sample)> = vec![];
+        // When metrics were read, and since when they were asked for.
+        let mut looks: Vec<(Millis, Millis)> = vec![];
         for entry in entries {
             let Event::Exchanged { call, reply, .. } = &entry.event else {
                 continue;
             };
             match (call, reply) {
+                (Call::GetMetrics { .. }, Reply::Failed(error)) => {
+                    past.fails(METRICS, entry.at, error);
+                }
+                (Call::Query { name, .. }, Reply::Failed(error)) => {
+                    past.fails(name, entry.at, error);
+                }
                 (Call::GetMetrics { query }, Reply::Samples(samples)) => {
+                    past.recovers(METRICS, entry.at);
+                    past.begin = past.begin.min(query.since);
+                    looks.push((entry.at, query.since));
                     for sample in samples {
                         let end = sample.start.saturating_add(Millis::from(sample.period_ms));
                         past.end = past.end.max(end);
@@ -241,10 +270,11 @@ impl Past {
                         if sample.start >= created {
                             past.lag = past.lag.min(entry.at.saturating_sub(end));
                         }
-                        raw.push((entry.at, query.over_ms.clone(), sample.clone()));
+                        raw.push((looks.len() - 1, query.over_ms.clone(), sample.clone()));
                     }
                 }
                 (Call::Query { name, .. }, Reply::Points(points)) => {
+                    past.recovers(name, entry.at);
                     let known = past.points.entry(name.clone()).or_default();
                     for point in points {
                         if !known
@@ -267,7 +297,8 @@ impl Past {
         if past.lag == Millis::MAX {
             past.lag = 0;
         }
-        for (at, over_ms, sample) in raw {
+        for (look, over_ms, sample) in raw {
+            let at = looks[look].0;
             let end = sample.start.saturating_add(Millis::from(sample.period_ms));
             let key = (sample.start, sample.arm.clone());
             let zones = past.samples.entry(key).or_default();
@@ -276,9 +307,13 @@ impl Past {
                 .iter()
                 .any(|v| v.sample == sample && v.over_ms == over_ms);
             if !same {
-                // The first version is known as early as any sample is.
+                // The first version is known as early as any sample is, but not
+                // when it was looked for and not there.
                 let known = if versions.is_empty() {
-                    at.min(end.saturating_add(past.lag))
+                    let before = looks[..look].iter().rev();
+                    let mut vain = before.filter(|(_, since)| *since <= sample.start);
+                    let vain = vain.next().map_or(0, |(at, _)| at.saturating_add(1));
+                    at.min(end.saturating_add(past.lag).max(vain))
                 } else {
                     at
                 };
@@ -290,6 +325,27 @@ impl Past {
             }
         }
         past
+    }
+
+    fn fails(&mut self, what: &str, from: Millis, why: &HostError) {
+        let all = self.failing.entry(what.to_owned()).or_default();
+        if all.last().is_none_or(|(_, until, _)| *until != Millis::MAX) {
+            all.push((from, Millis::MAX, why.clone()));
+        }
+    }
+
+    fn recovers(&mut self, what: &str, at: Millis) {
+        let last = self.failing.get_mut(what).and_then(|all| all.last_mut());
+        if let Some((_, until, _)) = last {
+            *until = at.min(*until);
+        }
+    }
+
+    /// Why it could not be read then.
+    fn failure(&self, what: &str, now: Millis) -> Option<HostError> {
+        let mut all = self.failing.get(what)?.iter();
+        let then = all.find(|(from, until, _)| (*from..*until).contains(&now));
+        then.map(|(.., why)| why.clone())
     }
 
     /// Samples as they were known then; thresholds that nobody counted.
@@ -370,13 +426,19 @@ fn add(whole: &mut Sample, zone: &Sample) {
     whole.latency = None;
 }
 
+/// Under what failed reads of metrics are kept; no query has that name.
+const METRICS: &str = "";
+
 struct State {
     now: Millis,
+    /// What was asked and answered then, until it asks something else.
+    tape: Option<Cursor>,
     weights: Weights,
     written: Vec<(Millis, Weights)>,
     findings: Vec<Finding>,
     missing: Vec<String>,
-    calls: usize,
+    calls: u32,
+    bytes: u64,
     stopped: Option<Ending>,
 }
 
@@ -385,6 +447,31 @@ impl State {
         if !self.missing.contains(&what) {
             self.missing.push(what);
         }
+    }
+
+    fn write(&mut self, weights: Weights) {
+        if weights != self.weights {
+            self.written.push((self.now, weights.clone()));
+        }
+        self.weights = weights;
+    }
+
+    /// The answer of then, to the question of then.
+    fn recorded(&mut self, call: &Call) -> Option<Reply> {
+        if call.is_aside() {
+            return None;
+        }
+        let Step::Recorded { reply, at } = self.tape.as_mut()?.next(call) else {
+            self.tape = None;
+            return None;
+        };
+        self.now = at;
+        if reply == Reply::Done
+            && let Some(weights) = call.weights_after(&self.weights)
+        {
+            self.write(weights);
+        }
+        Some(reply)
     }
 }
 
@@ -395,6 +482,8 @@ struct World {
     queries: Vec<String>,
     probes: Vec<String>,
     arms: Vec<String>,
+    period: Millis,
+    caps: Caps,
     state: Mutex<State>,
 }
 
@@ -412,10 +501,7 @@ impl World {
                 };
                 match wanted.ordered_as(&self.arms) {
                     Ok(weights) => {
-                        if weights != state.weights {
-                            state.written.push((state.now, weights.clone()));
-                        }
-                        state.weights = weights;
+                        state.write(weights);
                         Reply::Done
                     }
                     Err(message) => Reply::Failed(HostError::new(
@@ -426,6 +512,15 @@ impl World {
                 }
             }
             Call::GetMetrics { query } => {
+                if let Some(why) = self.past.failure(METRICS, state.now) {
+                    return Reply::Failed(why);
+                }
+                if self.past.begin == Millis::MAX {
+                    state.lacks("any metrics".to_owned());
+                } else if query.since.saturating_add(self.period) <= self.past.begin {
+                    let begin = crate::journal::time(self.past.begin);
+                    state.lacks(format!("metrics from before {begin}"));
+                }
                 let (samples, uncounted) = self.past.samples(query, state.now);
                 for threshold in uncounted {
                     state.lacks(format!("requests slower than {threshold} ms"));
@@ -433,6 +528,9 @@ impl World {
                 Reply::Samples(samples)
             }
             Call::Query { name, since } => {
+                if let Some(why) = self.past.failure(name, state.now) {
+                    return Reply::Failed(why);
+                }
                 let Some(points) = self.past.points.get(name) else {
                     state.lacks(format!("the query {name}"));
                     return if self.queries.contains(name) {
@@ -505,18 +603,22 @@ impl World {
 impl Calls for World {
     async fn perform(&self, call: Call) -> Result<Reply, Interrupted> {
         let mut state = self.state();
+        let reply = match state.recorded(&call) {
+            Some(reply) => reply,
+            None => {
+                let looks = matches!(call, Call::Wait { .. } | Call::GetMetrics { .. });
+                let over = (looks && state.now >= self.end).then_some(Ending::Undecided);
+                let used_up = self.caps.used_up(state.calls, state.bytes);
+                if let Some(end) = over.or(used_up.map(Ending::Failed)) {
+                    state.stopped = Some(end);
+                    return Err(Interrupted);
+                }
+                self.answer(&mut state, &call)
+            }
+        };
         state.calls += 1;
-        let waits = matches!(call, Call::Wait { .. });
-        if state.now >= self.end && (waits || matches!(call, Call::GetMetrics { .. })) {
-            state.stopped = Some(Ending::Undecided);
-            return Err(Interrupted);
-        }
-        if state.calls > CALLS_MAX {
-            let reason = format!("it has made {CALLS_MAX} calls and is not done");
-            state.stopped = Some(Ending::Failed(reason));
-            return Err(Interrupted);
-        }
-        Ok(self.answer(&mut state, &call))
+        state.bytes += reply.size();
+        Ok(reply)
     }
 
     fn now(&self) -> Millis {

@@ -328,6 +328,15 @@ impl Call {
         )
     }
 
+    /// Whether the call only tells people something.
+    #[must_use]
+    pub fn is_aside(&self) -> bool {
+        matches!(
+            self,
+            Self::Log { .. } | Self::Progress { .. } | Self::Report { .. }
+        )
+    }
+
     /// The weights that the call would leave, given the weights there are.
     #[must_use]
     pub fn weights_after(&self, now: &Weights) -> Option<Weights> {

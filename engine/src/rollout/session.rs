@@ -15,7 +15,6 @@ use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::{ArmHealth, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights};
-use crate::spec::{CALLS_MAX, JOURNAL_MIB_MAX};
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
 
@@ -321,10 +320,7 @@ impl Session {
                     self.check_foreign().await?;
                 }
                 let reply = self.read(&call).await;
-                let shown = matches!(
-                    call,
-                    Call::Log { .. } | Call::Progress { .. } | Call::Report { .. }
-                );
+                let shown = call.is_aside();
                 let event = Event::Exchanged {
                     by,
                     call,
@@ -339,20 +335,11 @@ impl Session {
 
     /// A strategy that polls too often, or for too much, must not fill the disk.
     fn check_caps(&self) -> Result<(), Interrupt> {
-        let caps = self.header.caps;
-        let calls = caps.calls.unwrap_or(CALLS_MAX);
-        if self.status.calls >= calls {
-            return Err(Interrupt::Limit(format!(
-                "it has made {calls} calls, and no more are allowed in one rollout"
-            )));
+        let (calls, bytes) = (self.status.calls, self.status.bytes);
+        match self.header.caps.used_up(calls, bytes) {
+            Some(why) => Err(Interrupt::Limit(why)),
+            None => Ok(()),
         }
-        let mib = caps.journal_mib.unwrap_or(JOURNAL_MIB_MAX);
-        if self.status.bytes >= u64::from(mib) << 20 {
-            return Err(Interrupt::Limit(format!(
-                "its metrics fill {mib} MiB of the journal, and no more are allowed in one rollout"
-            )));
-        }
-        Ok(())
     }
 
     /// Ends a fresh call: here the chaos switch evicts.

@@ -93,6 +93,9 @@ pub enum Fate {
     RolledBack,
     /// It waits for a person, or was still under way at the horizon.
     Paused,
+    /// The strategy could not do its work, which is no judgement of the version;
+    /// the host took the traffic back, or paused.
+    Failed,
 }
 
 /// One played rollout.
@@ -209,6 +212,12 @@ fn told(stage: &Stage, journal: Vec<Entry>, subject: &Subject) -> Played {
         Some(Event::Failed { reason }) => (Fate::Paused, format!("the strategy failed: {reason}")),
         Some(Event::Diverged(mismatch)) => (Fate::Paused, format!("diverged: {mismatch}")),
         _ => (Fate::Paused, "still under way at the horizon".to_owned()),
+    };
+    let failed = |e: &Entry| matches!(e.event, Event::Failed { .. });
+    let fate = if journal.iter().any(failed) {
+        Fate::Failed
+    } else {
+        fate
     };
     // Since when the traffic has been where it is.
     let arrived = |share: f64| match fate {

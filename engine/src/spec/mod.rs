@@ -670,7 +670,9 @@ fn health(mut section: Section<'_>) -> HealthCheck {
 fn strategy(mut section: Section<'_>) -> StrategySpec {
     let spec = StrategySpec {
         plugin: section.text("plugin"),
-        sha256: section.text("sha256"),
+        sha256: section
+            .text("sha256")
+            .map(|d| d.strip_prefix("sha256:").unwrap_or(&d).to_owned()),
         parameters: section.json("parameters"),
     };
     if let Some(sha) = &spec.sha256

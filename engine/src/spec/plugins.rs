@@ -2,6 +2,7 @@
 //! signature they need.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use super::SpecError;
 use super::read::{Problems, Section, parse_table};
@@ -33,7 +34,7 @@ pub struct Wanted {
 /// What comes from there must be signed by one of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureRule {
-    /// A source, or the beginning of one that ends with `/`.
+    /// A source, or the first segments of one, spelled as [`plainly`] does it.
     pub source: String,
     /// Files of public keys; empty asks for no signature.
     pub keys: Vec<String>,
@@ -67,17 +68,14 @@ impl Plugins {
         problems.into_result(file)
     }
 
-    /// Files of the keys that may sign a plugin; none if it needs no signature.
-    /// The plugin's own list counts, or else the rule that says most of its
-    /// source.
+    /// Files of the keys that may sign what comes from a source, which may have
+    /// several spellings; none if it needs no signature. The rule that says most
+    /// of it counts.
     #[must_use]
-    pub fn keys_for<'a>(&'a self, wanted: &'a Wanted) -> Option<&'a [String]> {
-        if let Some(keys) = &wanted.signed_by {
-            return Some(keys);
-        }
+    pub fn keys_for(&self, spellings: &[String]) -> Option<&[String]> {
         let rules = self.signatures.iter();
         let best = rules
-            .filter(|rule| rule.covers(&wanted.source))
+            .filter(|rule| spellings.iter().any(|s| rule.covers(&plainly(s))))
             .max_by_key(|rule| rule.source.len())?;
         (!best.keys.is_empty()).then_some(&best.keys)
     }
@@ -87,12 +85,52 @@ impl SignatureRule {
     /// Whole path segments only: a rule for `…/platform/` must not speak for
     /// `…/platform-of-somebody-else/`.
     fn covers(&self, source: &str) -> bool {
-        match source.strip_prefix(&self.source) {
-            Some(rest) => {
-                rest.is_empty() || self.source.ends_with('/') || rest.starts_with([':', '@'])
-            }
-            None => false,
+        if self.source == "." {
+            return !source.starts_with(OCI) && !source.starts_with(['/', '.']);
         }
+        let Some(rest) = source.strip_prefix(&self.source) else {
+            return false;
+        };
+        // What follows a host is a port, and what follows a repository a tag.
+        let repository = self
+            .source
+            .strip_prefix(OCI)
+            .is_none_or(|r| r.contains('/'));
+        rest.is_empty()
+            || self.source.ends_with('/')
+            || rest.starts_with('/')
+            || repository && rest.starts_with([':', '@'])
+    }
+}
+
+/// One spelling for all that mean the same: a rule must not depend on `./`, on a
+/// capital letter in a host, or on the port that everybody has.
+fn plainly(source: &str) -> String {
+    if let Some(rest) = source.strip_prefix(OCI) {
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = host.to_lowercase();
+        let host = host.strip_suffix(":443").unwrap_or(&host);
+        let path = path.trim_end_matches('/');
+        return match path {
+            "" => format!("{OCI}{host}"),
+            path => format!("{OCI}{host}/{path}"),
+        };
+    }
+    let mut plain = PathBuf::new();
+    for part in Path::new(source).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(plain.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    match plain.display().to_string() {
+        empty if empty.is_empty() => ".".to_owned(),
+        plain => plain,
     }
 }
 
@@ -138,8 +176,14 @@ pub fn is_name(text: &str) -> bool {
 }
 
 fn rule((source, mut section): (String, Section<'_>)) -> SignatureRule {
+    if source.is_empty() || source.contains('*') {
+        section.problem(
+            "",
+            "is for sources that begin like it, without a pattern: \"oci://registry.example/team/\" or \"plugins/\"",
+        );
+    }
     let rule = SignatureRule {
-        source,
+        source: plainly(&source),
         keys: section.texts_or_none("keys"),
     };
     section.finish();
@@ -175,11 +219,8 @@ mod tests {
     fn the_most_special_rule_counts() {
         let file = file();
         let keys = |source: &str| {
-            let wanted = Wanted {
-                source: source.to_owned(),
-                signed_by: None,
-            };
-            file.keys_for(&wanted).map(<[String]>::to_vec)
+            let keys = file.keys_for(&[source.to_owned()]);
+            keys.map(<[String]>::to_vec)
         };
         assert_eq!(keys("plugins/canary.wasm"), None);
         assert_eq!(
@@ -194,11 +235,36 @@ mod tests {
         // Not the beginning of a longer name.
         assert!(keys("oci://registry.example/open-door:1").is_some());
         assert_eq!(keys("oci://registry.example.evil/platform/gate:1"), None);
-        let special = &file.plugins["special"];
-        assert_eq!(
-            file.keys_for(special),
-            Some(&["keys/special.pub".to_owned()][..])
-        );
+        for other in [
+            "oci://Registry.Example/platform/gate:1.2",
+            "oci://registry.example:443/platform/gate@sha256:00",
+            "oci://registry.example/platform/deep/gate:1",
+        ] {
+            assert_eq!(keys(other).map(|k| k.len()), Some(2), "{other}");
+        }
+        assert_eq!(keys("oci://registry.example:5000/platform/gate:1"), None);
+    }
+
+    #[test]
+    fn a_rule_for_a_folder_does_not_depend_on_how_a_path_is_spelled() {
+        for rule in ["plugins/", "plugins", "./plugins", "a/../plugins/"] {
+            let text = format!("[signatures.{rule:?}]\nkeys = [\"a.pub\"]");
+            let file = Plugins::parse(&text).expect("valid");
+            let covers = |source: &str| file.keys_for(&[source.to_owned()]).is_some();
+            for source in [
+                "plugins/x.wasm",
+                "./plugins/x.wasm",
+                "plugins/../plugins/deep/x.wasm",
+            ] {
+                assert!(covers(source), "{rule} {source}");
+            }
+            for source in ["plugins-of-others/x.wasm", "../plugins/x.wasm", "x.wasm"] {
+                assert!(!covers(source), "{rule} {source}");
+            }
+        }
+        let file = Plugins::parse("[signatures.\"./\"]\nkeys = [\"a.pub\"]").expect("valid");
+        assert!(file.keys_for(&["plugins/x.wasm".to_owned()]).is_some());
+        assert!(file.keys_for(&["oci://r.example/x:1".to_owned()]).is_none());
     }
 
     #[test]

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SpecError;
 use super::read::{Problems, Section, parse_table};
+use super::{CALLS_MAX, JOURNAL_MIB_MAX, SpecError};
 
 /// Most memory that a policy may grant a guest, MiB: what the host reserves.
 pub const MEMORY_MIB_MAX: u32 = 64;
@@ -40,6 +40,24 @@ pub struct Caps {
 }
 
 impl Caps {
+    /// Why there is no further call after so many calls, with so many bytes of
+    /// answers in the journal.
+    #[must_use]
+    pub fn used_up(&self, calls: u32, bytes: u64) -> Option<String> {
+        let most = self.calls.unwrap_or(CALLS_MAX);
+        if calls >= most {
+            return Some(format!(
+                "it has made {most} calls, and no more are allowed in one rollout"
+            ));
+        }
+        let mib = self.journal_mib.unwrap_or(JOURNAL_MIB_MAX);
+        (bytes >= u64::from(mib) << 20).then(|| {
+            format!(
+                "its metrics fill {mib} MiB of the journal, and no more are allowed in one rollout"
+            )
+        })
+    }
+
     fn stricter(self, other: Self) -> Self {
         Self {
             memory_mib: least(self.memory_mib, other.memory_mib),
@@ -97,30 +115,105 @@ impl Policy {
             Some((import.as_str(), rule.as_str()))
         })
     }
+}
 
-    /// Whether a plugin of that digest (hex) may run.
-    #[must_use]
-    pub fn allows(&self, sha256: &str) -> bool {
-        self.digests
-            .as_ref()
-            .is_none_or(|all| all.iter().any(|d| d == sha256))
+/// The contract's packages, each with an interface of the same name, and the
+/// functions that a strategy can import.
+pub const CONTRACT: &[(&str, &[&str])] = &[
+    ("traffic", &["get-weights", "set-weights", "switch-color"]),
+    ("metrics", &["get-metrics", "query", "get-health"]),
+    (
+        "control",
+        &["now", "wait", "probe", "log", "progress", "report"],
+    ),
+];
+
+/// What a rule or an import names.
+#[derive(Debug, PartialEq, Eq)]
+struct Named<'a> {
+    /// `rollout:traffic`
+    package: String,
+    interface: Option<&'a str>,
+    function: Option<&'a str>,
+}
+
+/// `traffic` is the contract's package, `traffic.set-weights` one function of it,
+/// `rollout:traffic/traffic@0.1.0#set-weights` the same as locks spell it, and
+/// `wasi:sockets` a package of anybody. A version narrows nothing.
+fn named(text: &str) -> Option<Named<'_>> {
+    let (place, function) = match text.split_once('#') {
+        Some((place, function)) => (place, Some(function)),
+        None => (text, None),
+    };
+    let (place, version) = match place.split_once('@') {
+        Some((place, version)) => (place, Some(version)),
+        None => (place, None),
+    };
+    let (place, function) = match place.split_once('.') {
+        Some((place, short)) if function.is_none() && version.is_none() => (place, Some(short)),
+        Some(_) => return None,
+        None => (place, function),
+    };
+    let (package, interface) = match place.split_once('/') {
+        Some((package, interface)) => (package, Some(interface)),
+        None => (place, None),
+    };
+    let is_word = |text: &str| {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !text.is_empty() && text.chars().all(fits)
+    };
+    let (namespace, name) = package.split_once(':').unwrap_or(("rollout", package));
+    let words = [Some(namespace), Some(name), interface, function];
+    let digits = |v: &str| v.starts_with(|c: char| c.is_ascii_digit());
+    let fits = words.into_iter().flatten().all(is_word) && version.is_none_or(digits);
+    fits.then(|| Named {
+        package: format!("{namespace}:{name}"),
+        interface,
+        function,
+    })
+}
+
+/// Why a rule denies nothing that a plugin could import.
+fn useless(rule: &str) -> Option<String> {
+    let Some(named) = named(rule) else {
+        return Some(format!(
+            "has {rule:?}; write a package, or package.function, such as \"traffic\" or \"traffic.set-weights\""
+        ));
+    };
+    let known = |what: &str, names: &[&str]| {
+        Some(format!(
+            "has {rule:?}, and {what}; there is {}",
+            names.join(", ")
+        ))
+    };
+    let Some(name) = named.package.strip_prefix("rollout:") else {
+        return (!named.package.starts_with("wasi:")).then(|| {
+            format!("has {rule:?}, and plugins import packages of rollout: and wasi: only")
+        });
+    };
+    let packages: Vec<&str> = CONTRACT.iter().map(|(name, _)| *name).collect();
+    let Some((_, functions)) = CONTRACT.iter().find(|(package, _)| *package == name) else {
+        return known("the contract has no such package", &packages);
+    };
+    if named.interface.is_some_and(|interface| interface != name) {
+        return known("that package has no such interface", &[name]);
+    }
+    match named.function {
+        Some(function) if !functions.contains(&function) => {
+            known(&format!("{name} has no such function"), functions)
+        }
+        _ => None,
     }
 }
 
-/// `traffic` is the contract's package, `traffic.set-weights` one function of
-/// it, and `wasi:sockets` a package of anybody.
 fn covers(rule: &str, import: &str) -> bool {
-    let (interface, function) = import.split_once('#').unwrap_or((import, ""));
-    let interface = interface.split('@').next().unwrap_or(interface);
-    if let Some((package, wanted)) = rule.split_once('.') {
-        return function == wanted && covers(package, interface);
-    }
-    let package = if rule.contains(':') {
-        rule.to_owned()
-    } else {
-        format!("rollout:{rule}")
+    let (Some(rule), Some(import)) = (named(rule), named(import)) else {
+        return false;
     };
-    interface == package || interface.starts_with(&format!("{package}/"))
+    let same = |a: Option<&str>, b: Option<&str>| a.is_none() || a == b;
+    rule.package == import.package
+        && same(rule.interface, import.interface)
+        && same(rule.function, import.function)
 }
 
 pub(super) fn read(mut section: Section<'_>) -> Policy {
@@ -136,8 +229,12 @@ pub(super) fn read(mut section: Section<'_>) -> Policy {
             &format!("has {digest:?}, which is no SHA-256 of 64 hexadecimal digits"),
         );
     }
+    let deny_imports = section.texts("deny-imports").unwrap_or_default();
+    for why in deny_imports.iter().filter_map(|rule| useless(rule)) {
+        section.problem("deny-imports", &why);
+    }
     let policy = Policy {
-        deny_imports: section.texts("deny-imports").unwrap_or_default(),
+        deny_imports,
         digests,
         signers: section.texts("signers").into_iter().collect(),
         caps: Caps {
@@ -145,8 +242,8 @@ pub(super) fn read(mut section: Section<'_>) -> Policy {
             fuel: section
                 .integer("fuel-million", 1, 1_000)
                 .map(|n| u64::from(n) * 1_000_000),
-            calls: section.integer("calls", 1, crate::spec::CALLS_MAX),
-            journal_mib: section.integer("journal-mib", 1, crate::spec::JOURNAL_MIB_MAX),
+            calls: section.integer("calls", 1, CALLS_MAX),
+            journal_mib: section.integer("journal-mib", 1, JOURNAL_MIB_MAX),
         },
     };
     section.finish();
@@ -167,8 +264,51 @@ mod tests {
         assert!(!covers("traffic.switch-color", set));
         assert!(!covers("traf", set));
         assert!(!covers("metrics", set));
+        for rule in [
+            set,
+            "rollout:traffic/traffic@0.1.0",
+            "rollout:traffic@0.1.0",
+            "rollout:traffic@0.2.0#set-weights",
+            "traffic#set-weights",
+            "rollout:traffic.set-weights",
+        ] {
+            assert!(covers(rule, set), "{rule}");
+        }
+        assert!(!covers("traffic", "rollout:metrics/metrics@0.1.0#query"));
+        assert!(covers(
+            "wasi:cli/environment@0.2.6",
+            "wasi:cli/environment@0.2.3"
+        ));
         assert!(covers("wasi:sockets", "wasi:sockets/tcp@0.2.6"));
         assert!(!covers("wasi:sock", "wasi:sockets/tcp@0.2.6"));
+    }
+
+    #[test]
+    fn a_rule_that_denies_nothing_is_a_mistake() {
+        for rule in [
+            "traffic",
+            "traffic.set-weights",
+            "rollout:metrics/metrics@0.1.0#query",
+            "wasi:sockets",
+        ] {
+            assert_eq!(useless(rule), None, "{rule}");
+        }
+        for rule in [
+            "",
+            "trafic",
+            "Traffic",
+            "traffic.*",
+            "traffic.set_weights",
+            "traffic.set-weight",
+            "set-weights",
+            "traffic/metrics",
+            "other:traffic",
+            "traffic@x",
+        ] {
+            let text = format!("deny-imports = [{rule:?}]");
+            let error = Policy::parse(&text).expect_err(rule).to_string();
+            assert!(error.contains(&format!("has {rule:?}")), "{error}");
+        }
     }
 
     #[test]
@@ -180,7 +320,6 @@ mod tests {
             .expect("valid")
             .stricter(Policy::parse(&host).expect("valid"));
         assert_eq!(both.digests, Some(vec![b.clone()]));
-        assert!(both.allows(&b) && !both.allows(&a));
         assert_eq!((both.caps.calls, both.caps.memory_mib), (Some(10), Some(8)));
         assert_eq!(both.deny_imports, ["traffic"]);
     }

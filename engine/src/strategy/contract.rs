@@ -58,6 +58,16 @@ pub enum Rejected {
         "it was built against another form of the contract: {0}\n\nhint: rebuild it against the wit/ folder of this engine, or use the engine it was built for"
     )]
     Types(String),
+    /// Not the bytes that a rollout began with.
+    #[error(
+        "these are not the bytes that it began with\n  pinned: sha256:{pinned}\n  found:  sha256:{found}\n\nhint: the state folder was changed or is damaged; take it from a backup, or abort the rollout"
+    )]
+    Changed {
+        /// What they must be.
+        pinned: String,
+        /// What they are.
+        found: String,
+    },
     /// Its own code failed where it must not.
     #[error("its own code failed in {0}")]
     Faulty(String),

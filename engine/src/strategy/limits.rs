@@ -118,7 +118,7 @@ impl ResourceLimiter for Limiter {
         if sum > max {
             return Err(Error::msg(format!(
                 "it asked for {} MiB of memory; the limit is {} MiB",
-                sum >> 20,
+                sum.div_ceil(1 << 20),
                 max >> 20
             )));
         }
@@ -216,7 +216,7 @@ pub fn one_line(text: String) -> String {
 }
 
 /// Whether a character tells a terminal something, instead of being shown.
-pub(super) fn is_control(c: char) -> bool {
+pub(crate) fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -152,6 +152,18 @@ impl Host {
         Ok(plugin)
     }
 
+    /// Loads bytes that must have that digest: those of a rollout that goes on.
+    pub async fn load_exactly(&self, bytes: &[u8], sha256: &str) -> Result<Arc<Plugin>, Rejected> {
+        let found = sha256_hex(bytes);
+        if found != sha256 {
+            return Err(Rejected::Changed {
+                pinned: sha256.to_owned(),
+                found,
+            });
+        }
+        self.load(bytes).await
+    }
+
     /// The plugin with that digest, if it is loaded.
     #[must_use]
     pub fn get(&self, sha256: &str) -> Option<Arc<Plugin>> {

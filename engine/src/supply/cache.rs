@@ -1,10 +1,10 @@
 //! Plugins that were fetched before, by digest, in a folder of our own.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::SupplyError;
 use super::trust::Proof;
+use super::{BYTES_MAX, SupplyError};
 use crate::model::sha256_hex;
 
 /// A folder of `DIGEST.wasm` files, and beside each what proves who signed it.
@@ -36,10 +36,23 @@ impl Cache {
     /// Whatever is not as it was put is as good as not there.
     #[must_use]
     pub fn get(&self, sha256: &str, manifest: &str) -> Option<(Vec<u8>, Proof)> {
-        let bytes = std::fs::read(self.wasm(sha256)).ok()?;
-        let proof = std::fs::read(self.proof(manifest)).ok()?;
+        let proof = read(&self.proof(manifest)).ok()?;
         let proof = serde_json::from_slice(&proof).ok()?;
-        (sha256_hex(&bytes) == sha256).then_some((bytes, proof))
+        Some((self.bytes(sha256)?, proof))
+    }
+
+    /// The bytes of that digest (hex), whoever has signed them.
+    #[must_use]
+    pub fn bytes(&self, sha256: &str) -> Option<Vec<u8>> {
+        let bytes = read(&self.wasm(sha256)).ok()?;
+        (sha256_hex(&bytes) == sha256).then_some(bytes)
+    }
+
+    /// The digest of what lies in the place of that one, if it is another one.
+    #[must_use]
+    pub fn damaged(&self, sha256: &str) -> Option<String> {
+        let found = sha256_hex(&read(&self.wasm(sha256)).ok()?);
+        (found != sha256).then_some(found)
     }
 
     /// Keeps bytes and their proof.
@@ -51,6 +64,18 @@ impl Cache {
         let proof = serde_json::to_vec(proof).unwrap_or_default();
         write(&self.proof(manifest), &proof)
     }
+}
+
+/// Reads a file, and not more of it than needed to see that it is too much: a
+/// device has no end.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    let file = std::fs::File::open(path)?;
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Writes a file whole or not at all.

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::registry::reference::is_digest;
+use crate::spec::plugins::OCI;
 
 /// The file's name, beside `plugins.toml`.
 pub const FILE: &str = "plugins.lock";
@@ -79,6 +80,15 @@ impl Lock {
                         plugin.name
                     ));
                 }
+            }
+            let (oci, exact) = (plugin.source.starts_with(OCI), plugin.manifest.is_some());
+            if oci != exact {
+                return Err(format!(
+                    "{} comes from {} and {} digest of a manifest",
+                    plugin.name,
+                    plugin.source,
+                    if oci { "lacks the" } else { "has the" }
+                ));
             }
             if lock.get(&plugin.name).is_some() {
                 return Err(format!("it has {} twice", plugin.name));
@@ -247,6 +257,8 @@ mod tests {
         assert!(says(&good.replace("sha256:0", "sha256:")).contains("64 hexadecimal"));
         let twice = format!("{good}\n{}", &good[good.find("[[").expect("a table")..]);
         assert!(says(&twice).contains("twice"));
+        let nowhere = good.replace("plugins/gate.wasm", "oci://r.example/gate:1");
+        assert!(says(&nowhere).contains("lacks the digest of a manifest"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub mod registry;
 pub mod signature;
 pub mod trust;
 
-use std::io::Read as _;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::model::sha256_hex;
 use crate::spec::SpecError;
 use crate::spec::plugins::{Plugins, Wanted};
-use cache::Cache;
+pub use cache::Cache;
 use lock::{Lock, Locked};
 use registry::error::RegistryError;
 use registry::reference::Reference;
@@ -42,7 +42,7 @@ pub enum SupplyError {
     },
     /// `plugins.lock` is wrong.
     #[error(
-        "{file} cannot be read: {message}\n\nhint: take it from version control, or write it anew with `engine plugin update`"
+        "{file} cannot be read: {message}\n\nhint: take it from version control, or remove it and write it anew with `engine plugin lock`"
     )]
     Lock {
         /// The file.
@@ -69,6 +69,26 @@ pub enum SupplyError {
         name: String,
         /// Its source now.
         source_now: String,
+    },
+    /// A file without a name, where only what is pinned may run.
+    #[error(
+        "{path} has no name in {file}, so nothing pins it, and --locked runs only what is pinned (it is the default where CI=true)\n\nhint: name it there, and run `engine plugin lock`"
+    )]
+    Unnamed {
+        /// `plugins.toml`.
+        file: String,
+        /// The plugin.
+        path: String,
+    },
+    /// The lock says of the pinned bytes what is not so.
+    #[error(
+        "plugins.lock does not say of {name} what is so:\n{changes}\nhint: take plugins.lock from version control, or `engine plugin update {name}`"
+    )]
+    Contradiction {
+        /// The plugin.
+        name: String,
+        /// What differs.
+        changes: String,
     },
     /// The bytes are not the pinned ones.
     #[error("{name} is not what is pinned\n  pinned: {pinned}\n  found:  {found}\n\nhint: {hint}")]
@@ -156,6 +176,8 @@ impl SupplyError {
     pub fn is_rejection(&self) -> bool {
         match self {
             Self::Unpinned { .. }
+            | Self::Unnamed { .. }
+            | Self::Contradiction { .. }
             | Self::Digest { .. }
             | Self::Unsigned { .. }
             | Self::NewImports { .. }
@@ -208,6 +230,15 @@ pub struct Fetched {
     pub signed_by: Option<String>,
 }
 
+/// What operators ask of every plugin, beside what `plugins.toml` says.
+#[derive(Debug, Clone, Default)]
+pub struct Demands {
+    /// The only digests (hex) that may run; none means any.
+    pub digests: Option<Vec<String>>,
+    /// Of each of these a key must have signed it.
+    pub rules: Vec<Rule>,
+}
+
 /// Keys of which one must have signed a plugin.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -227,8 +258,10 @@ pub struct Supply {
     pub lock: Lock,
     /// What may change.
     pub mode: Mode,
-    /// What operators ask for, beside what `plugins.toml` says.
-    pub rules: Vec<Rule>,
+    /// What operators ask of every plugin.
+    pub demands: Demands,
+    /// What is pinned or forgotten here and not saved yet.
+    edits: BTreeMap<String, Option<Locked>>,
     cache: Cache,
     vendor: Cache,
     access: Access,
@@ -252,21 +285,15 @@ impl Supply {
             file: file.display().to_string(),
             error,
         })?;
-        let place = file.with_file_name(lock::FILE);
-        let lock = match read_if_there(&place)? {
-            Some(text) => Lock::parse(&text).map_err(|message| SupplyError::Lock {
-                file: place.display().to_string(),
-                message,
-            })?,
-            None => Lock::default(),
-        };
+        let lock = read_lock(&file.with_file_name(lock::FILE))?;
         Ok(Some(Self {
             vendor: Cache::new(file.with_file_name(VENDOR)),
             file: file.to_owned(),
             plugins,
             lock,
             mode,
-            rules: vec![],
+            demands: Demands::default(),
+            edits: BTreeMap::new(),
             cache: Cache::new(cache),
             access,
         }))
@@ -278,12 +305,41 @@ impl Supply {
         self.file.with_file_name(lock::FILE)
     }
 
-    /// Writes the lock.
+    /// Pins a plugin in memory.
+    pub fn pin(&mut self, plugin: Locked) {
+        self.edits.insert(plugin.name.clone(), Some(plugin.clone()));
+        self.lock.set(plugin);
+    }
+
+    /// Forgets a plugin in memory.
+    pub fn forget(&mut self, name: &str) {
+        self.edits.insert(name.to_owned(), None);
+        self.lock.remove(name);
+    }
+
+    /// Writes what was pinned and forgotten into the lock. Others may have
+    /// written it meanwhile; what they did to other plugins stays.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub fn save(&self) -> Result<(), SupplyError> {
-        cache::write(&self.lock_file(), self.lock.render().as_bytes())
+    /// It cannot be read or written.
+    pub fn save(&mut self) -> Result<(), SupplyError> {
+        // The lock file itself is replaced when it is written, so that a hold on
+        // it would keep nobody out.
+        let held = std::fs::File::open(&self.file).and_then(|file| file.lock().map(|()| file));
+        let _held = held.map_err(|e| SupplyError::Io {
+            what: format!("lock {}", self.file.display()),
+            message: e.to_string(),
+        })?;
+        let mut lock = read_lock(&self.lock_file())?;
+        for (name, edit) in std::mem::take(&mut self.edits) {
+            match edit {
+                Some(plugin) => lock.set(plugin),
+                None => lock.remove(&name),
+            }
+        }
+        cache::write(&self.lock_file(), lock.render().as_bytes())?;
+        self.lock = lock;
+        Ok(())
     }
 
     /// What `plugins.toml` says of a name.
@@ -305,13 +361,13 @@ impl Supply {
         })
     }
 
-    /// The name of the plugin that comes from that file.
+    /// The names of the plugin that comes from that file.
     #[must_use]
-    pub fn name_of(&self, path: &Path) -> Option<&str> {
+    pub fn names_of(&self, path: &Path) -> Vec<&str> {
         let is_it = |wanted: &Wanted| !wanted.is_oci() && same_file(&self.at(&wanted.source), path);
-        let mut all = self.plugins.plugins.iter();
-        all.find(|(_, wanted)| is_it(wanted))
-            .map(|(name, _)| name.as_str())
+        let all = self.plugins.plugins.iter();
+        let these = all.filter(|(_, wanted)| is_it(wanted));
+        these.map(|(name, _)| name.as_str()).collect()
     }
 
     /// What is pinned for a name, if it is pinned to the source that it has now.
@@ -333,7 +389,8 @@ impl Supply {
     }
 
     /// Paths are those of the file that has them.
-    fn at(&self, path: &str) -> PathBuf {
+    #[must_use]
+    pub fn at(&self, path: &str) -> PathBuf {
         self.file.with_file_name("").join(path)
     }
 
@@ -346,7 +403,11 @@ impl Supply {
         Ok(self.registry(&reference)?.resolve(&reference).await?)
     }
 
-    fn registry(&self, reference: &Reference) -> Result<Registry, RegistryError> {
+    /// A client for the registry of a reference.
+    ///
+    /// # Errors
+    /// A certificate cannot be read.
+    pub fn registry(&self, reference: &Reference) -> Result<Registry, RegistryError> {
         let files = self.plugins.ca_files.iter().map(|f| self.at(f)).collect();
         registry(&self.access, files, reference)
     }
@@ -372,18 +433,26 @@ impl Supply {
     /// # Errors
     /// They cannot be had, are not signed, or something else is there.
     pub async fn fetch_pinned(&self, pinned: &Locked) -> Result<Fetched, SupplyError> {
+        if let Some(found) = self.vendor.damaged(pinned.sha256()) {
+            let hint = format!(
+                "take {} from version control, or run `engine plugin vendor`",
+                self.vendor.folder().display()
+            );
+            return Err(pinned.differs("its vendored file", &found, hint));
+        }
+        self.fetch_anew(pinned).await
+    }
+
+    /// The same, whatever has become of the vendor folder.
+    ///
+    /// # Errors
+    /// As [`Supply::fetch_pinned`].
+    pub async fn fetch_anew(&self, pinned: &Locked) -> Result<Fetched, SupplyError> {
         let name = &pinned.name;
         let wanted = self.wanted(name)?;
         let Some(manifest) = &pinned.manifest else {
             let fetched = read_file(&self.at(&wanted.source))?;
-            if fetched.sha256 != pinned.sha256() {
-                return Err(SupplyError::Digest {
-                    name: format!("{name} ({})", wanted.source),
-                    pinned: pinned.wasm.clone(),
-                    found: format!("sha256:{}", fetched.sha256),
-                    hint: format!("if the change is wanted, `engine plugin update {name}`"),
-                });
-            }
+            pinned.check(&wanted.source, &fetched.sha256)?;
             return self.vouched(name, fetched);
         };
         let mut refused = None;
@@ -410,30 +479,77 @@ impl Supply {
         };
         let fetched = fetched.map_err(|error| refused.unwrap_or(error))?;
         if fetched.sha256 != pinned.sha256() {
-            return Err(SupplyError::Digest {
-                name: format!("{name} ({}, {manifest})", wanted.source),
-                pinned: pinned.wasm.clone(),
-                found: format!("sha256:{}", fetched.sha256),
-                hint: format!(
-                    "the lock contradicts itself; take it from version control, or `engine plugin update {name}`"
-                ),
-            });
+            let hint = format!(
+                "the lock contradicts itself; take it from version control, or `engine plugin update {name}`"
+            );
+            let source = format!("{}, {manifest}", wanted.source);
+            return Err(pinned.differs(&source, &fetched.sha256, hint));
         }
         self.vouched(name, fetched)
     }
 
-    /// Checks the signatures that are asked for.
-    fn vouched(&self, name: &str, mut fetched: Fetched) -> Result<Fetched, SupplyError> {
-        if let Some(files) = self.plugins.keys_for(self.wanted(name)?) {
+    /// A file that has no name, once whoever must has signed it.
+    ///
+    /// # Errors
+    /// It cannot be had, or is not signed.
+    pub fn read_unnamed(&self, path: &Path) -> Result<Fetched, SupplyError> {
+        let keys = self.plugins.keys_for(&self.spellings(path));
+        self.checked(&path.display().to_string(), keys, read_file(path)?)
+    }
+
+    /// Checks what is asked of the plugin of that name.
+    fn vouched(&self, name: &str, fetched: Fetched) -> Result<Fetched, SupplyError> {
+        let wanted = self.wanted(name)?;
+        let spellings = if wanted.is_oci() {
+            vec![wanted.source.clone()]
+        } else {
+            let mut all = self.spellings(&self.at(&wanted.source));
+            all.push(wanted.source.clone());
+            all
+        };
+        // Its own list counts before the rules.
+        let own = wanted.signed_by.as_deref();
+        let keys = own.or_else(|| self.plugins.keys_for(&spellings));
+        self.checked(name, keys, fetched)
+    }
+
+    /// How rules may call a file.
+    fn spellings(&self, path: &Path) -> Vec<String> {
+        let mut all = vec![path.display().to_string()];
+        let folder = match self.file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        // A link is both: where it lies and where it leads to.
+        let lies = std::path::absolute(path).ok();
+        for (folder, path) in [
+            (std::path::absolute(folder).ok(), lies),
+            (folder.canonicalize().ok(), path.canonicalize().ok()),
+        ] {
+            let (Some(folder), Some(path)) = (folder, path) else {
+                continue;
+            };
+            if let Ok(inside) = path.strip_prefix(&folder) {
+                all.push(inside.display().to_string());
+            }
+        }
+        all
+    }
+
+    fn checked(
+        &self,
+        name: &str,
+        keys: Option<&[String]>,
+        mut fetched: Fetched,
+    ) -> Result<Fetched, SupplyError> {
+        if let Some(files) = keys {
             let rule = Rule {
                 keys: files.iter().map(|f| self.at(f)).collect(),
                 said_in: self.file.display().to_string(),
             };
             fetched.signed_by = Some(rule.signer(name, &fetched)?);
         }
-        for rule in &self.rules {
-            rule.signer(name, &fetched)?;
-        }
+        self.demands.check(name, &fetched)?;
         Ok(fetched)
     }
 
@@ -448,7 +564,7 @@ impl Supply {
     async fn pull(&self, wanted: &Wanted, pinned: Option<&str>) -> Result<Fetched, SupplyError> {
         let reference = wanted.source.parse()?;
         let registry = self.registry(&reference)?;
-        let fetched = pull(registry, reference, pinned.map(ToOwned::to_owned)).await?;
+        let fetched = pull(Arc::new(registry), reference, pinned.map(ToOwned::to_owned)).await?;
         if let Some(manifest) = &fetched.manifest {
             let manifest = lock::hex(manifest);
             self.cache.put(&fetched.wasm, manifest, &fetched.proof)?;
@@ -467,6 +583,55 @@ impl Supply {
         let manifest = lock::hex(manifest);
         self.vendor.put(&fetched.wasm, manifest, &fetched.proof)?;
         Ok(Some(self.vendor.folder().to_owned()))
+    }
+}
+
+impl Demands {
+    /// Whether operators let it run. Nobody has looked into its bytes yet.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check(&self, name: &str, fetched: &Fetched) -> Result<(), SupplyError> {
+        let allowed = |digests: &Vec<String>| digests.contains(&fetched.sha256);
+        if !self.digests.as_ref().is_none_or(allowed) {
+            return Err(SupplyError::Denied {
+                name: name.to_owned(),
+                why: format!(
+                    "sha256:{} is not in the list of digests that may run",
+                    fetched.sha256
+                ),
+            });
+        }
+        for rule in &self.rules {
+            rule.signer(name, fetched)?;
+        }
+        Ok(())
+    }
+}
+
+impl Locked {
+    /// Whether bytes of that digest (hex) are the pinned ones.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn check(&self, source: &str, found: &str) -> Result<(), SupplyError> {
+        if found == self.sha256() {
+            return Ok(());
+        }
+        let hint = format!(
+            "if the change is wanted, `engine plugin update {}`",
+            self.name
+        );
+        Err(self.differs(source, found, hint))
+    }
+
+    fn differs(&self, source: &str, found: &str, hint: String) -> SupplyError {
+        SupplyError::Digest {
+            name: format!("{} ({source})", self.name),
+            pinned: self.wasm.clone(),
+            found: format!("sha256:{found}"),
+            hint,
+        }
     }
 }
 
@@ -524,7 +689,7 @@ pub fn registry(
 /// # Errors
 /// The registry has no such plugin, or one that is refused.
 pub async fn pull(
-    registry: Registry,
+    registry: Arc<Registry>,
     reference: Reference,
     pinned: Option<String>,
 ) -> Result<Fetched, SupplyError> {
@@ -569,11 +734,7 @@ pub fn read_file(path: &Path) -> Result<Fetched, SupplyError> {
         what: format!("read plugin {}", path.display()),
         message: e.to_string(),
     };
-    // Not more than needed to see that it is too much: a device has no end.
-    let mut wasm = vec![];
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let read = file.take(BYTES_MAX + 1).read_to_end(&mut wasm);
-    read.map_err(failed)?;
+    let wasm = cache::read(path).map_err(failed)?;
     let beside = signature_of(path);
     let signatures = match read_if_there(&beside)? {
         Some(text) => vec![Signed {
@@ -615,6 +776,16 @@ pub fn read_key(file: &Path) -> Result<PublicKey, SupplyError> {
     PublicKey::from_pem(&text).map_err(|e| wrong(e.to_string()))
 }
 
+fn read_lock(file: &Path) -> Result<Lock, SupplyError> {
+    let Some(text) = read_if_there(file)? else {
+        return Ok(Lock::default());
+    };
+    Lock::parse(&text).map_err(|message| SupplyError::Lock {
+        file: file.display().to_string(),
+        message,
+    })
+}
+
 fn read_if_there(file: &Path) -> Result<Option<String>, SupplyError> {
     match std::fs::read_to_string(file) {
         Ok(text) => Ok(Some(text)),
@@ -626,7 +797,9 @@ fn read_if_there(file: &Path) -> Result<Option<String>, SupplyError> {
     }
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
+/// Whether two paths lead to one file.
+#[must_use]
+pub fn same_file(a: &Path, b: &Path) -> bool {
     match (a.canonicalize(), b.canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         _ => a == b,

@@ -309,8 +309,11 @@ fn without_traffic_it_holds_says_why_and_never_promotes() {
         "still at the first step"
     );
     assert_eq!(status["driven"], true);
-    // Ctrl-C with --on-interrupt rollback takes the traffic back.
-    signal(&process.0, "-INT");
+    // Ctrl-C with --on-interrupt rollback takes the traffic back, also if it
+    // comes twice at once, as `timeout` does it.
+    signal(&process.0, "-TERM");
+    std::thread::sleep(Duration::from_millis(20));
+    signal(&process.0, "-TERM");
     let output = wait(process);
     assert_eq!(code(&output), Some(3), "{}", stderr(&output));
     let status = until(folder.path(), &local.admin(), |_| true);

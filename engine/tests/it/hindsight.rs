@@ -27,10 +27,22 @@ fn parts(journal: &[Entry]) -> (&Header, &Pin) {
 
 /// One rollout of the development corpus.
 async fn played(name: &str, plugin: &Arc<Plugin>, parameters: Value) -> Vec<Entry> {
+    played_with(name, plugin, parameters, &[]).await
+}
+
+async fn played_with(
+    name: &str,
+    plugin: &Arc<Plugin>,
+    parameters: Value,
+    faults: &[&str],
+) -> Vec<Entry> {
     let path = lab::root().join("examples/scenarios/development.json");
     let corpus = Corpus::parse(&std::fs::read_to_string(path).expect("a file")).expect("a corpus");
     let scenario = corpus.scenarios.iter().find(|s| s.name == name);
-    let subject = Subject::new(plugin.clone(), "canary", parameters);
+    let mut subject = Subject::new(plugin.clone(), "canary", parameters);
+    for fault in faults {
+        subject.faults.push(fault.parse().expect("a fault"));
+    }
     let played = replicate::play(&subject, scenario.expect("known"), 0).await;
     played.expect("it plays").journal
 }
@@ -94,6 +106,96 @@ async fn the_same_question_has_the_same_answer() {
         assert_eq!(answer.missing, [""; 0], "{name}");
         assert!(answer.at.abs_diff(was.at) <= 60_000, "{name}");
     }
+}
+
+/// Metrics that came late, or not at all, come so again.
+#[tokio::test]
+async fn the_same_question_has_the_same_answer_also_in_trouble() {
+    for (guest, parameters) in [
+        ("canary", json!({})),
+        ("blue-green", json!({"bake": "10m"})),
+    ] {
+        let plugin = lab::plugin(guest).await;
+        for name in ["aa-cold-start", "bad-slow-burn", "bad-medium-plus5"] {
+            for fault in [
+                "metrics-late@2m+30m",
+                "metrics-late@10m+15m",
+                "aws-throttled@2m+20m",
+                "engine-killed@5m",
+            ] {
+                let journal = played_with(name, &plugin, parameters.clone(), &[fault]).await;
+                let (header, pin) = parts(&journal);
+                let answer = what_if(plugin.as_ref(), header, pin, &journal).await;
+                let (was, case) = (recorded(&journal), format!("{guest} {name} {fault}"));
+                assert_eq!(answer.parted, None, "{case}");
+                assert_eq!(answer.missing, [""; 0], "{case}");
+                match answer.end {
+                    Ending::Verdict(outcome) => {
+                        assert_eq!(Some(outcome.verdict), was.verdict, "{case}");
+                        assert_eq!(outcome.reason, was.reason, "{case}");
+                    }
+                    // Then it also could not do its work when it was recorded.
+                    Ending::Failed(why) => {
+                        assert!(was.reason.contains(&why), "{case}: {why}: {}", was.reason);
+                    }
+                    Ending::Undecided => panic!("{case}"),
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_recorded_is_said_to_be_missing() {
+    let ramp = lab::plugin("request_ramp").await;
+    let journal = played("aa-medium-clean", &ramp, json!({})).await;
+    let (header, pin) = parts(&journal);
+    let other = Pin {
+        parameters: json!({"share": 5}),
+        ..pin.clone()
+    };
+    let baseline = lab::plugin("baseline").await;
+    let answer = what_if(baseline.as_ref(), header, &other, &journal).await;
+    let says = answer
+        .missing
+        .iter()
+        .any(|m| m.starts_with("metrics from before"));
+    assert!(says, "{:?} {:?}", answer.missing, answer.end);
+}
+
+/// An operator's limit is a limit in hindsight too.
+#[tokio::test]
+async fn a_rollout_that_was_cut_short_is_cut_short_again() {
+    let canary = lab::plugin("canary").await;
+    let path = lab::root().join("examples/scenarios/development.json");
+    let corpus = Corpus::parse(&std::fs::read_to_string(path).expect("a file")).expect("a corpus");
+    let scenario = &corpus.scenarios[0];
+    let mut subject = Subject::new(canary.clone(), "canary", json!({}));
+    subject.caps.calls = Some(20);
+    let played = replicate::play(&subject, scenario, 0)
+        .await
+        .expect("it plays");
+    assert!(played.reason.contains("20 calls"), "{}", played.reason);
+    let (header, pin) = parts(&played.journal);
+    let replayed = replay(canary.as_ref(), header, pin, &played.journal).await;
+    assert_eq!((replayed.fit, replayed.calls), (Fit::Same, 20));
+    let answer = what_if(canary.as_ref(), header, pin, &played.journal).await;
+    let Ending::Failed(why) = answer.end else {
+        panic!("{:?}", answer.end);
+    };
+    assert!(why.contains("20 calls"), "{why}");
+}
+
+#[tokio::test]
+async fn a_rollout_never_goes_on_with_other_bytes() {
+    let bytes = std::fs::read(lab::guest_path("canary")).expect("a guest");
+    let pinned = "0".repeat(64);
+    let Err(refused) = lab::host().load_exactly(&bytes, &pinned).await else {
+        panic!("other bytes");
+    };
+    let text = refused.to_string();
+    let found = engine::model::sha256_hex(&bytes);
+    assert!(text.contains(&pinned) && text.contains(&found), "{text}");
 }
 
 #[tokio::test]
@@ -209,6 +311,8 @@ fn a_journal_goes_from_one_store_to_another() {
         "{}",
         stdout(&explained)
     );
+    let list = stdout(&there(&["list", "--json"]));
+    assert!(list.contains("\"imported local:"), "{list}");
     let again = there(&["export", &id, "--output", "y.journal"]);
     assert_eq!(again.status.code(), Some(0));
     let read = |name: &str| std::fs::read(elsewhere.path().join(name)).expect("a file");

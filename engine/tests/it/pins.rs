@@ -100,6 +100,30 @@ fn a_new_permission_has_to_be_accepted() {
     );
 }
 
+#[test]
+fn a_plugin_that_cannot_do_its_work_does_not_pass() {
+    let project = with("hostile");
+    let check = |act: &str| project.run(&["plugin", "check", "gate", "--set", act]);
+    expect(&check("act=promote"), 0, &[]);
+    expect(
+        &check("act=error"),
+        6,
+        &["fails in the good world", "the model registry is empty"],
+    );
+    // Nor one that an operator gives too little to.
+    put(&project, "gate.wasm", "canary");
+    project.done(&["plugin", "update", "--accept-imports"]);
+    project.write("policy.toml", "calls = 5\n");
+    let policy = [("ENGINE_POLICY", "policy.toml")];
+    let check = project.run_with(&["plugin", "check", "gate"], &policy);
+    expect(&check, 6, &["it has made 5 calls"]);
+    project.refused(
+        &["plugin", "check", "gate", "--query", "x"],
+        2,
+        &["--query x is not NAME=NUMBER"],
+    );
+}
+
 /// A lock that was edited to hide a permission.
 #[test]
 fn a_lock_that_says_less_than_the_plugin_can_do_is_refused() {
@@ -145,7 +169,7 @@ fn in_ci_nothing_new_is_pinned() {
     expect(
         &locked(&["run", "other.wasm"]),
         6,
-        &["other.wasm is not pinned"],
+        &["other.wasm has no name in plugins.toml"],
     );
     // Another source under the same name is another plugin.
     project.write("plugins.toml", "[plugins]\ngate = \"other.wasm\"\n");
@@ -155,6 +179,178 @@ fn in_ci_nothing_new_is_pinned() {
     expect(&locked(&["plugin", "lock"]), 2, &["does not name any more"]);
     project.done(&["plugin", "lock"]);
     assert!(!project.lock().contains("gate"));
+}
+
+#[test]
+fn locked_means_nothing_without_names() {
+    let project = with("canary");
+    put(&project, "other.wasm", "canary");
+    project.done(&["plugin", "lock"]);
+    // From a folder below, the names are those above.
+    std::fs::create_dir(project.at("deep")).expect("a folder");
+    let below = |arguments: &[&str], ci: &str| {
+        let mut command = engine(project.path(), arguments);
+        command.current_dir(project.at("deep")).env("CI", ci);
+        command.output().expect("the binary runs")
+    };
+    expect(&below(LOOK, "true"), 0, &[]);
+    expect(
+        &below(&["plugin", "inspect", "../other.wasm"], "true"),
+        6,
+        &["has no name in ../plugins.toml"],
+    );
+    project.refused(
+        &["plugin", "inspect", "gate.wasm", "--plugins", "gone.toml"],
+        2,
+        &["there is no gone.toml"],
+    );
+    std::fs::remove_file(project.at("plugins.toml")).expect("it was there");
+    project.refused(
+        &["plugin", "inspect", "gate.wasm", "--locked"],
+        2,
+        &["nothing that --locked could keep to"],
+    );
+    // CI alone does not ask for names, but says so.
+    expect(
+        &project.run_with(&["plugin", "inspect", "gate.wasm"], &[("CI", "true")]),
+        0,
+        &["nothing pins gate.wasm"],
+    );
+}
+
+#[test]
+fn nothing_is_written_where_nothing_may_change() {
+    let project = Project::empty();
+    project.write("plugins.toml", "[plugins]\n");
+    project.done(&["plugin", "lock", "--frozen"]);
+    assert!(!project.at("plugins.lock").exists());
+    for verb in [
+        &["plugin", "pull", "oci://r.example/x:1", "--output", "x"][..],
+        &["plugin", "sign", "oci://r.example/x:1", "--key", "team.key"],
+    ] {
+        project.done(&["plugin", "keys", "keys/team"]);
+        std::fs::rename(project.at("keys/team.key"), project.at("team.key")).expect("a key");
+        std::fs::remove_dir_all(project.at("keys")).expect("a folder");
+        let mut arguments = verb.to_vec();
+        arguments.push("--offline");
+        project.refused(&arguments, 2, &["is in a registry, and --offline"]);
+    }
+}
+
+#[test]
+fn two_engines_pin_at_once() {
+    let project = with("canary");
+    put(&project, "other.wasm", "blue-green");
+    project.write(
+        "plugins.toml",
+        "[plugins]\ngate = \"gate.wasm\"\nother = \"other.wasm\"\n",
+    );
+    let start = |name: &str| {
+        let mut command = engine(project.path(), &["plugin", "inspect", name]);
+        command
+            .env_remove("CI")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        command.spawn().expect("the binary runs")
+    };
+    for mut child in [start("gate"), start("other")] {
+        assert!(child.wait().expect("it ends").success());
+    }
+    let lock = project.lock();
+    assert!(
+        lock.contains(&digest("canary")) && lock.contains(&digest("blue-green")),
+        "{lock}"
+    );
+}
+
+#[test]
+fn one_file_with_two_names_is_neither() {
+    let project = with("canary");
+    project.write(
+        "plugins.toml",
+        "[plugins]\na = \"gate.wasm\"\nb = { source = \"./gate.wasm\", signed-by = [\"x.pub\"] }\n",
+    );
+    project.refused(
+        &["plugin", "inspect", "gate.wasm"],
+        2,
+        &["several names", "a, b"],
+    );
+}
+
+#[test]
+fn a_rule_is_not_avoided_by_another_spelling() {
+    let project = with("canary");
+    project.done(&["plugin", "keys", "team"]);
+    std::fs::create_dir(project.at("plugins")).expect("a folder");
+    put(&project, "plugins/x.wasm", "canary");
+    let absolute = project.at("plugins/x.wasm").display().to_string();
+    std::os::unix::fs::symlink("plugins/x.wasm", project.at("link.wasm")).expect("a link");
+    for source in [
+        "plugins/x.wasm",
+        "./plugins/x.wasm",
+        "plugins/../plugins/x.wasm",
+        "link.wasm",
+        &absolute,
+    ] {
+        let text = format!(
+            "[plugins]\ngate = {source:?}\n[signatures.\"plugins\"]\nkeys = [\"team.pub\"]\n"
+        );
+        project.write("plugins.toml", &text);
+        project.refused(LOOK, 6, &["gate must be signed"]);
+        // Also without a name.
+        project.write("plugins.toml", &text.replace("gate =", "# gate ="));
+        project.refused(
+            &[
+                "plugin",
+                "inspect",
+                &format!("./{source}").replace(".//", "/"),
+            ],
+            6,
+            &["must be signed"],
+        );
+    }
+}
+
+#[test]
+fn a_pin_of_the_rollout_file_counts_for_its_file_however_it_is_named() {
+    let project = Project::empty();
+    put(&project, "gate.wasm", "canary");
+    put(&project, "other.wasm", "canary");
+    let sha256 = "0".repeat(64);
+    project.write(
+        "rollout.toml",
+        &format!(
+            "[target]\nkind = \"local\"\n[strategy]\nplugin = \"gate.wasm\"\nsha256 = \"sha256:{sha256}\"\n"
+        ),
+    );
+    for arguments in [&["plan"][..], &["plan", "./gate.wasm"]] {
+        project.refused(arguments, 6, &[&digest("canary")[7..], &sha256]);
+    }
+    let other = project.run(&["plan", "other.wasm"]);
+    assert_ne!(other.status.code(), Some(6), "{}", stderr(&other));
+}
+
+#[test]
+fn only_the_pinned_bytes_are_signed_by_name() {
+    let project = with("canary");
+    project.done(&["plugin", "keys", "team"]);
+    project.done(&["plugin", "lock"]);
+    put(&project, "gate.wasm", "blue-green");
+    project.refused(
+        &["plugin", "sign", "gate", "--key", "team.key"],
+        6,
+        &[&digest("canary"), &digest("blue-green")],
+    );
+    assert!(!project.at("gate.wasm.sig").exists());
+    // A path in plugins.toml is that of the file's folder.
+    put(&project, "gate.wasm", "canary");
+    std::fs::create_dir(project.at("deep")).expect("a folder");
+    let sign = ["plugin", "sign", "gate", "--key", "../team.key"];
+    let mut command = engine(project.path(), &sign);
+    command.current_dir(project.at("deep"));
+    let signed = command.env("COSIGN_PASSWORD", "secret").output();
+    expect(&signed.expect("the binary runs"), 0, &[]);
+    assert!(project.at("gate.wasm.sig").exists());
 }
 
 #[test]
@@ -291,15 +487,33 @@ fn a_host_has_the_last_word() {
         ],
     );
     expect(
-        &with("deny-imports = [\"acme:db\", \"traffic.set-weights\"]"),
+        &with("deny-imports = [\"wasi:sockets\", \"traffic.set-weights\"]"),
         6,
         &["#set-weights"],
+    );
+    // As plugins.lock spells it.
+    expect(
+        &with("deny-imports = [\"rollout:traffic/traffic@0.1.0#set-weights\"]"),
+        6,
+        &["the policy forbids gate"],
+    );
+    expect(
+        &with("deny-imports = [\"trafic\"]"),
+        2,
+        &["has \"trafic\"", "traffic, metrics, control"],
     );
     assert_eq!(project.lock(), "", "what is forbidden is not pinned");
     expect(
         &with(&format!("digests = [{:?}]", digest("blue-green"))),
         6,
         &[&digest("canary"), "not in the list"],
+    );
+    // Nor is it pinned, or even compiled.
+    let policy = [("ENGINE_POLICY", "policy.toml")];
+    expect(
+        &project.run_with(&["plugin", "lock"], &policy),
+        6,
+        &["not in the list"],
     );
     expect(
         &with(&format!("digests = [{:?}]", digest("canary"))),

@@ -2,9 +2,9 @@
 //! target scripted, so every line is the same every time.
 
 use engine::cli::render::{BAR, Narrator, arm_lines, history_line, verdict};
-use engine::journal::Entry;
 use engine::journal::status::Status;
-use engine::model::{MetricsQuery, Phase, Promotion};
+use engine::journal::{Actor, Call, Entry, Event, Reply};
+use engine::model::{Level, MetricsQuery, Phase, Promotion};
 use engine::target::Target;
 
 use crate::lab::{self, Lab};
@@ -36,6 +36,41 @@ async fn a_bad_canary_tells_its_story() {
     let lab = Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick());
     lab.run().await;
     insta::assert_snapshot!(story(&lab).await);
+}
+
+/// What differs in numbers only is no news, unless the strategy says it.
+#[tokio::test]
+async fn every_line_of_a_strategy_is_shown() {
+    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let mut narrator = Narrator::new(&lab.header.rollout);
+    let mut line = |call: Call| {
+        let event = Event::Exchanged {
+            by: Actor::Strategy,
+            call,
+            reply: Reply::Done,
+        };
+        let (seq, at, epoch) = (1, 0, 1);
+        let entry = Entry {
+            seq,
+            at,
+            epoch,
+            event,
+        };
+        narrator.line(&entry).is_some()
+    };
+    let note = |percent: u32| Call::Progress {
+        percent,
+        note: format!("{percent} requests"),
+    };
+    let log = |text: &str| Call::Log {
+        level: Level::Warn,
+        message: text.to_owned(),
+    };
+    assert_eq!([line(note(1)), line(note(2))], [true, false]);
+    assert_eq!(
+        ["accuracy 0.93", "accuracy 0.10", "accuracy 0.10"].map(|text| line(log(text))),
+        [true, true, false]
+    );
 }
 
 #[tokio::test]

@@ -556,6 +556,17 @@ mod tests {
             let outcome = judged(&mut world, accuracy);
             assert_eq!(outcome.verdict, verdict, "{}", outcome.reason);
         }
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        world.queries = ["accuracy", "variance", "answers"]
+            .map(|query| (query.to_owned(), [f64::NAN, f64::NAN]))
+            .to_vec();
+        let outcome = judged(&mut world, accuracy);
+        assert_eq!(outcome.verdict, Verdict::Inconclusive);
+        assert!(
+            outcome.reason.contains("\"accuracy\" has no data"),
+            "{}",
+            outcome.reason
+        );
         let p: Parameters = rollout_sdk::parse(r#"{"streams": [{"name": "x", "mean": "m"}]}"#)
             .expect("the shape is right");
         let issues = plan(&p).expect_err("no variance");

@@ -26,7 +26,8 @@ pub struct World {
     pub probes: Vec<String>,
     /// Whether requests above a threshold are counted, or percentiles only known.
     pub counts_slow: bool,
-    /// Custom queries: the value of stable and of the candidate, always.
+    /// Custom queries: the value of stable and of the candidate, always; NaN is
+    /// none.
     pub queries: Vec<(String, [f64; 2])>,
     /// Signals by the time (Unix ms) at which they arrive.
     pub signals: Vec<(f64, Signal)>,
@@ -227,6 +228,7 @@ impl Host for World {
                 at: sample.start,
                 value: values[usize::from(sample.arm != self.arms[0].name)],
             })
+            .filter(|point| !point.value.is_nan())
             .collect())
     }
 

@@ -2,6 +2,7 @@
 //! target. Two runs of it must be the same, call by call and instruction by
 //! instruction.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +17,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::journal::{Actor, Call, Entry, Event};
 use crate::rollout::session::Calls;
 use crate::rollout::{Ran, Run, Strategy};
-use crate::simulate::replicate::{self, Played, Subject};
-use crate::simulate::scenario::{Corpus, Scenario};
+use crate::simulate::replicate::{self, Fate, Played, Subject};
+use crate::simulate::scenario::{Corpus, Scenario, Values};
 use crate::spec::Spec;
 use crate::strategy::Plugin;
 
@@ -38,30 +39,47 @@ const DEATHS: [&str; 4] = [
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   engine plugin check my-gate.wasm
-  engine plugin check my-gate.wasm --set steps=10,50,100    if it needs parameters")]
+  engine plugin check my-gate.wasm --set steps=10,50,100    if it needs parameters
+  engine plugin check my-gate.wasm --query accuracy=0.93    if it asks for queries")]
 pub(super) struct CheckArgs {
     /// A file, or a name of plugins.toml
     plugin: PathBuf,
     /// A parameter of the strategy
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// What a query of the rollout file answers in these worlds, for both arms
+    #[arg(long = "query", value_name = "NAME=NUMBER")]
+    queries: Vec<String>,
     #[command(flatten)]
     pins: PinArgs,
 }
 
 pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow::Result<Exit> {
-    let Loaded { plugin, shown, .. } =
-        load(app, &args.pins, Some(&args.plugin), &Spec::bare()).await?;
+    let values = values(&args.queries)?;
+    let Loaded {
+        plugin,
+        shown,
+        policy,
+        ..
+    } = load(app, &args.pins, Some(&args.plugin), &Spec::bare()).await?;
     let description = plugin.describe().await?;
     let given = parameters(&args.set, &Map::new(), &plugin, &description).await?;
+    let subject = |strategy: Arc<Meter>| Subject {
+        caps: policy.caps,
+        values: values.clone(),
+        ..Subject::new(strategy, "checked", given.clone().into())
+    };
     let mut worlds = vec![];
     for scenario in worlds_of_our_own()? {
         let runs = [
-            run(&plugin, &given, &scenario, &[]).await?,
-            run(&plugin, &given, &scenario, &DEATHS).await?,
+            run(&plugin, &subject, &scenario, &[]).await?,
+            run(&plugin, &subject, &scenario, &DEATHS).await?,
         ];
         worlds.push((scenario.name, runs));
     }
+    let failed = worlds.iter().find_map(|(world, [run, _])| {
+        (run.played.fate == Fate::Failed).then(|| (world.clone(), run.played.reason.clone()))
+    });
     let difference = worlds
         .iter()
         .find_map(|(world, [a, b])| difference(a, b).map(|d| format!("in the {world} world {d}")));
@@ -78,6 +96,7 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow
             "permissions": plugin.permissions, "stubbed": plugin.stubbed,
             "movesTraffic": moves_traffic(&plugin), "runs": worlds,
             "deterministic": difference.is_none(), "difference": difference,
+            "failed": failed.as_ref().map(|(_, why)| why),
         });
         out!("{value}");
     } else {
@@ -89,9 +108,16 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow
             difference.is_none(),
         );
     }
-    match difference {
-        None => Ok(Exit::Done),
-        Some(difference) => Err(Failure {
+    match (difference, failed) {
+        (None, None) => Ok(Exit::Done),
+        (None, Some((world, why))) => Err(Failure {
+            exit: Exit::Rejected,
+            message: format!(
+                "{shown} fails in the {world} world, so nothing is known of its judgement: {why}\n\nhint: --set gives it parameters, --query NAME=NUMBER what its queries answer"
+            ),
+        }
+        .into()),
+        (Some(difference), _) => Err(Failure {
             exit: Exit::Rejected,
             message: format!(
                 "{shown} does not repeat itself: {difference}\n\nhint: everything that it learns must come from its calls: no clock, randomness, threads or state of its own between two runs"
@@ -138,6 +164,28 @@ fn print(
     }
 }
 
+/// `accuracy=0.93`, for both arms at all times.
+fn values(given: &[String]) -> anyhow::Result<BTreeMap<String, Values>> {
+    let value = |text: &String| {
+        let (name, number) = text.split_once('=')?;
+        let number: f64 = number.parse().ok()?;
+        let value = Values {
+            stable: number,
+            canary: number,
+            sigma: 0.0,
+        };
+        (!name.is_empty() && number.is_finite()).then(|| (name.to_owned(), value))
+    };
+    let all = given.iter().map(|text| {
+        value(text).ok_or_else(|| {
+            Failure::usage(format!(
+                "--query {text} is not NAME=NUMBER, such as accuracy=0.93"
+            ))
+        })
+    });
+    all.collect()
+}
+
 fn worlds_of_our_own() -> anyhow::Result<Vec<Scenario>> {
     let corpus =
         Corpus::parse(WORLDS).map_err(|p| anyhow::anyhow!("the built-in worlds: {p:?}"))?;
@@ -154,7 +202,7 @@ struct Metered {
 
 async fn run(
     plugin: &Arc<Plugin>,
-    parameters: &Map<String, serde_json::Value>,
+    subject: &impl Fn(Arc<Meter>) -> Subject,
     scenario: &Scenario,
     faults: &[&str],
 ) -> anyhow::Result<Metered> {
@@ -162,7 +210,7 @@ async fn run(
         plugin: plugin.clone(),
         seen: Mutex::default(),
     });
-    let mut subject = Subject::new(meter.clone(), "checked", parameters.clone().into());
+    let mut subject = subject(meter.clone());
     for fault in faults {
         subject
             .faults

@@ -94,7 +94,7 @@ fn print(
             p.name,
             p.kind,
             p.default,
-            first_sentence(&p.about)
+            limits::one_line(first_sentence(&p.about).to_owned())
         );
     }
     if parameters.is_empty() {
@@ -225,7 +225,7 @@ pub(super) fn annotations(bytes: &[u8]) -> Vec<Annotation> {
         ("made by", None, about.producers.as_ref().map(made_by)),
     ];
     let given = texts.into_iter().filter_map(|(label, oci, text)| {
-        let text = limits::cut(text.filter(|t| !t.is_empty())?);
+        let text = limits::one_line(text.filter(|t| !t.is_empty())?);
         Some(Annotation { label, oci, text })
     });
     given.collect()

@@ -8,14 +8,17 @@ use clap::Args;
 
 use crate::cli::app::App;
 use crate::cli::exit::Failure;
-use crate::model::Millis;
+use crate::journal::Pin;
+use crate::model::{Millis, sha256_hex};
 use crate::spec::plugins;
 use crate::spec::policy::Policy;
 use crate::spec::{Spec, StrategySpec};
 use crate::strategy::Plugin;
 use crate::strategy::contract::Rejected;
 use crate::supply::lock::Locked;
-use crate::supply::{self, Access, Fetched, Mode, Rule, Supply, SupplyError};
+use crate::supply::{
+    self, Access, Cache, Demands, Fetched, Mode, Rule, Supply, SupplyError, cache,
+};
 
 /// What may change about pinned plugins, as with cargo.
 #[derive(Debug, Clone, Default, Args)]
@@ -30,9 +33,10 @@ pub(in crate::cli) struct PinArgs {
     /// Both --locked and --offline
     #[arg(long)]
     frozen: bool,
-    /// Where plugins get their names, with plugins.lock beside it
-    #[arg(long, value_name = "FILE", default_value = plugins::FILE)]
-    plugins: PathBuf,
+    /// Where plugins get their names, with plugins.lock beside it [default:
+    /// plugins.toml, here or in a folder above]
+    #[arg(long, value_name = "FILE")]
+    plugins: Option<PathBuf>,
 }
 
 impl PinArgs {
@@ -40,21 +44,89 @@ impl PinArgs {
     pub(super) fn open(&self, app: &App) -> anyhow::Result<Option<Supply>> {
         let mode = Mode {
             locked: self.locked || self.frozen || app.surroundings.ci,
-            offline: self.offline || self.frozen,
+            offline: self.offline(),
         };
-        let cache = app.state_dir.join("plugins");
-        Ok(Supply::open(&self.plugins, cache, access(app), mode)?)
+        let file = self.file();
+        let supply = Supply::open(&file, cache(app), access(app), mode)?;
+        let Some(mut supply) = supply else {
+            // Without names nothing is pinned, and that was asked for.
+            return match &self.plugins {
+                Some(file) => Err(Failure::usage(format!(
+                    "there is no {}, which --plugins names",
+                    file.display()
+                ))),
+                None if self.locked || self.frozen => Err(Failure::usage(format!(
+                    "there is no {} here or in a folder above, so there is nothing that --locked could keep to",
+                    plugins::FILE
+                ))),
+                None => Ok(None),
+            };
+        };
+        supply.demands = demands(app, &host_policy(app)?);
+        Ok(Some(supply))
+    }
+
+    /// Whether nothing may be fetched.
+    pub(super) fn offline(&self) -> bool {
+        self.offline || self.frozen
+    }
+
+    /// Fails where nothing may be fetched and something has to be.
+    pub(super) fn must_reach(&self, source: &str) -> anyhow::Result<()> {
+        if !self.offline() {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "{source} is in a registry, and --offline (or --frozen) reaches none"
+        )))
+    }
+
+    /// The file that is named, or the nearest one; where it would be, if there is
+    /// none.
+    fn file(&self) -> PathBuf {
+        if let Some(file) = &self.plugins {
+            return file.clone();
+        }
+        let here = std::env::current_dir().unwrap_or_default();
+        let mut file = PathBuf::from(plugins::FILE);
+        for _ in here.ancestors() {
+            if file.exists() {
+                return file;
+            }
+            file = Path::new("..").join(file);
+        }
+        plugins::FILE.into()
+    }
+
+    /// The bytes of a rollout's plugin, if they are still where they came from or
+    /// where they were kept.
+    pub(in crate::cli) fn kept(&self, app: &App, pin: &Pin) -> Option<Vec<u8>> {
+        let vendor = Cache::new(self.file().with_file_name(supply::VENDOR));
+        let kept = [vendor, Cache::new(cache(app))];
+        let kept = kept.iter().find_map(|folder| folder.bytes(&pin.sha256));
+        // A journal may come from anywhere, and so may what it calls its source.
+        let source = || {
+            let source = Path::new(&pin.source);
+            let bytes = source.is_file().then(|| cache::read(source).ok())??;
+            (sha256_hex(&bytes) == pin.sha256).then_some(bytes)
+        };
+        kept.or_else(source)
     }
 
     /// The plugins file, which must be there.
     pub(super) fn supply(&self, app: &App) -> anyhow::Result<Supply> {
         self.open(app)?.ok_or_else(|| {
             Failure::usage(format!(
-                "there is no {}; write one, such as\n\n  [plugins]\n  canary = \"oci://registry.example/rollouts/canary:1.0.0\"\n  own = \"plugins/own.wasm\"",
-                self.plugins.display()
+                "there is no {} here or in a folder above; write one, such as\n\n  [plugins]\n  canary = \"oci://registry.example/rollouts/canary:1.0.0\"\n  own = \"plugins/own.wasm\"",
+                plugins::FILE
             ))
         })
     }
+}
+
+/// Where fetched plugins are kept.
+fn cache(app: &App) -> PathBuf {
+    app.state_dir.join("plugins")
 }
 
 /// How registries are reached.
@@ -97,9 +169,15 @@ pub(in crate::cli) async fn load(
     })?;
     let policy = spec.policy.clone().stricter(host_policy(app)?);
     let mut supply = pins.open(app)?;
-    let rules = signers(app, &policy);
-    if let Some(supply) = &mut supply {
-        supply.rules.clone_from(&rules);
+    let demands = demands(app, &policy);
+    match &mut supply {
+        Some(supply) => supply.demands.clone_from(&demands),
+        None if app.surroundings.ci && spec.strategy.sha256.is_none() => eprintln!(
+            "note: nothing pins {}: CI=true asks for --locked, and there is no {}",
+            path.display(),
+            plugins::FILE
+        ),
+        None => {}
     }
     let Found {
         supply,
@@ -108,16 +186,12 @@ pub(in crate::cli) async fn load(
         source,
         fetched,
     } = find(supply, &path).await?;
-    // The pin belongs to the file's own plugin, not to one given by hand.
-    if given.is_none() {
+    // The pin belongs to the file's own plugin, not to another one given by hand.
+    let own = spec.strategy.plugin.as_ref().map(Path::new);
+    if given.is_none_or(|given| own.is_some_and(|own| supply::same_file(own, given))) {
         check_pin(&shown, &spec.strategy, &fetched)?;
     }
-    check_digest(&shown, &fetched, &policy)?;
-    if name.is_none() {
-        for rule in &rules {
-            rule.signer(&shown, &fetched)?;
-        }
-    }
+    demands.check(&shown, &fetched)?;
     let plugin = compile(app, &shown, &fetched.wasm).await?;
     let mut all = plugin.permissions.clone();
     all.extend(plugin.stubbed.iter().cloned());
@@ -167,7 +241,18 @@ async fn find(supply: Option<Supply>, path: &Path) -> anyhow::Result<Found> {
                 "{shown} is a name, and there is no plugins.toml here that knows it; for a file write ./{shown}"
             )));
         }
-        Some(supply) => supply.name_of(path).map(ToOwned::to_owned),
+        Some(supply) => match supply.names_of(path)[..] {
+            [] => None,
+            [name] => Some(name.to_owned()),
+            // Each may have rules of its own.
+            ref names => {
+                return Err(Failure::usage(format!(
+                    "{shown} has several names in {}: give one of {}",
+                    supply.file.display(),
+                    names.join(", ")
+                )));
+            }
+        },
         None => None,
     };
     let (source, fetched) = match (&supply, &name) {
@@ -177,13 +262,17 @@ async fn find(supply: Option<Supply>, path: &Path) -> anyhow::Result<Found> {
             (source, fetched)
         }
         (Some(supply), None) if supply.mode.locked => {
-            return Err(SupplyError::Unpinned {
-                name: shown.clone(),
-                source_now: shown,
+            return Err(SupplyError::Unnamed {
+                file: supply.file.display().to_string(),
+                path: shown,
             }
             .into());
         }
-        _ => (shown.clone(), read(path, &shown)?),
+        (Some(supply), None) => (
+            shown.clone(),
+            read(path, &shown, supply.read_unnamed(path))?,
+        ),
+        _ => (shown.clone(), read(path, &shown, supply::read_file(path))?),
     };
     Ok(Found {
         supply,
@@ -203,8 +292,8 @@ pub(super) async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, Supp
     }
 }
 
-fn read(path: &Path, shown: &str) -> anyhow::Result<Fetched> {
-    supply::read_file(path).map_err(|e| {
+fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> anyhow::Result<Fetched> {
+    read.map_err(|e| {
         let hint = if !path.exists() && path.starts_with("plugins") {
             "\n\nhint: `make plugins` builds the plugins of this repository"
         } else {
@@ -232,31 +321,20 @@ fn check_pin(shown: &str, strategy: &StrategySpec, fetched: &Fetched) -> Result<
     }
 }
 
-/// The list of digests that operators allow.
-fn check_digest(shown: &str, fetched: &Fetched, policy: &Policy) -> Result<(), SupplyError> {
-    if policy.allows(&fetched.sha256) {
-        return Ok(());
-    }
-    Err(SupplyError::Denied {
-        name: shown.to_owned(),
-        why: format!(
-            "sha256:{} is not in the list of digests that may run",
-            fetched.sha256
-        ),
-    })
-}
-
-/// The signatures that operators ask for.
-fn signers(app: &App, policy: &Policy) -> Vec<Rule> {
+/// What operators ask of bytes that nobody has looked into yet.
+fn demands(app: &App, policy: &Policy) -> Demands {
     let groups = policy.signers.iter();
     let rules = groups.map(|group| Rule {
         keys: group.iter().map(PathBuf::from).collect(),
         said_in: format!(
             "the policy of the rollout file or of the host ({})",
-            policy_file(app).display()
+            policy_files(app).join(", ")
         ),
     });
-    rules.collect()
+    Demands {
+        digests: policy.digests.clone(),
+        rules: rules.collect(),
+    }
 }
 
 /// Components of other languages take their time.
@@ -290,24 +368,35 @@ fn settle(
     plugin: &Plugin,
 ) -> Result<(), SupplyError> {
     if let Some(pinned) = supply.pinned(name) {
-        // The bytes are the pinned ones; what the lock says of them may still
-        // have been changed by hand.
-        let now = locked(supply, name, fetched, plugin)?;
-        if pinned.imports != now.imports || pinned.world != now.world {
-            return Err(SupplyError::NewImports {
-                name: name.to_owned(),
-                changes: now.changes(Some(pinned)),
-            });
-        }
-        if supply.mode.locked {
-            return Ok(());
-        }
+        // The bytes are the pinned ones, so nothing changes.
+        return contradiction(supply, pinned, fetched, plugin);
     }
     if pin(supply, name, fetched, plugin, false)? {
         supply.save()?;
         eprintln!("note: {} is new; commit it", supply.lock_file().display());
     }
     Ok(())
+}
+
+/// What the lock says of the pinned bytes may have been changed by hand.
+pub(super) fn contradiction(
+    supply: &Supply,
+    pinned: &Locked,
+    fetched: &Fetched,
+    plugin: &Plugin,
+) -> Result<(), SupplyError> {
+    let now = Locked {
+        // Rules for signatures come and go without a change of the plugin.
+        signed_by: pinned.signed_by.clone(),
+        ..locked(supply, &pinned.name, fetched, plugin)?
+    };
+    if now == *pinned {
+        return Ok(());
+    }
+    Err(SupplyError::Contradiction {
+        name: pinned.name.clone(),
+        changes: now.changes(Some(pinned)),
+    })
 }
 
 /// Pins a plugin in memory, and tells what that changes; whether it does.
@@ -329,7 +418,7 @@ pub(super) fn pin(
         });
     }
     eprint!("{changes}");
-    supply.lock.set(new);
+    supply.pin(new);
     Ok(!changes.is_empty())
 }
 
@@ -355,29 +444,37 @@ pub(super) fn locked(
 /// Where the policy of this host is.
 const HOST_POLICY: &str = "/etc/engine/policy.toml";
 
-fn policy_file(app: &App) -> PathBuf {
-    let named = app.surroundings.policy.clone();
-    named.unwrap_or_else(|| HOST_POLICY.into())
+/// The policies of this host; what the environment names comes on top of what
+/// the host has, or whoever sets it could take rules away.
+fn policy_files(app: &App) -> Vec<String> {
+    let named = app.surroundings.policy.as_ref();
+    let named = named.map(|file| file.display().to_string());
+    [HOST_POLICY.to_owned()].into_iter().chain(named).collect()
 }
 
-/// The policy of this host. A file that is named must be there, or its absence
-/// would allow everything.
-fn host_policy(app: &App) -> anyhow::Result<Policy> {
-    let file = policy_file(app);
-    if app.surroundings.policy.is_none() && !file.exists() {
-        return Ok(Policy::default());
+/// What all policies of this host allow. A file that is named must be there, or
+/// its absence would allow everything.
+pub(super) fn host_policy(app: &App) -> anyhow::Result<Policy> {
+    let mut all = Policy::default();
+    for file in policy_files(app).iter().map(Path::new) {
+        let wrong = |message: String| {
+            Failure::usage(format!(
+                "the policy of this host, {}, cannot be used: {message}",
+                file.display()
+            ))
+        };
+        // A link that leads nowhere, or a folder that may not be read, is not the
+        // same as no policy.
+        let absent = |e: std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+        if file == Path::new(HOST_POLICY) && file.symlink_metadata().is_err_and(absent) {
+            continue;
+        }
+        let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+        let mut policy = Policy::parse(&text).map_err(|e| wrong(format!("\n{e}")))?;
+        for key in policy.signers.iter_mut().flatten() {
+            *key = file.with_file_name("").join(&*key).display().to_string();
+        }
+        all = all.stricter(policy);
     }
-    let wrong = |message: String| {
-        Failure::usage(format!(
-            "the policy of this host, {}, cannot be used: {message}",
-            file.display()
-        ))
-    };
-    let text = std::fs::read_to_string(&file).map_err(|e| wrong(e.to_string()))?;
-    let mut policy = Policy::parse(&text).map_err(|e| wrong(format!("\n{e}")))?;
-    let keys = policy.signers.iter_mut().flatten();
-    for key in keys {
-        *key = file.with_file_name("").join(&*key).display().to_string();
-    }
-    Ok(policy)
+    Ok(all)
 }

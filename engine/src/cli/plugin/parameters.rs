@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
 use crate::cli::exit::Failure;
@@ -92,6 +93,16 @@ fn check(
         {
             let about = about.replace('\n', " ");
             message = format!("{} does not fit. {about}", e.instance());
+        }
+        if let ValidationErrorKind::AdditionalProperties { unexpected } = e.kind()
+            && let (true, Some(known)) = (path.is_empty(), schema["properties"].as_object())
+        {
+            let known: Vec<&str> = known.keys().map(String::as_str).collect();
+            message = format!(
+                "there is no {}; there are {}",
+                unexpected.join(", "),
+                known.join(", ")
+            );
         }
         problem_line(&path, &message)
     });

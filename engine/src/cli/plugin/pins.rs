@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::load::{by_name, compile, locked, pin};
+use super::load::{by_name, compile, contradiction, pin};
 use super::{Global, PinArgs};
 use crate::cli::app::App;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{self, Exit, Failure};
 use crate::supply::lock::Locked;
 use crate::supply::{Supply, SupplyError};
 
@@ -75,10 +75,10 @@ pub(super) async fn lock(app: &App, args: LockArgs) -> anyhow::Result<Exit> {
             )));
         }
         eprintln!("{name}: gone");
-        supply.lock.remove(&name);
+        supply.forget(&name);
         changed = true;
     }
-    save(&supply, changed)
+    save(&mut supply, changed)
 }
 
 pub(super) async fn update(app: &App, args: UpdateArgs) -> anyhow::Result<Exit> {
@@ -94,12 +94,12 @@ pub(super) async fn update(app: &App, args: UpdateArgs) -> anyhow::Result<Exit> 
         let plugin = compile(app, &name, &fetched.wasm).await?;
         changed |= pin(&mut supply, &name, &fetched, &plugin, args.accept_imports)?;
     }
-    save(&supply, changed)
+    save(&mut supply, changed)
 }
 
-fn save(supply: &Supply, changed: bool) -> anyhow::Result<Exit> {
+fn save(supply: &mut Supply, changed: bool) -> anyhow::Result<Exit> {
     let file = supply.lock_file();
-    if changed || !file.exists() {
+    if changed {
         supply.save()?;
         eprintln!("{} is written; commit it", file.display());
     } else {
@@ -122,7 +122,8 @@ pub(super) async fn verify(app: &App, global: &Global, args: VerifyArgs) -> anyh
         if !global.json {
             match &result {
                 Ok(pinned) => out!("{name}: ok, {}", pinned.wasm),
-                Err(_) => out!("{name}: not as pinned"),
+                Err(error) if exit::code(error) == Exit::Rejected => out!("{name}: not as pinned"),
+                Err(_) => out!("{name}: not verified"),
             }
         }
         rows.push(json!({"name": name, "ok": result.is_ok(), "message": text}));
@@ -165,18 +166,7 @@ async fn verify_one(app: &App, supply: &Supply, name: &str) -> anyhow::Result<Lo
     }
     let fetched = supply.fetch_pinned(&pinned).await?;
     let plugin = compile(app, name, &fetched.wasm).await?;
-    let now = locked(supply, name, &fetched, &plugin)?;
-    let same = Locked {
-        signed_by: pinned.signed_by.clone(),
-        ..now.clone()
-    };
-    if same != pinned {
-        return Err(SupplyError::NewImports {
-            name: name.to_owned(),
-            changes: now.changes(Some(&pinned)),
-        }
-        .into());
-    }
+    contradiction(supply, &pinned, &fetched, &plugin)?;
     Ok(pinned)
 }
 
@@ -187,7 +177,7 @@ pub(super) async fn vendor(app: &App, args: VendorArgs) -> anyhow::Result<Exit> 
         let Some(pinned) = supply.pinned(name) else {
             return Err(supply.unpinned(name)?.into());
         };
-        let fetched = supply.fetch_pinned(pinned).await?;
+        let fetched = supply.fetch_anew(pinned).await?;
         if let Some(place) = supply.vendor(&fetched)? {
             eprintln!("{name}: {}", pinned.wasm);
             folder = Some(place);

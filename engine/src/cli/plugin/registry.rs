@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -12,6 +13,7 @@ use super::{Global, PinArgs, signing};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::spec::plugins::OCI;
+use crate::supply::registry::error::RegistryError;
 use crate::supply::registry::manifest::{Artifact, Layout};
 use crate::supply::registry::reference::Reference;
 use crate::supply::{self, SupplyError, cache};
@@ -36,8 +38,16 @@ impl RegistryArgs {
         reference: &str,
     ) -> Result<(supply::registry::Registry, Reference), SupplyError> {
         let reference: Reference = reference.parse()?;
-        let registry = supply::registry(&access(app), self.ca_files.clone(), &reference)?;
-        Ok((registry, reference))
+        Ok((self.client(app, &reference)?, reference))
+    }
+
+    /// A client.
+    pub(super) fn client(
+        &self,
+        app: &App,
+        reference: &Reference,
+    ) -> Result<supply::registry::Registry, RegistryError> {
+        supply::registry(&access(app), self.ca_files.clone(), reference)
     }
 }
 
@@ -67,7 +77,8 @@ pub(super) async fn pull(app: &App, args: PullArgs) -> anyhow::Result<Exit> {
     let named = match &args.plugin {
         Some(plugin) if plugin.starts_with(OCI) => {
             let (registry, reference) = args.registry.open(app, plugin)?;
-            let fetched = supply::pull(registry, reference, None).await?;
+            args.pins.must_reach(plugin)?;
+            let fetched = supply::pull(Arc::new(registry), reference, None).await?;
             let Some(place) = args.output else {
                 return Err(Failure::usage(format!(
                     "{plugin} is there (sha256:{}); say where to write it with --output",

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -13,7 +14,7 @@ use crate::spec::plugins::{OCI, is_name};
 use crate::supply::registry::Registry;
 use crate::supply::registry::reference::Reference;
 use crate::supply::signature::{Claim, PrivateKey};
-use crate::supply::{self, SupplyError, cache};
+use crate::supply::{self, Fetched, SupplyError, cache};
 
 /// Make a pair of keys to sign plugins with, in the files that cosign uses
 ///
@@ -56,6 +57,9 @@ pub(super) fn keys(app: &App, args: KeysArgs) -> anyhow::Result<Exit> {
 }
 
 fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -89,29 +93,44 @@ pub(super) struct SignArgs {
 
 pub(super) async fn sign(app: &App, args: SignArgs) -> anyhow::Result<Exit> {
     let key = private_key(app, &args.key)?;
-    let (source, pinned) = if is_name(&args.plugin) {
-        let supply = args.pins.supply(app)?;
-        let source = supply.wanted(&args.plugin)?.source.clone();
-        let pinned = supply.pinned(&args.plugin).and_then(|l| l.manifest.clone());
-        (source, pinned)
-    } else {
-        (args.plugin.clone(), None)
+    let supply = match is_name(&args.plugin) {
+        true => Some(args.pins.supply(app)?),
+        false => None,
+    };
+    let (source, pinned) = match &supply {
+        Some(supply) => {
+            let source = supply.wanted(&args.plugin)?.source.clone();
+            (source, supply.pinned(&args.plugin).cloned())
+        }
+        None => (args.plugin.clone(), None),
+    };
+    let as_pinned = |fetched: &Fetched| match &pinned {
+        Some(pinned) => pinned.check(&source, &fetched.sha256),
+        None => Ok(()),
     };
     if source.starts_with(OCI) {
-        let (registry, reference) = args.registry.open(app, &source)?;
-        let manifest = match pinned {
-            Some(manifest) => manifest,
-            None => registry
-                .resolve(&reference)
-                .await
-                .map_err(SupplyError::from)?,
+        args.pins.must_reach(&source)?;
+        let reference: Reference = source.parse().map_err(SupplyError::from)?;
+        let registry = match &supply {
+            Some(supply) => supply.registry(&reference),
+            None => args.registry.client(app, &reference),
         };
+        let registry = Arc::new(registry.map_err(SupplyError::from)?);
+        let manifest = pinned.as_ref().and_then(|p| p.manifest.clone());
+        let fetched = supply::pull(registry.clone(), reference.clone(), manifest).await?;
+        as_pinned(&fetched)?;
+        // Nobody should vouch for what is no plugin.
+        load::compile(app, &source, &fetched.wasm).await?;
+        let manifest = fetched.manifest.unwrap_or_default();
         attach(&registry, &reference, &manifest, &key).await?;
         out!("{OCI}{}@{manifest}", reference.name());
     } else {
-        let path = PathBuf::from(&source);
+        let path = match &supply {
+            Some(supply) => supply.at(&source),
+            None => PathBuf::from(&source),
+        };
         let file = supply::read_file(&path)?;
-        // Nobody should vouch for what is no plugin.
+        as_pinned(&file)?;
         load::compile(app, &source, &file.wasm).await?;
         let place = supply::signature_of(&path);
         cache::write(&place, key.sign(&file.wasm)?.as_bytes())?;

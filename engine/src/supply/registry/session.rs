@@ -84,11 +84,23 @@ impl<'a> Session<'a> {
             ));
         }
         let (folder, registry) = (means.docker_config.clone(), reference.registry().to_owned());
-        let found =
-            tokio::task::spawn_blocking(move || credentials::find(folder.as_deref(), &registry));
-        let credentials = found
-            .await
-            .map_err(|e| complain(e.to_string(), "this is a bug of the engine"))??;
+        let (sender, found) = tokio::sync::oneshot::channel();
+        // A thread of its own: a helper that hangs must not keep the process.
+        std::thread::spawn(move || {
+            let _ = sender.send(credentials::find(folder.as_deref(), &registry));
+        });
+        let found = tokio::time::timeout(means.stall_timeout, found).await;
+        let found = found.map_err(|_| {
+            complain(
+                format!(
+                    "the credential helper of Docker's configuration does not answer within {} s",
+                    means.stall_timeout.as_secs_f64()
+                ),
+                "run it by hand (docker-credential-...), or `docker login` again",
+            )
+        })?;
+        let credentials =
+            found.map_err(|e| complain(e.to_string(), "this is a bug of the engine"))??;
         let session = Self {
             means,
             reference,

@@ -216,6 +216,28 @@ async fn only_signed_plugins_run_where_that_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vendored_plugin_that_was_changed_is_seen() {
+    let server = Server::open();
+    let project = Client::of(&server.address);
+    project.push("canary", &[]);
+    project.done(&["plugin", "lock"]);
+    project.done(&["plugin", "vendor"]);
+    let lock = project.lock();
+    let digest = lock.split("wasm = \"sha256:").nth(1).expect("a digest");
+    let file = project.at(&format!("plugins.vendor/{}.wasm", &digest[..64]));
+    std::fs::write(&file, b"changed").expect("writable");
+    // The cache and the network have the right one.
+    for arguments in [
+        LOOK,
+        &["plugin", "verify"],
+        &["plugin", "verify", "--frozen"],
+    ] {
+        project.refused(arguments, 6, &["its vendored file", &digest[..64]]);
+    }
+    project.done(&["plugin", "vendor"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_signed_later_is_not_fetched_by_hand() {
     let server = Server::open();
     let project = Client::of(&server.address);

@@ -15,7 +15,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use analysis::{Config, Decision, Finding, Gate, Interval, StepKind};
+use analysis::{Config, Decision, Finding, Gate, Interval, Seen, StepKind};
 
 pub use settings::{Custom, GateKind, OnInconclusive, Settings};
 
@@ -173,6 +173,7 @@ impl Watch {
     /// None of its own: metrics that cannot be read count as none.
     pub fn bake(&mut self, rollout: &mut Rollout) -> Result<Option<Outcome>, Error> {
         let title = self.title();
+        let (step, steps) = self.gate.position();
         loop {
             let hurried = matches!(rollout.wait(rollout.sample_period()), Wake::Signal(_));
             let looked = self.look(rollout);
@@ -188,7 +189,10 @@ impl Watch {
                 return Ok(None);
             }
             if looked.decision == Some(Decision::Advance) {
-                return Ok(None);
+                // A first step may be over before a metric's first value is there.
+                let due = step > 0 || step + 1 == steps;
+                let unmeasured = if due { self.unmeasured() } else { None };
+                return Ok(unmeasured.map(|why| inconclusive(format!("{title}: {why}"))));
             }
             if let Some(outcome) = self.hear(rollout, &title, &looked) {
                 return Ok(Some(outcome));
@@ -212,6 +216,25 @@ impl Watch {
             Judgement::Bad(why) => Some(rolled_back(format!("{title}: {why}"))),
             _ => None,
         }
+    }
+
+    /// A stream of one's own that has never had a value. No data is not good data.
+    fn unmeasured(&self) -> Option<String> {
+        let streams = self.settings.config.streams.iter().enumerate();
+        let mut own = streams.skip(self.settings.config.streams.len() - self.source.customs());
+        let values = |at: usize| {
+            let seen = self.taken.values().filter_map(|(i, _)| i.seen.get(at));
+            seen.map(|seen| match seen {
+                Seen::Counts { candidate, stable } => candidate.of + stable.of,
+                Seen::Moments { candidate, stable } => candidate.of + stable.of,
+            })
+            .sum::<f64>()
+        };
+        let (_, stream) = own.find(|(at, _)| values(*at) <= 0.0)?;
+        Some(format!(
+            "the stream {:?} has no data: its queries gave no value for any sample; is it a series with a value per sample?",
+            stream.name
+        ))
     }
 
     /// All steps to the end: none when the candidate got through.

@@ -262,6 +262,11 @@ impl Source {
             })
     }
 
+    /// How many streams are one's own: the last ones.
+    pub(super) fn customs(&self) -> usize {
+        self.customs.len()
+    }
+
     /// What the streams saw in the interval that began at `at` (Unix ms).
     pub(super) fn seen(&self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
         let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
