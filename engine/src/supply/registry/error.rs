@@ -95,6 +95,16 @@ pub enum Rejected {
         /// The limit.
         max: u64,
     },
+    /// It does not end where such things end.
+    #[error(
+        "the {what} has more than {max} bytes\n\nhint: the registry, or something before it, is broken or hostile"
+    )]
+    Endless {
+        /// "manifest".
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
     /// There are more bytes than the manifest says.
     #[error(
         "the {what} goes on after the {expected} bytes that its manifest declares\n\nhint: the registry, or something before it, is broken or hostile"

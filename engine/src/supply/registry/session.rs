@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
+use hyper::header::{ACCEPT, HeaderValue};
 use oci_client::client::{Certificate, ClientConfig, ClientProtocol};
 use oci_client::errors::{DigestError, OciDistributionError as Oci, OciErrorCode as Code};
+use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, RegistryOperation};
 use tokio::io::AsyncWrite;
 
@@ -26,6 +27,9 @@ const BACKOFF_MS: [u64; 3] = [200, 800, 2_000];
 /// Slower ones are given up.
 const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
 
+/// Registries themselves take none above 4 MiB.
+const MANIFEST_BYTES_MAX: usize = 4 << 20;
+
 /// Nobody can listen on port 0. The client is told that this is its proxy for
 /// plain HTTP, so wherever a registry, a redirect or a token server sends it,
 /// nothing leaves this machine unencrypted.
@@ -36,6 +40,9 @@ const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 /// What every conversation needs.
 pub(super) struct Means {
     pub(super) client: Client,
+    /// For manifests: the client above would read one to its end, however far
+    /// away that is.
+    pub(super) http: reqwest::Client,
     pub(super) docker_config: Option<PathBuf>,
     pub(super) plain_http: bool,
     pub(super) stall_timeout: Duration,
@@ -47,6 +54,7 @@ pub(super) struct Session<'a> {
     means: &'a Means,
     reference: &'a Reference,
     credentials: Credentials,
+    token: Option<String>,
 }
 
 /// Why one try failed.
@@ -101,18 +109,18 @@ impl<'a> Session<'a> {
         })?;
         let credentials =
             found.map_err(|e| complain(e.to_string(), "this is a bug of the engine"))??;
-        let session = Self {
+        let mut session = Self {
             means,
             reference,
             credentials,
+            token: None,
         };
         let repository = session.place(String::new());
         let log_in = || async {
             let auth = &session.credentials.auth;
-            let token = means.client.auth(&repository, auth, operation).await;
-            Ok(token.map(|_| ())?)
+            Ok(means.client.auth(&repository, auth, operation).await?)
         };
-        session.attempt("token", 0, log_in).await?;
+        session.token = session.attempt("token", 0, log_in).await?;
         Ok(session)
     }
 
@@ -133,14 +141,61 @@ impl<'a> Session<'a> {
 
     /// The bytes of a manifest, by tag or digest; those of a digest have it.
     pub(super) async fn manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, RegistryError> {
-        let place = self.place(tag_or_digest.to_owned());
-        let (client, auth) = (&self.means.client, &self.credentials.auth);
-        let ask = || async {
-            let pulled = client.pull_manifest_raw(&place, auth, manifest::ACCEPTED);
-            Ok(pulled.await?)
+        let ask = || self.get_manifest(tag_or_digest);
+        self.attempt("manifest", 0, ask).await
+    }
+
+    async fn get_manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, Failure> {
+        let place = self.place(String::new());
+        let url = format!(
+            "{}://{}/v2/{}/manifests/{tag_or_digest}",
+            if self.means.plain_http {
+                "http"
+            } else {
+                "https"
+            },
+            place.resolve_registry(),
+            place.repository(),
+        );
+        let accepted = manifest::ACCEPTED.join(", ");
+        let request = self.means.http.get(&url).header(ACCEPT, accepted);
+        let request = match (&self.token, &self.credentials.auth) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, RegistryAuth::Basic(name, password)) => request.basic_auth(name, Some(password)),
+            _ => request,
         };
-        let (bytes, _) = self.attempt("manifest", 0, ask).await?;
-        Ok(bytes.into())
+        let mut answer = request.send().await.map_err(Oci::from)?;
+        let mut bytes: Vec<u8> = vec![];
+        while let Some(more) = answer.chunk().await.map_err(Oci::from)? {
+            if bytes.len() + more.len() > MANIFEST_BYTES_MAX {
+                return Err(Failure::Content(Rejected::Endless {
+                    what: "manifest",
+                    max: MANIFEST_BYTES_MAX,
+                }));
+            }
+            bytes.extend_from_slice(&more);
+        }
+        let found = manifest::digest(&bytes);
+        match answer.status().as_u16() {
+            200..300 if is_digest(tag_or_digest) && found != tag_or_digest => {
+                Err(Failure::Content(Rejected::Digest {
+                    what: "manifest",
+                    expected: tag_or_digest.to_owned(),
+                    found,
+                }))
+            }
+            200..300 => Ok(bytes),
+            401 => Err(Oci::UnauthorizedError { url }.into()),
+            code => Err(match serde_json::from_slice(&bytes) {
+                Ok(envelope) if code < 500 => Oci::RegistryError { envelope, url },
+                _ => Oci::ServerError {
+                    code,
+                    url,
+                    message: String::from_utf8_lossy(&bytes).into_owned(),
+                },
+            }
+            .into()),
+        }
     }
 
     /// A blob, at most as long as its manifest says, and exactly what it says.
@@ -297,9 +352,26 @@ impl<'a> Session<'a> {
 
 const AGAIN: &str = "try again later, or ask whoever runs the registry";
 
-/// The client for all conversations; it keeps connections and tokens.
-pub(super) fn client(options: &Options, certificates: Vec<Certificate>) -> Result<Client, Oci> {
-    Client::try_from(ClientConfig {
+/// The clients for all conversations; they keep connections and tokens.
+pub(super) fn clients(
+    options: &Options,
+    certificates: Vec<Certificate>,
+) -> Result<(Client, reqwest::Client), Oci> {
+    let agent = concat!("engine/", env!("CARGO_PKG_VERSION"));
+    let no_proxy = options.plain_http.then_some(LOOPBACK);
+    let no_proxy = no_proxy.and_then(reqwest::NoProxy::from_string);
+    let mut roots = vec![];
+    for certificate in &certificates {
+        roots.push(reqwest::Certificate::from_der(&certificate.data)?);
+    }
+    let http = reqwest::Client::builder()
+        .proxy(reqwest::Proxy::http(NOWHERE)?.no_proxy(no_proxy))
+        .tls_certs_merge(roots)
+        .connect_timeout(options.connect_timeout)
+        .read_timeout(options.stall_timeout)
+        .user_agent(agent)
+        .build()?;
+    let client = Client::try_from(ClientConfig {
         protocol: if options.plain_http {
             ClientProtocol::Http
         } else {
@@ -310,9 +382,10 @@ pub(super) fn client(options: &Options, certificates: Vec<Certificate>) -> Resul
         extra_root_certificates: certificates,
         connect_timeout: Some(options.connect_timeout),
         read_timeout: Some(options.stall_timeout),
-        user_agent: concat!("engine/", env!("CARGO_PKG_VERSION")),
+        user_agent: agent,
         ..ClientConfig::default()
-    })
+    })?;
+    Ok((client, http))
 }
 
 /// What an error says about the thing that was asked for.

@@ -147,6 +147,11 @@ async fn a_damaged_plugin_is_a_6_and_leaves_nothing_behind() {
         assert_eq!(project.lock(), "", "{says}");
         assert!(!project.at("state/plugins").exists(), "{says}");
     }
+    // No manifest is that long, whatever its registry says.
+    let endless = whenever("/manifests/", || Trouble::Endless);
+    let proxy = Proxy::start(&server.address, endless).await;
+    let project = Client::of(&proxy.address);
+    project.refused(LOOK, 6, &["the manifest has more than 4194304 bytes"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
