@@ -194,10 +194,13 @@ pub(super) async fn replay(app: &App, global: &Global, args: ReplayArgs) -> anyh
                 "it differs at journal entry {}\n  recorded:  {}\n  asked now: {}",
                 mismatch.seq,
                 mismatch.recorded,
-                mismatch
-                    .asked
-                    .as_ref()
-                    .map_or_else(|| "nothing: it returned".to_owned(), ToString::to_string)
+                mismatch.asked.as_ref().map_or_else(
+                    || {
+                        let returned = replayed.returned.as_deref().unwrap_or_default();
+                        format!("nothing: it returned {returned:?}")
+                    },
+                    ToString::to_string
+                )
             ),
         ),
         Fit::Beyond(call) => (

@@ -19,6 +19,8 @@ pub struct Replayed {
     pub calls: usize,
     /// What became of it.
     pub fit: Fit,
+    /// What it returned, if it came to an end.
+    pub returned: Option<String>,
 }
 
 /// Whether a plugin does what the journal says.
@@ -63,6 +65,7 @@ pub async fn replay(
     let mut state = tape.state();
     let left_over = state.cursor.left_over();
     let recorded = recorded(entries);
+    let returned = (!matches!(ran, Ran::Interrupted)).then(|| told(&ran));
     let fit = match (state.end.take(), ran) {
         (Some(End::Differs(mismatch)), _) => Fit::Differs(mismatch),
         (Some(End::Open), _) => Fit::SoFar,
@@ -76,6 +79,7 @@ pub async fn replay(
     Replayed {
         calls: state.calls as usize,
         fit,
+        returned,
     }
 }
 

@@ -7,6 +7,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::limits::{GLOBALS_MAX, cut};
 use super::track::{self, Track};
+use crate::spec::policy::CONTRACT;
 
 /// Why a plugin may not run. Exit code 6.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -192,11 +193,12 @@ impl Shape {
             .iter()
             .filter(|name| !is_offered(name))
             .map(|name| format!("  {name}{}", offered_instead(name)))
+            .chain(self.permissions.iter().filter_map(|f| unknown(f)))
             .collect();
         if !missing.is_empty() {
             return Err(Rejected::Imports {
                 missing: cut(missing.join("\n")),
-                hint: "upgrade engine if the plugin needs a newer version of the contract; a strategy can reach nothing beyond the contract and the standard library".to_owned(),
+                hint: "upgrade engine if the plugin needs a newer version of the contract, rebuild the plugin if it was made for an older one; a strategy can reach nothing beyond the contract and the standard library".to_owned(),
             });
         }
         let track = track::ALL
@@ -265,6 +267,18 @@ fn is_offered(name: &str) -> bool {
             .iter()
             .flat_map(|t| t.imports)
             .any(|offered| same_track(name, offered))
+}
+
+/// A line about a function that this engine's form of an interface does not have.
+fn unknown(function: &str) -> Option<String> {
+    let (interface, name) = function.split_once('#')?;
+    let package = base(interface)
+        .strip_prefix("rollout:")?
+        .split('/')
+        .next()?;
+    let (_, functions) = CONTRACT.iter().find(|(known, _)| *known == package)?;
+    (!functions.contains(&name))
+        .then(|| format!("  {function} (this engine has {})", functions.join(", ")))
 }
 
 fn offered_instead(name: &str) -> String {

@@ -204,3 +204,25 @@ fn the_bindings_for_c_are_those_of_the_contract() {
         );
     }
 }
+
+/// What a policy can deny, and what a refusal names.
+#[test]
+fn the_engine_knows_the_functions_of_the_contract() {
+    let mut resolve = Resolve::default();
+    let path = lab::root().join("wit/strategy.wit");
+    resolve.push_path(&path).expect("the contract is WIT");
+    let functions = |name: &str| {
+        let mut all = resolve.interfaces.iter().map(|(_, i)| i);
+        let found = all.find(|i| i.name.as_deref() == Some(name));
+        let names = found.expect("an interface").functions.keys();
+        names.map(String::as_str).collect::<Vec<_>>()
+    };
+    for (package, known) in engine::spec::policy::CONTRACT {
+        assert_eq!(functions(package), *known, "{package}");
+    }
+    let with_functions = resolve
+        .interfaces
+        .iter()
+        .filter(|(_, i)| !i.functions.is_empty() && i.name.as_deref() != Some("strategy-api"));
+    assert_eq!(with_functions.count(), engine::spec::policy::CONTRACT.len());
+}
