@@ -716,6 +716,12 @@ impl fmt::Display for Phase {
     }
 }
 
+/// Whether a character tells a terminal something, instead of being shown.
+#[must_use]
+pub fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Lower-case hex digest of some bytes.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {

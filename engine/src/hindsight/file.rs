@@ -6,9 +6,8 @@ use serde_json::Value;
 
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, FORMAT};
-use crate::model::sha256_hex;
+use crate::model::{is_control, sha256_hex};
 use crate::spec::plugins::is_name;
-use crate::strategy::limits::is_control;
 
 /// What the first line says.
 const KIND: &str = "engine-journal";

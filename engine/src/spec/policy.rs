@@ -124,7 +124,9 @@ pub const CONTRACT: &[(&str, &[&str])] = &[
     ("metrics", &["get-metrics", "query", "get-health"]),
     (
         "control",
-        &["now", "wait", "probe", "log", "progress", "report"],
+        &[
+            "now", "wait", "probe", "probes", "log", "progress", "report",
+        ],
     ),
 ];
 

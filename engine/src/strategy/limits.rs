@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, Error, ResourceLimiter};
 
+use crate::model::is_control;
 use crate::spec::policy::Caps;
 
 /// How often a computing guest gives way to the others.
@@ -213,11 +214,6 @@ pub fn cut(mut text: String) -> String {
 #[must_use]
 pub fn one_line(text: String) -> String {
     cut(text).replace(is_control, " ")
-}
-
-/// Whether a character tells a terminal something, instead of being shown.
-pub(crate) fn is_control(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

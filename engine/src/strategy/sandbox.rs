@@ -17,7 +17,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
-use super::limits::{self, Limiter, Limits, OUTPUT_BYTES_MAX};
+use super::limits::{Limiter, Limits, OUTPUT_BYTES_MAX};
 use crate::rollout::session::Calls;
 
 /// What a store carries.
@@ -174,7 +174,7 @@ impl Output {
         let skipped = kept.len().saturating_sub(2_048);
         let bytes: Vec<u8> = kept.iter().skip(skipped).copied().collect();
         let text = String::from_utf8_lossy(&bytes);
-        let tells = |c| limits::is_control(c) && c != '\n';
+        let tells = |c| crate::model::is_control(c) && c != '\n';
         text.trim().replace(tells, " ")
     }
 }

@@ -10,7 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("spec", &["model"]),
     ("journal", &["model", "spec"]),
     ("store", &["model", "journal"]),
-    ("hindsight", &["model", "journal", "rollout"]),
+    ("hindsight", &["model", "spec", "journal", "rollout"]),
     ("supply", &["model", "spec", "clock"]),
     ("target", &["model", "spec", "clock"]),
     (

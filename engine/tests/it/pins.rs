@@ -590,7 +590,7 @@ fn operators_cap_what_a_run_may_use() {
         let says = says.replace('4', if policy.contains("fuel") { "3" } else { "4" });
         let ill = capped(&policy, act, broken);
         assert!(ill.contains(&says), "{policy}: {ill}");
-        assert!(ill.contains("rolled back"), "{policy}: {ill}");
+        assert!(ill.contains("rolling back"), "{policy}: {ill}");
     }
 }
 
