@@ -242,9 +242,17 @@ impl Ports {
             return Ok(host.clone());
         }
         let cache = self.state_dir.join("compiled");
-        private(&cache)
-            .with_context(|| format!("failed to make {} a folder of yours", cache.display()))?;
-        let host = Host::new(Some(&cache), Limits::default())
+        let kept = match private(&cache) {
+            Ok(()) => Some(cache.as_path()),
+            Err(error) => {
+                eprintln!(
+                    "note: compiled plugins are not kept, because {} cannot be made a folder of yours alone: {error}",
+                    cache.display()
+                );
+                None
+            }
+        };
+        let host = Host::new(kept, Limits::default())
             .map_err(|e| anyhow::anyhow!("failed to start the strategy host: {e:#}"))?;
         Ok(self.host.get_or_init(|| Arc::new(host)).clone())
     }

@@ -158,7 +158,11 @@ async fn its_plugin(
     pin: &Pin,
 ) -> anyhow::Result<Arc<Plugin>> {
     if named.is_some() {
-        return Ok(plugin::load(app, pins, named, &Spec::bare()).await?.plugin);
+        return Ok(
+            plugin::load(app, pins, named, &Spec::bare(), plugin::Purpose::Look)
+                .await?
+                .plugin,
+        );
     }
     if let Some(bytes) = app.store.content(&pin.sha256).await? {
         return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
@@ -451,7 +455,7 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> 
         )));
     };
     let known = app.store.load(&status.rollout, 0).await?;
-    if known == entries {
+    if file::imported(known.clone()) == entries {
         eprintln!("{} is here already", status.rollout);
         return Ok(Exit::Done);
     }

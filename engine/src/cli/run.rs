@@ -179,7 +179,14 @@ pub(super) async fn make_ready(
             Some(remembered),
         ),
     };
-    let loaded = plugin::load(app, &args.pins, args.plugin.as_deref(), &spec).await?;
+    let loaded = plugin::load(
+        app,
+        &args.pins,
+        args.plugin.as_deref(),
+        &spec,
+        plugin::Purpose::Rollout,
+    )
+    .await?;
     let plugin = loaded.plugin;
     let description = plugin.describe().await?;
     let parameters =

@@ -178,7 +178,14 @@ async fn subject(
         _ => super::target::named(global)?,
     };
     let spec = file.unwrap_or_else(|| Spec::demo(<_>::default(), 0, None, None));
-    let loaded = plugin::load(app, &args.pins, args.plugin.as_deref(), &spec).await?;
+    let loaded = plugin::load(
+        app,
+        &args.pins,
+        args.plugin.as_deref(),
+        &spec,
+        plugin::Purpose::Look,
+    )
+    .await?;
     let plugin = loaded.plugin;
     let description = plugin.describe().await?;
     let parameters =

@@ -59,8 +59,8 @@ impl Interruptions {
                 _ = self.terminate.recv() => {}
             }
             let now = self.clock.now();
-            let last = self.last.replace(now);
-            if last.is_none_or(|last| now.saturating_sub(last) >= SAME_MS) {
+            if self.last.is_none_or(|last| now.abs_diff(last) >= SAME_MS) {
+                self.last = Some(now);
                 return;
             }
         }

@@ -110,7 +110,11 @@ impl Row {
             }
         };
         at_most(
-            "maxFalseRollbackPct",
+            if self.failed_pct > 0.0 {
+                "maxFalseRollbackPct, with the strategy's failures,"
+            } else {
+                "maxFalseRollbackPct"
+            },
             expect.max_false_rollback_pct,
             // A strategy that gives up also takes a good version from its users.
             Some(self.rolled_back_pct + self.failed_pct),

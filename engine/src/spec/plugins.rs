@@ -61,22 +61,35 @@ impl Plugins {
         let mut root = Section::new(&problems, "", parse_table(text)?);
         let file = Self {
             plugins: plugins(root.section("plugins")),
-            signatures: root.named("signatures").into_iter().map(rule).collect(),
+            signatures: rules(root.named("signatures")),
             ca_files: root.texts("ca-files").unwrap_or_default(),
         };
         root.finish();
         problems.into_result(file)
     }
 
-    /// Files of the keys that may sign what comes from a source, which may have
-    /// several spellings; none if it needs no signature. The rule that says most
-    /// of it counts.
+    /// Files of the keys that may sign what comes from a registry; none if it
+    /// needs no signature. The rule that says most of the source counts.
     #[must_use]
-    pub fn keys_for(&self, spellings: &[String]) -> Option<&[String]> {
+    pub fn keys_for(&self, source: &str) -> Option<&[String]> {
+        let source = plainly(source);
         let rules = self.signatures.iter();
         let best = rules
-            .filter(|rule| spellings.iter().any(|s| rule.covers(&plainly(s))))
+            .filter(|rule| rule.covers(&source))
             .max_by_key(|rule| rule.source.len())?;
+        (!best.keys.is_empty()).then_some(&best.keys)
+    }
+
+    /// The same for a file; `place` says where a rule's folder is, and must spell
+    /// it as `path` is spelled.
+    #[must_use]
+    pub fn keys_for_file(&self, path: &Path, place: impl Fn(&str) -> PathBuf) -> Option<&[String]> {
+        let rules = self.signatures.iter();
+        let rules = rules.filter(|rule| !rule.source.starts_with(OCI));
+        let placed = rules.map(|rule| (place(&rule.source), rule));
+        let (_, best) = placed
+            .filter(|(folder, _)| path.starts_with(folder))
+            .max_by_key(|(folder, _)| folder.components().count())?;
         (!best.keys.is_empty()).then_some(&best.keys)
     }
 }
@@ -85,53 +98,50 @@ impl SignatureRule {
     /// Whole path segments only: a rule for `…/platform/` must not speak for
     /// `…/platform-of-somebody-else/`.
     fn covers(&self, source: &str) -> bool {
-        if self.source == "." {
-            return !source.starts_with(OCI) && !source.starts_with(['/', '.']);
-        }
-        let Some(rest) = source.strip_prefix(&self.source) else {
+        let (Some(rule), Some(rest)) = (
+            self.source.strip_prefix(OCI),
+            source.strip_prefix(&self.source),
+        ) else {
             return false;
         };
         // What follows a host is a port, and what follows a repository a tag.
-        let repository = self
-            .source
-            .strip_prefix(OCI)
-            .is_none_or(|r| r.contains('/'));
         rest.is_empty()
-            || self.source.ends_with('/')
+            || rule.is_empty()
             || rest.starts_with('/')
-            || repository && rest.starts_with([':', '@'])
+            || rule.contains('/') && rest.starts_with([':', '@'])
     }
 }
 
-/// One spelling for all that mean the same: a rule must not depend on `./`, on a
-/// capital letter in a host, or on the port that everybody has.
+/// One spelling for all that mean the same: a rule must not depend on a capital
+/// letter in a host, on the port that everybody has, or on `./`.
 fn plainly(source: &str) -> String {
-    if let Some(rest) = source.strip_prefix(OCI) {
-        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let host = host.to_lowercase();
-        let host = host.strip_suffix(":443").unwrap_or(&host);
-        let path = path.trim_end_matches('/');
-        return match path {
-            "" => format!("{OCI}{host}"),
-            path => format!("{OCI}{host}/{path}"),
-        };
+    let Some(rest) = source.strip_prefix(OCI) else {
+        return lexically(Path::new(source)).display().to_string();
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.to_lowercase();
+    let host = host.strip_suffix(":443").unwrap_or(&host);
+    match path.trim_end_matches('/') {
+        "" => format!("{OCI}{host}"),
+        path => format!("{OCI}{host}/{path}"),
     }
+}
+
+/// A path without `.` and, where that can be seen, `..`.
+#[must_use]
+pub fn lexically(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
-    for part in Path::new(source).components() {
+    for part in path.components() {
+        let last = plain.components().next_back();
         match part {
             Component::CurDir => {}
-            Component::ParentDir
-                if matches!(plain.components().next_back(), Some(Component::Normal(_))) =>
-            {
+            Component::ParentDir if matches!(last, Some(Component::Normal(_))) => {
                 plain.pop();
             }
             part => plain.push(part),
         }
     }
-    match plain.display().to_string() {
-        empty if empty.is_empty() => ".".to_owned(),
-        plain => plain,
-    }
+    plain
 }
 
 fn plugins(mut section: Section<'_>) -> BTreeMap<String, Wanted> {
@@ -173,6 +183,21 @@ fn plugins(mut section: Section<'_>) -> BTreeMap<String, Wanted> {
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     super::is_arm_name(text)
+}
+
+fn rules(sections: Vec<(String, Section<'_>)>) -> Vec<SignatureRule> {
+    let mut all: Vec<SignatureRule> = vec![];
+    for (source, section) in sections {
+        let plain = plainly(&source);
+        if all.iter().any(|rule| rule.source == plain) {
+            section.problem(
+                "",
+                "and another rule mean the same source; leave one of them",
+            );
+        }
+        all.push(rule((source, section)));
+    }
+    all
 }
 
 fn rule((source, mut section): (String, Section<'_>)) -> SignatureRule {
@@ -218,10 +243,7 @@ mod tests {
     #[test]
     fn the_most_special_rule_counts() {
         let file = file();
-        let keys = |source: &str| {
-            let keys = file.keys_for(&[source.to_owned()]);
-            keys.map(<[String]>::to_vec)
-        };
+        let keys = |source: &str| file.keys_for(source).map(<[String]>::to_vec);
         assert_eq!(keys("plugins/canary.wasm"), None);
         assert_eq!(
             keys("oci://registry.example/platform/gate:1.2").map(|k| k.len()),
@@ -247,24 +269,47 @@ mod tests {
 
     #[test]
     fn a_rule_for_a_folder_does_not_depend_on_how_a_path_is_spelled() {
-        for rule in ["plugins/", "plugins", "./plugins", "a/../plugins/"] {
+        let keys = |rule: &str, source: &str| {
             let text = format!("[signatures.{rule:?}]\nkeys = [\"a.pub\"]");
             let file = Plugins::parse(&text).expect("valid");
-            let covers = |source: &str| file.keys_for(&[source.to_owned()]).is_some();
+            let place = |path: &str| lexically(&Path::new("/home/ada/mono").join(path));
+            file.keys_for_file(&place(source), place).is_some()
+        };
+        for rule in [
+            "plugins/",
+            "plugins",
+            "./plugins",
+            "a/../plugins/",
+            "/home/ada/mono/plugins",
+            "../mono/plugins",
+        ] {
             for source in [
                 "plugins/x.wasm",
                 "./plugins/x.wasm",
                 "plugins/../plugins/deep/x.wasm",
+                "/home/ada/mono/plugins/x.wasm",
             ] {
-                assert!(covers(source), "{rule} {source}");
+                assert!(keys(rule, source), "{rule} {source}");
             }
             for source in ["plugins-of-others/x.wasm", "../plugins/x.wasm", "x.wasm"] {
-                assert!(!covers(source), "{rule} {source}");
+                assert!(!keys(rule, source), "{rule} {source}");
             }
         }
-        let file = Plugins::parse("[signatures.\"./\"]\nkeys = [\"a.pub\"]").expect("valid");
-        assert!(file.keys_for(&["plugins/x.wasm".to_owned()]).is_some());
-        assert!(file.keys_for(&["oci://r.example/x:1".to_owned()]).is_none());
+        for source in ["x.wasm", ".hidden/x.wasm", "deep/x.wasm"] {
+            assert!(keys("./", source) && keys(".", source), "{source}");
+        }
+        assert!(!keys(".", "../x.wasm"));
+        assert!(keys("../shared", "/home/ada/shared/x.wasm"));
+        let all = Plugins::parse("[signatures.\"oci://\"]\nkeys = [\"a.pub\"]").expect("valid");
+        assert!(all.keys_for("oci://r.example/x:1").is_some());
+    }
+
+    #[test]
+    fn a_rule_in_two_spellings_is_a_mistake() {
+        let text =
+            "[signatures.\"build/\"]\nkeys = [\"a.pub\"]\n[signatures.\"./build\"]\nkeys = []";
+        let error = Plugins::parse(text).expect_err("twice").to_string();
+        assert!(error.contains("mean the same"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::limits::{GLOBALS_MAX, cut};
 use super::track::{self, Track};
-use crate::spec::policy::CONTRACT;
+use crate::spec::policy::{CONTRACT, WASI};
 
 /// Why a plugin may not run. Exit code 6.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,17 +73,6 @@ pub enum Rejected {
     #[error("its own code failed in {0}")]
     Faulty(String),
 }
-
-/// What the standard libraries of guests import: the packages of WASI 0.2's
-/// command world. The stubs cover all of them.
-const STUBBED: &[&str] = &[
-    "wasi:cli",
-    "wasi:clocks",
-    "wasi:filesystem",
-    "wasi:io",
-    "wasi:random",
-    "wasi:sockets",
-];
 
 const WASM_MAGIC: &[u8] = b"\0asm";
 const COMPONENT_VERSION: &[u8] = &[0x0d, 0x00, 0x01, 0x00];
@@ -262,7 +251,7 @@ fn is_offered(name: &str) -> bool {
     let package = base(name)
         .split_once('/')
         .map_or("", |(package, _)| package);
-    STUBBED.contains(&package) && same_track(name, &format!("{}@0.2.0", base(name)))
+    WASI.contains(&package) && same_track(name, &format!("{}@0.2.0", base(name)))
         || track::ALL
             .iter()
             .flat_map(|t| t.imports)

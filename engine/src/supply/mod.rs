@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::model::sha256_hex;
 use crate::spec::SpecError;
-use crate::spec::plugins::{Plugins, Wanted};
+use crate::spec::plugins::{Plugins, Wanted, lexically};
 pub use cache::Cache;
 use lock::{Lock, Locked};
 use registry::error::RegistryError;
@@ -323,13 +323,7 @@ impl Supply {
     /// # Errors
     /// It cannot be read or written.
     pub fn save(&mut self) -> Result<(), SupplyError> {
-        // The lock file itself is replaced when it is written, so that a hold on
-        // it would keep nobody out.
-        let held = std::fs::File::open(&self.file).and_then(|file| file.lock().map(|()| file));
-        let _held = held.map_err(|e| SupplyError::Io {
-            what: format!("lock {}", self.file.display()),
-            message: e.to_string(),
-        })?;
+        let _held = self.hold()?;
         let mut lock = read_lock(&self.lock_file())?;
         for (name, edit) in std::mem::take(&mut self.edits) {
             match edit {
@@ -340,6 +334,24 @@ impl Supply {
         cache::write(&self.lock_file(), lock.render().as_bytes())?;
         self.lock = lock;
         Ok(())
+    }
+
+    /// Keeps other engines from writing the lock, as long as the file is open. It
+    /// lies among our own files: the lock itself is replaced when it is written,
+    /// and anybody could hold what lies beside it.
+    fn hold(&self) -> Result<std::fs::File, SupplyError> {
+        let place = self.lock_file();
+        let folder = place.parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+        let key = sha256_hex(folder.unwrap_or_default().as_os_str().as_encoded_bytes());
+        let file = self.cache.folder().join(format!("{key}.lock"));
+        let held = std::fs::create_dir_all(self.cache.folder())
+            .and_then(|()| std::fs::File::create(&file))
+            .and_then(|file| file.lock().map(|()| file));
+        held.map_err(|e| SupplyError::Io {
+            what: format!("lock {}", file.display()),
+            message: e.to_string(),
+        })
     }
 
     /// What `plugins.toml` says of a name.
@@ -433,12 +445,26 @@ impl Supply {
     /// # Errors
     /// They cannot be had, are not signed, or something else is there.
     pub async fn fetch_pinned(&self, pinned: &Locked) -> Result<Fetched, SupplyError> {
+        let hint = format!(
+            "take {} from version control, or run `engine plugin vendor`",
+            self.vendor.folder().display()
+        );
         if let Some(found) = self.vendor.damaged(pinned.sha256()) {
-            let hint = format!(
-                "take {} from version control, or run `engine plugin vendor`",
-                self.vendor.folder().display()
-            );
             return Err(pinned.differs("its vendored file", &found, hint));
+        }
+        if let Some(manifest) = &pinned.manifest
+            && self.vendor.bytes(pinned.sha256()).is_some()
+            && self
+                .vendor
+                .get(pinned.sha256(), lock::hex(manifest))
+                .is_none()
+        {
+            return Err(SupplyError::Digest {
+                name: format!("{} (what proves its vendored file)", pinned.name),
+                pinned: manifest.clone(),
+                found: "nothing that can be read".to_owned(),
+                hint,
+            });
         }
         self.fetch_anew(pinned).await
     }
@@ -493,56 +519,43 @@ impl Supply {
     /// # Errors
     /// It cannot be had, or is not signed.
     pub fn read_unnamed(&self, path: &Path) -> Result<Fetched, SupplyError> {
-        let keys = self.plugins.keys_for(&self.spellings(path));
-        self.checked(&path.display().to_string(), keys, read_file(path)?)
+        let fetched = read_file(path)?;
+        self.checked(&path.display().to_string(), &self.keys_below(path), fetched)
     }
 
     /// Checks what is asked of the plugin of that name.
     fn vouched(&self, name: &str, fetched: Fetched) -> Result<Fetched, SupplyError> {
         let wanted = self.wanted(name)?;
-        let spellings = if wanted.is_oci() {
-            vec![wanted.source.clone()]
-        } else {
-            let mut all = self.spellings(&self.at(&wanted.source));
-            all.push(wanted.source.clone());
-            all
-        };
         // Its own list counts before the rules.
-        let own = wanted.signed_by.as_deref();
-        let keys = own.or_else(|| self.plugins.keys_for(&spellings));
-        self.checked(name, keys, fetched)
-    }
-
-    /// How rules may call a file.
-    fn spellings(&self, path: &Path) -> Vec<String> {
-        let mut all = vec![path.display().to_string()];
-        let folder = match self.file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
+        let keys: Vec<&[String]> = match &wanted.signed_by {
+            Some(keys) => vec![keys],
+            None if wanted.is_oci() => self.plugins.keys_for(&wanted.source).into_iter().collect(),
+            None => self.keys_below(&self.at(&wanted.source)),
         };
-        // A link is both: where it lies and where it leads to.
-        let lies = std::path::absolute(path).ok();
-        for (folder, path) in [
-            (std::path::absolute(folder).ok(), lies),
-            (folder.canonicalize().ok(), path.canonicalize().ok()),
-        ] {
-            let (Some(folder), Some(path)) = (folder, path) else {
-                continue;
-            };
-            if let Ok(inside) = path.strip_prefix(&folder) {
-                all.push(inside.display().to_string());
-            }
-        }
-        all
+        self.checked(name, &keys, fetched)
     }
 
+    /// The keys that rules ask for a file: where it lies, and where links lead to.
+    fn keys_below(&self, path: &Path) -> Vec<&[String]> {
+        let lies = |path: &Path| lexically(&std::path::absolute(path).unwrap_or(path.into()));
+        let leads = |path: &Path| path.canonicalize().unwrap_or_else(|_| lies(path));
+        let lying = self
+            .plugins
+            .keys_for_file(&lies(path), |rule| lies(&self.at(rule)));
+        let leading = self
+            .plugins
+            .keys_for_file(&leads(path), |rule| leads(&self.at(rule)));
+        lying.into_iter().chain(leading).collect()
+    }
+
+    /// One of each list must have signed it.
     fn checked(
         &self,
         name: &str,
-        keys: Option<&[String]>,
+        keys: &[&[String]],
         mut fetched: Fetched,
     ) -> Result<Fetched, SupplyError> {
-        if let Some(files) = keys {
+        for files in keys {
             let rule = Rule {
                 keys: files.iter().map(|f| self.at(f)).collect(),
                 said_in: self.file.display().to_string(),

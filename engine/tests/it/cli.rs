@@ -10,6 +10,8 @@ pub fn engine(folder: &Path, arguments: &[&str]) -> Command {
         .current_dir(folder)
         .env("USER", "tester")
         .env_remove("NO_COLOR")
+        // What it changes is for the tests that set it.
+        .env_remove("CI")
         .arg("--state-dir")
         .arg("state")
         .args(arguments);

@@ -298,6 +298,8 @@ fn a_journal_goes_from_one_store_to_another() {
             stdout(&other)
         );
     }
+    let own = run(place, &["import", "x.journal"]);
+    assert_eq!(own.status.code(), Some(0), "{}", stderr(&own));
     let elsewhere = tempfile::tempdir().expect("a folder");
     std::fs::copy(place.join("x.journal"), elsewhere.path().join("x.journal")).expect("a file");
     let there = |arguments: &[&str]| run(elsewhere.path(), arguments);

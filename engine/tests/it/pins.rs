@@ -195,10 +195,15 @@ fn locked_means_nothing_without_names() {
     };
     expect(&below(LOOK, "true"), 0, &[]);
     expect(
-        &below(&["plugin", "inspect", "../other.wasm"], "true"),
+        &below(&["plan", "../other.wasm"], "true"),
         6,
         &["has no name in ../plugins.toml"],
     );
+    // Who is just writing one may look at it, also in CI.
+    let look = ["plugin", "inspect", "../other.wasm"];
+    expect(&below(&look, "true"), 0, &[]);
+    let locked = ["plugin", "inspect", "../other.wasm", "--locked"];
+    expect(&below(&locked, ""), 6, &["has no name"]);
     project.refused(
         &["plugin", "inspect", "gate.wasm", "--plugins", "gone.toml"],
         2,
@@ -211,10 +216,11 @@ fn locked_means_nothing_without_names() {
         &["nothing that --locked could keep to"],
     );
     // CI alone does not ask for names, but says so.
-    expect(
-        &project.run_with(&["plugin", "inspect", "gate.wasm"], &[("CI", "true")]),
-        0,
-        &["nothing pins gate.wasm"],
+    let plan = project.run_with(&["plan", "gate.wasm"], &[("CI", "true")]);
+    assert!(
+        stderr(&plan).contains("nothing pins gate.wasm"),
+        "{}",
+        stderr(&plan)
     );
 }
 
@@ -248,7 +254,6 @@ fn two_engines_pin_at_once() {
     let start = |name: &str| {
         let mut command = engine(project.path(), &["plugin", "inspect", name]);
         command
-            .env_remove("CI")
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null());
         command.spawn().expect("the binary runs")
@@ -297,6 +302,9 @@ fn a_rule_is_not_avoided_by_another_spelling() {
         );
         project.write("plugins.toml", &text);
         project.refused(LOOK, 6, &["gate must be signed"]);
+        let rule = text.replace("signatures.\"plugins\"", "signatures.\"./plugins/\"");
+        project.write("plugins.toml", &rule);
+        project.refused(LOOK, 6, &["gate must be signed"]);
         // Also without a name.
         project.write("plugins.toml", &text.replace("gate =", "# gate ="));
         project.refused(
@@ -309,6 +317,32 @@ fn a_rule_is_not_avoided_by_another_spelling() {
             &["must be signed"],
         );
     }
+}
+
+#[test]
+fn a_rule_does_not_depend_on_where_one_stands() {
+    let project = Project::empty();
+    project.done(&["plugin", "keys", "team"]);
+    for folder in ["open", "sub/open"] {
+        std::fs::create_dir_all(project.at(folder)).expect("a folder");
+        put(&project, &format!("{folder}/x.wasm"), "canary");
+    }
+    project.write(
+        "plugins.toml",
+        "[signatures.\".\"]\nkeys = [\"team.pub\"]\n[signatures.\"open\"]\nkeys = []\n",
+    );
+    // Only the folder that is named is open, not each that is called so.
+    project.done(&["plugin", "inspect", "open/x.wasm"]);
+    let mut below = engine(project.path(), &["plugin", "inspect", "open/x.wasm"]);
+    let below = below.current_dir(project.at("sub")).output();
+    expect(&below.expect("the binary runs"), 6, &["must be signed"]);
+    // A link in it does not open what it leads to.
+    std::os::unix::fs::symlink("../sub/open/x.wasm", project.at("open/link.wasm")).expect("a link");
+    project.refused(
+        &["plugin", "inspect", "open/link.wasm"],
+        6,
+        &["must be signed"],
+    );
 }
 
 #[test]
@@ -621,7 +655,6 @@ fn a_rollout_goes_on_with_the_bytes_that_it_began_with() {
             "bake=3s",
         ],
     )
-    .env_remove("CI")
     .stderr(std::process::Stdio::null())
     .stdout(std::process::Stdio::null())
     .spawn()

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Map, json};
 
 use super::inspect::{by_interface, moves_traffic};
-use super::{Global, Loaded, PinArgs, load, parameters};
+use super::{Global, Loaded, PinArgs, Purpose, load, parameters};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::journal::{Actor, Call, Entry, Event};
@@ -61,7 +61,14 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow
         shown,
         policy,
         ..
-    } = load(app, &args.pins, Some(&args.plugin), &Spec::bare()).await?;
+    } = load(
+        app,
+        &args.pins,
+        Some(&args.plugin),
+        &Spec::bare(),
+        Purpose::Look,
+    )
+    .await?;
     let description = plugin.describe().await?;
     let given = parameters(&args.set, &Map::new(), &plugin, &description).await?;
     let subject = |strategy: Arc<Meter>| Subject {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Global, Loaded, PinArgs, load};
+use super::{Global, Loaded, PinArgs, Purpose, load};
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
 use crate::spec::Spec;
@@ -30,7 +30,14 @@ pub(super) async fn inspect(app: &App, global: &Global, args: InspectArgs) -> an
         source,
         bytes,
         ..
-    } = load(app, &args.pins, Some(&args.plugin), &Spec::bare()).await?;
+    } = load(
+        app,
+        &args.pins,
+        Some(&args.plugin),
+        &Spec::bare(),
+        Purpose::Look,
+    )
+    .await?;
     let description = plugin.describe().await?;
     let schema: Value = serde_json::from_str(&description.parameters_schema).unwrap_or_default();
     let parameters = parameters(&schema);

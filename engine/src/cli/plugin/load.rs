@@ -47,6 +47,12 @@ impl PinArgs {
             offline: self.offline(),
         };
         let file = self.file();
+        if self.plugins.is_none() && is_of_another(&file) {
+            return Err(Failure::usage(format!(
+                "{} belongs to somebody else than this folder, so it may not say what runs here\n\nhint: if it is to be trusted, name it with --plugins",
+                file.display()
+            )));
+        }
         let supply = Supply::open(&file, cache(app), access(app), mode)?;
         let Some(mut supply) = supply else {
             // Without names nothing is pinned, and that was asked for.
@@ -64,6 +70,12 @@ impl PinArgs {
         };
         supply.demands = demands(app, &host_policy(app)?);
         Ok(Some(supply))
+    }
+
+    /// Whether a file without a name is refused where nothing new is pinned. That
+    /// `CI=true` is meant for what gets traffic.
+    fn wants_names(&self, purpose: Purpose) -> bool {
+        self.locked || self.frozen || purpose == Purpose::Rollout
     }
 
     /// Whether nothing may be fetched.
@@ -124,6 +136,21 @@ impl PinArgs {
     }
 }
 
+/// Whether a file that was found above belongs to another user than the folder
+/// that it was looked for in: in a shared folder anybody can leave one.
+#[cfg(unix)]
+fn is_of_another(file: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = |path: &Path| path.metadata().map(|m| m.uid()).ok();
+    let (here, there) = (owner(Path::new(".")), owner(file));
+    there.is_some_and(|there| there != 0 && Some(there) != here)
+}
+
+#[cfg(not(unix))]
+fn is_of_another(_: &Path) -> bool {
+    false
+}
+
 /// Where fetched plugins are kept.
 fn cache(app: &App) -> PathBuf {
     app.state_dir.join("plugins")
@@ -153,6 +180,15 @@ pub(in crate::cli) struct Loaded {
     pub(in crate::cli) policy: Policy,
 }
 
+/// What a plugin is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Purpose {
+    /// It shall decide about traffic.
+    Rollout,
+    /// It is only looked at, perhaps by who is just writing it.
+    Look,
+}
+
 /// Finds the strategy that is given, or else the one of the rollout file, and
 /// compiles it once nothing speaks against that.
 pub(in crate::cli) async fn load(
@@ -160,6 +196,7 @@ pub(in crate::cli) async fn load(
     pins: &PinArgs,
     given: Option<&Path>,
     spec: &Spec,
+    purpose: Purpose,
 ) -> anyhow::Result<Loaded> {
     let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
     let path = given.map(Path::to_owned).or(named).ok_or_else(|| {
@@ -172,11 +209,16 @@ pub(in crate::cli) async fn load(
     let demands = demands(app, &policy);
     match &mut supply {
         Some(supply) => supply.demands.clone_from(&demands),
-        None if app.surroundings.ci && spec.strategy.sha256.is_none() => eprintln!(
-            "note: nothing pins {}: CI=true asks for --locked, and there is no {}",
-            path.display(),
-            plugins::FILE
-        ),
+        None if app.surroundings.ci
+            && purpose == Purpose::Rollout
+            && spec.strategy.sha256.is_none() =>
+        {
+            eprintln!(
+                "note: nothing pins {}: CI=true asks for --locked, and there is no {}",
+                path.display(),
+                plugins::FILE
+            )
+        }
         None => {}
     }
     let Found {
@@ -185,7 +227,7 @@ pub(in crate::cli) async fn load(
         shown,
         source,
         fetched,
-    } = find(supply, &path).await?;
+    } = find(supply, &path, pins.wants_names(purpose)).await?;
     // The pin belongs to the file's own plugin, not to another one given by hand.
     let own = spec.strategy.plugin.as_ref().map(Path::new);
     if given.is_none_or(|given| own.is_some_and(|own| supply::same_file(own, given))) {
@@ -224,7 +266,7 @@ struct Found {
     fetched: Fetched,
 }
 
-async fn find(supply: Option<Supply>, path: &Path) -> anyhow::Result<Found> {
+async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> anyhow::Result<Found> {
     let shown = path.display().to_string();
     let name = match &supply {
         _ if shown.starts_with(plugins::OCI) => {
@@ -261,7 +303,7 @@ async fn find(supply: Option<Supply>, path: &Path) -> anyhow::Result<Found> {
             let fetched = by_name(supply, name).await?;
             (source, fetched)
         }
-        (Some(supply), None) if supply.mode.locked => {
+        (Some(supply), None) if supply.mode.locked && names_only => {
             return Err(SupplyError::Unnamed {
                 file: supply.file.display().to_string(),
                 path: shown,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Loaded, PinArgs, load, parameters};
+use super::{Loaded, PinArgs, Purpose, load, parameters};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::simulate::read_corpus;
@@ -54,7 +54,14 @@ pub(super) async fn test(app: &App, args: TestArgs) -> anyhow::Result<Exit> {
     }
     // As in a rollout: probes, queries and guardrails of the rollout file do not
     // belong to the plugin.
-    let Loaded { plugin, .. } = load(app, &args.pins, Some(&args.plugin), &Spec::bare()).await?;
+    let Loaded { plugin, .. } = load(
+        app,
+        &args.pins,
+        Some(&args.plugin),
+        &Spec::bare(),
+        Purpose::Look,
+    )
+    .await?;
     let description = plugin.describe().await?;
     let given = parameters(&args.set, &serde_json::Map::new(), &plugin, &description).await?;
     let subject = Subject::new(plugin, &description.name, given.into());

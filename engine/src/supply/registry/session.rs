@@ -98,14 +98,13 @@ impl<'a> Session<'a> {
             let _ = sender.send(credentials::find(folder.as_deref(), &registry));
         });
         let found = tokio::time::timeout(means.stall_timeout, found).await;
-        let found = found.map_err(|_| {
-            complain(
-                format!(
-                    "the credential helper of Docker's configuration does not answer within {} s",
-                    means.stall_timeout.as_secs_f64()
-                ),
-                "run it by hand (docker-credential-...), or `docker login` again",
-            )
+        let found = found.map_err(|_| RegistryError::Network {
+            reference: reference.to_string(),
+            found: format!(
+                "the credential helper of Docker's configuration does not answer within {} s",
+                means.stall_timeout.as_secs_f64()
+            ),
+            hint: "run it by hand (docker-credential-...), or `docker login` again",
         })?;
         let credentials =
             found.map_err(|e| complain(e.to_string(), "this is a bug of the engine"))??;

@@ -240,6 +240,17 @@ async fn a_vendored_plugin_that_was_changed_is_seen() {
         project.refused(arguments, 6, &["its vendored file", &digest[..64]]);
     }
     project.done(&["plugin", "vendor"]);
+    project.done(&["plugin", "verify", "--frozen"]);
+    // So is what proves who has signed it.
+    let proofs = std::fs::read_dir(project.at("plugins.vendor")).expect("a folder");
+    for proof in proofs.map(|e| e.expect("a file").path()) {
+        if proof.extension().is_some_and(|e| e == "json") {
+            std::fs::write(proof, "{").expect("writable");
+        }
+    }
+    project.refused(LOOK, 6, &["what proves its vendored file"]);
+    project.done(&["plugin", "vendor"]);
+    project.done(LOOK);
 }
 
 #[tokio::test(flavor = "multi_thread")]

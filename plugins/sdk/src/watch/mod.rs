@@ -15,7 +15,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use analysis::{Config, Decision, Finding, Gate, Interval, Seen, StepKind};
+use analysis::{Config, Decision, Finding, Gate, Interval, StepKind};
 
 pub use settings::{Custom, GateKind, OnInconclusive, Settings};
 
@@ -220,20 +220,9 @@ impl Watch {
 
     /// A stream of one's own that has never had a value. No data is not good data.
     fn unmeasured(&self) -> Option<String> {
-        let streams = self.settings.config.streams.iter().enumerate();
-        let mut own = streams.skip(self.settings.config.streams.len() - self.source.customs());
-        let values = |at: usize| {
-            let seen = self.taken.values().filter_map(|(i, _)| i.seen.get(at));
-            seen.map(|seen| match seen {
-                Seen::Counts { candidate, stable } => candidate.of + stable.of,
-                Seen::Moments { candidate, stable } => candidate.of + stable.of,
-            })
-            .sum::<f64>()
-        };
-        let (_, stream) = own.find(|(at, _)| values(*at) <= 0.0)?;
+        let stream = self.source.unmeasured()?;
         Some(format!(
-            "the stream {:?} has no data: its queries gave no value for any sample; is it a series with a value per sample?",
-            stream.name
+            "the stream {stream:?} has no data: its queries gave no value for any sample; is each a series with a value per sample, also where nothing was counted?"
         ))
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Source {
     /// Names of the arms: stable, candidate.
     names: [String; 2],
     customs: Vec<Custom>,
+    /// Whether they have ever had a value.
+    valued: Vec<bool>,
     /// Length of one sample, ms.
     pub(super) period: f64,
     thresholds: Thresholds,
@@ -64,6 +66,7 @@ impl Source {
                 rollout.candidate().name.clone(),
             ],
             customs: customs.to_vec(),
+            valued: vec![false; customs.len()],
             period,
             thresholds: None,
             counts_slow: true,
@@ -262,13 +265,22 @@ impl Source {
             })
     }
 
-    /// How many streams are one's own: the last ones.
-    pub(super) fn customs(&self) -> usize {
-        self.customs.len()
+    /// A stream of one's own whose queries have never had a value for a sample.
+    pub(super) fn unmeasured(&self) -> Option<&str> {
+        let mut all = self.customs.iter().zip(&self.valued);
+        all.find(|(_, valued)| !**valued)
+            .map(|(custom, _)| custom.name.as_str())
     }
 
     /// What the streams saw in the interval that began at `at` (Unix ms).
-    pub(super) fn seen(&self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
+    pub(super) fn seen(&mut self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
+        for (custom, valued) in self.customs.iter().zip(&mut self.valued) {
+            let mut pairs = custom
+                .queries()
+                .flat_map(|query| self.names.iter().map(move |arm| (query, arm)));
+            *valued |=
+                pairs.any(|(query, arm)| fresh.points.at(query, arm, at, self.period).is_some());
+        }
         let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
         let errors = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.errors));
         let counts = |bad: [f64; 2], of: [f64; 2]| Seen::Counts {
