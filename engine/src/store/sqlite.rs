@@ -10,7 +10,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 use tokio::sync::oneshot;
 
 use super::{Busy, Claim, Durability, Lease, Listed, Owner, Store, StoreError};
@@ -21,6 +23,9 @@ use crate::model::{Millis, Signal};
 const GROUP_MAX: usize = 256;
 /// How long a transaction waits for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often two processes that make a store at once get out of each other's way.
+const SET_UP_TRIES: u32 = 100;
+const SET_UP_PAUSE: Duration = Duration::from_millis(20);
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS journal (
@@ -59,16 +64,31 @@ impl std::fmt::Debug for Request {
     }
 }
 
+/// Makes the tables. SQLite does not wait by itself for another process that does
+/// the same: neither may wait for the other while both change to WAL.
+fn set_up(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let once = || {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.execute_batch(SCHEMA)
+    };
+    for _ in 0..SET_UP_TRIES {
+        match once() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                std::thread::sleep(SET_UP_PAUSE);
+            }
+            result => return result,
+        }
+    }
+    once()
+}
+
 impl SqliteStore {
     /// Opens or creates the store at `place`; its folder must exist.
     pub fn open(place: &Path) -> Result<Self, StoreError> {
         let failed = |e: rusqlite::Error| database(place, &e);
         let connection = Connection::open(place).map_err(failed)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-        connection
-            .pragma_update(None, "journal_mode", "WAL")
-            .map_err(failed)?;
-        connection.execute_batch(SCHEMA).map_err(failed)?;
+        set_up(&connection).map_err(failed)?;
         let (queue, requests) = mpsc::channel();
         std::thread::Builder::new()
             .name("store".to_owned())
