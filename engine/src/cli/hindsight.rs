@@ -18,7 +18,6 @@ use crate::hindsight::{explain, file};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header, Pin, Work};
 use crate::model::Millis;
-use crate::spec::Spec;
 use crate::store::{Claim, Durability};
 use crate::strategy::Plugin;
 
@@ -157,19 +156,15 @@ async fn its_plugin(
     named: Option<&Path>,
     pin: &Pin,
 ) -> anyhow::Result<Arc<Plugin>> {
-    if named.is_some() {
-        return Ok(
-            plugin::load(app, pins, named, &Spec::bare(), plugin::Purpose::Look)
-                .await?
-                .plugin,
-        );
+    if let Some(named) = named {
+        return Ok(plugin::look_at(app, pins, named).await?.plugin);
     }
     if let Some(bytes) = app.store.content(&pin.sha256).await? {
         return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
     }
     // The store keeps bytes for unfinished rollouts only.
     if let Some(bytes) = pins.kept(app, pin) {
-        return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
+        return Ok(app.ports.host()?.load(&bytes).await?);
     }
     Err(Failure::usage(format!(
         "the plugin of this rollout ({} {}, sha256:{}) is not here any more; name the plugin to run",
@@ -454,8 +449,8 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> 
             "{shown} is the journal of a rollout that has not ended; only one engine may drive it, the one that has it. `replay`, `what-if` and `explain` read the file itself"
         )));
     };
-    let known = app.store.load(&status.rollout, 0).await?;
-    if file::imported(known.clone()) == entries {
+    let known = file::imported(app.store.load(&status.rollout, 0).await?);
+    if known == entries {
         eprintln!("{} is here already", status.rollout);
         return Ok(Exit::Done);
     }

@@ -187,32 +187,27 @@ pub fn is_name(text: &str) -> bool {
 
 fn rules(sections: Vec<(String, Section<'_>)>) -> Vec<SignatureRule> {
     let mut all: Vec<SignatureRule> = vec![];
-    for (source, section) in sections {
-        let plain = plainly(&source);
-        if all.iter().any(|rule| rule.source == plain) {
+    for (source, mut section) in sections {
+        if source.is_empty() || source.contains('*') {
+            section.problem(
+                "",
+                "is for sources that begin like it, without a pattern: \"oci://registry.example/team/\" or \"plugins/\"",
+            );
+        }
+        let rule = SignatureRule {
+            source: plainly(&source),
+            keys: section.texts_or_none("keys"),
+        };
+        if all.iter().any(|other| other.source == rule.source) {
             section.problem(
                 "",
                 "and another rule mean the same source; leave one of them",
             );
         }
-        all.push(rule((source, section)));
+        section.finish();
+        all.push(rule);
     }
     all
-}
-
-fn rule((source, mut section): (String, Section<'_>)) -> SignatureRule {
-    if source.is_empty() || source.contains('*') {
-        section.problem(
-            "",
-            "is for sources that begin like it, without a pattern: \"oci://registry.example/team/\" or \"plugins/\"",
-        );
-    }
-    let rule = SignatureRule {
-        source: plainly(&source),
-        keys: section.texts_or_none("keys"),
-    };
-    section.finish();
-    rule
 }
 
 #[cfg(test)]

@@ -23,8 +23,9 @@ use crate::model::{Millis, Signal};
 const GROUP_MAX: usize = 256;
 /// How long a transaction waits for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often two processes that make a store at once get out of each other's way.
-const SET_UP_TRIES: u32 = 100;
+/// How often two processes that make a store at once get out of each other's way:
+/// for about [`BUSY_TIMEOUT`].
+const SET_UP_TRIES: u32 = 500;
 const SET_UP_PAUSE: Duration = Duration::from_millis(20);
 
 const SCHEMA: &str = "
@@ -67,6 +68,8 @@ impl std::fmt::Debug for Request {
 /// Makes the tables. SQLite does not wait by itself for another process that does
 /// the same: neither may wait for the other while both change to WAL.
 fn set_up(connection: &Connection) -> Result<(), rusqlite::Error> {
+    // Or each try could wait as long as all of them may.
+    connection.busy_timeout(Duration::ZERO)?;
     let once = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.execute_batch(SCHEMA)
@@ -87,8 +90,8 @@ impl SqliteStore {
     pub fn open(place: &Path) -> Result<Self, StoreError> {
         let failed = |e: rusqlite::Error| database(place, &e);
         let connection = Connection::open(place).map_err(failed)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
         set_up(&connection).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
         let (queue, requests) = mpsc::channel();
         std::thread::Builder::new()
             .name("store".to_owned())

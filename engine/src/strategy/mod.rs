@@ -126,8 +126,11 @@ impl Host {
 
     /// Checks and compiles a component; the same bytes only once.
     pub async fn load(&self, bytes: &[u8]) -> Result<Arc<Plugin>, Rejected> {
+        self.load_as(bytes, sha256_hex(bytes)).await
+    }
+
+    async fn load_as(&self, bytes: &[u8], sha256: String) -> Result<Arc<Plugin>, Rejected> {
         contract::check_bytes(bytes, self.limits.component_bytes_max)?;
-        let sha256 = sha256_hex(bytes);
         if let Some(plugin) = self.get(&sha256) {
             return Ok(plugin);
         }
@@ -161,7 +164,7 @@ impl Host {
                 found,
             });
         }
-        self.load(bytes).await
+        self.load_as(bytes, found).await
     }
 
     /// The plugin with that digest, if it is loaded.

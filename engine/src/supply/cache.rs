@@ -11,6 +11,18 @@ use crate::model::sha256_hex;
 #[derive(Debug, Clone)]
 pub struct Cache(PathBuf);
 
+/// What is not as it was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// The bytes.
+    Bytes {
+        /// Their digest, hex.
+        found: String,
+    },
+    /// What proves who signed them.
+    Proof,
+}
+
 impl Cache {
     /// A cache in that folder, which is made when it is first needed.
     #[must_use]
@@ -32,13 +44,22 @@ impl Cache {
         self.0.join(format!("{manifest}.proof.json"))
     }
 
-    /// The bytes of that digest (hex) with the proof of that manifest (hex).
-    /// Whatever is not as it was put is as good as not there.
-    #[must_use]
-    pub fn get(&self, sha256: &str, manifest: &str) -> Option<(Vec<u8>, Proof)> {
-        let proof = read(&self.proof(manifest)).ok()?;
-        let proof = serde_json::from_slice(&proof).ok()?;
-        Some((self.bytes(sha256)?, proof))
+    /// The bytes of that digest (hex) with the proof of that manifest (hex); none
+    /// if there are no such bytes.
+    ///
+    /// # Errors
+    /// They are not as they were put.
+    pub fn get(&self, sha256: &str, manifest: &str) -> Result<Option<(Vec<u8>, Proof)>, Damage> {
+        let Ok(bytes) = read(&self.wasm(sha256)) else {
+            return Ok(None);
+        };
+        let found = sha256_hex(&bytes);
+        if found != sha256 {
+            return Err(Damage::Bytes { found });
+        }
+        let proof = read(&self.proof(manifest)).map_err(|_| Damage::Proof)?;
+        let proof = serde_json::from_slice(&proof).map_err(|_| Damage::Proof)?;
+        Ok(Some((bytes, proof)))
     }
 
     /// The bytes of that digest (hex), whoever has signed them.
@@ -46,13 +67,6 @@ impl Cache {
     pub fn bytes(&self, sha256: &str) -> Option<Vec<u8>> {
         let bytes = read(&self.wasm(sha256)).ok()?;
         (sha256_hex(&bytes) == sha256).then_some(bytes)
-    }
-
-    /// The digest of what lies in the place of that one, if it is another one.
-    #[must_use]
-    pub fn damaged(&self, sha256: &str) -> Option<String> {
-        let found = sha256_hex(&read(&self.wasm(sha256)).ok()?);
-        (found != sha256).then_some(found)
     }
 
     /// Keeps bytes and their proof.
@@ -83,8 +97,7 @@ pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// The folder cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), SupplyError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let written = std::fs::create_dir_all(folder).and_then(|()| {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(bytes)?;
@@ -105,6 +118,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), SupplyError> {
     })
 }
 
+/// The folder that a file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,14 +134,15 @@ mod tests {
         let cache = Cache::new(folder.path().join("plugins"));
         let (manifest, proof) = ("ab".repeat(32), Proof::default());
         let sha256 = sha256_hex(b"bytes");
-        assert!(cache.get(&sha256, &manifest).is_none());
+        assert_eq!(cache.get(&sha256, &manifest), Ok(None));
         cache.put(b"bytes", &manifest, &proof).expect("written");
         assert_eq!(
-            cache.get(&sha256, &manifest).map(|(bytes, _)| bytes),
-            Some(b"bytes".to_vec())
+            cache.get(&sha256, &manifest),
+            Ok(Some((b"bytes".to_vec(), proof)))
         );
-        assert!(cache.get(&sha256, &"cd".repeat(32)).is_none());
+        assert_eq!(cache.get(&sha256, &"cd".repeat(32)), Err(Damage::Proof));
         std::fs::write(cache.wasm(&sha256), b"other").expect("written");
-        assert!(cache.get(&sha256, &manifest).is_none());
+        let found = sha256_hex(b"other");
+        assert_eq!(cache.get(&sha256, &manifest), Err(Damage::Bytes { found }));
     }
 }

@@ -19,6 +19,7 @@ use crate::model::sha256_hex;
 use crate::spec::SpecError;
 use crate::spec::plugins::{Plugins, Wanted, lexically};
 pub use cache::Cache;
+use cache::Damage;
 use lock::{Lock, Locked};
 use registry::error::RegistryError;
 use registry::reference::Reference;
@@ -341,8 +342,7 @@ impl Supply {
     /// and anybody could hold what lies beside it.
     fn hold(&self) -> Result<std::fs::File, SupplyError> {
         let place = self.lock_file();
-        let folder = place.parent().filter(|p| !p.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+        let folder = cache::folder_of(&place).canonicalize();
         let key = sha256_hex(folder.unwrap_or_default().as_os_str().as_encoded_bytes());
         let file = self.cache.folder().join(format!("{key}.lock"));
         let held = std::fs::create_dir_all(self.cache.folder())
@@ -445,28 +445,8 @@ impl Supply {
     /// # Errors
     /// They cannot be had, are not signed, or something else is there.
     pub async fn fetch_pinned(&self, pinned: &Locked) -> Result<Fetched, SupplyError> {
-        let hint = format!(
-            "take {} from version control, or run `engine plugin vendor`",
-            self.vendor.folder().display()
-        );
-        if let Some(found) = self.vendor.damaged(pinned.sha256()) {
-            return Err(pinned.differs("its vendored file", &found, hint));
-        }
-        if let Some(manifest) = &pinned.manifest
-            && self.vendor.bytes(pinned.sha256()).is_some()
-            && self
-                .vendor
-                .get(pinned.sha256(), lock::hex(manifest))
-                .is_none()
-        {
-            return Err(SupplyError::Digest {
-                name: format!("{} (what proves its vendored file)", pinned.name),
-                pinned: manifest.clone(),
-                found: "nothing that can be read".to_owned(),
-                hint,
-            });
-        }
-        self.fetch_anew(pinned).await
+        self.fetch(pinned, |damage| Err(self.damaged(pinned, damage)))
+            .await
     }
 
     /// The same, whatever has become of the vendor folder.
@@ -474,6 +454,30 @@ impl Supply {
     /// # Errors
     /// As [`Supply::fetch_pinned`].
     pub async fn fetch_anew(&self, pinned: &Locked) -> Result<Fetched, SupplyError> {
+        self.fetch(pinned, |_| Ok(())).await
+    }
+
+    fn damaged(&self, pinned: &Locked, damage: Damage) -> SupplyError {
+        let hint = format!(
+            "take {} from version control, or run `engine plugin vendor`",
+            self.vendor.folder().display()
+        );
+        match damage {
+            Damage::Bytes { found } => pinned.differs("its vendored file", &found, hint),
+            Damage::Proof => SupplyError::Digest {
+                name: format!("{} (what proves its vendored file)", pinned.name),
+                pinned: pinned.manifest.clone().unwrap_or_default(),
+                found: "nothing that can be read".to_owned(),
+                hint,
+            },
+        }
+    }
+
+    async fn fetch(
+        &self,
+        pinned: &Locked,
+        vendor_is_damaged: impl Fn(Damage) -> Result<(), SupplyError>,
+    ) -> Result<Fetched, SupplyError> {
         let name = &pinned.name;
         let wanted = self.wanted(name)?;
         let Some(manifest) = &pinned.manifest else {
@@ -481,21 +485,32 @@ impl Supply {
             pinned.check(&wanted.source, &fetched.sha256)?;
             return self.vouched(name, fetched);
         };
+        let get = |kept: &Cache| kept.get(pinned.sha256(), lock::hex(manifest));
+        let vendored = match get(&self.vendor) {
+            Ok(vendored) => vendored,
+            Err(damage) => {
+                vendor_is_damaged(damage)?;
+                None
+            }
+        };
         let mut refused = None;
-        for kept in [&self.vendor, &self.cache] {
-            if let Some((wasm, proof)) = kept.get(pinned.sha256(), lock::hex(manifest)) {
-                let fetched = Fetched {
-                    sha256: pinned.sha256().to_owned(),
-                    wasm,
-                    manifest: Some(manifest.clone()),
-                    proof,
-                    signed_by: None,
-                };
-                match self.vouched(name, fetched) {
-                    Ok(fetched) => return Ok(fetched),
-                    // It may have been signed since it was kept.
-                    Err(error) => refused = Some(error),
-                }
+        // What is damaged in our own cache is as good as not there.
+        let cached = || get(&self.cache).unwrap_or_default();
+        for (wasm, proof) in vendored
+            .into_iter()
+            .chain(std::iter::once_with(cached).flatten())
+        {
+            let fetched = Fetched {
+                sha256: pinned.sha256().to_owned(),
+                wasm,
+                manifest: Some(manifest.clone()),
+                proof,
+                signed_by: None,
+            };
+            match self.vouched(name, fetched) {
+                Ok(fetched) => return Ok(fetched),
+                // It may have been signed since it was kept.
+                Err(error) => refused = Some(error),
             }
         }
         let fetched = if self.mode.offline {

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Map, json};
 
 use super::inspect::{by_interface, moves_traffic};
-use super::{Global, Loaded, PinArgs, Purpose, load, parameters};
+use super::{Global, Loaded, PinArgs, look_at, parameters};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::journal::{Actor, Call, Entry, Event};
@@ -19,7 +19,6 @@ use crate::rollout::session::Calls;
 use crate::rollout::{Ran, Run, Strategy};
 use crate::simulate::replicate::{self, Fate, Played, Subject};
 use crate::simulate::scenario::{Corpus, Scenario, Values};
-use crate::spec::Spec;
 use crate::strategy::Plugin;
 
 /// One good and one bad candidate, half an hour of each.
@@ -61,14 +60,7 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow
         shown,
         policy,
         ..
-    } = load(
-        app,
-        &args.pins,
-        Some(&args.plugin),
-        &Spec::bare(),
-        Purpose::Look,
-    )
-    .await?;
+    } = look_at(app, &args.pins, &args.plugin).await?;
     let description = plugin.describe().await?;
     let given = parameters(&args.set, &Map::new(), &plugin, &description).await?;
     let subject = |strategy: Arc<Meter>| Subject {

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Global, Loaded, PinArgs, Purpose, load};
+use super::{Global, Loaded, PinArgs, look_at};
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
-use crate::spec::Spec;
 use crate::strategy::{Description, Plugin, limits};
 
 /// Show what a plugin is: digest, permissions, parameters, where it comes from
@@ -30,14 +29,7 @@ pub(super) async fn inspect(app: &App, global: &Global, args: InspectArgs) -> an
         source,
         bytes,
         ..
-    } = load(
-        app,
-        &args.pins,
-        Some(&args.plugin),
-        &Spec::bare(),
-        Purpose::Look,
-    )
-    .await?;
+    } = look_at(app, &args.pins, &args.plugin).await?;
     let description = plugin.describe().await?;
     let schema: Value = serde_json::from_str(&description.parameters_schema).unwrap_or_default();
     let parameters = parameters(&schema);

@@ -40,8 +40,9 @@ pub(in crate::cli) struct PinArgs {
 }
 
 impl PinArgs {
-    /// The plugins file and its lock; none if there is no file.
-    pub(super) fn open(&self, app: &App) -> anyhow::Result<Option<Supply>> {
+    /// The plugins file and its lock, for plugins that a policy allows; none if
+    /// there is no file.
+    fn open(&self, app: &App, policy: &Policy) -> anyhow::Result<Option<Supply>> {
         let mode = Mode {
             locked: self.locked || self.frozen || app.surroundings.ci,
             offline: self.offline(),
@@ -68,7 +69,7 @@ impl PinArgs {
                 None => Ok(None),
             };
         };
-        supply.demands = demands(app, &host_policy(app)?);
+        supply.demands = demands(app, policy);
         Ok(Some(supply))
     }
 
@@ -127,7 +128,7 @@ impl PinArgs {
 
     /// The plugins file, which must be there.
     pub(super) fn supply(&self, app: &App) -> anyhow::Result<Supply> {
-        self.open(app)?.ok_or_else(|| {
+        self.open(app, &host_policy(app)?)?.ok_or_else(|| {
             Failure::usage(format!(
                 "there is no {} here or in a folder above; write one, such as\n\n  [plugins]\n  canary = \"oci://registry.example/rollouts/canary:1.0.0\"\n  own = \"plugins/own.wasm\"",
                 plugins::FILE
@@ -205,21 +206,14 @@ pub(in crate::cli) async fn load(
         )
     })?;
     let policy = spec.policy.clone().stricter(host_policy(app)?);
-    let mut supply = pins.open(app)?;
-    let demands = demands(app, &policy);
-    match &mut supply {
-        Some(supply) => supply.demands.clone_from(&demands),
-        None if app.surroundings.ci
-            && purpose == Purpose::Rollout
-            && spec.strategy.sha256.is_none() =>
-        {
-            eprintln!(
-                "note: nothing pins {}: CI=true asks for --locked, and there is no {}",
-                path.display(),
-                plugins::FILE
-            )
-        }
-        None => {}
+    let supply = pins.open(app, &policy)?;
+    let in_ci = app.surroundings.ci && purpose == Purpose::Rollout;
+    if supply.is_none() && in_ci && spec.strategy.sha256.is_none() {
+        eprintln!(
+            "note: nothing pins {}: CI=true asks for --locked, and there is no {}",
+            path.display(),
+            plugins::FILE
+        );
     }
     let Found {
         supply,
@@ -233,7 +227,10 @@ pub(in crate::cli) async fn load(
     if given.is_none_or(|given| own.is_some_and(|own| supply::same_file(own, given))) {
         check_pin(&shown, &spec.strategy, &fetched)?;
     }
-    demands.check(&shown, &fetched)?;
+    // With names it has been asked where the plugin was fetched.
+    if supply.is_none() {
+        demands(app, &policy).check(&shown, &fetched)?;
+    }
     let plugin = compile(app, &shown, &fetched.wasm).await?;
     let mut all = plugin.permissions.clone();
     all.extend(plugin.stubbed.iter().cloned());
@@ -254,6 +251,15 @@ pub(in crate::cli) async fn load(
         bytes: fetched.wasm,
         policy,
     })
+}
+
+/// The same for who only looks at a plugin, whatever rollout file there is.
+pub(in crate::cli) async fn look_at(
+    app: &App,
+    pins: &PinArgs,
+    plugin: &Path,
+) -> anyhow::Result<Loaded> {
+    load(app, pins, Some(plugin), &Spec::bare(), Purpose::Look).await
 }
 
 /// Where a plugin was found.

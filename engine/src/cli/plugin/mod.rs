@@ -12,7 +12,7 @@ mod test;
 
 use clap::{Args, Subcommand};
 
-pub(super) use load::{Loaded, PinArgs, Purpose, load};
+pub(super) use load::{Loaded, PinArgs, Purpose, load, look_at};
 pub(super) use parameters::parameters;
 
 use super::Global;

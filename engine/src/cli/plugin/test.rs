@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Loaded, PinArgs, Purpose, load, parameters};
+use super::{Loaded, PinArgs, look_at, parameters};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::simulate::read_corpus;
 use crate::journal::{Actor, Call, Entry, Event};
 use crate::model::{Goal, Level, Millis};
 use crate::simulate::replicate::{self, Played, START, Subject};
-use crate::spec::Spec;
 
 /// Compare a plugin's decisions in simulated worlds with accepted ones
 ///
@@ -54,14 +53,7 @@ pub(super) async fn test(app: &App, args: TestArgs) -> anyhow::Result<Exit> {
     }
     // As in a rollout: probes, queries and guardrails of the rollout file do not
     // belong to the plugin.
-    let Loaded { plugin, .. } = load(
-        app,
-        &args.pins,
-        Some(&args.plugin),
-        &Spec::bare(),
-        Purpose::Look,
-    )
-    .await?;
+    let Loaded { plugin, .. } = look_at(app, &args.pins, &args.plugin).await?;
     let description = plugin.describe().await?;
     let given = parameters(&args.set, &serde_json::Map::new(), &plugin, &description).await?;
     let subject = Subject::new(plugin, &description.name, given.into());

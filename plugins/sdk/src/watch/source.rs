@@ -278,8 +278,8 @@ impl Source {
             let mut pairs = custom
                 .queries()
                 .flat_map(|query| self.names.iter().map(move |arm| (query, arm)));
-            *valued |=
-                pairs.any(|(query, arm)| fresh.points.at(query, arm, at, self.period).is_some());
+            *valued = *valued
+                || pairs.any(|(query, arm)| fresh.points.at(query, arm, at, self.period).is_some());
         }
         let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
         let errors = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.errors));
