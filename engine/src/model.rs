@@ -72,6 +72,17 @@ impl Weights {
         )
     }
 
+    /// `stable 95 %, canary 5 %`
+    #[must_use]
+    pub fn shares(&self) -> String {
+        let parts: Vec<String> = self
+            .0
+            .iter()
+            .map(|w| format!("{} {:.0} %", w.arm, self.share(&w.arm)))
+            .collect();
+        parts.join(", ")
+    }
+
     /// The weight of `arm`; 0 when it is not named.
     #[must_use]
     pub fn weight(&self, arm: &str) -> u32 {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -16,8 +16,10 @@ use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
 use crate::model::HostError;
 use crate::rollout::{Driver, Options, Resolve, Strategy};
-use crate::spec::aws::{Access, AwsSpec, Found};
+use crate::spec::aws::{Access as AwsAccess, AwsSpec, Found};
 use crate::spec::{LocalSpec, Spec, TargetSpec};
+use crate::store::lifeboat::Lifeboat;
+use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Busy, Lease, Owner, Store};
 use crate::strategy::Host;
@@ -35,6 +37,8 @@ pub struct App {
     pub state_dir: PathBuf,
     /// Where rollouts live.
     pub store: Arc<dyn Store>,
+    /// The same store, of a verb that takes traffic back.
+    lifeboat: Option<Arc<Lifeboat>>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Targets and strategies.
@@ -47,13 +51,78 @@ pub struct App {
     pub surroundings: Surroundings,
 }
 
+/// What a verb needs of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It writes down what it does, or does nothing.
+    Write,
+    /// It only reads: without a lock, and also where nothing can be written.
+    Read,
+    /// It takes traffic back, whatever can be written down.
+    WayBack,
+}
+
+/// How long the way back waits for another process's lock.
+const WAY_BACK_LOCK: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Opens or makes the store in a folder, which is made if it is not there.
+fn make_store(
+    state_dir: &Path,
+    patience: Option<std::time::Duration>,
+) -> anyhow::Result<SqliteStore> {
+    std::fs::create_dir_all(state_dir)
+        .with_context(|| format!("failed to make the state folder {}", state_dir.display()))?;
+    let place = state_dir.join("engine.db");
+    Ok(match patience {
+        Some(patience) => SqliteStore::open_within(&place, patience)?,
+        None => SqliteStore::open(&place)?,
+    })
+}
+
+/// Opens the store for that.
+fn open_store(
+    state_dir: &Path,
+    access: Access,
+) -> anyhow::Result<(Arc<dyn Store>, Option<Arc<Lifeboat>>)> {
+    let place = state_dir.join("engine.db");
+    match access {
+        Access::Write => {
+            let store = make_store(state_dir, None).map_err(|e| {
+                e.context("hint: `engine rollback` and `engine abort` work without the store; --state-dir names another one")
+            })?;
+            Ok((Arc::new(store), None))
+        }
+        Access::Read if place.exists() => Ok((Arc::new(SqliteStore::look(&place)?), None)),
+        Access::Read => Ok(match make_store(state_dir, None) {
+            Ok(store) => (Arc::new(store), None),
+            // There is nothing to read, and no need to make something.
+            Err(_) => (Arc::new(MemoryStore::default()), None),
+        }),
+        Access::WayBack => {
+            let lifeboat = match make_store(state_dir, Some(WAY_BACK_LOCK)) {
+                Ok(store) => Lifeboat::over(Arc::new(store)),
+                Err(error) => {
+                    let readable = SqliteStore::look(&place).ok();
+                    let readable = readable.map(|store| Arc::new(store) as Arc<dyn Store>);
+                    Lifeboat::adrift(readable, format!("{error:#}"))
+                }
+            };
+            let lifeboat = Arc::new(lifeboat);
+            Ok((lifeboat.clone(), Some(lifeboat)))
+        }
+    }
+}
+
 impl App {
-    /// Opens the store in `state_dir`, which is made if it is not there.
-    pub fn open(state_dir: &Path, surroundings: Surroundings) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(state_dir)
-            .with_context(|| format!("failed to make the state folder {}", state_dir.display()))?;
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&state_dir.join("engine.db"))?);
+    /// Opens the store in `state_dir`, as a verb needs it.
+    pub fn open(
+        state_dir: &Path,
+        surroundings: Surroundings,
+        access: Access,
+    ) -> anyhow::Result<Self> {
+        let (store, lifeboat) = open_store(state_dir, access)?;
         let ports = Ports {
+            notices: std::sync::Mutex::default(),
             state_dir: state_dir.to_owned(),
             store: store.clone(),
             host: std::sync::OnceLock::new(),
@@ -64,6 +133,7 @@ impl App {
         Ok(Self {
             state_dir: state_dir.to_owned(),
             store,
+            lifeboat,
             clock: Arc::new(SystemClock),
             ports: Arc::new(ports),
             owner: this_process(),
@@ -73,6 +143,29 @@ impl App {
                 .unwrap_or_else(|| "somebody".to_owned()),
             surroundings,
         })
+    }
+
+    /// Why nothing can be written down, on the way back; none if it can.
+    #[must_use]
+    pub fn unwritten(&self) -> Option<String> {
+        self.lifeboat.as_ref().and_then(|l| l.failed())
+    }
+
+    /// The same app, over what is left of a store that has just failed.
+    #[must_use]
+    pub fn in_lifeboat(&self, why: String, rollout: &str, entries: Vec<Entry>) -> Self {
+        let lifeboat = Arc::new(Lifeboat::adrift(Some(self.store.clone()), why));
+        lifeboat.take_along(rollout, entries);
+        Self {
+            state_dir: self.state_dir.clone(),
+            store: lifeboat.clone(),
+            lifeboat: Some(lifeboat),
+            clock: self.clock.clone(),
+            ports: self.ports.clone(),
+            owner: self.owner.clone(),
+            actor: self.actor.clone(),
+            surroundings: self.surroundings.clone(),
+        }
     }
 
     /// A driver for rollouts.
@@ -145,11 +238,7 @@ impl App {
 
     /// The rollouts that have not ended, newest first.
     pub async fn open_rollouts(&self) -> anyhow::Result<Vec<Header>> {
-        let listed = self.store.list(1_000).await?;
-        let open = listed
-            .into_iter()
-            .filter(|l| !matches!(l.last.event, Event::Ended { .. }));
-        Ok(open.map(|l| l.header).collect())
+        Ok(self.store.unfinished().await?)
     }
 
     /// The newest unfinished rollout whose target answers; else the newest one
@@ -218,11 +307,13 @@ pub fn read_spec(file: Option<&Path>) -> anyhow::Result<Option<Spec>> {
 
 /// Gets what a journal's header names, once per process.
 pub struct Ports {
+    /// What is to be shown by who draws on the screen; none while nobody does.
+    notices: std::sync::Mutex<Option<Vec<String>>>,
     state_dir: PathBuf,
     store: Arc<dyn Store>,
     host: std::sync::OnceLock<Arc<Host>>,
     embedded: Mutex<HashMap<SocketAddr, Embedded>>,
-    clients: Mutex<HashMap<Access, Clients>>,
+    clients: Mutex<HashMap<AwsAccess, Clients>>,
     /// Targets on AWS, by the ARN of their listener or rule.
     on_aws: Mutex<HashMap<String, Arc<AwsTarget>>>,
 }
@@ -258,7 +349,7 @@ impl Ports {
     }
 
     /// Clients for AWS, one set for each account and region.
-    pub async fn clients(&self, access: &Access) -> Clients {
+    pub async fn clients(&self, access: &AwsAccess) -> Clients {
         let mut all = self.clients.lock().await;
         if let Some(clients) = all.get(access) {
             return clients.clone();
@@ -402,6 +493,13 @@ impl Ports {
         Ok((target, spec, true))
     }
 
+    /// The notices that came since the last time. From the first time on they are
+    /// kept for who asks.
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.replace(vec![]).unwrap_or_default()
+    }
+
     /// Requests that the built-in load has sent, and how many failed.
     pub async fn load_seen(&self) -> Option<(u64, u64)> {
         use std::sync::atomic::Ordering;
@@ -460,6 +558,15 @@ impl Resolve for Ports {
         let plugin = host.load_exactly(&bytes, sha256).await;
         let plugin = plugin.map_err(|e| e.to_string())?;
         Ok(plugin)
+    }
+
+    fn notice(&self, rollout: &str, text: &str) {
+        let line = format!("rollout {rollout}: {text}");
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *notices {
+            Some(kept) => kept.push(line),
+            None => eprintln!("{line}"),
+        }
     }
 
     fn is_dead(&self, owner: &Owner) -> bool {

@@ -10,7 +10,7 @@ use super::Global;
 use super::app::App;
 use super::exit::{Exit, Failure};
 use super::run::OnInterrupt;
-use super::{render, target, watch};
+use super::{render, target, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
 use crate::model::{Hold, Millis};
@@ -114,7 +114,12 @@ pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> anyh
     if app.living_owner(&header).await?.is_some() {
         eprintln!("another process drives rollout {id}; following it");
         wait_until(app, &id, |s| s.hold.is_none() && s.mismatch.is_none()).await?;
-        return watch::follow(app, global, &id).await;
+        match watch::follow(app, global, &id).await? {
+            watch::Followed::Left(exit) => return Ok(exit),
+            watch::Followed::Abandoned => eprintln!(
+                "the process that drove rollout {id} does not answer any more; this one takes over"
+            ),
+        }
     }
     let options = Options {
         chaos_evict: args.chaos_evict,
@@ -142,7 +147,17 @@ pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> anyhow
 }
 
 pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> anyhow::Result<Exit> {
-    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
+    let (id, header, status) = match find(app, global, args.rollout.as_deref()).await {
+        Err(_) if app.unwritten().is_some() => {
+            // No journal says which rollout; what the flags name is what is meant.
+            let exit = traffic::rollback(app, global, traffic::RollbackArgs::default()).await?;
+            return Ok(match exit {
+                Exit::Done => Exit::RolledBack,
+                exit => exit,
+            });
+        }
+        found => found?,
+    };
     if status.is_over() {
         return over(&header, &status);
     }
@@ -157,7 +172,18 @@ pub(super) async fn abort_rollout(
     reason: &str,
 ) -> anyhow::Result<Exit> {
     command(app, id, "abort", reason, Status::is_over).await?;
-    tell(app, global, id).await
+    let exit = tell(app, global, id).await?;
+    say_unwritten(app);
+    Ok(exit)
+}
+
+/// Says what the way back has left out of the journal.
+pub(super) fn say_unwritten(app: &App) {
+    if let Some(why) = app.unwritten() {
+        eprintln!(
+            "note: this could not be written down, so `engine history` and `engine status` do not know of it: {why}"
+        );
+    }
 }
 
 pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> anyhow::Result<Exit> {

@@ -74,6 +74,15 @@ impl Failure {
         .into()
     }
 
+    /// The traffic could not be taken back.
+    pub fn rollback(message: impl Into<String>) -> anyhow::Error {
+        Self {
+            exit: Exit::RollbackFailed,
+            message: message.into(),
+        }
+        .into()
+    }
+
     /// The target is busy, or not as expected.
     pub fn busy(message: impl Into<String>) -> anyhow::Error {
         Self {
@@ -103,6 +112,13 @@ pub fn code(error: &anyhow::Error) -> Exit {
         }
         if cause.is::<SpecError>() {
             return Exit::Usage;
+        }
+        if let Some(RolloutError::Overtaken { landed, .. }) = cause.downcast_ref::<RolloutError>() {
+            return if *landed {
+                Exit::RollbackFailed
+            } else {
+                Exit::Busy
+            };
         }
         let target = cause.downcast_ref::<HostError>().or_else(|| {
             match cause.downcast_ref::<RolloutError>() {

@@ -246,7 +246,7 @@ pub(super) async fn replay(app: &App, global: &Global, args: ReplayArgs) -> anyh
 pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> anyhow::Result<Exit> {
     let mut named = args.rollouts.clone();
     if args.all {
-        let listed = app.store.list(10_000).await?;
+        let listed = app.store.list(None, u32::MAX).await?;
         let finished = listed.into_iter().filter(|l| {
             matches!(l.last.event, Event::Ended { .. })
                 && matches!(l.header.work, Work::Strategy(_))
@@ -399,7 +399,7 @@ fn row(told: &Told, recorded: &Recorded, answer: &WhatIf) -> Value {
 pub(super) async fn explain(app: &App, global: &Global, args: ExplainArgs) -> anyhow::Result<Exit> {
     let named = match args.rollout {
         Some(named) => named,
-        None => match app.store.list(1).await?.into_iter().next() {
+        None => match app.store.list(None, 1).await?.into_iter().next() {
             Some(newest) => newest.header.rollout,
             None => return Err(Failure::usage("there is no rollout yet")),
         },

@@ -51,7 +51,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use app::App;
+use app::{Access, App};
 use exit::Exit;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -119,6 +119,25 @@ enum Verb {
     Delete(stack::DeleteArgs),
     Local(local::LocalArgs),
     Plugin(plugin::PluginArgs),
+}
+
+impl Verb {
+    /// What the verb needs of the store.
+    fn access(&self) -> Access {
+        match self {
+            Self::Rollback(_) | Self::Abort(_) => Access::WayBack,
+            Self::Status(_)
+            | Self::Get(_)
+            | Self::List(_)
+            | Self::History(_)
+            | Self::Explain(_)
+            | Self::Replay(_)
+            | Self::WhatIf(_)
+            | Self::Export(_)
+            | Self::Plan(_) => Access::Read,
+            _ => Access::Write,
+        }
+    }
 }
 
 /// Variables of the environment that `engine deploy` knows, as the prototypes
@@ -196,7 +215,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
     if let Verb::Local(args) = verb {
         return local::run(&global, args, &state_dir).await;
     }
-    let app = App::open(&state_dir, surroundings)?;
+    let app = App::open(&state_dir, surroundings, verb.access())?;
     match verb {
         Verb::Run(args) => run::run(&app, &global, args).await,
         Verb::Plan(args) => plan::plan(&app, &global, args).await,

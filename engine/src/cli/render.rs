@@ -193,12 +193,7 @@ fn done(call: &Call) -> String {
 
 /// `stable 95 %, canary 5 %`
 pub fn shares(weights: &Weights) -> String {
-    let parts: Vec<String> = weights
-        .0
-        .iter()
-        .map(|w| format!("{} {:.0} %", w.arm, weights.share(&w.arm)))
-        .collect();
-    parts.join(", ")
+    weights.shares()
 }
 
 /// One line of `history`: everything, in order.

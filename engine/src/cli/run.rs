@@ -11,7 +11,7 @@ use super::Global;
 use super::app::App;
 use super::exit::{Exit, Failure};
 use super::{plugin, target, watch};
-use crate::journal::{Event, FORMAT, Header, Pin, Work};
+use crate::journal::{FORMAT, Header, Pin, Work};
 use crate::model::{Arm, Capacity, DemoFault, Observed, Promotion, Release, Role, Source, Weights};
 use crate::rollout::{Options, RolloutError};
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
@@ -297,13 +297,11 @@ pub(super) fn busy_with(rollout: &str) -> anyhow::Error {
 
 /// Drops the bytes of plugins that no unfinished rollout needs.
 async fn sweep(app: &App) -> anyhow::Result<()> {
-    let listed = app.store.list(10_000).await?;
-    let open = listed
-        .iter()
-        .filter(|l| !matches!(l.last.event, Event::Ended { .. }));
+    let open = app.store.unfinished().await?;
     let needed: Vec<String> = open
-        .filter_map(|l| match &l.header.work {
-            Work::Strategy(pin) => Some(pin.sha256.clone()),
+        .into_iter()
+        .filter_map(|header| match header.work {
+            Work::Strategy(pin) => Some(pin.sha256),
             Work::Verb { .. } => None,
         })
         .collect();

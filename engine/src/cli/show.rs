@@ -9,7 +9,7 @@ use super::app::App;
 use super::exit::{Exit, Failure};
 use super::{Global, picture, render, target, traffic, watch};
 use crate::journal::status::Status;
-use crate::journal::{Event, Work};
+use crate::journal::{Header, Work};
 use crate::model::{ErrorKind, Role};
 
 /// Show where the traffic goes, and the rollout that moves it
@@ -89,7 +89,7 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
                     (target.identity().to_owned(), Some(live))
                 }
                 // What was last known of it is better than nothing.
-                Err(error) => match app.store.list(1).await?.first() {
+                Err(error) => match app.store.list(None, 1).await?.first() {
                     Some(last) if !elsewhere => (last.header.identity.clone(), None),
                     _ => return Err(error),
                 },
@@ -101,7 +101,13 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
     if args.watch
         && let Some(id) = &rollout
     {
-        return watch::follow(app, global, id).await;
+        return match watch::follow(app, global, id).await? {
+            watch::Followed::Left(exit) => Ok(exit),
+            watch::Followed::Abandoned => {
+                eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
+                Ok(Exit::Paused)
+            }
+        };
     }
     let known = match &rollout {
         Some(id) => Some(app.journal(id).await?),
@@ -183,14 +189,14 @@ async fn newest_unless(
     if named.is_none()
         && let Some(identity) = target::identity(app, global).await?
     {
-        let listed = app.store.list(10_000).await?;
-        let mut ours = listed.into_iter();
-        let newest = ours.find(|l| l.header.identity == identity);
-        return newest
+        let listed = app.store.list(Some(&identity), 1).await?;
+        return listed
+            .into_iter()
+            .next()
             .map(|l| l.header.rollout)
             .ok_or_else(|| Failure::usage(format!("there are no rollouts on {identity} yet")));
     }
-    match (named, app.store.list(1).await?.first()) {
+    match (named, app.store.list(None, 1).await?.first()) {
         (Some(id), _) => Ok(id),
         (None, Some(newest)) => Ok(newest.header.rollout.clone()),
         (None, None) => Err(Failure::usage("there are no rollouts yet")),
@@ -204,10 +210,10 @@ async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String
     {
         return Ok(Some(busy.rollout));
     }
-    let listed = app.store.list(1_000).await?;
+    let listed = app.store.list(Some(identity), u32::MAX).await?;
     let last = listed
         .into_iter()
-        .find(|l| l.header.identity == identity && matches!(l.header.work, Work::Strategy(_)));
+        .find(|l| matches!(l.header.work, Work::Strategy(_)));
     Ok(last.map(|l| l.header.rollout))
 }
 
@@ -273,25 +279,33 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
 }
 
 pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::Result<Exit> {
-    let listed = app.store.list(10_000).await?;
     let identity = target::identity(app, global).await?;
-    let wanted = listed
-        .iter()
-        .filter(|l| identity.as_ref().is_none_or(|i| *i == l.header.identity))
-        .filter(|l| args.all || matches!(l.header.work, Work::Strategy(_)))
-        .take(args.limit as usize);
+    let listed = app.store.list(identity.as_deref(), 10_000).await?;
+    let mut wanted: Vec<Header> = listed
+        .into_iter()
+        .map(|l| l.header)
+        .filter(|h| args.all || matches!(h.work, Work::Strategy(_)))
+        .take(args.limit as usize)
+        .collect();
+    // What has not ended is shown, however much came after it.
+    for header in app.store.unfinished().await? {
+        let ours = identity.as_ref().is_none_or(|i| *i == header.identity);
+        if ours && !wanted.iter().any(|h| h.rollout == header.rollout) {
+            wanted.push(header);
+        }
+    }
     let mut rows = vec![];
-    for one in wanted {
-        let entries = app.store.load(&one.header.rollout, 0).await?;
+    for header in wanted {
+        let entries = app.store.load(&header.rollout, 0).await?;
         if let Some(status) = Status::of(&entries) {
-            rows.push((one, status));
+            rows.push((header, status));
         }
     }
     if global.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|(l, status)| {
-                json!({"rollout": status.rollout, "target": l.header.identity,
+            .map(|(header, status)| {
+                json!({"rollout": status.rollout, "target": header.identity,
                 "phase": status.phase, "created": status.created, "updated": status.updated,
                 "end": json!(status)["end"]})
             })
@@ -311,10 +325,10 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
             "TARGET"
         );
     }
-    for (one, status) in &rows {
-        let note = match &one.last.event {
-            Event::Ended { reason, .. } => reason.clone(),
-            _ => status
+    for (header, status) in &rows {
+        let note = match &status.end {
+            Some((_, reason)) => reason.clone(),
+            None => status
                 .hold
                 .as_ref()
                 .map_or_else(|| status.note.clone(), ToString::to_string),
@@ -325,7 +339,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
             render::date(status.created),
             status.rollout,
             render::phase_style(status.phase).apply_to(phase),
-            render::short_identity(&one.header.identity),
+            render::short_identity(&header.identity),
         );
     }
     Ok(Exit::Done)

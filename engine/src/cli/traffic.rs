@@ -10,12 +10,14 @@ use super::exit::{Exit, Failure};
 use super::run::{begin, new_id_part, roles, stable_by_sight};
 use super::{Global, command, render, stack, target, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{Capacity, End, Promotion, Role, Traffic, Weights};
+use crate::model::{Capacity, End, HostError, Promotion, Role, Traffic, Weights};
 use crate::rollout::{Options, Resolve as _, Standing};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
 use crate::store::Busy;
 use crate::target::Target;
 
+/// Longest pause between two tries of the way back, ms.
+const PAUSE_MAX_MS: u64 = 15_000;
 /// How long a stack operation may take to hear a person, ms.
 const HEARD_WITHIN_MS: u64 = 30_000;
 
@@ -41,9 +43,18 @@ pub struct SwitchArgs {
 }
 
 /// Take all traffic back to the stable arm; aborts a rollout that is under way
-#[derive(Debug, Args)]
-#[command(after_help = "Exit code: 0 when all traffic is back, 4 when it could not be taken back.")]
-pub struct RollbackArgs {}
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:
+  engine rollback
+  engine rollback --to blue       where neither a name nor the history says which arm
+
+It works without the state folder too: what cannot be written down is said.
+Exit code: 0 when all traffic is back, 4 when it could not be taken back.")]
+pub struct RollbackArgs {
+    /// The arm that shall have all traffic [default: the stable one]
+    #[arg(long, value_name = "ARM")]
+    to: Option<String>,
+}
 
 pub(super) async fn set_weights(
     app: &App,
@@ -70,8 +81,12 @@ pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> anyh
     verb(app, global, (spec, target), &live, "switch", weights).await
 }
 
-pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> anyhow::Result<Exit> {
-    let (spec, target) = target(app, global).await?;
+pub(super) async fn rollback(
+    app: &App,
+    global: &Global,
+    args: RollbackArgs,
+) -> anyhow::Result<Exit> {
+    let (spec, target) = patiently(app, || target(app, global)).await?;
     let occupant = app.store.occupant(target.identity()).await?;
     let stack_work = |b: &Busy| b.rollout.starts_with(stack::STACK_WORK);
     if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
@@ -80,7 +95,10 @@ pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> any
             return through_stack_work(app, global, target.as_ref(), &busy.rollout).await;
         }
         // It died and left only its lease, which the verb takes over.
-    } else if let Some(busy) = occupant {
+    } else if let Some(busy) = occupant
+        && !app.store.load(&busy.rollout, 0).await?.is_empty()
+    {
+        refuse_another_arm(app, &busy.rollout, args.to.as_deref()).await?;
         let exit = command::abort_rollout(app, global, &busy.rollout, "rollback").await?;
         // Here all traffic on stable is what was asked for.
         return Ok(match exit {
@@ -88,10 +106,65 @@ pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> any
             exit => exit,
         });
     }
-    let live = target.traffic().await?;
-    let stable = stable(app, target.identity(), &live).await?;
+    let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
+    let stable = match args.to {
+        Some(arm) if live.names().contains(&arm) => arm,
+        Some(arm) => {
+            return Err(Failure::usage(format!(
+                "there is no arm {arm:?}; there are {}",
+                live.names().join(" and ")
+            )));
+        }
+        None => stable(app, target.identity(), &live).await?,
+    };
     let weights = live.weights.all_to(&stable);
     verb(app, global, (spec, target), &live, "rollback", weights).await
+}
+
+/// While a rollout is under way, its own journal says where the traffic goes.
+async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> anyhow::Result<()> {
+    let Some(to) = to else { return Ok(()) };
+    let (header, ..) = app.journal(rollout).await?;
+    let stable = header.arm(Role::Stable);
+    if stable == to {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "rollout {rollout} is under way and its stable arm is {stable}, so the traffic is not taken to {to}\n\nhint: `engine rollback` without --to takes it back to {stable}; `engine switch {to}` gives it to {to} after that"
+    )))
+}
+
+/// Does something that the way back begins with, again and again for minutes
+/// while the target does not answer.
+async fn patiently<T, F, R>(app: &App, read: F) -> anyhow::Result<T>
+where
+    F: Fn() -> R,
+    R: Future<Output = anyhow::Result<T>>,
+{
+    let options = Options::default();
+    let give_up = app.clock.now() + options.way_back_patience_ms;
+    let mut pause = options.retry_ms;
+    loop {
+        let error = match read().await {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        // Nobody listens at a local address: that does not pass by itself.
+        let passes = error
+            .downcast_ref::<HostError>()
+            .is_some_and(|e| e.retryable && e.code != "admin-unreachable");
+        if !passes {
+            return Err(error);
+        }
+        if app.clock.now() >= give_up {
+            return Err(Failure::rollback(format!(
+                "nothing was taken back, and where the traffic is could not be read: {error:#}"
+            )));
+        }
+        pause = (pause * 2).min(PAUSE_MAX_MS);
+        eprintln!("{error:#}; tries again in {} s", pause.div_ceil(1_000));
+        app.clock.sleep_until(app.clock.now() + pause).await;
+    }
 }
 
 /// A stack operation has the target: it takes the traffic back when it hears of
@@ -106,6 +179,12 @@ async fn through_stack_work(
     let stable = stable(app, target.identity(), &live).await?;
     let signal = watch::signal(stack::ROLLBACK, app, &stable);
     app.store.signal(work, &signal).await?;
+    if let Some(why) = app.unwritten() {
+        return Err(Failure::rollback(format!(
+            "`engine deploy` or `engine delete` is changing this stack, and cannot be told to take the traffic back: {why}\n\nhint: `engine rollback --state-dir FOLDER`, with another folder that can be written to, does it; now {}",
+            live.weights.shares()
+        )));
+    }
     let give_up = app.clock.now() + HEARD_WITHIN_MS;
     while app.clock.now() < give_up {
         let now = target.traffic().await?.weights;
@@ -136,14 +215,20 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<Str
     if live.names().iter().any(|name| name == "stable") {
         return Ok("stable".to_owned());
     }
-    let listed = app.store.list(1_000).await?;
+    if let Some(why) = app.unwritten() {
+        return Err(Failure::usage(format!(
+            "no arm is called stable, and the history that says which one is cannot be read: {why}\n\nhint: `engine rollback --to {}` says it",
+            live.names().join("` or `engine rollback --to ")
+        )));
+    }
+    let listed = app.store.list(Some(identity), u32::MAX).await?;
     let last = listed
         .iter()
-        .filter(|l| l.header.identity == identity)
         .find_map(|l| match (&l.last.event, &l.header.work) {
-            // A rollback is where the traffic belongs; a second one stays there.
-            (Event::Ended { end: End::Done, .. }, Work::Verb { verb, weights, .. })
-                if verb == "rollback" =>
+            // As an earlier version wrote it down: a rollback is where the traffic
+            // belongs, and a second one stays there.
+            (Event::Ended { end: End::Done, .. }, Work::Verb { weights, .. })
+                if l.header.work.goes_back() =>
             {
                 let all = weights.0.iter().find(|w| w.weight > 0)?;
                 Some(all.arm.clone())
@@ -160,10 +245,14 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<Str
     if let Some(stable) = last {
         return Ok(stable);
     }
-    stable_by_sight(&live.weights).ok_or_else(|| {
+    // The arm with more traffic may well be the one that shall lose it.
+    let all = live.names().into_iter();
+    let mut all = all.filter(|arm| live.weights.share(arm) >= 100.0);
+    all.next().ok_or_else(|| {
         Failure::usage(format!(
-            "both arms have the same weight and no earlier rollout says which one is stable\n\nhint: `engine switch {}` says it",
-            live.names().join("` or `engine switch ")
+            "no arm is called stable and no earlier rollout says which one is; now {}\n\nhint: `engine rollback --to {}` says it",
+            live.weights.shares(),
+            live.names().join("` or `engine rollback --to ")
         ))
     })
 }
@@ -194,7 +283,19 @@ async fn verb(
     name: &str,
     weights: Weights,
 ) -> anyhow::Result<Exit> {
-    let by_sight = stable_by_sight(&live.weights);
+    let way_back = name == "rollback";
+    // Of a way back the destination is the stable arm.
+    let destination = || {
+        weights
+            .0
+            .iter()
+            .find(|w| w.weight > 0)
+            .map(|w| w.arm.clone())
+    };
+    let by_sight = match way_back {
+        true => destination(),
+        false => stable_by_sight(&live.weights),
+    };
     let first = live.names().first().cloned();
     let rollout = format!("{name}-{}", new_id_part());
     let header = Header {
@@ -236,8 +337,12 @@ async fn verb(
         eprintln!("note: {few}");
     }
     let standing = standing?;
+    command::say_unwritten(app);
     match &standing {
         Standing::Over(End::Refused, reason) => Err(Failure::busy(reason.clone())),
+        Standing::Over(End::RollbackFailed, reason) => Err(Failure::rollback(format!(
+            "the traffic could not be taken back: {reason}"
+        ))),
         _ => {
             // It was read back before it was written down.
             let (_, status, _) = app.journal(&rollout).await?;
@@ -255,7 +360,11 @@ async fn verb(
                     "note: clients stick to their arm here, so shares move slower than weights"
                 );
             }
-            Ok(Exit::from(&standing))
+            Ok(match &standing {
+                // All traffic on stable is what was asked for.
+                Standing::Over(End::RolledBack, _) => Exit::Done,
+                standing => Exit::from(standing),
+            })
         }
     }
 }

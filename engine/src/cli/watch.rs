@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use console::Term;
 
-use super::Global;
 use super::app::App;
 use super::exit::Exit;
 use super::render::{self, Narrator};
 use super::run::OnInterrupt;
+use super::{Global, command};
 use crate::clock::Clock;
-use crate::journal::Header;
 use crate::journal::status::Status;
+use crate::journal::{Entry, Event, Header};
 use crate::model::{MetricsQuery, Millis, Signal};
 use crate::rollout::fleet::Fleet;
-use crate::rollout::{Options, Standing};
+use crate::rollout::{Options, RolloutError, Standing};
+use crate::store::StoreError;
 use crate::target::Target;
 
 /// How often the view is drawn.
@@ -125,11 +126,45 @@ pub async fn drive(
             return Ok(Exit::Paused);
         }
         Some(None) => Exit::Unexpected,
+        Some(Some((_, Err(RolloutError::Store(StoreError::Database { message, place }))))) => {
+            let why = format!("the store {place} failed: {message}");
+            let exit = without_a_store(app, global, &view, why).await;
+            stop_balancers(app, &mut interruptions).await;
+            return exit;
+        }
         Some(Some((_, result))) => Exit::from(&result?),
     };
     view.finish(app, global, exit).await?;
     stop_balancers(app, &mut interruptions).await;
     Ok(exit)
+}
+
+/// A rollout whose journal cannot be written any more is watched by nobody from
+/// here on: its traffic goes back.
+async fn without_a_store(
+    app: &App,
+    global: &Global,
+    view: &View<'_>,
+    why: String,
+) -> anyhow::Result<Exit> {
+    let rollout = &view.rollout;
+    eprintln!(
+        "{why}
+so nobody could watch over rollout {rollout} any more: taking all traffic back"
+    );
+    let known = app.store.load(rollout, 0).await.unwrap_or_default();
+    let entries = if known.is_empty() {
+        vec![Entry {
+            seq: 0,
+            at: view.header.created,
+            epoch: 0,
+            event: Event::Started(Box::new(view.header.clone())),
+        }]
+    } else {
+        known
+    };
+    let app = app.in_lifeboat(why, rollout, entries);
+    command::abort_rollout(&app, global, rollout, "the store failed").await
 }
 
 /// Lets requests finish, unless somebody is in a hurry.
@@ -140,23 +175,44 @@ async fn stop_balancers(app: &App, interruptions: &mut Interruptions) {
     }
 }
 
-/// Follows a rollout that another process drives, to its end or pause.
-pub async fn follow(app: &App, global: &Global, rollout: &str) -> anyhow::Result<Exit> {
+/// How following a rollout ended.
+pub enum Followed {
+    /// It does not move any more, or the person has gone; the exit code.
+    Left(Exit),
+    /// No process drives it any more.
+    Abandoned,
+}
+
+/// How often to look whether somebody still drives.
+const LOOK_FOR_DRIVER_MS: Millis = 2_000;
+
+/// Follows a rollout that another process drives, to its end or pause, or until
+/// nobody drives it any more.
+pub async fn follow(app: &App, global: &Global, rollout: &str) -> anyhow::Result<Followed> {
     let mut interruptions = Interruptions::new(app.clock.clone())?;
     let mut view = View::new(app, global, rollout).await?;
     let mut ticks = tokio::time::interval(REFRESH);
+    let mut look_at = app.clock.now() + LOOK_FOR_DRIVER_MS;
     loop {
         tokio::select! {
             _ = ticks.tick() => view.refresh().await?,
             () = interruptions.next() => {
                 view.erase();
-                return Ok(Exit::Paused);
+                return Ok(Followed::Left(Exit::Paused));
             }
         }
         if let Some(exit) = settled(&view.status) {
             view.erase();
             view.finish(app, global, exit).await?;
-            return Ok(exit);
+            return Ok(Followed::Left(exit));
+        }
+        if app.clock.now() >= look_at {
+            look_at = app.clock.now() + LOOK_FOR_DRIVER_MS;
+            let driver = app.living_owner(&view.header).await?;
+            if driver.is_none_or(|busy| busy.owner.as_ref() == Some(&app.owner)) {
+                view.erase();
+                return Ok(Followed::Abandoned);
+            }
         }
     }
 }
@@ -232,6 +288,9 @@ impl<'a> View<'a> {
     }
 
     async fn refresh(&mut self) -> anyhow::Result<()> {
+        for notice in self.app.ports.notices() {
+            self.say(&notice);
+        }
         let news = self
             .app
             .store

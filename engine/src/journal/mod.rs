@@ -219,6 +219,15 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// Whether a person wants all traffic back on the stable arm: then no error
+    /// of the target that may pass is a reason to give up.
+    #[must_use]
+    pub fn goes_back(&self) -> bool {
+        matches!(self, Self::Verb { verb, .. } if verb == "rollback")
+    }
+}
+
 /// Exactly which strategy, with exactly which input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pin {
@@ -405,6 +414,17 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Whether a write left its mark on the target, even if somebody else wrote
+    /// over it since, or the target only said so.
+    #[must_use]
+    pub fn reached_the_target(&self) -> bool {
+        match self {
+            Self::Done => true,
+            Self::Failed(error) => matches!(error.code.as_str(), FOREIGN_CHANGE | WRITE_IGNORED),
+            _ => false,
+        }
+    }
+
     /// Bytes that it takes in a journal, about: metrics are what can grow.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -419,6 +439,12 @@ impl Reply {
         ENTRY_BYTES + bytes as u64
     }
 }
+
+/// Code of a write after which the target has something else: somebody else
+/// writes to it too.
+pub const FOREIGN_CHANGE: &str = "foreign-change";
+/// Code of a write that the target accepted and did not do.
+pub const WRITE_IGNORED: &str = "write-ignored";
 
 // As JSON; see the test.
 const ENTRY_BYTES: u64 = 256;

@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
-use crate::model::{End, Finding, Goal, Hold, Millis, Outcome, Phase, Role, Wake, Weights};
+use crate::model::{
+    End, Finding, Goal, Hold, Millis, Outcome, Phase, Release, Role, Wake, Weights,
+};
 
 /// Where a rollout stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,12 +48,19 @@ pub struct Status {
     /// The candidate arm was given its release.
     #[serde(skip)]
     pub released: bool,
-    /// The stable arm, once somebody may have begun to give it the new release.
+    /// What this rollout last asked the stable arm to run, if it ever did.
     #[serde(skip)]
-    pub touched: Option<String>,
-    /// The stable arm, once it was given the new release.
+    pub given: Option<Given>,
+    /// Writes that reached the target since the end was decided.
     #[serde(skip)]
-    pub replaced: Option<String>,
+    pub moves: u32,
+    /// A person asked for the promotion after it had been held up.
+    #[serde(skip)]
+    pub insisted: bool,
+    /// When a write that another process had left without an answer was last
+    /// settled: it can still land for a while after that.
+    #[serde(skip)]
+    pub recovered: Option<Millis>,
     /// A write without an answer.
     #[serde(skip)]
     pub in_doubt: Option<InDoubt>,
@@ -127,6 +136,15 @@ pub struct Decision {
     pub reason: String,
 }
 
+/// A release that the stable arm was asked to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given {
+    /// The release.
+    pub release: Release,
+    /// Whether the target is known to have taken it.
+    pub taken: bool,
+}
+
 /// A write whose answer is missing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InDoubt {
@@ -162,8 +180,10 @@ impl Status {
             exposed_since: None,
             moved: header.created,
             released: false,
-            touched: None,
-            replaced: None,
+            given: None,
+            moves: 0,
+            insisted: false,
+            recovered: None,
             in_doubt: None,
             consumed: vec![],
             finished: None,
@@ -218,10 +238,13 @@ impl Status {
                         signals: signals.clone(),
                     });
                 } else {
-                    if let Call::SetVersion { arm, .. } = call
+                    if let Call::SetVersion { arm, release } = call
                         && *arm != self.candidate
                     {
-                        self.touched = Some(arm.clone());
+                        self.given = Some(Given {
+                            release: release.clone(),
+                            taken: false,
+                        });
                     }
                     self.in_doubt = Some(InDoubt {
                         seq: entry.seq,
@@ -231,7 +254,15 @@ impl Status {
                     });
                 }
             }
-            Event::Answered { reply, .. } => {
+            Event::Answered {
+                reply, recovered, ..
+            } => {
+                if *recovered {
+                    self.recovered = Some(entry.at);
+                }
+                if reply.reached_the_target() {
+                    self.moves = self.moves.saturating_add(1);
+                }
                 if let Reply::Woke(wake) = reply {
                     self.waiting = None;
                     if let Wake::Signal(signal) = wake {
@@ -247,7 +278,11 @@ impl Status {
                         Call::SetVersion { arm, .. } if arm == self.candidate => {
                             self.released = true;
                         }
-                        Call::SetVersion { arm, .. } => self.replaced = Some(arm),
+                        Call::SetVersion { .. } => {
+                            if let Some(given) = &mut self.given {
+                                given.taken = true;
+                            }
+                        }
                         _ => {}
                     }
                 }
@@ -288,7 +323,9 @@ impl Status {
                 reason,
                 signal,
             } => {
-                self.hold = None;
+                let held = self.hold.take().is_some();
+                self.insisted = held && signal.is_some() && *goal == Goal::Promote;
+                self.moves = 0;
                 self.mismatch = None;
                 self.waiting = None;
                 self.decision = Some(Decision {

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::journal::status::Status;
-use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, Work};
+use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Pin, Reply, Work};
 use crate::model::{
     Arm, ArmHealth, End, Goal, Hold, HostError, Millis, Observed, ObservedArm, Outcome, Release,
     Role, Traffic, Weights,
@@ -92,6 +92,9 @@ pub trait Resolve: Send + Sync {
     async fn strategy(&self, sha256: &str) -> Result<Arc<dyn Strategy>, String>;
     /// Whether that process is certainly gone.
     fn is_dead(&self, owner: &Owner) -> bool;
+    /// Something that a person who watches wants to know at once, such as why
+    /// nothing happens for a while: one sentence.
+    fn notice(&self, _rollout: &str, _text: &str) {}
 }
 
 /// Times and switches of a driver.
@@ -109,6 +112,8 @@ pub struct Options {
     pub retry_ms: Millis,
     /// How often alarms and deployments are looked at.
     pub guard_poll_ms: Millis,
+    /// How long the way back goes on asking a target that does not answer.
+    pub way_back_patience_ms: Millis,
     /// Evict the rollout at every call, to prove that replay rebuilds it.
     pub chaos_evict: bool,
 }
@@ -122,6 +127,7 @@ impl Default for Options {
             attempts: 4,
             retry_ms: 250,
             guard_poll_ms: 15_000,
+            way_back_patience_ms: 300_000,
             chaos_evict: false,
         }
     }
@@ -155,7 +161,22 @@ pub enum RolloutError {
     /// The journal does not begin with a header.
     #[error("the journal of rollout {0} has no beginning")]
     Journal(String),
+    /// Another process took over while a write of this one was on its way.
+    #[error("{report}")]
+    Overtaken {
+        /// What that write has done.
+        report: String,
+        /// Whether it had its effect after all.
+        landed: bool,
+    },
 }
+
+/// Longest pause between two tries on the way back, ms.
+const PAUSE_MAX_MS: Millis = 15_000;
+
+/// Most writes on the way to an end. The longest plan, a way back after a
+/// promotion by copy, has four; the rest is for others who write meanwhile.
+pub const WRITES_MAX: u32 = 8;
 
 /// See the module.
 #[derive(Clone)]
@@ -249,8 +270,10 @@ impl Driver {
         let session = Session::new(header, status, entries, ports, lease, self.options);
         let shared = Arc::new(Shared::new(session));
         let standing = loop {
-            if let Some(standing) = self.step(&shared).await? {
-                break standing;
+            match self.step(&shared).await {
+                Ok(None) => {}
+                Ok(Some(standing)) => break standing,
+                Err(error) => return Err(self.overtaken(&shared, error).await),
             }
         };
         let session = shared.session.lock().await;
@@ -266,6 +289,49 @@ impl Driver {
             }
         }
         Ok(standing)
+    }
+
+    /// What a lost lease means for a write that was on its way just then: nobody
+    /// else knows of it, so this process looks what became of it, and says so.
+    async fn overtaken(&self, shared: &Shared, error: RolloutError) -> RolloutError {
+        let RolloutError::Store(StoreError::Fenced { rollout }) = &error else {
+            return error;
+        };
+        let mut session = shared.session.lock().await;
+        let Some(write) = session.sent.take() else {
+            return error;
+        };
+        let mut found = session.look_at(&write).await;
+        if !matches!(found, Ok((Settled::Happened, _))) {
+            let late = self.clock.now() + session.target.late_write_ms();
+            self.clock.sleep_until(late).await;
+            found = session.look_at(&write).await;
+        }
+        let call = &write.call;
+        let (landed, fate) = match found {
+            Ok((Settled::Happened, live)) => (
+                true,
+                format!(
+                    "the target has {live} now, so that write had its effect: see where the traffic belongs with `engine status`, and take it back with `engine rollback`"
+                ),
+            ),
+            Ok((_, live)) => (
+                false,
+                format!("the target has {live} now, so that write had no lasting effect"),
+            ),
+            Err(error) => (
+                true,
+                format!(
+                    "what became of that write could not be read ({error}): look with `engine status`"
+                ),
+            ),
+        };
+        RolloutError::Overtaken {
+            report: format!(
+                "another process has taken over rollout {rollout} while this one had sent {call} and waited for the answer; {fate}"
+            ),
+            landed,
+        }
     }
 
     /// Decides and does one move; some standing when the driver must let go.
@@ -341,7 +407,7 @@ impl Driver {
                 let event = match (&session.status.decision, &session.header.work) {
                     (Some(d), _) if d.goal == Goal::RollBack => Event::Ended {
                         end: End::RollbackFailed,
-                        reason: hold.to_string(),
+                        reason: format!("{hold}; {}", session.last_seen()),
                     },
                     (_, Work::Verb { .. }) => Event::Ended {
                         end: End::Refused,
@@ -365,7 +431,7 @@ impl Driver {
         session: &mut Session,
         write: &crate::journal::status::InDoubt,
     ) -> Result<(), Interrupt> {
-        let live = observe(session, &self.options, 0).await?;
+        let live = self.observe(session, 0).await?;
         let going_back = session
             .status
             .decision
@@ -387,7 +453,7 @@ impl Driver {
                 };
                 let error = HostError::new(
                     crate::model::ErrorKind::Conflict,
-                    "foreign-change",
+                    FOREIGN_CHANGE,
                     hold.to_string(),
                 );
                 (Reply::Failed(error), Some(hold))
@@ -421,18 +487,22 @@ impl Driver {
         let mut unscaled = None;
         let patience = match goal {
             // A target that does not answer is no reason to give up on users.
-            Goal::RollBack => session.header.guardrails.healthy_timeout_ms,
+            Goal::RollBack => {
+                let healthy = session.header.guardrails.healthy_timeout_ms;
+                healthy.max(self.options.way_back_patience_ms)
+            }
             Goal::Promote => 0,
         };
-        let give_up = self.clock.now().saturating_add(patience);
+        let mut give_up = self.clock.now().saturating_add(patience);
         loop {
             session.keep_lease().await?;
             let live = match goal {
-                Goal::RollBack if session.status.touched.is_none() => {
+                Goal::RollBack if session.status.given.is_none() => {
                     self.glance(session, patience).await?
                 }
-                _ => observe(session, &self.options, patience).await?,
+                _ => self.observe(session, patience).await?,
             };
+            session.saw(&live.weights());
             let now = self.clock.now();
             let step = recovery::finalize(goal, &session.header, &session.status, &live, now);
             // The traffic is where it shall be; a task too many harms nobody.
@@ -440,8 +510,14 @@ impl Driver {
                 Step::Do(Call::SetTasks { .. }) if unscaled.is_some() => Step::Done,
                 step => step,
             };
+            if !matches!(step, Step::Await { .. }) {
+                waited_until = None;
+            }
             match step {
                 Step::Done => {
+                    if self.outwait(session).await? {
+                        continue;
+                    }
                     let evidence = Event::Exchanged {
                         by: Actor::Host,
                         call: Call::GetWeights,
@@ -469,7 +545,7 @@ impl Driver {
                         self.clock.sleep_until(until.min(look_again)).await;
                     }
                 }
-                Step::Failed(reason) => {
+                Step::Failed(reason) if goal == Goal::Promote => {
                     let event = Event::Decided {
                         goal: Goal::RollBack,
                         by: "promotion".to_owned(),
@@ -477,6 +553,17 @@ impl Driver {
                         signal: None,
                     };
                     return Ok(session.append(event, Durability::Power).await?);
+                }
+                Step::Failed(reason) | Step::Stand(reason) => {
+                    return Err(Interrupt::Held(Hold::Stuck { reason }));
+                }
+                Step::Do(call) if session.status.moves >= WRITES_MAX => {
+                    return Err(Interrupt::Held(Hold::Stuck {
+                        reason: format!(
+                            "{} writes have not brought the traffic where it belongs, and {call} would be one more: something else writes to this target, or undoes what is written",
+                            session.status.moves
+                        ),
+                    }));
                 }
                 Step::Do(call) => {
                     let patient = self.clock.now() < give_up;
@@ -492,11 +579,19 @@ impl Driver {
                                     reason: format!("{call} failed: {error}"),
                                 }));
                             }
-                            self.pause(500).await;
+                            let why = format!("{call} failed: {error}");
+                            self.try_again(session, failures, &why).await?;
                         }
-                        Ok(_) => {}
+                        // It made progress, so its time begins anew.
+                        Ok(_) => {
+                            failures = 0;
+                            give_up = self.clock.now().saturating_add(patience);
+                        }
                         // Written or not, nobody can tell yet: look again.
-                        Err(Interrupt::Held(_)) if patient => self.pause(500).await,
+                        Err(Interrupt::Held(hold)) if patient => {
+                            failures += 1;
+                            self.try_again(session, failures, &hold.to_string()).await?;
+                        }
                         Err(interrupt) => return Err(interrupt),
                     }
                 }
@@ -505,6 +600,56 @@ impl Driver {
                 return Err(Interrupt::Attention);
             }
         }
+    }
+
+    /// Says why nothing happens for a while, and lets that while pass.
+    async fn try_again(
+        &self,
+        session: &mut Session,
+        failures: u32,
+        why: &str,
+    ) -> Result<(), Interrupt> {
+        let pause = self.pause_after(failures);
+        let seconds = pause.div_ceil(1_000);
+        self.say(session, &format!("{why}; tries again in {seconds} s"));
+        self.pause(pause).await;
+        Ok(session.keep_lease().await?)
+    }
+
+    fn pause_after(&self, failures: u32) -> Millis {
+        let doubled = self.options.retry_ms << failures.saturating_sub(1).min(10);
+        doubled.min(PAUSE_MAX_MS)
+    }
+
+    fn say(&self, session: &Session, text: &str) {
+        self.resolve.notice(&session.header.rollout, text);
+    }
+
+    /// Lets the time pass in which a write of the process that was here before
+    /// could still land. True if it had to: then look once more.
+    async fn outwait(&self, session: &mut Session) -> Result<bool, Interrupt> {
+        let late = session.target.late_write_ms();
+        let until = session
+            .status
+            .recovered
+            .map_or(0, |at| at.saturating_add(late));
+        let now = self.clock.now();
+        if late == 0 || now >= until {
+            return Ok(false);
+        }
+        let seconds = (until - now).div_ceil(1_000);
+        self.say(
+            session,
+            &format!(
+                "the traffic is where it belongs; looks once more in {seconds} s, because a write of the process that drove this rollout before could still arrive"
+            ),
+        );
+        while self.clock.now() < until {
+            let look_again = self.clock.now() + session.poll_ms();
+            self.clock.sleep_until(until.min(look_again)).await;
+            session.keep_lease().await?;
+        }
+        Ok(true)
     }
 
     /// What the way back needs: while the stable arm runs its old release, no
@@ -528,7 +673,59 @@ impl Driver {
             let health = target.health().await?;
             Ok(from_traffic(&header, &traffic, &health))
         };
-        patiently(session, &self.options, patience_ms, read).await
+        self.patiently(session, patience_ms, read).await
+    }
+
+    /// Reads the target, with retries for what may pass: some, and for at least
+    /// `patience_ms`.
+    async fn observe(
+        &self,
+        session: &mut Session,
+        patience_ms: Millis,
+    ) -> Result<Observed, Interrupt> {
+        let target = session.target.clone();
+        let read = || async { target.observe().await };
+        self.patiently(session, patience_ms, read).await
+    }
+
+    async fn patiently<F, R>(
+        &self,
+        session: &mut Session,
+        patience_ms: Millis,
+        read: F,
+    ) -> Result<Observed, Interrupt>
+    where
+        F: Fn() -> R + Send,
+        R: Future<Output = Result<Observed, HostError>> + Send,
+    {
+        let mut attempt = 1;
+        let give_up = self.clock.now().saturating_add(patience_ms);
+        loop {
+            match read().await {
+                Ok(live) => return Ok(live),
+                // Not the rollout's fault: it stays as it is for who has the keys.
+                Err(error) if is_locked_out(&error) => return Err(Interrupt::Locked(error)),
+                // On the way back every error may pass, until patience is over.
+                Err(error)
+                    if error.retryable && attempt < self.options.attempts
+                        || self.clock.now() < give_up =>
+                {
+                    let why = format!("the target could not be read: {error}");
+                    if patience_ms > 0 {
+                        self.try_again(session, attempt, &why).await?;
+                    } else {
+                        self.pause(self.pause_after(attempt)).await;
+                        session.keep_lease().await?;
+                    }
+                    attempt += 1;
+                }
+                Err(error) => {
+                    return Err(Interrupt::Held(Hold::Stuck {
+                        reason: format!("the target could not be read: {error}"),
+                    }));
+                }
+            }
+        }
     }
 
     async fn await_arm(
@@ -539,6 +736,9 @@ impl Driver {
         waited_until: &mut Option<Millis>,
         goal: Goal,
     ) -> Result<(), Interrupt> {
+        if goal == Goal::RollBack && waited_until.is_none() {
+            self.say(session, &format!("the way back waits for {arm}: {what}"));
+        }
         if let Some(seconds) = self.out_of_patience(session, waited_until).await {
             let goal = match goal {
                 Goal::Promote => "the promotion",
@@ -582,7 +782,11 @@ impl Driver {
         } else {
             Checks::NoGuardrails
         };
-        let (end, reason) = match session.write(Actor::Host, call.clone(), checks).await? {
+        let mut reply = session.write(Actor::Host, call.clone(), checks).await?;
+        if reply == Reply::Done && self.outwait(session).await? {
+            reply = session.write(Actor::Host, call.clone(), checks).await?;
+        }
+        let (end, reason) = match reply {
             Reply::Failed(error) => (End::Refused, error.message),
             _ => (End::Done, call.to_string()),
         };
@@ -684,10 +888,10 @@ impl Driver {
             if session.needs_attention().await? {
                 return Err(Interrupt::Attention);
             }
-            let live = observe(session, &self.options, 0).await?;
+            let live = self.observe(session, 0).await?;
             match recovery::prepare(&session.header, &session.status, &live) {
                 Step::Done => return self.probe_all(session).await,
-                Step::Failed(reason) => return Ok(Some(reason)),
+                Step::Failed(reason) | Step::Stand(reason) => return Ok(Some(reason)),
                 Step::Bake { .. } => {}
                 Step::Await { arm, what } => {
                     if let Some(seconds) = self.out_of_patience(session, &mut waited_until).await {
@@ -755,51 +959,4 @@ fn abandoned() -> HostError {
         "the process died before this write left, and the rollout goes elsewhere now",
     )
     .retryable()
-}
-
-/// Reads the target, with retries for what may pass: some, and for at least
-/// `patience_ms`.
-async fn observe(
-    session: &Session,
-    options: &Options,
-    patience_ms: Millis,
-) -> Result<Observed, Interrupt> {
-    let target = session.target.clone();
-    let read = || async { target.observe().await };
-    patiently(session, options, patience_ms, read).await
-}
-
-async fn patiently<F, R>(
-    session: &Session,
-    options: &Options,
-    patience_ms: Millis,
-    read: F,
-) -> Result<Observed, Interrupt>
-where
-    F: Fn() -> R + Send,
-    R: Future<Output = Result<Observed, HostError>> + Send,
-{
-    let mut attempt = 1;
-    let give_up = session.clock.now().saturating_add(patience_ms);
-    loop {
-        match read().await {
-            Ok(live) => return Ok(live),
-            // On the way back every error may pass, until patience is over.
-            Err(error)
-                if error.retryable && attempt < options.attempts
-                    || session.clock.now() < give_up && !is_locked_out(&error) =>
-            {
-                let pause = options.retry_ms << (attempt - 1).min(3);
-                attempt += 1;
-                session.clock.sleep_until(session.clock.now() + pause).await;
-            }
-            // Not the rollout's fault: it stays as it is for who has the keys.
-            Err(error) if is_locked_out(&error) => return Err(Interrupt::Locked(error)),
-            Err(error) => {
-                return Err(Interrupt::Held(Hold::Stuck {
-                    reason: format!("the target could not be read: {error}"),
-                }));
-            }
-        }
-    }
 }

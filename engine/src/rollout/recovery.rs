@@ -5,8 +5,8 @@
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
 use crate::model::{
-    Deployment, Goal, Hold, Millis, Observed, ObservedArm, Promotion, Role, Signal, Verdict,
-    Weights,
+    Deployment, Goal, Hold, Millis, Observed, ObservedArm, Promotion, Release, Role, Signal,
+    Verdict, Weights,
 };
 
 /// The next move of a rollout.
@@ -80,7 +80,15 @@ pub fn next_move(
     if let Some(decision) = &status.decision {
         return Move::Finalize(decision.goal);
     }
-    if let Work::Verb { weights, .. } = &header.work {
+    if let Work::Verb { weights, actor, .. } = &header.work {
+        if header.work.goes_back() {
+            return Move::Record(Event::Decided {
+                goal: Goal::RollBack,
+                by: actor.clone(),
+                reason: format!("asked by {actor}"),
+                signal: None,
+            });
+        }
         return Move::Verb {
             weights: weights.clone(),
         };
@@ -269,6 +277,8 @@ pub enum Step {
     Do(Call),
     /// It cannot be reached: the platform gave up.
     Failed(String),
+    /// Nothing that this rollout may do leads there: a person must look.
+    Stand(String),
 }
 
 /// The next step of the preparation: the candidate arm gets its release, and
@@ -332,75 +342,134 @@ fn move_traffic(
     now: Millis,
 ) -> Step {
     let (stable, candidate) = (header.arm(Role::Stable), header.arm(Role::Candidate));
-    let weights = live.weights();
-    let all_to = |arm: &str| {
-        if weights.share(arm) >= 100.0 {
-            Step::Done
-        } else {
-            healthy_or(
-                live,
-                arm,
-                Step::Do(Call::SetWeights {
-                    weights: weights.all_to(arm),
-                }),
-            )
-        }
-    };
+    if goal == Goal::RollBack {
+        return match (header.promotion, &header.stable) {
+            // A promotion by copy may have replaced the stable release already.
+            (Promotion::Copy, Some(old)) => way_back_from_a_copy(header, status, live, old),
+            _ => all_to(live, stable),
+        };
+    }
+    if !status.insisted
+        && let Some(why) = foreign_release(header, status, live)
+    {
+        return Step::Stand(why);
+    }
     let bake = || {
         let until = status.moved.saturating_add(header.guardrails.final_bake_ms);
         (now < until).then_some(Step::Bake { until })
     };
-    match (goal, header.promotion) {
-        // A promotion by copy may have replaced the stable release already.
-        (Goal::RollBack, Promotion::Copy) => {
-            let old = header.stable.as_ref();
-            let found = live.arm(stable).map(|a| &a.release);
-            match old.filter(|old| found.is_some_and(|found| !old.is(found))) {
-                Some(old) => match all_to(candidate) {
-                    Step::Done => Step::Do(Call::SetVersion {
-                        arm: stable.to_owned(),
-                        release: old.clone(),
-                    }),
-                    step => step,
-                },
-                // Its tasks may still be the new ones.
-                None => match live.arm(stable).map(|a| &a.deployment) {
-                    Some(Deployment::Moving(what)) if status.touched.is_some() => Step::Await {
-                        arm: stable.to_owned(),
-                        what: what.clone(),
-                    },
-                    _ => all_to(stable),
-                },
+    let bake_on_the_candidate = |next: &dyn Fn() -> Step| match all_to(live, candidate) {
+        Step::Done => bake().unwrap_or_else(next),
+        step => step,
+    };
+    if header.promotion == Promotion::Swap {
+        return bake_on_the_candidate(&|| Step::Done);
+    }
+    let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
+    match (release(stable), release(candidate)) {
+        (Some(old), Some(new)) if !new.is(&old) => bake_on_the_candidate(&|| {
+            // The stable arm has no traffic now, so it can be replaced.
+            if status.given.as_ref().is_some_and(|given| given.taken)
+                && let Some(arm) = live.arm(stable)
+            {
+                return went_back(arm, &new.version);
             }
-        }
-        (Goal::RollBack, Promotion::Swap) => all_to(stable),
-        (Goal::Promote, Promotion::Swap) => match all_to(candidate) {
-            Step::Done => bake().unwrap_or(Step::Done),
+            Step::Do(Call::SetVersion {
+                arm: stable.to_owned(),
+                release: new.clone(),
+            })
+        }),
+        _ if live.weights().share(stable) >= 100.0 => Step::Done,
+        _ => steady_or(live, stable, all_to(live, stable)),
+    }
+}
+
+/// All traffic to one arm that can carry it. Done only while it can.
+fn all_to(live: &Observed, arm: &str) -> Step {
+    let weights = live.weights();
+    let step = if weights.share(arm) >= 100.0 {
+        Step::Done
+    } else {
+        Step::Do(Call::SetWeights {
+            weights: weights.all_to(arm),
+        })
+    };
+    healthy_or(live, arm, step)
+}
+
+/// The way back where this rollout may have given the stable arm the new
+/// release. What anybody else put there stays: that is where its owner wants
+/// the users.
+fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: &Release) -> Step {
+    let (stable, candidate) = (header.arm(Role::Stable), header.arm(Role::Candidate));
+    let (Some(given), Some(arm)) = (&status.given, live.arm(stable)) else {
+        return all_to(live, stable);
+    };
+    let restore = Call::SetVersion {
+        arm: stable.to_owned(),
+        release: old.clone(),
+    };
+    if old.is(&arm.release) {
+        return match &arm.deployment {
+            // Its tasks may still be the new ones.
+            Deployment::Moving(what) => Step::Await {
+                arm: stable.to_owned(),
+                what: what.clone(),
+            },
+            _ => all_to(live, stable),
+        };
+    }
+    if !old.is(&given.release) {
+        return if given.release.is(&arm.release) {
+            match all_to(live, candidate) {
+                Step::Done => Step::Do(restore),
+                step => step,
+            }
+        } else {
+            all_to(live, stable)
+        };
+    }
+    // It was asked to run the old release again, and does not.
+    let new = live.arm(candidate).map(|a| &a.release);
+    match new.is_some_and(|new| new.is(&arm.release)) {
+        true if !given.taken => match all_to(live, candidate) {
+            Step::Done => Step::Do(restore),
             step => step,
         },
-        (Goal::Promote, Promotion::Copy) => {
-            let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
-            match (release(stable), release(candidate)) {
-                (Some(old), Some(new)) if !new.is(&old) => match all_to(candidate) {
-                    // The stable arm has no traffic now, so it can be replaced.
-                    Step::Done => bake().unwrap_or_else(|| {
-                        if status.replaced.as_deref() == Some(stable)
-                            && let Some(arm) = live.arm(stable)
-                        {
-                            return went_back(arm, &new.version);
-                        }
-                        Step::Do(Call::SetVersion {
-                            arm: stable.to_owned(),
-                            release: new,
-                        })
-                    }),
-                    step => step,
-                },
-                _ if weights.share(stable) >= 100.0 => Step::Done,
-                _ => steady_or(live, stable, all_to(stable)),
-            }
-        }
+        true => Step::Stand(format!(
+            "{stable} was given {} back and runs {} again, as {candidate} does: no arm is left that runs anything else",
+            old.version, arm.release.version
+        )),
+        false => all_to(live, stable),
     }
+}
+
+/// A release that somebody else put into an arm meanwhile. Nobody has judged
+/// it, so it is not promoted; and a promotion does not replace what it does not
+/// know.
+fn foreign_release(header: &Header, status: &Status, live: &Observed) -> Option<String> {
+    let name = header.arm(Role::Candidate);
+    let running = &live.arm(name)?.release;
+    let judged = header.arms.iter().find(|a| a.name == name)?;
+    let same = match &header.candidate {
+        Some(release) => release.is(running),
+        None => judged.version == running.version,
+    };
+    if !same {
+        return Some(format!(
+            "{name} runs {} and this rollout has judged {}: somebody else deployed to it, so it is not promoted",
+            running.version, judged.version
+        ));
+    }
+    let old = header.stable.as_ref()?;
+    let stable = live.arm(header.arm(Role::Stable))?;
+    let touches = header.promotion == Promotion::Copy && status.given.is_none();
+    (touches && !old.is(&stable.release) && !running.is(&stable.release)).then(|| {
+        format!(
+            "{} runs {} and had {} when this rollout began: somebody else deployed to it, and the promotion would replace that",
+            stable.name, stable.release.version, old.version
+        )
+    })
 }
 
 /// An arm that was given a release once and runs another now.
@@ -569,7 +638,18 @@ mod tests {
             version: "v1".to_owned(),
             source: Source::Demo(DemoFault::default()),
         });
-        let step = |w, v| finish(Goal::RollBack, &header, &live(w, v, [1, 1]));
+        let mut status = Status::new(&header);
+        status.given = Some(crate::journal::status::Given {
+            release: Release {
+                version: "v2".to_owned(),
+                source: Source::Demo(DemoFault::default()),
+            },
+            taken: true,
+        });
+        let step = |w, v| {
+            let live = live(w, v, [1, 1]);
+            finalize(Goal::RollBack, &header, &status, &live, header.created)
+        };
         // Already back on the replaced stable arm: off it again first.
         assert_eq!(step([100, 0], ["v2", "v2"]), set(0, 100));
         let Step::Do(Call::SetVersion { arm, release }) = step([0, 100], ["v2", "v2"]) else {

@@ -13,7 +13,9 @@ use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::{InDoubt, Status};
-use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
+use crate::journal::{
+    Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, WRITE_IGNORED, Work,
+};
 use crate::model::{ArmHealth, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights};
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
@@ -96,7 +98,16 @@ pub struct Session {
     /// What must take the rollout back, once it is seen.
     pub(super) tripped: Option<String>,
     pub(super) interrupt: Option<Interrupt>,
+    /// The write that left last, while its answer is not in the journal.
+    pub(super) sent: Option<InDoubt>,
+    /// Weights as they were last read, and when.
+    seen: Option<(Millis, Weights)>,
 }
+
+/// How long after the lease was last proven a write may leave. Who takes the
+/// lease over reckons with it; see [`Target::late_write_ms`].
+const LEAVE_WITHIN: std::time::Duration =
+    std::time::Duration::from_millis(crate::target::LEAVE_WITHIN_MS);
 
 impl Session {
     pub(super) fn new(
@@ -126,6 +137,24 @@ impl Session {
             blind_since: None,
             tripped: None,
             interrupt: None,
+            sent: None,
+            seen: None,
+        }
+    }
+
+    /// Remembers where the traffic was seen.
+    pub(super) fn saw(&mut self, weights: &Weights) {
+        self.seen = Some((self.clock.now(), weights.clone()));
+    }
+
+    /// Where the traffic was last seen, for who must act now.
+    pub(super) fn last_seen(&self) -> String {
+        match &self.seen {
+            Some((at, weights)) => {
+                let ago = self.clock.now().saturating_sub(*at).div_ceil(1_000);
+                format!("{ago} s ago the traffic was at {}", weights.shares())
+            }
+            None => "where the traffic is could not be read".to_owned(),
         }
     }
 
@@ -499,7 +528,10 @@ impl Session {
             (self.target.traffic().await, None)
         };
         let before = match traffic {
-            Ok(live) => live.weights,
+            Ok(live) => {
+                self.saw(&live.weights);
+                live.weights
+            }
             Err(error) => return self.refuse(by, call, error).await,
         };
         if let Some(wanted) = call.weights_after(&before) {
@@ -599,17 +631,8 @@ impl Session {
         let reply = loop {
             // Another process may have taken over since the last try.
             self.renew().await?;
-            let sent = match &write.call {
-                Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
-                Call::SetTasks { arm, tasks } => self.target.set_tasks(arm, *tasks).await,
-                call => match call.weights_after(&write.before) {
-                    Some(weights) => match check_shape(&weights, &write.before) {
-                        Ok(ordered) => self.target.set_weights(&ordered).await,
-                        Err(error) => Err(error),
-                    },
-                    None => Ok(()),
-                },
-            };
+            self.sent = Some(write.clone());
+            let sent = crate::target::leaving_within(LEAVE_WITHIN, self.deliver(write)).await;
             // Whatever the answer was, only what is live counts.
             match self.look_at(write).await {
                 Ok((recovery::Settled::Happened, _)) => break Reply::Done,
@@ -643,11 +666,29 @@ impl Session {
             recovered: false,
         };
         self.append(event, Durability::Power).await?;
+        self.sent = None;
         Ok(reply)
     }
 
+    async fn deliver(&self, write: &InDoubt) -> Result<(), HostError> {
+        match &write.call {
+            Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
+            Call::SetTasks { arm, tasks } => self.target.set_tasks(arm, *tasks).await,
+            call => match call.weights_after(&write.before) {
+                Some(weights) => {
+                    let ordered = check_shape(&weights, &write.before)?;
+                    self.target.set_weights(&ordered).await
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
     /// Reads back what a write was about, and the weights.
-    async fn look_at(&self, write: &InDoubt) -> Result<(recovery::Settled, Weights), HostError> {
+    pub(super) async fn look_at(
+        &self,
+        write: &InDoubt,
+    ) -> Result<(recovery::Settled, Weights), HostError> {
         if write.call.weights_after(&write.before).is_some() {
             let live = self.target.traffic().await?.weights;
             return Ok((recovery::settle_traffic(write, &live), live));
@@ -794,7 +835,7 @@ fn check_names(call: &Call, wanted: &Weights, live: &Weights) -> Result<Weights,
 fn conflict(write: &InDoubt, live: &Weights) -> HostError {
     HostError::new(
         ErrorKind::Conflict,
-        "foreign-change",
+        FOREIGN_CHANGE,
         format!(
             "{} was asked with {} in place, and now the target has {}: somebody else writes to it",
             write.call, write.before, live
@@ -805,7 +846,7 @@ fn conflict(write: &InDoubt, live: &Weights) -> HostError {
 fn ignored(live: &Weights) -> HostError {
     HostError::new(
         ErrorKind::Unavailable,
-        "write-ignored",
+        WRITE_IGNORED,
         format!("the target said ok and still has {live} when read back"),
     )
     .retryable()

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::{Busy, Claim, Durability, Lease, Listed, Owner, Store, StoreError};
-use crate::journal::{Entry, Event};
+use crate::journal::{Entry, Event, Header};
 use crate::model::{Millis, Signal};
 
 /// See the module.
@@ -42,6 +42,23 @@ impl Held {
 }
 
 impl Inner {
+    /// All rollouts, newest first.
+    fn listed(&self) -> Vec<Listed> {
+        let mut listed: Vec<Listed> = self
+            .journals
+            .values()
+            .filter_map(|j| match &j.first()?.event {
+                Event::Started(header) => Some(Listed {
+                    header: (**header).clone(),
+                    last: j.last()?.clone(),
+                }),
+                _ => None,
+            })
+            .collect();
+        listed.sort_by_key(|l| std::cmp::Reverse(l.header.created));
+        listed
+    }
+
     /// A lease, unless its rollout has ended.
     fn occupant(&self, target: &str) -> Option<&Held> {
         let held = self.leases.get(target)?;
@@ -138,22 +155,21 @@ impl Store for MemoryStore {
             .unwrap_or_default())
     }
 
-    async fn list(&self, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        let mut listed: Vec<Listed> = self
-            .inner()
-            .journals
-            .values()
-            .filter_map(|j| match &j.first()?.event {
-                Event::Started(header) => Some(Listed {
-                    header: (**header).clone(),
-                    last: j.last()?.clone(),
-                }),
-                _ => None,
-            })
-            .collect();
-        listed.sort_by_key(|l| std::cmp::Reverse(l.header.created));
+    async fn list(&self, on: Option<&str>, limit: u32) -> Result<Vec<Listed>, StoreError> {
+        let mut listed = self.inner().listed();
+        listed.retain(|l| on.is_none_or(|target| target == l.header.identity));
         listed.truncate(limit as usize);
         Ok(listed)
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Header>, StoreError> {
+        let inner = self.inner();
+        let mut listed = inner.listed();
+        listed.retain(|l| {
+            let held = inner.occupant(&l.header.identity);
+            held.is_some_and(|held| held.rollout == l.header.rollout)
+        });
+        Ok(listed.into_iter().map(|l| l.header).collect())
     }
 
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError> {

@@ -2,8 +2,9 @@
 //!
 //! Two implementations pass the same conformance suite (`tests/it/store.rs`):
 //! [`sqlite`] for one machine and several processes, [`memory`] for tests and
-//! simulations.
+//! simulations. [`lifeboat`] stands in where a store fails on the way back.
 
+pub mod lifeboat;
 pub mod memory;
 pub mod sqlite;
 
@@ -141,8 +142,11 @@ pub trait Store: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Entries of a rollout from `from` on; empty if there is none.
     async fn load(&self, rollout: &str, from: u32) -> Result<Vec<Entry>, StoreError>;
-    /// All rollouts, newest first.
-    async fn list(&self, limit: u32) -> Result<Vec<Listed>, StoreError>;
+    /// Rollouts, newest first: all, or those on a target.
+    async fn list(&self, on: Option<&str>, limit: u32) -> Result<Vec<Listed>, StoreError>;
+    /// The rollouts that have not ended, newest first, however many came after
+    /// them.
+    async fn unfinished(&self) -> Result<Vec<Header>, StoreError>;
 
     /// Who occupies the target.
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError>;

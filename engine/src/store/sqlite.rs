@@ -1,31 +1,33 @@
 //! A store in one SQLite file: several processes, one machine.
 //!
-//! WAL mode. One thread owns the connection and takes whatever requests have
-//! queued up into one transaction: that is the group commit. A transaction is
-//! synced to the disk only if one of its requests asks for it; everything
-//! committed before is then safe too, because the log is one file.
+//! WAL mode. One thread writes and takes whatever requests have queued up into
+//! one transaction: that is the group commit. A transaction is synced to the
+//! disk only if one of its requests asks for it; everything committed before is
+//! then safe too, because the log is one file. Another thread reads, on a
+//! connection of its own: a reader needs no lock, so nobody who holds one can
+//! keep it waiting.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
 use tokio::sync::oneshot;
 
 use super::{Busy, Claim, Durability, Lease, Listed, Owner, Store, StoreError};
-use crate::journal::{Entry, Event};
+use crate::journal::{Entry, Event, Header};
 use crate::model::{Millis, Signal};
 
 /// Most requests in one transaction.
 const GROUP_MAX: usize = 256;
 /// How long a transaction waits for another process's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often two processes that make a store at once get out of each other's way:
-/// for about [`BUSY_TIMEOUT`].
-const SET_UP_TRIES: u32 = 500;
+/// How long one that only looks waits for another process.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
+/// How often two processes that make a store at once get out of each other's way.
 const SET_UP_PAUSE: Duration = Duration::from_millis(20);
 
 const SCHEMA: &str = "
@@ -40,6 +42,8 @@ CREATE TABLE IF NOT EXISTS signal (
     signal TEXT NOT NULL, UNIQUE (rollout, id));
 CREATE TABLE IF NOT EXISTS remembered (key TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS content (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS journal_target ON journal (json_extract(event, '$.identity'), at)
+    WHERE seq = 0;
 ";
 
 type Work = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
@@ -47,14 +51,20 @@ type Reply = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
 
 struct Request {
     work: Work,
-    durability: Durability,
+    /// Answers without doing it.
+    refuse: Box<dyn FnOnce(&str) + Send>,
+    /// None for what only reads.
+    durability: Option<Durability>,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    queue: mpsc::Sender<Request>,
+    reads: mpsc::Sender<Request>,
+    writes: mpsc::Sender<Request>,
     place: PathBuf,
+    /// Where the copy lies that is read in place of the file itself.
+    _copy: Option<Arc<tempfile::TempDir>>,
 }
 
 impl std::fmt::Debug for Request {
@@ -67,14 +77,15 @@ impl std::fmt::Debug for Request {
 
 /// Makes the tables. SQLite does not wait by itself for another process that does
 /// the same: neither may wait for the other while both change to WAL.
-fn set_up(connection: &Connection) -> Result<(), rusqlite::Error> {
+fn set_up(connection: &Connection, patience: Duration) -> Result<(), rusqlite::Error> {
     // Or each try could wait as long as all of them may.
     connection.busy_timeout(Duration::ZERO)?;
     let once = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.execute_batch(SCHEMA)
     };
-    for _ in 0..SET_UP_TRIES {
+    let tries = patience.as_millis() / SET_UP_PAUSE.as_millis();
+    for _ in 0..tries {
         match once() {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 std::thread::sleep(SET_UP_PAUSE);
@@ -85,25 +96,120 @@ fn set_up(connection: &Connection) -> Result<(), rusqlite::Error> {
     once()
 }
 
+/// A connection that writes, with its tables.
+fn writer(place: &Path, patience: Duration) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(place)?;
+    set_up(&connection, patience)?;
+    connection.busy_timeout(patience)?;
+    Ok(connection)
+}
+
+/// A connection that only reads a store that is there, and can.
+fn reader(place: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(place, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(LOOK_TIMEOUT)?;
+    connection
+        .prepare("SELECT seq FROM journal LIMIT 1")?
+        .exists([])?;
+    Ok(connection)
+}
+
+/// The file of a store and its log, copied to where one may write: SQLite needs
+/// that even to read, unless another process has the store open.
+fn copied(place: &Path) -> std::io::Result<(tempfile::TempDir, PathBuf)> {
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("engine.db");
+    std::fs::copy(place, &copy)?;
+    let with = |path: &Path, end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let log = with(place, "-wal");
+    if log.exists() {
+        std::fs::copy(log, with(&copy, "-wal"))?;
+    }
+    Ok((folder, copy))
+}
+
+type Opens = Box<dyn FnOnce() -> Result<Connection, rusqlite::Error> + Send>;
+
+/// A thread that serves requests on a connection, which it opens when the first
+/// one comes.
+fn thread(place: &Path, name: &str, opens: Opens) -> Result<mpsc::Sender<Request>, StoreError> {
+    let (queue, requests) = mpsc::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || serve(opens, &requests))
+        .map_err(|e| StoreError::Database {
+            place: place.display().to_string(),
+            message: e.to_string(),
+        })?;
+    Ok(queue)
+}
+
 impl SqliteStore {
     /// Opens or creates the store at `place`; its folder must exist.
+    ///
+    /// # Errors
+    /// It cannot be made or written to.
     pub fn open(place: &Path) -> Result<Self, StoreError> {
+        Self::open_within(place, BUSY_TIMEOUT)
+    }
+
+    /// The same, with a limit for how long to wait for another process's lock,
+    /// now and at each write.
+    ///
+    /// # Errors
+    /// As for [`SqliteStore::open`].
+    pub fn open_within(place: &Path, patience: Duration) -> Result<Self, StoreError> {
         let failed = |e: rusqlite::Error| database(place, &e);
-        let connection = Connection::open(place).map_err(failed)?;
-        set_up(&connection).map_err(failed)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-        let (queue, requests) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || serve(connection, &requests))
-            .map_err(|e| StoreError::Database {
-                place: place.display().to_string(),
-                message: e.to_string(),
-            })?;
+        let writes = writer(place, patience).map_err(failed)?;
+        let reads = reader(place).map_err(failed)?;
         Ok(Self {
-            queue,
+            writes: thread(place, "store", Box::new(move || Ok(writes)))?,
+            reads: thread(place, "store-reader", Box::new(move || Ok(reads)))?,
             place: place.to_owned(),
+            _copy: None,
         })
+    }
+
+    /// Opens a store that is there to read it, which needs no permission to write
+    /// and no lock. What is written all the same is written if it can be at once.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look(place: &Path) -> Result<Self, StoreError> {
+        let (connection, copy) = match reader(place) {
+            Ok(connection) => (connection, None),
+            Err(first) => match copied(place) {
+                Ok((folder, copy)) => (
+                    Connection::open(copy).map_err(|_| database(place, &first))?,
+                    Some(Arc::new(folder)),
+                ),
+                Err(_) => return Err(database(place, &first)),
+            },
+        };
+        let writes = place.to_owned();
+        Ok(Self {
+            writes: thread(
+                place,
+                "store",
+                Box::new(move || writer(&writes, LOOK_TIMEOUT)),
+            )?,
+            reads: thread(place, "store-reader", Box::new(move || Ok(connection)))?,
+            place: place.to_owned(),
+            _copy: copy,
+        })
+    }
+
+    /// Runs `work` in the next transaction that only reads.
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    {
+        self.ask(&self.reads, None, work).await
     }
 
     /// Runs `work` in the next transaction and returns its result once that
@@ -113,22 +219,48 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     {
+        self.ask(&self.writes, Some(durability), work).await
+    }
+
+    async fn ask<T, F>(
+        &self,
+        queue: &mpsc::Sender<Request>,
+        durability: Option<Durability>,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
+    {
         let (sender, receiver) = oneshot::channel();
+        // One of the two uses it.
+        let sender = Arc::new(Mutex::new(Some(sender)));
+        let to_refuse = sender.clone();
+        let answer = |sender: &Mutex<Option<oneshot::Sender<Result<T, Failure>>>>, result| {
+            let taken = sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(sender) = taken {
+                let _ = sender.send(result);
+            }
+        };
+        let refuse = Box::new(move |message: &str| {
+            answer(&to_refuse, Err(Failure::Database(failure(message))));
+        });
         let work: Work = Box::new(move |transaction| {
             let result = work(transaction);
             Box::new(move |committed| {
-                let _ = sender.send(match committed {
-                    Ok(()) => result,
-                    Err(e) => Err(Failure::Database(e)),
-                });
+                answer(&sender, committed.map_err(Failure::Database).and(result));
             })
         });
         let stopped = || StoreError::Database {
             place: self.place.display().to_string(),
             message: "the store has stopped".to_owned(),
         };
-        self.queue
-            .send(Request { work, durability })
+        queue
+            .send(Request {
+                work,
+                refuse,
+                durability,
+            })
             .map_err(|_| stopped())?;
         receiver
             .await
@@ -160,7 +292,9 @@ fn database(place: &Path, error: &rusqlite::Error) -> StoreError {
     }
 }
 
-fn serve(mut connection: Connection, requests: &mpsc::Receiver<Request>) {
+fn serve(opens: Opens, requests: &mpsc::Receiver<Request>) {
+    let mut opens = Some(opens);
+    let mut connection = None;
     while let Ok(first) = requests.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX
@@ -168,34 +302,57 @@ fn serve(mut connection: Connection, requests: &mpsc::Receiver<Request>) {
         {
             group.push(next);
         }
-        run(&mut connection, group);
+        if let Some(opens) = opens.take() {
+            connection = Some(opens());
+        }
+        match &mut connection {
+            Some(Ok(connection)) => run(connection, group),
+            Some(Err(error)) => {
+                for request in group {
+                    (request.refuse)(&error.to_string());
+                }
+            }
+            None => {}
+        }
     }
 }
 
 fn run(connection: &mut Connection, group: Vec<Request>) {
-    let power = group.iter().any(|r| r.durability == Durability::Power);
+    let writes = group.iter().any(|r| r.durability.is_some());
+    let power = group
+        .iter()
+        .any(|r| r.durability == Some(Durability::Power));
     let level = if power { "FULL" } else { "NORMAL" };
-    let mut replies: Vec<Reply> = Vec::with_capacity(group.len());
+    let behaviour = if writes {
+        TransactionBehavior::Immediate
+    } else {
+        TransactionBehavior::Deferred
+    };
+    let mut waiting = group.into_iter();
+    let mut replies: Vec<Reply> = Vec::with_capacity(waiting.len());
     let outcome = connection
         .pragma_update(None, "synchronous", level)
         .and_then(|()| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for request in group {
+            let transaction = connection.transaction_with_behavior(behaviour)?;
+            for request in waiting.by_ref() {
                 replies.push((request.work)(&transaction));
             }
             transaction.commit()
         });
-    // A request whose work never ran drops its channel, which its caller sees.
     let message = outcome.err().map(|e| e.to_string());
     for reply in replies {
-        reply(message.as_ref().map_or(Ok(()), |m| {
-            Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR),
-                Some(m.clone()),
-            ))
-        }));
+        reply(message.as_ref().map_or(Ok(()), |m| Err(failure(m))));
     }
+    for request in waiting {
+        (request.refuse)(message.as_deref().unwrap_or("the store has stopped"));
+    }
+}
+
+fn failure(message: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR),
+        Some(message.to_owned()),
+    )
 }
 
 /// Who occupies a target: a lease, unless its rollout has ended and its process
@@ -277,6 +434,26 @@ fn entry(
             message: e.to_string(),
         })),
     })
+}
+
+/// The first entry of a rollout and its last one; none if it has no beginning.
+fn listed(transaction: &Transaction<'_>, id: &str) -> Result<Option<Listed>, Failure> {
+    let mut ends = transaction
+        .prepare_cached(
+            "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND (seq = 0 OR
+             seq = (SELECT max(seq) FROM journal WHERE rollout = ?1)) ORDER BY seq",
+        )?
+        .query_map([id], |row| entry(id, row))?
+        .map(|row| row?)
+        .collect::<Result<Vec<Entry>, Failure>>()?;
+    let Some(last) = ends.pop() else {
+        return Ok(None);
+    };
+    let Event::Started(header) = &ends.first().unwrap_or(&last).event else {
+        return Ok(None);
+    };
+    let header = (**header).clone();
+    Ok(Some(Listed { header, last }))
 }
 
 #[async_trait]
@@ -372,7 +549,7 @@ impl Store for SqliteStore {
 
     async fn load(&self, rollout: &str, from: u32) -> Result<Vec<Entry>, StoreError> {
         let rollout = rollout.to_owned();
-        self.within(Durability::Process, move |transaction| {
+        self.read(move |transaction| {
             transaction
                 .prepare_cached(
                     "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND seq >= ?2 ORDER BY seq",
@@ -384,39 +561,57 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn list(&self, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        self.within(Durability::Process, move |transaction| {
-            let ids: Vec<String> = transaction
-                .prepare("SELECT rollout FROM journal WHERE seq = 0 ORDER BY at DESC LIMIT ?1")?
-                .query_map([limit], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            let mut listed = Vec::with_capacity(ids.len());
-            for id in ids {
-                let mut ends = transaction
-                    .prepare_cached(
-                        "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND (seq = 0 OR
-                         seq = (SELECT max(seq) FROM journal WHERE rollout = ?1)) ORDER BY seq",
+    async fn list(&self, on: Option<&str>, limit: u32) -> Result<Vec<Listed>, StoreError> {
+        let on = on.map(ToOwned::to_owned);
+        self.read(move |transaction| {
+            let ids: Vec<String> = match on {
+                None => transaction
+                    .prepare("SELECT rollout FROM journal WHERE seq = 0 ORDER BY at DESC LIMIT ?1")?
+                    .query_map([limit], |row| row.get(0))?
+                    .collect::<Result<_, _>>()?,
+                Some(target) => transaction
+                    .prepare(
+                        "SELECT rollout FROM journal WHERE seq = 0
+                         AND json_extract(event, '$.identity') = ?2 ORDER BY at DESC LIMIT ?1",
                     )?
-                    .query_map([&id], |row| entry(&id, row))?
-                    .map(|row| row?)
-                    .collect::<Result<Vec<Entry>, Failure>>()?;
-                if let Some(last) = ends.pop()
-                    && let Event::Started(header) = &ends.first().unwrap_or(&last).event
+                    .query_map(params![limit, target], |row| row.get(0))?
+                    .collect::<Result<_, _>>()?,
+            };
+            let listed = ids.iter().map(|id| listed(transaction, id));
+            Ok(listed
+                .collect::<Result<Vec<_>, Failure>>()?
+                .into_iter()
+                .flatten()
+                .collect())
+        })
+        .await
+    }
+
+    async fn unfinished(&self) -> Result<Vec<Header>, StoreError> {
+        self.read(move |transaction| {
+            // A rollout has the lease on its target until it ends.
+            let ids: Vec<String> = transaction
+                .prepare("SELECT rollout FROM lease")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let mut found = vec![];
+            for id in ids {
+                if let Some(listed) = listed(transaction, &id)?
+                    && !matches!(listed.last.event, Event::Ended { .. })
                 {
-                    listed.push(Listed { header: (**header).clone(), last });
+                    found.push(listed.header);
                 }
             }
-            Ok(listed)
+            found.sort_by_key(|header| std::cmp::Reverse(header.created));
+            Ok(found)
         })
         .await
     }
 
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError> {
         let target = target.to_owned();
-        self.within(Durability::Process, move |transaction| {
-            Ok(occupant(transaction, &target)?)
-        })
-        .await
+        self.read(move |transaction| Ok(occupant(transaction, &target)?))
+            .await
     }
 
     async fn signal(&self, rollout: &str, signal: &Signal) -> Result<bool, StoreError> {
@@ -437,7 +632,7 @@ impl Store for SqliteStore {
         after: u64,
     ) -> Result<Vec<(u64, String, Signal)>, StoreError> {
         let rollout = rollout.map(ToOwned::to_owned);
-        self.within(Durability::Process, move |transaction| {
+        self.read(move |transaction| {
             transaction
                 .prepare_cached(
                     "SELECT number, rollout, signal FROM signal
@@ -478,7 +673,7 @@ impl Store for SqliteStore {
 
     async fn recall(&self, key: &str) -> Result<Option<String>, StoreError> {
         let key = key.to_owned();
-        self.within(Durability::Process, move |transaction| {
+        self.read(move |transaction| {
             Ok(transaction
                 .query_row(
                     "SELECT text FROM remembered WHERE key = ?1",
@@ -504,7 +699,7 @@ impl Store for SqliteStore {
 
     async fn content(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let sha256 = sha256.to_owned();
-        self.within(Durability::Process, move |transaction| {
+        self.read(move |transaction| {
             Ok(transaction
                 .query_row(
                     "SELECT bytes FROM content WHERE sha256 = ?1",

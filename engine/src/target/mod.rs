@@ -12,11 +12,55 @@ mod query;
 
 use async_trait::async_trait;
 
+use crate::clock::{Clock as _, SystemClock};
+
 use crate::model::{
     ArmHealth, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release,
     Sample, Traffic, Weights,
 };
 use crate::spec::{Probe, Query};
+
+/// How long after its process last proved that the rollout is its own a write
+/// may leave, ms.
+pub const LEAVE_WITHIN_MS: Millis = 5_000;
+
+tokio::task_local! {
+    /// Until when (Unix ms, and on the clock that nobody sets) a request of this
+    /// task may leave.
+    static LEAVE_BY: (Millis, tokio::time::Instant);
+}
+
+/// Sends something that must leave within that time or not at all: a process can
+/// be frozen at any point, and its rollout be another's when it wakes.
+pub async fn leaving_within<F: Future>(time: std::time::Duration, send: F) -> F::Output {
+    let ms = Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX);
+    let wall = SystemClock.now().saturating_add(ms);
+    LEAVE_BY
+        .scope((wall, tokio::time::Instant::now() + time), send)
+        .await
+}
+
+/// Whether a request may still leave. To be asked at the last moment.
+///
+/// # Errors
+/// It is too late; the same may be tried again once the lease is proven.
+pub fn may_leave() -> Result<(), HostError> {
+    let late = LEAVE_BY.try_with(|(wall, steady)| {
+        SystemClock.now() > *wall || tokio::time::Instant::now() > *steady
+    });
+    if late.unwrap_or(false) {
+        return Err(HostError::new(
+            ErrorKind::Unavailable,
+            "left-too-late",
+            format!(
+                "this process stood still for more than {} s before the write could leave, so it was not sent",
+                LEAVE_WITHIN_MS / 1_000
+            ),
+        )
+        .retryable());
+    }
+    Ok(())
+}
 
 /// Two arms behind one listener.
 #[async_trait]
@@ -25,6 +69,12 @@ pub trait Target: Send + Sync {
     fn identity(&self) -> &str;
     /// Length of one metrics sample, ms.
     fn sample_period_ms(&self) -> u32;
+    /// How long after a process lost its lease a write of it can still have an
+    /// effect, ms: [`LEAVE_WITHIN_MS`] and how long one try may take. 0 where
+    /// no write outlives its call.
+    fn late_write_ms(&self) -> Millis {
+        0
+    }
 
     /// Arms, weights, releases and health, read from the target itself.
     async fn observe(&self) -> Result<Observed, HostError>;

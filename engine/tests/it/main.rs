@@ -31,3 +31,5 @@ mod signals;
 mod signature;
 mod simulate;
 mod store;
+mod storeless;
+mod way_back;

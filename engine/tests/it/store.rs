@@ -144,9 +144,14 @@ async fn steady(store: &dyn Store) {
     assert_eq!(store.occupant("t").await.expect("works"), None);
     assert!(claim(store, "r2", 1, 203).await.is_ok());
     // Epochs of one rollout never repeat, even after its lease was dropped.
-    let listed = store.list(10).await.expect("works");
+    let listed = store.list(None, 10).await.expect("works");
     assert_eq!(listed.len(), 2);
     assert!(listed.iter().any(|l| l.last == middle(1)));
+    let on = listed[0].header.identity.clone();
+    let here = store.list(Some(&on), 10).await.expect("works");
+    assert_eq!(here.len(), 2);
+    let elsewhere = store.list(Some("no such target"), 10).await.expect("works");
+    assert!(elsewhere.is_empty());
     // Signals keep their order, and the same id is the same signal.
     let signal = |id: &str| Signal {
         id: id.to_owned(),

@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::http::{
     SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -74,6 +75,8 @@ pub struct Clients {
     pub(super) cloudformation: aws_sdk_cloudformation::Client,
     /// The region they speak to.
     pub region: String,
+    /// Time for one attempt of one call.
+    pub(super) attempt: Duration,
     pace: Arc<Pace>,
 }
 
@@ -85,6 +88,7 @@ impl Clients {
         let config = configure(access, patience, pace.clone()).await;
         Self {
             pace,
+            attempt: patience.attempt,
             elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
             ecs: aws_sdk_ecs::Client::new(&config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
@@ -252,6 +256,7 @@ impl HttpConnector for Paced<SharedHttpConnector> {
             if !PAID.try_with(|paid| paid.replace(false)).unwrap_or(false) {
                 this.pace.wait().await;
             }
+            crate::target::may_leave().map_err(|late| ConnectorError::timeout(late.into()))?;
             this.inner.call(request).await
         })
     }

@@ -448,6 +448,11 @@ impl Target for AwsTarget {
         PERIOD_MS
     }
 
+    fn late_write_ms(&self) -> Millis {
+        let attempt = Millis::try_from(self.clients.attempt.as_millis()).unwrap_or(Millis::MAX);
+        attempt.saturating_add(super::LEAVE_WITHIN_MS)
+    }
+
     async fn observe(&self) -> Result<Observed, HostError> {
         let [first, second] = &self.found.arms[..] else {
             return Err(HostError::new(

@@ -73,6 +73,7 @@ impl LocalTarget {
         let url = format!("http://{}{path}", self.admin);
         let body = body.map(serde_json::to_vec).transpose();
         let body = body.map_err(|e| internal(&e.to_string()))?;
+        super::may_leave()?;
         let answer = self.client.send(method, &url, body, timeout).await;
         let answer = answer.map_err(|e| {
             HostError::new(
@@ -113,6 +114,11 @@ impl Target for LocalTarget {
 
     fn sample_period_ms(&self) -> u32 {
         SAMPLE_PERIOD_MS
+    }
+
+    fn late_write_ms(&self) -> Millis {
+        let call = Millis::try_from(ADMIN_TIMEOUT.as_millis()).unwrap_or(Millis::MAX);
+        call.saturating_add(super::LEAVE_WITHIN_MS)
     }
 
     async fn observe(&self) -> Result<Observed, HostError> {
