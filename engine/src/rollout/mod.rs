@@ -176,7 +176,7 @@ const PAUSE_MAX_MS: Millis = 15_000;
 
 /// Most writes on the way to an end. The longest plan, a way back after a
 /// promotion by copy, has four; the rest is for others who write meanwhile.
-pub const WRITES_MAX: u32 = 8;
+pub const WRITES_MAX: u32 = 6;
 
 /// See the module.
 #[derive(Clone)]

@@ -628,22 +628,30 @@ impl Session {
     /// Sends a write whose intent is durable, reads back, and answers it.
     pub(super) async fn issue(&mut self, write: &InDoubt) -> Result<Reply, Interrupt> {
         let mut attempt = 1;
+        let mut accepted = 0;
+        let mut sent = Ok(());
         let reply = loop {
-            // Another process may have taken over since the last try.
-            self.renew().await?;
-            self.sent = Some(write.clone());
-            let sent = crate::target::leaving_within(LEAVE_WITHIN, self.deliver(write)).await;
+            // What was accepted may only take a moment to show.
+            if accepted != 1 {
+                // Another process may have taken over since the last try.
+                self.renew().await?;
+                self.sent = Some(write.clone());
+                sent = crate::target::leaving_within(LEAVE_WITHIN, self.deliver(write)).await;
+            }
+            if sent.is_ok() {
+                accepted += 1;
+            }
             // Whatever the answer was, only what is live counts.
             match self.look_at(write).await {
                 Ok((recovery::Settled::Happened, _)) => break Reply::Done,
                 Ok((recovery::Settled::Conflict, live)) => {
                     break Reply::Failed(conflict(write, &live));
                 }
-                // It said no, and it is no: the same again is no use.
+                // It was refused, and would be again.
                 Ok(_) if sent.as_ref().is_err_and(|e| !e.retryable) => {
                     break sent.map_or_else(Reply::Failed, |()| Reply::Done);
                 }
-                Ok(_) if attempt < self.options.attempts => {}
+                Ok(_) if attempt < self.options.attempts && accepted < 3 => {}
                 Ok((_, live)) => {
                     break Reply::Failed(sent.err().unwrap_or_else(|| ignored(&live)));
                 }

@@ -98,7 +98,10 @@ fn the_way_back_works_without_a_store() {
         let local = Local::start(place, &[]);
         healthy(&local, place);
         let trouble = break_store(place, how);
-        for (verb, exit) in [("rollback", 0), ("abort", 3)] {
+        // The frozen process keeps nobody from reading that there is no rollout.
+        let readable = how == "a frozen process has the lock";
+        let verbs = [("rollback", 0), ("abort", 3)];
+        for (verb, exit) in verbs.into_iter().take(if readable { 1 } else { 2 }) {
             set(&local, place, ["stable=50", "canary=50"]);
             let output = run(place, &[verb, "--local", &local.admin()]);
             let said = stderr(&output);
@@ -116,7 +119,7 @@ fn the_way_back_works_without_a_store() {
             &["set-weights", "50", "50", "--local", &local.admin()],
         );
         assert_ne!(code(&output), Some(0), "{how}");
-        if how != "a frozen process has the lock" {
+        if !readable {
             assert!(
                 stderr(&output).contains("engine rollback"),
                 "{how}: {}",
@@ -372,7 +375,7 @@ fn ten_thousand_verbs_later() {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &[]);
-    let other = Local::start(place, &[]);
+    let other = Local::start(place, &["--load", "50"]);
     healthy(&local, place);
     healthy(&other, place);
     let id = begin_and_pause(&local, place);
