@@ -13,7 +13,7 @@ mod query;
 use async_trait::async_trait;
 
 use crate::model::{
-    ArmHealth, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release,
+    ArmHealth, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release,
     Sample, Traffic, Weights,
 };
 use crate::spec::{Probe, Query};
@@ -35,6 +35,17 @@ pub trait Target: Send + Sync {
     /// The part of [`Target::observe`] that a raise needs.
     async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {
         Ok(self.observe().await?.health())
+    }
+    /// What other routes than the one whose weights move send to the arms: no
+    /// task is taken from an arm that they serve, and no word says that another
+    /// one has all traffic.
+    async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
+        Ok(vec![])
+    }
+    /// Whether this target may be written to: an error says why not. The way back
+    /// does not ask.
+    async fn fit(&self) -> Result<(), HostError> {
+        Ok(())
     }
     /// What must take a rollout back whatever its strategy thinks, if anything:
     /// an alarm of these names, or the deployment of that arm, which the platform

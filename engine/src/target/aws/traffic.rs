@@ -5,7 +5,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple,
 };
 
-use crate::model::{ErrorKind, HostError, Traffic, Weights};
+use crate::model::{Elsewhere, ErrorKind, HostError, Traffic, Way, Weights};
 use crate::spec::aws::{Found, FoundArm};
 
 /// The target groups that an action forwards to, with their weights; none if
@@ -32,6 +32,106 @@ pub(super) fn groups(action: &Action) -> Option<Vec<(String, u32)>> {
 /// The groups of the forward action among `actions`.
 pub(super) fn forward(actions: &[Action]) -> Option<Vec<(String, u32)>> {
     actions.iter().find_map(groups)
+}
+
+/// What an action list sends to each of its groups, in percent. A group alone
+/// gets everything, and where all weights are 0 nobody has said who gets
+/// nothing.
+pub(super) fn served(actions: &[Action]) -> Vec<(String, f64)> {
+    let mut served: Vec<(String, f64)> = vec![];
+    for groups in actions.iter().filter_map(groups) {
+        let total: u32 = groups.iter().map(|(_, weight)| weight).sum();
+        let all = f64::from(u32::try_from(groups.len()).unwrap_or(u32::MAX));
+        for (arn, weight) in groups {
+            let share = match total {
+                0 => 100.0 / all,
+                total => f64::from(weight) * 100.0 / f64::from(total),
+            };
+            if share > 0.0 {
+                served.push((arn, share));
+            }
+        }
+    }
+    served
+}
+
+/// What a route that is not the target's sends to its arms.
+pub(super) fn elsewhere(found: &Found, route: &Passage<'_>) -> Vec<Elsewhere> {
+    let way = |share: f64| {
+        if found.test_listeners.iter().any(|l| l == route.listener) {
+            Way::Tests
+        } else if route.is_default && share >= 100.0 && !matches!(route.port, 80 | 443) {
+            Way::Unsaid
+        } else {
+            Way::Users
+        }
+    };
+    let served = served(route.actions).into_iter();
+    served
+        .filter_map(|(group, share)| {
+            let arm = found.arms.iter().find(|a| a.target_group == group)?;
+            Some(Elsewhere {
+                arm: arm.name.clone(),
+                route: route.arn.to_owned(),
+                place: route.place.clone(),
+                share,
+                way: way(share),
+            })
+        })
+        .collect()
+}
+
+/// A listener's default action or a rule.
+#[derive(Debug)]
+pub(super) struct Passage<'a> {
+    /// Its ARN.
+    pub(super) arn: &'a str,
+    /// ARN of its listener.
+    pub(super) listener: &'a str,
+    /// Port of its listener.
+    pub(super) port: i32,
+    /// Such as `HTTPS:443`, or `HTTPS:443 rule 10`.
+    pub(super) place: String,
+    /// Whether it is not a rule.
+    pub(super) is_default: bool,
+    /// What it does.
+    pub(super) actions: &'a [Action],
+}
+
+/// The same actions as far as what they do is concerned: the order of groups
+/// and the two notations of a single one make no difference, nor do weights
+/// that are written otherwise but share alike.
+pub(super) fn same(ours: &[Action], theirs: &[Action]) -> bool {
+    let plain = |actions: &[Action]| -> Vec<(Action, Vec<(String, u64)>)> {
+        let mut actions = actions.to_vec();
+        actions.sort_by_key(|a| a.order().unwrap_or_default());
+        let all = actions.into_iter().map(|mut action| {
+            let mut shares: Vec<(String, u64)> = served(std::slice::from_ref(&action))
+                .into_iter()
+                .map(|(arn, share)| (arn, share.to_bits()))
+                .collect();
+            shares.sort();
+            if let Some(config) = &mut action.forward_config {
+                config.target_groups = None;
+                let sticky = config.target_group_stickiness_config.take();
+                config.target_group_stickiness_config =
+                    sticky.filter(|s| s.enabled().unwrap_or(false));
+                if config.target_group_stickiness_config.is_none() {
+                    action.forward_config = None;
+                }
+            }
+            action.target_group_arn = None;
+            action.order = None;
+            if let Some(oidc) = &mut action.authenticate_oidc_config {
+                // AWS tells neither.
+                oidc.client_secret = None;
+                oidc.use_existing_client_secret = None;
+            }
+            (action, shares)
+        });
+        all.collect()
+    };
+    plain(ours) == plain(theirs)
 }
 
 /// Where the traffic goes, if the actions are still about these two arms.
@@ -136,6 +236,7 @@ mod tests {
             zones: vec![],
             arms: vec![arm("stable"), arm("canary")],
             test_addresses: vec![],
+            test_listeners: vec![],
         }
     }
 
