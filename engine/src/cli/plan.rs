@@ -17,8 +17,8 @@ use crate::clock::{Clock, VirtualClock};
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::{
-    ArmHealth, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
-    Release, Role, Sample, Signal, Source, Traffic, Weights,
+    ArmHealth, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed, Point,
+    ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, Standing, Strategy};
 use crate::simulate::{Behaviour, SimulatedTarget};

@@ -171,9 +171,7 @@ impl Narrator {
                 if report.ok { "passed" } else { "failed" },
                 report.detail
             )),
-            (Call::GetElsewhere, Reply::Elsewhere(_)) => {
-                Some(format!("other routes: {reply}"))
-            }
+            (Call::GetElsewhere, Reply::Elsewhere(_)) => Some(format!("other routes: {reply}")),
             (call, Reply::Failed(error)) => Some(format!("{call} refused: {error}")),
             _ => None,
         }
@@ -448,10 +446,8 @@ pub fn verdict(header: &Header, status: &Status) -> String {
         Some((End::Promoted, reason)) => format!(
             "promoted: {reason}. {}",
             match header.promotion {
-                crate::model::Promotion::Copy => format!(
-                    "{old} runs the new version and {}",
-                    has_all(status, old)
-                ),
+                crate::model::Promotion::Copy =>
+                    format!("{old} runs the new version and {}", has_all(status, old)),
                 crate::model::Promotion::Swap => format!("{new} {}", has_all(status, new)),
             }
         ),

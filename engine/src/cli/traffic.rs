@@ -10,8 +10,9 @@ use super::exit::{Exit, Failure};
 use super::run::{begin, new_id_part, roles, stable_by_sight};
 use super::{Global, command, render, stack, target, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{Capacity, End, Promotion, Role, Traffic, Weights};
+use crate::model::{Capacity, End, Promotion, Role, Traffic, Way, Weights};
 use crate::rollout::{Options, Resolve as _, Standing};
+use crate::spec::aws::{AwsSpec, tell_roles};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
 use crate::store::Busy;
 use crate::target::Target;
@@ -53,6 +54,24 @@ pub(super) async fn set_weights(
     let (spec, target) = target(app, global).await?;
     let live = target.traffic().await?;
     let weights = parse(&args.weights, &live.names())?;
+    if by_order(&args.weights) {
+        let names = live.names();
+        // On AWS the order is made from names; what they do not say, nobody knows.
+        if matches!(spec, TargetSpec::Aws(_)) && !tell_roles(&names) {
+            return Err(Failure::usage(format!(
+                "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable={} --arm canary={} (or the other way round)",
+                names.join(" and "),
+                names
+                    .iter()
+                    .map(|n| format!("{n}=WEIGHT"))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+                names[0],
+                names[names.len() - 1],
+            )));
+        }
+        eprintln!("sets {}", render::shares(&weights));
+    }
     verb(app, global, (spec, target), &live, "set-weights", weights).await
 }
 
@@ -71,7 +90,7 @@ pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> anyh
 }
 
 pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> anyhow::Result<Exit> {
-    let (spec, target) = target(app, global).await?;
+    let (spec, target) = way_back(app, global).await?;
     let occupant = app.store.occupant(target.identity()).await?;
     let stack_work = |b: &Busy| b.rollout.starts_with(stack::STACK_WORK);
     if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
@@ -160,12 +179,48 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<Str
     if let Some(stable) = last {
         return Ok(stable);
     }
-    stable_by_sight(&live.weights).ok_or_else(|| {
+    let ask = |why: &str| {
         Failure::usage(format!(
-            "both arms have the same weight and no earlier rollout says which one is stable\n\nhint: `engine switch {}` says it",
+            "{why} and no earlier rollout says which one is stable\n\nhint: `engine switch {}` says it",
             live.names().join("` or `engine switch ")
         ))
-    })
+    };
+    let most =
+        stable_by_sight(&live.weights).ok_or_else(|| ask("both arms have the same weight"))?;
+    // The more traffic is where a canary ends, too; only one arm with all of it is beyond doubt.
+    if !tell_roles(&live.names()) && live.weights.share(&most) < 100.0 {
+        return Err(ask("both arms have traffic, their names do not tell"));
+    }
+    Ok(most)
+}
+
+/// As [`target`], with no more questions than the way back needs.
+async fn way_back(app: &App, global: &Global) -> anyhow::Result<(TargetSpec, Arc<dyn Target>)> {
+    let Some(TargetSpec::Aws(spec)) = target::named(global)?.map(|spec| spec.target) else {
+        return target(app, global).await;
+    };
+    let route = spec.find.rule.as_ref().or(spec.find.listener.as_ref());
+    let target = match app.ports.way_back_on_aws(&spec).await {
+        // Which arm is which was decided by an earlier rollout on this route.
+        Err(error) if !error.retryable && route.is_some() => {
+            let listed = app.store.list(1_000).await?;
+            let mut ours = listed.into_iter().map(|l| l.header);
+            let pinned = ours.find_map(|header| match header.target {
+                TargetSpec::Aws(aws) if Some(&header.identity) == route => aws.found,
+                _ => None,
+            });
+            let found = pinned.ok_or(error)?;
+            let spec = AwsSpec {
+                found: Some(found),
+                ..(*spec).clone()
+            };
+            app.ports.way_back_on_aws(&spec).await?
+        }
+        target => target?,
+    };
+    let found = Some(target.found().clone());
+    let pinned = TargetSpec::Aws(Box::new(AwsSpec { found, ..*spec }));
+    Ok((pinned, target))
 }
 
 /// The target that a flag, the rollout file, a live rollout or the default names.
@@ -242,10 +297,23 @@ async fn verb(
             // It was read back before it was written down.
             let (_, status, _) = app.journal(&rollout).await?;
             let now = status.weights;
+            // Who has everything of this route may still not have everything.
+            let all = now.0.iter().find(|w| now.share(&w.arm) >= 100.0);
+            let elsewhere = match all {
+                Some(all) => Some((all.arm.clone(), target.elsewhere().await)),
+                None => None,
+            };
             if global.json {
-                let answer = serde_json::json!({
+                let mut answer = serde_json::json!({
                     "rollout": rollout, "before": before, "weights": now
                 });
+                match &elsewhere {
+                    Some((_, Ok(routes))) => answer["elsewhere"] = serde_json::json!(routes),
+                    Some((_, Err(error))) => {
+                        answer["elsewhereUnread"] = error.message.clone().into()
+                    }
+                    None => {}
+                }
                 out!("{answer}");
             } else {
                 out!("{} (was {})", render::shares(&now), render::shares(&before));
@@ -254,6 +322,22 @@ async fn verb(
                 eprintln!(
                     "note: clients stick to their arm here, so shares move slower than weights"
                 );
+            }
+            match elsewhere {
+                Some((all, Ok(routes))) => {
+                    for route in routes
+                        .iter()
+                        .filter(|e| e.arm != all && e.way != Way::Tests)
+                    {
+                        eprintln!("note: {route}");
+                    }
+                }
+                Some((_, Err(error))) => {
+                    eprintln!(
+                        "note: what other listeners and rules send to the arms could not be read: {error}"
+                    );
+                }
+                None => {}
             }
             Ok(Exit::from(&standing))
         }
@@ -282,6 +366,11 @@ async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option
             "{to} has {has} healthy targets and its share needs {needed}, going by {from}; `engine run` makes room first"
         )
     })
+}
+
+/// Whether weights are given without names.
+fn by_order(given: &[String]) -> bool {
+    given.iter().all(|g| !g.contains('='))
 }
 
 /// `75 25` in order, summing to 100, or `stable=9 canary=1`.

@@ -12,8 +12,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Arm, ArmHealth, Capacity, Elsewhere, End, Finding, Goal, Hold, HostError, Level, MetricsQuery, Millis,
-    Outcome, Point, ProbeReport, Promotion, Release, Sample, Wake, Weights,
+    Arm, ArmHealth, Capacity, Elsewhere, End, Finding, Goal, Hold, HostError, Level, MetricsQuery,
+    Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Wake, Weights,
 };
 use crate::spec::policy::Caps;
 use crate::spec::{Guardrails, Probe, Query, TargetSpec};

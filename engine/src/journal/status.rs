@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
-use crate::model::{Elsewhere, End, Finding, Goal, Hold, Millis, Outcome, Phase, Role, Wake, Weights};
+use crate::model::{
+    Elsewhere, End, Finding, Goal, Hold, Millis, Outcome, Phase, Role, Wake, Weights,
+};
 
 /// Where a rollout stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]

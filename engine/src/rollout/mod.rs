@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, Work};
 use crate::model::{
-    Arm, ArmHealth, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm, Outcome, Release,
-    Role, Traffic, Weights,
+    Arm, ArmHealth, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm, Outcome,
+    Release, Role, Traffic, Weights,
 };
 use crate::spec::TargetSpec;
 use crate::spec::policy::Caps;

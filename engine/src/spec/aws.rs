@@ -164,7 +164,11 @@ pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
         arms: section.named("arms").into_iter().map(arm).collect(),
         test_listeners: section.texts_or_none("test-listeners"),
     };
-    if find.test_listeners.iter().any(|l| !l.contains(":listener/")) {
+    if find
+        .test_listeners
+        .iter()
+        .any(|l| !l.contains(":listener/"))
+    {
         section.problem("test-listeners", "must be ARNs of listeners");
     }
     for (key, given) in [("listener", &find.listener), ("rule", &find.rule)] {

@@ -13,8 +13,8 @@ mod query;
 use async_trait::async_trait;
 
 use crate::model::{
-    ArmHealth, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release,
-    Sample, Traffic, Weights,
+    ArmHealth, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
+    Release, Sample, Traffic, Weights,
 };
 use crate::spec::{Probe, Query};
 

@@ -231,8 +231,8 @@ impl Verb {
     pub fn apis(&self, found: &Found) -> Vec<Api> {
         use Api::{
             DescribeAlarms, DescribeListeners, DescribeRules, DescribeServices,
-            DescribeTargetGroups, DescribeTargetHealth, DescribeTaskDefinition, GetMetricData, ListTaskDefinitions,
-            ModifyListener, ModifyRule, RegisterTaskDefinition, UpdateService,
+            DescribeTargetGroups, DescribeTargetHealth, DescribeTaskDefinition, GetMetricData,
+            ListTaskDefinitions, ModifyListener, ModifyRule, RegisterTaskDefinition, UpdateService,
         };
         let (read, write) = if found.is_rule() {
             (DescribeRules, ModifyRule)

@@ -70,10 +70,7 @@ pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, 
     })
 }
 
-async fn find_route(
-    clients: &Clients,
-    find: &Find,
-) -> Result<(Option<Stack>, Route), HostError> {
+async fn find_route(clients: &Clients, find: &Find) -> Result<(Option<Stack>, Route), HostError> {
     let stack = match &find.stack {
         Some(name) => Some(Stack::read(clients, name).await?),
         None => None,
@@ -269,7 +266,10 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
         .filter(|arn| !tests.contains(arn))
         .collect();
     let rules: Vec<&str> = stack.of_type(RULE).collect();
-    let networks = listeners.iter().map(String::as_str).chain(rules.iter().copied());
+    let networks = listeners
+        .iter()
+        .map(String::as_str)
+        .chain(rules.iter().copied());
     let refusals: Vec<HostError> = networks
         .filter_map(|arn| refuse_other_balancers(arn).err())
         .collect();
@@ -489,7 +489,11 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
         .into_iter()
         .map(|(arn, _)| arn)
         .collect();
-    let given: Vec<&FindArm> = find.arms.iter().filter(|a| a.target_group.is_some()).collect();
+    let given: Vec<&FindArm> = find
+        .arms
+        .iter()
+        .filter(|a| a.target_group.is_some())
+        .collect();
     if given.len() == 2 {
         // An idle group need not be named by the action.
         groups = given
@@ -814,7 +818,11 @@ pub(super) async fn elsewhere(
             .set_target_group_arns(Some(groups.clone()))
             .set_marker(page);
         let answer = clients
-            .ask(Api::DescribeTargetGroups, &groups.join(", "), describe.send())
+            .ask(
+                Api::DescribeTargetGroups,
+                &groups.join(", "),
+                describe.send(),
+            )
             .await?;
         for group in answer.target_groups.unwrap_or_default() {
             balancers.extend(group.load_balancer_arns.unwrap_or_default());
@@ -848,7 +856,12 @@ pub(super) async fn elsewhere(
             };
             let rules = rules_of(clients, arn).await?;
             let rules = rules.iter().filter(|r| r.is_default() != Some(true));
-            let mut passages = vec![passage(arn, place.clone(), true, listener.default_actions())];
+            let mut passages = vec![passage(
+                arn,
+                place.clone(),
+                true,
+                listener.default_actions(),
+            )];
             passages.extend(rules.map(|rule| {
                 let priority = rule.priority().unwrap_or("?");
                 passage(
@@ -902,8 +915,14 @@ mod tests {
         assert_eq!(names(vec![], [0, 1]), two("tg-a", "tg-b"));
         assert_eq!(names(vec![], [2, 3]), Err("which-arm".to_owned()));
         // One of a pair says what the other one is, by name and by ARN.
-        assert_eq!(names(vec![arm("stable", "x-prod")], [2, 3]), two("canary", "stable"));
-        assert_eq!(names(vec![arm("blue", &groups[0])], [0, 1]), two("blue", "green"));
+        assert_eq!(
+            names(vec![arm("stable", "x-prod")], [2, 3]),
+            two("canary", "stable")
+        );
+        assert_eq!(
+            names(vec![arm("blue", &groups[0])], [0, 1]),
+            two("blue", "green")
+        );
         assert_eq!(names(vec![arm("old", "tg-b")], [0, 1]), two("tg-a", "old"));
         assert_eq!(
             names(vec![arm("tg-a", "tg-b")], [0, 1]),
@@ -921,7 +940,10 @@ mod tests {
         ] {
             let error = refuse_other_balancers(&arn(rest)).expect_err(rest);
             assert!(error.message.contains(kind), "{error}");
-            assert!(error.message.contains("application load balancers"), "{error}");
+            assert!(
+                error.message.contains("application load balancers"),
+                "{error}"
+            );
         }
         for rest in ["listener/app/net/b/c", "listener-rule/app/net/b/c/d"] {
             assert!(refuse_other_balancers(&arn(rest)).is_ok(), "{rest}");

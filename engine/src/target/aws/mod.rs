@@ -6,6 +6,7 @@
 //! `stack` (CloudFormation); `client` carries the calls and explains their
 //! errors, `calls` lists them with the permissions they need.
 
+mod action;
 pub mod calls;
 pub mod client;
 mod discover;
@@ -32,14 +33,15 @@ use super::http::Client as HttpClient;
 use super::query::{self, Words};
 use crate::clock::Clock;
 use crate::model::{
-    ArmHealth, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, ObservedArm,
-    Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
+    ArmHealth, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed,
+    ObservedArm, Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
 };
 use crate::spec::aws::{AwsSpec, Find, Found, FoundArm};
 use crate::spec::{Probe, Query, QuerySource};
 use calls::Api;
 use client::{Clients, incomplete};
 
+pub use action::LiveAction;
 pub use metrics::PERIOD_MS;
 
 /// How old the actions may be that a write is based on: they were read a
@@ -169,9 +171,38 @@ impl AwsTarget {
         Ok(())
     }
 
+    /// The whole action of the route.
+    ///
+    /// # Errors
+    /// AWS does not answer.
+    pub async fn action(&self) -> Result<LiveAction, HostError> {
+        Ok(LiveAction(self.actions().await?))
+    }
+
+    /// The whole action of another listener or rule.
+    ///
+    /// # Errors
+    /// It is not there, or AWS does not answer.
+    pub async fn action_of(&self, route: &str) -> Result<LiveAction, HostError> {
+        Ok(LiveAction(self.read_actions(route).await?))
+    }
+
+    /// Writes an action as it was read.
+    ///
+    /// # Errors
+    /// AWS refuses, or does not answer.
+    pub async fn restore(&self, action: &LiveAction) -> Result<(), HostError> {
+        self.write_actions(traffic::resent(&action.0)).await
+    }
+
     async fn actions(&self) -> Result<Vec<Action>, HostError> {
-        let route = &self.found.route;
-        let actions = if self.found.is_rule() {
+        let actions = self.read_actions(&self.found.route).await?;
+        *locked(&self.last) = Some((self.clock.now(), actions.clone()));
+        Ok(actions)
+    }
+
+    async fn read_actions(&self, route: &str) -> Result<Vec<Action>, HostError> {
+        let actions = if route.contains(":listener-rule/") {
             let call = self.clients.elb.describe_rules().rule_arns(route);
             let answer = self
                 .clients
@@ -191,8 +222,26 @@ impl AwsTarget {
                 .and_then(|l| l.default_actions)
                 .ok_or_else(|| incomplete(Api::DescribeListeners, "listener"))?
         };
-        *locked(&self.last) = Some((self.clock.now(), actions.clone()));
         Ok(actions)
+    }
+
+    async fn write_actions(&self, actions: Vec<Action>) -> Result<(), HostError> {
+        let route = &self.found.route;
+        if self.found.is_rule() {
+            let call = self.clients.elb.modify_rule().rule_arn(route);
+            let call = call.set_actions(Some(actions));
+            self.clients
+                .ask(Api::ModifyRule, route, call.send())
+                .await
+                .map(drop)
+        } else {
+            let call = self.clients.elb.modify_listener().listener_arn(route);
+            let call = call.set_default_actions(Some(actions));
+            self.clients
+                .ask(Api::ModifyListener, route, call.send())
+                .await
+                .map(drop)
+        }
     }
 
     fn arm(&self, name: &str) -> Result<&FoundArm, HostError> {
@@ -280,7 +329,10 @@ impl AwsTarget {
 
     /// Whether no route at all sends users to an arm, so that it can do with
     /// fewer tasks.
-    async fn unserved(&self, arm: &str) -> Result<(), HostError> {
+    ///
+    /// # Errors
+    /// One does, or it cannot be told.
+    pub async fn unserved(&self, arm: &str) -> Result<(), HostError> {
         let all = discover::elsewhere(&self.clients, &self.found, true).await;
         let all = all.map_err(|error| HostError {
             message: format!(
@@ -561,25 +613,10 @@ impl Target for AwsTarget {
             Some((at, actions)) if now.saturating_sub(at) <= READ_AGE_MAX_MS => actions,
             _ => self.actions().await?,
         };
-        let route = &self.found.route;
         // Not on the basis of somebody else's groups.
         traffic::read(&self.found, &actions)?;
-        let actions = traffic::rewrite(&self.found, &actions, weights);
-        if self.found.is_rule() {
-            let call = self.clients.elb.modify_rule().rule_arn(route);
-            let call = call.set_actions(Some(actions));
-            self.clients
-                .ask(Api::ModifyRule, route, call.send())
-                .await
-                .map(drop)
-        } else {
-            let call = self.clients.elb.modify_listener().listener_arn(route);
-            let call = call.set_default_actions(Some(actions));
-            self.clients
-                .ask(Api::ModifyListener, route, call.send())
-                .await
-                .map(drop)
-        }
+        self.write_actions(traffic::rewrite(&self.found, &actions, weights))
+            .await
     }
 
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {

@@ -101,17 +101,37 @@ mod tests {
     fn whole_words_that_differ_tell_arms_apart() {
         for (ours, theirs, pair) in [
             ("demo-stable-tg", "demo-canary-tg", ["stable", "canary"]),
-            ("canary-api-stable", "canary-api-canary", ["stable", "canary"]),
-            ("canary-api-canary", "canary-api-stable", ["canary", "stable"]),
+            (
+                "canary-api-stable",
+                "canary-api-canary",
+                ["stable", "canary"],
+            ),
+            (
+                "canary-api-canary",
+                "canary-api-stable",
+                ["canary", "stable"],
+            ),
             ("greenhouse-blue", "greenhouse-green", ["blue", "green"]),
             ("blue-team-stable", "blue-team-canary", ["stable", "canary"]),
-            ("stable-blue-stable", "stable-green-stable", ["blue", "green"]),
+            (
+                "stable-blue-stable",
+                "stable-green-stable",
+                ["blue", "green"],
+            ),
             ("canary-canary", "canary-stable", ["canary", "stable"]),
-            ("canary-demo-Canary", "canary-demo-Stable", ["canary", "stable"]),
+            (
+                "canary-demo-Canary",
+                "canary-demo-Stable",
+                ["canary", "stable"],
+            ),
             ("GreenBayBlueTG", "GreenBayGreenTG", ["blue", "green"]),
             ("x-Stable-1AB2", "x-Canary-9ZY8", ["stable", "canary"]),
             ("unstable-blue", "unstable-green", ["blue", "green"]),
-            ("evergreen-stable-2", "evergreen-canary-3", ["stable", "canary"]),
+            (
+                "evergreen-stable-2",
+                "evergreen-canary-3",
+                ["stable", "canary"],
+            ),
         ] {
             assert_eq!(tell(&[[ours, theirs]]), Told::Pair(pair), "{ours} {theirs}");
         }
@@ -145,8 +165,14 @@ mod tests {
         let groups = ["app-stable", "app-canary"];
         let told = |in_stack| tell(&[groups, in_stack]);
         assert_eq!(told(["CanaryGroup", "StableGroup"]), Told::Doubt);
-        assert_eq!(told(["StableGroup", "CanaryGroup"]), Told::Pair(["stable", "canary"]));
+        assert_eq!(
+            told(["StableGroup", "CanaryGroup"]),
+            Told::Pair(["stable", "canary"])
+        );
         assert_eq!(told(["", ""]), Told::Pair(["stable", "canary"]));
-        assert_eq!(tell(&[["tg-1", "tg-2"], ["Blue", "Green"]]), Told::Pair(["blue", "green"]));
+        assert_eq!(
+            tell(&[["tg-1", "tg-2"], ["Blue", "Green"]]),
+            Told::Pair(["blue", "green"])
+        );
     }
 }

@@ -123,7 +123,8 @@ pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), Hos
     let arms: Vec<(&FoundArm, &ServiceId, &Service)> = arms
         .filter_map(|(arm, service)| Some((arm, arm.service.as_ref()?, service.as_ref()?)))
         .collect();
-    let refuse = |code: &str, message: String| Err(HostError::new(ErrorKind::Denied, code, message));
+    let refuse =
+        |code: &str, message: String| Err(HostError::new(ErrorKind::Denied, code, message));
     let same = |a: &Service, b: &Service| {
         a.service_arn() == b.service_arn()
             && (a.service_arn().is_some() || a.service_name() == b.service_name())

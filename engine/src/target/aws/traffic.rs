@@ -38,21 +38,26 @@ pub(super) fn forward(actions: &[Action]) -> Option<Vec<(String, u32)>> {
 /// gets everything, and where all weights are 0 nobody has said who gets
 /// nothing.
 pub(super) fn served(actions: &[Action]) -> Vec<(String, f64)> {
-    let mut served: Vec<(String, f64)> = vec![];
-    for groups in actions.iter().filter_map(groups) {
-        let total: u32 = groups.iter().map(|(_, weight)| weight).sum();
-        let all = f64::from(u32::try_from(groups.len()).unwrap_or(u32::MAX));
-        for (arn, weight) in groups {
-            let share = match total {
-                0 => 100.0 / all,
-                total => f64::from(weight) * 100.0 / f64::from(total),
-            };
-            if share > 0.0 {
-                served.push((arn, share));
-            }
-        }
-    }
-    served
+    actions
+        .iter()
+        .filter_map(groups)
+        .flat_map(by_share)
+        .collect()
+}
+
+/// Weights as percent, without those that get nothing.
+pub(super) fn by_share(groups: Vec<(String, u32)>) -> Vec<(String, f64)> {
+    let total: f64 = groups.iter().map(|(_, weight)| f64::from(*weight)).sum();
+    let all = f64::from(u32::try_from(groups.len()).unwrap_or(u32::MAX));
+    let shares = groups.into_iter().map(|(arn, weight)| {
+        let share = if total > 0.0 {
+            f64::from(weight) * 100.0 / total
+        } else {
+            100.0 / all
+        };
+        (arn, share)
+    });
+    shares.filter(|(_, share)| *share > 0.0).collect()
 }
 
 /// What a route that is not the target's sends to its arms.
@@ -96,42 +101,6 @@ pub(super) struct Passage<'a> {
     pub(super) is_default: bool,
     /// What it does.
     pub(super) actions: &'a [Action],
-}
-
-/// The same actions as far as what they do is concerned: the order of groups
-/// and the two notations of a single one make no difference, nor do weights
-/// that are written otherwise but share alike.
-pub(super) fn same(ours: &[Action], theirs: &[Action]) -> bool {
-    let plain = |actions: &[Action]| -> Vec<(Action, Vec<(String, u64)>)> {
-        let mut actions = actions.to_vec();
-        actions.sort_by_key(|a| a.order().unwrap_or_default());
-        let all = actions.into_iter().map(|mut action| {
-            let mut shares: Vec<(String, u64)> = served(std::slice::from_ref(&action))
-                .into_iter()
-                .map(|(arn, share)| (arn, share.to_bits()))
-                .collect();
-            shares.sort();
-            if let Some(config) = &mut action.forward_config {
-                config.target_groups = None;
-                let sticky = config.target_group_stickiness_config.take();
-                config.target_group_stickiness_config =
-                    sticky.filter(|s| s.enabled().unwrap_or(false));
-                if config.target_group_stickiness_config.is_none() {
-                    action.forward_config = None;
-                }
-            }
-            action.target_group_arn = None;
-            action.order = None;
-            if let Some(oidc) = &mut action.authenticate_oidc_config {
-                // AWS tells neither.
-                oidc.client_secret = None;
-                oidc.use_existing_client_secret = None;
-            }
-            (action, shares)
-        });
-        all.collect()
-    };
-    plain(ours) == plain(theirs)
 }
 
 /// Where the traffic goes, if the actions are still about these two arms.
@@ -190,7 +159,7 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
                 .build()
         })
         .collect();
-    actions
+    let rewritten: Vec<Action> = actions
         .iter()
         .map(|action| {
             let mut action = action.clone();
@@ -205,6 +174,18 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
                 // AWS takes both only if they name one and the same group.
                 action.target_group_arn = None;
             }
+            action
+        })
+        .collect();
+    resent(&rewritten)
+}
+
+/// Actions that were read, as they can be written.
+pub(super) fn resent(actions: &[Action]) -> Vec<Action> {
+    actions
+        .iter()
+        .map(|action| {
+            let mut action = action.clone();
             // AWS never tells a client secret; it keeps the one it has if asked to.
             if let Some(oidc) = &mut action.authenticate_oidc_config
                 && oidc.client_secret.is_none()
