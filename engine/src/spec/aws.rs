@@ -162,7 +162,7 @@ pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
         rule: section.text("rule"),
         cluster: section.text("cluster"),
         arms: section.named("arms").into_iter().map(arm).collect(),
-        test_listeners: section.texts_or_none("test-listeners"),
+        test_listeners: section.texts("test-listeners").unwrap_or_default(),
     };
     if find
         .test_listeners
