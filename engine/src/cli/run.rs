@@ -16,6 +16,7 @@ use crate::model::{
     Arm, Capacity, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
 };
 use crate::rollout::{Options, RolloutError};
+use crate::spec::aws::tell_roles;
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
 use crate::store::StoreError;
 use crate::strategy::Plugin;
@@ -215,6 +216,19 @@ pub(super) async fn make_ready(
         .await
         .context("failed to read the target")?;
     target.fit().await?;
+    if let TargetSpec::Aws(_) = &spec.target
+        && args.stable.is_none()
+        && !tell_roles(&live.names())
+        && !live
+            .arms
+            .iter()
+            .any(|a| live.weights().share(&a.name) >= 100.0)
+    {
+        return Err(Failure::usage(format!(
+            "both arms have traffic and the names {} do not tell which one is stable\n\nhint: say it with --stable NAME",
+            live.names().join(" and ")
+        )));
+    }
     let mut arms = arms(&live, args.stable.as_deref())?;
     for arm in arms.iter_mut().filter(|a| a.role == Role::Candidate) {
         let running = live.arm(&arm.name).map(|a| &a.release);

@@ -150,7 +150,10 @@ pub(super) async fn identity(app: &App, global: &Global) -> anyhow::Result<Optio
     }
     match named(global)?.map(|spec| spec.target) {
         Some(TargetSpec::Aws(spec)) => {
-            let target = app.ports.on_aws(&spec).await?;
+            if let Some(route) = spec.find.route() {
+                return Ok(Some(route.to_owned()));
+            }
+            let target = app.ports.way_back_on_aws(&spec).await?;
             Ok(Some(target.identity().to_owned()))
         }
         _ => Ok(None),

@@ -59,15 +59,13 @@ pub(super) async fn set_weights(
         // On AWS the order is made from names; what they do not say, nobody knows.
         if matches!(spec, TargetSpec::Aws(_)) && !tell_roles(&names) {
             return Err(Failure::usage(format!(
-                "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable={} --arm canary={} (or the other way round)",
+                "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
                 names.join(" and "),
                 names
                     .iter()
                     .map(|n| format!("{n}=WEIGHT"))
                     .collect::<Vec<_>>()
-                    .join(" "),
-                names[0],
-                names[names.len() - 1],
+                    .join(" ")
             )));
         }
         eprintln!("sets {}", render::shares(&weights));
@@ -90,9 +88,17 @@ pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> anyh
 }
 
 pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> anyhow::Result<Exit> {
+    let stack_work = |b: &Busy| b.rollout.starts_with(stack::STACK_WORK);
+    // A rollout has pinned what the way back needs: nothing is looked for.
+    if let Some(TargetSpec::Aws(spec)) = target::named(global)?.map(|spec| spec.target)
+        && let Some(route) = spec.find.route()
+        && let Some(busy) = app.store.occupant(route).await?
+        && !stack_work(&busy)
+    {
+        return abort_instead(app, global, &busy).await;
+    }
     let (spec, target) = way_back(app, global).await?;
     let occupant = app.store.occupant(target.identity()).await?;
-    let stack_work = |b: &Busy| b.rollout.starts_with(stack::STACK_WORK);
     if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
         let alive = busy.owner.as_ref().is_some_and(|o| !app.ports.is_dead(o));
         if alive && busy.expires > app.clock.now() {
@@ -100,17 +106,22 @@ pub(super) async fn rollback(app: &App, global: &Global, _: RollbackArgs) -> any
         }
         // It died and left only its lease, which the verb takes over.
     } else if let Some(busy) = occupant {
-        let exit = command::abort_rollout(app, global, &busy.rollout, "rollback").await?;
-        // Here all traffic on stable is what was asked for.
-        return Ok(match exit {
-            Exit::RolledBack => Exit::Done,
-            exit => exit,
-        });
+        return abort_instead(app, global, &busy).await;
     }
     let live = target.traffic().await?;
     let stable = stable(app, target.identity(), &live).await?;
     let weights = live.weights.all_to(&stable);
     verb(app, global, (spec, target), &live, "rollback", weights).await
+}
+
+/// The rollout that has the target takes its traffic back.
+async fn abort_instead(app: &App, global: &Global, busy: &Busy) -> anyhow::Result<Exit> {
+    let exit = command::abort_rollout(app, global, &busy.rollout, "rollback").await?;
+    // Here all traffic on stable is what was asked for.
+    Ok(match exit {
+        Exit::RolledBack => Exit::Done,
+        exit => exit,
+    })
 }
 
 /// A stack operation has the target: it takes the traffic back when it hears of
@@ -199,22 +210,22 @@ async fn way_back(app: &App, global: &Global) -> anyhow::Result<(TargetSpec, Arc
     let Some(TargetSpec::Aws(spec)) = target::named(global)?.map(|spec| spec.target) else {
         return target(app, global).await;
     };
-    let route = spec.find.rule.as_ref().or(spec.find.listener.as_ref());
+    let route = spec.find.route();
     let target = match app.ports.way_back_on_aws(&spec).await {
         // Which arm is which was decided by an earlier rollout on this route.
         Err(error) if !error.retryable && route.is_some() => {
             let listed = app.store.list(1_000).await?;
             let mut ours = listed.into_iter().map(|l| l.header);
-            let pinned = ours.find_map(|header| match header.target {
-                TargetSpec::Aws(aws) if Some(&header.identity) == route => aws.found,
+            let known = ours.find_map(|header| match header.target {
+                TargetSpec::Aws(aws) if Some(header.identity.as_str()) == route => Some(aws),
                 _ => None,
             });
-            let found = pinned.ok_or(error)?;
-            let spec = AwsSpec {
-                found: Some(found),
-                ..(*spec).clone()
+            let known = known.ok_or(error)?;
+            let known = AwsSpec {
+                access: spec.access.clone(),
+                ..*known
             };
-            app.ports.way_back_on_aws(&spec).await?
+            app.ports.way_back_on_aws(&known).await?
         }
         target => target?,
     };

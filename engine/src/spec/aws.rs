@@ -111,6 +111,15 @@ pub struct ServiceId {
     pub name: String,
 }
 
+impl Find {
+    /// The listener or rule that is named by its ARN: the identity of the target,
+    /// whatever else is still to be found.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.rule.as_deref().or(self.listener.as_deref())
+    }
+}
+
 impl Found {
     /// Whether the route is a rule and not a listener.
     #[must_use]

@@ -615,8 +615,8 @@ fn arm_names(
             return Err(refused(
                 "which-arm",
                 &format!(
-                    "the names {} and {} do not tell for certain which arm is which\n\nhint: say it with --arm stable={} --arm canary={} (or the other way round), or with target.aws.arms.NAME.target-group",
-                    own[0], own[1], own[0], own[1]
+                    "the names {} and {} do not tell for certain which arm is which\n\nhint: say it with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP, or with target.aws.arms.NAME.target-group",
+                    own[0], own[1]
                 ),
             ));
         }
