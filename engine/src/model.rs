@@ -456,6 +456,64 @@ impl Traffic {
     }
 }
 
+/// What another listener or rule than the one whose weights move sends to an
+/// arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The arm.
+    pub arm: String,
+    /// The listener or rule, such as its ARN.
+    pub route: String,
+    /// The same as people call it, such as `HTTPS:443`.
+    pub place: String,
+    /// Percent of what comes there that the arm gets.
+    pub share: f64,
+    /// Who comes there.
+    pub way: Way,
+}
+
+/// Who comes by a listener or rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Users, for all that is known.
+    Users,
+    /// Nobody has said who: all of it goes to one arm, and its port is neither 80
+    /// nor 443, as test listeners have it.
+    Unsaid,
+    /// Tests alone: somebody has said so.
+    Tests,
+}
+
+impl Elsewhere {
+    /// Those that users may come by, to an arm: it must not lose its tasks.
+    pub fn serving<'a>(all: &'a [Self], arm: &'a str) -> impl Iterator<Item = &'a Self> {
+        all.iter()
+            .filter(move |e| e.arm == arm && e.way != Way::Tests)
+    }
+
+    /// Those that users come by for all that is known, to an arm: its release must
+    /// not be replaced as if nobody saw it.
+    pub fn seen<'a>(all: &'a [Self], arm: &'a str) -> impl Iterator<Item = &'a Self> {
+        all.iter()
+            .filter(move |e| e.arm == arm && e.way == Way::Users)
+    }
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.way {
+            Way::Users | Way::Unsaid => "",
+            Way::Tests => " (for tests)",
+        };
+        write!(
+            f,
+            "{}{what} sends {:.0} % to {}",
+            self.place, self.share, self.arm
+        )
+    }
+}
+
 /// How many tasks carry the traffic of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {

@@ -362,20 +362,36 @@ impl Ports {
     /// A target on AWS: as a rollout has pinned it, as it was found before if it
     /// is still there, or found now.
     pub async fn on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
+        match self.known_on_aws(spec).await {
+            Some(target) => Ok(target),
+            None => self.find_on_aws(spec).await,
+        }
+    }
+
+    /// As much of a target on AWS as the way back needs: it is looked for at the
+    /// load balancer alone.
+    pub async fn way_back_on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
+        if let Some(target) = self.known_on_aws(spec).await {
+            return Ok(target);
+        }
+        let clients = self.clients(&spec.access).await;
+        let found = aws::find_route(&clients, &spec.find).await?;
+        Ok(self.keep(clients, spec, found).await)
+    }
+
+    async fn known_on_aws(&self, spec: &AwsSpec) -> Option<Arc<AwsTarget>> {
         let clients = self.clients(&spec.access).await;
         if let Some(found) = &spec.found {
-            return Ok(self.keep(clients, spec, found.clone()).await);
+            return Some(self.keep(clients, spec, found.clone()).await);
         }
         let key = key(&clients.region, spec);
         let remembered = self.store.recall(&key).await.unwrap_or_default();
-        if let Some(found) = remembered.and_then(|text| serde_json::from_str(&text).ok()) {
-            let target = self.keep(clients.clone(), spec, found).await;
-            match target.verify().await {
-                Err(error) if !error.retryable => {}
-                _ => return Ok(target),
-            }
+        let found = remembered.and_then(|text| serde_json::from_str(&text).ok())?;
+        let target = self.keep(clients, spec, found).await;
+        match target.verify().await {
+            Err(error) if !error.retryable => None,
+            _ => Some(target),
         }
-        self.find_on_aws(spec).await
     }
 
     /// A target on AWS as it is now, whatever was found before.

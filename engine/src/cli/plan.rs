@@ -17,8 +17,8 @@ use crate::clock::{Clock, VirtualClock};
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::{
-    ArmHealth, Deployment, End, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
-    Release, Role, Sample, Signal, Source, Traffic, Weights,
+    ArmHealth, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed, Point,
+    ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, Standing, Strategy};
 use crate::simulate::{Behaviour, SimulatedTarget};
@@ -346,6 +346,16 @@ impl Target for Recorder {
         Ok(self.copy.observe().await?.health())
     }
 
+    async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
+        self.note(calls::Verb::Elsewhere);
+        Ok(vec![])
+    }
+
+    async fn fit(&self) -> Result<(), HostError> {
+        self.note(calls::Verb::Fit);
+        Ok(())
+    }
+
     async fn tripped(
         &self,
         alarms: &[String],
@@ -377,9 +387,11 @@ impl Target for Recorder {
     }
 
     async fn set_tasks(&self, arm: &str, tasks: u32) -> Result<(), HostError> {
+        let has = self.copy.observe().await?.arm(arm).and_then(|a| a.tasks);
         self.note(calls::Verb::SetTasks {
             arm: arm.to_owned(),
             tasks,
+            takes: has.is_some_and(|has| tasks < has),
         });
         self.copy.set_tasks(arm, tasks).await
     }
@@ -430,7 +442,7 @@ impl Plan<'_> {
                 calls::Verb::SetVersion { arm, release } => {
                     format!("{arm} gets {}", release.version)
                 }
-                calls::Verb::SetTasks { arm, tasks } => format!("{arm} has {tasks} tasks"),
+                calls::Verb::SetTasks { arm, tasks, .. } => format!("{arm} has {tasks} tasks"),
                 _ => continue,
             };
             for api in verb.apis(self.found).into_iter().filter(|a| a.writes()) {

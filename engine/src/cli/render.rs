@@ -10,7 +10,7 @@ use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply};
 use crate::model::{
     Decision, Deployment, End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake,
-    Weights,
+    Way, Weights,
 };
 
 /// A target for a column: of an ARN the load balancer's name.
@@ -171,6 +171,7 @@ impl Narrator {
                 if report.ok { "passed" } else { "failed" },
                 report.detail
             )),
+            (Call::GetElsewhere, Reply::Elsewhere(_)) => Some(format!("other routes: {reply}")),
             (call, Reply::Failed(error)) => Some(format!("{call} refused: {error}")),
             _ => None,
         }
@@ -410,20 +411,43 @@ fn time_left(status: &Status, now: Millis) -> Option<Millis> {
     (done >= 5 && moves).then(|| elapsed.saturating_mul(100 - done.min(100)) / done)
 }
 
+/// What can be said of an arm at the end: only what was read.
+fn has_all(status: &Status, arm: &str) -> String {
+    if let Some(why) = &status.elsewhere_unread {
+        return format!(
+            "has all of the route that was moved, read back; what others send elsewhere could not be read: {why}"
+        );
+    }
+    let others: Vec<String> = status
+        .elsewhere
+        .iter()
+        .filter(|e| e.arm != arm && e.way != Way::Tests)
+        .map(ToString::to_string)
+        .collect();
+    if others.is_empty() {
+        return "has all traffic, read back.".to_owned();
+    }
+    format!(
+        "has all of the route that was moved, read back, but not everything: {}.",
+        others.join(", ")
+    )
+}
+
 /// The last words of `run`.
 pub fn verdict(header: &Header, status: &Status) -> String {
     let old = header.arm(Role::Stable);
     let new = header.arm(Role::Candidate);
     match &status.end {
         Some((End::Promoted, reason)) => format!(
-            "promoted: {reason}. {} has all traffic, read back.",
+            "promoted: {reason}. {}",
             match header.promotion {
-                crate::model::Promotion::Copy => format!("{old} runs the new version and"),
-                crate::model::Promotion::Swap => new.to_owned(),
+                crate::model::Promotion::Copy =>
+                    format!("{old} runs the new version and {}", has_all(status, old)),
+                crate::model::Promotion::Swap => format!("{new} {}", has_all(status, new)),
             }
         ),
         Some((End::RolledBack, reason)) => {
-            format!("rolled back: {reason}. {old} has all traffic, read back.")
+            format!("rolled back: {reason}. {old} {}", has_all(status, old))
         }
         Some((End::RollbackFailed, reason)) => {
             format!("ROLLBACK FAILED: {reason}. Look at the traffic yourself, now.")

@@ -12,11 +12,15 @@ use super::app::App;
 use super::exit::{Exit, Failure};
 use super::{plugin, target, watch};
 use crate::journal::{FORMAT, Header, Pin, Work};
-use crate::model::{Arm, Capacity, DemoFault, Observed, Promotion, Release, Role, Source, Weights};
+use crate::model::{
+    Arm, Capacity, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
+};
 use crate::rollout::{Options, RolloutError};
+use crate::spec::aws::tell_roles;
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
 use crate::store::StoreError;
 use crate::strategy::Plugin;
+use crate::target::Target;
 use crate::target::aws::release_of_task_definition;
 
 /// Run a strategy until the new version is promoted or rolled back
@@ -211,6 +215,20 @@ pub(super) async fn make_ready(
         .observe()
         .await
         .context("failed to read the target")?;
+    target.fit().await?;
+    if let TargetSpec::Aws(_) = &spec.target
+        && args.stable.is_none()
+        && !tell_roles(&live.names())
+        && !live
+            .arms
+            .iter()
+            .any(|a| live.weights().share(&a.name) >= 100.0)
+    {
+        return Err(Failure::usage(format!(
+            "both arms have traffic and the names {} do not tell which one is stable\n\nhint: say it with --stable NAME",
+            live.names().join(" and ")
+        )));
+    }
     let mut arms = arms(&live, args.stable.as_deref())?;
     for arm in arms.iter_mut().filter(|a| a.role == Role::Candidate) {
         let running = live.arm(&arm.name).map(|a| &a.release);
@@ -229,6 +247,8 @@ pub(super) async fn make_ready(
             arm.version.clone_from(&candidate.version);
         }
     }
+    let promotion = promotion(&spec, &live, &arms)?;
+    seen_by_nobody(target.as_ref(), &spec, &live, &arms, promotion).await?;
     let rollout = format!("{}-{id_part}", description.name);
     let identity = target.identity().to_owned();
     let header = Header {
@@ -246,7 +266,7 @@ pub(super) async fn make_ready(
             .and_then(|a| live.arm(&a.name))
             .map(|a| a.release.clone()),
         candidate: spec.candidate.clone(),
-        promotion: promotion(&spec, &live, &arms)?,
+        promotion,
         capacity: capacity(&live, &arms),
         arms,
         guardrails: spec.guardrails.clone(),
@@ -270,6 +290,57 @@ pub(super) async fn make_ready(
         live,
         embedded,
     })
+}
+
+/// Refuses to put a release into an arm to which another route sends users,
+/// whatever the route that moves gives it.
+async fn seen_by_nobody(
+    target: &dyn Target,
+    spec: &Spec,
+    live: &Observed,
+    arms: &[Arm],
+    promotion: Promotion,
+) -> anyhow::Result<()> {
+    let elsewhere = target
+        .elsewhere()
+        .await
+        .context("failed to read what other listeners and rules send to the arms")?;
+    for arm in arms {
+        let running = live.arm(&arm.name).map(|a| &a.release);
+        let new = spec.candidate.as_ref();
+        let replaced = match arm.role {
+            Role::Candidate => new.is_some_and(|new| running.is_none_or(|r| !new.is(r))),
+            Role::Stable => promotion == Promotion::Copy,
+        };
+        if !replaced {
+            continue;
+        }
+        if let Some(route) = Elsewhere::seen(&elsewhere, &arm.name).next() {
+            let (when, hint) = match arm.role {
+                Role::Candidate => (
+                    "they would get the new version at once",
+                    "--test-listener ARN says that a listener is for tests alone",
+                ),
+                Role::Stable => (
+                    "a promotion by copy would replace what they have under them",
+                    "promotion = \"swap\" leaves it",
+                ),
+            };
+            return Err(Failure::busy(format!(
+                "{route}: {when}\n\nhint: bring that route to the other arm first; {hint} ({})",
+                route.route
+            )));
+        }
+        for route in elsewhere
+            .iter()
+            .filter(|e| e.arm == arm.name && e.way == Way::Unsaid)
+        {
+            eprintln!(
+                "note: {route}; who comes there gets the new version at once (a test listener is named with --test-listener)"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Begins a rollout, or says who is in the way.

@@ -69,7 +69,10 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
         Some(id) => {
             let (header, ..) = app.journal(&id).await?;
             let live = match app.ports.reach(&header.target).await {
-                Ok(target) => watch::look(target.as_ref(), app.clock.now()).await.ok(),
+                Ok(target) => watch::look(target.as_ref(), app.clock.now())
+                    .await
+                    .ok()
+                    .map(|seen| (seen, target)),
                 Err(_) => None,
             };
             (header.identity, live, Some(id))
@@ -82,11 +85,11 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
                         // What was remembered may be gone in part: find it again.
                         Err(e) if e.kind == ErrorKind::NotFound => {
                             let (target, ..) = app.ports.start(&spec).await?;
-                            watch::look(target.as_ref(), now).await?
+                            (watch::look(target.as_ref(), now).await?, target)
                         }
-                        live => live?,
+                        live => (live?, target),
                     };
-                    (target.identity().to_owned(), Some(live))
+                    (live.1.identity().to_owned(), Some(live))
                 }
                 // What was last known of it is better than nothing.
                 Err(error) => match app.store.list(None, 1).await?.first() {
@@ -97,6 +100,10 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
             let last = last_rollout(app, &identity).await?;
             (identity, live, last)
         }
+    };
+    let beside = match &live {
+        Some((_, target)) if !args.watch => Some(tokio::join!(target.elsewhere(), target.fit())),
+        _ => None,
     };
     if args.watch
         && let Some(id) = &rollout
@@ -120,7 +127,7 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
         _ => None,
     };
     if global.json {
-        let target = live.as_ref().map(|(observed, samples, window)| {
+        let target = live.as_ref().map(|((observed, samples, window), _)| {
             let rates: serde_json::Map<String, serde_json::Value> = observed
                 .arms
                 .iter()
@@ -131,10 +138,20 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
                     )
                 })
                 .collect();
-            json!({
+            let mut target = json!({
                 "identity": identity, "address": observed.address, "sticky": observed.sticky,
                 "arms": observed.arms, "rates": rates,
-            })
+            });
+            if let Some((elsewhere, fit)) = &beside {
+                match elsewhere {
+                    Ok(routes) => target["elsewhere"] = json!(routes),
+                    Err(error) => target["elsewhereUnread"] = json!(error.message),
+                }
+                if let Err(error) = fit {
+                    target["unfit"] = json!(error.message);
+                }
+            }
+            target
         });
         let status = known.as_ref().map(|(_, status, _)| status);
         out!(
@@ -143,13 +160,30 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
         );
         return Ok(Exit::Done);
     }
-    if let Some((observed, samples, window)) = &live {
+    if let Some(((observed, samples, window), _)) = &live {
         out!("{}", observed.address);
         for line in render::arm_lines(observed, samples, *window, render::BAR) {
             out!("{line}");
         }
         if observed.sticky {
             out!("  clients stick to their arm, so shares move slower than weights");
+        }
+        if let Some((elsewhere, fit)) = &beside {
+            match elsewhere {
+                Ok(routes) => {
+                    for route in routes {
+                        out!("  {route}");
+                    }
+                }
+                Err(error) => {
+                    out!(
+                        "  what other listeners and rules send to the arms could not be read: {error}"
+                    );
+                }
+            }
+            if let Err(error) = fit {
+                out!("  {error}");
+            }
         }
     } else {
         out!("{identity}: not reachable");

@@ -20,11 +20,11 @@ use crate::spec::TargetSpec;
 use crate::spec::aws::{Access, Find, looked_for};
 use crate::store::{Claim, Lease, StoreError};
 use crate::target::Target as _;
-use crate::target::aws::AwsTarget;
 use crate::target::aws::client::Clients;
 use crate::target::aws::stack::{
     self, Change, ChangeSet, Events, Proposal, Stack, StackEvent, TEMPLATE_BYTES_MAX,
 };
+use crate::target::aws::{AwsTarget, LiveAction};
 
 /// How often a stack is looked at, ms.
 const POLL_MS: u64 = 2_000;
@@ -99,6 +99,10 @@ pub struct DeployArgs {
     /// Let the stack write other weights than the live ones
     #[arg(long)]
     accept_weights: bool,
+    /// Let the stack write another action than the live one, such as one without
+    /// its stickiness or its login, and take tasks from arms that serve
+    #[arg(long)]
+    accept: bool,
     /// Let the stack replace or remove what serves live traffic
     #[arg(long)]
     accept_replacement: bool,
@@ -147,7 +151,7 @@ pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyh
         }
     }
     let mut held = match &before {
-        Some(_) => Held::take(app, &access, &name, args.accept_weights).await?,
+        Some(_) => Held::take(app, &access, &name, args.accept_weights || args.accept).await?,
         None => None,
     };
     let work = Work {
@@ -163,7 +167,7 @@ pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyh
     let done = work.update(held.as_mut()).await;
     // Whatever became of the stack: the traffic is where people left it.
     let moved = match &mut held {
-        Some(held) if !args.accept_weights => held.mend().await,
+        Some(held) if !args.accept_weights => held.mend(!args.accept).await,
         _ => Ok(()),
     };
     if let Some(held) = &held {
@@ -196,7 +200,12 @@ struct Work<'a> {
 impl Work<'_> {
     async fn update(&self, mut held: Option<&mut Held>) -> anyhow::Result<Done> {
         let live = match &held {
-            Some(held) => Some(held.target.observe().await?),
+            Some(held) => {
+                if !self.args.accept {
+                    held.target.fit().await?;
+                }
+                Some(held.target.observe().await?)
+            }
             None => None,
         };
         let known = live.as_ref().map(stack::beliefs).unwrap_or_default();
@@ -231,10 +240,15 @@ impl Work<'_> {
         if set.changes.is_empty() {
             return Ok(done(self.before.cloned(), "no changes"));
         }
-        let checked = match &live {
+        let mut checked = match &live {
             Some(live) => self.check(live, &had, &set),
             None => Ok(()),
         };
+        if let (Ok(()), Some(held), Some(live)) = (&checked, &held, &live)
+            && !self.args.accept
+        {
+            checked = self.keeps_what_serves(held, live, &set).await;
+        }
         let checked = match (&checked, &mut held) {
             (Ok(()), Some(held)) if !self.args.dry_run => held.unmoved().await,
             _ => checked,
@@ -264,6 +278,70 @@ impl Work<'_> {
             }
             let clock = &self.app.clock;
             clock.sleep_until(clock.now() + POLL_MS).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the change leaves the actions of listeners and rules as they are
+    /// live, and the tasks to the arms that somebody is sent to.
+    async fn keeps_what_serves(
+        &self,
+        held: &Held,
+        live: &Observed,
+        set: &ChangeSet,
+    ) -> anyhow::Result<()> {
+        let hint = "hint: bring the template and the live action together first, or let the stack have its way with --accept";
+        for change in set.changes.iter().filter(|c| c.rewrites_a_route()) {
+            let target = &held.target;
+            let ours = change.physical_id == target.identity();
+            // Of ours the template must say what is live. Of others it may say
+            // something new, but must not forget what it never knew.
+            let (action, told) = if ours || change.physical_id.is_empty() {
+                (target.action().await?, &change.after)
+            } else {
+                (target.action_of(&change.physical_id).await?, &change.before)
+            };
+            let weights = !ours || !self.args.accept_weights;
+            let lost = match told {
+                Some(told) => action.lost(told, weights),
+                None if action.only_forwards() => None,
+                None => Some("CloudFormation does not say what it would be".to_owned()),
+            };
+            if let Some(lost) = lost {
+                let lost = if ours {
+                    lost
+                } else {
+                    format!("somebody changed it outside the stack: {lost}")
+                };
+                return Err(Failure::busy(format!(
+                    "the change would rewrite the action of {}, and the template does not carry all of it: {lost}\n\n{hint}",
+                    change.logical_id
+                )));
+            }
+        }
+        for (arm, known) in live.arms.iter().zip(&held.target.found().arms) {
+            let service = known.service.as_ref();
+            let changed = set.changes.iter().find(|c| {
+                c.kind == "AWS::ECS::Service"
+                    && service.is_some_and(|s| {
+                        c.physical_id == s.name || c.physical_id.ends_with(&format!("/{}", s.name))
+                    })
+            });
+            let Some(change) = changed else {
+                continue;
+            };
+            let takes = match (change.tasks(), arm.tasks) {
+                (Some(wanted), Some(has)) => wanted < u64::from(has),
+                _ => false,
+            };
+            if takes && let Err(error) = held.target.unserved(&arm.name).await {
+                return Err(Failure::busy(format!(
+                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept goes on",
+                    change.logical_id,
+                    arm.tasks.unwrap_or_default(),
+                    change.tasks().unwrap_or_default()
+                )));
+            }
         }
         Ok(())
     }
@@ -632,6 +710,8 @@ struct Held {
     target: Arc<AwsTarget>,
     /// Where the traffic belongs.
     weights: Weights,
+    /// The whole action that says so; none once a person has moved the traffic.
+    action: Option<LiveAction>,
     /// Number of the last signal.
     heard: u64,
 }
@@ -671,9 +751,10 @@ impl Held {
             Err(error) => return Err(error.into()),
         };
         // Under the lease: nobody else moves it from here on.
-        let weights = match target.traffic().await {
-            Ok(traffic) => traffic.weights,
-            Err(error) => {
+        let read = async { Ok((target.action().await?, target.traffic().await?)) };
+        let (action, weights) = match read.await {
+            Ok((action, traffic)) => (Some(action), traffic.weights),
+            Err::<_, HostError>(error) => {
                 app.store.release(&lease, false).await?;
                 return Err(error.into());
             }
@@ -682,6 +763,7 @@ impl Held {
             lease,
             target,
             weights,
+            action,
             heard: 0,
         }))
     }
@@ -700,8 +782,9 @@ impl Held {
             if signal.name == ROLLBACK {
                 let weights = self.weights.all_to(&signal.payload);
                 self.target.set_weights(&weights).await?;
-                eprintln!("  {} took all traffic to {}", signal.actor, signal.payload);
+                eprintln!("  {} took the traffic to {}", signal.actor, signal.payload);
                 self.weights = weights;
+                self.action = None;
             }
         }
         Ok(())
@@ -722,27 +805,35 @@ impl Held {
 
     /// Brings the traffic back where it was, if the stack has moved it: a failed
     /// update returns to what the stack believed before.
-    async fn mend(&mut self) -> anyhow::Result<()> {
-        let now = match self.target.traffic().await {
-            Ok(traffic) => traffic.weights,
-            Err(error) => {
+    /// With `whole` also everything else of the action.
+    async fn mend(&mut self, whole: bool) -> anyhow::Result<()> {
+        let before = self.action.as_ref().filter(|_| whole);
+        let as_before = |now: &LiveAction| before.is_none_or(|before| now.does_as(before));
+        let action = self.target.action().await;
+        let now = match (action, self.target.traffic().await) {
+            (Ok(action), Ok(traffic)) if traffic.weights == self.weights && as_before(&action) => {
+                return Ok(());
+            }
+            (Ok(_), Ok(traffic)) => shares(&traffic.weights),
+            (Ok(_), Err(error)) if !error.retryable && before.is_some() => error.to_string(),
+            (Err(error), _) | (_, Err(error)) => {
                 return Err(anyhow::Error::new(error).context(format!(
                     "where the traffic is now could not be read; it was {}",
                     shares(&self.weights)
                 )));
             }
         };
-        if now == self.weights {
-            return Ok(());
+        match before {
+            Some(before) => self.target.restore(before).await?,
+            None => self.target.set_weights(&self.weights).await?,
         }
-        self.target.set_weights(&self.weights).await?;
+        let action = self.target.action().await?;
         let after = self.target.traffic().await?.weights;
         eprintln!(
-            "note: the stack moved the traffic to {}; it is back at {}\nnote: versions may have gone back too: see `engine status`",
-            shares(&now),
+            "note: the stack moved the traffic to {now}; it is back at {}\nnote: versions may have gone back too: see `engine status`",
             shares(&after)
         );
-        if after == self.weights {
+        if after == self.weights && as_before(&action) {
             return Ok(());
         }
         Err(Failure::busy(format!(

@@ -6,7 +6,7 @@ use super::Global;
 use super::app::{App, read_spec};
 use super::exit::Failure;
 use crate::spec::aws::{Access, AwsSpec, Find, FindArm, looked_for};
-use crate::spec::{Spec, TargetSpec};
+use crate::spec::{Spec, TargetSpec, is_arm_name};
 use crate::target::Target as _;
 
 /// A target on AWS, by flags.
@@ -16,15 +16,21 @@ pub struct AwsArgs {
     /// CloudFormation stack with the load balancer and the services
     #[arg(long, global = true, value_name = "NAME", conflicts_with_all = ["local", "listener", "rule"])]
     pub(super) stack: Option<String>,
-    /// Listener whose default action forwards to both arms
+    /// Listener whose default action forwards to both arms, and moves
     #[arg(long, global = true, value_name = "ARN", conflicts_with_all = ["local", "rule"])]
     listener: Option<String>,
-    /// Listener rule that forwards to both arms
+    /// Listener rule that forwards to both arms, and moves
     #[arg(long, global = true, value_name = "ARN", conflicts_with = "local")]
     rule: Option<String>,
     /// ECS cluster of the services
     #[arg(long, global = true, value_name = "NAME")]
     cluster: Option<String>,
+    /// Target group of an arm, if names do not tell which is which
+    #[arg(long = "arm", global = true, value_name = "ARM=TARGET-GROUP")]
+    arms: Vec<String>,
+    /// Listener by which only tests come, no users
+    #[arg(long = "test-listener", global = true, value_name = "ARN")]
+    test_listeners: Vec<String>,
     /// ECS service of an arm, if it is not found
     #[arg(long = "service", global = true, value_name = "ARM=CLUSTER/SERVICE")]
     services: Vec<String>,
@@ -54,7 +60,10 @@ impl AwsArgs {
     }
 
     fn refines_a_target(&self) -> bool {
-        self.cluster.is_some() || !self.services.is_empty()
+        self.cluster.is_some()
+            || !self.services.is_empty()
+            || !self.arms.is_empty()
+            || !self.test_listeners.is_empty()
     }
 
     /// The target that the flags mean, over what a file says.
@@ -77,24 +86,58 @@ impl AwsArgs {
             spec.find.rule.clone_from(&self.rule);
         }
         spec.find.cluster = self.cluster.clone().or(spec.find.cluster);
+        for given in &self.arms {
+            let (arm, group) = given
+                .split_once('=')
+                .filter(|(arm, group)| is_arm_name(arm) && !group.is_empty())
+                .ok_or_else(|| {
+                    Failure::usage(format!(
+                        "--arm {given} is not ARM=TARGET-GROUP, such as --arm canary=app-canary-tg"
+                    ))
+                })?;
+            arm_of(&mut spec.find, arm).target_group = Some(group.to_owned());
+        }
         for given in &self.services {
             let (arm, service) = given.split_once('=').ok_or_else(|| {
                 Failure::usage(format!(
                     "--service {given} is not ARM=CLUSTER/SERVICE, such as --service canary=prod/app-canary"
                 ))
             })?;
-            let service = Some(service.to_owned());
-            match spec.find.arms.iter_mut().find(|a| a.name == arm) {
-                Some(known) => known.service = service,
-                None => spec.find.arms.push(FindArm {
-                    name: arm.to_owned(),
-                    target_group: None,
-                    service,
-                }),
-            }
+            arm_of(&mut spec.find, arm).service = Some(service.to_owned());
         }
+        let arms: Vec<&str> = spec.find.arms.iter().map(|a| a.name.as_str()).collect();
+        if arms.len() > 2 {
+            return Err(Failure::usage(format!(
+                "a target has two arms, and {} are named: {}\n\nhint: see --arm, --service and target.aws.arms",
+                arms.len(),
+                arms.join(", ")
+            )));
+        }
+        if let Some(arn) = self
+            .test_listeners
+            .iter()
+            .find(|l| !l.contains(":listener/"))
+        {
+            return Err(Failure::usage(format!(
+                "--test-listener {arn} is no ARN of a listener; it has :listener/ in it"
+            )));
+        }
+        spec.find.test_listeners.extend(self.test_listeners.clone());
         Ok(spec)
     }
+}
+
+/// What is known of the arm of that name; made if nothing is.
+fn arm_of<'a>(find: &'a mut Find, name: &str) -> &'a mut FindArm {
+    let known = find.arms.iter().position(|a| a.name == name);
+    let index = known.unwrap_or_else(|| {
+        find.arms.push(FindArm {
+            name: name.to_owned(),
+            ..FindArm::default()
+        });
+        find.arms.len() - 1
+    });
+    &mut find.arms[index]
 }
 
 /// Identity of the target that a flag names; none if no flag does.
@@ -107,7 +150,10 @@ pub(super) async fn identity(app: &App, global: &Global) -> anyhow::Result<Optio
     }
     match named(global)?.map(|spec| spec.target) {
         Some(TargetSpec::Aws(spec)) => {
-            let target = app.ports.on_aws(&spec).await?;
+            if let Some(route) = spec.find.route() {
+                return Ok(Some(route.to_owned()));
+            }
+            let target = app.ports.way_back_on_aws(&spec).await?;
             Ok(Some(target.identity().to_owned()))
         }
         _ => Ok(None),

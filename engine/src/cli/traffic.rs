@@ -10,8 +10,9 @@ use super::exit::{Exit, Failure};
 use super::run::{begin, new_id_part, roles, stable_by_sight};
 use super::{Global, command, render, stack, target, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{Capacity, End, HostError, Promotion, Role, Traffic, Weights};
+use crate::model::{Capacity, End, HostError, Promotion, Role, Traffic, Way, Weights};
 use crate::rollout::{Options, Resolve as _, Standing};
+use crate::spec::aws::{AwsSpec, tell_roles};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
 use crate::store::Busy;
 use crate::target::Target;
@@ -64,6 +65,22 @@ pub(super) async fn set_weights(
     let (spec, target) = target(app, global).await?;
     let live = target.traffic().await?;
     let weights = parse(&args.weights, &live.names())?;
+    if by_order(&args.weights) {
+        let names = live.names();
+        // On AWS the order is made from names; what they do not say, nobody knows.
+        if matches!(spec, TargetSpec::Aws(_)) && !tell_roles(&names) {
+            return Err(Failure::usage(format!(
+                "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
+                names.join(" and "),
+                names
+                    .iter()
+                    .map(|n| format!("{n}=WEIGHT"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            )));
+        }
+        eprintln!("sets {}", render::shares(&weights));
+    }
     verb(app, global, (spec, target), &live, "set-weights", weights).await
 }
 
@@ -86,9 +103,17 @@ pub(super) async fn rollback(
     global: &Global,
     args: RollbackArgs,
 ) -> anyhow::Result<Exit> {
-    let (spec, target) = patiently(app, || target(app, global)).await?;
-    let occupant = app.store.occupant(target.identity()).await?;
     let stack_work = |b: &Busy| b.rollout.starts_with(stack::STACK_WORK);
+    // A rollout has pinned what the way back needs: nothing is looked for.
+    if let Some(TargetSpec::Aws(spec)) = target::named(global)?.map(|spec| spec.target)
+        && let Some(route) = spec.find.route()
+        && let Some(busy) = app.store.occupant(route).await?
+        && !stack_work(&busy)
+    {
+        return abort_instead(app, global, &busy, args.to.as_deref()).await;
+    }
+    let (spec, target) = patiently(app, || way_back(app, global)).await?;
+    let occupant = app.store.occupant(target.identity()).await?;
     if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
         let alive = busy.owner.as_ref().is_some_and(|o| !app.ports.is_dead(o));
         if alive && busy.expires > app.clock.now() {
@@ -98,13 +123,7 @@ pub(super) async fn rollback(
     } else if let Some(busy) = occupant
         && !app.store.load(&busy.rollout, 0).await?.is_empty()
     {
-        refuse_another_arm(app, &busy.rollout, args.to.as_deref()).await?;
-        let exit = command::abort_rollout(app, global, &busy.rollout, "rollback").await?;
-        // Here all traffic on stable is what was asked for.
-        return Ok(match exit {
-            Exit::RolledBack => Exit::Done,
-            exit => exit,
-        });
+        return abort_instead(app, global, &busy, args.to.as_deref()).await;
     }
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
     let stable = match args.to {
@@ -119,6 +138,22 @@ pub(super) async fn rollback(
     };
     let weights = live.weights.all_to(&stable);
     verb(app, global, (spec, target), &live, "rollback", weights).await
+}
+
+/// The rollout that has the target takes its traffic back.
+async fn abort_instead(
+    app: &App,
+    global: &Global,
+    busy: &Busy,
+    to: Option<&str>,
+) -> anyhow::Result<Exit> {
+    refuse_another_arm(app, &busy.rollout, to).await?;
+    let exit = command::abort_rollout(app, global, &busy.rollout, "rollback").await?;
+    // Here all traffic on stable is what was asked for.
+    Ok(match exit {
+        Exit::RolledBack => Exit::Done,
+        exit => exit,
+    })
 }
 
 /// While a rollout is under way, its own journal says where the traffic goes.
@@ -245,7 +280,8 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<Str
     if let Some(stable) = last {
         return Ok(stable);
     }
-    // The arm with more traffic may well be the one that shall lose it.
+    // The arm with more traffic may well be the one that shall lose it: a canary
+    // ends that way too.
     let all = live.names().into_iter();
     let mut all = all.filter(|arm| live.weights.share(arm) >= 100.0);
     all.next().ok_or_else(|| {
@@ -255,6 +291,35 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<Str
             live.names().join("` or `engine rollback --to ")
         ))
     })
+}
+
+/// As [`target`], with no more questions than the way back needs.
+async fn way_back(app: &App, global: &Global) -> anyhow::Result<(TargetSpec, Arc<dyn Target>)> {
+    let Some(TargetSpec::Aws(spec)) = target::named(global)?.map(|spec| spec.target) else {
+        return target(app, global).await;
+    };
+    let route = spec.find.route();
+    let target = match app.ports.way_back_on_aws(&spec).await {
+        // Which arm is which was decided by an earlier rollout on this route.
+        Err(error) if !error.retryable && route.is_some() => {
+            let listed = app.store.list(route, u32::MAX).await?;
+            let mut ours = listed.into_iter().map(|l| l.header);
+            let known = ours.find_map(|header| match header.target {
+                TargetSpec::Aws(aws) if Some(header.identity.as_str()) == route => Some(aws),
+                _ => None,
+            });
+            let known = known.ok_or(error)?;
+            let known = AwsSpec {
+                access: spec.access.clone(),
+                ..*known
+            };
+            app.ports.way_back_on_aws(&known).await?
+        }
+        target => target?,
+    };
+    let found = Some(target.found().clone());
+    let pinned = TargetSpec::Aws(Box::new(AwsSpec { found, ..*spec }));
+    Ok((pinned, target))
 }
 
 /// The target that a flag, the rollout file, a live rollout or the default names.
@@ -347,10 +412,23 @@ async fn verb(
             // It was read back before it was written down.
             let (_, status, _) = app.journal(&rollout).await?;
             let now = status.weights;
+            // Who has everything of this route may still not have everything.
+            let all = now.0.iter().find(|w| now.share(&w.arm) >= 100.0);
+            let elsewhere = match all {
+                Some(all) => Some((all.arm.clone(), target.elsewhere().await)),
+                None => None,
+            };
             if global.json {
-                let answer = serde_json::json!({
+                let mut answer = serde_json::json!({
                     "rollout": rollout, "before": before, "weights": now
                 });
+                match &elsewhere {
+                    Some((_, Ok(routes))) => answer["elsewhere"] = serde_json::json!(routes),
+                    Some((_, Err(error))) => {
+                        answer["elsewhereUnread"] = error.message.clone().into()
+                    }
+                    None => {}
+                }
                 out!("{answer}");
             } else {
                 out!("{} (was {})", render::shares(&now), render::shares(&before));
@@ -359,6 +437,22 @@ async fn verb(
                 eprintln!(
                     "note: clients stick to their arm here, so shares move slower than weights"
                 );
+            }
+            match elsewhere {
+                Some((all, Ok(routes))) => {
+                    for route in routes
+                        .iter()
+                        .filter(|e| e.arm != all && e.way != Way::Tests)
+                    {
+                        eprintln!("note: {route}");
+                    }
+                }
+                Some((_, Err(error))) => {
+                    eprintln!(
+                        "note: what other listeners and rules send to the arms could not be read: {error}"
+                    );
+                }
+                None => {}
             }
             Ok(match &standing {
                 // All traffic on stable is what was asked for.
@@ -391,6 +485,11 @@ async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option
             "{to} has {has} healthy targets and its share needs {needed}, going by {from}; `engine run` makes room first"
         )
     })
+}
+
+/// Whether weights are given without names.
+fn by_order(given: &[String]) -> bool {
+    given.iter().all(|g| !g.contains('='))
 }
 
 /// `75 25` in order, summing to 100, or `stable=9 canary=1`.

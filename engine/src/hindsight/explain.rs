@@ -39,6 +39,8 @@ struct Story {
     known: Known,
     /// An open write of the strategy.
     asked: Option<(u32, Call)>,
+    /// What was found of other routes at the end.
+    elsewhere: Option<String>,
     /// Samples that an earlier step knew already.
     told: BTreeSet<(Millis, String, Option<String>)>,
 }
@@ -75,6 +77,11 @@ impl Story {
                     }
                 }
             },
+            Event::Exchanged {
+                call: Call::GetElsewhere,
+                reply,
+                ..
+            } => self.elsewhere = Some(reply.to_string()),
             Event::Exchanged { by, call, reply } if *by == Actor::Strategy => {
                 self.learned(entry, call, reply);
             }
@@ -104,14 +111,20 @@ impl Story {
                 self.step(entry, did, "host");
             }
             Event::Ended { end, .. } => {
-                let words = match end {
-                    crate::model::End::Promoted => "the candidate has all traffic",
-                    crate::model::End::RolledBack => "stable has all traffic",
-                    crate::model::End::RollbackFailed => "the way back failed",
-                    crate::model::End::Done => "done",
-                    crate::model::End::Refused => "refused",
+                let all = match &self.elsewhere {
+                    None => "has all traffic".to_owned(),
+                    Some(others) => {
+                        format!("has all of the route that was moved; other routes: {others}")
+                    }
                 };
-                self.step(entry, words.to_owned(), "host");
+                let words = match end {
+                    crate::model::End::Promoted => format!("the candidate {all}"),
+                    crate::model::End::RolledBack => format!("stable {all}"),
+                    crate::model::End::RollbackFailed => "the way back failed".to_owned(),
+                    crate::model::End::Done => "done".to_owned(),
+                    crate::model::End::Refused => "refused".to_owned(),
+                };
+                self.step(entry, words, "host");
             }
             _ => {}
         }

@@ -12,8 +12,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Arm, ArmHealth, Capacity, End, Finding, Goal, Hold, HostError, Level, MetricsQuery, Millis,
-    Outcome, Point, ProbeReport, Promotion, Release, Sample, Wake, Weights,
+    Arm, ArmHealth, Capacity, Elsewhere, End, Finding, Goal, Hold, HostError, Level, MetricsQuery,
+    Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Wake, Weights,
 };
 use crate::spec::policy::Caps;
 use crate::spec::{Guardrails, Probe, Query, TargetSpec};
@@ -308,6 +308,8 @@ pub enum Call {
         /// What was found.
         finding: Box<Finding>,
     },
+    /// Host only: what other routes send to the arms.
+    GetElsewhere,
     /// Host only: put a release into an arm.
     SetVersion {
         /// The arm.
@@ -383,6 +385,7 @@ impl fmt::Display for Call {
             Self::Log { message, .. } => write!(f, "log {message}"),
             Self::Progress { percent, note } => write!(f, "progress {percent} % {note}"),
             Self::Report { finding } => write!(f, "{finding}"),
+            Self::GetElsewhere => write!(f, "get-elsewhere"),
             Self::SetVersion { arm, release } => {
                 write!(f, "set-version {arm} {}", release.version)
             }
@@ -409,6 +412,8 @@ pub enum Reply {
     Woke(Wake),
     /// To `probe`.
     Probed(ProbeReport),
+    /// To `get-elsewhere`.
+    Elsewhere(Vec<Elsewhere>),
     /// It could not or must not be done.
     Failed(HostError),
 }
@@ -471,6 +476,10 @@ impl fmt::Display for Reply {
             }
             Self::Woke(Wake::Timer) => write!(f, "time is over"),
             Self::Woke(Wake::Signal(s)) => write!(f, "{} by {}", s.name, s.actor),
+            Self::Elsewhere(all) => {
+                let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+                f.write_str(&all.join(", "))
+            }
             Self::Probed(p) => write!(f, "{}: {}", if p.ok { "ok" } else { "failed" }, p.detail),
             Self::Failed(e) => write!(f, "refused ({}): {}", e.code, e.message),
         }

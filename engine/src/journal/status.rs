@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::{
-    End, Finding, Goal, Hold, Millis, Outcome, Phase, Release, Role, Wake, Weights,
+    Elsewhere, End, Finding, Goal, Hold, Millis, Outcome, Phase, Release, Role, Wake, Weights,
 };
 
 /// Where a rollout stands.
@@ -73,6 +73,12 @@ pub struct Status {
     /// Why the strategy failed.
     #[serde(skip)]
     pub failed: Option<String>,
+    /// What other routes sent to the arms at the end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Elsewhere>,
+    /// Why that could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere_unread: Option<String>,
     /// Number of entries.
     pub entries: u32,
     /// Calls that the strategy has made.
@@ -186,6 +192,8 @@ impl Status {
             recovered: None,
             in_doubt: None,
             consumed: vec![],
+            elsewhere: vec![],
+            elsewhere_unread: None,
             finished: None,
             failed: None,
             entries: 0,
@@ -295,6 +303,11 @@ impl Status {
                         self.percent = *percent;
                         self.note.clone_from(note);
                     }
+                    Call::GetElsewhere => match reply {
+                        Reply::Elsewhere(all) => self.elsewhere.clone_from(all),
+                        Reply::Failed(error) => self.elsewhere_unread = Some(error.to_string()),
+                        _ => {}
+                    },
                     Call::Report { finding } => self.finding = Some((**finding).clone()),
                     _ => {}
                 }

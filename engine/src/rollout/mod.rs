@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Pin, Reply, Work};
 use crate::model::{
-    Arm, ArmHealth, End, Goal, Hold, HostError, Millis, Observed, ObservedArm, Outcome, Release,
-    Role, Traffic, Weights,
+    Arm, ArmHealth, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm, Outcome,
+    Release, Role, Traffic, Weights,
 };
 use crate::spec::TargetSpec;
 use crate::spec::policy::Caps;
@@ -508,6 +508,8 @@ impl Driver {
             // The traffic is where it shall be; a task too many harms nobody.
             let step = match step {
                 Step::Do(Call::SetTasks { .. }) if unscaled.is_some() => Step::Done,
+                // Nor is it worth one write more than the plan has.
+                Step::Do(Call::SetTasks { .. }) if session.status.moves >= WRITES_MAX => Step::Done,
                 step => step,
             };
             if !matches!(step, Step::Await { .. }) {
@@ -524,6 +526,7 @@ impl Driver {
                         reply: Reply::Weights(live.weights()),
                     };
                     session.append(evidence, Durability::Process).await?;
+                    look_elsewhere(session).await?;
                     let end = match goal {
                         Goal::Promote => End::Promoted,
                         Goal::RollBack => End::RolledBack,
@@ -566,6 +569,14 @@ impl Driver {
                     }));
                 }
                 Step::Do(call) => {
+                    // The way back restores what users had, and asks nobody.
+                    if goal == Goal::Promote
+                        && let Err(error) = unseen(session, &call).await
+                    {
+                        return Err(Interrupt::Held(Hold::Stuck {
+                            reason: error.to_string(),
+                        }));
+                    }
                     let patient = self.clock.now() < give_up;
                     match session.write(Actor::Host, call.clone(), checks).await {
                         Ok(Reply::Failed(error)) if matches!(call, Call::SetTasks { .. }) => {
@@ -776,7 +787,14 @@ impl Driver {
         let call = Call::SetWeights { weights };
         let way_back = call
             .weights_after(&Weights::default())
-            .is_some_and(|w| w.share(session.header.arm(Role::Stable)) >= 100.0);
+            .is_some_and(|w| w.share(session.header.arm(Role::Stable)) >= 100.0)
+            || matches!(&session.header.work, Work::Verb { verb, .. } if verb == "rollback");
+        if !way_back && let Err(error) = session.target.fit().await {
+            let (end, reason) = (End::Refused, error.message);
+            return Ok(session
+                .append(Event::Ended { end, reason }, Durability::Power)
+                .await?);
+        }
         let checks = if way_back {
             Checks::WayBack
         } else {
@@ -906,6 +924,9 @@ impl Driver {
                             reason: "the candidate arm already has traffic, so its release is not replaced; set its weight to 0 first".to_owned(),
                         }));
                     }
+                    if let Err(error) = unseen(session, &call).await {
+                        return Ok(Some(format!("{call} failed: {error}")));
+                    }
                     if let Reply::Failed(error) = session
                         .write(Actor::Host, call.clone(), Checks::All)
                         .await?
@@ -915,6 +936,39 @@ impl Driver {
                 }
             }
         }
+    }
+}
+
+/// Writes down what other routes send to the arms, if they do, or that nobody
+/// knows: it is what "all traffic" leaves out.
+async fn look_elsewhere(session: &mut Session) -> Result<(), StoreError> {
+    let call = Call::GetElsewhere;
+    let reply = session.read(&call).await;
+    if reply == Reply::Elsewhere(vec![]) {
+        return Ok(());
+    }
+    let event = Event::Exchanged {
+        by: Actor::Host,
+        call,
+        reply,
+    };
+    session.append(event, Durability::Process).await
+}
+
+/// Whether users would see a release change under them: another route may send
+/// them to an arm that has no traffic of the one that moves.
+async fn unseen(session: &Session, call: &Call) -> Result<(), HostError> {
+    let Call::SetVersion { arm, .. } = call else {
+        return Ok(());
+    };
+    let elsewhere = session.target.elsewhere().await?;
+    match Elsewhere::seen(&elsewhere, arm).next() {
+        None => Ok(()),
+        Some(route) => Err(HostError::new(
+            crate::model::ErrorKind::Conflict,
+            "still-served",
+            format!("{route}, so its release is not replaced"),
+        )),
     }
 }
 

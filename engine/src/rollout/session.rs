@@ -473,6 +473,7 @@ impl Session {
             Call::GetMetrics { query } => self.target.samples(query).await.map(Reply::Samples),
             Call::Query { name, since } => self.query(name, *since).await,
             Call::Probe { name } => self.probe(name).await,
+            Call::GetElsewhere => self.target.elsewhere().await.map(Reply::Elsewhere),
             _ => Ok(Reply::Done),
         };
         result.unwrap_or_else(Reply::Failed)

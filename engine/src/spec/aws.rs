@@ -53,6 +53,9 @@ pub struct Find {
     pub cluster: Option<String>,
     /// The arms, where names or services are not as they look.
     pub arms: Vec<FindArm>,
+    /// ARNs of listeners by which only tests come, no users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test_listeners: Vec<String>,
 }
 
 /// What is known of one arm.
@@ -60,7 +63,7 @@ pub struct Find {
 pub struct FindArm {
     /// Its name.
     pub name: String,
-    /// ARN of its target group.
+    /// ARN or name of its target group.
     pub target_group: Option<String>,
     /// Name of its ECS service, or `CLUSTER/SERVICE`.
     pub service: Option<String>,
@@ -82,6 +85,10 @@ pub struct Found {
     /// Address of a listener that sends everything to the candidate, by the
     /// ARN of the target group it sends to.
     pub test_addresses: Vec<(String, String)>,
+    /// ARNs of listeners by which only tests come, because the stack or a person
+    /// says so.
+    #[serde(default)]
+    pub test_listeners: Vec<String>,
 }
 
 /// One arm of a [`Found`] target.
@@ -104,6 +111,15 @@ pub struct ServiceId {
     pub name: String,
 }
 
+impl Find {
+    /// The listener or rule that is named by its ARN: the identity of the target,
+    /// whatever else is still to be found.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.rule.as_deref().or(self.listener.as_deref())
+    }
+}
+
 impl Found {
     /// Whether the route is a rule and not a listener.
     #[must_use]
@@ -117,6 +133,18 @@ impl Found {
         self.arms.iter().find(|a| a.name == name)
     }
 }
+
+/// Whether these are names that say which arm serves and which one is new, or
+/// which colour comes first: only then has an order of them a meaning.
+#[must_use]
+pub fn tell_roles(names: &[String]) -> bool {
+    ROLES
+        .iter()
+        .any(|pair| names.len() == 2 && pair.iter().all(|word| names.iter().any(|n| n == word)))
+}
+
+/// Words that name arms, by pairs; the one that serves first comes first.
+pub const ROLES: [[&str; 2]; 2] = [["stable", "canary"], ["blue", "green"]];
 
 /// A target that is only looked for.
 #[must_use]
@@ -143,7 +171,15 @@ pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
         rule: section.text("rule"),
         cluster: section.text("cluster"),
         arms: section.named("arms").into_iter().map(arm).collect(),
+        test_listeners: section.texts("test-listeners").unwrap_or_default(),
     };
+    if find
+        .test_listeners
+        .iter()
+        .any(|l| !l.contains(":listener/"))
+    {
+        section.problem("test-listeners", "must be ARNs of listeners");
+    }
     for (key, given) in [("listener", &find.listener), ("rule", &find.rule)] {
         let fits = given
             .as_ref()

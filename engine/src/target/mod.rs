@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use crate::clock::{Clock as _, SystemClock};
 
 use crate::model::{
-    ArmHealth, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release,
-    Sample, Traffic, Weights,
+    ArmHealth, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
+    Release, Sample, Traffic, Weights,
 };
 use crate::spec::{Probe, Query};
 
@@ -85,6 +85,17 @@ pub trait Target: Send + Sync {
     /// The part of [`Target::observe`] that a raise needs.
     async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {
         Ok(self.observe().await?.health())
+    }
+    /// What other routes than the one whose weights move send to the arms: no
+    /// task is taken from an arm that they serve, and no word says that another
+    /// one has all traffic.
+    async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
+        Ok(vec![])
+    }
+    /// Whether this target may be written to: an error says why not. The way back
+    /// does not ask.
+    async fn fit(&self) -> Result<(), HostError> {
+        Ok(())
     }
     /// What must take a rollout back whatever its strategy thinks, if anything:
     /// an alarm of these names, or the deployment of that arm, which the platform

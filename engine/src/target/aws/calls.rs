@@ -15,6 +15,7 @@ pub enum Api {
     DescribeListeners,
     DescribeRules,
     DescribeLoadBalancers,
+    DescribeTargetGroups,
     DescribeTargetHealth,
     ModifyListener,
     ModifyRule,
@@ -40,12 +41,13 @@ pub enum Api {
 
 impl Api {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::DescribeStacks,
         Self::ListStackResources,
         Self::DescribeListeners,
         Self::DescribeRules,
         Self::DescribeLoadBalancers,
+        Self::DescribeTargetGroups,
         Self::DescribeTargetHealth,
         Self::ModifyListener,
         Self::ModifyRule,
@@ -78,6 +80,7 @@ impl Api {
             Self::DescribeListeners => "elasticloadbalancing:DescribeListeners",
             Self::DescribeRules => "elasticloadbalancing:DescribeRules",
             Self::DescribeLoadBalancers => "elasticloadbalancing:DescribeLoadBalancers",
+            Self::DescribeTargetGroups => "elasticloadbalancing:DescribeTargetGroups",
             Self::DescribeTargetHealth => "elasticloadbalancing:DescribeTargetHealth",
             Self::ModifyListener => "elasticloadbalancing:ModifyListener",
             Self::ModifyRule => "elasticloadbalancing:ModifyRule",
@@ -204,7 +207,13 @@ pub enum Verb {
         arm: String,
         /// How many.
         tasks: u32,
+        /// Whether that is fewer than it has: then nothing may serve it.
+        takes: bool,
     },
+    /// `elsewhere`: on one load balancer with one listener.
+    Elsewhere,
+    /// `fit`
+    Fit,
     /// `samples`
     Samples,
     /// `query` by CloudWatch; others do not concern AWS.
@@ -222,8 +231,8 @@ impl Verb {
     pub fn apis(&self, found: &Found) -> Vec<Api> {
         use Api::{
             DescribeAlarms, DescribeListeners, DescribeRules, DescribeServices,
-            DescribeTargetHealth, DescribeTaskDefinition, GetMetricData, ListTaskDefinitions,
-            ModifyListener, ModifyRule, RegisterTaskDefinition, UpdateService,
+            DescribeTargetGroups, DescribeTargetHealth, DescribeTaskDefinition, GetMetricData,
+            ListTaskDefinitions, ModifyListener, ModifyRule, RegisterTaskDefinition, UpdateService,
         };
         let (read, write) = if found.is_rule() {
             (DescribeRules, ModifyRule)
@@ -259,7 +268,16 @@ impl Verb {
                     UpdateService,
                 ],
             },
-            Self::SetTasks { .. } => vec![UpdateService],
+            Self::SetTasks { takes, .. } => {
+                let mut apis = vec![DescribeServices];
+                if *takes {
+                    apis.extend(Self::Elsewhere.apis(found));
+                }
+                apis.push(UpdateService);
+                apis
+            }
+            Self::Elsewhere => vec![DescribeTargetGroups, DescribeListeners, DescribeRules],
+            Self::Fit => if_any(DescribeServices, has_services),
             Self::Samples => vec![GetMetricData],
             Self::Query { cloudwatch } => {
                 let mut apis = if_any(DescribeServices, has_services);
@@ -277,7 +295,7 @@ impl Verb {
 
 /// Actions that a rollout needs although a calm one does not use them: to find
 /// its target, and to say why tasks stopped.
-pub const BESIDES: [Api; 12] = [
+pub const BESIDES: [Api; 13] = [
     Api::ListClusters,
     Api::ListServices,
     Api::DescribeStacks,
@@ -285,6 +303,7 @@ pub const BESIDES: [Api; 12] = [
     Api::DescribeListeners,
     Api::DescribeRules,
     Api::DescribeLoadBalancers,
+    Api::DescribeTargetGroups,
     Api::DescribeTargetHealth,
     Api::DescribeServices,
     Api::DescribeTaskDefinition,

@@ -3,34 +3,24 @@
 //! there is and names the flag that decides.
 
 use aws_sdk_cloudformation::types::StackResourceSummary;
-use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum};
+use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum, Rule};
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
+use super::names::{self, Told};
 use super::{services, traffic};
-use crate::model::{ErrorKind, HostError};
-use crate::spec::aws::{Find, FindArm, Found, FoundArm, ServiceId};
+use crate::model::{Elsewhere, ErrorKind, HostError};
+use crate::spec::aws::{Find, FindArm, Found, FoundArm, ROLES, ServiceId};
 
-/// Words in names that say which arm it is, the one that serves first before
-/// its counterpart.
-const ARM_WORDS: [&str; 4] = ["stable", "canary", "blue", "green"];
 /// Services in one `DescribeServices`.
 const SERVICES_MAX: usize = 10;
 
 /// Finds the target.
 pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, HostError> {
-    let stack = match &find.stack {
-        Some(name) => Some(Stack::read(clients, name).await?),
-        None => None,
-    };
-    let route = route(clients, find, stack.as_ref()).await?;
+    let (stack, route) = find_route(clients, find).await?;
     let arms = arms(find, stack.as_ref(), &route)?;
     let arms = with_services(clients, find, stack.as_ref(), arms).await?;
-    let balancer = route
-        .listener
-        .load_balancer_arn()
-        .unwrap_or_default()
-        .to_owned();
+    let balancer = route.balancer();
     let describe = clients
         .elb
         .describe_load_balancers()
@@ -43,7 +33,7 @@ pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, Ho
         .first()
         .ok_or_else(|| incomplete(Api::DescribeLoadBalancers, "load balancer"))?;
     let name = described.dns_name().unwrap_or_default();
-    let test_addresses = neighbours(clients, &balancer)
+    let test_addresses = listeners_of(clients, &balancer)
         .await?
         .iter()
         .filter(|l| l.listener_arn() != route.listener.listener_arn())
@@ -56,12 +46,58 @@ pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, Ho
             .iter()
             .filter_map(|z| z.zone_name().map(ToOwned::to_owned))
             .collect(),
+        test_listeners: test_listeners(find, stack.as_ref()),
         route: route.arn,
         load_balancer: balancer,
         arms,
         test_addresses,
     })
 }
+
+/// Finds as much as a write of weights needs: the route and the names of its
+/// arms. The load balancer is asked, and nothing else.
+pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, HostError> {
+    let (stack, route) = find_route(clients, find).await?;
+    let arms = arms(find, stack.as_ref(), &route)?;
+    Ok(Found {
+        address: String::new(),
+        zones: vec![],
+        test_listeners: test_listeners(find, stack.as_ref()),
+        load_balancer: route.balancer(),
+        route: route.arn,
+        arms: arms.into_iter().map(|half| half.arm).collect(),
+        test_addresses: vec![],
+    })
+}
+
+async fn find_route(clients: &Clients, find: &Find) -> Result<(Option<Stack>, Route), HostError> {
+    let stack = match &find.stack {
+        Some(name) => Some(Stack::read(clients, name).await?),
+        None => None,
+    };
+    let route = route(clients, find, stack.as_ref()).await?;
+    Ok((stack, route))
+}
+
+/// Listeners for tests: those that a person names, and those whose name in the
+/// stack says it.
+fn test_listeners(find: &Find, stack: Option<&Stack>) -> Vec<String> {
+    let mut all = find.test_listeners.clone();
+    if let Some(stack) = stack {
+        let listeners = stack.of_type(LISTENER).filter(|arn| {
+            let id = stack.logical_id(arn).unwrap_or_default();
+            names::words(id).iter().any(|word| word == "test")
+        });
+        all.extend(listeners.map(ToOwned::to_owned));
+        all.extend(stack.output("TestListenerArn").map(ToOwned::to_owned));
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+const LISTENER: &str = "AWS::ElasticLoadBalancingV2::Listener";
+const RULE: &str = "AWS::ElasticLoadBalancingV2::ListenerRule";
 
 /// What a stack says of itself.
 struct Stack {
@@ -150,90 +186,184 @@ struct Route {
     actions: Vec<Action>,
 }
 
+impl Route {
+    fn of_default(listener: Listener) -> Self {
+        Self {
+            arn: listener.listener_arn().unwrap_or_default().to_owned(),
+            actions: listener.default_actions().to_vec(),
+            listener,
+        }
+    }
+
+    fn of_rule(rule: Rule, listener: Listener) -> Self {
+        Self {
+            arn: rule.rule_arn.unwrap_or_default(),
+            actions: rule.actions.unwrap_or_default(),
+            listener,
+        }
+    }
+
+    fn balancer(&self) -> String {
+        let arn = self.listener.load_balancer_arn();
+        arn.unwrap_or_default().to_owned()
+    }
+
+    /// The flag that names it.
+    fn flag(&self) -> String {
+        let flag = if self.arn.contains(":listener-rule/") {
+            "--rule"
+        } else {
+            "--listener"
+        };
+        format!("{flag} {}", self.arn)
+    }
+}
+
 async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<Route, HostError> {
     let by_output = |key: &str| stack.and_then(|s| s.output(key));
-    if let Some(rule) = find
-        .rule
-        .as_deref()
-        .or_else(|| by_output("ListenerRuleArn"))
-    {
-        return of_rule(clients, rule).await;
+    let (rule, listener) = (find.rule.as_deref(), find.listener.as_deref());
+    for arn in rule.iter().chain(&listener) {
+        refuse_other_balancers(arn)?;
     }
-    let named = find
-        .listener
-        .as_deref()
-        .or_else(|| by_output("ListenerArn"));
-    let listeners: Vec<String> = match (named, stack) {
-        (Some(arn), _) => vec![arn.to_owned()],
-        (None, Some(stack)) => {
-            let rules: Vec<&str> = stack
-                .of_type("AWS::ElasticLoadBalancingV2::ListenerRule")
-                .collect();
-            if let [rule] = rules[..] {
-                return of_rule(clients, rule).await;
-            }
-            stack
-                .of_type("AWS::ElasticLoadBalancingV2::Listener")
-                .map(ToOwned::to_owned)
-                .collect()
-        }
-        (None, None) => vec![],
+    if let (Some(rule), Some(listener)) = (rule, listener)
+        && listener_of(rule) != listener
+    {
+        return Err(refused(
+            "two-routes",
+            &format!("{rule} is no rule of {listener}\n\nhint: name one of the two"),
+        ));
+    }
+    if let Some(rule) = rule {
+        return rule_route(clients, rule).await;
+    }
+    if let Some(listener) = listener {
+        return named_listener(clients, find, listener).await;
+    }
+    let Some(stack) = stack else {
+        return Err(refused(
+            "no-listener",
+            "no listener is named\n\nhint: name one with --listener ARN",
+        ));
     };
-    let place = stack.map_or_else(|| listeners.join(", "), |s| format!("stack {}", s.name));
+    if let Some(rule) = by_output("ListenerRuleArn") {
+        refuse_other_balancers(rule)?;
+        return rule_route(clients, rule).await;
+    }
+    let place = format!("stack {}", stack.name);
+    if let Some(listener) = by_output("ListenerArn") {
+        refuse_other_balancers(listener)?;
+        let mut found = routes_of(clients, find, &[listener.to_owned()], &place).await?;
+        // What the stack names is the listener, so its default action comes first.
+        if let Some(default) = found.iter().position(|r| r.arn == listener) {
+            return Ok(found.swap_remove(default));
+        }
+        return only(found, &place);
+    }
+    let tests = test_listeners(find, Some(stack));
+    let mut listeners: Vec<String> = stack
+        .of_type(LISTENER)
+        .map(ToOwned::to_owned)
+        .filter(|arn| !tests.contains(arn))
+        .collect();
+    let rules: Vec<&str> = stack.of_type(RULE).collect();
+    let networks = listeners
+        .iter()
+        .map(String::as_str)
+        .chain(rules.iter().copied());
+    let refusals: Vec<HostError> = networks
+        .filter_map(|arn| refuse_other_balancers(arn).err())
+        .collect();
+    listeners.retain(|arn| refuse_other_balancers(arn).is_ok());
+    // A rule may be in the stack and its listener in another one.
+    let own = listeners.len();
+    for rule in rules {
+        let listener = listener_of(rule);
+        if refuse_other_balancers(rule).is_ok() && !listeners.contains(&listener) {
+            listeners.push(listener);
+        }
+    }
     if listeners.is_empty() {
-        let has = stack.map_or_else(String::new, |s| {
-            let kinds: Vec<&str> = s
-                .resources
-                .iter()
-                .filter_map(|r| r.resource_type())
-                .collect();
-            if kinds.is_empty() {
-                format!(": it is {}", s.status)
-            } else {
-                format!("; it has {}", kinds.join(", "))
-            }
-        });
+        if let Some(refusal) = refusals.into_iter().next() {
+            return Err(refusal);
+        }
+        let kinds: Vec<&str> = stack
+            .resources
+            .iter()
+            .filter_map(|r| r.resource_type())
+            .collect();
+        let has = if kinds.is_empty() {
+            format!(": it is {}", stack.status)
+        } else {
+            format!("; it has {}", kinds.join(", "))
+        };
         return Err(refused(
             "no-listener",
             &format!("{place} has no listener{has}\n\nhint: name one with --listener ARN"),
         ));
     }
+    let mut found = routes_of(clients, find, &listeners, &place).await?;
+    let ours: Vec<&str> = stack.of_type(RULE).collect();
+    let foreign = &listeners[own..];
+    // Of somebody else's listener only the stack's rules are the stack's.
+    found.retain(|r| {
+        let of = r.listener.listener_arn().unwrap_or_default();
+        !foreign.iter().any(|f| f == of) || ours.contains(&r.arn.as_str())
+    });
+    only(found, &place)
+}
+
+/// The default action of a listener that a person has named, and nothing else.
+async fn named_listener(clients: &Clients, find: &Find, arn: &str) -> Result<Route, HostError> {
+    let found = routes_of(clients, find, &[arn.to_owned()], arn).await?;
+    let (mut defaults, rules): (Vec<Route>, Vec<Route>) =
+        found.into_iter().partition(|r| r.arn == arn);
+    if let Some(default) = defaults.pop() {
+        return Ok(default);
+    }
+    if rules.is_empty() {
+        return only(rules, arn);
+    }
+    let flags: Vec<String> = rules.iter().map(Route::flag).collect();
+    Err(refused(
+        "a-rule-and-not-the-listener",
+        &format!(
+            "the default action of {arn} does not forward to two target groups, and its rules are not what --listener names\n\nhint: name the rule that shall move:\n  {}",
+            flags.join("\n  ")
+        ),
+    ))
+}
+
+/// Every default action and every rule of these listeners that fits.
+async fn routes_of(
+    clients: &Clients,
+    find: &Find,
+    listeners: &[String],
+    place: &str,
+) -> Result<Vec<Route>, HostError> {
     let describe = clients
         .elb
         .describe_listeners()
-        .set_listener_arns(Some(listeners));
+        .set_listener_arns(Some(listeners.to_vec()));
     let described = clients
-        .ask(Api::DescribeListeners, &place, describe.send())
+        .ask(Api::DescribeListeners, place, describe.send())
         .await?;
-    let (mut rules, mut defaults) = (vec![], vec![]);
+    let mut found = vec![];
     for listener in described.listeners.unwrap_or_default() {
         let arn = listener.listener_arn().unwrap_or_default().to_owned();
-        let list = clients.elb.describe_rules().listener_arn(&arn);
-        let answer = clients.ask(Api::DescribeRules, &arn, list.send()).await?;
-        for rule in answer.rules.unwrap_or_default() {
-            if rule.is_default() == Some(true) || !fits(find, rule.actions()) {
-                continue;
+        for rule in rules_of(clients, &arn).await? {
+            if rule.is_default() != Some(true) && fits(find, rule.actions()) {
+                found.push(Route::of_rule(rule, listener.clone()));
             }
-            rules.push(Route {
-                arn: rule.rule_arn().unwrap_or_default().to_owned(),
-                listener: listener.clone(),
-                actions: rule.actions().to_vec(),
-            });
         }
         if fits(find, listener.default_actions()) {
-            defaults.push(Route {
-                arn,
-                actions: listener.default_actions().to_vec(),
-                listener,
-            });
+            found.push(Route::of_default(listener));
         }
     }
-    // A rule is narrower than the default action, so it is meant where both are.
-    let (mut found, flag) = if rules.is_empty() {
-        (defaults, "--listener")
-    } else {
-        (rules, "--rule")
-    };
+    Ok(found)
+}
+
+/// The only one of several routes.
+fn only(mut found: Vec<Route>, place: &str) -> Result<Route, HostError> {
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => Err(refused(
@@ -243,14 +373,54 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
             ),
         )),
         _ => {
-            let arns: Vec<&str> = found.iter().map(|r| r.arn.as_str()).collect();
+            let flags: Vec<String> = found.iter().map(Route::flag).collect();
             Err(refused(
                 "ambiguous",
                 &format!(
-                    "{place} has several places that forward to two target groups:\n  {}\n\nhint: say which one with {flag} ARN",
-                    arns.join("\n  ")
+                    "{place} has several places that forward to two target groups\n\nhint: say which one with\n  {}",
+                    flags.join("\n  ")
                 ),
             ))
+        }
+    }
+}
+
+/// Weights are what application load balancers have.
+fn refuse_other_balancers(arn: &str) -> Result<(), HostError> {
+    let kind = arn
+        .split_once(":listener/")
+        .or_else(|| arn.split_once(":listener-rule/"))
+        .and_then(|(_, rest)| rest.split_once('/'));
+    let kind = match kind {
+        Some(("net", _)) => "network",
+        Some(("gwy", _)) => "gateway",
+        _ => return Ok(()),
+    };
+    Err(refused(
+        "not-an-application-load-balancer",
+        &format!(
+            "{arn} is of a {kind} load balancer, which passes connections on and has no requests to share or to judge\n\nhint: engine moves traffic on application load balancers; name a listener of one"
+        ),
+    ))
+}
+
+/// All rules of a listener, its default action among them.
+pub(super) async fn rules_of(clients: &Clients, listener: &str) -> Result<Vec<Rule>, HostError> {
+    let mut rules = vec![];
+    let mut page = None;
+    loop {
+        let list = clients
+            .elb
+            .describe_rules()
+            .listener_arn(listener)
+            .set_marker(page);
+        let answer = clients
+            .ask(Api::DescribeRules, listener, list.send())
+            .await?;
+        rules.extend(answer.rules.unwrap_or_default());
+        page = answer.next_marker.filter(|m| !m.is_empty());
+        if page.is_none() {
+            return Ok(rules);
         }
     }
 }
@@ -261,18 +431,28 @@ fn fits(find: &Find, actions: &[Action]) -> bool {
     let Some(groups) = traffic::forward(actions) else {
         return false;
     };
-    let given: Vec<&String> = find
+    let given: Vec<&str> = find
         .arms
         .iter()
-        .filter_map(|a| a.target_group.as_ref())
+        .filter_map(|a| a.target_group.as_deref())
         .collect();
     if given.len() == 2 {
-        return groups.iter().all(|(arn, _)| given.contains(&arn));
+        let ours = |arn: &str| given.iter().any(|given| is_group(given, arn));
+        return groups.iter().all(|(arn, _)| ours(arn));
     }
     groups.len() == 2
 }
 
-async fn of_rule(clients: &Clients, arn: &str) -> Result<Route, HostError> {
+/// Whether somebody means the group of that ARN: by it, or by its name.
+fn is_group(given: &str, arn: &str) -> bool {
+    given == arn || given == own_name(arn)
+}
+
+fn own_name(group: &str) -> &str {
+    group.split('/').nth(1).unwrap_or(group)
+}
+
+async fn rule_route(clients: &Clients, arn: &str) -> Result<Route, HostError> {
     let describe = clients.elb.describe_rules().rule_arns(arn);
     let answer = clients
         .ask(Api::DescribeRules, arn, describe.send())
@@ -285,11 +465,8 @@ async fn of_rule(clients: &Clients, arn: &str) -> Result<Route, HostError> {
         .ask(Api::DescribeListeners, &listener, describe.send())
         .await?;
     let listener = answer.listeners.unwrap_or_default().into_iter().next();
-    Ok(Route {
-        arn: arn.to_owned(),
-        listener: listener.ok_or_else(|| incomplete(Api::DescribeListeners, "listener"))?,
-        actions: rule.actions.unwrap_or_default(),
-    })
+    let listener = listener.ok_or_else(|| incomplete(Api::DescribeListeners, "listener"))?;
+    Ok(Route::of_rule(rule, listener))
 }
 
 /// The listener that a rule belongs to: its ARN without the rule's own id.
@@ -307,18 +484,36 @@ struct Half {
 }
 
 fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, HostError> {
-    let groups = traffic::forward(&route.actions).unwrap_or_default();
-    let groups: Vec<String> = groups.into_iter().map(|(arn, _)| arn).collect();
-    let given_groups: Vec<String> = find
+    let mut groups: Vec<String> = traffic::forward(&route.actions)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(arn, _)| arn)
+        .collect();
+    let given: Vec<&FindArm> = find
         .arms
         .iter()
-        .filter_map(|a| a.target_group.clone())
+        .filter(|a| a.target_group.is_some())
         .collect();
-    let groups = if given_groups.len() == 2 {
-        given_groups
-    } else {
-        groups
-    };
+    if given.len() == 2 {
+        // An idle group need not be named by the action.
+        groups = given
+            .iter()
+            .filter_map(|arm| {
+                let given = arm.target_group.as_deref()?;
+                let known = groups.iter().find(|arn| is_group(given, arn));
+                Some(known.cloned().unwrap_or_else(|| given.to_owned()))
+            })
+            .collect();
+        if let Some(no_arn) = groups.iter().find(|g| !g.contains(":targetgroup/")) {
+            return Err(refused(
+                "no-such-group",
+                &format!(
+                    "{} forwards to no target group {no_arn}\n\nhint: name it by its ARN in --arm or target.aws.arms",
+                    route.arn
+                ),
+            ));
+        }
+    }
     let [first, second] = &groups[..] else {
         return Err(refused(
             "not-two-arms",
@@ -330,18 +525,19 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
             ),
         ));
     };
+    if first == second {
+        return Err(refused(
+            "one-group",
+            &format!(
+                "both arms are the target group {first}, and traffic can only move between two\n\nhint: see --arm and target.aws.arms"
+            ),
+        ));
+    }
+    let names = arm_names(find, stack, [first, second])?;
     let mut named = vec![];
-    for (group, other) in [(first, second), (second, first)] {
-        let given = find
-            .arms
-            .iter()
-            .find(|a| a.target_group.as_deref() == Some(group));
-        let name = match given {
-            Some(given) => given.name.clone(),
-            None => arm_name(group, other, stack),
-        };
+    for (group, name) in groups.iter().zip(names) {
         // An arm may be known by its name alone.
-        let given = given.or_else(|| find.arms.iter().find(|a| a.name == name));
+        let given = find.arms.iter().find(|a| a.name == name);
         named.push(Half {
             arm: FoundArm {
                 name,
@@ -351,10 +547,13 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
             given: given.cloned(),
         });
     }
-    let unknown = find
-        .arms
-        .iter()
-        .find(|a| !named.iter().any(|n| n.arm.name == a.name));
+    let unknown = find.arms.iter().find(|a| {
+        let fits = |n: &&Half| {
+            let group = &n.arm.target_group;
+            n.arm.name == a.name && a.target_group.as_ref().is_none_or(|g| is_group(g, group))
+        };
+        !named.iter().any(|n| fits(&n))
+    });
     if let Some(unknown) = unknown {
         let names: Vec<String> = named
             .iter()
@@ -363,36 +562,75 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
         return Err(refused(
             "no-such-arm",
             &format!(
-                "there is no arm {}; there are\n  {}\n\nhint: give target.aws.arms.{}.target-group to name it",
+                "there is no arm {}; there are\n  {}\n\nhint: --arm {}=TARGET-GROUP or target.aws.arms.{}.target-group names it",
                 unknown.name,
                 names.join("\n  "),
+                unknown.name,
                 unknown.name
             ),
         ));
     }
-    named.sort_by_key(|n| ARM_WORDS.iter().position(|w| *w == n.arm.name));
+    named.sort_by_key(|n| ROLES.iter().flatten().position(|w| *w == n.arm.name));
     Ok(named)
 }
 
-/// What people call the arm behind a target group: the word that its name or
-/// its stack has and the other's has not.
-fn arm_name(group: &str, other: &str, stack: Option<&Stack>) -> String {
-    let own_name = |arn: &str| arn.split('/').nth(1).unwrap_or(arn).to_lowercase();
+/// What people call the arms behind two target groups: as they say, or as the
+/// names of the groups and of the stack's resources tell, if they do without a
+/// doubt. Names that are not about arms at all are kept.
+fn arm_names(
+    find: &Find,
+    stack: Option<&Stack>,
+    groups: [&String; 2],
+) -> Result<[String; 2], HostError> {
+    let given = groups.map(|group| {
+        let mut arms = find.arms.iter();
+        let of_group = |a: &&FindArm| a.target_group.as_ref().is_some_and(|g| is_group(g, group));
+        arms.find(of_group).map(|a| a.name.clone())
+    });
     let in_stack = |arn: &str| {
         let id = stack.and_then(|s| s.logical_id(arn));
-        id.unwrap_or_default().to_lowercase()
+        id.unwrap_or_default().to_owned()
     };
-    let texts = [
-        (own_name(group), own_name(other)),
-        (in_stack(group), in_stack(other)),
-    ];
-    for (ours, theirs) in &texts {
-        let only_ours = |w: &&&str| ours.contains(**w) && !theirs.contains(**w);
-        if let Some(word) = ARM_WORDS.iter().find(only_ours) {
-            return (*word).to_owned();
+    let own = groups.map(|group| own_name(group).to_owned());
+    let ids = groups.map(|group| in_stack(group));
+    let sources = [[&*own[0], &*own[1]], [&*ids[0], &*ids[1]]];
+    let counterpart = |name: &str| {
+        let pair = ROLES.iter().find(|pair| pair.contains(&name))?;
+        let other = pair.iter().find(|word| **word != name)?;
+        Some((*other).to_owned())
+    };
+    let names = match (given, names::tell(&sources)) {
+        ([Some(one), Some(other)], _) => [one, other],
+        ([Some(one), None], _) => {
+            let other = counterpart(&one).unwrap_or_else(|| own[1].clone());
+            [one, other]
         }
+        ([None, Some(other)], _) => {
+            let one = counterpart(&other).unwrap_or_else(|| own[0].clone());
+            [one, other]
+        }
+        ([None, None], Told::Pair(pair)) => pair.map(ToOwned::to_owned),
+        ([None, None], Told::Nothing) => own.clone(),
+        ([None, None], Told::Doubt) => {
+            return Err(refused(
+                "which-arm",
+                &format!(
+                    "the names {} and {} do not tell for certain which arm is which\n\nhint: say it with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP, or with target.aws.arms.NAME.target-group",
+                    own[0], own[1]
+                ),
+            ));
+        }
+    };
+    if names[0] == names[1] {
+        return Err(refused(
+            "one-name",
+            &format!(
+                "both arms would be called {}\n\nhint: name them with --arm NAME=TARGET-GROUP or target.aws.arms",
+                names[0]
+            ),
+        ));
     }
-    group.split('/').nth(1).unwrap_or(group).to_owned()
+    Ok(names)
 }
 
 async fn with_services(
@@ -454,7 +692,9 @@ async fn attach(
                 continue;
             };
             for (half, owners) in halves.iter().zip(&mut of_group) {
-                if services::behind(service, &half.arm.target_group).is_some() {
+                let mut groups = service.load_balancers().iter();
+                let group = Some(half.arm.target_group.as_str());
+                if groups.any(|l| l.target_group_arn() == group) {
                     owners.push(id.clone());
                 }
             }
@@ -538,15 +778,104 @@ async fn all_services(clients: &Clients) -> Result<Vec<ServiceId>, HostError> {
 }
 
 /// All listeners of a load balancer: one of them may be for tests.
-pub(super) async fn neighbours(
+pub(super) async fn listeners_of(
     clients: &Clients,
     balancer: &str,
 ) -> Result<Vec<Listener>, HostError> {
-    let describe = clients.elb.describe_listeners().load_balancer_arn(balancer);
-    let answer = clients
-        .ask(Api::DescribeListeners, balancer, describe.send())
-        .await?;
-    Ok(answer.listeners.unwrap_or_default())
+    let mut listeners = vec![];
+    let mut page = None;
+    loop {
+        let describe = clients
+            .elb
+            .describe_listeners()
+            .load_balancer_arn(balancer)
+            .set_marker(page);
+        let answer = clients
+            .ask(Api::DescribeListeners, balancer, describe.send())
+            .await?;
+        listeners.extend(answer.listeners.unwrap_or_default());
+        page = answer.next_marker.filter(|m| !m.is_empty());
+        if page.is_none() {
+            return Ok(listeners);
+        }
+    }
+}
+
+/// Everything that the load balancers of the arms' groups send to the arms by
+/// other routes than the target's own; with `own`, by that one too.
+pub(super) async fn elsewhere(
+    clients: &Clients,
+    found: &Found,
+    own: bool,
+) -> Result<Vec<Elsewhere>, HostError> {
+    let groups: Vec<String> = found.arms.iter().map(|a| a.target_group.clone()).collect();
+    let mut balancers = vec![];
+    let mut page = None;
+    loop {
+        let describe = clients
+            .elb
+            .describe_target_groups()
+            .set_target_group_arns(Some(groups.clone()))
+            .set_marker(page);
+        let answer = clients
+            .ask(
+                Api::DescribeTargetGroups,
+                &groups.join(", "),
+                describe.send(),
+            )
+            .await?;
+        for group in answer.target_groups.unwrap_or_default() {
+            balancers.extend(group.load_balancer_arns.unwrap_or_default());
+        }
+        page = answer.next_marker.filter(|m| !m.is_empty());
+        if page.is_none() {
+            break;
+        }
+    }
+    balancers.push(found.load_balancer.clone());
+    balancers.sort();
+    balancers.dedup();
+    let mut all = vec![];
+    for balancer in &balancers {
+        for listener in listeners_of(clients, balancer).await? {
+            let arn = listener.listener_arn().unwrap_or_default();
+            let port = listener.port().unwrap_or_default();
+            let protocol = listener.protocol().map_or("", ProtocolEnum::as_str);
+            let mut place = format!("{protocol}:{port}");
+            if *balancer != found.load_balancer {
+                let name = balancer.split('/').nth(2).unwrap_or(balancer);
+                place = format!("{place} of {name}");
+            }
+            let passage = |arn, place, is_default, actions| traffic::Passage {
+                arn,
+                listener: listener.listener_arn().unwrap_or_default(),
+                port,
+                place,
+                is_default,
+                actions,
+            };
+            let rules = rules_of(clients, arn).await?;
+            let rules = rules.iter().filter(|r| r.is_default() != Some(true));
+            let mut passages = vec![passage(
+                arn,
+                place.clone(),
+                true,
+                listener.default_actions(),
+            )];
+            passages.extend(rules.map(|rule| {
+                let priority = rule.priority().unwrap_or("?");
+                passage(
+                    rule.rule_arn().unwrap_or_default(),
+                    format!("{place} rule {priority}"),
+                    false,
+                    rule.actions(),
+                )
+            }));
+            let others = passages.iter().filter(|p| own || p.arn != found.route);
+            all.extend(others.flat_map(|p| traffic::elsewhere(found, p)));
+        }
+    }
+    Ok(all)
 }
 
 fn address(name: &str, listener: &Listener) -> String {
@@ -568,16 +897,57 @@ mod tests {
 
     #[test]
     fn arms_are_named_by_what_tells_them_apart() {
-        let group = |name: &str| format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0a");
-        let name = |a: &str, b: &str| arm_name(&group(a), &group(b), None);
-        assert_eq!(name("demo-stable-tg", "demo-canary-tg"), "stable");
-        // The stack's own name has a word of both.
+        let groups = ["tg-a", "tg-b", "x-canary", "x-prod"]
+            .map(|name| format!("arn:aws:elasticloadbalancing:r:1:targetgroup/{name}/0a"));
+        let arm = |name: &str, group: &str| FindArm {
+            name: name.to_owned(),
+            target_group: Some(group.to_owned()),
+            service: None,
+        };
+        let names = |arms: Vec<FindArm>, [a, b]: [usize; 2]| {
+            let find = Find {
+                arms,
+                ..Find::default()
+            };
+            arm_names(&find, None, [&groups[a], &groups[b]]).map_err(|e| e.code)
+        };
+        let two = |a: &str, b: &str| Ok([a.to_owned(), b.to_owned()]);
+        assert_eq!(names(vec![], [0, 1]), two("tg-a", "tg-b"));
+        assert_eq!(names(vec![], [2, 3]), Err("which-arm".to_owned()));
+        // One of a pair says what the other one is, by name and by ARN.
         assert_eq!(
-            name("canary-demo-Canary", "canary-demo-Stable"),
-            "canary-demo-Canary"
+            names(vec![arm("stable", "x-prod")], [2, 3]),
+            two("canary", "stable")
         );
-        assert_eq!(name("tg-GREEN", "tg-BLUE"), "green");
-        assert_eq!(name("left", "right"), "left");
+        assert_eq!(
+            names(vec![arm("blue", &groups[0])], [0, 1]),
+            two("blue", "green")
+        );
+        assert_eq!(names(vec![arm("old", "tg-b")], [0, 1]), two("tg-a", "old"));
+        assert_eq!(
+            names(vec![arm("tg-a", "tg-b")], [0, 1]),
+            Err("one-name".to_owned())
+        );
+    }
+
+    #[test]
+    fn other_load_balancers_are_refused_in_words() {
+        let arn = |rest: &str| format!("arn:aws:elasticloadbalancing:r:1:{rest}");
+        for (rest, kind) in [
+            ("listener/net/a/b/c", "network"),
+            ("listener/gwy/a/b/c", "gateway"),
+            ("listener-rule/net/a/b/c/d", "network"),
+        ] {
+            let error = refuse_other_balancers(&arn(rest)).expect_err(rest);
+            assert!(error.message.contains(kind), "{error}");
+            assert!(
+                error.message.contains("application load balancers"),
+                "{error}"
+            );
+        }
+        for rest in ["listener/app/net/b/c", "listener-rule/app/net/b/c/d"] {
+            assert!(refuse_other_balancers(&arn(rest)).is_ok(), "{rest}");
+        }
     }
 
     #[test]

@@ -407,6 +407,7 @@ mod tests {
             zones: vec!["r-a".to_owned(), "r-b".to_owned()],
             arms: vec![arm("stable"), arm("canary")],
             test_addresses: vec![],
+            test_listeners: vec![],
         }
     }
 

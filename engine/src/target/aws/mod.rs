@@ -6,10 +6,12 @@
 //! `stack` (CloudFormation); `client` carries the calls and explains their
 //! errors, `calls` lists them with the permissions they need.
 
+mod action;
 pub mod calls;
 pub mod client;
 mod discover;
 mod metrics;
+mod names;
 mod services;
 pub mod stack;
 mod traffic;
@@ -31,14 +33,15 @@ use super::http::Client as HttpClient;
 use super::query::{self, Words};
 use crate::clock::Clock;
 use crate::model::{
-    ArmHealth, Deployment, ErrorKind, HostError, MetricsQuery, Millis, Observed, ObservedArm,
-    Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
+    ArmHealth, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed,
+    ObservedArm, Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
 };
 use crate::spec::aws::{AwsSpec, Find, Found, FoundArm};
 use crate::spec::{Probe, Query, QuerySource};
 use calls::Api;
 use client::{Clients, incomplete};
 
+pub use action::LiveAction;
 pub use metrics::PERIOD_MS;
 
 /// How old the actions may be that a write is based on: they were read a
@@ -54,6 +57,15 @@ const UNUSED_AGE_MAX_MS: Millis = 1_000;
 /// It is not there, or ambiguous, or AWS does not answer.
 pub async fn discover(clients: &Clients, find: &Find) -> Result<Found, HostError> {
     discover::discover(clients, find).await
+}
+
+/// Finds what a write of weights needs, from the load balancer alone: the way
+/// back must not wait for anything else.
+///
+/// # Errors
+/// It is not there, or ambiguous, or AWS does not answer.
+pub async fn find_route(clients: &Clients, find: &Find) -> Result<Found, HostError> {
+    discover::route_only(clients, find).await
 }
 
 /// The image of the main container of a task definition, and its full ARN.
@@ -159,9 +171,38 @@ impl AwsTarget {
         Ok(())
     }
 
+    /// The whole action of the route.
+    ///
+    /// # Errors
+    /// AWS does not answer.
+    pub async fn action(&self) -> Result<LiveAction, HostError> {
+        Ok(LiveAction(self.actions().await?))
+    }
+
+    /// The whole action of another listener or rule.
+    ///
+    /// # Errors
+    /// It is not there, or AWS does not answer.
+    pub async fn action_of(&self, route: &str) -> Result<LiveAction, HostError> {
+        Ok(LiveAction(self.read_actions(route).await?))
+    }
+
+    /// Writes an action as it was read.
+    ///
+    /// # Errors
+    /// AWS refuses, or does not answer.
+    pub async fn restore(&self, action: &LiveAction) -> Result<(), HostError> {
+        self.write_actions(traffic::resent(&action.0)).await
+    }
+
     async fn actions(&self) -> Result<Vec<Action>, HostError> {
-        let route = &self.found.route;
-        let actions = if self.found.is_rule() {
+        let actions = self.read_actions(&self.found.route).await?;
+        *locked(&self.last) = Some((self.clock.now(), actions.clone()));
+        Ok(actions)
+    }
+
+    async fn read_actions(&self, route: &str) -> Result<Vec<Action>, HostError> {
+        let actions = if route.contains(":listener-rule/") {
             let call = self.clients.elb.describe_rules().rule_arns(route);
             let answer = self
                 .clients
@@ -181,8 +222,26 @@ impl AwsTarget {
                 .and_then(|l| l.default_actions)
                 .ok_or_else(|| incomplete(Api::DescribeListeners, "listener"))?
         };
-        *locked(&self.last) = Some((self.clock.now(), actions.clone()));
         Ok(actions)
+    }
+
+    async fn write_actions(&self, actions: Vec<Action>) -> Result<(), HostError> {
+        let route = &self.found.route;
+        if self.found.is_rule() {
+            let call = self.clients.elb.modify_rule().rule_arn(route);
+            let call = call.set_actions(Some(actions));
+            self.clients
+                .ask(Api::ModifyRule, route, call.send())
+                .await
+                .map(drop)
+        } else {
+            let call = self.clients.elb.modify_listener().listener_arn(route);
+            let call = call.set_default_actions(Some(actions));
+            self.clients
+                .ask(Api::ModifyListener, route, call.send())
+                .await
+                .map(drop)
+        }
     }
 
     fn arm(&self, name: &str) -> Result<&FoundArm, HostError> {
@@ -258,6 +317,46 @@ impl AwsTarget {
             .collect())
     }
 
+    /// The service of an arm, if both services may be written to.
+    async fn fit_service(&self, arm: &FoundArm) -> Result<Service, HostError> {
+        let services = self.services().await?;
+        services::fit(&self.found, &services)?;
+        let mut all = self.found.arms.iter().zip(services);
+        let own = all.find(|(known, _)| known.name == arm.name);
+        own.and_then(|(_, service)| service)
+            .ok_or_else(|| incomplete(Api::DescribeServices, "service"))
+    }
+
+    /// Whether no route at all sends users to an arm, so that it can do with
+    /// fewer tasks.
+    ///
+    /// # Errors
+    /// One does, or it cannot be told.
+    pub async fn unserved(&self, arm: &str) -> Result<(), HostError> {
+        let all = discover::elsewhere(&self.clients, &self.found, true).await;
+        let all = all.map_err(|error| HostError {
+            message: format!(
+                "no task is taken from {arm} while it is not known what sends to it: {}",
+                error.message
+            ),
+            ..error
+        })?;
+        let routes: Vec<String> = Elsewhere::serving(&all, arm)
+            .map(ToString::to_string)
+            .collect();
+        if routes.is_empty() {
+            return Ok(());
+        }
+        Err(HostError::new(
+            ErrorKind::Conflict,
+            "still-served",
+            format!(
+                "{}, so no task is taken from it; --test-listener or target.aws.test-listeners says where no users come",
+                routes.join(", ")
+            ),
+        ))
+    }
+
     /// What a service shall run.
     async fn release(&self, arm: &FoundArm, service: &Service) -> Result<Release, HostError> {
         let arn = service.task_definition().unwrap_or_default();
@@ -300,7 +399,6 @@ impl AwsTarget {
             deployment: Deployment::Steady,
         };
         if let (Some(service), Some(id)) = (service, &arm.service) {
-            services::refuse_foreign_strategy(service)?;
             observed.release = self.release(arm, service).await?;
             observed.tasks = u32::try_from(service.desired_count()).ok();
             observed.deployment = match services::deployment(service) {
@@ -389,7 +487,7 @@ impl AwsTarget {
             return Ok(url.trim_end_matches('/').to_owned());
         }
         if !self.found.test_addresses.is_empty() {
-            let all = discover::neighbours(&self.clients, &self.found.load_balancer).await?;
+            let all = discover::listeners_of(&self.clients, &self.found.load_balancer).await?;
             // By the load balancer's own name no certificate fits.
             let plain = |(_, address): &&(String, String)| address.starts_with("http://");
             for (listener, address) in self.found.test_addresses.iter().filter(plain) {
@@ -488,6 +586,14 @@ impl Target for AwsTarget {
         traffic::read(&self.found, &self.actions().await?)
     }
 
+    async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
+        discover::elsewhere(&self.clients, &self.found, false).await
+    }
+
+    async fn fit(&self) -> Result<(), HostError> {
+        services::fit(&self.found, &self.services().await?)
+    }
+
     async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {
         let [first, second] = &self.found.arms[..] else {
             return Ok(vec![]);
@@ -512,35 +618,16 @@ impl Target for AwsTarget {
             Some((at, actions)) if now.saturating_sub(at) <= READ_AGE_MAX_MS => actions,
             _ => self.actions().await?,
         };
-        let route = &self.found.route;
         // Not on the basis of somebody else's groups.
         traffic::read(&self.found, &actions)?;
-        let actions = traffic::rewrite(&self.found, &actions, weights);
-        if self.found.is_rule() {
-            let call = self.clients.elb.modify_rule().rule_arn(route);
-            let call = call.set_actions(Some(actions));
-            self.clients
-                .ask(Api::ModifyRule, route, call.send())
-                .await
-                .map(drop)
-        } else {
-            let call = self.clients.elb.modify_listener().listener_arn(route);
-            let call = call.set_default_actions(Some(actions));
-            self.clients
-                .ask(Api::ModifyListener, route, call.send())
-                .await
-                .map(drop)
-        }
+        self.write_actions(traffic::rewrite(&self.found, &actions, weights))
+            .await
     }
 
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
         let arm = self.arm(arm)?;
         let id = services::service_of(arm)?;
-        let described = services::describe(&self.clients, &[id]).await?;
-        let service = described
-            .first()
-            .ok_or_else(|| incomplete(Api::DescribeServices, "service"))?;
-        services::refuse_foreign_strategy(service)?;
+        let service = &self.fit_service(arm).await?;
         let runs = service.task_definition().unwrap_or_default();
         let definition = match &release.source {
             Source::TaskDefinition(arn) => arn.clone(),
@@ -571,8 +658,13 @@ impl Target for AwsTarget {
     }
 
     async fn set_tasks(&self, arm: &str, tasks: u32) -> Result<(), HostError> {
-        let id = services::service_of(self.arm(arm)?)?;
+        let arm = self.arm(arm)?;
+        let id = services::service_of(arm)?;
+        let service = self.fit_service(arm).await?;
         let tasks = i32::try_from(tasks).unwrap_or(i32::MAX);
+        if tasks < service.desired_count() {
+            self.unserved(&arm.name).await?;
+        }
         let update = services::Update {
             tasks: Some(tasks),
             ..services::Update::default()

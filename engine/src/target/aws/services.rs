@@ -9,7 +9,7 @@ use aws_sdk_ecs::types::{
 use super::calls::Api;
 use super::client::{Clients, incomplete};
 use crate::model::{Deployment, ErrorKind, HostError};
-use crate::spec::aws::{FoundArm, ServiceId};
+use crate::spec::aws::{Found, FoundArm, ServiceId};
 
 /// Revisions that are looked through for one with the wanted content.
 const REVISIONS_MAX: i32 = 5;
@@ -89,7 +89,7 @@ pub(super) async fn present(
 }
 
 /// A service whose traffic ECS or CodeDeploy shifts by itself is not ours.
-pub(super) fn refuse_foreign_strategy(service: &Service) -> Result<(), HostError> {
+fn refuse_foreign_strategy(service: &Service) -> Result<(), HostError> {
     let name = service.service_name().unwrap_or_default();
     let strategy = service
         .deployment_configuration()
@@ -113,6 +113,69 @@ pub(super) fn refuse_foreign_strategy(service: &Service) -> Result<(), HostError
             "the service {name} moves traffic by itself ({by}), and two at the wheel are one too many\n\nhint: set its deployment strategy to ROLLING to roll it out with engine"
         ),
     ))
+}
+
+/// Whether the services of two arms may be written to: they differ, each has
+/// its tasks in the group of its own arm and of no other, and nobody else
+/// shifts them.
+pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), HostError> {
+    let arms = found.arms.iter().zip(services);
+    let arms: Vec<(&FoundArm, &ServiceId, &Service)> = arms
+        .filter_map(|(arm, service)| Some((arm, arm.service.as_ref()?, service.as_ref()?)))
+        .collect();
+    let refuse =
+        |code: &str, message: String| Err(HostError::new(ErrorKind::Denied, code, message));
+    let same = |a: &Service, b: &Service| {
+        a.service_arn() == b.service_arn()
+            && (a.service_arn().is_some() || a.service_name() == b.service_name())
+    };
+    if let [(one, id, a), (other, other_id, b)] = arms[..]
+        && (id == other_id || same(a, b))
+    {
+        return refuse(
+            "one-service",
+            format!(
+                "the service {} is behind both arms, {} and {}, so a new version in it would be before all users at once\n\nhint: each arm needs a service of its own; --service ARM=CLUSTER/SERVICE names it",
+                id.name, one.name, other.name
+            ),
+        );
+    }
+    for (arm, id, service) in &arms {
+        let groups: Vec<&str> = service
+            .load_balancers()
+            .iter()
+            .filter_map(|l| l.target_group_arn())
+            .collect();
+        let mut others = found.arms.iter().filter(|a| a.name != arm.name);
+        if let Some(other) = others.find(|a| groups.contains(&a.target_group.as_str())) {
+            return refuse(
+                "in-the-other-group",
+                format!(
+                    "the service {} is the one of {}, and puts its tasks into the group of {} ({}), so a new version in it would be before the users of both\n\nhint: each service belongs in the group of its own arm alone; --service ARM=CLUSTER/SERVICE says which is which",
+                    id.name, arm.name, other.name, other.target_group
+                ),
+            );
+        }
+        if !groups.contains(&arm.target_group.as_str()) {
+            return refuse(
+                "in-another-group",
+                format!(
+                    "the service {} is the one of {}, and does not put its tasks into the group of {} ({}); {}\n\nhint: --service ARM=CLUSTER/SERVICE names another one",
+                    id.name,
+                    arm.name,
+                    arm.name,
+                    arm.target_group,
+                    if groups.is_empty() {
+                        "it is behind no load balancer".to_owned()
+                    } else {
+                        format!("it puts them into {}", groups.join(", "))
+                    }
+                ),
+            );
+        }
+        refuse_foreign_strategy(service)?;
+    }
+    Ok(())
 }
 
 /// Whether what runs in a service is what shall run, from one description.

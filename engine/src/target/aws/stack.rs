@@ -186,6 +186,15 @@ pub struct Change {
     pub kind: String,
     /// `True`, `False`, `Conditional`; empty where it makes no sense.
     pub replacement: String,
+    /// Its ARN or other id, if it is there.
+    #[serde(skip)]
+    pub physical_id: String,
+    /// Its properties as the stack believes them, if CloudFormation says so.
+    #[serde(skip)]
+    pub before: Option<serde_json::Value>,
+    /// Its properties as they would be, if CloudFormation says so.
+    #[serde(skip)]
+    pub after: Option<serde_json::Value>,
 }
 
 impl Change {
@@ -202,6 +211,14 @@ impl Change {
         ];
         let replaced = matches!(self.replacement.as_str(), "True" | "Conditional");
         serves.contains(&self.kind.as_str()) && (self.action == "Remove" || replaced)
+    }
+
+    /// How many tasks the service would have, if it is one and that is told.
+    #[must_use]
+    pub fn tasks(&self) -> Option<u64> {
+        let service = self.kind == "AWS::ECS::Service" && self.action != "Add";
+        let after = self.after.as_ref().filter(|_| service)?;
+        super::action::number(&after["DesiredCount"])
     }
 
     /// Whether it rewrites the action of a listener or rule.
@@ -330,6 +347,7 @@ async fn describe(
             .cloudformation
             .describe_change_set()
             .change_set_name(id)
+            .include_property_values(true)
             .set_next_token(page);
         let answer = clients.ask(Api::DescribeChangeSet, id, call.send()).await?;
         let some = answer.changes.unwrap_or_default().into_iter();
@@ -343,7 +361,14 @@ async fn describe(
 }
 
 fn change(c: ResourceChange) -> Change {
+    let properties = |context: Option<String>| {
+        let context: serde_json::Value = serde_json::from_str(&context?).ok()?;
+        context.get("Properties").cloned()
+    };
     Change {
+        physical_id: c.physical_resource_id.unwrap_or_default(),
+        before: properties(c.before_context),
+        after: properties(c.after_context),
         action: c.action.map_or_else(String::new, |a| a.as_str().to_owned()),
         logical_id: c.logical_resource_id.unwrap_or_default(),
         kind: c.resource_type.unwrap_or_default(),

@@ -5,7 +5,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple,
 };
 
-use crate::model::{ErrorKind, HostError, Traffic, Weights};
+use crate::model::{Elsewhere, ErrorKind, HostError, Traffic, Way, Weights};
 use crate::spec::aws::{Found, FoundArm};
 
 /// The target groups that an action forwards to, with their weights; none if
@@ -32,6 +32,75 @@ pub(super) fn groups(action: &Action) -> Option<Vec<(String, u32)>> {
 /// The groups of the forward action among `actions`.
 pub(super) fn forward(actions: &[Action]) -> Option<Vec<(String, u32)>> {
     actions.iter().find_map(groups)
+}
+
+/// What an action list sends to each of its groups, in percent. A group alone
+/// gets everything, and where all weights are 0 nobody has said who gets
+/// nothing.
+pub(super) fn served(actions: &[Action]) -> Vec<(String, f64)> {
+    actions
+        .iter()
+        .filter_map(groups)
+        .flat_map(by_share)
+        .collect()
+}
+
+/// Weights as percent, without those that get nothing.
+pub(super) fn by_share(groups: Vec<(String, u32)>) -> Vec<(String, f64)> {
+    let total: f64 = groups.iter().map(|(_, weight)| f64::from(*weight)).sum();
+    let all = f64::from(u32::try_from(groups.len()).unwrap_or(u32::MAX));
+    let shares = groups.into_iter().map(|(arn, weight)| {
+        let share = if total > 0.0 {
+            f64::from(weight) * 100.0 / total
+        } else {
+            100.0 / all
+        };
+        (arn, share)
+    });
+    shares.filter(|(_, share)| *share > 0.0).collect()
+}
+
+/// What a route that is not the target's sends to its arms.
+pub(super) fn elsewhere(found: &Found, route: &Passage<'_>) -> Vec<Elsewhere> {
+    let way = |share: f64| {
+        if found.test_listeners.iter().any(|l| l == route.listener) {
+            Way::Tests
+        } else if route.is_default && share >= 100.0 && !matches!(route.port, 80 | 443) {
+            Way::Unsaid
+        } else {
+            Way::Users
+        }
+    };
+    let served = served(route.actions).into_iter();
+    served
+        .filter_map(|(group, share)| {
+            let arm = found.arms.iter().find(|a| a.target_group == group)?;
+            Some(Elsewhere {
+                arm: arm.name.clone(),
+                route: route.arn.to_owned(),
+                place: route.place.clone(),
+                share,
+                way: way(share),
+            })
+        })
+        .collect()
+}
+
+/// A listener's default action or a rule.
+#[derive(Debug)]
+pub(super) struct Passage<'a> {
+    /// Its ARN.
+    pub(super) arn: &'a str,
+    /// ARN of its listener.
+    pub(super) listener: &'a str,
+    /// Port of its listener.
+    pub(super) port: i32,
+    /// Such as `HTTPS:443`, or `HTTPS:443 rule 10`.
+    pub(super) place: String,
+    /// Whether it is not a rule.
+    pub(super) is_default: bool,
+    /// What it does.
+    pub(super) actions: &'a [Action],
 }
 
 /// Where the traffic goes, if the actions are still about these two arms.
@@ -90,7 +159,7 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
                 .build()
         })
         .collect();
-    actions
+    let rewritten: Vec<Action> = actions
         .iter()
         .map(|action| {
             let mut action = action.clone();
@@ -105,6 +174,18 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
                 // AWS takes both only if they name one and the same group.
                 action.target_group_arn = None;
             }
+            action
+        })
+        .collect();
+    resent(&rewritten)
+}
+
+/// Actions that were read, as they can be written.
+pub(super) fn resent(actions: &[Action]) -> Vec<Action> {
+    actions
+        .iter()
+        .map(|action| {
+            let mut action = action.clone();
             // AWS never tells a client secret; it keeps the one it has if asked to.
             if let Some(oidc) = &mut action.authenticate_oidc_config
                 && oidc.client_secret.is_none()
@@ -136,6 +217,7 @@ mod tests {
             zones: vec![],
             arms: vec![arm("stable"), arm("canary")],
             test_addresses: vec![],
+            test_listeners: vec![],
         }
     }
 

@@ -67,18 +67,11 @@ async fn a_listener_alone_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_is_preferred_and_two_rules_are_ambiguous() {
+async fn a_named_rule_moves_and_a_named_listener_moves_its_default() {
     let made = make(&Wish::default()).await;
-    let first = rule(&made, "/a/*", 1, groups(&made)).await;
-    let found = discover(&find(&made), REGION).await.expect("found");
-    assert_eq!(found.route, first, "narrower than the default action");
-
     let second = rule(&made, "/b/*", 2, groups(&made)).await;
-    let error = discover(&find(&made), REGION).await.expect_err("two");
-    assert_eq!(error.code, "ambiguous");
-    for text in [&first, &second, "--rule"] {
-        assert!(error.message.contains(text), "{error}");
-    }
+    let found = discover(&find(&made), REGION).await.expect("found");
+    assert_eq!(found.route, made.listener, "what was named");
     let by_rule = Find {
         listener: None,
         rule: Some(second.clone()),

@@ -13,5 +13,6 @@ mod permissions;
 mod plan;
 mod proxy;
 mod rollout;
+mod routes;
 mod stacks;
 mod verbs;

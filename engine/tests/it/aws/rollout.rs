@@ -423,8 +423,18 @@ async fn who_is_shifted_by_ecs_is_refused() {
         .send()
         .await
         .expect("it takes any strategy");
-    let error = bottle.target.observe().await.expect_err("two at the wheel");
+    bottle.target.observe().await.expect("it can be looked at");
+    let error = bottle.target.fit().await.expect_err("two at the wheel");
     assert_eq!(error.code, "shifts-by-itself");
+    for written in [
+        bottle.target.set_tasks("canary", 2).await,
+        bottle
+            .target
+            .set_version("canary", &bottle.header.stable.clone().expect("known"))
+            .await,
+    ] {
+        assert_eq!(written.expect_err("refused").code, "shifts-by-itself");
+    }
 }
 
 /// A little server that answers `/ok` with 200 and the rest with 500.

@@ -545,3 +545,71 @@ async fn a_rollback_goes_through_a_stack_operation() {
     });
     assert_eq!(weights(region, &name), [90, 10]);
 }
+
+/// What somebody set by hand on a listener of the stack.
+fn set_stickiness(region: &str, listener: &str) {
+    let arguments = ["elbv2", "describe-listeners", "--listener-arns", listener];
+    let mut actions = aws(region, &arguments)["Listeners"][0]["DefaultActions"].clone();
+    actions[0]["ForwardConfig"]["TargetGroupStickinessConfig"] =
+        json!({"Enabled": true, "DurationSeconds": 300});
+    let actions = actions.to_string();
+    let modify = ["elbv2", "modify-listener", "--listener-arn", listener];
+    aws(
+        region,
+        &[&modify[..], &["--default-actions", &actions]].concat(),
+    );
+}
+
+fn stickiness(region: &str, listener: &str) -> Value {
+    let arguments = ["elbv2", "describe-listeners", "--listener-arns", listener];
+    let config = aws(region, &arguments)["Listeners"][0]["DefaultActions"][0]["ForwardConfig"]
+        ["TargetGroupStickinessConfig"]
+        .clone();
+    config["Enabled"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_outside_the_template_is_kept_or_accepted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "ap-northeast-2", unique("sticky"));
+    script("cloudformation", json!({"region": region, "polls": 0})).await;
+    ok_on(folder, region, &CANARY, &name);
+    let status = ok_on(folder, region, &["status", "--json"], &name);
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    let listener = status["target"]["identity"]
+        .as_str()
+        .expect("ARN")
+        .to_owned();
+    set_stickiness(region, &listener);
+    ok_on(folder, region, &["set-weights", "70", "30"], &name);
+    let before = weights(region, &name);
+    // The weights are told, and with them the listener would be rewritten.
+    let deploy = |more: &[&'static str]| {
+        let verb = [&["deploy", "canary"][..], more].concat();
+        let arguments = on_stack(&verb, &name);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        run(folder, region, &arguments)
+    };
+    let output = deploy(&[]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    for says in ["stickiness is 300 s and would be off", "--accept"] {
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+    assert_eq!(stickiness(region, &listener), true);
+    assert_eq!(weights(region, &name), before);
+    // Fewer tasks for an arm that serves.
+    let output = deploy(&["--accept-weights", "-p", "DesiredCountStable=1"]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    let output = deploy(&["--accept"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stickiness(region, &listener), false, "as was accepted");
+    assert_eq!(weights(region, &name), before, "weights are not");
+    let output = deploy(&["-p", "DesiredCountStable=1"]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("would take tasks from"),
+        "{}",
+        stderr(&output)
+    );
+    script("cloudformation", json!({"region": region, "polls": 2})).await;
+}

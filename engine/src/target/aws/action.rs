@@ -1,0 +1,371 @@
+//! The whole action of a listener or rule, and what a stack would make of it.
+//! Pure.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_elasticloadbalancingv2::types::Action;
+use serde_json::{Map, Value, json};
+
+use super::traffic;
+
+/// The actions of a listener or rule as they were read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveAction(pub(super) Vec<Action>);
+
+/// What one action does, whoever describes it.
+#[derive(Debug, PartialEq)]
+struct Plain {
+    kind: String,
+    /// Percent by target group, without those that get nothing.
+    groups: BTreeMap<String, f64>,
+    /// Seconds, if clients stick to their group.
+    sticky: Option<u64>,
+    /// What else it is made of, without what AWS fills in by itself.
+    rest: BTreeMap<String, String>,
+}
+
+/// Values that AWS shows where nobody gave any.
+const DEFAULTS: [(&str, &str); 10] = [
+    ("SessionCookieName", "AWSELBAuthSessionCookie"),
+    ("SessionTimeout", "604800"),
+    ("Scope", "openid"),
+    ("OnUnauthenticatedRequest", "authenticate"),
+    ("Protocol", "#{protocol}"),
+    ("Port", "#{port}"),
+    ("Host", "#{host}"),
+    ("Path", "/#{path}"),
+    ("Query", "#{query}"),
+    ("ContentType", "text/plain"),
+];
+
+/// Parts whose value AWS tells nobody.
+const SECRETS: [&str; 2] = ["ClientSecret", "UseExistingClientSecret"];
+
+impl LiveAction {
+    /// Whether both do the same. Weights count by their shares.
+    #[must_use]
+    pub fn does_as(&self, other: &Self) -> bool {
+        plain(&self.0) == plain(&other.0)
+    }
+
+    /// Whether it forwards and does nothing else.
+    #[must_use]
+    pub fn only_forwards(&self) -> bool {
+        matches!(&plain(&self.0)[..], [one] if one.kind == "forward" && one.sticky.is_none())
+    }
+
+    /// What would be another, if a resource got these properties instead; none if
+    /// nothing would. With `weights` also who gets how much.
+    #[must_use]
+    pub fn lost(&self, properties: &Value, weights: bool) -> Option<String> {
+        let live = plain(&self.0);
+        let told = of_template(properties);
+        let kinds = |actions: &[Plain]| {
+            let kinds: Vec<&str> = actions.iter().map(|a| a.kind.as_str()).collect();
+            kinds.join(", ")
+        };
+        if kinds(&live) != kinds(&told) {
+            return Some(format!(
+                "its actions are {} and would be {}",
+                kinds(&live),
+                kinds(&told)
+            ));
+        }
+        for (live, told) in live.iter().zip(&told) {
+            let names = |a: &Plain| a.groups.keys().cloned().collect::<Vec<_>>();
+            if live.sticky != told.sticky {
+                return Some(format!(
+                    "its stickiness is {} and would be {}",
+                    seconds(live.sticky),
+                    seconds(told.sticky)
+                ));
+            }
+            let differs = if weights {
+                live.groups.len() != told.groups.len()
+                    || live.groups.iter().any(|(arn, share)| {
+                        told.groups
+                            .get(arn)
+                            .is_none_or(|t| (t - share).abs() > 0.01)
+                    })
+            } else {
+                // Who gets nothing now may get something then, but nobody new.
+                names(told).iter().any(|arn| {
+                    !traffic::forward(&self.0)
+                        .unwrap_or_default()
+                        .iter()
+                        .any(|(known, _)| known == arn)
+                })
+            };
+            if differs {
+                return Some(format!(
+                    "it forwards {} and would forward {}",
+                    shares(live),
+                    shares(told)
+                ));
+            }
+            let keys: std::collections::BTreeSet<&String> =
+                live.rest.keys().chain(told.rest.keys()).collect();
+            if let Some(key) = keys
+                .into_iter()
+                .find(|k| live.rest.get(*k) != told.rest.get(*k))
+            {
+                let value = |a: &Plain| a.rest.get(key).map_or("unset", String::as_str).to_owned();
+                return Some(format!(
+                    "{key} of its {} is {} and would be {}",
+                    live.kind,
+                    value(live),
+                    value(told)
+                ));
+            }
+        }
+        None
+    }
+}
+
+fn seconds(sticky: Option<u64>) -> String {
+    sticky.map_or_else(|| "off".to_owned(), |s| format!("{s} s"))
+}
+
+fn shares(action: &Plain) -> String {
+    let name = |arn: &str| arn.split('/').nth(1).unwrap_or(arn).to_owned();
+    let shares: Vec<String> = action
+        .groups
+        .iter()
+        .map(|(arn, share)| format!("{share:.0} % to {}", name(arn)))
+        .collect();
+    shares.join(", ")
+}
+
+fn plain(actions: &[Action]) -> Vec<Plain> {
+    let mut actions: Vec<&Action> = actions.iter().collect();
+    actions.sort_by_key(|a| a.order().unwrap_or_default());
+    let one = |action: &&Action| {
+        let sticky = action
+            .forward_config()
+            .and_then(|f| f.target_group_stickiness_config())
+            .filter(|s| s.enabled() == Some(true));
+        Plain {
+            kind: action.r#type().map_or("", |t| t.as_str()).to_owned(),
+            groups: traffic::served(std::slice::from_ref(*action))
+                .into_iter()
+                .collect(),
+            sticky: sticky.map(|s| u64::try_from(s.duration_seconds().unwrap_or(0)).unwrap_or(0)),
+            rest: rest(&details(action)),
+        }
+    };
+    actions.iter().map(one).collect()
+}
+
+/// What is not about forwarding, in the words of a template.
+fn details(action: &Action) -> Value {
+    if let Some(c) = action.authenticate_oidc_config() {
+        return json!({
+            "Issuer": c.issuer(), "AuthorizationEndpoint": c.authorization_endpoint(),
+            "TokenEndpoint": c.token_endpoint(), "UserInfoEndpoint": c.user_info_endpoint(),
+            "ClientId": c.client_id(), "SessionCookieName": c.session_cookie_name(),
+            "Scope": c.scope(), "SessionTimeout": c.session_timeout(),
+            "AuthenticationRequestExtraParams": c.authentication_request_extra_params(),
+            "OnUnauthenticatedRequest": c.on_unauthenticated_request().map(|o| o.as_str()),
+        });
+    }
+    if let Some(c) = action.authenticate_cognito_config() {
+        return json!({
+            "UserPoolArn": c.user_pool_arn(), "UserPoolClientId": c.user_pool_client_id(),
+            "UserPoolDomain": c.user_pool_domain(), "SessionCookieName": c.session_cookie_name(),
+            "Scope": c.scope(), "SessionTimeout": c.session_timeout(),
+            "AuthenticationRequestExtraParams": c.authentication_request_extra_params(),
+            "OnUnauthenticatedRequest": c.on_unauthenticated_request().map(|o| o.as_str()),
+        });
+    }
+    if let Some(c) = action.redirect_config() {
+        return json!({
+            "Protocol": c.protocol(), "Port": c.port(), "Host": c.host(), "Path": c.path(),
+            "Query": c.query(), "StatusCode": c.status_code().map(|s| s.as_str()),
+        });
+    }
+    if let Some(c) = action.fixed_response_config() {
+        return json!({
+            "StatusCode": c.status_code(), "ContentType": c.content_type(),
+            "MessageBody": c.message_body(),
+        });
+    }
+    Value::Null
+}
+
+fn rest(details: &Value) -> BTreeMap<String, String> {
+    let empty = Map::new();
+    let details = details.as_object().unwrap_or(&empty);
+    let all = details.iter().filter_map(|(key, value)| {
+        let value = match value {
+            Value::Null => return None,
+            Value::String(text) => text.clone(),
+            Value::Object(map) if map.is_empty() => return None,
+            other => other.to_string(),
+        };
+        let usual = DEFAULTS.contains(&(key.as_str(), value.as_str()));
+        let secret = SECRETS.contains(&key.as_str());
+        (!usual && !secret && !value.is_empty()).then(|| (key.clone(), value))
+    });
+    all.collect()
+}
+
+/// The actions that a template gives a listener or a rule.
+fn of_template(properties: &Value) -> Vec<Plain> {
+    let actions = ["DefaultActions", "Actions"]
+        .iter()
+        .find_map(|key| properties.get(*key)?.as_array());
+    let mut actions: Vec<&Value> = actions.into_iter().flatten().collect();
+    actions.sort_by_key(|a| number(&a["Order"]).unwrap_or(0));
+    let one = |action: &&Value| {
+        let forward = &action["ForwardConfig"];
+        let listed: Vec<(String, u64)> = forward["TargetGroups"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|g| {
+                let arn = g["TargetGroupArn"].as_str().unwrap_or_default();
+                (arn.to_owned(), number(&g["Weight"]).unwrap_or(1))
+            })
+            .collect();
+        let listed = match (&listed[..], action["TargetGroupArn"].as_str()) {
+            ([], Some(only)) => vec![(only.to_owned(), 1)],
+            _ => listed,
+        };
+        let sticky = &forward["TargetGroupStickinessConfig"];
+        let enabled = sticky["Enabled"] == true || sticky["Enabled"] == "true";
+        let config = [
+            "AuthenticateOidcConfig",
+            "AuthenticateCognitoConfig",
+            "RedirectConfig",
+            "FixedResponseConfig",
+        ]
+        .iter()
+        .find_map(|key| action.get(*key));
+        Plain {
+            kind: action["Type"].as_str().unwrap_or_default().to_owned(),
+            groups: traffic::by_share(
+                listed
+                    .into_iter()
+                    .map(|(arn, weight)| (arn, u32::try_from(weight).unwrap_or(u32::MAX)))
+                    .collect(),
+            )
+            .into_iter()
+            .collect(),
+            sticky: enabled.then(|| number(&sticky["DurationSeconds"]).unwrap_or(0)),
+            rest: rest(config.unwrap_or(&Value::Null)),
+        }
+    };
+    actions.iter().map(one).collect()
+}
+
+/// A number, which CloudFormation may write as a text.
+pub(super) fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_elasticloadbalancingv2::types::{
+        ActionTypeEnum, AuthenticateCognitoActionConfig, ForwardActionConfig, RedirectActionConfig,
+        TargetGroupStickinessConfig, TargetGroupTuple,
+    };
+
+    fn forward(weights: &[(&str, i32)], sticky: Option<i32>) -> Action {
+        let mut config = ForwardActionConfig::builder();
+        for (arn, weight) in weights {
+            let tuple = TargetGroupTuple::builder().target_group_arn(*arn);
+            config = config.target_groups(tuple.weight(*weight).build());
+        }
+        if let Some(seconds) = sticky {
+            let sticky = TargetGroupStickinessConfig::builder().enabled(true);
+            config =
+                config.target_group_stickiness_config(sticky.duration_seconds(seconds).build());
+        }
+        Action::builder()
+            .r#type(ActionTypeEnum::Forward)
+            .forward_config(config.build())
+            .build()
+    }
+
+    fn template(sticky: Value) -> Value {
+        json!({"DefaultActions": [{"Type": "forward", "ForwardConfig": {
+            "TargetGroups": [
+                {"TargetGroupArn": "g/a", "Weight": "9"},
+                {"TargetGroupArn": "g/b", "Weight": 1},
+            ],
+            "TargetGroupStickinessConfig": sticky,
+        }}]})
+    }
+
+    #[test]
+    fn what_a_template_does_not_carry_is_named() {
+        let live = |action: Action| LiveAction(vec![action]);
+        let (off, on) = (
+            template(Value::Null),
+            template(json!({"Enabled": "true", "DurationSeconds": "600"})),
+        );
+        let both = [("g/b", 10), ("g/a", 90)];
+        assert_eq!(live(forward(&both, None)).lost(&off, true), None);
+        assert_eq!(live(forward(&both, Some(600))).lost(&on, true), None);
+        let lost = |action, told: &Value, weights| live(action).lost(told, weights).expect("lost");
+        assert!(lost(forward(&both, Some(600)), &off, true).contains("600 s and would be off"));
+        assert!(lost(forward(&both, Some(60)), &on, true).contains("60 s and would be 600 s"));
+        assert!(lost(forward(&both, None), &on, true).contains("off and would be 600 s"));
+        let half = forward(&[("g/a", 1), ("g/b", 1)], None);
+        assert!(lost(half.clone(), &off, true).contains("50 % to a, 50 % to b"));
+        assert_eq!(live(half).lost(&off, false), None, "weights are accepted");
+        let others = forward(&[("g/a", 9), ("g/c", 1)], None);
+        assert!(lost(others, &off, false).contains("c"));
+        let only = Action::builder()
+            .r#type(ActionTypeEnum::Forward)
+            .target_group_arn("g/a")
+            .build();
+        assert!(lost(only, &off, true).contains("100 % to a"));
+    }
+
+    #[test]
+    fn other_actions_are_part_of_it() {
+        let login = |seconds: i64| {
+            let config = AuthenticateCognitoActionConfig::builder()
+                .user_pool_arn("pool")
+                .user_pool_client_id("id")
+                .user_pool_domain("d")
+                .session_timeout(seconds);
+            Action::builder()
+                .r#type(ActionTypeEnum::AuthenticateCognito)
+                .order(1)
+                .authenticate_cognito_config(config.build())
+                .build()
+        };
+        let mut after = forward(&[("g/a", 9), ("g/b", 1)], None);
+        after.order = Some(2);
+        let live = LiveAction(vec![after.clone(), login(604_800)]);
+        let lost = live.lost(&template(Value::Null), true).expect("no login");
+        assert!(lost.contains("authenticate-cognito, forward"), "{lost}");
+        assert!(!live.only_forwards());
+        let mut told = template(Value::Null);
+        told["DefaultActions"][0]["Order"] = json!(2);
+        let config =
+            json!({"UserPoolArn": "pool", "UserPoolClientId": "id", "UserPoolDomain": "d"});
+        let login_told = json!({"Type": "authenticate-cognito", "Order": 1, "AuthenticateCognitoConfig": config});
+        told["DefaultActions"]
+            .as_array_mut()
+            .expect("list")
+            .push(login_told);
+        assert_eq!(live.lost(&told, true), None, "a default is no difference");
+        let shorter = LiveAction(vec![after, login(60)]);
+        let lost = shorter.lost(&told, true).expect("another timeout");
+        assert!(lost.contains("SessionTimeout"), "{lost}");
+        let away = RedirectActionConfig::builder();
+        let away = away.status_code("HTTP_301".into()).build();
+        let away = Action::builder()
+            .r#type(ActionTypeEnum::Redirect)
+            .redirect_config(away)
+            .build();
+        let lost = LiveAction(vec![away])
+            .lost(&told, true)
+            .expect("a redirect");
+        assert!(lost.contains("redirect and would be"), "{lost}");
+    }
+}

@@ -1,0 +1,627 @@
+//! Several ways to the same arms: other listeners, rules, load balancers, and
+//! what is not done to an arm that one of them serves. Who is who, and which
+//! route is meant.
+
+use std::path::Path;
+use std::process::Output;
+use std::sync::Arc;
+
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, ActionTypeEnum, FixedResponseActionConfig, ProtocolEnum, RuleCondition,
+};
+use engine::clock::SystemClock;
+use engine::journal::{Call, Event};
+use engine::model::{End, HostError, Promotion, Way};
+use engine::rollout::Standing;
+use engine::spec::aws::{Access, Find, Found};
+use engine::target::Target as _;
+use engine::target::aws::client::Clients;
+use serde_json::{Value, json};
+
+use super::bottle::{self, Bottle, GOOD, Made, REGION, Wish, direct, find, forward, make};
+use super::emulator;
+use super::proxy::{Proxy, Trouble};
+use super::verbs::run;
+use crate::cli::{engine, stderr, stdout};
+use crate::lab;
+
+const COLOURS: Wish = Wish {
+    arms: ["blue", "green"],
+    weights: [0, 100],
+    tasks: [2, 2],
+    images: ["app:v1", "app:v1"],
+    sticky: false,
+    breaker: true,
+    port: 8000,
+};
+
+async fn discover(find: &Find) -> Result<Found, HostError> {
+    let access = Access {
+        region: Some(REGION.to_owned()),
+        ..Access::default()
+    };
+    let clients = Clients::connect(&access, &bottle::impatient(&emulator::endpoint())).await;
+    engine::target::aws::discover(&clients, find).await
+}
+
+async fn listener(balancer: &str, port: i32, action: Action) -> String {
+    let create = direct().await.elb.create_listener();
+    let made = create
+        .load_balancer_arn(balancer)
+        .protocol(ProtocolEnum::Http)
+        .port(port)
+        .default_actions(action);
+    let made = made.send().await.expect("a listener");
+    made.listeners()[0].listener_arn().expect("ARN").to_owned()
+}
+
+async fn rule(listener: &str, priority: i32, action: Action) -> String {
+    let condition = RuleCondition::builder().field("path-pattern");
+    let condition = condition.values(format!("/p{priority}/*")).build();
+    let create = direct().await.elb.create_rule();
+    let made = create
+        .listener_arn(listener)
+        .priority(priority)
+        .conditions(condition)
+        .actions(action);
+    let made = made.send().await.expect("a rule");
+    made.rules()[0].rule_arn().expect("ARN").to_owned()
+}
+
+fn closed() -> Action {
+    let page = FixedResponseActionConfig::builder().status_code("503");
+    Action::builder()
+        .r#type(ActionTypeEnum::FixedResponse)
+        .fixed_response_config(page.build())
+        .build()
+}
+
+/// Another load balancer in the same network.
+async fn balancer(name: &str) -> String {
+    let subnets = tokio::task::spawn_blocking(|| emulator::subnets(REGION));
+    let create = direct().await.elb.create_load_balancer().name(name);
+    let made = create.set_subnets(Some(subnets.await.expect("CLI")));
+    let made = made.send().await.expect("a load balancer");
+    let arn = made.load_balancers()[0].load_balancer_arn();
+    arn.expect("ARN").to_owned()
+}
+
+fn weights(route: &str) -> Vec<i64> {
+    let shown = if route.contains(":listener-rule/") {
+        emulator::aws(REGION, &["elbv2", "describe-rules", "--rule-arns", route])["Rules"][0]
+            ["Actions"]
+            .clone()
+    } else {
+        let arguments = ["elbv2", "describe-listeners", "--listener-arns", route];
+        emulator::aws(REGION, &arguments)["Listeners"][0]["DefaultActions"].clone()
+    };
+    let groups = shown[0]["ForwardConfig"]["TargetGroups"].as_array();
+    let groups = groups.expect("groups").iter();
+    groups
+        .map(|g| g["Weight"].as_i64().expect("a weight"))
+        .collect()
+}
+
+fn through(proxy: &Proxy, folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = engine(folder, arguments);
+    emulator::environment(&mut command, &proxy.endpoint, REGION);
+    command.output().expect("the binary runs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_task_is_taken_from_an_arm_that_any_route_serves() {
+    let made = make(&COLOURS).await;
+    let proxy = Proxy::start().await;
+    let target = bottle::reach(&proxy, find(&made), Arc::new(SystemClock)).await;
+    let blue = || forward(&[(&made.groups[0], 1)]);
+    let aws = direct().await;
+    let refused = async |place: &str| {
+        let error = target.set_tasks("blue", 1).await.expect_err(place);
+        assert_eq!(error.code, "still-served");
+        assert!(error.message.contains(place), "{place}: {error}");
+        assert!(!error.retryable);
+        let updated = proxy.take().iter().any(|c| c == "UpdateService");
+        assert!(!updated, "{place}");
+    };
+
+    // Another listener sends everything there.
+    let second = listener(&made.balancer, 443, blue()).await;
+    refused("HTTP:443 sends 100 % to blue").await;
+    let elsewhere = target.elsewhere().await.expect("read");
+    assert_eq!(
+        elsewhere.len(),
+        1,
+        "not the route that moves: {elsewhere:?}"
+    );
+    assert_eq!(
+        (&*elsewhere[0].route, elsewhere[0].way),
+        (&*second, Way::Users)
+    );
+    // A listener nobody has called a test listener counts too, though it may be one.
+    let modify = aws.elb.modify_listener().listener_arn(&second);
+    modify.port(8080).send().await.expect("another port");
+    refused("HTTP:8080").await;
+    let delete = aws.elb.delete_listener().listener_arn(&second);
+    delete.send().await.expect("gone");
+
+    // A part of a rule, on the second page of rules of another listener.
+    let third = listener(&made.balancer, 81, closed()).await;
+    for priority in 1..=60 {
+        let action = match priority {
+            60 => forward(&[(&made.groups[0], 1), (&made.groups[1], 3)]),
+            _ => closed(),
+        };
+        rule(&third, priority, action).await;
+    }
+    refused("HTTP:81 rule 60 sends 25 % to blue").await;
+    let delete = aws.elb.delete_listener().listener_arn(&third);
+    delete.send().await.expect("gone");
+
+    // A listener of another load balancer.
+    let other = balancer(&format!("{}-b", made.name)).await;
+    let fourth = listener(&other, 80, blue()).await;
+    refused(&format!("HTTP:80 of {}-b", made.name)).await;
+    let delete = aws.elb.delete_listener().listener_arn(&fourth);
+    delete.send().await.expect("gone");
+
+    // The route that moves itself.
+    let both = forward(&[(&made.groups[0], 1), (&made.groups[1], 99)]);
+    let modify = aws.elb.modify_listener().listener_arn(&made.listener);
+    modify.default_actions(both).send().await.expect("moved");
+    refused("HTTP:80 sends 1 % to blue").await;
+    let green = forward(&[(&made.groups[0], 0), (&made.groups[1], 1)]);
+    let modify = aws.elb.modify_listener().listener_arn(&made.listener);
+    modify.default_actions(green).send().await.expect("moved");
+
+    // Nobody may look, so nobody knows.
+    proxy.plot(|_, name| match name {
+        "DescribeTargetGroups" => Trouble::Refused(403, "AccessDenied"),
+        _ => Trouble::None,
+    });
+    let error = target.set_tasks("blue", 1).await.expect_err("not known");
+    assert!(error.message.contains("while it is not known"), "{error}");
+    assert!(error.message.contains("DescribeTargetGroups"), "{error}");
+    // More tasks harm nobody.
+    target.set_tasks("blue", 3).await.expect("more");
+    proxy.calm();
+    target.set_tasks("blue", 1).await.expect("served by nobody");
+
+    // A test listener that somebody has named is no user.
+    let test = listener(&made.balancer, 9000, blue()).await;
+    let named = Find {
+        test_listeners: vec![test],
+        ..find(&made)
+    };
+    let target = bottle::reach(&proxy, named, Arc::new(SystemClock)).await;
+    target.set_tasks("blue", 0).await.expect("tests alone");
+    let elsewhere = target.elsewhere().await.expect("read");
+    assert_eq!(elsewhere[0].way, Way::Tests, "shown all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_says_what_the_other_listener_does_and_leaves_its_arm_alone() {
+    let wish = Wish {
+        weights: [100, 0],
+        tasks: [3, 1],
+        ..COLOURS
+    };
+    let plugin = lab::plugin("blue-green").await;
+    let mut bottle = Bottle::new(wish, plugin, json!({"bake": "10m"})).await;
+    bottle = bottle.image("app:v2");
+    bottle.header.promotion = Promotion::Swap;
+    let made = bottle.made.clone();
+    listener(&made.balancer, 443, forward(&[(&made.groups[0], 1)])).await;
+    for arm in 0..2 {
+        bottle.traffic(arm, -10..120, GOOD).await;
+    }
+    let standing = bottle.run().await;
+    let Standing::Over(End::Promoted, reason) = &standing else {
+        panic!("{standing:?}");
+    };
+    assert!(reason.contains("HTTP:443 sends 100 % to blue"), "{reason}");
+    let live = bottle.live().await;
+    assert_eq!(live.weights().share("green"), 100.0);
+    assert_eq!(live.arms[0].tasks, Some(3), "blue keeps its tasks");
+    let journal = bottle.journal().await;
+    let looked = journal.iter().any(|e| {
+        matches!(&e.event, Event::Exchanged { call: Call::GetElsewhere, reply, .. }
+            if reply.to_string().contains("HTTP:443"))
+    });
+    assert!(looked, "the evidence is written down");
+    let status = engine::journal::status::Status::of(&journal).expect("begun");
+    assert_eq!(status.elsewhere.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_not_replaced_under_the_users_of_another_route() {
+    let made = make(&Wish::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let canary = crate::end_to_end::plugin("canary");
+    let begin = || {
+        let arguments = [
+            "run",
+            &canary,
+            "--listener",
+            &made.listener,
+            "--cluster",
+            &made.cluster,
+            "--image",
+            "app:v2",
+        ];
+        run(folder.path(), REGION, &arguments)
+    };
+    for group in [1, 0] {
+        let other = listener(&made.balancer, 443, forward(&[(&made.groups[group], 1)])).await;
+        let output = begin();
+        let arm = &made.arms[group];
+        assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+        let says = format!("HTTP:443 sends 100 % to {arm}");
+        assert!(stderr(&output).contains(&says), "{}", stderr(&output));
+        let delete = direct().await.elb.delete_listener().listener_arn(&other);
+        delete.send().await.expect("gone");
+    }
+    // It came after the rollout had begun: the driver looks again.
+    let bottle = Bottle::new(
+        Wish::default(),
+        lab::plugin("canary").await,
+        bottle::three_steps(),
+    )
+    .await
+    .image("app:v2");
+    let groups = &bottle.made.groups;
+    listener(&bottle.made.balancer, 443, forward(&[(&groups[1], 1)])).await;
+    let standing = bottle.run().await;
+    let Standing::Over(End::RolledBack, reason) = &standing else {
+        panic!("{standing:?}");
+    };
+    assert!(
+        reason.contains("HTTP:443 sends 100 % to canary"),
+        "{reason}"
+    );
+    assert_eq!(bottle.live().await.arms[1].release.version, "app:v1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verbs_and_status_say_what_else_goes_where() {
+    let wish = Wish {
+        weights: [100, 0],
+        ..COLOURS
+    };
+    let made = make(&wish).await;
+    listener(&made.balancer, 443, forward(&[(&made.groups[0], 1)])).await;
+    rule(&made.listener, 7, forward(&[(&made.groups[0], 1)])).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = ["--listener", &made.listener, "--cluster", &made.cluster];
+    let verb = |verb: &[&str]| run(folder.path(), REGION, &[verb, &at].concat());
+    let output = verb(&["switch", "green"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for says in [
+        "HTTP:443 sends 100 % to blue",
+        "HTTP:80 rule 7 sends 100 % to blue",
+    ] {
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+        let shown = stdout(&verb(&["status"]));
+        assert!(shown.contains(says), "{shown}");
+    }
+    let shown: Value = serde_json::from_str(&stdout(&verb(&["status", "--json"]))).expect("JSON");
+    assert_eq!(
+        shown["target"]["elsewhere"].as_array().map(Vec::len),
+        Some(2)
+    );
+    // Where blue has everything there is nothing to say.
+    let output = verb(&["switch", "blue", "--json"]);
+    assert!(!stderr(&output).contains("sends"), "{}", stderr(&output));
+    let answer: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(answer["elsewhere"][0]["arm"], "blue");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_route_that_was_named_is_the_route_that_moves() {
+    let made = make(&Wish::default()).await;
+    let [stable, canary] = [&*made.groups[0], &*made.groups[1]];
+    let both = || forward(&[(stable, 100), (canary, 0)]);
+    rule(&made.listener, 1, closed()).await;
+    let narrow = rule(&made.listener, 2, both()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let set = |shares: [&str; 2], flag: &str, arn: &str| {
+        let arguments = ["set-weights", shares[0], shares[1], flag, arn];
+        let more = ["--cluster", &*made.cluster];
+        run(folder.path(), REGION, &[&arguments[..], &more].concat())
+    };
+    let output = set(["90", "10"], "--listener", &made.listener);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("sets stable 90 %, canary 10 %"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(weights(&made.listener), [90, 10]);
+    assert_eq!(weights(&narrow), [100, 0]);
+    let output = set(["70", "30"], "--rule", &narrow);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(weights(&made.listener), [90, 10]);
+    assert_eq!(weights(&narrow), [70, 30]);
+    // The default is something else now; the rule is not what was named.
+    let modify = direct().await.elb.modify_listener();
+    let modify = modify.listener_arn(&made.listener);
+    modify
+        .default_actions(closed())
+        .send()
+        .await
+        .expect("closed");
+    let output = set(["50", "50"], "--listener", &made.listener);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let says = format!("--rule {narrow}");
+    assert!(stderr(&output).contains(&says), "{}", stderr(&output));
+    assert_eq!(weights(&narrow), [70, 30]);
+    let foreign = Find {
+        rule: Some(narrow.replace(&made.name, "other")),
+        ..find(&made)
+    };
+    let error = discover(&foreign).await.expect_err("another listener's");
+    assert_eq!(error.code, "two-routes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn network_load_balancers_are_refused_in_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let arn = |rest: &str| format!("arn:aws:elasticloadbalancing:us-east-1:1:{rest}");
+    for (flag, arn) in [
+        ("--listener", arn("listener/net/a/b/c")),
+        ("--listener", arn("listener/gwy/a/b/c")),
+        ("--rule", arn("listener-rule/net/a/b/c/d")),
+    ] {
+        for verb in [&["set-weights", "90", "10"][..], &["status"], &["rollback"]] {
+            let output = run(folder.path(), REGION, &[verb, &[flag, &*arn]].concat());
+            assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+            assert!(
+                stderr(&output).contains("application load balancers"),
+                "{}",
+                stderr(&output)
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_who_is_shown_or_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let on = |made: &Made, verb: &[&str]| {
+        let at = ["--listener", &made.listener, "--cluster", &made.cluster];
+        run(folder.path(), REGION, &[verb, &at].concat())
+    };
+    // The words are in both names; the canary comes first in the action.
+    let made = make(&Wish {
+        arms: ["canary-api-canary", "canary-api-stable"],
+        weights: [0, 100],
+        ..Wish::default()
+    })
+    .await;
+    let output = on(&made, &["set-weights", "75", "25"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let says = "sets stable 75 %, canary 25 %";
+    assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    let mut shown = weights(&made.listener);
+    shown.sort_unstable();
+    assert_eq!(shown, [25, 75]);
+    let target = on(&made, &["status", "--json"]);
+    let target: Value = serde_json::from_str(&stdout(&target)).expect("JSON");
+    assert_eq!(target["target"]["arms"][0]["weight"], 75);
+    assert_eq!(target["target"]["arms"][0]["name"], "stable");
+
+    // Nothing tells them apart: weights go by name, and who is stable is asked.
+    let made = make(&Wish {
+        arms: ["stable-diffusion-a", "stable-diffusion-b"],
+        weights: [60, 40],
+        ..Wish::default()
+    })
+    .await;
+    for (verb, says) in [
+        (&["set-weights", "75", "25"][..], "=WEIGHT"),
+        (&["rollback"], "engine switch"),
+    ] {
+        let output = on(&made, verb);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+    assert_eq!(weights(&made.listener), [60, 40]);
+
+    // Half a word is a doubt, and flags decide.
+    let made = make(&Wish {
+        arms: ["prod-canary", "prod"],
+        weights: [0, 100],
+        ..Wish::default()
+    })
+    .await;
+    let output = on(&made, &["set-weights", "75", "25"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--arm stable="),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(weights(&made.listener), [0, 100]);
+    let stable = format!("stable={}-prod", made.name);
+    let output = on(&made, &["set-weights", "75", "25", "--arm", &stable]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let shown = stdout(&on(&made, &["status", "--json", "--arm", &stable]));
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let group = &shown["target"]["arms"][0];
+    assert_eq!(
+        (&group["name"], &group["weight"]),
+        (&json!("stable"), &json!(75))
+    );
+    // What was decided once is known on the way back.
+    let output = on(&made, &["rollback"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stdout(&output).starts_with("stable 100 %"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_service_behind_both_arms_is_refused_before_any_write() {
+    let made = make(&Wish::default()).await;
+    let service = |arm: &str| format!("{}/{}-{arm}", made.cluster, made.name);
+    let folder = tempfile::tempdir().expect("a folder");
+    let proxy = Proxy::start().await;
+    let canary = crate::end_to_end::plugin("canary");
+    let flag = |arm: &str, of: &str| format!("{arm}={}", service(of));
+    let cases = [
+        // One service for both.
+        (
+            [flag("stable", "stable"), flag("canary", "stable")],
+            "behind both arms",
+        ),
+        // Each in the other's group.
+        (
+            [flag("stable", "canary"), flag("canary", "stable")],
+            "into the group of",
+        ),
+    ];
+    for (services, says) in &cases {
+        for verb in [
+            &["set-weights", "90", "10"][..],
+            &["switch", "canary"],
+            &["run", &canary, "--image", "app:v2"],
+        ] {
+            let at = ["--listener", &made.listener, "--cluster", &made.cluster];
+            let services = ["--service", &services[0], "--service", &services[1]];
+            let arguments = [verb, &at, &services].concat();
+            let output = through(&proxy, folder.path(), &arguments);
+            let code = output.status.code();
+            assert!(matches!(code, Some(2 | 7)), "{verb:?}: {}", stderr(&output));
+            assert!(
+                stderr(&output).contains(says),
+                "{verb:?}: {}",
+                stderr(&output)
+            );
+        }
+    }
+    // A service that is in neither group.
+    let aws = direct().await;
+    let lone = format!("{}-lone", made.name);
+    let create = aws.ecs.create_service().cluster(&made.cluster);
+    let create = create.service_name(&lone).desired_count(0);
+    let create = create.task_definition(format!("{}-canary", made.name));
+    create.send().await.expect("a service");
+    let lone = format!("canary={}/{lone}", made.cluster);
+    let at = ["--listener", &*made.listener, "--service", &*lone];
+    let verb = ["set-weights", "90", "10"];
+    let output = through(&proxy, folder.path(), &[&verb[..], &at].concat());
+    assert!(
+        stderr(&output).contains("behind no load balancer"),
+        "{}",
+        stderr(&output)
+    );
+    let wrote = proxy.take().into_iter().any(|c| {
+        ["Modify", "Update", "Register"]
+            .iter()
+            .any(|w| c.starts_with(w))
+    });
+    assert!(!wrote, "nothing was written");
+
+    // The way back does not ask.
+    let both = forward(&[(&made.groups[0], 50), (&made.groups[1], 50)]);
+    let modify = aws.elb.modify_listener().listener_arn(&made.listener);
+    modify.default_actions(both).send().await.expect("half");
+    let at = ["--listener", &*made.listener, "--service", &*lone];
+    let output = through(&proxy, folder.path(), &[&["rollback"][..], &at].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(weights(&made.listener), [100, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cold_rollback_asks_the_load_balancer_alone() {
+    let made = make(&Wish {
+        weights: [50, 50],
+        ..Wish::default()
+    })
+    .await;
+    let narrow = rule(
+        &made.listener,
+        3,
+        forward(&[(&made.groups[0], 50), (&made.groups[1], 50)]),
+    )
+    .await;
+    let proxy = Proxy::start().await;
+    // Nothing but load balancing answers.
+    proxy.plot(|_, name| match name {
+        "DescribeListeners"
+        | "DescribeRules"
+        | "DescribeTargetHealth"
+        | "ModifyListener"
+        | "ModifyRule" => Trouble::None,
+        _ => Trouble::Refused(403, "AccessDenied"),
+    });
+    for (flag, arn) in [("--listener", &made.listener), ("--rule", &narrow)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let output = through(&proxy, folder.path(), &["rollback", flag, arn]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(weights(arn), [100, 0]);
+        let calls = proxy.take();
+        let written = calls.iter().position(|c| c.starts_with("Modify"));
+        assert!(written.expect("written") <= 9, "{calls:?}");
+        // What could not be asked afterwards is said.
+        assert!(
+            stderr(&output).contains("could not be read"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_shifted_by_ecs_can_be_looked_at_and_not_written() {
+    use aws_sdk_ecs::types::{DeploymentConfiguration, DeploymentStrategy};
+    let made = make(&Wish::default()).await;
+    let aws = direct().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let canary = crate::end_to_end::plugin("canary");
+    let at = ["--listener", &made.listener, "--cluster", &made.cluster];
+    let verb = |verb: &[&str]| run(folder.path(), REGION, &[verb, &at].concat());
+    for strategy in [
+        DeploymentStrategy::BlueGreen,
+        DeploymentStrategy::Linear,
+        DeploymentStrategy::Canary,
+    ] {
+        let update = aws.ecs.update_service().cluster(&made.cluster);
+        let update = update.service(format!("{}-canary", made.name));
+        let config = DeploymentConfiguration::builder().strategy(strategy);
+        let update = update.deployment_configuration(config.build());
+        update.send().await.expect("it takes any strategy");
+        let shown = verb(&["status"]);
+        assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+        assert!(
+            stdout(&shown).contains("moves traffic by itself"),
+            "{}",
+            stdout(&shown)
+        );
+        for writing in [
+            &["set-weights", "90", "10"][..],
+            &["switch", "canary"],
+            &["run", &canary, "--image", "app:v2"],
+        ] {
+            let output = verb(writing);
+            assert_ne!(output.status.code(), Some(0), "{writing:?}");
+            assert!(
+                stderr(&output).contains("moves traffic by itself"),
+                "{writing:?}: {}",
+                stderr(&output)
+            );
+        }
+        assert_eq!(weights(&made.listener), [100, 0]);
+    }
+    let both = forward(&[(&made.groups[0], 50), (&made.groups[1], 50)]);
+    let modify = aws.elb.modify_listener().listener_arn(&made.listener);
+    modify.default_actions(both).send().await.expect("half");
+    let output = verb(&["rollback"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(
+        weights(&made.listener),
+        [100, 0],
+        "the way back does not ask"
+    );
+}
