@@ -103,6 +103,32 @@ pub struct LocalSpec {
     pub health: HealthCheck,
     /// Speak HTTP/2 to the arms (for gRPC); HTTP/1.1 otherwise.
     pub upstream_http2: bool,
+    /// What users may take of it.
+    #[serde(default)]
+    pub clients: Clients,
+}
+
+/// What the clients of a local balancer may take of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Clients {
+    /// Connections at once, and requests at once; fewer where the process may have
+    /// too few descriptors.
+    pub connections: u32,
+    /// How long a connection may be silent between two requests, in the middle of a
+    /// head, or while it is written to.
+    pub idle_ms: u32,
+    /// How long a client may take for the next part of its body.
+    pub body_ms: u32,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            idle_ms: 60_000,
+            body_ms: 30_000,
+        }
+    }
 }
 
 /// One arm of a local balancer.
@@ -473,6 +499,7 @@ impl LocalSpec {
             response_timeout_ms: RESPONSE_TIMEOUT_MS,
             health: HealthCheck::default(),
             upstream_http2: false,
+            clients: Clients::default(),
         }
     }
 
@@ -515,6 +542,8 @@ fn target(mut section: Section<'_>) -> TargetSpec {
     let upstream_http2 = local.boolean("upstream-http2");
     let load_rps = local.integer("load-rps", 0, 100_000);
     let health = health(local.section("health"));
+    let limited = local.has("clients");
+    let clients = clients(local.section("clients"));
     let spec = if arms.is_empty() {
         for (key, set) in [
             ("listen", listen.is_some()),
@@ -523,6 +552,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
             ("response-timeout", response_timeout.is_some()),
             ("upstream-http2", upstream_http2.is_some()),
             ("load-rps", load_rps.is_some()),
+            ("clients", limited),
         ] {
             if set {
                 local.problem(
@@ -553,6 +583,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
                 }),
                 health,
                 upstream_http2: upstream_http2.unwrap_or(false),
+                clients,
             },
             state: None,
             load_rps: load_rps.unwrap_or(0),
@@ -665,6 +696,22 @@ fn health(mut section: Section<'_>) -> HealthCheck {
     };
     section.finish();
     check
+}
+
+fn clients(mut section: Section<'_>) -> Clients {
+    let d = Clients::default();
+    let ms = |value: Option<Millis>, default| {
+        value.map_or(default, |v| u32::try_from(v).unwrap_or(u32::MAX).max(100))
+    };
+    let clients = Clients {
+        connections: section
+            .integer("connections", 1, 1_000_000)
+            .unwrap_or(d.connections),
+        idle_ms: ms(section.duration("idle"), d.idle_ms),
+        body_ms: ms(section.duration("body"), d.body_ms),
+    };
+    section.finish();
+    clients
 }
 
 fn strategy(mut section: Section<'_>) -> StrategySpec {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -114,7 +115,27 @@ impl Client {
         body: Option<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Answer, HttpError> {
+        self.send_with(method, url, &[], body, timeout).await
+    }
+
+    /// One request with headers; a body is JSON. The headers may be secrets: no
+    /// error shows them.
+    pub async fn send_with(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, String)],
+        body: Option<Vec<u8>>,
+        timeout: Duration,
+    ) -> Result<Answer, HttpError> {
         let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).map(|mut value| {
+                value.set_sensitive(true);
+                value
+            });
+            request = request.header(*name, value.map_err(hyper::http::Error::from)?);
+        }
         if body.is_some() {
             request = request.header(hyper::header::CONTENT_TYPE, "application/json");
         }

@@ -397,6 +397,7 @@ mod golden {
                         total,
                         tasks: None,
                         deployment: engine::model::Deployment::Steady,
+                        spoiled: 0,
                     })
                     .to_vec(),
                 sticky: false,

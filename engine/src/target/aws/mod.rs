@@ -298,6 +298,7 @@ impl AwsTarget {
             total: health.total,
             tasks: None,
             deployment: Deployment::Steady,
+            spoiled: 0,
         };
         if let (Some(service), Some(id)) = (service, &arm.service) {
             services::refuse_foreign_strategy(service)?;
