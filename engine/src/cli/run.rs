@@ -147,6 +147,9 @@ pub(super) async fn make_ready(
 ) -> anyhow::Result<Ready> {
     let id_part = new_id_part();
     let file = target::named(global)?;
+    if let Some(spec) = &file {
+        secrets_are_there(spec)?;
+    }
     if file.is_some() {
         for (flag, given) in [
             ("--demo-fault", args.demo_fault.is_some()),
@@ -161,7 +164,7 @@ pub(super) async fn make_ready(
         }
     }
     let folder = app.state_dir.join("embedded");
-    std::fs::create_dir_all(&folder)
+    super::private::folder(&folder)
         .with_context(|| format!("failed to make {}", folder.display()))?;
     let remembered = folder.join(format!("{id_part}.json")).display().to_string();
     let mut spec = match file {
@@ -408,6 +411,15 @@ pub(super) fn roles(names: &[String], stable: &str) -> Vec<Arm> {
             version: String::new(),
         })
         .collect()
+}
+
+/// Every secret that the file names must be there before anything begins.
+fn secrets_are_there(spec: &Spec) -> anyhow::Result<()> {
+    for (path, text) in spec.references() {
+        crate::target::secret::fill(text, str::to_owned)
+            .map_err(|e| Failure::usage(format!("{path}: {e}")))?;
+    }
+    Ok(())
 }
 
 /// The arm called stable, or else the one with more traffic.

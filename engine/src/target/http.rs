@@ -13,6 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Millis, ProbeReport};
 use crate::spec::Probe;
+use crate::target::secret;
 
 /// Largest answer that is read.
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -169,10 +170,21 @@ pub(super) async fn probe(
     timeout: Duration,
 ) -> ProbeReport {
     let begun = tokio::time::Instant::now();
-    let url = format!("{base}{}", probe.path);
+    let path = match secret::fill(&probe.path, str::to_owned) {
+        Ok(path) => path,
+        Err(detail) => {
+            return ProbeReport {
+                ok: false,
+                status: 0,
+                elapsed_ms: 0.0,
+                detail,
+            };
+        }
+    };
+    let url = format!("{base}{}", path.text);
     let answer = client.send("GET", &url, None, timeout).await;
     let elapsed_ms = begun.elapsed().as_secs_f64() * 1_000.0;
-    let path = &probe.path;
+    let path = &path.shown;
     let (status, detail) = match answer {
         Err(error) => (0, Err(format!("GET {path}: {error}"))),
         Ok(answer) => {

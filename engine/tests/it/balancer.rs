@@ -571,6 +571,7 @@ async fn custom_queries_read_a_number_from_json() {
             url: format!("http://{address}/accuracy?arm={{arm}}"),
             pointer: pointer.to_owned(),
         },
+        headers: vec![],
     };
     let points = target
         .query(&query("/data/value"), 0)

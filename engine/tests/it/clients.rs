@@ -75,7 +75,10 @@ async fn good(mut stream: TcpStream, head: String) {
     answer(&mut stream, "200 OK").await;
 }
 
-async fn start(address: SocketAddr, change: impl FnOnce(&mut LocalSpec)) -> (Balancer, LocalTarget) {
+async fn start(
+    address: SocketAddr,
+    change: impl FnOnce(&mut LocalSpec),
+) -> (Balancer, LocalTarget) {
     let url = Source::Urls(vec![format!("http://{address}")]);
     let mut spec = spec([url, Source::Demo(DemoFault::default())]);
     spec.clients.body_ms = 400;
@@ -89,7 +92,10 @@ async fn start(address: SocketAddr, change: impl FnOnce(&mut LocalSpec)) -> (Bal
 async fn seen(target: &LocalTarget) -> (u32, u32, u64) {
     // A sample closes with its second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let samples = target.samples(&MetricsQuery::default()).await.expect("open");
+    let samples = target
+        .samples(&MetricsQuery::default())
+        .await
+        .expect("open");
     let live = target.observe().await.expect("open");
     let ours = || samples.iter().filter(|s| s.arm == "stable");
     (
@@ -114,22 +120,75 @@ async fn what_a_client_broke_is_no_evidence() {
     let (balancer, target) = start(upstream(good).await, |_| ()).await;
     let short = Duration::from_millis(50);
     let post = "POST / HTTP/1.1\r\nhost: x\r\n";
-    let huge = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(80 << 10));
+    let huge = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+        "y".repeat(80 << 10)
+    );
     // What is said, how long the client waits, what it hears, whether an arm was meant.
     let cases = [
-        (format!("{post}transfer-encoding: chunked\r\n\r\nZZ\r\n"), PATIENCE, "400", true),
-        (format!("{post}transfer-encoding: chunked\r\n\r\n5\r\nab"), short, "", true),
-        (format!("{post}transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n"), PATIENCE, "400", true),
-        (format!("{post}content-length: 100\r\n\r\nten bytes."), short, "", true),
-        (format!("{post}content-length: 100\r\n\r\nten bytes."), PATIENCE, "408", true),
-        (format!("{post}content-length: 9\r\nexpect: 100-continue\r\n\r\n"), PATIENCE, "408", true),
-        (format!("{post}content-length: x\r\n\r\n"), PATIENCE, "400", false),
-        (format!("{post}content-length: 1\r\ncontent-length: 2\r\n\r\n"), PATIENCE, "400", false),
+        (
+            format!("{post}transfer-encoding: chunked\r\n\r\nZZ\r\n"),
+            PATIENCE,
+            "400",
+            true,
+        ),
+        (
+            format!("{post}transfer-encoding: chunked\r\n\r\n5\r\nab"),
+            short,
+            "",
+            true,
+        ),
+        (
+            format!("{post}transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n"),
+            PATIENCE,
+            "400",
+            true,
+        ),
+        (
+            format!("{post}content-length: 100\r\n\r\nten bytes."),
+            short,
+            "",
+            true,
+        ),
+        (
+            format!("{post}content-length: 100\r\n\r\nten bytes."),
+            PATIENCE,
+            "408",
+            true,
+        ),
+        (
+            format!("{post}content-length: 9\r\nexpect: 100-continue\r\n\r\n"),
+            PATIENCE,
+            "408",
+            true,
+        ),
+        (
+            format!("{post}content-length: x\r\n\r\n"),
+            PATIENCE,
+            "400",
+            false,
+        ),
+        (
+            format!("{post}content-length: 1\r\ncontent-length: 2\r\n\r\n"),
+            PATIENCE,
+            "400",
+            false,
+        ),
         ("GET / HTTP/9\r\n\r\n".to_owned(), PATIENCE, "400", false),
-        ("\u{16}\u{3}\u{1}\r\n\r\n".to_owned(), PATIENCE, "400", false),
+        (
+            "\u{16}\u{3}\u{1}\r\n\r\n".to_owned(),
+            PATIENCE,
+            "400",
+            false,
+        ),
         (huge, PATIENCE, "431", false),
         ("GET / HTT".to_owned(), short, "", false),
-        ("CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\n".to_owned(), short, "405", false),
+        (
+            "CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\n\r\n".to_owned(),
+            short,
+            "405",
+            false,
+        ),
     ];
     let mut meant = 0;
     for (said, patience, hears, at_an_arm) in &cases {
@@ -207,7 +266,8 @@ async fn what_an_arm_broke_is_its_error_whatever_the_client_does() {
         // With a body that is whole, and with one that is still being sent.
         for length in [3, 8 << 20] {
             let mut stream = TcpStream::connect(balancer.listen).await.expect("listens");
-            let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+            let head =
+                format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
             let (mut read, mut write) = stream.split();
             let sending = async {
                 let _ = write.write_all(head.as_bytes()).await;
@@ -273,7 +333,11 @@ async fn a_slow_body_is_not_the_arms_latency() {
         ..MetricsQuery::default()
     };
     let samples = target.samples(&query).await.expect("open");
-    assert_eq!(samples.iter().map(|s| s.over[0]).sum::<u32>(), 0, "{samples:?}");
+    assert_eq!(
+        samples.iter().map(|s| s.over[0]).sum::<u32>(),
+        0,
+        "{samples:?}"
+    );
 }
 
 /// Servers have read timeouts: what they say to a client that owes its body, or
@@ -301,7 +365,12 @@ async fn an_arm_may_give_up_on_a_client_that_sends_nothing() {
 /// 2,000 requests of strangers move neither arm's numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_of_broken_requests_changes_no_number() {
-    let (balancer, target) = start(upstream(good).await, |_| ()).await;
+    let (one, other) = (upstream(good).await, upstream(good).await);
+    let (balancer, target) = start(one, |spec| {
+        let url = Source::Urls(vec![format!("http://{other}")]);
+        spec.arms[1].release.source = url;
+    })
+    .await;
     let half = Weights::of([("stable", 1), ("canary", 1)]);
     target.set_weights(&half).await.expect("valid");
     let mut tasks = tokio::task::JoinSet::new();
@@ -327,7 +396,10 @@ async fn a_crowd_of_broken_requests_changes_no_number() {
         assert_eq!(answer.expect("answered").status, 200);
     }
     seen(&target).await;
-    let samples = target.samples(&MetricsQuery::default()).await.expect("open");
+    let samples = target
+        .samples(&MetricsQuery::default())
+        .await
+        .expect("open");
     assert_eq!(samples.iter().map(|s| s.requests).sum::<u32>(), 20);
     let bad = samples.iter().map(|s| s.errors + s.client_errors);
     assert_eq!(bad.sum::<u32>(), 0, "{samples:?}");

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::balancer::spec;
 use crate::cli::{run, stderr};
-use crate::end_to_end::{Running, folder};
+use crate::end_to_end::{Running, folder, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -34,7 +34,10 @@ async fn start(change: impl FnOnce(&mut LocalSpec)) -> (Balancer, LocalTarget) {
 fn key(admin: SocketAddr) -> PathBuf {
     let me = std::fs::metadata("/proc/self").expect("Linux").uid();
     let name = format!("127.0.0.1-{}.key", admin.port());
-    let places = [format!("/run/user/{me}/engine"), format!("/tmp/engine-{me}")];
+    let places = [
+        format!("/run/user/{me}/engine"),
+        format!("/tmp/engine-{me}"),
+    ];
     let mut places = places.iter().map(|p| PathBuf::from(p).join(&name));
     places.find(|p| p.exists()).expect("laid out")
 }
@@ -57,14 +60,20 @@ const ALL_NEW: &str = r#"[{"arm":"stable","weight":0},{"arm":"canary","weight":1
 #[tokio::test]
 async fn nobody_enters_without_the_key_by_any_way() {
     let (balancer, target) = start(|_| ()).await;
+    crate::balancer::healthy(&target, "stable", 1).await;
+    crate::balancer::healthy(&target, "canary", 1).await;
     let before = target.observe().await.expect("we have it");
     let key = std::fs::read_to_string(key(balancer.admin)).expect("ours");
-    let probe = r#"{"name":"x","path":"/","status":200,"contains":null,"attempts":1,"timeout_ms":1}"#;
+    let probe =
+        r#"{"name":"x","path":"/","status":200,"contains":null,"attempts":1,"timeout_ms":1}"#;
     let routes = [
         ("GET /v1/state", ""),
         ("PUT /v1/weights", ALL_NEW),
         ("PUT /v1/arms/canary/release", EVIL),
-        ("POST /v1/metrics", r#"{"since":0,"over_ms":[],"by_zone":false}"#),
+        (
+            "POST /v1/metrics",
+            r#"{"since":0,"over_ms":[],"by_zone":false}"#,
+        ),
         ("POST /v1/arms/canary/probe", probe),
         ("GET /nothing", ""),
     ];
@@ -72,30 +81,55 @@ async fn nobody_enters_without_the_key_by_any_way() {
     let doors = [
         (String::new(), "401"),
         ("authorization: Bearer \r\n".to_owned(), "401"),
-        (format!("authorization: Bearer {}\r\n", "0".repeat(64)), "401"),
+        (
+            format!("authorization: Bearer {}\r\n", "0".repeat(64)),
+            "401",
+        ),
         (format!("authorization: Basic {key}\r\n"), "401"),
         (format!("authorization: {key}\r\n"), "401"),
         (format!("x-authorization: Bearer {key}\r\n"), "401"),
         (format!("cookie: key={key}\r\n"), "401"),
         // A page that had the key would still be a page.
-        (format!("authorization: Bearer {key}\r\norigin: http://evil.example\r\n"), "403"),
-        (format!("authorization: Bearer {key}\r\norigin: null\r\n"), "403"),
+        (
+            format!("authorization: Bearer {key}\r\norigin: http://evil.example\r\n"),
+            "403",
+        ),
+        (
+            format!("authorization: Bearer {key}\r\norigin: null\r\n"),
+            "403",
+        ),
     ];
     for (route, body) in routes {
         for (door, status) in &doors {
             let head = format!("{route} HTTP/1.1\r\n{json}{door}");
-            assert_eq!(ask(balancer.admin, &head, body).await, *status, "{route} {door}");
+            assert_eq!(
+                ask(balancer.admin, &head, body).await,
+                *status,
+                "{route} {door}"
+            );
         }
         let elsewhere = format!(
             "{route} HTTP/1.1\r\nhost: evil.example\r\ncontent-type: application/json\r\nauthorization: Bearer {key}\r\n"
         );
-        assert_eq!(ask(balancer.admin, &elsewhere, body).await, "403", "{route}");
+        assert_eq!(
+            ask(balancer.admin, &elsewhere, body).await,
+            "403",
+            "{route}"
+        );
     }
     assert_eq!(target.observe().await.expect("we have it"), before);
     // The key alone opens.
     let head = format!("PUT /v1/weights HTTP/1.1\r\n{json}authorization: Bearer {key}\r\n");
     assert_eq!(ask(balancer.admin, &head, ALL_NEW).await, "200");
-    assert_eq!(target.traffic().await.expect("open").weights.share("canary"), 100.0);
+    assert_eq!(
+        target
+            .traffic()
+            .await
+            .expect("open")
+            .weights
+            .share("canary"),
+        100.0
+    );
 }
 
 #[tokio::test]
@@ -116,16 +150,31 @@ async fn what_is_sent_to_the_admin_api_is_bounded() {
         .to_string()
     };
     for (route, body, status) in [
-        ("PUT /v1/weights", format!("[{}", " ".repeat(300 << 10)), "413"),
+        (
+            "PUT /v1/weights",
+            format!("[{}", " ".repeat(300 << 10)),
+            "413",
+        ),
         ("PUT /v1/arms/canary/release", long, "400"),
         ("POST /v1/metrics", over.to_string(), "400"),
-        ("POST /v1/arms/canary/probe", probe("@evil.example/", 100), "400"),
+        (
+            "POST /v1/arms/canary/probe",
+            probe("@evil.example/", 100),
+            "400",
+        ),
         ("POST /v1/arms/canary/probe", probe("/", u32::MAX), "400"),
-        (&format!("GET /{}", "x".repeat(20 << 10)), String::new(), "431"),
+        (
+            &format!("GET /{}", "x".repeat(20 << 10)),
+            String::new(),
+            "431",
+        ),
     ] {
         let found = ask(balancer.admin, &head(route), &body).await;
         // A head that is too long may be cut before it is answered.
-        assert!(found == status || status == "431" && matches!(&*found, "414" | ""), "{found}");
+        assert!(
+            found == status || status == "431" && matches!(&*found, "414" | ""),
+            "{found}"
+        );
     }
 }
 
@@ -207,9 +256,17 @@ fn rollback_works_while_the_public_side_is_full() {
     );
     let mut line = String::new();
     let output = child.0.stdout.take().expect("piped");
-    std::io::BufReader::new(output).read_line(&mut line).expect("it says where");
+    std::io::BufReader::new(output)
+        .read_line(&mut line)
+        .expect("it says where");
     let says: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-    let (listen, admin) = (says["listen"].as_str().expect("text"), says["admin"].as_str().expect("text"));
+    let (listen, admin) = (
+        says["listen"].as_str().expect("text"),
+        says["admin"].as_str().expect("text"),
+    );
+    until(ours.path(), admin, |s| {
+        s["target"]["arms"][1]["healthy"] == 1
+    });
     let half = run(ours.path(), &["set-weights", "50", "50", "--local", admin]);
     assert_eq!(half.status.code(), Some(0), "{}", stderr(&half));
     let held: Vec<_> = (0..300)
@@ -240,5 +297,8 @@ fn who_has_no_key_is_told_where_it_lies() {
     let text = stderr(&output);
     let name = format!("127.0.0.1-{}.key", admin.port());
     assert_ne!(output.status.code(), Some(0));
-    assert!(text.contains(&name) && text.contains("as that user"), "{text}");
+    assert!(
+        text.contains(&name) && text.contains("as that user"),
+        "{text}"
+    );
 }

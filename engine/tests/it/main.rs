@@ -29,6 +29,7 @@ mod property;
 mod reference;
 mod registry;
 mod render;
+mod secrets;
 mod signals;
 mod signature;
 mod simulate;

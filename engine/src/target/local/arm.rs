@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use super::demo;
 use super::samples::Recorder;
 use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
+use crate::spec::secret::redacted;
 use crate::spec::{HealthCheck, Probe};
 use crate::target::http::{self, Client};
 
@@ -235,13 +236,18 @@ impl Running {
 }
 
 fn authority(url: &str) -> Result<Authority, String> {
-    let uri: Uri = url.parse().map_err(|e| format!("{url:?}: {e}"))?;
-    if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") {
-        return Err(format!("{url:?} must be http://host:port, without a path"));
+    let shown = redacted(url);
+    let uri: Uri = url.parse().map_err(|e| format!("{shown:?}: {e}"))?;
+    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let named = uri.authority().is_some_and(|a| a.as_str().contains('@'));
+    if uri.scheme_str() != Some("http") || !bare || named {
+        return Err(format!(
+            "{shown:?} must be http://host:port, without a path, a query or a user"
+        ));
     }
     uri.authority()
         .cloned()
-        .ok_or_else(|| format!("{url:?} names no host"))
+        .ok_or_else(|| format!("{shown:?} names no host"))
 }
 
 fn local(port: u16) -> Authority {

@@ -2,8 +2,8 @@
 //! weights and releases.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +85,9 @@ pub enum StartError {
         source: HostError,
     },
     /// The key of the admin API cannot be laid out for its owner alone.
-    #[error("failed to lay out the key of the admin API: {0}\n\nhint: it lies in a folder that nobody else may read; remove or mend that folder")]
+    #[error(
+        "failed to lay out the key of the admin API: {0}\n\nhint: it lies in a folder that nobody else may read; remove or mend that folder"
+    )]
     Key(std::io::Error),
     /// The state file is damaged.
     #[error("failed to read the balancer's state {}: {message}\n\nhint: remove the file to start with the weights of the configuration", place.display())]

@@ -179,8 +179,7 @@ pub(super) async fn serve<A, F, B>(
         let connection = place.connection.clone();
         let stream = Patient::new(stream, limits.idle, connection.clone());
         let (answer, of) = (answer.clone(), connection.clone());
-        let service =
-            hyper::service::service_fn(move |request| answer(request, peer, of.clone()));
+        let service = hyper::service::service_fn(move |request| answer(request, peer, of.clone()));
         let builder = builder.clone();
         let watcher = graceful.watcher();
         tokio::spawn(async move {
@@ -304,7 +303,10 @@ impl AsyncWrite for Patient {
         self.inner.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
@@ -323,7 +325,9 @@ impl AsyncWrite for Patient {
 pub(super) fn affordable(wanted: usize, descriptors: u64, targets: usize) -> usize {
     let all = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let kept = (all / 4).clamp(48, 256) + targets.max(2) * super::proxy::IDLE_PER_TARGET;
-    (all.saturating_sub(kept) / 2).clamp(8, wanted.max(1).max(8)).min(wanted.max(1))
+    (all.saturating_sub(kept) / 2)
+        .clamp(8, wanted.max(1).max(8))
+        .min(wanted.max(1))
 }
 
 /// Lets this process have as many descriptors as it may; how many that is.

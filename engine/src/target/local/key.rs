@@ -151,7 +151,13 @@ fn place(folder: &Path, admin: SocketAddr) -> PathBuf {
     let name: String = admin
         .to_string()
         .chars()
-        .map(|c| if c.is_ascii_hexdigit() || c == '.' { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_hexdigit() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect();
     folder.join(format!("{name}.key"))
 }

@@ -121,7 +121,10 @@ impl LocalTarget {
         timeout: Duration,
     ) -> Result<Answer, HostError> {
         let url = format!("http://{}{path}", self.admin);
-        let headers: Vec<_> = key.map(|k| ("authorization", k.header())).into_iter().collect();
+        let headers: Vec<_> = key
+            .map(|k| ("authorization", k.header()))
+            .into_iter()
+            .collect();
         let answer = self.client.send_with(method, &url, &headers, body, timeout);
         answer.await.map_err(|e| {
             HostError::new(
