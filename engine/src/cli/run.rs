@@ -194,6 +194,7 @@ pub(super) async fn make_ready(
     let description = plugin.describe().await?;
     let parameters =
         plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description).await?;
+    no_credentials(&parameters)?;
 
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
     if let Some(busy) = app.store.occupant(target.identity()).await?
@@ -411,6 +412,17 @@ pub(super) fn roles(names: &[String], stable: &str) -> Vec<Arm> {
             version: String::new(),
         })
         .collect()
+}
+
+/// Parameters go into the journal, also those of `--set`.
+fn no_credentials(parameters: &serde_json::Value) -> anyhow::Result<()> {
+    let table = toml::Table::try_from(parameters).unwrap_or_default();
+    match crate::spec::secret::in_table(&table).first() {
+        Some(path) => Err(Failure::usage(format!(
+            "strategy.parameters.{path} has a credential in it, which would go into the journal and exports; a strategy has no use for one"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Every secret that the file names must be there before anything begins.

@@ -268,7 +268,8 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// Paths of the texts of a table that hold a credential themselves.
-pub(super) fn in_table(table: &Table) -> Vec<String> {
+#[must_use]
+pub fn in_table(table: &Table) -> Vec<String> {
     let mut found = vec![];
     for (key, value) in table {
         walk(key, key, value, &mut found);

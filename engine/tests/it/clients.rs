@@ -303,10 +303,40 @@ async fn an_arm_that_refuses_a_body_is_no_error() {
             "x".repeat(length)
         );
         let heard = say(balancer.listen, said.as_bytes(), PATIENCE).await;
-        assert!(heard.contains("413"), "{heard}");
+        assert!(heard.contains("413"), "{length}: {heard}");
     }
     let (requests, errors, _) = seen(&target).await;
     assert_eq!((requests, errors), (2, 0));
+}
+
+/// Requests that are odd and whole: no word of a client makes an error of an arm.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_request_is_no_error() {
+    let (balancer, target) = start(upstream(good).await, |_| ()).await;
+    let many: String = (0..80).map(|n| format!("x-{n}: y\r\n")).collect();
+    let long = "y".repeat(50 << 10);
+    for said in [
+        "OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
+        "GET / HTTP/1.0\r\n\r\n".to_owned(),
+        "GET http://elsewhere.example/x HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
+        "BREW / HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
+        "GET / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n".to_owned(),
+        "GET / HTTP/1.1\r\nhost: \u{e9} @/\r\n\r\n".to_owned(),
+        "POST / HTTP/1.1\r\nhost: x\r\nconnection: content-length, host\r\ncontent-length: 0\r\n\r\n"
+            .to_owned(),
+        "POST / HTTP/1.1\r\nhost: x\r\nexpect: a-miracle\r\ncontent-length: 1\r\n\r\na".to_owned(),
+        "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: nonsense\r\n\r\n".to_owned(),
+        "GET / HTTP/1.1\r\nhost: x\r\nte: trailers, deflate\r\ntrailer: x\r\n\r\n".to_owned(),
+        format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
+        format!("GET /?{long} HTTP/1.1\r\nhost: x\r\n\r\n"),
+    ] {
+        let heard = say(balancer.listen, said.as_bytes(), Duration::from_millis(300)).await;
+        let head: String = said.chars().take(90).collect();
+        assert!(heard.starts_with("HTTP/1."), "{head:?}: {heard:?}");
+        assert_eq!(heard.split(' ').nth(1).map(|s| &s[..1] == "5"), Some(false), "{head:?}: {heard:?}");
+    }
+    let (_, errors, _) = seen(&target).await;
+    assert_eq!(errors, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -239,13 +239,14 @@ mod tests {
 
     #[test]
     fn a_newer_key_is_left_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let folders = vec![folder.path().to_owned()];
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("keys");
+        let folders = vec![folder.clone()];
         let old = Laid::within(admin(), folders.clone()).expect("laid");
         let new = Laid::within(admin(), folders).expect("laid");
         assert_ne!(old.key, new.key);
         drop(old);
-        assert_eq!(read(&place(folder.path(), admin())), Some(new.key.clone()));
+        assert_eq!(read(&place(&folder, admin())), Some(new.key.clone()));
     }
 
     #[test]

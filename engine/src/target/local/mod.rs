@@ -12,6 +12,7 @@ pub mod load;
 mod proxy;
 mod samples;
 mod turn;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -19,7 +19,6 @@ use hyper::header::{
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -28,6 +27,7 @@ use super::arm::{Arm, InFlight};
 use super::connections::Flow;
 use super::samples::Class;
 use super::turn::{ClientBody, Turn, Whose};
+use super::upstream::Connector;
 use crate::clock::{Clock, SystemClock};
 use crate::model::Weights;
 use crate::spec::LocalSpec;
@@ -59,7 +59,7 @@ pub(super) struct Proxy {
     sticky_seconds: u32,
     response_timeout: Duration,
     http2: bool,
-    client: Client<HttpConnector, ClientBody>,
+    client: Client<Connector, ClientBody>,
     body_timeout: Duration,
     /// Requests that may be under way at once.
     room: Semaphore,
@@ -78,7 +78,7 @@ impl Proxy {
                 .http2_only(http2)
                 .pool_idle_timeout(Duration::from_secs(30))
                 .pool_max_idle_per_host(IDLE_PER_TARGET)
-                .build(crate::target::http::connector()),
+                .build(Connector::new()),
             body_timeout: Duration::from_millis(u64::from(spec.clients.body_ms)),
             room: Semaphore::new(room),
         }
