@@ -422,6 +422,10 @@ pub struct ObservedArm {
     /// Whether what runs is what shall run.
     #[serde(default)]
     pub deployment: Deployment,
+    /// Requests that clients broke off or gave up since the balancer started,
+    /// where it counts them: evidence neither for nor against the arm.
+    #[serde(default)]
+    pub spoiled: u64,
 }
 
 /// Whether the platform has brought an arm where it shall be.

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::Surroundings;
 use super::exit::Failure;
+use super::private;
 use crate::clock::{Clock, SystemClock};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
@@ -70,8 +71,7 @@ fn make_store(
     state_dir: &Path,
     patience: Option<std::time::Duration>,
 ) -> anyhow::Result<SqliteStore> {
-    std::fs::create_dir_all(state_dir)
-        .with_context(|| format!("failed to make the state folder {}", state_dir.display()))?;
+    make_private(state_dir)?;
     let place = state_dir.join("engine.db");
     Ok(match patience {
         Some(patience) => SqliteStore::open_within(&place, patience)?,
@@ -333,7 +333,7 @@ impl Ports {
             return Ok(host.clone());
         }
         let cache = self.state_dir.join("compiled");
-        let kept = match private(&cache) {
+        let kept = match private::folder(&cache) {
             Ok(()) => Some(cache.as_path()),
             Err(error) => {
                 eprintln!(
@@ -599,14 +599,21 @@ impl Resolve for Ports {
     }
 }
 
-/// Makes a folder that nobody else can write to: it holds machine code, which
-/// nothing checks.
-fn private(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+/// Makes or mends the state folder: its owner's alone.
+pub(super) fn make_private(state_dir: &Path) -> anyhow::Result<()> {
+    let shown = state_dir.display();
+    match private::state_folder(state_dir) {
+        Ok(0) => {}
+        Ok(mended) => eprintln!(
+            "note: others could read {mended} files and folders of {shown}, where journals and logs are; now only you can"
+        ),
+        // Somebody else's folder: the verbs work in it all the same.
+        Err(error) if state_dir.is_dir() => {
+            eprintln!("note: {shown} cannot be made a folder of yours alone: {error}");
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to make the state folder {shown}"));
+        }
     }
     Ok(())
 }

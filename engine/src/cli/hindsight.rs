@@ -432,7 +432,8 @@ pub(super) async fn export(app: &App, args: ExportArgs) -> anyhow::Result<Exit> 
     let place = args
         .output
         .unwrap_or_else(|| PathBuf::from(format!("{}.journal", header.rollout)));
-    crate::supply::cache::write(&place, file::write(&entries).as_bytes())?;
+    super::private::write(&place, file::write(&entries).as_bytes())
+        .map_err(|e| Failure::usage(format!("failed to write {}: {e}", place.display())))?;
     if !status.is_over() {
         eprintln!("note: the rollout is still under way; this is its journal so far");
     }

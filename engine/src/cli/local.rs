@@ -18,7 +18,8 @@ use crate::target::local::load;
 ///
 /// Without a rollout file it balances two versions of the built-in demo
 /// service. Other processes use it through its admin address, as they will use
-/// an AWS load balancer.
+/// an AWS load balancer. They must run as the same user: the admin API asks for a
+/// key, which lies in a folder of that user alone.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   engine local                                    two demo versions on 127.0.0.1:8080
@@ -74,10 +75,19 @@ pub(super) async fn run(
             "--admin must be a loopback address: whoever reaches it moves the traffic",
         ));
     }
+    super::app::make_private(state_dir)?;
     let logs = state_dir.join("logs");
+    super::private::folder(&logs)?;
     let balancer = Balancer::start(&spec, args.state.as_deref(), Some(&logs))
         .await
         .map_err(|e| Failure::usage(e.to_string()))?;
+    let wanted = usize::try_from(spec.clients.connections).unwrap_or(usize::MAX);
+    if balancer.connections < wanted {
+        eprintln!(
+            "note: users can have {} connections at once, not {wanted}: this process may have too few file descriptors (ulimit -n)",
+            balancer.connections
+        );
+    }
     let mut interruptions = super::watch::Interruptions::new(std::sync::Arc::new(SystemClock))?;
     let load = (args.load > 0).then(|| load::start(balancer.listen, args.load));
     if global.json {

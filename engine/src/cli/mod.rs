@@ -35,6 +35,7 @@ mod local;
 mod picture;
 mod plan;
 mod plugin;
+mod private;
 pub mod render;
 mod run;
 mod show;

@@ -341,6 +341,9 @@ pub fn arm_lines(
             if let Deployment::Moving(what) | Deployment::Failed(what) = &arm.deployment {
                 let _ = write!(line, ", {what}");
             }
+            if arm.spoiled > 0 {
+                let _ = write!(line, ", {} broken off by clients", arm.spoiled);
+            }
             line
         })
         .collect()

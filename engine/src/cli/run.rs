@@ -151,6 +151,9 @@ pub(super) async fn make_ready(
 ) -> anyhow::Result<Ready> {
     let id_part = new_id_part();
     let file = target::named(global)?;
+    if let Some(spec) = &file {
+        secrets_are_there(spec)?;
+    }
     if file.is_some() {
         for (flag, given) in [
             ("--demo-fault", args.demo_fault.is_some()),
@@ -165,7 +168,7 @@ pub(super) async fn make_ready(
         }
     }
     let folder = app.state_dir.join("embedded");
-    std::fs::create_dir_all(&folder)
+    super::private::folder(&folder)
         .with_context(|| format!("failed to make {}", folder.display()))?;
     let remembered = folder.join(format!("{id_part}.json")).display().to_string();
     let mut spec = match file {
@@ -195,6 +198,7 @@ pub(super) async fn make_ready(
     let description = plugin.describe().await?;
     let parameters =
         plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description).await?;
+    no_credentials(&parameters)?;
 
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
     if let Some(busy) = app.store.occupant(target.identity()).await?
@@ -477,6 +481,43 @@ pub(super) fn roles(names: &[String], stable: &str) -> Vec<Arm> {
             version: String::new(),
         })
         .collect()
+}
+
+/// Parameters go into the journal, also those of `--set`.
+fn no_credentials(parameters: &serde_json::Map<String, Value>) -> anyhow::Result<()> {
+    let mut plain = Value::Object(parameters.clone());
+    without_nulls(&mut plain);
+    let table = toml::Table::try_from(&plain).context("failed to look through the parameters")?;
+    match crate::spec::secret::in_table(&table).first() {
+        Some(path) => Err(Failure::usage(format!(
+            "strategy.parameters.{path} has a credential in it, which would go into the journal and exports; a strategy has no use for one"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// TOML has no word for what is not there.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => {
+            items.retain(|item| !item.is_null());
+            items.iter_mut().for_each(without_nulls);
+        }
+        _ => {}
+    }
+}
+
+/// Every secret that the file names must be there before anything begins.
+fn secrets_are_there(spec: &Spec) -> anyhow::Result<()> {
+    for (path, text) in spec.references() {
+        crate::target::secret::fill(text, str::to_owned)
+            .map_err(|e| Failure::usage(format!("{path}: {e}")))?;
+    }
+    Ok(())
 }
 
 /// The arm called stable, or else the one with more traffic.

@@ -255,7 +255,10 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
     let id = newest_unless(app, global, args.rollout).await?;
     let (header, status, _) = app.journal(&id).await?;
     if global.json {
-        out!("{}", json!({"header": header, "status": status}));
+        out!(
+            "{}",
+            json!({"header": header.without_secrets(), "status": status})
+        );
         return Ok(Exit::Done);
     }
     out!("rollout    {}", header.rollout);

@@ -67,10 +67,13 @@ pub fn write(entries: &[Entry]) -> String {
     for (place, entry) in entries.iter().enumerate() {
         match &entry.event {
             // It goes out as it came in.
-            Event::Started(header) if place == 0 && header.identity.starts_with(IMPORTED) => {
-                let mut header = header.clone();
-                header.identity = header.identity.replacen(IMPORTED, "", 1);
-                let event = Event::Started(header);
+            Event::Started(header) if place == 0 => {
+                // Older journals may have credentials; this one goes to others.
+                let mut header = header.without_secrets();
+                if let Some(identity) = header.identity.strip_prefix(IMPORTED) {
+                    header.identity = identity.to_owned();
+                }
+                let event = Event::Started(Box::new(header));
                 text.push_str(&line(&Entry {
                     event,
                     ..entry.clone()

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Arm, ArmHealth, Capacity, Elsewhere, End, Finding, Goal, Hold, HostError, Level, MetricsQuery,
-    Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Wake, Weights,
+    Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source, Wake, Weights,
 };
 use crate::spec::policy::Caps;
+use crate::spec::secret::{redacted, redacted_arguments};
 use crate::spec::{Guardrails, Probe, Query, TargetSpec};
 
 /// Version of the stored format, in every header.
@@ -190,6 +191,33 @@ impl Header {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.arms.iter().map(|a| a.name.clone()).collect()
+    }
+
+    /// The header for other eyes: without credentials that an older engine let
+    /// into it.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        for query in &mut shown.queries {
+            query.redact();
+        }
+        for probe in &mut shown.probes {
+            probe.path = redacted(&probe.path);
+        }
+        let in_arms = match &mut shown.target {
+            TargetSpec::Embedded { local, .. } => &mut local.arms[..],
+            _ => &mut [],
+        };
+        let releases = in_arms.iter_mut().map(|arm| &mut arm.release);
+        let named = [&mut shown.stable, &mut shown.candidate];
+        for release in releases.chain(named.into_iter().flatten()) {
+            match &mut release.source {
+                Source::Urls(urls) => urls.iter_mut().for_each(|url| *url = redacted(url)),
+                Source::Command(command) => *command = redacted_arguments(command),
+                _ => {}
+            }
+        }
+        shown
     }
 
     /// What people call this rollout: the strategy's name or the verb.

@@ -992,6 +992,7 @@ fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHealth]) -> Obs
             total: health.map_or(0, |h| h.total),
             tasks: None,
             deployment: crate::model::Deployment::Steady,
+            spoiled: 0,
         }
     });
     Observed {

@@ -543,6 +543,7 @@ mod tests {
             total: 1,
             tasks: None,
             deployment: Deployment::Steady,
+            spoiled: 0,
         };
         Observed {
             arms: vec![arm(0, "stable"), arm(1, "canary")],

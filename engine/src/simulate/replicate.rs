@@ -338,13 +338,11 @@ fn queries(subject: &Subject) -> Vec<Query> {
     let mut queries = subject.queries.clone();
     for name in subject.values.keys() {
         if queries.iter().all(|q| q.name != *name) {
-            queries.push(Query {
-                name: name.clone(),
-                source: QuerySource::Json {
-                    url: "http://simulated.invalid".to_owned(),
-                    pointer: String::new(),
-                },
-            });
+            let source = QuerySource::Json {
+                url: "http://simulated.invalid".to_owned(),
+                pointer: String::new(),
+            };
+            queries.push(Query::new(name, source));
         }
     }
     queries

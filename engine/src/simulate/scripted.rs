@@ -101,6 +101,7 @@ impl SimulatedTarget {
             total: 2,
             tasks: None,
             deployment: Deployment::Steady,
+            spoiled: 0,
         };
         let observed = Observed {
             arms: vec![arm(arms[0], "v1", 100), arm(arms[1], "v2", 0)],

@@ -153,6 +153,7 @@ impl Stage {
             total: tasks[arm],
             tasks: None,
             deployment: Deployment::Steady,
+            spoiled: 0,
         });
         Observed {
             arms: arms.collect(),

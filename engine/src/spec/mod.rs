@@ -8,6 +8,7 @@ pub mod aws;
 pub mod plugins;
 pub mod policy;
 mod read;
+pub mod secret;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -103,6 +104,32 @@ pub struct LocalSpec {
     pub health: HealthCheck,
     /// Speak HTTP/2 to the arms (for gRPC); HTTP/1.1 otherwise.
     pub upstream_http2: bool,
+    /// What users may take of it.
+    #[serde(default)]
+    pub clients: Clients,
+}
+
+/// What the clients of a local balancer may take of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Clients {
+    /// Connections at once, and requests at once; fewer where the process may have
+    /// too few descriptors.
+    pub connections: u32,
+    /// How long a connection may be silent between two requests, in the middle of a
+    /// head, or while it is written to.
+    pub idle_ms: u32,
+    /// How long a client may take for the next part of its body.
+    pub body_ms: u32,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            idle_ms: 60_000,
+            body_ms: 30_000,
+        }
+    }
 }
 
 /// One arm of a local balancer.
@@ -252,9 +279,34 @@ pub struct Query {
     /// Where its values come from.
     #[serde(flatten)]
     pub source: QuerySource,
+    /// Headers of its requests; secrets in them are references, see [`secret`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
 }
 
-/// Where the values of a custom metric come from.
+impl Query {
+    /// A query without headers of its own.
+    #[must_use]
+    pub fn new(name: &str, source: QuerySource) -> Self {
+        Self {
+            name: name.to_owned(),
+            source,
+            headers: vec![],
+        }
+    }
+
+    /// Takes out credentials that an older engine let into it.
+    pub(crate) fn redact(&mut self) {
+        match &mut self.source {
+            QuerySource::Json { url, .. } => *url = secret::redacted(url),
+            QuerySource::Prometheus { server, .. } => *server = secret::redacted(server),
+            QuerySource::CloudWatch(_) => {}
+        }
+    }
+}
+
+/// Where the values of a custom metric come from. Secrets in addresses are
+/// references, see [`secret`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum QuerySource {
@@ -329,6 +381,12 @@ pub const ADMIN_DEFAULT: SocketAddr =
 pub const LISTEN_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
+/// What is said of a text that holds a credential; the text itself is not shown.
+const CREDENTIAL: &str = "has a credential in it, which would go into journals and exports; name it instead: ${NAME} for a variable of the environment or ${file:/PATH} in a query's url, server and headers and in a probe's path; a program that an arm runs inherits the environment of engine";
+
+/// What is said of an address with a user in it.
+const USER: &str = "names a user, which is not sent; write headers = { authorization = \"Basic ${NAME}\" }, with the base64 of USER:PASSWORD in that variable";
+
 /// As long as an AWS load balancer waits for a target by default.
 const RESPONSE_TIMEOUT_MS: u32 = 60_000;
 
@@ -336,7 +394,12 @@ impl Spec {
     /// Reads a rollout file.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         let problems = Problems::default();
-        let mut root = Section::new(&problems, "", parse_table(text)?);
+        let table = parse_table(text)?;
+        let credentials = secret::in_table(&table);
+        let mut root = Section::new(&problems, "", table);
+        for path in credentials {
+            root.problem(&path, CREDENTIAL);
+        }
         let target = target(root.section("target"));
         let on_aws = matches!(target, TargetSpec::Aws(_));
         let defaults = if on_aws {
@@ -375,8 +438,36 @@ impl Spec {
             };
             root.problem("candidate", fits);
         }
+        for (path, text) in spec.references() {
+            if let Err(why) = secret::parts(text) {
+                root.problem(&path, &why);
+            }
+        }
         root.finish();
         problems.into_result(spec)
+    }
+
+    /// The texts with references to secrets, with their paths.
+    pub fn references(&self) -> impl Iterator<Item = (String, &str)> {
+        let queries = self.queries.iter().flat_map(|query| {
+            let own = match &query.source {
+                QuerySource::Json { url, .. } => Some(("url", url)),
+                QuerySource::Prometheus { server, .. } => Some(("prometheus.server", server)),
+                QuerySource::CloudWatch(_) => None,
+            };
+            let own = own.map(|(key, text)| (format!("queries.{}.{key}", query.name), text));
+            let headers = query.headers.iter().map(|(header, text)| {
+                let path = format!("queries.{}.headers.{header}", query.name);
+                (path, text)
+            });
+            own.into_iter().chain(headers)
+        });
+        let probes = self.probes.iter().map(|probe| {
+            let path = format!("probes.{}.path", probe.name);
+            (path, &probe.path)
+        });
+        let all = queries.chain(probes);
+        all.map(|(path, text)| (path, text.as_str()))
     }
 
     /// What an empty file says.
@@ -473,6 +564,7 @@ impl LocalSpec {
             response_timeout_ms: RESPONSE_TIMEOUT_MS,
             health: HealthCheck::default(),
             upstream_http2: false,
+            clients: Clients::default(),
         }
     }
 
@@ -515,6 +607,8 @@ fn target(mut section: Section<'_>) -> TargetSpec {
     let upstream_http2 = local.boolean("upstream-http2");
     let load_rps = local.integer("load-rps", 0, 100_000);
     let health = health(local.section("health"));
+    let limited = local.has("clients");
+    let clients = clients(local.section("clients"));
     let spec = if arms.is_empty() {
         for (key, set) in [
             ("listen", listen.is_some()),
@@ -523,6 +617,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
             ("response-timeout", response_timeout.is_some()),
             ("upstream-http2", upstream_http2.is_some()),
             ("load-rps", load_rps.is_some()),
+            ("clients", limited),
         ] {
             if set {
                 local.problem(
@@ -553,6 +648,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
                 }),
                 health,
                 upstream_http2: upstream_http2.unwrap_or(false),
+                clients,
             },
             state: None,
             load_rps: load_rps.unwrap_or(0),
@@ -622,7 +718,8 @@ fn release(section: &mut Section<'_>, finish: bool) -> Release {
             section.problem(
                 "urls",
                 &format!(
-                    "{url:?} must start with http:// (the balancer speaks no TLS to its arms)"
+                    "{:?} must start with http:// (the balancer speaks no TLS to its arms)",
+                    secret::redacted(url)
                 ),
             );
         }
@@ -665,6 +762,22 @@ fn health(mut section: Section<'_>) -> HealthCheck {
     };
     section.finish();
     check
+}
+
+fn clients(mut section: Section<'_>) -> Clients {
+    let d = Clients::default();
+    let ms = |value: Option<Millis>, default| {
+        value.map_or(default, |v| u32::try_from(v).unwrap_or(u32::MAX).max(100))
+    };
+    let clients = Clients {
+        connections: section
+            .integer("connections", 1, 1_000_000)
+            .unwrap_or(d.connections),
+        idle_ms: ms(section.duration("idle"), d.idle_ms),
+        body_ms: ms(section.duration("body"), d.body_ms),
+    };
+    section.finish();
+    clients
 }
 
 fn strategy(mut section: Section<'_>) -> StrategySpec {
@@ -774,6 +887,9 @@ fn query((name, mut section): (String, Section<'_>)) -> Query {
         if !server.is_empty() && !is_web(&server) {
             table.problem("server", "must start with http:// or https://");
         }
+        if secret::has_user(&server) {
+            table.problem("server", USER);
+        }
         table.finish();
         QuerySource::Prometheus { server, query }
     } else if section.has("cloudwatch") {
@@ -784,13 +900,42 @@ fn query((name, mut section): (String, Section<'_>)) -> Query {
         if !url.is_empty() && !is_web(&url) {
             section.problem("url", "must start with http:// or https://");
         }
+        if secret::has_user(&url) {
+            section.problem("url", USER);
+        }
         if !pointer.is_empty() && !pointer.starts_with('/') {
             section.problem("pointer", "must be a JSON pointer, such as \"/data/value\"");
         }
         QuerySource::Json { url, pointer }
     };
+    let has_headers = section.has("headers");
+    let headers = headers(section.section("headers"));
+    if has_headers && matches!(source, QuerySource::CloudWatch(_)) {
+        section.problem("headers", "is for `url` and `prometheus`; AWS has its own");
+    }
     section.finish();
-    Query { name, source }
+    Query {
+        name,
+        source,
+        headers,
+    }
+}
+
+fn headers(mut section: Section<'_>) -> Vec<(String, String)> {
+    let mut headers = vec![];
+    for name in section.keys() {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.is_empty() || !name.bytes().all(fits) {
+            section.problem(&name, "is no name of a header");
+        }
+        let value = section.text(&name).unwrap_or_default();
+        if value.chars().any(char::is_control) {
+            section.problem(&name, "must be one line");
+        }
+        headers.push((name.to_ascii_lowercase(), value));
+    }
+    section.finish();
+    headers
 }
 
 /// Parses `error-rate=0.2` and `latency=+300ms`, comma-separated or repeated.

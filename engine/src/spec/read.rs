@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::secret::{is_secret_name, redacted};
 use super::{Problem, SpecError};
 use crate::model::Millis;
 
@@ -37,7 +38,8 @@ pub(super) fn parse_table(text: &str) -> Result<Table, SpecError> {
     text.parse().map_err(|e: toml::de::Error| {
         SpecError(vec![Problem {
             path: String::new(),
-            message: e.to_string().trim_end().to_owned(),
+            // It quotes the line, whatever is in it.
+            message: redacted(e.to_string().trim_end()),
         }])
     })
 }
@@ -113,6 +115,11 @@ impl<'p> Section<'p> {
         let value = self.take(key)?;
         let read = read(&value);
         if read.is_none() {
+            let value = if is_secret_name(key) {
+                "no text".to_owned()
+            } else {
+                redacted(&value.to_string())
+            };
             self.problem(key, &format!("is {value}; {wanted}"));
         }
         read

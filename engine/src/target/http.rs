@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -12,6 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Millis, ProbeReport};
 use crate::spec::Probe;
+use crate::target::secret;
 
 /// Largest answer that is read.
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -114,7 +116,27 @@ impl Client {
         body: Option<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Answer, HttpError> {
+        self.send_with(method, url, &[], body, timeout).await
+    }
+
+    /// One request with headers; a body is JSON. The headers may be secrets: no
+    /// error shows them.
+    pub async fn send_with(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, String)],
+        body: Option<Vec<u8>>,
+        timeout: Duration,
+    ) -> Result<Answer, HttpError> {
         let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).map(|mut value| {
+                value.set_sensitive(true);
+                value
+            });
+            request = request.header(*name, value.map_err(hyper::http::Error::from)?);
+        }
         if body.is_some() {
             request = request.header(hyper::header::CONTENT_TYPE, "application/json");
         }
@@ -148,10 +170,21 @@ pub(super) async fn probe(
     timeout: Duration,
 ) -> ProbeReport {
     let begun = tokio::time::Instant::now();
-    let url = format!("{base}{}", probe.path);
+    let path = match secret::fill(&probe.path, str::to_owned) {
+        Ok(path) => path,
+        Err(detail) => {
+            return ProbeReport {
+                ok: false,
+                status: 0,
+                elapsed_ms: 0.0,
+                detail,
+            };
+        }
+    };
+    let url = format!("{base}{}", path.text);
     let answer = client.send("GET", &url, None, timeout).await;
     let elapsed_ms = begun.elapsed().as_secs_f64() * 1_000.0;
-    let path = &probe.path;
+    let path = &path.shown;
     let (status, detail) = match answer {
         Err(error) => (0, Err(format!("GET {path}: {error}"))),
         Ok(answer) => {

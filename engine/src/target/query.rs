@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::http::{Answer, Client};
+use super::secret::{self, Filled};
 use crate::model::{ErrorKind, HostError, Millis, Point};
 use crate::spec::{Query, QuerySource};
 
@@ -59,17 +60,15 @@ pub(super) async fn ask(
     for arm in arms {
         match &query.source {
             QuerySource::Json { url, pointer } => {
-                let url = arm.fill(&url.replace("{since}", &since.to_string()));
-                if let Some(answer) = get(client, &query.name, &url).await? {
-                    let value = json(&query.name, &url, &answer)?
+                let words = |text: &str| arm.fill(&text.replace("{since}", &since.to_string()));
+                let asked = Request::new(query, url, words)?;
+                if let Some(answer) = asked.get(client).await? {
+                    let value = asked
+                        .json(&answer)?
                         .pointer(pointer)
                         .and_then(serde_json::Value::as_f64)
                         .ok_or_else(|| {
-                            failed(
-                                &query.name,
-                                &url,
-                                &format!("there is no number at {pointer:?}"),
-                            )
+                            asked.failed(&format!("there is no number at {pointer:?}"))
                         })?;
                     points.push(Point {
                         arm: arm.arm.clone(),
@@ -83,7 +82,7 @@ pub(super) async fn ask(
                 query: text,
             } => {
                 let asked = Range {
-                    name: &query.name,
+                    query,
                     server,
                     expression: &arm.fill(text),
                 };
@@ -106,7 +105,7 @@ pub(super) async fn ask(
 
 /// A range query of Prometheus for one arm.
 struct Range<'a> {
-    name: &'a str,
+    query: &'a Query,
     server: &'a str,
     expression: &'a str,
 }
@@ -123,24 +122,26 @@ impl Range<'_> {
         let start = (since / 1_000)
             .max(end.saturating_sub(STEP_S * VALUES_MAX))
             .min(end);
-        let url = format!(
-            "{}/api/v1/query_range?query={}&start={start}&end={end}&step={STEP_S}",
-            self.server.trim_end_matches('/'),
+        let path = format!(
+            "/api/v1/query_range?query={}&start={start}&end={end}&step={STEP_S}",
             percent_encoded(self.expression)
         );
-        let Some(answer) = get(client, self.name, &url).await? else {
+        let mut asked = Request::new(self.query, self.server.trim_end_matches('/'), str::to_owned)?;
+        asked.url.text.push_str(&path);
+        asked.url.shown.push_str(&path);
+        let Some(answer) = asked.get(client).await? else {
             return Ok(vec![]);
         };
-        let document = json(self.name, &url, &answer)?;
+        let document = asked.json(&answer)?;
         let series = document["data"]["result"].as_array();
-        let series = series.ok_or_else(|| failed(self.name, &url, "it is no matrix of values"))?;
+        let series = series.ok_or_else(|| asked.failed("it is no matrix of values"))?;
         if series.len() > 1 {
             return Err(HostError::new(
                 ErrorKind::Invalid,
                 "query-not-one-series",
                 format!(
                     "query {:?} gives {} series for arm {arm}: aggregate it to one, such as sum(…), or select with {{arm}} or {{service}}: {}",
-                    self.name,
+                    self.query.name,
                     series.len(),
                     self.expression
                 ),
@@ -172,39 +173,74 @@ fn seconds_to_ms(seconds: f64) -> Millis {
     (seconds * 1_000.0).round() as Millis
 }
 
-async fn get(client: &Client, name: &str, url: &str) -> Result<Option<Answer>, HostError> {
-    let answer = client.send("GET", url, None, TIMEOUT).await;
-    let answer = answer.map_err(|e| failed(name, url, &e.to_string()))?;
-    if answer.status == hyper::StatusCode::NO_CONTENT {
-        return Ok(None);
-    }
-    if answer.status.is_success() {
-        return Ok(Some(answer));
-    }
-    // Prometheus says in words what is wrong with a query.
-    let said: Option<String> = serde_json::from_slice::<serde_json::Value>(&answer.body)
-        .ok()
-        .and_then(|d| d["error"].as_str().map(ToOwned::to_owned));
-    let said = said.map_or_else(String::new, |e| format!(": {e}"));
-    Err(failed(
-        name,
-        url,
-        &format!("it answered {}{said}", answer.status),
-    ))
+/// One request of a query. Its secrets are sent, and in no message.
+struct Request<'a> {
+    name: &'a str,
+    url: Filled,
+    headers: Vec<(&'a str, Filled)>,
 }
 
-fn json(name: &str, url: &str, answer: &Answer) -> Result<serde_json::Value, HostError> {
-    serde_json::from_slice(&answer.body)
-        .map_err(|e| failed(name, url, &format!("its answer is no JSON: {e}")))
-}
+impl<'a> Request<'a> {
+    fn new(query: &'a Query, url: &str, words: impl Fn(&str) -> String) -> Result<Self, HostError> {
+        let name = query.name.as_str();
+        let missing = |what: String| {
+            HostError::new(
+                ErrorKind::Unavailable,
+                "secret-missing",
+                format!("query {name:?} cannot be asked: {what}"),
+            )
+            .retryable()
+        };
+        let headers = query.headers.iter().map(|(header, text)| {
+            let text = secret::fill(text, str::to_owned).map_err(missing)?;
+            Ok((header.as_str(), text))
+        });
+        Ok(Self {
+            name,
+            url: secret::fill(url, words).map_err(missing)?,
+            headers: headers.collect::<Result<_, HostError>>()?,
+        })
+    }
 
-fn failed(name: &str, url: &str, what: &str) -> HostError {
-    HostError::new(
-        ErrorKind::Unavailable,
-        "query-failed",
-        format!("query {name:?} at {url}: {what}"),
-    )
-    .retryable()
+    async fn get(&self, client: &Client) -> Result<Option<Answer>, HostError> {
+        let headers: Vec<_> = self
+            .headers
+            .iter()
+            .map(|(name, filled)| (*name, filled.text.clone()))
+            .collect();
+        let answer = client.send_with("GET", &self.url.text, &headers, None, TIMEOUT);
+        let answer = answer.await.map_err(|e| self.failed(&e.to_string()))?;
+        if answer.status == hyper::StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        if answer.status.is_success() {
+            return Ok(Some(answer));
+        }
+        // Prometheus says in words what is wrong with a query.
+        let said: Option<String> = serde_json::from_slice::<serde_json::Value>(&answer.body)
+            .ok()
+            .and_then(|d| d["error"].as_str().map(ToOwned::to_owned));
+        let said = said.map_or_else(String::new, |e| format!(": {e}"));
+        Err(self.failed(&format!("it answered {}{said}", answer.status)))
+    }
+
+    fn json(&self, answer: &Answer) -> Result<serde_json::Value, HostError> {
+        serde_json::from_slice(&answer.body)
+            .map_err(|e| self.failed(&format!("its answer is no JSON: {e}")))
+    }
+
+    fn failed(&self, what: &str) -> HostError {
+        let headers = self.headers.iter().map(|(_, filled)| filled);
+        let what = std::iter::once(&self.url)
+            .chain(headers)
+            .fold(what.to_owned(), |what, filled| filled.scrub(&what));
+        HostError::new(
+            ErrorKind::Unavailable,
+            "query-failed",
+            format!("query {:?} at {}: {what}", self.name, self.url.shown),
+        )
+        .retryable()
+    }
 }
 
 /// What may not stand in a query string as it is.

@@ -500,8 +500,8 @@ async fn weights_and_releases_outlive_the_process() {
 }
 
 #[tokio::test]
-async fn the_admin_api_refuses_nonsense_and_web_pages() {
-    let (balancer, target) = start(&spec([demo(), demo()])).await;
+async fn the_admin_api_refuses_nonsense() {
+    let (_balancer, target) = start(&spec([demo(), demo()])).await;
     for (weights, says) in [
         (Weights::of([("stable", 1)]), "is missing"),
         (Weights::of([("stable", 1_000), ("canary", 0)]), "0 to 999"),
@@ -513,16 +513,6 @@ async fn the_admin_api_refuses_nonsense_and_web_pages() {
         let error = target.set_weights(&weights).await.expect_err("nonsense");
         assert!(error.message.contains(says), "{error}");
     }
-    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
-    let request = Request::put(format!("http://{}/v1/weights", balancer.admin))
-        .header("content-type", "text/plain")
-        .body(http_body_util::Full::<Bytes>::from(
-            r#"[{"arm":"stable","weight":0},{"arm":"canary","weight":1}]"#,
-        ))
-        .expect("valid");
-    let response: hyper::Response<hyper::body::Incoming> =
-        client.request(request).await.expect("answered");
-    assert_eq!(response.status(), 415);
     let live = target.observe().await.expect("reachable");
     assert_eq!(
         live.weights(),
@@ -581,6 +571,7 @@ async fn custom_queries_read_a_number_from_json() {
             url: format!("http://{address}/accuracy?arm={{arm}}"),
             pointer: pointer.to_owned(),
         },
+        headers: vec![],
     };
     let points = target
         .query(&query("/data/value"), 0)
@@ -599,7 +590,7 @@ async fn custom_queries_read_a_number_from_json() {
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_answers_is_an_error() {
+async fn a_request_that_nobody_answers_in_time_is_an_error() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.expect("free");
     let address = upstream.local_addr().expect("bound");
     // It takes connections and says nothing.
@@ -614,14 +605,17 @@ async fn a_request_that_nobody_answers_is_an_error() {
     let (balancer, target) = start(&spec).await;
     let url = format!("http://{}/", balancer.listen);
     let ask = async |patience| Client::default().send("GET", &url, None, patience).await;
-    // One client gives up first; the balancer gives up on the other's behalf.
+    // One client gives up first, which anybody could do at any time; the balancer
+    // gives up on the other's behalf.
     assert!(ask(Duration::from_millis(100)).await.is_err());
     assert_eq!(ask(PATIENCE).await.expect("answered").status, 504);
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let query = MetricsQuery::default();
     let samples = target.samples(&query).await.expect("reachable");
     let errors: u32 = samples.iter().map(|s| s.errors).sum();
-    assert_eq!(errors, 2, "{samples:?}");
+    assert_eq!(errors, 1, "{samples:?}");
+    let live = target.observe().await.expect("reachable");
+    assert_eq!(live.arms[0].spoiled, 1);
     held.abort();
 }
 

@@ -57,6 +57,7 @@ const PURE: &[&str] = &[
     "supply/registry/reference.rs",
     "supply/trust.rs",
     "spec/read.rs",
+    "spec/secret.rs",
     "journal/mod.rs",
     "journal/replay.rs",
     "journal/status.rs",

@@ -397,6 +397,7 @@ mod golden {
                         total,
                         tasks: None,
                         deployment: engine::model::Deployment::Steady,
+                        spoiled: 0,
                     })
                     .to_vec(),
                 sticky: false,
@@ -492,6 +493,10 @@ async fn the_compiled_plugin_decides_as_the_reference() {
         let mut bottle = lab::Lab::new(lab::plugin("canary").await, lab::good(), parameters);
         bottle.header.sample_period_ms = 60_000;
         let target = Arc::new(golden::Recorded::new(run.clone(), bottle.clock.clone()));
+        let live = target.observe().await.expect("recorded");
+        for (arm, live) in bottle.header.arms.iter_mut().zip(&live.arms) {
+            arm.version.clone_from(&live.release.version);
+        }
         let mut driver = bottle.driver();
         driver.resolve = Arc::new(lab::Resolver {
             target: target.clone(),

@@ -340,7 +340,7 @@ fn resume_takes_over_from_a_frozen_owner() {
         ],
     );
     until(place, &admin, |s| s["target"]["arms"][1]["weight"] == 50);
-    signal(&frozen.0, "STOP");
+    signal(&frozen.0, "-STOP");
     // It begins to look while the lease is still good.
     let resumed = spawn(place, &["resume", "--local", &admin]);
     let store = Connection::open(place.join("state/engine.db")).expect("there");
@@ -359,7 +359,7 @@ fn resume_takes_over_from_a_frozen_owner() {
         );
         std::thread::sleep(Duration::from_millis(200));
     }
-    signal(&frozen.0, "CONT");
+    signal(&frozen.0, "-CONT");
     let woken = wait(frozen);
     assert_eq!(code(&woken), Some(7), "{}", stderr(&woken));
     let output = run(place, &["abort", "--local", &admin]);

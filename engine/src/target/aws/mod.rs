@@ -397,6 +397,7 @@ impl AwsTarget {
             total: health.total,
             tasks: None,
             deployment: Deployment::Steady,
+            spoiled: 0,
         };
         if let (Some(service), Some(id)) = (service, &arm.service) {
             observed.release = self.release(arm, service).await?;

@@ -573,6 +573,7 @@ mod tests {
             total: 1,
             tasks: Some(tasks),
             deployment: Deployment::Steady,
+            spoiled: 0,
         };
         let live = |weights: [u32; 2]| Observed {
             arms: vec![

@@ -8,30 +8,52 @@
 //! | `POST /v1/metrics` | closed samples |
 //! | `POST /v1/arms/{arm}/probe` | one probe, past the weights |
 //!
-//! Bodies are JSON and must say so, which keeps web pages out. Errors are a
-//! `HostError`.
+//! Every request, reading ones too, carries the balancer's key
+//! (`authorization: Bearer …`, see [`super::key`]). Web pages are kept out besides:
+//! the host must be loopback, an `origin` is refused, and bodies are JSON and must
+//! say so. Errors are a `HostError`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
-use axum::http::header::HOST;
-use axum::middleware::Next;
+use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::balancer::Control;
-use crate::model::{ErrorKind, HostError, MetricsQuery, Observed, Release, Weights};
+use super::connections::{self, Flow, Limits};
+use super::key::Laid;
+use crate::model::{ErrorKind, HostError, MetricsQuery, Observed, Release, Source, Weights};
 use crate::spec::Probe;
+
+/// Few clients at once, and each is quick.
+const LIMITS: Limits = Limits {
+    connections: 32,
+    idle: Duration::from_secs(10),
+    head_bytes: 16 << 10,
+};
+/// Largest body of a request, bytes.
+const BODY_BYTES_MAX: usize = 256 << 10;
+/// Longest list in a request.
+const LIST_MAX: usize = 256;
+/// Longest time that a probe may take, ms.
+const PROBE_MS_MAX: u32 = 600_000;
+/// How long the last requests may take when the balancer stops.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
 pub(super) async fn serve(
     listener: TcpListener,
     control: Arc<Control>,
-    mut stopped: watch::Receiver<bool>,
+    key: Arc<Laid>,
+    stopped: watch::Receiver<bool>,
 ) {
     let app = Router::new()
         .route("/v1/state", get(state))
@@ -39,42 +61,67 @@ pub(super) async fn serve(
         .route("/v1/metrics", post(metrics))
         .route("/v1/arms/{arm}/release", put(release))
         .route("/v1/arms/{arm}/probe", post(probe))
-        .with_state(control)
-        .layer(axum::middleware::from_fn(only_loopback));
-    let stop = async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(control);
+    let app = TowerToHyperService::new(app);
+    let answer = move |request: hyper::Request<hyper::body::Incoming>, _, connection| {
+        let (app, key) = (app.clone(), key.clone());
+        async move {
+            if let Err(refused) = may_enter(request.headers(), &key) {
+                return Ok(refused);
+            }
+            // Whoever has no key keeps no connection either.
+            let _flow = Flow::new(&connection);
+            app.call(request).await
+        }
     };
-    let _ = axum::serve(listener, app)
-        .with_graceful_shutdown(stop)
-        .await;
+    connections::serve(listener, LIMITS, stopped, DRAIN, answer).await;
 }
 
-/// A web page can make a browser send requests here under a name of its own
-/// choosing (DNS rebinding); its host header gives it away.
-async fn only_loopback(request: Request, next: Next) -> Response {
-    let host = request
-        .headers()
-        .get(HOST)
-        .and_then(|h| h.to_str().ok())
-        .unwrap_or_default();
+/// The door: whoever comes through can start programs as the balancer's owner.
+fn may_enter(headers: &HeaderMap, key: &Laid) -> Result<(), Response> {
+    let refused = |status: StatusCode, code: &str, message: String| {
+        let error = HostError::new(ErrorKind::Denied, code, message);
+        let closing = [(axum::http::header::CONNECTION, "close")];
+        Err((status, closing, Json(error)).into_response())
+    };
+    // A web page can make a browser send requests here under a name of its own
+    // choosing (DNS rebinding); its host header gives it away.
+    let host = headers.get(HOST).and_then(|h| h.to_str().ok());
+    let host = host.unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    if name == "localhost" || literal.is_ok_and(|ip| ip.is_loopback()) {
-        return next.run(request).await;
+    if name != "localhost" && !literal.is_ok_and(|ip| ip.is_loopback()) {
+        let message = "the admin API answers on a loopback address only";
+        return refused(StatusCode::FORBIDDEN, "not-loopback", message.to_owned());
     }
-    let error = HostError::new(
-        ErrorKind::Denied,
-        "not-loopback",
-        format!("the admin API answers on a loopback address only, not as {host:?}"),
-    );
-    (StatusCode::FORBIDDEN, Json(error)).into_response()
+    if headers.contains_key(ORIGIN) {
+        let message = "the admin API does not answer web pages";
+        return refused(StatusCode::FORBIDDEN, "web-page", message.to_owned());
+    }
+    let given = headers.get(AUTHORIZATION);
+    if given.is_some_and(|given| key.key.opens(given.as_bytes())) {
+        return Ok(());
+    }
+    // Its owner may have lost it.
+    let message = match key.lay() {
+        Ok(()) => "the admin API needs the balancer's key".to_owned(),
+        Err(error) => format!("the balancer's key cannot be laid out: {error}"),
+    };
+    refused(StatusCode::UNAUTHORIZED, UNAUTHORIZED, message)
 }
+
+/// Code of the error that says so.
+pub(super) const UNAUTHORIZED: &str = "no-key";
 
 async fn state(State(control): State<Arc<Control>>) -> Json<Observed> {
     Json(control.observe())
 }
 
 async fn weights(State(control): State<Arc<Control>>, Json(weights): Json<Weights>) -> Response {
+    if let Err(refused) = bounded("weights", weights.0.len()) {
+        return refused;
+    }
     answer(control.set_weights(&weights).await)
 }
 
@@ -83,10 +130,20 @@ async fn release(
     Path(arm): Path<String>,
     Json(release): Json<Release>,
 ) -> Response {
+    let length = match &release.source {
+        Source::Urls(list) | Source::Command(list) => list.len(),
+        _ => 0,
+    };
+    if let Err(refused) = bounded("the release's list", length) {
+        return refused;
+    }
     answer(control.set_release(&arm, release).await)
 }
 
 async fn metrics(State(control): State<Arc<Control>>, Json(query): Json<MetricsQuery>) -> Response {
+    if let Err(refused) = bounded("over_ms", query.over_ms.len()) {
+        return refused;
+    }
     Json(control.samples(&query)).into_response()
 }
 
@@ -95,7 +152,28 @@ async fn probe(
     Path(arm): Path<String>,
     Json(probe): Json<Probe>,
 ) -> Response {
+    // Or the path could become a part of the host.
+    if !probe.path.starts_with('/') {
+        return invalid("the probe's path must start with /".to_owned());
+    }
+    if probe.timeout_ms > PROBE_MS_MAX {
+        return invalid(format!("a probe may take {PROBE_MS_MAX} ms at most"));
+    }
     answer(control.probe(&arm, &probe).await)
+}
+
+#[expect(clippy::result_large_err, reason = "once for each request")]
+fn bounded(what: &str, length: usize) -> Result<(), Response> {
+    if length <= LIST_MAX {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{what} has {length} items, and {LIST_MAX} are allowed"
+    )))
+}
+
+fn invalid(message: String) -> Response {
+    answer::<()>(Err(HostError::new(ErrorKind::Invalid, "invalid", message)))
 }
 
 fn answer<T: serde::Serialize>(result: Result<T, HostError>) -> Response {

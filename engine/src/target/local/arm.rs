@@ -1,9 +1,10 @@
 //! One arm: what runs in it, how healthy that is, and what it did.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::task::AbortHandle;
 use super::demo;
 use super::samples::Recorder;
 use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
+use crate::spec::secret::redacted;
 use crate::spec::{HealthCheck, Probe};
 use crate::target::http::{self, Client};
 
@@ -27,6 +29,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 pub(super) struct Arm {
     pub(super) name: String,
     recorder: Mutex<Recorder>,
+    /// Requests that clients broke or gave up.
+    spoiled: AtomicU64,
     running: RwLock<Arc<Running>>,
 }
 
@@ -75,12 +79,18 @@ impl Arm {
         Ok(Self {
             name: name.to_owned(),
             recorder: Mutex::new(Recorder::new()),
+            spoiled: AtomicU64::new(0),
             running: RwLock::new(Running::start(name, release, health, logs).await?),
         })
     }
 
     pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that its client broke or gave up; it tells nothing else.
+    pub(super) fn count_spoiled(&self) {
+        self.spoiled.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn running(&self) -> Arc<Running> {
@@ -120,6 +130,7 @@ impl Arm {
             total: u32::try_from(running.upstreams.len()).unwrap_or(u32::MAX),
             tasks: None,
             deployment: Deployment::Steady,
+            spoiled: self.spoiled.load(Ordering::Relaxed),
         }
     }
 
@@ -203,6 +214,11 @@ impl Running {
         Ok(running)
     }
 
+    /// How many targets it has.
+    pub(super) fn targets(&self) -> usize {
+        self.upstreams.len()
+    }
+
     /// The next healthy target, round robin. As on an AWS load balancer, an arm
     /// without a healthy target sends to all of them rather than to none.
     pub(super) fn pick(self: Arc<Self>) -> Option<(InFlight, Authority)> {
@@ -220,13 +236,18 @@ impl Running {
 }
 
 fn authority(url: &str) -> Result<Authority, String> {
-    let uri: Uri = url.parse().map_err(|e| format!("{url:?}: {e}"))?;
-    if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") {
-        return Err(format!("{url:?} must be http://host:port, without a path"));
+    let shown = redacted(url);
+    let uri: Uri = url.parse().map_err(|e| format!("{shown:?}: {e}"))?;
+    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let named = uri.authority().is_some_and(|a| a.as_str().contains('@'));
+    if uri.scheme_str() != Some("http") || !bare || named {
+        return Err(format!(
+            "{shown:?} must be http://host:port, without a path, a query or a user"
+        ));
     }
     uri.authority()
         .cloned()
-        .ok_or_else(|| format!("{url:?} names no host"))
+        .ok_or_else(|| format!("{shown:?} names no host"))
 }
 
 fn local(port: u16) -> Authority {
@@ -267,6 +288,7 @@ fn spawn(
         let file = log.and_then(|path| {
             std::fs::create_dir_all(path.parent()?).ok()?;
             let mut options = std::fs::OpenOptions::new();
+            options.mode(0o600);
             options.create(true).append(true).open(path).ok()
         });
         file.map_or_else(Stdio::null, Stdio::from)

@@ -3,14 +3,11 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
@@ -18,6 +15,8 @@ use tokio::task::JoinHandle;
 
 use super::admin;
 use super::arm::{Arm, Running};
+use super::connections::{self, Flow, Limits};
+use super::key::Laid;
 use super::proxy::Proxy;
 use crate::clock::{Clock, SystemClock};
 use crate::model::{
@@ -25,8 +24,8 @@ use crate::model::{
 };
 use crate::spec::{HealthCheck, LocalSpec, Probe};
 
-/// How long a client may take to send its request head.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head of a request, bytes; as behind an AWS load balancer.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// A balancer that runs in this process. Dropping it stops it at once;
 /// [`Balancer::stop`] lets requests finish.
@@ -36,6 +35,9 @@ pub struct Balancer {
     pub listen: SocketAddr,
     /// Where the admin API listens.
     pub admin: SocketAddr,
+    /// How many connections users may have at once: as configured, or what the
+    /// descriptors of this process allow.
+    pub connections: usize,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     drain: Duration,
@@ -82,6 +84,11 @@ pub enum StartError {
         /// Why.
         source: HostError,
     },
+    /// The key of the admin API cannot be laid out for its owner alone.
+    #[error(
+        "failed to lay out the key of the admin API: {0}\n\nhint: it lies in a folder that nobody else may read; remove or mend that folder"
+    )]
+    Key(std::io::Error),
     /// The state file is damaged.
     #[error("failed to read the balancer's state {}: {message}\n\nhint: remove the file to start with the weights of the configuration", place.display())]
     State {
@@ -122,7 +129,10 @@ impl Balancer {
                 source,
             })?);
         }
-        let proxy = Proxy::new(arms, weights, spec);
+        let wanted = usize::try_from(spec.clients.connections).unwrap_or(usize::MAX);
+        let targets = arms.iter().map(|arm| arm.running().targets()).sum();
+        let connections = connections::affordable(wanted, connections::descriptors(), targets);
+        let proxy = Proxy::new(arms, weights, spec, connections);
         let proxy = Arc::new(proxy);
         let (stop, stopped) = watch::channel(false);
         let drain = Duration::from_millis(u64::from(spec.drain_ms));
@@ -130,6 +140,7 @@ impl Balancer {
             local(&listener, spec.listen),
             local(&admin_listener, spec.admin),
         );
+        let key = Arc::new(Laid::new(admin).map_err(StartError::Key)?);
         let control = Arc::new(Control {
             proxy: proxy.clone(),
             listen,
@@ -139,13 +150,19 @@ impl Balancer {
             state: state.map(Path::to_owned),
             changing: Mutex::default(),
         });
+        let limits = Limits {
+            connections,
+            idle: Duration::from_millis(u64::from(spec.clients.idle_ms)),
+            head_bytes: HEAD_BYTES_MAX,
+        };
         let tasks = vec![
-            tokio::spawn(serve(listener, proxy, stopped.clone(), drain)),
-            tokio::spawn(admin::serve(admin_listener, control, stopped)),
+            tokio::spawn(serve(listener, limits, proxy, stopped.clone(), drain)),
+            tokio::spawn(admin::serve(admin_listener, control, key, stopped)),
         ];
         Ok(Self {
             listen,
             admin,
+            connections,
             stop,
             tasks,
             drain,
@@ -198,61 +215,19 @@ fn remembered(place: &Path) -> Result<Option<Remembered>, StartError> {
     }
 }
 
-/// Accepts connections until told to stop, then lets them finish.
+/// Serves users until told to stop, then lets their requests finish.
 async fn serve(
     listener: TcpListener,
+    limits: Limits,
     proxy: Arc<Proxy>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
     drain: Duration,
 ) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new());
-    let graceful = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stop| *stop) => break,
-        };
-        // Out of file descriptors, or the client has gone: the next may do.
-        let Ok((stream, peer)) = accepted else {
-            pause_accepting().await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
+    let answer = move |request, peer, connection| {
         let proxy = proxy.clone();
-        let service = service_fn(move |request| {
-            let proxy = proxy.clone();
-            async move { proxy.handle(request, peer).await }
-        });
-        let builder = builder.clone();
-        let watcher = graceful.watcher();
-        tokio::spawn(async move {
-            // Whoever connects and says nothing does not get to keep the line.
-            let mut byte = [0];
-            let first = stream.peek(&mut byte);
-            if !matches!(tokio::time::timeout(HEADER_TIMEOUT, first).await, Ok(Ok(1))) {
-                return;
-            }
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            // A client that breaks off is not our error.
-            let _ = watcher.watch(connection.into_owned()).await;
-        });
-    }
-    drop(listener);
-    let _ = tokio::time::timeout(drain, graceful.shutdown()).await;
-}
-
-/// Connections that end meanwhile give their descriptors back.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "descriptors are freed in real time"
-)]
-async fn pause_accepting() {
-    tokio::time::sleep(Duration::from_millis(20)).await;
+        async move { proxy.handle(request, peer, Flow::new(&connection)).await }
+    };
+    connections::serve(listener, limits, stopped, drain, answer).await;
 }
 
 impl Control {
@@ -341,7 +316,10 @@ impl Control {
         };
         let bytes = serde_json::to_vec_pretty(&remembered).map_err(|e| failed(&e))?;
         let fresh = place.with_extension("new");
-        std::fs::File::create(&fresh)
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options
+            .open(&fresh)
             .and_then(|mut file| {
                 file.write_all(&bytes)?;
                 file.sync_all()

@@ -5,13 +5,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TE,
     TRANSFER_ENCODING, UPGRADE,
@@ -19,15 +19,21 @@ use hyper::header::{
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::arm::{Arm, InFlight};
+use super::connections::Flow;
 use super::samples::Class;
+use super::turn::{ClientBody, Turn, Whose};
+use super::upstream::Connector;
 use crate::clock::{Clock, SystemClock};
 use crate::model::Weights;
 use crate::spec::LocalSpec;
 
+/// Unused connections that are kept to each target.
+pub(super) const IDLE_PER_TARGET: usize = 32;
 /// Name of the cookie that keeps a client on its arm.
 const COOKIE_NAME: &str = "engine-arm";
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
@@ -53,11 +59,14 @@ pub(super) struct Proxy {
     sticky_seconds: u32,
     response_timeout: Duration,
     http2: bool,
-    client: Client<HttpConnector, Incoming>,
+    client: Client<Connector, ClientBody>,
+    body_timeout: Duration,
+    /// Requests that may be under way at once.
+    room: Semaphore,
 }
 
 impl Proxy {
-    pub(super) fn new(arms: Vec<Arm>, weights: Weights, spec: &LocalSpec) -> Self {
+    pub(super) fn new(arms: Vec<Arm>, weights: Weights, spec: &LocalSpec, room: usize) -> Self {
         let http2 = spec.upstream_http2;
         Self {
             arms,
@@ -68,7 +77,10 @@ impl Proxy {
             client: Client::builder(TokioExecutor::new())
                 .http2_only(http2)
                 .pool_idle_timeout(Duration::from_secs(30))
-                .build(crate::target::http::connector()),
+                .pool_max_idle_per_host(IDLE_PER_TARGET)
+                .build(Connector::new()),
+            body_timeout: Duration::from_millis(u64::from(spec.clients.body_ms)),
+            room: Semaphore::new(room),
         }
     }
 
@@ -114,31 +126,52 @@ impl Proxy {
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
+        flow: Flow,
     ) -> Result<Response<Body>, Infallible> {
+        // Before an arm is chosen: none has to do with these.
+        if request.method() == Method::CONNECT {
+            return Ok(problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this is no forward proxy",
+            ));
+        }
+        let Ok(room) = self.room.try_acquire() else {
+            return Ok(problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests at once",
+            ));
+        };
         let (arm, stick) = self.choose(request.headers());
+        let begun = Instant::now();
         let mut measured = Measured {
             arm,
-            begun: tokio::time::Instant::now(),
-            class: Class::Error,
+            begun,
+            turn: Turn::new(request.is_end_stream(), begun),
+            seen: None,
         };
+        let turn = measured.turn.clone();
         let mut response = match arm.running().pick() {
-            _ if request.method() == Method::CONNECT => {
-                problem(StatusCode::METHOD_NOT_ALLOWED, "this is no forward proxy")
-            }
             Some((in_flight, authority)) => {
-                let answer = self.forward(request, peer, authority, in_flight);
-                let late = |_| problem(StatusCode::GATEWAY_TIMEOUT, "the target takes too long");
-                let answer = tokio::time::timeout(self.response_timeout, answer).await;
-                answer.unwrap_or_else(late)
+                let answer = self.forward(request, peer, authority, (in_flight, flow), &turn);
+                match self.in_time(answer, &turn).await {
+                    Ok(response) => {
+                        measured.seen = Some(class(response.status()));
+                        response
+                    }
+                    Err(Fault::Arm(response)) => {
+                        measured.seen = Some(Class::Error);
+                        response
+                    }
+                    Err(Fault::Client(response)) => response,
+                }
             }
-            None => problem(StatusCode::SERVICE_UNAVAILABLE, "the arm has no target"),
-        };
-        measured.class = match response.status() {
-            s if s.is_server_error() => Class::Error,
-            s if s.is_client_error() => Class::ClientError,
-            _ => Class::Fine,
+            None => {
+                measured.seen = Some(Class::Error);
+                problem(StatusCode::SERVICE_UNAVAILABLE, "the arm has no target")
+            }
         };
         drop(measured);
+        drop(room);
         let headers = response.headers_mut();
         if let Ok(name) = HeaderValue::from_str(&arm.name) {
             headers.insert(ARM, name);
@@ -155,31 +188,79 @@ impl Proxy {
         Ok(response)
     }
 
+    /// Waits for an answer as long as the one whose turn it is may take.
+    async fn in_time(
+        &self,
+        answer: impl Future<Output = Result<Response<Body>, Fault>>,
+        turn: &Turn,
+    ) -> Result<Response<Body>, Fault> {
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            let (whose, since) = turn.whose();
+            let patience = match whose {
+                Whose::Client => self.body_timeout,
+                // What is broken is answered at once, as soon as it is noticed.
+                Whose::Arm | Whose::Broken => self.response_timeout,
+            };
+            tokio::select! {
+                answer = &mut answer => return answer,
+                () = turn.changed() => {}
+                () = tokio::time::sleep_until(since + patience) => match turn.whose() {
+                    now if now != (whose, since) => {}
+                    (Whose::Client, _) => return Err(Fault::Client(problem(
+                        StatusCode::REQUEST_TIMEOUT,
+                        "the rest of the request does not come",
+                    ))),
+                    _ => return Err(Fault::Arm(problem(
+                        StatusCode::GATEWAY_TIMEOUT,
+                        "the target takes too long",
+                    ))),
+                },
+            }
+        }
+    }
+
     async fn forward(
         &self,
         mut request: Request<Incoming>,
         peer: SocketAddr,
         authority: Authority,
-        in_flight: InFlight,
-    ) -> Response<Body> {
+        counted: (InFlight, Flow),
+        turn: &Arc<Turn>,
+    ) -> Result<Response<Body>, Fault> {
         let upgrade = upgrade_of(request.headers());
         let client_side = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         if let Err(why) = self.prepare(&mut request, peer, authority, upgrade.as_ref()) {
-            return problem(StatusCode::BAD_REQUEST, &why);
+            return Err(Fault::Client(problem(StatusCode::BAD_REQUEST, &why)));
         }
+        let request = request.map(|body| ClientBody::new(body, turn.clone()));
         let mut response = match self.client.request(request).await {
             Ok(response) => response,
-            Err(_) => return problem(StatusCode::BAD_GATEWAY, "the target does not answer"),
+            Err(error) if is_request_s(&error) || turn.is_spoiled(Instant::now()) => {
+                return Err(Fault::Client(problem(
+                    StatusCode::BAD_REQUEST,
+                    "the request cannot be passed on, or broke off",
+                )));
+            }
+            Err(_) => {
+                return Err(Fault::Arm(problem(
+                    StatusCode::BAD_GATEWAY,
+                    "the target does not answer",
+                )));
+            }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client_side) = client_side else {
-                return problem(
+                return Err(Fault::Arm(problem(
                     StatusCode::BAD_GATEWAY,
                     "the target switched protocols unasked",
-                );
+                )));
             };
             let target_side = hyper::upgrade::on(&mut response);
-            // From here on it is a tunnel: WebSocket or whatever they agreed on.
+            // From here on it is a tunnel: WebSocket or whatever they agreed on. A
+            // silent one is as idle as a connection without a request.
+            let (in_flight, flow) = counted;
+            drop(flow);
             tokio::spawn(async move {
                 let _counted = in_flight;
                 if let (Ok(a), Ok(b)) = tokio::join!(client_side, target_side) {
@@ -187,17 +268,22 @@ impl Proxy {
                     let _ = tokio::io::copy_bidirectional(&mut a, &mut b).await;
                 }
             });
-            return response.map(|body| body.boxed());
+            return Ok(response.map(|body| body.boxed()));
         }
         strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
-        response.map(|body| {
+        let response = response.map(|body| {
             body.map_frame(move |frame| {
-                let _counted = &in_flight;
+                let _counted = &counted;
                 frame
             })
             .boxed()
-        })
+        });
+        // An arm may say no to a body that never came, in whatever words.
+        if turn.is_spoiled(Instant::now()) {
+            return Err(Fault::Client(response));
+        }
+        Ok(response)
     }
 
     /// Rewrites a request for its target.
@@ -252,19 +338,59 @@ impl Proxy {
     }
 }
 
-/// Counts a request when it is dropped. A client that gave up waiting drops it
-/// early, and that is an error of the arm that let it wait.
+/// Who is to blame for an answer that tells nothing else.
+enum Fault {
+    /// The arm: an error.
+    Arm(Response<Body>),
+    /// The client: no evidence about the arm, neither way.
+    Client(Response<Body>),
+}
+
+fn class(status: StatusCode) -> Class {
+    match status {
+        s if s.is_server_error() => Class::Error,
+        s if s.is_client_error() => Class::ClientError,
+        _ => Class::Fine,
+    }
+}
+
+/// Whether the request itself cannot be written, whoever the target is.
+fn is_request_s(error: &hyper_util::client::legacy::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_user)
+        {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// Counts a request when it is dropped. A client that hangs up before the answer
+/// drops it early: as behind an AWS load balancer (460), that is counted apart and
+/// is no evidence, because anybody can do it as often as they like.
 struct Measured<'a> {
     arm: &'a Arm,
-    begun: tokio::time::Instant,
-    class: Class,
+    begun: Instant,
+    turn: Arc<Turn>,
+    seen: Option<Class>,
 }
 
 impl Drop for Measured<'_> {
     fn drop(&mut self) {
-        self.arm
-            .recorder()
-            .record(SystemClock.now(), self.begun.elapsed(), self.class);
+        let now = Instant::now();
+        match self.seen {
+            // Time that the client took to send its body is not the arm's.
+            Some(class) => self.arm.recorder().record(
+                SystemClock.now(),
+                (now - self.begun).saturating_sub(self.turn.owed(now)),
+                class,
+            ),
+            None => self.arm.count_spoiled(),
+        }
     }
 }
 

@@ -224,6 +224,7 @@ async fn custom_metrics_come_from_cloudwatch() {
     let query = |metric: &CloudWatchMetric| Query {
         name: "accuracy".to_owned(),
         source: QuerySource::CloudWatch(metric.clone()),
+        headers: vec![],
     };
     let points = target.query(&query(&metric), START).await.expect("points");
     let of = |arm: &str| -> Vec<f64> {
@@ -308,6 +309,7 @@ async fn custom_metrics_come_from_prometheus() {
             server: server.address.clone(),
             query: text.to_owned(),
         },
+        headers: vec![],
     };
     let since = SystemClock.now() - 2 * MINUTE;
     let by_arm = query("tokens_per_second{arm=\"{arm}\"}");

@@ -1,0 +1,191 @@
+//! Whose turn it is in a request: the client's, which owes the rest of its body,
+//! or the arm's, which owes an answer.
+//!
+//! Only what happens in the arm's turn tells anything about the arm. hyper asks
+//! for a request's body as fast as the arm takes it, so a body that has nothing
+//! to give when it is asked waits for the client, and one that is not asked waits
+//! for the arm.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How long a client may owe a part of its body, all in all, before an arm that
+/// gives up on it is not to blame: servers have read timeouts of their own.
+const OWED_MAX: Duration = Duration::from_secs(2);
+
+/// The course of one request.
+#[derive(Debug)]
+pub(super) struct Turn {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    whose: Whose,
+    since: Instant,
+    /// Time in which the client was awaited, without the present wait.
+    owed: Duration,
+    /// The client has sent all of it.
+    whole: bool,
+}
+
+/// Who has to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The arm has all that the client has sent.
+    Arm,
+    /// The arm would take more, and the client sends nothing.
+    Client,
+    /// The client broke its request off, or sent what is no body.
+    Broken,
+}
+
+impl Turn {
+    /// A request whose head came at `now`, `whole` if it has no body.
+    pub(super) fn new(whole: bool, now: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                whose: Whose::Arm,
+                since: now,
+                owed: Duration::ZERO,
+                whole,
+            }),
+            changed: Notify::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn to(&self, whose: Whose, whole: bool, now: Instant) {
+        let mut state = self.state();
+        state.whole |= whole;
+        if state.whose == whose && whose == Whose::Client || state.whose == Whose::Broken {
+            return;
+        }
+        if state.whose == Whose::Client {
+            let waited = now - state.since;
+            state.owed += waited;
+        }
+        (state.whose, state.since) = (whose, now);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Whose turn it is, and since when.
+    pub(super) fn whose(&self) -> (Whose, Instant) {
+        let state = self.state();
+        (state.whose, state.since)
+    }
+
+    /// Waits until it may be somebody else's turn.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Time in which the arm waited for the client.
+    pub(super) fn owed(&self, now: Instant) -> Duration {
+        let state = self.state();
+        match state.whose {
+            Whose::Client => state.owed + (now - state.since),
+            _ => state.owed,
+        }
+    }
+
+    /// Whether what happens now tells nothing about the arm: the client broke its
+    /// request, or keeps the arm waiting for the rest of it.
+    pub(super) fn is_spoiled(&self, now: Instant) -> bool {
+        let (broken, whole) = {
+            let state = self.state();
+            (state.whose == Whose::Broken, state.whole)
+        };
+        broken || !whole && self.owed(now) > OWED_MAX
+    }
+}
+
+/// The body of a request, on its way to an arm.
+#[derive(Debug)]
+pub(super) struct ClientBody {
+    inner: Incoming,
+    turn: Arc<Turn>,
+}
+
+impl ClientBody {
+    pub(super) fn new(inner: Incoming, turn: Arc<Turn>) -> Self {
+        Self { inner, turn }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        let (whose, whole) = match &polled {
+            Poll::Pending => (Whose::Client, false),
+            Poll::Ready(None) => (Whose::Arm, true),
+            Poll::Ready(Some(Ok(_))) => (Whose::Arm, self.inner.is_end_stream()),
+            Poll::Ready(Some(Err(_))) => (Whose::Broken, false),
+        };
+        self.turn.to(whose, whole, Instant::now());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_client_s_own_time_is_owed() {
+        let begun = Instant::now();
+        let at = |s| begun + Duration::from_secs(s);
+        let turn = Turn::new(false, at(0));
+        assert!(
+            !turn.is_spoiled(at(50)),
+            "the arm takes nothing, and that is its own"
+        );
+        turn.to(Whose::Client, false, at(50));
+        turn.to(Whose::Client, false, at(51));
+        assert!(!turn.is_spoiled(at(51)));
+        turn.to(Whose::Arm, false, at(51));
+        assert!(!turn.is_spoiled(at(100)));
+        // A trickle adds up.
+        turn.to(Whose::Client, false, at(100));
+        assert!(turn.is_spoiled(at(102)));
+        assert_eq!(turn.owed(at(102)), Duration::from_secs(3));
+        turn.to(Whose::Arm, true, at(102));
+        assert!(!turn.is_spoiled(at(110)), "it came after all");
+        assert_eq!(turn.owed(at(110)), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn what_is_broken_stays_broken() {
+        let now = Instant::now();
+        let turn = Turn::new(false, now);
+        turn.to(Whose::Broken, false, now);
+        turn.to(Whose::Arm, true, now);
+        assert!(turn.is_spoiled(now));
+    }
+}

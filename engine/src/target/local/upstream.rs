@@ -1,0 +1,145 @@
+//! Connections to arms, on which an arm has the last word.
+//!
+//! A server that refuses a large body says so and closes, while the rest of the
+//! body is still being written. That write fails, and hyper would take the failure
+//! for the end: the answer that is already there would be lost, and the client
+//! that sent the body could make a broken arm of a strict one. So a failed write
+//! waits until there is nothing left to read.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use hyper::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+/// Makes such connections.
+#[derive(Debug, Clone)]
+pub(super) struct Connector(HttpConnector);
+
+impl Connector {
+    pub(super) fn new() -> Self {
+        Self(crate::target::http::connector())
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Upstream>;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move {
+            let inner = connecting.await?.into_inner();
+            Ok(TokioIo::new(Upstream {
+                inner,
+                read_out: false,
+                failed: None,
+                writer: None,
+            }))
+        })
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    inner: TcpStream,
+    /// Nothing more can be read.
+    read_out: bool,
+    failed: Option<io::ErrorKind>,
+    writer: Option<Waker>,
+}
+
+impl Connection for Upstream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Upstream {
+    fn patiently<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.failed.is_none() {
+            match write(Pin::new(&mut self.inner), context) {
+                Poll::Ready(Err(error)) => self.failed = Some(error.kind()),
+                polled => return polled,
+            }
+        }
+        match self.failed {
+            Some(kind) if self.read_out => Poll::Ready(Err(kind.into())),
+            _ => {
+                self.writer = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncRead for Upstream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
+        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        let ended = match &polled {
+            Poll::Ready(Ok(())) => room > 0 && buffer.filled().len() == before,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if ended {
+            self.read_out = true;
+            if let Some(writer) = self.writer.take() {
+                writer.wake();
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Upstream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.patiently(context, |stream, context| stream.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.patiently(context, |stream, context| {
+            stream.poll_write_vectored(context, parts)
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
