@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::imports::{Import, is_word};
 use super::read::{Problems, Section, parse_table};
 use super::{CALLS_MAX, JOURNAL_MIB_MAX, SpecError};
 
@@ -107,7 +108,8 @@ impl Policy {
         }
     }
 
-    /// The first import that is denied, with the rule that denies it.
+    /// The first import that is denied, with the rule that denies it. An import that
+    /// cannot be read might be anything, so every rule denies it.
     #[must_use]
     pub fn denied<'a>(&'a self, imports: &'a [String]) -> Option<(&'a str, &'a str)> {
         self.deny_imports.iter().find_map(|rule| {
@@ -141,7 +143,7 @@ pub const WASI: &[&str] = &[
     "wasi:sockets",
 ];
 
-/// What a rule or an import names.
+/// What a rule names.
 #[derive(Debug, PartialEq, Eq)]
 struct Named<'a> {
     /// `rollout:traffic`
@@ -170,10 +172,6 @@ fn named(text: &str) -> Option<Named<'_>> {
     let (package, interface) = match place.split_once('/') {
         Some((package, interface)) => (package, Some(interface)),
         None => (place, None),
-    };
-    let is_word = |text: &str| {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !text.is_empty() && text.chars().all(fits)
     };
     let (namespace, name) = package.split_once(':').unwrap_or(("rollout", package));
     let words = [Some(namespace), Some(name), interface, function];
@@ -227,12 +225,13 @@ fn useless(rule: &str) -> Option<String> {
 }
 
 fn covers(rule: &str, import: &str) -> bool {
-    let (Some(rule), Some(import)) = (named(rule), named(import)) else {
-        return false;
+    let (Some(rule), Ok(import)) = (named(rule), Import::parse(import)) else {
+        return true;
     };
-    let same = |a: Option<&str>, b: Option<&str>| a.is_none() || a == b;
-    rule.package == import.package
-        && same(rule.interface, import.interface)
+    // Who imports a whole interface imports each of its functions.
+    let same = |a: Option<&str>, b: Option<&str>| a.is_none() || b.is_none() || a == b;
+    rule.package == import.interface.package
+        && same(rule.interface, Some(import.interface.name))
         && same(rule.function, import.function)
 }
 
@@ -297,6 +296,31 @@ mod tests {
         assert!(!covers("traffic", "rollout:metrics/metrics@0.1.0#query"));
         assert!(covers("wasi:sockets", "wasi:sockets/tcp@0.2.6"));
         assert!(!covers("wasi:sock", "wasi:sockets/tcp@0.2.6"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_denied() {
+        for import in [
+            "",
+            "set-weights",
+            "traffic#set-weights",
+            "rollout:traffic/traffic",
+            "rollout:traffic/traffic@0.1#set-weights",
+            "rollout:traffic/traffic@0.1.00#set-weights",
+            "rollout:traffic/traffic@0.1.0+x#set-weights",
+            "rollout:traffic/traffic@0.1.0-rc.1#set-weights",
+            "rollout:traffic/TRAFFIC@0.1.0#set-weights",
+            "rollout:traffic/traffic@0.1.0#[method]r.set-weights",
+            "unlocked-dep=<rollout:traffic@{>=0.1.0}>",
+        ] {
+            for rule in ["traffic", "metrics", "control.log", "wasi:sockets", "?"] {
+                assert!(covers(rule, import), "{rule} {import}");
+            }
+        }
+        let nothing = Policy::default();
+        assert_eq!(nothing.denied(&["?".to_owned()]), None);
+        // A whole interface has the denied function too.
+        assert!(covers("traffic.set-weights", "rollout:traffic/traffic@0.1.0"));
     }
 
     #[test]
