@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::{Call, Entry, Event, Header, Pin, Reply};
-use crate::model::{Millis, Outcome};
+use crate::model::{HostError, Millis, Outcome};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 use crate::spec::policy::Caps;
@@ -160,6 +160,11 @@ impl Calls for Tape {
         };
         state.end = Some(end);
         Err(Interrupted)
+    }
+
+    async fn refuse(&self, call: Call, _: HostError) -> Result<Reply, Interrupted> {
+        // What was refused is recorded with its answer.
+        self.perform(call).await
     }
 
     fn now(&self) -> Millis {

@@ -580,7 +580,10 @@ pub fn is_arm_name(name: &str) -> bool {
 
 fn arm((name, mut section): (String, Section<'_>)) -> LocalArm {
     if !is_arm_name(&name) {
-        section.problem("", "an arm's name is made of letters, digits, - and _, and does not begin with -");
+        section.problem(
+            "",
+            "an arm's name is made of letters, digits, - and _, and does not begin with -",
+        );
     }
     let weight = section.integer("weight", 0, crate::model::WEIGHT_MAX);
     let weight = weight.unwrap_or(match name.as_str() {

@@ -320,7 +320,10 @@ mod tests {
         let nothing = Policy::default();
         assert_eq!(nothing.denied(&["?".to_owned()]), None);
         // A whole interface has the denied function too.
-        assert!(covers("traffic.set-weights", "rollout:traffic/traffic@0.1.0"));
+        assert!(covers(
+            "traffic.set-weights",
+            "rollout:traffic/traffic@0.1.0"
+        ));
     }
 
     #[test]

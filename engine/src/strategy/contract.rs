@@ -286,7 +286,10 @@ fn unknown(function: &str) -> Option<String> {
     let (_, functions) = known.unwrap_or(&("", &[]));
     let name = import.and_then(|i| i.function);
     name.is_none_or(|name| !functions.contains(&name))
-        .then(|| format!("  {function} (this engine has {})", functions.join(", ")))
+        .then(|| match functions.join(", ") {
+            none if none.is_empty() => format!("  {function} (this engine has no such function)"),
+            known => format!("  {function} (this engine has {known})"),
+        })
 }
 
 /// What is offered by that name, however it is versioned or spelt.

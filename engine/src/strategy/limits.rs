@@ -12,6 +12,9 @@ use crate::spec::policy::Caps;
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
 /// Fuel that a host call costs that is not in the journal.
 pub const ASIDE_FUEL: u64 = 10_000;
+/// Longest time that a guest may take to say who it is, or what it thinks of its
+/// parameters. Its fuel is over long before, unless the machine stands still.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often to look at what a compilation costs.
 const COMPILE_LOOK: Duration = Duration::from_millis(20);
 /// Core instances, and tables, of one component.

@@ -84,10 +84,7 @@ impl Lock {
             }
             for import in &plugin.imports {
                 if let Err(why) = Import::parse(import) {
-                    return Err(format!(
-                        "{} has the import {import:?}: {why}",
-                        plugin.name
-                    ));
+                    return Err(format!("{} has the import {import:?}: {why}", plugin.name));
                 }
             }
             let (oci, exact) = (plugin.source.starts_with(OCI), plugin.manifest.is_some());

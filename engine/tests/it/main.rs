@@ -7,6 +7,7 @@
 
 mod aws;
 mod balancer;
+mod calls;
 mod ci_examples;
 mod cli;
 mod contract;
@@ -15,6 +16,7 @@ mod end_to_end;
 mod fuzzed;
 mod hindsight;
 mod hostile;
+mod imports;
 mod lab;
 mod languages;
 mod layers;
