@@ -722,6 +722,23 @@ pub fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Longest text that somebody else may send in one field; the rest is cut off.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+
+/// Cuts a text of somebody else to [`TEXT_BYTES_MAX`].
+#[must_use]
+pub fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let mut end = TEXT_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Lower-case hex digest of some bytes.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {

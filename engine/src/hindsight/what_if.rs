@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::journal::replay::{Cursor, Step};
-use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply};
+use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, exchange_size};
 use crate::model::{
     ArmHealth, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point, ProbeReport,
     Sample, Signal, Verdict, Wake, Weights,
@@ -619,7 +619,7 @@ impl World {
             }
         };
         state.calls += 1;
-        state.bytes += reply.size();
+        state.bytes += exchange_size(call, &reply);
         Ok(reply)
     }
 }

@@ -457,7 +457,7 @@ impl Session {
             Call::Probe { name } => self.probe(name).await,
             _ => Ok(Reply::Done),
         };
-        result.unwrap_or_else(Reply::Failed)
+        result.unwrap_or_else(Reply::Failed).bounded()
     }
 
     async fn query(&self, name: &str, since: Millis) -> Result<Reply, HostError> {
@@ -647,6 +647,7 @@ impl Session {
             attempt += 1;
             self.clock.sleep_until(self.clock.now() + pause).await;
         };
+        let reply = reply.bounded();
         let event = Event::Answered {
             by: write.by,
             of: write.seq,
@@ -683,7 +684,7 @@ impl Session {
     }
 
     async fn refuse(&mut self, by: Actor, call: Call, e: HostError) -> Result<Reply, Interrupt> {
-        let reply = Reply::Failed(e);
+        let reply = Reply::Failed(e).bounded();
         let event = Event::Exchanged {
             by,
             call,

@@ -27,7 +27,7 @@ pub struct Policy {
 
 /// Limits of one run, stricter than the host's own. A rollout is pinned to
 /// those that it began with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Caps {
     /// Linear memory, MiB.
@@ -38,11 +38,40 @@ pub struct Caps {
     pub calls: Option<u32>,
     /// Size of the journal, MiB, about.
     pub journal_mib: Option<u32>,
+    /// Whether all of the journal counts. A rollout that began when only answers
+    /// did keeps to that, or a new engine would end it.
+    #[serde(default = "no")]
+    pub all_entries: bool,
+}
+
+fn no() -> bool {
+    false
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            memory_mib: None,
+            fuel: None,
+            calls: None,
+            journal_mib: None,
+            all_entries: true,
+        }
+    }
 }
 
 impl Caps {
-    /// Why there is no further call after so many calls, with so many bytes of
-    /// answers in the journal.
+    /// Those of a rollout whose journal says nothing about them.
+    #[must_use]
+    pub fn of_old() -> Self {
+        Self {
+            all_entries: false,
+            ..Self::default()
+        }
+    }
+
+    /// Why there is no further call after so many calls, with so many bytes in the
+    /// journal.
     #[must_use]
     pub fn used_up(&self, calls: u32, bytes: u64) -> Option<String> {
         let most = self.calls.unwrap_or(CALLS_MAX);
@@ -52,10 +81,13 @@ impl Caps {
             ));
         }
         let mib = self.journal_mib.unwrap_or(JOURNAL_MIB_MAX);
+        let what = if self.all_entries {
+            "its calls and their answers fill"
+        } else {
+            "its metrics fill"
+        };
         (bytes >= u64::from(mib) << 20).then(|| {
-            format!(
-                "its metrics fill {mib} MiB of the journal, and no more are allowed in one rollout"
-            )
+            format!("{what} {mib} MiB of the journal, and no more are allowed in one rollout")
         })
     }
 
@@ -65,6 +97,7 @@ impl Caps {
             fuel: least(self.fuel, other.fuel),
             calls: least(self.calls, other.calls),
             journal_mib: least(self.journal_mib, other.journal_mib),
+            all_entries: self.all_entries || other.all_entries,
         }
     }
 }
@@ -263,6 +296,7 @@ pub(super) fn read(mut section: Section<'_>) -> Policy {
                 .map(|n| u64::from(n) * 1_000_000),
             calls: section.integer("calls", 1, CALLS_MAX),
             journal_mib: section.integer("journal-mib", 1, JOURNAL_MIB_MAX),
+            all_entries: true,
         },
     };
     section.finish();

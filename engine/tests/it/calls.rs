@@ -2,21 +2,25 @@
 //! free, none is unseen, and none keeps a person from taking the traffic back. The
 //! functions come from the contract itself, so a new one is here as well.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use engine::clock::{Clock, SystemClock};
-use engine::journal::{Actor, Event};
-use engine::model::End;
-use engine::rollout::{Driver, Standing};
-use engine::strategy::limits::Limits;
+use engine::journal::status::Status;
+use engine::journal::{Actor, Call, Event};
+use engine::model::{Decision, End, Finding, Level, MetricsQuery, StreamFinding, Weight, Weights};
+use engine::rollout::fleet::Fleet;
+use engine::rollout::session::Calls;
+use engine::rollout::{Driver, Ran, Standing};
+use engine::spec::policy::Caps;
+use engine::strategy::limits::{LIST_MAX, Limits, TEXT_BYTES_MAX};
 use engine::strategy::{Host, Plugin};
 use serde_json::json;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::abi::{AbiVariant, WasmType};
 use wit_parser::{Function, Resolve, WorldId, WorldItem};
 
-use crate::lab::{self, Lab};
+use crate::lab::{self, Lab, Scripted};
 
 /// What a guest passes: nothing, or what is too long, too large and no number.
 const ARGUMENTS: [(&str, &str); 2] = [
@@ -26,21 +30,22 @@ const ARGUMENTS: [(&str, &str); 2] = [
 /// More than one can make in a test, unless calls do not count.
 const CALLS: u32 = 150;
 
-fn contract() -> (Resolve, WorldId) {
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve
-        .push_dir(lab::root().join("wit"))
-        .expect("the contract");
-    let world = resolve
-        .select_world(&[package], Some("strategy"))
-        .expect("its world");
-    (resolve, world)
+/// Read once: what is in it belongs to it alone.
+fn contract() -> &'static (Resolve, WorldId) {
+    static CONTRACT: OnceLock<(Resolve, WorldId)> = OnceLock::new();
+    CONTRACT.get_or_init(|| {
+        let mut resolve = Resolve::default();
+        let wit = lab::root().join("wit");
+        let (package, _) = resolve.push_dir(wit).expect("the contract");
+        let world = resolve.select_world(&[package], Some("strategy"));
+        (resolve, world.expect("its world"))
+    })
 }
 
 /// Every function that a strategy can import, by interface.
 fn functions() -> Vec<(String, Function)> {
     let (resolve, world) = contract();
-    let imports = resolve.worlds[world].imports.values();
+    let imports = resolve.worlds[*world].imports.values();
     let functions = imports.flat_map(|item| match item {
         WorldItem::Interface { id, .. } => {
             let name = resolve.id_of(*id).expect("a name");
@@ -92,7 +97,7 @@ fn guest(
         "(loop $l (memory.fill (i32.const 0) (i32.const 0) (i32.const 4096))
            (call $call {arguments}) {drops} {between} (br $l))"
     );
-    let api = resolve.worlds[world]
+    let api = resolve.worlds[*world]
         .exports
         .values()
         .find_map(|e| match e {
@@ -115,33 +120,33 @@ fn guest(
         format!(
             "(func (export \"{name}#{}\") {} {body} (i32.const {at}))",
             f.name,
-            declared(&resolve, AbiVariant::GuestExport, f)
+            declared(resolve, AbiVariant::GuestExport, f)
         )
     });
     let text = format!(
         r#"(module
           (import "{interface}" "{}" (func $call {}))
-          (memory (export "memory") 2)
+          (memory (export "memory") 100)
           (data (i32.const 8192) "\00\24\00\00\04\00\00\00" "\04\24\00\00\05\00\00\00" "\04\24\00\00\05\00\00\00" "\09\24\00\00\02\00\00\00")
           (data (i32.const 8296) "\00\24\00\00\04\00\00\00")
           (data (i32.const 9216) "spin" "0.1.0" "{{}}")
           (global $free (mut i32) (i32.const 65536))
           (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-            (if (i32.gt_u (global.get $free) (i32.const 120000))
+            (if (i32.gt_u (i32.add (global.get $free) (local.get 3)) (i32.const 6500000))
               (then (global.set $free (i32.const 65536))))
             (global.set $free (i32.and (i32.add (global.get $free) (i32.const 7)) (i32.const -8)))
             (global.get $free)
             (global.set $free (i32.add (global.get $free) (local.get 3))))
           {})"#,
         function.name,
-        declared(&resolve, AbiVariant::GuestImport, function),
+        declared(resolve, AbiVariant::GuestImport, function),
         exports.collect::<Vec<_>>().join("\n")
     );
     let mut module = wat::parse_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("embeds");
+    embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("embeds");
     ComponentEncoder::default()
         .module(&module)
-        .and_then(|mut encoder| encoder.encode())
+        .and_then(|encoder| encoder.encode())
         .unwrap_or_else(|e| panic!("{e:?}: {text}"))
 }
 
@@ -198,7 +203,9 @@ async fn no_call_is_free_and_none_is_unseen() {
                 _ => false,
             });
             let calls = by_strategy.count();
+            let full = reason.contains("fill 64 MiB of the journal");
             let counted = reason.contains("it has made 150 calls") && calls == CALLS as usize;
+            let counted = counted || full;
             // These are in no journal: they cost fuel alone.
             let aside = matches!(name, "now" | "probes");
             let burnt = reason.contains("an endless loop?") && aside && calls == 0;
@@ -217,6 +224,107 @@ async fn no_call_is_free_and_none_is_unseen() {
         }
     }
     assert_eq!(refused, 2 * CALLS as usize, "two functions take lists");
+}
+
+/// Whatever a strategy fills it with, and whoever reads it again.
+#[tokio::test]
+async fn a_journal_has_a_largest_size() {
+    let text = || "x".repeat(TEXT_BYTES_MAX);
+    let stream = StreamFinding {
+        name: text(),
+        candidate_bad: 0.0,
+        candidate_of: 0.0,
+        stable_bad: 0.0,
+        stable_of: 0.0,
+        log_evidence: 0.0,
+    };
+    let finding = Finding {
+        until: 0,
+        log_evidence: 0.0,
+        log_limit: 0.0,
+        decision: Decision::Stay,
+        excess_requests: 0.0,
+        streams: vec![stream; LIST_MAX],
+        explanation: text(),
+    };
+    let odd = Weights(vec![
+        Weight {
+            arm: text(),
+            weight: 1,
+        };
+        LIST_MAX
+    ]);
+    let query = MetricsQuery {
+        since: lab::START,
+        over_ms: vec![0.123_456_789_012; LIST_MAX],
+        by_zone: false,
+    };
+    for call in [
+        Call::Wait {
+            seconds: 0,
+            signals: vec![text(); LIST_MAX],
+        },
+        Call::Report {
+            finding: Box::new(finding),
+        },
+        Call::Log {
+            level: Level::Debug,
+            message: text(),
+        },
+        Call::Progress {
+            percent: 1,
+            note: text(),
+        },
+        Call::Probe { name: text() },
+        Call::Query {
+            name: text(),
+            since: 0,
+        },
+        Call::SetWeights { weights: odd },
+        Call::SwitchColor { color: text() },
+        Call::GetMetrics { query },
+        Call::GetHealth,
+        Call::GetWeights,
+    ] {
+        let asked = call.clone();
+        let strategy = Scripted(move |calls: Arc<dyn Calls>| {
+            let asked = asked.clone();
+            async move {
+                while calls.perform(asked.clone()).await.is_ok() {}
+                Ran::Interrupted
+            }
+        });
+        let mut lab = Lab::new(Arc::new(strategy), lab::good(), json!({}));
+        lab.header.caps.journal_mib = Some(1);
+        let Standing::Over(End::RolledBack, reason) = lab.run().await else {
+            panic!("{call}: it ends");
+        };
+        let name = call.to_string();
+        let name = &name[..name.len().min(40)];
+        assert!(
+            reason.contains("fill 1 MiB of the journal"),
+            "{name}: {reason}"
+        );
+        let journal = lab.journal().await;
+        let written = serde_json::to_vec(&journal).expect("JSON").len();
+        // One entry more than fits, and it is not the limit of an empty journal.
+        assert!(
+            (300_000..1_600_000).contains(&written),
+            "{name}: {written} bytes"
+        );
+        // The same entries are as large for whoever adds them up again, and a rollout
+        // that began when only answers counted keeps to that.
+        let bytes = |caps: Caps| {
+            let mut entries = journal.clone();
+            if let Event::Started(header) = &mut entries[0].event {
+                header.caps = caps;
+            }
+            Status::of(&entries).expect("a header").bytes
+        };
+        let (old, new) = (bytes(Caps::of_old()), bytes(lab.header.caps));
+        assert_eq!(new, lab.status().await.bytes, "{name}");
+        assert!(old < new, "{name}: {old} of {new}");
+    }
 }
 
 /// A guest that never ends by itself, whatever it does.
@@ -287,8 +395,10 @@ async fn a_deadline_waits_for_no_guest() {
             ..lab.driver()
         };
         driver.begin(lab.header.clone()).await.expect("begins");
-        let ended = tokio::time::timeout(PATIENCE, driver.drive(lab::ID)).await;
-        let Ok(Ok(Standing::Over(End::RolledBack, _))) = ended else {
+        let mut fleet = Fleet::new(driver);
+        fleet.add(lab::ID.to_owned(), lab.header.created);
+        let ended = tokio::time::timeout(PATIENCE, fleet.next()).await;
+        let Ok(Some((_, Ok(Standing::Over(End::RolledBack, _))))) = ended else {
             panic!("{name}: {ended:?}");
         };
         assert_eq!(lab.target.peek().weights().share("stable"), 100.0, "{name}");
