@@ -32,6 +32,7 @@ use crate::strategy::Plugin;
   engine replay bad-friday.journal canary")]
 pub struct ReplayArgs {
     /// A rollout, or a file of `engine export`
+    #[arg(allow_hyphen_values = true)]
     rollout: String,
     /// The plugin: a file, or a name of plugins.toml [default: the rollout's own]
     plugin: Option<PathBuf>,
@@ -72,6 +73,7 @@ pub struct WhatIfArgs {
   engine explain bad-friday.journal --json | jq '.steps[-1]'")]
 pub struct ExplainArgs {
     /// A rollout [default: the newest], or a file of `engine export`
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
 }
 
@@ -82,6 +84,7 @@ pub struct ExplainArgs {
   engine export canary-x7k2m9q4 --output bad-friday.journal")]
 pub struct ExportArgs {
     /// The rollout
+    #[arg(allow_hyphen_values = true)]
     rollout: String,
     /// The file [default: ID.journal]
     #[arg(long, short, value_name = "FILE")]

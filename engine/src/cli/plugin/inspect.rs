@@ -153,10 +153,11 @@ fn parameters(schema: &Value) -> Vec<Parameter> {
             Value::Null => "-".to_owned(),
             value => value.to_string(),
         };
+        // A line each, whatever is in there.
         Parameter {
-            name: name.clone(),
-            kind: kinds(schema, property, 0).join(" or "),
-            default,
+            name: limits::one_line(name.clone()),
+            kind: limits::one_line(kinds(schema, property, 0).join(" or ")),
+            default: limits::one_line(default),
             about: about.lines().collect::<Vec<_>>().join(" "),
         }
     });
