@@ -20,6 +20,7 @@ use crate::journal::{Entry, Event, Header, Pin, Work};
 use crate::model::Millis;
 use crate::store::{Claim, Durability};
 use crate::strategy::Plugin;
+use crate::supply::files;
 
 /// Run a plugin against a recorded journal and say where it first differs
 ///
@@ -145,9 +146,12 @@ fn from_beginning(named: &str, entries: Vec<Entry>) -> anyhow::Result<Told> {
     }
 }
 
+/// Largest file of a journal: some times what a journal may have in a store.
+const JOURNAL_BYTES_MAX: u64 = 512 << 20;
+
 fn read_journal(path: &Path) -> anyhow::Result<Vec<Entry>> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = files::read_text(path, JOURNAL_BYTES_MAX)
         .map_err(|e| Failure::usage(format!("failed to read journal {shown}: {e}")))?;
     file::read(&text).map_err(|e| Failure::usage(format!("{shown} cannot be used: {e}")))
 }
