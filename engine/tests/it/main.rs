@@ -13,6 +13,7 @@ mod cli;
 mod contract;
 mod crash;
 mod end_to_end;
+mod foreign;
 mod fuzzed;
 mod hindsight;
 mod hostile;

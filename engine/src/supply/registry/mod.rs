@@ -110,13 +110,12 @@ impl Registry {
         if rustls_native_certs::load_native_certs().certs.is_empty() {
             return Err(distrusts("there are none".to_owned()));
         }
-        let (client, http) = session::clients(&options, certificates)
+        let client = session::client(&options, certificates)
             .map_err(|e| distrusts(session::innermost(&e)))?;
         Ok(Self {
             limit_bytes: options.limit_bytes,
             means: Means {
                 client,
-                http,
                 docker_config: options.docker_config,
                 plain_http: options.plain_http,
                 stall_timeout: options.stall_timeout,
