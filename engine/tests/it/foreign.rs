@@ -116,6 +116,16 @@ fn leaves(value: &mut Value, each: &mut impl FnMut(&str, &mut Value)) {
     walk("", value, each);
 }
 
+/// A journal without anything odd in it.
+const AS_IT_IS: &str = "as it is";
+
+/// Forgets all rollouts, and keeps what was compiled.
+fn forget(folder: &Path) {
+    for file in ["engine.db", "engine.db-wal", "engine.db-shm"] {
+        let _ = std::fs::remove_file(folder.join("state").join(file));
+    }
+}
+
 /// Everything that reads a journal of elsewhere.
 fn read_with_all(folder: &Path, entries: &[Entry], what: &str) {
     std::fs::write(folder.join("it.journal"), file::write(entries)).expect("writable");
@@ -123,7 +133,7 @@ fn read_with_all(folder: &Path, entries: &[Entry], what: &str) {
         panic!("no beginning");
     };
     let id = header.rollout.as_str();
-    let _ = std::fs::remove_dir_all(folder.join("state"));
+    forget(folder);
     for arguments in [
         &["explain", "it.journal"][..],
         &["explain", "it.journal", "--json"],
@@ -136,7 +146,12 @@ fn read_with_all(folder: &Path, entries: &[Entry], what: &str) {
         &["what-if", "it.journal", "--plugin", "canary.wasm"],
         &["replay", "it.journal", "canary.wasm"],
     ] {
-        shows_plainly(&run(folder, arguments), &format!("{what}: {arguments:?}"));
+        let output = run(folder, arguments);
+        shows_plainly(&output, &format!("{what}: {arguments:?}"));
+        if what == AS_IT_IS {
+            let words = stderr(&output);
+            assert_eq!(output.status.code(), Some(0), "{arguments:?}: {words}");
+        }
     }
 }
 
@@ -145,7 +160,7 @@ async fn numbers_of_elsewhere_are_only_numbers() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("canary.wasm"), lab::guest("canary")).expect("writable");
     let journal = journal().await;
-    read_with_all(folder.path(), &journal, "as it is");
+    read_with_all(folder.path(), &journal, AS_IT_IS);
     let json = serde_json::to_value(&journal).expect("JSON");
     let mut keys = BTreeSet::new();
     leaves(&mut json.clone(), &mut |key, leaf| {
@@ -278,7 +293,7 @@ async fn a_name_is_no_option() {
         };
         header.rollout = id.to_owned();
         std::fs::write(folder.path().join("it.journal"), file::write(&journal)).expect("writable");
-        let _ = std::fs::remove_dir_all(folder.path().join("state"));
+        forget(folder.path());
         let imported = run(folder.path(), &["import", "it.journal"]);
         assert_eq!(
             imported.status.code(),
