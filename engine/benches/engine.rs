@@ -92,6 +92,10 @@ impl Calls for Canned {
         Ok(health())
     }
 
+    async fn refuse(&self, _: Call, why: HostError) -> Result<Reply, Interrupted> {
+        Ok(Reply::Failed(why))
+    }
+
     fn now(&self) -> Millis {
         0
     }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use engine::journal::{Call, Reply};
-use engine::model::{Arm, Latency, Millis, Role, Sample, Wake, Weights};
+use engine::model::{Arm, HostError, Latency, Millis, Role, Sample, Wake, Weights};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Ran, Run, Strategy};
 use engine::simulate::many::{self, Play};
@@ -298,6 +298,10 @@ impl Calls for Still {
             Call::GetHealth => Reply::Health(vec![]),
             _ => Reply::Done,
         })
+    }
+
+    async fn refuse(&self, _: Call, why: HostError) -> Result<Reply, Interrupted> {
+        Ok(Reply::Failed(why))
     }
 
     fn now(&self) -> Millis {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::journal::{Call, Reply};
-use engine::model::{Arm, Millis, Role, Sample, Wake, Weights};
+use engine::model::{Arm, HostError, Millis, Role, Sample, Wake, Weights};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Ran, Run, Strategy};
 use engine::strategy::limits::Limits;
@@ -45,6 +45,10 @@ impl Calls for World {
             }
             _ => Reply::Done,
         })
+    }
+
+    async fn refuse(&self, _: Call, why: HostError) -> Result<Reply, Interrupted> {
+        Ok(Reply::Failed(why))
     }
 
     fn now(&self) -> Millis {

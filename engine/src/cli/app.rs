@@ -25,6 +25,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Busy, Lease, Owner, Store};
 use crate::strategy::Host;
 use crate::strategy::limits::Limits;
+use crate::supply::files;
 use crate::target::Target;
 use crate::target::aws::client::{Clients, Patience};
 use crate::target::aws::{self, AwsTarget};
@@ -290,7 +291,7 @@ pub fn read_spec(file: Option<&Path>) -> anyhow::Result<Option<Spec>> {
         None if default.exists() => default,
         None => return Ok(None),
     };
-    let text = std::fs::read_to_string(path)
+    let text = files::read_text(path, files::TEXT_BYTES_MAX)
         .map_err(|e| Failure::usage(format!("failed to read {}: {e}", path.display())))?;
     Spec::parse(&text).map(Some).map_err(|e| {
         Failure::usage(format!(

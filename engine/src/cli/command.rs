@@ -32,6 +32,7 @@ const APPROVALS: u32 = 3;
   engine resume canary-x7k2m9qa --adopt     take over weights that somebody else set")]
 pub struct ResumeArgs {
     /// The rollout [default: the newest unfinished one]
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// Go on from the weights that the target has now, whoever set them
     #[arg(long)]
@@ -50,6 +51,7 @@ pub struct ResumeArgs {
 #[derive(Debug, Args)]
 pub struct PauseArgs {
     /// The rollout [default: the newest unfinished one]
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
 }
 
@@ -61,6 +63,7 @@ pub struct PauseArgs {
 )]
 pub struct AbortArgs {
     /// The rollout [default: the newest unfinished one]
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// Why, for the history
     #[arg(long, default_value = "")]
@@ -76,6 +79,7 @@ pub struct AbortArgs {
   engine promote --full        all traffic to the new version now, past every step")]
 pub struct PromoteArgs {
     /// The rollout [default: the newest unfinished one]
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// Skip everything that is left
     #[arg(long)]
@@ -86,6 +90,7 @@ pub struct PromoteArgs {
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
     /// The rollout [default: the newest unfinished one]
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// A word for the history
     #[arg(long, default_value = "")]

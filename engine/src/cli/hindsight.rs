@@ -20,6 +20,7 @@ use crate::journal::{Entry, Event, Header, Pin, Work};
 use crate::model::Millis;
 use crate::store::{Claim, Durability};
 use crate::strategy::Plugin;
+use crate::supply::files;
 
 /// Run a plugin against a recorded journal and say where it first differs
 ///
@@ -32,6 +33,7 @@ use crate::strategy::Plugin;
   engine replay bad-friday.journal canary")]
 pub struct ReplayArgs {
     /// A rollout, or a file of `engine export`
+    #[arg(allow_hyphen_values = true)]
     rollout: String,
     /// The plugin: a file, or a name of plugins.toml [default: the rollout's own]
     plugin: Option<PathBuf>,
@@ -72,6 +74,7 @@ pub struct WhatIfArgs {
   engine explain bad-friday.journal --json | jq '.steps[-1]'")]
 pub struct ExplainArgs {
     /// A rollout [default: the newest], or a file of `engine export`
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
 }
 
@@ -82,6 +85,7 @@ pub struct ExplainArgs {
   engine export canary-x7k2m9q4 --output bad-friday.journal")]
 pub struct ExportArgs {
     /// The rollout
+    #[arg(allow_hyphen_values = true)]
     rollout: String,
     /// The file [default: ID.journal]
     #[arg(long, short, value_name = "FILE")]
@@ -142,9 +146,12 @@ fn from_beginning(named: &str, entries: Vec<Entry>) -> anyhow::Result<Told> {
     }
 }
 
+/// Largest file of a journal: some times what a journal may have in a store.
+const JOURNAL_BYTES_MAX: u64 = 512 << 20;
+
 fn read_journal(path: &Path) -> anyhow::Result<Vec<Entry>> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = files::read_text(path, JOURNAL_BYTES_MAX)
         .map_err(|e| Failure::usage(format!("failed to read journal {shown}: {e}")))?;
     file::read(&text).map_err(|e| Failure::usage(format!("{shown} cannot be used: {e}")))
 }

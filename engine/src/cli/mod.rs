@@ -2,29 +2,26 @@
 //!
 //! Data goes to stdout, progress and problems to stderr.
 
-/// Prints a line to stdout. Whoever has closed the other end (`| head`) does not
-/// want the rest, which is no error.
+/// Prints a line to stdout; see [`print`].
 macro_rules! out {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::cli::print::data(&(format!($($text)*) + "\n"))
+    };
 }
 
-/// As the standard one, which panics when nobody reads stderr any more.
+/// As the standard one, which panics when nobody reads stderr any more, and prints
+/// whatever it is given.
 macro_rules! eprintln {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::cli::print::news(&(format!($($text)*) + "\n"))
+    };
 }
 
 /// As [`eprintln`].
 macro_rules! eprint {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = write!(std::io::stderr(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::cli::print::news(&format!($($text)*))
+    };
 }
 
 pub mod app;
@@ -35,6 +32,7 @@ mod local;
 mod picture;
 mod plan;
 mod plugin;
+pub mod print;
 mod private;
 pub mod render;
 mod run;

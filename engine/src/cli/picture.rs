@@ -139,7 +139,7 @@ fn rollout(entries: &[Entry]) -> Option<Rollout> {
     }
     for ((arm, start), sample) in &samples {
         let point = ArmPoint {
-            at_min: minutes(start + Millis::from(sample.period_ms)),
+            at_min: minutes(start.saturating_add(sample.period_ms.into())),
             requests: sample.requests,
             errors: sample.errors,
             p95_ms: sample.latency.map(|l| l.p95),

@@ -400,7 +400,7 @@ impl Target for Recorder {
         self.note(calls::Verb::Samples);
         let closed = self.clock.now().saturating_sub(self.delay_ms);
         let mut samples = self.copy.samples(query).await?;
-        samples.retain(|s| s.start + Millis::from(s.period_ms) <= closed);
+        samples.retain(|s| s.start.saturating_add(s.period_ms.into()) <= closed);
         Ok(samples)
     }
 

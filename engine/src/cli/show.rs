@@ -20,6 +20,7 @@ use crate::model::{ErrorKind, Role};
   engine status --json | jq .target.arms")]
 pub struct StatusArgs {
     /// A rollout [default: the one on the target]
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// Go on watching; the exit code is the rollout's
     #[arg(long, short)]
@@ -30,6 +31,7 @@ pub struct StatusArgs {
 #[derive(Debug, Args)]
 pub struct GetArgs {
     /// The rollout [default: the newest]
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
 }
 
@@ -52,6 +54,7 @@ pub struct ListArgs {
   engine history ID --json | jq '.[].event.call.finding // empty'")]
 pub struct HistoryArgs {
     /// The rollout [default: the newest]
+    #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// Draw it into this file instead: traffic, errors, p99 and evidence
     #[arg(long, value_name = "FILE.svg|png")]

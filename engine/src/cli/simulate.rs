@@ -17,6 +17,7 @@ use crate::simulate::replicate::{self, Fate, Played, Subject};
 use crate::simulate::report::{self, Row, Summary, Tally};
 use crate::simulate::scenario::{Class, Corpus, Scenario};
 use crate::spec::Spec;
+use crate::supply::files;
 
 /// Fewer replicates than this say little about percentages.
 const REPLICATES_FEW: usize = 100;
@@ -204,7 +205,7 @@ async fn subject(
 /// Reads a file of scenarios, with what it says about all of them.
 pub(super) fn read_corpus(path: &Path, subject: &mut Subject) -> anyhow::Result<Vec<Scenario>> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = files::read_text(path, files::TEXT_BYTES_MAX)
         .map_err(|e| Failure::usage(format!("failed to read scenario {shown}: {e}")))?;
     let corpus = Corpus::parse(&text).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();

@@ -19,6 +19,7 @@ use crate::rollout::Options;
 use crate::spec::TargetSpec;
 use crate::spec::aws::{Access, Find, looked_for};
 use crate::store::{Claim, Lease, StoreError};
+use crate::supply::files;
 use crate::target::Target as _;
 use crate::target::aws::client::Clients;
 use crate::target::aws::stack::{
@@ -472,7 +473,7 @@ fn template(args: &DeployArgs, environment: &BTreeMap<String, String>) -> anyhow
     let Some(file) = file else {
         return Ok(args.kind.template().to_owned());
     };
-    let text = std::fs::read_to_string(&file).map_err(|e| {
+    let text = files::read_text(&file, files::TEXT_BYTES_MAX).map_err(|e| {
         Failure::usage(format!(
             "failed to read the template {}: {e}",
             file.display()
@@ -493,7 +494,7 @@ fn given(args: &DeployArgs) -> anyhow::Result<BTreeMap<String, String>> {
     let mut given = BTreeMap::new();
     if let Some(file) = &args.file_of_parameters {
         let shown = file.display();
-        let text = std::fs::read_to_string(file)
+        let text = files::read_text(file, files::TEXT_BYTES_MAX)
             .map_err(|e| Failure::usage(format!("failed to read {shown}: {e}")))?;
         let is_json = file.extension().is_some_and(|e| e == "json");
         let read: Result<BTreeMap<String, serde_json::Value>, String> = if is_json {

@@ -9,6 +9,7 @@ use console::Term;
 
 use super::app::App;
 use super::exit::Exit;
+use super::print::plain_news;
 use super::render::{self, Narrator};
 use super::run::OnInterrupt;
 use super::{Global, command};
@@ -279,7 +280,7 @@ impl<'a> View<'a> {
 
     fn say(&mut self, line: &str) {
         self.erase();
-        let _ = self.term.write_line(line);
+        let _ = self.term.write_line(&plain_news(line));
     }
 
     fn erase(&mut self) {
@@ -307,7 +308,9 @@ impl<'a> View<'a> {
             self.erase();
             let width = usize::from(self.term.size().1);
             for line in &lines {
-                let cut = console::truncate_str(line, width, "…");
+                // One line each, or the wrong ones would be erased.
+                let line = plain_news(line).replace('\n', " ");
+                let cut = console::truncate_str(&line, width, "…");
                 self.term.write_line(&cut)?;
             }
             self.drawn = lines.len();
@@ -382,7 +385,7 @@ pub async fn look(
     };
     let (live, samples) = tokio::try_join!(target.observe(), target.samples(&query))?;
     // Where samples come late, the rates are those of the time they cover.
-    let end = samples.iter().map(|s| s.start + period).max();
+    let end = samples.iter().map(|s| s.start.saturating_add(period)).max();
     let window = end.map_or(window, |end| end.saturating_sub(query.since).max(period));
     Ok((live, samples, window))
 }

@@ -133,7 +133,7 @@ pub fn read(text: &str) -> Result<Vec<Entry>, FileError> {
             return Err(wrong(format!("entry {} is out of order", entry.seq)));
         }
         match (&entry.event, entries.last().map(|e| &e.event)) {
-            (Event::Started(header), None) if !is_name(&header.rollout) => {
+            (Event::Started(header), None) if !is_name(header.rollout.trim_start_matches('-')) => {
                 return Err(wrong(format!(
                     "{:?} is no id of a rollout; one is made of letters, digits, - and _",
                     header.rollout

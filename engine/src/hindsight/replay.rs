@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::journal::replay::{Cursor, Mismatch, Step};
-use crate::journal::{Call, Entry, Event, Header, Pin, Reply};
-use crate::model::{Millis, Outcome};
+use crate::journal::status::Status;
+use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply};
+use crate::model::{HostError, Millis, Outcome};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 use crate::spec::policy::Caps;
@@ -52,11 +53,11 @@ pub async fn replay(
 ) -> Replayed {
     let tape = Arc::new(Tape {
         caps: header.caps,
+        bytes: bytes(entries),
         state: Mutex::new(State {
             cursor: Cursor::new(entries.to_vec()),
             now: header.created,
             calls: 0,
-            bytes: 0,
             end: None,
         }),
         probes: header.probes.iter().map(|p| p.name.clone()).collect(),
@@ -81,6 +82,17 @@ pub async fn replay(
         fit,
         returned,
     }
+}
+
+/// What counted towards the journal's limit once the strategy had made its last
+/// call; what the host wrote later is not the strategy's.
+fn bytes(entries: &[Entry]) -> u64 {
+    let last = entries.iter().rposition(|e| match &e.event {
+        Event::Answered { by, .. } | Event::Exchanged { by, .. } => *by == Actor::Strategy,
+        _ => false,
+    });
+    let until = last.map_or(entries, |last| &entries[..=last]);
+    Status::of(until).map_or(0, |status| status.bytes)
 }
 
 /// The strategy has come to an end of its own.
@@ -124,12 +136,13 @@ struct State {
     cursor: Cursor,
     now: Millis,
     calls: u32,
-    bytes: u64,
     end: Option<End>,
 }
 
 struct Tape {
     caps: Caps,
+    /// Of the journal, when the strategy made its last call.
+    bytes: u64,
     state: Mutex<State>,
     probes: Vec<String>,
 }
@@ -148,18 +161,22 @@ impl Calls for Tape {
             Step::Recorded { reply, at } => {
                 state.now = at;
                 state.calls += 1;
-                state.bytes += reply.size();
                 return Ok(reply);
             }
             Step::Mismatch(mismatch) => End::Differs(Box::new(mismatch)),
             Step::Open { .. } => End::Open,
-            Step::Fresh => match self.caps.used_up(state.calls, state.bytes) {
+            Step::Fresh => match self.caps.used_up(state.calls, self.bytes) {
                 Some(why) => End::UsedUp(why),
                 None => End::Fresh(Box::new(call)),
             },
         };
         state.end = Some(end);
         Err(Interrupted)
+    }
+
+    async fn refuse(&self, call: Call, _: HostError) -> Result<Reply, Interrupted> {
+        // What was refused is recorded with its answer.
+        self.perform(call).await
     }
 
     fn now(&self) -> Millis {

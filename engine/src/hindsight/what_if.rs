@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::journal::replay::{Cursor, Step};
-use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply};
+use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, exchange_size};
 use crate::model::{
     ArmHealth, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point, ProbeReport,
     Sample, Signal, Verdict, Wake, Weights,
@@ -599,11 +599,10 @@ impl World {
     }
 }
 
-#[async_trait]
-impl Calls for World {
-    async fn perform(&self, call: Call) -> Result<Reply, Interrupted> {
+impl World {
+    fn call(&self, call: &Call, refused: Option<HostError>) -> Result<Reply, Interrupted> {
         let mut state = self.state();
-        let reply = match state.recorded(&call) {
+        let reply = match state.recorded(call) {
             Some(reply) => reply,
             None => {
                 let looks = matches!(call, Call::Wait { .. } | Call::GetMetrics { .. });
@@ -613,12 +612,26 @@ impl Calls for World {
                     state.stopped = Some(end);
                     return Err(Interrupted);
                 }
-                self.answer(&mut state, &call)
+                match refused {
+                    Some(why) => Reply::Failed(why),
+                    None => self.answer(&mut state, call),
+                }
             }
         };
         state.calls += 1;
-        state.bytes += reply.size();
+        state.bytes += exchange_size(call, &reply);
         Ok(reply)
+    }
+}
+
+#[async_trait]
+impl Calls for World {
+    async fn perform(&self, call: Call) -> Result<Reply, Interrupted> {
+        self.call(&call, None)
+    }
+
+    async fn refuse(&self, call: Call, why: HostError) -> Result<Reply, Interrupted> {
+        self.call(&call, Some(why))
     }
 
     fn now(&self) -> Millis {

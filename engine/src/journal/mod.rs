@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Arm, ArmHealth, Capacity, Elsewhere, End, Finding, Goal, Hold, HostError, Level, MetricsQuery,
-    Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source, Wake, Weights,
+    Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source, Wake, Weights, cut,
 };
 use crate::spec::policy::Caps;
 use crate::spec::secret::{redacted, redacted_arguments};
@@ -171,7 +171,7 @@ pub struct Header {
     /// Custom queries by name.
     pub queries: Vec<Query>,
     /// Limits that an operator has set for the strategy.
-    #[serde(default)]
+    #[serde(default = "Caps::of_old")]
     pub caps: Caps,
     /// A strategy, or one verb of a person.
     pub work: Work,
@@ -446,6 +446,45 @@ pub enum Reply {
     Failed(HostError),
 }
 
+impl Event {
+    /// Bytes that it takes in a journal, about, and always the same.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Exchanged { call, reply, .. } => exchange_size(call, reply),
+            Self::Answered { reply, .. } => ENTRY_BYTES + reply.written(),
+            event => ENTRY_BYTES + json_size(event),
+        }
+    }
+}
+
+/// Bytes that a question and its answer take in a journal, about.
+#[must_use]
+pub fn exchange_size(call: &Call, reply: &Reply) -> u64 {
+    ENTRY_BYTES + json_size(call) + reply.written()
+}
+
+/// The length of something as JSON.
+fn json_size(value: &impl Serialize) -> u64 {
+    struct Count(u64);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting cannot fail, and what has no form as JSON is in no journal.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+/// Most samples or points in one answer: the newest.
+pub const SAMPLES_MAX: usize = 10_000;
+
 impl Reply {
     /// Whether a write left its mark on the target, even if somebody else wrote
     /// over it since, or the target only said so.
@@ -458,7 +497,43 @@ impl Reply {
         }
     }
 
-    /// Bytes that it takes in a journal, about: metrics are what can grow.
+    /// The same, no larger than a journal takes: a target can say anything.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        match &mut self {
+            Self::Samples(all) => drop(all.drain(..all.len().saturating_sub(SAMPLES_MAX))),
+            Self::Points(all) => drop(all.drain(..all.len().saturating_sub(SAMPLES_MAX))),
+            Self::Probed(report) => report.detail = cut(std::mem::take(&mut report.detail)),
+            Self::Failed(error) => error.message = cut(std::mem::take(&mut error.message)),
+            Self::Done
+            | Self::Weights(_)
+            | Self::Health(_)
+            | Self::Elsewhere(_)
+            | Self::Woke(_) => {}
+        }
+        self
+    }
+
+    /// Its own bytes. Metrics are many and alike: they are estimated, because a call
+    /// has no time to spell them.
+    fn written(&self) -> u64 {
+        let digits = |n: &u32| n.checked_ilog10().unwrap_or(0) as usize + 2;
+        let bytes: usize = match self {
+            Self::Samples(samples) => {
+                let each = samples.iter().map(|s| {
+                    let counts: usize = s.over.iter().map(digits).sum();
+                    SAMPLE_BYTES + s.arm.len() + counts
+                });
+                each.sum()
+            }
+            Self::Points(points) => points.iter().map(|p| POINT_BYTES + p.arm.len()).sum(),
+            other => return json_size(other),
+        };
+        bytes as u64
+    }
+
+    /// Bytes that it takes in a journal, about, as they were counted when nothing
+    /// but answers was.
     #[must_use]
     pub fn size(&self) -> u64 {
         let bytes = match self {
@@ -520,7 +595,7 @@ mod tests {
     use crate::model::Latency;
 
     #[test]
-    fn the_size_of_a_reply_is_about_that_of_its_json() {
+    fn the_size_of_an_entry_is_about_that_of_its_json() {
         let latency = Latency {
             mean: 41.372_518,
             p50: 35.1,
@@ -554,6 +629,132 @@ mod tests {
             let json = serde_json::to_vec(&reply).expect("JSON").len() as u64;
             let ratio = reply.size() * 100 / json;
             assert!((80..=150).contains(&ratio), "{} for {json}", reply.size());
+            let ratio = reply.written() * 100 / json;
+            assert!(
+                (80..=150).contains(&ratio),
+                "{} for {json}",
+                reply.written()
+            );
         }
+        let text = "x".repeat(4_000);
+        let finding = crate::model::Finding {
+            until: 0,
+            log_evidence: 0.0,
+            log_limit: 0.0,
+            decision: crate::model::Decision::Stay,
+            excess_requests: 0.0,
+            streams: (0..64)
+                .map(|_| crate::model::StreamFinding {
+                    name: text.clone(),
+                    candidate_bad: 0.0,
+                    candidate_of: 0.0,
+                    stable_bad: 0.0,
+                    stable_of: 0.0,
+                    log_evidence: 0.0,
+                })
+                .collect(),
+            explanation: text.clone(),
+        };
+        let weights = Weights::of([(text.as_str(), 1)]);
+        let failed = HostError::new(crate::model::ErrorKind::Denied, "no", text.as_str());
+        let (by, name) = (Actor::Strategy, text.clone());
+        let exchanged = |call, reply| Event::Exchanged { by, call, reply };
+        let query = MetricsQuery {
+            since: 0,
+            over_ms: vec![0.123_456_789; 64],
+            by_zone: false,
+        };
+        for event in [
+            exchanged(Call::GetMetrics { query }, Reply::Samples(vec![])),
+            exchanged(
+                Call::Query {
+                    name: name.clone(),
+                    since: 0,
+                },
+                Reply::Points(vec![]),
+            ),
+            exchanged(Call::Probe { name: name.clone() }, Reply::Done),
+            exchanged(
+                Call::Log {
+                    level: Level::Info,
+                    message: name.clone(),
+                },
+                Reply::Done,
+            ),
+            exchanged(
+                Call::Progress {
+                    percent: 1,
+                    note: name.clone(),
+                },
+                Reply::Done,
+            ),
+            exchanged(
+                Call::Report {
+                    finding: Box::new(finding),
+                },
+                Reply::Done,
+            ),
+            exchanged(Call::SetWeights { weights }, Reply::Failed(failed.clone())),
+            exchanged(
+                Call::SwitchColor {
+                    color: name.clone(),
+                },
+                Reply::Failed(failed),
+            ),
+            Event::Asked {
+                by,
+                call: Call::Wait {
+                    seconds: 0,
+                    signals: vec![name.clone(); 64],
+                },
+                before: None,
+                deadline: Some(0),
+            },
+            Event::Answered {
+                by,
+                of: 1,
+                reply: Reply::Woke(Wake::Signal(crate::model::Signal {
+                    id: name.clone(),
+                    name: name.clone(),
+                    actor: name.clone(),
+                    payload: name.clone(),
+                    until: None,
+                })),
+                recovered: false,
+            },
+            Event::Failed { reason: name },
+        ] {
+            let entry = Entry {
+                seq: 1,
+                at: 1_800_000_000_000,
+                epoch: 1,
+                event,
+            };
+            let json = serde_json::to_vec(&entry).expect("JSON").len() as u64;
+            let size = entry.event.size();
+            assert!((json..json + 300).contains(&size), "{size} for {json}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_a_largest_size() {
+        let point = |n| Point {
+            arm: "stable".to_owned(),
+            at: n,
+            value: 1.0,
+        };
+        let Reply::Points(kept) = Reply::Points((0..10_003).map(point).collect()).bounded() else {
+            panic!("still points");
+        };
+        assert_eq!((kept.len(), kept[0].at), (SAMPLES_MAX, 3));
+        let endless = HostError::new(
+            crate::model::ErrorKind::Internal,
+            "endless",
+            "x".repeat(1 << 20),
+        );
+        let Reply::Failed(cut) = Reply::Failed(endless).bounded() else {
+            panic!("still a failure");
+        };
+        assert!(cut.message.len() < 5_000);
     }
 }

@@ -84,9 +84,12 @@ pub struct Status {
     /// Calls that the strategy has made.
     #[serde(skip)]
     pub calls: u32,
-    /// Bytes of the answers to them, about.
+    /// Bytes of the journal, about, that count towards its limit.
     #[serde(skip)]
     pub bytes: u64,
+    /// See [`crate::spec::policy::Caps::all_entries`].
+    #[serde(skip)]
+    all_entries: bool,
     /// The deadline has made it hold; it does so only once.
     #[serde(skip)]
     pub held_at_deadline: bool,
@@ -199,6 +202,7 @@ impl Status {
             entries: 0,
             calls: 0,
             bytes: 0,
+            all_entries: header.caps.all_entries,
             held_at_deadline: false,
             candidate: header.arm(Role::Candidate).to_owned(),
             names: header.names(),
@@ -231,6 +235,11 @@ impl Status {
     pub fn apply(&mut self, entry: &Entry) {
         self.entries = entry.seq + 1;
         self.updated = entry.at;
+        self.bytes += match &entry.event {
+            event if self.all_entries => event.size(),
+            Event::Exchanged { reply, .. } => reply.size(),
+            _ => 0,
+        };
         match &entry.event {
             Event::Started(_) => {}
             Event::Asked {
@@ -297,7 +306,6 @@ impl Status {
             }
             Event::Exchanged { by, call, reply } => {
                 self.called(*by);
-                self.bytes += reply.size();
                 match call {
                     Call::Progress { percent, note } => {
                         self.percent = *percent;

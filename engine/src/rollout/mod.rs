@@ -825,7 +825,14 @@ impl Driver {
             .await
             .map_err(RolloutError::Strategy)?;
         let run = Run::of(&header, pin);
-        let ran = strategy.run(shared.clone(), run).await;
+        let ran = tokio::select! {
+            biased;
+            ran = strategy.run(shared.clone(), run) => ran,
+            interrupt = watch(shared) => {
+                shared.session.lock().await.interrupt = Some(interrupt);
+                Ran::Interrupted
+            }
+        };
         let mut guard = shared.session.lock().await;
         let session = &mut *guard;
         let interrupt = session.interrupt.take();
@@ -969,6 +976,26 @@ async fn unseen(session: &Session, call: &Call) -> Result<(), HostError> {
             "still-served",
             format!("{route}, so its release is not replaced"),
         )),
+    }
+}
+
+/// How often to look after a strategy that computes.
+const WATCH: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Waits until a strategy must stop although it makes no call: neither a person nor
+/// the deadline nor the lease waits for its next one. In real time, because a
+/// strategy computes in real time, whatever clock the rollout has.
+async fn watch(shared: &Shared) -> Interrupt {
+    let mut looks = tokio::time::interval(WATCH);
+    looks.tick().await;
+    loop {
+        looks.tick().await;
+        // Whoever performs a call has the session; nothing is cut off in there.
+        match shared.session.lock().await.needs_attention().await {
+            Ok(false) => {}
+            Ok(true) => return Interrupt::Attention,
+            Err(interrupt) => return interrupt,
+        }
     }
 }
 

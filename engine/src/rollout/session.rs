@@ -54,6 +54,9 @@ impl From<StoreError> for Interrupt {
 pub trait Calls: Send + Sync {
     /// Answers a call, or says that the strategy must stop at once.
     async fn perform(&self, call: Call) -> Result<Reply, Interrupted>;
+    /// The same for a call whose arguments the host does not take. It is performed
+    /// by nobody, and else a call like all others: journaled, counted, interrupted.
+    async fn refuse(&self, call: Call, why: HostError) -> Result<Reply, Interrupted>;
     /// Time of the last answer.
     fn now(&self) -> Millis;
     /// Names of the probes.
@@ -308,8 +311,12 @@ impl Session {
         Ok(())
     }
 
-    /// One call of the strategy.
-    pub(super) async fn perform(&mut self, call: Call) -> Result<Reply, Interrupt> {
+    /// One call of the strategy; `refused` says why it cannot be performed.
+    pub(super) async fn perform(
+        &mut self,
+        call: Call,
+        refused: Option<HostError>,
+    ) -> Result<Reply, Interrupt> {
         match self.cursor.next(&call) {
             Step::Recorded { reply, at } => {
                 self.logical_now = at;
@@ -329,6 +336,10 @@ impl Session {
         self.check_caps()?;
         self.attention().await?;
         let by = Actor::Strategy;
+        if let Some(error) = refused {
+            let reply = self.refuse(by, call, error).await?;
+            return self.answered(reply);
+        }
         let reply = match &call {
             Call::Wait { seconds, signals } => {
                 let deadline = self.clock.now() + u64::from(*seconds) * 1_000;
@@ -476,7 +487,7 @@ impl Session {
             Call::GetElsewhere => self.target.elsewhere().await.map(Reply::Elsewhere),
             _ => Ok(Reply::Done),
         };
-        result.unwrap_or_else(Reply::Failed)
+        result.unwrap_or_else(Reply::Failed).bounded()
     }
 
     async fn query(&self, name: &str, since: Millis) -> Result<Reply, HostError> {
@@ -668,6 +679,7 @@ impl Session {
             attempt += 1;
             self.clock.sleep_until(self.clock.now() + pause).await;
         };
+        let reply = reply.bounded();
         let event = Event::Answered {
             by: write.by,
             of: write.seq,
@@ -722,7 +734,7 @@ impl Session {
     }
 
     async fn refuse(&mut self, by: Actor, call: Call, e: HostError) -> Result<Reply, Interrupt> {
-        let reply = Reply::Failed(e);
+        let reply = Reply::Failed(e).bounded();
         let event = Event::Exchanged {
             by,
             call,
@@ -869,6 +881,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    async fn call(&self, call: Call, refused: Option<HostError>) -> Result<Reply, Interrupted> {
+        let mut session = self.session.lock().await;
+        let result = session.perform(call, refused).await;
+        self.now
+            .store(session.logical_now, std::sync::atomic::Ordering::Relaxed);
+        result.map_err(|interrupt| {
+            session.interrupt = Some(interrupt);
+            Interrupted
+        })
+    }
+
     /// Takes the session's time after a rewind.
     pub(super) fn rewound(&self, session: &Session) {
         self.now
@@ -892,14 +915,11 @@ impl Shared {
 #[async_trait]
 impl Calls for Shared {
     async fn perform(&self, call: Call) -> Result<Reply, Interrupted> {
-        let mut session = self.session.lock().await;
-        let result = session.perform(call).await;
-        self.now
-            .store(session.logical_now, std::sync::atomic::Ordering::Relaxed);
-        result.map_err(|interrupt| {
-            session.interrupt = Some(interrupt);
-            Interrupted
-        })
+        self.call(call, None).await
+    }
+
+    async fn refuse(&self, call: Call, why: HostError) -> Result<Reply, Interrupted> {
+        self.call(call, Some(why)).await
     }
 
     fn now(&self) -> Millis {

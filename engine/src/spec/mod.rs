@@ -5,6 +5,7 @@
 //! types here, never the raw file. Pure: reading the file is the CLI's job.
 
 pub mod aws;
+pub mod imports;
 pub mod plugins;
 pub mod policy;
 mod read;
@@ -669,12 +670,16 @@ fn stable_first(mut arms: Vec<LocalArm>) -> Vec<LocalArm> {
 #[must_use]
 pub fn is_arm_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    !name.is_empty() && name.chars().all(fits)
+    // On a command line what begins with a dash is an option.
+    !name.is_empty() && !name.starts_with('-') && name.chars().all(fits)
 }
 
 fn arm((name, mut section): (String, Section<'_>)) -> LocalArm {
     if !is_arm_name(&name) {
-        section.problem("", "an arm's name is made of letters, digits, - and _");
+        section.problem(
+            "",
+            "an arm's name is made of letters, digits, - and _, and does not begin with -",
+        );
     }
     let weight = section.integer("weight", 0, crate::model::WEIGHT_MAX);
     let weight = weight.unwrap_or(match name.as_str() {

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::imports::{Import, is_word};
 use super::read::{Problems, Section, parse_table};
 use super::{CALLS_MAX, JOURNAL_MIB_MAX, SpecError};
 
@@ -26,7 +27,7 @@ pub struct Policy {
 
 /// Limits of one run, stricter than the host's own. A rollout is pinned to
 /// those that it began with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Caps {
     /// Linear memory, MiB.
@@ -37,11 +38,40 @@ pub struct Caps {
     pub calls: Option<u32>,
     /// Size of the journal, MiB, about.
     pub journal_mib: Option<u32>,
+    /// Whether all of the journal counts. A rollout that began when only answers
+    /// did keeps to that, or a new engine would end it.
+    #[serde(default = "no")]
+    pub all_entries: bool,
+}
+
+fn no() -> bool {
+    false
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            memory_mib: None,
+            fuel: None,
+            calls: None,
+            journal_mib: None,
+            all_entries: true,
+        }
+    }
 }
 
 impl Caps {
-    /// Why there is no further call after so many calls, with so many bytes of
-    /// answers in the journal.
+    /// Those of a rollout whose journal says nothing about them.
+    #[must_use]
+    pub fn of_old() -> Self {
+        Self {
+            all_entries: false,
+            ..Self::default()
+        }
+    }
+
+    /// Why there is no further call after so many calls, with so many bytes in the
+    /// journal.
     #[must_use]
     pub fn used_up(&self, calls: u32, bytes: u64) -> Option<String> {
         let most = self.calls.unwrap_or(CALLS_MAX);
@@ -51,10 +81,13 @@ impl Caps {
             ));
         }
         let mib = self.journal_mib.unwrap_or(JOURNAL_MIB_MAX);
+        let what = if self.all_entries {
+            "its calls and their answers fill"
+        } else {
+            "its metrics fill"
+        };
         (bytes >= u64::from(mib) << 20).then(|| {
-            format!(
-                "its metrics fill {mib} MiB of the journal, and no more are allowed in one rollout"
-            )
+            format!("{what} {mib} MiB of the journal, and no more are allowed in one rollout")
         })
     }
 
@@ -64,6 +97,7 @@ impl Caps {
             fuel: least(self.fuel, other.fuel),
             calls: least(self.calls, other.calls),
             journal_mib: least(self.journal_mib, other.journal_mib),
+            all_entries: self.all_entries || other.all_entries,
         }
     }
 }
@@ -107,7 +141,8 @@ impl Policy {
         }
     }
 
-    /// The first import that is denied, with the rule that denies it.
+    /// The first import that is denied, with the rule that denies it. An import that
+    /// cannot be read might be anything, so every rule denies it.
     #[must_use]
     pub fn denied<'a>(&'a self, imports: &'a [String]) -> Option<(&'a str, &'a str)> {
         self.deny_imports.iter().find_map(|rule| {
@@ -141,7 +176,7 @@ pub const WASI: &[&str] = &[
     "wasi:sockets",
 ];
 
-/// What a rule or an import names.
+/// What a rule names.
 #[derive(Debug, PartialEq, Eq)]
 struct Named<'a> {
     /// `rollout:traffic`
@@ -170,10 +205,6 @@ fn named(text: &str) -> Option<Named<'_>> {
     let (package, interface) = match place.split_once('/') {
         Some((package, interface)) => (package, Some(interface)),
         None => (place, None),
-    };
-    let is_word = |text: &str| {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !text.is_empty() && text.chars().all(fits)
     };
     let (namespace, name) = package.split_once(':').unwrap_or(("rollout", package));
     let words = [Some(namespace), Some(name), interface, function];
@@ -227,12 +258,13 @@ fn useless(rule: &str) -> Option<String> {
 }
 
 fn covers(rule: &str, import: &str) -> bool {
-    let (Some(rule), Some(import)) = (named(rule), named(import)) else {
-        return false;
+    let (Some(rule), Ok(import)) = (named(rule), Import::parse(import)) else {
+        return true;
     };
-    let same = |a: Option<&str>, b: Option<&str>| a.is_none() || a == b;
-    rule.package == import.package
-        && same(rule.interface, import.interface)
+    // Who imports a whole interface imports each of its functions.
+    let same = |a: Option<&str>, b: Option<&str>| a.is_none() || b.is_none() || a == b;
+    rule.package == import.interface.package
+        && same(rule.interface, Some(import.interface.name))
         && same(rule.function, import.function)
 }
 
@@ -264,6 +296,7 @@ pub(super) fn read(mut section: Section<'_>) -> Policy {
                 .map(|n| u64::from(n) * 1_000_000),
             calls: section.integer("calls", 1, CALLS_MAX),
             journal_mib: section.integer("journal-mib", 1, JOURNAL_MIB_MAX),
+            all_entries: true,
         },
     };
     section.finish();
@@ -297,6 +330,34 @@ mod tests {
         assert!(!covers("traffic", "rollout:metrics/metrics@0.1.0#query"));
         assert!(covers("wasi:sockets", "wasi:sockets/tcp@0.2.6"));
         assert!(!covers("wasi:sock", "wasi:sockets/tcp@0.2.6"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_denied() {
+        for import in [
+            "",
+            "set-weights",
+            "traffic#set-weights",
+            "rollout:traffic/traffic",
+            "rollout:traffic/traffic@0.1#set-weights",
+            "rollout:traffic/traffic@0.1.00#set-weights",
+            "rollout:traffic/traffic@0.1.0+x#set-weights",
+            "rollout:traffic/traffic@0.1.0-rc.1#set-weights",
+            "rollout:traffic/TRAFFIC@0.1.0#set-weights",
+            "rollout:traffic/traffic@0.1.0#[method]r.set-weights",
+            "unlocked-dep=<rollout:traffic@{>=0.1.0}>",
+        ] {
+            for rule in ["traffic", "metrics", "control.log", "wasi:sockets", "?"] {
+                assert!(covers(rule, import), "{rule} {import}");
+            }
+        }
+        let nothing = Policy::default();
+        assert_eq!(nothing.denied(&["?".to_owned()]), None);
+        // A whole interface has the denied function too.
+        assert!(covers(
+            "traffic.set-weights",
+            "rollout:traffic/traffic@0.1.0"
+        ));
     }
 
     #[test]

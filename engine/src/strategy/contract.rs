@@ -7,6 +7,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::limits::{GLOBALS_MAX, cut};
 use super::track::{self, Track};
+use crate::spec::imports::{Import, Interface};
 use crate::spec::policy::{CONTRACT, WASI};
 
 /// Why a plugin may not run. Exit code 6.
@@ -136,7 +137,8 @@ pub(super) fn check_globals(bytes: &[u8]) -> Result<(), Rejected> {
 /// The outside of a component.
 #[derive(Debug)]
 pub(super) struct Shape {
-    imports: Vec<String>,
+    /// What it imports that is not offered: a line each.
+    missing: Vec<String>,
     /// See [`super::Plugin::permissions`].
     pub(super) permissions: Vec<String>,
     /// See [`super::Plugin::stubbed`].
@@ -145,48 +147,63 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Reads every import before anything is linked. A linker matches names by
+    /// rules of its own, so what is not exactly understood here is missing.
     pub(super) fn of(component: &Component, engine: &Engine) -> Self {
         let of = component.component_type();
-        let mut permissions = vec![];
-        let mut imports = vec![];
-        for (name, item) in of.imports(engine) {
-            imports.push(name.to_owned());
-            // Types alone give no power.
-            if let ComponentItem::ComponentInstance(instance) = item.ty
-                && !is_wasi(name)
-            {
-                let functions = instance
-                    .exports(engine)
-                    .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
-                permissions.extend(functions.map(|(function, _)| format!("{name}#{function}")));
-            }
-        }
-        permissions.sort();
-        let mut stubbed: Vec<String> = imports.iter().filter(|i| is_wasi(i)).cloned().collect();
-        stubbed.sort();
-        Self {
-            imports,
-            permissions,
-            stubbed,
+        let mut shape = Self {
+            missing: vec![],
+            permissions: vec![],
+            stubbed: vec![],
             exports: of
                 .exports(engine)
                 .map(|(name, _)| name.to_owned())
                 .collect(),
+        };
+        for (name, item) in of.imports(engine) {
+            let interface = Interface::parse(name);
+            let instance = match (&interface, &item.ty) {
+                (Ok(interface), ComponentItem::ComponentInstance(instance))
+                    if is_offered(interface) && item.implements.is_none() =>
+                {
+                    instance
+                }
+                _ => {
+                    let instead = offered_instead(name);
+                    shape.missing.push(format!("  {name}{instead}"));
+                    continue;
+                }
+            };
+            let is_stub = interface.is_ok_and(|i| is_wasi(i.package));
+            if is_stub {
+                shape.stubbed.push(name.to_owned());
+            }
+            for (inner, item) in instance.exports(engine) {
+                let function = format!("{name}#{inner}");
+                match item.ty {
+                    // Types alone give no power.
+                    ComponentItem::Type(_) | ComponentItem::Resource(_) => {}
+                    ComponentItem::ComponentFunc(_) if is_stub => {}
+                    ComponentItem::ComponentFunc(_) => {
+                        shape.missing.extend(unknown(&function));
+                        shape.permissions.push(function);
+                    }
+                    _ => shape.missing.push(format!(
+                        "  {function} (an interface has functions and types only)"
+                    )),
+                }
+            }
         }
+        shape.permissions.sort();
+        shape.stubbed.sort();
+        shape
     }
 
     /// The track of the strategy-api that it exports, if all imports are known.
     pub(super) fn check(&self) -> Result<&'static Track, Rejected> {
-        let missing: Vec<String> = self
-            .imports
-            .iter()
-            .filter(|name| !is_offered(name))
-            .map(|name| format!("  {name}{}", offered_instead(name)))
-            .chain(self.permissions.iter().filter_map(|f| unknown(f)))
-            .collect();
-        if !missing.is_empty() {
+        if !self.missing.is_empty() {
             return Err(Rejected::Imports {
-                missing: cut(missing.join("\n")),
+                missing: cut(self.missing.join("\n")),
                 hint: "upgrade engine if the plugin needs a newer version of the contract, rebuild the plugin if it was made for an older one; a strategy can reach nothing beyond the contract and the standard library".to_owned(),
             });
         }
@@ -199,7 +216,7 @@ impl Shape {
             let other = self
                 .exports
                 .iter()
-                .find(|e| base(e) == base(track::ALL[0].export));
+                .find(|e| is_like(e, track::ALL[0].export));
             match other {
                 Some(other) => Rejected::Exports {
                     found: format!(
@@ -243,39 +260,45 @@ fn list(names: &[String]) -> String {
     }
 }
 
-fn is_wasi(name: &str) -> bool {
-    name.starts_with("wasi:")
+fn is_wasi(package: &str) -> bool {
+    package.starts_with("wasi:")
 }
 
-fn is_offered(name: &str) -> bool {
-    let package = base(name)
-        .split_once('/')
-        .map_or("", |(package, _)| package);
-    WASI.contains(&package) && same_track(name, &format!("{}@0.2.0", base(name)))
-        || track::ALL
-            .iter()
-            .flat_map(|t| t.imports)
-            .any(|offered| same_track(name, offered))
+fn is_offered(interface: &Interface<'_>) -> bool {
+    let of_contract = || offered().any(|o| interface.links(&o));
+    let (major, minor) = (interface.version.major, interface.version.minor);
+    WASI.contains(&interface.package) && (major, minor) == (0, 2) || of_contract()
+}
+
+/// What all tracks offer.
+fn offered() -> impl Iterator<Item = Interface<'static>> {
+    let names = track::ALL.iter().flat_map(|t| t.imports);
+    names.filter_map(|name| Interface::parse(name).ok())
 }
 
 /// A line about a function that this engine's form of an interface does not have.
 fn unknown(function: &str) -> Option<String> {
-    let (interface, name) = function.split_once('#')?;
-    let package = base(interface)
-        .strip_prefix("rollout:")?
-        .split('/')
-        .next()?;
-    let (_, functions) = CONTRACT.iter().find(|(known, _)| *known == package)?;
-    (!functions.contains(&name))
-        .then(|| format!("  {function} (this engine has {})", functions.join(", ")))
+    let import = Import::parse(function).ok();
+    let known = import.as_ref().and_then(|i| {
+        let package = i.interface.package.strip_prefix("rollout:")?;
+        CONTRACT.iter().find(|(known, _)| *known == package)
+    });
+    let (_, functions) = known.unwrap_or(&("", &[]));
+    let name = import.and_then(|i| i.function);
+    name.is_none_or(|name| !functions.contains(&name))
+        .then(|| match functions.join(", ") {
+            none if none.is_empty() => format!("  {function} (this engine has no such function)"),
+            known => format!("  {function} (this engine has {known})"),
+        })
 }
 
+/// What is offered by that name, however it is versioned or spelt.
 fn offered_instead(name: &str) -> String {
     let others: Vec<&str> = track::ALL
         .iter()
         .flat_map(|t| t.imports)
         .copied()
-        .filter(|offered| base(offered) == base(name))
+        .filter(|offered| is_like(name, offered))
         .collect();
     if others.is_empty() {
         String::new()
@@ -284,40 +307,20 @@ fn offered_instead(name: &str) -> String {
     }
 }
 
-fn base(name: &str) -> &str {
-    name.split_once('@').map_or(name, |(base, _)| base)
+fn is_like(name: &str, offered: &str) -> bool {
+    let base = |name: &str| name.split('@').next().map(str::to_ascii_lowercase);
+    base(name) == base(offered)
 }
 
-/// Whether two versioned names link: the same name, and the same major
-/// version, or the same minor version below 1.0.
-fn same_track(a: &str, b: &str) -> bool {
-    let track = |name: &str| -> Option<(String, String)> {
-        let (base, version) = name.split_once('@')?;
-        let mut parts = version.split('.');
-        let (major, minor) = (parts.next()?, parts.next()?);
-        let track = if major == "0" {
-            format!("0.{minor}")
-        } else {
-            major.to_owned()
-        };
-        Some((base.to_owned(), track))
-    };
-    a == b || track(a).is_some_and(|t| track(b) == Some(t))
+/// Whether that name links to what is offered by the other.
+fn same_track(name: &str, offered: &str) -> bool {
+    let read = Interface::parse;
+    read(name).is_ok_and(|name| read(offered).is_ok_and(|offered| name.links(&offered)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_of_one_track_link() {
-        assert!(same_track("a:b/c@0.1.0", "a:b/c@0.1.7"));
-        assert!(!same_track("a:b/c@0.1.0", "a:b/c@0.2.0"));
-        assert!(same_track("a:b/c@1.0.0", "a:b/c@1.9.0"));
-        assert!(!same_track("a:b/c@1.0.0", "a:b/d@1.0.0"));
-        assert!(same_track("plain", "plain"));
-        assert!(!same_track("plain", "a:b/c@1.0.0"));
-    }
 
     #[test]
     fn files_that_are_no_components() {

@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use wasmtime::{Config, Error, ResourceLimiter};
 
+pub use crate::journal::SAMPLES_MAX;
 use crate::model::is_control;
+pub use crate::model::{TEXT_BYTES_MAX, cut};
 use crate::spec::policy::Caps;
 
 /// How often a computing guest gives way to the others.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
 /// Fuel that a host call costs that is not in the journal.
 pub const ASIDE_FUEL: u64 = 10_000;
+/// Longest time that a guest may take to say who it is, or what it thinks of its
+/// parameters. Its fuel is over long before, unless the machine stands still.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often to look at what a compilation costs.
 const COMPILE_LOOK: Duration = Duration::from_millis(20);
 /// Core instances, and tables, of one component.
@@ -20,12 +25,8 @@ const INSTANCES_MAX: usize = 100;
 pub(super) const GLOBALS_MAX: u64 = 100_000;
 /// Memories of one component.
 const MEMORIES_MAX: usize = 16;
-/// Longest text that a guest may send in one field; the rest is cut off.
-pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Longest list that a guest may send.
 pub const LIST_MAX: usize = 64;
-/// Most samples or points that a guest gets at once: the newest.
-pub const SAMPLES_MAX: usize = 10_000;
 /// Guest output that is kept for a trap report.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1_024;
 
@@ -192,20 +193,6 @@ fn resident_bytes() -> u64 {
     let number = line.and_then(|l| l.split_whitespace().next());
     let kib: u64 = number.and_then(|n| n.parse().ok()).unwrap_or(0);
     kib << 10
-}
-
-/// Cuts a guest's text to [`TEXT_BYTES_MAX`].
-#[must_use]
-pub fn cut(mut text: String) -> String {
-    if text.len() > TEXT_BYTES_MAX {
-        let mut end = TEXT_BYTES_MAX;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 /// A guest's text as one line of at most [`TEXT_BYTES_MAX`]. People read it on

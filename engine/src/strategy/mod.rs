@@ -20,14 +20,13 @@ use async_trait::async_trait;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, Engine, Store, Trap};
 
-use crate::journal::{Call, Reply};
-use crate::model::{Millis, Outcome, sha256_hex};
+use crate::model::{Outcome, sha256_hex};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 use crate::spec::plugins::is_name;
 use crate::spec::policy::Caps;
 use contract::Rejected;
-use limits::{ASIDE_FUEL, EPOCH_TICK, Limits, cut};
+use limits::{ANSWER_TIME_MAX, ASIDE_FUEL, EPOCH_TICK, Limits, cut};
 use sandbox::{Called, State};
 use track::Bound;
 
@@ -222,14 +221,14 @@ fn tick(engine: wasmtime::EngineWeak) {
 impl Plugin {
     /// Who it is. Runs guest code, without any call.
     pub async fn describe(&self) -> Result<Description, Rejected> {
-        let mut store = self.store(Arc::new(NoCalls), "", Caps::default());
-        let result = self.bound.describe(&mut store).await;
+        let mut store = self.store(None, "", Caps::default());
+        let result = in_time(self.bound.describe(&mut store)).await;
         let description = result
             .map_err(|e| Rejected::Faulty(format!("describe: {}", explain(&e, store.data()))))?;
         // It becomes a part of the rollout's id, which people type.
         if !is_name(&description.name) {
             return Err(Rejected::Faulty(format!(
-                "describe: it calls itself {:?}; a name is made of letters, digits, - and _",
+                "describe: it calls itself {:?}; a name is made of letters, digits, - and _, and does not begin with -",
                 description.name
             )));
         }
@@ -241,15 +240,15 @@ impl Plugin {
         &self,
         parameters: &str,
     ) -> Result<Result<Vec<PlannedStep>, Vec<Issue>>, Rejected> {
-        let mut store = self.store(Arc::new(NoCalls), "", Caps::default());
-        let result = self.bound.validate(&mut store, parameters).await;
+        let mut store = self.store(None, "", Caps::default());
+        let result = in_time(self.bound.validate(&mut store, parameters)).await;
         result.map_err(|e| Rejected::Faulty(format!("validate: {}", explain(&e, store.data()))))
     }
 
     /// Runs it, and says how much fuel it had burnt at each of its calls: a
     /// fingerprint of the way that it took.
     pub async fn run_metered(&self, calls: Arc<dyn Calls>, run: &Run) -> (Ran, Vec<u64>) {
-        let mut store = self.store(calls, &run.seed, run.caps);
+        let mut store = self.store(Some(calls), &run.seed, run.caps);
         let ran = match self.bound.run(&mut store, run).await {
             Ok(result) => Ran::Returned(result),
             Err(error) if error.downcast_ref::<Interrupted>().is_some() => Ran::Interrupted,
@@ -258,7 +257,7 @@ impl Plugin {
         (ran, std::mem::take(&mut store.data_mut().burnt))
     }
 
-    fn store(&self, calls: Arc<dyn Calls>, seed: &str, caps: Caps) -> Store<State> {
+    fn store(&self, calls: Option<Arc<dyn Calls>>, seed: &str, caps: Caps) -> Store<State> {
         let limits = self.limits.within(caps);
         let mut store = Store::new(&self.engine, State::new(calls, seed, limits));
         store.limiter(|state| &mut state.limiter);
@@ -315,22 +314,16 @@ fn explain(error: &wasmtime::Error, state: &State) -> String {
     }
 }
 
-/// For `describe` and `validate`: nothing may be asked.
-struct NoCalls;
-
-#[async_trait]
-impl Calls for NoCalls {
-    async fn perform(&self, _call: Call) -> Result<Reply, Interrupted> {
-        Err(Interrupted)
-    }
-
-    fn now(&self) -> Millis {
-        0
-    }
-
-    fn probes(&self) -> Vec<String> {
-        vec![]
-    }
+async fn in_time<T>(
+    asked: impl Future<Output = Result<T, wasmtime::Error>>,
+) -> Result<T, wasmtime::Error> {
+    let answer = tokio::time::timeout(ANSWER_TIME_MAX, asked).await;
+    answer.unwrap_or_else(|_| {
+        let seconds = ANSWER_TIME_MAX.as_secs();
+        Err(wasmtime::Error::msg(format!(
+            "it does not answer within {seconds} s"
+        )))
+    })
 }
 
 /// What a run returned, or why it did not.

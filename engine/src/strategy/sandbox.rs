@@ -18,11 +18,13 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxView, WasiView};
 
 use super::limits::{Limiter, Limits, OUTPUT_BYTES_MAX};
+use crate::model::Millis;
 use crate::rollout::session::Calls;
 
 /// What a store carries.
 pub struct State {
-    pub(super) calls: Arc<dyn Calls>,
+    /// Where calls of the contract go; nowhere while it only answers questions.
+    pub(super) calls: Option<Arc<dyn Calls>>,
     pub(super) limiter: Limiter,
     pub(super) output: Output,
     /// Which call is about to return to the guest.
@@ -37,7 +39,7 @@ pub struct State {
 }
 
 impl State {
-    pub(super) fn new(calls: Arc<dyn Calls>, seed: &str, limits: Limits) -> Self {
+    pub(super) fn new(calls: Option<Arc<dyn Calls>>, seed: &str, limits: Limits) -> Self {
         let output = Output::default();
         let seed = crate::model::sha256_hex(seed.as_bytes());
         let random = |stream: u64| {
@@ -104,10 +106,17 @@ impl State {
     }
 }
 
+impl State {
+    /// Every function of the host begins here, so none is free.
+    pub(super) fn enter(&mut self) -> &mut Self {
+        self.called.get_or_insert(Called::Aside);
+        self
+    }
+}
+
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        // Every stub comes here for what it works with.
-        self.called.get_or_insert(Called::Aside);
+        self.enter();
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,
@@ -134,7 +143,13 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<(), wasmtime::Error> {
 
 /// The time of the last answer.
 #[derive(Clone)]
-struct LogicalClock(Arc<dyn Calls>);
+struct LogicalClock(Option<Arc<dyn Calls>>);
+
+impl LogicalClock {
+    fn millis(&self) -> Millis {
+        self.0.as_ref().map_or(0, |calls| calls.now())
+    }
+}
 
 impl HostWallClock for LogicalClock {
     fn resolution(&self) -> Duration {
@@ -142,7 +157,7 @@ impl HostWallClock for LogicalClock {
     }
 
     fn now(&self) -> Duration {
-        Duration::from_millis(self.0.now())
+        Duration::from_millis(self.millis())
     }
 }
 
@@ -152,7 +167,7 @@ impl HostMonotonicClock for LogicalClock {
     }
 
     fn now(&self) -> u64 {
-        self.0.now().saturating_mul(1_000_000)
+        self.millis().saturating_mul(1_000_000)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::trust::Proof;
-use super::{BYTES_MAX, SupplyError};
+use super::{BYTES_MAX, SupplyError, files};
 use crate::model::sha256_hex;
 
 /// A folder of `DIGEST.wasm` files, and beside each what proves who signed it.
@@ -80,14 +80,14 @@ impl Cache {
     }
 }
 
-/// Reads a file, and not more of it than needed to see that it is too much: a
-/// device has no end.
+/// Reads a file, and not more of it than needed to see that it is too much; whoever
+/// takes the bytes says so.
 ///
 /// # Errors
 /// It cannot be read.
 pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![];
-    let file = std::fs::File::open(path)?;
+    let file = files::open(path)?;
     file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

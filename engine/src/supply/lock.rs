@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::registry::reference::is_digest;
+use crate::spec::imports::Import;
 use crate::spec::plugins::OCI;
 
 /// The file's name, beside `plugins.toml`.
@@ -79,6 +80,11 @@ impl Lock {
                         "{} has the digest {digest:?}; one is sha256: and 64 hexadecimal digits",
                         plugin.name
                     ));
+                }
+            }
+            for import in &plugin.imports {
+                if let Err(why) = Import::parse(import) {
+                    return Err(format!("{} has the import {import:?}: {why}", plugin.name));
                 }
             }
             let (oci, exact) = (plugin.source.starts_with(OCI), plugin.manifest.is_some());
@@ -255,6 +261,10 @@ mod tests {
         assert!(says(&good.replace("version = 1", "version = 2")).contains("newer"));
         assert!(says(&good.replace("size", "sise")).contains("sise"));
         assert!(says(&good.replace("sha256:0", "sha256:")).contains("64 hexadecimal"));
+        for import in ["@0.1.0+x#", "@0.1.00#", "@0.1#", "#"] {
+            let odd = good.replace("@0.1.0#", import);
+            assert!(says(&odd).contains("gate has the import"), "{odd}");
+        }
         let twice = format!("{good}\n{}", &good[good.find("[[").expect("a table")..]);
         assert!(says(&twice).contains("twice"));
         let nowhere = good.replace("plugins/gate.wasm", "oci://r.example/gate:1");

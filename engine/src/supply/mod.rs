@@ -5,6 +5,7 @@
 //! [`registry`] speaks to OCI registries; [`Supply`] is all of it together.
 
 pub mod cache;
+pub mod files;
 pub mod lock;
 pub mod registry;
 pub mod signature;
@@ -20,6 +21,7 @@ use crate::spec::SpecError;
 use crate::spec::plugins::{Plugins, Wanted, lexically};
 pub use cache::Cache;
 use cache::Damage;
+pub use files::TEXT_BYTES_MAX;
 use lock::{Lock, Locked};
 use registry::error::RegistryError;
 use registry::reference::Reference;
@@ -800,7 +802,7 @@ pub fn read_key(file: &Path) -> Result<PublicKey, SupplyError> {
         file: file.display().to_string(),
         message,
     };
-    let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+    let text = files::read_text(file, TEXT_BYTES_MAX).map_err(|e| wrong(e.to_string()))?;
     PublicKey::from_pem(&text).map_err(|e| wrong(e.to_string()))
 }
 
@@ -815,7 +817,7 @@ fn read_lock(file: &Path) -> Result<Lock, SupplyError> {
 }
 
 fn read_if_there(file: &Path) -> Result<Option<String>, SupplyError> {
-    match std::fs::read_to_string(file) {
+    match files::read_text(file, TEXT_BYTES_MAX) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(SupplyError::Io {

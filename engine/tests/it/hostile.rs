@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use engine::journal::{Call, Event, Reply};
-use engine::model::{ArmHealth, End, Weights};
+use engine::model::{ArmHealth, End, HostError, Weights};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Ran, Standing, Strategy as _};
 use engine::strategy::Host;
@@ -107,12 +107,12 @@ fn text(name: &str) -> String {
 }
 
 /// A component with these functions, and honest ones for those that are left out.
-fn component(functions: &str) -> String {
+pub(crate) fn component(functions: &str) -> String {
     beside("", functions)
 }
 
 /// The same, with something beside its core module.
-fn beside(outside: &str, functions: &str) -> String {
+pub(crate) fn beside(outside: &str, functions: &str) -> String {
     let honest = text("honest.wat");
     let mut parts = vec![functions.to_owned()];
     for part in honest.split("\n(func ").skip(1) {
@@ -126,7 +126,7 @@ fn beside(outside: &str, functions: &str) -> String {
         .replace(";;OUTSIDE;;", outside)
 }
 
-fn binary(text: &str) -> Vec<u8> {
+pub(crate) fn binary(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|e| panic!("the test's own text is wrong: {e}"))
 }
 
@@ -434,7 +434,7 @@ fn cases() -> BTreeMap<String, Case> {
 }
 
 /// Less patience with loops than by default, or each takes seconds.
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let limits = Limits {
         fuel_per_segment: 100_000_000,
         ..Limits::default()
@@ -639,6 +639,10 @@ impl Calls for Slow {
         }]))
     }
 
+    async fn refuse(&self, _: Call, why: HostError) -> Result<Reply, Interrupted> {
+        Ok(Reply::Failed(why))
+    }
+
     fn now(&self) -> u64 {
         lab::START
     }
@@ -784,7 +788,7 @@ fn the_binary_refuses_before_anything_begins() {
         Refused::of(&case(name), &[], 6, says).leaves_nothing();
     }
     let endless = Refused::of(b"", &[], 6, "the file is empty");
-    endless.run(&["run", "/dev/zero"], 6, "the limit is 67108864");
+    endless.run(&["run", "/dev/zero"], 2, "only files are read");
     endless.leaves_nothing();
 }
 

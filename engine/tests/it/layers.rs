@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
     "hindsight/explain.rs",
     "hindsight/file.rs",
     "spec/aws.rs",
+    "spec/imports.rs",
     "spec/plugins.rs",
     "spec/policy.rs",
     "supply/lock.rs",

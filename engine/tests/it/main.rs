@@ -7,6 +7,7 @@
 
 mod aws;
 mod balancer;
+mod calls;
 mod ci_examples;
 mod cli;
 mod clients;
@@ -14,9 +15,11 @@ mod contract;
 mod crash;
 mod door;
 mod end_to_end;
+mod foreign;
 mod fuzzed;
 mod hindsight;
 mod hostile;
+mod imports;
 mod lab;
 mod languages;
 mod layers;

@@ -630,11 +630,12 @@ fn operators_cap_what_a_run_may_use() {
 
 #[test]
 fn a_journal_does_not_grow_without_end() {
-    let story = capped("journal-mib = 1", "history", "100000");
-    assert!(
-        story.contains("its metrics fill 1 MiB of the journal"),
-        "{story}"
-    );
+    // By large answers, and by many questions.
+    for (act, amount) in [("history", "100000"), ("flood", "49999")] {
+        let story = capped("journal-mib = 1", act, amount);
+        let full = story.contains("its calls and their answers fill 1 MiB of the journal");
+        assert!(full, "{act}: {story}");
+    }
 }
 
 /// The name gets other bytes while the rollout is under way.

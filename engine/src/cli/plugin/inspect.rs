@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Global, Loaded, PinArgs, look_at};
 use crate::cli::app::App;
 use crate::cli::exit::Exit;
+use crate::spec::imports::Import;
 use crate::strategy::{Description, Plugin, limits};
 
 /// Show what a plugin is: digest, permissions, parameters, where it comes from
@@ -108,18 +109,21 @@ fn first_sentence(text: &str) -> &str {
 
 /// Whether it imports a function that changes weights.
 pub(super) fn moves_traffic(plugin: &Plugin) -> bool {
-    let writes = ["#set-weights", "#switch-color"];
+    let reads = |p: &Import<'_>| {
+        p.interface.package != "rollout:traffic" || p.function == Some("get-weights")
+    };
     let mut all = plugin.permissions.iter();
-    all.any(|p| writes.iter().any(|w| p.ends_with(w)))
+    all.any(|p| !Import::parse(p).is_ok_and(|p| reads(&p)))
 }
 
 /// `rollout:traffic/traffic@0.1.0#set-weights` as `traffic: set-weights`.
 pub(super) fn by_interface(permissions: &[String]) -> Vec<(String, Vec<&str>)> {
     let mut interfaces: Vec<(String, Vec<&str>)> = vec![];
     for permission in permissions {
-        let (interface, function) = permission.split_once('#').unwrap_or((permission, ""));
-        let interface = interface.split('@').next().unwrap_or(interface);
-        let short = interface.rsplit('/').next().unwrap_or(interface);
+        let (short, function) = match Import::parse(permission) {
+            Ok(import) => (import.interface.name, import.function.unwrap_or("")),
+            Err(_) => (permission.as_str(), ""),
+        };
         match interfaces.iter_mut().find(|(name, _)| name == short) {
             Some((_, functions)) => functions.push(function),
             None => interfaces.push((short.to_owned(), vec![function])),
@@ -149,10 +153,11 @@ fn parameters(schema: &Value) -> Vec<Parameter> {
             Value::Null => "-".to_owned(),
             value => value.to_string(),
         };
+        // A line each, whatever is in there.
         Parameter {
-            name: name.clone(),
-            kind: kinds(schema, property, 0).join(" or "),
-            default,
+            name: limits::one_line(name.clone()),
+            kind: limits::one_line(kinds(schema, property, 0).join(" or ")),
+            default: limits::one_line(default),
             about: about.lines().collect::<Vec<_>>().join(" "),
         }
     });

@@ -15,6 +15,7 @@ use crate::spec::policy::Policy;
 use crate::spec::{Spec, StrategySpec};
 use crate::strategy::Plugin;
 use crate::strategy::contract::Rejected;
+use crate::supply::files;
 use crate::supply::lock::Locked;
 use crate::supply::{
     self, Access, Cache, Demands, Fetched, Mode, Rule, Supply, SupplyError, cache,
@@ -517,7 +518,8 @@ pub(super) fn host_policy(app: &App) -> anyhow::Result<Policy> {
         if file == Path::new(HOST_POLICY) && file.symlink_metadata().is_err_and(absent) {
             continue;
         }
-        let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+        let text =
+            files::read_text(file, files::TEXT_BYTES_MAX).map_err(|e| wrong(e.to_string()))?;
         let mut policy = Policy::parse(&text).map_err(|e| wrong(format!("\n{e}")))?;
         for key in policy.signers.iter_mut().flatten() {
             *key = file.with_file_name("").join(&*key).display().to_string();

@@ -48,6 +48,9 @@ pub(in crate::cli) async fn parameters(
                 .iter()
                 .map(|i| problem_line(&i.path, &i.message))
                 .collect();
+            if problems.is_empty() {
+                problems.push("  it rejects them and does not say why".to_owned());
+            }
         }
     }
     if problems.is_empty() {

@@ -11,6 +11,7 @@ use super::{PinArgs, load};
 use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::spec::plugins::{OCI, is_name};
+use crate::supply::files;
 use crate::supply::registry::Registry;
 use crate::supply::registry::reference::Reference;
 use crate::supply::signature::{Claim, PrivateKey};
@@ -163,7 +164,7 @@ pub(super) fn private_key(app: &App, file: &Path) -> anyhow::Result<PrivateKey> 
         file: file.display().to_string(),
         message,
     };
-    let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
+    let text = files::read_text(file, files::TEXT_BYTES_MAX).map_err(|e| wrong(e.to_string()))?;
     // A key without encryption needs no password.
     let password = if text.contains("ENCRYPTED") {
         password(app, "password of the private key: ")?

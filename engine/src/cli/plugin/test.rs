@@ -13,6 +13,7 @@ use crate::cli::simulate::read_corpus;
 use crate::journal::{Actor, Call, Entry, Event};
 use crate::model::{Goal, Level, Millis};
 use crate::simulate::replicate::{self, Played, START, Subject};
+use crate::supply::files;
 
 /// Compare a plugin's decisions in simulated worlds with accepted ones
 ///
@@ -69,7 +70,7 @@ pub(super) async fn test(app: &App, args: TestArgs) -> anyhow::Result<Exit> {
             eprintln!("violation: {violation}");
             exit = Exit::Unmet;
         }
-        let accepted = std::fs::read_to_string(&place);
+        let accepted = files::read_text(&place, files::TEXT_BYTES_MAX);
         match accepted {
             _ if args.accept => {
                 crate::supply::cache::write(&place, text.as_bytes())?;

@@ -9,8 +9,9 @@ use wasmtime::{Error, Store};
 
 use super::{Bound, Track};
 use crate::journal::{Call, Reply};
-use crate::model;
+use crate::model::{self, ErrorKind, HostError};
 use crate::rollout::Run;
+use crate::rollout::session::{Calls, Interrupted};
 use crate::strategy::limits::{LIST_MAX, SAMPLES_MAX, cut, one_line};
 use crate::strategy::sandbox::{Called, State};
 use crate::strategy::{Description, Issue, PlannedStep, Returned};
@@ -43,7 +44,7 @@ pub(super) const TRACK: Track = Track {
 };
 
 fn link(linker: &mut Linker<State>) -> Result<(), Error> {
-    bindings::Strategy::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+    bindings::Strategy::add_to_linker::<_, HasSelf<_>>(linker, State::enter)
 }
 
 fn bind(pre: InstancePre<State>) -> Result<Arc<dyn Bound>, Error> {
@@ -125,9 +126,23 @@ impl Bound for Prepared {
 type Answer<T> = Result<Result<T, types::HostError>, Error>;
 
 impl State {
-    /// Every call of the contract goes through here, and buys a new segment.
+    /// Who answers; nobody does while a strategy only says who it is.
+    fn calls(&self) -> Result<&Arc<dyn Calls>, Error> {
+        Ok(self.calls.as_ref().ok_or(Interrupted)?)
+    }
+
+    /// Every call of the journal goes through here or the next one, and buys a new
+    /// segment.
     async fn ask(&mut self, call: Call) -> Result<Reply, Error> {
-        let reply = self.calls.perform(call).await?;
+        let reply = self.calls()?.perform(call).await?;
+        self.called = Some(Called::Journaled);
+        Ok(reply)
+    }
+
+    /// A call with arguments that are not taken: an answer like others.
+    async fn refuse(&mut self, call: Call, why: String) -> Result<Reply, Error> {
+        let why = HostError::new(ErrorKind::Invalid, "invalid-request", why);
+        let reply = self.calls()?.refuse(call, why).await?;
         self.called = Some(Called::Journaled);
         Ok(reply)
     }
@@ -144,18 +159,22 @@ impl traffic::Host for State {
     }
 
     async fn set_weights(&mut self, weights: Vec<types::Weight>) -> Answer<()> {
-        if weights.len() > LIST_MAX {
-            return Ok(Err(too_long("weights", weights.len())));
-        }
+        let wrong = too_long("weights", weights.len());
         let weights = weights
             .into_iter()
+            .take(LIST_MAX)
             .map(|w| model::Weight {
                 arm: one_line(w.arm),
                 weight: w.weight,
             })
             .collect();
         let weights = model::Weights(weights);
-        answer(self.ask(Call::SetWeights { weights }).await?, done)
+        let call = Call::SetWeights { weights };
+        let reply = match wrong {
+            Some(why) => self.refuse(call, why).await?,
+            None => self.ask(call).await?,
+        };
+        answer(reply, done)
     }
 
     async fn switch_color(&mut self, color: String) -> Answer<()> {
@@ -166,20 +185,25 @@ impl traffic::Host for State {
 
 impl metrics::Host for State {
     async fn get_metrics(&mut self, query: metrics::MetricsQuery) -> Answer<Vec<metrics::Sample>> {
-        if query.over_ms.len() > LIST_MAX {
-            return Ok(Err(too_long("over-ms", query.over_ms.len())));
-        }
-        if let Some(odd) = query.over_ms.iter().find(|limit| !limit.is_finite()) {
-            return Ok(Err(invalid(format!(
-                "over-ms has {odd}, which is no latency"
-            ))));
-        }
+        let odd = query.over_ms.iter().find(|limit| !limit.is_finite());
+        let odd = odd.map(|odd| format!("over-ms has {odd}, which is no latency"));
+        let wrong = too_long("over-ms", query.over_ms.len()).or(odd);
         let query = model::MetricsQuery {
             since: to_millis(query.since),
-            over_ms: query.over_ms,
+            over_ms: query
+                .over_ms
+                .into_iter()
+                .take(LIST_MAX)
+                .map(number)
+                .collect(),
             by_zone: query.by_zone,
         };
-        answer(self.ask(Call::GetMetrics { query }).await?, |reply| {
+        let call = Call::GetMetrics { query };
+        let reply = match wrong {
+            Some(why) => self.refuse(call, why).await?,
+            None => self.ask(call).await?,
+        };
+        answer(reply, |reply| {
             let Reply::Samples(mut samples) = reply else {
                 return None;
             };
@@ -227,8 +251,7 @@ impl metrics::Host for State {
 
 impl control::Host for State {
     async fn now(&mut self) -> Result<f64, Error> {
-        self.called = Some(Called::Aside);
-        Ok(from_millis(self.calls.now()))
+        Ok(from_millis(self.calls()?.now()))
     }
 
     async fn wait(&mut self, seconds: u32, signals: Vec<String>) -> Result<control::Wake, Error> {
@@ -257,8 +280,7 @@ impl control::Host for State {
     }
 
     async fn probes(&mut self) -> Result<Vec<String>, Error> {
-        self.called = Some(Called::Aside);
-        Ok(self.calls.probes())
+        Ok(self.calls()?.probes())
     }
 
     async fn log(&mut self, level: control::Level, message: String) -> Result<(), Error> {
@@ -339,18 +361,8 @@ fn done(reply: Reply) -> Option<()> {
     (reply == Reply::Done).then_some(())
 }
 
-fn too_long(what: &str, length: usize) -> types::HostError {
-    invalid(format!(
-        "{what} has {length} elements; the limit is {LIST_MAX}"
-    ))
-}
-
-fn invalid(message: String) -> types::HostError {
-    to_error(model::HostError::new(
-        model::ErrorKind::Invalid,
-        "invalid-request",
-        message,
-    ))
+fn too_long(what: &str, length: usize) -> Option<String> {
+    (length > LIST_MAX).then(|| format!("{what} has {length} elements; the limit is {LIST_MAX}"))
 }
 
 fn to_error(e: model::HostError) -> types::HostError {

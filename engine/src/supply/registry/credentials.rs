@@ -1,5 +1,7 @@
 //! Who asks: the credentials that `docker login` left on this machine.
 
+use crate::supply::{TEXT_BYTES_MAX, files};
+use std::io::Read as _;
 use std::path::Path;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
@@ -38,7 +40,7 @@ pub(super) fn find(folder: Option<&Path>, registry: &str) -> Result<Credentials,
             hint,
         })
     };
-    let file = match std::fs::File::open(&path) {
+    let file = match files::open(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return nobody(format!("there is no {shown}"));
@@ -50,7 +52,10 @@ pub(super) fn find(folder: Option<&Path>, registry: &str) -> Result<Credentials,
         other => other,
     };
     let login = format!("docker login {registry}");
-    match docker_credential::get_credential_from_reader(std::io::BufReader::new(file), key) {
+    match docker_credential::get_credential_from_reader(
+        std::io::BufReader::new(file.take(TEXT_BYTES_MAX)),
+        key,
+    ) {
         Ok(DockerCredential::UsernamePassword(name, password)) => Ok(Credentials {
             asked: format!("as {name:?}, by {shown}"),
             auth: RegistryAuth::Basic(name, password),

@@ -5,6 +5,7 @@
 //! it; which digest to expect is the caller's affair (a lock file, a
 //! signature). Nothing here is cached.
 
+use crate::supply::{TEXT_BYTES_MAX, files};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,13 +110,12 @@ impl Registry {
         if rustls_native_certs::load_native_certs().certs.is_empty() {
             return Err(distrusts("there are none".to_owned()));
         }
-        let (client, http) = session::clients(&options, certificates)
+        let client = session::client(&options, certificates)
             .map_err(|e| distrusts(session::innermost(&e)))?;
         Ok(Self {
             limit_bytes: options.limit_bytes,
             means: Means {
                 client,
-                http,
                 docker_config: options.docker_config,
                 plain_http: options.plain_http,
                 stall_timeout: options.stall_timeout,
@@ -274,7 +274,7 @@ fn read_certificates(file: &Path) -> Result<Vec<Certificate>, RegistryError> {
         found,
         hint: "give a file with certificates in PEM form (-----BEGIN CERTIFICATE-----)".to_owned(),
     };
-    let pem = std::fs::read(file).map_err(|e| fail(e.to_string()))?;
+    let pem = files::read(file, TEXT_BYTES_MAX).map_err(|e| fail(e.to_string()))?;
     let mut certificates = vec![];
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|e| fail(e.to_string()))?;

@@ -2,17 +2,15 @@
 //! retries, limits, and the meaning of what goes wrong.
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::header::{ACCEPT, HeaderValue};
-use oci_client::client::{Certificate, ClientConfig, ClientProtocol};
-use oci_client::errors::{DigestError, OciDistributionError as Oci, OciErrorCode as Code};
+use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION, WWW_AUTHENTICATE};
+use oci_client::RegistryOperation;
+use oci_client::client::Certificate;
+use oci_client::errors::{OciDistributionError as Oci, OciErrorCode as Code};
 use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, RegistryOperation};
-use tokio::io::AsyncWrite;
+use reqwest::{Client, RequestBuilder};
 
 use super::Options;
 use super::credentials::{self, Credentials};
@@ -29,6 +27,11 @@ const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
 
 /// Registries themselves take none above 4 MiB.
 const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// Tokens have some kilobytes.
+const TOKEN_BYTES_MAX: usize = 256 << 10;
+/// Of what a registry says when it says no, or that it has taken something; the
+/// rest is not read.
+const WORDS_BYTES_MAX: usize = 64 << 10;
 
 /// Nobody can listen on port 0. The client is told that this is its proxy for
 /// plain HTTP, so wherever a registry, a redirect or a token server sends it,
@@ -40,9 +43,6 @@ const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 /// What every conversation needs.
 pub(super) struct Means {
     pub(super) client: Client,
-    /// For manifests: the client above would read one to its end, however far
-    /// away that is.
-    pub(super) http: reqwest::Client,
     pub(super) docker_config: Option<PathBuf>,
     pub(super) plain_http: bool,
     pub(super) stall_timeout: Duration,
@@ -114,20 +114,66 @@ impl<'a> Session<'a> {
             credentials,
             token: None,
         };
-        let repository = session.place(String::new());
-        let log_in = || async {
-            let auth = &session.credentials.auth;
-            Ok(means.client.auth(&repository, auth, operation).await?)
-        };
+        let log_in = || session.get_token(operation);
         session.token = session.attempt("token", 0, log_in).await?;
         Ok(session)
     }
 
+    /// Asks how the registry wants to know who asks, and gets the token for that; none
+    /// where it takes a name and a password, or anybody.
+    async fn get_token(&self, operation: RegistryOperation) -> Result<Option<String>, Failure> {
+        let url = format!("{}/v2/", self.origin());
+        let door = self.means.client.get(url).send().await;
+        let door = door.map_err(Oci::from)?;
+        let Some((realm, service)) = challenge(door.headers()) else {
+            return Ok(None);
+        };
+        let actions = match operation {
+            RegistryOperation::Pull => "pull",
+            RegistryOperation::Push => "pull,push",
+        };
+        let scope = format!("repository:{}:{actions}", self.reference.repository());
+        let mut query = vec![("scope", scope)];
+        query.extend(service.map(|service| ("service", service)));
+        let request = self.means.client.get(&realm).query(&query);
+        let request = match &self.credentials.auth {
+            RegistryAuth::Basic(name, password) => request.basic_auth(name, Some(password)),
+            _ => request,
+        };
+        let answer = request.send().await.map_err(Oci::from)?;
+        let status = answer.status();
+        let limit = if status.is_success() {
+            TOKEN_BYTES_MAX
+        } else {
+            WORDS_BYTES_MAX
+        };
+        let (bytes, ended) = read(answer, limit).await?;
+        if !status.is_success() {
+            let words = String::from_utf8_lossy(&bytes).into_owned();
+            return Err(Oci::AuthenticationFailure(words).into());
+        }
+        if !ended {
+            return Err(Failure::Content(Rejected::Endless {
+                what: "token",
+                max: TOKEN_BYTES_MAX,
+            }));
+        }
+        #[derive(serde::Deserialize)]
+        struct Token {
+            token: Option<String>,
+            access_token: Option<String>,
+        }
+        let read: Result<Token, _> = serde_json::from_slice(&bytes);
+        let token = read.map(|t| t.token.or(t.access_token));
+        let wrong = |why: String| Oci::RegistryTokenDecodeError(why);
+        let token = token.map_err(|e| wrong(e.to_string()))?;
+        let token = token.ok_or_else(|| wrong("there is no token in it".to_owned()))?;
+        Ok(Some(token))
+    }
+
     /// The registry's own digest of what a tag means now.
     pub(super) async fn resolve(&self, tag: &str) -> Result<String, RegistryError> {
-        let place = self.place(tag.to_owned());
-        let (client, auth) = (&self.means.client, &self.credentials.auth);
-        let ask = || async { Ok(client.fetch_manifest_digest(&place, auth).await?) };
+        let ask = || self.get_digest(tag);
         let digest = self.attempt("manifest", 0, ask).await?;
         if is_digest(&digest) {
             return Ok(digest);
@@ -138,6 +184,19 @@ impl<'a> Session<'a> {
         }))
     }
 
+    async fn get_digest(&self, tag: &str) -> Result<String, Failure> {
+        let url = self.url(&format!("manifests/{tag}"));
+        let request = self.means.client.head(url);
+        let request = request.header(ACCEPT, manifest::ACCEPTED.join(", "));
+        let answer = self.authorized(request).send().await.map_err(Oci::from)?;
+        let digest = answer.headers().get("docker-content-digest");
+        match digest.and_then(|d| d.to_str().ok()) {
+            Some(digest) if answer.status().is_success() => Ok(digest.to_owned()),
+            // It does not say, or says no, for which a HEAD has no words.
+            _ => Ok(manifest::digest(&self.get_manifest(tag).await?)),
+        }
+    }
+
     /// The bytes of a manifest, by tag or digest; those of a digest have it.
     pub(super) async fn manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, RegistryError> {
         let ask = || self.get_manifest(tag_or_digest);
@@ -145,56 +204,26 @@ impl<'a> Session<'a> {
     }
 
     async fn get_manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, Failure> {
-        let place = self.place(String::new());
-        let url = format!(
-            "{}://{}/v2/{}/manifests/{tag_or_digest}",
-            if self.means.plain_http {
-                "http"
-            } else {
-                "https"
-            },
-            place.resolve_registry(),
-            place.repository(),
-        );
-        let accepted = manifest::ACCEPTED.join(", ");
-        let request = self.means.http.get(&url).header(ACCEPT, accepted);
-        let request = match (&self.token, &self.credentials.auth) {
-            (Some(token), _) => request.bearer_auth(token),
-            (None, RegistryAuth::Basic(name, password)) => request.basic_auth(name, Some(password)),
-            _ => request,
-        };
-        let mut answer = request.send().await.map_err(Oci::from)?;
-        let mut bytes: Vec<u8> = vec![];
-        while let Some(more) = answer.chunk().await.map_err(Oci::from)? {
-            if bytes.len() + more.len() > MANIFEST_BYTES_MAX {
-                return Err(Failure::Content(Rejected::Endless {
-                    what: "manifest",
-                    max: MANIFEST_BYTES_MAX,
-                }));
-            }
-            bytes.extend_from_slice(&more);
+        let url = self.url(&format!("manifests/{tag_or_digest}"));
+        let request = self.means.client.get(&url);
+        let request = request.header(ACCEPT, manifest::ACCEPTED.join(", "));
+        let answer = self.send(request, &url).await?;
+        let (bytes, ended) = read(answer, MANIFEST_BYTES_MAX).await?;
+        if !ended {
+            return Err(Failure::Content(Rejected::Endless {
+                what: "manifest",
+                max: MANIFEST_BYTES_MAX,
+            }));
         }
         let found = manifest::digest(&bytes);
-        match answer.status().as_u16() {
-            200..300 if is_digest(tag_or_digest) && found != tag_or_digest => {
-                Err(Failure::Content(Rejected::Digest {
-                    what: "manifest",
-                    expected: tag_or_digest.to_owned(),
-                    found,
-                }))
-            }
-            200..300 => Ok(bytes),
-            401 => Err(Oci::UnauthorizedError { url }.into()),
-            code => Err(match serde_json::from_slice(&bytes) {
-                Ok(envelope) if code < 500 => Oci::RegistryError { envelope, url },
-                _ => Oci::ServerError {
-                    code,
-                    url,
-                    message: String::from_utf8_lossy(&bytes).into_owned(),
-                },
-            }
-            .into()),
+        if is_digest(tag_or_digest) && found != tag_or_digest {
+            return Err(Failure::Content(Rejected::Digest {
+                what: "manifest",
+                expected: tag_or_digest.to_owned(),
+                found,
+            }));
         }
+        Ok(bytes)
     }
 
     /// A blob, at most as long as its manifest says, and exactly what it says.
@@ -203,54 +232,109 @@ impl<'a> Session<'a> {
         of: &Descriptor,
         what: &'static str,
     ) -> Result<Vec<u8>, RegistryError> {
-        let place = self.place(of.digest.clone());
-        let fetch = || async {
-            let mut sink = Bounded::new(of.size);
-            let client = &self.means.client;
-            let pulled = client
-                .pull_blob(&place, of.digest.as_str(), &mut sink)
-                .await;
-            if sink.overflowed {
-                return Err(Failure::Content(Rejected::Overlong {
-                    what,
-                    expected: of.size,
-                }));
-            }
-            let found = sink.bytes.len() as u64;
-            match pulled {
-                Ok(()) | Err(Oci::DigestError(_)) if found < of.size => {
-                    Err(Failure::Content(Rejected::Truncated {
-                        what,
-                        expected: of.size,
-                        found,
-                    }))
-                }
-                pulled => Ok(pulled.map(|()| sink.bytes)?),
-            }
-        };
+        let fetch = || self.get_blob(of, what);
         self.attempt(what, of.size, fetch).await
     }
 
-    pub(super) async fn put_blob(&self, bytes: &[u8]) -> Result<(), RegistryError> {
-        let place = self.place(String::new());
-        let digest = manifest::digest(bytes);
-        let send = || async {
-            let client = &self.means.client;
-            let pushed = client.push_blob(&place, bytes.to_vec(), &digest).await;
-            Ok(pushed.map(|_| ())?)
+    async fn get_blob(&self, of: &Descriptor, what: &'static str) -> Result<Vec<u8>, Failure> {
+        let url = self.url(&format!("blobs/{}", of.digest));
+        let answer = self.send(self.means.client.get(&url), &url).await?;
+        let expected = of.size;
+        let limit = usize::try_from(expected).unwrap_or(usize::MAX);
+        let (bytes, ended) = read(answer, limit).await?;
+        let found = bytes.len() as u64;
+        let digest = manifest::digest(&bytes);
+        let content = if !ended {
+            Rejected::Overlong { what, expected }
+        } else if found < expected {
+            Rejected::Truncated {
+                what,
+                expected,
+                found,
+            }
+        } else if digest != of.digest {
+            Rejected::Digest {
+                what,
+                expected: of.digest.clone(),
+                found: digest,
+            }
+        } else {
+            return Ok(bytes);
         };
+        Err(Failure::Content(content))
+    }
+
+    pub(super) async fn put_blob(&self, bytes: &[u8]) -> Result<(), RegistryError> {
+        let send = || self.upload(bytes);
         self.attempt("layer", bytes.len() as u64, send).await
     }
 
+    async fn upload(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let url = self.url("blobs/uploads/");
+        // Without this header some servers wait for a body.
+        let request = self.means.client.post(&url).header(CONTENT_LENGTH, 0);
+        let begun = self.send(request, &url).await?;
+        // It may be elsewhere, and then nobody needs to know there who we are.
+        let place = begun.headers().get(LOCATION).and_then(|l| l.to_str().ok());
+        let place = place.and_then(|place| begun.url().join(place).ok());
+        let mut place = place.ok_or(Oci::RegistryNoLocationError)?;
+        let digest = manifest::digest(bytes);
+        place.query_pairs_mut().append_pair("digest", &digest);
+        let at_home = place.origin() == begun.url().origin();
+        let shown = place.to_string();
+        let request = self.means.client.put(place);
+        let request = request.header(CONTENT_TYPE, "application/octet-stream");
+        let request = request.body(bytes.to_vec());
+        let request = if at_home {
+            self.authorized(request)
+        } else {
+            request
+        };
+        checked(request.send().await, &shown).await.map(|_| ())
+    }
+
     pub(super) async fn put_manifest(&self, bytes: &[u8], tag: &str) -> Result<(), RegistryError> {
-        let place = self.place(tag.to_owned());
+        let url = self.url(&format!("manifests/{tag}"));
         let send = || async {
-            let client = &self.means.client;
-            let kind = HeaderValue::from_static(manifest::MANIFEST);
-            let pushed = client.push_manifest_raw(&place, bytes.to_vec(), kind).await;
-            Ok(pushed.map(|_| ())?)
+            let request = self.means.client.put(&url);
+            let request = request.header(CONTENT_TYPE, manifest::MANIFEST);
+            let request = request.body(bytes.to_vec());
+            self.send(request, &url).await.map(|_| ())
         };
         self.attempt("manifest", 0, send).await
+    }
+
+    fn origin(&self) -> String {
+        let scheme = if self.means.plain_http {
+            "http"
+        } else {
+            "https"
+        };
+        // Docker's own registry has two names.
+        let registry = match self.reference.registry() {
+            "docker.io" => "index.docker.io",
+            other => other,
+        };
+        format!("{scheme}://{registry}")
+    }
+
+    /// Something of the repository.
+    fn url(&self, what: &str) -> String {
+        let repository = self.reference.repository();
+        format!("{}/v2/{repository}/{what}", self.origin())
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match (&self.token, &self.credentials.auth) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, RegistryAuth::Basic(name, password)) => request.basic_auth(name, Some(password)),
+            _ => request,
+        }
+    }
+
+    /// A request that the registry did not refuse; nothing of its answer is read.
+    async fn send(&self, request: RequestBuilder, url: &str) -> Result<reqwest::Response, Failure> {
+        checked(self.authorized(request).send().await, url).await
     }
 
     pub(super) fn rejected(&self, content: Rejected) -> RegistryError {
@@ -260,20 +344,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The repository with a tag or digest, as the client wants it.
-    fn place(&self, tag_or_digest: String) -> oci_client::Reference {
-        let registry = self.reference.registry().to_owned();
-        let repository = self.reference.repository().to_owned();
-        if is_digest(&tag_or_digest) {
-            oci_client::Reference::with_digest(registry, repository, tag_or_digest)
-        } else {
-            oci_client::Reference::with_tag(registry, repository, tag_or_digest)
-        }
-    }
-
     /// Tries again if that may help. Each try has its time, by the bytes that
-    /// are to be moved: the client itself would read an endless answer for
-    /// ever.
+    /// are to be moved.
     async fn attempt<T, Try: Future<Output = Result<T, Failure>>>(
         &self,
         what: &'static str,
@@ -325,12 +397,6 @@ impl<'a> Session<'a> {
                 registry,
             },
             Meaning::Passing | Meaning::Other => match error {
-                Oci::DigestError(DigestError::VerificationError { expected, actual }) => self
-                    .rejected(Rejected::Digest {
-                        what,
-                        expected: with_algorithm(&expected),
-                        found: with_algorithm(&actual),
-                    }),
                 Oci::RequestError(error) if is_nowhere(&error) => network(
                     format!("{registry} sends us on over plain HTTP, which was not followed"),
                     "the plugin must be reachable over HTTPS all the way",
@@ -351,40 +417,80 @@ impl<'a> Session<'a> {
 
 const AGAIN: &str = "try again later, or ask whoever runs the registry";
 
-/// The clients for all conversations; they keep connections and tokens.
-pub(super) fn clients(
+/// Reads an answer until it ends or is longer than that; says which.
+async fn read(mut answer: reqwest::Response, max: usize) -> Result<(Vec<u8>, bool), Failure> {
+    let mut bytes: Vec<u8> = vec![];
+    while let Some(more) = answer.chunk().await.map_err(Oci::from)? {
+        let room = max - bytes.len();
+        if more.len() > room {
+            bytes.extend_from_slice(&more[..room]);
+            return Ok((bytes, false));
+        }
+        bytes.extend_from_slice(&more);
+    }
+    Ok((bytes, true))
+}
+
+/// An answer, unless it is a no; then what it says, and not much of it.
+async fn checked(
+    answer: reqwest::Result<reqwest::Response>,
+    url: &str,
+) -> Result<reqwest::Response, Failure> {
+    let answer = answer.map_err(Oci::from)?;
+    let code = answer.status().as_u16();
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let url = url.to_owned();
+    if code == 401 {
+        return Err(Oci::UnauthorizedError { url }.into());
+    }
+    let (bytes, _) = read(answer, WORDS_BYTES_MAX).await?;
+    let error = match serde_json::from_slice(&bytes) {
+        Ok(envelope) if code < 500 => Oci::RegistryError { envelope, url },
+        _ => Oci::ServerError {
+            code,
+            url,
+            message: String::from_utf8_lossy(&bytes).into_owned(),
+        },
+    };
+    Err(error.into())
+}
+
+/// Where tokens are given out, and for which service, if the registry wants one.
+fn challenge(headers: &HeaderMap) -> Option<(String, Option<String>)> {
+    let all = headers.get_all(WWW_AUTHENTICATE).iter();
+    let all = all.filter_map(|value| http_auth::parse_challenges(value.to_str().ok()?).ok());
+    let mut all = all.flatten();
+    all.find_map(|challenge| {
+        let named = |name: &str| {
+            let mut all = challenge.params.iter();
+            let (_, value) = all.find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+            Some(value.to_unescaped())
+        };
+        let is_bearer = challenge.scheme.eq_ignore_ascii_case("Bearer");
+        is_bearer.then(|| Some((named("realm")?, named("service"))))?
+    })
+}
+
+/// The client for all conversations; it keeps connections.
+pub(super) fn client(
     options: &Options,
     certificates: Vec<Certificate>,
-) -> Result<(Client, reqwest::Client), Oci> {
-    let agent = concat!("engine/", env!("CARGO_PKG_VERSION"));
+) -> Result<Client, reqwest::Error> {
     let no_proxy = options.plain_http.then_some(LOOPBACK);
     let no_proxy = no_proxy.and_then(reqwest::NoProxy::from_string);
     let mut roots = vec![];
     for certificate in &certificates {
         roots.push(reqwest::Certificate::from_der(&certificate.data)?);
     }
-    let http = reqwest::Client::builder()
+    Client::builder()
         .proxy(reqwest::Proxy::http(NOWHERE)?.no_proxy(no_proxy))
         .tls_certs_merge(roots)
         .connect_timeout(options.connect_timeout)
         .read_timeout(options.stall_timeout)
-        .user_agent(agent)
-        .build()?;
-    let client = Client::try_from(ClientConfig {
-        protocol: if options.plain_http {
-            ClientProtocol::Http
-        } else {
-            ClientProtocol::Https
-        },
-        http_proxy: Some(NOWHERE.to_owned()),
-        no_proxy: options.plain_http.then(|| LOOPBACK.to_owned()),
-        extra_root_certificates: certificates,
-        connect_timeout: Some(options.connect_timeout),
-        read_timeout: Some(options.stall_timeout),
-        user_agent: agent,
-        ..ClientConfig::default()
-    })?;
-    Ok((client, http))
+        .user_agent(concat!("engine/", env!("CARGO_PKG_VERSION")))
+        .build()
 }
 
 /// What an error says about the thing that was asked for.
@@ -442,7 +548,7 @@ fn said(error: &Oci) -> String {
         }
         other => other.to_string(),
     };
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let printable = |c: char| if crate::model::is_hidden(c) { ' ' } else { c };
     text.trim().chars().map(printable).take(200).collect()
 }
 
@@ -458,52 +564,4 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
 /// Only the debugging form names the address that was not reached.
 fn is_nowhere(error: &impl std::fmt::Debug) -> bool {
     format!("{error:?}").contains(NOWHERE_ADDRESS)
-}
-
-fn with_algorithm(digest: &str) -> String {
-    if digest.contains(':') {
-        digest.to_owned()
-    } else {
-        format!("sha256:{digest}")
-    }
-}
-
-/// Takes so many bytes and refuses the next one, which ends the download.
-struct Bounded {
-    bytes: Vec<u8>,
-    max: u64,
-    overflowed: bool,
-}
-
-impl Bounded {
-    fn new(max: u64) -> Self {
-        Self {
-            bytes: vec![],
-            max,
-            overflowed: false,
-        }
-    }
-}
-
-impl AsyncWrite for Bounded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        more: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        if (self.bytes.len() + more.len()) as u64 > self.max {
-            self.overflowed = true;
-            return Poll::Ready(Err(std::io::ErrorKind::FileTooLarge.into()));
-        }
-        self.bytes.extend_from_slice(more);
-        Poll::Ready(Ok(more.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }

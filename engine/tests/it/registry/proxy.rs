@@ -36,6 +36,8 @@ pub enum Trouble {
     Stall(usize),
     /// Zeros without end.
     Endless,
+    /// The same under a status and headers of its own; the registry hears nothing.
+    Pours(u16, &'static [(&'static str, &'static str)]),
 }
 
 /// One request.
@@ -154,6 +156,14 @@ async fn pass(
                 answer = answer.header(*name, *value);
             }
             let body = Answer::Bytes(body.into(), Then::End);
+            return Ok(answer.body(body).expect("an answer"));
+        }
+        Trouble::Pours(status, headers) => {
+            let mut answer = Response::builder().status(status);
+            for (name, value) in headers {
+                answer = answer.header(*name, *value);
+            }
+            let body = Answer::Endless(shared);
             return Ok(answer.body(body).expect("an answer"));
         }
         other => other,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use engine::supply::registry::Options;
 use engine::supply::registry::error::{RegistryError, Rejected};
-use engine::supply::registry::manifest::digest;
+use engine::supply::registry::manifest::{Layout, digest};
 use serde_json::{Value, json};
 
 use super::proxy::{Proxy, Trouble};
 use super::server::Server;
 use super::{
-    LIMIT, LONG, blobs_asked, manifest_of, options, place, plain, pull, push, rejected, wasm,
-    whenever, with,
+    LIMIT, LONG, artifact, blobs_asked, manifest_of, options, place, plain, pull, push, rejected,
+    wasm, whenever, with,
 };
 
 #[tokio::test]
@@ -169,11 +169,80 @@ async fn an_endless_layer_is_cut_off_at_once() {
 #[tokio::test]
 async fn an_endless_manifest_is_not_read_to_its_end() {
     let server = Server::open();
+    push(&server.address, "canary:1", &wasm(100)).await;
     let endless = whenever("/manifests/", || Trouble::Endless);
     let proxy = Proxy::start(&server.address, endless).await;
     let reference = place(&proxy.address, "canary:1");
     let refused = rejected(with(options()).pull(&reference, None).await);
     assert!(matches!(refused, Rejected::Endless { .. }), "{refused:?}");
+}
+
+/// Whatever it answers, and whether that is a yes or a no.
+#[tokio::test]
+async fn no_answer_is_read_without_a_limit() {
+    const MOST: usize = 24 << 20;
+    let server = Server::open();
+    push(&server.address, "canary:1", &wasm(100)).await;
+    for (part, status, says) in [
+        ("/token", 200, "the token has more than 262144 bytes"),
+        ("/token", 401, "no token"),
+        ("/token", 500, "no token"),
+        ("/v2/?", 401, "not authorized"),
+        (
+            "/manifests/",
+            200,
+            "the manifest has more than 4194304 bytes",
+        ),
+        ("/manifests/", 403, "403"),
+        ("/manifests/", 404, "404"),
+        ("/manifests/", 418, "418"),
+        ("/manifests/", 500, "500"),
+        ("/blobs/", 200, "goes on after the"),
+        ("/blobs/", 400, "400"),
+        ("/blobs/", 503, "503"),
+        ("/blobs/uploads/", 202, "did not return a location"),
+        ("/blobs/uploads/", 429, "429"),
+    ] {
+        // The proxy learns its own address when it is asked.
+        let address = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
+        let known = address.clone();
+        let proxy = Proxy::start(&server.address, move |asked| {
+            let line = asked.line.as_str();
+            let door = line.ends_with("/v2/");
+            if line.contains(part) || door && part == "/v2/?" {
+                return Trouble::Pours(status, &[]);
+            }
+            if door && part == "/token" {
+                let realm = format!(
+                    "Bearer realm=\"http://{}/token\"",
+                    known.get().expect("known")
+                );
+                let challenge: &'static [_] = vec![("www-authenticate", &*realm.leak())].leak();
+                return Trouble::Pours(401, challenge);
+            }
+            if part == "/v2/?" {
+                return Trouble::Pours(401, &[]);
+            }
+            Trouble::None
+        })
+        .await;
+        address.set(proxy.address.clone()).expect("once");
+        let reference = place(&proxy.address, "canary:1");
+        let registry = with(options());
+        let error = if part == "/blobs/uploads/" {
+            let artifact = artifact(wasm(100));
+            let pushed = registry.push(&reference, &artifact, Layout::Cncf);
+            pushed.await.expect_err("refused")
+        } else {
+            let pulled = registry.pull(&reference, None);
+            pulled.await.expect_err("refused")
+        };
+        let error = error.to_string();
+        assert!(error.contains(says), "{part} {status}: {error}");
+        assert!(error.len() < 1_000, "{part} {status}: {error}");
+        let poured = proxy.poured();
+        assert!(poured < MOST, "{part} {status}: {poured} bytes");
+    }
 }
 
 #[tokio::test]
