@@ -123,6 +123,10 @@ pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), Hos
     let arms: Vec<(&FoundArm, &ServiceId, &Service)> = arms
         .filter_map(|(arm, service)| Some((arm, arm.service.as_ref()?, service.as_ref()?)))
         .collect();
+    // What others shift may be in no group that its service names.
+    for (_, _, service) in &arms {
+        refuse_foreign_strategy(service)?;
+    }
     let refuse =
         |code: &str, message: String| Err(HostError::new(ErrorKind::Denied, code, message));
     let same = |a: &Service, b: &Service| {
@@ -173,7 +177,6 @@ pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), Hos
                 ),
             );
         }
-        refuse_foreign_strategy(service)?;
     }
     Ok(())
 }
@@ -514,6 +517,56 @@ mod tests {
             2,
         );
         assert!(matches!(deployment(&draining), Deployment::Moving(_)));
+    }
+
+    #[test]
+    fn each_service_belongs_to_its_own_arm() {
+        use aws_sdk_ecs::types::LoadBalancer;
+        let behind = |name: &str, groups: &[&str]| {
+            let mut one = service(vec![], 2);
+            one.service_name = Some(name.to_owned());
+            let groups = groups
+                .iter()
+                .map(|g| LoadBalancer::builder().target_group_arn(*g).build());
+            one.load_balancers = Some(groups.collect());
+            Some(one)
+        };
+        let arm = |name: &str, service: &str| FoundArm {
+            name: name.to_owned(),
+            target_group: format!("g/{name}"),
+            service: Some(ServiceId {
+                cluster: "c".to_owned(),
+                name: service.to_owned(),
+            }),
+        };
+        let found = |a: &str, b: &str| Found {
+            route: String::new(),
+            load_balancer: String::new(),
+            address: String::new(),
+            zones: vec![],
+            arms: vec![arm("stable", a), arm("canary", b)],
+            test_addresses: vec![],
+            test_listeners: vec![],
+        };
+        let (a, b) = (
+            behind("a", &["g/stable"]),
+            behind("b", &["g/canary", "g/x"]),
+        );
+        let code = |found: &Found, services: [&Option<Service>; 2]| {
+            fit(found, &services.map(Clone::clone)).map_err(|e| e.code)
+        };
+        let two = found("a", "b");
+        assert_eq!(code(&two, [&a, &b]), Ok(()));
+        assert_eq!(code(&two, [&a, &None]), Ok(()), "an arm without a service");
+        let says = |code: &str| Err(code.to_owned());
+        assert_eq!(code(&found("a", "a"), [&a, &a]), says("one-service"));
+        assert_eq!(code(&two, [&b, &a]), says("in-the-other-group"));
+        let both = behind("b", &["g/canary", "g/stable"]);
+        assert_eq!(code(&two, [&a, &both]), says("in-the-other-group"));
+        let elsewhere = behind("b", &["g/x"]);
+        assert_eq!(code(&two, [&a, &elsewhere]), says("in-another-group"));
+        let nowhere = behind("b", &[]);
+        assert_eq!(code(&two, [&a, &nowhere]), says("in-another-group"));
     }
 
     #[test]
