@@ -415,7 +415,7 @@ pub(super) fn roles(names: &[String], stable: &str) -> Vec<Arm> {
 }
 
 /// Parameters go into the journal, also those of `--set`.
-fn no_credentials(parameters: &serde_json::Value) -> anyhow::Result<()> {
+fn no_credentials(parameters: &serde_json::Map<String, serde_json::Value>) -> anyhow::Result<()> {
     let table = toml::Table::try_from(parameters).unwrap_or_default();
     match crate::spec::secret::in_table(&table).first() {
         Some(path) => Err(Failure::usage(format!(
