@@ -67,7 +67,7 @@ pub(super) async fn serve(
     let answer = move |request: hyper::Request<hyper::body::Incoming>, _, connection| {
         let (app, key) = (app.clone(), key.clone());
         async move {
-            if let Err(refused) = may_enter(request.headers(), &key) {
+            if let Some(refused) = refusal(request.headers(), &key) {
                 return Ok(refused);
             }
             // Whoever has no key keeps no connection either.
@@ -79,11 +79,11 @@ pub(super) async fn serve(
 }
 
 /// The door: whoever comes through can start programs as the balancer's owner.
-fn may_enter(headers: &HeaderMap, key: &Laid) -> Result<(), Response> {
+fn refusal(headers: &HeaderMap, key: &Laid) -> Option<Response> {
     let refused = |status: StatusCode, code: &str, message: String| {
         let error = HostError::new(ErrorKind::Denied, code, message);
         let closing = [(axum::http::header::CONNECTION, "close")];
-        Err((status, closing, Json(error)).into_response())
+        Some((status, closing, Json(error)).into_response())
     };
     // A web page can make a browser send requests here under a name of its own
     // choosing (DNS rebinding); its host header gives it away.
@@ -101,7 +101,7 @@ fn may_enter(headers: &HeaderMap, key: &Laid) -> Result<(), Response> {
     }
     let given = headers.get(AUTHORIZATION);
     if given.is_some_and(|given| key.key.opens(given.as_bytes())) {
-        return Ok(());
+        return None;
     }
     // Its owner may have lost it.
     let message = match key.lay() {
