@@ -31,7 +31,7 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 CLANG_PACKAGES := clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 libclang-common-14-dev \
 	libclang-cpp14 libllvm14 libz3-4 libedit2 libbsd0 libmd0 libxml2 libicu72
 
-.PHONY: help built demo test fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
+.PHONY: help built demo test campaign fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -143,6 +143,13 @@ fuzz: ## Feed hostile input to the loader and the parsers (SECONDS=600 for longe
 		$(FUZZ) $$entry engine/fuzz/corpus/$$entry engine/tests/fuzzed/$$entry examples/rollouts examples/scenarios \
 			-- -max_total_time=$(SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
 	done
+
+# Trouble by chance, of the kinds that were once met. KIND, SEED and ROUNDS repeat
+# what it printed.
+campaign: SECONDS = 1800
+campaign: plugins test-guests ## Try to break it for half an hour (SECONDS=600 for less)
+	SECONDS=$(SECONDS) KIND=$(KIND) SEED=$(SEED) ROUNDS=$(ROUNDS) \
+		$(CARGO) test --locked --package engine --test it campaign::campaign -- --exact --ignored --nocapture
 
 REPLICATES ?= 100
 

@@ -19,7 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that hands each connection to `serve`, with the head of its request.
 /// Health checks are answered.
-async fn upstream<F>(serve: impl Fn(TcpStream, String) -> F + Send + Clone + 'static) -> SocketAddr
+pub async fn upstream<F>(
+    serve: impl Fn(TcpStream, String) -> F + Send + Clone + 'static,
+) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -55,7 +57,7 @@ async fn answer(stream: &mut TcpStream, status: &str) {
 }
 
 /// Reads a body to its end, if it has one, and answers 200.
-async fn good(mut stream: TcpStream, head: String) {
+pub async fn good(mut stream: TcpStream, head: String) {
     let head = head.to_lowercase();
     let length = head.split("content-length: ").nth(1);
     if let Some(length) = length.and_then(|l| l.split("\r\n").next()?.parse::<usize>().ok()) {
@@ -75,7 +77,7 @@ async fn good(mut stream: TcpStream, head: String) {
     answer(&mut stream, "200 OK").await;
 }
 
-async fn start(
+pub async fn start(
     address: SocketAddr,
     change: impl FnOnce(&mut LocalSpec),
 ) -> (Balancer, LocalTarget) {
@@ -89,7 +91,7 @@ async fn start(
 }
 
 /// Requests, errors and what clients spoiled, of the first arm so far.
-async fn seen(target: &LocalTarget) -> (u32, u32, u64) {
+pub async fn seen(target: &LocalTarget) -> (u32, u32, u64) {
     // A sample closes with its second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let samples = target
@@ -107,7 +109,7 @@ async fn seen(target: &LocalTarget) -> (u32, u32, u64) {
 
 /// Sends bytes, waits for what comes back until the balancer closes or `patience`
 /// is over, and hangs up.
-async fn say(address: SocketAddr, bytes: &[u8], patience: Duration) -> String {
+pub async fn say(address: SocketAddr, bytes: &[u8], patience: Duration) -> String {
     let mut stream = TcpStream::connect(address).await.expect("listens");
     let _ = stream.write_all(bytes).await;
     let mut text = Vec::new();

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use engine::spec::policy::Policy;
 use engine::strategy::Host;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
@@ -169,6 +171,20 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(judged(HOST.get_or_init(host), &name, package));
     }
+}
+
+/// One name of that seed.
+pub fn by_seed(seed: u64) {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    let bytes: Vec<u8> = seed.to_le_bytes().repeat(4);
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
+    let (package, name) = mutated().new_tree(&mut runner).expect("a name").current();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(judged(HOST.get_or_init(host), &name, package));
 }
 
 /// What is no instance, or has more than functions and types in it.

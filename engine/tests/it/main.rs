@@ -8,6 +8,7 @@
 mod aws;
 mod balancer;
 mod calls;
+mod campaign;
 mod ci_examples;
 mod cli;
 mod clients;

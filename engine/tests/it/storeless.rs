@@ -55,7 +55,7 @@ fn elsewhere(folder: &Path, local: &Local, arguments: &[&str]) -> Output {
         .expect("the binary runs")
 }
 
-fn weights(local: &Local, folder: &Path) -> String {
+pub fn weights(local: &Local, folder: &Path) -> String {
     let output = elsewhere(folder, local, &["status", "--json"]);
     let status: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     let arms = status["target"]["arms"].as_array().expect("arms");
@@ -68,7 +68,7 @@ fn set(local: &Local, folder: &Path, weights: [&str; 2]) {
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
 }
 
-fn healthy(local: &Local, folder: &Path) {
+pub fn healthy(local: &Local, folder: &Path) {
     let begun = Instant::now();
     loop {
         let output = elsewhere(folder, local, &["status", "--json"]);
@@ -169,7 +169,7 @@ fn on_a_full_disk(folder: &Path, arguments: &[&str]) -> Output {
     shell.output().expect("sh runs")
 }
 
-fn begin_and_pause(local: &Local, place: &Path) -> String {
+pub fn begin_and_pause(local: &Local, place: &Path) -> String {
     let admin = local.admin();
     let path = plugin("canary");
     let running = spawn(

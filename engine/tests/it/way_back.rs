@@ -19,6 +19,8 @@ use engine::spec::{Probe, Query, TargetSpec};
 use engine::store::{Owner, Store};
 use engine::target::Target;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
 use crate::lab::{self, ID, Lab, Scripted};
@@ -271,51 +273,103 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn converges_from_any_state(
-        copy in any::<bool>(),
-        stage in 0..5_u8,
-        before in proptest::collection::vec(change(), 0..8),
-        meanwhile in proptest::collection::vec((0..40_u32, change()), 0..10),
-        endless in proptest::option::weighted(0.2, change()),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let promotion = if copy { Promotion::Copy } else { Promotion::Swap };
-            let lab = lab(promotion);
-            let stage = if copy { stage } else { 0 };
-            lab.store.plant(ID, journal(&lab, stage));
-            for change in &before {
-                lab.target.meddle(|o| change.make(o));
-            }
-            let mut target = Shared::new(&lab, meanwhile.clone());
-            target.endless = endless.clone();
-            let target = Arc::new(target);
-            lab.signal("abort", "").await;
-            let standing = driver(&lab, &target, 1).drive(ID).await.expect("it works");
-            // Each is tried once more where the target says yes and shows no change.
-            let most = 2 * usize::try_from(WRITES_MAX).expect("small");
-            assert!(writes(&lab) <= most, "{:?}", lab.target.verbs());
-            let Standing::Over(end, reason) = &standing else {
-                panic!("{standing:?} is no end");
-            };
-            let read = target.last_read.lock().expect("whole").clone().expect("it looked");
-            match end {
-                End::RolledBack => {
-                    assert!(read.weights().share("stable") >= 100.0, "{}", read.weights());
-                }
-                End::RollbackFailed => {
-                    assert!(reason.contains("stable") && reason.contains("the traffic was at"), "{reason}");
-                }
-                other => panic!("{other:?}"),
-            }
-            // When others have stopped and the stable arm is well, nothing is in the way.
-            if endless.is_none() && meanwhile.is_empty() && stage == 0 && read.arms[0].healthy > 0 {
-                assert_eq!(*end, End::RolledBack, "{reason}");
-                let most_here = if copy { 1 } else { 2 };
-                assert!(writes(&lab) <= most_here, "{:?}", lab.target.verbs());
-            }
-        });
+    fn converges_from_any_state(world in world()) {
+        converges(&world);
     }
+}
+
+/// Where a way back begins, and what happens on it.
+#[derive(Debug, Clone)]
+struct World {
+    copy: bool,
+    stage: u8,
+    before: Vec<Change>,
+    meanwhile: Vec<(u32, Change)>,
+    endless: Option<Change>,
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let before = proptest::collection::vec(change(), 0..8);
+    let meanwhile = proptest::collection::vec((0..40_u32, change()), 0..10);
+    let endless = proptest::option::weighted(0.2, change());
+    let parts = (any::<bool>(), 0..5_u8, before, meanwhile, endless);
+    parts.prop_map(|(copy, stage, before, meanwhile, endless)| World {
+        copy,
+        stage,
+        before,
+        meanwhile,
+        endless,
+    })
+}
+
+/// One world of that seed.
+pub fn by_seed(seed: u64) {
+    let bytes: Vec<u8> = seed.to_le_bytes().repeat(4);
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
+    converges(&world().new_tree(&mut runner).expect("a world").current());
+}
+
+fn converges(world: &World) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let promotion = if world.copy {
+            Promotion::Copy
+        } else {
+            Promotion::Swap
+        };
+        let lab = lab(promotion);
+        let stage = if world.copy { world.stage } else { 0 };
+        lab.store.plant(ID, journal(&lab, stage));
+        for change in &world.before {
+            lab.target.meddle(|o| change.make(o));
+        }
+        let mut target = Shared::new(&lab, world.meanwhile.clone());
+        target.endless = world.endless.clone();
+        let target = Arc::new(target);
+        lab.signal("abort", "").await;
+        let standing = driver(&lab, &target, 1).drive(ID).await.expect("it works");
+        // Each is tried once more where the target says yes and shows no change.
+        let most = 2 * usize::try_from(WRITES_MAX).expect("small");
+        assert!(writes(&lab) <= most, "{:?}", lab.target.verbs());
+        let Standing::Over(end, reason) = &standing else {
+            panic!("{standing:?} is no end");
+        };
+        let read = target
+            .last_read
+            .lock()
+            .expect("whole")
+            .clone()
+            .expect("it looked");
+        match end {
+            End::RolledBack => {
+                assert!(
+                    read.weights().share("stable") >= 100.0,
+                    "{}",
+                    read.weights()
+                );
+            }
+            End::RollbackFailed => {
+                assert!(
+                    reason.contains("stable") && reason.contains("the traffic was at"),
+                    "{reason}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        // When others have stopped and the stable arm is well, nothing is in the way.
+        if world.endless.is_none()
+            && world.meanwhile.is_empty()
+            && stage == 0
+            && read.arms[0].healthy > 0
+        {
+            assert_eq!(*end, End::RolledBack, "{reason}");
+            let most_here = if world.copy { 1 } else { 2 };
+            assert!(writes(&lab) <= most_here, "{:?}", lab.target.verbs());
+        }
+    });
 }
 
 /// The report: somebody deployed to the stable service, then the rollout was
