@@ -483,6 +483,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn all_traffic_is_said_only_of_all_traffic() {
+        use crate::model::Elsewhere;
+        let header = crate::rollout::fixture::header();
+        let mut status = Status::new(&header);
+        let sends = |arm: Role, way| Elsewhere {
+            arm: header.arm(arm).to_owned(),
+            route: "arn".to_owned(),
+            place: "HTTPS:443".to_owned(),
+            share: 100.0,
+            way,
+        };
+        let ends = [
+            (End::Promoted, Role::Candidate, Role::Stable),
+            (End::RolledBack, Role::Stable, Role::Candidate),
+        ];
+        let mut header = header.clone();
+        header.promotion = crate::model::Promotion::Swap;
+        for (end, winner, other) in ends {
+            status.end = Some((end, "because".to_owned()));
+            let mut said = |elsewhere: Vec<Elsewhere>, unread: Option<&str>| {
+                status.elsewhere = elsewhere;
+                status.elsewhere_unread = unread.map(ToOwned::to_owned);
+                verdict(&header, &status)
+            };
+            assert!(said(vec![], None).contains("all traffic, read back"));
+            assert!(said(vec![sends(winner, Way::Users)], None).contains("all traffic"));
+            assert!(said(vec![sends(other, Way::Tests)], None).contains("all traffic"));
+            for way in [Way::Users, Way::Unsaid] {
+                let said = said(vec![sends(other, way)], None);
+                assert!(!said.contains("all traffic"), "{said}");
+                assert!(said.contains("HTTPS:443 sends 100 %"), "{said}");
+            }
+            let said = said(vec![], Some("no permission"));
+            assert!(
+                !said.contains("all traffic") && said.contains("no permission"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
     fn an_arn_is_too_long_for_a_column() {
         let arn = "arn:aws:elasticloadbalancing:eu-west-1:1:listener/app/shop/0a/1b";
         assert_eq!(short_identity(arn), "shop");

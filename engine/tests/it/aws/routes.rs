@@ -625,3 +625,64 @@ async fn who_is_shifted_by_ecs_can_be_looked_at_and_not_written() {
         "the way back does not ask"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_without_outputs_has_one_route_or_names_them_all() {
+    let region = "eu-south-1";
+    let name = "ecs-blue-green-demo-stack";
+    let template = crate::lab::root().join("engine/tests/fixtures/prototypes/blue-green.yml");
+    super::verbs::stack(
+        region,
+        name,
+        &template,
+        &["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"],
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let look = || run(folder.path(), region, &["switch", "blue", "--stack", name]);
+    let shown = run(
+        folder.path(),
+        region,
+        &["status", "--json", "--stack", name],
+    );
+    let shown: Value = serde_json::from_str(&stdout(&shown)).expect("JSON");
+    let listener = shown["target"]["identity"]
+        .as_str()
+        .expect("ARN")
+        .to_owned();
+    let current = ["elbv2", "describe-listeners", "--listener-arns", &listener];
+    let actions = emulator::aws(region, &current)["Listeners"][0]["DefaultActions"].to_string();
+    let rule = |priority: &str, actions: &str| {
+        let path = format!("Field=path-pattern,Values=/p{priority}/*");
+        let create = ["elbv2", "create-rule", "--listener-arn", &listener];
+        let more = [
+            "--priority",
+            priority,
+            "--conditions",
+            &path,
+            "--actions",
+            actions,
+        ];
+        let made = emulator::aws(region, &[&create[..], &more].concat());
+        made["Rules"][0]["RuleArn"]
+            .as_str()
+            .expect("ARN")
+            .to_owned()
+    };
+    // A page for when it is closed hides nothing.
+    rule(
+        "1",
+        "Type=fixed-response,FixedResponseConfig={StatusCode=503}",
+    );
+    let cold = || std::fs::remove_dir_all(folder.path().join("state")).is_ok();
+    cold();
+    let output = look();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    // Two that fit are an error that names both.
+    let second = rule("2", &actions);
+    cold();
+    let output = look();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    for flag in [format!("--listener {listener}"), format!("--rule {second}")] {
+        assert!(stderr(&output).contains(&flag), "{}", stderr(&output));
+    }
+}
