@@ -131,7 +131,7 @@ impl Narrator {
             return None;
         }
         self.last_line = plain;
-        Some(format!("{}  {text}", clock(entry.at)))
+        Some(format!("{}  {}", clock(entry.at), indented(&text)))
     }
 
     fn answered(&mut self, of: u32, reply: &Reply, recovered: bool) -> Option<String> {
@@ -176,6 +176,11 @@ impl Narrator {
             _ => None,
         }
     }
+}
+
+/// A text of several lines that cannot pass for several entries.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n          ")
 }
 
 fn without_digits(text: &str) -> String {
@@ -256,7 +261,7 @@ pub fn history_line(entry: &Entry) -> String {
         Event::Diverged(mismatch) => format!("diverged   {mismatch}"),
         Event::Ended { end, reason } => format!("ended      {}: {reason}", end_word(*end)),
     };
-    format!("{:>5}  {}  {text}", entry.seq, date(entry.at))
+    format!("{:>5}  {}  {}", entry.seq, date(entry.at), indented(&text))
 }
 
 /// How a rollout ended, in one word.

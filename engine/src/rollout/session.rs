@@ -754,7 +754,8 @@ impl Session {
         checks: Checks,
         mut seen: Option<Result<Vec<ArmHealth>, HostError>>,
     ) -> Result<Result<(), HostError>, Interrupt> {
-        let give_up = self.clock.now() + self.header.guardrails.healthy_timeout_ms;
+        let patience = self.header.guardrails.healthy_timeout_ms;
+        let give_up = self.clock.now().saturating_add(patience);
         let capacity = self.header.capacity.filter(|_| checks != Checks::WayBack);
         let needed = |arm: &str| capacity.map_or(1, |c| c.for_share(wanted.share(arm)));
         let gains = |arm: &str| wanted.share(arm) > before.share(arm);

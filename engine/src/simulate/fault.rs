@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::model::Millis;
+use crate::spec::DURATION_MAX;
 
 /// One thing that goes wrong, at a time after the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,8 @@ impl FromStr for OutsideFault {
             .ok_or_else(usage)?;
         let millis = |text: &str| {
             let time = humantime::parse_duration(text).map_err(|e| format!("{}: {e}", usage()))?;
-            u64::try_from(time.as_millis()).map_err(|_| usage())
+            let ms = u64::try_from(time.as_millis()).ok();
+            ms.filter(|ms| *ms <= DURATION_MAX).ok_or_else(usage)
         };
         let (at, duration) = match times.split_once('+') {
             Some((at, duration)) if *lasts => match (millis(at)?, millis(duration)?) {
@@ -127,6 +129,9 @@ mod tests {
             ("engine-killed@5m+1m", "happens at once"),
             ("engine-killed", "KIND@START"),
             ("engine-killed@soon", "engine-killed@12m"),
+            ("engine-killed@5124095576029h", "KIND@START"),
+            ("metrics-late@1m+5124095576029h", "KIND@START"),
+            ("metrics-late@101years+1m", "KIND@START"),
         ] {
             let error = text.parse::<OutsideFault>().expect_err(text);
             assert!(error.contains(says), "{error}");

@@ -205,6 +205,10 @@ pub struct Guardrails {
     pub alarms: Vec<String>,
 }
 
+/// Longest time that anybody may ask for: a hundred years. Added to a moment it is
+/// still a moment.
+pub const DURATION_MAX: Millis = 36_525 * 24 * 3_600_000;
+
 /// Most alarms that one rollout watches: one call reads them all.
 pub const ALARMS_MAX: usize = 10;
 

@@ -202,7 +202,8 @@ impl<'p> Section<'p> {
             "it must be a duration such as \"90s\", \"10m\" or \"2h\"",
             |v| {
                 let duration: Duration = humantime::parse_duration(v.as_str()?).ok()?;
-                Millis::try_from(duration.as_millis()).ok()
+                let ms = Millis::try_from(duration.as_millis()).ok()?;
+                (ms <= super::DURATION_MAX).then_some(ms)
             },
         )
     }

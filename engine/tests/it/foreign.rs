@@ -25,19 +25,22 @@ fn escaped(bytes: &[u8]) -> String {
 /// A component that describes itself so: name, version, summary and schema.
 fn described(texts: [&str; 4], more: &str) -> Vec<u8> {
     let mut at = 70_000;
-    let mut functions = String::new();
-    let mut stores = String::new();
+    let (mut parts, mut stores) = (vec![], vec![]);
     for (index, text) in texts.iter().enumerate() {
-        functions += &format!("(data (i32.const {at}) \"{}\")\n", escaped(text.as_bytes()));
-        let (place, length) = (64 + index * 8, text.len());
-        stores += &format!(
-            "(i32.store (i32.const {place}) (i32.const {at})) (i32.store (i32.const {}) (i32.const {length}))\n",
-            place + 4
-        );
-        at += length + 8;
+        let data = escaped(text.as_bytes());
+        parts.push(format!("(data (i32.const {at}) \"{data}\")"));
+        for (place, value) in [(64 + index * 8, at), (68 + index * 8, text.len())] {
+            stores.push(format!(
+                "(i32.store (i32.const {place}) (i32.const {value}))"
+            ));
+        }
+        at += text.len() + 8;
     }
-    functions += &format!("(func $describe (result i32) {stores} (i32.const 64))\n{more}");
-    binary(&component(&functions))
+    parts.push(format!(
+        "(func $describe (result i32) {} (i32.const 64))\n{more}",
+        stores.join(" ")
+    ));
+    binary(&component(&parts.join("\n")))
 }
 
 fn shows_plainly(output: &Output, what: &str) {
