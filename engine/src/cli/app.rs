@@ -93,7 +93,10 @@ fn open_store(
             })?;
             Ok((Arc::new(store), None))
         }
-        Access::Read if place.exists() => Ok((Arc::new(SqliteStore::look(&place)?), None)),
+        // One that was only just begun is empty.
+        Access::Read if std::fs::metadata(&place).is_ok_and(|m| m.len() > 0) => {
+            Ok((Arc::new(SqliteStore::look(&place)?), None))
+        }
         Access::Read => Ok(match make_store(state_dir, None) {
             Ok(store) => (Arc::new(store), None),
             // There is nothing to read, and no need to make something.
