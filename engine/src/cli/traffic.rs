@@ -394,10 +394,14 @@ async fn verb(
     let options = Options::default();
     begin(app, options, header).await?;
     let driver = app.driver(options);
-    let (standing, few) = tokio::join!(
-        driver.drive(&rollout),
-        too_few(target.as_ref(), &before, &weights)
-    );
+    // Users who wait for a way back wait for no advice.
+    let few = async {
+        match way_back {
+            true => None,
+            false => too_few(target.as_ref(), &before, &weights).await,
+        }
+    };
+    let (standing, few) = tokio::join!(driver.drive(&rollout), few);
     if let Some(few) = few {
         eprintln!("note: {few}");
     }

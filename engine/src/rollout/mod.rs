@@ -578,7 +578,17 @@ impl Driver {
                         }));
                     }
                     let patient = self.clock.now() < give_up;
-                    match session.write(Actor::Host, call.clone(), checks).await {
+                    let written = match goal {
+                        // It was looked at a moment ago, and users wait.
+                        Goal::RollBack => {
+                            let (before, health) = (live.weights(), Some(Ok(live.health())));
+                            session
+                                .write_over(Actor::Host, call.clone(), checks, before, health)
+                                .await
+                        }
+                        Goal::Promote => session.write(Actor::Host, call.clone(), checks).await,
+                    };
+                    match written {
                         Ok(Reply::Failed(error)) if matches!(call, Call::SetTasks { .. }) => {
                             unscaled = Some(format!(" ({call} failed: {error})"));
                         }
@@ -673,7 +683,8 @@ impl Driver {
         let header = session.header.clone();
         let target = session.target.clone();
         let read = || async {
-            let traffic = target.traffic().await?;
+            let (traffic, health) = tokio::join!(target.traffic(), target.health());
+            let traffic = traffic?;
             let home = traffic.weights.share(header.arm(Role::Stable)) >= 100.0;
             if home && header.capacity.is_some() {
                 // Best effort: tasks that are left over are no emergency.
@@ -681,8 +692,7 @@ impl Driver {
                     return Ok(all);
                 }
             }
-            let health = target.health().await?;
-            Ok(from_traffic(&header, &traffic, &health))
+            Ok(from_traffic(&header, &traffic, &health?))
         };
         self.patiently(session, patience_ms, read).await
     }

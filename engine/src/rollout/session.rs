@@ -539,13 +539,25 @@ impl Session {
         } else {
             (self.target.traffic().await, None)
         };
-        let before = match traffic {
+        match traffic {
             Ok(live) => {
-                self.saw(&live.weights);
-                live.weights
+                self.write_over(by, call, checks, live.weights, health)
+                    .await
             }
-            Err(error) => return self.refuse(by, call, error).await,
-        };
+            Err(error) => self.refuse(by, call, error).await,
+        }
+    }
+
+    /// The same, over weights and health that were read just now.
+    pub(super) async fn write_over(
+        &mut self,
+        by: Actor,
+        call: Call,
+        checks: Checks,
+        before: Weights,
+        health: Option<Result<Vec<ArmHealth>, HostError>>,
+    ) -> Result<Reply, Interrupt> {
+        self.saw(&before);
         if let Some(wanted) = call.weights_after(&before) {
             let wanted = match check_names(&call, &wanted, &before) {
                 Ok(wanted) => wanted,

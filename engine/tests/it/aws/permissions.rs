@@ -82,7 +82,7 @@ async fn every_verb_calls_what_the_guide_says() {
     check(&images, 0, &[finding, "status", "deploy"]);
     check(&["status"], 0, &[finding, "status"]);
     check(&["set-weights", "90", "10"], 0, &[finding, "set-weights"]);
-    check(&["rollback"], 0, &[finding, "set-weights"]);
+    check(&["rollback", "--to", "blue"], 0, &[finding, "set-weights"]);
     check(&["switch", "green"], 0, &[finding, "set-weights"]);
     check(&["switch", "blue"], 0, &[finding, "set-weights"]);
     let colours = plugin("blue-green");

@@ -418,7 +418,7 @@ async fn who_is_who_is_shown_or_asked() {
     .await;
     for (verb, says) in [
         (&["set-weights", "75", "25"][..], "=WEIGHT"),
-        (&["rollback"], "engine switch"),
+        (&["rollback"], "engine rollback --to"),
     ] {
         let output = on(&made, verb);
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
