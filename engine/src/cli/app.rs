@@ -80,11 +80,11 @@ fn make_store(
     })
 }
 
+/// A store, which is a lifeboat where the verb needs one.
+type Opened = (Arc<dyn Store>, Option<Arc<Lifeboat>>);
+
 /// Opens the store for that.
-fn open_store(
-    state_dir: &Path,
-    access: Access,
-) -> anyhow::Result<(Arc<dyn Store>, Option<Arc<Lifeboat>>)> {
+fn open_store(state_dir: &Path, access: Access) -> anyhow::Result<Opened> {
     let place = state_dir.join("engine.db");
     match access {
         Access::Write => {
