@@ -355,20 +355,7 @@ fn processes(seed: u64) {
     storeless::healthy(&local, place);
     let admin = local.admin();
     let path = plugin("canary");
-    let arguments = [
-        "run",
-        &path,
-        "--local",
-        &admin,
-        "--set",
-        "gate=limits",
-        "--set",
-        "steps=10,50,100",
-        "--set",
-        "bake=1s",
-        "--set",
-        "probe=false",
-    ];
+    let arguments = storeless::gated(&path, &admin, ["steps=10,50,100", "bake=1s"]);
     let mut running = spawn(place, &arguments);
     std::thread::sleep(Duration::from_millis(dice.random_range(50..4_000)));
     let trouble = dice.random_range(0..4);

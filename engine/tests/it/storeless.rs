@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use crate::cli::{engine, run, stderr, stdout};
-use crate::end_to_end::{Local, code, folder, plugin, signal, spawn, until, wait};
+use crate::end_to_end::{Local, Running, code, folder, plugin, signal, spawn, until, wait};
 
 /// Ways in which a store cannot be written to. What must live as long as the
 /// trouble comes back.
@@ -169,27 +169,28 @@ fn on_a_full_disk(folder: &Path, arguments: &[&str]) -> Output {
     shell.output().expect("sh runs")
 }
 
-pub fn begin_and_pause(local: &Local, place: &Path) -> String {
+/// A rollout that has half of the traffic, and waits.
+fn begin(local: &Local, place: &Path) -> Running {
     let admin = local.admin();
     let path = plugin("canary");
-    let running = spawn(
-        place,
-        &[
-            "run",
-            &path,
-            "--local",
-            &admin,
-            "--set",
-            "gate=limits",
-            "--set",
-            "steps=50,100",
-            "--set",
-            "bake=600s",
-            "--set",
-            "probe=false",
-        ],
-    );
+    let waits = ["steps=50,100", "bake=600s"];
+    let running = spawn(place, &gated(&path, &admin, waits));
     until(place, &admin, |s| s["target"]["arms"][1]["weight"] == 50);
+    running
+}
+
+/// How a canary is run that its limits alone decide about.
+pub fn gated<'a>(plugin: &'a str, admin: &'a str, set: [&'a str; 2]) -> Vec<&'a str> {
+    let mut arguments = vec!["run", plugin, "--local", admin];
+    for value in ["gate=limits", "probe=false"].into_iter().chain(set) {
+        arguments.extend(["--set", value]);
+    }
+    arguments
+}
+
+pub fn begin_and_pause(local: &Local, place: &Path) -> String {
+    let admin = local.admin();
+    let running = begin(local, place);
     let paused = run(place, &["pause", "--local", &admin]);
     assert_eq!(code(&paused), Some(0), "{}", stderr(&paused));
     assert_eq!(code(&wait(running)), Some(5));
@@ -229,26 +230,7 @@ fn a_rollout_whose_store_fails_takes_the_traffic_back() {
     let place = folder.path();
     let local = Local::start(place, &[]);
     healthy(&local, place);
-    let admin = local.admin();
-    let path = plugin("canary");
-    let running = spawn(
-        place,
-        &[
-            "run",
-            &path,
-            "--local",
-            &admin,
-            "--set",
-            "gate=limits",
-            "--set",
-            "steps=50,100",
-            "--set",
-            "bake=600s",
-            "--set",
-            "probe=false",
-        ],
-    );
-    until(place, &admin, |s| s["target"]["arms"][1]["weight"] == 50);
+    let running = begin(&local, place);
     let state = place.join("state/engine.db");
     let other = Connection::open(state).expect("there");
     other
@@ -321,25 +303,7 @@ fn resume_takes_over_from_a_frozen_owner() {
     let local = Local::start(place, &[]);
     healthy(&local, place);
     let admin = local.admin();
-    let path = plugin("canary");
-    let frozen = spawn(
-        place,
-        &[
-            "run",
-            &path,
-            "--local",
-            &admin,
-            "--set",
-            "gate=limits",
-            "--set",
-            "steps=50,100",
-            "--set",
-            "bake=600s",
-            "--set",
-            "probe=false",
-        ],
-    );
-    until(place, &admin, |s| s["target"]["arms"][1]["weight"] == 50);
+    let frozen = begin(&local, place);
     signal(&frozen.0, "-STOP");
     // It begins to look while the lease is still good.
     let resumed = spawn(place, &["resume", "--local", &admin]);
