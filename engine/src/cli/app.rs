@@ -95,6 +95,10 @@ fn open_store(state_dir: &Path, access: Access) -> anyhow::Result<Opened> {
         }
         // One that was only just begun is empty.
         Access::Read if std::fs::metadata(&place).is_ok_and(|m| m.len() > 0) => {
+            // Where that cannot be done, reading goes on all the same.
+            if let Ok(mended) = private::state_folder(state_dir) {
+                say_mended(state_dir, mended);
+            }
             Ok((Arc::new(SqliteStore::look(&place)?), None))
         }
         Access::Read => Ok(match make_store(state_dir, None) {
@@ -607,10 +611,7 @@ impl Resolve for Ports {
 pub(super) fn make_private(state_dir: &Path) -> anyhow::Result<()> {
     let shown = state_dir.display();
     match private::state_folder(state_dir) {
-        Ok(0) => {}
-        Ok(mended) => eprintln!(
-            "note: others could read {mended} files and folders of {shown}, where journals and logs are; now only you can"
-        ),
+        Ok(mended) => say_mended(state_dir, mended),
         // Somebody else's folder: the verbs work in it all the same.
         Err(error) if state_dir.is_dir() => {
             eprintln!("note: {shown} cannot be made a folder of yours alone: {error}");
@@ -620,6 +621,15 @@ pub(super) fn make_private(state_dir: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn say_mended(state_dir: &Path, mended: usize) {
+    if mended > 0 {
+        eprintln!(
+            "note: others could read {mended} files and folders of {}, where journals and logs are; now only you can",
+            state_dir.display()
+        );
+    }
 }
 
 /// Under what a found target is remembered.

@@ -114,6 +114,9 @@ pub struct Options {
     pub guard_poll_ms: Millis,
     /// How long the way back goes on asking a target that does not answer.
     pub way_back_patience_ms: Millis,
+    /// Whether commands and the deadline reach a strategy that computes and makes
+    /// no call. Not where only the strategy can make time pass.
+    pub watches_computing: bool,
     /// Evict the rollout at every call, to prove that replay rebuilds it.
     pub chaos_evict: bool,
 }
@@ -128,6 +131,7 @@ impl Default for Options {
             retry_ms: 250,
             guard_poll_ms: 15_000,
             way_back_patience_ms: 300_000,
+            watches_computing: true,
             chaos_evict: false,
         }
     }
@@ -838,7 +842,7 @@ impl Driver {
         let ran = tokio::select! {
             biased;
             ran = strategy.run(shared.clone(), run) => ran,
-            interrupt = watch(shared) => {
+            interrupt = watch(shared), if self.options.watches_computing => {
                 shared.session.lock().await.interrupt = Some(interrupt);
                 Ran::Interrupted
             }

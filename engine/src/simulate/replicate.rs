@@ -306,6 +306,8 @@ fn driver(
             signal_poll_ms: 3_600_000,
             park_after_ms: Millis::MAX,
             lease_ttl_ms: 24 * 3_600_000,
+            // Nobody can send a command here.
+            watches_computing: false,
             ..Options::default()
         },
     }

@@ -15,6 +15,8 @@ use crate::end_to_end::{Local, Running, code, folder, plugin, signal, spawn, unt
 fn break_store(folder: &Path, how: &str) -> Option<Connection> {
     let state = folder.join("state");
     let store = state.join("engine.db");
+    // The balancer has made it, as any verb does.
+    std::fs::remove_dir_all(&state).expect("ours");
     match how {
         "the folder is a file" => std::fs::write(&state, "").expect("writable"),
         "the folder cannot be made" => {
