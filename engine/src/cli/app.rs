@@ -159,6 +159,12 @@ impl App {
         self.lifeboat.as_ref().and_then(|l| l.failed())
     }
 
+    /// The store that could not be written to, on the way back.
+    #[must_use]
+    pub fn below(&self) -> Option<Arc<dyn Store>> {
+        self.lifeboat.as_ref().and_then(|l| l.below())
+    }
+
     /// The same app, over what is left of a store that has just failed.
     #[must_use]
     pub fn in_lifeboat(&self, why: String, rollout: &str, entries: Vec<Entry>) -> Self {
@@ -282,11 +288,13 @@ impl App {
     /// Who drives a rollout right now, if a living process does.
     pub async fn living_owner(&self, header: &Header) -> anyhow::Result<Option<Busy>> {
         let busy = self.store.occupant(&header.identity).await?;
-        Ok(busy.filter(|b| {
-            b.rollout == header.rollout
-                && b.expires > self.clock.now()
-                && b.owner.as_ref().is_some_and(|o| !self.ports.is_dead(o))
-        }))
+        Ok(busy.filter(|busy| self.is_driven(header, busy)))
+    }
+
+    /// Whether that is a living process that drives the rollout.
+    pub fn is_driven(&self, header: &Header, busy: &Busy) -> bool {
+        let alive = busy.owner.as_ref().is_some_and(|o| !self.ports.is_dead(o));
+        busy.rollout == header.rollout && busy.expires > self.clock.now() && alive
     }
 }
 

@@ -153,8 +153,14 @@ pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> anyhow
 
 pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> anyhow::Result<Exit> {
     let (id, header, status) = match find(app, global, args.rollout.as_deref()).await {
-        Err(_) if app.unwritten().is_some() => {
-            // No journal says which rollout; what the flags name is what is meant.
+        Err(error) if knows_nothing(app).await => {
+            let named = target::named(global)?.is_some();
+            if args.rollout.is_some() || !named {
+                return Err(error.context(
+                    "no journal can be read that says what to take back; name the load balancer with --listener, --rule, --stack or --local and no rollout",
+                ));
+            }
+            // What the flags or the file name is what is meant.
             let exit = traffic::rollback(app, global, traffic::RollbackArgs::default()).await?;
             return Ok(match exit {
                 Exit::Done => Exit::RolledBack,
@@ -169,6 +175,50 @@ pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> anyhow
     abort_rollout(app, global, &id, &args.reason).await
 }
 
+/// Whether the store has no journal at all, or none that can be read.
+async fn knows_nothing(app: &App) -> bool {
+    match app.below() {
+        Some(store) => store.list(None, 1).await.map_or(true, |all| all.is_empty()),
+        None => true,
+    }
+}
+
+/// How long the way back tries to reach a process that drives a rollout, ms: longer
+/// than that one tries to write.
+const REACH_MS: Millis = 45_000;
+
+/// A process that drives the rollout and could not be told of the way back goes on
+/// with it, as soon as it can. So it is told, or has lost the rollout, or a person
+/// must stop it.
+async fn reach_the_driver(app: &App, id: &str, reason: &str) -> anyhow::Result<()> {
+    let (Some(_), Some(store)) = (app.unwritten(), app.below()) else {
+        return Ok(());
+    };
+    let (header, ..) = app.journal(id).await?;
+    let give_up = app.clock.now() + REACH_MS;
+    let signal = watch::signal("abort", app, reason);
+    let mut told = false;
+    let mut said = false;
+    loop {
+        let busy = store.occupant(&header.identity).await.unwrap_or_default();
+        let Some(busy) = busy.filter(|busy| app.is_driven(&header, busy)) else {
+            return Ok(());
+        };
+        told = told || store.signal(id, &signal).await.is_ok();
+        let pid = busy.owner.map_or(0, |owner| owner.pid);
+        if app.clock.now() >= give_up {
+            return Err(Failure::rollback(format!(
+                "the traffic was taken back, but process {pid} still drives rollout {id} and may move it again\n\nhint: stop that process (`kill {pid}`), then `engine rollback` once more"
+            )));
+        }
+        if !said {
+            eprintln!("process {pid} still drives rollout {id}: waits until it knows");
+            said = true;
+        }
+        app.clock.sleep_until(app.clock.now() + 500).await;
+    }
+}
+
 /// Aborts a rollout and reports its end.
 pub(super) async fn abort_rollout(
     app: &App,
@@ -177,8 +227,9 @@ pub(super) async fn abort_rollout(
     reason: &str,
 ) -> anyhow::Result<Exit> {
     command(app, id, "abort", reason, Status::is_over).await?;
-    let exit = tell(app, global, id).await?;
     say_unwritten(app);
+    reach_the_driver(app, id, reason).await?;
+    let exit = tell(app, global, id).await?;
     Ok(exit)
 }
 

@@ -244,6 +244,7 @@ async fn newest_unless(
 async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String>> {
     if let Some(busy) = app.store.occupant(identity).await?
         && !busy.rollout.starts_with(super::stack::STACK_WORK)
+        && app.journal(&busy.rollout).await.is_ok()
     {
         return Ok(Some(busy.rollout));
     }

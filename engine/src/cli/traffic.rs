@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use super::run::{begin, new_id_part, roles, stable_by_sight};
 use super::{Global, command, render, stack, target, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{Capacity, End, HostError, Promotion, Role, Traffic, Way, Weights};
+use crate::model::{Capacity, End, ErrorKind, HostError, Promotion, Role, Traffic, Way, Weights};
 use crate::rollout::{Options, Resolve as _, Standing};
 use crate::spec::aws::{AwsSpec, tell_roles};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
@@ -109,6 +109,7 @@ pub(super) async fn rollback(
         && let Some(route) = spec.find.route()
         && let Some(busy) = app.store.occupant(route).await?
         && !stack_work(&busy)
+        && has_journal(app, &busy).await
     {
         return abort_instead(app, global, &busy, args.to.as_deref()).await;
     }
@@ -121,7 +122,7 @@ pub(super) async fn rollback(
         }
         // It died and left only its lease, which the verb takes over.
     } else if let Some(busy) = occupant
-        && !app.store.load(&busy.rollout, 0).await?.is_empty()
+        && has_journal(app, &busy).await
     {
         return abort_instead(app, global, &busy, args.to.as_deref()).await;
     }
@@ -140,6 +141,12 @@ pub(super) async fn rollback(
     verb(app, global, (spec, target), &live, "rollback", weights).await
 }
 
+/// Whether there is a journal to go by: a process can die between its claim and its
+/// first entry, and a journal can be damaged. Neither may keep users where they are.
+async fn has_journal(app: &App, busy: &Busy) -> bool {
+    app.journal(&busy.rollout).await.is_ok()
+}
+
 /// The rollout that has the target takes its traffic back.
 async fn abort_instead(
     app: &App,
@@ -154,6 +161,12 @@ async fn abort_instead(
         Exit::RolledBack => Exit::Done,
         exit => exit,
     })
+}
+
+fn unread(error: &anyhow::Error) -> anyhow::Error {
+    Failure::rollback(format!(
+        "nothing was taken back, and where the traffic is could not be read: {error:#}"
+    ))
 }
 
 /// While a rollout is under way, its own journal says where the traffic goes.
@@ -189,12 +202,16 @@ where
             .downcast_ref::<HostError>()
             .is_some_and(|e| e.retryable && e.code != "admin-unreachable");
         if !passes {
-            return Err(error);
+            let denied = error
+                .downcast_ref::<HostError>()
+                .is_some_and(|e| e.kind == ErrorKind::Denied);
+            return Err(match denied {
+                true => unread(&error),
+                false => error,
+            });
         }
         if app.clock.now() >= give_up {
-            return Err(Failure::rollback(format!(
-                "nothing was taken back, and where the traffic is could not be read: {error:#}"
-            )));
+            return Err(unread(&error));
         }
         pause = (pause * 2).min(PAUSE_MAX_MS);
         eprintln!("{error:#}; tries again in {} s", pause.div_ceil(1_000));
@@ -265,9 +282,11 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<Str
             (Event::Ended { end: End::Done, .. }, Work::Verb { weights, .. })
                 if l.header.work.goes_back() =>
             {
-                let all = weights.0.iter().find(|w| w.weight > 0)?;
-                Some(all.arm.clone())
+                all_on(weights)
             }
+            // A person's change began where the users belong, unless it was only the
+            // next of several.
+            (Event::Ended { end: End::Done, .. }, Work::Verb { .. }) => all_on(&l.header.baseline),
             (
                 Event::Ended {
                     end: End::Promoted | End::RolledBack | End::Done,
@@ -280,17 +299,18 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<Str
     if let Some(stable) = last {
         return Ok(stable);
     }
-    // The arm with more traffic may well be the one that shall lose it: a canary
-    // ends that way too.
-    let all = live.names().into_iter();
-    let mut all = all.filter(|arm| live.weights.share(arm) >= 100.0);
-    all.next().ok_or_else(|| {
-        Failure::usage(format!(
-            "no arm is called stable and no earlier rollout says which one is; now {}\n\nhint: `engine rollback --to {}` says it",
-            live.weights.shares(),
-            live.names().join("` or `engine rollback --to ")
-        ))
-    })
+    // The arm with more traffic, or all of it, may well be the one that shall lose it.
+    Err(Failure::usage(format!(
+        "no arm is called stable and no earlier rollout says which one is; now {}\n\nhint: `engine rollback --to {}` says it",
+        live.weights.shares(),
+        live.names().join("` or `engine rollback --to ")
+    )))
+}
+
+/// The arm that has all traffic, if one has.
+fn all_on(weights: &Weights) -> Option<String> {
+    let mut all = weights.0.iter().map(|w| &w.arm);
+    all.find(|arm| weights.share(arm) >= 100.0).cloned()
 }
 
 /// As [`target`], with no more questions than the way back needs.
@@ -359,7 +379,7 @@ async fn verb(
     };
     let by_sight = match way_back {
         true => destination(),
-        false => stable_by_sight(&live.weights),
+        false => all_on(&live.weights).or_else(|| stable_by_sight(&live.weights)),
     };
     let first = live.names().first().cloned();
     let rollout = format!("{name}-{}", new_id_part());
@@ -392,7 +412,10 @@ async fn verb(
     };
     let before = header.baseline.clone();
     let options = Options::default();
-    begin(app, options, header).await?;
+    match begin(app, options, header.clone()).await {
+        Err(error) if way_back => begin_after_lease(app, options, header, error).await?,
+        begun => begun?,
+    }
     let driver = app.driver(options);
     // Users who wait for a way back wait for no advice.
     let few = async {
@@ -465,6 +488,29 @@ async fn verb(
             })
         }
     }
+}
+
+/// A process that stands still between its claim and its first entry has the target
+/// until its lease lapses, and not for longer.
+async fn begin_after_lease(
+    app: &App,
+    options: Options,
+    header: Header,
+    mut error: anyhow::Error,
+) -> anyhow::Result<()> {
+    let give_up = app.clock.now() + options.lease_ttl_ms + 5_000;
+    eprintln!("{error:#}; tries again until that process has lost its claim");
+    while app.clock.now() < give_up {
+        app.clock.sleep_until(app.clock.now() + 1_000).await;
+        match begin(app, options, header.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(again) => error = again,
+        }
+    }
+    Err(Failure::rollback(format!(
+        "nothing was taken back; when last read, {}: {error:#}",
+        header.baseline.shares()
+    )))
 }
 
 /// One task cannot carry what two carried. `engine run` makes room first; a

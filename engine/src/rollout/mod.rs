@@ -435,12 +435,28 @@ impl Driver {
         session: &mut Session,
         write: &crate::journal::status::InDoubt,
     ) -> Result<(), Interrupt> {
-        let live = self.observe(session, 0).await?;
         let going_back = session
             .status
             .decision
             .as_ref()
             .is_some_and(|d| d.goal == Goal::RollBack);
+        if going_back && session.status.given.is_none() && !moves_traffic(&write.call) {
+            // What became of it is no matter there, and needs another service to tell.
+            let event = Event::Answered {
+                by: write.by,
+                of: write.seq,
+                reply: Reply::Failed(abandoned()),
+                recovered: true,
+            };
+            return Ok(session.append(event, Durability::Power).await?);
+        }
+        let live = match going_back {
+            true if moves_traffic(&write.call) => {
+                self.glance(session, self.patience(session)).await?
+            }
+            true => self.observe(session, self.patience(session)).await?,
+            false => self.observe(session, 0).await?,
+        };
         let due = recovery::deadline_is_due(&session.header, &session.status, self.clock.now());
         let (reply, conflict) = match recovery::settle(write, &live) {
             // It never happened, and is not wanted any more.
@@ -491,10 +507,7 @@ impl Driver {
         let mut unscaled = None;
         let patience = match goal {
             // A target that does not answer is no reason to give up on users.
-            Goal::RollBack => {
-                let healthy = session.header.guardrails.healthy_timeout_ms;
-                healthy.max(self.options.way_back_patience_ms)
-            }
+            Goal::RollBack => self.patience(session),
             Goal::Promote => 0,
         };
         let mut give_up = self.clock.now().saturating_add(patience);
@@ -625,6 +638,12 @@ impl Driver {
                 return Err(Interrupt::Attention);
             }
         }
+    }
+
+    /// How long the way back goes on asking a target that does not answer, ms.
+    fn patience(&self, session: &Session) -> Millis {
+        let healthy = session.header.guardrails.healthy_timeout_ms;
+        healthy.max(self.options.way_back_patience_ms)
     }
 
     /// Says why nothing happens for a while, and lets that while pass.
@@ -1041,6 +1060,11 @@ fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHealth]) -> Obs
         sticky: traffic.sticky,
         address: traffic.address.clone(),
     }
+}
+
+/// Whether a write is about weights, which the load balancer alone can tell of.
+fn moves_traffic(call: &Call) -> bool {
+    call.weights_after(&Weights::default()).is_some()
 }
 
 /// Whether this process has no credentials that the target accepts.

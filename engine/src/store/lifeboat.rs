@@ -69,6 +69,12 @@ impl Lifeboat {
             .or_insert(entries);
     }
 
+    /// The store below, which may work again, at least for who reads.
+    #[must_use]
+    pub fn below(&self) -> Option<Arc<dyn Store>> {
+        self.under.clone()
+    }
+
     fn aboard(&self) -> MutexGuard<'_, Aboard> {
         self.aboard.lock().unwrap_or_else(PoisonError::into_inner)
     }

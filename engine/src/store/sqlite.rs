@@ -114,6 +114,33 @@ fn reader(place: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
+/// Refuses what would keep a reader waiting for ever, such as a pipe.
+fn regular(place: &Path) -> Result<(), StoreError> {
+    match std::fs::metadata(place) {
+        Ok(meta) if !meta.is_file() => Err(StoreError::Database {
+            place: place.display().to_string(),
+            message: "it is no regular file".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn has_no_tables(place: &Path) -> bool {
+    let tables = Connection::open_with_flags(place, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(
+        |connection| {
+            connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+        },
+    );
+    tables == Ok(0)
+}
+
+/// A store with nothing in it.
+fn empty() -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_in_memory()?;
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection)
+}
+
 /// The file of a store and its log, copied to where one may write: SQLite needs
 /// that even to read, unless another process has the store open.
 fn copied(place: &Path) -> std::io::Result<(tempfile::TempDir, PathBuf)> {
@@ -163,6 +190,7 @@ impl SqliteStore {
     /// # Errors
     /// As for [`SqliteStore::open`].
     pub fn open_within(place: &Path, patience: Duration) -> Result<Self, StoreError> {
+        regular(place)?;
         let failed = |e: rusqlite::Error| database(place, &e);
         let writes = writer(place, patience).map_err(failed)?;
         let reads = reader(place).map_err(failed)?;
@@ -180,8 +208,11 @@ impl SqliteStore {
     /// # Errors
     /// It cannot be read.
     pub fn look(place: &Path) -> Result<Self, StoreError> {
+        regular(place)?;
         let (connection, copy) = match reader(place) {
             Ok(connection) => (connection, None),
+            // Whoever made it came no further.
+            Err(_) if has_no_tables(place) => (empty().map_err(|e| database(place, &e))?, None),
             Err(first) => match copied(place) {
                 Ok((folder, copy)) => (
                     Connection::open(copy).map_err(|_| database(place, &first))?,
