@@ -94,7 +94,7 @@ fn open_store(state_dir: &Path, access: Access) -> anyhow::Result<Opened> {
             Ok((Arc::new(store), None))
         }
         // One that was only just begun is empty.
-        Access::Read if std::fs::metadata(&place).is_ok_and(|m| m.len() > 0) => {
+        Access::Read if std::fs::metadata(&place).is_ok_and(|m| m.len() > 0 || !m.is_file()) => {
             // Where that cannot be done, reading goes on all the same.
             if let Ok(mended) = private::state_folder(state_dir) {
                 say_mended(state_dir, mended);

@@ -122,8 +122,7 @@ fn literals(text: &str) -> Vec<std::ops::Range<usize>> {
     let hidden = without_references(text);
     let is_literal = |range: &std::ops::Range<usize>| {
         let value = &hidden[range.clone()];
-        // A shell's variable, and a word that is filled in.
-        let named = value.starts_with('$') || value.starts_with('{') || value == MASK;
+        let named = is_filled_in(value) || value == MASK;
         !named && value.chars().any(|c| c != '\0')
     };
     let mut found: Vec<_> = user_infos(&hidden)
@@ -264,7 +263,23 @@ fn is_value_of(flag: &str, value: &str) -> bool {
 
 /// Whether a text is no reference to something.
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && !text.contains('$') && !text.starts_with('{')
+    let hidden = without_references(text);
+    // A scheme before the reference, such as `Bearer ${TOKEN}`, is no secret.
+    let rest = hidden.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let referred = hidden.contains('\0') && rest.chars().all(|c| c == '\0' || c == ' ');
+    !text.is_empty() && !referred && !is_filled_in(text)
+}
+
+/// A shell's variable, `$NAME` and no more, or a word that is filled in, `{name}`.
+fn is_filled_in(text: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    };
+    let filled = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
+    text.strip_prefix('$').or(filled).is_some_and(is_name)
 }
 
 /// Paths of the texts of a table that hold a credential themselves.

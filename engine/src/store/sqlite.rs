@@ -42,7 +42,8 @@ CREATE TABLE IF NOT EXISTS signal (
     signal TEXT NOT NULL, UNIQUE (rollout, id));
 CREATE TABLE IF NOT EXISTS remembered (key TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS content (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS journal_target ON journal (json_extract(event, '$.identity'), at)
+CREATE INDEX IF NOT EXISTS journal_target
+    ON journal (CASE WHEN json_valid(event) THEN json_extract(event, '$.identity') END, at)
     WHERE seq = 0;
 ";
 
@@ -603,7 +604,8 @@ impl Store for SqliteStore {
                 Some(target) => transaction
                     .prepare(
                         "SELECT rollout FROM journal WHERE seq = 0
-                         AND json_extract(event, '$.identity') = ?2 ORDER BY at DESC LIMIT ?1",
+                         AND CASE WHEN json_valid(event) THEN json_extract(event, '$.identity') END = ?2
+                         ORDER BY at DESC LIMIT ?1",
                     )?
                     .query_map(params![limit, target], |row| row.get(0))?
                     .collect::<Result<_, _>>()?,

@@ -400,3 +400,114 @@ fn ten_thousand_verbs_later() {
     assert_eq!(code(&output), Some(3), "{}", stderr(&output));
     assert_eq!(code(&wait(resumed)), Some(3));
 }
+
+/// Several changes by hand do not make the new version the stable one.
+#[test]
+fn the_last_stable_arm_outlives_what_people_set() {
+    let folder = folder();
+    let place = folder.path();
+    let local = Local::start(place, &["--names", "blue,green"]);
+    healthy(&local, place);
+    let admin = local.admin();
+    let go = |arguments: &[&str]| run(place, &[arguments, &["--local", &admin]].concat());
+    let tries: [(&[[&str; 3]], &str); 3] = [
+        (
+            &[["set-weights", "40", "60"], ["set-weights", "10", "90"]],
+            "blue=100 green=0",
+        ),
+        (
+            &[["set-weights", "50", "50"], ["set-weights", "0", "100"]],
+            "blue=100 green=0",
+        ),
+        // All users were on green, and somebody tried blue with a few.
+        (
+            &[["set-weights", "0", "100"], ["set-weights", "1", "99"]],
+            "blue=0 green=100",
+        ),
+    ];
+    for (steps, back) in tries {
+        for step in steps {
+            let output = go(step);
+            assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        }
+        let output = go(&["rollback"]);
+        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+        assert_eq!(weights(&local, place), back, "{steps:?}");
+    }
+}
+
+/// An owner that lives and could not be told is waited for: "rolled back" is said
+/// only once it cannot move the traffic again.
+#[test]
+fn an_owner_behind_a_lock_is_told_before_the_end() {
+    let folder = folder();
+    let place = folder.path();
+    let local = Local::start(place, &[]);
+    healthy(&local, place);
+    let running = begin(&local, place);
+    let other = Connection::open(place.join("state/engine.db")).expect("there");
+    other
+        .busy_timeout(Duration::from_secs(5))
+        .expect("a number");
+    other.execute_batch("BEGIN IMMEDIATE").expect("free");
+    let admin = local.admin();
+    let abort = spawn(place, &["abort", "--local", &admin]);
+    // Longer than the way back waits, shorter than the owner does.
+    std::thread::sleep(Duration::from_secs(5));
+    drop(other);
+    let output = wait(abort);
+    assert_eq!(code(&output), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("still drives"),
+        "{}",
+        stderr(&output)
+    );
+    // It heard of it, or saw first that its traffic had been moved.
+    assert!(matches!(code(&wait(running)), Some(3 | 7)));
+    assert_eq!(weights(&local, place), "stable=100 canary=0");
+}
+
+/// A claim without a journal, a damaged journal and a pipe keep nobody from going
+/// back; and an unreadable store takes nobody's traffic but that which is named.
+#[test]
+fn what_cannot_be_read_is_passed_over_or_refused() {
+    let folder = folder();
+    let place = folder.path();
+    let local = Local::start(place, &[]);
+    healthy(&local, place);
+    let admin = local.admin();
+    begin_and_pause(&local, place);
+    let store = place.join("state/engine.db");
+    let other = Connection::open(&store).expect("there");
+    let garble = "UPDATE journal SET event = '{}' WHERE seq = 0";
+    assert_eq!(other.execute(garble, []).expect("SQL"), 1);
+    drop(other);
+    assert_eq!(code(&run(place, &["status", "--local", &admin])), Some(0));
+    let named = run(place, &["abort", "canary-nosuch12", "--local", &admin]);
+    assert_ne!(code(&named), Some(3), "{}", stderr(&named));
+    assert_eq!(weights(&local, place), "stable=50 canary=50");
+    let output = run(place, &["rollback", "--local", &admin]);
+    assert_eq!(
+        weights(&local, place),
+        "stable=100 canary=0",
+        "{}",
+        stderr(&output)
+    );
+    // A pipe in its place.
+    set(&local, place, ["50", "50"]);
+    std::fs::remove_dir_all(place.join("state")).expect("ours");
+    std::fs::create_dir(place.join("state")).expect("ours");
+    let made = Command::new("mkfifo").arg(&store).status().expect("mkfifo");
+    assert!(made.success());
+    let list = run(place, &["list"]);
+    assert_eq!(code(&list), Some(1), "{}", stderr(&list));
+    let output = run(place, &["rollback", "--local", &admin]);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert_eq!(weights(&local, place), "stable=100 canary=0");
+    // No folder, and so no journal: what is named is taken back.
+    set(&local, place, ["50", "50"]);
+    std::fs::remove_dir_all(place.join("state")).expect("ours");
+    let output = run(place, &["abort", "--local", &admin]);
+    assert_eq!(code(&output), Some(3), "{}", stderr(&output));
+    assert_eq!(weights(&local, place), "stable=100 canary=0");
+}

@@ -201,11 +201,18 @@ fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
+/// Largest file of a balancer's state.
+const STATE_BYTES_MAX: u64 = 1 << 20;
+
 fn remembered(place: &Path) -> Result<Option<Remembered>, StartError> {
     let failed = |message: String| StartError::State {
         place: place.to_owned(),
         message,
     };
+    // A pipe or a device would keep us reading for ever.
+    if std::fs::metadata(place).is_ok_and(|meta| !meta.is_file() || meta.len() > STATE_BYTES_MAX) {
+        return Err(failed("it is no file that a balancer wrote".to_owned()));
+    }
     match std::fs::read(place) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)

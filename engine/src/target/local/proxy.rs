@@ -20,7 +20,7 @@ use hyper::http::uri::{Authority, Scheme};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::arm::{Arm, InFlight};
@@ -62,7 +62,7 @@ pub(super) struct Proxy {
     client: Client<Connector, ClientBody>,
     body_timeout: Duration,
     /// Requests that may be under way at once.
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 impl Proxy {
@@ -80,7 +80,7 @@ impl Proxy {
                 .pool_max_idle_per_host(IDLE_PER_TARGET)
                 .build(Connector::new()),
             body_timeout: Duration::from_millis(u64::from(spec.clients.body_ms)),
-            room: Semaphore::new(room),
+            room: Arc::new(Semaphore::new(room)),
         }
     }
 
@@ -135,7 +135,7 @@ impl Proxy {
                 "this is no forward proxy",
             ));
         }
-        let Ok(room) = self.room.try_acquire() else {
+        let Ok(room) = self.room.clone().try_acquire_owned() else {
             return Ok(problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many requests at once",
@@ -152,7 +152,8 @@ impl Proxy {
         let turn = measured.turn.clone();
         let mut response = match arm.running().pick() {
             Some((in_flight, authority)) => {
-                let answer = self.forward(request, peer, authority, (in_flight, flow), &turn);
+                let counted = (in_flight, room, flow);
+                let answer = self.forward(request, peer, authority, counted, &turn);
                 match self.in_time(answer, &turn).await {
                     Ok(response) => {
                         measured.seen = Some(class(response.status()));
@@ -171,7 +172,6 @@ impl Proxy {
             }
         };
         drop(measured);
-        drop(room);
         let headers = response.headers_mut();
         if let Ok(name) = HeaderValue::from_str(&arm.name) {
             headers.insert(ARM, name);
@@ -225,7 +225,8 @@ impl Proxy {
         mut request: Request<Incoming>,
         peer: SocketAddr,
         authority: Authority,
-        counted: (InFlight, Flow),
+        // Until the answer has ended: as long, the way to the arm is open.
+        counted: (InFlight, OwnedSemaphorePermit, Flow),
         turn: &Arc<Turn>,
     ) -> Result<Response<Body>, Fault> {
         let upgrade = upgrade_of(request.headers());
@@ -240,6 +241,13 @@ impl Proxy {
                 return Err(Fault::Client(problem(
                     StatusCode::BAD_REQUEST,
                     "the request cannot be passed on, or broke off",
+                )));
+            }
+            // The arm was never asked.
+            Err(error) if is_ours(&error) => {
+                return Err(Fault::Client(problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many connections at once",
                 )));
             }
             Err(_) => {
@@ -259,10 +267,10 @@ impl Proxy {
             let target_side = hyper::upgrade::on(&mut response);
             // From here on it is a tunnel: WebSocket or whatever they agreed on. A
             // silent one is as idle as a connection without a request.
-            let (in_flight, flow) = counted;
+            let (in_flight, room, flow) = counted;
             drop(flow);
             tokio::spawn(async move {
-                let _counted = in_flight;
+                let _counted = (in_flight, room);
                 if let (Ok(a), Ok(b)) = tokio::join!(client_side, target_side) {
                     let (mut a, mut b) = (TokioIo::new(a), TokioIo::new(b));
                     let _ = tokio::io::copy_bidirectional(&mut a, &mut b).await;
@@ -365,6 +373,29 @@ fn is_request_s(error: &hyper_util::client::legacy::Error) -> bool {
             return true;
         }
         cause = inner.source();
+    }
+    false
+}
+
+/// Whether a connection failed for want of something of this process or machine:
+/// descriptors, or ports of its own.
+fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustix::io::Errno;
+    let own = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::ADDRNOTAVAIL,
+        Errno::NOBUFS,
+    ];
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let code = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error);
+        if code.is_some_and(|code| own.iter().any(|own| own.raw_os_error() == code)) {
+            return true;
+        }
+        cause = error.source();
     }
     false
 }
