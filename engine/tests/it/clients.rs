@@ -436,3 +436,56 @@ async fn a_crowd_of_broken_requests_changes_no_number() {
     let bad = samples.iter().map(|s| s.errors + s.client_errors);
     assert_eq!(bad.sum::<u32>(), 0, "{samples:?}");
 }
+
+/// Streams of HTTP/2 whose answers nobody reads: they keep their places, and no
+/// more ways to the arm are open than there are places.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads_are_bounded_and_no_evidence() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const PLACES: u32 = 8;
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counts = (open.clone(), most.clone());
+    let large = upstream(move |mut stream, _| {
+        let (open, most) = counts.clone();
+        async move {
+            most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let head = "HTTP/1.1 200 OK\r\ncontent-length: 3000000\r\nconnection: close\r\n\r\n";
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.write_all(&vec![b'x'; 3_000_000]).await;
+            open.fetch_sub(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    let (balancer, target) = start(large, |spec| spec.clients.connections = PLACES).await;
+    let stream = TcpStream::connect(balancer.listen).await.expect("listens");
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .initial_stream_window_size(0)
+            .handshake(io)
+            .await
+            .expect("HTTP/2");
+    tokio::spawn(connection);
+    let mut held = vec![];
+    let mut refused = 0;
+    for _ in 0..60 {
+        let request = hyper::Request::get(format!("http://{}/big", balancer.listen))
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .expect("a request");
+        sender.ready().await.expect("open");
+        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request));
+        let answer = answer.await.expect("a head").expect("an answer");
+        refused += u32::from(answer.status() == 503);
+        held.push(answer);
+    }
+    assert_eq!(refused, 60 - PLACES, "each place holds one answer");
+    assert!(most.load(Ordering::SeqCst) <= usize::try_from(PLACES).expect("small"));
+    // The balancer can still be steered, and no arm has an error.
+    let (_, errors, _) = seen(&target).await;
+    assert_eq!(errors, 0);
+    let all = Weights::of([("stable", 100), ("canary", 0)]);
+    target.set_weights(&all).await.expect("the door is open");
+    drop(held);
+    balancer.stop().await;
+}

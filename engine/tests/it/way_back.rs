@@ -500,6 +500,45 @@ async fn a_write_that_lands_late_is_seen_and_taken_back() {
     }
 }
 
+/// With a write in doubt, a target that does not answer for minutes is waited for.
+#[tokio::test]
+async fn a_write_in_doubt_does_not_cut_the_patience_short() {
+    let lab = lab(Promotion::Swap);
+    let mut entries = journal(&lab, 0);
+    entries.push(entry(
+        &lab,
+        1,
+        Event::Asked {
+            by: Actor::Strategy,
+            call: Call::SetWeights {
+                weights: Weights::of([("stable", 50), ("canary", 50)]),
+            },
+            before: Some(Weights::of([("stable", 100), ("canary", 0)])),
+            deadline: None,
+        },
+    ));
+    lab.store.plant(ID, entries);
+    lab.target
+        .meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (50, 50));
+    let throttled = HostError::new(
+        engine::model::ErrorKind::Throttled,
+        "throttled",
+        "too many calls",
+    );
+    let outage = engine::simulate::Fault::ObserveFails(throttled.retryable());
+    lab.target.inject(vec![outage; 20]);
+    let target = Arc::new(Shared::new(&lab, []));
+    lab.signal("abort", "").await;
+    let begun = lab.clock.now();
+    let standing = driver(&lab, &target, 2).drive(ID).await.expect("it works");
+    assert!(
+        matches!(standing, Standing::Over(End::RolledBack, _)),
+        "{standing:?}"
+    );
+    assert!(lab.clock.now() - begun > 60_000, "it waited for it");
+    assert_eq!(lab.target.verbs(), ["set-weights stable=100 canary=0"]);
+}
+
 /// The frozen process wakes, finds that it was fenced, and says what its write
 /// has done.
 #[tokio::test]

@@ -686,3 +686,42 @@ async fn a_stack_without_outputs_has_one_route_or_names_them_all() {
         assert!(stderr(&output).contains(&flag), "{}", stderr(&output));
     }
 }
+
+/// Throttled at everything, `rollback` waits and says so, and does its work in the
+/// end; not permitted, it is a 4 that says that nothing was taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_rollback_waits_and_a_forbidden_one_is_a_4() {
+    let made = make(&Wish {
+        weights: [50, 50],
+        ..Wish::default()
+    })
+    .await;
+    let proxy = Proxy::start().await;
+    let mut throttled = 10;
+    proxy.plot(move |_, _| {
+        if throttled > 0 {
+            throttled -= 1;
+            return Trouble::Refused(400, "ThrottlingException");
+        }
+        Trouble::None
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let arguments = ["rollback", "--listener", &made.listener];
+    let output = through(&proxy, folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("tries again in"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(weights(&made.listener), [100, 0]);
+
+    proxy.plot(|_, _| Trouble::Refused(403, "AccessDenied"));
+    let output = through(&proxy, folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("could not be read"),
+        "{}",
+        stderr(&output)
+    );
+}
