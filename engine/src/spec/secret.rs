@@ -11,7 +11,7 @@ use toml::{Table, Value};
 /// What stands for a secret that is not shown.
 const MASK: &str = "***";
 /// Words of names that carry a credential, as the last word of the name.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 20] = [
     "token",
     "password",
     "passwd",
@@ -30,9 +30,11 @@ const NAMES: [&str; 18] = [
     "private-key",
     "account-key",
     "cookie",
+    "session-id",
+    "pass",
 ];
 /// More of them, in the query of a URL and as the name of a header.
-const SHORT_NAMES: [&str; 5] = ["key", "sig", "auth", "pass", "pw"];
+const SHORT_NAMES: [&str; 4] = ["key", "sig", "auth", "pw"];
 /// What comes before a credential in a header.
 const SCHEMES: [&str; 4] = ["bearer ", "basic ", "token ", "apikey "];
 
@@ -107,14 +109,26 @@ pub fn is_secret_name(name: &str) -> bool {
 
 /// The same, where short names are usual too.
 fn is_secret_key(name: &str) -> bool {
-    SHORT_NAMES.contains(&plain(name).as_str())
-        || plain(name).ends_with("-key")
-        || is_secret_name(name)
+    let last = plain(name);
+    let last = last.rsplit('-').next().unwrap_or_default();
+    SHORT_NAMES.contains(&last) || is_secret_name(name)
 }
 
+/// A name in words: `DB_PASS`, `db.pass` and `dbPass` are `db-pass`.
 fn plain(name: &str) -> String {
-    let name = name.trim_start_matches('-').to_ascii_lowercase();
-    name.replace(['_', '.'], "-")
+    let mut words = String::with_capacity(name.len() + 4);
+    let mut before = '-';
+    for c in name.trim_start_matches('-').chars() {
+        if before.is_ascii_lowercase() && c.is_ascii_uppercase() {
+            words.push('-');
+        }
+        words.push(match c {
+            '_' | '.' => '-',
+            c => c.to_ascii_lowercase(),
+        });
+        before = c;
+    }
+    words
 }
 
 /// Where in a text a credential stands itself, as byte ranges in order.
@@ -327,6 +341,41 @@ fn walk(path: &str, key: &str, value: &Value, found: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_read_in_words() {
+        for name in [
+            "DB_PASS",
+            "dbPass",
+            "--pass",
+            "AccountKey",
+            "secretKey",
+            "x-session-id",
+            "apiKey",
+            "APIKey",
+            "access.token",
+            "PGPASSWORD",
+        ] {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in [
+            "bypass",
+            "compass",
+            "tokens",
+            "max-tokens",
+            "passes",
+            "session",
+            "keyboard",
+        ] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+        for name in ["x-auth", "sig", "x-functions-key"] {
+            assert!(is_secret_key(name), "{name}");
+        }
+        for name in ["author", "monkey", "design"] {
+            assert!(!is_secret_key(name), "{name}");
+        }
+    }
 
     #[test]
     fn credentials_are_masked_wherever_they_stand() {
