@@ -11,14 +11,12 @@ use super::run::{begin, new_id_part, roles, stable_by_sight};
 use super::{Global, command, render, stack, target, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
 use crate::model::{Capacity, End, ErrorKind, HostError, Promotion, Role, Traffic, Way, Weights};
-use crate::rollout::{Options, Resolve as _, Standing};
+use crate::rollout::{Options, PAUSE_MAX_MS, Resolve as _, Standing};
 use crate::spec::aws::{AwsSpec, tell_roles};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
 use crate::store::Busy;
 use crate::target::Target;
 
-/// Longest pause between two tries of the way back, ms.
-const PAUSE_MAX_MS: u64 = 15_000;
 /// How long a stack operation may take to hear a person, ms.
 const HEARD_WITHIN_MS: u64 = 30_000;
 
@@ -370,16 +368,9 @@ async fn verb(
 ) -> anyhow::Result<Exit> {
     let way_back = name == "rollback";
     // Of a way back the destination is the stable arm.
-    let destination = || {
-        weights
-            .0
-            .iter()
-            .find(|w| w.weight > 0)
-            .map(|w| w.arm.clone())
-    };
     let by_sight = match way_back {
-        true => destination(),
-        false => all_on(&live.weights).or_else(|| stable_by_sight(&live.weights)),
+        true => all_on(&weights),
+        false => stable_by_sight(&live.weights),
     };
     let first = live.names().first().cloned();
     let rollout = format!("{name}-{}", new_id_part());
@@ -440,9 +431,8 @@ async fn verb(
             let (_, status, _) = app.journal(&rollout).await?;
             let now = status.weights;
             // Who has everything of this route may still not have everything.
-            let all = now.0.iter().find(|w| now.share(&w.arm) >= 100.0);
-            let elsewhere = match all {
-                Some(all) => Some((all.arm.clone(), target.elsewhere().await)),
+            let elsewhere = match all_on(&now) {
+                Some(arm) => Some((arm, target.elsewhere().await)),
                 None => None,
             };
             if global.json {

@@ -176,7 +176,7 @@ pub enum RolloutError {
 }
 
 /// Longest pause between two tries on the way back, ms.
-const PAUSE_MAX_MS: Millis = 15_000;
+pub const PAUSE_MAX_MS: Millis = 15_000;
 
 /// Most writes on the way to an end. The longest plan, a way back after a
 /// promotion by copy, has four; the rest is for others who write meanwhile.
@@ -820,8 +820,7 @@ impl Driver {
         let call = Call::SetWeights { weights };
         let way_back = call
             .weights_after(&Weights::default())
-            .is_some_and(|w| w.share(session.header.arm(Role::Stable)) >= 100.0)
-            || matches!(&session.header.work, Work::Verb { verb, .. } if verb == "rollback");
+            .is_some_and(|w| w.share(session.header.arm(Role::Stable)) >= 100.0);
         if !way_back && let Err(error) = session.target.fit().await {
             let (end, reason) = (End::Refused, error.message);
             return Ok(session
