@@ -2,11 +2,12 @@
 //!
 //! The modules in reading order; each has its own introduction.
 
-pub mod cli; // the verbs, and the composition root
+pub mod cli; // the command line: arguments, words on a screen, exit codes
 pub mod clock; // what time it is
 pub mod hindsight; // journals of the past: replay, what-if, explain
 pub mod journal; // calls and answers; replay and status are pure
 pub mod model; // the words of a rollout, as values
+pub mod ops; // what a person can ask for, whatever the front end
 pub mod plot; // pictures of rollouts
 pub mod rollout; // the driver, the guardrails, the way back
 pub mod simulate; // rollouts in a world of dice

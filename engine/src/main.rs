@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use engine::cli::{Cli, STACK_VARIABLES, Surroundings};
+use engine::cli::{Cli, STACK_VARIABLES};
+use engine::ops::app::Surroundings;
 
 #[expect(
     clippy::disallowed_methods,

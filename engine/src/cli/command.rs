@@ -7,13 +7,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Global;
-use super::app::App;
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 use super::run::OnInterrupt;
-use super::{render, target, traffic, watch};
+use super::{render, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
 use crate::model::{Hold, Millis};
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::rollout::Options;
 
 /// How long a command waits for the driving process to obey.
@@ -97,13 +98,17 @@ pub struct ApproveArgs {
     comment: String,
 }
 
-pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> anyhow::Result<Exit> {
+pub(super) async fn resume(
+    app: &App,
+    global: &Global,
+    args: ResumeArgs,
+) -> crate::ops::Result<Exit> {
     let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
     }
     if let Some(Hold::Inconclusive { reason }) = &status.hold {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "the strategy of rollout {id} is done and could not tell: {reason}\n\nhint: `engine promote {id} --full` or `engine abort {id}` decides"
         )));
     }
@@ -112,7 +117,7 @@ pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> anyh
         let signal = watch::signal("resume", app, payload);
         app.store.signal(&id, &signal).await?;
     } else if args.adopt {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "rollout {id} is not paused, so there is nothing to adopt"
         )));
     }
@@ -133,13 +138,13 @@ pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> anyh
     watch::drive(app, global, &id, options, args.on_interrupt).await
 }
 
-pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> anyhow::Result<Exit> {
+pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> crate::ops::Result<Exit> {
     let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
     }
     if let Some(decision) = &status.decision {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "rollout {id} is decided ({}), and is not paused on the way; `engine abort {id}` takes the traffic back",
             decision.reason
         )));
@@ -151,10 +156,10 @@ pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> anyhow
     Ok(Exit::Done)
 }
 
-pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> anyhow::Result<Exit> {
+pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> crate::ops::Result<Exit> {
     let (id, header, status) = match find(app, global, args.rollout.as_deref()).await {
         Err(error) if knows_nothing(app).await => {
-            let named = target::named(global)?.is_some();
+            let named = global.target().named()?.is_some();
             if args.rollout.is_some() || !named {
                 return Err(error.context(
                     "no journal can be read that says what to take back; name the load balancer with --listener, --rule, --stack or --local and no rollout",
@@ -190,7 +195,7 @@ const REACH_MS: Millis = 45_000;
 /// A process that drives the rollout and could not be told of the way back goes on
 /// with it, as soon as it can. So it is told, or has lost the rollout, or a person
 /// must stop it.
-async fn reach_the_driver(app: &App, id: &str, reason: &str) -> anyhow::Result<()> {
+async fn reach_the_driver(app: &App, id: &str, reason: &str) -> crate::ops::Result<()> {
     let (Some(_), Some(store)) = (app.unwritten(), app.below()) else {
         return Ok(());
     };
@@ -207,7 +212,7 @@ async fn reach_the_driver(app: &App, id: &str, reason: &str) -> anyhow::Result<(
         told = told || store.signal(id, &signal).await.is_ok();
         let pid = busy.owner.map_or(0, |owner| owner.pid);
         if app.clock.now() >= give_up {
-            return Err(Failure::rollback(format!(
+            return Err(Error::rollback(format!(
                 "the traffic was taken back, but process {pid} still drives rollout {id} and may move it again\n\nhint: stop that process (`kill {pid}`), then `engine rollback` once more"
             )));
         }
@@ -225,7 +230,7 @@ pub(super) async fn abort_rollout(
     global: &Global,
     id: &str,
     reason: &str,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     command(app, id, "abort", reason, Status::is_over).await?;
     say_unwritten(app);
     reach_the_driver(app, id, reason).await?;
@@ -242,7 +247,11 @@ pub(super) fn say_unwritten(app: &App) {
     }
 }
 
-pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> anyhow::Result<Exit> {
+pub(super) async fn promote(
+    app: &App,
+    global: &Global,
+    args: PromoteArgs,
+) -> crate::ops::Result<Exit> {
     let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
@@ -255,12 +264,12 @@ pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> an
         return tell(app, global, &id).await;
     }
     if status.hold.is_some() || status.mismatch.is_some() {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "rollout {id} is paused; `engine resume {id}` goes on, `engine promote {id} --full` finishes it"
         )));
     }
     let Some(waiting) = &status.waiting else {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "rollout {id} does not wait for anything just now; try again"
         )));
     };
@@ -284,7 +293,11 @@ pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> an
     Ok(Exit::Done)
 }
 
-pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> anyhow::Result<Exit> {
+pub(super) async fn approve(
+    app: &App,
+    global: &Global,
+    args: ApproveArgs,
+) -> crate::ops::Result<Exit> {
     let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
     if status.is_over() {
         return over(&header, &status);
@@ -319,7 +332,7 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> an
 
 /// End (Unix ms) of the wait for an approval. A strategy that looks at the metrics
 /// while it asks does not wait at every instant.
-async fn approvable(app: &App, id: &str) -> anyhow::Result<Millis> {
+async fn approvable(app: &App, id: &str) -> crate::ops::Result<Millis> {
     let give_up = app.clock.now() + LOOK_MS;
     loop {
         let (_, status, _) = app.journal(id).await?;
@@ -328,7 +341,7 @@ async fn approvable(app: &App, id: &str) -> anyhow::Result<Millis> {
         }
         let asks = status.note.contains("approval") && app.clock.now() < give_up;
         if !asks {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "rollout {id} does not wait for an approval; it is {}",
                 status.phase
             )));
@@ -343,9 +356,9 @@ async fn find(
     app: &App,
     global: &Global,
     id: Option<&str>,
-) -> anyhow::Result<(String, Header, Status)> {
+) -> crate::ops::Result<(String, Header, Status)> {
     let by_target = match id {
-        None => target::identity(app, global).await?,
+        None => global.target().identity(app).await?,
         Some(_) => None,
     };
     let id = match by_target {
@@ -363,7 +376,7 @@ async fn command(
     name: &str,
     payload: &str,
     obeyed: impl Fn(&Status) -> bool,
-) -> anyhow::Result<()> {
+) -> crate::ops::Result<()> {
     let signal = watch::signal(name, app, payload);
     app.store.signal(id, &signal).await?;
     wait_until(app, id, |s| {
@@ -374,7 +387,11 @@ async fn command(
     .await
 }
 
-async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
+async fn wait_until(
+    app: &App,
+    id: &str,
+    reached: impl Fn(&Status) -> bool,
+) -> crate::ops::Result<()> {
     let give_up = app.clock.now() + u64::try_from(OBEY.as_millis()).unwrap_or(u64::MAX);
     loop {
         let (header, status, _) = app.journal(id).await?;
@@ -389,7 +406,7 @@ async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> a
         let now = app.clock.now();
         // A decision is obeyed; how long the way takes is the target's affair.
         if now > give_up && status.decision.is_none() {
-            return Err(Failure::busy(format!(
+            return Err(Error::busy(format!(
                 "the process that drives rollout {id} has not obeyed within {} s; the command stays in its queue\n\nhint: `engine status {id} -w` shows what happens",
                 OBEY.as_secs()
             )));
@@ -399,7 +416,7 @@ async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> a
 }
 
 /// Says how a rollout stands, and returns the code for it.
-async fn tell(app: &App, global: &Global, id: &str) -> anyhow::Result<Exit> {
+async fn tell(app: &App, global: &Global, id: &str) -> crate::ops::Result<Exit> {
     let (header, status, _) = app.journal(id).await?;
     if global.json {
         out!("{}", serde_json::to_string(&status)?);
@@ -409,8 +426,8 @@ async fn tell(app: &App, global: &Global, id: &str) -> anyhow::Result<Exit> {
     Ok(watch::settled(&status).unwrap_or(Exit::Done))
 }
 
-fn over<T>(header: &Header, status: &Status) -> anyhow::Result<T> {
-    Err(Failure::usage(format!(
+fn over<T>(header: &Header, status: &Status) -> crate::ops::Result<T> {
+    Err(Error::usage(format!(
         "rollout {} has ended: {}",
         status.rollout,
         render::verdict(header, status)

@@ -2,12 +2,9 @@
 
 use std::process::ExitCode;
 
-use crate::model::{End, ErrorKind, HostError};
-use crate::rollout::{RolloutError, Standing};
-use crate::spec::SpecError;
-use crate::store::StoreError;
-use crate::strategy::contract::Rejected;
-use crate::supply::SupplyError;
+use crate::model::End;
+use crate::ops::Kind;
+use crate::rollout::Standing;
 
 /// What the process tells its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,96 +51,14 @@ impl From<&Standing> for Exit {
     }
 }
 
-/// An expected failure with its exit code. Anything else is a 1.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Failure {
-    /// Its code.
-    pub exit: Exit,
-    /// What was wrong and what to do.
-    pub message: String,
-}
-
-impl Failure {
-    /// Wrong usage or configuration.
-    pub fn usage(message: impl Into<String>) -> anyhow::Error {
-        Self {
-            exit: Exit::Usage,
-            message: message.into(),
-        }
-        .into()
-    }
-
-    /// The traffic could not be taken back.
-    pub fn rollback(message: impl Into<String>) -> anyhow::Error {
-        Self {
-            exit: Exit::RollbackFailed,
-            message: message.into(),
-        }
-        .into()
-    }
-
-    /// The target is busy, or not as expected.
-    pub fn busy(message: impl Into<String>) -> anyhow::Error {
-        Self {
-            exit: Exit::Busy,
-            message: message.into(),
-        }
-        .into()
-    }
-}
-
-/// The exit code of an error, by what caused it.
-#[must_use]
-pub fn code(error: &anyhow::Error) -> Exit {
-    for cause in error.chain() {
-        if let Some(failure) = cause.downcast_ref::<Failure>() {
-            return failure.exit;
-        }
-        if cause.is::<Rejected>() {
-            return Exit::Rejected;
-        }
-        if let Some(supply) = cause.downcast_ref::<SupplyError>() {
-            return match supply {
-                e if e.is_rejection() => Exit::Rejected,
-                e if e.is_usage() => Exit::Usage,
-                _ => Exit::Unexpected,
-            };
-        }
-        if cause.is::<SpecError>() {
-            return Exit::Usage;
-        }
-        if let Some(RolloutError::Overtaken { landed, .. }) = cause.downcast_ref::<RolloutError>() {
-            return if *landed {
-                Exit::RollbackFailed
-            } else {
-                Exit::Busy
-            };
-        }
-        let target = cause.downcast_ref::<HostError>().or_else(|| {
-            match cause.downcast_ref::<RolloutError>() {
-                Some(RolloutError::Target(error)) => Some(error),
-                _ => None,
-            }
-        });
-        if let Some(error) = target {
-            return match error.kind {
-                ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Denied => Exit::Usage,
-                ErrorKind::Conflict => Exit::Busy,
-                _ => Exit::Unexpected,
-            };
-        }
-        let store = cause.downcast_ref::<StoreError>().or_else(|| {
-            match cause.downcast_ref::<RolloutError>() {
-                Some(RolloutError::Store(store)) => Some(store),
-                _ => None,
-            }
-        });
-        match store {
-            Some(StoreError::Busy(_) | StoreError::Fenced { .. }) => return Exit::Busy,
-            Some(StoreError::NotFound(_)) => return Exit::Usage,
-            _ => {}
+impl From<Kind> for Exit {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Usage | Kind::NotFound | Kind::Denied => Self::Usage,
+            Kind::Busy => Self::Busy,
+            Kind::Rejected => Self::Rejected,
+            Kind::RollbackFailed => Self::RollbackFailed,
+            Kind::Unreachable | Kind::Internal => Self::Unexpected,
         }
     }
-    Exit::Unexpected
 }

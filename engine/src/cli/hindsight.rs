@@ -4,12 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use crate::ops::Context as _;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::app::App;
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 use super::plugin::{self, PinArgs};
 use super::{Global, render};
 use crate::hindsight::replay::{self, Fit};
@@ -18,6 +17,8 @@ use crate::hindsight::{explain, file};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header, Pin, Work};
 use crate::model::Millis;
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::store::{Claim, Durability};
 use crate::strategy::Plugin;
 use crate::supply::files;
@@ -110,10 +111,10 @@ struct Told {
 }
 
 impl Told {
-    fn pin(&self) -> anyhow::Result<&Pin> {
+    fn pin(&self) -> crate::ops::Result<&Pin> {
         match &self.header.work {
             Work::Strategy(pin) => Ok(pin),
-            Work::Verb { verb, .. } => Err(Failure::usage(format!(
+            Work::Verb { verb, .. } => Err(Error::usage(format!(
                 "{} is a single {verb}, without a strategy",
                 self.shown
             ))),
@@ -122,7 +123,7 @@ impl Told {
 }
 
 /// A rollout of the store, or a file.
-async fn told(app: &App, named: &str) -> anyhow::Result<Told> {
+async fn told(app: &App, named: &str) -> crate::ops::Result<Told> {
     let path = Path::new(named);
     let looks_like_file = named.contains('/') || path.extension().is_some() || path.is_file();
     if !looks_like_file {
@@ -131,29 +132,29 @@ async fn told(app: &App, named: &str) -> anyhow::Result<Told> {
     from_beginning(named, read_journal(path)?)
 }
 
-async fn stored(app: &App, id: &str) -> anyhow::Result<Told> {
+async fn stored(app: &App, id: &str) -> crate::ops::Result<Told> {
     from_beginning(id, app.journal(id).await?.2)
 }
 
-fn from_beginning(named: &str, entries: Vec<Entry>) -> anyhow::Result<Told> {
+fn from_beginning(named: &str, entries: Vec<Entry>) -> crate::ops::Result<Told> {
     match entries.first().map(|e| &e.event) {
         Some(Event::Started(header)) => Ok(Told {
             shown: named.to_owned(),
             header: (**header).clone(),
             entries,
         }),
-        _ => Err(Failure::usage(format!("{named} has no beginning"))),
+        _ => Err(Error::usage(format!("{named} has no beginning"))),
     }
 }
 
 /// Largest file of a journal: some times what a journal may have in a store.
 const JOURNAL_BYTES_MAX: u64 = 512 << 20;
 
-fn read_journal(path: &Path) -> anyhow::Result<Vec<Entry>> {
+fn read_journal(path: &Path) -> crate::ops::Result<Vec<Entry>> {
     let shown = path.display();
     let text = files::read_text(path, JOURNAL_BYTES_MAX)
-        .map_err(|e| Failure::usage(format!("failed to read journal {shown}: {e}")))?;
-    file::read(&text).map_err(|e| Failure::usage(format!("{shown} cannot be used: {e}")))
+        .map_err(|e| Error::usage(format!("failed to read journal {shown}: {e}")))?;
+    file::read(&text).map_err(|e| Error::usage(format!("{shown} cannot be used: {e}")))
 }
 
 /// The plugin that is named, or the one that the rollout is pinned to.
@@ -162,7 +163,7 @@ async fn its_plugin(
     pins: &PinArgs,
     named: Option<&Path>,
     pin: &Pin,
-) -> anyhow::Result<Arc<Plugin>> {
+) -> crate::ops::Result<Arc<Plugin>> {
     if let Some(named) = named {
         return Ok(plugin::look_at(app, pins, named).await?.plugin);
     }
@@ -173,13 +174,17 @@ async fn its_plugin(
     if let Some(bytes) = pins.kept(app, pin) {
         return Ok(app.ports.host()?.load(&bytes).await?);
     }
-    Err(Failure::usage(format!(
+    Err(Error::usage(format!(
         "the plugin of this rollout ({} {}, sha256:{}) is not here any more; name the plugin to run",
         pin.name, pin.version, pin.sha256
     )))
 }
 
-pub(super) async fn replay(app: &App, global: &Global, args: ReplayArgs) -> anyhow::Result<Exit> {
+pub(super) async fn replay(
+    app: &App,
+    global: &Global,
+    args: ReplayArgs,
+) -> crate::ops::Result<Exit> {
     let told = told(app, &args.rollout).await?;
     let pin = told.pin()?;
     let plugin = its_plugin(app, &args.pins, args.plugin.as_deref(), pin).await?;
@@ -250,7 +255,11 @@ pub(super) async fn replay(app: &App, global: &Global, args: ReplayArgs) -> anyh
     Ok(if fits { Exit::Done } else { Exit::Diverged })
 }
 
-pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> anyhow::Result<Exit> {
+pub(super) async fn what_if(
+    app: &App,
+    global: &Global,
+    args: WhatIfArgs,
+) -> crate::ops::Result<Exit> {
     let mut named = args.rollouts.clone();
     if args.all {
         let listed = app.store.list(None, u32::MAX).await?;
@@ -261,7 +270,7 @@ pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> any
         named = finished.map(|l| l.header.rollout).collect();
     }
     if named.is_empty() {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "no rollout is named: give ids or files, or --all for all finished ones; `engine list` shows them",
         ));
     }
@@ -275,7 +284,7 @@ pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> any
                 false => told(app, name).await?,
             };
             let answer = ask(app, &args, &told).await?;
-            anyhow::Ok((told, answer))
+            Ok::<_, Error>((told, answer))
         };
         let asked = asked.await;
         let (told, answer) = match asked.with_context(|| format!("failed to ask about {name}")) {
@@ -284,7 +293,7 @@ pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> any
             // The others can be asked all the same.
             Err(error) => {
                 eprintln!("error: {error:#}");
-                exit = super::exit::code(&error);
+                exit = Exit::from(error.kind);
                 continue;
             }
         };
@@ -303,7 +312,7 @@ pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> any
     Ok(exit)
 }
 
-async fn ask(app: &App, args: &WhatIfArgs, told: &Told) -> anyhow::Result<WhatIf> {
+async fn ask(app: &App, args: &WhatIfArgs, told: &Told) -> crate::ops::Result<WhatIf> {
     let pin = told.pin()?;
     let plugin = its_plugin(app, &args.pins, args.plugin.as_deref(), pin).await?;
     let description = plugin.describe().await?;
@@ -403,12 +412,16 @@ fn row(told: &Told, recorded: &Recorded, answer: &WhatIf) -> Value {
     })
 }
 
-pub(super) async fn explain(app: &App, global: &Global, args: ExplainArgs) -> anyhow::Result<Exit> {
+pub(super) async fn explain(
+    app: &App,
+    global: &Global,
+    args: ExplainArgs,
+) -> crate::ops::Result<Exit> {
     let named = match args.rollout {
         Some(named) => named,
         None => match app.store.list(None, 1).await?.into_iter().next() {
             Some(newest) => newest.header.rollout,
-            None => return Err(Failure::usage("there is no rollout yet")),
+            None => return Err(Error::usage("there is no rollout yet")),
         },
     };
     let told = told(app, &named).await?;
@@ -434,13 +447,13 @@ pub(super) async fn explain(app: &App, global: &Global, args: ExplainArgs) -> an
     Ok(Exit::Done)
 }
 
-pub(super) async fn export(app: &App, args: ExportArgs) -> anyhow::Result<Exit> {
+pub(super) async fn export(app: &App, args: ExportArgs) -> crate::ops::Result<Exit> {
     let (header, status, entries) = app.journal(&args.rollout).await?;
     let place = args
         .output
         .unwrap_or_else(|| PathBuf::from(format!("{}.journal", header.rollout)));
-    super::private::write(&place, file::write(&entries).as_bytes())
-        .map_err(|e| Failure::usage(format!("failed to write {}: {e}", place.display())))?;
+    crate::ops::private::write(&place, file::write(&entries).as_bytes())
+        .map_err(|e| Error::usage(format!("failed to write {}: {e}", place.display())))?;
     if !status.is_over() {
         eprintln!("note: the rollout is still under way; this is its journal so far");
     }
@@ -448,12 +461,12 @@ pub(super) async fn export(app: &App, args: ExportArgs) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
-pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> {
+pub(super) async fn import(app: &App, args: ImportArgs) -> crate::ops::Result<Exit> {
     let entries = file::imported(read_journal(&args.file)?);
     let shown = args.file.display();
     let status = Status::of(&entries);
     let Some(status) = status.filter(Status::is_over) else {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "{shown} is the journal of a rollout that has not ended; only one engine may drive it, the one that has it. `replay`, `what-if` and `explain` read the file itself"
         )));
     };
@@ -463,7 +476,7 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> 
         return Ok(Exit::Done);
     }
     if !known.is_empty() {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "there is another rollout {} here already; nothing is overwritten",
             status.rollout
         )));

@@ -6,10 +6,11 @@ use std::path::Path;
 use clap::Args;
 
 use super::Global;
-use super::app::read_spec;
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 use crate::clock::SystemClock;
 use crate::model::DemoFault;
+use crate::ops::Error;
+use crate::ops::request::read_spec;
 use crate::spec::{LocalSpec, TargetSpec, parse_fault};
 use crate::target::local::balancer::Balancer;
 use crate::target::local::load;
@@ -56,12 +57,12 @@ pub(super) async fn run(
     global: &Global,
     args: LocalArgs,
     state_dir: &Path,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     let mut spec = match read_spec(global.file.as_deref())? {
         Some(spec) => match spec.target {
             TargetSpec::Embedded { local, .. } => local,
             _ => {
-                return Err(Failure::usage(
+                return Err(Error::usage(
                     "the rollout file has no [target.local.arms.NAME], so there is nothing to balance",
                 ));
             }
@@ -71,16 +72,16 @@ pub(super) async fn run(
     spec.listen = args.listen.unwrap_or(spec.listen);
     spec.admin = args.admin.unwrap_or(spec.admin);
     if !spec.admin.ip().is_loopback() {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "--admin must be a loopback address: whoever reaches it moves the traffic",
         ));
     }
-    super::app::make_private(state_dir)?;
+    crate::ops::app::make_private(state_dir, &super::listener())?;
     let logs = state_dir.join("logs");
-    super::private::folder(&logs)?;
+    crate::ops::private::folder(&logs)?;
     let balancer = Balancer::start(&spec, args.state.as_deref(), Some(&logs))
         .await
-        .map_err(|e| Failure::usage(e.to_string()))?;
+        .map_err(|e| Error::usage(e.to_string()))?;
     let wanted = usize::try_from(spec.clients.connections).unwrap_or(usize::MAX);
     if balancer.connections < wanted {
         eprintln!(

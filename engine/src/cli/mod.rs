@@ -24,7 +24,6 @@ macro_rules! eprint {
     };
 }
 
-pub mod app;
 mod command;
 pub mod exit;
 mod hindsight;
@@ -33,7 +32,6 @@ mod picture;
 mod plan;
 mod plugin;
 pub mod print;
-mod private;
 pub mod render;
 mod run;
 mod show;
@@ -43,14 +41,14 @@ mod target;
 mod traffic;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use app::{Access, App};
+use crate::ops::app::{Access, App, Surroundings};
+use crate::ops::news::{Listener, News};
 use exit::Exit;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -160,35 +158,13 @@ pub const STACK_VARIABLES: [&str; 16] = [
     "CANARY_WEIGHT",
 ];
 
-/// What main.rs knows about the surroundings.
-#[derive(Debug, Clone, Default)]
-pub struct Surroundings {
-    /// `XDG_STATE_HOME`
-    pub state_home: Option<PathBuf>,
-    /// `HOME`
-    pub home: Option<PathBuf>,
-    /// `USER`
-    pub user: Option<String>,
-    /// `CI` is set, and not to `false` or `0`.
-    pub ci: bool,
-    /// `DOCKER_CONFIG`
-    pub docker_config: Option<PathBuf>,
-    /// `COSIGN_PASSWORD`, also an empty one.
-    pub cosign_password: Option<String>,
-    /// `ENGINE_POLICY`
-    pub policy: Option<PathBuf>,
-    /// Those of [`STACK_VARIABLES`] that are set.
-    pub stack: BTreeMap<String, String>,
-}
-
-impl Surroundings {
-    fn state_dir(&self) -> PathBuf {
-        let base = self
-            .state_home
-            .clone()
-            .or_else(|| self.home.as_ref().map(|h| h.join(".local/state")));
-        base.unwrap_or_else(|| PathBuf::from(".")).join("engine")
-    }
+/// Shows on stderr what an operation tells.
+fn listener() -> Listener {
+    std::sync::Arc::new(|news| match news {
+        News::Note(text) => eprintln!("note: {text}"),
+        News::Progress(text) => eprintln!("{text}"),
+        News::Trouble(text) => eprintln!("error: {text}"),
+    })
 }
 
 /// Runs the command line to its exit code.
@@ -197,13 +173,13 @@ pub async fn main(cli: Cli, surroundings: Surroundings) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             let style = console::Style::new().for_stderr().red().bold();
-            eprintln!("{} {error:#}", style.apply_to("error:"));
-            exit::code(&error).into()
+            eprintln!("{} {error}", style.apply_to("error:"));
+            Exit::from(error.kind).into()
         }
     }
 }
 
-async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> {
+async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Exit> {
     let Cli { global, verb } = cli;
     let state_dir = global
         .state_dir
@@ -214,7 +190,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> anyhow::Result<Exit> 
     if let Verb::Local(args) = verb {
         return local::run(&global, args, &state_dir).await;
     }
-    let app = App::open(&state_dir, surroundings, verb.access())?;
+    let app = App::open(&state_dir, surroundings, verb.access(), listener())?;
     match verb {
         Verb::Run(args) => run::run(&app, &global, args).await,
         Verb::Plan(args) => plan::plan(&app, &global, args).await,

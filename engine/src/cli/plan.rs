@@ -10,8 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Global;
-use super::app::App;
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 use super::run::{self, Ready, RunArgs};
 use crate::clock::{Clock, VirtualClock};
 use crate::journal::Header;
@@ -20,6 +19,8 @@ use crate::model::{
     ArmHealth, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed, Point,
     ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
 };
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::rollout::{Driver, Options, Resolve, Standing, Strategy};
 use crate::simulate::{Behaviour, SimulatedTarget};
 use crate::spec::aws::Found;
@@ -54,10 +55,10 @@ pub struct PlanArgs {
     policy: bool,
 }
 
-pub(super) async fn plan(app: &App, global: &Global, args: PlanArgs) -> anyhow::Result<Exit> {
+pub(super) async fn plan(app: &App, global: &Global, args: PlanArgs) -> crate::ops::Result<Exit> {
     let ready = run::make_ready(app, global, &args.run).await?;
     let TargetSpec::Aws(spec) = ready.header.target.clone() else {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "a plan is for a target on AWS: name one with --stack, --listener, --rule or a rollout file",
         ));
     };
@@ -145,7 +146,7 @@ async fn rehearse(
     delay_ms: Millis,
     rps: f64,
     errors: f64,
-) -> anyhow::Result<Rehearsal> {
+) -> crate::ops::Result<Rehearsal> {
     let mut header = ready.header.clone();
     // At the beginning of a minute, so that the same plan reads the same always.
     header.created -= header.created % Millis::from(header.sample_period_ms);
@@ -225,7 +226,9 @@ async fn rehearse(
             }
         }
     }
-    anyhow::bail!("the rehearsal found no end within {TURNS_MAX} turns; see `engine simulate`")
+    Err(Error::internal(format!(
+        "the rehearsal found no end within {TURNS_MAX} turns; see `engine simulate`"
+    )))
 }
 
 fn approval(until: Millis) -> Signal {

@@ -3,18 +3,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use crate::ops::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::Global;
-use super::app::App;
-use super::exit::{Exit, Failure};
-use super::{plugin, target, watch};
+use super::exit::Exit;
+use super::{plugin, watch};
 use crate::journal::{FORMAT, Header, Pin, Work};
 use crate::model::{
     Arm, Capacity, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
 };
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::rollout::{Options, RolloutError};
 use crate::spec::aws::tell_roles;
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
@@ -100,7 +101,7 @@ pub(super) struct Ready {
     embedded: bool,
 }
 
-pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> anyhow::Result<Exit> {
+pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> crate::ops::Result<Exit> {
     let ready = make_ready(app, global, &args).await?;
     let Ready { header, live, .. } = &ready;
     if live.sticky {
@@ -148,9 +149,9 @@ pub(super) async fn make_ready(
     app: &App,
     global: &Global,
     args: &RunArgs,
-) -> anyhow::Result<Ready> {
+) -> crate::ops::Result<Ready> {
     let id_part = new_id_part();
-    let file = target::named(global)?;
+    let file = global.target().named()?;
     if let Some(spec) = &file {
         secrets_are_there(spec)?;
     }
@@ -161,14 +162,14 @@ pub(super) async fn make_ready(
             ("--names", args.names.is_some()),
         ] {
             if given {
-                return Err(Failure::usage(format!(
+                return Err(Error::usage(format!(
                     "{flag} is for the demo that `engine run` sets up by itself; with --local, --stack or a rollout file the target is there already"
                 )));
             }
         }
     }
     let folder = app.state_dir.join("embedded");
-    super::private::folder(&folder)
+    crate::ops::private::folder(&folder)
         .with_context(|| format!("failed to make {}", folder.display()))?;
     let remembered = folder.join(format!("{id_part}.json")).display().to_string();
     let mut spec = match file {
@@ -211,7 +212,7 @@ pub(super) async fn make_ready(
     }
     let alarms = &spec.guardrails.alarms;
     if let Some(tripped) = target.tripped(alarms, None).await? {
-        return Err(Failure::busy(format!(
+        return Err(Error::busy(format!(
             "no rollout begins while an alarm is on: {tripped}"
         )));
     }
@@ -228,7 +229,7 @@ pub(super) async fn make_ready(
             .iter()
             .any(|a| live.weights().share(&a.name) >= 100.0)
     {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "both arms have traffic and the names {} do not tell which one is stable\n\nhint: say it with --stable NAME",
             live.names().join(" and ")
         )));
@@ -241,7 +242,7 @@ pub(super) async fn make_ready(
         if let Some(new) = new
             && live.weights().weight(&arm.name) > 0
         {
-            return Err(Failure::busy(format!(
+            return Err(Error::busy(format!(
                 "{} has traffic, so it cannot be replaced by {}\n\nhint: `engine rollback` takes the traffic back first",
                 arm.name, new.version
             )));
@@ -304,7 +305,7 @@ async fn seen_by_nobody(
     live: &Observed,
     arms: &[Arm],
     promotion: Promotion,
-) -> anyhow::Result<()> {
+) -> crate::ops::Result<()> {
     let elsewhere = target
         .elsewhere()
         .await
@@ -330,7 +331,7 @@ async fn seen_by_nobody(
                     "promotion = \"swap\" leaves it",
                 ),
             };
-            return Err(Failure::busy(format!(
+            return Err(Error::busy(format!(
                 "{route}: {when}\n\nhint: bring that route to the other arm first; {hint} ({})",
                 route.route
             )));
@@ -348,7 +349,7 @@ async fn seen_by_nobody(
 }
 
 /// Begins a rollout, or says who is in the way.
-pub(super) async fn begin(app: &App, options: Options, header: Header) -> anyhow::Result<()> {
+pub(super) async fn begin(app: &App, options: Options, header: Header) -> crate::ops::Result<()> {
     let identity = header.identity.clone();
     match app.driver(options).begin(header).await {
         Err(RolloutError::Store(StoreError::Busy(busy))) => {
@@ -359,19 +360,19 @@ pub(super) async fn begin(app: &App, options: Options, header: Header) -> anyhow
 }
 
 /// Who is in the way.
-pub(super) fn busy_with(rollout: &str) -> anyhow::Error {
+pub(super) fn busy_with(rollout: &str) -> Error {
     if rollout.starts_with(super::stack::STACK_WORK) {
-        return Failure::busy(
+        return Error::busy(
             "the target is busy: `engine deploy` or `engine delete` changes its stack\n\nhint: `engine rollback` works meanwhile; wait with the rest",
         );
     }
-    Failure::busy(format!(
+    Error::busy(format!(
         "the target is busy with rollout {rollout}\n\nhint: `engine status {rollout}` shows it, `engine abort {rollout}` takes its traffic back"
     ))
 }
 
 /// Drops the bytes of plugins that no unfinished rollout needs.
-async fn sweep(app: &App) -> anyhow::Result<()> {
+async fn sweep(app: &App) -> crate::ops::Result<()> {
     let open = app.store.unfinished().await?;
     let needed: Vec<String> = open
         .into_iter()
@@ -388,18 +389,18 @@ async fn candidate(
     app: &App,
     args: &RunArgs,
     target: &TargetSpec,
-) -> anyhow::Result<Option<Release>> {
+) -> crate::ops::Result<Option<Release>> {
     if args.image.is_none() && args.task_definition.is_none() {
         return Ok(None);
     }
     let TargetSpec::Aws(spec) = target else {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "--image and --task-definition need a target on AWS, such as --stack NAME",
         ));
     };
     if let Some(image) = &args.image {
         if image.is_empty() || image.contains(char::is_whitespace) {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "--image {image:?} is no REPOSITORY:TAG"
             )));
         }
@@ -440,18 +441,18 @@ fn capacity(live: &Observed, arms: &[Arm]) -> Option<Capacity> {
 }
 
 /// Gives the arms their roles: by flag, by traffic, or by name.
-pub(super) fn arms(live: &Observed, stable: Option<&str>) -> anyhow::Result<Vec<Arm>> {
+pub(super) fn arms(live: &Observed, stable: Option<&str>) -> crate::ops::Result<Vec<Arm>> {
     let names = live.names();
     let stable = match stable {
         Some(name) if names.iter().any(|n| n == name) => name.to_owned(),
         Some(name) => {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "there is no arm {name:?}; there are {}",
                 names.join(" and ")
             )));
         }
         None => stable_by_sight(&live.weights()).ok_or_else(|| {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "both arms have the same weight, so it is not clear which one is stable\n\nhint: say it with --stable {}",
                 names.first().map_or("NAME", String::as_str)
             ))
@@ -484,12 +485,12 @@ pub(super) fn roles(names: &[String], stable: &str) -> Vec<Arm> {
 }
 
 /// Parameters go into the journal, also those of `--set`.
-fn no_credentials(parameters: &serde_json::Map<String, Value>) -> anyhow::Result<()> {
+fn no_credentials(parameters: &serde_json::Map<String, Value>) -> crate::ops::Result<()> {
     let mut plain = Value::Object(parameters.clone());
     without_nulls(&mut plain);
     let table = toml::Table::try_from(&plain).context("failed to look through the parameters")?;
     match crate::spec::secret::in_table(&table).first() {
-        Some(path) => Err(Failure::usage(format!(
+        Some(path) => Err(Error::usage(format!(
             "strategy.parameters.{path} has a credential in it, which would go into the journal and exports; a strategy has no use for one"
         ))),
         None => Ok(()),
@@ -512,10 +513,10 @@ fn without_nulls(value: &mut Value) {
 }
 
 /// Every secret that the file names must be there before anything begins.
-fn secrets_are_there(spec: &Spec) -> anyhow::Result<()> {
+fn secrets_are_there(spec: &Spec) -> crate::ops::Result<()> {
     for (path, text) in spec.references() {
         crate::target::secret::fill(text, str::to_owned)
-            .map_err(|e| Failure::usage(format!("{path}: {e}")))?;
+            .map_err(|e| Error::usage(format!("{path}: {e}")))?;
     }
     Ok(())
 }
@@ -532,7 +533,7 @@ pub(super) fn stable_by_sight(live: &Weights) -> Option<String> {
 
 /// Arms whose names are roles keep them: the stable arm gets the new release.
 /// Colours change places, and so does what we cannot start ourselves.
-fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> anyhow::Result<Promotion> {
+fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> crate::ops::Result<Promotion> {
     let candidate = arms.iter().find(|a| a.role == Role::Candidate);
     let release = spec.candidate.as_ref().or_else(|| {
         let arm = live.arm(&candidate?.name)?;
@@ -545,7 +546,7 @@ fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> anyhow::Result<Promo
         Promotion::Swap
     };
     match spec.promotion {
-        Some(Promotion::Copy) if !copyable => Err(Failure::usage(
+        Some(Promotion::Copy) if !copyable => Err(Error::usage(
             "promotion = \"copy\" needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"",
         )),
         chosen => Ok(chosen.unwrap_or(default)),

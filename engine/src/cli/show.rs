@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::app::App;
-use super::exit::{Exit, Failure};
-use super::{Global, picture, render, target, traffic, watch};
+use super::exit::Exit;
+use super::{Global, picture, render, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Header, Work};
 use crate::model::{ErrorKind, Role};
+use crate::ops::Error;
+use crate::ops::app::App;
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -61,9 +62,13 @@ pub struct HistoryArgs {
     plot: Option<PathBuf>,
 }
 
-pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyhow::Result<Exit> {
+pub(super) async fn status(
+    app: &App,
+    global: &Global,
+    args: StatusArgs,
+) -> crate::ops::Result<Exit> {
     // Without a flag or a file, what is under way is what people mean.
-    let elsewhere = target::named(global)?.is_some();
+    let elsewhere = global.target().named()?.is_some();
     let named = match args.rollout {
         None if !elsewhere => app.rollout_in_sight().await?.map(|h| h.rollout),
         named => named,
@@ -222,26 +227,26 @@ async fn newest_unless(
     app: &App,
     global: &Global,
     named: Option<String>,
-) -> anyhow::Result<String> {
+) -> crate::ops::Result<String> {
     if named.is_none()
-        && let Some(identity) = target::identity(app, global).await?
+        && let Some(identity) = global.target().identity(app).await?
     {
         let listed = app.store.list(Some(&identity), 1).await?;
         return listed
             .into_iter()
             .next()
             .map(|l| l.header.rollout)
-            .ok_or_else(|| Failure::usage(format!("there are no rollouts on {identity} yet")));
+            .ok_or_else(|| Error::usage(format!("there are no rollouts on {identity} yet")));
     }
     match (named, app.store.list(None, 1).await?.first()) {
         (Some(id), _) => Ok(id),
         (None, Some(newest)) => Ok(newest.header.rollout.clone()),
-        (None, None) => Err(Failure::usage("there are no rollouts yet")),
+        (None, None) => Err(Error::usage("there are no rollouts yet")),
     }
 }
 
 /// The rollout that occupies a target, or the last one that did.
-async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String>> {
+async fn last_rollout(app: &App, identity: &str) -> crate::ops::Result<Option<String>> {
     if let Some(busy) = app.store.occupant(identity).await?
         && !busy.rollout.starts_with(super::stack::STACK_WORK)
         && app.journal(&busy.rollout).await.is_ok()
@@ -255,7 +260,7 @@ async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String
     Ok(last.map(|l| l.header.rollout))
 }
 
-pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Result<Exit> {
+pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops::Result<Exit> {
     let id = newest_unless(app, global, args.rollout).await?;
     let (header, status, _) = app.journal(&id).await?;
     if global.json {
@@ -319,8 +324,8 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
     Ok(Exit::Done)
 }
 
-pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::Result<Exit> {
-    let identity = target::identity(app, global).await?;
+pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> crate::ops::Result<Exit> {
+    let identity = global.target().identity(app).await?;
     let listed = app.store.list(identity.as_deref(), 10_000).await?;
     let mut wanted: Vec<Header> = listed
         .into_iter()
@@ -386,7 +391,11 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
     Ok(Exit::Done)
 }
 
-pub(super) async fn history(app: &App, global: &Global, args: HistoryArgs) -> anyhow::Result<Exit> {
+pub(super) async fn history(
+    app: &App,
+    global: &Global,
+    args: HistoryArgs,
+) -> crate::ops::Result<Exit> {
     let id = newest_unless(app, global, args.rollout).await?;
     let (_, _, entries) = app.journal(&id).await?;
     if let Some(path) = &args.plot {

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use crate::ops::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::app::App;
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 use super::{Global, picture, plugin, render};
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::plot;
 use crate::simulate::fault::OutsideFault;
 use crate::simulate::many::{self, Play};
@@ -86,7 +87,7 @@ pub(super) async fn simulate(
     app: &App,
     global: &Global,
     args: SimulateArgs,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     if let Some(path) = &args.plot {
         picture::format_of(path)?;
     }
@@ -94,7 +95,7 @@ pub(super) async fn simulate(
         // Before the work, not after it.
         let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
         if folder.is_some_and(|f| !f.is_dir()) {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{} cannot be written: there is no such folder",
                 path.display()
             )));
@@ -142,7 +143,7 @@ pub(super) async fn simulate(
         .collect();
     if let Some(path) = &args.junit {
         std::fs::write(path, report::junit(&shown, &rows, &commands))
-            .map_err(|e| Failure::usage(format!("failed to write {}: {e}", path.display())))?;
+            .map_err(|e| Error::usage(format!("failed to write {}: {e}", path.display())))?;
     }
     if let Some(path) = &args.plot {
         draw(path, &shown, &loaded, &tallies)?;
@@ -172,11 +173,11 @@ async fn subject(
     app: &App,
     global: &Global,
     args: &SimulateArgs,
-) -> anyhow::Result<(Subject, String)> {
+) -> crate::ops::Result<(Subject, String)> {
     // A plugin by name stands for itself; without one the rollout file counts.
     let file = match &args.plugin {
         Some(_) if global.file.is_none() => None,
-        _ => super::target::named(global)?,
+        _ => global.target().named()?,
     };
     let spec = file.unwrap_or_else(|| Spec::demo(<_>::default(), 0, None, None));
     let loaded = plugin::load(
@@ -203,13 +204,13 @@ async fn subject(
 }
 
 /// Reads a file of scenarios, with what it says about all of them.
-pub(super) fn read_corpus(path: &Path, subject: &mut Subject) -> anyhow::Result<Vec<Scenario>> {
+pub(super) fn read_corpus(path: &Path, subject: &mut Subject) -> crate::ops::Result<Vec<Scenario>> {
     let shown = path.display();
     let text = files::read_text(path, files::TEXT_BYTES_MAX)
-        .map_err(|e| Failure::usage(format!("failed to read scenario {shown}: {e}")))?;
+        .map_err(|e| Error::usage(format!("failed to read scenario {shown}: {e}")))?;
     let corpus = Corpus::parse(&text).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
-        Failure::usage(format!(
+        Error::usage(format!(
             "{shown} is no scenario file:\n{}",
             lines.join("\n")
         ))
@@ -217,7 +218,7 @@ pub(super) fn read_corpus(path: &Path, subject: &mut Subject) -> anyhow::Result<
     for fault in &corpus.faults {
         let fault = fault
             .parse()
-            .map_err(|e| Failure::usage(format!("{shown}: faults: {e}")))?;
+            .map_err(|e| Error::usage(format!("{shown}: faults: {e}")))?;
         subject.faults.push(fault);
     }
     subject.values = corpus.queries;
@@ -226,7 +227,7 @@ pub(super) fn read_corpus(path: &Path, subject: &mut Subject) -> anyhow::Result<
 }
 
 /// Reads the scenarios that are asked for.
-fn load(args: &SimulateArgs, subject: &Subject) -> anyhow::Result<Vec<Loaded>> {
+fn load(args: &SimulateArgs, subject: &Subject) -> crate::ops::Result<Vec<Loaded>> {
     let mut loaded = vec![];
     for path in &args.scenarios {
         let mut subject = subject.clone();
@@ -239,13 +240,13 @@ fn load(args: &SimulateArgs, subject: &Subject) -> anyhow::Result<Vec<Loaded>> {
     }
     let names: Vec<String> = loaded.iter().map(|l| l.scenario.name.clone()).collect();
     if let Some(unknown) = args.only.iter().find(|o| !names.contains(o)) {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "there is no scenario {unknown:?}; there are {}",
             names.join(", ")
         )));
     }
     if loaded.is_empty() {
-        return Err(Failure::usage("there is no scenario in these files"));
+        return Err(Error::usage("there is no scenario in these files"));
     }
     if !args.only.is_empty() {
         loaded.retain(|l| args.only.contains(&l.scenario.name));
@@ -259,9 +260,9 @@ async fn one(
     args: &SimulateArgs,
     loaded: &[Loaded],
     number: u32,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     let [l] = loaded else {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "--replicate is for one scenario: name it with --only",
         ));
     };
@@ -359,7 +360,12 @@ fn violations(
     lines.take(VIOLATIONS_SHOWN).collect()
 }
 
-fn draw(path: &Path, shown: &str, loaded: &[Loaded], tallies: &[Vec<Tally>]) -> anyhow::Result<()> {
+fn draw(
+    path: &Path,
+    shown: &str,
+    loaded: &[Loaded],
+    tallies: &[Vec<Tally>],
+) -> crate::ops::Result<()> {
     let scenarios: Vec<plot::Replicates> = loaded
         .iter()
         .zip(tallies)

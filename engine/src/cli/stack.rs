@@ -9,12 +9,12 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::Global;
-use super::app::App;
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 use super::render::shares;
 use super::run::new_id_part;
-use super::target;
 use crate::model::{HostError, Observed, Weights};
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::rollout::Options;
 use crate::spec::TargetSpec;
 use crate::spec::aws::{Access, Find, looked_for};
@@ -123,7 +123,11 @@ pub struct DeleteArgs {
     yes: bool,
 }
 
-pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyhow::Result<Exit> {
+pub(super) async fn deploy(
+    app: &App,
+    global: &Global,
+    args: DeployArgs,
+) -> crate::ops::Result<Exit> {
     let environment = &app.surroundings.stack;
     let (access, name) = place(app, global)?;
     let name = name.unwrap_or_else(|| args.kind.stack().to_owned());
@@ -133,7 +137,7 @@ pub(super) async fn deploy(app: &App, global: &Global, args: DeployArgs) -> anyh
     let mut given = given(&args)?;
     if let Some(unknown) = given.keys().find(|k| !declared.contains_key(*k)) {
         let known: Vec<&str> = declared.keys().map(String::as_str).collect();
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "the template has no parameter {unknown}; it has {}",
             known.join(", ")
         )));
@@ -199,7 +203,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn update(&self, mut held: Option<&mut Held>) -> anyhow::Result<Done> {
+    async fn update(&self, mut held: Option<&mut Held>) -> crate::ops::Result<Done> {
         let live = match &held {
             Some(held) => {
                 if !self.args.accept {
@@ -290,7 +294,7 @@ impl Work<'_> {
         held: &Held,
         live: &Observed,
         set: &ChangeSet,
-    ) -> anyhow::Result<()> {
+    ) -> crate::ops::Result<()> {
         let hint = "hint: bring the template and the live action together first, or let the stack have its way with --accept";
         for change in set.changes.iter().filter(|c| c.rewrites_a_route()) {
             let target = &held.target;
@@ -314,7 +318,7 @@ impl Work<'_> {
                 } else {
                     format!("somebody changed it outside the stack: {lost}")
                 };
-                return Err(Failure::busy(format!(
+                return Err(Error::busy(format!(
                     "the change would rewrite the action of {}, and the template does not carry all of it: {lost}\n\n{hint}",
                     change.logical_id
                 )));
@@ -336,7 +340,7 @@ impl Work<'_> {
                 _ => false,
             };
             if takes && let Err(error) = held.target.unserved(&arm.name).await {
-                return Err(Failure::busy(format!(
+                return Err(Error::busy(format!(
                     "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept goes on",
                     change.logical_id,
                     arm.tasks.unwrap_or_default(),
@@ -353,7 +357,7 @@ impl Work<'_> {
         live: &Observed,
         had: &BTreeMap<String, String>,
         set: &ChangeSet,
-    ) -> anyhow::Result<()> {
+    ) -> crate::ops::Result<()> {
         if !self.args.accept_weights {
             keeps_traffic(live, self.declared, self.given, set)?;
         }
@@ -361,7 +365,7 @@ impl Work<'_> {
             return Ok(());
         }
         if let Some(change) = set.changes.iter().find(|c| c.takes_away_what_serves()) {
-            return Err(Failure::busy(format!(
+            return Err(Error::busy(format!(
                 "the change would {} {} ({}), which serves live traffic\n\nhint: is it the right template for this stack? --accept-replacement goes on",
                 if change.action == "Remove" {
                     "remove"
@@ -374,7 +378,7 @@ impl Work<'_> {
         }
         let port = self.given.get("ContainerPort");
         if port.is_some_and(|p| had.get("ContainerPort").is_some_and(|had| had != p)) {
-            return Err(Failure::busy(
+            return Err(Error::busy(
                 "another ContainerPort closes the old one before the new tasks serve\n\nhint: make a new stack, or use --accept-replacement",
             ));
         }
@@ -382,16 +386,20 @@ impl Work<'_> {
     }
 }
 
-pub(super) async fn delete(app: &App, global: &Global, args: DeleteArgs) -> anyhow::Result<Exit> {
+pub(super) async fn delete(
+    app: &App,
+    global: &Global,
+    args: DeleteArgs,
+) -> crate::ops::Result<Exit> {
     let (access, name) = place(app, global)?;
     let name = name.ok_or_else(|| {
-        Failure::usage(
+        Error::usage(
             "which stack?\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
         )
     })?;
     let clients = app.ports.clients(&access).await;
     let Some(stack) = stack::look(&clients, &name).await? else {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "there is no stack {name} in {}",
             clients.region
         )));
@@ -423,18 +431,18 @@ pub(super) async fn delete(app: &App, global: &Global, args: DeleteArgs) -> anyh
 }
 
 /// Whose AWS, and which stack: flags, then the rollout file, then the environment.
-fn place(app: &App, global: &Global) -> anyhow::Result<(Access, Option<String>)> {
-    let file = match target::named(global)?.map(|spec| spec.target) {
+fn place(app: &App, global: &Global) -> crate::ops::Result<(Access, Option<String>)> {
+    let file = match global.target().named()?.map(|spec| spec.target) {
         Some(TargetSpec::Aws(spec)) => Some(spec),
         _ => None,
     };
     let of_file = file.as_ref().map(|f| f.access.clone()).unwrap_or_default();
     let variable = app.surroundings.stack.get("STACK_NAME").cloned();
-    let named = global.aws.stack.clone();
+    let named = global.target().aws.stack;
     let named = named
         .or_else(|| file.and_then(|f| f.find.stack))
         .or(variable);
-    Ok((global.aws.access(of_file), named))
+    Ok((global.target().aws.access(of_file), named))
 }
 
 fn of_stack(name: &str) -> Find {
@@ -465,7 +473,10 @@ fn parameter_of(variable: &str) -> Option<&'static str> {
     })
 }
 
-fn template(args: &DeployArgs, environment: &BTreeMap<String, String>) -> anyhow::Result<String> {
+fn template(
+    args: &DeployArgs,
+    environment: &BTreeMap<String, String>,
+) -> crate::ops::Result<String> {
     let file = args
         .template
         .clone()
@@ -474,13 +485,13 @@ fn template(args: &DeployArgs, environment: &BTreeMap<String, String>) -> anyhow
         return Ok(args.kind.template().to_owned());
     };
     let text = files::read_text(&file, files::TEXT_BYTES_MAX).map_err(|e| {
-        Failure::usage(format!(
+        Error::usage(format!(
             "failed to read the template {}: {e}",
             file.display()
         ))
     })?;
     if text.len() > TEMPLATE_BYTES_MAX {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "the template {} has {} bytes, and CloudFormation takes {TEMPLATE_BYTES_MAX} in a request",
             file.display(),
             text.len()
@@ -490,26 +501,26 @@ fn template(args: &DeployArgs, environment: &BTreeMap<String, String>) -> anyhow
 }
 
 /// Parameters from the flags over those from the file.
-fn given(args: &DeployArgs) -> anyhow::Result<BTreeMap<String, String>> {
+fn given(args: &DeployArgs) -> crate::ops::Result<BTreeMap<String, String>> {
     let mut given = BTreeMap::new();
     if let Some(file) = &args.file_of_parameters {
         let shown = file.display();
         let text = files::read_text(file, files::TEXT_BYTES_MAX)
-            .map_err(|e| Failure::usage(format!("failed to read {shown}: {e}")))?;
+            .map_err(|e| Error::usage(format!("failed to read {shown}: {e}")))?;
         let is_json = file.extension().is_some_and(|e| e == "json");
         let read: Result<BTreeMap<String, serde_json::Value>, String> = if is_json {
             serde_json::from_str(&text).map_err(|e| e.to_string())
         } else {
             toml::from_str(&text).map_err(|e| e.to_string())
         };
-        let read = read
-            .map_err(|e| Failure::usage(format!("{shown} is no table of NAME and value: {e}")))?;
+        let read =
+            read.map_err(|e| Error::usage(format!("{shown} is no table of NAME and value: {e}")))?;
         for (name, value) in read {
             let text = match value {
                 serde_json::Value::String(text) => text,
                 serde_json::Value::Number(_) | serde_json::Value::Bool(_) => value.to_string(),
                 other => {
-                    return Err(Failure::usage(format!(
+                    return Err(Error::usage(format!(
                         "{shown}: {name} is {other}; a parameter is a text or a number"
                     )));
                 }
@@ -519,7 +530,7 @@ fn given(args: &DeployArgs) -> anyhow::Result<BTreeMap<String, String>> {
     }
     for one in &args.parameters {
         let (name, value) = one.split_once('=').ok_or_else(|| {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "--parameter {one} is not NAME=VALUE, such as --parameter TaskCpu=512"
             ))
         })?;
@@ -528,7 +539,7 @@ fn given(args: &DeployArgs) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(given)
 }
 
-fn refuse_unready(name: &str, stack: Option<&Stack>) -> anyhow::Result<()> {
+fn refuse_unready(name: &str, stack: Option<&Stack>) -> crate::ops::Result<()> {
     let Some(stack) = stack else {
         return Ok(());
     };
@@ -547,7 +558,7 @@ fn refuse_unready(name: &str, stack: Option<&Stack>) -> anyhow::Result<()> {
         _ => return Ok(()),
     };
     let reason = stack.reason.as_ref();
-    Err(Failure::busy(format!(
+    Err(Error::busy(format!(
         "the stack {name} is {status}{}, and cannot be updated\n\nhint: {hint}",
         reason.map_or_else(String::new, |r| format!(" ({r})"))
     )))
@@ -556,7 +567,7 @@ fn refuse_unready(name: &str, stack: Option<&Stack>) -> anyhow::Result<()> {
 fn missing(
     declared: &BTreeMap<String, bool>,
     passed: &BTreeMap<String, Option<String>>,
-) -> anyhow::Result<()> {
+) -> crate::ops::Result<()> {
     let missing: Vec<&str> = declared
         .iter()
         .filter(|(name, has_default)| !**has_default && !passed.contains_key(*name))
@@ -565,7 +576,7 @@ fn missing(
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::usage(format!(
+    Err(Error::usage(format!(
         "the template needs {}\n\nhint: --parameter {}=VALUE",
         missing.join(", "),
         missing[0]
@@ -578,14 +589,14 @@ fn keeps_traffic(
     declared: &BTreeMap<String, bool>,
     given: &BTreeMap<String, String>,
     set: &ChangeSet,
-) -> anyhow::Result<()> {
+) -> crate::ops::Result<()> {
     let known = stack::beliefs(live);
     let shares = shares(&live.weights());
     let moved = given
         .iter()
         .find(|(name, value)| stack::moves_traffic(name) && known.get(*name) != Some(*value));
     if let Some((name, value)) = moved {
-        return Err(Failure::busy(format!(
+        return Err(Error::busy(format!(
             "{name}={value} would move live traffic, which is {shares} now\n\nhint: `engine set-weights` and `engine switch` move traffic safely; --accept-weights lets the stack do it"
         )));
     }
@@ -603,7 +614,7 @@ fn keeps_traffic(
     } else {
         "the template takes no weights as parameters"
     };
-    Err(Failure::busy(format!(
+    Err(Error::busy(format!(
         "the change of {} would rewrite its weights, which are {shares} now: {why}\n\nhint: bring the traffic to one arm first, or use --accept-weights",
         change.logical_id
     )))
@@ -640,7 +651,7 @@ async fn follow(
     stack_id: &str,
     mut events: Events,
     mut held: Option<&mut Held>,
-) -> anyhow::Result<Stack> {
+) -> crate::ops::Result<Stack> {
     let mut causes: Vec<StackEvent> = vec![];
     let mut begun = false;
     let mut failures = 0;
@@ -662,7 +673,7 @@ async fn follow(
                 continue;
             }
             Err(error) => {
-                return Err(anyhow::Error::new(error)
+                return Err(Error::from(error)
                     .context(format!("the operation on {stack_id} goes on unwatched")));
             }
         };
@@ -698,9 +709,12 @@ async fn follow(
                         format!("{} ({}): {reason}", e.logical_id, e.kind)
                     },
                 );
-                anyhow::bail!("the stack is {}: {why}", stack.status);
+                return Err(Error::internal(format!(
+                    "the stack is {}: {why}",
+                    stack.status
+                )));
             }
-            None => anyhow::bail!("the stack {stack_id} is gone"),
+            None => return Err(Error::internal(format!("the stack {stack_id} is gone"))),
         }
     }
 }
@@ -724,7 +738,7 @@ impl Held {
         access: &Access,
         name: &str,
         accept: bool,
-    ) -> anyhow::Result<Option<Self>> {
+    ) -> crate::ops::Result<Option<Self>> {
         let spec = looked_for(access.clone(), of_stack(name));
         let target = match app.ports.find_on_aws(&spec).await {
             Ok(target) => target,
@@ -732,7 +746,7 @@ impl Held {
                 return Ok(None);
             }
             Err(error) => {
-                return Err(anyhow::Error::new(error).context(
+                return Err(Error::from(error).context(
                     "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights goes on without)",
                 ));
             }
@@ -771,7 +785,7 @@ impl Held {
 
     /// Keeps the lease, and takes the traffic back if a person says so: that must
     /// not wait for a stack.
-    async fn attend(&mut self, app: &App) -> anyhow::Result<()> {
+    async fn attend(&mut self, app: &App) -> crate::ops::Result<()> {
         let expires = app.clock.now() + LEASE_TTL_MS;
         app.store.renew(&self.lease, expires).await?;
         let news = app
@@ -792,12 +806,12 @@ impl Held {
     }
 
     /// Whether the traffic is where it was when the lease was taken.
-    async fn unmoved(&self) -> anyhow::Result<()> {
+    async fn unmoved(&self) -> crate::ops::Result<()> {
         let now = self.target.traffic().await?.weights;
         if now == self.weights {
             return Ok(());
         }
-        Err(Failure::busy(format!(
+        Err(Error::busy(format!(
             "somebody moved the traffic meanwhile: it was {}, and is {}",
             shares(&self.weights),
             shares(&now)
@@ -807,7 +821,7 @@ impl Held {
     /// Brings the traffic back where it was, if the stack has moved it: a failed
     /// update returns to what the stack believed before.
     /// With `whole` also everything else of the action.
-    async fn mend(&mut self, whole: bool) -> anyhow::Result<()> {
+    async fn mend(&mut self, whole: bool) -> crate::ops::Result<()> {
         let before = self.action.as_ref().filter(|_| whole);
         let as_before = |now: &LiveAction| before.is_none_or(|before| now.does_as(before));
         let action = self.target.action().await;
@@ -818,7 +832,7 @@ impl Held {
             (Ok(_), Ok(traffic)) => shares(&traffic.weights),
             (Ok(_), Err(error)) if !error.retryable && before.is_some() => error.to_string(),
             (Err(error), _) | (_, Err(error)) => {
-                return Err(anyhow::Error::new(error).context(format!(
+                return Err(Error::from(error).context(format!(
                     "where the traffic is now could not be read; it was {}",
                     shares(&self.weights)
                 )));
@@ -837,21 +851,21 @@ impl Held {
         if after == self.weights && as_before(&action) {
             return Ok(());
         }
-        Err(Failure::busy(format!(
+        Err(Error::busy(format!(
             "the stack moved the traffic to {}, and it could not be brought back\n\nhint: `engine set-weights` does",
             shares(&after)
         )))
     }
 
-    async fn release(&self, app: &App) -> anyhow::Result<()> {
+    async fn release(&self, app: &App) -> crate::ops::Result<()> {
         Ok(app.store.release(&self.lease, false).await?)
     }
 }
 
 /// Asks for the stack's name.
-fn asked(name: &str, region: &str) -> anyhow::Result<()> {
+fn asked(name: &str, region: &str) -> crate::ops::Result<()> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "deleting a stack asks first, and nobody can answer here\n\nhint: --yes deletes without asking",
         ));
     }
@@ -862,7 +876,7 @@ fn asked(name: &str, region: &str) -> anyhow::Result<()> {
     if line.trim() == name {
         return Ok(());
     }
-    Err(Failure::usage("nothing was deleted"))
+    Err(Error::usage("nothing was deleted"))
 }
 
 /// What a deployment came to.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::app::App;
-use super::exit::{Exit, Failure};
+use super::exit::Exit;
 use super::run::{begin, new_id_part, roles, stable_by_sight};
-use super::{Global, command, render, stack, target, watch};
+use super::{Global, command, render, stack, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{Capacity, End, ErrorKind, HostError, Promotion, Role, Traffic, Way, Weights};
+use crate::model::{Capacity, End, Promotion, Role, Traffic, Way, Weights};
+use crate::ops::app::App;
+use crate::ops::{Error, Kind};
 use crate::rollout::{Options, PAUSE_MAX_MS, Resolve as _, Standing};
 use crate::spec::aws::{AwsSpec, tell_roles};
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
@@ -59,7 +60,7 @@ pub(super) async fn set_weights(
     app: &App,
     global: &Global,
     args: SetWeightsArgs,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     let (spec, target) = target(app, global).await?;
     let live = target.traffic().await?;
     let weights = parse(&args.weights, &live.names())?;
@@ -67,7 +68,7 @@ pub(super) async fn set_weights(
         let names = live.names();
         // On AWS the order is made from names; what they do not say, nobody knows.
         if matches!(spec, TargetSpec::Aws(_)) && !tell_roles(&names) {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
                 names.join(" and "),
                 names
@@ -82,11 +83,15 @@ pub(super) async fn set_weights(
     verb(app, global, (spec, target), &live, "set-weights", weights).await
 }
 
-pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> anyhow::Result<Exit> {
+pub(super) async fn switch(
+    app: &App,
+    global: &Global,
+    args: SwitchArgs,
+) -> crate::ops::Result<Exit> {
     let (spec, target) = target(app, global).await?;
     let live = target.traffic().await?;
     if !live.names().contains(&args.color) {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "there is no colour {:?}; there are {}",
             args.color,
             live.names().join(" and ")
@@ -100,10 +105,10 @@ pub(super) async fn rollback(
     app: &App,
     global: &Global,
     args: RollbackArgs,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     let stack_work = |b: &Busy| b.rollout.starts_with(stack::STACK_WORK);
     // A rollout has pinned what the way back needs: nothing is looked for.
-    if let Some(TargetSpec::Aws(spec)) = target::named(global)?.map(|spec| spec.target)
+    if let Some(TargetSpec::Aws(spec)) = global.target().named()?.map(|spec| spec.target)
         && let Some(route) = spec.find.route()
         && let Some(busy) = app.store.occupant(route).await?
         && !stack_work(&busy)
@@ -128,7 +133,7 @@ pub(super) async fn rollback(
     let stable = match args.to {
         Some(arm) if live.names().contains(&arm) => arm,
         Some(arm) => {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "there is no arm {arm:?}; there are {}",
                 live.names().join(" and ")
             )));
@@ -151,7 +156,7 @@ async fn abort_instead(
     global: &Global,
     busy: &Busy,
     to: Option<&str>,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     refuse_another_arm(app, &busy.rollout, to).await?;
     let exit = command::abort_rollout(app, global, &busy.rollout, "rollback").await?;
     // Here all traffic on stable is what was asked for.
@@ -161,31 +166,31 @@ async fn abort_instead(
     })
 }
 
-fn unread(error: &anyhow::Error) -> anyhow::Error {
-    Failure::rollback(format!(
+fn unread(error: &Error) -> Error {
+    Error::rollback(format!(
         "nothing was taken back, and where the traffic is could not be read: {error:#}"
     ))
 }
 
 /// While a rollout is under way, its own journal says where the traffic goes.
-async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> anyhow::Result<()> {
+async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> crate::ops::Result<()> {
     let Some(to) = to else { return Ok(()) };
     let (header, ..) = app.journal(rollout).await?;
     let stable = header.arm(Role::Stable);
     if stable == to {
         return Ok(());
     }
-    Err(Failure::usage(format!(
+    Err(Error::usage(format!(
         "rollout {rollout} is under way and its stable arm is {stable}, so the traffic is not taken to {to}\n\nhint: `engine rollback` without --to takes it back to {stable}; `engine switch {to}` gives it to {to} after that"
     )))
 }
 
 /// Does something that the way back begins with, again and again for minutes
 /// while the target does not answer.
-async fn patiently<T, F, R>(app: &App, read: F) -> anyhow::Result<T>
+async fn patiently<T, F, R>(app: &App, read: F) -> crate::ops::Result<T>
 where
     F: Fn() -> R,
-    R: Future<Output = anyhow::Result<T>>,
+    R: Future<Output = crate::ops::Result<T>>,
 {
     let options = Options::default();
     let give_up = app.clock.now() + options.way_back_patience_ms;
@@ -197,13 +202,11 @@ where
         };
         // Nobody listens at a local address: that does not pass by itself.
         let passes = error
-            .downcast_ref::<HostError>()
+            .target
+            .as_ref()
             .is_some_and(|e| e.retryable && e.code != "admin-unreachable");
         if !passes {
-            let denied = error
-                .downcast_ref::<HostError>()
-                .is_some_and(|e| e.kind == ErrorKind::Denied);
-            return Err(match denied {
+            return Err(match error.kind == Kind::Denied {
                 true => unread(&error),
                 false => error,
             });
@@ -224,13 +227,13 @@ async fn through_stack_work(
     global: &Global,
     target: &dyn Target,
     work: &str,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     let live = target.traffic().await?;
     let stable = stable(app, target.identity(), &live).await?;
     let signal = watch::signal(stack::ROLLBACK, app, &stable);
     app.store.signal(work, &signal).await?;
     if let Some(why) = app.unwritten() {
-        return Err(Failure::rollback(format!(
+        return Err(Error::rollback(format!(
             "`engine deploy` or `engine delete` is changing this stack, and cannot be told to take the traffic back: {why}\n\nhint: `engine rollback --state-dir FOLDER`, with another folder that can be written to, does it; now {}",
             live.weights.shares()
         )));
@@ -261,12 +264,12 @@ async fn through_stack_work(
 
 /// The arm called stable, or the one that was before the last change of this
 /// target, or else the one with more traffic.
-async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<String> {
+async fn stable(app: &App, identity: &str, live: &Traffic) -> crate::ops::Result<String> {
     if live.names().iter().any(|name| name == "stable") {
         return Ok("stable".to_owned());
     }
     if let Some(why) = app.unwritten() {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "no arm is called stable, and the history that says which one is cannot be read: {why}\n\nhint: `engine rollback --to {}` says it",
             live.names().join("` or `engine rollback --to ")
         )));
@@ -298,7 +301,7 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> anyhow::Result<Str
         return Ok(stable);
     }
     // The arm with more traffic, or all of it, may well be the one that shall lose it.
-    Err(Failure::usage(format!(
+    Err(Error::usage(format!(
         "no arm is called stable and no earlier rollout says which one is; now {}\n\nhint: `engine rollback --to {}` says it",
         live.weights.shares(),
         live.names().join("` or `engine rollback --to ")
@@ -312,8 +315,8 @@ fn all_on(weights: &Weights) -> Option<String> {
 }
 
 /// As [`target`], with no more questions than the way back needs.
-async fn way_back(app: &App, global: &Global) -> anyhow::Result<(TargetSpec, Arc<dyn Target>)> {
-    let Some(TargetSpec::Aws(spec)) = target::named(global)?.map(|spec| spec.target) else {
+async fn way_back(app: &App, global: &Global) -> crate::ops::Result<(TargetSpec, Arc<dyn Target>)> {
+    let Some(TargetSpec::Aws(spec)) = global.target().named()?.map(|spec| spec.target) else {
         return target(app, global).await;
     };
     let route = spec.find.route();
@@ -344,8 +347,8 @@ async fn way_back(app: &App, global: &Global) -> anyhow::Result<(TargetSpec, Arc
 pub(super) async fn target(
     app: &App,
     global: &Global,
-) -> anyhow::Result<(TargetSpec, Arc<dyn Target>)> {
-    let spec = match target::named(global)? {
+) -> crate::ops::Result<(TargetSpec, Arc<dyn Target>)> {
+    let spec = match global.target().named()? {
         Some(spec) => spec.target,
         None => app.rollout_in_sight().await?.map_or(
             TargetSpec::Local {
@@ -365,7 +368,7 @@ async fn verb(
     live: &Traffic,
     name: &str,
     weights: Weights,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     let way_back = name == "rollback";
     // Of a way back the destination is the stable arm.
     let by_sight = match way_back {
@@ -422,8 +425,8 @@ async fn verb(
     let standing = standing?;
     command::say_unwritten(app);
     match &standing {
-        Standing::Over(End::Refused, reason) => Err(Failure::busy(reason.clone())),
-        Standing::Over(End::RollbackFailed, reason) => Err(Failure::rollback(format!(
+        Standing::Over(End::Refused, reason) => Err(Error::busy(reason.clone())),
+        Standing::Over(End::RollbackFailed, reason) => Err(Error::rollback(format!(
             "the traffic could not be taken back: {reason}"
         ))),
         _ => {
@@ -486,8 +489,8 @@ async fn begin_after_lease(
     app: &App,
     options: Options,
     header: Header,
-    mut error: anyhow::Error,
-) -> anyhow::Result<()> {
+    mut error: Error,
+) -> crate::ops::Result<()> {
     let give_up = app.clock.now() + options.lease_ttl_ms + 5_000;
     eprintln!("{error:#}; tries again until that process has lost its claim");
     while app.clock.now() < give_up {
@@ -497,7 +500,7 @@ async fn begin_after_lease(
             Err(again) => error = again,
         }
     }
-    Err(Failure::rollback(format!(
+    Err(Error::rollback(format!(
         "nothing was taken back; when last read, {}: {error:#}",
         header.baseline.shares()
     )))
@@ -533,19 +536,19 @@ fn by_order(given: &[String]) -> bool {
 }
 
 /// `75 25` in order, summing to 100, or `stable=9 canary=1`.
-fn parse(given: &[String], names: &[String]) -> anyhow::Result<Weights> {
+fn parse(given: &[String], names: &[String]) -> crate::ops::Result<Weights> {
     let number = |text: &str| {
         text.parse::<u32>()
-            .map_err(|_| Failure::usage(format!("{text:?} is no weight; a weight is 0 to 999")))
+            .map_err(|_| Error::usage(format!("{text:?} is no weight; a weight is 0 to 999")))
     };
     let pairs: Vec<(&str, &str)> = given.iter().filter_map(|g| g.split_once('=')).collect();
     let weights = if pairs.len() == given.len() {
-        let weights: anyhow::Result<Vec<(&str, u32)>> =
+        let weights: crate::ops::Result<Vec<(&str, u32)>> =
             pairs.iter().map(|(n, w)| Ok((*n, number(w)?))).collect();
         Weights::of(weights?)
     } else if pairs.is_empty() {
         if given.len() != names.len() {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{} weights for {} arms ({})",
                 given.len(),
                 names.len(),
@@ -555,7 +558,7 @@ fn parse(given: &[String], names: &[String]) -> anyhow::Result<Weights> {
         let numbers: Vec<u32> = given.iter().map(|g| number(g)).collect::<Result<_, _>>()?;
         let sum: u32 = numbers.iter().fold(0, |sum, n| sum.saturating_add(*n));
         if sum != 100 {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{} sum to {sum}, and percentages must sum to 100\n\nhint: other weights go by name, such as {}=9 {}=1",
                 given.join(" + "),
                 names[0],
@@ -564,11 +567,11 @@ fn parse(given: &[String], names: &[String]) -> anyhow::Result<Weights> {
         }
         Weights::of(names.iter().map(String::as_str).zip(numbers))
     } else {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "write all weights as numbers, or all as NAME=WEIGHT",
         ));
     };
-    weights.ordered_as(names).map_err(Failure::usage)
+    weights.ordered_as(names).map_err(Error::usage)
 }
 
 #[cfg(test)]

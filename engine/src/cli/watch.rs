@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use console::Term;
 
-use super::app::App;
 use super::exit::Exit;
 use super::print::plain_news;
 use super::render::{self, Narrator};
@@ -17,6 +16,7 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
 use crate::model::{MetricsQuery, Millis, Signal};
+use crate::ops::app::App;
 use crate::rollout::fleet::Fleet;
 use crate::rollout::{Options, RolloutError, Standing};
 use crate::store::StoreError;
@@ -76,7 +76,7 @@ pub async fn drive(
     rollout: &str,
     options: Options,
     on_interrupt: OnInterrupt,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     let mut fleet = Fleet::new(app.driver(options));
     fleet.add(rollout.to_owned(), app.clock.now());
     let mut view = View::new(app, global, rollout).await?;
@@ -147,7 +147,7 @@ async fn without_a_store(
     global: &Global,
     view: &View<'_>,
     why: String,
-) -> anyhow::Result<Exit> {
+) -> crate::ops::Result<Exit> {
     let rollout = &view.rollout;
     eprintln!(
         "{why}
@@ -189,7 +189,7 @@ const LOOK_FOR_DRIVER_MS: Millis = 2_000;
 
 /// Follows a rollout that another process drives, to its end or pause, or until
 /// nobody drives it any more.
-pub async fn follow(app: &App, global: &Global, rollout: &str) -> anyhow::Result<Followed> {
+pub async fn follow(app: &App, global: &Global, rollout: &str) -> crate::ops::Result<Followed> {
     let mut interruptions = Interruptions::new(app.clock.clone())?;
     let mut view = View::new(app, global, rollout).await?;
     let mut ticks = tokio::time::interval(REFRESH);
@@ -256,7 +256,7 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    async fn new(app: &'a App, global: &Global, rollout: &str) -> anyhow::Result<Self> {
+    async fn new(app: &'a App, global: &Global, rollout: &str) -> crate::ops::Result<Self> {
         let (header, _, entries) = app.journal(rollout).await?;
         let mut status = Status::new(&header);
         let mut narrator = Narrator::new(rollout);
@@ -288,7 +288,7 @@ impl<'a> View<'a> {
         self.drawn = 0;
     }
 
-    async fn refresh(&mut self) -> anyhow::Result<()> {
+    async fn refresh(&mut self) -> crate::ops::Result<()> {
         for notice in self.app.ports.notices() {
             self.say(&notice);
         }
@@ -350,7 +350,7 @@ impl<'a> View<'a> {
     }
 
     /// The verdict, as data on stdout.
-    async fn finish(&mut self, app: &App, global: &Global, exit: Exit) -> anyhow::Result<()> {
+    async fn finish(&mut self, app: &App, global: &Global, exit: Exit) -> crate::ops::Result<()> {
         if global.json {
             let mut answer = serde_json::to_value(&self.status)?;
             answer["exit"] = (exit as u8).into();

@@ -25,8 +25,26 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("strategy", &["model", "spec", "journal", "rollout"]),
     (
+        "ops",
+        &[
+            "model",
+            "spec",
+            "clock",
+            "journal",
+            "store",
+            "target",
+            "rollout",
+            "strategy",
+            "simulate",
+            "plot",
+            "supply",
+            "hindsight",
+        ],
+    ),
+    (
         "cli",
         &[
+            "ops",
             "model",
             "spec",
             "clock",
@@ -127,6 +145,46 @@ fn modules_use_only_what_they_may() {
                 "{} uses {used}, which {module} may not",
                 inside.display()
             );
+        }
+    }
+}
+
+/// Words of a front end: a command line, a terminal, the environment.
+const FRONT: &[&str] = &[
+    "println!(",
+    "eprint!(",
+    " print!(",
+    "clap::",
+    "console::",
+    "anyhow::",
+    "ExitCode",
+    "env::var",
+];
+
+#[test]
+fn only_a_front_end_prints_and_parses() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = vec![];
+    files(&source, &mut all);
+    let below = all.iter().filter(|path| {
+        let inside = path.strip_prefix(&source).expect("inside");
+        !inside.starts_with("cli") && !inside.starts_with("main.rs")
+    });
+    for path in below {
+        let text = std::fs::read_to_string(path).expect("readable");
+        let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+        for line in code {
+            for word in FRONT {
+                // A rollout file may say that a credential is in the environment.
+                if *word == "env::var" && path.ends_with("target/secret.rs") {
+                    continue;
+                }
+                assert!(
+                    !line.contains(word),
+                    "{} has {word}: {line}",
+                    path.display()
+                );
+            }
         }
     }
 }

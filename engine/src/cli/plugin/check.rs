@@ -12,9 +12,10 @@ use serde_json::{Map, json};
 
 use super::inspect::{by_interface, moves_traffic};
 use super::{Global, Loaded, PinArgs, look_at, parameters};
-use crate::cli::app::App;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Exit;
 use crate::journal::{Actor, Call, Entry, Event};
+use crate::ops::app::App;
+use crate::ops::{Error, Kind};
 use crate::rollout::session::Calls;
 use crate::rollout::{Ran, Run, Strategy};
 use crate::simulate::replicate::{self, Fate, Played, Subject};
@@ -53,7 +54,7 @@ pub(super) struct CheckArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow::Result<Exit> {
+pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> crate::ops::Result<Exit> {
     let values = values(&args.queries)?;
     let Loaded {
         plugin,
@@ -109,20 +110,18 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> anyhow
     }
     match (difference, failed) {
         (None, None) => Ok(Exit::Done),
-        (None, Some((world, why))) => Err(Failure {
-            exit: Exit::Rejected,
-            message: format!(
+        (None, Some((world, why))) => Err(Error::new(
+            Kind::Rejected,
+            format!(
                 "{shown} fails in the {world} world, so nothing is known of its judgement: {why}\n\nhint: --set gives it parameters, --query NAME=NUMBER what its queries answer"
             ),
-        }
-        .into()),
-        (Some(difference), _) => Err(Failure {
-            exit: Exit::Rejected,
-            message: format!(
+        )),
+        (Some(difference), _) => Err(Error::new(
+            Kind::Rejected,
+            format!(
                 "{shown} does not repeat itself: {difference}\n\nhint: everything that it learns must come from its calls: no clock, randomness, threads or state of its own between two runs"
             ),
-        }
-        .into()),
+        )),
     }
 }
 
@@ -164,7 +163,7 @@ fn print(
 }
 
 /// `accuracy=0.93`, for both arms at all times.
-fn values(given: &[String]) -> anyhow::Result<BTreeMap<String, Values>> {
+fn values(given: &[String]) -> crate::ops::Result<BTreeMap<String, Values>> {
     let value = |text: &String| {
         let (name, number) = text.split_once('=')?;
         let number: f64 = number.parse().ok()?;
@@ -177,7 +176,7 @@ fn values(given: &[String]) -> anyhow::Result<BTreeMap<String, Values>> {
     };
     let all = given.iter().map(|text| {
         value(text).ok_or_else(|| {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "--query {text} is not NAME=NUMBER, such as accuracy=0.93"
             ))
         })
@@ -185,9 +184,9 @@ fn values(given: &[String]) -> anyhow::Result<BTreeMap<String, Values>> {
     all.collect()
 }
 
-fn worlds_of_our_own() -> anyhow::Result<Vec<Scenario>> {
-    let corpus =
-        Corpus::parse(WORLDS).map_err(|p| anyhow::anyhow!("the built-in worlds: {p:?}"))?;
+fn worlds_of_our_own() -> crate::ops::Result<Vec<Scenario>> {
+    let corpus = Corpus::parse(WORLDS)
+        .map_err(|p| Error::internal(format!("the built-in worlds: {p:?}")))?;
     Ok(corpus.scenarios)
 }
 
@@ -204,16 +203,18 @@ async fn run(
     subject: &impl Fn(Arc<Meter>) -> Subject,
     scenario: &Scenario,
     faults: &[&str],
-) -> anyhow::Result<Metered> {
+) -> crate::ops::Result<Metered> {
     let meter = Arc::new(Meter {
         plugin: plugin.clone(),
         seen: Mutex::default(),
     });
     let mut subject = subject(meter.clone());
     for fault in faults {
-        subject
-            .faults
-            .push(fault.parse().map_err(|e| anyhow::anyhow!("{fault}: {e}"))?);
+        subject.faults.push(
+            fault
+                .parse()
+                .map_err(|e| Error::internal(format!("{fault}: {e}")))?,
+        );
     }
     let played = replicate::play(&subject, scenario, 0).await?;
     let seen = std::mem::take(&mut *meter.seen());

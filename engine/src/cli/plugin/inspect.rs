@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Global, Loaded, PinArgs, look_at};
-use crate::cli::app::App;
 use crate::cli::exit::Exit;
+use crate::ops::app::App;
 use crate::spec::imports::Import;
 use crate::strategy::{Description, Plugin, limits};
 
@@ -24,7 +24,11 @@ pub(super) struct InspectArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn inspect(app: &App, global: &Global, args: InspectArgs) -> anyhow::Result<Exit> {
+pub(super) async fn inspect(
+    app: &App,
+    global: &Global,
+    args: InspectArgs,
+) -> crate::ops::Result<Exit> {
     let Loaded {
         plugin,
         source,

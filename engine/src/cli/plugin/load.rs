@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::app::App;
-use crate::cli::exit::Failure;
 use crate::journal::Pin;
 use crate::model::{Millis, sha256_hex};
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::spec::plugins;
 use crate::spec::policy::Policy;
 use crate::spec::{Spec, StrategySpec};
@@ -43,14 +43,14 @@ pub(in crate::cli) struct PinArgs {
 impl PinArgs {
     /// The plugins file and its lock, for plugins that a policy allows; none if
     /// there is no file.
-    fn open(&self, app: &App, policy: &Policy) -> anyhow::Result<Option<Supply>> {
+    fn open(&self, app: &App, policy: &Policy) -> crate::ops::Result<Option<Supply>> {
         let mode = Mode {
             locked: self.locked || self.frozen || app.surroundings.ci,
             offline: self.offline(),
         };
         let file = self.file();
         if self.plugins.is_none() && is_of_another(&file) {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{} belongs to somebody else than this folder, so it may not say what runs here\n\nhint: if it is to be trusted, name it with --plugins",
                 file.display()
             )));
@@ -59,11 +59,11 @@ impl PinArgs {
         let Some(mut supply) = supply else {
             // Without names nothing is pinned, and that was asked for.
             return match &self.plugins {
-                Some(file) => Err(Failure::usage(format!(
+                Some(file) => Err(Error::usage(format!(
                     "there is no {}, which --plugins names",
                     file.display()
                 ))),
-                None if self.locked || self.frozen => Err(Failure::usage(format!(
+                None if self.locked || self.frozen => Err(Error::usage(format!(
                     "there is no {} here or in a folder above, so there is nothing that --locked could keep to",
                     plugins::FILE
                 ))),
@@ -86,11 +86,11 @@ impl PinArgs {
     }
 
     /// Fails where nothing may be fetched and something has to be.
-    pub(super) fn must_reach(&self, source: &str) -> anyhow::Result<()> {
+    pub(super) fn must_reach(&self, source: &str) -> crate::ops::Result<()> {
         if !self.offline() {
             return Ok(());
         }
-        Err(Failure::usage(format!(
+        Err(Error::usage(format!(
             "{source} is in a registry, and --offline (or --frozen) reaches none"
         )))
     }
@@ -128,9 +128,9 @@ impl PinArgs {
     }
 
     /// The plugins file, which must be there.
-    pub(super) fn supply(&self, app: &App) -> anyhow::Result<Supply> {
+    pub(super) fn supply(&self, app: &App) -> crate::ops::Result<Supply> {
         self.open(app, &host_policy(app)?)?.ok_or_else(|| {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "there is no {} here or in a folder above; write one, such as\n\n  [plugins]\n  canary = \"oci://registry.example/rollouts/canary:1.0.0\"\n  own = \"plugins/own.wasm\"",
                 plugins::FILE
             ))
@@ -199,10 +199,10 @@ pub(in crate::cli) async fn load(
     given: Option<&Path>,
     spec: &Spec,
     purpose: Purpose,
-) -> anyhow::Result<Loaded> {
+) -> crate::ops::Result<Loaded> {
     let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
     let path = given.map(Path::to_owned).or(named).ok_or_else(|| {
-        Failure::usage(
+        Error::usage(
             "no strategy is named: give a plugin, such as `engine run plugins/canary.wasm`, or strategy.plugin in the rollout file",
         )
     })?;
@@ -259,7 +259,7 @@ pub(in crate::cli) async fn look_at(
     app: &App,
     pins: &PinArgs,
     plugin: &Path,
-) -> anyhow::Result<Loaded> {
+) -> crate::ops::Result<Loaded> {
     load(app, pins, Some(plugin), &Spec::bare(), Purpose::Look).await
 }
 
@@ -273,11 +273,11 @@ struct Found {
     fetched: Fetched,
 }
 
-async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> anyhow::Result<Found> {
+async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> crate::ops::Result<Found> {
     let shown = path.display().to_string();
     let name = match &supply {
         _ if shown.starts_with(plugins::OCI) => {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{shown} is not run from a registry directly; give it a name in plugins.toml, so that it is pinned:\n\n  [plugins]\n  canary = \"{shown}\""
             )));
         }
@@ -286,7 +286,7 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> anyhow::
             Some(shown.clone())
         }
         None if plugins::is_name(&shown) => {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{shown} is a name, and there is no plugins.toml here that knows it; for a file write ./{shown}"
             )));
         }
@@ -295,7 +295,7 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> anyhow::
             [name] => Some(name.to_owned()),
             // Each may have rules of its own.
             ref names => {
-                return Err(Failure::usage(format!(
+                return Err(Error::usage(format!(
                     "{shown} has several names in {}: give one of {}",
                     supply.file.display(),
                     names.join(", ")
@@ -341,7 +341,11 @@ pub(super) async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, Supp
     }
 }
 
-fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> anyhow::Result<Fetched> {
+fn read(
+    path: &Path,
+    shown: &str,
+    read: Result<Fetched, SupplyError>,
+) -> crate::ops::Result<Fetched> {
     read.map_err(|e| {
         let hint = if !path.exists() && path.starts_with("plugins") {
             "\n\nhint: `make plugins` builds the plugins of this repository"
@@ -350,7 +354,7 @@ fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> anyhow:
         };
         match e {
             SupplyError::Io { message, .. } => {
-                Failure::usage(format!("failed to read plugin {shown}: {message}{hint}"))
+                Error::usage(format!("failed to read plugin {shown}: {message}{hint}"))
             }
             other => other.into(),
         }
@@ -390,7 +394,11 @@ fn demands(app: &App, policy: &Policy) -> Demands {
 const PATIENCE_MS: Millis = 1_500;
 
 /// Compiles a plugin, and says so if that takes long.
-pub(super) async fn compile(app: &App, shown: &str, bytes: &[u8]) -> anyhow::Result<Arc<Plugin>> {
+pub(super) async fn compile(
+    app: &App,
+    shown: &str,
+    bytes: &[u8],
+) -> crate::ops::Result<Arc<Plugin>> {
     let host = app.ports.host()?;
     let loading = host.load(bytes);
     tokio::pin!(loading);
@@ -405,8 +413,7 @@ pub(super) async fn compile(app: &App, shown: &str, bytes: &[u8]) -> anyhow::Res
             loading.await
         }
     };
-    loaded
-        .map_err(|e: Rejected| anyhow::Error::new(e).context(format!("plugin {shown} is rejected")))
+    loaded.map_err(|e: Rejected| Error::from(e).context(format!("plugin {shown} is rejected")))
 }
 
 /// Compares a plugin with its pin, or pins it.
@@ -503,11 +510,11 @@ fn policy_files(app: &App) -> Vec<String> {
 
 /// What all policies of this host allow. A file that is named must be there, or
 /// its absence would allow everything.
-pub(super) fn host_policy(app: &App) -> anyhow::Result<Policy> {
+pub(super) fn host_policy(app: &App) -> crate::ops::Result<Policy> {
     let mut all = Policy::default();
     for file in policy_files(app).iter().map(Path::new) {
         let wrong = |message: String| {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "the policy of this host, {}, cannot be used: {message}",
                 file.display()
             ))

@@ -16,8 +16,8 @@ pub(super) use load::{Loaded, PinArgs, Purpose, load, look_at};
 pub(super) use parameters::parameters;
 
 use super::Global;
-use super::app::App;
 use super::exit::Exit;
+use crate::ops::app::App;
 
 /// Make, check, test, pin, publish and sign strategies
 #[derive(Debug, Args)]
@@ -48,7 +48,11 @@ enum Verb {
     Sign(signing::SignArgs),
 }
 
-pub(super) async fn plugin(app: &App, global: &Global, args: PluginArgs) -> anyhow::Result<Exit> {
+pub(super) async fn plugin(
+    app: &App,
+    global: &Global,
+    args: PluginArgs,
+) -> crate::ops::Result<Exit> {
     match args.verb {
         Verb::New(args) => new::new(args),
         Verb::Check(args) => check::check(app, global, args).await,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use include_dir::{Dir, DirEntry, include_dir};
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Exit;
+use crate::ops::Error;
 use crate::spec::plugins::is_name;
 
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
@@ -58,24 +59,24 @@ impl Language {
     }
 }
 
-pub(super) fn new(args: NewArgs) -> anyhow::Result<Exit> {
+pub(super) fn new(args: NewArgs) -> crate::ops::Result<Exit> {
     let name = &args.name;
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !is_name(name) || !begins || !name.chars().all(fits) || name.ends_with('-') {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "{name:?} is no name for a project; write small letters, digits and -, such as my-gate"
         )));
     }
     let folder = args.folder.unwrap_or_else(|| PathBuf::from(name));
     if folder.exists() {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "{} is there already; nothing is overwritten. Choose another --folder",
             folder.display()
         )));
     }
     let written = write_project(&folder, name, args.lang);
-    written.map_err(|e| Failure::usage(format!("failed to write {}: {e}", folder.display())))?;
+    written.map_err(|e| Error::usage(format!("failed to write {}: {e}", folder.display())))?;
     eprintln!(
         "{} is made; next:\n\n  cd {}\n  make        builds {name}.wasm\n  make test   tests the gate, and plays the strategy\n\nREADME.md says where to put your own gate",
         folder.display(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
-use crate::cli::exit::Failure;
+use crate::ops::Error;
 use crate::strategy::contract::Rejected;
 use crate::strategy::limits::{cut, one_line};
 use crate::strategy::{Description, Plugin};
@@ -24,7 +24,7 @@ pub(in crate::cli) async fn parameters(
     file: &Map<String, Value>,
     plugin: &Plugin,
     description: &Description,
-) -> anyhow::Result<Map<String, Value>> {
+) -> crate::ops::Result<Map<String, Value>> {
     let (sets, mut parameters) = (sets.to_vec(), file.clone());
     let schema = description.parameters_schema.clone();
     let (sender, checked) = tokio::sync::oneshot::channel();
@@ -56,7 +56,7 @@ pub(in crate::cli) async fn parameters(
     if problems.is_empty() {
         return Ok(parameters);
     }
-    Err(Failure::usage(format!(
+    Err(Error::usage(format!(
         "strategy {} does not accept its parameters:\n{}",
         description.name,
         cut(problems.join("\n"))
@@ -69,13 +69,13 @@ fn check(
     schema: &str,
     sets: &[String],
     parameters: &mut Map<String, Value>,
-) -> anyhow::Result<Vec<String>> {
+) -> crate::ops::Result<Vec<String>> {
     let schema: Value = serde_json::from_str(schema).map_err(|e| {
         Rejected::Faulty(format!("describe: its parameters schema is no JSON: {e}"))
     })?;
     for set in sets {
         let (key, value) = set.split_once('=').ok_or_else(|| {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "--set {set} is not KEY=VALUE, such as --set bake=5m"
             ))
         })?;

@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::load::{by_name, compile, contradiction, pin};
 use super::{Global, PinArgs};
-use crate::cli::app::App;
-use crate::cli::exit::{self, Exit, Failure};
+use crate::cli::exit::Exit;
+use crate::ops::app::App;
+use crate::ops::{Error, Kind};
 use crate::supply::lock::Locked;
 use crate::supply::{Supply, SupplyError};
 
@@ -55,7 +56,7 @@ pub(super) struct VendorArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn lock(app: &App, args: LockArgs) -> anyhow::Result<Exit> {
+pub(super) async fn lock(app: &App, args: LockArgs) -> crate::ops::Result<Exit> {
     let mut supply = args.pins.supply(app)?;
     let names: Vec<String> = supply.plugins.plugins.keys().cloned().collect();
     let mut changed = false;
@@ -70,7 +71,7 @@ pub(super) async fn lock(app: &App, args: LockArgs) -> anyhow::Result<Exit> {
     let gone: Vec<String> = supply.lock.iter().map(|l| l.name.clone()).collect();
     for name in gone.into_iter().filter(|n| !names.contains(n)) {
         if supply.mode.locked {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "plugins.lock has {name}, which plugins.toml does not name any more, and --locked changes nothing\n\nhint: run `engine plugin lock` and commit plugins.lock"
             )));
         }
@@ -81,10 +82,10 @@ pub(super) async fn lock(app: &App, args: LockArgs) -> anyhow::Result<Exit> {
     save(&mut supply, changed)
 }
 
-pub(super) async fn update(app: &App, args: UpdateArgs) -> anyhow::Result<Exit> {
+pub(super) async fn update(app: &App, args: UpdateArgs) -> crate::ops::Result<Exit> {
     let mut supply = args.pins.supply(app)?;
     if supply.mode.locked {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "--locked, the default where CI=true, and an update contradict each other",
         ));
     }
@@ -97,7 +98,7 @@ pub(super) async fn update(app: &App, args: UpdateArgs) -> anyhow::Result<Exit> 
     save(&mut supply, changed)
 }
 
-fn save(supply: &mut Supply, changed: bool) -> anyhow::Result<Exit> {
+fn save(supply: &mut Supply, changed: bool) -> crate::ops::Result<Exit> {
     let file = supply.lock_file();
     if changed {
         supply.save()?;
@@ -108,11 +109,15 @@ fn save(supply: &mut Supply, changed: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-pub(super) async fn verify(app: &App, global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
+pub(super) async fn verify(
+    app: &App,
+    global: &Global,
+    args: VerifyArgs,
+) -> crate::ops::Result<Exit> {
     let supply = args.pins.supply(app)?;
     let names = chosen(&supply, &args.names)?;
     let mut rows = vec![];
-    let mut first: Option<anyhow::Error> = None;
+    let mut first: Option<Error> = None;
     for name in &names {
         let result = verify_one(app, &supply, name).await;
         let text = match &result {
@@ -122,7 +127,7 @@ pub(super) async fn verify(app: &App, global: &Global, args: VerifyArgs) -> anyh
         if !global.json {
             match &result {
                 Ok(pinned) => out!("{name}: ok, {}", pinned.wasm),
-                Err(error) if exit::code(error) == Exit::Rejected => out!("{name}: not as pinned"),
+                Err(error) if error.kind == Kind::Rejected => out!("{name}: not as pinned"),
                 Err(_) => out!("{name}: not verified"),
             }
         }
@@ -144,7 +149,7 @@ pub(super) async fn verify(app: &App, global: &Global, args: VerifyArgs) -> anyh
     }
 }
 
-async fn verify_one(app: &App, supply: &Supply, name: &str) -> anyhow::Result<Locked> {
+async fn verify_one(app: &App, supply: &Supply, name: &str) -> crate::ops::Result<Locked> {
     let wanted = supply.wanted(name)?;
     let Some(pinned) = supply.pinned(name).cloned() else {
         return Err(supply.unpinned(name)?.into());
@@ -170,7 +175,7 @@ async fn verify_one(app: &App, supply: &Supply, name: &str) -> anyhow::Result<Lo
     Ok(pinned)
 }
 
-pub(super) async fn vendor(app: &App, args: VendorArgs) -> anyhow::Result<Exit> {
+pub(super) async fn vendor(app: &App, args: VendorArgs) -> crate::ops::Result<Exit> {
     let supply = args.pins.supply(app)?;
     let mut folder = None;
     for name in supply.plugins.plugins.keys() {

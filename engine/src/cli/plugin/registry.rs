@@ -10,8 +10,9 @@ use serde_json::json;
 use super::inspect::annotations;
 use super::load::{access, by_name, compile};
 use super::{Global, PinArgs, signing};
-use crate::cli::app::App;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Exit;
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::spec::plugins::OCI;
 use crate::supply::registry::error::RegistryError;
 use crate::supply::registry::manifest::{Artifact, Layout};
@@ -73,14 +74,14 @@ pub(super) struct PullArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn pull(app: &App, args: PullArgs) -> anyhow::Result<Exit> {
+pub(super) async fn pull(app: &App, args: PullArgs) -> crate::ops::Result<Exit> {
     let named = match &args.plugin {
         Some(plugin) if plugin.starts_with(OCI) => {
             let (registry, reference) = args.registry.open(app, plugin)?;
             args.pins.must_reach(plugin)?;
             let fetched = supply::pull(Arc::new(registry), reference, None).await?;
             let Some(place) = args.output else {
-                return Err(Failure::usage(format!(
+                return Err(Error::usage(format!(
                     "{plugin} is there (sha256:{}); say where to write it with --output",
                     fetched.sha256
                 )));
@@ -97,7 +98,7 @@ pub(super) async fn pull(app: &App, args: PullArgs) -> anyhow::Result<Exit> {
     let names = match named {
         Some(name) => vec![name.clone()],
         None if args.output.is_some() => {
-            return Err(Failure::usage("--output is for one plugin; name it"));
+            return Err(Error::usage("--output is for one plugin; name it"));
         }
         None => supply.plugins.plugins.keys().cloned().collect(),
     };
@@ -139,7 +140,7 @@ pub(super) struct PushArgs {
     registry: RegistryArgs,
 }
 
-pub(super) async fn push(app: &App, global: &Global, args: PushArgs) -> anyhow::Result<Exit> {
+pub(super) async fn push(app: &App, global: &Global, args: PushArgs) -> crate::ops::Result<Exit> {
     let (registry, reference) = args.registry.open(app, &args.reference)?;
     let key = args
         .key
@@ -165,7 +166,7 @@ pub(super) async fn push(app: &App, global: &Global, args: PushArgs) -> anyhow::
     for annotation in &args.annotations {
         let (name, text) = annotation
             .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("--annotate {annotation} is not KEY=VALUE")))?;
+            .ok_or_else(|| Error::usage(format!("--annotate {annotation} is not KEY=VALUE")))?;
         about.insert(name.to_owned(), text.to_owned());
     }
     let mut imports: Vec<String> = plugin.stubbed.clone();

@@ -8,8 +8,9 @@ use clap::Args;
 
 use super::registry::RegistryArgs;
 use super::{PinArgs, load};
-use crate::cli::app::App;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Exit;
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::spec::plugins::{OCI, is_name};
 use crate::supply::files;
 use crate::supply::registry::Registry;
@@ -30,14 +31,14 @@ pub(super) struct KeysArgs {
     prefix: String,
 }
 
-pub(super) fn keys(app: &App, args: KeysArgs) -> anyhow::Result<Exit> {
+pub(super) fn keys(app: &App, args: KeysArgs) -> crate::ops::Result<Exit> {
     let (secret, public) = (
         PathBuf::from(format!("{}.key", args.prefix)),
         PathBuf::from(format!("{}.pub", args.prefix)),
     );
     for file in [&secret, &public] {
         if file.exists() {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{} is there already; a key is never overwritten. Choose another name",
                 file.display()
             )));
@@ -46,7 +47,7 @@ pub(super) fn keys(app: &App, args: KeysArgs) -> anyhow::Result<Exit> {
     let password = password(app, "password for the new private key: ")?;
     let key = PrivateKey::generate()?;
     write_secret(&secret, key.to_encrypted_pem(&password)?.as_bytes())
-        .map_err(|e| Failure::usage(format!("failed to write {}: {e}", secret.display())))?;
+        .map_err(|e| Error::usage(format!("failed to write {}: {e}", secret.display())))?;
     cache::write(&public, key.public().to_pem().as_bytes())?;
     eprintln!(
         "{} is secret; {} is for everybody who verifies",
@@ -92,7 +93,7 @@ pub(super) struct SignArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn sign(app: &App, args: SignArgs) -> anyhow::Result<Exit> {
+pub(super) async fn sign(app: &App, args: SignArgs) -> crate::ops::Result<Exit> {
     let key = private_key(app, &args.key)?;
     let supply = match is_name(&args.plugin) {
         true => Some(args.pins.supply(app)?),
@@ -147,7 +148,7 @@ pub(super) async fn attach(
     reference: &Reference,
     manifest: &str,
     key: &PrivateKey,
-) -> anyhow::Result<()> {
+) -> crate::ops::Result<()> {
     let claim = Claim {
         repository: reference.name(),
         manifest_digest: manifest.to_owned(),
@@ -159,7 +160,7 @@ pub(super) async fn attach(
 }
 
 /// Reads a private key, with its password.
-pub(super) fn private_key(app: &App, file: &Path) -> anyhow::Result<PrivateKey> {
+pub(super) fn private_key(app: &App, file: &Path) -> crate::ops::Result<PrivateKey> {
     let wrong = |message: String| SupplyError::Key {
         file: file.display().to_string(),
         message,
@@ -174,13 +175,13 @@ pub(super) fn private_key(app: &App, file: &Path) -> anyhow::Result<PrivateKey> 
     Ok(PrivateKey::from_pem(&text, &password).map_err(|e| wrong(e.to_string()))?)
 }
 
-fn password(app: &App, question: &str) -> anyhow::Result<String> {
+fn password(app: &App, question: &str) -> crate::ops::Result<String> {
     if let Some(password) = &app.surroundings.cosign_password {
         return Ok(password.clone());
     }
     let terminal = console::Term::stderr();
     if !terminal.is_term() {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "the private key has a password, and nobody can be asked for it here\n\nhint: put it into COSIGN_PASSWORD",
         ));
     }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Loaded, PinArgs, look_at, parameters};
-use crate::cli::app::App;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Exit;
 use crate::cli::simulate::read_corpus;
 use crate::journal::{Actor, Call, Entry, Event};
 use crate::model::{Goal, Level, Millis};
+use crate::ops::Error;
+use crate::ops::app::App;
 use crate::simulate::replicate::{self, Played, START, Subject};
 use crate::supply::files;
 
@@ -46,9 +47,9 @@ pub(super) struct TestArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn test(app: &App, args: TestArgs) -> anyhow::Result<Exit> {
+pub(super) async fn test(app: &App, args: TestArgs) -> crate::ops::Result<Exit> {
     if args.decisions.is_some() && args.scenarios.len() > 1 {
-        return Err(Failure::usage(
+        return Err(Error::usage(
             "--decisions names one file, and there are several files of scenarios",
         ));
     }
@@ -92,7 +93,7 @@ pub(super) async fn test(app: &App, args: TestArgs) -> anyhow::Result<Exit> {
                 );
                 exit = Exit::Unmet;
             }
-            Err(e) => return Err(Failure::usage(format!("failed to read {shown}: {e}"))),
+            Err(e) => return Err(Error::usage(format!("failed to read {shown}: {e}"))),
         }
     }
     Ok(exit)
@@ -112,7 +113,7 @@ async fn decisions(
     subject: &Subject,
     file: &Path,
     replicates: u32,
-) -> anyhow::Result<(String, Vec<String>)> {
+) -> crate::ops::Result<(String, Vec<String>)> {
     let mut subject = subject.clone();
     let scenarios = read_corpus(file, &mut subject)?;
     let (mut text, mut violations) = (String::new(), vec![]);

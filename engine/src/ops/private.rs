@@ -20,7 +20,7 @@ const OURS: [&str; 7] = [
 const ENTRIES_MAX: usize = 100_000;
 
 /// Makes a folder that nobody else can look into, or mends it.
-pub(super) fn folder(path: &Path) -> io::Result<()> {
+pub fn folder(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -36,7 +36,7 @@ pub(super) fn folder(path: &Path) -> io::Result<()> {
 /// there already is mended, and how many files and folders were open to others is
 /// the answer. A folder that holds other things too keeps its mode: it may be
 /// anybody's.
-pub(super) fn state_folder(path: &Path) -> io::Result<usize> {
+pub fn state_folder(path: &Path) -> io::Result<usize> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -107,7 +107,7 @@ fn tighten(path: &Path, most: u32) -> io::Result<bool> {
 }
 
 /// Writes a file for its owner alone, whole or not at all.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     // A temporary file is its owner's alone.

@@ -1,0 +1,242 @@
+//! Why an operation did not do what was asked: one type for every front end. A
+//! front end makes an exit code or an HTTP status of its [`Kind`], and shows its
+//! message.
+
+use std::fmt::Display;
+
+use crate::model::{ErrorKind, HostError};
+use crate::rollout::RolloutError;
+use crate::simulate::many::Broken;
+use crate::spec::SpecError;
+use crate::store::StoreError;
+use crate::strategy::contract::Rejected;
+use crate::supply::SupplyError;
+use crate::supply::signature::KeyError;
+
+/// The class of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The request or the configuration is wrong, or makes no sense now.
+    Usage,
+    /// What was named does not exist.
+    NotFound,
+    /// Another rollout or process has the target, or it is not as expected.
+    Busy,
+    /// The plugin may not run here.
+    Rejected,
+    /// The target's owner does not allow it.
+    Denied,
+    /// The other side does not answer, or cannot do it now.
+    Unreachable,
+    /// The traffic could not be taken back.
+    RollbackFailed,
+    /// Anything else: the machine's trouble, or a mistake of ours.
+    Internal,
+}
+
+/// A failed operation.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// Its class.
+    pub kind: Kind,
+    /// What was wrong and what to do, in whole sentences.
+    pub message: String,
+    /// What the target said, if it was the target.
+    pub target: Option<Box<HostError>>,
+}
+
+/// What an operation gives back.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure of that class.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            target: None,
+        }
+    }
+
+    /// Wrong usage or configuration.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// What was named does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// The target is busy, or not as expected.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(Kind::Busy, message)
+    }
+
+    /// The traffic could not be taken back.
+    pub fn rollback(message: impl Into<String>) -> Self {
+        Self::new(Kind::RollbackFailed, message)
+    }
+
+    /// The machine's trouble, or a mistake of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, message)
+    }
+
+    /// The same failure, with what was being done before its message.
+    #[must_use]
+    pub fn context(mut self, doing: impl Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
+    /// A failure of that class, with all that an error says of its causes.
+    fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            let text = inner.to_string();
+            // Many errors say their cause themselves.
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = inner.source();
+        }
+        Self::new(kind, message)
+    }
+}
+
+/// Says what was being done when something failed.
+pub trait Context<T> {
+    /// Puts a text before the message.
+    fn context(self, doing: impl Display) -> Result<T>;
+    /// Puts a text before the message that is made only if it is needed.
+    fn with_context<D: Display>(self, doing: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, doing: impl Display) -> Result<T> {
+        self.map_err(|error| error.into().context(doing))
+    }
+
+    fn with_context<D: Display>(self, doing: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|error| error.into().context(doing()))
+    }
+}
+
+impl From<HostError> for Error {
+    fn from(error: HostError) -> Self {
+        let kind = match error.kind {
+            ErrorKind::NotFound => Kind::NotFound,
+            ErrorKind::Invalid => Kind::Usage,
+            ErrorKind::Denied => Kind::Denied,
+            ErrorKind::Conflict => Kind::Busy,
+            ErrorKind::Unhealthy | ErrorKind::Throttled | ErrorKind::Unavailable => {
+                Kind::Unreachable
+            }
+            ErrorKind::Internal => Kind::Internal,
+        };
+        Self {
+            target: Some(Box::new(error.clone())),
+            ..Self::of(kind, &error)
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let kind = match error {
+            StoreError::Busy(_) | StoreError::Fenced { .. } => Kind::Busy,
+            StoreError::NotFound(_) => Kind::NotFound,
+            _ => Kind::Internal,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<RolloutError> for Error {
+    fn from(error: RolloutError) -> Self {
+        let message = Self::of(Kind::Internal, &error).message;
+        let known = match error {
+            RolloutError::Store(error) => Self::from(error),
+            RolloutError::Target(error) => Self::from(error),
+            RolloutError::Overtaken { landed: true, .. } => Self::rollback(""),
+            RolloutError::Overtaken { landed: false, .. } => Self::busy(""),
+            _ => Self::internal(""),
+        };
+        Self { message, ..known }
+    }
+}
+
+impl From<SupplyError> for Error {
+    fn from(error: SupplyError) -> Self {
+        let kind = match &error {
+            e if e.is_rejection() => Kind::Rejected,
+            e if e.is_usage() => Kind::Usage,
+            _ => Kind::Internal,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<Rejected> for Error {
+    fn from(error: Rejected) -> Self {
+        Self::of(Kind::Rejected, &error)
+    }
+}
+
+impl From<SpecError> for Error {
+    fn from(error: SpecError) -> Self {
+        Self::of(Kind::Usage, &error)
+    }
+}
+
+/// Of the machine, and of texts that we made ourselves.
+macro_rules! internal {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::of(Kind::Internal, &error)
+            }
+        })+
+    };
+}
+
+internal!(
+    std::io::Error,
+    serde_json::Error,
+    toml::ser::Error,
+    KeyError,
+    Broken,
+    crate::plot::Error
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_keeps_the_class_and_what_the_target_said() {
+        let error = HostError::new(ErrorKind::Throttled, "throttled", "too many calls").retryable();
+        let error: Result<()> = Err(error).context("failed to read the target");
+        let error = error.expect_err("failed");
+        assert_eq!(error.kind, Kind::Unreachable);
+        assert_eq!(
+            error.to_string(),
+            "failed to read the target: too many calls"
+        );
+        assert!(error.target.is_some_and(|e| e.retryable));
+    }
+
+    #[test]
+    fn what_an_error_says_of_its_cause_is_not_said_twice() {
+        let inner = HostError::new(ErrorKind::Conflict, "changed", "somebody changed it");
+        let error = Error::from(RolloutError::Target(inner));
+        assert_eq!(error.kind, Kind::Busy);
+        assert_eq!(
+            error.to_string(),
+            "failed to reach the target: somebody changed it"
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! Which target is meant: what the request says, then the rollout file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::app::App;
+use super::error::{Error, Result};
+use crate::spec::aws::{Access, AwsSpec, Find, FindArm, looked_for};
+use crate::spec::{Spec, TargetSpec, is_arm_name};
+use crate::supply::files;
+use crate::target::Target as _;
+
+/// Which target is meant.
+#[derive(Debug, Clone, Default)]
+pub struct TargetRequest {
+    /// The rollout file; `rollout.toml`, if that is there, when none is named.
+    pub file: Option<PathBuf>,
+    /// Admin address of a local balancer, instead of the file's target.
+    pub local: Option<SocketAddr>,
+    /// A target on AWS, over what the file says.
+    pub aws: AwsRequest,
+}
+
+/// A target on AWS.
+#[derive(Debug, Clone, Default)]
+pub struct AwsRequest {
+    /// CloudFormation stack with the load balancer and the services.
+    pub stack: Option<String>,
+    /// ARN of the listener whose default action moves.
+    pub listener: Option<String>,
+    /// ARN of the listener rule that moves.
+    pub rule: Option<String>,
+    /// ECS cluster of the services.
+    pub cluster: Option<String>,
+    /// `ARM=TARGET-GROUP`
+    pub arms: Vec<String>,
+    /// ARNs of listeners by which only tests come.
+    pub test_listeners: Vec<String>,
+    /// `ARM=CLUSTER/SERVICE`
+    pub services: Vec<String>,
+    /// AWS region.
+    pub region: Option<String>,
+    /// Profile of the shared AWS configuration.
+    pub profile: Option<String>,
+    /// ARN of the role to assume.
+    pub role: Option<String>,
+}
+
+impl AwsRequest {
+    /// Whose AWS the flags mean, over what a file says.
+    pub fn access(&self, file: Access) -> Access {
+        Access {
+            region: self.region.clone().or(file.region),
+            profile: self.profile.clone().or(file.profile),
+            role: self.role.clone().or(file.role),
+        }
+    }
+
+    fn names_a_target(&self) -> bool {
+        self.stack.is_some() || self.listener.is_some() || self.rule.is_some()
+    }
+
+    fn refines_a_target(&self) -> bool {
+        self.cluster.is_some()
+            || !self.services.is_empty()
+            || !self.arms.is_empty()
+            || !self.test_listeners.is_empty()
+    }
+
+    /// The target that the flags mean, over what a file says.
+    fn over(&self, mut spec: AwsSpec) -> Result<AwsSpec> {
+        spec.access = self.access(spec.access);
+        for (flag, given, part) in [
+            ("--listener", &self.listener, ":listener/"),
+            ("--rule", &self.rule, ":listener-rule/"),
+        ] {
+            if let Some(arn) = given.as_ref().filter(|arn| !arn.contains(part)) {
+                return Err(Error::usage(format!(
+                    "{flag} {arn} is no ARN of a {}; it has {part} in it",
+                    part.trim_matches([':', '/'])
+                )));
+            }
+        }
+        if self.names_a_target() {
+            spec.find.stack.clone_from(&self.stack);
+            spec.find.listener.clone_from(&self.listener);
+            spec.find.rule.clone_from(&self.rule);
+        }
+        spec.find.cluster = self.cluster.clone().or(spec.find.cluster);
+        for given in &self.arms {
+            let (arm, group) = given
+                .split_once('=')
+                .filter(|(arm, group)| is_arm_name(arm) && !group.is_empty())
+                .ok_or_else(|| {
+                    Error::usage(format!(
+                        "--arm {given} is not ARM=TARGET-GROUP, such as --arm canary=app-canary-tg"
+                    ))
+                })?;
+            arm_of(&mut spec.find, arm).target_group = Some(group.to_owned());
+        }
+        for given in &self.services {
+            let (arm, service) = given.split_once('=').ok_or_else(|| {
+                Error::usage(format!(
+                    "--service {given} is not ARM=CLUSTER/SERVICE, such as --service canary=prod/app-canary"
+                ))
+            })?;
+            arm_of(&mut spec.find, arm).service = Some(service.to_owned());
+        }
+        let arms: Vec<&str> = spec.find.arms.iter().map(|a| a.name.as_str()).collect();
+        if arms.len() > 2 {
+            return Err(Error::usage(format!(
+                "a target has two arms, and {} are named: {}\n\nhint: see --arm, --service and target.aws.arms",
+                arms.len(),
+                arms.join(", ")
+            )));
+        }
+        if let Some(arn) = self
+            .test_listeners
+            .iter()
+            .find(|l| !l.contains(":listener/"))
+        {
+            return Err(Error::usage(format!(
+                "--test-listener {arn} is no ARN of a listener; it has :listener/ in it"
+            )));
+        }
+        spec.find.test_listeners.extend(self.test_listeners.clone());
+        Ok(spec)
+    }
+}
+
+impl TargetRequest {
+    /// Identity of the target that a flag names; none if no flag does.
+    pub async fn identity(&self, app: &App) -> Result<Option<String>> {
+        if let Some(admin) = self.local {
+            return Ok(Some(crate::target::local::identity(admin)));
+        }
+        if !self.aws.names_a_target() {
+            return Ok(None);
+        }
+        match self.named()?.map(|spec| spec.target) {
+            Some(TargetSpec::Aws(spec)) => {
+                if let Some(route) = spec.find.route() {
+                    return Ok(Some(route.to_owned()));
+                }
+                let target = app.ports.way_back_on_aws(&spec).await?;
+                Ok(Some(target.identity().to_owned()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What the flags and the rollout file say; none if neither names a target.
+    pub fn named(&self) -> Result<Option<Spec>> {
+        let file = read_spec(self.file.as_deref())?;
+        let aws = &self.aws;
+        if let Some(admin) = self.local {
+            let mut spec = file.unwrap_or_else(Spec::bare);
+            spec.target = TargetSpec::Local { admin };
+            return Ok(Some(spec));
+        }
+        match file {
+            Some(mut spec) => {
+                if let TargetSpec::Aws(target) = spec.target {
+                    spec.target = TargetSpec::Aws(Box::new(aws.over(*target)?));
+                    return Ok(Some(spec));
+                }
+                if aws.names_a_target() || aws.refines_a_target() {
+                    return Err(Error::usage(
+                        "the rollout file has a local target, and the flags name one on AWS\n\nhint: --file names another rollout file",
+                    ));
+                }
+                Ok(Some(spec))
+            }
+            None if aws.names_a_target() => {
+                let target = aws.over(looked_for(Access::default(), Find::default()))?;
+                Ok(Some(Spec::on_aws(target)))
+            }
+            None if aws.refines_a_target() => Err(Error::usage(
+                "which load balancer?\n\nhint: name it with --stack, --listener or --rule",
+            )),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What is known of the arm of that name; made if nothing is.
+fn arm_of<'a>(find: &'a mut Find, name: &str) -> &'a mut FindArm {
+    let known = find.arms.iter().position(|a| a.name == name);
+    let index = known.unwrap_or_else(|| {
+        find.arms.push(FindArm {
+            name: name.to_owned(),
+            ..FindArm::default()
+        });
+        find.arms.len() - 1
+    });
+    &mut find.arms[index]
+}
+
+/// Reads the rollout file that a flag names, or `rollout.toml` if it is there.
+pub fn read_spec(file: Option<&Path>) -> Result<Option<Spec>> {
+    let default = Path::new("rollout.toml");
+    let path = match file {
+        Some(path) => path,
+        None if default.exists() => default,
+        None => return Ok(None),
+    };
+    let text = files::read_text(path, files::TEXT_BYTES_MAX)
+        .map_err(|e| Error::usage(format!("failed to read {}: {e}", path.display())))?;
+    Spec::parse(&text).map(Some).map_err(|e| {
+        Error::usage(format!(
+            "{} has {}:\n{e}",
+            path.display(),
+            if e.0.len() == 1 {
+                "a problem"
+            } else {
+                "problems"
+            }
+        ))
+    })
+}
