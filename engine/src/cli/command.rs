@@ -1,29 +1,17 @@
 //! Verbs that speak to a rollout: `resume`, `pause`, `abort`, `promote`,
-//! `approve`. A command is a signal in the store; whichever process drives the
-//! rollout obeys it. If none does, this one drives.
-
-use std::time::Duration;
+//! `approve`.
 
 use clap::Args;
 
-use super::Global;
 use super::exit::Exit;
 use super::run::OnInterrupt;
-use super::{render, traffic, watch};
-use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header};
-use crate::model::{Hold, Millis};
-use crate::ops::Error;
+use super::{Global, traffic, watch};
+use crate::journal::verdict::verdict;
+use crate::ops::Result;
 use crate::ops::app::App;
+use crate::ops::command::{self, Reached, WentOn};
+use crate::ops::way_back;
 use crate::rollout::Options;
-
-/// How long a command waits for the driving process to obey.
-const OBEY: Duration = Duration::from_secs(30);
-
-/// How long to look for a wait for an approval, ms.
-const LOOK_MS: Millis = 5_000;
-/// How often to say it again to a strategy that looked away just then.
-const APPROVALS: u32 = 3;
 
 /// Go on with a paused, suspended or crashed rollout
 #[derive(Debug, Args)]
@@ -98,32 +86,10 @@ pub struct ApproveArgs {
     comment: String,
 }
 
-pub(super) async fn resume(
-    app: &App,
-    global: &Global,
-    args: ResumeArgs,
-) -> crate::ops::Result<Exit> {
-    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
-    if status.is_over() {
-        return over(&header, &status);
-    }
-    if let Some(Hold::Inconclusive { reason }) = &status.hold {
-        return Err(Error::usage(format!(
-            "the strategy of rollout {id} is done and could not tell: {reason}\n\nhint: `engine promote {id} --full` or `engine abort {id}` decides"
-        )));
-    }
-    if status.hold.is_some() || status.mismatch.is_some() {
-        let payload = if args.adopt { "adopt" } else { "" };
-        let signal = watch::signal("resume", app, payload);
-        app.store.signal(&id, &signal).await?;
-    } else if args.adopt {
-        return Err(Error::usage(format!(
-            "rollout {id} is not paused, so there is nothing to adopt"
-        )));
-    }
-    if app.living_owner(&header).await?.is_some() {
-        eprintln!("another process drives rollout {id}; following it");
-        wait_until(app, &id, |s| s.hold.is_none() && s.mismatch.is_none()).await?;
+pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> Result<Exit> {
+    let target = global.target();
+    let (id, driven) = command::resume(app, &target, args.rollout.as_deref(), args.adopt).await?;
+    if driven {
         match watch::follow(app, global, &id).await? {
             watch::Followed::Left(exit) => return Ok(exit),
             watch::Followed::Abandoned => eprintln!(
@@ -138,298 +104,62 @@ pub(super) async fn resume(
     watch::drive(app, global, &id, options, args.on_interrupt).await
 }
 
-pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> crate::ops::Result<Exit> {
-    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
-    if status.is_over() {
-        return over(&header, &status);
-    }
-    if let Some(decision) = &status.decision {
-        return Err(Error::usage(format!(
-            "rollout {id} is decided ({}), and is not paused on the way; `engine abort {id}` takes the traffic back",
-            decision.reason
-        )));
-    }
-    if status.hold.is_none() {
-        command(app, &id, "pause", "", |s| s.hold.is_some()).await?;
-    }
-    tell(app, global, &id).await?;
+pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> Result<Exit> {
+    let reached = command::pause(app, &global.target(), args.rollout.as_deref()).await?;
+    tell(global, &reached)?;
     Ok(Exit::Done)
 }
 
-pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> crate::ops::Result<Exit> {
-    let (id, header, status) = match find(app, global, args.rollout.as_deref()).await {
-        Err(error) if knows_nothing(app).await => {
-            let named = global.target().named()?.is_some();
-            if args.rollout.is_some() || !named {
-                return Err(error.context(
-                    "no journal can be read that says what to take back; name the load balancer with --listener, --rule, --stack or --local and no rollout",
-                ));
-            }
-            // What the flags or the file name is what is meant.
-            let exit = traffic::rollback(app, global, traffic::RollbackArgs::default()).await?;
-            return Ok(match exit {
-                Exit::Done => Exit::RolledBack,
-                exit => exit,
-            });
-        }
-        found => found?,
-    };
-    if status.is_over() {
-        return over(&header, &status);
-    }
-    abort_rollout(app, global, &id, &args.reason).await
+pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> Result<Exit> {
+    let id = args.rollout.as_deref();
+    let back = way_back::abort(app, &global.target(), id, &args.reason).await?;
+    traffic::taken_back(global, &back)
 }
 
-/// Whether the store has no journal at all, or none that can be read.
-async fn knows_nothing(app: &App) -> bool {
-    match app.below() {
-        Some(store) => store.list(None, 1).await.map_or(true, |all| all.is_empty()),
-        None => true,
-    }
-}
-
-/// How long the way back tries to reach a process that drives a rollout, ms: longer
-/// than that one tries to write.
-const REACH_MS: Millis = 45_000;
-
-/// A process that drives the rollout and could not be told of the way back goes on
-/// with it, as soon as it can. So it is told, or has lost the rollout, or a person
-/// must stop it.
-async fn reach_the_driver(app: &App, id: &str, reason: &str) -> crate::ops::Result<()> {
-    let (Some(_), Some(store)) = (app.unwritten(), app.below()) else {
-        return Ok(());
-    };
-    let (header, ..) = app.journal(id).await?;
-    let give_up = app.clock.now() + REACH_MS;
-    let signal = watch::signal("abort", app, reason);
-    let mut told = false;
-    let mut said = false;
-    loop {
-        let busy = store.occupant(&header.identity).await.unwrap_or_default();
-        let Some(busy) = busy.filter(|busy| app.is_driven(&header, busy)) else {
-            return Ok(());
-        };
-        told = told || store.signal(id, &signal).await.is_ok();
-        let pid = busy.owner.map_or(0, |owner| owner.pid);
-        if app.clock.now() >= give_up {
-            return Err(Error::rollback(format!(
-                "the traffic was taken back, but process {pid} still drives rollout {id} and may move it again\n\nhint: stop that process (`kill {pid}`), then `engine rollback` once more"
-            )));
-        }
-        if !said {
-            eprintln!("process {pid} still drives rollout {id}: waits until it knows");
-            said = true;
-        }
-        app.clock.sleep_until(app.clock.now() + 500).await;
-    }
-}
-
-/// Aborts a rollout and reports its end.
-pub(super) async fn abort_rollout(
-    app: &App,
-    global: &Global,
-    id: &str,
-    reason: &str,
-) -> crate::ops::Result<Exit> {
-    command(app, id, "abort", reason, Status::is_over).await?;
-    say_unwritten(app);
-    reach_the_driver(app, id, reason).await?;
-    let exit = tell(app, global, id).await?;
-    Ok(exit)
-}
-
-/// Says what the way back has left out of the journal.
-pub(super) fn say_unwritten(app: &App) {
-    if let Some(why) = app.unwritten() {
-        eprintln!(
-            "note: this could not be written down, so `engine history` and `engine status` do not know of it: {why}"
-        );
-    }
-}
-
-pub(super) async fn promote(
-    app: &App,
-    global: &Global,
-    args: PromoteArgs,
-) -> crate::ops::Result<Exit> {
-    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
-    if status.is_over() {
-        return over(&header, &status);
-    }
+pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> Result<Exit> {
+    let (target, id) = (global.target(), args.rollout.as_deref());
     if args.full {
-        command(app, &id, "promote-full", "", |s| {
-            s.is_over() || s.hold.is_some()
-        })
-        .await?;
-        return tell(app, global, &id).await;
+        let reached = command::promote_fully(app, &target, id).await?;
+        return tell(global, &reached);
     }
-    if status.hold.is_some() || status.mismatch.is_some() {
-        return Err(Error::usage(format!(
-            "rollout {id} is paused; `engine resume {id}` goes on, `engine promote {id} --full` finishes it"
-        )));
-    }
-    let Some(waiting) = &status.waiting else {
-        return Err(Error::usage(format!(
-            "rollout {id} does not wait for anything just now; try again"
-        )));
-    };
-    let until = waiting.until;
-    let mut signal = watch::signal("promote", app, "");
-    signal.until = Some(until);
-    app.store.signal(&id, &signal).await?;
-    if app.living_owner(&header).await?.is_none() {
-        eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
-        return Ok(Exit::Done);
-    }
-    wait_until(app, &id, |s| {
-        s.consumed.contains(&signal.id) || s.waiting.as_ref().is_none_or(|w| w.until != until)
-    })
-    .await?;
-    if global.json {
-        tell(app, global, &id).await?;
-    } else {
-        out!("rollout {id} goes on at once");
+    match command::promote(app, &target, id).await? {
+        WentOn::WhenResumed((header, _)) => {
+            let id = header.rollout;
+            eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
+        }
+        WentOn::Now(reached) if global.json => {
+            tell(global, &reached)?;
+        }
+        WentOn::Now((header, _)) => out!("rollout {} goes on at once", header.rollout),
     }
     Ok(Exit::Done)
 }
 
-pub(super) async fn approve(
-    app: &App,
-    global: &Global,
-    args: ApproveArgs,
-) -> crate::ops::Result<Exit> {
-    let (id, header, status) = find(app, global, args.rollout.as_deref()).await?;
-    if status.is_over() {
-        return over(&header, &status);
-    }
-    for _ in 0..APPROVALS {
-        let until = approvable(app, &id).await?;
-        let mut signal = watch::signal("approve", app, &args.comment);
-        signal.until = Some(until);
-        app.store.signal(&id, &signal).await?;
-        if app.living_owner(&header).await?.is_none() {
+pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> Result<Exit> {
+    let id = args.rollout.as_deref();
+    match command::approve(app, &global.target(), id, &args.comment).await? {
+        WentOn::WhenResumed((header, _)) => {
+            let id = header.rollout;
             eprintln!(
                 "approved; no process drives rollout {id}, so `engine resume {id}` goes on with it"
             );
-            return Ok(Exit::Done);
         }
-        wait_until(app, &id, |s| s.consumed.contains(&signal.id)).await?;
-        let (.., entries) = app.journal(&id).await?;
-        let missed =
-            |e: &Entry| matches!(&e.event, Event::Ignored { signal: id, .. } if *id == signal.id);
-        // It looked at the metrics just then, and asks again.
-        if !entries.iter().any(missed) {
-            break;
+        WentOn::Now(reached) if global.json => {
+            tell(global, &reached)?;
         }
-    }
-    if global.json {
-        tell(app, global, &id).await?;
-    } else {
-        out!("rollout {id} is approved and goes on");
+        WentOn::Now((header, _)) => {
+            out!("rollout {} is approved and goes on", header.rollout);
+        }
     }
     Ok(Exit::Done)
 }
 
-/// End (Unix ms) of the wait for an approval. A strategy that looks at the metrics
-/// while it asks does not wait at every instant.
-async fn approvable(app: &App, id: &str) -> crate::ops::Result<Millis> {
-    let give_up = app.clock.now() + LOOK_MS;
-    loop {
-        let (_, status, _) = app.journal(id).await?;
-        if let Some(waiting) = status.waiting.as_ref().filter(|w| w.wants("approve")) {
-            return Ok(waiting.until);
-        }
-        let asks = status.note.contains("approval") && app.clock.now() < give_up;
-        if !asks {
-            return Err(Error::usage(format!(
-                "rollout {id} does not wait for an approval; it is {}",
-                status.phase
-            )));
-        }
-        app.clock.sleep_until(app.clock.now() + 100).await;
-    }
-}
-
-/// The rollout that is named, or the one on the target that a flag names, or the
-/// one that is under way.
-async fn find(
-    app: &App,
-    global: &Global,
-    id: Option<&str>,
-) -> crate::ops::Result<(String, Header, Status)> {
-    let by_target = match id {
-        None => global.target().identity(app).await?,
-        Some(_) => None,
-    };
-    let id = match by_target {
-        Some(identity) => app.on_target(&identity).await?,
-        None => app.unfinished(id).await?,
-    };
-    let (header, status, _) = app.journal(&id).await?;
-    Ok((id, header, status))
-}
-
-/// Sends a command and sees it obeyed, by the driving process or by this one.
-async fn command(
-    app: &App,
-    id: &str,
-    name: &str,
-    payload: &str,
-    obeyed: impl Fn(&Status) -> bool,
-) -> crate::ops::Result<()> {
-    let signal = watch::signal(name, app, payload);
-    app.store.signal(id, &signal).await?;
-    wait_until(app, id, |s| {
-        // How it stood before the command is no answer to it.
-        let heard = s.consumed.contains(&signal.id);
-        s.is_over() || heard && (obeyed(s) || name == "pause")
-    })
-    .await
-}
-
-async fn wait_until(
-    app: &App,
-    id: &str,
-    reached: impl Fn(&Status) -> bool,
-) -> crate::ops::Result<()> {
-    let give_up = app.clock.now() + u64::try_from(OBEY.as_millis()).unwrap_or(u64::MAX);
-    loop {
-        let (header, status, _) = app.journal(id).await?;
-        if reached(&status) {
-            return Ok(());
-        }
-        // Nobody drives it, or not any more: this process does.
-        if app.living_owner(&header).await?.is_none() {
-            app.driver(Options::default()).drive(id).await?;
-            return Ok(());
-        }
-        let now = app.clock.now();
-        // A decision is obeyed; how long the way takes is the target's affair.
-        if now > give_up && status.decision.is_none() {
-            return Err(Error::busy(format!(
-                "the process that drives rollout {id} has not obeyed within {} s; the command stays in its queue\n\nhint: `engine status {id} -w` shows what happens",
-                OBEY.as_secs()
-            )));
-        }
-        app.clock.sleep_until(now + 100).await;
-    }
-}
-
-/// Says how a rollout stands, and returns the code for it.
-async fn tell(app: &App, global: &Global, id: &str) -> crate::ops::Result<Exit> {
-    let (header, status, _) = app.journal(id).await?;
+/// Shows how a rollout stands; the answer is the code for it.
+pub(super) fn tell(global: &Global, (header, status): &Reached) -> Result<Exit> {
     if global.json {
-        out!("{}", serde_json::to_string(&status)?);
+        out!("{}", serde_json::to_string(status)?);
     } else {
-        out!("{id} {}", render::verdict(&header, &status));
+        out!("{} {}", header.rollout, verdict(header, status));
     }
-    Ok(watch::settled(&status).unwrap_or(Exit::Done))
-}
-
-fn over<T>(header: &Header, status: &Status) -> crate::ops::Result<T> {
-    Err(Error::usage(format!(
-        "rollout {} has ended: {}",
-        status.rollout,
-        render::verdict(header, status)
-    )))
+    Ok(watch::settled(status).unwrap_or(Exit::Done))
 }

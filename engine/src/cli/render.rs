@@ -7,11 +7,10 @@ use std::time::Duration;
 use console::Style;
 
 use crate::journal::status::Status;
-use crate::journal::{Actor, Call, Entry, Event, Header, Reply};
-use crate::model::{
-    Decision, Deployment, End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake,
-    Way, Weights,
-};
+use crate::journal::verdict::end_word;
+use crate::journal::{Actor, Call, Entry, Event, Reply};
+use crate::model::{Decision, Deployment, Goal, Level, Millis, Phase, Verdict, Wake, Weights};
+use crate::ops::status::Seen;
 
 /// A target for a column: of an ARN the load balancer's name.
 pub fn short_identity(identity: &str) -> &str {
@@ -264,61 +263,9 @@ pub fn history_line(entry: &Entry) -> String {
     format!("{:>5}  {}  {}", entry.seq, date(entry.at), indented(&text))
 }
 
-/// How a rollout ended, in one word.
-pub fn end_word(end: End) -> &'static str {
-    match end {
-        End::Promoted => "promoted",
-        End::RolledBack => "rolled back",
-        End::RollbackFailed => "rollback failed",
-        End::Done => "done",
-        End::Refused => "refused",
-    }
-}
-
-/// What an arm did over the last samples.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
-pub struct Rates {
-    /// Requests per second.
-    pub rps: f64,
-    /// Share of errors in percent; none without requests.
-    pub error_percent: Option<f64>,
-    /// p99 in ms, weighted by requests.
-    pub p99_ms: Option<f64>,
-}
-
-/// Adds up an arm's samples over `window_ms`.
-pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
-    let (mut requests, mut errors, mut weighted, mut known) = (0.0, 0.0, 0.0, 0.0);
-    for sample in samples.iter().filter(|s| s.arm == arm) {
-        let count = f64::from(sample.requests);
-        requests += count;
-        errors += f64::from(sample.errors);
-        if let Some(latency) = &sample.latency {
-            weighted += latency.p99 * count;
-            known += count;
-        }
-    }
-    // A load that has just begun has not had the whole window.
-    let first = samples.iter().map(|s| s.start).min().unwrap_or(0);
-    let last = samples
-        .iter()
-        .map(|s| s.start.saturating_add(u64::from(s.period_ms)))
-        .max();
-    let covered = last.map_or(window_ms, |last| last.saturating_sub(first).min(window_ms));
-    Rates {
-        rps: requests / Duration::from_millis(covered.max(1)).as_secs_f64(),
-        error_percent: (requests > 0.0).then(|| 100.0 * errors / requests),
-        p99_ms: (known > 0.0).then(|| weighted / known),
-    }
-}
-
 /// One line per arm: who, how much, how it is.
-pub fn arm_lines(
-    live: &Observed,
-    samples: &[Sample],
-    window_ms: Millis,
-    bar_width: usize,
-) -> Vec<String> {
+pub fn arm_lines(seen: &Seen, bar_width: usize) -> Vec<String> {
+    let live = &seen.observed;
     let weights = live.weights();
     let width = |f: fn(&crate::model::ObservedArm) -> usize| live.arms.iter().map(f).max();
     let names = width(|a| a.name.len()).unwrap_or(0);
@@ -327,7 +274,7 @@ pub fn arm_lines(
         .iter()
         .map(|arm| {
             let share = weights.share(&arm.name);
-            let r = rates(samples, &arm.name, window_ms);
+            let r = seen.rates(&arm.name);
             let mut line = format!(
                 "  {:names$}  {:versions$}  {} {share:>3.0} %",
                 arm.name,
@@ -419,73 +366,10 @@ fn time_left(status: &Status, now: Millis) -> Option<Millis> {
     (done >= 5 && moves).then(|| elapsed.saturating_mul(100 - done.min(100)) / done)
 }
 
-/// What can be said of an arm at the end: only what was read.
-fn has_all(status: &Status, arm: &str) -> String {
-    if let Some(why) = &status.elsewhere_unread {
-        return format!(
-            "has all of the route that was moved, read back; what others send elsewhere could not be read: {why}"
-        );
-    }
-    let others: Vec<String> = status
-        .elsewhere
-        .iter()
-        .filter(|e| e.arm != arm && e.way != Way::Tests)
-        .map(ToString::to_string)
-        .collect();
-    if others.is_empty() {
-        return "has all traffic, read back.".to_owned();
-    }
-    format!(
-        "has all of the route that was moved, read back, but not everything: {}.",
-        others.join(", ")
-    )
-}
-
-/// The last words of `run`.
-pub fn verdict(header: &Header, status: &Status) -> String {
-    let old = header.arm(Role::Stable);
-    let new = header.arm(Role::Candidate);
-    match &status.end {
-        Some((End::Promoted, reason)) => format!(
-            "promoted: {reason}. {}",
-            match header.promotion {
-                crate::model::Promotion::Copy =>
-                    format!("{old} runs the new version and {}", has_all(status, old)),
-                crate::model::Promotion::Swap => format!("{new} {}", has_all(status, new)),
-            }
-        ),
-        Some((End::RolledBack, reason)) => {
-            format!("rolled back: {reason}. {old} {}", has_all(status, old))
-        }
-        Some((End::RollbackFailed, reason)) => {
-            format!("ROLLBACK FAILED: {reason}. Look at the traffic yourself, now.")
-        }
-        Some((end, reason)) => format!("{}: {reason}", end_word(*end)),
-        None => match (&status.hold, &status.mismatch) {
-            (Some(hold), _) => {
-                let id = &status.rollout;
-                let adopt = match hold {
-                    crate::model::Hold::ForeignChange { .. } => " --adopt",
-                    _ => "",
-                };
-                let resume = match hold {
-                    crate::model::Hold::Inconclusive { .. } => String::new(),
-                    _ => format!("`engine resume {id}{adopt}` goes on, "),
-                };
-                format!(
-                    "paused: {hold}. This rollout last set {}.\n{resume}`engine promote {id} --full` finishes it, `engine abort {id}` takes it back.",
-                    shares(&status.weights)
-                )
-            }
-            (None, Some(mismatch)) => format!("diverged: {mismatch}"),
-            (None, None) => format!("under way: {}", status.note),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{End, Role, Way};
 
     #[test]
     fn all_traffic_is_said_only_of_all_traffic() {
@@ -510,7 +394,7 @@ mod tests {
             let mut said = |elsewhere: Vec<Elsewhere>, unread: Option<&str>| {
                 status.elsewhere = elsewhere;
                 status.elsewhere_unread = unread.map(ToOwned::to_owned);
-                verdict(&header, &status)
+                crate::journal::verdict::verdict(&header, &status)
             };
             assert!(said(vec![], None).contains("all traffic, read back"));
             assert!(said(vec![sends(winner, Way::Users)], None).contains("all traffic"));

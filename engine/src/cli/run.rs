@@ -11,15 +11,14 @@ use super::Global;
 use super::exit::Exit;
 use super::{plugin, watch};
 use crate::journal::{FORMAT, Header, Pin, Work};
-use crate::model::{
-    Arm, Capacity, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
-};
+use crate::model::{Arm, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way};
 use crate::ops::Error;
 use crate::ops::app::App;
-use crate::rollout::{Options, RolloutError};
+use crate::ops::begin::{begin, busy_with, new_id_part};
+use crate::rollout::Options;
+use crate::rollout::roles::{arms, capacity, promotion};
 use crate::spec::aws::tell_roles;
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
-use crate::store::StoreError;
 use crate::strategy::Plugin;
 use crate::target::Target;
 use crate::target::aws::release_of_task_definition;
@@ -234,7 +233,7 @@ pub(super) async fn make_ready(
             live.names().join(" and ")
         )));
     }
-    let mut arms = arms(&live, args.stable.as_deref())?;
+    let mut arms = arms(&live, args.stable.as_deref()).map_err(Error::usage)?;
     for arm in arms.iter_mut().filter(|a| a.role == Role::Candidate) {
         let running = live.arm(&arm.name).map(|a| &a.release);
         let new = spec.candidate.as_ref();
@@ -252,7 +251,7 @@ pub(super) async fn make_ready(
             arm.version.clone_from(&candidate.version);
         }
     }
-    let promotion = promotion(&spec, &live, &arms)?;
+    let promotion = promotion(&spec, &live, &arms).map_err(Error::usage)?;
     seen_by_nobody(target.as_ref(), &spec, &live, &arms, promotion).await?;
     let rollout = format!("{}-{id_part}", description.name);
     let identity = target.identity().to_owned();
@@ -348,29 +347,6 @@ async fn seen_by_nobody(
     Ok(())
 }
 
-/// Begins a rollout, or says who is in the way.
-pub(super) async fn begin(app: &App, options: Options, header: Header) -> crate::ops::Result<()> {
-    let identity = header.identity.clone();
-    match app.driver(options).begin(header).await {
-        Err(RolloutError::Store(StoreError::Busy(busy))) => {
-            Err(busy_with(&busy.rollout).context(format!("nothing begins on {identity}")))
-        }
-        result => Ok(result?),
-    }
-}
-
-/// Who is in the way.
-pub(super) fn busy_with(rollout: &str) -> Error {
-    if rollout.starts_with(super::stack::STACK_WORK) {
-        return Error::busy(
-            "the target is busy: `engine deploy` or `engine delete` changes its stack\n\nhint: `engine rollback` works meanwhile; wait with the rest",
-        );
-    }
-    Error::busy(format!(
-        "the target is busy with rollout {rollout}\n\nhint: `engine status {rollout}` shows it, `engine abort {rollout}` takes its traffic back"
-    ))
-}
-
 /// Drops the bytes of plugins that no unfinished rollout needs.
 async fn sweep(app: &App) -> crate::ops::Result<()> {
     let open = app.store.unfinished().await?;
@@ -428,62 +404,6 @@ fn is_mutable(image: &str) -> bool {
     !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
 }
 
-/// What the traffic needs, where the target has a number of tasks per arm: as
-/// many as carry it today, going by the arm that has more of it; and an arm
-/// without traffic keeps what the candidate has now.
-fn capacity(live: &Observed, arms: &[Arm]) -> Option<Capacity> {
-    let weights = live.weights();
-    let shares = live.arms.iter().map(|a| (a, weights.share(&a.name)));
-    let (serving, share) = shares.max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let candidate = arms.iter().find(|a| a.role == Role::Candidate)?;
-    let idle = live.arm(&candidate.name)?.tasks?;
-    Some(Capacity::of(serving.tasks?, share, idle))
-}
-
-/// Gives the arms their roles: by flag, by traffic, or by name.
-pub(super) fn arms(live: &Observed, stable: Option<&str>) -> crate::ops::Result<Vec<Arm>> {
-    let names = live.names();
-    let stable = match stable {
-        Some(name) if names.iter().any(|n| n == name) => name.to_owned(),
-        Some(name) => {
-            return Err(Error::usage(format!(
-                "there is no arm {name:?}; there are {}",
-                names.join(" and ")
-            )));
-        }
-        None => stable_by_sight(&live.weights()).ok_or_else(|| {
-            Error::usage(format!(
-                "both arms have the same weight, so it is not clear which one is stable\n\nhint: say it with --stable {}",
-                names.first().map_or("NAME", String::as_str)
-            ))
-        })?,
-    };
-    let mut arms = roles(&names, &stable);
-    for (arm, observed) in arms.iter_mut().zip(&live.arms) {
-        arm.version.clone_from(&observed.release.version);
-    }
-    Ok(arms)
-}
-
-/// The arms of these names, of versions that nobody asked for.
-pub(super) fn roles(names: &[String], stable: &str) -> Vec<Arm> {
-    let role = |name: &str| {
-        if name == stable {
-            Role::Stable
-        } else {
-            Role::Candidate
-        }
-    };
-    names
-        .iter()
-        .map(|name| Arm {
-            name: name.clone(),
-            role: role(name),
-            version: String::new(),
-        })
-        .collect()
-}
-
 /// Parameters go into the journal, also those of `--set`.
 fn no_credentials(parameters: &serde_json::Map<String, Value>) -> crate::ops::Result<()> {
     let mut plain = Value::Object(parameters.clone());
@@ -521,52 +441,12 @@ fn secrets_are_there(spec: &Spec) -> crate::ops::Result<()> {
     Ok(())
 }
 
-/// The arm called stable, or else the one with more traffic.
-pub(super) fn stable_by_sight(live: &Weights) -> Option<String> {
-    if let Some(arm) = live.0.iter().find(|w| w.arm == "stable") {
-        return Some(arm.arm.clone());
-    }
-    let most = live.0.iter().max_by_key(|w| w.weight)?;
-    let alone = live.0.iter().filter(|w| w.weight == most.weight).count() == 1;
-    alone.then(|| most.arm.clone())
-}
-
-/// Arms whose names are roles keep them: the stable arm gets the new release.
-/// Colours change places, and so does what we cannot start ourselves.
-fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> crate::ops::Result<Promotion> {
-    let candidate = arms.iter().find(|a| a.role == Role::Candidate);
-    let release = spec.candidate.as_ref().or_else(|| {
-        let arm = live.arm(&candidate?.name)?;
-        Some(&arm.release)
-    });
-    let copyable = release.is_some_and(|r| !matches!(r.source, Source::Urls(_)));
-    let default = if copyable && live.arm("stable").is_some() {
-        Promotion::Copy
-    } else {
-        Promotion::Swap
-    };
-    match spec.promotion {
-        Some(Promotion::Copy) if !copyable => Err(Error::usage(
-            "promotion = \"copy\" needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"",
-        )),
-        chosen => Ok(chosen.unwrap_or(default)),
-    }
-}
-
 /// Reads `blue,green`.
 pub(super) fn two_names(text: &str) -> Result<[String; 2], String> {
     match text.split(',').map(str::trim).collect::<Vec<_>>()[..] {
         [a, b] if a != b && is_arm_name(a) && is_arm_name(b) => Ok([a.to_owned(), b.to_owned()]),
         _ => Err("write two different names of letters and digits, such as blue,green".to_owned()),
     }
-}
-
-/// Short, readable aloud, and unlikely to collide: 8 letters and digits.
-pub(super) fn new_id_part() -> String {
-    const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    (0..8)
-        .map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]))
-        .collect()
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::{Global, picture, render, traffic, watch};
+use super::{Global, picture, render, watch};
 use crate::journal::status::Status;
+use crate::journal::verdict::verdict;
 use crate::journal::{Header, Work};
-use crate::model::{ErrorKind, Role};
-use crate::ops::Error;
+use crate::model::{Millis, Role};
 use crate::ops::app::App;
+use crate::ops::find::newest_unless;
+use crate::ops::status::{self, Known, Live, Overview};
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -67,56 +69,11 @@ pub(super) async fn status(
     global: &Global,
     args: StatusArgs,
 ) -> crate::ops::Result<Exit> {
-    // Without a flag or a file, what is under way is what people mean.
-    let elsewhere = global.target().named()?.is_some();
-    let named = match args.rollout {
-        None if !elsewhere => app.rollout_in_sight().await?.map(|h| h.rollout),
-        named => named,
-    };
-    let (identity, live, rollout) = match named {
-        Some(id) => {
-            let (header, ..) = app.journal(&id).await?;
-            let live = match app.ports.reach(&header.target).await {
-                Ok(target) => watch::look(target.as_ref(), app.clock.now())
-                    .await
-                    .ok()
-                    .map(|seen| (seen, target)),
-                Err(_) => None,
-            };
-            (header.identity, live, Some(id))
-        }
-        None => {
-            let (identity, live) = match traffic::target(app, global).await {
-                Ok((spec, target)) => {
-                    let now = app.clock.now();
-                    let live = match watch::look(target.as_ref(), now).await {
-                        // What was remembered may be gone in part: find it again.
-                        Err(e) if e.kind == ErrorKind::NotFound => {
-                            let (target, ..) = app.ports.start(&spec).await?;
-                            (watch::look(target.as_ref(), now).await?, target)
-                        }
-                        live => (live?, target),
-                    };
-                    (live.1.identity().to_owned(), Some(live))
-                }
-                // What was last known of it is better than nothing.
-                Err(error) => match app.store.list(None, 1).await?.first() {
-                    Some(last) if !elsewhere => (last.header.identity.clone(), None),
-                    _ => return Err(error),
-                },
-            };
-            let last = last_rollout(app, &identity).await?;
-            (identity, live, last)
-        }
-    };
-    let beside = match &live {
-        Some((_, target)) if !args.watch => Some(tokio::join!(target.elsewhere(), target.fit())),
-        _ => None,
-    };
+    let (target, id) = (global.target(), args.rollout.as_deref());
     if args.watch
-        && let Some(id) = &rollout
+        && let Some(id) = status::subject(app, &target, id).await?
     {
-        return match watch::follow(app, global, id).await? {
+        return match watch::follow(app, global, &id).await? {
             watch::Followed::Left(exit) => Ok(exit),
             watch::Followed::Abandoned => {
                 eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
@@ -124,144 +81,99 @@ pub(super) async fn status(
             }
         };
     }
-    let known = match &rollout {
-        Some(id) => Some(app.journal(id).await?),
-        None => None,
-    };
-    let driven = match &known {
-        Some((header, status, _)) if !status.is_over() => {
-            Some(app.living_owner(header).await?.is_some())
-        }
-        _ => None,
-    };
+    let overview = status::overview(app, &target, id).await?;
     if global.json {
-        let target = live.as_ref().map(|((observed, samples, window), _)| {
-            let rates: serde_json::Map<String, serde_json::Value> = observed
-                .arms
-                .iter()
-                .map(|a| {
-                    (
-                        a.name.clone(),
-                        json!(render::rates(samples, &a.name, *window)),
-                    )
-                })
-                .collect();
-            let mut target = json!({
-                "identity": identity, "address": observed.address, "sticky": observed.sticky,
-                "arms": observed.arms, "rates": rates,
-            });
-            if let Some((elsewhere, fit)) = &beside {
-                match elsewhere {
-                    Ok(routes) => target["elsewhere"] = json!(routes),
-                    Err(error) => target["elsewhereUnread"] = json!(error.message),
-                }
-                if let Err(error) = fit {
-                    target["unfit"] = json!(error.message);
-                }
-            }
-            target
-        });
-        let status = known.as_ref().map(|(_, status, _)| status);
-        out!(
-            "{}",
-            json!({"target": target, "rollout": status, "driven": driven})
-        );
+        out!("{}", overview_json(&overview));
         return Ok(Exit::Done);
     }
-    if let Some(((observed, samples, window), _)) = &live {
-        out!("{}", observed.address);
-        for line in render::arm_lines(observed, samples, *window, render::BAR) {
-            out!("{line}");
-        }
-        if observed.sticky {
-            out!("  clients stick to their arm, so shares move slower than weights");
-        }
-        if let Some((elsewhere, fit)) = &beside {
-            match elsewhere {
-                Ok(routes) => {
-                    for route in routes {
-                        out!("  {route}");
-                    }
-                }
-                Err(error) => {
-                    out!(
-                        "  what other listeners and rules send to the arms could not be read: {error}"
-                    );
-                }
-            }
-            if let Err(error) = fit {
-                out!("  {error}");
-            }
-        }
-    } else {
-        out!("{identity}: not reachable");
+    match &overview.live {
+        Some(live) => show_live(live),
+        None => out!("{}: not reachable", overview.identity),
     }
-    match &known {
-        Some((header, status, _)) if status.is_over() => {
-            out!(
-                "last rollout {}: {}",
-                status.rollout,
-                render::verdict(header, status)
-            );
-        }
-        Some((header, status, _)) => {
-            for line in render::head(status, app.clock.now()) {
-                out!("{line}");
-            }
-            if status.hold.is_some() || status.mismatch.is_some() {
-                out!("{}", render::verdict(header, status));
-            } else if driven == Some(false) {
-                out!(
-                    "  no process drives it: `engine resume {0}` goes on, `engine abort {0}` takes it back",
-                    status.rollout
-                );
-            }
-        }
+    match &overview.rollout {
+        Some(known) => show_known(known, app.clock.now()),
         None => out!("no rollout"),
     }
     Ok(Exit::Done)
 }
 
-/// The rollout that is named, or the newest one, of the target that a flag names.
-async fn newest_unless(
-    app: &App,
-    global: &Global,
-    named: Option<String>,
-) -> crate::ops::Result<String> {
-    if named.is_none()
-        && let Some(identity) = global.target().identity(app).await?
-    {
-        let listed = app.store.list(Some(&identity), 1).await?;
-        return listed
-            .into_iter()
-            .next()
-            .map(|l| l.header.rollout)
-            .ok_or_else(|| Error::usage(format!("there are no rollouts on {identity} yet")));
+fn overview_json(overview: &Overview) -> serde_json::Value {
+    let target = overview.live.as_ref().map(|live| {
+        let observed = &live.seen.observed;
+        let rates: serde_json::Map<String, serde_json::Value> = observed
+            .arms
+            .iter()
+            .map(|a| (a.name.clone(), json!(live.seen.rates(&a.name))))
+            .collect();
+        let mut target = json!({
+            "identity": overview.identity, "address": observed.address, "sticky": observed.sticky,
+            "arms": observed.arms, "rates": rates,
+        });
+        match &live.elsewhere {
+            Ok(routes) => target["elsewhere"] = json!(routes),
+            Err(error) => target["elsewhereUnread"] = json!(error.message),
+        }
+        if let Err(error) = &live.fit {
+            target["unfit"] = json!(error.message);
+        }
+        target
+    });
+    let known = overview.rollout.as_ref();
+    json!({
+        "target": target,
+        "rollout": known.map(|k| &k.status),
+        "driven": known.and_then(|k| k.driven),
+    })
+}
+
+fn show_live(live: &Live) {
+    out!("{}", live.seen.observed.address);
+    for line in render::arm_lines(&live.seen, render::BAR) {
+        out!("{line}");
     }
-    match (named, app.store.list(None, 1).await?.first()) {
-        (Some(id), _) => Ok(id),
-        (None, Some(newest)) => Ok(newest.header.rollout.clone()),
-        (None, None) => Err(Error::usage("there are no rollouts yet")),
+    if live.seen.observed.sticky {
+        out!("  clients stick to their arm, so shares move slower than weights");
+    }
+    match &live.elsewhere {
+        Ok(routes) => {
+            for route in routes {
+                out!("  {route}");
+            }
+        }
+        Err(error) => {
+            out!("  what other listeners and rules send to the arms could not be read: {error}");
+        }
+    }
+    if let Err(error) = &live.fit {
+        out!("  {error}");
     }
 }
 
-/// The rollout that occupies a target, or the last one that did.
-async fn last_rollout(app: &App, identity: &str) -> crate::ops::Result<Option<String>> {
-    if let Some(busy) = app.store.occupant(identity).await?
-        && !busy.rollout.starts_with(super::stack::STACK_WORK)
-        && app.journal(&busy.rollout).await.is_ok()
-    {
-        return Ok(Some(busy.rollout));
+fn show_known(known: &Known, now: Millis) {
+    let (header, status) = (&known.header, &known.status);
+    if status.is_over() {
+        out!(
+            "last rollout {}: {}",
+            status.rollout,
+            verdict(header, status)
+        );
+        return;
     }
-    let listed = app.store.list(Some(identity), u32::MAX).await?;
-    let last = listed
-        .into_iter()
-        .find(|l| matches!(l.header.work, Work::Strategy(_)));
-    Ok(last.map(|l| l.header.rollout))
+    for line in render::head(status, now) {
+        out!("{line}");
+    }
+    if status.hold.is_some() || status.mismatch.is_some() {
+        out!("{}", verdict(header, status));
+    } else if known.driven == Some(false) {
+        out!(
+            "  no process drives it: `engine resume {0}` goes on, `engine abort {0}` takes it back",
+            status.rollout
+        );
+    }
 }
 
 pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops::Result<Exit> {
-    let id = newest_unless(app, global, args.rollout).await?;
+    let id = newest_unless(app, &global.target(), args.rollout).await?;
     let (header, status, _) = app.journal(&id).await?;
     if global.json {
         out!(
@@ -319,7 +231,7 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
         out!("decided    by {}: {}", decision.by, decision.reason);
     }
     if status.is_over() || status.hold.is_some() || status.mismatch.is_some() {
-        out!("{}", render::verdict(&header, &status));
+        out!("{}", verdict(&header, &status));
     }
     Ok(Exit::Done)
 }
@@ -396,7 +308,7 @@ pub(super) async fn history(
     global: &Global,
     args: HistoryArgs,
 ) -> crate::ops::Result<Exit> {
-    let id = newest_unless(app, global, args.rollout).await?;
+    let id = newest_unless(app, &global.target(), args.rollout).await?;
     let (_, _, entries) = app.journal(&id).await?;
     if let Some(path) = &args.plot {
         picture::draw_rollout(&entries, path)?;

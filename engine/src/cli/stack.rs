@@ -11,10 +11,12 @@ use serde_json::json;
 use super::Global;
 use super::exit::Exit;
 use super::render::shares;
-use super::run::new_id_part;
 use crate::model::{HostError, Observed, Weights};
 use crate::ops::Error;
 use crate::ops::app::App;
+use crate::ops::begin::new_id_part;
+use crate::ops::find::STACK_WORK;
+use crate::ops::way_back::ROLLBACK;
 use crate::rollout::Options;
 use crate::spec::TargetSpec;
 use crate::spec::aws::{Access, Find, looked_for};
@@ -33,11 +35,6 @@ const POLL_MS: u64 = 2_000;
 const LEASE_TTL_MS: u64 = 30_000;
 /// Failed looks at a stack in a row before it is left unwatched.
 const FAILURES_MAX: u32 = 30;
-/// How the occupant of a target is called while its stack changes.
-pub(super) const STACK_WORK: &str = "stack-";
-/// The signal by which a person takes the traffic back meanwhile; its payload is
-/// the arm.
-pub(super) const ROLLBACK: &str = "rollback";
 
 /// Which template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -762,7 +759,7 @@ impl Held {
         };
         let lease = match app.driver(Options::default()).claim_as(claim).await {
             Ok(lease) => lease,
-            Err(StoreError::Busy(busy)) => return Err(super::run::busy_with(&busy.rollout)),
+            Err(StoreError::Busy(busy)) => return Err(crate::ops::begin::busy_with(&busy.rollout)),
             Err(error) => return Err(error.into()),
         };
         // Under the lease: nobody else moves it from here on.

@@ -11,21 +11,22 @@ use super::exit::Exit;
 use super::print::plain_news;
 use super::render::{self, Narrator};
 use super::run::OnInterrupt;
-use super::{Global, command};
+use super::{Global, traffic};
 use crate::clock::Clock;
 use crate::journal::status::Status;
+use crate::journal::verdict::verdict;
 use crate::journal::{Entry, Event, Header};
-use crate::model::{MetricsQuery, Millis, Signal};
+use crate::model::Millis;
 use crate::ops::app::App;
+use crate::ops::command::signal;
+use crate::ops::status::look;
+use crate::ops::way_back;
 use crate::rollout::fleet::Fleet;
 use crate::rollout::{Options, RolloutError, Standing};
 use crate::store::StoreError;
-use crate::target::Target;
 
 /// How often the view is drawn.
 const REFRESH: Duration = Duration::from_millis(250);
-/// Samples that rates are taken over.
-const RATE_SAMPLES: u32 = 5;
 
 /// Ctrl-C and SIGTERM, from the moment this is made: none is lost.
 ///
@@ -95,7 +96,7 @@ pub async fn drive(
                     count += 1;
                     if count == 1 && on_interrupt == OnInterrupt::Rollback {
                         view.say("interrupted: taking all traffic back (once more to quit at once)");
-                        let signal = signal("abort", app, "interrupted");
+                        let signal = signal(app, "abort", "interrupted");
                         app.store.signal(rollout, &signal).await?;
                     } else {
                         break None;
@@ -165,7 +166,8 @@ so nobody could watch over rollout {rollout} any more: taking all traffic back"
         known
     };
     let app = app.in_lifeboat(why, rollout, entries);
-    command::abort_rollout(&app, global, rollout, "the store failed").await
+    let back = way_back::abort_rollout(&app, rollout, "the store failed").await?;
+    traffic::taken_back(global, &back)
 }
 
 /// Lets requests finish, unless somebody is in a hurry.
@@ -227,17 +229,6 @@ pub fn settled(status: &Status) -> Option<Exit> {
         (None, None, None) => return None,
     };
     Some(Exit::from(&standing))
-}
-
-/// A person's command, with an id of its own.
-pub fn signal(name: &str, app: &App, payload: &str) -> Signal {
-    Signal {
-        id: format!("{name}-{}", super::run::new_id_part()),
-        name: name.to_owned(),
-        actor: app.actor.clone(),
-        payload: payload.to_owned(),
-        until: None,
-    }
 }
 
 /// A rollout on the screen: lines that stay, and on a terminal a block below
@@ -338,7 +329,7 @@ impl<'a> View<'a> {
         let Ok(target) = self.app.ports.reach(&self.header.target).await else {
             return vec![];
         };
-        let Ok((live, samples, window)) = look(target.as_ref(), now).await else {
+        let Ok(seen) = look(target.as_ref(), now).await else {
             return vec![];
         };
         let width = match self.term.size().1 {
@@ -346,7 +337,7 @@ impl<'a> View<'a> {
             100..120 => 12,
             _ => render::BAR,
         };
-        render::arm_lines(&live, &samples, window, width)
+        render::arm_lines(&seen, width)
     }
 
     /// The verdict, as data on stdout.
@@ -361,31 +352,10 @@ impl<'a> View<'a> {
             return Ok(());
         }
         let style = render::phase_style(self.status.phase);
-        out!(
-            "{}",
-            style.apply_to(render::verdict(&self.header, &self.status))
-        );
+        out!("{}", style.apply_to(verdict(&self.header, &self.status)));
         if let Some((sent, failed)) = app.ports.load_seen().await {
             out!("users sent {sent} requests meanwhile; {failed} of them failed");
         }
         Ok(())
     }
-}
-
-/// The target now, and its last samples.
-pub async fn look(
-    target: &dyn Target,
-    now: Millis,
-) -> Result<(crate::model::Observed, Vec<crate::model::Sample>, Millis), crate::model::HostError> {
-    let period = Millis::from(target.sample_period_ms());
-    let window = period * Millis::from(RATE_SAMPLES);
-    let query = MetricsQuery {
-        since: (now / period * period).saturating_sub(window),
-        ..MetricsQuery::default()
-    };
-    let (live, samples) = tokio::try_join!(target.observe(), target.samples(&query))?;
-    // Where samples come late, the rates are those of the time they cover.
-    let end = samples.iter().map(|s| s.start.saturating_add(period)).max();
-    let window = end.map_or(window, |end| end.saturating_sub(query.since).max(period));
-    Ok((live, samples, window))
 }

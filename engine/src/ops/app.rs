@@ -149,6 +149,15 @@ impl App {
         self.lifeboat.as_ref().and_then(|l| l.failed())
     }
 
+    /// Tells what the way back has left out of the journal.
+    pub fn say_unwritten(&self) {
+        if let Some(why) = self.unwritten() {
+            self.note(format!(
+                "this could not be written down, so `engine history` and `engine status` do not know of it: {why}"
+            ));
+        }
+    }
+
     /// The store that could not be written to, on the way back.
     #[must_use]
     pub fn below(&self) -> Option<Arc<dyn Store>> {

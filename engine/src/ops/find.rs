@@ -1,13 +1,61 @@
 //! Which rollout is meant: by its name, by its target, or the one under way.
 
+use std::sync::Arc;
+
 use super::app::App;
 use super::error::{Error, Result};
+use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{Entry, Event, Header, Work};
 use crate::rollout::Resolve as _;
+use crate::spec::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{Busy, Lease};
+use crate::target::Target;
+
+/// How the occupant of a target is called while its stack changes.
+pub const STACK_WORK: &str = "stack-";
 
 impl App {
+    /// The rollout that is named, or the one on the target that the request names,
+    /// or the one that is under way.
+    pub async fn meant(
+        &self,
+        request: &TargetRequest,
+        id: Option<&str>,
+    ) -> Result<(Header, Status)> {
+        let by_target = match id {
+            None => request.identity(self).await?,
+            Some(_) => None,
+        };
+        let id = match by_target {
+            Some(identity) => self.on_target(&identity).await?,
+            None => self.unfinished(id).await?,
+        };
+        self.reached(&id).await
+    }
+
+    /// How a rollout stands.
+    pub async fn reached(&self, id: &str) -> Result<(Header, Status)> {
+        let (header, status, _) = self.journal(id).await?;
+        Ok((header, status))
+    }
+
+    /// The target that the request, the rollout file, a live rollout or the default
+    /// names.
+    pub async fn target(&self, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
+        let spec = match request.named()? {
+            Some(spec) => spec.target,
+            None => self.rollout_in_sight().await?.map_or(
+                TargetSpec::Local {
+                    admin: ADMIN_DEFAULT,
+                },
+                |header| header.target,
+            ),
+        };
+        let target = self.ports.reach(&spec).await?;
+        Ok((spec, target))
+    }
+
     /// A rollout's journal and what it adds up to.
     pub async fn journal(&self, id: &str) -> Result<(Header, Status, Vec<Entry>)> {
         let entries = self.store.load(id, 0).await?;
@@ -110,4 +158,42 @@ impl App {
         let alive = busy.owner.as_ref().is_some_and(|o| !self.ports.is_dead(o));
         busy.rollout == header.rollout && busy.expires > self.clock.now() && alive
     }
+}
+
+/// The rollout that is named, or the newest one, of the target that a flag names.
+pub async fn newest_unless(
+    app: &App,
+    request: &TargetRequest,
+    named: Option<String>,
+) -> Result<String> {
+    if named.is_none()
+        && let Some(identity) = request.identity(app).await?
+    {
+        let listed = app.store.list(Some(&identity), 1).await?;
+        return listed
+            .into_iter()
+            .next()
+            .map(|l| l.header.rollout)
+            .ok_or_else(|| Error::usage(format!("there are no rollouts on {identity} yet")));
+    }
+    match (named, app.store.list(None, 1).await?.first()) {
+        (Some(id), _) => Ok(id),
+        (None, Some(newest)) => Ok(newest.header.rollout.clone()),
+        (None, None) => Err(Error::usage("there are no rollouts yet")),
+    }
+}
+
+/// The rollout that occupies a target, or the last one that did.
+pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<String>> {
+    if let Some(busy) = app.store.occupant(identity).await?
+        && !busy.rollout.starts_with(STACK_WORK)
+        && app.journal(&busy.rollout).await.is_ok()
+    {
+        return Ok(Some(busy.rollout));
+    }
+    let listed = app.store.list(Some(identity), u32::MAX).await?;
+    let last = listed
+        .into_iter()
+        .find(|l| matches!(l.header.work, Work::Strategy(_)));
+    Ok(last.map(|l| l.header.rollout))
 }

@@ -3,11 +3,16 @@
 //! Nothing here parses arguments, prints, or knows exit codes.
 
 pub mod app;
+pub mod begin;
+pub mod command;
 pub mod error;
 pub mod find;
 pub mod news;
 pub mod ports;
 pub mod private;
 pub mod request;
+pub mod status;
+pub mod traffic;
+pub mod way_back;
 
 pub use error::{Context, Error, Kind, Result};

@@ -10,6 +10,7 @@ pub(crate) mod fixture;
 pub mod fleet;
 pub mod guardrails;
 pub mod recovery;
+pub mod roles;
 pub mod session;
 
 use std::sync::Arc;

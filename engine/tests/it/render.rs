@@ -1,10 +1,12 @@
 //! What people read about a rollout, as snapshots. The clock is virtual and the
 //! target scripted, so every line is the same every time.
 
-use engine::cli::render::{BAR, Narrator, arm_lines, history_line, verdict};
+use engine::cli::render::{BAR, Narrator, arm_lines, history_line};
 use engine::journal::status::Status;
+use engine::journal::verdict::verdict;
 use engine::journal::{Actor, Call, Entry, Event, Reply};
 use engine::model::{Level, MetricsQuery, Phase, Promotion};
+use engine::ops::status::Seen;
 use engine::target::Target;
 
 use crate::lab::{self, Lab};
@@ -18,7 +20,12 @@ async fn story(lab: &Lab) -> String {
         ..MetricsQuery::default()
     };
     let samples = lab.target.samples(&query).await.expect("simulated");
-    lines.extend(arm_lines(&lab.target.peek(), &samples, 10_000, BAR));
+    let seen = Seen {
+        observed: lab.target.peek(),
+        samples,
+        window_ms: 10_000,
+    };
+    lines.extend(arm_lines(&seen, BAR));
     lines.push(verdict(&lab.header, &lab.status().await));
     lines.join("\n")
 }

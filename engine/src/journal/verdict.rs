@@ -1,0 +1,80 @@
+//! How a rollout ended or stands, in a sentence.
+
+use super::Header;
+use super::status::Status;
+use crate::model::{End, Hold, Promotion, Role, Way};
+
+/// How a rollout ended, in one word.
+pub fn end_word(end: End) -> &'static str {
+    match end {
+        End::Promoted => "promoted",
+        End::RolledBack => "rolled back",
+        End::RollbackFailed => "rollback failed",
+        End::Done => "done",
+        End::Refused => "refused",
+    }
+}
+
+/// What can be said of an arm at the end: only what was read.
+fn has_all(status: &Status, arm: &str) -> String {
+    if let Some(why) = &status.elsewhere_unread {
+        return format!(
+            "has all of the route that was moved, read back; what others send elsewhere could not be read: {why}"
+        );
+    }
+    let others: Vec<String> = status
+        .elsewhere
+        .iter()
+        .filter(|e| e.arm != arm && e.way != Way::Tests)
+        .map(ToString::to_string)
+        .collect();
+    if others.is_empty() {
+        return "has all traffic, read back.".to_owned();
+    }
+    format!(
+        "has all of the route that was moved, read back, but not everything: {}.",
+        others.join(", ")
+    )
+}
+
+/// The end of a rollout, or what holds it, and what a person can do.
+pub fn verdict(header: &Header, status: &Status) -> String {
+    let old = header.arm(Role::Stable);
+    let new = header.arm(Role::Candidate);
+    match &status.end {
+        Some((End::Promoted, reason)) => format!(
+            "promoted: {reason}. {}",
+            match header.promotion {
+                Promotion::Copy =>
+                    format!("{old} runs the new version and {}", has_all(status, old)),
+                Promotion::Swap => format!("{new} {}", has_all(status, new)),
+            }
+        ),
+        Some((End::RolledBack, reason)) => {
+            format!("rolled back: {reason}. {old} {}", has_all(status, old))
+        }
+        Some((End::RollbackFailed, reason)) => {
+            format!("ROLLBACK FAILED: {reason}. Look at the traffic yourself, now.")
+        }
+        Some((end, reason)) => format!("{}: {reason}", end_word(*end)),
+        None => match (&status.hold, &status.mismatch) {
+            (Some(hold), _) => {
+                let id = &status.rollout;
+                let adopt = match hold {
+                    Hold::ForeignChange { .. } => " --adopt",
+                    _ => "",
+                };
+                let resume = match hold {
+                    Hold::Inconclusive { .. } => String::new(),
+                    _ => format!("`engine resume {id}{adopt}` goes on, "),
+                };
+                format!(
+                    "paused: {hold}. This rollout last set {}.\n{resume}`engine promote {id} --full` finishes it, `engine abort {id}` takes it back.",
+                    status.weights.shares()
+                )
+            }
+            (None, Some(mismatch)) => format!("diverged: {mismatch}"),
+            (None, None) => format!("under way: {}", status.note),
+        },
+    }
+}

@@ -1,0 +1,253 @@
+//! Speaks to a rollout: `resume`, `pause`, `promote`, `approve`. A command is a
+//! signal in the store; whichever process drives the rollout obeys it. If none
+//! does, this one drives.
+
+use std::time::Duration;
+
+use super::app::App;
+use super::begin::new_id_part;
+use super::error::{Error, Result};
+use super::request::TargetRequest;
+use crate::journal::status::Status;
+use crate::journal::verdict::verdict;
+use crate::journal::{Entry, Event, Header};
+use crate::model::{Hold, Millis, Signal};
+use crate::rollout::Options;
+
+/// How long a command waits for the driving process to obey.
+const OBEY: Duration = Duration::from_secs(30);
+/// How long to look for a wait for an approval, ms.
+const LOOK_MS: Millis = 5_000;
+/// How often to say it again to a strategy that looked away just then.
+const APPROVALS: u32 = 3;
+
+/// A rollout that a command has reached, and how it stands.
+pub type Reached = (Header, Status);
+
+/// A person's command, with an id of its own.
+#[must_use]
+pub fn signal(app: &App, name: &str, payload: &str) -> Signal {
+    Signal {
+        id: format!("{name}-{}", new_id_part()),
+        name: name.to_owned(),
+        actor: app.actor.clone(),
+        payload: payload.to_owned(),
+        until: None,
+    }
+}
+
+/// Lets a paused, suspended or crashed rollout go on. `adopt` takes over weights
+/// that somebody else set. The answer is the rollout and whether another process
+/// drives it; if none does, the caller drives.
+pub async fn resume(
+    app: &App,
+    request: &TargetRequest,
+    id: Option<&str>,
+    adopt: bool,
+) -> Result<(String, bool)> {
+    let (header, status) = app.meant(request, id).await?;
+    let id = header.rollout.clone();
+    if status.is_over() {
+        return Err(over(&header, &status));
+    }
+    if let Some(Hold::Inconclusive { reason }) = &status.hold {
+        return Err(Error::usage(format!(
+            "the strategy of rollout {id} is done and could not tell: {reason}\n\nhint: `engine promote {id} --full` or `engine abort {id}` decides"
+        )));
+    }
+    if status.hold.is_some() || status.mismatch.is_some() {
+        let payload = if adopt { "adopt" } else { "" };
+        let signal = signal(app, "resume", payload);
+        app.store.signal(&id, &signal).await?;
+    } else if adopt {
+        return Err(Error::usage(format!(
+            "rollout {id} is not paused, so there is nothing to adopt"
+        )));
+    }
+    if app.living_owner(&header).await?.is_none() {
+        return Ok((id, false));
+    }
+    app.progress(format!("another process drives rollout {id}; following it"));
+    wait_until(app, &id, |s| s.hold.is_none() && s.mismatch.is_none()).await?;
+    Ok((id, true))
+}
+
+/// Holds a rollout where it is, until it is resumed.
+pub async fn pause(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Reached> {
+    let (header, status) = app.meant(request, id).await?;
+    let id = &header.rollout;
+    if status.is_over() {
+        return Err(over(&header, &status));
+    }
+    if let Some(decision) = &status.decision {
+        return Err(Error::usage(format!(
+            "rollout {id} is decided ({}), and is not paused on the way; `engine abort {id}` takes the traffic back",
+            decision.reason
+        )));
+    }
+    if status.hold.is_none() {
+        command(app, id, "pause", "", |s| s.hold.is_some()).await?;
+    }
+    app.reached(id).await
+}
+
+/// What came of a command that ends a wait.
+#[derive(Debug, Clone)]
+pub enum WentOn {
+    /// It goes on.
+    Now(Reached),
+    /// It is told, and no process drives it.
+    WhenResumed(Reached),
+}
+
+/// Sends all traffic to the new version, past everything that is left.
+pub async fn promote_fully(
+    app: &App,
+    request: &TargetRequest,
+    id: Option<&str>,
+) -> Result<Reached> {
+    let (header, status) = app.meant(request, id).await?;
+    if status.is_over() {
+        return Err(over(&header, &status));
+    }
+    let id = &header.rollout;
+    command(app, id, "promote-full", "", |s| {
+        s.is_over() || s.hold.is_some()
+    })
+    .await?;
+    app.reached(id).await
+}
+
+/// Ends the present wait of a rollout.
+pub async fn promote(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<WentOn> {
+    let (header, status) = app.meant(request, id).await?;
+    if status.is_over() {
+        return Err(over(&header, &status));
+    }
+    let id = header.rollout.clone();
+    if status.hold.is_some() || status.mismatch.is_some() {
+        return Err(Error::usage(format!(
+            "rollout {id} is paused; `engine resume {id}` goes on, `engine promote {id} --full` finishes it"
+        )));
+    }
+    let Some(waiting) = &status.waiting else {
+        return Err(Error::usage(format!(
+            "rollout {id} does not wait for anything just now; try again"
+        )));
+    };
+    let until = waiting.until;
+    let mut signal = signal(app, "promote", "");
+    signal.until = Some(until);
+    app.store.signal(&id, &signal).await?;
+    if app.living_owner(&header).await?.is_none() {
+        return Ok(WentOn::WhenResumed((header, status)));
+    }
+    wait_until(app, &id, |s| {
+        s.consumed.contains(&signal.id) || s.waiting.as_ref().is_none_or(|w| w.until != until)
+    })
+    .await?;
+    Ok(WentOn::Now(app.reached(&id).await?))
+}
+
+/// Approves the step that a rollout waits before.
+pub async fn approve(
+    app: &App,
+    request: &TargetRequest,
+    id: Option<&str>,
+    comment: &str,
+) -> Result<WentOn> {
+    let (header, status) = app.meant(request, id).await?;
+    if status.is_over() {
+        return Err(over(&header, &status));
+    }
+    let id = header.rollout.clone();
+    for _ in 0..APPROVALS {
+        let until = approvable(app, &id).await?;
+        let mut signal = signal(app, "approve", comment);
+        signal.until = Some(until);
+        app.store.signal(&id, &signal).await?;
+        if app.living_owner(&header).await?.is_none() {
+            return Ok(WentOn::WhenResumed((header, status)));
+        }
+        wait_until(app, &id, |s| s.consumed.contains(&signal.id)).await?;
+        let (.., entries) = app.journal(&id).await?;
+        let missed =
+            |e: &Entry| matches!(&e.event, Event::Ignored { signal: id, .. } if *id == signal.id);
+        // It looked at the metrics just then, and asks again.
+        if !entries.iter().any(missed) {
+            break;
+        }
+    }
+    Ok(WentOn::Now(app.reached(&id).await?))
+}
+
+/// End (Unix ms) of the wait for an approval. A strategy that looks at the metrics
+/// while it asks does not wait at every instant.
+async fn approvable(app: &App, id: &str) -> Result<Millis> {
+    let give_up = app.clock.now() + LOOK_MS;
+    loop {
+        let (_, status, _) = app.journal(id).await?;
+        if let Some(waiting) = status.waiting.as_ref().filter(|w| w.wants("approve")) {
+            return Ok(waiting.until);
+        }
+        let asks = status.note.contains("approval") && app.clock.now() < give_up;
+        if !asks {
+            return Err(Error::usage(format!(
+                "rollout {id} does not wait for an approval; it is {}",
+                status.phase
+            )));
+        }
+        app.clock.sleep_until(app.clock.now() + 100).await;
+    }
+}
+
+/// Sends a command and sees it obeyed, by the driving process or by this one.
+pub(super) async fn command(
+    app: &App,
+    id: &str,
+    name: &str,
+    payload: &str,
+    obeyed: impl Fn(&Status) -> bool,
+) -> Result<()> {
+    let signal = signal(app, name, payload);
+    app.store.signal(id, &signal).await?;
+    wait_until(app, id, |s| {
+        // How it stood before the command is no answer to it.
+        let heard = s.consumed.contains(&signal.id);
+        s.is_over() || heard && (obeyed(s) || name == "pause")
+    })
+    .await
+}
+
+async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> Result<()> {
+    let give_up = app.clock.now() + u64::try_from(OBEY.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        let (header, status, _) = app.journal(id).await?;
+        if reached(&status) {
+            return Ok(());
+        }
+        // Nobody drives it, or not any more: this process does.
+        if app.living_owner(&header).await?.is_none() {
+            app.driver(Options::default()).drive(id).await?;
+            return Ok(());
+        }
+        let now = app.clock.now();
+        // A decision is obeyed; how long the way takes is the target's affair.
+        if now > give_up && status.decision.is_none() {
+            return Err(Error::busy(format!(
+                "the process that drives rollout {id} has not obeyed within {} s; the command stays in its queue\n\nhint: `engine status {id} -w` shows what happens",
+                OBEY.as_secs()
+            )));
+        }
+        app.clock.sleep_until(now + 100).await;
+    }
+}
+
+/// What is said of a command that comes too late.
+pub(super) fn over(header: &Header, status: &Status) -> Error {
+    Error::usage(format!(
+        "rollout {} has ended: {}",
+        status.rollout,
+        verdict(header, status)
+    ))
+}

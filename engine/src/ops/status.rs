@@ -1,0 +1,230 @@
+//! Where the traffic goes, and the rollout that moves it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::app::App;
+use super::error::Result;
+use super::find::last_rollout;
+use super::request::TargetRequest;
+use crate::journal::Header;
+use crate::journal::status::Status;
+use crate::model::{Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Sample};
+use crate::target::Target;
+
+/// Samples that rates are taken over.
+const RATE_SAMPLES: u32 = 5;
+
+/// What there is to see of a target and its rollout.
+#[derive(Debug)]
+pub struct Overview {
+    /// Identity of the target.
+    pub identity: String,
+    /// The target; none if it does not answer.
+    pub live: Option<Live>,
+    /// The rollout that has the target, or the last one that had.
+    pub rollout: Option<Known>,
+}
+
+/// A target that answers.
+#[derive(Debug)]
+pub struct Live {
+    /// Its arms and their samples.
+    pub seen: Seen,
+    /// What other routes send to the arms, or why that cannot be read.
+    pub elsewhere: Result<Vec<Elsewhere>, HostError>,
+    /// Why nothing may be written to it, if so.
+    pub fit: Result<(), HostError>,
+}
+
+/// A rollout, and how it stands.
+#[derive(Debug)]
+pub struct Known {
+    /// What it is.
+    pub header: Header,
+    /// How it stands.
+    pub status: Status,
+    /// Whether a living process drives it; none once it has ended.
+    pub driven: Option<bool>,
+}
+
+/// A target at a moment, and its last samples.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The arms.
+    pub observed: Observed,
+    /// Samples of the last intervals.
+    pub samples: Vec<Sample>,
+    /// The time that they cover, ms.
+    pub window_ms: Millis,
+}
+
+impl Seen {
+    /// What an arm did lately.
+    #[must_use]
+    pub fn rates(&self, arm: &str) -> Rates {
+        rates(&self.samples, arm, self.window_ms)
+    }
+}
+
+/// The rollout of which a request without a target speaks: the one that is named,
+/// or one under way whose target answers.
+async fn spoken_of(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Option<String>> {
+    match id {
+        None if request.named()?.is_none() => Ok(app.rollout_in_sight().await?.map(|h| h.rollout)),
+        named => Ok(named.map(str::to_owned)),
+    }
+}
+
+/// The rollout that [`overview`] would show.
+pub async fn subject(
+    app: &App,
+    request: &TargetRequest,
+    id: Option<&str>,
+) -> Result<Option<String>> {
+    let found = find(app, request, id).await?;
+    Ok(found.rollout)
+}
+
+/// What was found, before anything more is asked.
+struct Found {
+    identity: String,
+    live: Option<(Seen, Arc<dyn Target>)>,
+    rollout: Option<String>,
+}
+
+async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Found> {
+    if let Some(id) = spoken_of(app, request, id).await? {
+        let (header, ..) = app.journal(&id).await?;
+        let live = match app.ports.reach(&header.target).await {
+            Ok(target) => {
+                let seen = look(target.as_ref(), app.clock.now()).await.ok();
+                seen.map(|seen| (seen, target))
+            }
+            Err(_) => None,
+        };
+        return Ok(Found {
+            identity: header.identity,
+            live,
+            rollout: Some(id),
+        });
+    }
+    let (identity, live) = match app.target(request).await {
+        Ok((spec, target)) => {
+            let now = app.clock.now();
+            let live = match look(target.as_ref(), now).await {
+                // What was remembered may be gone in part: find it again.
+                Err(e) if e.kind == ErrorKind::NotFound => {
+                    let (target, ..) = app.ports.start(&spec).await?;
+                    (look(target.as_ref(), now).await?, target)
+                }
+                live => (live?, target),
+            };
+            (live.1.identity().to_owned(), Some(live))
+        }
+        // What was last known of it is better than nothing.
+        Err(error) => match app.store.list(None, 1).await?.first() {
+            Some(last) if request.named()?.is_none() => (last.header.identity.clone(), None),
+            _ => return Err(error),
+        },
+    };
+    let rollout = last_rollout(app, &identity).await?;
+    Ok(Found {
+        identity,
+        live,
+        rollout,
+    })
+}
+
+/// Looks at a target and its rollout: the one that is named, or the one on the
+/// target that the request names, or one that is under way.
+pub async fn overview(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Overview> {
+    let found = find(app, request, id).await?;
+    let live = match found.live {
+        Some((seen, target)) => {
+            let (elsewhere, fit) = tokio::join!(target.elsewhere(), target.fit());
+            Some(Live {
+                seen,
+                elsewhere,
+                fit,
+            })
+        }
+        None => None,
+    };
+    let rollout = match found.rollout {
+        Some(id) => {
+            let (header, status, _) = app.journal(&id).await?;
+            let driven = match status.is_over() {
+                true => None,
+                false => Some(app.living_owner(&header).await?.is_some()),
+            };
+            Some(Known {
+                header,
+                status,
+                driven,
+            })
+        }
+        None => None,
+    };
+    Ok(Overview {
+        identity: found.identity,
+        live,
+        rollout,
+    })
+}
+
+/// The target now, and its last samples.
+pub async fn look(target: &dyn Target, now: Millis) -> Result<Seen, HostError> {
+    let period = Millis::from(target.sample_period_ms());
+    let window = period * Millis::from(RATE_SAMPLES);
+    let query = MetricsQuery {
+        since: (now / period * period).saturating_sub(window),
+        ..MetricsQuery::default()
+    };
+    let (observed, samples) = tokio::try_join!(target.observe(), target.samples(&query))?;
+    // Where samples come late, the rates are those of the time they cover.
+    let end = samples.iter().map(|s| s.start.saturating_add(period)).max();
+    let window_ms = end.map_or(window, |end| end.saturating_sub(query.since).max(period));
+    Ok(Seen {
+        observed,
+        samples,
+        window_ms,
+    })
+}
+
+/// What an arm did over the last samples.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Rates {
+    /// Requests per second.
+    pub rps: f64,
+    /// Share of errors in percent; none without requests.
+    pub error_percent: Option<f64>,
+    /// p99 in ms, weighted by requests.
+    pub p99_ms: Option<f64>,
+}
+
+/// Adds up an arm's samples over `window_ms`.
+pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
+    let (mut requests, mut errors, mut weighted, mut known) = (0.0, 0.0, 0.0, 0.0);
+    for sample in samples.iter().filter(|s| s.arm == arm) {
+        let count = f64::from(sample.requests);
+        requests += count;
+        errors += f64::from(sample.errors);
+        if let Some(latency) = &sample.latency {
+            weighted += latency.p99 * count;
+            known += count;
+        }
+    }
+    // A load that has just begun has not had the whole window.
+    let first = samples.iter().map(|s| s.start).min().unwrap_or(0);
+    let last = samples
+        .iter()
+        .map(|s| s.start.saturating_add(u64::from(s.period_ms)))
+        .max();
+    let covered = last.map_or(window_ms, |last| last.saturating_sub(first).min(window_ms));
+    Rates {
+        rps: requests / Duration::from_millis(covered.max(1)).as_secs_f64(),
+        error_percent: (requests > 0.0).then(|| 100.0 * errors / requests),
+        p99_ms: (known > 0.0).then(|| weighted / known),
+    }
+}

@@ -1,0 +1,315 @@
+//! Moves traffic by hand: `set-weights` and `switch`. Each is a small rollout of
+//! its own, so it is leased, checked, journaled and read back.
+
+use std::sync::Arc;
+
+use super::app::App;
+use super::begin::{begin, new_id_part};
+use super::error::{Error, Result};
+use super::request::TargetRequest;
+use crate::journal::{FORMAT, Header, Work};
+use crate::model::{Capacity, Elsewhere, End, HostError, Promotion, Traffic, Weights};
+use crate::rollout::roles::{roles, stable_by_sight};
+use crate::rollout::{Options, Standing};
+use crate::spec::aws::tell_roles;
+use crate::spec::{Guardrails, TargetSpec};
+use crate::target::Target;
+
+/// Traffic that was moved.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// The small rollout that moved it.
+    pub rollout: String,
+    /// The weights before.
+    pub before: Weights,
+    /// The weights as they were read back.
+    pub now: Weights,
+    /// How it stands.
+    pub standing: Standing,
+    /// Whether clients stick to their arm, so that shares move slower.
+    pub sticky: bool,
+    /// Where one arm has everything: its name, and what other routes send.
+    pub elsewhere: Option<(String, Result<Vec<Elsewhere>, HostError>)>,
+}
+
+/// Sets the weights: one text per arm, percentages in order or `NAME=WEIGHT`.
+/// Fails with usage if they make no sense, and with busy if something else has the
+/// target.
+pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -> Result<Moved> {
+    let (spec, target) = app.target(request).await?;
+    let live = target.traffic().await?;
+    let weights = parse(given, &live.names())?;
+    if by_order(given) {
+        let names = live.names();
+        // On AWS the order is made from names; what they do not say, nobody knows.
+        if matches!(spec, TargetSpec::Aws(_)) && !tell_roles(&names) {
+            return Err(Error::usage(format!(
+                "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
+                names.join(" and "),
+                names
+                    .iter()
+                    .map(|n| format!("{n}=WEIGHT"))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            )));
+        }
+        app.progress(format!("sets {}", weights.shares()));
+    }
+    give(app, (spec, target), &live, Verb::SetWeights, weights).await
+}
+
+/// Gives all traffic to one arm.
+pub async fn switch(app: &App, request: &TargetRequest, arm: &str) -> Result<Moved> {
+    let (spec, target) = app.target(request).await?;
+    let live = target.traffic().await?;
+    if !live.names().iter().any(|name| name == arm) {
+        return Err(Error::usage(format!(
+            "there is no colour {arm:?}; there are {}",
+            live.names().join(" and ")
+        )));
+    }
+    let weights = live.weights.all_to(arm);
+    give(app, (spec, target), &live, Verb::Switch, weights).await
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    SetWeights,
+    Switch,
+    /// All traffic back to the stable arm.
+    Rollback,
+}
+
+impl Verb {
+    /// As a journal calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::SetWeights => "set-weights",
+            Self::Switch => "switch",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// Moves the traffic as a rollout of its own.
+pub(super) async fn give(
+    app: &App,
+    (spec, target): (TargetSpec, Arc<dyn Target>),
+    live: &Traffic,
+    verb: Verb,
+    weights: Weights,
+) -> Result<Moved> {
+    let way_back = verb == Verb::Rollback;
+    // Of a way back the destination is the stable arm.
+    let by_sight = match way_back {
+        true => all_on(&weights),
+        false => stable_by_sight(&live.weights),
+    };
+    let first = live.names().first().cloned();
+    let rollout = format!("{}-{}", verb.name(), new_id_part());
+    let header = Header {
+        format: FORMAT,
+        rollout: rollout.clone(),
+        created: app.clock.now(),
+        engine: env!("CARGO_PKG_VERSION").to_owned(),
+        identity: target.identity().to_owned(),
+        target: spec,
+        sample_period_ms: target.sample_period_ms(),
+        arms: roles(&live.names(), &by_sight.or(first).unwrap_or_default()),
+        baseline: live.weights.clone(),
+        capacity: None,
+        stable: None,
+        candidate: None,
+        promotion: Promotion::Swap,
+        guardrails: Guardrails {
+            healthy_timeout_ms: 0,
+            ..Guardrails::default()
+        },
+        probes: vec![],
+        queries: vec![],
+        caps: <_>::default(),
+        work: Work::Verb {
+            verb: verb.name().to_owned(),
+            actor: app.actor.clone(),
+            weights: weights.clone(),
+        },
+    };
+    let before = header.baseline.clone();
+    let options = Options::default();
+    match begin(app, options, header.clone()).await {
+        Err(error) if way_back => begin_after_lease(app, options, header, error).await?,
+        begun => begun?,
+    }
+    let driver = app.driver(options);
+    // Users who wait for a way back wait for no advice.
+    let few = async {
+        match way_back {
+            true => None,
+            false => too_few(target.as_ref(), &before, &weights).await,
+        }
+    };
+    let (standing, few) = tokio::join!(driver.drive(&rollout), few);
+    if let Some(few) = few {
+        app.note(few);
+    }
+    let standing = standing?;
+    app.say_unwritten();
+    match &standing {
+        Standing::Over(End::Refused, reason) => return Err(Error::busy(reason.clone())),
+        Standing::Over(End::RollbackFailed, reason) => {
+            return Err(Error::rollback(format!(
+                "the traffic could not be taken back: {reason}"
+            )));
+        }
+        _ => {}
+    }
+    // It was read back before it was written down.
+    let (_, status, _) = app.journal(&rollout).await?;
+    let now = status.weights;
+    // Who has everything of this route may still not have everything.
+    let elsewhere = match all_on(&now) {
+        Some(arm) => Some((arm, target.elsewhere().await)),
+        None => None,
+    };
+    Ok(Moved {
+        rollout,
+        before,
+        now,
+        standing,
+        sticky: live.sticky,
+        elsewhere,
+    })
+}
+
+/// A process that stands still between its claim and its first entry has the target
+/// until its lease lapses, and not for longer.
+async fn begin_after_lease(
+    app: &App,
+    options: Options,
+    header: Header,
+    mut error: Error,
+) -> Result<()> {
+    let give_up = app.clock.now() + options.lease_ttl_ms + 5_000;
+    app.progress(format!(
+        "{error}; tries again until that process has lost its claim"
+    ));
+    while app.clock.now() < give_up {
+        app.clock.sleep_until(app.clock.now() + 1_000).await;
+        match begin(app, options, header.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(again) => error = again,
+        }
+    }
+    Err(Error::rollback(format!(
+        "nothing was taken back; when last read, {}: {error:#}",
+        header.baseline.shares()
+    )))
+}
+
+/// One task cannot carry what two carried. `engine run` makes room first; a
+/// single verb does what it is told, and says so.
+async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option<String> {
+    let most = |w: &Weights| w.0.iter().max_by_key(|a| a.weight).map(|a| a.arm.clone());
+    let (from, to) = (most(now)?, most(wanted)?);
+    if from == to {
+        return None;
+    }
+    let health = target.health().await.ok()?;
+    let healthy = |arm: &str| {
+        health
+            .iter()
+            .find(|h| h.arm == arm)
+            .map_or(0, |h| h.healthy)
+    };
+    let carried = Capacity::of(healthy(&from), now.share(&from), 0);
+    let (has, needed) = (healthy(&to), carried.for_share(wanted.share(&to)));
+    (has > 0 && has < needed).then(|| {
+        format!(
+            "{to} has {has} healthy targets and its share needs {needed}, going by {from}; `engine run` makes room first"
+        )
+    })
+}
+
+/// The arm that has all traffic, if one has.
+pub(super) fn all_on(weights: &Weights) -> Option<String> {
+    let mut all = weights.0.iter().map(|w| &w.arm);
+    all.find(|arm| weights.share(arm) >= 100.0).cloned()
+}
+
+/// Whether weights are given without names.
+fn by_order(given: &[String]) -> bool {
+    given.iter().all(|g| !g.contains('='))
+}
+
+/// `75 25` in order, summing to 100, or `stable=9 canary=1`.
+fn parse(given: &[String], names: &[String]) -> Result<Weights> {
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .map_err(|_| Error::usage(format!("{text:?} is no weight; a weight is 0 to 999")))
+    };
+    let pairs: Vec<(&str, &str)> = given.iter().filter_map(|g| g.split_once('=')).collect();
+    let weights = if pairs.len() == given.len() {
+        let weights: Result<Vec<(&str, u32)>> =
+            pairs.iter().map(|(n, w)| Ok((*n, number(w)?))).collect();
+        Weights::of(weights?)
+    } else if pairs.is_empty() {
+        if given.len() != names.len() {
+            return Err(Error::usage(format!(
+                "{} weights for {} arms ({})",
+                given.len(),
+                names.len(),
+                names.join(", ")
+            )));
+        }
+        let numbers: Vec<u32> = given.iter().map(|g| number(g)).collect::<Result<_, _>>()?;
+        let sum: u32 = numbers.iter().fold(0, |sum, n| sum.saturating_add(*n));
+        if sum != 100 {
+            return Err(Error::usage(format!(
+                "{} sum to {sum}, and percentages must sum to 100\n\nhint: other weights go by name, such as {}=9 {}=1",
+                given.join(" + "),
+                names[0],
+                names[names.len() - 1]
+            )));
+        }
+        Weights::of(names.iter().map(String::as_str).zip(numbers))
+    } else {
+        return Err(Error::usage(
+            "write all weights as numbers, or all as NAME=WEIGHT",
+        ));
+    };
+    weights.ordered_as(names).map_err(Error::usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_by_order_and_by_name() {
+        let names = ["stable".to_owned(), "canary".to_owned()];
+        let parse = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
+            parse(&texts, &names).map_err(|e| e.to_string())
+        };
+        assert_eq!(
+            parse(&["75", "25"]),
+            Ok(Weights::of([("stable", 75), ("canary", 25)]))
+        );
+        assert_eq!(
+            parse(&["canary=1", "stable=9"]),
+            Ok(Weights::of([("stable", 9), ("canary", 1)]))
+        );
+        for (wrong, says) in [
+            (&["75", "26"][..], "sum to 101"),
+            (&["a", "b"], "is no weight"),
+            (&["75", "canary=25"], "all as NAME=WEIGHT"),
+            (&["1", "2", "97"], "3 weights for 2 arms"),
+            (&["stable=1", "purple=1"], "the arms are stable, canary"),
+            (&["4294967295", "1"], "sum to"),
+        ] {
+            let error = parse(wrong).expect_err("wrong");
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

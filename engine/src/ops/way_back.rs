@@ -1,0 +1,337 @@
+//! The way back: `rollback` and `abort`. It works with a store that fails or is not
+//! there, and asks the target no more than it needs.
+
+use std::sync::Arc;
+
+use super::app::App;
+use super::command::{command, signal};
+use super::error::{Error, Kind, Result};
+use super::find::STACK_WORK;
+use super::request::TargetRequest;
+use super::traffic::{Moved, Verb, all_on, give};
+use crate::journal::status::Status;
+use crate::journal::{Event, Header, Work};
+use crate::model::{End, Millis, Role, Traffic, Weights};
+use crate::rollout::{Options, PAUSE_MAX_MS, Resolve as _};
+use crate::spec::TargetSpec;
+use crate::spec::aws::AwsSpec;
+use crate::store::Busy;
+use crate::target::Target;
+
+/// How long a stack operation may take to hear a person, ms.
+const HEARD_WITHIN_MS: Millis = 30_000;
+/// How long the way back tries to reach a process that drives a rollout, ms: longer
+/// than that one tries to write.
+const REACH_MS: Millis = 45_000;
+/// The signal by which a person takes the traffic back while a stack changes; its
+/// payload is the arm.
+pub const ROLLBACK: &str = "rollback";
+
+/// How the traffic was taken back.
+#[derive(Debug, Clone)]
+pub enum TakenBack {
+    /// By a small rollout of its own.
+    Moved(Box<Moved>),
+    /// By the rollout that had the target: how that stands now.
+    Aborted(Box<(Header, Status)>),
+    /// By the stack operation that had the target.
+    Through {
+        /// The weights before.
+        before: Weights,
+        /// The weights as they were read.
+        now: Weights,
+    },
+}
+
+/// Takes all traffic back to the stable arm, or to the arm `to`; a rollout that is
+/// under way is aborted.
+pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> Result<TakenBack> {
+    let stack_work = |b: &Busy| b.rollout.starts_with(STACK_WORK);
+    // A rollout has pinned what the way back needs: nothing is looked for.
+    if let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target)
+        && let Some(route) = spec.find.route()
+        && let Some(busy) = app.store.occupant(route).await?
+        && !stack_work(&busy)
+        && has_journal(app, &busy).await
+    {
+        return abort_instead(app, &busy, to).await;
+    }
+    let (spec, target) = patiently(app, || way_back(app, request)).await?;
+    let occupant = app.store.occupant(target.identity()).await?;
+    if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
+        let alive = busy.owner.as_ref().is_some_and(|o| !app.ports.is_dead(o));
+        if alive && busy.expires > app.clock.now() {
+            return through_stack_work(app, target.as_ref(), &busy.rollout).await;
+        }
+        // It died and left only its lease, which the verb takes over.
+    } else if let Some(busy) = occupant
+        && has_journal(app, &busy).await
+    {
+        return abort_instead(app, &busy, to).await;
+    }
+    let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
+    let stable = match to {
+        Some(arm) if live.names().iter().any(|name| name == arm) => arm.to_owned(),
+        Some(arm) => {
+            return Err(Error::usage(format!(
+                "there is no arm {arm:?}; there are {}",
+                live.names().join(" and ")
+            )));
+        }
+        None => stable(app, target.identity(), &live).await?,
+    };
+    let weights = live.weights.all_to(&stable);
+    let moved = give(app, (spec, target), &live, Verb::Rollback, weights).await?;
+    Ok(TakenBack::Moved(Box::new(moved)))
+}
+
+/// Gives up a rollout: all traffic back to the stable arm. Where no journal can be
+/// read, what the request names as the target is taken back.
+pub async fn abort(
+    app: &App,
+    request: &TargetRequest,
+    id: Option<&str>,
+    reason: &str,
+) -> Result<TakenBack> {
+    let (header, status) = match app.meant(request, id).await {
+        Err(error) if knows_nothing(app).await => {
+            let named = request.named()?.is_some();
+            if id.is_some() || !named {
+                return Err(error.context(
+                    "no journal can be read that says what to take back; name the load balancer with --listener, --rule, --stack or --local and no rollout",
+                ));
+            }
+            return rollback(app, request, None).await;
+        }
+        found => found?,
+    };
+    if status.is_over() {
+        return Err(super::command::over(&header, &status));
+    }
+    abort_rollout(app, &header.rollout, reason).await
+}
+
+/// Aborts a rollout and sees it obeyed.
+pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBack> {
+    command(app, id, "abort", reason, Status::is_over).await?;
+    app.say_unwritten();
+    reach_the_driver(app, id, reason).await?;
+    let (header, status, _) = app.journal(id).await?;
+    Ok(TakenBack::Aborted(Box::new((header, status))))
+}
+
+/// Whether there is a journal to go by: a process can die between its claim and its
+/// first entry, and a journal can be damaged. Neither may keep users where they are.
+async fn has_journal(app: &App, busy: &Busy) -> bool {
+    app.journal(&busy.rollout).await.is_ok()
+}
+
+/// The rollout that has the target takes its traffic back.
+async fn abort_instead(app: &App, busy: &Busy, to: Option<&str>) -> Result<TakenBack> {
+    refuse_another_arm(app, &busy.rollout, to).await?;
+    abort_rollout(app, &busy.rollout, "rollback").await
+}
+
+fn unread(error: &Error) -> Error {
+    Error::rollback(format!(
+        "nothing was taken back, and where the traffic is could not be read: {error:#}"
+    ))
+}
+
+/// While a rollout is under way, its own journal says where the traffic goes.
+async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> Result<()> {
+    let Some(to) = to else { return Ok(()) };
+    let (header, ..) = app.journal(rollout).await?;
+    let stable = header.arm(Role::Stable);
+    if stable == to {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "rollout {rollout} is under way and its stable arm is {stable}, so the traffic is not taken to {to}\n\nhint: `engine rollback` without --to takes it back to {stable}; `engine switch {to}` gives it to {to} after that"
+    )))
+}
+
+/// Does something that the way back begins with, again and again for minutes
+/// while the target does not answer.
+async fn patiently<T, F, R>(app: &App, read: F) -> Result<T>
+where
+    F: Fn() -> R,
+    R: Future<Output = Result<T>>,
+{
+    let options = Options::default();
+    let give_up = app.clock.now() + options.way_back_patience_ms;
+    let mut pause = options.retry_ms;
+    loop {
+        let error = match read().await {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        // Nobody listens at a local address: that does not pass by itself.
+        let passes = error
+            .target
+            .as_ref()
+            .is_some_and(|e| e.retryable && e.code != "admin-unreachable");
+        if !passes {
+            return Err(match error.kind == Kind::Denied {
+                true => unread(&error),
+                false => error,
+            });
+        }
+        if app.clock.now() >= give_up {
+            return Err(unread(&error));
+        }
+        pause = (pause * 2).min(PAUSE_MAX_MS);
+        app.progress(format!(
+            "{error}; tries again in {} s",
+            pause.div_ceil(1_000)
+        ));
+        app.clock.sleep_until(app.clock.now() + pause).await;
+    }
+}
+
+/// A stack operation has the target: it takes the traffic back when it hears of
+/// it, within seconds.
+async fn through_stack_work(app: &App, target: &dyn Target, work: &str) -> Result<TakenBack> {
+    let live = target.traffic().await?;
+    let stable = stable(app, target.identity(), &live).await?;
+    let signal = signal(app, ROLLBACK, &stable);
+    app.store.signal(work, &signal).await?;
+    if let Some(why) = app.unwritten() {
+        return Err(Error::rollback(format!(
+            "`engine deploy` or `engine delete` is changing this stack, and cannot be told to take the traffic back: {why}\n\nhint: `engine rollback --state-dir FOLDER`, with another folder that can be written to, does it; now {}",
+            live.weights.shares()
+        )));
+    }
+    let give_up = app.clock.now() + HEARD_WITHIN_MS;
+    while app.clock.now() < give_up {
+        let now = target.traffic().await?.weights;
+        if now.share(&stable) >= 100.0 {
+            return Ok(TakenBack::Through {
+                before: live.weights,
+                now,
+            });
+        }
+        app.clock.sleep_until(app.clock.now() + 500).await;
+    }
+    Err(Error::rollback(format!(
+        "the process that changes the stack did not take the traffic back within {} s\n\nhint: `engine status` shows where the traffic is, `engine rollback` tries again",
+        HEARD_WITHIN_MS / 1_000
+    )))
+}
+
+/// The arm called stable, or the one that was before the last change of this
+/// target, or else the one with more traffic.
+async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
+    if live.names().iter().any(|name| name == "stable") {
+        return Ok("stable".to_owned());
+    }
+    if let Some(why) = app.unwritten() {
+        return Err(Error::usage(format!(
+            "no arm is called stable, and the history that says which one is cannot be read: {why}\n\nhint: `engine rollback --to {}` says it",
+            live.names().join("` or `engine rollback --to ")
+        )));
+    }
+    let listed = app.store.list(Some(identity), u32::MAX).await?;
+    let last = listed
+        .iter()
+        .find_map(|l| match (&l.last.event, &l.header.work) {
+            // As an earlier version wrote it down: a rollback is where the traffic
+            // belongs, and a second one stays there.
+            (Event::Ended { end: End::Done, .. }, Work::Verb { weights, .. })
+                if l.header.work.goes_back() =>
+            {
+                all_on(weights)
+            }
+            // A person's change began where the users belong, unless it was only the
+            // next of several.
+            (Event::Ended { end: End::Done, .. }, Work::Verb { .. }) => all_on(&l.header.baseline),
+            (
+                Event::Ended {
+                    end: End::Promoted | End::RolledBack | End::Done,
+                    ..
+                },
+                _,
+            ) => Some(l.header.arm(Role::Stable).to_owned()),
+            _ => None,
+        });
+    if let Some(stable) = last {
+        return Ok(stable);
+    }
+    // The arm with more traffic, or all of it, may well be the one that shall lose it.
+    Err(Error::usage(format!(
+        "no arm is called stable and no earlier rollout says which one is; now {}\n\nhint: `engine rollback --to {}` says it",
+        live.weights.shares(),
+        live.names().join("` or `engine rollback --to ")
+    )))
+}
+
+/// As [`target`], with no more questions than the way back needs.
+async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
+    let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target) else {
+        return app.target(request).await;
+    };
+    let route = spec.find.route();
+    let target = match app.ports.way_back_on_aws(&spec).await {
+        // Which arm is which was decided by an earlier rollout on this route.
+        Err(error) if !error.retryable && route.is_some() => {
+            let listed = app.store.list(route, u32::MAX).await?;
+            let mut ours = listed.into_iter().map(|l| l.header);
+            let known = ours.find_map(|header| match header.target {
+                TargetSpec::Aws(aws) if Some(header.identity.as_str()) == route => Some(aws),
+                _ => None,
+            });
+            let known = known.ok_or(error)?;
+            let known = AwsSpec {
+                access: spec.access.clone(),
+                ..*known
+            };
+            app.ports.way_back_on_aws(&known).await?
+        }
+        target => target?,
+    };
+    let found = Some(target.found().clone());
+    let pinned = TargetSpec::Aws(Box::new(AwsSpec { found, ..*spec }));
+    Ok((pinned, target))
+}
+
+/// Whether the store has no journal at all, or none that can be read.
+async fn knows_nothing(app: &App) -> bool {
+    match app.below() {
+        Some(store) => store.list(None, 1).await.map_or(true, |all| all.is_empty()),
+        None => true,
+    }
+}
+
+/// A process that drives the rollout and could not be told of the way back goes on
+/// with it, as soon as it can. So it is told, or has lost the rollout, or a person
+/// must stop it.
+async fn reach_the_driver(app: &App, id: &str, reason: &str) -> Result<()> {
+    let (Some(_), Some(store)) = (app.unwritten(), app.below()) else {
+        return Ok(());
+    };
+    let (header, ..) = app.journal(id).await?;
+    let give_up = app.clock.now() + REACH_MS;
+    let signal = signal(app, "abort", reason);
+    let mut told = false;
+    let mut said = false;
+    loop {
+        let busy = store.occupant(&header.identity).await.unwrap_or_default();
+        let Some(busy) = busy.filter(|busy| app.is_driven(&header, busy)) else {
+            return Ok(());
+        };
+        told = told || store.signal(id, &signal).await.is_ok();
+        let pid = busy.owner.map_or(0, |owner| owner.pid);
+        if app.clock.now() >= give_up {
+            return Err(Error::rollback(format!(
+                "the traffic was taken back, but process {pid} still drives rollout {id} and may move it again\n\nhint: stop that process (`kill {pid}`), then `engine rollback` once more"
+            )));
+        }
+        if !said {
+            app.progress(format!(
+                "process {pid} still drives rollout {id}: waits until it knows"
+            ));
+            said = true;
+        }
+        app.clock.sleep_until(app.clock.now() + 500).await;
+    }
+}

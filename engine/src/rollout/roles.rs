@@ -1,0 +1,90 @@
+//! Who is stable, who is the candidate, and how the roles end: pure.
+
+use crate::model::{Arm, Capacity, Observed, Promotion, Role, Source, Weights};
+use crate::spec::Spec;
+
+/// What the traffic needs, where the target has a number of tasks per arm: as
+/// many as carry it today, going by the arm that has more of it; and an arm
+/// without traffic keeps what the candidate has now.
+pub fn capacity(live: &Observed, arms: &[Arm]) -> Option<Capacity> {
+    let weights = live.weights();
+    let shares = live.arms.iter().map(|a| (a, weights.share(&a.name)));
+    let (serving, share) = shares.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let candidate = arms.iter().find(|a| a.role == Role::Candidate)?;
+    let idle = live.arm(&candidate.name)?.tasks?;
+    Some(Capacity::of(serving.tasks?, share, idle))
+}
+
+/// Gives the arms their roles: by flag, by traffic, or by name.
+pub fn arms(live: &Observed, stable: Option<&str>) -> Result<Vec<Arm>, String> {
+    let names = live.names();
+    let stable = match stable {
+        Some(name) if names.iter().any(|n| n == name) => name.to_owned(),
+        Some(name) => {
+            return Err(format!(
+                "there is no arm {name:?}; there are {}",
+                names.join(" and ")
+            ));
+        }
+        None => stable_by_sight(&live.weights()).ok_or_else(|| {
+            format!(
+                "both arms have the same weight, so it is not clear which one is stable\n\nhint: say it with --stable {}",
+                names.first().map_or("NAME", String::as_str)
+            )
+        })?,
+    };
+    let mut arms = roles(&names, &stable);
+    for (arm, observed) in arms.iter_mut().zip(&live.arms) {
+        arm.version.clone_from(&observed.release.version);
+    }
+    Ok(arms)
+}
+
+/// The arms of these names, of versions that nobody asked for.
+pub fn roles(names: &[String], stable: &str) -> Vec<Arm> {
+    let role = |name: &str| {
+        if name == stable {
+            Role::Stable
+        } else {
+            Role::Candidate
+        }
+    };
+    names
+        .iter()
+        .map(|name| Arm {
+            name: name.clone(),
+            role: role(name),
+            version: String::new(),
+        })
+        .collect()
+}
+
+/// The arm called stable, or else the one with more traffic.
+pub fn stable_by_sight(live: &Weights) -> Option<String> {
+    if let Some(arm) = live.0.iter().find(|w| w.arm == "stable") {
+        return Some(arm.arm.clone());
+    }
+    let most = live.0.iter().max_by_key(|w| w.weight)?;
+    let alone = live.0.iter().filter(|w| w.weight == most.weight).count() == 1;
+    alone.then(|| most.arm.clone())
+}
+
+/// Arms whose names are roles keep them: the stable arm gets the new release.
+/// Colours change places, and so does what we cannot start ourselves.
+pub fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> Result<Promotion, String> {
+    let candidate = arms.iter().find(|a| a.role == Role::Candidate);
+    let release = spec.candidate.as_ref().or_else(|| {
+        let arm = live.arm(&candidate?.name)?;
+        Some(&arm.release)
+    });
+    let copyable = release.is_some_and(|r| !matches!(r.source, Source::Urls(_)));
+    let default = if copyable && live.arm("stable").is_some() {
+        Promotion::Copy
+    } else {
+        Promotion::Swap
+    };
+    match spec.promotion {
+        Some(Promotion::Copy) if !copyable => Err("promotion = \"copy\" needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"".to_owned()),
+        chosen => Ok(chosen.unwrap_or(default)),
+    }
+}
