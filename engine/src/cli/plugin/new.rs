@@ -43,8 +43,6 @@ enum Language {
     Python,
     /// With jco and QuickJS
     Js,
-    /// With clang and wasi-libc
-    C,
 }
 
 impl Language {
@@ -53,7 +51,6 @@ impl Language {
             Self::Rust => "rust",
             Self::Python => "python",
             Self::Js => "js",
-            Self::C => "c",
         }
     }
 }
