@@ -1,4 +1,4 @@
-//! The contract reference, `engine/CONTRACT.md`, is generated from the contract.
+//! The contract reference, `engine/docs/reference/contract.md`, is generated from the contract.
 //! `UPDATE_REFERENCE=1 cargo test -p engine reference` writes it anew.
 
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use crate::lab;
 
 const INTRODUCTION: &str = "# Contract reference
 
-Generated from [wit/strategy.wit](../wit/strategy.wit); do not edit. [Write a strategy](STRATEGIES.md) explains by example what is listed here, and the [version policy](VERSIONS.md) says what may change.
+Generated from [wit/strategy.wit](../../../wit/strategy.wit); do not edit. [Write a strategy](../guide/strategies.md) explains by example what is listed here, and the [version policy](versions.md) says what may change.
 
 ";
 
@@ -144,7 +144,7 @@ fn reference() -> String {
 
 #[test]
 fn the_reference_says_what_the_contract_says() {
-    let place = lab::root().join("engine/CONTRACT.md");
+    let place = lab::root().join("engine/docs/reference/contract.md");
     let now = reference();
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(&place, &now).expect("writable");
@@ -152,7 +152,7 @@ fn the_reference_says_what_the_contract_says() {
     let written = std::fs::read_to_string(&place).unwrap_or_default();
     assert!(
         written == now,
-        "engine/CONTRACT.md is not up to date; UPDATE_REFERENCE=1 writes it anew"
+        "engine/docs/reference/contract.md is not up to date; UPDATE_REFERENCE=1 writes it anew"
     );
     // Everything is explained.
     let bare = now.lines().zip(now.lines().skip(2)).find(|(title, next)| {
