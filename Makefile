@@ -11,6 +11,9 @@ GUEST_FLAGS := --remap-path-prefix=$(CURDIR)=engine \
 # The emulator of the AWS tests, the AWS CLI that judges them, and Prometheus.
 EMULATOR := $(TARGET_DIR)/emulator
 REQUIREMENTS := engine/tests/emulator/requirements.txt
+# The book and the check of dependencies.
+TOOLS := $(TARGET_DIR)/tools
+TOOL_PINS := engine/tests/tools/requirements.txt
 # The registry of the registry tests.
 REGISTRY := $(TARGET_DIR)/registry
 
@@ -28,7 +31,7 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
 	ENGINE="$(abspath $(TARGET_DIR))/debug/engine --state-dir $(abspath $(LANGUAGES))/state"
 
-.PHONY: help built demo test campaign fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
+.PHONY: help built demo test campaign fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -157,6 +160,18 @@ lint: ## Format check and clippy, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path engine/fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+deny: $(TOOLS)/ready ## Check licences, duplicate versions and sources of crates (deny.toml)
+	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+
+book: $(TOOLS)/ready ## Build the documents as a book, into target/book
+	$(TOOLS)/bin/mdbook build --dest-dir $(abspath $(TARGET_DIR))/book engine/docs
+
+$(TOOLS)/ready: $(TOOL_PINS)
+	rm -rf $(TOOLS)
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(TOOL_PINS)
+	touch $@
 
 fmt:
 	$(CARGO) fmt --all
