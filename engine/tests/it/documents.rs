@@ -209,6 +209,9 @@ fn the_verbs_are_those_of_the_command_line() {
 
 #[tokio::test]
 async fn the_parameters_are_those_of_the_plugins() {
+    let place = lab::root().join("engine/docs/reference/parameters.md");
+    let document = std::fs::read_to_string(place).expect("the document");
+    let (by_hand, _) = document.split_once("<!-- generated").expect("the mark");
     let mut out = String::new();
     for name in ["canary", "blue-green"] {
         let plugin = lab::plugin(name).await;
@@ -228,6 +231,12 @@ async fn the_parameters_are_those_of_the_plugins() {
             };
             let about = property["description"].as_str().unwrap_or_default();
             assert!(!about.is_empty(), "{name} does not explain {parameter}");
+            // The first cell of a row: two strategies may have two names for one thing.
+            let quoted = format!("`{parameter}`");
+            let mut rows = by_hand.lines().filter_map(|l| l.strip_prefix("| "));
+            let compared =
+                rows.any(|row| row.split('|').next().is_some_and(|c| c.contains(&quoted)));
+            assert!(compared, "{name}: {parameter} is not in the table of both");
             let _ = writeln!(
                 out,
                 "| `{parameter}` | {} | {} |",
