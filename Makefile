@@ -11,6 +11,9 @@ GUEST_FLAGS := --remap-path-prefix=$(CURDIR)=engine \
 # The emulator of the AWS tests, the AWS CLI that judges them, and Prometheus.
 EMULATOR := $(TARGET_DIR)/emulator
 REQUIREMENTS := engine/tests/emulator/requirements.txt
+# The book and the check of dependencies.
+TOOLS := $(TARGET_DIR)/tools
+TOOL_PINS := engine/tests/tools/requirements.txt
 # The registry of the registry tests.
 REGISTRY := $(TARGET_DIR)/registry
 
@@ -21,17 +24,14 @@ PROJECTS := $(LANGUAGES)/projects
 PYTHON_PINS := engine/templates/python/requirements.txt
 NPM_PINS := engine/tests/languages/package.json engine/tests/languages/package-lock.json
 TEMPLATES := $(shell find engine/templates wit plugins/sdk/src plugins/analysis/src -type f)
-LANGUAGE_GUESTS := $(foreach language,rust python js c,$(PROJECTS)/$(language)/doubling.wasm)
+LANGUAGE_GUESTS := $(foreach language,rust python js,$(PROJECTS)/$(language)/doubling.wasm)
 EXAMPLES := $(addprefix examples/strategies/,ml-gate change-window)
 TESTED := $(addprefix --package ,engine analysis rivals rollout-sdk canary blue-green one-step request-ramp baseline)
 BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
-	CLANG=$(abspath $(LANGUAGES))/llvm/clang \
 	ENGINE="$(abspath $(TARGET_DIR))/debug/engine --state-dir $(abspath $(LANGUAGES))/state"
-CLANG_PACKAGES := clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32 libclang-common-14-dev \
-	libclang-cpp14 libllvm14 libz3-4 libedit2 libbsd0 libmd0 libxml2 libicu72
 
-.PHONY: help built demo test campaign fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint
+.PHONY: help built demo test campaign fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -85,7 +85,7 @@ $(REGISTRY)/docker-registry:
 built:
 	$(CARGO) test --locked --no-run $(TESTED)
 
-languages: $(LANGUAGES)/python/ready $(LANGUAGES)/npm/ready $(LANGUAGES)/llvm/clang
+languages: $(LANGUAGES)/python/ready $(LANGUAGES)/npm/ready
 
 $(LANGUAGES)/python/ready: $(PYTHON_PINS)
 	rm -rf $(@D)
@@ -101,13 +101,6 @@ $(LANGUAGES)/npm/ready: $(NPM_PINS)
 	cd $(@D) && npm install --no-audit --no-fund
 	touch $@
 
-$(LANGUAGES)/llvm/clang: engine/tests/languages/clang
-	rm -rf $(@D)
-	mkdir -p $(@D)
-	cd $(@D) && { apt-get download $(CLANG_PACKAGES) || { apt-get update && apt-get download $(CLANG_PACKAGES); }; }
-	for package in $(@D)/*.deb; do dpkg-deb --extract $$package $(@D) && rm $$package || exit 1; done
-	cp $< $@
-
 # Made by `engine plugin new` and built as a user would; only the tools are
 # links to ours, which `make` then takes for up to date.
 $(PROJECTS)/%/doubling.wasm: $(TEMPLATES) | languages wasm-target built
@@ -119,7 +112,7 @@ $(PROJECTS)/%/doubling.wasm: $(TEMPLATES) | languages wasm-target built
 	$(BUILD) -C $(@D)
 	cp $@ $(TARGET_DIR)/guests/doubling-$*.wasm
 
-language-guests: $(LANGUAGE_GUESTS) languages ## Build the templates and the examples in Rust, Python, JavaScript and C
+language-guests: $(LANGUAGE_GUESTS) languages ## Build the templates and the examples in Rust, Python and JavaScript
 	$(BUILD) -C examples/strategies/ml-gate COMPONENTIZE=$(abspath $(LANGUAGES))/python/bin/componentize-py
 	$(BUILD) -C examples/strategies/change-window JCO=$(abspath $(LANGUAGES))/npm/node_modules/.bin/jco
 
@@ -157,7 +150,7 @@ bench-gating: plugins rivals ## Compare the gate with the rules of other tools (
 	$(CARGO) bench --locked --package analysis --bench gate
 	$(CARGO) bench --locked --package engine --bench gating -- --replicates $(REPLICATES)
 
-bench-languages: language-guests ## Compare the costs of strategies in four languages
+bench-languages: language-guests ## Compare the costs of strategies in three languages
 	$(CARGO) bench --locked --package engine --bench languages
 
 install: plugins ## Install the engine into cargo's bin folder
@@ -167,6 +160,18 @@ lint: ## Format check and clippy, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path engine/fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+deny: $(TOOLS)/ready ## Check licences, duplicate versions and sources of crates (deny.toml)
+	$(TOOLS)/bin/cargo-deny --locked check licenses bans sources
+
+book: $(TOOLS)/ready ## Build the documents as a book, into target/book
+	$(TOOLS)/bin/mdbook build --dest-dir $(abspath $(TARGET_DIR))/book engine/docs
+
+$(TOOLS)/ready: $(TOOL_PINS)
+	rm -rf $(TOOLS)
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(TOOL_PINS)
+	touch $@
 
 fmt:
 	$(CARGO) fmt --all

@@ -1,7 +1,7 @@
 //! Figures and ratios, side by side in one run: `make bench`.
 //!
 //! Each block says what it measures, our figure, and what it is compared with.
-//! Nothing here passes or fails; the budgets are in ARCHITECTURE.md.
+//! Nothing here passes or fails; the budgets are in docs/design/architecture.md.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 

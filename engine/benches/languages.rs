@@ -1,4 +1,4 @@
-//! The same strategy in four languages: what each costs. `make bench-languages`.
+//! The same strategy in three languages: what each costs. `make bench-languages`.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -118,7 +118,7 @@ async fn main() {
         "{:<8} {:>10} {:>12} {:>12} {:>14} {:>12} {:>14}",
         "", "size KB", "compile ms", "cached ms", "instantiate us", "per call us", "parked KiB"
     );
-    for language in ["rust", "c", "js", "python"] {
+    for language in ["rust", "js", "python"] {
         let bytes = guest(language);
         let folder = tempfile::tempdir().expect("a folder");
         let cache = folder.path().join("compiled");

@@ -1,4 +1,4 @@
-//! Exit codes, documented in the README and relied upon by CI.
+//! Exit codes, documented in docs/reference/exit-codes.md and relied upon by CI.
 
 use std::process::ExitCode;
 
@@ -29,6 +29,40 @@ pub enum Exit {
     Diverged = 8,
     /// A simulated scenario is not as expected.
     Unmet = 9,
+}
+
+impl Exit {
+    /// All of them, by number.
+    pub const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Unexpected,
+        Self::Usage,
+        Self::RolledBack,
+        Self::RollbackFailed,
+        Self::Paused,
+        Self::Rejected,
+        Self::Busy,
+        Self::Diverged,
+        Self::Unmet,
+    ];
+
+    /// What it means, as the documents list it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "promoted, or done",
+            Self::Unexpected => "unexpected error",
+            Self::Usage => "usage or configuration",
+            Self::RolledBack => "rolled back",
+            Self::RollbackFailed => "rollback failed: page someone",
+            Self::Paused => "paused, a person must act",
+            Self::Rejected => "plugin rejected (digest, signature, permission, contract, policy)",
+            Self::Busy => "target busy, or changed by somebody else",
+            Self::Diverged => "the strategy diverged from its journal; `replay` found a difference",
+            Self::Unmet => {
+                "a simulated scenario is not as expected; `plugin test` found other decisions"
+            }
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -15,7 +15,7 @@ fn repository() -> tempfile::TempDir {
     std::fs::create_dir(at("plugins")).expect("a folder");
     std::fs::copy(lab::guest_path("canary"), at("plugins/canary.wasm")).expect("a guest");
     std::fs::copy(
-        lab::root().join("engine/templates/c/scenario.json"),
+        lab::root().join("engine/templates/rust/scenario.json"),
         at("scenario.json"),
     )
     .expect("a scenario");

@@ -1,4 +1,4 @@
-//! One strategy, written in four languages: the projects that `engine plugin
+//! One strategy, written in three languages: the projects that `engine plugin
 //! new` makes, built as their READMEs say (`make language-guests`).
 
 use engine::journal::Entry;
@@ -11,16 +11,11 @@ use serde_json::{Value, json};
 use crate::cli::{run, stderr, stdout};
 use crate::lab::{self, Lab};
 
-const LANGUAGES: [&str; 4] = [
-    "doubling-rust",
-    "doubling-python",
-    "doubling-js",
-    "doubling-c",
-];
+const LANGUAGES: [&str; 3] = ["doubling-rust", "doubling-python", "doubling-js"];
 
 /// The worlds of the templates.
 fn worlds() -> Corpus {
-    let path = lab::root().join("engine/templates/c/scenario.json");
+    let path = lab::root().join("engine/templates/rust/scenario.json");
     Corpus::parse(&std::fs::read_to_string(path).expect("a file")).expect("scenarios")
 }
 
@@ -116,6 +111,34 @@ async fn they_describe_themselves_alike() {
             .expect("runs");
         assert!(issues.is_err(), "{guest}");
     }
+}
+
+/// The refusal names the languages that there are, and nothing is written.
+#[test]
+fn a_language_without_a_template_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("my-gate");
+    let place_text = place.display().to_string();
+    let output = run(
+        folder.path(),
+        &[
+            "plugin",
+            "new",
+            "my-gate",
+            "--lang",
+            "c",
+            "--folder",
+            &place_text,
+        ],
+    );
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let says = stderr(&output);
+    assert!(
+        says.contains("invalid value 'c' for '--lang <LANG>'"),
+        "{says}"
+    );
+    assert!(says.contains("rust, python, js"), "{says}");
+    assert!(!place.exists(), "nothing is written");
 }
 
 /// As a user would, with real requests and real time.

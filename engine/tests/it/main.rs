@@ -14,6 +14,7 @@ mod cli;
 mod clients;
 mod contract;
 mod crash;
+mod documents;
 mod door;
 mod end_to_end;
 mod foreign;

@@ -1,4 +1,4 @@
-//! The contract reference, `engine/CONTRACT.md`, is generated from the contract.
+//! The contract reference, `engine/docs/reference/contract.md`, is generated from the contract.
 //! `UPDATE_REFERENCE=1 cargo test -p engine reference` writes it anew.
 
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use crate::lab;
 
 const INTRODUCTION: &str = "# Contract reference
 
-Generated from [wit/strategy.wit](../wit/strategy.wit); do not edit. [Write a strategy](STRATEGIES.md) explains by example what is listed here, and the [version policy](VERSIONS.md) says what may change.
+Generated from [wit/strategy.wit](../../../wit/strategy.wit); do not edit. [Write a strategy](../guide/strategies.md) explains by example what is listed here, and the [version policy](versions.md) says what may change.
 
 ";
 
@@ -144,7 +144,7 @@ fn reference() -> String {
 
 #[test]
 fn the_reference_says_what_the_contract_says() {
-    let place = lab::root().join("engine/CONTRACT.md");
+    let place = lab::root().join("engine/docs/reference/contract.md");
     let now = reference();
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(&place, &now).expect("writable");
@@ -152,57 +152,13 @@ fn the_reference_says_what_the_contract_says() {
     let written = std::fs::read_to_string(&place).unwrap_or_default();
     assert!(
         written == now,
-        "engine/CONTRACT.md is not up to date; UPDATE_REFERENCE=1 writes it anew"
+        "engine/docs/reference/contract.md is not up to date; UPDATE_REFERENCE=1 writes it anew"
     );
     // Everything is explained.
     let bare = now.lines().zip(now.lines().skip(2)).find(|(title, next)| {
         title.starts_with("### ") && (next.starts_with("| |") || next.starts_with('#'))
     });
     assert_eq!(bare, None);
-}
-
-/// The bindings of the C template are checked in, so that its users need no
-/// generator.
-#[test]
-fn the_bindings_for_c_are_those_of_the_contract() {
-    let mut resolve = Resolve::default();
-    let path = lab::root().join("wit/strategy.wit");
-    let (package, _) = resolve.push_path(&path).expect("the contract is WIT");
-    let world = resolve.select_world(&[package], None).expect("one world");
-    let interfaces = [
-        "types/types",
-        "traffic/traffic",
-        "metrics/metrics",
-        "control/control",
-    ];
-    let short = |full: &str| full.split('/').next_back().expect("a name").to_owned();
-    let mut rename: Vec<(String, String)> = interfaces
-        .iter()
-        .map(|i| (format!("rollout:{i}@0.1.0"), short(i)))
-        .collect();
-    let exported = "rollout:strategy/strategy-api@0.1.0".to_owned();
-    rename.push((exported, "strategy".to_owned()));
-    let options = wit_bindgen_c::Opts {
-        no_object_file: true,
-        rename,
-        ..wit_bindgen_c::Opts::default()
-    };
-    let mut files = wit_bindgen_core::Files::default();
-    let generated = options.build().generate(&mut resolve, world, &mut files);
-    generated.expect("bindings");
-    let folder = lab::root().join("engine/templates/c/bindings");
-    for (name, bytes) in files.iter() {
-        let place = folder.join(name);
-        if std::env::var_os("UPDATE_REFERENCE").is_some() {
-            std::fs::write(&place, bytes).expect("writable");
-        }
-        let kept = std::fs::read(&place).unwrap_or_default();
-        assert!(
-            kept == bytes,
-            "{} is not up to date; UPDATE_REFERENCE=1 writes it anew",
-            place.display()
-        );
-    }
 }
 
 /// What a policy can deny, and what a refusal names.

@@ -1,7 +1,7 @@
 //! Every number of the gate, with its unit and the reason for it.
 
 /// How the gate decides. The defaults were chosen in simulations (see
-/// `engine/GATE.md`); most services never need another.
+/// `engine/docs/guide/gate.md`); most services never need another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Chance (0-1) of ever rolling back a version that is no worse than the

@@ -44,8 +44,6 @@ enum Language {
     Python,
     /// With jco and QuickJS
     Js,
-    /// With clang and wasi-libc
-    C,
 }
 
 impl Language {
@@ -54,7 +52,6 @@ impl Language {
             Self::Rust => "rust",
             Self::Python => "python",
             Self::Js => "js",
-            Self::C => "c",
         }
     }
 }

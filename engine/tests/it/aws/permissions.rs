@@ -11,7 +11,8 @@ use crate::lab::root;
 
 /// The APIs in the guide's rows that begin so.
 fn documented(rows: &[&str]) -> BTreeSet<String> {
-    let guide = std::fs::read_to_string(root().join("engine/AWS.md")).expect("the guide");
+    let guide =
+        std::fs::read_to_string(root().join("engine/docs/guide/aws.md")).expect("the guide");
     let mut names = BTreeSet::new();
     for row in rows {
         let line = guide.lines().find(|l| l.starts_with(&format!("| {row}")));

@@ -1,0 +1,250 @@
+//! The documents hold together: links lead somewhere, the book lists its pages,
+//! and the tables say what the code says.
+//! `UPDATE_REFERENCE=1 cargo test -p engine documents` writes the tables anew.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory as _;
+use engine::cli::Cli;
+use engine::cli::exit::Exit;
+use serde_json::Value;
+
+use crate::lab;
+
+/// Every Markdown file of the repository, templates and examples too.
+fn documents() -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if path.is_dir() {
+                // What is built or fetched has documents of others.
+                let foreign = ["target", "node_modules", "corpus"].contains(&&*name);
+                if !foreign && !name.starts_with('.') {
+                    walk(&path, found);
+                }
+            } else if path.extension().is_some_and(|e| e == "md") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = vec![];
+    let root = lab::root().canonicalize().expect("the repository");
+    walk(&root, &mut found);
+    assert!(found.len() > 40, "the documents are there");
+    found
+}
+
+/// The lines outside of code blocks.
+fn prose(text: &str) -> Vec<&str> {
+    let mut code = false;
+    let outside = |line: &&str| {
+        let fence = line.trim_start().starts_with("```");
+        code ^= fence;
+        !code && !fence
+    };
+    text.lines().filter(outside).collect()
+}
+
+/// The addresses of all links and pictures.
+fn links(text: &str) -> Vec<String> {
+    let text = prose(text).join("\n");
+    let ends = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'));
+    ends.map(|(address, _)| address.to_owned()).collect()
+}
+
+/// The anchors of the headings, as Git hosts and mdBook make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let titles = prose(text).into_iter().filter(|l| l.starts_with('#'));
+    let anchor = |line: &str| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let keeps = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+        title
+            .chars()
+            .filter(keeps)
+            .collect::<String>()
+            .replace(' ', "-")
+    };
+    titles.map(anchor).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut broken = vec![];
+    let mut checked = 0;
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).expect("text");
+        for link in links(&text) {
+            // Of other places nothing is known here; {{name}} is for templates.
+            if link.contains(':') || link.contains("{{") {
+                continue;
+            }
+            checked += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let place = match path {
+                "" => document.clone(),
+                path => document.parent().expect("a folder").join(path),
+            };
+            let fits = place.exists()
+                && (anchor.is_empty()
+                    || std::fs::read_to_string(&place)
+                        .is_ok_and(|text| anchors(&text).contains(anchor)));
+            if !fits {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(checked > 100, "only {checked} links were found");
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn the_book_lists_each_page_once() {
+    let book = lab::root()
+        .join("engine/docs")
+        .canonicalize()
+        .expect("the book");
+    let summary = std::fs::read_to_string(book.join("SUMMARY.md")).expect("a summary");
+    let mut listed = links(&summary);
+    listed.sort();
+    let mut pages: Vec<String> = documents()
+        .iter()
+        .filter_map(|d| d.strip_prefix(&book).ok())
+        .map(|d| d.display().to_string())
+        .filter(|d| d != "SUMMARY.md")
+        .collect();
+    pages.sort();
+    assert_eq!(listed, pages);
+}
+
+/// The decisions are numbered without a gap, and the overview lists them all.
+#[test]
+fn the_decisions_are_numbered() {
+    let folder = lab::root().join("engine/docs/design");
+    let overview = std::fs::read_to_string(folder.join("decisions.md")).expect("the overview");
+    let decisions = std::fs::read_dir(folder.join("decisions")).expect("a folder");
+    let mut names: Vec<String> = decisions
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    for (name, number) in names.iter().zip(1..) {
+        assert!(name.starts_with(&format!("{number:04}-")), "{name}");
+        let text = std::fs::read_to_string(folder.join("decisions").join(name)).expect("text");
+        assert!(text.starts_with(&format!("# {number}. ")), "{name}");
+        assert!(overview.contains(&format!("(decisions/{name})")), "{name}");
+    }
+}
+
+/// Compares what stands between the marks of a document with what is generated.
+fn check(document: &str, mark: &str, now: &str) {
+    let place = lab::root().join("engine/docs").join(document);
+    let written = std::fs::read_to_string(&place).expect("the document");
+    let begin = format!("<!-- generated: {mark} -->\n");
+    let (head, rest) = written.split_once(&begin).expect("the mark");
+    let (kept, tail) = rest.split_once("<!-- end -->").expect("the other mark");
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        let new = format!("{head}{begin}{now}<!-- end -->{tail}");
+        std::fs::write(&place, new).expect("writable");
+        return;
+    }
+    assert!(
+        kept == now,
+        "{document} is not up to date; UPDATE_REFERENCE=1 writes it anew. It should say:\n{now}"
+    );
+}
+
+/// For a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('\n', " ").replace('|', "\\|")
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_code() {
+    let mut table = "| exit code | means |\n|---|---|\n".to_owned();
+    for exit in Exit::ALL {
+        let _ = writeln!(table, "| {} | {} |", exit as u8, exit.meaning());
+    }
+    check("reference/exit-codes.md", "exit-codes", &table);
+    let mut command = Cli::command();
+    let help = command.render_long_help().to_string();
+    let (_, codes) = help.split_once("Exit codes").expect("the codes");
+    let words: Vec<&str> = codes.split_whitespace().collect();
+    for exit in Exit::ALL {
+        let code = (exit as u8).to_string();
+        assert!(
+            words.contains(&code.as_str()),
+            "--help does not list {code}"
+        );
+    }
+}
+
+#[test]
+fn the_verbs_are_those_of_the_command_line() {
+    fn rows(table: &mut String, path: &str, command: &clap::Command) {
+        for verb in command.get_subcommands() {
+            if verb.is_hide_set() || verb.get_name() == "help" {
+                continue;
+            }
+            let name = format!("{path} {}", verb.get_name());
+            let about = verb
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(!about.is_empty(), "{name} is not explained");
+            let _ = writeln!(table, "| `{name}` | {} |", cell(&about));
+            rows(table, &name, verb);
+        }
+    }
+    let mut table = "| verb | does |\n|---|---|\n".to_owned();
+    rows(&mut table, "engine", &Cli::command());
+    check("reference/verbs.md", "verbs", &table);
+}
+
+#[tokio::test]
+async fn the_parameters_are_those_of_the_plugins() {
+    let place = lab::root().join("engine/docs/reference/parameters.md");
+    let document = std::fs::read_to_string(place).expect("the document");
+    let (by_hand, _) = document.split_once("<!-- generated").expect("the mark");
+    let mut out = String::new();
+    for name in ["canary", "blue-green"] {
+        let plugin = lab::plugin(name).await;
+        let description = plugin.describe().await.expect("it describes itself");
+        let schema: Value = serde_json::from_str(&description.parameters_schema).expect("JSON");
+        let properties = schema["properties"].as_object().expect("an object");
+        let mut sorted: Vec<_> = properties.iter().collect();
+        sorted.sort_unstable_by_key(|(name, _)| *name);
+        let _ = write!(
+            out,
+            "### {name}\n\n| parameter | default | |\n|---|---|---|\n"
+        );
+        for (parameter, property) in sorted {
+            let default = match &property["default"] {
+                Value::Null => String::new(),
+                value => format!("`{value}`"),
+            };
+            let about = property["description"].as_str().unwrap_or_default();
+            assert!(!about.is_empty(), "{name} does not explain {parameter}");
+            // The first cell of a row: two strategies may have two names for one thing.
+            let quoted = format!("`{parameter}`");
+            let mut rows = by_hand.lines().filter_map(|l| l.strip_prefix("| "));
+            let compared =
+                rows.any(|row| row.split('|').next().is_some_and(|c| c.contains(&quoted)));
+            assert!(compared, "{name}: {parameter} is not in the table of both");
+            let _ = writeln!(
+                out,
+                "| `{parameter}` | {} | {} |",
+                cell(&default),
+                cell(about)
+            );
+        }
+        out.push('\n');
+    }
+    check("reference/parameters.md", "parameters", &out);
+}
