@@ -113,9 +113,10 @@ impl Told {
     fn pin(&self) -> anyhow::Result<&Pin> {
         match &self.header.work {
             Work::Strategy(pin) => Ok(pin),
-            Work::Verb { verb, .. } => Err(Failure::usage(format!(
-                "{} is a single {verb}, without a strategy",
-                self.shown
+            Work::Verb { .. } | Work::StackChange { .. } => Err(Failure::usage(format!(
+                "{} is a single {}, without a strategy",
+                self.shown,
+                self.header.title()
             ))),
         }
     }

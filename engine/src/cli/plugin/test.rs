@@ -11,7 +11,7 @@ use crate::cli::app::App;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::simulate::read_corpus;
 use crate::journal::{Actor, Call, Entry, Event};
-use crate::model::{Goal, Level, Millis};
+use crate::model::{Decider, Level, Millis};
 use crate::simulate::replicate::{self, Played, START, Subject};
 use crate::supply::files;
 
@@ -149,11 +149,7 @@ fn tell(text: &mut String, played: &Played) {
             Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
             Event::Decided {
                 goal, by, reason, ..
-            } if by != "strategy" => {
-                let goal = match goal {
-                    Goal::Promote => "promote",
-                    Goal::RollBack => "roll back",
-                };
+            } if *by != Decider::Strategy => {
                 format!("{goal}, decided by {by}: {reason}")
             }
             _ => continue,
