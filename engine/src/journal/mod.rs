@@ -4,8 +4,11 @@
 //! the journal entry, the target verb and the line in `history` are the same
 //! [`Call`].
 
+pub mod exchanges;
 pub mod replay;
 pub mod status;
+
+pub use exchanges::{Exchange, Question, Told, exchanges};
 
 use std::fmt;
 

@@ -62,6 +62,7 @@ const PURE: &[&str] = &[
     "spec/read.rs",
     "spec/secret.rs",
     "journal/mod.rs",
+    "journal/exchanges.rs",
     "journal/replay.rs",
     "journal/status.rs",
     "plot/mod.rs",
