@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::journal::{Call, Entry, Event, Reply};
+use crate::journal::{Call, Entry, Event, Reply, Told, exchanges};
 use crate::model::{self, Goal, Millis, Role, Sample, Wake};
 use crate::ops::Error;
 use crate::plot::{self, ArmPoint, Decision, Format, Look, Mark, Rollout, Step};
@@ -42,7 +42,6 @@ fn rollout(entries: &[Entry]) -> Option<Rollout> {
     let minutes = |at: Millis| (at as f64 - header.created as f64) / 60_000.0;
     let names = [header.arm(Role::Stable), header.arm(Role::Candidate)].map(str::to_owned);
     let mut samples: BTreeMap<(usize, Millis), Sample> = BTreeMap::new();
-    let mut writes: BTreeMap<u32, &Call> = BTreeMap::new();
     let mut weights = header.baseline.clone();
     let mut picture = Rollout {
         title: String::new(),
@@ -59,8 +58,8 @@ fn rollout(entries: &[Entry]) -> Option<Rollout> {
         names,
     };
     let mut how = "is under way";
-    for entry in entries {
-        let at_min = minutes(entry.at);
+    for exchange in exchanges(entries) {
+        let at_min = minutes(exchange.at);
         let mut decide = |mark: Mark, text: &str| {
             picture.decisions.push(Decision {
                 at_min,
@@ -68,32 +67,22 @@ fn rollout(entries: &[Entry]) -> Option<Rollout> {
                 text: text.to_owned(),
             });
         };
-        match &entry.event {
-            Event::Asked { call, .. } => {
-                writes.insert(entry.seq, call);
+        if let Some(after) = exchange.weights_after(&weights) {
+            weights = after;
+            picture.steps.push(Step {
+                at_min,
+                share: weights.share(&picture.names[1]),
+            });
+            continue;
+        }
+        if let Some((question, reply)) = exchange.answered() {
+            if let Reply::Woke(Wake::Signal(signal)) = reply {
+                decide(
+                    Mark::Person,
+                    &format!("{} by {}", signal.name, signal.actor),
+                );
             }
-            Event::Answered { of, reply, .. } => {
-                let call = writes.remove(of);
-                if let (Some(call), Reply::Done) = (call, reply)
-                    && let Some(after) = call.weights_after(&weights)
-                {
-                    weights = after;
-                    picture.steps.push(Step {
-                        at_min,
-                        share: weights.share(&picture.names[1]),
-                    });
-                }
-                if let Reply::Woke(Wake::Signal(signal)) = reply {
-                    decide(
-                        Mark::Person,
-                        &format!("{} by {}", signal.name, signal.actor),
-                    );
-                }
-            }
-            Event::Exchanged {
-                call: Call::Report { finding },
-                ..
-            } => {
+            if let Call::Report { finding } = question.call {
                 picture.limit = finding.log_limit;
                 picture.looks.push(Look {
                     at_min: minutes(finding.until),
@@ -104,21 +93,23 @@ fn rollout(entries: &[Entry]) -> Option<Rollout> {
                     model::Decision::Hold => decide(Mark::Hold, "holds"),
                     model::Decision::Stay | model::Decision::RollBack => {}
                 }
-            }
-            Event::Exchanged {
-                reply: Reply::Samples(read),
-                ..
-            } => {
+            } else if let Reply::Samples(read) = reply {
                 for sample in read.iter().filter(|s| s.zone.is_none()) {
                     if let Some(arm) = picture.names.iter().position(|n| *n == sample.arm) {
                         samples.insert((arm, sample.start), sample.clone());
                     }
                 }
             }
+            continue;
+        }
+        let Told::Other(event) = exchange.told else {
+            continue;
+        };
+        match event {
             Event::Held { hold, .. } => decide(Mark::Person, &hold.to_string()),
             Event::Decided {
                 goal, reason, by, ..
-            } if by != "strategy" => {
+            } if *by != model::Decider::Strategy => {
                 (how, _) = match goal {
                     Goal::Promote => ("is promoted", decide(Mark::Promote, "promoted")),
                     Goal::RollBack => ("is rolled back", decide(Mark::Rollback, reason)),

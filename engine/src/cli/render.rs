@@ -1,15 +1,16 @@
 //! Entries, statuses and targets as lines for people.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use console::Style;
 
+use crate::journal::exchanges::Reader;
 use crate::journal::status::Status;
-use crate::journal::verdict::end_word;
-use crate::journal::{Actor, Call, Entry, Event, Reply};
-use crate::model::{Decision, Deployment, Goal, Level, Millis, Phase, Verdict, Wake, Weights};
+use crate::journal::{Actor, Call, Entry, Event, Exchange, Reply, Told};
+use crate::model::{
+    Command, Decision, Deployment, Goal, Level, Millis, Phase, Verdict, Wake, Weights,
+};
 use crate::ops::status::Seen;
 
 /// A target for a column: of an ARN the load balancer's name.
@@ -20,8 +21,6 @@ pub fn short_identity(identity: &str) -> &str {
     }
 }
 
-/// The signal that approves a step.
-const APPROVE: &str = "approve";
 /// Width of a weights bar, columns.
 pub const BAR: usize = 24;
 
@@ -58,7 +57,7 @@ pub fn phase_style(phase: Phase) -> Style {
 #[derive(Debug)]
 pub struct Narrator {
     rollout: String,
-    writes: HashMap<u32, Call>,
+    reader: Reader,
     last_note: String,
     last_line: String,
 }
@@ -69,7 +68,7 @@ impl Narrator {
     pub fn new(rollout: &str) -> Self {
         Self {
             rollout: rollout.to_owned(),
-            writes: HashMap::new(),
+            reader: Reader::default(),
             last_note: String::new(),
             last_line: String::new(),
         }
@@ -77,41 +76,10 @@ impl Narrator {
 
     /// What to say about an entry; nothing for most reads.
     pub fn line(&mut self, entry: &Entry) -> Option<String> {
-        let text = match &entry.event {
-            Event::Asked { call, deadline, .. } => {
-                self.writes.insert(entry.seq, call.clone());
-                match (call, deadline) {
-                    (Call::Wait { signals, .. }, Some(until))
-                        if signals.iter().any(|s| s == APPROVE) =>
-                    {
-                        let left = span(until.saturating_sub(entry.at));
-                        let id = &self.rollout;
-                        format!("waits: `engine approve {id}` lets it go on (within {left})")
-                    }
-                    _ => return None,
-                }
-            }
-            Event::Answered {
-                of,
-                reply,
-                recovered,
-                ..
-            } => self.answered(*of, reply, *recovered)?,
-            Event::Exchanged { call, reply, .. } => self.exchanged(call, reply)?,
-            Event::Failed { reason } => format!("the strategy failed: {reason}"),
-            Event::Held { hold, .. } => format!("holds: {hold}"),
-            Event::Continued { actor, adopted, .. } => match adopted {
-                Some(weights) => format!("continued by {actor}, with {weights} taken over"),
-                None => format!("continued by {actor}"),
-            },
-            Event::Decided { goal, reason, .. } => match goal {
-                Goal::Promote => format!("promoting: {reason}"),
-                Goal::RollBack => format!("rolling back: {reason}"),
-            },
-            Event::Ignored { name, .. } => format!("{name} makes no sense now; ignored"),
-            Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
-            Event::Started(_) | Event::Finished(_) | Event::Ended { .. } => return None,
-        };
+        let mut reader = std::mem::take(&mut self.reader);
+        let text = reader.read(entry, |exchange| self.text(&exchange));
+        self.reader = reader;
+        let text = text.flatten()?;
         // The same again with other numbers is no news, unless the strategy itself
         // says so.
         let said = matches!(
@@ -133,22 +101,43 @@ impl Narrator {
         Some(format!("{}  {}", clock(entry.at), indented(&text)))
     }
 
-    fn answered(&mut self, of: u32, reply: &Reply, recovered: bool) -> Option<String> {
-        let call = self.writes.remove(&of)?;
-        let found = if recovered {
-            " (found done after a restart)"
-        } else {
-            ""
-        };
-        match (call, reply) {
-            (Call::Wait { .. }, Reply::Woke(Wake::Signal(signal))) => {
-                Some(format!("{} by {}", signal.name, signal.actor))
+    fn text(&mut self, exchange: &Exchange<'_>) -> Option<String> {
+        let event = match exchange.told {
+            Told::Asked(question) => {
+                let until = question
+                    .deadline
+                    .filter(|_| question.call.asks_for_approval())?;
+                let left = span(until.saturating_sub(exchange.at));
+                let id = &self.rollout;
+                return Some(format!(
+                    "waits: `engine approve {id}` lets it go on (within {left})"
+                ));
             }
-            (Call::Wait { .. }, _) => None,
-            (call, Reply::Done) => Some(format!("{}{found}", done(&call))),
-            (call, Reply::Failed(error)) => Some(format!("{call} failed: {error}")),
-            _ => None,
-        }
+            Told::Answered {
+                question,
+                reply,
+                recovered,
+            } if question.in_two => return answered(question.call, reply, recovered),
+            Told::Answered {
+                question, reply, ..
+            } => return self.exchanged(question.call, reply),
+            Told::Other(event) => event,
+        };
+        Some(match event {
+            Event::Failed { reason } => format!("the strategy failed: {reason}"),
+            Event::Held { hold, .. } => format!("holds: {hold}"),
+            Event::Continued { actor, adopted, .. } => match adopted {
+                Some(weights) => format!("continued by {actor}, with {weights} taken over"),
+                None => format!("continued by {actor}"),
+            },
+            Event::Decided { goal, reason, .. } => match goal {
+                Goal::Promote => format!("promoting: {reason}"),
+                Goal::RollBack => format!("rolling back: {reason}"),
+            },
+            Event::Ignored { name, .. } => format!("{name} makes no sense now; ignored"),
+            Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
+            _ => return None,
+        })
     }
 
     fn exchanged(&mut self, call: &Call, reply: &Reply) -> Option<String> {
@@ -174,6 +163,23 @@ impl Narrator {
             (call, Reply::Failed(error)) => Some(format!("{call} refused: {error}")),
             _ => None,
         }
+    }
+}
+
+fn answered(call: &Call, reply: &Reply, recovered: bool) -> Option<String> {
+    let found = if recovered {
+        " (found done after a restart)"
+    } else {
+        ""
+    };
+    match (call, reply) {
+        (Call::Wait { .. }, Reply::Woke(Wake::Signal(signal))) => {
+            Some(format!("{} by {}", signal.name, signal.actor))
+        }
+        (Call::Wait { .. }, _) => None,
+        (call, Reply::Done) => Some(format!("{}{found}", done(call))),
+        (call, Reply::Failed(error)) => Some(format!("{call} failed: {error}")),
+        _ => None,
     }
 }
 
@@ -250,15 +256,11 @@ pub fn history_line(entry: &Entry) -> String {
         Event::Decided {
             goal, by, reason, ..
         } => {
-            let goal = match goal {
-                Goal::Promote => "promote",
-                Goal::RollBack => "roll back",
-            };
             format!("decided    {goal} ({by}): {reason}")
         }
         Event::Ignored { name, .. } => format!("ignored    {name}"),
         Event::Diverged(mismatch) => format!("diverged   {mismatch}"),
-        Event::Ended { end, reason } => format!("ended      {}: {reason}", end_word(*end)),
+        Event::Ended { end, reason } => format!("ended      {}: {reason}", end),
     };
     format!("{:>5}  {}  {}", entry.seq, date(entry.at), indented(&text))
 }
@@ -329,18 +331,18 @@ pub fn head(status: &Status, now: Millis) -> Vec<String> {
         let _ = write!(lines[0], "  {}", status.note);
     }
     if let Some((end, reason)) = &status.end {
-        lines[0] = format!(
-            "{}  {}  {reason}",
-            status.rollout,
-            style.apply_to(end_word(*end))
-        );
+        lines[0] = format!("{}  {}  {reason}", status.rollout, style.apply_to(end));
     } else {
         let elapsed = now.saturating_sub(status.created);
         let mut line = format!("  {} % · {} so far", status.percent, span(elapsed));
         if let Some(left) = time_left(status, now) {
             let _ = write!(line, " · about {} left", span(left));
         }
-        if let Some(waiting) = status.waiting.as_ref().filter(|w| w.wants(APPROVE)) {
+        if let Some(waiting) = status
+            .waiting
+            .as_ref()
+            .filter(|w| w.wants(Command::APPROVE))
+        {
             let left = waiting.until.saturating_sub(now);
             let _ = write!(
                 line,

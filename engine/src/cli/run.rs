@@ -17,7 +17,6 @@ use crate::ops::app::App;
 use crate::ops::begin::{begin, busy_with, new_id_part};
 use crate::rollout::Options;
 use crate::rollout::roles::{arms, capacity, promotion};
-use crate::spec::aws::tell_roles;
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
 use crate::strategy::Plugin;
 use crate::target::Target;
@@ -126,7 +125,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> crate::ops
     let rollout = header.rollout.clone();
     let title = match &header.work {
         Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),
-        Work::Verb { verb, .. } => verb.clone(),
+        Work::Verb { .. } | Work::StackChange { .. } => header.title().to_owned(),
     };
     begin(app, options, ready.header).await?;
     // Another engine may have swept it away before this rollout was known.
@@ -222,7 +221,7 @@ pub(super) async fn make_ready(
     target.fit().await?;
     if let TargetSpec::Aws(_) = &spec.target
         && args.stable.is_none()
-        && !tell_roles(&live.names())
+        && !live.naming().has_an_order()
         && !live
             .arms
             .iter()
@@ -354,7 +353,7 @@ async fn sweep(app: &App) -> crate::ops::Result<()> {
         .into_iter()
         .filter_map(|header| match header.work {
             Work::Strategy(pin) => Some(pin.sha256),
-            Work::Verb { .. } => None,
+            Work::Verb { .. } | Work::StackChange { .. } => None,
         })
         .collect();
     Ok(app.store.sweep_content(&needed).await?)

@@ -11,12 +11,11 @@ use serde_json::json;
 use super::Global;
 use super::exit::Exit;
 use super::render::shares;
-use crate::model::{HostError, Observed, Weights};
+use crate::model::{Command, HostError, Observed, Weights};
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::ops::begin::new_id_part;
 use crate::ops::find::STACK_WORK;
-use crate::ops::way_back::ROLLBACK;
 use crate::rollout::Options;
 use crate::spec::TargetSpec;
 use crate::spec::aws::{Access, Find, looked_for};
@@ -791,10 +790,10 @@ impl Held {
             .await?;
         for (number, _, signal) in news {
             self.heard = number;
-            if signal.name == ROLLBACK {
-                let weights = self.weights.all_to(&signal.payload);
+            if let Some(Command::TakeBack { to }) = Command::of(&signal) {
+                let weights = self.weights.all_to(&to);
                 self.target.set_weights(&weights).await?;
-                eprintln!("  {} took the traffic to {}", signal.actor, signal.payload);
+                eprintln!("  {} took the traffic to {to}", signal.actor);
                 self.weights = weights;
                 self.action = None;
             }

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::verdict::verdict;
 use crate::journal::{Entry, Event, Header};
-use crate::model::Millis;
+use crate::model::{Command, Millis};
 use crate::ops::app::App;
 use crate::ops::command::signal;
 use crate::ops::status::look;
@@ -96,7 +96,8 @@ pub async fn drive(
                     count += 1;
                     if count == 1 && on_interrupt == OnInterrupt::Rollback {
                         view.say("interrupted: taking all traffic back (once more to quit at once)");
-                        let signal = signal(app, "abort", "interrupted");
+                        let abort = Command::Abort { reason: "interrupted".to_owned() };
+                        let signal = signal(app, &abort);
                         app.store.signal(rollout, &signal).await?;
                     } else {
                         break None;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::journal::{Actor, Call, Entry, Event, Reply};
-use crate::model::{Goal, Millis, Sample, Verdict, Wake};
+use crate::journal::{Actor, Call, Entry, Event, Exchange, Question, Reply, Told, exchanges};
+use crate::model::{Decider, Goal, Millis, Sample, Verdict, Wake};
 
 /// One decision and what was known when it was taken.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,8 +27,8 @@ pub struct Step {
 #[must_use]
 pub fn explain(entries: &[Entry]) -> Vec<Step> {
     let mut story = Story::default();
-    for entry in entries {
-        story.read(entry);
+    for exchange in exchanges(entries) {
+        story.read(&exchange);
     }
     story.steps
 }
@@ -37,8 +37,6 @@ pub fn explain(entries: &[Entry]) -> Vec<Step> {
 struct Story {
     steps: Vec<Step>,
     known: Known,
-    /// An open write of the strategy.
-    asked: Option<(u32, Call)>,
     /// What was found of other routes at the end.
     elsewhere: Option<String>,
     /// Samples that an earlier step knew already.
@@ -56,35 +54,36 @@ struct Known {
 }
 
 impl Story {
-    fn read(&mut self, entry: &Entry) {
-        match &entry.event {
-            Event::Asked { by, call, .. } if *by == Actor::Strategy && call.is_write() => {
-                self.asked = Some((entry.seq, call.clone()));
-            }
-            Event::Answered { of, reply, .. } => match &self.asked {
-                Some((seq, call)) if seq == of => {
-                    let did = match reply {
-                        Reply::Done => call.to_string(),
-                        other => format!("{call}: {other}"),
-                    };
-                    self.asked = None;
-                    self.step(entry, did, "strategy");
-                }
-                _ => {
-                    if let Reply::Woke(Wake::Signal(signal)) = reply {
-                        let line = format!("{} by {}", signal.name, signal.actor);
-                        self.known.lines.push(line);
-                    }
-                }
-            },
-            Event::Exchanged {
-                call: Call::GetElsewhere,
-                reply,
-                ..
-            } => self.elsewhere = Some(reply.to_string()),
-            Event::Exchanged { by, call, reply } if *by == Actor::Strategy => {
-                self.learned(entry, call, reply);
-            }
+    fn read(&mut self, entry: &Exchange<'_>) {
+        match entry.told {
+            Told::Asked(_) => {}
+            Told::Answered {
+                question, reply, ..
+            } => self.heard(entry, &question, reply),
+            Told::Other(event) => self.happened(entry, event),
+        }
+    }
+
+    fn heard(&mut self, entry: &Exchange<'_>, question: &Question<'_>, reply: &Reply) {
+        let (call, by_strategy) = (question.call, question.by == Actor::Strategy);
+        if let Reply::Woke(Wake::Signal(signal)) = reply {
+            let line = format!("{} by {}", signal.name, signal.actor);
+            self.known.lines.push(line);
+        } else if *call == Call::GetElsewhere {
+            self.elsewhere = Some(reply.to_string());
+        } else if by_strategy && question.in_two && call.is_write() {
+            let did = match reply {
+                Reply::Done => call.to_string(),
+                other => format!("{call}: {other}"),
+            };
+            self.step(entry, did, "strategy");
+        } else if by_strategy && !question.in_two {
+            self.learned(entry, call, reply);
+        }
+    }
+
+    fn happened(&mut self, entry: &Exchange<'_>, event: &Event) {
+        match event {
             Event::Finished(outcome) => {
                 let verdict = match outcome.verdict {
                     Verdict::Promoted => "promotes",
@@ -99,12 +98,12 @@ impl Story {
             // What the strategy decided was told a moment ago.
             Event::Decided {
                 goal, by, reason, ..
-            } if by != "strategy" => {
+            } if *by != Decider::Strategy => {
                 let goal = match goal {
                     Goal::Promote => "promotes",
                     Goal::RollBack => "rolls back",
                 };
-                self.step(entry, format!("{goal}: {reason}"), by);
+                self.step(entry, format!("{goal}: {reason}"), &by.to_string());
             }
             Event::Diverged(_) => {
                 let did = "the strategy did not repeat itself".to_owned();
@@ -130,7 +129,7 @@ impl Story {
         }
     }
 
-    fn learned(&mut self, entry: &Entry, call: &Call, reply: &Reply) {
+    fn learned(&mut self, entry: &Exchange<'_>, call: &Call, reply: &Reply) {
         match (call, reply) {
             (call, reply) if call.is_write() => {
                 if let Reply::Failed(_) = reply {
@@ -161,7 +160,7 @@ impl Story {
         }
     }
 
-    fn step(&mut self, entry: &Entry, did: String, by: &str) {
+    fn step(&mut self, entry: &Exchange<'_>, did: String, by: &str) {
         let known = std::mem::take(&mut self.known);
         let mut because = known.lines;
         // A strategy that waits says the same in every look.

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::journal::replay::{Cursor, Step};
-use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, exchange_size};
+use crate::journal::{
+    Actor, Call, Entry, Event, Header, Pin, Reply, Told, exchange_size, exchanges,
+};
 use crate::model::{
-    ArmHealth, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point, ProbeReport,
-    Sample, Signal, Verdict, Wake, Weights,
+    ArmHealth, Command, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point,
+    ProbeReport, Sample, Verdict, Wake, Weights,
 };
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
@@ -155,21 +157,16 @@ fn decisive(entries: &[Entry]) -> Vec<Entry> {
 fn weights_of(entries: &[Entry]) -> Vec<(Millis, Weights)> {
     let mut now = Weights::default();
     let mut written = vec![];
-    let mut open = BTreeMap::new();
-    for entry in entries {
-        match &entry.event {
-            Event::Started(header) => now = header.baseline.clone(),
-            Event::Asked { by, call, .. } if *by == Actor::Strategy => {
-                open.insert(entry.seq, call.clone());
-            }
-            Event::Answered { of, reply, .. } if *reply == Reply::Done => {
-                let call = open.remove(of);
-                if let Some(weights) = call.and_then(|c| c.weights_after(&now)) {
-                    now = weights;
-                    written.push((entry.at, now.clone()));
-                }
-            }
-            _ => {}
+    for exchange in exchanges(entries) {
+        if let Told::Other(Event::Started(header)) = exchange.told {
+            now = header.baseline.clone();
+        }
+        let by_strategy = exchange
+            .answered()
+            .is_some_and(|(question, _)| question.by == Actor::Strategy);
+        if by_strategy && let Some(weights) = exchange.weights_after(&now) {
+            now = weights;
+            written.push((exchange.at, now.clone()));
         }
     }
     written
@@ -576,16 +573,14 @@ impl World {
                     })
                 }
             },
-            Call::Wait { seconds, signals } => {
+            Call::Wait { seconds, .. } => {
                 // People are taken to agree, and at once.
-                if signals.iter().any(|s| s == "approve") {
-                    return Reply::Woke(Wake::Signal(Signal {
-                        id: format!("what-if-{}", state.calls),
-                        name: "approve".to_owned(),
-                        actor: "what-if".to_owned(),
-                        payload: String::new(),
-                        until: None,
-                    }));
+                if call.asks_for_approval() {
+                    let approve = Command::Approve {
+                        comment: String::new(),
+                    };
+                    let id = format!("what-if-{}", state.calls);
+                    return Reply::Woke(Wake::Signal(approve.signal(id, "what-if")));
                 }
                 state.now = state.now.saturating_add(Millis::from(*seconds) * 1_000);
                 Reply::Woke(Wake::Timer)

@@ -4,17 +4,6 @@ use super::Header;
 use super::status::Status;
 use crate::model::{End, Hold, Promotion, Role, Way};
 
-/// How a rollout ended, in one word.
-pub fn end_word(end: End) -> &'static str {
-    match end {
-        End::Promoted => "promoted",
-        End::RolledBack => "rolled back",
-        End::RollbackFailed => "rollback failed",
-        End::Done => "done",
-        End::Refused => "refused",
-    }
-}
-
 /// What can be said of an arm at the end: only what was read.
 fn has_all(status: &Status, arm: &str) -> String {
     if let Some(why) = &status.elsewhere_unread {
@@ -56,7 +45,7 @@ pub fn verdict(header: &Header, status: &Status) -> String {
         Some((End::RollbackFailed, reason)) => {
             format!("ROLLBACK FAILED: {reason}. Look at the traffic yourself, now.")
         }
-        Some((end, reason)) => format!("{}: {reason}", end_word(*end)),
+        Some((end, reason)) => format!("{}: {reason}", end),
         None => match (&status.hold, &status.mismatch) {
             (Some(hold), _) => {
                 let id = &status.rollout;

@@ -11,7 +11,7 @@ use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::verdict::verdict;
 use crate::journal::{Entry, Event, Header};
-use crate::model::{Hold, Millis, Signal};
+use crate::model::{Command, Hold, Millis, Signal};
 use crate::rollout::Options;
 
 /// How long a command waits for the driving process to obey.
@@ -26,14 +26,9 @@ pub type Reached = (Header, Status);
 
 /// A person's command, with an id of its own.
 #[must_use]
-pub fn signal(app: &App, name: &str, payload: &str) -> Signal {
-    Signal {
-        id: format!("{name}-{}", new_id_part()),
-        name: name.to_owned(),
-        actor: app.actor.clone(),
-        payload: payload.to_owned(),
-        until: None,
-    }
+pub fn signal(app: &App, command: &Command) -> Signal {
+    let id = format!("{}-{}", command.name(), new_id_part());
+    command.signal(id, &app.actor)
 }
 
 /// Lets a paused, suspended or crashed rollout go on. `adopt` takes over weights
@@ -56,8 +51,7 @@ pub async fn resume(
         )));
     }
     if status.hold.is_some() || status.mismatch.is_some() {
-        let payload = if adopt { "adopt" } else { "" };
-        let signal = signal(app, "resume", payload);
+        let signal = signal(app, &Command::Resume { adopt });
         app.store.signal(&id, &signal).await?;
     } else if adopt {
         return Err(Error::usage(format!(
@@ -86,7 +80,7 @@ pub async fn pause(app: &App, request: &TargetRequest, id: Option<&str>) -> Resu
         )));
     }
     if status.hold.is_none() {
-        command(app, id, "pause", "", |s| s.hold.is_some()).await?;
+        command(app, id, &Command::Pause, |s| s.hold.is_some()).await?;
     }
     app.reached(id).await
 }
@@ -111,10 +105,10 @@ pub async fn promote_fully(
         return Err(over(&header, &status));
     }
     let id = &header.rollout;
-    command(app, id, "promote-full", "", |s| {
-        s.is_over() || s.hold.is_some()
-    })
-    .await?;
+    let promote = Command::PromoteFull {
+        reason: String::new(),
+    };
+    command(app, id, &promote, |s| s.is_over() || s.hold.is_some()).await?;
     app.reached(id).await
 }
 
@@ -136,7 +130,7 @@ pub async fn promote(app: &App, request: &TargetRequest, id: Option<&str>) -> Re
         )));
     };
     let until = waiting.until;
-    let mut signal = signal(app, "promote", "");
+    let mut signal = signal(app, &Command::Promote);
     signal.until = Some(until);
     app.store.signal(&id, &signal).await?;
     if app.living_owner(&header).await?.is_none() {
@@ -163,7 +157,10 @@ pub async fn approve(
     let id = header.rollout.clone();
     for _ in 0..APPROVALS {
         let until = approvable(app, &id).await?;
-        let mut signal = signal(app, "approve", comment);
+        let approve = Command::Approve {
+            comment: comment.to_owned(),
+        };
+        let mut signal = signal(app, &approve);
         signal.until = Some(until);
         app.store.signal(&id, &signal).await?;
         if app.living_owner(&header).await?.is_none() {
@@ -187,11 +184,17 @@ async fn approvable(app: &App, id: &str) -> Result<Millis> {
     let give_up = app.clock.now() + LOOK_MS;
     loop {
         let (_, status, _) = app.journal(id).await?;
-        if let Some(waiting) = status.waiting.as_ref().filter(|w| w.wants("approve")) {
+        if let Some(waiting) = status
+            .waiting
+            .as_ref()
+            .filter(|w| w.wants(Command::APPROVE))
+        {
             return Ok(waiting.until);
         }
-        let asks = status.note.contains("approval") && app.clock.now() < give_up;
-        if !asks {
+        // Between two waits a strategy may be about to ask, or about to ask again.
+        let may_ask =
+            status.waiting.is_none() && status.hold.is_none() && status.decision.is_none();
+        if status.is_over() || !may_ask || app.clock.now() >= give_up {
             return Err(Error::usage(format!(
                 "rollout {id} does not wait for an approval; it is {}",
                 status.phase
@@ -205,16 +208,15 @@ async fn approvable(app: &App, id: &str) -> Result<Millis> {
 pub(super) async fn command(
     app: &App,
     id: &str,
-    name: &str,
-    payload: &str,
+    command: &Command,
     obeyed: impl Fn(&Status) -> bool,
 ) -> Result<()> {
-    let signal = signal(app, name, payload);
+    let signal = signal(app, command);
     app.store.signal(id, &signal).await?;
     wait_until(app, id, |s| {
         // How it stood before the command is no answer to it.
         let heard = s.consumed.contains(&signal.id);
-        s.is_over() || heard && (obeyed(s) || name == "pause")
+        s.is_over() || heard && (obeyed(s) || *command == Command::Pause)
     })
     .await
 }

@@ -11,7 +11,6 @@ use crate::journal::{FORMAT, Header, Work};
 use crate::model::{Capacity, Elsewhere, End, HostError, Promotion, Traffic, Weights};
 use crate::rollout::roles::{roles, stable_by_sight};
 use crate::rollout::{Options, Standing};
-use crate::spec::aws::tell_roles;
 use crate::spec::{Guardrails, TargetSpec};
 use crate::target::Target;
 
@@ -42,7 +41,7 @@ pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -
     if by_order(given) {
         let names = live.names();
         // On AWS the order is made from names; what they do not say, nobody knows.
-        if matches!(spec, TargetSpec::Aws(_)) && !tell_roles(&names) {
+        if matches!(spec, TargetSpec::Aws(_)) && !live.weights.naming().has_an_order() {
             return Err(Error::usage(format!(
                 "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
                 names.join(" and "),

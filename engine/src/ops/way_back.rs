@@ -11,7 +11,7 @@ use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
 use crate::journal::{Event, Header, Work};
-use crate::model::{End, Millis, Role, Traffic, Weights};
+use crate::model::{Command, End, Millis, Role, Traffic, Weights};
 use crate::rollout::{Options, PAUSE_MAX_MS, Resolve as _};
 use crate::spec::TargetSpec;
 use crate::spec::aws::AwsSpec;
@@ -23,9 +23,6 @@ const HEARD_WITHIN_MS: Millis = 30_000;
 /// How long the way back tries to reach a process that drives a rollout, ms: longer
 /// than that one tries to write.
 const REACH_MS: Millis = 45_000;
-/// The signal by which a person takes the traffic back while a stack changes; its
-/// payload is the arm.
-pub const ROLLBACK: &str = "rollback";
 
 /// How the traffic was taken back.
 #[derive(Debug, Clone)]
@@ -113,7 +110,10 @@ pub async fn abort(
 
 /// Aborts a rollout and sees it obeyed.
 pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBack> {
-    command(app, id, "abort", reason, Status::is_over).await?;
+    let abort = Command::Abort {
+        reason: reason.to_owned(),
+    };
+    command(app, id, &abort, Status::is_over).await?;
     app.say_unwritten();
     reach_the_driver(app, id, reason).await?;
     let (header, status, _) = app.journal(id).await?;
@@ -194,7 +194,7 @@ where
 async fn through_stack_work(app: &App, target: &dyn Target, work: &str) -> Result<TakenBack> {
     let live = target.traffic().await?;
     let stable = stable(app, target.identity(), &live).await?;
-    let signal = signal(app, ROLLBACK, &stable);
+    let signal = signal(app, &Command::TakeBack { to: stable.clone() });
     app.store.signal(work, &signal).await?;
     if let Some(why) = app.unwritten() {
         return Err(Error::rollback(format!(
@@ -222,8 +222,8 @@ async fn through_stack_work(app: &App, target: &dyn Target, work: &str) -> Resul
 /// The arm called stable, or the one that was before the last change of this
 /// target, or else the one with more traffic.
 async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
-    if live.names().iter().any(|name| name == "stable") {
-        return Ok("stable".to_owned());
+    if let Some(arm) = live.weights.naming().stable() {
+        return Ok(arm.to_owned());
     }
     if let Some(why) = app.unwritten() {
         return Err(Error::usage(format!(
@@ -311,7 +311,10 @@ async fn reach_the_driver(app: &App, id: &str, reason: &str) -> Result<()> {
     };
     let (header, ..) = app.journal(id).await?;
     let give_up = app.clock.now() + REACH_MS;
-    let signal = signal(app, "abort", reason);
+    let abort = Command::Abort {
+        reason: reason.to_owned(),
+    };
+    let signal = signal(app, &abort);
     let mut told = false;
     let mut said = false;
     loop {

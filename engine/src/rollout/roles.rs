@@ -59,10 +59,10 @@ pub fn roles(names: &[String], stable: &str) -> Vec<Arm> {
         .collect()
 }
 
-/// The arm called stable, or else the one with more traffic.
+/// The arm that is stable by name, or else the one with more traffic.
 pub fn stable_by_sight(live: &Weights) -> Option<String> {
-    if let Some(arm) = live.0.iter().find(|w| w.arm == "stable") {
-        return Some(arm.arm.clone());
+    if let Some(arm) = live.naming().stable() {
+        return Some(arm.to_owned());
     }
     let most = live.0.iter().max_by_key(|w| w.weight)?;
     let alone = live.0.iter().filter(|w| w.weight == most.weight).count() == 1;
@@ -78,7 +78,7 @@ pub fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> Result<Promotion
         Some(&arm.release)
     });
     let copyable = release.is_some_and(|r| !matches!(r.source, Source::Urls(_)));
-    let default = if copyable && live.arm("stable").is_some() {
+    let default = if copyable && live.naming().stable().is_some() {
         Promotion::Copy
     } else {
         Promotion::Swap

@@ -9,8 +9,8 @@ use clap::Args;
 use super::{Loaded, PinArgs, look_at, parameters};
 use crate::cli::exit::Exit;
 use crate::cli::simulate::read_corpus;
-use crate::journal::{Actor, Call, Entry, Event};
-use crate::model::{Goal, Level, Millis};
+use crate::journal::{Actor, Call, Event, Told, exchanges};
+use crate::model::{Decider, Level, Millis};
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::simulate::replicate::{self, Played, START, Subject};
@@ -132,17 +132,29 @@ async fn decisions(
 
 /// What it wrote, what it said, and how it ended.
 fn tell(text: &mut String, played: &Played) {
-    for Entry { at, event, .. } in &played.journal {
-        let line = match event {
-            Event::Asked { by, call, .. } if *by == Actor::Strategy && call.is_write() => {
-                call.to_string()
+    for exchange in exchanges(&played.journal) {
+        let event = match exchange.told {
+            Told::Asked(q) if q.by == Actor::Strategy && q.call.is_write() => {
+                say(text, exchange.at, &q.call.to_string());
+                continue;
             }
-            Event::Exchanged { by, call, reply } if *by == Actor::Strategy => match call {
-                Call::Log { level, .. } if *level == Level::Debug => continue,
-                Call::Log { .. } => call.to_string(),
-                call if call.is_write() => format!("{call}: {reply}"),
-                _ => continue,
-            },
+            Told::Answered {
+                question: q, reply, ..
+            } if q.by == Actor::Strategy && !q.in_two => {
+                match q.call {
+                    Call::Log { level, .. } if *level == Level::Debug => {}
+                    Call::Log { .. } => say(text, exchange.at, &q.call.to_string()),
+                    call if call.is_write() => {
+                        say(text, exchange.at, &format!("{call}: {reply}"));
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+            Told::Asked(_) | Told::Answered { .. } => continue,
+            Told::Other(event) => event,
+        };
+        let line = match event {
             Event::Finished(outcome) => {
                 format!("{}: {}", outcome.verdict, outcome.reason)
             }
@@ -150,17 +162,17 @@ fn tell(text: &mut String, played: &Played) {
             Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
             Event::Decided {
                 goal, by, reason, ..
-            } if by != "strategy" => {
-                let goal = match goal {
-                    Goal::Promote => "promote",
-                    Goal::RollBack => "roll back",
-                };
+            } if *by != Decider::Strategy => {
                 format!("{goal}, decided by {by}: {reason}")
             }
             _ => continue,
         };
-        let _ = writeln!(text, "  {}  {line}", since_start(*at));
+        say(text, exchange.at, &line);
     }
+}
+
+fn say(text: &mut String, at: Millis, line: &str) {
+    let _ = writeln!(text, "  {}  {line}", since_start(at));
 }
 
 /// `h:mm:ss` since the beginning.
