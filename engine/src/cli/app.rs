@@ -22,7 +22,7 @@ use crate::spec::{LocalSpec, Spec, TargetSpec};
 use crate::store::lifeboat::Lifeboat;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Busy, Lease, Owner, Store};
+use crate::store::{Busy, Lease, Open, Owner, Store, process};
 use crate::strategy::Host;
 use crate::strategy::limits::Limits;
 use crate::supply::files;
@@ -63,6 +63,10 @@ pub enum Access {
     /// It takes traffic back, whatever can be written down.
     WayBack,
 }
+
+/// Most unfinished rollouts that nobody drives whose targets are asked whether they
+/// answer, to find the one that is meant.
+const IN_SIGHT_MAX: usize = 20;
 
 /// How long the way back waits for another process's lock.
 const WAY_BACK_LOCK: std::time::Duration = std::time::Duration::from_secs(2);
@@ -144,7 +148,7 @@ impl App {
             lifeboat,
             clock: Arc::new(SystemClock),
             ports: Arc::new(ports),
-            owner: this_process(),
+            owner: process::this(),
             actor: surroundings
                 .user
                 .clone()
@@ -209,9 +213,8 @@ impl App {
 
     /// The unfinished rollout on a target.
     pub async fn on_target(&self, identity: &str) -> anyhow::Result<String> {
-        let mut open = self.open_rollouts().await?.into_iter();
-        match open.find(|header| header.identity == identity) {
-            Some(header) => Ok(header.rollout),
+        match self.store.open(Some(identity)).await?.into_iter().next() {
+            Some(open) => Ok(open.summary.rollout),
             None => Err(Failure::usage(format!(
                 "no rollout is under way on {identity}; see `engine list`"
             ))),
@@ -225,22 +228,17 @@ impl App {
             return Ok(id.to_owned());
         }
         let open = self.open_rollouts().await?;
-        let mut driven = vec![];
-        for header in &open {
-            if self.living_owner(header).await?.is_some() {
-                driven.push(header);
-            }
-        }
+        let driven: Vec<&Open> = open.iter().filter(|o| self.lives(&o.busy)).collect();
         match (&open[..], &driven[..]) {
             ([], _) => Err(Failure::usage(
                 "no rollout is under way; name one, or see `engine list`",
             )),
-            ([one], _) => Ok(one.rollout.clone()),
-            (_, [one]) => Ok(one.rollout.clone()),
+            ([one], _) => Ok(one.summary.rollout.clone()),
+            (_, [one]) => Ok(one.summary.rollout.clone()),
             (several, _) => {
                 let ids: Vec<String> = several
                     .iter()
-                    .map(|h| format!("  {} on {}", h.rollout, h.identity))
+                    .map(|o| format!("  {} on {}", o.summary.rollout, o.summary.target))
                     .collect();
                 Err(Failure::usage(format!(
                     "several rollouts are under way; name one of them:\n{}",
@@ -251,17 +249,22 @@ impl App {
     }
 
     /// The rollouts that have not ended, newest first.
-    pub async fn open_rollouts(&self) -> anyhow::Result<Vec<Header>> {
-        Ok(self.store.unfinished().await?)
+    pub async fn open_rollouts(&self) -> anyhow::Result<Vec<Open>> {
+        Ok(self.store.open(None).await?)
     }
 
     /// The newest unfinished rollout whose target answers; else the newest one
     /// that at least has a living driver.
     pub async fn rollout_in_sight(&self) -> anyhow::Result<Option<Header>> {
-        for header in self.open_rollouts().await? {
-            if self.ports.reach(&header.target).await.is_ok()
-                || self.living_owner(&header).await?.is_some()
-            {
+        for (nth, open) in self.open_rollouts().await?.iter().enumerate() {
+            let driven = self.lives(&open.busy);
+            if !driven && nth >= IN_SIGHT_MAX {
+                continue;
+            }
+            let Some(header) = self.store.header(&open.summary.rollout).await? else {
+                continue;
+            };
+            if driven || self.ports.reach(&header.target).await.is_ok() {
                 return Ok(Some(header));
             }
         }
@@ -273,13 +276,13 @@ impl App {
     pub async fn let_go(&self, rollout: &str) -> anyhow::Result<()> {
         let (header, ..) = self.journal(rollout).await?;
         match self.store.occupant(&header.identity).await? {
-            Some(busy) if busy.owner.as_ref() == Some(&self.owner) => {
+            Some(busy) if busy.driver() == Some(&self.owner) => {
                 let lease = Lease {
                     target: header.identity,
                     rollout: busy.rollout,
                     epoch: busy.epoch,
                 };
-                Ok(self.store.release(&lease, true).await?)
+                Ok(self.store.park(&lease, None).await?)
             }
             _ => Ok(()),
         }
@@ -293,8 +296,13 @@ impl App {
 
     /// Whether that is a living process that drives the rollout.
     pub fn is_driven(&self, header: &Header, busy: &Busy) -> bool {
-        let alive = busy.owner.as_ref().is_some_and(|o| !self.ports.is_dead(o));
-        busy.rollout == header.rollout && busy.expires > self.clock.now() && alive
+        busy.rollout == header.rollout && self.lives(busy)
+    }
+
+    /// Whether a living process drives what occupies a target, or means to wake it.
+    fn lives(&self, busy: &Busy) -> bool {
+        let alive = busy.driver().is_some_and(|o| !self.store.is_dead(o));
+        busy.expires > self.clock.now() && alive
     }
 }
 
@@ -579,11 +587,7 @@ impl Resolve for Ports {
         if let Some(plugin) = host.get(sha256) {
             return Ok(plugin);
         }
-        let bytes = self
-            .store
-            .content(sha256)
-            .await
-            .map_err(|e| e.to_string())?;
+        let bytes = self.store.get(sha256).await.map_err(|e| e.to_string())?;
         let bytes = bytes.ok_or_else(|| {
             format!("the store has no plugin with digest {sha256}; was its folder copied in part?")
         })?;
@@ -599,19 +603,6 @@ impl Resolve for Ports {
             Some(kept) => kept.push(line),
             None => eprintln!("{line}"),
         }
-    }
-
-    fn is_dead(&self, owner: &Owner) -> bool {
-        let (their_boot, their_space) = owner.host.split_once('/').unwrap_or_default();
-        let this = this_host();
-        let (boot, space) = this.split_once('/').unwrap_or_default();
-        if boot.is_empty() || their_boot.is_empty() {
-            return false;
-        }
-        // The store is one machine's: what ran before a reboot runs no more. In
-        // another container a process id means something else.
-        boot != their_boot
-            || space == their_space && process_started(owner.pid).as_ref() != Some(&owner.started)
     }
 }
 
@@ -661,33 +652,4 @@ async fn same_arms(local: &LocalSpec, target: &LocalTarget) -> anyhow::Result<()
         found.join(" and "),
         wanted.join(" and ")
     )))
-}
-
-/// One boot of one machine and one space of process ids. Without it nobody is
-/// ever taken for dead, and a lease must expire.
-fn this_host() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{}/{}", boot.trim(), space.display())
-}
-
-/// When a process of this machine started, in the kernel's ticks.
-fn process_started(pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain anything; fields count from its end.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // A zombie has ended: it holds nothing any more.
-    if fields.first() == Some(&"Z") {
-        return None;
-    }
-    fields.get(19).map(|start| (*start).to_owned())
-}
-
-fn this_process() -> Owner {
-    let pid = std::process::id();
-    Owner {
-        host: this_host(),
-        pid,
-        started: process_started(pid).unwrap_or_default(),
-    }
 }

@@ -15,6 +15,8 @@ use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
 use crate::model::{Hold, Millis};
 use crate::rollout::Options;
+use crate::store::Page;
+use crate::store::following::Following;
 
 /// How long a command waits for the driving process to obey.
 const OBEY: Duration = Duration::from_secs(30);
@@ -178,7 +180,10 @@ pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> anyhow
 /// Whether the store has no journal at all, or none that can be read.
 async fn knows_nothing(app: &App) -> bool {
     match app.below() {
-        Some(store) => store.list(None, 1).await.map_or(true, |all| all.is_empty()),
+        Some(store) => store
+            .history(&Page::newest(None, 1))
+            .await
+            .map_or(true, |all| all.is_empty()),
         None => true,
     }
 }
@@ -376,13 +381,18 @@ async fn command(
 
 async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> anyhow::Result<()> {
     let give_up = app.clock.now() + u64::try_from(OBEY.as_millis()).unwrap_or(u64::MAX);
+    let Some(mut rollout) = Following::begin(app.store.as_ref(), id).await? else {
+        app.journal(id).await?;
+        return Ok(());
+    };
     loop {
-        let (header, status, _) = app.journal(id).await?;
-        if reached(&status) {
+        rollout.catch_up(app.store.as_ref()).await?;
+        let Following { header, status } = &rollout;
+        if reached(status) {
             return Ok(());
         }
         // Nobody drives it, or not any more: this process does.
-        if app.living_owner(&header).await?.is_none() {
+        if app.living_owner(header).await?.is_none() {
             app.driver(Options::default()).drive(id).await?;
             return Ok(());
         }

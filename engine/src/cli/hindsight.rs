@@ -16,9 +16,10 @@ use crate::hindsight::replay::{self, Fit};
 use crate::hindsight::what_if::{self, Ending, Recorded, WhatIf};
 use crate::hindsight::{explain, file};
 use crate::journal::status::Status;
+use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header, Pin, Work};
 use crate::model::Millis;
-use crate::store::{Claim, Durability};
+use crate::store::{Claim, Durability, Page};
 use crate::strategy::Plugin;
 use crate::supply::files;
 
@@ -166,7 +167,7 @@ async fn its_plugin(
     if let Some(named) = named {
         return Ok(plugin::look_at(app, pins, named).await?.plugin);
     }
-    if let Some(bytes) = app.store.content(&pin.sha256).await? {
+    if let Some(bytes) = app.store.get(&pin.sha256).await? {
         return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
     }
     // The store keeps bytes for unfinished rollouts only.
@@ -253,12 +254,10 @@ pub(super) async fn replay(app: &App, global: &Global, args: ReplayArgs) -> anyh
 pub(super) async fn what_if(app: &App, global: &Global, args: WhatIfArgs) -> anyhow::Result<Exit> {
     let mut named = args.rollouts.clone();
     if args.all {
-        let listed = app.store.list(None, u32::MAX).await?;
-        let finished = listed.into_iter().filter(|l| {
-            matches!(l.last.event, Event::Ended { .. })
-                && matches!(l.header.work, Work::Strategy(_))
-        });
-        named = finished.map(|l| l.header.rollout).collect();
+        let all = Page::newest(None, u32::MAX).of_strategies();
+        let finished = app.store.history(&all).await?.into_iter();
+        let finished = finished.filter(|row| row.end.is_some());
+        named = finished.map(|row| row.rollout).collect();
     }
     if named.is_empty() {
         return Err(Failure::usage(
@@ -406,8 +405,14 @@ fn row(told: &Told, recorded: &Recorded, answer: &WhatIf) -> Value {
 pub(super) async fn explain(app: &App, global: &Global, args: ExplainArgs) -> anyhow::Result<Exit> {
     let named = match args.rollout {
         Some(named) => named,
-        None => match app.store.list(None, 1).await?.into_iter().next() {
-            Some(newest) => newest.header.rollout,
+        None => match app
+            .store
+            .history(&Page::newest(None, 1))
+            .await?
+            .into_iter()
+            .next()
+        {
+            Some(newest) => newest.rollout,
             None => return Err(Failure::usage("there is no rollout yet")),
         },
     };
@@ -482,8 +487,15 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> 
         })
         .await?;
     let count = entries.len();
-    let appended = app.store.append(&lease, entries, Durability::Power).await;
-    app.store.release(&lease, false).await?;
+    let appended = match Summary::of_journal(&entries) {
+        Some(summary) => {
+            app.store
+                .append(&lease, entries, &summary, Durability::Power)
+                .await
+        }
+        None => Ok(()),
+    };
+    app.store.release(&lease).await?;
     appended?;
     eprintln!("{} has {count} entries", status.rollout);
     Ok(Exit::Done)

@@ -8,9 +8,9 @@ use serde_json::json;
 use super::app::App;
 use super::exit::{Exit, Failure};
 use super::{Global, picture, render, target, traffic, watch};
-use crate::journal::status::Status;
-use crate::journal::{Header, Work};
+use crate::journal::Work;
 use crate::model::{ErrorKind, Role};
+use crate::store::Page;
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -95,8 +95,8 @@ pub(super) async fn status(app: &App, global: &Global, args: StatusArgs) -> anyh
                     (live.1.identity().to_owned(), Some(live))
                 }
                 // What was last known of it is better than nothing.
-                Err(error) => match app.store.list(None, 1).await?.first() {
-                    Some(last) if !elsewhere => (last.header.identity.clone(), None),
+                Err(error) => match app.store.history(&Page::newest(None, 1)).await?.first() {
+                    Some(last) if !elsewhere => (last.target.clone(), None),
                     _ => return Err(error),
                 },
             };
@@ -226,16 +226,19 @@ async fn newest_unless(
     if named.is_none()
         && let Some(identity) = target::identity(app, global).await?
     {
-        let listed = app.store.list(Some(&identity), 1).await?;
-        return listed
+        let newest = app.store.history(&Page::newest(Some(&identity), 1)).await?;
+        return newest
             .into_iter()
             .next()
-            .map(|l| l.header.rollout)
+            .map(|row| row.rollout)
             .ok_or_else(|| Failure::usage(format!("there are no rollouts on {identity} yet")));
     }
-    match (named, app.store.list(None, 1).await?.first()) {
+    match (
+        named,
+        app.store.history(&Page::newest(None, 1)).await?.first(),
+    ) {
         (Some(id), _) => Ok(id),
-        (None, Some(newest)) => Ok(newest.header.rollout.clone()),
+        (None, Some(newest)) => Ok(newest.rollout.clone()),
         (None, None) => Err(Failure::usage("there are no rollouts yet")),
     }
 }
@@ -248,11 +251,14 @@ async fn last_rollout(app: &App, identity: &str) -> anyhow::Result<Option<String
     {
         return Ok(Some(busy.rollout));
     }
-    let listed = app.store.list(Some(identity), u32::MAX).await?;
-    let last = listed
-        .into_iter()
-        .find(|l| matches!(l.header.work, Work::Strategy(_)));
-    Ok(last.map(|l| l.header.rollout))
+    let page = Page::newest(Some(identity), 20).of_strategies();
+    for row in app.store.history(&page).await? {
+        // A journal that cannot be read says nothing.
+        if let Ok(Some(_)) = app.store.header(&row.rollout).await {
+            return Ok(Some(row.rollout));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Result<Exit> {
@@ -321,34 +327,23 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> anyhow::Re
 
 pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::Result<Exit> {
     let identity = target::identity(app, global).await?;
-    let listed = app.store.list(identity.as_deref(), 10_000).await?;
-    let mut wanted: Vec<Header> = listed
-        .into_iter()
-        .map(|l| l.header)
-        .filter(|h| args.all || matches!(h.work, Work::Strategy(_)))
-        .take(args.limit as usize)
-        .collect();
+    let page = Page::newest(identity.as_deref(), args.limit);
+    let page = if args.all { page } else { page.of_strategies() };
+    let mut rows = app.store.history(&page).await?;
     // What has not ended is shown, however much came after it.
-    for header in app.store.unfinished().await? {
-        let ours = identity.as_ref().is_none_or(|i| *i == header.identity);
-        if ours && !wanted.iter().any(|h| h.rollout == header.rollout) {
-            wanted.push(header);
-        }
-    }
-    let mut rows = vec![];
-    for header in wanted {
-        let entries = app.store.load(&header.rollout, 0).await?;
-        if let Some(status) = Status::of(&entries) {
-            rows.push((header, status));
+    for open in app.store.open(identity.as_deref()).await? {
+        if !rows.iter().any(|row| row.rollout == open.summary.rollout) {
+            rows.push(open.summary);
         }
     }
     if global.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|(header, status)| {
-                json!({"rollout": status.rollout, "target": header.identity,
-                "phase": status.phase, "created": status.created, "updated": status.updated,
-                "end": json!(status)["end"]})
+            .map(|row| {
+                let end = row.end.map(|end| json!({"how": end, "reason": row.note}));
+                json!({"rollout": row.rollout, "target": row.target,
+                "phase": row.phase, "created": row.created, "updated": row.updated,
+                "end": end})
             })
             .collect();
         out!("{}", json!(rows));
@@ -366,21 +361,15 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> anyhow::
             "TARGET"
         );
     }
-    for (header, status) in &rows {
-        let note = match &status.end {
-            Some((_, reason)) => reason.clone(),
-            None => status
-                .hold
-                .as_ref()
-                .map_or_else(|| status.note.clone(), ToString::to_string),
-        };
-        let phase = format!("{:<15}", status.phase.to_string());
+    for row in &rows {
+        let phase = format!("{:<15}", row.phase.to_string());
         out!(
-            "{}  {:<22}  {}  {:<22}  {note}",
-            render::date(status.created),
-            status.rollout,
-            render::phase_style(status.phase).apply_to(phase),
-            render::short_identity(&header.identity),
+            "{}  {:<22}  {}  {:<22}  {}",
+            render::date(row.created),
+            row.rollout,
+            render::phase_style(row.phase).apply_to(phase),
+            render::short_identity(&row.target),
+            row.note,
         );
     }
     Ok(Exit::Done)

@@ -756,7 +756,7 @@ impl Held {
         let (action, weights) = match read.await {
             Ok((action, traffic)) => (Some(action), traffic.weights),
             Err::<_, HostError>(error) => {
-                app.store.release(&lease, false).await?;
+                app.store.release(&lease).await?;
                 return Err(error.into());
             }
         };
@@ -844,7 +844,7 @@ impl Held {
     }
 
     async fn release(&self, app: &App) -> anyhow::Result<()> {
-        Ok(app.store.release(&self.lease, false).await?)
+        Ok(app.store.release(&self.lease).await?)
     }
 }
 

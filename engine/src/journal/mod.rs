@@ -6,6 +6,7 @@
 
 pub mod replay;
 pub mod status;
+pub mod summary;
 
 use std::fmt;
 

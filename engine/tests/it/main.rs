@@ -16,6 +16,7 @@ mod contract;
 mod crash;
 mod door;
 mod end_to_end;
+mod fleet;
 mod foreign;
 mod fuzzed;
 mod hindsight;
