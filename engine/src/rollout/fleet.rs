@@ -147,11 +147,12 @@ impl Fleet {
                     None => self.expects = false,
                 },
                 () = self.driver.clock.sleep_until(wake), if !self.wakes.is_empty() => {
-                    match self.wake_signalled().await {
-                        Ok(()) => self.failing = false,
-                        Err(error) => if let Some(news) = self.store_failed(error) {
-                            return Some(news);
-                        }
+                    // A store that can be read may still not be written to: that it works
+                    // again is known once a rollout was driven.
+                    if let Err(error) = self.wake_signalled().await
+                        && let Some(news) = self.store_failed(error)
+                    {
+                        return Some(news);
                     }
                 }
             }
@@ -181,7 +182,10 @@ impl Fleet {
                 self.add(rollout, now.saturating_add(STORE_RETRY_MS));
                 self.store_failed(error)
             }
-            result => Some(News::Stopped { rollout, result }),
+            result => {
+                self.failing &= result.is_err();
+                Some(News::Stopped { rollout, result })
+            }
         }
     }
 

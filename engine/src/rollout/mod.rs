@@ -26,7 +26,7 @@ use crate::model::{
 };
 use crate::spec::TargetSpec;
 use crate::spec::policy::Caps;
-use crate::store::{Busy, Claim, Durability, Owner, Store, StoreError};
+use crate::store::{Claim, Durability, Owner, Store, StoreError};
 use crate::target::Target;
 use recovery::{Move, Settled, Step};
 use session::{Calls, Checks, Interrupt, Session, Shared};
@@ -234,15 +234,12 @@ impl Driver {
     pub async fn claim_as(&self, claim: Claim<'_>) -> Result<crate::store::Lease, StoreError> {
         let rollout = claim.rollout;
         match self.store.claim(claim.clone()).await {
-            Err(StoreError::Busy(Busy {
-                rollout: occupant,
-                epoch,
-                owner: Some(owner),
-                ..
-            })) if self.store.is_dead(&owner)
-                && (occupant == rollout || self.store.load(&occupant, 0).await?.is_empty()) =>
+            Err(StoreError::Busy(busy))
+                if busy.owner.as_ref().is_some_and(|o| self.store.is_dead(o))
+                    && (busy.rollout == rollout
+                        || self.store.load(&busy.rollout, 0).await?.is_empty()) =>
             {
-                let dead_epoch = Some(epoch);
+                let dead_epoch = Some(busy.epoch);
                 self.store
                     .claim(Claim {
                         dead_epoch,

@@ -18,7 +18,7 @@ pub struct Known {
 ///
 /// # Errors
 /// Another rollout occupies the target, or another living process drives this one.
-pub fn decide(claim: &Claim<'_>, known: Known) -> Result<u32, Busy> {
+pub fn decide(claim: &Claim<'_>, known: Known) -> Result<u32, Box<Busy>> {
     let mut epoch = 1;
     if let Some(busy) = known.occupant {
         // Parked or paused, silent for too long, or known to be dead.
@@ -29,7 +29,7 @@ pub fn decide(claim: &Claim<'_>, known: Known) -> Result<u32, Busy> {
         // A process that died before its first entry leaves nothing to resume.
         let abandoned = gone && !known.began;
         if busy.rollout != claim.rollout && !abandoned || !free {
-            return Err(busy);
+            return Err(Box::new(busy));
         }
         epoch = busy.epoch + 1;
     }

@@ -112,7 +112,7 @@ pub enum Durability {
 pub enum StoreError {
     /// The target belongs to another rollout or another process.
     #[error("the target is busy with rollout {}", .0.rollout)]
-    Busy(Busy),
+    Busy(Box<Busy>),
     /// The lease is not ours any more; nothing was written.
     #[error("the lease on rollout {rollout} was lost to another process")]
     Fenced {

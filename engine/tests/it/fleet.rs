@@ -177,8 +177,13 @@ async fn a_store_that_fails_is_said_and_tried_again() {
         panic!("{news:?}");
     };
     other.execute_batch("ROLLBACK").expect("ours");
-    let mut all = vec![ended(fleet.next().await), ended(fleet.next().await)];
+    let mut all = vec![];
+    while let Some(news) = fleet.next().await {
+        // The other one may have met the lock too, and come back later.
+        if !matches!(news, News::StoreFailed(_)) {
+            all.push(ended(Some(news)));
+        }
+    }
     all.sort();
     assert_eq!(all, ["a", "b"], "both are there still");
-    assert!(fleet.next().await.is_none());
 }
