@@ -16,18 +16,20 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use engine::clock::{Clock, SystemClock, VirtualClock};
+use engine::journal::status::Status;
+use engine::journal::summary::Summary;
 use engine::journal::{Call, Entry, Event, FORMAT, Header, Pin, Reply, Work};
 use engine::model::{
     Arm, ArmHealth, DemoFault, HostError, Millis, Promotion, Release, Role, Source, Weights,
 };
-use engine::rollout::fleet::Fleet;
+use engine::rollout::fleet::{Fleet, News};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Driver, Options, Ran, Resolve, Run, Standing, Strategy};
 use engine::simulate::{Behaviour, SimulatedTarget};
 use engine::spec::{Guardrails, HealthCheck, LocalArm, LocalSpec, TargetSpec};
 use engine::store::memory::MemoryStore;
 use engine::store::sqlite::SqliteStore;
-use engine::store::{Owner, Store};
+use engine::store::{Journals as _, Owner, Store};
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
 use engine::target::Target;
@@ -387,10 +389,6 @@ impl Resolve for Bench {
     async fn strategy(&self, _: &str) -> Result<Arc<dyn Strategy>, String> {
         Ok(self.plugin.clone())
     }
-
-    fn is_dead(&self, _: &Owner) -> bool {
-        false
-    }
 }
 
 fn header(id: &str, parameters: serde_json::Value, created: Millis) -> Header {
@@ -488,7 +486,14 @@ async fn parked(count: u32) {
         ),
     );
     assert_eq!(fleet.parked(), count as usize);
-    while let Some((id, result)) = fleet.next().await {
+    while let Some(news) = fleet.next().await {
+        let News::Stopped {
+            rollout: id,
+            result,
+        } = news
+        else {
+            panic!("{news:?}");
+        };
         let standing = result.unwrap_or_else(|e| panic!("{id}: {e}"));
         assert!(matches!(standing, Standing::Over(..)), "{standing:?}");
     }
@@ -552,6 +557,8 @@ async fn store() {
         dead_epoch: None,
     };
     let lease = store.claim(claim).await.expect("free");
+    let first = header("r", json!({}), 0);
+    let summary = Summary::of(&first, &Status::new(&first));
     let mut seq = 0;
     for (what, durability) in [
         (
@@ -576,7 +583,7 @@ async fn store() {
                 },
             };
             store
-                .append(&lease, vec![entry], durability)
+                .append(&lease, vec![entry], &summary, durability)
                 .await
                 .expect("ours");
         })

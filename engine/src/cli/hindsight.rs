@@ -15,11 +15,12 @@ use crate::hindsight::replay::{self, Fit};
 use crate::hindsight::what_if::{self, Ending, Recorded, WhatIf};
 use crate::hindsight::{explain, file};
 use crate::journal::status::Status;
+use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header, Pin, Work};
 use crate::model::Millis;
 use crate::ops::Error;
 use crate::ops::app::App;
-use crate::store::{Claim, Durability};
+use crate::store::{Claim, Durability, Page};
 use crate::strategy::Plugin;
 use crate::supply::files;
 
@@ -168,7 +169,7 @@ async fn its_plugin(
     if let Some(named) = named {
         return Ok(plugin::look_at(app, pins, named).await?.plugin);
     }
-    if let Some(bytes) = app.store.content(&pin.sha256).await? {
+    if let Some(bytes) = app.store.get(&pin.sha256).await? {
         return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
     }
     // The store keeps bytes for unfinished rollouts only.
@@ -263,12 +264,10 @@ pub(super) async fn what_if(
 ) -> crate::ops::Result<Exit> {
     let mut named = args.rollouts.clone();
     if args.all {
-        let listed = app.store.list(None, u32::MAX).await?;
-        let finished = listed.into_iter().filter(|l| {
-            matches!(l.last.event, Event::Ended { .. })
-                && matches!(l.header.work, Work::Strategy(_))
-        });
-        named = finished.map(|l| l.header.rollout).collect();
+        let all = Page::newest(None, u32::MAX).of_strategies();
+        let finished = app.store.history(&all).await?.into_iter();
+        let finished = finished.filter(|row| row.end.is_some());
+        named = finished.map(|row| row.rollout).collect();
     }
     if named.is_empty() {
         return Err(Error::usage(
@@ -420,8 +419,14 @@ pub(super) async fn explain(
 ) -> crate::ops::Result<Exit> {
     let named = match args.rollout {
         Some(named) => named,
-        None => match app.store.list(None, 1).await?.into_iter().next() {
-            Some(newest) => newest.header.rollout,
+        None => match app
+            .store
+            .history(&Page::newest(None, 1))
+            .await?
+            .into_iter()
+            .next()
+        {
+            Some(newest) => newest.rollout,
             None => return Err(Error::usage("there is no rollout yet")),
         },
     };
@@ -496,8 +501,15 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> crate::ops::Result<Ex
         })
         .await?;
     let count = entries.len();
-    let appended = app.store.append(&lease, entries, Durability::Power).await;
-    app.store.release(&lease, false).await?;
+    let appended = match Summary::of_journal(&entries) {
+        Some(summary) => {
+            app.store
+                .append(&lease, entries, &summary, Durability::Power)
+                .await
+        }
+        None => Ok(()),
+    };
+    app.store.release(&lease).await?;
     appended?;
     eprintln!("{} has {count} entries", status.rollout);
     Ok(Exit::Done)

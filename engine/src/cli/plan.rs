@@ -26,7 +26,7 @@ use crate::simulate::{Behaviour, SimulatedTarget};
 use crate::spec::aws::Found;
 use crate::spec::{Probe, Query, QuerySource, TargetSpec};
 use crate::store::memory::MemoryStore;
-use crate::store::{Owner, Store};
+use crate::store::{Journals as _, Owner, Schedule as _};
 use crate::target::Target;
 use crate::target::aws::calls::{self, Api, BESIDES, Scope};
 use crate::target::aws::client::Patience;
@@ -267,10 +267,6 @@ impl Resolve for Stage {
 
     async fn strategy(&self, _: &str) -> Result<Arc<dyn Strategy>, String> {
         Ok(self.strategy.clone())
-    }
-
-    fn is_dead(&self, _: &Owner) -> bool {
-        false
     }
 }
 

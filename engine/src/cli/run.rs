@@ -117,7 +117,9 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> crate::ops
         );
     }
     let sha256 = ready.plugin.sha256.clone();
-    app.store.put_content(&sha256, &ready.bytes).await?;
+    app.store
+        .put(&sha256, &ready.bytes, app.clock.now())
+        .await?;
     let options = Options {
         chaos_evict: args.chaos_evict,
         ..Options::default()
@@ -128,10 +130,8 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> crate::ops
         Work::Verb { .. } | Work::StackChange { .. } => header.title().to_owned(),
     };
     begin(app, options, ready.header).await?;
-    // Another engine may have swept it away before this rollout was known.
-    app.store.put_content(&sha256, &ready.bytes).await?;
-    if let Err(error) = sweep(app).await {
-        eprintln!("note: old plugins could not be swept out of the store: {error:#}");
+    if let Err(error) = app.store.sweep(app.clock.now()).await {
+        eprintln!("note: old plugins could not be swept out of the store: {error}");
     }
     let part = if ready.embedded {
         " (the balancer is part of this process)"
@@ -344,19 +344,6 @@ async fn seen_by_nobody(
         }
     }
     Ok(())
-}
-
-/// Drops the bytes of plugins that no unfinished rollout needs.
-async fn sweep(app: &App) -> crate::ops::Result<()> {
-    let open = app.store.unfinished().await?;
-    let needed: Vec<String> = open
-        .into_iter()
-        .filter_map(|header| match header.work {
-            Work::Strategy(pin) => Some(pin.sha256),
-            Work::Verb { .. } | Work::StackChange { .. } => None,
-        })
-        .collect();
-    Ok(app.store.sweep_content(&needed).await?)
 }
 
 /// The release that a flag names for the candidate.

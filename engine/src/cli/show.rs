@@ -7,13 +7,13 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::{Global, picture, render, watch};
-use crate::journal::status::Status;
+use crate::journal::Work;
 use crate::journal::verdict::verdict;
-use crate::journal::{Header, Work};
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::find::newest_unless;
 use crate::ops::status::{self, Known, Live, Overview};
+use crate::store::Page;
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -243,34 +243,23 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
 
 pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> crate::ops::Result<Exit> {
     let identity = global.target().identity(app).await?;
-    let listed = app.store.list(identity.as_deref(), 10_000).await?;
-    let mut wanted: Vec<Header> = listed
-        .into_iter()
-        .map(|l| l.header)
-        .filter(|h| args.all || matches!(h.work, Work::Strategy(_)))
-        .take(args.limit as usize)
-        .collect();
+    let page = Page::newest(identity.as_deref(), args.limit);
+    let page = if args.all { page } else { page.of_strategies() };
+    let mut rows = app.store.history(&page).await?;
     // What has not ended is shown, however much came after it.
-    for header in app.store.unfinished().await? {
-        let ours = identity.as_ref().is_none_or(|i| *i == header.identity);
-        if ours && !wanted.iter().any(|h| h.rollout == header.rollout) {
-            wanted.push(header);
-        }
-    }
-    let mut rows = vec![];
-    for header in wanted {
-        let entries = app.store.load(&header.rollout, 0).await?;
-        if let Some(status) = Status::of(&entries) {
-            rows.push((header, status));
+    for open in app.store.open(identity.as_deref()).await? {
+        if !rows.iter().any(|row| row.rollout == open.summary.rollout) {
+            rows.push(open.summary);
         }
     }
     if global.json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|(header, status)| {
-                json!({"rollout": status.rollout, "target": header.identity,
-                "phase": status.phase, "created": status.created, "updated": status.updated,
-                "end": json!(status)["end"]})
+            .map(|row| {
+                let end = row.end.map(|end| json!({"how": end, "reason": row.note}));
+                json!({"rollout": row.rollout, "target": row.target,
+                "phase": row.phase, "created": row.created, "updated": row.updated,
+                "end": end})
             })
             .collect();
         out!("{}", json!(rows));
@@ -288,21 +277,15 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> crate::o
             "TARGET"
         );
     }
-    for (header, status) in &rows {
-        let note = match &status.end {
-            Some((_, reason)) => reason.clone(),
-            None => status
-                .hold
-                .as_ref()
-                .map_or_else(|| status.note.clone(), ToString::to_string),
-        };
-        let phase = format!("{:<15}", status.phase.to_string());
+    for row in &rows {
+        let phase = format!("{:<15}", row.phase.to_string());
         out!(
-            "{}  {:<22}  {}  {:<22}  {note}",
-            render::date(status.created),
-            status.rollout,
-            render::phase_style(status.phase).apply_to(phase),
-            render::short_identity(&header.identity),
+            "{}  {:<22}  {}  {:<22}  {}",
+            render::date(row.created),
+            row.rollout,
+            render::phase_style(row.phase).apply_to(phase),
+            render::short_identity(&row.target),
+            row.note,
         );
     }
     Ok(Exit::Done)

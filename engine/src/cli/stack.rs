@@ -766,7 +766,7 @@ impl Held {
         let (action, weights) = match read.await {
             Ok((action, traffic)) => (Some(action), traffic.weights),
             Err::<_, HostError>(error) => {
-                app.store.release(&lease, false).await?;
+                app.store.release(&lease).await?;
                 return Err(error.into());
             }
         };
@@ -854,7 +854,7 @@ impl Held {
     }
 
     async fn release(&self, app: &App) -> crate::ops::Result<()> {
-        Ok(app.store.release(&self.lease, false).await?)
+        Ok(app.store.release(&self.lease).await?)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::ops::app::App;
 use crate::ops::command::signal;
 use crate::ops::status::look;
 use crate::ops::way_back;
-use crate::rollout::fleet::Fleet;
+use crate::rollout::fleet::{Fleet, News};
 use crate::rollout::{Options, RolloutError, Standing};
 use crate::store::StoreError;
 
@@ -129,13 +129,14 @@ pub async fn drive(
             return Ok(Exit::Paused);
         }
         Some(None) => Exit::Unexpected,
-        Some(Some((_, Err(RolloutError::Store(StoreError::Database { message, place }))))) => {
+        Some(Some(News::StoreFailed(StoreError::Database { message, place }))) => {
             let why = format!("the store {place} failed: {message}");
             let exit = without_a_store(app, global, &view, why).await;
             stop_balancers(app, &mut interruptions).await;
             return exit;
         }
-        Some(Some((_, result))) => Exit::from(&result?),
+        Some(Some(News::StoreFailed(error))) => return Err(RolloutError::Store(error).into()),
+        Some(Some(News::Stopped { result, .. })) => Exit::from(&result?),
     };
     view.finish(app, global, exit).await?;
     stop_balancers(app, &mut interruptions).await;
@@ -213,7 +214,7 @@ pub async fn follow(app: &App, global: &Global, rollout: &str) -> crate::ops::Re
         if app.clock.now() >= look_at {
             look_at = app.clock.now() + LOOK_FOR_DRIVER_MS;
             let driver = app.living_owner(&view.header).await?;
-            if driver.is_none_or(|busy| busy.owner.as_ref() == Some(&app.owner)) {
+            if driver.is_none_or(|busy| busy.driver() == Some(&app.owner)) {
                 view.erase();
                 return Ok(Followed::Abandoned);
             }

@@ -7,6 +7,7 @@
 pub mod exchanges;
 pub mod replay;
 pub mod status;
+pub mod summary;
 pub mod verdict;
 
 pub use exchanges::{Exchange, Question, Told, exchanges};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::{Context as _, Result};
 use super::news::{Listener, News};
-use super::ports::{Ports, this_process};
+use super::ports::Ports;
 use super::private;
 use crate::clock::{Clock, SystemClock};
 use crate::journal::Entry;
@@ -14,7 +14,7 @@ use crate::rollout::{Driver, Options};
 use crate::store::lifeboat::Lifeboat;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Owner, Store};
+use crate::store::{Owner, Store, process};
 
 /// See the module.
 pub struct App {
@@ -123,7 +123,7 @@ impl App {
             lifeboat,
             clock: Arc::new(SystemClock),
             ports: Arc::new(ports),
-            owner: this_process(),
+            owner: process::this(),
             listener,
             actor: surroundings
                 .user

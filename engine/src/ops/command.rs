@@ -13,6 +13,7 @@ use crate::journal::verdict::verdict;
 use crate::journal::{Entry, Event, Header};
 use crate::model::{Command, Hold, Millis, Signal};
 use crate::rollout::Options;
+use crate::store::following::Following;
 
 /// How long a command waits for the driving process to obey.
 const OBEY: Duration = Duration::from_secs(30);
@@ -223,13 +224,18 @@ pub(super) async fn command(
 
 async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> Result<()> {
     let give_up = app.clock.now() + u64::try_from(OBEY.as_millis()).unwrap_or(u64::MAX);
+    let Some(mut rollout) = Following::begin(app.store.as_ref(), id).await? else {
+        app.journal(id).await?;
+        return Ok(());
+    };
     loop {
-        let (header, status, _) = app.journal(id).await?;
-        if reached(&status) {
+        rollout.catch_up(app.store.as_ref()).await?;
+        let Following { header, status } = &rollout;
+        if reached(status) {
             return Ok(());
         }
         // Nobody drives it, or not any more: this process does.
-        if app.living_owner(&header).await?.is_none() {
+        if app.living_owner(header).await?.is_none() {
             app.driver(Options::default()).drive(id).await?;
             return Ok(());
         }

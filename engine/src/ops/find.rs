@@ -6,14 +6,17 @@ use super::app::App;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header, Work};
-use crate::rollout::Resolve as _;
+use crate::journal::{Entry, Event, Header};
 use crate::spec::{ADMIN_DEFAULT, TargetSpec};
-use crate::store::{Busy, Lease};
+use crate::store::{Busy, Lease, Open, Page};
 use crate::target::Target;
 
 /// How the occupant of a target is called while its stack changes.
 pub const STACK_WORK: &str = "stack-";
+
+/// Most unfinished rollouts that nobody drives whose targets are asked whether they
+/// answer, to find the one that is meant.
+const IN_SIGHT_MAX: usize = 20;
 
 impl App {
     /// The rollout that is named, or the one on the target that the request names,
@@ -71,9 +74,8 @@ impl App {
 
     /// The unfinished rollout on a target.
     pub async fn on_target(&self, identity: &str) -> Result<String> {
-        let mut open = self.open_rollouts().await?.into_iter();
-        match open.find(|header| header.identity == identity) {
-            Some(header) => Ok(header.rollout),
+        match self.store.open(Some(identity)).await?.into_iter().next() {
+            Some(open) => Ok(open.summary.rollout),
             None => Err(Error::usage(format!(
                 "no rollout is under way on {identity}; see `engine list`"
             ))),
@@ -87,22 +89,17 @@ impl App {
             return Ok(id.to_owned());
         }
         let open = self.open_rollouts().await?;
-        let mut driven = vec![];
-        for header in &open {
-            if self.living_owner(header).await?.is_some() {
-                driven.push(header);
-            }
-        }
+        let driven: Vec<&Open> = open.iter().filter(|o| self.lives(&o.busy)).collect();
         match (&open[..], &driven[..]) {
             ([], _) => Err(Error::usage(
                 "no rollout is under way; name one, or see `engine list`",
             )),
-            ([one], _) => Ok(one.rollout.clone()),
-            (_, [one]) => Ok(one.rollout.clone()),
+            ([one], _) => Ok(one.summary.rollout.clone()),
+            (_, [one]) => Ok(one.summary.rollout.clone()),
             (several, _) => {
                 let ids: Vec<String> = several
                     .iter()
-                    .map(|h| format!("  {} on {}", h.rollout, h.identity))
+                    .map(|o| format!("  {} on {}", o.summary.rollout, o.summary.target))
                     .collect();
                 Err(Error::usage(format!(
                     "several rollouts are under way; name one of them:\n{}",
@@ -113,17 +110,22 @@ impl App {
     }
 
     /// The rollouts that have not ended, newest first.
-    pub async fn open_rollouts(&self) -> Result<Vec<Header>> {
-        Ok(self.store.unfinished().await?)
+    pub async fn open_rollouts(&self) -> Result<Vec<Open>> {
+        Ok(self.store.open(None).await?)
     }
 
     /// The newest unfinished rollout whose target answers; else the newest one
     /// that at least has a living driver.
     pub async fn rollout_in_sight(&self) -> Result<Option<Header>> {
-        for header in self.open_rollouts().await? {
-            if self.ports.reach(&header.target).await.is_ok()
-                || self.living_owner(&header).await?.is_some()
-            {
+        for (nth, open) in self.open_rollouts().await?.iter().enumerate() {
+            let driven = self.lives(&open.busy);
+            if !driven && nth >= IN_SIGHT_MAX {
+                continue;
+            }
+            let Some(header) = self.store.header(&open.summary.rollout).await? else {
+                continue;
+            };
+            if driven || self.ports.reach(&header.target).await.is_ok() {
                 return Ok(Some(header));
             }
         }
@@ -135,13 +137,13 @@ impl App {
     pub async fn let_go(&self, rollout: &str) -> Result<()> {
         let (header, ..) = self.journal(rollout).await?;
         match self.store.occupant(&header.identity).await? {
-            Some(busy) if busy.owner.as_ref() == Some(&self.owner) => {
+            Some(busy) if busy.driver() == Some(&self.owner) => {
                 let lease = Lease {
                     target: header.identity,
                     rollout: busy.rollout,
                     epoch: busy.epoch,
                 };
-                Ok(self.store.release(&lease, true).await?)
+                Ok(self.store.park(&lease, None).await?)
             }
             _ => Ok(()),
         }
@@ -155,8 +157,13 @@ impl App {
 
     /// Whether that is a living process that drives the rollout.
     pub fn is_driven(&self, header: &Header, busy: &Busy) -> bool {
-        let alive = busy.owner.as_ref().is_some_and(|o| !self.ports.is_dead(o));
-        busy.rollout == header.rollout && busy.expires > self.clock.now() && alive
+        busy.rollout == header.rollout && self.lives(busy)
+    }
+
+    /// Whether a living process drives what occupies a target, or means to wake it.
+    fn lives(&self, busy: &Busy) -> bool {
+        let alive = busy.driver().is_some_and(|o| !self.store.is_dead(o));
+        busy.expires > self.clock.now() && alive
     }
 }
 
@@ -169,16 +176,19 @@ pub async fn newest_unless(
     if named.is_none()
         && let Some(identity) = request.identity(app).await?
     {
-        let listed = app.store.list(Some(&identity), 1).await?;
-        return listed
+        let newest = app.store.history(&Page::newest(Some(&identity), 1)).await?;
+        return newest
             .into_iter()
             .next()
-            .map(|l| l.header.rollout)
+            .map(|row| row.rollout)
             .ok_or_else(|| Error::usage(format!("there are no rollouts on {identity} yet")));
     }
-    match (named, app.store.list(None, 1).await?.first()) {
+    match (
+        named,
+        app.store.history(&Page::newest(None, 1)).await?.first(),
+    ) {
         (Some(id), _) => Ok(id),
-        (None, Some(newest)) => Ok(newest.header.rollout.clone()),
+        (None, Some(newest)) => Ok(newest.rollout.clone()),
         (None, None) => Err(Error::usage("there are no rollouts yet")),
     }
 }
@@ -191,9 +201,12 @@ pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<Str
     {
         return Ok(Some(busy.rollout));
     }
-    let listed = app.store.list(Some(identity), u32::MAX).await?;
-    let last = listed
-        .into_iter()
-        .find(|l| matches!(l.header.work, Work::Strategy(_)));
-    Ok(last.map(|l| l.header.rollout))
+    let page = Page::newest(Some(identity), 20).of_strategies();
+    for row in app.store.history(&page).await? {
+        // A journal that cannot be read says nothing.
+        if let Ok(Some(_)) = app.store.header(&row.rollout).await {
+            return Ok(Some(row.rollout));
+        }
+    }
+    Ok(None)
 }

@@ -16,7 +16,7 @@ use crate::model::{ErrorKind, HostError};
 use crate::rollout::{Resolve, Strategy};
 use crate::spec::aws::{Access as AwsAccess, AwsSpec, Found};
 use crate::spec::{LocalSpec, TargetSpec};
-use crate::store::{Owner, Store};
+use crate::store::Store;
 use crate::strategy::Host;
 use crate::strategy::limits::Limits;
 use crate::target::Target;
@@ -292,11 +292,7 @@ impl Resolve for Ports {
         if let Some(plugin) = host.get(sha256) {
             return Ok(plugin);
         }
-        let bytes = self
-            .store
-            .content(sha256)
-            .await
-            .map_err(|e| e.to_string())?;
+        let bytes = self.store.get(sha256).await.map_err(|e| e.to_string())?;
         let bytes = bytes.ok_or_else(|| {
             format!("the store has no plugin with digest {sha256}; was its folder copied in part?")
         })?;
@@ -312,19 +308,6 @@ impl Resolve for Ports {
             Some(kept) => kept.push(line),
             None => (self.listener)(News::Progress(line)),
         }
-    }
-
-    fn is_dead(&self, owner: &Owner) -> bool {
-        let (their_boot, their_space) = owner.host.split_once('/').unwrap_or_default();
-        let this = this_host();
-        let (boot, space) = this.split_once('/').unwrap_or_default();
-        if boot.is_empty() || their_boot.is_empty() {
-            return false;
-        }
-        // The store is one machine's: what ran before a reboot runs no more. In
-        // another container a process id means something else.
-        boot != their_boot
-            || space == their_space && process_started(owner.pid).as_ref() != Some(&owner.started)
     }
 }
 
@@ -349,33 +332,4 @@ async fn same_arms(local: &LocalSpec, target: &LocalTarget) -> Result<()> {
         found.join(" and "),
         wanted.join(" and ")
     )))
-}
-
-/// One boot of one machine and one space of process ids. Without it nobody is
-/// ever taken for dead, and a lease must expire.
-fn this_host() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{}/{}", boot.trim(), space.display())
-}
-
-/// When a process of this machine started, in the kernel's ticks.
-fn process_started(pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain anything; fields count from its end.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // A zombie has ended: it holds nothing any more.
-    if fields.first() == Some(&"Z") {
-        return None;
-    }
-    fields.get(19).map(|start| (*start).to_owned())
-}
-
-pub(super) fn this_process() -> Owner {
-    let pid = std::process::id();
-    Owner {
-        host: this_host(),
-        pid,
-        started: process_started(pid).unwrap_or_default(),
-    }
 }

@@ -10,6 +10,7 @@ use super::request::TargetRequest;
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::{Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Sample};
+use crate::store::Page;
 use crate::target::Target;
 
 /// Samples that rates are taken over.
@@ -123,8 +124,8 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
             (live.1.identity().to_owned(), Some(live))
         }
         // What was last known of it is better than nothing.
-        Err(error) => match app.store.list(None, 1).await?.first() {
-            Some(last) if request.named()?.is_none() => (last.header.identity.clone(), None),
+        Err(error) => match app.store.history(&Page::newest(None, 1)).await?.first() {
+            Some(last) if request.named()?.is_none() => (last.target.clone(), None),
             _ => return Err(error),
         },
     };

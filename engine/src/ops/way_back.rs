@@ -10,12 +10,12 @@ use super::find::STACK_WORK;
 use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
-use crate::journal::{Event, Header, Work};
+use crate::journal::{Header, Work};
 use crate::model::{Command, End, Millis, Role, Traffic, Weights};
-use crate::rollout::{Options, PAUSE_MAX_MS, Resolve as _};
+use crate::rollout::{Options, PAUSE_MAX_MS};
 use crate::spec::TargetSpec;
 use crate::spec::aws::AwsSpec;
-use crate::store::Busy;
+use crate::store::{Busy, Cursor, Page};
 use crate::target::Target;
 
 /// How long a stack operation may take to hear a person, ms.
@@ -56,7 +56,7 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
     let (spec, target) = patiently(app, || way_back(app, request)).await?;
     let occupant = app.store.occupant(target.identity()).await?;
     if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
-        let alive = busy.owner.as_ref().is_some_and(|o| !app.ports.is_dead(o));
+        let alive = busy.owner.as_ref().is_some_and(|o| !app.store.is_dead(o));
         if alive && busy.expires > app.clock.now() {
             return through_stack_work(app, target.as_ref(), &busy.rollout).await;
         }
@@ -231,30 +231,7 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
             live.names().join("` or `engine rollback --to ")
         )));
     }
-    let listed = app.store.list(Some(identity), u32::MAX).await?;
-    let last = listed
-        .iter()
-        .find_map(|l| match (&l.last.event, &l.header.work) {
-            // As an earlier version wrote it down: a rollback is where the traffic
-            // belongs, and a second one stays there.
-            (Event::Ended { end: End::Done, .. }, Work::Verb { weights, .. })
-                if l.header.work.goes_back() =>
-            {
-                all_on(weights)
-            }
-            // A person's change began where the users belong, unless it was only the
-            // next of several.
-            (Event::Ended { end: End::Done, .. }, Work::Verb { .. }) => all_on(&l.header.baseline),
-            (
-                Event::Ended {
-                    end: End::Promoted | End::RolledBack | End::Done,
-                    ..
-                },
-                _,
-            ) => Some(l.header.arm(Role::Stable).to_owned()),
-            _ => None,
-        });
-    if let Some(stable) = last {
+    if let Some(stable) = last_stable(app, identity).await? {
         return Ok(stable);
     }
     // The arm with more traffic, or all of it, may well be the one that shall lose it.
@@ -265,7 +242,43 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
     )))
 }
 
-/// As [`target`], with no more questions than the way back needs.
+/// The arm that the history of a target says is stable, from its newest rollouts on.
+async fn last_stable(app: &App, identity: &str) -> Result<Option<String>> {
+    let mut page = Page::newest(Some(identity), 100);
+    loop {
+        let rows = app.store.history(&page).await?;
+        let Some(last) = rows.last() else {
+            return Ok(None);
+        };
+        page.after = Some(Cursor::at(last));
+        for row in &rows {
+            let Some(End::Promoted | End::RolledBack | End::Done) = row.end else {
+                continue;
+            };
+            let Some(header) = app.store.header(&row.rollout).await? else {
+                continue;
+            };
+            let stable = match (row.end, &header.work) {
+                // As an earlier version wrote it down: a rollback is where the traffic
+                // belongs, and a second one stays there.
+                (Some(End::Done), Work::Verb { weights, .. }) if header.work.goes_back() => {
+                    all_on(weights)
+                }
+                // A person's change began where the users belong, unless it was only
+                // the next of several.
+                (Some(End::Done), Work::Verb { .. }) => all_on(&header.baseline),
+                // A stack belongs to no arm.
+                (_, Work::StackChange { .. }) => None,
+                _ => Some(header.arm(Role::Stable).to_owned()),
+            };
+            if stable.is_some() {
+                return Ok(stable);
+            }
+        }
+    }
+}
+
+/// As [`App::target`], with no more questions than the way back needs.
 async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
     let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target) else {
         return app.target(request).await;
@@ -274,10 +287,13 @@ async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc
     let target = match app.ports.way_back_on_aws(&spec).await {
         // Which arm is which was decided by an earlier rollout on this route.
         Err(error) if !error.retryable && route.is_some() => {
-            let listed = app.store.list(route, u32::MAX).await?;
-            let mut ours = listed.into_iter().map(|l| l.header);
-            let known = ours.find_map(|header| match header.target {
-                TargetSpec::Aws(aws) if Some(header.identity.as_str()) == route => Some(aws),
+            let newest = app.store.history(&Page::newest(route, 1)).await?;
+            let header = match newest.first() {
+                Some(row) => app.store.header(&row.rollout).await?,
+                None => None,
+            };
+            let known = header.and_then(|header| match header.target {
+                TargetSpec::Aws(aws) => Some(aws),
                 _ => None,
             });
             let known = known.ok_or(error)?;
@@ -297,7 +313,10 @@ async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc
 /// Whether the store has no journal at all, or none that can be read.
 async fn knows_nothing(app: &App) -> bool {
     match app.below() {
-        Some(store) => store.list(None, 1).await.map_or(true, |all| all.is_empty()),
+        Some(store) => store
+            .history(&Page::newest(None, 1))
+            .await
+            .map_or(true, |all| all.is_empty()),
         None => true,
     }
 }

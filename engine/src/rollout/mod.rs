@@ -19,6 +19,7 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::journal::status::Status;
+use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Pin, Reply, Work};
 use crate::model::{
     Arm, ArmHealth, Decider, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm,
@@ -26,7 +27,7 @@ use crate::model::{
 };
 use crate::spec::TargetSpec;
 use crate::spec::policy::Caps;
-use crate::store::{Busy, Claim, Durability, Owner, Store, StoreError};
+use crate::store::{Claim, Durability, Owner, Store, StoreError};
 use crate::target::Target;
 use recovery::{Move, Settled, Step};
 use session::{Calls, Checks, Interrupt, Session, Shared};
@@ -91,8 +92,6 @@ pub trait Resolve: Send + Sync {
     async fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, HostError>;
     /// The strategy with that digest.
     async fn strategy(&self, sha256: &str) -> Result<Arc<dyn Strategy>, String>;
-    /// Whether that process is certainly gone.
-    fn is_dead(&self, owner: &Owner) -> bool;
     /// Something that a person who watches wants to know at once, such as why
     /// nothing happens for a while: one sentence.
     fn notice(&self, _rollout: &str, _text: &str) {}
@@ -166,6 +165,9 @@ pub enum RolloutError {
     /// The journal does not begin with a header.
     #[error("the journal of rollout {0} has no beginning")]
     Journal(String),
+    /// The task that drove it panicked: a defect of the engine.
+    #[error("the engine failed while it drove the rollout: {0}")]
+    Panicked(String),
     /// Another process took over while a write of this one was on its way.
     #[error("{report}")]
     Overtaken {
@@ -202,14 +204,17 @@ impl Driver {
     /// Writes the first entry of a rollout and occupies its target.
     pub async fn begin(&self, header: Header) -> Result<(), RolloutError> {
         let lease = self.claim(&header.identity, &header.rollout).await?;
+        let mut status = Status::new(&header);
         let entry = Entry {
             seq: 0,
             at: header.created,
             epoch: lease.epoch,
-            event: Event::Started(Box::new(header)),
+            event: Event::Started(Box::new(header.clone())),
         };
+        status.apply(&entry);
+        let summary = Summary::of(&header, &status);
         self.store
-            .append(&lease, vec![entry], Durability::Power)
+            .append(&lease, vec![entry], &summary, Durability::Power)
             .await?;
         Ok(())
     }
@@ -230,15 +235,12 @@ impl Driver {
     pub async fn claim_as(&self, claim: Claim<'_>) -> Result<crate::store::Lease, StoreError> {
         let rollout = claim.rollout;
         match self.store.claim(claim.clone()).await {
-            Err(StoreError::Busy(Busy {
-                rollout: occupant,
-                epoch,
-                owner: Some(owner),
-                ..
-            })) if self.resolve.is_dead(&owner)
-                && (occupant == rollout || self.store.load(&occupant, 0).await?.is_empty()) =>
+            Err(StoreError::Busy(busy))
+                if busy.owner.as_ref().is_some_and(|o| self.store.is_dead(o))
+                    && (busy.rollout == rollout
+                        || self.store.load(&busy.rollout, 0).await?.is_empty()) =>
             {
-                let dead_epoch = Some(epoch);
+                let dead_epoch = Some(busy.epoch);
                 self.store
                     .claim(Claim {
                         dead_epoch,
@@ -282,16 +284,11 @@ impl Driver {
             }
         };
         let session = shared.session.lock().await;
-        let expires = match &standing {
-            Standing::Parked(until) => Some(until + self.options.lease_ttl_ms),
-            _ => None,
-        };
-        match expires {
-            Some(expires) => self.store.renew(session.lease(), expires).await?,
-            None => {
-                let keep = !matches!(standing, Standing::Over(..));
-                self.store.release(session.lease(), keep).await?;
-            }
+        let lease = session.lease();
+        match &standing {
+            Standing::Over(..) => self.store.release(lease).await?,
+            Standing::Parked(until) => self.store.park(lease, Some(*until)).await?,
+            Standing::Held(_) | Standing::Diverged(_) => self.store.park(lease, None).await?,
         }
         Ok(standing)
     }

@@ -13,6 +13,7 @@ use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::{InDoubt, Status};
+use crate::journal::summary::Summary;
 use crate::journal::{
     Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, WRITE_IGNORED, Work,
 };
@@ -200,11 +201,12 @@ impl Session {
             epoch: self.lease.epoch,
             event,
         };
-        self.store
-            .append(&self.lease, vec![entry.clone()], durability)
-            .await?;
+        // A session whose store fails is over, so it may be ahead of its journal then.
         self.status.apply(&entry);
-        Ok(())
+        let summary = Summary::of(&self.header, &self.status);
+        self.store
+            .append(&self.lease, vec![entry], &summary, durability)
+            .await
     }
 
     /// Signals that have had no effect yet, in the order they were sent.

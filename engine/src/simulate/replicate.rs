@@ -21,7 +21,7 @@ use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy}
 use crate::spec::policy::Caps;
 use crate::spec::{Guardrails, Query, QuerySource, TargetSpec};
 use crate::store::memory::MemoryStore;
-use crate::store::{Owner, Store};
+use crate::store::{Journals as _, Owner, Schedule as _};
 use crate::target::Target;
 
 /// When every simulated rollout begins, Unix ms: a whole hour.
@@ -173,11 +173,17 @@ pub async fn play(
         };
         match standing {
             None if clock.now() >= horizon => break,
-            None => life += 1,
+            None => {
+                store.bury(owner(life));
+                life += 1;
+            }
             Some(Standing::Parked(until)) => tokio::select! {
                 biased;
                 () = clock.sleep_until(until) => {}
-                () = clock.death() => if clock.now() >= horizon { break } else { life += 1 },
+                () = clock.death() => if clock.now() >= horizon { break } else {
+                    store.bury(owner(life));
+                    life += 1;
+                },
             },
             Some(_) => break,
         }
@@ -282,6 +288,14 @@ fn approval(number: u32) -> Signal {
     approve.signal(format!("approval-{number}"), "simulation")
 }
 
+fn owner(life: u32) -> Owner {
+    Owner {
+        host: "simulation".to_owned(),
+        pid: life,
+        started: life.to_string(),
+    }
+}
+
 fn driver(
     store: &Arc<MemoryStore>,
     clock: &Arc<StageClock>,
@@ -292,11 +306,7 @@ fn driver(
         store: store.clone(),
         clock: clock.clone(),
         resolve: resolve.clone(),
-        owner: Owner {
-            host: "simulation".to_owned(),
-            pid: life,
-            started: life.to_string(),
-        },
+        owner: owner(life),
         options: Options {
             // Nobody is faster than this clock, so a wait need not look often and
             // a lease can be long.
@@ -324,11 +334,6 @@ impl Resolve for Cast {
 
     async fn strategy(&self, _: &str) -> Result<Arc<dyn Strategy>, String> {
         Ok(self.strategy.clone())
-    }
-
-    /// There is one process at a time.
-    fn is_dead(&self, _: &Owner) -> bool {
-        true
     }
 }
 

@@ -556,7 +556,7 @@ mod tests {
     use super::*;
     use crate::spec::BeforeBake;
     use crate::store::memory::MemoryStore;
-    use crate::store::{Claim, Owner};
+    use crate::store::{Claim, Journals as _, Owner};
 
     const SCENARIO: &str = r#"{"apiVersion": "simulate/v1", "scenarios": [
         {"name": "a", "class": "good", "seed": 1, "traffic": {"rps": 10}, "stable": {}}]}"#;

@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Busy, Claim, Durability, Lease, Listed, Store, StoreError};
-use crate::journal::{Entry, Header};
+use super::{
+    Blobs, Busy, Claim, Durability, Journals, Lease, Open, Owner, Page, Schedule, Store, StoreError,
+};
+use crate::journal::summary::Summary;
+use crate::journal::{Entry, Event, Header};
 use crate::model::{Millis, Signal};
 
-/// See the module.
+/// A store that goes on in memory where the one below it fails.
 pub struct Lifeboat {
     under: Option<Arc<dyn Store>>,
     aboard: Mutex<Aboard>,
@@ -110,7 +113,7 @@ impl Lifeboat {
 }
 
 #[async_trait]
-impl Store for Lifeboat {
+impl Journals for Lifeboat {
     async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError> {
         if let Some(store) = self.afloat()
             && let Some(result) = self.kept(store.claim(claim.clone()).await)
@@ -134,9 +137,18 @@ impl Store for Lifeboat {
         Ok(())
     }
 
-    async fn release(&self, lease: &Lease, keep: bool) -> Result<(), StoreError> {
+    async fn park(&self, lease: &Lease, until: Option<Millis>) -> Result<(), StoreError> {
         if let Some(store) = self.afloat()
-            && let Some(result) = self.kept(store.release(lease, keep).await)
+            && let Some(result) = self.kept(store.park(lease, until).await)
+        {
+            return result;
+        }
+        Ok(())
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        if let Some(store) = self.afloat()
+            && let Some(result) = self.kept(store.release(lease).await)
         {
             return result;
         }
@@ -147,12 +159,14 @@ impl Store for Lifeboat {
         &self,
         lease: &Lease,
         entries: Vec<Entry>,
+        summary: &Summary,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        if let Some(store) = self.afloat()
-            && let Some(result) = self.kept(store.append(lease, entries.clone(), durability).await)
-        {
-            return result;
+        if let Some(store) = self.afloat() {
+            let appended = store.append(lease, entries.clone(), summary, durability);
+            if let Some(result) = self.kept(appended.await) {
+                return result;
+            }
         }
         self.whole(&lease.rollout).await;
         let mut aboard = self.aboard();
@@ -172,26 +186,28 @@ impl Store for Lifeboat {
         Ok(entries)
     }
 
-    async fn list(&self, on: Option<&str>, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        Ok(match &self.under {
-            Some(store) => self
-                .kept(store.list(on, limit).await)
-                .transpose()?
-                .unwrap_or_default(),
-            None => vec![],
-        })
+    async fn header(&self, rollout: &str) -> Result<Option<Header>, StoreError> {
+        if let Some(store) = self.afloat()
+            && let Some(result) = self.kept(store.header(rollout).await)
+        {
+            return result;
+        }
+        let first = self.whole(rollout).await.into_iter().next();
+        Ok(first.and_then(|entry| match entry.event {
+            Event::Started(header) => Some(*header),
+            _ => None,
+        }))
     }
 
-    async fn unfinished(&self) -> Result<Vec<Header>, StoreError> {
-        Ok(match &self.under {
-            Some(store) => self
-                .kept(store.unfinished().await)
-                .transpose()?
-                .unwrap_or_default(),
-            None => vec![],
-        })
+    fn is_dead(&self, owner: &Owner) -> bool {
+        self.under
+            .as_ref()
+            .is_some_and(|store| store.is_dead(owner))
     }
+}
 
+#[async_trait]
+impl Schedule for Lifeboat {
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError> {
         let known = match &self.under {
             Some(store) => self.kept(store.occupant(target).await).transpose()?,
@@ -201,8 +217,39 @@ impl Store for Lifeboat {
         let told = self.failed().is_none();
         Ok(known.flatten().map(|busy| Busy {
             owner: busy.owner.filter(|_| told),
+            keeper: busy.keeper.filter(|_| told),
             ..busy
         }))
+    }
+
+    async fn open(&self, on: Option<&str>) -> Result<Vec<Open>, StoreError> {
+        Ok(match &self.under {
+            Some(store) => self
+                .kept(store.open(on).await)
+                .transpose()?
+                .unwrap_or_default(),
+            None => vec![],
+        })
+    }
+
+    async fn due(&self, now: Millis, limit: u32) -> Result<Vec<(String, Millis)>, StoreError> {
+        Ok(match &self.under {
+            Some(store) => self
+                .kept(store.due(now, limit).await)
+                .transpose()?
+                .unwrap_or_default(),
+            None => vec![],
+        })
+    }
+
+    async fn history(&self, page: &Page) -> Result<Vec<Summary>, StoreError> {
+        Ok(match &self.under {
+            Some(store) => self
+                .kept(store.history(page).await)
+                .transpose()?
+                .unwrap_or_default(),
+            None => vec![],
+        })
     }
 
     async fn signal(&self, rollout: &str, signal: &Signal) -> Result<bool, StoreError> {
@@ -235,6 +282,30 @@ impl Store for Lifeboat {
         all.extend(wanted.map(|(number, (r, s))| (number, r.clone(), s.clone())));
         Ok(all)
     }
+}
+
+#[async_trait]
+impl Blobs for Lifeboat {
+    async fn put(&self, sha256: &str, bytes: &[u8], now: Millis) -> Result<(), StoreError> {
+        match self.afloat() {
+            Some(store) => store.put(sha256, bytes, now).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn get(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.under {
+            Some(store) => store.get(sha256).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn sweep(&self, now: Millis) -> Result<(), StoreError> {
+        match self.afloat() {
+            Some(store) => store.sweep(now).await,
+            None => Ok(()),
+        }
+    }
 
     async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError> {
         // Only a shortcut: no reason to give up on the store.
@@ -249,23 +320,5 @@ impl Store for Lifeboat {
             Some(store) => Ok(store.recall(key).await.unwrap_or_default()),
             None => Ok(None),
         }
-    }
-
-    async fn put_content(&self, sha256: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        match self.afloat() {
-            Some(store) => store.put_content(sha256, bytes).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn content(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match &self.under {
-            Some(store) => store.content(sha256).await,
-            None => Ok(None),
-        }
-    }
-
-    async fn sweep_content(&self, _: &[String]) -> Result<(), StoreError> {
-        Ok(())
     }
 }

@@ -5,66 +5,67 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Busy, Claim, Durability, Lease, Listed, Owner, Store, StoreError};
+use super::claim::{Known, decide};
+use super::{
+    BLOB_GRACE_MS, Blobs, Busy, Claim, Cursor, Durability, Journals, KEPT_AFTER_WAKE_MS, Lease,
+    Open, Owner, Page, Schedule, StoreError, check_sizes,
+};
+use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header};
 use crate::model::{Millis, Signal};
 
-/// See the module.
+/// A store in the memory of one process.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     journals: BTreeMap<String, Vec<Entry>>,
-    leases: HashMap<String, Held>,
+    rows: BTreeMap<String, Summary>,
+    /// By target.
+    leases: HashMap<String, Busy>,
     signals: Vec<(String, Signal)>,
-    content: HashMap<String, Vec<u8>>,
+    /// Bytes, and when they were last put.
+    blobs: HashMap<String, (Vec<u8>, Millis)>,
     remembered: HashMap<String, String>,
-}
-
-#[derive(Debug)]
-struct Held {
-    rollout: String,
-    epoch: u32,
-    owner: Option<Owner>,
-    expires: Millis,
-}
-
-impl Held {
-    fn busy(&self) -> Busy {
-        Busy {
-            rollout: self.rollout.clone(),
-            epoch: self.epoch,
-            owner: self.owner.clone(),
-            expires: self.expires,
-        }
-    }
+    dead: Vec<Owner>,
 }
 
 impl Inner {
-    /// All rollouts, newest first.
-    fn listed(&self) -> Vec<Listed> {
-        let mut listed: Vec<Listed> = self
-            .journals
-            .values()
-            .filter_map(|j| match &j.first()?.event {
-                Event::Started(header) => Some(Listed {
-                    header: (**header).clone(),
-                    last: j.last()?.clone(),
-                }),
-                _ => None,
-            })
-            .collect();
-        listed.sort_by_key(|l| std::cmp::Reverse(l.header.created));
-        listed
+    /// A lease, unless its rollout has ended.
+    fn occupant(&self, target: &str) -> Option<&Busy> {
+        let busy = self.leases.get(target)?;
+        let last = self.journals.get(&busy.rollout).and_then(|j| j.last());
+        let ended = last.is_some_and(|e| matches!(e.event, Event::Ended { .. }));
+        (!ended).then_some(busy)
     }
 
-    /// A lease, unless its rollout has ended.
-    fn occupant(&self, target: &str) -> Option<&Held> {
-        let held = self.leases.get(target)?;
-        let last = self.journals.get(&held.rollout).and_then(|j| j.last());
-        let ended = last.is_some_and(|e| matches!(e.event, Event::Ended { .. }));
-        (!ended).then_some(held)
+    /// All rows, newest first.
+    fn newest_first(&self) -> Vec<&Summary> {
+        let mut rows: Vec<&Summary> = self.rows.values().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.created, &row.rollout)));
+        rows
+    }
+
+    /// The lease as it is now, if nobody claimed it since.
+    fn claimed(&mut self, lease: &Lease) -> Result<&mut Busy, StoreError> {
+        self.leases
+            .get_mut(&lease.target)
+            .filter(|busy| busy.rollout == lease.rollout && busy.epoch == lease.epoch)
+            .ok_or_else(|| StoreError::Fenced {
+                rollout: lease.rollout.clone(),
+            })
+    }
+
+    /// The same, if it was not given up either.
+    fn owned(&mut self, lease: &Lease) -> Result<&mut Busy, StoreError> {
+        let busy = self.claimed(lease)?;
+        if busy.owner.is_none() {
+            return Err(StoreError::Fenced {
+                rollout: lease.rollout.clone(),
+            });
+        }
+        Ok(busy)
     }
 }
 
@@ -75,36 +76,40 @@ impl MemoryStore {
 
     /// Puts a journal there as if a process had written it and died: for tests.
     pub fn plant(&self, rollout: &str, entries: Vec<Entry>) {
-        self.inner().journals.insert(rollout.to_owned(), entries);
+        let mut inner = self.inner();
+        if let Some(row) = Summary::of_journal(&entries) {
+            inner.rows.insert(rollout.to_owned(), row);
+        }
+        inner.journals.insert(rollout.to_owned(), entries);
+    }
+
+    /// Takes an owner for dead from now on: for tests that play several processes.
+    pub fn bury(&self, owner: Owner) {
+        self.inner().dead.push(owner);
     }
 }
 
 #[async_trait]
-impl Store for MemoryStore {
+impl Journals for MemoryStore {
     async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError> {
         let mut inner = self.inner();
-        let mut epoch = 1;
-        if let Some(held) = inner.occupant(claim.target) {
-            let gone = held.owner.is_none()
-                || held.expires <= claim.now
-                || claim.dead_epoch == Some(held.epoch);
-            let free = gone || held.owner.as_ref() == Some(claim.owner);
-            // A process that died before its first entry leaves nothing to resume.
-            let abandoned = gone && !inner.journals.contains_key(&held.rollout);
-            if held.rollout != claim.rollout && !abandoned || !free {
-                return Err(StoreError::Busy(held.busy()));
-            }
-            epoch = held.epoch + 1;
-        }
-        if let Some(last) = inner.journals.get(claim.rollout).and_then(|j| j.last()) {
-            epoch = epoch.max(last.epoch + 1);
-        }
+        let occupant = inner.occupant(claim.target).cloned();
+        let began = |busy: &Busy| inner.journals.contains_key(&busy.rollout);
+        let last = inner.journals.get(claim.rollout).and_then(|j| j.last());
+        let known = Known {
+            began: occupant.as_ref().is_some_and(began),
+            last_epoch: last.map(|entry| entry.epoch),
+            occupant,
+        };
+        let epoch = decide(&claim, known).map_err(StoreError::Busy)?;
         inner.leases.insert(
             claim.target.to_owned(),
-            Held {
+            Busy {
                 rollout: claim.rollout.to_owned(),
                 epoch,
                 owner: Some(claim.owner.clone()),
+                keeper: None,
+                due: None,
                 expires: claim.now + claim.ttl_ms,
             },
         );
@@ -116,17 +121,26 @@ impl Store for MemoryStore {
     }
 
     async fn renew(&self, lease: &Lease, expires: Millis) -> Result<(), StoreError> {
-        let mut inner = self.inner();
-        held(&mut inner, lease)?.expires = expires;
+        self.inner().owned(lease)?.expires = expires;
         Ok(())
     }
 
-    async fn release(&self, lease: &Lease, keep: bool) -> Result<(), StoreError> {
+    async fn park(&self, lease: &Lease, until: Option<Millis>) -> Result<(), StoreError> {
         let mut inner = self.inner();
-        held(&mut inner, lease)?.owner = None;
-        if !keep {
-            inner.leases.remove(&lease.target);
+        let busy = inner.claimed(lease)?;
+        let last = busy.owner.take().or(busy.keeper.take());
+        busy.keeper = last.filter(|_| until.is_some());
+        busy.due = until;
+        if let Some(until) = until {
+            busy.expires = until.saturating_add(KEPT_AFTER_WAKE_MS);
         }
+        Ok(())
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        let mut inner = self.inner();
+        inner.claimed(lease)?;
+        inner.leases.remove(&lease.target);
         Ok(())
     }
 
@@ -134,15 +148,15 @@ impl Store for MemoryStore {
         &self,
         lease: &Lease,
         entries: Vec<Entry>,
+        summary: &Summary,
         _durability: Durability,
     ) -> Result<(), StoreError> {
+        check_sizes(&lease.rollout, &entries)?;
         let mut inner = self.inner();
-        held(&mut inner, lease)?;
-        inner
-            .journals
-            .entry(lease.rollout.clone())
-            .or_default()
-            .extend(entries);
+        inner.owned(lease)?;
+        inner.rows.insert(lease.rollout.clone(), summary.clone());
+        let journal = inner.journals.entry(lease.rollout.clone()).or_default();
+        journal.extend(entries);
         Ok(())
     }
 
@@ -155,25 +169,66 @@ impl Store for MemoryStore {
             .unwrap_or_default())
     }
 
-    async fn list(&self, on: Option<&str>, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        let mut listed = self.inner().listed();
-        listed.retain(|l| on.is_none_or(|target| target == l.header.identity));
-        listed.truncate(limit as usize);
-        Ok(listed)
-    }
-
-    async fn unfinished(&self) -> Result<Vec<Header>, StoreError> {
+    async fn header(&self, rollout: &str) -> Result<Option<Header>, StoreError> {
         let inner = self.inner();
-        let mut listed = inner.listed();
-        listed.retain(|l| {
-            let held = inner.occupant(&l.header.identity);
-            held.is_some_and(|held| held.rollout == l.header.rollout)
-        });
-        Ok(listed.into_iter().map(|l| l.header).collect())
+        let first = inner.journals.get(rollout).and_then(|j| j.first());
+        Ok(first.and_then(|entry| match &entry.event {
+            Event::Started(header) => Some((**header).clone()),
+            _ => None,
+        }))
     }
 
+    /// Whoever can use this store lives in the same process as it.
+    fn is_dead(&self, owner: &Owner) -> bool {
+        self.inner().dead.contains(owner)
+    }
+}
+
+#[async_trait]
+impl Schedule for MemoryStore {
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError> {
-        Ok(self.inner().occupant(target).map(Held::busy))
+        Ok(self.inner().occupant(target).cloned())
+    }
+
+    async fn open(&self, on: Option<&str>) -> Result<Vec<Open>, StoreError> {
+        let inner = self.inner();
+        let rows = inner.newest_first().into_iter();
+        Ok(rows
+            .filter(|row| row.end.is_none() && on.is_none_or(|target| target == row.target))
+            .filter_map(|row| {
+                let busy = inner.leases.get(&row.target)?;
+                (busy.rollout == row.rollout).then(|| Open {
+                    summary: row.clone(),
+                    busy: busy.clone(),
+                })
+            })
+            .collect())
+    }
+
+    async fn due(&self, now: Millis, limit: u32) -> Result<Vec<(String, Millis)>, StoreError> {
+        let open = self.open(None).await?.into_iter();
+        let mut due: Vec<(String, Millis)> = open
+            .filter(|open| open.busy.driver().is_some() && open.busy.expires <= now)
+            .map(|open| (open.summary.rollout, open.busy.expires))
+            .collect();
+        due.sort_by_key(|(_, at)| *at);
+        due.truncate(limit as usize);
+        Ok(due)
+    }
+
+    async fn history(&self, page: &Page) -> Result<Vec<Summary>, StoreError> {
+        let older = |row: &Summary, than: &Cursor| {
+            (row.created, &row.rollout) < (than.created, &than.rollout)
+        };
+        let inner = self.inner();
+        let rows = inner.newest_first().into_iter();
+        Ok(rows
+            .filter(|row| page.on.as_ref().is_none_or(|target| *target == row.target))
+            .filter(|row| !page.strategies || row.plugin.is_some())
+            .filter(|row| page.after.as_ref().is_none_or(|after| older(row, after)))
+            .take(page.limit as usize)
+            .cloned()
+            .collect())
     }
 
     async fn signal(&self, rollout: &str, signal: &Signal) -> Result<bool, StoreError> {
@@ -202,6 +257,30 @@ impl Store for MemoryStore {
             .map(|((r, s), number)| (number, r.clone(), s.clone()))
             .collect())
     }
+}
+
+#[async_trait]
+impl Blobs for MemoryStore {
+    async fn put(&self, sha256: &str, bytes: &[u8], now: Millis) -> Result<(), StoreError> {
+        let kept = (bytes.to_vec(), now);
+        self.inner().blobs.insert(sha256.to_owned(), kept);
+        Ok(())
+    }
+
+    async fn get(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let inner = self.inner();
+        Ok(inner.blobs.get(sha256).map(|(bytes, _)| bytes.clone()))
+    }
+
+    async fn sweep(&self, now: Millis) -> Result<(), StoreError> {
+        let mut inner = self.inner();
+        let open = inner.rows.values().filter(|row| row.end.is_none());
+        let needed: Vec<String> = open.filter_map(|row| row.plugin.clone()).collect();
+        inner.blobs.retain(|sha256, (_, put)| {
+            needed.contains(sha256) || put.saturating_add(BLOB_GRACE_MS) >= now
+        });
+        Ok(())
+    }
 
     async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError> {
         self.inner()
@@ -213,30 +292,4 @@ impl Store for MemoryStore {
     async fn recall(&self, key: &str) -> Result<Option<String>, StoreError> {
         Ok(self.inner().remembered.get(key).cloned())
     }
-
-    async fn put_content(&self, sha256: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.inner()
-            .content
-            .insert(sha256.to_owned(), bytes.to_vec());
-        Ok(())
-    }
-
-    async fn content(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.inner().content.get(sha256).cloned())
-    }
-
-    async fn sweep_content(&self, needed: &[String]) -> Result<(), StoreError> {
-        self.inner().content.retain(|sha, _| needed.contains(sha));
-        Ok(())
-    }
-}
-
-fn held<'a>(inner: &'a mut Inner, lease: &Lease) -> Result<&'a mut Held, StoreError> {
-    inner
-        .leases
-        .get_mut(&lease.target)
-        .filter(|h| h.rollout == lease.rollout && h.epoch == lease.epoch)
-        .ok_or_else(|| StoreError::Fenced {
-            rollout: lease.rollout.clone(),
-        })
 }

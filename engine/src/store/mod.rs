@@ -1,18 +1,36 @@
-//! The store port: journals, leases, signals, plugin bytes and what was found.
+//! The store, in three ports: [`Journals`] with their leases, the [`Schedule`]
+//! (what is under way, what is due, what has been), and [`Blobs`].
 //!
-//! Two implementations pass the same conformance suite (`tests/it/store.rs`):
-//! [`sqlite`] for one machine and several processes, [`memory`] for tests and
-//! simulations. [`lifeboat`] stands in where a store fails on the way back.
+//! Each port has a conformance suite that any implementation runs
+//! (`tests/it/store.rs`). There are two: [`sqlite`] for one machine and several
+//! processes, [`memory`] for tests and simulations. [`lifeboat`] stands in where a
+//! store fails on the way back.
 
+pub mod claim;
+pub mod following;
 pub mod lifeboat;
 pub mod memory;
+pub mod process;
 pub mod sqlite;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::journal::summary::Summary;
 use crate::journal::{Entry, Header};
 use crate::model::{Millis, Signal};
+
+/// Largest entry of a journal, as [`crate::journal::Event::size`] counts: 16 MiB. The
+/// largest answer that the engine asks for, 10,000 samples, stays below it.
+pub const ENTRY_BYTES_MAX: u64 = 16 << 20;
+
+/// How long bytes that no rollout needs are kept after they were last put, ms. An
+/// engine puts a plugin's bytes before the rollout that needs them is known.
+pub const BLOB_GRACE_MS: Millis = 3_600_000;
+
+/// How long after its wake time a parked rollout still counts as kept by the
+/// process that parked it, ms.
+pub const KEPT_AFTER_WAKE_MS: Millis = 30_000;
 
 /// A process that holds, or held, a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,10 +78,24 @@ pub struct Busy {
     pub rollout: String,
     /// Its epoch.
     pub epoch: u32,
-    /// Its owner; none when it is parked or paused with no process behind it.
+    /// The process that holds the lease; none while the rollout is parked or paused.
     pub owner: Option<Owner>,
-    /// When the lease expires without a renewal.
+    /// The process that parked it and means to wake it. It has no more right to do
+    /// so than any other: whoever claims first drives.
+    pub keeper: Option<Owner>,
+    /// When a parked rollout is to be woken (Unix ms).
+    pub due: Option<Millis>,
+    /// When the lease expires without a renewal; of a parked rollout, when its keeper
+    /// is not counted on any more.
     pub expires: Millis,
+}
+
+impl Busy {
+    /// The process that drives the rollout, or means to wake it.
+    #[must_use]
+    pub fn driver(&self) -> Option<&Owner> {
+        self.owner.as_ref().or(self.keeper.as_ref())
+    }
 }
 
 /// How safe an append must be when the call returns.
@@ -80,7 +112,7 @@ pub enum Durability {
 pub enum StoreError {
     /// The target belongs to another rollout or another process.
     #[error("the target is busy with rollout {}", .0.rollout)]
-    Busy(Busy),
+    Busy(Box<Busy>),
     /// The lease is not ours any more; nothing was written.
     #[error("the lease on rollout {rollout} was lost to another process")]
     Fenced {
@@ -90,6 +122,19 @@ pub enum StoreError {
     /// There is no such rollout.
     #[error("there is no rollout {0:?}")]
     NotFound(String),
+    /// An entry is larger than a journal takes; nothing was written.
+    #[error(
+        "entry {seq} of rollout {rollout} has {bytes} bytes, and a journal takes entries of at most {limit}",
+        limit = ENTRY_BYTES_MAX
+    )]
+    TooLarge {
+        /// The rollout.
+        rollout: String,
+        /// The entry.
+        seq: u32,
+        /// Its size.
+        bytes: u64,
+    },
     /// The database failed.
     #[error("failed to use the store {place}: {message}")]
     Database {
@@ -112,62 +157,173 @@ pub enum StoreError {
     },
 }
 
-/// One line of the list of rollouts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Listed {
-    /// The first entry's content.
-    pub header: Header,
-    /// The last entry.
-    pub last: Entry,
+/// A rollout that has not ended, and who has its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Its row.
+    pub summary: Summary,
+    /// Its lease.
+    pub busy: Busy,
 }
 
-/// Where rollouts live.
-#[async_trait]
-pub trait Store: Send + Sync {
-    /// Claims the target for a rollout. Fails with [`StoreError::Busy`] while
-    /// another rollout occupies it, or another living process drives this one.
-    async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError>;
-    /// Prolongs a lease to `expires`.
-    async fn renew(&self, lease: &Lease, expires: Millis) -> Result<(), StoreError>;
-    /// Gives the lease back. With `keep`, the rollout goes on occupying the
-    /// target and any process may continue it.
-    async fn release(&self, lease: &Lease, keep: bool) -> Result<(), StoreError>;
+/// A place in the history: what comes after it is older.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// When the rollout there began (Unix ms).
+    pub created: Millis,
+    /// Its id.
+    pub rollout: String,
+}
 
-    /// Appends entries if the lease is still ours, all or none.
+impl Cursor {
+    /// The place of that row.
+    #[must_use]
+    pub fn at(row: &Summary) -> Self {
+        Self {
+            created: row.created,
+            rollout: row.rollout.clone(),
+        }
+    }
+}
+
+/// Which part of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Only rollouts on the target of that identity.
+    pub on: Option<String>,
+    /// Only rollouts that run a strategy: no single verbs.
+    pub strategies: bool,
+    /// Only what comes after that place.
+    pub after: Option<Cursor>,
+    /// At most so many rows.
+    pub limit: u32,
+}
+
+impl Page {
+    /// The newest rollouts, on a target or on all.
+    #[must_use]
+    pub fn newest(on: Option<&str>, limit: u32) -> Self {
+        Self {
+            on: on.map(ToOwned::to_owned),
+            strategies: false,
+            after: None,
+            limit,
+        }
+    }
+
+    /// The same without single verbs.
+    #[must_use]
+    pub fn of_strategies(self) -> Self {
+        Self {
+            strategies: true,
+            ..self
+        }
+    }
+}
+
+/// Journals, and the leases under which they are written.
+#[async_trait]
+pub trait Journals: Send + Sync {
+    /// Claims the target for a rollout, by the rule in [`claim::decide`].
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while another rollout occupies it, or another living
+    /// process drives this one.
+    async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError>;
+    /// Prolongs a lease to `expires` (Unix ms).
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if it is not ours any more.
+    async fn renew(&self, lease: &Lease, expires: Millis) -> Result<(), StoreError>;
+    /// Gives the lease up until `until` (Unix ms), or until a person acts. The rollout
+    /// goes on occupying its target, has no owner, and any process may claim it at
+    /// once. With a time, the owner becomes its keeper.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if somebody claimed it since.
+    async fn park(&self, lease: &Lease, until: Option<Millis>) -> Result<(), StoreError>;
+    /// Gives the lease back for good: the target is free.
+    ///
+    /// # Errors
+    /// As for [`Journals::park`].
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+    /// Appends entries if the lease is still ours, all or none, and with them the row
+    /// that the rollout has in lists from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`], or [`StoreError::TooLarge`] above [`ENTRY_BYTES_MAX`].
     async fn append(
         &self,
         lease: &Lease,
         entries: Vec<Entry>,
+        summary: &Summary,
         durability: Durability,
     ) -> Result<(), StoreError>;
-    /// Entries of a rollout from `from` on; empty if there is none.
+    /// Entries of a rollout from `from` on; empty if there are none.
     async fn load(&self, rollout: &str, from: u32) -> Result<Vec<Entry>, StoreError>;
-    /// Rollouts, newest first: all, or those on a target.
-    async fn list(&self, on: Option<&str>, limit: u32) -> Result<Vec<Listed>, StoreError>;
-    /// The rollouts that have not ended, newest first, however many came after
-    /// them.
-    async fn unfinished(&self) -> Result<Vec<Header>, StoreError>;
+    /// What a rollout is pinned to; none if there is no such journal.
+    async fn header(&self, rollout: &str) -> Result<Option<Header>, StoreError>;
+    /// Whether that owner has certainly ended. A store that several machines share
+    /// cannot know it, and answers no: there a lease must expire.
+    fn is_dead(&self, owner: &Owner) -> bool;
+}
 
+/// What is under way, what is due and what has been, from rows; and the signals that
+/// wake it. No journal is loaded for an answer.
+#[async_trait]
+pub trait Schedule: Send + Sync {
     /// Who occupies the target.
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError>;
+    /// The rollouts that have not ended, newest first: all, or that on a target.
+    async fn open(&self, on: Option<&str>) -> Result<Vec<Open>, StoreError>;
+    /// Rollouts that should be driven on and that no process is expected to wake: their
+    /// owner or keeper has not been heard of by `now` (Unix ms). The longest overdue
+    /// first, each with the time since when.
+    async fn due(&self, now: Millis, limit: u32) -> Result<Vec<(String, Millis)>, StoreError>;
+    /// One page of all rollouts, newest first.
+    async fn history(&self, page: &Page) -> Result<Vec<Summary>, StoreError>;
     /// Sends a signal; false if that id was sent before.
     async fn signal(&self, rollout: &str, signal: &Signal) -> Result<bool, StoreError>;
-    /// Signals of all rollouts after `after`, in order, each with its number.
+    /// Signals of one or all rollouts after `after`, in order, each with its number.
     async fn signals(
         &self,
         rollout: Option<&str>,
         after: u64,
     ) -> Result<Vec<(u64, String, Signal)>, StoreError>;
+}
 
-    /// Keeps a text under a key, in place of what was there.
+/// Bytes by digest, and small texts by key.
+#[async_trait]
+pub trait Blobs: Send + Sync {
+    /// Keeps bytes under their digest. `now` (Unix ms) begins their time of grace anew.
+    async fn put(&self, sha256: &str, bytes: &[u8], now: Millis) -> Result<(), StoreError>;
+    /// The bytes of that digest.
+    async fn get(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Drops bytes that no unfinished rollout needs and that were last put more than
+    /// [`BLOB_GRACE_MS`] before `now` (Unix ms).
+    async fn sweep(&self, now: Millis) -> Result<(), StoreError>;
+    /// Keeps a text under a key, in place of what was there: only to save work.
     async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError>;
     /// The text of that key.
     async fn recall(&self, key: &str) -> Result<Option<String>, StoreError>;
+}
 
-    /// Keeps bytes under their digest.
-    async fn put_content(&self, sha256: &str, bytes: &[u8]) -> Result<(), StoreError>;
-    /// The bytes of that digest.
-    async fn content(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Drops bytes that are not in `needed`.
-    async fn sweep_content(&self, needed: &[String]) -> Result<(), StoreError>;
+/// Where rollouts live: all three ports in one.
+pub trait Store: Journals + Schedule + Blobs {}
+
+impl<T: Journals + Schedule + Blobs> Store for T {}
+
+/// Refuses an entry that is larger than a journal takes.
+pub(crate) fn check_sizes(rollout: &str, entries: &[Entry]) -> Result<(), StoreError> {
+    for entry in entries {
+        let bytes = entry.event.size();
+        if bytes > ENTRY_BYTES_MAX {
+            return Err(StoreError::TooLarge {
+                rollout: rollout.to_owned(),
+                seq: entry.seq,
+                bytes,
+            });
+        }
+    }
+    Ok(())
 }

@@ -17,7 +17,13 @@ use rusqlite::{
 };
 use tokio::sync::oneshot;
 
-use super::{Busy, Claim, Durability, Lease, Listed, Owner, Store, StoreError};
+use super::claim::{Known, decide};
+use super::{
+    BLOB_GRACE_MS, Blobs, Busy, Claim, Durability, Journals, KEPT_AFTER_WAKE_MS, Lease, Open,
+    Owner, Page, Schedule, StoreError, check_sizes, process,
+};
+use crate::journal::status::Status;
+use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header};
 use crate::model::{Millis, Signal};
 
@@ -30,7 +36,11 @@ const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often two processes that make a store at once get out of each other's way.
 const SET_UP_PAUSE: Duration = Duration::from_millis(20);
 
-const SCHEMA: &str = "
+/// Version of the tables, in `PRAGMA user_version`.
+const SCHEMA: u32 = 1;
+
+/// The tables of version 0: what the first engines made.
+const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS journal (
     rollout TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, epoch INTEGER NOT NULL,
     event TEXT NOT NULL, PRIMARY KEY (rollout, seq)) WITHOUT ROWID;
@@ -42,9 +52,44 @@ CREATE TABLE IF NOT EXISTS signal (
     signal TEXT NOT NULL, UNIQUE (rollout, id));
 CREATE TABLE IF NOT EXISTS remembered (key TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS content (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS journal_target
-    ON journal (CASE WHEN json_valid(event) THEN json_extract(event, '$.identity') END, at)
-    WHERE seq = 0;
+";
+
+/// Version 1: a row for each rollout, and what a lease says of a parked one. The
+/// trigger makes the row with the first entry, also for an older engine that shares
+/// the file; its other columns are made again where they are behind the journal.
+const INDEX: &str = "
+DROP INDEX IF EXISTS journal_target;
+ALTER TABLE lease ADD COLUMN keeper TEXT;
+ALTER TABLE lease ADD COLUMN due INTEGER;
+CREATE INDEX lease_due ON lease
+    (CASE WHEN owner IS NULL AND keeper IS NULL THEN NULL ELSE expires END);
+CREATE TABLE content_put (sha256 TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE rollout (
+    rollout TEXT PRIMARY KEY, target TEXT NOT NULL, title TEXT NOT NULL, plugin TEXT,
+    created INTEGER NOT NULL, updated INTEGER NOT NULL, entries INTEGER NOT NULL,
+    phase TEXT NOT NULL, note TEXT NOT NULL, ended TEXT) WITHOUT ROWID;
+CREATE INDEX rollout_created ON rollout (created, rollout);
+CREATE INDEX rollout_target ON rollout (target, created, rollout);
+CREATE INDEX rollout_strategy ON rollout (created, rollout) WHERE plugin IS NOT NULL;
+CREATE INDEX rollout_strategy_target ON rollout (target, created, rollout) WHERE plugin IS NOT NULL;
+CREATE INDEX rollout_open ON rollout (plugin) WHERE ended IS NULL;
+CREATE TRIGGER rollout_begins AFTER INSERT ON journal
+WHEN NEW.seq = 0 AND json_valid(NEW.event)
+BEGIN
+    INSERT OR IGNORE INTO rollout
+    SELECT NEW.rollout, json_extract(NEW.event, '$.identity'),
+        coalesce(json_extract(NEW.event, '$.work.name'), json_extract(NEW.event, '$.work.verb'), ''),
+        json_extract(NEW.event, '$.work.sha256'),
+        coalesce(json_extract(NEW.event, '$.created'), NEW.at), NEW.at, 0, '\"pending\"', '', NULL
+    WHERE json_extract(NEW.event, '$.identity') IS NOT NULL;
+END;
+INSERT OR IGNORE INTO rollout
+    SELECT rollout, json_extract(event, '$.identity'),
+        coalesce(json_extract(event, '$.work.name'), json_extract(event, '$.work.verb'), ''),
+        json_extract(event, '$.work.sha256'),
+        coalesce(json_extract(event, '$.created'), at), at, 0, '\"pending\"', '', NULL
+    FROM journal WHERE seq = 0 AND CASE WHEN json_valid(event)
+        THEN json_extract(event, '$.identity') IS NOT NULL ELSE 0 END;
 ";
 
 type Work = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
@@ -58,7 +103,7 @@ struct Request {
     durability: Option<Durability>,
 }
 
-/// See the module.
+/// A store in one SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     reads: mpsc::Sender<Request>,
@@ -83,7 +128,7 @@ fn set_up(connection: &Connection, patience: Duration) -> Result<(), rusqlite::E
     connection.busy_timeout(Duration::ZERO)?;
     let once = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.execute_batch(SCHEMA)
+        bring_up_to_date(connection)
     };
     let tries = patience.as_millis() / SET_UP_PAUSE.as_millis();
     for _ in 0..tries {
@@ -95,6 +140,42 @@ fn set_up(connection: &Connection, patience: Duration) -> Result<(), rusqlite::E
         }
     }
     once()
+}
+
+fn version(connection: &Connection) -> Result<u32, rusqlite::Error> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Makes the tables, or brings those of an older engine up to date: all or nothing.
+fn bring_up_to_date(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let newer = |found| {
+        Err(failure(&format!(
+            "its tables have version {found}, and this engine knows version {SCHEMA}: it was written by a newer engine"
+        )))
+    };
+    match version(connection)? {
+        SCHEMA => return Ok(()),
+        found if found > SCHEMA => return newer(found),
+        _ => {}
+    }
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    // Another process may have been faster.
+    if version(&transaction)? == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(INDEX)?;
+        let ids: Vec<String> = transaction
+            .prepare("SELECT rollout FROM rollout")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for id in ids {
+            // One that cannot be read keeps the row that its first entry gave it.
+            if let Ok(Some(summary)) = made_again(&transaction, &id) {
+                keep_row(&transaction, &summary)?;
+            }
+        }
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
+    }
+    transaction.commit()
 }
 
 /// A connection that writes, with its tables.
@@ -138,8 +219,36 @@ fn has_no_tables(place: &Path) -> bool {
 /// A store with nothing in it.
 fn empty() -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_in_memory()?;
-    connection.execute_batch(SCHEMA)?;
+    bring_up_to_date(&connection)?;
     Ok(connection)
+}
+
+/// A connection to a store whose tables this engine knows, to read it. Those of an
+/// older engine are brought up to date, in a copy if they cannot be written to.
+fn looker(place: &Path) -> Result<(Connection, Option<tempfile::TempDir>), StoreError> {
+    let failed = |e: &rusqlite::Error| database(place, e);
+    let first = match reader(place) {
+        Ok(connection) => match version(&connection).map_err(|e| failed(&e))? {
+            found if found >= SCHEMA => {
+                bring_up_to_date(&connection).map_err(|e| failed(&e))?;
+                return Ok((connection, None));
+            }
+            _ => match writer(place, LOOK_TIMEOUT).and_then(|_| reader(place)) {
+                Ok(connection) => return Ok((connection, None)),
+                Err(error) => error,
+            },
+        },
+        // Whoever made it came no further.
+        Err(_) if has_no_tables(place) => return Ok((empty().map_err(|e| failed(&e))?, None)),
+        Err(error) => error,
+    };
+    let Ok((folder, copy)) = copied(place) else {
+        return Err(failed(&first));
+    };
+    match writer(&copy, LOOK_TIMEOUT) {
+        Ok(connection) => Ok((connection, Some(folder))),
+        Err(_) => Err(failed(&first)),
+    }
 }
 
 /// The file of a store and its log, copied to where one may write: SQLite needs
@@ -210,18 +319,7 @@ impl SqliteStore {
     /// It cannot be read.
     pub fn look(place: &Path) -> Result<Self, StoreError> {
         regular(place)?;
-        let (connection, copy) = match reader(place) {
-            Ok(connection) => (connection, None),
-            // Whoever made it came no further.
-            Err(_) if has_no_tables(place) => (empty().map_err(|e| database(place, &e))?, None),
-            Err(first) => match copied(place) {
-                Ok((folder, copy)) => (
-                    Connection::open(copy).map_err(|_| database(place, &first))?,
-                    Some(Arc::new(folder)),
-                ),
-                Err(_) => return Err(database(place, &first)),
-            },
-        };
+        let (connection, copy) = looker(place)?;
         let writes = place.to_owned();
         Ok(Self {
             writes: thread(
@@ -231,7 +329,7 @@ impl SqliteStore {
             )?,
             reads: thread(place, "store-reader", Box::new(move || Ok(connection)))?,
             place: place.to_owned(),
-            _copy: copy,
+            _copy: copy.map(Arc::new),
         })
     }
 
@@ -412,26 +510,49 @@ fn has_journal(transaction: &Transaction<'_>, rollout: &str) -> Result<bool, rus
 
 fn leased(transaction: &Transaction<'_>, target: &str) -> Result<Option<Busy>, rusqlite::Error> {
     transaction
-        .prepare_cached("SELECT rollout, epoch, owner, expires FROM lease WHERE target = ?1")?
-        .query_row([target], |row| {
-            let owner: Option<String> = row.get(2)?;
-            Ok(Busy {
-                rollout: row.get(0)?,
-                epoch: row.get(1)?,
-                owner: owner.and_then(|json| serde_json::from_str(&json).ok()),
-                expires: unsigned(row.get(3)?),
-            })
-        })
+        .prepare_cached(
+            "SELECT rollout, epoch, owner, keeper, due, expires FROM lease WHERE target = ?1",
+        )?
+        .query_row([target], |row| busy(row, 0))
         .optional()
 }
 
-fn ours(transaction: &Transaction<'_>, lease: &Lease) -> Result<(), Failure> {
+/// A lease, from six columns.
+fn busy(row: &rusqlite::Row<'_>, first: usize) -> Result<Busy, rusqlite::Error> {
+    let owner = |column: usize| -> Result<Option<Owner>, rusqlite::Error> {
+        let json: Option<String> = row.get(column)?;
+        Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
+    };
+    Ok(Busy {
+        rollout: row.get(first)?,
+        epoch: row.get(first + 1)?,
+        owner: owner(first + 2)?,
+        keeper: owner(first + 3)?,
+        due: row.get::<_, Option<i64>>(first + 4)?.map(unsigned),
+        expires: unsigned(row.get(first + 5)?),
+    })
+}
+
+/// Refuses a lease that somebody claimed since.
+fn claimed(transaction: &Transaction<'_>, lease: &Lease) -> Result<Busy, Failure> {
     match leased(transaction, &lease.target)? {
-        Some(busy) if busy.rollout == lease.rollout && busy.epoch == lease.epoch => Ok(()),
-        _ => Err(Failure::Store(StoreError::Fenced {
-            rollout: lease.rollout.clone(),
-        })),
+        Some(busy) if busy.rollout == lease.rollout && busy.epoch == lease.epoch => Ok(busy),
+        _ => Err(fenced(lease)),
     }
+}
+
+/// The same, and one that was given up.
+fn owned(transaction: &Transaction<'_>, lease: &Lease) -> Result<(), Failure> {
+    match claimed(transaction, lease)?.owner {
+        Some(_) => Ok(()),
+        None => Err(fenced(lease)),
+    }
+}
+
+fn fenced(lease: &Lease) -> Failure {
+    Failure::Store(StoreError::Fenced {
+        rollout: lease.rollout.clone(),
+    })
 }
 
 fn signed(value: u64) -> i64 {
@@ -468,56 +589,154 @@ fn entry(
     })
 }
 
-/// The first entry of a rollout and its last one; none if it has no beginning.
-fn listed(transaction: &Transaction<'_>, id: &str) -> Result<Option<Listed>, Failure> {
-    let mut ends = transaction
-        .prepare_cached(
-            "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND (seq = 0 OR
-             seq = (SELECT max(seq) FROM journal WHERE rollout = ?1)) ORDER BY seq",
-        )?
-        .query_map([id], |row| entry(id, row))?
+const ENTRIES: &str =
+    "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND seq >= ?2 ORDER BY seq";
+
+fn entries(connection: &Connection, rollout: &str, from: u32) -> Result<Vec<Entry>, Failure> {
+    connection
+        .prepare_cached(ENTRIES)?
+        .query_map(params![rollout, from], |row| entry(rollout, row))?
         .map(|row| row?)
-        .collect::<Result<Vec<Entry>, Failure>>()?;
-    let Some(last) = ends.pop() else {
+        .collect()
+}
+
+fn header(connection: &Connection, rollout: &str) -> Result<Option<Header>, Failure> {
+    let first = connection
+        .prepare_cached("SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND seq = 0")?
+        .query_row([rollout], |row| entry(rollout, row))
+        .optional()?
+        .transpose()?;
+    Ok(first.and_then(|entry| match entry.event {
+        Event::Started(header) => Some(*header),
+        _ => None,
+    }))
+}
+
+/// The row of a rollout, made from its journal. Of one that has ended, the first and
+/// the last entry say it all.
+fn made_again(connection: &Connection, rollout: &str) -> Result<Option<Summary>, Failure> {
+    let Some(header) = header(connection, rollout)? else {
         return Ok(None);
     };
-    let Event::Started(header) = &ends.first().unwrap_or(&last).event else {
-        return Ok(None);
+    let last = connection
+        .prepare_cached(
+            "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row([rollout], |row| entry(rollout, row))??;
+    let mut status = Status::new(&header);
+    if matches!(last.event, Event::Ended { .. }) {
+        status.apply(&last);
+    } else {
+        for entry in entries(connection, rollout, 0)? {
+            status.apply(&entry);
+        }
+    }
+    Ok(Some(Summary::of(&header, &status)))
+}
+
+/// Brings the row of a rollout up to date. What never changes came with its first entry.
+fn keep_row(connection: &Connection, row: &Summary) -> Result<(), rusqlite::Error> {
+    let text = |value: Result<String, serde_json::Error>| {
+        value.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
     };
-    let header = (**header).clone();
-    Ok(Some(Listed { header, last }))
+    connection
+        .prepare_cached(
+            "UPDATE rollout SET updated = ?2, entries = ?3, phase = ?4, note = ?5 WHERE rollout = ?1",
+        )?
+        .execute(params![
+            row.rollout,
+            signed(row.updated),
+            row.entries,
+            text(serde_json::to_string(&row.phase))?,
+            row.note
+        ])?;
+    if let Some(end) = &row.end {
+        connection
+            .prepare_cached("UPDATE rollout SET ended = ?2 WHERE rollout = ?1")?
+            .execute(params![row.rollout, text(serde_json::to_string(end))?])?;
+    }
+    Ok(())
+}
+
+/// The columns of a row, and how many entries the journal has.
+const ROW: &str =
+    "r.rollout, r.target, r.title, r.plugin, r.created, r.updated, r.entries, r.phase,
+    r.note, r.ended, (SELECT max(seq) + 1 FROM journal WHERE journal.rollout = r.rollout)";
+/// Number of those.
+const ROW_COLUMNS: usize = 11;
+
+fn row(found: &rusqlite::Row<'_>) -> Result<(Summary, u32), rusqlite::Error> {
+    let word = |column: usize, text: &str, e: serde_json::Error| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(column, kind, format!("{text}: {e}").into())
+    };
+    let phase: String = found.get(7)?;
+    let end: Option<String> = found.get(9)?;
+    let end = end.map(|text| serde_json::from_str(&text).map_err(|e| word(9, &text, e)));
+    let summary = Summary {
+        rollout: found.get(0)?,
+        target: found.get(1)?,
+        title: found.get(2)?,
+        plugin: found.get(3)?,
+        created: unsigned(found.get(4)?),
+        updated: unsigned(found.get(5)?),
+        entries: found.get(6)?,
+        phase: serde_json::from_str(&phase).map_err(|e| word(7, &phase, e))?,
+        note: found.get(8)?,
+        end: end.transpose()?,
+    };
+    Ok((summary, found.get::<_, Option<u32>>(10)?.unwrap_or(0)))
+}
+
+/// A row as the journal has it: an older engine that shares the file writes entries
+/// and no rows.
+fn current(connection: &Connection, (row, entries): (Summary, u32)) -> Result<Summary, Failure> {
+    if row.entries == entries {
+        return Ok(row);
+    }
+    match made_again(connection, &row.rollout) {
+        // A journal that cannot be read has the row that it had.
+        Ok(None) | Err(Failure::Store(_)) => Ok(row),
+        Ok(Some(made)) => Ok(made),
+        Err(error) => Err(error),
+    }
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Journals for SqliteStore {
     async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError> {
         let (target, rollout) = (claim.target.to_owned(), claim.rollout.to_owned());
         let owner = claim.owner.clone();
-        let (now, ttl, dead) = (claim.now, claim.ttl_ms, claim.dead_epoch);
+        let (now, ttl_ms, dead_epoch) = (claim.now, claim.ttl_ms, claim.dead_epoch);
         // A power cut ends every owner too, so a lease need not outlive it.
         self.within(Durability::Process, move |transaction| {
-            let mut epoch = 1;
-            if let Some(busy) = occupant(transaction, &target)? {
-                let gone = busy.owner.is_none()
-                    || busy.expires <= now
-                    || dead == Some(busy.epoch);
-                let free = gone || busy.owner.as_ref() == Some(&owner);
-                // A process that died before its first entry leaves nothing to resume.
-                let abandoned = gone && !has_journal(transaction, &busy.rollout)?;
-                if busy.rollout != rollout && !abandoned || !free {
-                    return Err(Failure::Store(StoreError::Busy(busy)));
-                }
-                epoch = busy.epoch + 1;
-            }
-            let last: Option<u32> = transaction.query_row(
+            let occupant = occupant(transaction, &target)?;
+            let began = match &occupant {
+                Some(busy) => has_journal(transaction, &busy.rollout)?,
+                None => false,
+            };
+            let last_epoch = transaction.query_row(
                 "SELECT max(epoch) FROM journal WHERE rollout = ?1",
                 [&rollout],
                 |row| row.get(0),
             )?;
-            epoch = epoch.max(last.map_or(0, |e| e + 1));
+            let known = Known {
+                occupant,
+                began,
+                last_epoch,
+            };
+            let claim = Claim {
+                target: &target,
+                rollout: &rollout,
+                owner: &owner,
+                now,
+                ttl_ms,
+                dead_epoch,
+            };
+            let epoch = decide(&claim, known).map_err(|b| Failure::Store(StoreError::Busy(b)))?;
             transaction.execute(
                 "INSERT OR REPLACE INTO lease (target, rollout, epoch, owner, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![target, rollout, epoch, json::<Owner>(&owner)?, signed(now + ttl)],
+                params![target, rollout, epoch, json::<Owner>(&owner)?, signed(now + ttl_ms)],
             )?;
             Ok(Lease { target, rollout, epoch })
         })
@@ -527,7 +746,7 @@ impl Store for SqliteStore {
     async fn renew(&self, lease: &Lease, expires: Millis) -> Result<(), StoreError> {
         let lease = lease.clone();
         self.within(Durability::Process, move |transaction| {
-            ours(transaction, &lease)?;
+            owned(transaction, &lease)?;
             transaction.execute(
                 "UPDATE lease SET expires = ?2 WHERE target = ?1",
                 params![lease.target, signed(expires)],
@@ -537,17 +756,28 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn release(&self, lease: &Lease, keep: bool) -> Result<(), StoreError> {
+    async fn park(&self, lease: &Lease, until: Option<Millis>) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.within(Durability::Process, move |transaction| {
+            claimed(transaction, &lease)?;
+            let expires = until.map(|until| signed(until.saturating_add(KEPT_AFTER_WAKE_MS)));
+            transaction.execute(
+                "UPDATE lease SET owner = NULL, due = ?2, expires = coalesce(?3, expires),
+                 keeper = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(owner, keeper) END
+                 WHERE target = ?1",
+                params![lease.target, until.map(signed), expires],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let lease = lease.clone();
         // A power cut ends every owner too, so a lease need not outlive it.
         self.within(Durability::Process, move |transaction| {
-            ours(transaction, &lease)?;
-            let statement = if keep {
-                "UPDATE lease SET owner = NULL WHERE target = ?1"
-            } else {
-                "DELETE FROM lease WHERE target = ?1"
-            };
-            transaction.execute(statement, [&lease.target])?;
+            claimed(transaction, &lease)?;
+            transaction.execute("DELETE FROM lease WHERE target = ?1", [&lease.target])?;
             Ok(())
         })
         .await
@@ -557,11 +787,13 @@ impl Store for SqliteStore {
         &self,
         lease: &Lease,
         entries: Vec<Entry>,
+        summary: &Summary,
         durability: Durability,
     ) -> Result<(), StoreError> {
-        let lease = lease.clone();
+        check_sizes(&lease.rollout, &entries)?;
+        let (lease, summary) = (lease.clone(), summary.clone());
         self.within(durability, move |transaction| {
-            ours(transaction, &lease)?;
+            owned(transaction, &lease)?;
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO journal (rollout, seq, at, epoch, event) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?;
@@ -574,77 +806,111 @@ impl Store for SqliteStore {
                     json(&entry.event)?
                 ])?;
             }
-            Ok(())
+            Ok(keep_row(transaction, &summary)?)
         })
         .await
     }
 
     async fn load(&self, rollout: &str, from: u32) -> Result<Vec<Entry>, StoreError> {
         let rollout = rollout.to_owned();
-        self.read(move |transaction| {
-            transaction
-                .prepare_cached(
-                    "SELECT seq, at, epoch, event FROM journal WHERE rollout = ?1 AND seq >= ?2 ORDER BY seq",
-                )?
-                .query_map(params![rollout, from], |row| entry(&rollout, row))?
-                .map(|row| row?)
-                .collect()
-        })
-        .await
+        self.read(move |transaction| entries(transaction, &rollout, from))
+            .await
     }
 
-    async fn list(&self, on: Option<&str>, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        let on = on.map(ToOwned::to_owned);
-        self.read(move |transaction| {
-            let ids: Vec<String> = match on {
-                None => transaction
-                    .prepare("SELECT rollout FROM journal WHERE seq = 0 ORDER BY at DESC LIMIT ?1")?
-                    .query_map([limit], |row| row.get(0))?
-                    .collect::<Result<_, _>>()?,
-                Some(target) => transaction
-                    .prepare(
-                        "SELECT rollout FROM journal WHERE seq = 0
-                         AND CASE WHEN json_valid(event) THEN json_extract(event, '$.identity') END = ?2
-                         ORDER BY at DESC LIMIT ?1",
-                    )?
-                    .query_map(params![limit, target], |row| row.get(0))?
-                    .collect::<Result<_, _>>()?,
-            };
-            let listed = ids.iter().map(|id| listed(transaction, id));
-            Ok(listed
-                .collect::<Result<Vec<_>, Failure>>()?
-                .into_iter()
-                .flatten()
-                .collect())
-        })
-        .await
+    async fn header(&self, rollout: &str) -> Result<Option<Header>, StoreError> {
+        let rollout = rollout.to_owned();
+        self.read(move |transaction| header(transaction, &rollout))
+            .await
     }
 
-    async fn unfinished(&self) -> Result<Vec<Header>, StoreError> {
-        self.read(move |transaction| {
-            // A rollout has the lease on its target until it ends.
-            let ids: Vec<String> = transaction
-                .prepare("SELECT rollout FROM lease")?
-                .query_map([], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            let mut found = vec![];
-            for id in ids {
-                if let Some(listed) = listed(transaction, &id)?
-                    && !matches!(listed.last.event, Event::Ended { .. })
-                {
-                    found.push(listed.header);
-                }
-            }
-            found.sort_by_key(|header| std::cmp::Reverse(header.created));
-            Ok(found)
-        })
-        .await
+    /// The file is one machine's, so its processes can be looked at.
+    fn is_dead(&self, owner: &Owner) -> bool {
+        process::is_dead(owner)
     }
+}
 
+#[async_trait]
+impl Schedule for SqliteStore {
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError> {
         let target = target.to_owned();
         self.read(move |transaction| Ok(occupant(transaction, &target)?))
             .await
+    }
+
+    async fn open(&self, on: Option<&str>) -> Result<Vec<Open>, StoreError> {
+        let on = on.map(ToOwned::to_owned);
+        self.read(move |transaction| {
+            // A rollout has the lease on its target until it ends.
+            let found: Vec<((Summary, u32), Busy)> = transaction
+                .prepare_cached(&format!(
+                    "SELECT {ROW}, l.rollout, l.epoch, l.owner, l.keeper, l.due, l.expires
+                     FROM lease l CROSS JOIN rollout r ON r.rollout = l.rollout
+                     WHERE r.target = l.target AND r.ended IS NULL AND (?1 IS NULL OR l.target = ?1)
+                     ORDER BY r.created DESC, r.rollout DESC"
+                ))?
+                .query_map([on], |found| Ok((row(found)?, busy(found, ROW_COLUMNS)?)))?
+                .collect::<Result<_, _>>()?;
+            let mut open = vec![];
+            for (row, busy) in found {
+                let summary = current(transaction, row)?;
+                if summary.end.is_none() {
+                    open.push(Open { summary, busy });
+                }
+            }
+            Ok(open)
+        })
+        .await
+    }
+
+    async fn due(&self, now: Millis, limit: u32) -> Result<Vec<(String, Millis)>, StoreError> {
+        self.read(move |transaction| {
+            let due = transaction
+                .prepare_cached(
+                    "SELECT l.rollout, l.expires FROM lease l JOIN rollout r ON r.rollout = l.rollout
+                     WHERE CASE WHEN l.owner IS NULL AND l.keeper IS NULL THEN NULL ELSE l.expires END <= ?1
+                     AND r.target = l.target AND r.ended IS NULL ORDER BY l.expires LIMIT ?2",
+                )?
+                .query_map(params![signed(now), limit], |row| {
+                    Ok((row.get(0)?, unsigned(row.get(1)?)))
+                })?
+                .collect::<Result<_, _>>()?;
+            Ok(due)
+        })
+        .await
+    }
+
+    async fn history(&self, page: &Page) -> Result<Vec<Summary>, StoreError> {
+        let page = page.clone();
+        self.read(move |transaction| {
+            // One text for each kind of page, so that each has its index.
+            let mut which = vec!["?1 IS ?1", "?2 IS ?2", "?3 IS ?3"];
+            if page.on.is_some() {
+                which.push("r.target = ?1");
+            }
+            if page.strategies {
+                which.push("r.plugin IS NOT NULL");
+            }
+            if page.after.is_some() {
+                which.push("(r.created, r.rollout) < (?2, ?3)");
+            }
+            let (created, rollout) = match page.after {
+                Some(after) => (Some(signed(after.created)), Some(after.rollout)),
+                None => (None, None),
+            };
+            let which = which.join(" AND ");
+            let found: Vec<(Summary, u32)> = transaction
+                .prepare_cached(&format!(
+                    "SELECT {ROW} FROM rollout r WHERE {which}
+                     ORDER BY r.created DESC, r.rollout DESC LIMIT ?4"
+                ))?
+                .query_map(params![page.on, created, rollout, page.limit], row)?
+                .collect::<Result<_, _>>()?;
+            found
+                .into_iter()
+                .map(|row| current(transaction, row))
+                .collect()
+        })
+        .await
     }
 
     async fn signal(&self, rollout: &str, signal: &Signal) -> Result<bool, StoreError> {
@@ -690,6 +956,57 @@ impl Store for SqliteStore {
         })
         .await
     }
+}
+
+#[async_trait]
+impl Blobs for SqliteStore {
+    async fn put(&self, sha256: &str, bytes: &[u8], now: Millis) -> Result<(), StoreError> {
+        let (sha256, bytes) = (sha256.to_owned(), bytes.to_vec());
+        self.within(Durability::Power, move |transaction| {
+            transaction.execute(
+                "INSERT OR IGNORE INTO content (sha256, bytes) VALUES (?1, ?2)",
+                params![sha256, bytes],
+            )?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO content_put (sha256, at) VALUES (?1, ?2)",
+                params![sha256, signed(now)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn get(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let sha256 = sha256.to_owned();
+        self.read(move |transaction| {
+            Ok(transaction
+                .query_row(
+                    "SELECT bytes FROM content WHERE sha256 = ?1",
+                    [&sha256],
+                    |row| row.get(0),
+                )
+                .optional()?)
+        })
+        .await
+    }
+
+    async fn sweep(&self, now: Millis) -> Result<(), StoreError> {
+        let before = signed(now.saturating_sub(BLOB_GRACE_MS));
+        self.within(Durability::Process, move |transaction| {
+            transaction.execute(
+                "DELETE FROM content WHERE sha256 NOT IN
+                     (SELECT plugin FROM rollout WHERE ended IS NULL AND plugin IS NOT NULL)
+                 AND sha256 NOT IN (SELECT sha256 FROM content_put WHERE at >= ?1)",
+                [before],
+            )?;
+            transaction.execute(
+                "DELETE FROM content_put WHERE sha256 NOT IN (SELECT sha256 FROM content)",
+                [],
+            )?;
+            Ok(())
+        })
+        .await
+    }
 
     async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError> {
         let (key, text) = (key.to_owned(), text.to_owned());
@@ -714,47 +1031,6 @@ impl Store for SqliteStore {
                     |row| row.get(0),
                 )
                 .optional()?)
-        })
-        .await
-    }
-
-    async fn put_content(&self, sha256: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let (sha256, bytes) = (sha256.to_owned(), bytes.to_vec());
-        self.within(Durability::Power, move |transaction| {
-            transaction.execute(
-                "INSERT OR IGNORE INTO content (sha256, bytes) VALUES (?1, ?2)",
-                params![sha256, bytes],
-            )?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn content(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let sha256 = sha256.to_owned();
-        self.read(move |transaction| {
-            Ok(transaction
-                .query_row(
-                    "SELECT bytes FROM content WHERE sha256 = ?1",
-                    [&sha256],
-                    |row| row.get(0),
-                )
-                .optional()?)
-        })
-        .await
-    }
-
-    async fn sweep_content(&self, needed: &[String]) -> Result<(), StoreError> {
-        let needed = needed.to_vec();
-        self.within(Durability::Process, move |transaction| {
-            let known: Vec<String> = transaction
-                .prepare("SELECT sha256 FROM content")?
-                .query_map([], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            for sha256 in known.iter().filter(|sha| !needed.contains(sha)) {
-                transaction.execute("DELETE FROM content WHERE sha256 = ?1", [sha256])?;
-            }
-            Ok(())
         })
         .await
     }

@@ -398,7 +398,8 @@ async fn a_deadline_waits_for_no_guest() {
         let mut fleet = Fleet::new(driver);
         fleet.add(lab::ID.to_owned(), lab.header.created);
         let ended = tokio::time::timeout(PATIENCE, fleet.next()).await;
-        let Ok(Some((_, Ok(Standing::Over(End::RolledBack, _))))) = ended else {
+        let ended = ended.map(lab::stopped);
+        let Ok(Ok(Standing::Over(End::RolledBack, _))) = ended else {
             panic!("{name}: {ended:?}");
         };
         assert_eq!(lab.target.peek().weights().share("stable"), 100.0, "{name}");

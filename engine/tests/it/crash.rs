@@ -207,7 +207,7 @@ async fn a_conflict_over_an_open_write_holds() {
 /// A process that lost its lease writes nothing, neither journal nor target.
 #[tokio::test]
 async fn a_fenced_process_stops_before_its_write() {
-    use engine::store::{Claim, Durability, Store, StoreError};
+    use engine::store::{Claim, Durability, Journals as _, StoreError};
     let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
     lab.driver()
         .begin(lab.header.clone())
@@ -229,9 +229,11 @@ async fn a_fenced_process_stops_before_its_write() {
     let old = lab.store.claim(ask(&a)).await.expect("expired");
     let new = lab.store.claim(ask(&b)).await.expect("expired too");
     assert!(new.epoch > old.epoch);
+    let journal = lab.journal().await;
+    let summary = engine::journal::summary::Summary::of_journal(&journal).expect("it has begun");
     let error = lab
         .store
-        .append(&old, vec![], Durability::Power)
+        .append(&old, vec![], &summary, Durability::Power)
         .await
         .expect_err("fenced");
     assert!(matches!(error, StoreError::Fenced { .. }));

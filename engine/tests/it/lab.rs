@@ -8,13 +8,13 @@ use engine::clock::{Clock, VirtualClock};
 use engine::journal::status::Status;
 use engine::journal::{Entry, FORMAT, Header, Pin, Work};
 use engine::model::{Arm, HostError, Promotion, Role};
-use engine::rollout::fleet::Fleet;
+use engine::rollout::fleet::{Fleet, News};
 use engine::rollout::session::Calls;
-use engine::rollout::{Driver, Options, Ran, Resolve, Run, Standing, Strategy};
+use engine::rollout::{Driver, Options, Ran, Resolve, RolloutError, Run, Standing, Strategy};
 use engine::simulate::{Behaviour, SimulatedTarget};
 use engine::spec::{Guardrails, Probe, TargetSpec};
 use engine::store::memory::MemoryStore;
-use engine::store::{Owner, Store};
+use engine::store::{Journals as _, Owner};
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
 use engine::target::Target;
@@ -100,10 +100,6 @@ impl Resolve for Resolver {
     async fn strategy(&self, _: &str) -> Result<Arc<dyn Strategy>, String> {
         Ok(self.strategy.clone())
     }
-
-    fn is_dead(&self, owner: &Owner) -> bool {
-        owner.started == "dead"
-    }
 }
 
 /// This test, as an owner.
@@ -171,8 +167,7 @@ impl Lab {
     pub async fn go_on(&self) -> Standing {
         let mut fleet = Fleet::new(self.driver());
         fleet.add(ID.to_owned(), self.clock.now());
-        let (_, standing) = fleet.next().await.expect("one rollout");
-        standing.expect("the driver works")
+        stopped(fleet.next().await).expect("the driver works")
     }
 
     pub async fn journal(&self) -> Vec<Entry> {
@@ -226,6 +221,14 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
             parameters,
             seed: "2a".to_owned(),
         }),
+    }
+}
+
+/// Where the one rollout of a fleet stands.
+pub fn stopped(news: Option<News>) -> Result<Standing, RolloutError> {
+    match news.expect("one rollout") {
+        News::Stopped { result, .. } => result,
+        News::StoreFailed(error) => Err(error.into()),
     }
 }
 

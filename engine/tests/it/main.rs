@@ -17,6 +17,7 @@ mod crash;
 mod documents;
 mod door;
 mod end_to_end;
+mod fleet;
 mod foreign;
 mod fuzzed;
 mod hindsight;

@@ -6,7 +6,7 @@ use engine::clock::Clock;
 use engine::journal::{Call, Event, Reply};
 use engine::model::{End, Hold, Outcome, Phase, Signal, Verdict, Wake};
 use engine::rollout::{Ran, Standing};
-use engine::store::Store;
+use engine::store::Schedule as _;
 use serde_json::json;
 
 use crate::lab::{self, ID, Lab, Scripted};

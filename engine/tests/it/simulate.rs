@@ -505,7 +505,7 @@ async fn the_compiled_plugin_decides_as_the_reference() {
         driver.begin(bottle.header.clone()).await.expect("begins");
         let mut fleet = Fleet::new(driver);
         fleet.add(lab::ID.to_owned(), bottle.clock.now());
-        let (_, standing) = fleet.next().await.expect("one rollout");
+        let standing = lab::stopped(fleet.next().await);
         let steps = run["steps"].as_array().expect("steps");
         let end = match standing.expect("it is driven") {
             Standing::Over(End::Promoted, _) => "promoted",

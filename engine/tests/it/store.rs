@@ -1,10 +1,17 @@
-//! The conformance suite of the store port: every store passes all of it.
+//! The conformance suites of the three store ports: every store passes all of each.
 
-use engine::journal::{Entry, Event, Header};
-use engine::model::{End, Signal};
+use std::sync::Arc;
+
+use engine::journal::summary::Summary;
+use engine::journal::{Call, Entry, Event, Header, Reply};
+use engine::model::{End, Level, Phase, Signal};
+use engine::store::lifeboat::Lifeboat;
 use engine::store::memory::MemoryStore;
 use engine::store::sqlite::SqliteStore;
-use engine::store::{Claim, Durability, Lease, Owner, Store, StoreError};
+use engine::store::{
+    BLOB_GRACE_MS, Blobs, Claim, Cursor, Durability, ENTRY_BYTES_MAX, Journals, KEPT_AFTER_WAKE_MS,
+    Lease, Owner, Page, Schedule, Store, StoreError,
+};
 use serde_json::json;
 
 use crate::lab::{self, Lab, Scripted};
@@ -53,7 +60,33 @@ fn last(seq: u32) -> Entry {
     )
 }
 
-async fn claim(store: &dyn Store, rollout: &str, pid: u32, now: u64) -> Result<Lease, StoreError> {
+/// The row of a rollout whose journal is this, and which is on the target of tests.
+fn row(rollout: &str, entries: &[Entry]) -> Summary {
+    let mut all = entries.to_vec();
+    if !matches!(all[0].event, Event::Started(_)) {
+        all.insert(0, first());
+    }
+    let row = Summary::of_journal(&all).expect("it has a beginning");
+    let rollout = rollout.to_owned();
+    Summary { rollout, ..row }
+}
+
+async fn append(
+    store: &dyn Journals,
+    lease: &Lease,
+    entries: Vec<Entry>,
+    durability: Durability,
+) -> Result<(), StoreError> {
+    let row = row(&lease.rollout, &entries);
+    store.append(lease, entries, &row, durability).await
+}
+
+async fn claim(
+    store: &dyn Journals,
+    rollout: &str,
+    pid: u32,
+    now: u64,
+) -> Result<Lease, StoreError> {
     let owner = owner(pid);
     let claim = Claim {
         target: "t",
@@ -66,13 +99,13 @@ async fn claim(store: &dyn Store, rollout: &str, pid: u32, now: u64) -> Result<L
     store.claim(claim).await
 }
 
-async fn conforms(store: &dyn Store) {
+/// What any implementation of [`Journals`] does. The suites ask an occupant to see it.
+async fn journals<S: Journals + Schedule>(store: &S) {
     // A process that died between its last entry and giving the lease back, or
     // before its first entry, does not lock the target for ever.
     let lease = claim(store, "ended", 1, 0).await.expect("free");
     let ended = vec![first(), last(1)];
-    store
-        .append(&lease, ended, Durability::Power)
+    append(store, &lease, ended, Durability::Power)
         .await
         .expect("ours");
     assert_eq!(store.occupant("t").await.expect("works"), None);
@@ -83,11 +116,11 @@ async fn conforms(store: &dyn Store) {
     );
     let next = claim(store, "next", 2, 100).await.expect("it never began");
     assert!(next.epoch > empty.epoch);
-    store.release(&next, false).await.expect("ours");
+    store.release(&next).await.expect("ours");
     steady(store).await;
 }
 
-async fn steady(store: &dyn Store) {
+async fn steady<S: Journals + Schedule>(store: &S) {
     // A lease keeps other rollouts and other processes out.
     let lease = claim(store, "r1", 1, 0).await.expect("free");
     for (rollout, pid) in [("r2", 1), ("r1", 2)] {
@@ -97,8 +130,7 @@ async fn steady(store: &dyn Store) {
         assert_eq!((busy.rollout.as_str(), busy.owner), ("r1", Some(owner(1))));
     }
     // Entries come back as they went in.
-    store
-        .append(&lease, vec![first(), middle(1)], Durability::Power)
+    append(store, &lease, vec![first(), middle(1)], Durability::Power)
         .await
         .expect("ours");
     let loaded = store.load("r1", 0).await.expect("there");
@@ -112,11 +144,9 @@ async fn steady(store: &dyn Store) {
     let second = claim(store, "r1", 2, 200).await.expect("expired");
     assert!(second.epoch > lease.epoch);
     for result in [
-        store
-            .append(&lease, vec![middle(2)], Durability::Process)
-            .await,
+        append(store, &lease, vec![middle(2)], Durability::Process).await,
         store.renew(&lease, 999).await,
-        store.release(&lease, false).await,
+        store.release(&lease).await,
     ] {
         assert!(
             matches!(result, Err(StoreError::Fenced { .. })),
@@ -135,23 +165,195 @@ async fn steady(store: &dyn Store) {
     };
     let lease = store.claim(dead).await.expect("its owner is dead");
     // Given back but kept: any process may go on, no other rollout may begin.
-    store.release(&lease, true).await.expect("ours");
+    store.park(&lease, None).await.expect("ours");
     let busy = store.occupant("t").await.expect("works").expect("occupied");
     assert_eq!((busy.rollout.as_str(), busy.owner), ("r1", None));
     assert!(claim(store, "r2", 1, 999_999).await.is_err());
     let lease = claim(store, "r1", 4, 202).await.expect("nobody drives it");
-    store.release(&lease, false).await.expect("ours");
+    store.release(&lease).await.expect("ours");
     assert_eq!(store.occupant("t").await.expect("works"), None);
     assert!(claim(store, "r2", 1, 203).await.is_ok());
     // Epochs of one rollout never repeat, even after its lease was dropped.
-    let listed = store.list(None, 10).await.expect("works");
-    assert_eq!(listed.len(), 2);
-    assert!(listed.iter().any(|l| l.last == middle(1)));
-    let on = listed[0].header.identity.clone();
-    let here = store.list(Some(&on), 10).await.expect("works");
-    assert_eq!(here.len(), 2);
-    let elsewhere = store.list(Some("no such target"), 10).await.expect("works");
-    assert!(elsewhere.is_empty());
+    let lease = claim(store, "r2", 1, 204).await.expect("its own");
+    store.release(&lease).await.expect("ours");
+    let again = claim(store, "r1", 4, 205).await.expect("free");
+    assert!(again.epoch > 1, "{again:?}");
+    assert_eq!(store.header("r1").await.expect("works"), Some(header()));
+    assert_eq!(store.header("nobody").await.expect("works"), None);
+    // Parked: no owner, nobody writes, and whoever claims first drives.
+    store.park(&again, Some(1_000)).await.expect("ours");
+    let busy = store.occupant("t").await.expect("works").expect("occupied");
+    assert_eq!((busy.owner.clone(), busy.due), (None, Some(1_000)));
+    assert_eq!(busy.keeper, Some(owner(4)));
+    assert_eq!(busy.expires, 1_000 + KEPT_AFTER_WAKE_MS);
+    for result in [
+        append(store, &again, vec![middle(2)], Durability::Process).await,
+        store.renew(&again, 9_999).await,
+    ] {
+        assert!(
+            matches!(result, Err(StoreError::Fenced { .. })),
+            "{result:?}"
+        );
+    }
+    assert!(claim(store, "r2", 4, 206).await.is_err(), "it is occupied");
+    let taken = claim(store, "r1", 5, 206).await.expect("at once");
+    let busy = store.occupant("t").await.expect("works").expect("occupied");
+    assert_eq!(
+        (busy.owner, busy.keeper, busy.due),
+        (Some(owner(5)), None, None)
+    );
+    assert!(
+        store.park(&again, None).await.is_err(),
+        "it was claimed since"
+    );
+    // Who parked it may let go of it altogether.
+    store.park(&taken, Some(1_000)).await.expect("ours");
+    store.park(&taken, None).await.expect("nobody claimed it");
+    let busy = store.occupant("t").await.expect("works").expect("occupied");
+    assert_eq!((busy.driver(), busy.due), (None, None));
+    let lease = claim(store, "r1", 5, 207).await.expect("free to claim");
+    // An entry has a largest size, and nothing of a larger one is written.
+    let message = "x".repeat(usize::try_from(ENTRY_BYTES_MAX).expect("64 bits"));
+    let call = Call::Log {
+        level: Level::Info,
+        message,
+    };
+    let by = engine::journal::Actor::Strategy;
+    let large = entry(
+        3,
+        Event::Exchanged {
+            by,
+            call,
+            reply: Reply::Done,
+        },
+    );
+    let refused = append(store, &lease, vec![middle(2), large], Durability::Process).await;
+    assert!(
+        matches!(refused, Err(StoreError::TooLarge { seq: 3, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(store.load("r1", 2).await.expect("works"), vec![]);
+    store.release(&lease).await.expect("ours");
+}
+
+/// A rollout on a target of its own, from its first entry on; its lease.
+async fn begun<S: Journals>(store: &S, id: &str, created: u64, plugin: Option<&str>) -> Lease {
+    let mut header = header();
+    header.rollout = id.to_owned();
+    header.identity = format!("on {id}");
+    header.created = created;
+    header.work = match plugin {
+        Some(sha256) => match header.work {
+            engine::journal::Work::Strategy(pin) => {
+                let sha256 = sha256.to_owned();
+                engine::journal::Work::Strategy(engine::journal::Pin { sha256, ..pin })
+            }
+            work => work,
+        },
+        None => engine::journal::Work::Verb {
+            verb: "set-weights".to_owned(),
+            actor: "ada".to_owned(),
+            weights: header.baseline.clone(),
+        },
+    };
+    let owner = owner(1);
+    let claim = Claim {
+        target: &header.identity,
+        rollout: id,
+        owner: &owner,
+        now: created,
+        ttl_ms: 100,
+        dead_epoch: None,
+    };
+    let lease = store.claim(claim).await.expect("free");
+    let entries = vec![entry(0, Event::Started(Box::new(header.clone())))];
+    let summary = Summary::of_journal(&entries).expect("a beginning");
+    let appended = store.append(&lease, entries, &summary, Durability::Power);
+    appended.await.expect("ours");
+    lease
+}
+
+/// Ends it.
+async fn ended<S: Journals>(store: &S, lease: &Lease) {
+    let mut entries = store.load(&lease.rollout, 0).await.expect("there");
+    let at = u32::try_from(entries.len()).expect("few");
+    entries.push(last(at));
+    let summary = Summary::of_journal(&entries).expect("a beginning");
+    let appended = store.append(lease, vec![last(at)], &summary, Durability::Power);
+    appended.await.expect("ours");
+    store.release(lease).await.expect("ours");
+}
+
+/// What any implementation of [`Schedule`] does.
+async fn schedule<S: Journals + Schedule>(store: &S) {
+    let ids = |rows: &[Summary]| rows.iter().map(|r| r.rollout.clone()).collect::<Vec<_>>();
+    let mut leases = vec![];
+    // Two began in the same millisecond.
+    for (id, created, plugin) in [
+        ("a", 10, Some("aa")),
+        ("b", 20, None),
+        ("c", 20, Some("cc")),
+        ("d", 30, Some("aa")),
+    ] {
+        leases.push(begun(store, id, created, plugin).await);
+    }
+    ended(store, &leases[1]).await;
+    // Newest first, page by page, each row once.
+    let mut page = Page::newest(None, 3);
+    let rows = store.history(&page).await.expect("works");
+    assert_eq!(ids(&rows), ["d", "c", "b"]);
+    page.after = rows.last().map(Cursor::at);
+    assert_eq!(ids(&store.history(&page).await.expect("works")), ["a"]);
+    let strategies = Page::newest(None, 10).of_strategies();
+    assert_eq!(
+        ids(&store.history(&strategies).await.expect("works")),
+        ["d", "c", "a"]
+    );
+    let on = Page::newest(Some("on b"), 10);
+    assert_eq!(ids(&store.history(&on).await.expect("works")), ["b"]);
+    let on = on.of_strategies();
+    assert_eq!(store.history(&on).await.expect("works"), vec![]);
+    assert_eq!(
+        store
+            .history(&Page::newest(Some("nowhere"), 9))
+            .await
+            .expect("works"),
+        vec![]
+    );
+    // A row says what its journal says.
+    let ended_row = &rows[2];
+    assert_eq!(
+        (ended_row.phase, ended_row.end),
+        (Phase::Succeeded, Some(End::Promoted))
+    );
+    assert_eq!((ended_row.note.as_str(), ended_row.entries), ("good", 2));
+    assert_eq!(
+        (rows[0].title.as_str(), rows[0].plugin.as_deref()),
+        ("test", Some("aa"))
+    );
+    // What has not ended, with who has it.
+    let open = store.open(None).await.expect("works");
+    let open_ids: Vec<&str> = open.iter().map(|o| o.summary.rollout.as_str()).collect();
+    assert_eq!(open_ids, ["d", "c", "a"]);
+    assert_eq!(open[0].busy.owner, Some(owner(1)));
+    assert_eq!(store.open(Some("on c")).await.expect("works").len(), 1);
+    assert_eq!(store.open(Some("on b")).await.expect("works"), vec![]);
+    // Due: who was to drive or to wake it has not been heard of. A paused one is not.
+    store.park(&leases[0], Some(500)).await.expect("ours");
+    store.park(&leases[2], None).await.expect("ours");
+    assert_eq!(store.due(129, 9).await.expect("works"), vec![]);
+    let silent = ("d".to_owned(), 130);
+    assert_eq!(
+        store.due(130, 9).await.expect("works"),
+        vec![silent.clone()]
+    );
+    let parked = ("a".to_owned(), 500 + KEPT_AFTER_WAKE_MS);
+    let later = store.due(parked.1, 9).await.expect("works");
+    assert_eq!(later, vec![silent.clone(), parked]);
+    assert_eq!(
+        store.due(u64::MAX / 4, 1).await.expect("works"),
+        vec![silent]
+    );
     // Signals keep their order, and the same id is the same signal.
     let signal = |id: &str| Signal {
         id: id.to_owned(),
@@ -174,36 +376,63 @@ async fn steady(store: &dyn Store) {
     assert_eq!(ids, ["a", "b"]);
     let after = store.signals(None, mine[0].0).await.expect("works");
     assert_eq!(after.len(), 2);
-    // Bytes by digest, until nobody needs them.
+}
+
+/// What any implementation of [`Blobs`] does.
+async fn blobs<S: Journals + Blobs>(store: &S) {
     assert_eq!(store.recall("key").await.expect("works"), None);
     store.remember("key", "first").await.expect("works");
     store.remember("key", "second").await.expect("works");
     let recalled = store.recall("key").await.expect("works");
     assert_eq!(recalled.as_deref(), Some("second"));
-    store.put_content("aa", b"one").await.expect("works");
-    store.put_content("aa", b"one").await.expect("again");
-    store.put_content("bb", b"two").await.expect("works");
-    store
-        .sweep_content(&["bb".to_owned()])
-        .await
-        .expect("works");
-    assert_eq!(store.content("aa").await.expect("works"), None);
-    assert_eq!(
-        store.content("bb").await.expect("works"),
-        Some(b"two".to_vec())
-    );
+    store.put("aa", b"one", 0).await.expect("works");
+    store.put("aa", b"one", 0).await.expect("again");
+    store.put("bb", b"two", 0).await.expect("works");
+    store.put("cc", b"new", 0).await.expect("works");
+    // An unfinished rollout needs its plugin; the others have a time of grace, from
+    // the last time that they were put.
+    let lease = begun(store, "needs", 10, Some("bb")).await;
+    store.put("cc", b"new", 1).await.expect("works");
+    store.sweep(BLOB_GRACE_MS).await.expect("works");
+    assert!(store.get("aa").await.expect("works").is_some());
+    store.sweep(BLOB_GRACE_MS + 1).await.expect("works");
+    assert_eq!(store.get("aa").await.expect("works"), None);
+    assert_eq!(store.get("cc").await.expect("works"), Some(b"new".to_vec()));
+    assert_eq!(store.get("bb").await.expect("works"), Some(b"two".to_vec()));
+    ended(store, &lease).await;
+    store.sweep(BLOB_GRACE_MS + 2).await.expect("works");
+    assert_eq!(store.get("bb").await.expect("works"), None);
+    assert_eq!(store.get("cc").await.expect("works"), None);
+}
+
+/// All three suites, each on a new store.
+async fn conforms<S: Store>(make: impl Fn() -> S) {
+    journals(&make()).await;
+    schedule(&make()).await;
+    blobs(&make()).await;
 }
 
 #[tokio::test]
 async fn memory_conforms() {
-    conforms(&MemoryStore::default()).await;
+    conforms(MemoryStore::default).await;
+}
+
+/// As long as the store below works.
+#[tokio::test]
+async fn lifeboat_conforms() {
+    conforms(|| Lifeboat::over(Arc::new(MemoryStore::default()))).await;
 }
 
 #[tokio::test]
 async fn sqlite_conforms() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = SqliteStore::open(&folder.path().join("engine.db")).expect("opens");
-    conforms(&store).await;
+    let number = std::sync::atomic::AtomicU32::new(0);
+    conforms(|| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let place = folder.path().join(format!("{number}.db"));
+        SqliteStore::open(&place).expect("opens")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -216,7 +445,7 @@ async fn sqlite_is_shared_by_connections_and_outlives_them() {
     );
     let lease = claim(&a, "r1", 1, 0).await.expect("free");
     assert!(claim(&b, "r2", 2, 0).await.is_err());
-    a.append(&lease, vec![first()], Durability::Power)
+    append(&a, &lease, vec![first()], Durability::Power)
         .await
         .expect("ours");
     assert_eq!(b.load("r1", 0).await.expect("there"), vec![first()]);
@@ -278,4 +507,124 @@ async fn an_unreadable_entry_is_named() {
         error.to_string().contains("another version of engine"),
         "{error}"
     );
+}
+
+/// The tables as the first engines made them.
+const OLD_TABLES: &str = "
+CREATE TABLE journal (
+    rollout TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    event TEXT NOT NULL, PRIMARY KEY (rollout, seq)) WITHOUT ROWID;
+CREATE TABLE lease (
+    target TEXT PRIMARY KEY, rollout TEXT NOT NULL, epoch INTEGER NOT NULL,
+    owner TEXT, expires INTEGER NOT NULL);
+CREATE TABLE signal (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, rollout TEXT NOT NULL, id TEXT NOT NULL,
+    signal TEXT NOT NULL, UNIQUE (rollout, id));
+CREATE TABLE remembered (key TEXT PRIMARY KEY, text TEXT NOT NULL);
+CREATE TABLE content (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL);
+CREATE INDEX journal_target
+    ON journal (CASE WHEN json_valid(event) THEN json_extract(event, '$.identity') END, at)
+    WHERE seq = 0;
+PRAGMA journal_mode = WAL;
+";
+
+/// A store of an older engine: one rollout that has ended and one that is paused.
+fn old_store(place: &std::path::Path) {
+    let raw = rusqlite::Connection::open(place).expect("new");
+    raw.execute_batch(OLD_TABLES).expect("SQL");
+    write_raw(&raw, "ended", vec![first(), middle(1), last(2)]);
+    let hold = engine::model::Hold::Deadline;
+    let held = Event::Held { hold, signal: None };
+    write_raw(&raw, "held", vec![first(), entry(1, held)]);
+    raw.execute_batch(
+        "INSERT INTO lease VALUES ('sim', 'held', 1, NULL, 0);
+         INSERT INTO content VALUES ('test', x'00'), ('nobody', x'00');",
+    )
+    .expect("SQL");
+}
+
+/// Writes a journal as an engine does that knows no rows.
+fn write_raw(raw: &rusqlite::Connection, rollout: &str, entries: Vec<Entry>) {
+    for mut entry in entries {
+        if let Event::Started(header) = &mut entry.event {
+            header.rollout = rollout.to_owned();
+        }
+        let event = serde_json::to_string(&entry.event).expect("JSON");
+        raw.execute(
+            "INSERT INTO journal VALUES (?1, ?2, ?3, 1, ?4)",
+            rusqlite::params![rollout, entry.seq, 1_000 + i64::from(entry.seq), event],
+        )
+        .expect("SQL");
+    }
+}
+
+/// What the rows of [`old_store`] must say.
+async fn knows_the_old(store: &SqliteStore) {
+    let rows = store
+        .history(&Page::newest(Some("sim"), 9))
+        .await
+        .expect("works");
+    let told: Vec<_> = rows
+        .iter()
+        .map(|r| (r.rollout.as_str(), r.phase, r.entries))
+        .collect();
+    assert_eq!(
+        told,
+        [("held", Phase::Paused, 2), ("ended", Phase::Succeeded, 3)]
+    );
+    let open = store.open(None).await.expect("works");
+    assert_eq!((open.len(), open[0].summary.rollout.as_str()), (1, "held"));
+}
+
+#[tokio::test]
+async fn a_store_of_an_older_engine_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("engine.db");
+    old_store(&place);
+    let store = SqliteStore::open(&place).expect("opens");
+    knows_the_old(&store).await;
+    assert_eq!(store.load("ended", 0).await.expect("there").len(), 3);
+    store.sweep(BLOB_GRACE_MS + 1).await.expect("works");
+    assert!(
+        store.get("test").await.expect("works").is_some(),
+        "a paused rollout needs it"
+    );
+    assert_eq!(store.get("nobody").await.expect("works"), None);
+    // An older engine goes on beside it: what it writes is seen all the same.
+    let raw = rusqlite::Connection::open(&place).expect("opens");
+    write_raw(&raw, "later", vec![first(), last(1)]);
+    write_raw(&raw, "held", vec![last(2)]);
+    let rows = store.history(&Page::newest(None, 9)).await.expect("works");
+    assert!(
+        rows.iter().all(|row| row.end == Some(End::Promoted)),
+        "{rows:?}"
+    );
+    assert_eq!(rows.len(), 3);
+    assert_eq!(store.open(None).await.expect("works"), vec![]);
+    // Nobody takes the tables of a newer engine for its own.
+    raw.pragma_update(None, "user_version", 99).expect("SQL");
+    let error = SqliteStore::open(&place).expect_err("newer").to_string();
+    assert!(error.contains("newer engine"), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_of_an_older_engine_can_be_read_where_nothing_can_be_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let closed = folder.path().join("closed");
+    std::fs::create_dir(&closed).expect("writable");
+    let place = closed.join("engine.db");
+    old_store(&place);
+    let other = rusqlite::Connection::open(&place).expect("there");
+    other.execute_batch("BEGIN IMMEDIATE").expect("free");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o500)).expect("ours");
+    let store = SqliteStore::look(&place).expect("a copy is read");
+    knows_the_old(&store).await;
+    drop(other);
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).expect("ours");
+    let raw = rusqlite::Connection::open(&place).expect("there");
+    let version: u32 = raw
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .expect("SQL");
+    assert_eq!(version, 0, "the store itself is as it was");
 }

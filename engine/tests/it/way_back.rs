@@ -16,7 +16,7 @@ use engine::model::{
 use engine::rollout::{Driver, Ran, Resolve, RolloutError, Standing, WRITES_MAX};
 use engine::simulate::SimulatedTarget;
 use engine::spec::{Probe, Query, TargetSpec};
-use engine::store::{Owner, Store};
+use engine::store::{Blobs, Journals, Owner, Schedule};
 use engine::target::Target;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -190,9 +190,6 @@ impl Resolve for On {
     }
     async fn strategy(&self, _: &str) -> Result<Arc<dyn engine::rollout::Strategy>, String> {
         Err("no strategy is needed on the way back".to_owned())
-    }
-    fn is_dead(&self, _: &Owner) -> bool {
-        false
     }
 }
 
@@ -626,9 +623,6 @@ async fn who_was_fenced_says_what_its_write_has_done() {
             ) -> Result<Arc<dyn engine::rollout::Strategy>, String> {
                 Ok(self.1.clone())
             }
-            fn is_dead(&self, _: &Owner) -> bool {
-                false
-            }
         }
         let mut target = Shared::new(&lab, []);
         target.late_ms = 13_000;
@@ -668,34 +662,29 @@ struct Fencing {
     wanted: &'static str,
 }
 
+type Kept<T> = Result<T, engine::store::StoreError>;
+
 #[async_trait]
-impl Store for Fencing {
-    async fn claim(
-        &self,
-        claim: engine::store::Claim<'_>,
-    ) -> Result<engine::store::Lease, engine::store::StoreError> {
+impl Journals for Fencing {
+    async fn claim(&self, claim: engine::store::Claim<'_>) -> Kept<engine::store::Lease> {
         self.under.claim(claim).await
     }
-    async fn renew(
-        &self,
-        lease: &engine::store::Lease,
-        expires: u64,
-    ) -> Result<(), engine::store::StoreError> {
+    async fn renew(&self, lease: &engine::store::Lease, expires: u64) -> Kept<()> {
         self.under.renew(lease, expires).await
     }
-    async fn release(
-        &self,
-        lease: &engine::store::Lease,
-        keep: bool,
-    ) -> Result<(), engine::store::StoreError> {
-        self.under.release(lease, keep).await
+    async fn park(&self, lease: &engine::store::Lease, until: Option<u64>) -> Kept<()> {
+        self.under.park(lease, until).await
+    }
+    async fn release(&self, lease: &engine::store::Lease) -> Kept<()> {
+        self.under.release(lease).await
     }
     async fn append(
         &self,
         lease: &engine::store::Lease,
         entries: Vec<Entry>,
+        summary: &engine::journal::summary::Summary,
         durability: engine::store::Durability,
-    ) -> Result<(), engine::store::StoreError> {
+    ) -> Kept<()> {
         if entries
             .iter()
             .any(|e| format!("{:?}", e.event).starts_with(self.wanted))
@@ -704,62 +693,63 @@ impl Store for Fencing {
                 rollout: lease.rollout.clone(),
             });
         }
-        self.under.append(lease, entries, durability).await
+        self.under.append(lease, entries, summary, durability).await
     }
-    async fn load(
-        &self,
-        rollout: &str,
-        from: u32,
-    ) -> Result<Vec<Entry>, engine::store::StoreError> {
+    async fn load(&self, rollout: &str, from: u32) -> Kept<Vec<Entry>> {
         self.under.load(rollout, from).await
     }
-    async fn list(
-        &self,
-        on: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<engine::store::Listed>, engine::store::StoreError> {
-        self.under.list(on, limit).await
+    async fn header(&self, rollout: &str) -> Kept<Option<engine::journal::Header>> {
+        self.under.header(rollout).await
     }
-    async fn unfinished(&self) -> Result<Vec<engine::journal::Header>, engine::store::StoreError> {
-        self.under.unfinished().await
+    fn is_dead(&self, owner: &Owner) -> bool {
+        self.under.is_dead(owner)
     }
-    async fn occupant(
-        &self,
-        target: &str,
-    ) -> Result<Option<engine::store::Busy>, engine::store::StoreError> {
+}
+
+#[async_trait]
+impl Schedule for Fencing {
+    async fn occupant(&self, target: &str) -> Kept<Option<engine::store::Busy>> {
         self.under.occupant(target).await
     }
-    async fn signal(
+    async fn open(&self, on: Option<&str>) -> Kept<Vec<engine::store::Open>> {
+        self.under.open(on).await
+    }
+    async fn due(&self, now: u64, limit: u32) -> Kept<Vec<(String, u64)>> {
+        self.under.due(now, limit).await
+    }
+    async fn history(
         &self,
-        rollout: &str,
-        signal: &engine::model::Signal,
-    ) -> Result<bool, engine::store::StoreError> {
+        page: &engine::store::Page,
+    ) -> Kept<Vec<engine::journal::summary::Summary>> {
+        self.under.history(page).await
+    }
+    async fn signal(&self, rollout: &str, signal: &engine::model::Signal) -> Kept<bool> {
         self.under.signal(rollout, signal).await
     }
     async fn signals(
         &self,
         rollout: Option<&str>,
         after: u64,
-    ) -> Result<Vec<(u64, String, engine::model::Signal)>, engine::store::StoreError> {
+    ) -> Kept<Vec<(u64, String, engine::model::Signal)>> {
         self.under.signals(rollout, after).await
     }
-    async fn remember(&self, key: &str, text: &str) -> Result<(), engine::store::StoreError> {
+}
+
+#[async_trait]
+impl Blobs for Fencing {
+    async fn put(&self, sha256: &str, bytes: &[u8], now: u64) -> Kept<()> {
+        self.under.put(sha256, bytes, now).await
+    }
+    async fn get(&self, sha256: &str) -> Kept<Option<Vec<u8>>> {
+        self.under.get(sha256).await
+    }
+    async fn sweep(&self, now: u64) -> Kept<()> {
+        self.under.sweep(now).await
+    }
+    async fn remember(&self, key: &str, text: &str) -> Kept<()> {
         self.under.remember(key, text).await
     }
-    async fn recall(&self, key: &str) -> Result<Option<String>, engine::store::StoreError> {
+    async fn recall(&self, key: &str) -> Kept<Option<String>> {
         self.under.recall(key).await
-    }
-    async fn put_content(
-        &self,
-        sha256: &str,
-        bytes: &[u8],
-    ) -> Result<(), engine::store::StoreError> {
-        self.under.put_content(sha256, bytes).await
-    }
-    async fn content(&self, sha256: &str) -> Result<Option<Vec<u8>>, engine::store::StoreError> {
-        self.under.content(sha256).await
-    }
-    async fn sweep_content(&self, needed: &[String]) -> Result<(), engine::store::StoreError> {
-        self.under.sweep_content(needed).await
     }
 }

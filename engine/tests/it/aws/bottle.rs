@@ -20,7 +20,7 @@ use engine::rollout::fleet::Fleet;
 use engine::rollout::{Driver, Options, RolloutError, Standing, Strategy};
 use engine::spec::aws::{Access, AwsSpec, Find, looked_for};
 use engine::spec::{Guardrails, TargetSpec};
-use engine::store::Store as _;
+use engine::store::Journals as _;
 use engine::store::memory::MemoryStore;
 use engine::target::Target;
 use engine::target::aws::AwsTarget;
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use super::emulator::{self, unique};
 use super::proxy::Proxy;
-use crate::lab::{ID, Resolver, START, owner};
+use crate::lab::{self, ID, Resolver, START, owner};
 
 pub const REGION: &str = "us-east-1";
 
@@ -359,7 +359,7 @@ impl Bottle {
     pub async fn go_on(&self) -> Result<Standing, RolloutError> {
         let mut fleet = Fleet::new(self.driver());
         fleet.add(ID.to_owned(), self.clock.now());
-        fleet.next().await.expect("one rollout").1
+        lab::stopped(fleet.next().await)
     }
 
     pub async fn journal(&self) -> Vec<Entry> {

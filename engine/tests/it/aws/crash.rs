@@ -48,6 +48,7 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
         started: "dead".to_owned(),
         ..lab::owner()
     };
+    bottle.store.bury(dead.owner.clone());
     {
         let mut fleet = engine::rollout::fleet::Fleet::new(dead);
         fleet.add(lab::ID.to_owned(), 0);

@@ -170,7 +170,7 @@ async fn one_rollout(seed: u64) {
 }
 
 async fn signal(bottle: &Bottle, name: &str, number: u32) {
-    use engine::store::Store as _;
+    use engine::store::Schedule as _;
     let signal = engine::model::Signal {
         id: format!("{name}-{number}"),
         name: name.to_owned(),
