@@ -6,12 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::{Global, picture, render, traffic, watch};
+use super::{Global, render, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Header, Work};
 use crate::model::{ErrorKind, Role};
 use crate::ops::Error;
 use crate::ops::app::App;
+use crate::ops::picture;
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -399,7 +400,7 @@ pub(super) async fn history(
     let id = newest_unless(app, global, args.rollout).await?;
     let (_, _, entries) = app.journal(&id).await?;
     if let Some(path) = &args.plot {
-        picture::draw_rollout(&entries, path)?;
+        picture::draw_rollout(app, &entries, path)?;
     }
     if global.json {
         out!("{}", serde_json::to_string(&entries)?);

@@ -6,6 +6,7 @@ pub mod app;
 pub mod error;
 pub mod find;
 pub mod news;
+pub mod picture;
 pub mod ports;
 pub mod private;
 pub mod request;

@@ -6,7 +6,7 @@ use std::path::Path;
 const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &["model"]),
-    ("plot", &[]),
+    ("plot", &["model", "journal"]),
     ("spec", &["model"]),
     ("journal", &["model", "spec"]),
     ("store", &["model", "journal"]),
@@ -80,6 +80,7 @@ const PURE: &[&str] = &[
     "journal/mod.rs",
     "journal/replay.rs",
     "journal/status.rs",
+    "plot/journal.rs",
     "plot/mod.rs",
     "rollout/guardrails.rs",
     "simulate/fault.rs",
