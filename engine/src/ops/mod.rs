@@ -7,6 +7,7 @@ pub mod error;
 pub mod find;
 pub mod news;
 pub mod picture;
+pub mod plan;
 pub mod ports;
 pub mod private;
 pub mod request;
