@@ -6,6 +6,7 @@ pub mod app;
 pub mod error;
 pub mod find;
 pub mod news;
+pub mod past;
 pub mod picture;
 pub mod plan;
 pub mod ports;
