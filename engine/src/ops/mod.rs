@@ -5,6 +5,7 @@
 pub mod app;
 pub mod error;
 pub mod find;
+pub mod local;
 pub mod news;
 pub mod past;
 pub mod picture;
