@@ -1,28 +1,24 @@
 //! Verbs about rollouts that were: `replay`, `what-if`, `explain`, `export`,
-//! `import`. None of them touches a target.
+//! `import`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::ops::Context as _;
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::plugin::{self, PinArgs};
 use super::{Global, render};
-use crate::hindsight::replay::{self, Fit};
-use crate::hindsight::what_if::{self, Ending, Recorded, WhatIf};
-use crate::hindsight::{explain, file};
-use crate::journal::status::Status;
-use crate::journal::summary::Summary;
-use crate::journal::{Entry, Event, Header, Pin, Work};
+use crate::hindsight::replay::Fit;
+use crate::hindsight::what_if::{Ending, Recorded, WhatIf};
+use crate::journal::Pin;
 use crate::model::Millis;
 use crate::ops::Error;
 use crate::ops::app::App;
-use crate::store::{Claim, Durability, Page};
+use crate::ops::past::{self, Compared, Explained, Exported, Imported, Journal, Replayed};
 use crate::strategy::Plugin;
-use crate::supply::files;
 
 /// Run a plugin against a recorded journal and say where it first differs
 ///
@@ -103,62 +99,6 @@ pub struct ImportArgs {
     file: PathBuf,
 }
 
-/// A journal and what it is about.
-struct Told {
-    /// How the user called it.
-    shown: String,
-    header: Header,
-    entries: Vec<Entry>,
-}
-
-impl Told {
-    fn pin(&self) -> crate::ops::Result<&Pin> {
-        match &self.header.work {
-            Work::Strategy(pin) => Ok(pin),
-            Work::Verb { .. } | Work::StackChange { .. } => Err(Error::usage(format!(
-                "{} is a single {}, without a strategy",
-                self.shown,
-                self.header.title()
-            ))),
-        }
-    }
-}
-
-/// A rollout of the store, or a file.
-async fn told(app: &App, named: &str) -> crate::ops::Result<Told> {
-    let path = Path::new(named);
-    let looks_like_file = named.contains('/') || path.extension().is_some() || path.is_file();
-    if !looks_like_file {
-        return stored(app, named).await;
-    }
-    from_beginning(named, read_journal(path)?)
-}
-
-async fn stored(app: &App, id: &str) -> crate::ops::Result<Told> {
-    from_beginning(id, app.journal(id).await?.2)
-}
-
-fn from_beginning(named: &str, entries: Vec<Entry>) -> crate::ops::Result<Told> {
-    match entries.first().map(|e| &e.event) {
-        Some(Event::Started(header)) => Ok(Told {
-            shown: named.to_owned(),
-            header: (**header).clone(),
-            entries,
-        }),
-        _ => Err(Error::usage(format!("{named} has no beginning"))),
-    }
-}
-
-/// Largest file of a journal: some times what a journal may have in a store.
-const JOURNAL_BYTES_MAX: u64 = 512 << 20;
-
-fn read_journal(path: &Path) -> crate::ops::Result<Vec<Entry>> {
-    let shown = path.display();
-    let text = files::read_text(path, JOURNAL_BYTES_MAX)
-        .map_err(|e| Error::usage(format!("failed to read journal {shown}: {e}")))?;
-    file::read(&text).map_err(|e| Error::usage(format!("{shown} cannot be used: {e}")))
-}
-
 /// The plugin that is named, or the one that the rollout is pinned to.
 async fn its_plugin(
     app: &App,
@@ -166,20 +106,10 @@ async fn its_plugin(
     named: Option<&Path>,
     pin: &Pin,
 ) -> crate::ops::Result<Arc<Plugin>> {
-    if let Some(named) = named {
-        return Ok(plugin::look_at(app, pins, named).await?.plugin);
+    match named {
+        Some(named) => Ok(plugin::look_at(app, pins, named).await?.plugin),
+        None => past::own_plugin(app, pin, || pins.kept(app, pin)).await,
     }
-    if let Some(bytes) = app.store.get(&pin.sha256).await? {
-        return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
-    }
-    // The store keeps bytes for unfinished rollouts only.
-    if let Some(bytes) = pins.kept(app, pin) {
-        return Ok(app.ports.host()?.load(&bytes).await?);
-    }
-    Err(Error::usage(format!(
-        "the plugin of this rollout ({} {}, sha256:{}) is not here any more; name the plugin to run",
-        pin.name, pin.version, pin.sha256
-    )))
 }
 
 pub(super) async fn replay(
@@ -187,12 +117,41 @@ pub(super) async fn replay(
     global: &Global,
     args: ReplayArgs,
 ) -> crate::ops::Result<Exit> {
-    let told = told(app, &args.rollout).await?;
-    let pin = told.pin()?;
+    let journal = Journal::of(app, &args.rollout).await?;
+    let pin = journal.pin()?;
     let plugin = its_plugin(app, &args.pins, args.plugin.as_deref(), pin).await?;
-    let replayed = replay::replay(plugin.as_ref(), &told.header, pin, &told.entries).await;
-    let same_bytes = plugin.sha256 == pin.sha256;
-    let (fits, text) = match &replayed.fit {
+    let replayed = past::replay(&journal, &plugin).await?;
+    let (fits, text) = fit(&replayed);
+    if global.json {
+        let entry = match &replayed.fit {
+            Fit::Differs(mismatch) => Some(mismatch.seq),
+            _ => None,
+        };
+        let value = json!({
+            "rollout": journal.header.rollout, "fits": fits, "calls": replayed.calls,
+            "sha256": replayed.sha256, "sameBytes": replayed.same_bytes,
+            "entry": entry, "at": replayed.differs_at, "message": text,
+        });
+        out!("{value}");
+    } else {
+        let which = if replayed.same_bytes {
+            "its own plugin"
+        } else {
+            "another plugin"
+        };
+        out!(
+            "{} with {which} (sha256:{:.12}): {} calls; {text}",
+            journal.shown,
+            replayed.sha256,
+            replayed.calls
+        );
+    }
+    Ok(if fits { Exit::Done } else { Exit::Diverged })
+}
+
+/// Whether a plugin does what the journal says, and that in words.
+fn fit(replayed: &Replayed) -> (bool, String) {
+    match &replayed.fit {
         Fit::Same => (
             true,
             "every call and the verdict are as recorded".to_owned(),
@@ -226,35 +185,7 @@ pub(super) async fn replay(
                 "its calls are as recorded, and its verdict is not\n  recorded: {recorded}\n  now:      {now}"
             ),
         ),
-    };
-    if global.json {
-        let (entry, at) = match &replayed.fit {
-            Fit::Differs(mismatch) => {
-                let of = told.entries.iter().find(|e| e.seq == mismatch.seq);
-                (Some(mismatch.seq), of.map(|e| e.at))
-            }
-            _ => (None, None),
-        };
-        let value = json!({
-            "rollout": told.header.rollout, "fits": fits, "calls": replayed.calls,
-            "sha256": plugin.sha256, "sameBytes": same_bytes,
-            "entry": entry, "at": at, "message": text,
-        });
-        out!("{value}");
-    } else {
-        let which = if same_bytes {
-            "its own plugin"
-        } else {
-            "another plugin"
-        };
-        out!(
-            "{} with {which} (sha256:{:.12}): {} calls; {text}",
-            told.shown,
-            plugin.sha256,
-            replayed.calls
-        );
     }
-    Ok(if fits { Exit::Done } else { Exit::Diverged })
 }
 
 pub(super) async fn what_if(
@@ -264,10 +195,7 @@ pub(super) async fn what_if(
 ) -> crate::ops::Result<Exit> {
     let mut named = args.rollouts.clone();
     if args.all {
-        let all = Page::newest(None, u32::MAX).of_strategies();
-        let finished = app.store.history(&all).await?.into_iter();
-        let finished = finished.filter(|row| row.end.is_some());
-        named = finished.map(|row| row.rollout).collect();
+        named = past::finished(app).await?;
     }
     if named.is_empty() {
         return Err(Error::usage(
@@ -279,15 +207,16 @@ pub(super) async fn what_if(
     let alone = named.len() == 1;
     for name in &named {
         let asked = async {
-            let told = match args.all {
-                true => stored(app, name).await?,
-                false => told(app, name).await?,
+            let journal = match args.all {
+                true => Journal::stored(app, name).await?,
+                false => Journal::of(app, name).await?,
             };
-            let answer = ask(app, &args, &told).await?;
-            Ok::<_, Error>((told, answer))
+            let compared = ask(app, &args, &journal).await?;
+            Ok::<_, Error>((journal, compared))
         };
         let asked = asked.await;
-        let (told, answer) = match asked.with_context(|| format!("failed to ask about {name}")) {
+        let (journal, compared) = match asked.with_context(|| format!("failed to ask about {name}"))
+        {
             Ok(both) => both,
             Err(error) if alone => return Err(error),
             // The others can be asked all the same.
@@ -297,13 +226,13 @@ pub(super) async fn what_if(
                 continue;
             }
         };
-        let recorded = what_if::recorded(&told.entries);
+        let Compared { recorded, answer } = compared;
         if global.json {
-            rows.push(row(&told, &recorded, &answer));
+            rows.push(row(&journal, &recorded, &answer));
         } else if alone {
-            tell(&told, &recorded, &answer);
+            tell(&journal, &recorded, &answer);
         } else {
-            out!("{name}: {}", compare(&told, &recorded, &answer));
+            out!("{name}: {}", compare(&journal, &recorded, &answer));
         }
     }
     if global.json {
@@ -312,21 +241,13 @@ pub(super) async fn what_if(
     Ok(exit)
 }
 
-async fn ask(app: &App, args: &WhatIfArgs, told: &Told) -> crate::ops::Result<WhatIf> {
-    let pin = told.pin()?;
+async fn ask(app: &App, args: &WhatIfArgs, journal: &Journal) -> crate::ops::Result<Compared> {
+    let pin = journal.pin()?;
     let plugin = its_plugin(app, &args.pins, args.plugin.as_deref(), pin).await?;
     let description = plugin.describe().await?;
-    // Parameters of one strategy mean nothing to another.
-    let before = match &pin.parameters {
-        Value::Object(parameters) if description.name == pin.name => parameters.clone(),
-        _ => Map::new(),
-    };
+    let before = past::parameters_before(pin, &description.name);
     let parameters = plugin::parameters(&args.set, &before, &plugin, &description).await?;
-    let pin = Pin {
-        parameters: parameters.into(),
-        ..pin.clone()
-    };
-    Ok(what_if::what_if(plugin.as_ref(), &told.header, &pin, &told.entries).await)
+    past::what_if(journal, &plugin, parameters).await
 }
 
 fn ending(answer: &WhatIf) -> String {
@@ -342,8 +263,8 @@ fn verdict(recorded: &Recorded) -> String {
     verdict.unwrap_or_else(|| "undecided".to_owned())
 }
 
-fn compare(told: &Told, recorded: &Recorded, answer: &WhatIf) -> String {
-    let after = |at: Millis| render::span(at.saturating_sub(told.header.created));
+fn compare(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> String {
+    let after = |at: Millis| render::span(at.saturating_sub(journal.header.created));
     let (was, would) = (verdict(recorded), ending(answer));
     let parted = match answer.parted {
         Some(at) => format!("; other weights from {} on", after(at)),
@@ -357,8 +278,8 @@ fn compare(told: &Told, recorded: &Recorded, answer: &WhatIf) -> String {
     )
 }
 
-fn tell(told: &Told, recorded: &Recorded, answer: &WhatIf) {
-    let after = |at: Millis| render::span(at.saturating_sub(told.header.created));
+fn tell(journal: &Journal, recorded: &Recorded, answer: &WhatIf) {
+    let after = |at: Millis| render::span(at.saturating_sub(journal.header.created));
     out!(
         "recorded: {} after {}",
         verdict(recorded),
@@ -392,7 +313,7 @@ fn tell(told: &Told, recorded: &Recorded, answer: &WhatIf) {
     }
 }
 
-fn row(told: &Told, recorded: &Recorded, answer: &WhatIf) -> Value {
+fn row(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> Value {
     let (end, reason, failed) = match &answer.end {
         Ending::Verdict(outcome) => (json!(outcome.verdict), Some(&outcome.reason), None),
         Ending::Undecided => (json!("undecided"), None, None),
@@ -404,7 +325,7 @@ fn row(told: &Told, recorded: &Recorded, answer: &WhatIf) -> Value {
         .map(|(at, weights)| json!({"at": at, "weights": weights}))
         .collect();
     json!({
-        "rollout": told.header.rollout,
+        "rollout": journal.header.rollout,
         "recorded": {"verdict": recorded.verdict, "reason": recorded.reason, "at": recorded.at},
         "whatIf": {"end": end, "reason": reason, "failed": failed, "at": answer.at, "weights": weights},
         "differs": verdict(recorded) != ending(answer),
@@ -417,30 +338,15 @@ pub(super) async fn explain(
     global: &Global,
     args: ExplainArgs,
 ) -> crate::ops::Result<Exit> {
-    let named = match args.rollout {
-        Some(named) => named,
-        None => match app
-            .store
-            .history(&Page::newest(None, 1))
-            .await?
-            .into_iter()
-            .next()
-        {
-            Some(newest) => newest.rollout,
-            None => return Err(Error::usage("there is no rollout yet")),
-        },
-    };
-    let told = told(app, &named).await?;
-    let steps = explain::explain(&told.entries);
+    let Explained { header, steps } = past::explain(app, args.rollout.as_deref()).await?;
     if global.json {
-        let value =
-            json!({"rollout": told.header.rollout, "created": told.header.created, "steps": steps});
+        let value = json!({"rollout": header.rollout, "created": header.created, "steps": steps});
         out!("{value}");
         return Ok(Exit::Done);
     }
-    out!("{} on {}", told.header.title(), told.header.identity);
+    out!("{} on {}", header.title(), header.identity);
     for step in steps {
-        let after = render::span(step.at.saturating_sub(told.header.created));
+        let after = render::span(step.at.saturating_sub(header.created));
         let by = match step.by.as_str() {
             "strategy" | "host" => String::new(),
             other => format!(" (by {other})"),
@@ -454,63 +360,15 @@ pub(super) async fn explain(
 }
 
 pub(super) async fn export(app: &App, args: ExportArgs) -> crate::ops::Result<Exit> {
-    let (header, status, entries) = app.journal(&args.rollout).await?;
-    let place = args
-        .output
-        .unwrap_or_else(|| PathBuf::from(format!("{}.journal", header.rollout)));
-    crate::ops::private::write(&place, file::write(&entries).as_bytes())
-        .map_err(|e| Error::usage(format!("failed to write {}: {e}", place.display())))?;
-    if !status.is_over() {
-        eprintln!("note: the rollout is still under way; this is its journal so far");
-    }
-    eprintln!("{} has {} entries", place.display(), entries.len());
+    let Exported { file, entries } = past::export(app, &args.rollout, args.output).await?;
+    eprintln!("{} has {entries} entries", file.display());
     Ok(Exit::Done)
 }
 
 pub(super) async fn import(app: &App, args: ImportArgs) -> crate::ops::Result<Exit> {
-    let entries = file::imported(read_journal(&args.file)?);
-    let shown = args.file.display();
-    let status = Status::of(&entries);
-    let Some(status) = status.filter(Status::is_over) else {
-        return Err(Error::usage(format!(
-            "{shown} is the journal of a rollout that has not ended; only one engine may drive it, the one that has it. `replay`, `what-if` and `explain` read the file itself"
-        )));
-    };
-    let known = file::imported(app.store.load(&status.rollout, 0).await?);
-    if known == entries {
-        eprintln!("{} is here already", status.rollout);
-        return Ok(Exit::Done);
+    match past::import(app, &args.file).await? {
+        Imported::Known { rollout } => eprintln!("{rollout} is here already"),
+        Imported::New { rollout, entries } => eprintln!("{rollout} has {entries} entries"),
     }
-    if !known.is_empty() {
-        return Err(Error::usage(format!(
-            "there is another rollout {} here already; nothing is overwritten",
-            status.rollout
-        )));
-    }
-    // A place of its own: the target may be busy, and this never touches it.
-    let place = format!("imported {}", status.rollout);
-    let driver = app.driver(<_>::default());
-    let lease = driver
-        .claim_as(Claim {
-            target: &place,
-            rollout: &status.rollout,
-            owner: &driver.owner,
-            now: driver.clock.now(),
-            ttl_ms: driver.options.lease_ttl_ms,
-            dead_epoch: None,
-        })
-        .await?;
-    let count = entries.len();
-    let appended = match Summary::of_journal(&entries) {
-        Some(summary) => {
-            app.store
-                .append(&lease, entries, &summary, Durability::Power)
-                .await
-        }
-        None => Ok(()),
-    };
-    app.store.release(&lease).await?;
-    appended?;
-    eprintln!("{} has {count} entries", status.rollout);
     Ok(Exit::Done)
 }

@@ -9,11 +9,8 @@ use super::Global;
 use super::exit::Exit;
 use crate::clock::SystemClock;
 use crate::model::DemoFault;
-use crate::ops::Error;
-use crate::ops::request::read_spec;
-use crate::spec::{LocalSpec, TargetSpec, parse_fault};
-use crate::target::local::balancer::Balancer;
-use crate::target::local::load;
+use crate::ops::local::{self, LocalRequest};
+use crate::spec::parse_fault;
 
 /// Run the local load balancer by itself, until Ctrl-C
 ///
@@ -58,61 +55,36 @@ pub(super) async fn run(
     args: LocalArgs,
     state_dir: &Path,
 ) -> crate::ops::Result<Exit> {
-    let mut spec = match read_spec(global.file.as_deref())? {
-        Some(spec) => match spec.target {
-            TargetSpec::Embedded { local, .. } => local,
-            _ => {
-                return Err(Error::usage(
-                    "the rollout file has no [target.local.arms.NAME], so there is nothing to balance",
-                ));
-            }
-        },
-        None => LocalSpec::demo(args.demo_fault.unwrap_or_default()).with_names(args.names),
+    let listener = super::listener();
+    let request = LocalRequest {
+        file: global.file.clone(),
+        listen: args.listen,
+        admin: args.admin,
+        demo_fault: args.demo_fault.unwrap_or_default(),
+        names: args.names,
+        load: args.load,
+        state: args.state,
     };
-    spec.listen = args.listen.unwrap_or(spec.listen);
-    spec.admin = args.admin.unwrap_or(spec.admin);
-    if !spec.admin.ip().is_loopback() {
-        return Err(Error::usage(
-            "--admin must be a loopback address: whoever reaches it moves the traffic",
-        ));
-    }
-    crate::ops::app::make_private(state_dir, &super::listener())?;
-    let logs = state_dir.join("logs");
-    crate::ops::private::folder(&logs)?;
-    let balancer = Balancer::start(&spec, args.state.as_deref(), Some(&logs))
-        .await
-        .map_err(|e| Error::usage(e.to_string()))?;
-    let wanted = usize::try_from(spec.clients.connections).unwrap_or(usize::MAX);
-    if balancer.connections < wanted {
-        eprintln!(
-            "note: users can have {} connections at once, not {wanted}: this process may have too few file descriptors (ulimit -n)",
-            balancer.connections
-        );
-    }
+    let running = local::start(state_dir, request, &listener).await?;
     let mut interruptions = super::watch::Interruptions::new(std::sync::Arc::new(SystemClock))?;
-    let load = (args.load > 0).then(|| load::start(balancer.listen, args.load));
+    let (listen, admin) = (running.listen(), running.admin());
     if global.json {
-        out!(
-            "{}",
-            serde_json::json!({"listen": balancer.listen, "admin": balancer.admin})
-        );
+        out!("{}", serde_json::json!({"listen": listen, "admin": admin}));
     } else {
         out!(
-            "balancing http://{} over {}; admin API on {}",
-            balancer.listen,
-            spec.arms
+            "balancing http://{listen} over {}; admin API on {admin}",
+            running
+                .arms
                 .iter()
                 .map(|a| format!("{} ({})", a.name, a.release.version))
                 .collect::<Vec<_>>()
                 .join(" and "),
-            balancer.admin
         );
     }
     interruptions.next().await;
     eprintln!("stopping; requests under way are finished");
-    drop(load);
     tokio::select! {
-        () = balancer.stop() => {}
+        () = running.stop() => {}
         () = interruptions.next() => {}
     }
     Ok(Exit::Done)

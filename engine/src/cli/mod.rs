@@ -28,7 +28,6 @@ mod command;
 pub mod exit;
 mod hindsight;
 mod local;
-mod picture;
 mod plan;
 mod plugin;
 pub mod print;

@@ -6,12 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::{Global, picture, render, watch};
+use super::{Global, render, watch};
 use crate::journal::Work;
 use crate::journal::verdict::verdict;
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::find::newest_unless;
+use crate::ops::picture;
 use crate::ops::status::{self, Known, Live, Overview};
 use crate::store::Page;
 
@@ -299,7 +300,7 @@ pub(super) async fn history(
     let id = newest_unless(app, &global.target(), args.rollout).await?;
     let (_, _, entries) = app.journal(&id).await?;
     if let Some(path) = &args.plot {
-        picture::draw_rollout(&entries, path)?;
+        picture::draw_rollout(app, &entries, path)?;
     }
     if global.json {
         out!("{}", serde_json::to_string(&entries)?);

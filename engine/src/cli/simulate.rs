@@ -8,9 +8,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::{Global, picture, plugin, render};
+use super::{Global, plugin, render};
 use crate::ops::Error;
 use crate::ops::app::App;
+use crate::ops::picture;
 use crate::plot;
 use crate::simulate::fault::OutsideFault;
 use crate::simulate::many::{self, Play};
@@ -116,7 +117,7 @@ pub(super) async fn simulate(
         );
     }
     if let Some(number) = args.replicate {
-        return one(global, &args, &loaded, number).await;
+        return one(app, global, &args, &loaded, number).await;
     }
     let jobs = args
         .jobs
@@ -146,7 +147,7 @@ pub(super) async fn simulate(
             .map_err(|e| Error::usage(format!("failed to write {}: {e}", path.display())))?;
     }
     if let Some(path) = &args.plot {
-        draw(path, &shown, &loaded, &tallies)?;
+        draw(app, path, &shown, &loaded, &tallies)?;
     }
     if global.json {
         let value = json!({"scenarios": rows, "summary": Summary::of(&rows)});
@@ -256,6 +257,7 @@ fn load(args: &SimulateArgs, subject: &Subject) -> crate::ops::Result<Vec<Loaded
 
 /// One rollout with its story.
 async fn one(
+    app: &App,
     global: &Global,
     args: &SimulateArgs,
     loaded: &[Loaded],
@@ -288,7 +290,7 @@ async fn one(
         eprintln!("violation: {violation}");
     }
     if let Some(path) = &args.plot {
-        picture::draw_rollout(&played.journal, path)?;
+        picture::draw_rollout(app, &played.journal, path)?;
     }
     Ok(if played.violations.is_empty() {
         Exit::Done
@@ -361,6 +363,7 @@ fn violations(
 }
 
 fn draw(
+    app: &App,
     path: &Path,
     shown: &str,
     loaded: &[Loaded],
@@ -382,7 +385,7 @@ fn draw(
         .collect();
     let title = format!("{shown} in {} scenarios", scenarios.len());
     let bytes = plot::distributions(&title, &scenarios, picture::format_of(path)?)?;
-    picture::save(path, &bytes)
+    picture::save(app, path, &bytes)
 }
 
 /// Shows how far it is, where somebody looks on.

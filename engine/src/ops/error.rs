@@ -7,6 +7,7 @@ use std::fmt::Display;
 use crate::model::{ErrorKind, HostError};
 use crate::rollout::RolloutError;
 use crate::simulate::many::Broken;
+use crate::simulate::rehearsal;
 use crate::spec::SpecError;
 use crate::store::StoreError;
 use crate::strategy::contract::Rejected;
@@ -166,6 +167,16 @@ impl From<RolloutError> for Error {
             _ => Self::internal(""),
         };
         Self { message, ..known }
+    }
+}
+
+impl From<rehearsal::Error> for Error {
+    fn from(error: rehearsal::Error) -> Self {
+        match error {
+            rehearsal::Error::Rollout(error) => error.into(),
+            rehearsal::Error::Store(error) => error.into(),
+            rehearsal::Error::Endless => Self::of(Kind::Internal, &error),
+        }
     }
 }
 

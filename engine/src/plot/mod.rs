@@ -8,6 +8,7 @@ mod canvas;
 mod decisions;
 mod distribution;
 mod evidence;
+pub mod journal;
 mod rollout;
 
 use std::path::Path;

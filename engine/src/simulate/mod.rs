@@ -5,11 +5,12 @@
 //! its luck, [`world`] what both arms do in every interval, [`fault`] what else
 //! goes wrong, [`stage`] turns that into a target and a clock, [`replicate`]
 //! plays one rollout on it, [`many`] a lot of them, and [`report`] counts. [`scripted`] is a
-//! simpler target, without luck.
+//! simpler target, without luck, and [`rehearsal`] plays a real rollout on such a copy.
 
 pub mod fault;
 pub mod many;
 pub mod random;
+pub mod rehearsal;
 pub mod replicate;
 pub mod report;
 pub mod scenario;

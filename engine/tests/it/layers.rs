@@ -6,7 +6,7 @@ use std::path::Path;
 const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &["model"]),
-    ("plot", &[]),
+    ("plot", &["model", "journal"]),
     ("spec", &["model"]),
     ("journal", &["model", "spec"]),
     ("store", &["model", "journal"]),
@@ -83,6 +83,7 @@ const PURE: &[&str] = &[
     "journal/exchanges.rs",
     "journal/replay.rs",
     "journal/status.rs",
+    "plot/journal.rs",
     "plot/mod.rs",
     "rollout/guardrails.rs",
     "simulate/fault.rs",

@@ -1,40 +1,18 @@
-//! A journal as a picture.
+//! A journal as the data of a picture.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use super::{ArmPoint, Decision, Look, Mark, Rollout, Step};
 use crate::journal::{Call, Entry, Event, Reply, Told, exchanges};
 use crate::model::{self, Goal, Millis, Role, Sample, Wake};
-use crate::ops::Error;
-use crate::plot::{self, ArmPoint, Decision, Format, Look, Mark, Rollout, Step};
 
 /// Evidence at which a rollout goes back, if its journal does not say it.
 const LIMIT: f64 = 100.0;
 
-/// Draws a rollout into a file.
-pub(super) fn draw_rollout(entries: &[Entry], path: &Path) -> crate::ops::Result<()> {
-    let format = format_of(path)?;
-    let picture =
-        rollout(entries).ok_or_else(|| Error::internal("the journal has no beginning"))?;
-    save(path, &plot::rollout(&picture, format)?)
-}
-
-/// The format that a file's name asks for.
-pub(super) fn format_of(path: &Path) -> crate::ops::Result<Format> {
-    Format::of(path).map_err(Error::usage)
-}
-
-/// Writes a picture.
-pub(super) fn save(path: &Path, bytes: &[u8]) -> crate::ops::Result<()> {
-    std::fs::write(path, bytes)
-        .map_err(|e| Error::usage(format!("failed to write {}: {e}", path.display())))?;
-    eprintln!("drawn into {}", path.display());
-    Ok(())
-}
-
 /// What the journal tells: every look and step, and each sample as it was last
-/// read.
-fn rollout(entries: &[Entry]) -> Option<Rollout> {
+/// read. None if the journal has no beginning.
+#[must_use]
+pub fn rollout(entries: &[Entry]) -> Option<Rollout> {
     let Event::Started(header) = &entries.first()?.event else {
         return None;
     };

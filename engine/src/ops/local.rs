@@ -1,0 +1,112 @@
+//! A local balancer by itself, in this process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::app::make_private;
+use super::error::{Error, Result};
+use super::news::{Listener, News};
+use super::private;
+use super::request::read_spec;
+use crate::model::DemoFault;
+use crate::spec::{LocalArm, LocalSpec, TargetSpec};
+use crate::target::local::balancer::Balancer;
+use crate::target::local::load::{self, Load};
+
+/// What shall be balanced, and where.
+#[derive(Debug, Clone)]
+pub struct LocalRequest {
+    /// The rollout file; `rollout.toml`, if that is there, when none is named. If
+    /// there is none, two versions of the demo service are balanced.
+    pub file: Option<PathBuf>,
+    /// Where users send requests, instead of what the file says.
+    pub listen: Option<SocketAddr>,
+    /// Where the admin API listens, instead of what the file says: a loopback address.
+    pub admin: Option<SocketAddr>,
+    /// Fault of the second version of the demo service.
+    pub demo_fault: DemoFault,
+    /// Names of the two arms of the demo.
+    pub names: [String; 2],
+    /// Requests per second that the process sends to itself; none at 0.
+    pub load: u32,
+    /// File that keeps weights and releases across restarts.
+    pub state: Option<PathBuf>,
+}
+
+/// A balancer that runs.
+pub struct Running {
+    balancer: Balancer,
+    load: Option<Load>,
+    /// What it balances.
+    pub arms: Vec<LocalArm>,
+}
+
+impl Running {
+    /// Where users send requests.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.balancer.listen
+    }
+
+    /// Where the admin API listens.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.balancer.admin
+    }
+
+    /// Sends no more requests of its own, finishes those under way, and stops.
+    pub async fn stop(self) {
+        drop(self.load);
+        self.balancer.stop().await;
+    }
+}
+
+/// Starts a balancer, with its logs in the state folder.
+///
+/// # Errors
+///
+/// The rollout file has no arms to balance, the admin address is not a loopback
+/// address, or an address cannot be listened on.
+pub async fn start(
+    state_dir: &Path,
+    request: LocalRequest,
+    listener: &Listener,
+) -> Result<Running> {
+    let mut spec = match read_spec(request.file.as_deref())? {
+        Some(spec) => match spec.target {
+            TargetSpec::Embedded { local, .. } => local,
+            _ => {
+                return Err(Error::usage(
+                    "the rollout file has no [target.local.arms.NAME], so there is nothing to balance",
+                ));
+            }
+        },
+        None => LocalSpec::demo(request.demo_fault).with_names(request.names),
+    };
+    spec.listen = request.listen.unwrap_or(spec.listen);
+    spec.admin = request.admin.unwrap_or(spec.admin);
+    if !spec.admin.ip().is_loopback() {
+        return Err(Error::usage(
+            "--admin must be a loopback address: whoever reaches it moves the traffic",
+        ));
+    }
+    make_private(state_dir, listener)?;
+    let logs = state_dir.join("logs");
+    private::folder(&logs)?;
+    let balancer = Balancer::start(&spec, request.state.as_deref(), Some(&logs))
+        .await
+        .map_err(|e| Error::usage(e.to_string()))?;
+    let wanted = usize::try_from(spec.clients.connections).unwrap_or(usize::MAX);
+    if balancer.connections < wanted {
+        listener(News::Note(format!(
+            "users can have {} connections at once, not {wanted}: this process may have too few file descriptors (ulimit -n)",
+            balancer.connections
+        )));
+    }
+    let load = (request.load > 0).then(|| load::start(balancer.listen, request.load));
+    Ok(Running {
+        balancer,
+        load,
+        arms: spec.arms,
+    })
+}

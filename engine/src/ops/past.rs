@@ -1,0 +1,310 @@
+//! Rollouts that were: replayed, asked what if, explained, exported, imported. None
+//! of this touches a target.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::app::App;
+use super::error::{Error, Result};
+use super::private;
+use crate::hindsight::explain::{self, Step};
+use crate::hindsight::file;
+use crate::hindsight::replay::{self, Fit};
+use crate::hindsight::what_if::{self, Recorded, WhatIf};
+use crate::journal::status::Status;
+use crate::journal::summary::Summary;
+use crate::journal::{Entry, Event, Header, Pin, Work};
+use crate::model::Millis;
+use crate::store::{Claim, Durability, Page};
+use crate::strategy::Plugin;
+use crate::supply::files;
+
+/// Largest file of a journal: some times what a journal may have in a store.
+const JOURNAL_BYTES_MAX: u64 = 512 << 20;
+
+/// A journal and what it is about.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    /// How the user called it.
+    pub shown: String,
+    /// What its rollout began with.
+    pub header: Header,
+    /// All entries.
+    pub entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// The rollout of that id in the store, or a file of [`export`].
+    pub async fn of(app: &App, named: &str) -> Result<Self> {
+        let path = Path::new(named);
+        let looks_like_file = named.contains('/') || path.extension().is_some() || path.is_file();
+        if !looks_like_file {
+            return Self::stored(app, named).await;
+        }
+        Self::from_beginning(named, read(path)?)
+    }
+
+    /// The rollout of that id in the store.
+    pub async fn stored(app: &App, id: &str) -> Result<Self> {
+        Self::from_beginning(id, app.journal(id).await?.2)
+    }
+
+    fn from_beginning(named: &str, entries: Vec<Entry>) -> Result<Self> {
+        match entries.first().map(|e| &e.event) {
+            Some(Event::Started(header)) => Ok(Self {
+                shown: named.to_owned(),
+                header: (**header).clone(),
+                entries,
+            }),
+            _ => Err(Error::usage(format!("{named} has no beginning"))),
+        }
+    }
+
+    /// The strategy that the rollout is pinned to. Fails for a single verb.
+    pub fn pin(&self) -> Result<&Pin> {
+        match &self.header.work {
+            Work::Strategy(pin) => Ok(pin),
+            Work::Verb { .. } | Work::StackChange { .. } => Err(Error::usage(format!(
+                "{} is a single {}, without a strategy",
+                self.shown,
+                self.header.title()
+            ))),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Entry>> {
+    let shown = path.display();
+    let text = files::read_text(path, JOURNAL_BYTES_MAX)
+        .map_err(|e| Error::usage(format!("failed to read journal {shown}: {e}")))?;
+    file::read(&text).map_err(|e| Error::usage(format!("{shown} cannot be used: {e}")))
+}
+
+/// The plugin that a rollout is pinned to: from the store, or what `kept` finds
+/// elsewhere.
+pub async fn own_plugin(
+    app: &App,
+    pin: &Pin,
+    kept: impl FnOnce() -> Option<Vec<u8>>,
+) -> Result<Arc<Plugin>> {
+    if let Some(bytes) = app.store.get(&pin.sha256).await? {
+        return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
+    }
+    // The store keeps bytes for unfinished rollouts only.
+    if let Some(bytes) = kept() {
+        return Ok(app.ports.host()?.load(&bytes).await?);
+    }
+    Err(Error::usage(format!(
+        "the plugin of this rollout ({} {}, sha256:{}) is not here any more; name the plugin to run",
+        pin.name, pin.version, pin.sha256
+    )))
+}
+
+/// A plugin beside a recorded journal.
+#[derive(Debug, Clone)]
+pub struct Replayed {
+    /// Calls that were as recorded.
+    pub calls: usize,
+    /// Whether the rest is as recorded too.
+    pub fit: Fit,
+    /// What the plugin returned, if it came to an end.
+    pub returned: Option<String>,
+    /// Digest of the plugin that ran, hexadecimal.
+    pub sha256: String,
+    /// Whether that is the plugin of the rollout.
+    pub same_bytes: bool,
+    /// When the entry at which it differs was written, Unix ms.
+    pub differs_at: Option<Millis>,
+}
+
+/// Runs a plugin against a journal: it gets the recorded answers.
+pub async fn replay(journal: &Journal, plugin: &Plugin) -> Result<Replayed> {
+    let pin = journal.pin()?;
+    let replayed = replay::replay(plugin, &journal.header, pin, &journal.entries).await;
+    let differs_at = match &replayed.fit {
+        Fit::Differs(mismatch) => {
+            let of = journal.entries.iter().find(|e| e.seq == mismatch.seq);
+            of.map(|e| e.at)
+        }
+        _ => None,
+    };
+    Ok(Replayed {
+        calls: replayed.calls,
+        fit: replayed.fit,
+        returned: replayed.returned,
+        sha256: plugin.sha256.clone(),
+        same_bytes: plugin.sha256 == pin.sha256,
+        differs_at,
+    })
+}
+
+/// Ids of all rollouts of a strategy that have ended, the newest first.
+pub async fn finished(app: &App) -> Result<Vec<String>> {
+    let all = Page::newest(None, u32::MAX).of_strategies();
+    let finished = app.store.history(&all).await?.into_iter();
+    let finished = finished.filter(|row| row.end.is_some());
+    Ok(finished.map(|row| row.rollout).collect())
+}
+
+/// What was decided, and what would have been.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    /// What the journal says.
+    pub recorded: Recorded,
+    /// What the plugin would have done.
+    pub answer: WhatIf,
+}
+
+/// The recorded parameters that hold for a strategy of that name: those of one
+/// strategy mean nothing to another.
+#[must_use]
+pub fn parameters_before(pin: &Pin, name: &str) -> Map<String, Value> {
+    match &pin.parameters {
+        Value::Object(parameters) if name == pin.name => parameters.clone(),
+        _ => Map::new(),
+    }
+}
+
+/// Asks a plugin what it would have decided with these parameters.
+pub async fn what_if(
+    journal: &Journal,
+    plugin: &Plugin,
+    parameters: Map<String, Value>,
+) -> Result<Compared> {
+    let pin = Pin {
+        parameters: parameters.into(),
+        ..journal.pin()?.clone()
+    };
+    Ok(Compared {
+        recorded: what_if::recorded(&journal.entries),
+        answer: what_if::what_if(plugin, &journal.header, &pin, &journal.entries).await,
+    })
+}
+
+/// A rollout, step by step.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// What the rollout began with.
+    pub header: Header,
+    /// Which metric led to which decision.
+    pub steps: Vec<Step>,
+}
+
+/// Says which metric led to which decision in that rollout or file, or in the newest
+/// rollout.
+pub async fn explain(app: &App, named: Option<&str>) -> Result<Explained> {
+    let newest;
+    let named = match named {
+        Some(named) => named,
+        None => match app
+            .store
+            .history(&Page::newest(None, 1))
+            .await?
+            .into_iter()
+            .next()
+        {
+            Some(row) => {
+                newest = row.rollout;
+                &newest
+            }
+            None => return Err(Error::usage("there is no rollout yet")),
+        },
+    };
+    let journal = Journal::of(app, named).await?;
+    Ok(Explained {
+        steps: explain::explain(&journal.entries),
+        header: journal.header,
+    })
+}
+
+/// A journal in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The file.
+    pub file: PathBuf,
+    /// Number of its entries.
+    pub entries: usize,
+}
+
+/// Writes a rollout's journal into a file, `ID.journal` if none is named.
+pub async fn export(app: &App, id: &str, output: Option<PathBuf>) -> Result<Exported> {
+    let (header, status, entries) = app.journal(id).await?;
+    let place = output.unwrap_or_else(|| PathBuf::from(format!("{}.journal", header.rollout)));
+    private::write(&place, file::write(&entries).as_bytes())
+        .map_err(|e| Error::usage(format!("failed to write {}: {e}", place.display())))?;
+    if !status.is_over() {
+        app.note("the rollout is still under way; this is its journal so far");
+    }
+    Ok(Exported {
+        file: place,
+        entries: entries.len(),
+    })
+}
+
+/// What became of a file that was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Imported {
+    /// The store has that journal already.
+    Known {
+        /// The rollout.
+        rollout: String,
+    },
+    /// The store has it now.
+    New {
+        /// The rollout.
+        rollout: String,
+        /// Number of its entries.
+        entries: usize,
+    },
+}
+
+/// Takes the journal of a finished rollout from a file. Nothing is overwritten.
+pub async fn import(app: &App, path: &Path) -> Result<Imported> {
+    let entries = file::imported(read(path)?);
+    let shown = path.display();
+    let status = Status::of(&entries);
+    let Some(Status { rollout, .. }) = status.filter(Status::is_over) else {
+        return Err(Error::usage(format!(
+            "{shown} is the journal of a rollout that has not ended; only one engine may drive it, the one that has it. `replay`, `what-if` and `explain` read the file itself"
+        )));
+    };
+    let known = file::imported(app.store.load(&rollout, 0).await?);
+    if known == entries {
+        return Ok(Imported::Known { rollout });
+    }
+    if !known.is_empty() {
+        return Err(Error::usage(format!(
+            "there is another rollout {rollout} here already; nothing is overwritten"
+        )));
+    }
+    // A place of its own: the target may be busy, and this never touches it.
+    let place = format!("imported {rollout}");
+    let driver = app.driver(<_>::default());
+    let lease = driver
+        .claim_as(Claim {
+            target: &place,
+            rollout: &rollout,
+            owner: &driver.owner,
+            now: driver.clock.now(),
+            ttl_ms: driver.options.lease_ttl_ms,
+            dead_epoch: None,
+        })
+        .await?;
+    let count = entries.len();
+    let appended = match Summary::of_journal(&entries) {
+        Some(summary) => {
+            app.store
+                .append(&lease, entries, &summary, Durability::Power)
+                .await
+        }
+        None => Ok(()),
+    };
+    app.store.release(&lease).await?;
+    appended?;
+    Ok(Imported::New {
+        rollout,
+        entries: count,
+    })
+}

@@ -1,0 +1,166 @@
+//! What a rollout on AWS would do: its calls, the permissions that it needs, and the
+//! times, from two rehearsals. AWS is only read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::app::App;
+use super::error::{Error, Result};
+use crate::journal::Header;
+use crate::model::{MetricsQuery, Millis, Observed};
+use crate::rollout::Strategy;
+use crate::simulate::rehearsal::{Candidate, Rehearsal};
+use crate::spec::TargetSpec;
+use crate::spec::aws::Found;
+use crate::target::Target;
+use crate::target::aws::calls::{self, Api, BESIDES, Scope};
+
+/// Requests per second of the rehearsed users, if the target tells nothing.
+const RPS: f64 = 100.0;
+/// How far back the real traffic is looked at, ms.
+const TRAFFIC_MS: Millis = 15 * 60_000;
+
+/// What a rollout would do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The rollout.
+    pub header: Header,
+    /// Its target.
+    pub found: Found,
+    /// The rehearsal with a new version that never fails.
+    pub good: Rehearsal,
+    /// The rehearsal with a new version that always fails.
+    pub bad: Rehearsal,
+    /// The IAM policy document that both rehearsals need, as AWS reads it.
+    pub policy: serde_json::Value,
+}
+
+/// One write of a plan.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// Since the beginning of the rollout, ms.
+    pub at_ms: Millis,
+    /// What is called.
+    pub api: Api,
+    /// What it changes, in words.
+    pub what: String,
+}
+
+/// Plans a rollout that could begin on the target as it is now.
+///
+/// # Errors
+///
+/// The target is not on AWS or cannot be read, or the strategy comes to no end.
+pub async fn plan(
+    app: &App,
+    header: Header,
+    live: Observed,
+    strategy: Arc<dyn Strategy>,
+) -> Result<Plan> {
+    let TargetSpec::Aws(spec) = header.target.clone() else {
+        return Err(Error::usage(
+            "a plan is for a target on AWS: name one with --stack, --listener, --rule or a rollout file",
+        ));
+    };
+    let target = app.ports.on_aws(&spec).await?;
+    let found = target.found().clone();
+    let candidate = Candidate {
+        rps: requests_per_second(target.as_ref(), app.clock.now()).await,
+        metrics_delay_ms: spec.metrics_delay_ms,
+        header,
+        live,
+        strategy,
+    };
+    let good = candidate.rehearse(0.0).await?;
+    let bad = candidate.rehearse(1.0).await?;
+    let mut apis: BTreeSet<Api> = BESIDES.into_iter().collect();
+    let verbs = [&good, &bad].into_iter().flat_map(|r| &r.verbs);
+    apis.extend(verbs.flat_map(|(_, v)| v.apis(&found)));
+    let (families, roles) = target.families_and_roles().await?;
+    let scope = Scope {
+        found: &found,
+        stack: spec.find.stack.as_deref(),
+        families: &families,
+        roles: &roles,
+    };
+    let policy = calls::policy(scope, &apis);
+    Ok(Plan {
+        header: candidate.header,
+        found,
+        good,
+        bad,
+        policy,
+    })
+}
+
+impl Plan {
+    /// The writes of a rehearsal, in order.
+    #[must_use]
+    pub fn writes(&self, rehearsal: &Rehearsal) -> Vec<Write> {
+        let begun = rehearsal.begun;
+        let mut writes = vec![];
+        for (at, verb) in &rehearsal.verbs {
+            let what = match verb {
+                calls::Verb::SetWeights(weights) => weights.to_string(),
+                calls::Verb::SetVersion { arm, release } => {
+                    format!("{arm} gets {}", release.version)
+                }
+                calls::Verb::SetTasks { arm, tasks, .. } => format!("{arm} has {tasks} tasks"),
+                _ => continue,
+            };
+            for api in verb.apis(&self.found).into_iter().filter(|a| a.writes()) {
+                writes.push(Write {
+                    at_ms: at - begun,
+                    api,
+                    what: what.clone(),
+                });
+            }
+        }
+        writes
+    }
+
+    /// How often each reading API is called, if the new version is good.
+    #[must_use]
+    pub fn reads(&self) -> BTreeMap<&'static str, usize> {
+        let mut reads = BTreeMap::new();
+        for api in self
+            .good
+            .verbs
+            .iter()
+            .flat_map(|(_, v)| v.apis(&self.found))
+        {
+            if !api.writes() {
+                *reads.entry(api.name()).or_insert(0) += 1;
+            }
+        }
+        reads
+    }
+
+    /// Most calls in any minute, if the new version is good.
+    #[must_use]
+    pub fn busiest_minute(&self) -> usize {
+        let mut minutes: BTreeMap<Millis, usize> = BTreeMap::new();
+        for (at, verb) in &self.good.verbs {
+            *minutes.entry(at / 60_000).or_default() += verb.apis(&self.found).len();
+        }
+        minutes.into_values().max().unwrap_or(0)
+    }
+}
+
+/// What its users do today: how small a probe is depends on it.
+async fn requests_per_second(target: &dyn Target, now: Millis) -> f64 {
+    let query = MetricsQuery {
+        since: now.saturating_sub(TRAFFIC_MS),
+        ..MetricsQuery::default()
+    };
+    let samples = target.samples(&query).await.unwrap_or_default();
+    let starts: BTreeSet<Millis> = samples.iter().map(|s| s.start).collect();
+    let requests: f64 = samples.iter().map(|s| f64::from(s.requests)).sum();
+    let minutes = u32::try_from(starts.len()).map_or(0.0, f64::from);
+    let rps = requests / minutes / (f64::from(target.sample_period_ms()) / 1_000.0);
+    if rps.is_finite() && rps > 0.0 {
+        rps
+    } else {
+        RPS
+    }
+}

@@ -1,0 +1,360 @@
+//! A rollout on AWS, rehearsed. The strategy runs for real, on a copy of the target
+//! under a virtual clock, and what it asks for is written down as the verbs that a
+//! target on AWS would be asked for.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Behaviour, SimulatedTarget};
+use crate::clock::{Clock, VirtualClock};
+use crate::journal::Header;
+use crate::journal::status::Status;
+use crate::model::{
+    ArmHealth, Command, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed,
+    Point, ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
+};
+use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
+use crate::spec::{Probe, Query, QuerySource, TargetSpec};
+use crate::store::memory::MemoryStore;
+use crate::store::{Journals as _, Owner, Store, StoreError};
+use crate::target::Target;
+use crate::target::aws::calls;
+
+/// Turns of the driver before a rehearsal counts as endless.
+const TURNS_MAX: u32 = 100_000;
+
+/// Why there is no rehearsal.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The driver could not do its work.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    /// The store of the rehearsal refused something.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The strategy never comes to an end.
+    #[error("the rehearsal found no end within {TURNS_MAX} turns; see `engine simulate`")]
+    Endless,
+}
+
+/// A rollout that could begin, and what its users do.
+pub struct Candidate {
+    /// The rollout.
+    pub header: Header,
+    /// The target as it is now.
+    pub live: Observed,
+    /// The strategy of the rollout.
+    pub strategy: Arc<dyn Strategy>,
+    /// How long metrics take until they can be read, ms.
+    pub metrics_delay_ms: Millis,
+    /// Requests per second of the users.
+    pub rps: f64,
+}
+
+/// A finished rehearsal.
+#[derive(Debug, Clone)]
+pub struct Rehearsal {
+    /// What the target was asked for, and when: ms since 1970.
+    pub verbs: Vec<(Millis, calls::Verb)>,
+    /// How the rollout ended; none if it waits for a person.
+    pub end: Option<End>,
+    /// When it began, ms since 1970.
+    pub begun: Millis,
+    /// From its beginning to the last entry of its journal, ms.
+    pub took_ms: Millis,
+    /// From the candidate's first traffic to its last, ms.
+    pub exposed_ms: Millis,
+    /// Whether it waited for an approval, which it got at once.
+    pub approved: bool,
+}
+
+impl Rehearsal {
+    /// How often a service gets another version.
+    #[must_use]
+    pub fn deployments(&self) -> usize {
+        let is_one = |v: &calls::Verb| matches!(v, calls::Verb::SetVersion { .. });
+        self.verbs.iter().filter(|(_, v)| is_one(v)).count()
+    }
+}
+
+impl Candidate {
+    /// Runs the rollout on a copy of its target whose new version fails that share
+    /// of its requests, from 0 to 1.
+    pub async fn rehearse(&self, error_rate: f64) -> Result<Rehearsal, Error> {
+        let mut header = self.header.clone();
+        // At the beginning of a minute, so that the same plan reads the same always.
+        header.created -= header.created % Millis::from(header.sample_period_ms);
+        let (id, begun) = (header.rollout.clone(), header.created);
+        let clock = Arc::new(VirtualClock::new(begun));
+        let recorder = Arc::new(self.copy(clock.clone(), error_rate));
+        let store = Arc::new(MemoryStore::default());
+        let driver = driver(
+            store.clone(),
+            clock,
+            Stage {
+                target: recorder.clone(),
+                strategy: self.strategy.clone(),
+            },
+        );
+        driver.begin(header).await?;
+        let (end, approved) = drive(&driver, &id).await?;
+        let entries = store.load(&id, 0).await?;
+        let verbs = std::mem::take(&mut *recorder.verbs());
+        Ok(Rehearsal {
+            end,
+            begun,
+            took_ms: entries.last().map_or(0, |e| e.at - begun),
+            exposed_ms: exposed(&verbs, self.header.arm(Role::Candidate)),
+            verbs,
+            approved,
+        })
+    }
+
+    /// The target as it is now, with users and a new version that fails.
+    fn copy(&self, clock: Arc<VirtualClock>, error_rate: f64) -> Recorder {
+        let header = &self.header;
+        let behaviour = Behaviour {
+            rps: self.rps,
+            error_rate: [0.0, error_rate],
+            ..Behaviour::default()
+        };
+        let mut live = self.live.clone();
+        // What ECS is still busy with now will be over by then.
+        for arm in &mut live.arms {
+            arm.deployment = Deployment::Steady;
+        }
+        // The stable arm's version is the one that behaves.
+        if header.arm(Role::Stable) != live.arms[0].name {
+            live.arms.reverse();
+        }
+        let period = header.sample_period_ms;
+        Recorder {
+            copy: SimulatedTarget::like(live, clock.clone(), behaviour, period),
+            clock,
+            identity: header.identity.clone(),
+            names: header.names(),
+            delay_ms: self.metrics_delay_ms,
+            verbs: Mutex::default(),
+            revisions: Mutex::default(),
+        }
+    }
+}
+
+fn driver(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stage: Stage) -> Driver {
+    Driver {
+        store,
+        clock,
+        resolve: Arc::new(stage),
+        owner: Owner {
+            host: "rehearsal".to_owned(),
+            pid: 0,
+            started: String::new(),
+        },
+        options: Options {
+            signal_poll_ms: 60_000,
+            ..Options::default()
+        },
+    }
+}
+
+/// Drives a rollout until it ends or waits for something that no rehearsal can give:
+/// its end, and whether it waited for an approval, which it gets at once.
+async fn drive(driver: &Driver, id: &str) -> Result<(Option<End>, bool), Error> {
+    let mut approved = false;
+    for _ in 0..TURNS_MAX {
+        let until = match driver.drive(id).await? {
+            Standing::Parked(until) => until,
+            Standing::Over(end, _) => return Ok((Some(end), approved)),
+            _ => return Ok((None, approved)),
+        };
+        let entries = driver.store.load(id, 0).await?;
+        let waits = Status::of(&entries).and_then(|s| s.waiting);
+        if waits.is_some_and(|w| w.wants(Command::APPROVE)) {
+            approved = true;
+            driver.store.signal(id, &approval(until)).await?;
+        } else {
+            driver.clock.sleep_until(until).await;
+        }
+    }
+    Err(Error::Endless)
+}
+
+fn approval(until: Millis) -> Signal {
+    let approve = Command::Approve {
+        comment: String::new(),
+    };
+    approve.signal(format!("rehearsal-{until}"), "rehearsal")
+}
+
+/// How long the candidate had traffic.
+fn exposed(verbs: &[(Millis, calls::Verb)], candidate: &str) -> Millis {
+    let share = |v: &calls::Verb| match v {
+        calls::Verb::SetWeights(w) => Some(w.share(candidate)),
+        _ => None,
+    };
+    let first = verbs
+        .iter()
+        .find(|(_, v)| share(v).is_some_and(|s| s > 0.0));
+    let last = verbs.iter().rev().find(|(_, v)| share(v) == Some(0.0));
+    match (first, last) {
+        (Some((from, _)), Some((to, _))) => to.saturating_sub(*from),
+        _ => 0,
+    }
+}
+
+/// Gives the driver the copy and the strategy, whatever it asks for.
+struct Stage {
+    target: Arc<Recorder>,
+    strategy: Arc<dyn Strategy>,
+}
+
+#[async_trait]
+impl Resolve for Stage {
+    async fn target(&self, _: &TargetSpec) -> Result<Arc<dyn Target>, HostError> {
+        Ok(self.target.clone())
+    }
+
+    async fn strategy(&self, _: &str) -> Result<Arc<dyn Strategy>, String> {
+        Ok(self.strategy.clone())
+    }
+}
+
+/// The copy of the target; writes down what is asked of it.
+struct Recorder {
+    copy: SimulatedTarget,
+    clock: Arc<VirtualClock>,
+    identity: String,
+    names: Vec<String>,
+    delay_ms: Millis,
+    verbs: Mutex<Vec<(Millis, calls::Verb)>>,
+    /// Versions whose task definition is known.
+    revisions: Mutex<BTreeSet<String>>,
+}
+
+impl Recorder {
+    fn verbs(&self) -> std::sync::MutexGuard<'_, Vec<(Millis, calls::Verb)>> {
+        self.verbs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, verb: calls::Verb) {
+        self.verbs().push((self.clock.now(), verb));
+    }
+
+    /// In the order of the real target.
+    fn in_order(&self, weights: &Weights) -> Weights {
+        weights
+            .ordered_as(&self.names)
+            .unwrap_or_else(|_| weights.clone())
+    }
+}
+
+#[async_trait]
+impl Target for Recorder {
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    fn sample_period_ms(&self) -> u32 {
+        self.copy.sample_period_ms()
+    }
+
+    async fn observe(&self) -> Result<Observed, HostError> {
+        let mut live = self.copy.observe().await?;
+        if live.arms[0].name != self.names[0] {
+            live.arms.reverse();
+        }
+        let new_revisions = {
+            let mut known = self
+                .revisions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let new = |a: &&crate::model::ObservedArm| known.insert(a.release.version.clone());
+            live.arms.iter().filter(new).count()
+        };
+        self.note(calls::Verb::Observe { new_revisions });
+        Ok(live)
+    }
+
+    async fn traffic(&self) -> Result<Traffic, HostError> {
+        self.note(calls::Verb::Traffic);
+        let mut traffic = self.copy.observe().await?.traffic();
+        traffic.weights = self.in_order(&traffic.weights);
+        Ok(traffic)
+    }
+
+    async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {
+        self.note(calls::Verb::Health);
+        Ok(self.copy.observe().await?.health())
+    }
+
+    async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
+        self.note(calls::Verb::Elsewhere);
+        Ok(vec![])
+    }
+
+    async fn fit(&self) -> Result<(), HostError> {
+        self.note(calls::Verb::Fit);
+        Ok(())
+    }
+
+    async fn tripped(
+        &self,
+        alarms: &[String],
+        arm: Option<&str>,
+    ) -> Result<Option<String>, HostError> {
+        self.note(calls::Verb::Tripped {
+            alarms: !alarms.is_empty(),
+            deployment: arm.is_some(),
+        });
+        Ok(None)
+    }
+
+    async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
+        self.note(calls::Verb::SetWeights(self.in_order(weights)));
+        self.copy.set_weights(weights).await
+    }
+
+    async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
+        self.note(calls::Verb::SetVersion {
+            arm: arm.to_owned(),
+            release: release.clone(),
+        });
+        // On AWS an image becomes a task definition.
+        let mut revision = release.clone();
+        if let Source::Image(image) = &release.source {
+            revision.source = Source::TaskDefinition(format!("with {image}"));
+        }
+        self.copy.set_version(arm, &revision).await
+    }
+
+    async fn set_tasks(&self, arm: &str, tasks: u32) -> Result<(), HostError> {
+        let has = self.copy.observe().await?.arm(arm).and_then(|a| a.tasks);
+        self.note(calls::Verb::SetTasks {
+            arm: arm.to_owned(),
+            tasks,
+            takes: has.is_some_and(|has| tasks < has),
+        });
+        self.copy.set_tasks(arm, tasks).await
+    }
+
+    async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
+        self.note(calls::Verb::Samples);
+        let closed = self.clock.now().saturating_sub(self.delay_ms);
+        let mut samples = self.copy.samples(query).await?;
+        samples.retain(|s| s.start.saturating_add(s.period_ms.into()) <= closed);
+        Ok(samples)
+    }
+
+    async fn query(&self, query: &Query, _: Millis) -> Result<Vec<Point>, HostError> {
+        let cloudwatch = matches!(query.source, QuerySource::CloudWatch(_));
+        self.note(calls::Verb::Query { cloudwatch });
+        Ok(vec![])
+    }
+
+    async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
+        self.note(calls::Verb::Probe);
+        self.copy.probe(arm, probe).await
+    }
+}
