@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::exit::Exit;
-use super::plugin::{self, PinArgs};
+use super::plugin::PinArgs;
 use super::{Global, render};
 use crate::hindsight::replay::{self, Fit};
 use crate::hindsight::what_if::{self, Ending, Recorded, WhatIf};
@@ -17,8 +17,9 @@ use crate::hindsight::{explain, file};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header, Pin, Work};
 use crate::model::Millis;
-use crate::ops::Error;
 use crate::ops::app::App;
+use crate::ops::pin::PinRequest;
+use crate::ops::{Error, plugin};
 use crate::store::{Claim, Durability};
 use crate::strategy::Plugin;
 use crate::supply::files;
@@ -160,7 +161,7 @@ fn read_journal(path: &Path) -> crate::ops::Result<Vec<Entry>> {
 /// The plugin that is named, or the one that the rollout is pinned to.
 async fn its_plugin(
     app: &App,
-    pins: &PinArgs,
+    pins: &PinRequest,
     named: Option<&Path>,
     pin: &Pin,
 ) -> crate::ops::Result<Arc<Plugin>> {
@@ -187,7 +188,7 @@ pub(super) async fn replay(
 ) -> crate::ops::Result<Exit> {
     let told = told(app, &args.rollout).await?;
     let pin = told.pin()?;
-    let plugin = its_plugin(app, &args.pins, args.plugin.as_deref(), pin).await?;
+    let plugin = its_plugin(app, &args.pins.clone().into(), args.plugin.as_deref(), pin).await?;
     let replayed = replay::replay(plugin.as_ref(), &told.header, pin, &told.entries).await;
     let same_bytes = plugin.sha256 == pin.sha256;
     let (fits, text) = match &replayed.fit {
@@ -314,7 +315,7 @@ pub(super) async fn what_if(
 
 async fn ask(app: &App, args: &WhatIfArgs, told: &Told) -> crate::ops::Result<WhatIf> {
     let pin = told.pin()?;
-    let plugin = its_plugin(app, &args.pins, args.plugin.as_deref(), pin).await?;
+    let plugin = its_plugin(app, &args.pins.clone().into(), args.plugin.as_deref(), pin).await?;
     let description = plugin.describe().await?;
     // Parameters of one strategy mean nothing to another.
     let before = match &pin.parameters {

@@ -180,18 +180,19 @@ async fn subject(
         _ => global.target().named()?,
     };
     let spec = file.unwrap_or_else(|| Spec::demo(<_>::default(), 0, None, None));
-    let loaded = plugin::load(
+    let loaded = crate::ops::plugin::load(
         app,
-        &args.pins,
+        &args.pins.clone().into(),
         args.plugin.as_deref(),
         &spec,
-        plugin::Purpose::Look,
+        crate::ops::plugin::Purpose::Look,
     )
     .await?;
     let plugin = loaded.plugin;
     let description = plugin.describe().await?;
     let parameters =
-        plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description).await?;
+        crate::ops::plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description)
+            .await?;
     let subject = Subject {
         guardrails: spec.guardrails,
         caps: loaded.policy.caps,

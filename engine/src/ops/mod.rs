@@ -3,9 +3,12 @@
 //! Nothing here parses arguments, prints, or knows exit codes.
 
 pub mod app;
+pub mod compile;
 pub mod error;
 pub mod find;
 pub mod news;
+pub mod pin;
+pub mod plugin;
 pub mod ports;
 pub mod private;
 pub mod request;

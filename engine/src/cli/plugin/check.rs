@@ -11,10 +11,11 @@ use clap::Args;
 use serde_json::{Map, json};
 
 use super::inspect::{by_interface, moves_traffic};
-use super::{Global, Loaded, PinArgs, look_at, parameters};
+use super::{Global, PinArgs};
 use crate::cli::exit::Exit;
 use crate::journal::{Actor, Call, Entry, Event};
 use crate::ops::app::App;
+use crate::ops::plugin::{Loaded, look_at, parameters};
 use crate::ops::{Error, Kind};
 use crate::rollout::session::Calls;
 use crate::rollout::{Ran, Run, Strategy};
@@ -61,7 +62,7 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> crate:
         shown,
         policy,
         ..
-    } = look_at(app, &args.pins, &args.plugin).await?;
+    } = look_at(app, &args.pins.into(), &args.plugin).await?;
     let description = plugin.describe().await?;
     let given = parameters(&args.set, &Map::new(), &plugin, &description).await?;
     let subject = |strategy: Arc<Meter>| Subject {

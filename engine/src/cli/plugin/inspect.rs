@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Global, Loaded, PinArgs, look_at};
+use super::{Global, PinArgs};
 use crate::cli::exit::Exit;
 use crate::ops::app::App;
+use crate::ops::plugin::{Loaded, look_at};
 use crate::spec::imports::Import;
 use crate::strategy::{Description, Plugin, limits};
 
@@ -34,7 +35,7 @@ pub(super) async fn inspect(
         source,
         bytes,
         ..
-    } = look_at(app, &args.pins, &args.plugin).await?;
+    } = look_at(app, &args.pins.into(), &args.plugin).await?;
     let description = plugin.describe().await?;
     let schema: Value = serde_json::from_str(&description.parameters_schema).unwrap_or_default();
     let parameters = parameters(&schema);

@@ -2,9 +2,7 @@
 
 mod check;
 mod inspect;
-mod load;
 mod new;
-mod parameters;
 mod pins;
 mod registry;
 mod signing;
@@ -12,8 +10,7 @@ mod test;
 
 use clap::{Args, Subcommand};
 
-pub(super) use load::{Loaded, PinArgs, Purpose, load, look_at};
-pub(super) use parameters::parameters;
+pub(super) use pins::PinArgs;
 
 use super::Global;
 use super::exit::Exit;

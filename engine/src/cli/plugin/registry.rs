@@ -8,11 +8,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::inspect::annotations;
-use super::load::{access, by_name, compile};
 use super::{Global, PinArgs, signing};
 use crate::cli::exit::Exit;
 use crate::ops::Error;
 use crate::ops::app::App;
+use crate::ops::compile::compile;
+use crate::ops::pin::{PinRequest, access, by_name};
 use crate::spec::plugins::OCI;
 use crate::supply::registry::error::RegistryError;
 use crate::supply::registry::manifest::{Artifact, Layout};
@@ -75,10 +76,11 @@ pub(super) struct PullArgs {
 }
 
 pub(super) async fn pull(app: &App, args: PullArgs) -> crate::ops::Result<Exit> {
+    let pins = PinRequest::from(args.pins);
     let named = match &args.plugin {
         Some(plugin) if plugin.starts_with(OCI) => {
             let (registry, reference) = args.registry.open(app, plugin)?;
-            args.pins.must_reach(plugin)?;
+            pins.must_reach(plugin)?;
             let fetched = supply::pull(Arc::new(registry), reference, None).await?;
             let Some(place) = args.output else {
                 return Err(Error::usage(format!(
@@ -94,7 +96,7 @@ pub(super) async fn pull(app: &App, args: PullArgs) -> crate::ops::Result<Exit> 
         }
         named => named,
     };
-    let supply = args.pins.supply(app)?;
+    let supply = pins.supply(app)?;
     let names = match named {
         Some(name) => vec![name.clone()],
         None if args.output.is_some() => {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::PinArgs;
 use super::registry::RegistryArgs;
-use super::{PinArgs, load};
 use crate::cli::exit::Exit;
 use crate::ops::Error;
 use crate::ops::app::App;
+use crate::ops::compile::compile;
+use crate::ops::pin::PinRequest;
 use crate::spec::plugins::{OCI, is_name};
 use crate::supply::files;
 use crate::supply::registry::Registry;
@@ -94,9 +96,10 @@ pub(super) struct SignArgs {
 }
 
 pub(super) async fn sign(app: &App, args: SignArgs) -> crate::ops::Result<Exit> {
+    let pins = PinRequest::from(args.pins);
     let key = private_key(app, &args.key)?;
     let supply = match is_name(&args.plugin) {
-        true => Some(args.pins.supply(app)?),
+        true => Some(pins.supply(app)?),
         false => None,
     };
     let (source, pinned) = match &supply {
@@ -111,7 +114,7 @@ pub(super) async fn sign(app: &App, args: SignArgs) -> crate::ops::Result<Exit> 
         None => Ok(()),
     };
     if source.starts_with(OCI) {
-        args.pins.must_reach(&source)?;
+        pins.must_reach(&source)?;
         let reference: Reference = source.parse().map_err(SupplyError::from)?;
         let registry = match &supply {
             Some(supply) => supply.registry(&reference),
@@ -122,7 +125,7 @@ pub(super) async fn sign(app: &App, args: SignArgs) -> crate::ops::Result<Exit> 
         let fetched = supply::pull(registry.clone(), reference.clone(), manifest).await?;
         as_pinned(&fetched)?;
         // Nobody should vouch for what is no plugin.
-        load::compile(app, &source, &fetched.wasm).await?;
+        compile(app, &source, &fetched.wasm).await?;
         let manifest = fetched.manifest.unwrap_or_default();
         attach(&registry, &reference, &manifest, &key).await?;
         out!("{OCI}{}@{manifest}", reference.name());
@@ -133,7 +136,7 @@ pub(super) async fn sign(app: &App, args: SignArgs) -> crate::ops::Result<Exit> 
         };
         let file = supply::read_file(&path)?;
         as_pinned(&file)?;
-        load::compile(app, &source, &file.wasm).await?;
+        compile(app, &source, &file.wasm).await?;
         let place = supply::signature_of(&path);
         cache::write(&place, key.sign(&file.wasm)?.as_bytes())?;
         out!("{}", place.display());

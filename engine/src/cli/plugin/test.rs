@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Loaded, PinArgs, look_at, parameters};
+use super::PinArgs;
 use crate::cli::exit::Exit;
 use crate::cli::simulate::read_corpus;
 use crate::journal::{Actor, Call, Entry, Event};
 use crate::model::{Goal, Level, Millis};
 use crate::ops::Error;
 use crate::ops::app::App;
+use crate::ops::plugin::{Loaded, look_at, parameters};
 use crate::simulate::replicate::{self, Played, START, Subject};
 use crate::supply::files;
 
@@ -55,7 +56,7 @@ pub(super) async fn test(app: &App, args: TestArgs) -> crate::ops::Result<Exit> 
     }
     // As in a rollout: probes, queries and guardrails of the rollout file do not
     // belong to the plugin.
-    let Loaded { plugin, .. } = look_at(app, &args.pins, &args.plugin).await?;
+    let Loaded { plugin, .. } = look_at(app, &args.pins.into(), &args.plugin).await?;
     let description = plugin.describe().await?;
     let given = parameters(&args.set, &serde_json::Map::new(), &plugin, &description).await?;
     let subject = Subject::new(plugin, &description.name, given.into());
