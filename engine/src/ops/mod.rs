@@ -3,7 +3,7 @@
 //! Nothing here parses arguments, prints, or knows exit codes.
 
 pub mod app;
-pub mod compile;
+mod compile;
 pub mod error;
 pub mod find;
 pub mod news;
@@ -12,5 +12,6 @@ pub mod plugin;
 pub mod ports;
 pub mod private;
 pub mod request;
+pub mod scenarios;
 
 pub use error::{Context, Error, Kind, Result};

@@ -63,7 +63,7 @@ impl PinRequest {
 
     /// The plugins file and its lock, for plugins that this host allows. The file
     /// must be there.
-    pub fn supply(&self, app: &App) -> Result<Supply> {
+    pub(super) fn supply(&self, app: &App) -> Result<Supply> {
         let policy = supply::policy::host(app.surroundings.policy.as_deref())?;
         self.open(app, &policy)?.ok_or_else(|| {
             Error::usage(format!(
@@ -74,7 +74,7 @@ impl PinRequest {
     }
 
     /// Fails where nothing may be fetched and something has to be.
-    pub fn must_reach(&self, source: &str) -> Result<()> {
+    pub(super) fn must_reach(&self, source: &str) -> Result<()> {
         if !self.offline {
             return Ok(());
         }
@@ -137,7 +137,7 @@ fn cache_folder(app: &App) -> PathBuf {
 }
 
 /// How registries are reached.
-pub fn access(app: &App) -> Access {
+pub(super) fn access(app: &App) -> Access {
     let home = app.surroundings.home.as_ref();
     let docker = app.surroundings.docker_config.clone();
     Access {
@@ -147,7 +147,7 @@ pub fn access(app: &App) -> Access {
 }
 
 /// The bytes of a name: the pinned ones, or new ones where that is allowed.
-pub async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, SupplyError> {
+pub(super) async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, SupplyError> {
     match supply.pinned(name) {
         Some(pinned) => supply.fetch_pinned(pinned).await,
         None if supply.mode.locked => Err(supply.unpinned(name)?),

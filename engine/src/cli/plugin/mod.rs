@@ -3,6 +3,7 @@
 mod check;
 mod inspect;
 mod new;
+mod password;
 mod pins;
 mod registry;
 mod signing;

@@ -1,7 +1,13 @@
 //! The one way from a name or a path to a plugin that may run: found, and checked
 //! against everything that is said about it before it is compiled.
 
+pub mod check;
+pub mod inspect;
 mod parameters;
+pub mod project;
+pub mod registry;
+pub mod sign;
+pub mod test;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
