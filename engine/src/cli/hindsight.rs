@@ -9,15 +9,16 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::plugin::{self, PinArgs};
+use super::plugin::PinArgs;
 use super::{Global, render};
 use crate::hindsight::replay::Fit;
 use crate::hindsight::what_if::{Ending, Recorded, WhatIf};
 use crate::journal::Pin;
 use crate::model::Millis;
-use crate::ops::Error;
 use crate::ops::app::App;
 use crate::ops::past::{self, Compared, Explained, Exported, Imported, Journal, Replayed};
+use crate::ops::pin::PinRequest;
+use crate::ops::{Error, plugin};
 use crate::strategy::Plugin;
 
 /// Run a plugin against a recorded journal and say where it first differs
@@ -102,7 +103,7 @@ pub struct ImportArgs {
 /// The plugin that is named, or the one that the rollout is pinned to.
 async fn its_plugin(
     app: &App,
-    pins: &PinArgs,
+    pins: &PinRequest,
     named: Option<&Path>,
     pin: &Pin,
 ) -> crate::ops::Result<Arc<Plugin>> {
@@ -119,7 +120,7 @@ pub(super) async fn replay(
 ) -> crate::ops::Result<Exit> {
     let journal = Journal::of(app, &args.rollout).await?;
     let pin = journal.pin()?;
-    let plugin = its_plugin(app, &args.pins, args.plugin.as_deref(), pin).await?;
+    let plugin = its_plugin(app, &args.pins.clone().into(), args.plugin.as_deref(), pin).await?;
     let replayed = past::replay(&journal, &plugin).await?;
     let (fits, text) = fit(&replayed);
     if global.json {
@@ -243,7 +244,7 @@ pub(super) async fn what_if(
 
 async fn ask(app: &App, args: &WhatIfArgs, journal: &Journal) -> crate::ops::Result<Compared> {
     let pin = journal.pin()?;
-    let plugin = its_plugin(app, &args.pins, args.plugin.as_deref(), pin).await?;
+    let plugin = its_plugin(app, &args.pins.clone().into(), args.plugin.as_deref(), pin).await?;
     let description = plugin.describe().await?;
     let before = past::parameters_before(pin, &description.name);
     let parameters = plugin::parameters(&args.set, &before, &plugin, &description).await?;

@@ -185,18 +185,19 @@ pub(super) async fn make_ready(
             Some(remembered),
         ),
     };
-    let loaded = plugin::load(
+    let loaded = crate::ops::plugin::load(
         app,
-        &args.pins,
+        &args.pins.clone().into(),
         args.plugin.as_deref(),
         &spec,
-        plugin::Purpose::Rollout,
+        crate::ops::plugin::Purpose::Rollout,
     )
     .await?;
     let plugin = loaded.plugin;
     let description = plugin.describe().await?;
     let parameters =
-        plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description).await?;
+        crate::ops::plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description)
+            .await?;
     no_credentials(&parameters)?;
 
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;

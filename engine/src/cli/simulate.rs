@@ -17,9 +17,8 @@ use crate::simulate::fault::OutsideFault;
 use crate::simulate::many::{self, Play};
 use crate::simulate::replicate::{self, Fate, Played, Subject};
 use crate::simulate::report::{self, Row, Summary, Tally};
-use crate::simulate::scenario::{Class, Corpus, Scenario};
+use crate::simulate::scenario::{Class, Scenario};
 use crate::spec::Spec;
-use crate::supply::files;
 
 /// Fewer replicates than this say little about percentages.
 const REPLICATES_FEW: usize = 100;
@@ -181,18 +180,19 @@ async fn subject(
         _ => global.target().named()?,
     };
     let spec = file.unwrap_or_else(|| Spec::demo(<_>::default(), 0, None, None));
-    let loaded = plugin::load(
+    let loaded = crate::ops::plugin::load(
         app,
-        &args.pins,
+        &args.pins.clone().into(),
         args.plugin.as_deref(),
         &spec,
-        plugin::Purpose::Look,
+        crate::ops::plugin::Purpose::Look,
     )
     .await?;
     let plugin = loaded.plugin;
     let description = plugin.describe().await?;
     let parameters =
-        plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description).await?;
+        crate::ops::plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description)
+            .await?;
     let subject = Subject {
         guardrails: spec.guardrails,
         caps: loaded.policy.caps,
@@ -204,35 +204,12 @@ async fn subject(
     Ok((subject, loaded.shown))
 }
 
-/// Reads a file of scenarios, with what it says about all of them.
-pub(super) fn read_corpus(path: &Path, subject: &mut Subject) -> crate::ops::Result<Vec<Scenario>> {
-    let shown = path.display();
-    let text = files::read_text(path, files::TEXT_BYTES_MAX)
-        .map_err(|e| Error::usage(format!("failed to read scenario {shown}: {e}")))?;
-    let corpus = Corpus::parse(&text).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
-        Error::usage(format!(
-            "{shown} is no scenario file:\n{}",
-            lines.join("\n")
-        ))
-    })?;
-    for fault in &corpus.faults {
-        let fault = fault
-            .parse()
-            .map_err(|e| Error::usage(format!("{shown}: faults: {e}")))?;
-        subject.faults.push(fault);
-    }
-    subject.values = corpus.queries;
-    subject.approvals = corpus.approvals.unwrap_or(subject.approvals);
-    Ok(corpus.scenarios)
-}
-
 /// Reads the scenarios that are asked for.
 fn load(args: &SimulateArgs, subject: &Subject) -> crate::ops::Result<Vec<Loaded>> {
     let mut loaded = vec![];
     for path in &args.scenarios {
         let mut subject = subject.clone();
-        let scenarios = read_corpus(path, &mut subject)?;
+        let scenarios = crate::ops::scenarios::read(path, &mut subject)?;
         loaded.extend(scenarios.into_iter().map(|scenario| Loaded {
             path: path.clone(),
             scenario,

@@ -1,12 +1,14 @@
 //! Where plugins come from: names in `plugins.toml`, pinned in `plugins.lock`,
 //! fetched from files and registries, checked before anything compiles them.
 //!
-//! [`lock`] and [`trust`] are pure; [`cache`] keeps what was fetched;
+//! [`lock`] and [`trust`] are pure; [`cache`] keeps what was fetched; [`policy`]
+//! reads what this host allows;
 //! [`registry`] speaks to OCI registries; [`Supply`] is all of it together.
 
 pub mod cache;
 pub mod files;
 pub mod lock;
+pub mod policy;
 pub mod registry;
 pub mod signature;
 pub mod trust;
@@ -138,6 +140,14 @@ pub enum SupplyError {
         name: String,
         /// The rule.
         why: String,
+    },
+    /// A policy of this host is wrong or cannot be read.
+    #[error("the policy of this host, {file}, cannot be used: {message}")]
+    HostPolicy {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        message: String,
     },
     /// It would have to be fetched, and nothing may be.
     #[error(

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Global, Loaded, PinArgs, look_at};
+use super::pins::PinArgs;
+use crate::cli::Global;
 use crate::cli::exit::Exit;
 use crate::ops::app::App;
-use crate::spec::imports::Import;
-use crate::strategy::{Description, Plugin, limits};
+use crate::ops::plugin::inspect::{self, Annotation, Inspected, Parameter};
+use crate::strategy::limits;
 
 /// Show what a plugin is: digest, permissions, parameters, where it comes from
 #[derive(Debug, Args)]
@@ -29,21 +30,21 @@ pub(super) async fn inspect(
     global: &Global,
     args: InspectArgs,
 ) -> crate::ops::Result<Exit> {
-    let Loaded {
-        plugin,
-        source,
-        bytes,
-        ..
-    } = look_at(app, &args.pins, &args.plugin).await?;
-    let description = plugin.describe().await?;
-    let schema: Value = serde_json::from_str(&description.parameters_schema).unwrap_or_default();
-    let parameters = parameters(&schema);
-    let annotations = annotations(&bytes);
+    let found = inspect::inspect(app, &args.pins.into(), &args.plugin).await?;
     if global.json {
-        let rows: Vec<Value> = parameters
+        let rows: Vec<Value> = found
+            .parameters
             .iter()
             .map(|p| json!({"name": p.name, "type": p.kind, "default": p.default, "description": p.about}))
             .collect();
+        let Inspected {
+            plugin,
+            source,
+            description,
+            schema,
+            annotations,
+            ..
+        } = &found;
         let value = json!({
             "name": description.name, "version": description.version, "summary": description.summary,
             "source": source, "sha256": plugin.sha256, "size": plugin.size, "world": plugin.world,
@@ -53,18 +54,20 @@ pub(super) async fn inspect(
         });
         out!("{value}");
     } else {
-        print(&source, &plugin, &description, &parameters, &annotations);
+        print(&found);
     }
     Ok(Exit::Done)
 }
 
-fn print(
-    source: &str,
-    plugin: &Plugin,
-    description: &Description,
-    parameters: &[Parameter],
-    annotations: &[Annotation],
-) {
+fn print(found: &Inspected) {
+    let Inspected {
+        plugin,
+        source,
+        description,
+        parameters,
+        annotations,
+        ..
+    } = found;
     out!("{} {}", description.name, description.version);
     out!("{}\n", description.summary);
     out!("  source   {source}");
@@ -75,10 +78,10 @@ fn print(
         out!("  {label:<8} {text}");
     }
     out!("\nit may call");
-    for (interface, functions) in by_interface(&plugin.permissions) {
+    for (interface, functions) in inspect::by_interface(&plugin.permissions) {
         out!("  {interface:<10} {}", functions.join(", "));
     }
-    if !moves_traffic(plugin) {
+    if !inspect::moves_traffic(plugin) {
         out!("  and so it cannot move traffic");
     }
     if !plugin.stubbed.is_empty() {
@@ -109,193 +112,4 @@ fn print(
 /// Enough for a table; `--json` has the rest.
 fn first_sentence(text: &str) -> &str {
     text.split_once(". ").map_or(text, |(first, _)| first)
-}
-
-/// Whether it imports a function that changes weights.
-pub(super) fn moves_traffic(plugin: &Plugin) -> bool {
-    let reads = |p: &Import<'_>| {
-        p.interface.package != "rollout:traffic" || p.function == Some("get-weights")
-    };
-    let mut all = plugin.permissions.iter();
-    all.any(|p| !Import::parse(p).is_ok_and(|p| reads(&p)))
-}
-
-/// `rollout:traffic/traffic@0.1.0#set-weights` as `traffic: set-weights`.
-pub(super) fn by_interface(permissions: &[String]) -> Vec<(String, Vec<&str>)> {
-    let mut interfaces: Vec<(String, Vec<&str>)> = vec![];
-    for permission in permissions {
-        let (short, function) = match Import::parse(permission) {
-            Ok(import) => (import.interface.name, import.function.unwrap_or("")),
-            Err(_) => (permission.as_str(), ""),
-        };
-        match interfaces.iter_mut().find(|(name, _)| name == short) {
-            Some((_, functions)) => functions.push(function),
-            None => interfaces.push((short.to_owned(), vec![function])),
-        }
-    }
-    interfaces
-}
-
-/// One line of the table.
-struct Parameter {
-    name: String,
-    kind: String,
-    default: String,
-    about: String,
-}
-
-fn parameters(schema: &Value) -> Vec<Parameter> {
-    let required: Vec<&str> = schema["required"]
-        .as_array()
-        .map(|all| all.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default();
-    let properties = schema["properties"].as_object();
-    let rows = properties.into_iter().flatten().map(|(name, property)| {
-        let about = property["description"].as_str().unwrap_or_default();
-        let default = match &property["default"] {
-            Value::Null if required.contains(&name.as_str()) => "required".to_owned(),
-            Value::Null => "-".to_owned(),
-            value => value.to_string(),
-        };
-        // A line each, whatever is in there.
-        Parameter {
-            name: limits::one_line(name.clone()),
-            kind: limits::one_line(kinds(schema, property, 0).join(" or ")),
-            default: limits::one_line(default),
-            about: about.lines().collect::<Vec<_>>().join(" "),
-        }
-    });
-    rows.collect()
-}
-
-/// Deep enough for schemas that people write; a schema may refer to itself.
-const DEPTH_MAX: u32 = 8;
-
-/// What JSON a property may be.
-fn kinds(schema: &Value, node: &Value, depth: u32) -> Vec<String> {
-    if depth > DEPTH_MAX {
-        return vec![];
-    }
-    let named = node["$ref"].as_str().and_then(|r| r.strip_prefix('#'));
-    if let Some(inner) = named.and_then(|pointer| schema.pointer(pointer)) {
-        return kinds(schema, inner, depth + 1);
-    }
-    let mut found: Vec<String> = vec![];
-    for shape in ["anyOf", "oneOf"] {
-        for inner in node[shape].as_array().into_iter().flatten() {
-            found.extend(kinds(schema, inner, depth + 1));
-        }
-    }
-    match &node["type"] {
-        Value::String(kind) => found.push(kind.clone()),
-        Value::Array(all) => found.extend(all.iter().filter_map(Value::as_str).map(str::to_owned)),
-        _ => {}
-    }
-    let values = node["enum"].as_array().into_iter().flatten();
-    let values = values.chain(node.get("const"));
-    let values: Vec<String> = values.map(ToString::to_string).collect();
-    if !values.is_empty() {
-        found.retain(|kind| kind != "string");
-        found.extend(values);
-    }
-    found.retain(|kind| kind != "null");
-    let mut seen = vec![];
-    found.retain(|kind| {
-        let new = !seen.contains(kind);
-        seen.push(kind.clone());
-        new
-    });
-    found
-}
-
-/// Something that the file says of its own origin. Nobody has checked it.
-pub(super) struct Annotation {
-    /// Its name for people.
-    pub(super) label: &'static str,
-    /// What registries call it, after `org.opencontainers.image.`, if they do.
-    pub(super) oci: Option<&'static str>,
-    /// What it says.
-    pub(super) text: String,
-}
-
-/// What the file says of its own origin.
-pub(super) fn annotations(bytes: &[u8]) -> Vec<Annotation> {
-    let Ok(payload) = wasm_metadata::Payload::from_binary(bytes) else {
-        return vec![];
-    };
-    let about = payload.metadata();
-    let texts = [
-        ("authors", Some("authors"), text(&about.authors)),
-        ("licence", Some("licenses"), text(&about.licenses)),
-        ("origin", Some("source"), text(&about.source)),
-        ("homepage", Some("url"), text(&about.homepage)),
-        ("revision", Some("revision"), text(&about.revision)),
-        ("made by", None, about.producers.as_ref().map(made_by)),
-    ];
-    let given = texts.into_iter().filter_map(|(label, oci, text)| {
-        let text = limits::one_line(text.filter(|t| !t.is_empty())?);
-        Some(Annotation { label, oci, text })
-    });
-    given.collect()
-}
-
-fn text(given: &Option<impl ToString>) -> Option<String> {
-    given.as_ref().map(ToString::to_string)
-}
-
-fn made_by(producers: &wasm_metadata::Producers) -> String {
-    let mut tools = vec![];
-    for (_, values) in producers.iter() {
-        let named = values.iter();
-        tools.extend(named.map(|(name, version)| format!("{name} {version}").trim().to_owned()));
-    }
-    tools.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_are_those_that_people_can_write() {
-        let schema = json!({
-            "required": ["steps"],
-            "properties": {
-                "steps": {"type": "array", "description": "Shares,\nin order."},
-                "bake": {"anyOf": [{"$ref": "#/$defs/Bake"}, {"type": "null"}], "default": "5m"},
-                "on": {"oneOf": [{"const": "hold"}, {"const": "rollback"}]},
-                "endless": {"$ref": "#/$defs/Endless"},
-            },
-            "$defs": {
-                "Bake": {"anyOf": [{"type": "string"}, {"type": "array"}]},
-                "Endless": {"anyOf": [{"$ref": "#/$defs/Endless"}]},
-            },
-        });
-        let rows = parameters(&schema);
-        let of = |name: &str| rows.iter().find(|p| p.name == name).expect("a row");
-        assert_eq!(of("bake").kind, "string or array");
-        assert_eq!(of("bake").default, "\"5m\"");
-        assert_eq!(of("on").kind, "\"hold\" or \"rollback\"");
-        assert_eq!(
-            (of("steps").default.as_str(), of("steps").about.as_str()),
-            ("required", "Shares, in order.")
-        );
-        assert_eq!(of("endless").kind, "");
-    }
-
-    #[test]
-    fn permissions_are_grouped() {
-        let all = [
-            "rollout:control/control@0.1.0#now".to_owned(),
-            "rollout:control/control@0.1.0#wait".to_owned(),
-            "rollout:metrics/metrics@0.1.0#query".to_owned(),
-        ];
-        assert_eq!(
-            by_interface(&all),
-            [
-                ("control".to_owned(), vec!["now", "wait"]),
-                ("metrics".to_owned(), vec!["query"])
-            ]
-        );
-    }
 }

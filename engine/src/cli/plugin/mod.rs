@@ -2,9 +2,8 @@
 
 mod check;
 mod inspect;
-mod load;
 mod new;
-mod parameters;
+mod password;
 mod pins;
 mod registry;
 mod signing;
@@ -12,8 +11,7 @@ mod test;
 
 use clap::{Args, Subcommand};
 
-pub(super) use load::{Loaded, PinArgs, Purpose, load, look_at};
-pub(super) use parameters::parameters;
+pub(super) use pins::PinArgs;
 
 use super::Global;
 use super::exit::Exit;

@@ -1,15 +1,44 @@
 //! `engine plugin lock | update | verify | vendor`: what names mean.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 
-use super::load::{by_name, compile, contradiction, pin};
-use super::{Global, PinArgs};
+use crate::cli::Global;
 use crate::cli::exit::Exit;
+use crate::ops::Kind;
 use crate::ops::app::App;
-use crate::ops::{Error, Kind};
-use crate::supply::lock::Locked;
-use crate::supply::{Supply, SupplyError};
+use crate::ops::pin::{self, LockFile, PinRequest, Verified};
+
+/// What may change about pinned plugins, as with cargo.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Plugins")]
+pub(in crate::cli) struct PinArgs {
+    /// Fail if plugins.lock would have to change [default where CI=true]
+    #[arg(long)]
+    locked: bool,
+    /// Fetch nothing: use the cache and plugins.vendor
+    #[arg(long)]
+    offline: bool,
+    /// Both --locked and --offline
+    #[arg(long)]
+    frozen: bool,
+    /// Where plugins get their names, with plugins.lock beside it [default:
+    /// plugins.toml, here or in a folder above]
+    #[arg(long, value_name = "FILE")]
+    plugins: Option<PathBuf>,
+}
+
+impl From<PinArgs> for PinRequest {
+    fn from(args: PinArgs) -> Self {
+        Self {
+            locked: args.locked || args.frozen,
+            offline: args.offline || args.frozen,
+            plugins: args.plugins,
+        }
+    }
+}
 
 /// Pin what plugins.toml names and plugins.lock does not have yet
 ///
@@ -57,56 +86,24 @@ pub(super) struct VendorArgs {
 }
 
 pub(super) async fn lock(app: &App, args: LockArgs) -> crate::ops::Result<Exit> {
-    let mut supply = args.pins.supply(app)?;
-    let names: Vec<String> = supply.plugins.plugins.keys().cloned().collect();
-    let mut changed = false;
-    for name in &names {
-        if supply.pinned(name).is_some() {
-            continue;
-        }
-        let fetched = by_name(&supply, name).await?;
-        let plugin = compile(app, name, &fetched.wasm).await?;
-        changed |= pin(&mut supply, name, &fetched, &plugin, false)?;
-    }
-    let gone: Vec<String> = supply.lock.iter().map(|l| l.name.clone()).collect();
-    for name in gone.into_iter().filter(|n| !names.contains(n)) {
-        if supply.mode.locked {
-            return Err(Error::usage(format!(
-                "plugins.lock has {name}, which plugins.toml does not name any more, and --locked changes nothing\n\nhint: run `engine plugin lock` and commit plugins.lock"
-            )));
-        }
-        eprintln!("{name}: gone");
-        supply.forget(&name);
-        changed = true;
-    }
-    save(&mut supply, changed)
+    let lock = pin::lock(app, &args.pins.into()).await?;
+    Ok(tell(&lock))
 }
 
 pub(super) async fn update(app: &App, args: UpdateArgs) -> crate::ops::Result<Exit> {
-    let mut supply = args.pins.supply(app)?;
-    if supply.mode.locked {
-        return Err(Error::usage(
-            "--locked, the default where CI=true, and an update contradict each other",
-        ));
-    }
-    let mut changed = false;
-    for name in chosen(&supply, &args.names)? {
-        let fetched = supply.fetch_new(&name).await?;
-        let plugin = compile(app, &name, &fetched.wasm).await?;
-        changed |= pin(&mut supply, &name, &fetched, &plugin, args.accept_imports)?;
-    }
-    save(&mut supply, changed)
+    let pins = args.pins.into();
+    let lock = pin::update(app, &pins, &args.names, args.accept_imports).await?;
+    Ok(tell(&lock))
 }
 
-fn save(supply: &mut Supply, changed: bool) -> crate::ops::Result<Exit> {
-    let file = supply.lock_file();
-    if changed {
-        supply.save()?;
-        eprintln!("{} is written; commit it", file.display());
+fn tell(lock: &LockFile) -> Exit {
+    let file = lock.file.display();
+    if lock.written {
+        eprintln!("{file} is written; commit it");
     } else {
-        eprintln!("{} is up to date", file.display());
+        eprintln!("{file} is up to date");
     }
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 pub(super) async fn verify(
@@ -114,95 +111,39 @@ pub(super) async fn verify(
     global: &Global,
     args: VerifyArgs,
 ) -> crate::ops::Result<Exit> {
-    let supply = args.pins.supply(app)?;
-    let names = chosen(&supply, &args.names)?;
-    let mut rows = vec![];
-    let mut first: Option<Error> = None;
-    for name in &names {
-        let result = verify_one(app, &supply, name).await;
-        let text = match &result {
-            Ok(_) => "ok".to_owned(),
-            Err(error) => format!("{error:#}"),
+    let all = pin::verify(app, &args.pins.into(), &args.names).await?;
+    if global.json {
+        let row = |Verified { name, result }: &Verified| {
+            let message = match result {
+                Ok(_) => "ok",
+                Err(error) => &error.message,
+            };
+            json!({"name": name, "ok": result.is_ok(), "message": message})
         };
-        if !global.json {
-            match &result {
+        let rows: Vec<_> = all.iter().map(row).collect();
+        out!("{}", json!({"plugins": rows}));
+    } else {
+        for Verified { name, result } in &all {
+            match result {
                 Ok(pinned) => out!("{name}: ok, {}", pinned.wasm),
                 Err(error) if error.kind == Kind::Rejected => out!("{name}: not as pinned"),
                 Err(_) => out!("{name}: not verified"),
             }
         }
-        rows.push(json!({"name": name, "ok": result.is_ok(), "message": text}));
-        if let Err(error) = result {
-            // All of them are looked at; the last line is about the first.
-            match first {
-                None => first = Some(error),
-                Some(_) => eprintln!("error: {error:#}"),
-            }
-        }
     }
-    if global.json {
-        out!("{}", json!({"plugins": rows}));
+    // The last line is about the first.
+    let mut errors = all.into_iter().filter_map(|v| v.result.err());
+    let first = errors.next();
+    for error in errors {
+        eprintln!("error: {error}");
     }
-    match first {
-        Some(error) => Err(error),
-        None => Ok(Exit::Done),
-    }
-}
-
-async fn verify_one(app: &App, supply: &Supply, name: &str) -> crate::ops::Result<Locked> {
-    let wanted = supply.wanted(name)?;
-    let Some(pinned) = supply.pinned(name).cloned() else {
-        return Err(supply.unpinned(name)?.into());
-    };
-    if wanted.is_oci() && !supply.mode.offline {
-        let now = supply.resolve(&wanted.source).await?;
-        let then = pinned.manifest.clone().unwrap_or_default();
-        if now != then {
-            return Err(SupplyError::Digest {
-                name: format!("{name} ({})", wanted.source),
-                pinned: then,
-                found: now,
-                hint: format!(
-                    "somebody has moved the tag; what is pinned still runs. If the change is wanted, `engine plugin update {name}`"
-                ),
-            }
-            .into());
-        }
-    }
-    let fetched = supply.fetch_pinned(&pinned).await?;
-    let plugin = compile(app, name, &fetched.wasm).await?;
-    contradiction(supply, &pinned, &fetched, &plugin)?;
-    Ok(pinned)
+    first.map_or(Ok(Exit::Done), Err)
 }
 
 pub(super) async fn vendor(app: &App, args: VendorArgs) -> crate::ops::Result<Exit> {
-    let supply = args.pins.supply(app)?;
-    let mut folder = None;
-    for name in supply.plugins.plugins.keys() {
-        let Some(pinned) = supply.pinned(name) else {
-            return Err(supply.unpinned(name)?.into());
-        };
-        let fetched = supply.fetch_anew(pinned).await?;
-        if let Some(place) = supply.vendor(&fetched)? {
-            eprintln!("{name}: {}", pinned.wasm);
-            folder = Some(place);
-        }
-    }
-    match folder {
+    match pin::vendor(app, &args.pins.into()).await? {
         Some(folder) => eprintln!("{} has all that --offline needs", folder.display()),
         None => eprintln!("no plugin comes from a registry, so there is nothing to vendor"),
     }
     Ok(Exit::Done)
-}
-
-/// The names that are given, or all.
-fn chosen(supply: &Supply, names: &[String]) -> Result<Vec<String>, SupplyError> {
-    for name in names {
-        supply.wanted(name)?;
-    }
-    Ok(if names.is_empty() {
-        supply.plugins.plugins.keys().cloned().collect()
-    } else {
-        names.to_vec()
-    })
 }

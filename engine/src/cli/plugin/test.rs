@@ -1,20 +1,14 @@
 //! `engine plugin test`: what a plugin decides in given worlds, against what it
 //! decided when somebody last looked.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Loaded, PinArgs, look_at, parameters};
+use super::pins::PinArgs;
 use crate::cli::exit::Exit;
-use crate::cli::simulate::read_corpus;
-use crate::journal::{Actor, Call, Event, Told, exchanges};
-use crate::model::{Decider, Level, Millis};
-use crate::ops::Error;
 use crate::ops::app::App;
-use crate::simulate::replicate::{self, Played, START, Subject};
-use crate::supply::files;
+use crate::ops::plugin::test::{self, Compared, TestRequest, Tested};
 
 /// Compare a plugin's decisions in simulated worlds with accepted ones
 ///
@@ -48,55 +42,46 @@ pub(super) struct TestArgs {
 }
 
 pub(super) async fn test(app: &App, args: TestArgs) -> crate::ops::Result<Exit> {
-    if args.decisions.is_some() && args.scenarios.len() > 1 {
-        return Err(Error::usage(
-            "--decisions names one file, and there are several files of scenarios",
-        ));
-    }
-    // As in a rollout: probes, queries and guardrails of the rollout file do not
-    // belong to the plugin.
-    let Loaded { plugin, .. } = look_at(app, &args.pins, &args.plugin).await?;
-    let description = plugin.describe().await?;
-    let given = parameters(&args.set, &serde_json::Map::new(), &plugin, &description).await?;
-    let subject = Subject::new(plugin, &description.name, given.into());
+    let request = TestRequest {
+        plugin: args.plugin,
+        scenarios: args.scenarios,
+        set: args.set,
+        replicates: args.replicates,
+        accept: args.accept,
+        decisions: args.decisions,
+        pins: args.pins.into(),
+    };
     let mut exit = Exit::Done;
-    for file in &args.scenarios {
-        let (text, violations) = decisions(&subject, file, args.replicates).await?;
-        let place = args
-            .decisions
-            .clone()
-            .unwrap_or_else(|| file.with_extension("decisions"));
-        let shown = place.display();
-        for violation in &violations {
-            eprintln!("violation: {violation}");
+    let mut each = |tested: Tested| {
+        show(&tested);
+        if !tested.passed() {
             exit = Exit::Unmet;
         }
-        let accepted = files::read_text(&place, files::TEXT_BYTES_MAX);
-        match accepted {
-            _ if args.accept => {
-                crate::supply::cache::write(&place, text.as_bytes())?;
-                eprintln!("{shown} is written; read it, and commit it");
-            }
-            Ok(accepted) if accepted == text => {
-                out!("{}: as in {shown}", file.display());
-            }
-            Ok(accepted) => {
-                out!("{}: not as in {shown} (- accepted, + now)", file.display());
-                print_difference(&accepted, &text);
-                eprintln!("if the change is wanted, `--accept` takes it over");
-                exit = Exit::Unmet;
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                out!("{text}");
-                eprintln!(
-                    "there is no {shown} yet; if these decisions are right, `--accept` keeps them"
-                );
-                exit = Exit::Unmet;
-            }
-            Err(e) => return Err(Error::usage(format!("failed to read {shown}: {e}"))),
+    };
+    test::test(app, &request, &mut each).await?;
+    Ok(exit)
+}
+
+fn show(tested: &Tested) {
+    let (file, shown) = (tested.scenarios.display(), tested.decisions.display());
+    for violation in &tested.violations {
+        eprintln!("violation: {violation}");
+    }
+    match &tested.compared {
+        Compared::Accepted => eprintln!("{shown} is written; read it, and commit it"),
+        Compared::Same => out!("{file}: as in {shown}"),
+        Compared::Different { accepted } => {
+            out!("{file}: not as in {shown} (- accepted, + now)");
+            print_difference(accepted, &tested.now);
+            eprintln!("if the change is wanted, `--accept` takes it over");
+        }
+        Compared::New => {
+            out!("{}", tested.now);
+            eprintln!(
+                "there is no {shown} yet; if these decisions are right, `--accept` keeps them"
+            );
         }
     }
-    Ok(exit)
 }
 
 fn print_difference(accepted: &str, now: &str) {
@@ -105,78 +90,4 @@ fn print_difference(accepted: &str, now: &str) {
     for line in text.lines() {
         out!("{line}");
     }
-}
-
-/// The decisions in all scenarios of a file, as text, and what must never happen
-/// and did.
-async fn decisions(
-    subject: &Subject,
-    file: &Path,
-    replicates: u32,
-) -> crate::ops::Result<(String, Vec<String>)> {
-    let mut subject = subject.clone();
-    let scenarios = read_corpus(file, &mut subject)?;
-    let (mut text, mut violations) = (String::new(), vec![]);
-    for scenario in &scenarios {
-        for replicate in 0..replicates {
-            let played = replicate::play(&subject, scenario, replicate).await?;
-            let gap = if text.is_empty() { "" } else { "\n" };
-            let _ = writeln!(text, "{gap}{} {replicate}", scenario.name);
-            tell(&mut text, &played);
-            let in_it = played.violations.iter();
-            violations.extend(in_it.map(|v| format!("{} {replicate}: {v}", scenario.name)));
-        }
-    }
-    Ok((text, violations))
-}
-
-/// What it wrote, what it said, and how it ended.
-fn tell(text: &mut String, played: &Played) {
-    for exchange in exchanges(&played.journal) {
-        let event = match exchange.told {
-            Told::Asked(q) if q.by == Actor::Strategy && q.call.is_write() => {
-                say(text, exchange.at, &q.call.to_string());
-                continue;
-            }
-            Told::Answered {
-                question: q, reply, ..
-            } if q.by == Actor::Strategy && !q.in_two => {
-                match q.call {
-                    Call::Log { level, .. } if *level == Level::Debug => {}
-                    Call::Log { .. } => say(text, exchange.at, &q.call.to_string()),
-                    call if call.is_write() => {
-                        say(text, exchange.at, &format!("{call}: {reply}"));
-                    }
-                    _ => {}
-                }
-                continue;
-            }
-            Told::Asked(_) | Told::Answered { .. } => continue,
-            Told::Other(event) => event,
-        };
-        let line = match event {
-            Event::Finished(outcome) => {
-                format!("{}: {}", outcome.verdict, outcome.reason)
-            }
-            Event::Failed { reason } => format!("failed: {reason}"),
-            Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
-            Event::Decided {
-                goal, by, reason, ..
-            } if *by != Decider::Strategy => {
-                format!("{goal}, decided by {by}: {reason}")
-            }
-            _ => continue,
-        };
-        say(text, exchange.at, &line);
-    }
-}
-
-fn say(text: &mut String, at: Millis, line: &str) {
-    let _ = writeln!(text, "  {}  {line}", since_start(at));
-}
-
-/// `h:mm:ss` since the beginning.
-fn since_start(at: Millis) -> String {
-    let s = at.saturating_sub(START) / 1_000;
-    format!("{}:{:02}:{:02}", s / 3_600, s / 60 % 60, s % 60)
 }

@@ -1,11 +1,11 @@
-//! Parameters as the command line and the rollout file give them.
+//! Parameters as a request and the rollout file give them, against the schema of a plugin.
 
 use std::time::Duration;
 
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
-use crate::ops::Error;
+use crate::ops::{Error, Result};
 use crate::strategy::contract::Rejected;
 use crate::strategy::limits::{cut, one_line};
 use crate::strategy::{Description, Plugin};
@@ -19,12 +19,12 @@ const REFERENCES_MAX: usize = 16;
 
 /// The file's parameters, overridden by `--set KEY=VALUE`, checked against the
 /// plugin's schema and by the plugin itself.
-pub(in crate::cli) async fn parameters(
+pub async fn parameters(
     sets: &[String],
     file: &Map<String, Value>,
     plugin: &Plugin,
     description: &Description,
-) -> crate::ops::Result<Map<String, Value>> {
+) -> Result<Map<String, Value>> {
     let (sets, mut parameters) = (sets.to_vec(), file.clone());
     let schema = description.parameters_schema.clone();
     let (sender, checked) = tokio::sync::oneshot::channel();
@@ -69,7 +69,7 @@ fn check(
     schema: &str,
     sets: &[String],
     parameters: &mut Map<String, Value>,
-) -> crate::ops::Result<Vec<String>> {
+) -> Result<Vec<String>> {
     let schema: Value = serde_json::from_str(schema).map_err(|e| {
         Rejected::Faulty(format!("describe: its parameters schema is no JSON: {e}"))
     })?;

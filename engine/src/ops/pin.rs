@@ -1,0 +1,410 @@
+//! What the names of plugins mean: `plugins.toml`, pinned in `plugins.lock`. Opens
+//! them for those who run a plugin, and locks, updates, verifies and vendors.
+
+use std::path::{Path, PathBuf};
+
+use super::app::App;
+use super::compile::compile;
+use super::{Error, Result};
+use crate::journal::Pin;
+use crate::model::sha256_hex;
+use crate::spec::plugins;
+use crate::spec::policy::Policy;
+use crate::strategy::Plugin;
+use crate::supply::lock::Locked;
+use crate::supply::{self, Access, Cache, Fetched, Mode, Supply, SupplyError, cache};
+
+/// What may change about pinned plugins, as with cargo.
+#[derive(Debug, Clone, Default)]
+pub struct PinRequest {
+    /// `plugins.lock` has everything and stays as it is. With `CI=true` that is so
+    /// in any case.
+    pub locked: bool,
+    /// Nothing is fetched: the cache and `plugins.vendor` have to do.
+    pub offline: bool,
+    /// The file that gives plugins their names, with `plugins.lock` beside it; the
+    /// nearest `plugins.toml`, here or in a folder above, if none is named.
+    pub plugins: Option<PathBuf>,
+}
+
+impl PinRequest {
+    /// The plugins file and its lock, for plugins that a policy allows; none if
+    /// there is no file.
+    pub(super) fn open(&self, app: &App, policy: &Policy) -> Result<Option<Supply>> {
+        let mode = Mode {
+            locked: self.locked || app.surroundings.ci,
+            offline: self.offline,
+        };
+        let file = self.file();
+        if self.plugins.is_none() && is_of_another(&file) {
+            return Err(Error::usage(format!(
+                "{} belongs to somebody else than this folder, so it may not say what runs here\n\nhint: if it is to be trusted, name it with --plugins",
+                file.display()
+            )));
+        }
+        let supply = Supply::open(&file, cache_folder(app), access(app), mode)?;
+        let Some(mut supply) = supply else {
+            // Without names nothing is pinned, and that was asked for.
+            return match &self.plugins {
+                Some(file) => Err(Error::usage(format!(
+                    "there is no {}, which --plugins names",
+                    file.display()
+                ))),
+                None if self.locked => Err(Error::usage(format!(
+                    "there is no {} here or in a folder above, so there is nothing that --locked could keep to",
+                    plugins::FILE
+                ))),
+                None => Ok(None),
+            };
+        };
+        supply.demands = supply::policy::demands(policy, app.surroundings.policy.as_deref());
+        Ok(Some(supply))
+    }
+
+    /// The plugins file and its lock, for plugins that this host allows. The file
+    /// must be there.
+    pub(super) fn supply(&self, app: &App) -> Result<Supply> {
+        let policy = supply::policy::host(app.surroundings.policy.as_deref())?;
+        self.open(app, &policy)?.ok_or_else(|| {
+            Error::usage(format!(
+                "there is no {} here or in a folder above; write one, such as\n\n  [plugins]\n  canary = \"oci://registry.example/rollouts/canary:1.0.0\"\n  own = \"plugins/own.wasm\"",
+                plugins::FILE
+            ))
+        })
+    }
+
+    /// Fails where nothing may be fetched and something has to be.
+    pub(super) fn must_reach(&self, source: &str) -> Result<()> {
+        if !self.offline {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "{source} is in a registry, and --offline (or --frozen) reaches none"
+        )))
+    }
+
+    /// The file that is named, or the nearest one; where it would be, if there is
+    /// none.
+    fn file(&self) -> PathBuf {
+        if let Some(file) = &self.plugins {
+            return file.clone();
+        }
+        let here = std::env::current_dir().unwrap_or_default();
+        let mut file = PathBuf::from(plugins::FILE);
+        for _ in here.ancestors() {
+            if file.exists() {
+                return file;
+            }
+            file = Path::new("..").join(file);
+        }
+        plugins::FILE.into()
+    }
+
+    /// The bytes of a rollout's plugin, if they are still where they came from or
+    /// where they were kept.
+    pub fn kept(&self, app: &App, pin: &Pin) -> Option<Vec<u8>> {
+        let vendor = Cache::new(self.file().with_file_name(supply::VENDOR));
+        let kept = [vendor, Cache::new(cache_folder(app))];
+        let kept = kept.iter().find_map(|folder| folder.bytes(&pin.sha256));
+        // A journal may come from anywhere, and so may what it calls its source.
+        let source = || {
+            let source = Path::new(&pin.source);
+            let bytes = source.is_file().then(|| cache::read(source).ok())??;
+            (sha256_hex(&bytes) == pin.sha256).then_some(bytes)
+        };
+        kept.or_else(source)
+    }
+}
+
+/// Whether a file that was found above belongs to another user than the folder
+/// that it was looked for in: in a shared folder anybody can leave one.
+#[cfg(unix)]
+fn is_of_another(file: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = |path: &Path| path.metadata().map(|m| m.uid()).ok();
+    let (here, there) = (owner(Path::new(".")), owner(file));
+    there.is_some_and(|there| there != 0 && Some(there) != here)
+}
+
+#[cfg(not(unix))]
+fn is_of_another(_: &Path) -> bool {
+    false
+}
+
+/// Where fetched plugins are kept.
+fn cache_folder(app: &App) -> PathBuf {
+    app.state_dir.join("plugins")
+}
+
+/// How registries are reached.
+pub(super) fn access(app: &App) -> Access {
+    let home = app.surroundings.home.as_ref();
+    let docker = app.surroundings.docker_config.clone();
+    Access {
+        docker_config: docker.or_else(|| home.map(|h| h.join(".docker"))),
+        clock: app.clock.clone(),
+    }
+}
+
+/// The bytes of a name: the pinned ones, or new ones where that is allowed.
+pub(super) async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, SupplyError> {
+    match supply.pinned(name) {
+        Some(pinned) => supply.fetch_pinned(pinned).await,
+        None if supply.mode.locked => Err(supply.unpinned(name)?),
+        None => supply.fetch_new(name).await,
+    }
+}
+
+/// Compares a plugin with its pin; one that has none is pinned, and the lock is
+/// written.
+pub(super) fn settle(
+    app: &App,
+    supply: &mut Supply,
+    name: &str,
+    fetched: &Fetched,
+    plugin: &Plugin,
+) -> Result<()> {
+    if let Some(pinned) = supply.pinned(name) {
+        // The bytes are the pinned ones, so nothing changes.
+        return Ok(contradiction(supply, pinned, fetched, plugin)?);
+    }
+    if pin(app, supply, name, fetched, plugin, false)? {
+        supply.save()?;
+        app.note(format!(
+            "{} is new; commit it",
+            supply.lock_file().display()
+        ));
+    }
+    Ok(())
+}
+
+/// Fails if the lock says of the pinned bytes what is not so: somebody may have
+/// changed it by hand.
+fn contradiction(
+    supply: &Supply,
+    pinned: &Locked,
+    fetched: &Fetched,
+    plugin: &Plugin,
+) -> Result<(), SupplyError> {
+    let now = Locked {
+        // Rules for signatures come and go without a change of the plugin.
+        signed_by: pinned.signed_by.clone(),
+        ..as_locked(supply, &pinned.name, fetched, plugin)?
+    };
+    if now == *pinned {
+        return Ok(());
+    }
+    Err(SupplyError::Contradiction {
+        name: pinned.name.clone(),
+        changes: now.changes(Some(pinned)),
+    })
+}
+
+/// Pins a plugin in memory, and tells what that changes; whether it changes
+/// anything.
+fn pin(
+    app: &App,
+    supply: &mut Supply,
+    name: &str,
+    fetched: &Fetched,
+    plugin: &Plugin,
+    accept_imports: bool,
+) -> Result<bool, SupplyError> {
+    let new = as_locked(supply, name, fetched, plugin)?;
+    let old = supply.lock.get(name);
+    let changes = new.changes(old);
+    let more = old.is_some_and(|old| !new.new_imports(old).is_empty());
+    if more && !accept_imports {
+        return Err(SupplyError::NewImports {
+            name: name.to_owned(),
+            changes,
+        });
+    }
+    supply.pin(new);
+    if changes.is_empty() {
+        return Ok(false);
+    }
+    app.progress(changes.trim_end());
+    Ok(true)
+}
+
+/// What the lock would say of a plugin.
+fn as_locked(
+    supply: &Supply,
+    name: &str,
+    fetched: &Fetched,
+    plugin: &Plugin,
+) -> Result<Locked, SupplyError> {
+    Ok(Locked {
+        name: name.to_owned(),
+        source: supply.wanted(name)?.source.clone(),
+        manifest: fetched.manifest.clone(),
+        wasm: format!("sha256:{}", fetched.sha256),
+        size: fetched.wasm.len() as u64,
+        world: plugin.world.clone(),
+        signed_by: fetched.signed_by.clone(),
+        imports: plugin.permissions.clone(),
+    })
+}
+
+/// A lock after [`lock`] or [`update`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockFile {
+    /// Where it is.
+    pub file: PathBuf,
+    /// Whether it was written, because something has changed.
+    pub written: bool,
+}
+
+/// Pins what `plugins.toml` names and the lock does not have yet, and forgets what
+/// it no longer names. What is pinned stays as it is.
+///
+/// # Errors
+/// A plugin cannot be fetched or may not run, or the lock would have to change and
+/// must not. Then nothing is written.
+pub async fn lock(app: &App, request: &PinRequest) -> Result<LockFile> {
+    let mut supply = request.supply(app)?;
+    let names: Vec<String> = supply.plugins.plugins.keys().cloned().collect();
+    let mut changed = false;
+    for name in &names {
+        if supply.pinned(name).is_some() {
+            continue;
+        }
+        let fetched = by_name(&supply, name).await?;
+        let plugin = compile(app, name, &fetched.wasm).await?;
+        changed |= pin(app, &mut supply, name, &fetched, &plugin, false)?;
+    }
+    let gone: Vec<String> = supply.lock.iter().map(|l| l.name.clone()).collect();
+    for name in gone.into_iter().filter(|n| !names.contains(n)) {
+        if supply.mode.locked {
+            return Err(Error::usage(format!(
+                "plugins.lock has {name}, which plugins.toml does not name any more, and --locked changes nothing\n\nhint: run `engine plugin lock` and commit plugins.lock"
+            )));
+        }
+        app.progress(format!("{name}: gone"));
+        supply.forget(&name);
+        changed = true;
+    }
+    save(&mut supply, changed)
+}
+
+/// Pins what the sources of these plugins, or of all if none is named, have now.
+/// `accept_imports` pins them also if they may do more than before.
+///
+/// # Errors
+/// As with [`lock`], or a plugin may do more than what was pinned. Then nothing is
+/// written.
+pub async fn update(
+    app: &App,
+    request: &PinRequest,
+    names: &[String],
+    accept_imports: bool,
+) -> Result<LockFile> {
+    let mut supply = request.supply(app)?;
+    if supply.mode.locked {
+        return Err(Error::usage(
+            "--locked, the default where CI=true, and an update contradict each other",
+        ));
+    }
+    let mut changed = false;
+    for name in chosen(&supply, names)? {
+        let fetched = supply.fetch_new(&name).await?;
+        let plugin = compile(app, &name, &fetched.wasm).await?;
+        changed |= pin(app, &mut supply, &name, &fetched, &plugin, accept_imports)?;
+    }
+    save(&mut supply, changed)
+}
+
+fn save(supply: &mut Supply, changed: bool) -> Result<LockFile> {
+    if changed {
+        supply.save()?;
+    }
+    Ok(LockFile {
+        file: supply.lock_file(),
+        written: changed,
+    })
+}
+
+/// What was found of one plugin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    /// Its name.
+    pub name: String,
+    /// What is pinned and so; or why not.
+    pub result: Result<Locked>,
+}
+
+/// Compares these plugins, or all if none is named, with what is pinned: source,
+/// digest, signature, permissions. With a network a tag that was moved is found too.
+/// All of them are looked at, whatever is wrong with some.
+///
+/// # Errors
+/// There is nothing to compare with: a file is wrong, or a name is unknown.
+pub async fn verify(app: &App, request: &PinRequest, names: &[String]) -> Result<Vec<Verified>> {
+    let supply = request.supply(app)?;
+    let mut all = vec![];
+    for name in chosen(&supply, names)? {
+        let result = verify_one(app, &supply, &name).await;
+        all.push(Verified { name, result });
+    }
+    Ok(all)
+}
+
+async fn verify_one(app: &App, supply: &Supply, name: &str) -> Result<Locked> {
+    let wanted = supply.wanted(name)?;
+    let Some(pinned) = supply.pinned(name).cloned() else {
+        return Err(supply.unpinned(name)?.into());
+    };
+    if wanted.is_oci() && !supply.mode.offline {
+        let now = supply.resolve(&wanted.source).await?;
+        let then = pinned.manifest.clone().unwrap_or_default();
+        if now != then {
+            return Err(SupplyError::Digest {
+                name: format!("{name} ({})", wanted.source),
+                pinned: then,
+                found: now,
+                hint: format!(
+                    "somebody has moved the tag; what is pinned still runs. If the change is wanted, `engine plugin update {name}`"
+                ),
+            }
+            .into());
+        }
+    }
+    let fetched = supply.fetch_pinned(&pinned).await?;
+    let plugin = compile(app, name, &fetched.wasm).await?;
+    contradiction(supply, &pinned, &fetched, &plugin)?;
+    Ok(pinned)
+}
+
+/// Copies the pinned plugins of registries into `plugins.vendor`: the folder, or
+/// none if no plugin comes from a registry.
+///
+/// # Errors
+/// A plugin is not pinned, cannot be fetched, or cannot be written.
+pub async fn vendor(app: &App, request: &PinRequest) -> Result<Option<PathBuf>> {
+    let supply = request.supply(app)?;
+    let mut folder = None;
+    for name in supply.plugins.plugins.keys() {
+        let Some(pinned) = supply.pinned(name) else {
+            return Err(supply.unpinned(name)?.into());
+        };
+        let fetched = supply.fetch_anew(pinned).await?;
+        if let Some(place) = supply.vendor(&fetched)? {
+            app.progress(format!("{name}: {}", pinned.wasm));
+            folder = Some(place);
+        }
+    }
+    Ok(folder)
+}
+
+/// The names that are given, or all.
+fn chosen(supply: &Supply, names: &[String]) -> Result<Vec<String>, SupplyError> {
+    for name in names {
+        supply.wanted(name)?;
+    }
+    Ok(if names.is_empty() {
+        supply.plugins.plugins.keys().cloned().collect()
+    } else {
+        names.to_vec()
+    })
+}

@@ -1,0 +1,227 @@
+//! The one way from a name or a path to a plugin that may run: found, and checked
+//! against everything that is said about it before it is compiled.
+
+pub mod check;
+pub mod inspect;
+mod parameters;
+pub mod project;
+pub mod registry;
+pub mod sign;
+pub mod test;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::app::App;
+use super::compile::compile;
+use super::pin::{PinRequest, by_name, settle};
+use super::{Error, Result};
+use crate::spec::plugins;
+use crate::spec::policy::Policy;
+use crate::spec::{Spec, StrategySpec};
+use crate::strategy::Plugin;
+use crate::supply::{self, Fetched, Supply, SupplyError};
+
+pub use parameters::parameters;
+
+/// A plugin that may run.
+pub struct Loaded {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// What people call it: the path or the name that was given.
+    pub shown: String,
+    /// Where its bytes came from.
+    pub source: String,
+    /// They themselves.
+    pub bytes: Vec<u8>,
+    /// What operators allow.
+    pub policy: Policy,
+}
+
+/// What a plugin is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It shall decide about traffic.
+    Rollout,
+    /// It is only looked at, perhaps by who is just writing it.
+    Look,
+}
+
+/// Finds the strategy that is given, or else the one of the rollout file, and
+/// compiles it once nothing speaks against that. A name that is not pinned yet is
+/// pinned, if it may be.
+///
+/// # Errors
+/// No plugin is named, it cannot be found or read, or it may not run here.
+pub async fn load(
+    app: &App,
+    pins: &PinRequest,
+    given: Option<&Path>,
+    spec: &Spec,
+    purpose: Purpose,
+) -> Result<Loaded> {
+    let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
+    let path = given.map(Path::to_owned).or(named).ok_or_else(|| {
+        Error::usage(
+            "no strategy is named: give a plugin, such as `engine run plugins/canary.wasm`, or strategy.plugin in the rollout file",
+        )
+    })?;
+    let host = app.surroundings.policy.as_deref();
+    let policy = spec.policy.clone().stricter(supply::policy::host(host)?);
+    let supply = pins.open(app, &policy)?;
+    let in_ci = app.surroundings.ci && purpose == Purpose::Rollout;
+    if supply.is_none() && in_ci && spec.strategy.sha256.is_none() {
+        app.note(format!(
+            "nothing pins {}: CI=true asks for --locked, and there is no {}",
+            path.display(),
+            plugins::FILE
+        ));
+    }
+    // Where nothing new is pinned, a file without a name is refused. That CI=true is
+    // meant for what gets traffic.
+    let names_only = pins.locked || purpose == Purpose::Rollout;
+    let Found {
+        supply,
+        name,
+        shown,
+        source,
+        fetched,
+    } = find(supply, &path, names_only).await?;
+    // The pin belongs to the file's own plugin, not to another one given by hand.
+    let own = spec.strategy.plugin.as_ref().map(Path::new);
+    if given.is_none_or(|given| own.is_some_and(|own| supply::same_file(own, given))) {
+        check_pin(&shown, &spec.strategy, &fetched)?;
+    }
+    // With names it has been asked where the plugin was fetched.
+    if supply.is_none() {
+        supply::policy::demands(&policy, host).check(&shown, &fetched)?;
+    }
+    let plugin = compile(app, &shown, &fetched.wasm).await?;
+    let mut all = plugin.permissions.clone();
+    all.extend(plugin.stubbed.iter().cloned());
+    if let Some((import, rule)) = policy.denied(&all) {
+        return Err(SupplyError::Denied {
+            name: shown,
+            why: format!("it imports {import}, and deny-imports has {rule:?}"),
+        }
+        .into());
+    }
+    if let (Some(mut supply), Some(name)) = (supply, name) {
+        settle(app, &mut supply, &name, &fetched, &plugin)?;
+    }
+    Ok(Loaded {
+        plugin,
+        shown,
+        source,
+        bytes: fetched.wasm,
+        policy,
+    })
+}
+
+/// The same for who only looks at a plugin, whatever rollout file there is.
+///
+/// # Errors
+/// As with [`load`].
+pub async fn look_at(app: &App, pins: &PinRequest, plugin: &Path) -> Result<Loaded> {
+    load(app, pins, Some(plugin), &Spec::bare(), Purpose::Look).await
+}
+
+/// Where a plugin was found.
+struct Found {
+    supply: Option<Supply>,
+    /// Its name in `plugins.toml`, if that has it.
+    name: Option<String>,
+    shown: String,
+    source: String,
+    fetched: Fetched,
+}
+
+/// Finds its bytes: by name, or in a file.
+async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<Found> {
+    let shown = path.display().to_string();
+    let name = match &supply {
+        _ if shown.starts_with(plugins::OCI) => {
+            return Err(Error::usage(format!(
+                "{shown} is not run from a registry directly; give it a name in plugins.toml, so that it is pinned:\n\n  [plugins]\n  canary = \"{shown}\""
+            )));
+        }
+        Some(supply) if plugins::is_name(&shown) => {
+            supply.wanted(&shown)?;
+            Some(shown.clone())
+        }
+        None if plugins::is_name(&shown) => {
+            return Err(Error::usage(format!(
+                "{shown} is a name, and there is no plugins.toml here that knows it; for a file write ./{shown}"
+            )));
+        }
+        Some(supply) => match supply.names_of(path)[..] {
+            [] => None,
+            [name] => Some(name.to_owned()),
+            // Each may have rules of its own.
+            ref names => {
+                return Err(Error::usage(format!(
+                    "{shown} has several names in {}: give one of {}",
+                    supply.file.display(),
+                    names.join(", ")
+                )));
+            }
+        },
+        None => None,
+    };
+    let (source, fetched) = match (&supply, &name) {
+        (Some(supply), Some(name)) => {
+            let source = supply.wanted(name)?.source.clone();
+            let fetched = by_name(supply, name).await?;
+            (source, fetched)
+        }
+        (Some(supply), None) if supply.mode.locked && names_only => {
+            return Err(SupplyError::Unnamed {
+                file: supply.file.display().to_string(),
+                path: shown,
+            }
+            .into());
+        }
+        (Some(supply), None) => (
+            shown.clone(),
+            read(path, &shown, supply.read_unnamed(path))?,
+        ),
+        _ => (shown.clone(), read(path, &shown, supply::read_file(path))?),
+    };
+    Ok(Found {
+        supply,
+        name,
+        shown,
+        source,
+        fetched,
+    })
+}
+
+/// Says what to do about a file that could not be read.
+fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> Result<Fetched> {
+    read.map_err(|e| {
+        let hint = if !path.exists() && path.starts_with("plugins") {
+            "\n\nhint: `make plugins` builds the plugins of this repository"
+        } else {
+            ""
+        };
+        match e {
+            SupplyError::Io { message, .. } => {
+                Error::usage(format!("failed to read plugin {shown}: {message}{hint}"))
+            }
+            other => other.into(),
+        }
+    })
+}
+
+/// `strategy.sha256` of the rollout file.
+fn check_pin(shown: &str, strategy: &StrategySpec, fetched: &Fetched) -> Result<(), SupplyError> {
+    match &strategy.sha256 {
+        Some(pin) if !pin.eq_ignore_ascii_case(&fetched.sha256) => Err(SupplyError::Digest {
+            name: shown.to_owned(),
+            pinned: pin.clone(),
+            found: fetched.sha256.clone(),
+            hint: "if the change is wanted, put the new digest into strategy.sha256".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,201 @@
+//! What a plugin decides in given worlds, against what it decided when somebody last
+//! looked.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::{Loaded, look_at, parameters};
+use crate::journal::{Actor, Call, Event, Told, exchanges};
+use crate::model::{Decider, Level, Millis};
+use crate::ops::app::App;
+use crate::ops::pin::PinRequest;
+use crate::ops::{Error, Result, scenarios};
+use crate::simulate::replicate::{self, Played, START, Subject};
+use crate::supply::files;
+
+/// Which plugin shall be tested, and in which worlds.
+#[derive(Debug, Clone)]
+pub struct TestRequest {
+    /// A file, or a name of `plugins.toml`.
+    pub plugin: PathBuf,
+    /// Files of scenarios.
+    pub scenarios: Vec<PathBuf>,
+    /// Parameters, `KEY=VALUE`.
+    pub set: Vec<String>,
+    /// Rollouts per scenario.
+    pub replicates: u32,
+    /// Whether today's decisions are the right ones from now on.
+    pub accept: bool,
+    /// The file of decisions, for one file of scenarios; beside it if none is named.
+    pub decisions: Option<PathBuf>,
+    /// What may change about pinned plugins.
+    pub pins: PinRequest,
+}
+
+/// What was decided in one file of scenarios.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tested {
+    /// The file.
+    pub scenarios: PathBuf,
+    /// The file of the decisions that were accepted.
+    pub decisions: PathBuf,
+    /// The decisions of now, as that file would have them.
+    pub now: String,
+    /// What must never happen and did.
+    pub violations: Vec<String>,
+    /// How the decisions are beside the accepted ones.
+    pub compared: Compared,
+}
+
+/// How decisions are beside those that somebody has accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// They were accepted now.
+    Accepted,
+    /// They are the same.
+    Same,
+    /// They are others.
+    Different {
+        /// The accepted ones.
+        accepted: String,
+    },
+    /// None were accepted so far.
+    New,
+}
+
+impl Tested {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        let compared = matches!(self.compared, Compared::Accepted | Compared::Same);
+        compared && self.violations.is_empty()
+    }
+}
+
+/// Plays every scenario with the real driver under a virtual clock, compares the
+/// decisions with the accepted ones, and tells `tested` of each file as it is done.
+///
+/// # Errors
+/// The plugin may not run, a parameter is wrong, or a file cannot be read or written.
+pub async fn test(
+    app: &App,
+    request: &TestRequest,
+    tested: &mut (dyn FnMut(Tested) + Send),
+) -> Result<()> {
+    if request.decisions.is_some() && request.scenarios.len() > 1 {
+        return Err(Error::usage(
+            "--decisions names one file, and there are several files of scenarios",
+        ));
+    }
+    // As in a rollout: probes, queries and guardrails of the rollout file do not
+    // belong to the plugin.
+    let Loaded { plugin, .. } = look_at(app, &request.pins, &request.plugin).await?;
+    let description = plugin.describe().await?;
+    let given = parameters(&request.set, &serde_json::Map::new(), &plugin, &description).await?;
+    let subject = Subject::new(plugin, &description.name, given.into());
+    for file in &request.scenarios {
+        let (now, violations) = decisions(&subject, file, request.replicates).await?;
+        let beside = || file.with_extension("decisions");
+        let place = request.decisions.clone().unwrap_or_else(beside);
+        let compared = compare(&place, &now, request.accept)?;
+        tested(Tested {
+            scenarios: file.clone(),
+            decisions: place,
+            now,
+            violations,
+            compared,
+        });
+    }
+    Ok(())
+}
+
+/// Compares decisions with the accepted ones in a file, or accepts them.
+fn compare(place: &Path, now: &str, accept: bool) -> Result<Compared> {
+    if accept {
+        crate::supply::cache::write(place, now.as_bytes())?;
+        return Ok(Compared::Accepted);
+    }
+    match files::read_text(place, files::TEXT_BYTES_MAX) {
+        Ok(accepted) if accepted == now => Ok(Compared::Same),
+        Ok(accepted) => Ok(Compared::Different { accepted }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Compared::New),
+        Err(e) => Err(Error::usage(format!(
+            "failed to read {}: {e}",
+            place.display()
+        ))),
+    }
+}
+
+/// The decisions in all scenarios of a file, as text, and what must never happen
+/// and did.
+async fn decisions(
+    subject: &Subject,
+    file: &Path,
+    replicates: u32,
+) -> Result<(String, Vec<String>)> {
+    let mut subject = subject.clone();
+    let scenarios = scenarios::read(file, &mut subject)?;
+    let (mut text, mut violations) = (String::new(), vec![]);
+    for scenario in &scenarios {
+        for replicate in 0..replicates {
+            let played = replicate::play(&subject, scenario, replicate).await?;
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let _ = writeln!(text, "{gap}{} {replicate}", scenario.name);
+            tell(&mut text, &played);
+            let in_it = played.violations.iter();
+            violations.extend(in_it.map(|v| format!("{} {replicate}: {v}", scenario.name)));
+        }
+    }
+    Ok((text, violations))
+}
+
+/// What it wrote, what it said, and how it ended.
+fn tell(text: &mut String, played: &Played) {
+    for exchange in exchanges(&played.journal) {
+        let event = match exchange.told {
+            Told::Asked(q) if q.by == Actor::Strategy && q.call.is_write() => {
+                say(text, exchange.at, &q.call.to_string());
+                continue;
+            }
+            Told::Answered {
+                question: q, reply, ..
+            } if q.by == Actor::Strategy && !q.in_two => {
+                match q.call {
+                    Call::Log { level, .. } if *level == Level::Debug => {}
+                    Call::Log { .. } => say(text, exchange.at, &q.call.to_string()),
+                    call if call.is_write() => {
+                        say(text, exchange.at, &format!("{call}: {reply}"));
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+            Told::Asked(_) | Told::Answered { .. } => continue,
+            Told::Other(event) => event,
+        };
+        let line = match event {
+            Event::Finished(outcome) => {
+                format!("{}: {}", outcome.verdict, outcome.reason)
+            }
+            Event::Failed { reason } => format!("failed: {reason}"),
+            Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
+            Event::Decided {
+                goal, by, reason, ..
+            } if *by != Decider::Strategy => {
+                format!("{goal}, decided by {by}: {reason}")
+            }
+            _ => continue,
+        };
+        say(text, exchange.at, &line);
+    }
+}
+
+fn say(text: &mut String, at: Millis, line: &str) {
+    let _ = writeln!(text, "  {}  {line}", since_start(at));
+}
+
+/// `h:mm:ss` since the beginning.
+fn since_start(at: Millis) -> String {
+    let s = at.saturating_sub(START) / 1_000;
+    format!("{}:{:02}:{:02}", s / 3_600, s / 60 % 60, s % 60)
+}

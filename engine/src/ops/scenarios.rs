@@ -1,0 +1,35 @@
+//! Files of scenarios.
+
+use std::path::Path;
+
+use super::{Error, Result};
+use crate::simulate::replicate::Subject;
+use crate::simulate::scenario::{Corpus, Scenario};
+use crate::supply::files;
+
+/// Reads a file of scenarios, with what it says about all of them put
+/// into the subject.
+///
+/// # Errors
+/// The file cannot be read or has problems.
+pub fn read(path: &Path, subject: &mut Subject) -> Result<Vec<Scenario>> {
+    let shown = path.display();
+    let text = files::read_text(path, files::TEXT_BYTES_MAX)
+        .map_err(|e| Error::usage(format!("failed to read scenario {shown}: {e}")))?;
+    let corpus = Corpus::parse(&text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
+        Error::usage(format!(
+            "{shown} is no scenario file:\n{}",
+            lines.join("\n")
+        ))
+    })?;
+    for fault in &corpus.faults {
+        let fault = fault
+            .parse()
+            .map_err(|e| Error::usage(format!("{shown}: faults: {e}")))?;
+        subject.faults.push(fault);
+    }
+    subject.values = corpus.queries;
+    subject.approvals = corpus.approvals.unwrap_or(subject.approvals);
+    Ok(corpus.scenarios)
+}
