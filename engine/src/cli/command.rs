@@ -12,7 +12,7 @@ use super::run::OnInterrupt;
 use super::{render, traffic, watch};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
-use crate::model::{Hold, Millis};
+use crate::model::{Command, Hold, Millis};
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::rollout::Options;
@@ -113,8 +113,7 @@ pub(super) async fn resume(
         )));
     }
     if status.hold.is_some() || status.mismatch.is_some() {
-        let payload = if args.adopt { "adopt" } else { "" };
-        let signal = watch::signal("resume", app, payload);
+        let signal = watch::signal(app, &Command::Resume { adopt: args.adopt });
         app.store.signal(&id, &signal).await?;
     } else if args.adopt {
         return Err(Error::usage(format!(
@@ -150,7 +149,7 @@ pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> crate:
         )));
     }
     if status.hold.is_none() {
-        command(app, &id, "pause", "", |s| s.hold.is_some()).await?;
+        command(app, &id, &Command::Pause, |s| s.hold.is_some()).await?;
     }
     tell(app, global, &id).await?;
     Ok(Exit::Done)
@@ -201,7 +200,12 @@ async fn reach_the_driver(app: &App, id: &str, reason: &str) -> crate::ops::Resu
     };
     let (header, ..) = app.journal(id).await?;
     let give_up = app.clock.now() + REACH_MS;
-    let signal = watch::signal("abort", app, reason);
+    let signal = watch::signal(
+        app,
+        &Command::Abort {
+            reason: reason.to_owned(),
+        },
+    );
     let mut told = false;
     let mut said = false;
     loop {
@@ -231,7 +235,10 @@ pub(super) async fn abort_rollout(
     id: &str,
     reason: &str,
 ) -> crate::ops::Result<Exit> {
-    command(app, id, "abort", reason, Status::is_over).await?;
+    let abort = Command::Abort {
+        reason: reason.to_owned(),
+    };
+    command(app, id, &abort, Status::is_over).await?;
     say_unwritten(app);
     reach_the_driver(app, id, reason).await?;
     let exit = tell(app, global, id).await?;
@@ -257,10 +264,10 @@ pub(super) async fn promote(
         return over(&header, &status);
     }
     if args.full {
-        command(app, &id, "promote-full", "", |s| {
-            s.is_over() || s.hold.is_some()
-        })
-        .await?;
+        let promote = Command::PromoteFull {
+            reason: String::new(),
+        };
+        command(app, &id, &promote, |s| s.is_over() || s.hold.is_some()).await?;
         return tell(app, global, &id).await;
     }
     if status.hold.is_some() || status.mismatch.is_some() {
@@ -274,7 +281,7 @@ pub(super) async fn promote(
         )));
     };
     let until = waiting.until;
-    let mut signal = watch::signal("promote", app, "");
+    let mut signal = watch::signal(app, &Command::Promote);
     signal.until = Some(until);
     app.store.signal(&id, &signal).await?;
     if app.living_owner(&header).await?.is_none() {
@@ -304,7 +311,12 @@ pub(super) async fn approve(
     }
     for _ in 0..APPROVALS {
         let until = approvable(app, &id).await?;
-        let mut signal = watch::signal("approve", app, &args.comment);
+        let mut signal = watch::signal(
+            app,
+            &Command::Approve {
+                comment: args.comment.clone(),
+            },
+        );
         signal.until = Some(until);
         app.store.signal(&id, &signal).await?;
         if app.living_owner(&header).await?.is_none() {
@@ -336,11 +348,17 @@ async fn approvable(app: &App, id: &str) -> crate::ops::Result<Millis> {
     let give_up = app.clock.now() + LOOK_MS;
     loop {
         let (_, status, _) = app.journal(id).await?;
-        if let Some(waiting) = status.waiting.as_ref().filter(|w| w.wants("approve")) {
+        if let Some(waiting) = status
+            .waiting
+            .as_ref()
+            .filter(|w| w.wants(Command::APPROVE))
+        {
             return Ok(waiting.until);
         }
-        let asks = status.note.contains("approval") && app.clock.now() < give_up;
-        if !asks {
+        // Between two waits a strategy may be about to ask, or about to ask again.
+        let may_ask =
+            status.waiting.is_none() && status.hold.is_none() && status.decision.is_none();
+        if status.is_over() || !may_ask || app.clock.now() >= give_up {
             return Err(Error::usage(format!(
                 "rollout {id} does not wait for an approval; it is {}",
                 status.phase
@@ -373,16 +391,15 @@ async fn find(
 async fn command(
     app: &App,
     id: &str,
-    name: &str,
-    payload: &str,
+    command: &Command,
     obeyed: impl Fn(&Status) -> bool,
 ) -> crate::ops::Result<()> {
-    let signal = watch::signal(name, app, payload);
+    let signal = watch::signal(app, command);
     app.store.signal(id, &signal).await?;
     wait_until(app, id, |s| {
         // How it stood before the command is no answer to it.
         let heard = s.consumed.contains(&signal.id);
-        s.is_over() || heard && (obeyed(s) || name == "pause")
+        s.is_over() || heard && (obeyed(s) || *command == Command::Pause)
     })
     .await
 }

@@ -114,9 +114,10 @@ impl Told {
     fn pin(&self) -> crate::ops::Result<&Pin> {
         match &self.header.work {
             Work::Strategy(pin) => Ok(pin),
-            Work::Verb { verb, .. } => Err(Error::usage(format!(
-                "{} is a single {verb}, without a strategy",
-                self.shown
+            Work::Verb { .. } | Work::StackChange { .. } => Err(Error::usage(format!(
+                "{} is a single {}, without a strategy",
+                self.shown,
+                self.header.title()
             ))),
         }
     }

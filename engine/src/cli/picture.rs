@@ -118,7 +118,7 @@ fn rollout(entries: &[Entry]) -> Option<Rollout> {
             Event::Held { hold, .. } => decide(Mark::Person, &hold.to_string()),
             Event::Decided {
                 goal, reason, by, ..
-            } if by != "strategy" => {
+            } if *by != model::Decider::Strategy => {
                 (how, _) = match goal {
                     Goal::Promote => ("is promoted", decide(Mark::Promote, "promoted")),
                     Goal::RollBack => ("is rolled back", decide(Mark::Rollback, reason)),

@@ -16,8 +16,8 @@ use crate::clock::{Clock, VirtualClock};
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::{
-    ArmHealth, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed, Point,
-    ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
+    ArmHealth, Command, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed,
+    Point, ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
 };
 use crate::ops::Error;
 use crate::ops::app::App;
@@ -202,7 +202,7 @@ async fn rehearse(
             Standing::Parked(until) => {
                 let entries = store.load(&id, 0).await?;
                 let waits = Status::of(&entries).and_then(|s| s.waiting);
-                if waits.is_some_and(|w| w.wants("approve")) {
+                if waits.is_some_and(|w| w.wants(Command::APPROVE)) {
                     approved = true;
                     store.signal(&id, &approval(until)).await?;
                 } else {
@@ -232,13 +232,10 @@ async fn rehearse(
 }
 
 fn approval(until: Millis) -> Signal {
-    Signal {
-        id: format!("rehearsal-{until}"),
-        name: "approve".to_owned(),
-        actor: "rehearsal".to_owned(),
-        payload: String::new(),
-        until: None,
-    }
+    let approve = Command::Approve {
+        comment: String::new(),
+    };
+    approve.signal(format!("rehearsal-{until}"), "rehearsal")
 }
 
 /// How long the candidate had traffic.

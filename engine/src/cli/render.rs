@@ -9,8 +9,8 @@ use console::Style;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply};
 use crate::model::{
-    Decision, Deployment, End, Goal, Level, Millis, Observed, Phase, Role, Sample, Verdict, Wake,
-    Way, Weights,
+    Command, Decision, Deployment, End, Goal, Level, Millis, Observed, Phase, Role, Sample,
+    Verdict, Wake, Way, Weights,
 };
 
 /// A target for a column: of an ARN the load balancer's name.
@@ -21,8 +21,6 @@ pub fn short_identity(identity: &str) -> &str {
     }
 }
 
-/// The signal that approves a step.
-const APPROVE: &str = "approve";
 /// Width of a weights bar, columns.
 pub const BAR: usize = 24;
 
@@ -83,7 +81,7 @@ impl Narrator {
                 self.writes.insert(entry.seq, call.clone());
                 match (call, deadline) {
                     (Call::Wait { signals, .. }, Some(until))
-                        if signals.iter().any(|s| s == APPROVE) =>
+                        if signals.iter().any(|s| s == Command::APPROVE) =>
                     {
                         let left = span(until.saturating_sub(entry.at));
                         let id = &self.rollout;
@@ -251,28 +249,13 @@ pub fn history_line(entry: &Entry) -> String {
         Event::Decided {
             goal, by, reason, ..
         } => {
-            let goal = match goal {
-                Goal::Promote => "promote",
-                Goal::RollBack => "roll back",
-            };
             format!("decided    {goal} ({by}): {reason}")
         }
         Event::Ignored { name, .. } => format!("ignored    {name}"),
         Event::Diverged(mismatch) => format!("diverged   {mismatch}"),
-        Event::Ended { end, reason } => format!("ended      {}: {reason}", end_word(*end)),
+        Event::Ended { end, reason } => format!("ended      {}: {reason}", end),
     };
     format!("{:>5}  {}  {}", entry.seq, date(entry.at), indented(&text))
-}
-
-/// How a rollout ended, in one word.
-pub fn end_word(end: End) -> &'static str {
-    match end {
-        End::Promoted => "promoted",
-        End::RolledBack => "rolled back",
-        End::RollbackFailed => "rollback failed",
-        End::Done => "done",
-        End::Refused => "refused",
-    }
 }
 
 /// What an arm did over the last samples.
@@ -382,18 +365,18 @@ pub fn head(status: &Status, now: Millis) -> Vec<String> {
         let _ = write!(lines[0], "  {}", status.note);
     }
     if let Some((end, reason)) = &status.end {
-        lines[0] = format!(
-            "{}  {}  {reason}",
-            status.rollout,
-            style.apply_to(end_word(*end))
-        );
+        lines[0] = format!("{}  {}  {reason}", status.rollout, style.apply_to(end));
     } else {
         let elapsed = now.saturating_sub(status.created);
         let mut line = format!("  {} % · {} so far", status.percent, span(elapsed));
         if let Some(left) = time_left(status, now) {
             let _ = write!(line, " · about {} left", span(left));
         }
-        if let Some(waiting) = status.waiting.as_ref().filter(|w| w.wants(APPROVE)) {
+        if let Some(waiting) = status
+            .waiting
+            .as_ref()
+            .filter(|w| w.wants(Command::APPROVE))
+        {
             let left = waiting.until.saturating_sub(now);
             let _ = write!(
                 line,
@@ -460,7 +443,7 @@ pub fn verdict(header: &Header, status: &Status) -> String {
         Some((End::RollbackFailed, reason)) => {
             format!("ROLLBACK FAILED: {reason}. Look at the traffic yourself, now.")
         }
-        Some((end, reason)) => format!("{}: {reason}", end_word(*end)),
+        Some((end, reason)) => format!("{}: {reason}", end),
         None => match (&status.hold, &status.mismatch) {
             (Some(hold), _) => {
                 let id = &status.rollout;

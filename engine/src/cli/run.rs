@@ -17,7 +17,6 @@ use crate::model::{
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::rollout::{Options, RolloutError};
-use crate::spec::aws::tell_roles;
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
 use crate::store::StoreError;
 use crate::strategy::Plugin;
@@ -127,7 +126,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> crate::ops
     let rollout = header.rollout.clone();
     let title = match &header.work {
         Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),
-        Work::Verb { verb, .. } => verb.clone(),
+        Work::Verb { .. } | Work::StackChange { .. } => header.title().to_owned(),
     };
     begin(app, options, ready.header).await?;
     // Another engine may have swept it away before this rollout was known.
@@ -223,7 +222,7 @@ pub(super) async fn make_ready(
     target.fit().await?;
     if let TargetSpec::Aws(_) = &spec.target
         && args.stable.is_none()
-        && !tell_roles(&live.names())
+        && !live.naming().has_an_order()
         && !live
             .arms
             .iter()
@@ -378,7 +377,7 @@ async fn sweep(app: &App) -> crate::ops::Result<()> {
         .into_iter()
         .filter_map(|header| match header.work {
             Work::Strategy(pin) => Some(pin.sha256),
-            Work::Verb { .. } => None,
+            Work::Verb { .. } | Work::StackChange { .. } => None,
         })
         .collect();
     Ok(app.store.sweep_content(&needed).await?)
@@ -521,10 +520,10 @@ fn secrets_are_there(spec: &Spec) -> crate::ops::Result<()> {
     Ok(())
 }
 
-/// The arm called stable, or else the one with more traffic.
+/// The arm that is stable by name, or else the one with more traffic.
 pub(super) fn stable_by_sight(live: &Weights) -> Option<String> {
-    if let Some(arm) = live.0.iter().find(|w| w.arm == "stable") {
-        return Some(arm.arm.clone());
+    if let Some(arm) = live.naming().stable() {
+        return Some(arm.to_owned());
     }
     let most = live.0.iter().max_by_key(|w| w.weight)?;
     let alone = live.0.iter().filter(|w| w.weight == most.weight).count() == 1;
@@ -540,7 +539,7 @@ fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> crate::ops::Result<P
         Some(&arm.release)
     });
     let copyable = release.is_some_and(|r| !matches!(r.source, Source::Urls(_)));
-    let default = if copyable && live.arm("stable").is_some() {
+    let default = if copyable && live.naming().stable().is_some() {
         Promotion::Copy
     } else {
         Promotion::Swap

@@ -297,6 +297,11 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
             actor,
             weights,
         } => out!("verb       {verb} {weights}, by {actor}"),
+        Work::StackChange {
+            stack,
+            change,
+            actor,
+        } => out!("verb       {change} of the stack {stack}, by {actor}"),
     }
     out!(
         "weights    {} (at first {})",

@@ -12,7 +12,7 @@ use super::Global;
 use super::exit::Exit;
 use super::render::shares;
 use super::run::new_id_part;
-use crate::model::{HostError, Observed, Weights};
+use crate::model::{Command, HostError, Observed, Weights};
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::rollout::Options;
@@ -35,9 +35,6 @@ const LEASE_TTL_MS: u64 = 30_000;
 const FAILURES_MAX: u32 = 30;
 /// How the occupant of a target is called while its stack changes.
 pub(super) const STACK_WORK: &str = "stack-";
-/// The signal by which a person takes the traffic back meanwhile; its payload is
-/// the arm.
-pub(super) const ROLLBACK: &str = "rollback";
 
 /// Which template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -794,10 +791,10 @@ impl Held {
             .await?;
         for (number, _, signal) in news {
             self.heard = number;
-            if signal.name == ROLLBACK {
-                let weights = self.weights.all_to(&signal.payload);
+            if let Some(Command::TakeBack { to }) = Command::of(&signal) {
+                let weights = self.weights.all_to(&to);
                 self.target.set_weights(&weights).await?;
-                eprintln!("  {} took the traffic to {}", signal.actor, signal.payload);
+                eprintln!("  {} took the traffic to {to}", signal.actor);
                 self.weights = weights;
                 self.action = None;
             }

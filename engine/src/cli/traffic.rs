@@ -9,11 +9,13 @@ use super::exit::Exit;
 use super::run::{begin, new_id_part, roles, stable_by_sight};
 use super::{Global, command, render, stack, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{Capacity, End, Promotion, Role, Traffic, Way, Weights};
+use crate::model::{
+    Capacity, Command, End, Promotion, Role, Traffic, Way, Weights,
+};
 use crate::ops::app::App;
 use crate::ops::{Error, Kind};
 use crate::rollout::{Options, PAUSE_MAX_MS, Resolve as _, Standing};
-use crate::spec::aws::{AwsSpec, tell_roles};
+use crate::spec::aws::AwsSpec;
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
 use crate::store::Busy;
 use crate::target::Target;
@@ -67,7 +69,7 @@ pub(super) async fn set_weights(
     if by_order(&args.weights) {
         let names = live.names();
         // On AWS the order is made from names; what they do not say, nobody knows.
-        if matches!(spec, TargetSpec::Aws(_)) && !tell_roles(&names) {
+        if matches!(spec, TargetSpec::Aws(_)) && !live.weights.naming().has_an_order() {
             return Err(Error::usage(format!(
                 "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
                 names.join(" and "),
@@ -230,7 +232,7 @@ async fn through_stack_work(
 ) -> crate::ops::Result<Exit> {
     let live = target.traffic().await?;
     let stable = stable(app, target.identity(), &live).await?;
-    let signal = watch::signal(stack::ROLLBACK, app, &stable);
+    let signal = watch::signal(app, &Command::TakeBack { to: stable.clone() });
     app.store.signal(work, &signal).await?;
     if let Some(why) = app.unwritten() {
         return Err(Error::rollback(format!(
@@ -265,8 +267,8 @@ async fn through_stack_work(
 /// The arm called stable, or the one that was before the last change of this
 /// target, or else the one with more traffic.
 async fn stable(app: &App, identity: &str, live: &Traffic) -> crate::ops::Result<String> {
-    if live.names().iter().any(|name| name == "stable") {
-        return Ok("stable".to_owned());
+    if let Some(arm) = live.weights.naming().stable() {
+        return Ok(arm.to_owned());
     }
     if let Some(why) = app.unwritten() {
         return Err(Error::usage(format!(

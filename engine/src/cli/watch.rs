@@ -15,7 +15,7 @@ use super::{Global, command};
 use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header};
-use crate::model::{MetricsQuery, Millis, Signal};
+use crate::model::{Command, MetricsQuery, Millis, Signal};
 use crate::ops::app::App;
 use crate::rollout::fleet::Fleet;
 use crate::rollout::{Options, RolloutError, Standing};
@@ -95,7 +95,7 @@ pub async fn drive(
                     count += 1;
                     if count == 1 && on_interrupt == OnInterrupt::Rollback {
                         view.say("interrupted: taking all traffic back (once more to quit at once)");
-                        let signal = signal("abort", app, "interrupted");
+                        let signal = signal(app, &Command::Abort { reason: "interrupted".to_owned() });
                         app.store.signal(rollout, &signal).await?;
                     } else {
                         break None;
@@ -230,14 +230,9 @@ pub fn settled(status: &Status) -> Option<Exit> {
 }
 
 /// A person's command, with an id of its own.
-pub fn signal(name: &str, app: &App, payload: &str) -> Signal {
-    Signal {
-        id: format!("{name}-{}", super::run::new_id_part()),
-        name: name.to_owned(),
-        actor: app.actor.clone(),
-        payload: payload.to_owned(),
-        until: None,
-    }
+pub fn signal(app: &App, command: &Command) -> Signal {
+    let id = format!("{}-{}", command.name(), super::run::new_id_part());
+    command.signal(id, &app.actor)
 }
 
 /// A rollout on the screen: lines that stay, and on a terminal a block below

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::journal::{Actor, Call, Entry, Event, Reply};
-use crate::model::{Goal, Millis, Sample, Verdict, Wake};
+use crate::model::{Decider, Goal, Millis, Sample, Verdict, Wake};
 
 /// One decision and what was known when it was taken.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,12 +99,12 @@ impl Story {
             // What the strategy decided was told a moment ago.
             Event::Decided {
                 goal, by, reason, ..
-            } if by != "strategy" => {
+            } if *by != Decider::Strategy => {
                 let goal = match goal {
                     Goal::Promote => "promotes",
                     Goal::RollBack => "rolls back",
                 };
-                self.step(entry, format!("{goal}: {reason}"), by);
+                self.step(entry, format!("{goal}: {reason}"), &by.to_string());
             }
             Event::Diverged(_) => {
                 let did = "the strategy did not repeat itself".to_owned();

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use crate::journal::replay::{Cursor, Step};
 use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, exchange_size};
 use crate::model::{
-    ArmHealth, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point, ProbeReport,
-    Sample, Signal, Verdict, Wake, Weights,
+    ArmHealth, Command, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point,
+    ProbeReport, Sample, Verdict, Wake, Weights,
 };
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
@@ -576,16 +576,14 @@ impl World {
                     })
                 }
             },
-            Call::Wait { seconds, signals } => {
+            Call::Wait { seconds, .. } => {
                 // People are taken to agree, and at once.
-                if signals.iter().any(|s| s == "approve") {
-                    return Reply::Woke(Wake::Signal(Signal {
-                        id: format!("what-if-{}", state.calls),
-                        name: "approve".to_owned(),
-                        actor: "what-if".to_owned(),
-                        payload: String::new(),
-                        until: None,
-                    }));
+                if call.asks_for_approval() {
+                    let approve = Command::Approve {
+                        comment: String::new(),
+                    };
+                    let id = format!("what-if-{}", state.calls);
+                    return Reply::Woke(Wake::Signal(approve.signal(id, "what-if")));
                 }
                 state.now = state.now.saturating_add(Millis::from(*seconds) * 1_000);
                 Reply::Woke(Wake::Timer)

@@ -12,8 +12,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Arm, ArmHealth, Capacity, Elsewhere, End, Finding, Goal, Hold, HostError, Level, MetricsQuery,
-    Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source, Wake, Weights, cut,
+    Arm, ArmHealth, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold, HostError,
+    Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source,
+    Wake, Weights, cut,
 };
 use crate::spec::policy::Caps;
 use crate::spec::secret::{redacted, redacted_arguments};
@@ -109,8 +110,8 @@ pub enum Event {
     Decided {
         /// Where to.
         goal: Goal,
-        /// `strategy`, `deadline`, or a person.
-        by: String,
+        /// Who decided it.
+        by: Decider,
         /// Why.
         reason: String,
         /// The signal that caused it.
@@ -226,6 +227,14 @@ impl Header {
         match &self.work {
             Work::Strategy(pin) => &pin.name,
             Work::Verb { verb, .. } => verb,
+            Work::StackChange {
+                change: StackVerb::Deploy,
+                ..
+            } => "deploy",
+            Work::StackChange {
+                change: StackVerb::Delete,
+                ..
+            } => "delete",
         }
     }
 }
@@ -245,6 +254,35 @@ pub enum Work {
         /// The weights to set.
         weights: Weights,
     },
+    /// Changes the stack that the target belongs to, and keeps the traffic where
+    /// it is meanwhile.
+    StackChange {
+        /// Name of the stack.
+        stack: String,
+        /// What is done to it.
+        change: StackVerb,
+        /// Who asked for it.
+        actor: String,
+    },
+}
+
+/// What is done to a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StackVerb {
+    /// It is created or updated.
+    Deploy,
+    /// It is deleted with all its resources.
+    Delete,
+}
+
+impl fmt::Display for StackVerb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deploy => "deploy",
+            Self::Delete => "delete",
+        })
+    }
 }
 
 impl Work {
@@ -374,6 +412,18 @@ impl Call {
             self,
             Self::Log { .. } | Self::Progress { .. } | Self::Report { .. }
         )
+    }
+
+    /// Whether it waits for a person's approval.
+    #[must_use]
+    pub fn asks_for_approval(&self) -> bool {
+        matches!(self, Self::Wait { signals, .. } if signals.iter().any(|s| s == Command::APPROVE))
+    }
+
+    /// Whether the call is about weights, which the load balancer alone can tell of.
+    #[must_use]
+    pub fn moves_traffic(&self) -> bool {
+        matches!(self, Self::SetWeights { .. } | Self::SwitchColor { .. })
     }
 
     /// The weights that the call would leave, given the weights there are.

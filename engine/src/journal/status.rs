@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::{
-    Elsewhere, End, Finding, Goal, Hold, Millis, Outcome, Phase, Release, Role, Wake, Weights,
+    Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Outcome, Phase, Release, Role, Wake,
+    Weights,
 };
 
 /// Where a rollout stands.
@@ -139,8 +140,8 @@ impl Waiting {
 pub struct Decision {
     /// Where to.
     pub goal: Goal,
-    /// `strategy`, `deadline`, or a person.
-    pub by: String,
+    /// Who decided it.
+    pub by: Decider,
     /// Why.
     pub reason: String,
 }
@@ -206,7 +207,7 @@ impl Status {
             held_at_deadline: false,
             candidate: header.arm(Role::Candidate).to_owned(),
             names: header.names(),
-            strategy_called: matches!(header.work, Work::Verb { .. }),
+            strategy_called: !matches!(header.work, Work::Strategy(_)),
         };
         status.moved_to(header.baseline.clone(), header.created);
         status

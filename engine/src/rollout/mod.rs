@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Pin, Reply, Work};
 use crate::model::{
-    Arm, ArmHealth, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm, Outcome,
-    Release, Role, Traffic, Weights,
+    Arm, ArmHealth, Decider, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm,
+    Outcome, Release, Role, Traffic, Weights,
 };
 use crate::spec::TargetSpec;
 use crate::spec::policy::Caps;
@@ -384,6 +384,10 @@ impl Driver {
                 let done = self.verb(session, weights).await;
                 self.or_hold(session, done).await?;
             }
+            Move::ReadBack => {
+                let done = self.read_back(session).await;
+                self.or_hold(session, done).await?;
+            }
             Move::Strategy => {
                 if !session.status.strategy_called && !self.prepare(session).await? {
                     return Ok(None);
@@ -440,7 +444,7 @@ impl Driver {
             .decision
             .as_ref()
             .is_some_and(|d| d.goal == Goal::RollBack);
-        if going_back && session.status.given.is_none() && !moves_traffic(&write.call) {
+        if going_back && session.status.given.is_none() && !write.call.moves_traffic() {
             // What became of it is no matter there, and needs another service to tell.
             let event = Event::Answered {
                 by: write.by,
@@ -451,7 +455,7 @@ impl Driver {
             return Ok(session.append(event, Durability::Power).await?);
         }
         let live = match going_back {
-            true if moves_traffic(&write.call) => {
+            true if write.call.moves_traffic() => {
                 self.glance(session, self.patience(session)).await?
             }
             true => self.observe(session, self.patience(session)).await?,
@@ -496,7 +500,7 @@ impl Driver {
     /// Walks to the goal, step by step, from what is live.
     async fn finalize(&self, session: &mut Session, goal: Goal) -> Result<(), Interrupt> {
         let decision = session.status.decision.clone();
-        let by_strategy = decision.as_ref().is_some_and(|d| d.by == "strategy");
+        let by_strategy = decision.as_ref().is_some_and(|d| d.by == Decider::Strategy);
         let checks = match goal {
             Goal::RollBack => Checks::WayBack,
             Goal::Promote if by_strategy => Checks::All,
@@ -568,7 +572,7 @@ impl Driver {
                 Step::Failed(reason) if goal == Goal::Promote => {
                     let event = Event::Decided {
                         goal: Goal::RollBack,
-                        by: "promotion".to_owned(),
+                        by: Decider::Promotion,
                         reason,
                         signal: None,
                     };
@@ -845,6 +849,40 @@ impl Driver {
             .await?)
     }
 
+    /// What is left of a change of a stack whose process is gone: the traffic
+    /// must be where this work left it. If the stack moved it, a person decides;
+    /// the platform may still be at it.
+    async fn read_back(&self, session: &mut Session) -> Result<(), Interrupt> {
+        let Work::StackChange { stack, change, .. } = &session.header.work else {
+            return Ok(());
+        };
+        let what = format!("the {change} of the stack {stack} was interrupted");
+        let live = self.observe(session, 0).await?.weights();
+        if live != session.status.weights {
+            return Err(Interrupt::Held(Hold::ForeignChange {
+                expected: session.status.weights.clone(),
+                found: live,
+            }));
+        }
+        if self.outwait(session).await? {
+            return Ok(());
+        }
+        let reason = format!(
+            "{what}; the traffic is where it was left: {}",
+            live.shares()
+        );
+        let evidence = Event::Exchanged {
+            by: Actor::Host,
+            call: Call::GetWeights,
+            reply: Reply::Weights(live),
+        };
+        session.append(evidence, Durability::Process).await?;
+        let end = End::Done;
+        Ok(session
+            .append(Event::Ended { end, reason }, Durability::Power)
+            .await?)
+    }
+
     /// Runs the strategy from its beginning; the journal answers first.
     async fn strategy(&self, shared: &Arc<Shared>) -> Result<Option<Standing>, RolloutError> {
         let header = shared.session.lock().await.header.clone();
@@ -894,7 +932,7 @@ impl Driver {
             Ok(Some(reason)) => {
                 let event = Event::Decided {
                     goal: Goal::RollBack,
-                    by: "preparation".to_owned(),
+                    by: Decider::Preparation,
                     reason,
                     signal: None,
                 };
@@ -1059,11 +1097,6 @@ fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHealth]) -> Obs
         sticky: traffic.sticky,
         address: traffic.address.clone(),
     }
-}
-
-/// Whether a write is about weights, which the load balancer alone can tell of.
-fn moves_traffic(call: &Call) -> bool {
-    call.weights_after(&Weights::default()).is_some()
 }
 
 /// Whether this process has no credentials that the target accepts.

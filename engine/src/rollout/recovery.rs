@@ -5,8 +5,8 @@
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
 use crate::model::{
-    Deployment, Goal, Hold, Millis, Observed, ObservedArm, Promotion, Release, Role, Signal,
-    Verdict, Weights,
+    Command, Decider, Deployment, Goal, Hold, Millis, Observed, ObservedArm, Promotion, Release,
+    Role, Signal, Verdict, Weights,
 };
 
 /// The next move of a rollout.
@@ -34,12 +34,12 @@ pub enum Move {
         /// The weights to set.
         weights: Weights,
     },
+    /// The process that changed a stack is gone: read where the traffic is, and
+    /// end if it is where it was left.
+    ReadBack,
     /// Wait for a person.
     Rest,
 }
-
-/// Names of the signals that the host handles itself, in every phase.
-pub const CONTROL_SIGNALS: [&str; 4] = ["abort", "pause", "resume", "promote-full"];
 
 /// Decides the next move. `signals` are those without an effect so far,
 /// `tripped` is what must take the rollout back whatever its strategy thinks.
@@ -54,11 +54,8 @@ pub fn next_move(
     if status.is_over() {
         return Move::Over;
     }
-    if let Some(signal) = signals
-        .iter()
-        .find(|s| CONTROL_SIGNALS.contains(&s.name.as_str()))
-    {
-        return obey(status, signal);
+    if let Some((command, signal)) = first_command(signals) {
+        return obey(status, &command, signal);
     }
     if status.hold.is_some() || status.mismatch.is_some() {
         return Move::Rest;
@@ -69,7 +66,7 @@ pub fn next_move(
     {
         return Move::Record(Event::Decided {
             goal: Goal::RollBack,
-            by: "guard".to_owned(),
+            by: Decider::Guard,
             reason: reason.to_owned(),
             signal: None,
         });
@@ -80,11 +77,14 @@ pub fn next_move(
     if let Some(decision) = &status.decision {
         return Move::Finalize(decision.goal);
     }
+    if let Work::StackChange { .. } = &header.work {
+        return Move::ReadBack;
+    }
     if let Work::Verb { weights, actor, .. } = &header.work {
         if header.work.goes_back() {
             return Move::Record(Event::Decided {
                 goal: Goal::RollBack,
-                by: actor.clone(),
+                by: Decider::Person(actor.clone()),
                 reason: format!("asked by {actor}"),
                 signal: None,
             });
@@ -103,7 +103,7 @@ pub fn next_move(
         };
         return Move::Record(decide_or_hold(
             rails.on_deadline.goal(),
-            "deadline",
+            Decider::Deadline,
             reason,
             |_| Hold::Deadline,
         ));
@@ -111,7 +111,7 @@ pub fn next_move(
     if let Some(reason) = &status.failed {
         return Move::Record(decide_or_hold(
             rails.on_plugin_error.goal(),
-            "guardrails.on-plugin-error",
+            Decider::OnPluginError,
             format!("the strategy failed: {reason}"),
             |_| Hold::StrategyError {
                 reason: reason.clone(),
@@ -125,12 +125,21 @@ pub fn next_move(
                 Verdict::RolledBack => Some(Goal::RollBack),
                 Verdict::Inconclusive => None,
             },
-            "strategy",
+            Decider::Strategy,
             outcome.reason.clone(),
             |reason| Hold::Inconclusive { reason },
         )),
         None => Move::Strategy,
     }
+}
+
+/// The first of these signals that the driver itself obeys.
+#[must_use]
+pub fn first_command(signals: &[Signal]) -> Option<(Command, &Signal)> {
+    signals.iter().find_map(|signal| {
+        let command = Command::of(signal).filter(Command::is_for_the_driver)?;
+        Some((command, signal))
+    })
 }
 
 /// Whether the rollout has used up its time. It holds at most once.
@@ -144,14 +153,14 @@ pub fn deadline_is_due(header: &Header, status: &Status, now: Millis) -> bool {
 
 fn decide_or_hold(
     goal: Option<Goal>,
-    by: &str,
+    by: Decider,
     reason: String,
     hold: impl FnOnce(String) -> Hold,
 ) -> Event {
     match goal {
         Some(goal) => Event::Decided {
             goal,
-            by: by.to_owned(),
+            by,
             reason,
             signal: None,
         },
@@ -165,7 +174,7 @@ fn decide_or_hold(
 /// What a person's command does in this state. Abort always wins; a command
 /// that makes no sense now is recorded as ignored, so that it cannot surprise
 /// anybody later.
-fn obey(status: &Status, signal: &Signal) -> Move {
+fn obey(status: &Status, command: &Command, signal: &Signal) -> Move {
     let id = Some(signal.id.clone());
     let decided = status.decision.as_ref().map(|d| d.goal);
     let stands = status.hold.is_some() || status.mismatch.is_some();
@@ -176,32 +185,34 @@ fn obey(status: &Status, signal: &Signal) -> Move {
             format!("{what} by {}: {}", signal.actor, signal.payload)
         }
     };
-    match signal.name.as_str() {
-        "abort" if decided != Some(Goal::RollBack) => Move::Record(Event::Decided {
+    match command {
+        Command::Abort { .. } if decided != Some(Goal::RollBack) => Move::Record(Event::Decided {
             goal: Goal::RollBack,
-            by: signal.actor.clone(),
+            by: Decider::Person(signal.actor.clone()),
             reason: said("aborted"),
             signal: id,
         }),
-        "promote-full" if decided.is_none() || stands && decided == Some(Goal::Promote) => {
+        Command::PromoteFull { .. }
+            if decided.is_none() || stands && decided == Some(Goal::Promote) =>
+        {
             Move::Record(Event::Decided {
                 goal: Goal::Promote,
-                by: signal.actor.clone(),
+                by: Decider::Person(signal.actor.clone()),
                 reason: said("promoted in full"),
                 signal: id,
             })
         }
-        "pause" if decided.is_none() && !stands => Move::Record(Event::Held {
+        Command::Pause if decided.is_none() && !stands => Move::Record(Event::Held {
             hold: Hold::Asked {
                 actor: signal.actor.clone(),
             },
             signal: id,
         }),
-        "resume" if stands && signal.payload == "adopt" => Move::Adopt {
+        Command::Resume { adopt: true } if stands => Move::Adopt {
             actor: signal.actor.clone(),
             signal: signal.id.clone(),
         },
-        "resume" if stands => Move::Record(Event::Continued {
+        Command::Resume { adopt: false } if stands => Move::Record(Event::Continued {
             actor: signal.actor.clone(),
             adopted: None,
             signal: id,

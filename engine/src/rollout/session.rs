@@ -16,7 +16,9 @@ use crate::journal::status::{InDoubt, Status};
 use crate::journal::{
     Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, WRITE_IGNORED, Work,
 };
-use crate::model::{ArmHealth, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights};
+use crate::model::{
+    ArmHealth, Command, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights,
+};
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
 
@@ -295,11 +297,7 @@ impl Session {
         self.keep_lease().await?;
         self.check_guards().await?;
         let now = self.clock.now();
-        let commanded = self
-            .pending()
-            .await?
-            .iter()
-            .any(|s| recovery::CONTROL_SIGNALS.contains(&s.name.as_str()));
+        let commanded = recovery::first_command(&self.pending().await?).is_some();
         let due = recovery::deadline_is_due(&self.header, &self.status, now);
         Ok(commanded || due || self.tripped.is_some() && !self.going_back())
     }
@@ -410,7 +408,7 @@ impl Session {
             let pending = self.pending().await?;
             let mut for_waits = pending
                 .into_iter()
-                .filter(|s| s.name == "promote" || names.contains(&s.name));
+                .filter(|s| Command::of(s) == Some(Command::Promote) || names.contains(&s.name));
             // A command for an earlier wait, too late for it, must not end this one.
             let signal = loop {
                 match for_waits.next() {
@@ -532,7 +530,7 @@ impl Session {
         checks: Checks,
     ) -> Result<Reply, Interrupt> {
         // Whoever moves traffic gives some to an arm, whose health then counts.
-        let moves = call.weights_after(&Weights::default()).is_some();
+        let moves = call.moves_traffic();
         let (traffic, health) = if moves {
             let (traffic, health) = tokio::join!(self.target.traffic(), self.target.health());
             (traffic, Some(health))

@@ -14,8 +14,8 @@ use super::world::World;
 use crate::clock::Clock;
 use crate::journal::{Entry, Event, FORMAT, Header, Pin, Work};
 use crate::model::{
-    Arm, DemoFault, End, HostError, Millis, Promotion, Release, Role, Signal, Source, Verdict,
-    Weights,
+    Arm, Command, DemoFault, End, HostError, Millis, Promotion, Release, Role, Signal, Source,
+    Verdict, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
 use crate::spec::policy::Caps;
@@ -276,13 +276,10 @@ fn traffic_after_verdict(stage: &Stage, journal: &[Entry], subject: &Subject) ->
 }
 
 fn approval(number: u32) -> Signal {
-    Signal {
-        id: format!("approval-{number}"),
-        name: "approve".to_owned(),
-        actor: "simulation".to_owned(),
-        payload: String::new(),
-        until: None,
-    }
+    let approve = Command::Approve {
+        comment: String::new(),
+    };
+    approve.signal(format!("approval-{number}"), "simulation")
 }
 
 fn driver(

@@ -134,18 +134,6 @@ impl Found {
     }
 }
 
-/// Whether these are names that say which arm serves and which one is new, or
-/// which colour comes first: only then has an order of them a meaning.
-#[must_use]
-pub fn tell_roles(names: &[String]) -> bool {
-    ROLES
-        .iter()
-        .any(|pair| names.len() == 2 && pair.iter().all(|word| names.iter().any(|n| n == word)))
-}
-
-/// Words that name arms, by pairs; the one that serves first comes first.
-pub const ROLES: [[&str; 2]; 2] = [["stable", "canary"], ["blue", "green"]];
-
 /// A target that is only looked for.
 #[must_use]
 pub fn looked_for(access: Access, find: Find) -> AwsSpec {

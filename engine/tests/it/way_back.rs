@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
-use engine::journal::{Actor, Call, Entry, Event, Reply};
+use engine::journal::{Actor, Call, Entry, Event, Reply, StackVerb, Work};
 use engine::model::{
-    ArmHealth, DemoFault, Deployment, End, Goal, HostError, MetricsQuery, Observed, Point,
+    ArmHealth, DemoFault, Deployment, End, Goal, Hold, HostError, MetricsQuery, Observed, Point,
     ProbeReport, Promotion, Release, Sample, Source, Traffic, Weights,
 };
 use engine::rollout::{Driver, Ran, Resolve, RolloutError, Standing, WRITES_MAX};
@@ -417,6 +417,64 @@ async fn a_driver_that_writes_too_often_stops_and_says_so() {
     assert!(reason.contains("stable 50 %, canary 50 %"), "{reason}");
 }
 
+/// A change of a stack whose process died ends by reading, and a write in doubt
+/// is settled first; if the stack moved the traffic, a person decides.
+#[tokio::test]
+async fn an_interrupted_change_of_a_stack_ends_where_the_traffic_was_left() {
+    let wanted = Weights::of([("stable", 70), ("canary", 30)]);
+    for happened in [None, Some(false), Some(true)] {
+        for moved in [false, true] {
+            let mut lab = lab(Promotion::Swap);
+            lab.header.work = Work::StackChange {
+                stack: "shop".to_owned(),
+                change: StackVerb::Deploy,
+                actor: "ada".to_owned(),
+            };
+            let mut left = lab.header.baseline.clone();
+            let mut entries = vec![entry(&lab, 0, Event::Started(Box::new(lab.header.clone())))];
+            if happened.is_some() {
+                let before = Some(left.clone());
+                left = wanted.clone();
+                let call = Call::SetWeights {
+                    weights: left.clone(),
+                };
+                entries.push(entry(
+                    &lab,
+                    1,
+                    Event::Asked {
+                        by: Actor::Host,
+                        call,
+                        before,
+                        deadline: None,
+                    },
+                ));
+            }
+            if happened == Some(true) {
+                lab.target.set_weights(&wanted).await.expect("simulated");
+            }
+            if moved {
+                let odd = Weights::of([("stable", 11), ("canary", 89)]);
+                lab.target.set_weights(&odd).await.expect("simulated");
+            }
+            lab.store.plant(ID, entries);
+            let target = Arc::new(Shared::new(&lab, []));
+            let standing = driver(&lab, &target, 1).drive(ID).await.expect("it works");
+            if moved {
+                assert!(
+                    matches!(&standing, Standing::Held(Hold::ForeignChange { .. })),
+                    "{happened:?}: {standing:?}"
+                );
+                continue;
+            }
+            let Standing::Over(End::Done, reason) = &standing else {
+                panic!("{happened:?}: {standing:?}");
+            };
+            assert!(reason.contains("the deploy of the stack shop was interrupted"));
+            assert_eq!(lab.target.peek().weights(), left, "{happened:?}");
+        }
+    }
+}
+
 /// Nobody has judged what somebody else deployed to the candidate meanwhile.
 #[tokio::test]
 async fn a_version_that_nobody_judged_is_not_promoted() {
@@ -432,7 +490,7 @@ async fn a_version_that_nobody_judged_is_not_promoted() {
                 1,
                 Event::Decided {
                     goal: Goal::Promote,
-                    by: "strategy".to_owned(),
+                    by: engine::model::Decider::Strategy,
                     reason: "it is good".to_owned(),
                     signal: None,
                 },

@@ -10,7 +10,7 @@ use super::{Loaded, PinArgs, look_at, parameters};
 use crate::cli::exit::Exit;
 use crate::cli::simulate::read_corpus;
 use crate::journal::{Actor, Call, Entry, Event};
-use crate::model::{Goal, Level, Millis};
+use crate::model::{Decider, Level, Millis};
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::simulate::replicate::{self, Played, START, Subject};
@@ -150,11 +150,7 @@ fn tell(text: &mut String, played: &Played) {
             Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
             Event::Decided {
                 goal, by, reason, ..
-            } if by != "strategy" => {
-                let goal = match goal {
-                    Goal::Promote => "promote",
-                    Goal::RollBack => "roll back",
-                };
+            } if *by != Decider::Strategy => {
                 format!("{goal}, decided by {by}: {reason}")
             }
             _ => continue,

@@ -9,8 +9,9 @@ use super::calls::Api;
 use super::client::{Clients, incomplete};
 use super::names::{self, Told};
 use super::{services, traffic};
+use crate::model::ROLES;
 use crate::model::{Elsewhere, ErrorKind, HostError};
-use crate::spec::aws::{Find, FindArm, Found, FoundArm, ROLES, ServiceId};
+use crate::spec::aws::{Find, FindArm, Found, FoundArm, ServiceId};
 
 /// Services in one `DescribeServices`.
 const SERVICES_MAX: usize = 10;

@@ -1,7 +1,7 @@
 //! Which arm is which, by the words of names. Pure. Only whole words count, and
 //! only those that tell the two apart.
 
-use crate::spec::aws::ROLES;
+use crate::model::ROLES;
 
 /// What two names say.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -341,7 +341,7 @@ async fn an_alarm_takes_the_rollout_back_in_the_middle_of_a_wait() {
         _ => None,
     });
     let (by, goal, at) = decided.expect("decided");
-    assert_eq!((by.as_str(), goal), ("guard", Goal::RollBack));
+    assert_eq!((by.to_string().as_str(), goal), ("guard", Goal::RollBack));
     let asked = journal.iter().find(|e| {
         matches!(
             &e.event,

@@ -3,9 +3,15 @@
 //! Pure data. What the strategy contract calls a record has the same name and
 //! the same fields here, so that a journal reads like the contract.
 
+mod command;
+mod naming;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use command::{Command, Decider};
+pub use naming::{Naming, ROLES};
 
 /// Unix time or a duration, in milliseconds.
 pub type Millis = u64;
@@ -60,6 +66,12 @@ impl Weights {
                 })
                 .collect(),
         )
+    }
+
+    /// What the names of the arms say about their roles.
+    #[must_use]
+    pub fn naming(&self) -> Naming {
+        Naming::of(self.0.iter().map(|w| w.arm.as_str()))
     }
 
     /// All traffic to `arm`: weight 100 for it, 0 for every other arm here.
@@ -573,6 +585,12 @@ impl Observed {
         self.arms.iter().map(|a| a.name.clone()).collect()
     }
 
+    /// What the names of the arms say about their roles.
+    #[must_use]
+    pub fn naming(&self) -> Naming {
+        Naming::of(self.arms.iter().map(|a| a.name.as_str()))
+    }
+
     /// The weights of the arms, in order.
     #[must_use]
     pub fn weights(&self) -> Weights {
@@ -686,6 +704,15 @@ pub enum Goal {
     RollBack,
 }
 
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Promote => "promote",
+            Self::RollBack => "roll back",
+        })
+    }
+}
+
 /// How a rollout ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -700,6 +727,18 @@ pub enum End {
     Done,
     /// A single verb by a person, refused or failed; nothing was left half-way.
     Refused,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Promoted => "promoted",
+            Self::RolledBack => "rolled back",
+            Self::RollbackFailed => "rollback failed",
+            Self::Done => "done",
+            Self::Refused => "refused",
+        })
+    }
 }
 
 /// Why a rollout stands still until a person acts.
