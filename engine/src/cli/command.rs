@@ -238,7 +238,11 @@ pub(super) async fn abort_rollout(
     let abort = Command::Abort {
         reason: reason.to_owned(),
     };
-    command(app, id, &abort, Status::is_over).await?;
+    command(app, id, &abort, |s| {
+        // A stack goes its own way, also after the traffic was taken back.
+        s.is_over() || s.taken_back.is_some()
+    })
+    .await?;
     say_unwritten(app);
     reach_the_driver(app, id, reason).await?;
     let exit = tell(app, global, id).await?;

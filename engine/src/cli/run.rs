@@ -16,9 +16,10 @@ use crate::model::{
 };
 use crate::ops::Error;
 use crate::ops::app::App;
-use crate::rollout::{Options, RolloutError};
+pub(super) use crate::ops::begin::new_id_part;
+use crate::ops::begin::{begin, busy_with};
+use crate::rollout::Options;
 use crate::spec::{Spec, TargetSpec, is_arm_name, parse_fault};
-use crate::store::StoreError;
 use crate::strategy::Plugin;
 use crate::target::Target;
 use crate::target::aws::release_of_task_definition;
@@ -203,8 +204,9 @@ pub(super) async fn make_ready(
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
     if let Some(busy) = app.store.occupant(target.identity()).await?
         && !app.store.load(&busy.rollout, 0).await?.is_empty()
+        && !app.driver(Options::default()).end_dead_change(&busy).await
     {
-        return Err(busy_with(&busy.rollout));
+        return Err(busy_with(app, &busy.rollout).await);
     }
     if let Some(candidate) = candidate(app, args, &spec.target).await? {
         spec.candidate = Some(candidate);
@@ -345,29 +347,6 @@ async fn seen_by_nobody(
         }
     }
     Ok(())
-}
-
-/// Begins a rollout, or says who is in the way.
-pub(super) async fn begin(app: &App, options: Options, header: Header) -> crate::ops::Result<()> {
-    let identity = header.identity.clone();
-    match app.driver(options).begin(header).await {
-        Err(RolloutError::Store(StoreError::Busy(busy))) => {
-            Err(busy_with(&busy.rollout).context(format!("nothing begins on {identity}")))
-        }
-        result => Ok(result?),
-    }
-}
-
-/// Who is in the way.
-pub(super) fn busy_with(rollout: &str) -> Error {
-    if rollout.starts_with(super::stack::STACK_WORK) {
-        return Error::busy(
-            "the target is busy: `engine deploy` or `engine delete` changes its stack\n\nhint: `engine rollback` works meanwhile; wait with the rest",
-        );
-    }
-    Error::busy(format!(
-        "the target is busy with rollout {rollout}\n\nhint: `engine status {rollout}` shows it, `engine abort {rollout}` takes its traffic back"
-    ))
 }
 
 /// Drops the bytes of plugins that no unfinished rollout needs.
@@ -558,14 +537,6 @@ pub(super) fn two_names(text: &str) -> Result<[String; 2], String> {
         [a, b] if a != b && is_arm_name(a) && is_arm_name(b) => Ok([a.to_owned(), b.to_owned()]),
         _ => Err("write two different names of letters and digits, such as blue,green".to_owned()),
     }
-}
-
-/// Short, readable aloud, and unlikely to collide: 8 letters and digits.
-pub(super) fn new_id_part() -> String {
-    const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    (0..8)
-        .map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]))
-        .collect()
 }
 
 #[cfg(test)]

@@ -248,8 +248,8 @@ async fn newest_unless(
 /// The rollout that occupies a target, or the last one that did.
 async fn last_rollout(app: &App, identity: &str) -> crate::ops::Result<Option<String>> {
     if let Some(busy) = app.store.occupant(identity).await?
-        && !busy.rollout.starts_with(super::stack::STACK_WORK)
-        && app.journal(&busy.rollout).await.is_ok()
+        && let Ok((header, ..)) = app.journal(&busy.rollout).await
+        && !matches!(header.work, Work::StackChange { .. })
     {
         return Ok(Some(busy.rollout));
     }

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::exit::Exit;
-use super::run::{begin, new_id_part, roles, stable_by_sight};
-use super::{Global, command, render, stack, watch};
+use super::run::{new_id_part, roles, stable_by_sight};
+use super::{Global, command, render, watch};
 use crate::journal::{Event, FORMAT, Header, Work};
-use crate::model::{
-    Capacity, Command, End, Promotion, Role, Traffic, Way, Weights,
-};
+use crate::model::{Capacity, Command, End, Promotion, Role, Traffic, Way, Weights};
 use crate::ops::app::App;
+use crate::ops::begin::begin;
 use crate::ops::{Error, Kind};
-use crate::rollout::{Options, PAUSE_MAX_MS, Resolve as _, Standing};
+use crate::rollout::{Options, PAUSE_MAX_MS, Standing};
 use crate::spec::aws::AwsSpec;
 use crate::spec::{ADMIN_DEFAULT, Guardrails, TargetSpec};
 use crate::store::Busy;
@@ -108,40 +107,35 @@ pub(super) async fn rollback(
     global: &Global,
     args: RollbackArgs,
 ) -> crate::ops::Result<Exit> {
-    let stack_work = |b: &Busy| b.rollout.starts_with(stack::STACK_WORK);
     // A rollout has pinned what the way back needs: nothing is looked for.
     if let Some(TargetSpec::Aws(spec)) = global.target().named()?.map(|spec| spec.target)
         && let Some(route) = spec.find.route()
         && let Some(busy) = app.store.occupant(route).await?
-        && !stack_work(&busy)
+        && !app
+            .driver(Options::default())
+            .is_change(&busy.rollout)
+            .await
         && has_journal(app, &busy).await
     {
         return abort_instead(app, global, &busy, args.to.as_deref()).await;
     }
     let (spec, target) = patiently(app, || way_back(app, global)).await?;
     let occupant = app.store.occupant(target.identity()).await?;
-    if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
-        let alive = busy.owner.as_ref().is_some_and(|o| !app.ports.is_dead(o));
-        if alive && busy.expires > app.clock.now() {
-            return through_stack_work(app, global, target.as_ref(), &busy.rollout).await;
+    if let Some(busy) = occupant {
+        if app
+            .driver(Options::default())
+            .is_change(&busy.rollout)
+            .await
+        {
+            let to = args.to.as_deref();
+            return through_stack_change(app, global, target.as_ref(), &busy, to).await;
         }
-        // It died and left only its lease, which the verb takes over.
-    } else if let Some(busy) = occupant
-        && has_journal(app, &busy).await
-    {
-        return abort_instead(app, global, &busy, args.to.as_deref()).await;
+        if has_journal(app, &busy).await {
+            return abort_instead(app, global, &busy, args.to.as_deref()).await;
+        }
     }
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
-    let stable = match args.to {
-        Some(arm) if live.names().contains(&arm) => arm,
-        Some(arm) => {
-            return Err(Error::usage(format!(
-                "there is no arm {arm:?}; there are {}",
-                live.names().join(" and ")
-            )));
-        }
-        None => stable(app, target.identity(), &live).await?,
-    };
+    let stable = stable_or(app, target.identity(), &live, args.to.as_deref()).await?;
     let weights = live.weights.all_to(&stable);
     verb(app, global, (spec, target), &live, "rollback", weights).await
 }
@@ -222,46 +216,94 @@ where
     }
 }
 
-/// A stack operation has the target: it takes the traffic back when it hears of
-/// it, within seconds.
-async fn through_stack_work(
+/// A change of a stack has the target. The process that makes it takes the traffic
+/// back when it hears of it, within seconds; if that process is gone, this one does,
+/// by the journal of the change.
+async fn through_stack_change(
     app: &App,
     global: &Global,
     target: &dyn Target,
-    work: &str,
+    busy: &Busy,
+    to: Option<&str>,
 ) -> crate::ops::Result<Exit> {
-    let live = target.traffic().await?;
-    let stable = stable(app, target.identity(), &live).await?;
+    let change = &busy.rollout;
+    let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
+    let stable = stable_or(app, target.identity(), &live, to).await?;
+    let (header, ..) = app.journal(change).await?;
     let signal = watch::signal(app, &Command::TakeBack { to: stable.clone() });
-    app.store.signal(work, &signal).await?;
-    if let Some(why) = app.unwritten() {
-        return Err(Error::rollback(format!(
-            "`engine deploy` or `engine delete` is changing this stack, and cannot be told to take the traffic back: {why}\n\nhint: `engine rollback --state-dir FOLDER`, with another folder that can be written to, does it; now {}",
-            live.weights.shares()
-        )));
-    }
+    app.store.signal(change, &signal).await?;
     let give_up = app.clock.now() + HEARD_WITHIN_MS;
-    while app.clock.now() < give_up {
-        let now = target.traffic().await?.weights;
-        if now.share(&stable) >= 100.0 {
-            if global.json {
-                out!(
-                    "{}",
-                    serde_json::json!({"before": live.weights, "weights": now})
-                );
-            } else {
-                out!(
-                    "{} (was {})",
-                    render::shares(&now),
-                    render::shares(&live.weights)
-                );
+    let why = loop {
+        let (_, status, _) = app.journal(change).await?;
+        if status.consumed.contains(&signal.id) {
+            break status.taken_back.and_then(|wish| wish.refused);
+        }
+        if status.is_over() {
+            return Err(Error::rollback(format!(
+                "the change of the stack ended just before it was told to take the traffic to {stable}\n\nhint: `engine rollback` once more takes it back"
+            )));
+        }
+        if app.living_owner(&header).await?.is_none() {
+            let standing = app.driver(Options::default()).drive(change).await?;
+            let (_, status, _) = app.journal(change).await?;
+            if status.consumed.contains(&signal.id) {
+                break status.taken_back.and_then(|wish| wish.refused);
             }
-            return Ok(Exit::Done);
+            break match standing {
+                Standing::Held(hold) => Some(hold.to_string()),
+                _ => Some("another command came first".to_owned()),
+            };
+        }
+        if let Some(why) = app.unwritten() {
+            return Err(Error::rollback(format!(
+                "`engine deploy` or `engine delete` is changing this stack, and cannot be told to take the traffic back: {why}\n\nhint: `engine rollback --state-dir FOLDER`, with another folder that can be written to, does it; now {}",
+                live.weights.shares()
+            )));
+        }
+        if app.clock.now() >= give_up {
+            break Some("the process that changes the stack did not answer".to_owned());
         }
         app.clock.sleep_until(app.clock.now() + 500).await;
+    };
+    let now = target.traffic().await?.weights;
+    if now.share(&stable) < 100.0 {
+        let why = why.unwrap_or_else(|| "something else moved it again".to_owned());
+        return Err(Error::rollback(format!(
+            "the traffic could not be taken to {stable}: {why}; it is at {}",
+            now.shares()
+        )));
     }
-    eprintln!("the process that changes the stack did not take the traffic back");
-    Ok(Exit::RollbackFailed)
+    command::say_unwritten(app);
+    if global.json {
+        out!(
+            "{}",
+            serde_json::json!({"before": live.weights, "weights": now})
+        );
+    } else {
+        out!(
+            "{} (was {})",
+            render::shares(&now),
+            render::shares(&live.weights)
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// The arm that a person names, if it is there; else the stable one.
+async fn stable_or(
+    app: &App,
+    identity: &str,
+    live: &Traffic,
+    to: Option<&str>,
+) -> crate::ops::Result<String> {
+    match to {
+        Some(arm) if live.names().iter().any(|name| name == arm) => Ok(arm.to_owned()),
+        Some(arm) => Err(Error::usage(format!(
+            "there is no arm {arm:?}; there are {}",
+            live.names().join(" and ")
+        ))),
+        None => stable(app, identity, live).await,
+    }
 }
 
 /// The arm called stable, or the one that was before the last change of this
@@ -280,6 +322,8 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> crate::ops::Result
     let last = listed
         .iter()
         .find_map(|l| match (&l.last.event, &l.header.work) {
+            // It says nothing about who is stable.
+            (_, Work::StackChange { .. }) => None,
             // As an earlier version wrote it down: a rollback is where the traffic
             // belongs, and a second one stays there.
             (Event::Ended { end: End::Done, .. }, Work::Verb { weights, .. })

@@ -3,6 +3,8 @@
 //! Nothing here parses arguments, prints, or knows exit codes.
 
 pub mod app;
+pub mod begin;
+pub mod deploy;
 pub mod error;
 pub mod find;
 pub mod news;
