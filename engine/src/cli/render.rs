@@ -135,6 +135,12 @@ impl Narrator {
                 Goal::RollBack => format!("rolling back: {reason}"),
             },
             Event::Ignored { name, .. } => format!("{name} makes no sense now; ignored"),
+            Event::TookBack {
+                to, actor, refused, ..
+            } => match refused {
+                None => format!("all traffic taken to {to}, as {actor} asked"),
+                Some(why) => format!("{actor} asked for all traffic on {to}; refused: {why}"),
+            },
             Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
             _ => return None,
         })
@@ -259,6 +265,12 @@ pub fn history_line(entry: &Entry) -> String {
             format!("decided    {goal} ({by}): {reason}")
         }
         Event::Ignored { name, .. } => format!("ignored    {name}"),
+        Event::TookBack {
+            to, actor, refused, ..
+        } => match refused {
+            None => format!("took back  all traffic to {to}, asked by {actor}"),
+            Some(why) => format!("refused    all traffic to {to}, asked by {actor}: {why}"),
+        },
         Event::Diverged(mismatch) => format!("diverged   {mismatch}"),
         Event::Ended { end, reason } => format!("ended      {}: {reason}", end),
     };

@@ -203,8 +203,9 @@ pub(super) async fn make_ready(
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
     if let Some(busy) = app.store.occupant(target.identity()).await?
         && !app.store.load(&busy.rollout, 0).await?.is_empty()
+        && !app.driver(Options::default()).end_dead_change(&busy).await
     {
-        return Err(busy_with(&busy.rollout));
+        return Err(busy_with(app, &busy.rollout).await);
     }
     if let Some(candidate) = candidate(app, args, &spec.target).await? {
         spec.candidate = Some(candidate);

@@ -129,6 +129,17 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// While a stack was being changed, a person asked for all traffic on one arm.
+    TookBack {
+        /// The arm.
+        to: String,
+        /// Who asked.
+        actor: String,
+        /// Why it could not be done; none if it was done and read back.
+        refused: Option<String>,
+        /// The signal that asked.
+        signal: String,
+    },
     /// The strategy did something else than the journal says.
     Diverged(replay::Mismatch),
     /// Nothing follows.
@@ -388,6 +399,14 @@ pub enum Call {
         /// What to run there.
         release: Release,
     },
+    /// Host only: write the whole action of the route as it was before a change of
+    /// its stack, with its stickiness and its login.
+    Restore {
+        /// The weights that are part of it.
+        weights: Weights,
+        /// The action, as the target wrote it down.
+        action: serde_json::Value,
+    },
     /// Host only: set the number of tasks of an arm.
     SetTasks {
         /// The arm.
@@ -407,6 +426,7 @@ impl Call {
                 | Self::SwitchColor { .. }
                 | Self::SetVersion { .. }
                 | Self::SetTasks { .. }
+                | Self::Restore { .. }
         )
     }
 
@@ -428,14 +448,17 @@ impl Call {
     /// Whether the call is about weights, which the load balancer alone can tell of.
     #[must_use]
     pub fn moves_traffic(&self) -> bool {
-        matches!(self, Self::SetWeights { .. } | Self::SwitchColor { .. })
+        matches!(
+            self,
+            Self::SetWeights { .. } | Self::SwitchColor { .. } | Self::Restore { .. }
+        )
     }
 
     /// The weights that the call would leave, given the weights there are.
     #[must_use]
     pub fn weights_after(&self, now: &Weights) -> Option<Weights> {
         match self {
-            Self::SetWeights { weights } => Some(weights.clone()),
+            Self::SetWeights { weights } | Self::Restore { weights, .. } => Some(weights.clone()),
             Self::SwitchColor { color } => Some(now.all_to(color)),
             _ => None,
         }
@@ -471,6 +494,9 @@ impl fmt::Display for Call {
             Self::GetElsewhere => write!(f, "get-elsewhere"),
             Self::SetVersion { arm, release } => {
                 write!(f, "set-version {arm} {}", release.version)
+            }
+            Self::Restore { weights, .. } => {
+                write!(f, "restore the whole action with {weights}")
             }
             Self::SetTasks { arm, tasks } => write!(f, "set-tasks {arm} {tasks}"),
         }

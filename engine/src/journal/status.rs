@@ -82,6 +82,10 @@ pub struct Status {
     pub elsewhere_unread: Option<String>,
     /// Number of entries.
     pub entries: u32,
+    /// What came of the last wish to take all traffic to one arm while a stack
+    /// was being changed.
+    #[serde(skip)]
+    pub taken_back: Option<TakenBack>,
     /// Calls that the strategy has made.
     #[serde(skip)]
     pub calls: u32,
@@ -146,6 +150,15 @@ pub struct Decision {
     pub reason: String,
 }
 
+/// A person's wish to take all traffic to one arm while a stack was being changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenBack {
+    /// The arm.
+    pub to: String,
+    /// Why it could not be done; none if it was done and read back.
+    pub refused: Option<String>,
+}
+
 /// A release that the stable arm was asked to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Given {
@@ -194,6 +207,7 @@ impl Status {
             moves: 0,
             insisted: false,
             recovered: None,
+            taken_back: None,
             in_doubt: None,
             consumed: vec![],
             elsewhere: vec![],
@@ -358,6 +372,18 @@ impl Status {
                 self.consumed.extend(signal.clone());
             }
             Event::Ignored { signal, .. } => self.consumed.push(signal.clone()),
+            Event::TookBack {
+                to,
+                refused,
+                signal,
+                ..
+            } => {
+                self.taken_back = Some(TakenBack {
+                    to: to.clone(),
+                    refused: refused.clone(),
+                });
+                self.consumed.push(signal.clone());
+            }
             Event::Diverged(mismatch) => self.mismatch = Some(mismatch.clone()),
             Event::Ended { end, reason } => {
                 self.hold = None;

@@ -454,7 +454,7 @@ pub enum Deployment {
 }
 
 /// Who gets how much, without what runs there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// The weights of the arms, in order.
     pub weights: Weights,

@@ -11,18 +11,19 @@ pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
     let identity = header.identity.clone();
     match app.driver(options).begin(header).await {
         Err(RolloutError::Store(StoreError::Busy(busy))) => {
-            Err(busy_with(&busy.rollout).context(format!("nothing begins on {identity}")))
+            let error = busy_with(app, &busy.rollout).await;
+            Err(error.context(format!("nothing begins on {identity}")))
         }
         result => Ok(result?),
     }
 }
 
 /// Who is in the way.
-pub fn busy_with(rollout: &str) -> Error {
-    if rollout.starts_with(super::find::STACK_WORK) {
-        return Error::busy(
-            "the target is busy: `engine deploy` or `engine delete` changes its stack\n\nhint: `engine rollback` works meanwhile; wait with the rest",
-        );
+pub async fn busy_with(app: &App, rollout: &str) -> Error {
+    if app.driver(Options::default()).is_change(rollout).await {
+        return Error::busy(format!(
+            "the target is busy: `engine deploy` or `engine delete` changes its stack ({rollout})\n\nhint: `engine rollback` works meanwhile; wait with the rest"
+        ));
     }
     Error::busy(format!(
         "the target is busy with rollout {rollout}\n\nhint: `engine status {rollout}` shows it, `engine abort {rollout}` takes its traffic back"

@@ -6,13 +6,10 @@ use super::app::App;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{Entry, Event, Header, Work};
 use crate::spec::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{Busy, Lease, Open, Page};
 use crate::target::Target;
-
-/// How the occupant of a target is called while its stack changes.
-pub const STACK_WORK: &str = "stack-";
 
 /// Most unfinished rollouts that nobody drives whose targets are asked whether they
 /// answer, to find the one that is meant.
@@ -196,8 +193,8 @@ pub async fn newest_unless(
 /// The rollout that occupies a target, or the last one that did.
 pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<String>> {
     if let Some(busy) = app.store.occupant(identity).await?
-        && !busy.rollout.starts_with(STACK_WORK)
-        && app.journal(&busy.rollout).await.is_ok()
+        && let Ok((header, ..)) = app.journal(&busy.rollout).await
+        && !matches!(header.work, Work::StackChange { .. })
     {
         return Ok(Some(busy.rollout));
     }

@@ -6,6 +6,7 @@ pub mod app;
 pub mod begin;
 pub mod command;
 mod compile;
+pub mod deploy;
 pub mod error;
 pub mod find;
 pub mod local;

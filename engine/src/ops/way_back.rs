@@ -6,13 +6,12 @@ use std::sync::Arc;
 use super::app::App;
 use super::command::{command, signal};
 use super::error::{Error, Kind, Result};
-use super::find::STACK_WORK;
 use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
 use crate::journal::{Header, Work};
 use crate::model::{Command, End, Millis, Role, Traffic, Weights};
-use crate::rollout::{Options, PAUSE_MAX_MS};
+use crate::rollout::{Options, PAUSE_MAX_MS, Standing};
 use crate::spec::TargetSpec;
 use crate::spec::aws::AwsSpec;
 use crate::store::{Busy, Cursor, Page};
@@ -43,40 +42,28 @@ pub enum TakenBack {
 /// Takes all traffic back to the stable arm, or to the arm `to`; a rollout that is
 /// under way is aborted.
 pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> Result<TakenBack> {
-    let stack_work = |b: &Busy| b.rollout.starts_with(STACK_WORK);
+    let driver = app.driver(Options::default());
     // A rollout has pinned what the way back needs: nothing is looked for.
     if let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target)
         && let Some(route) = spec.find.route()
         && let Some(busy) = app.store.occupant(route).await?
-        && !stack_work(&busy)
+        && !driver.is_change(&busy.rollout).await
         && has_journal(app, &busy).await
     {
         return abort_instead(app, &busy, to).await;
     }
     let (spec, target) = patiently(app, || way_back(app, request)).await?;
     let occupant = app.store.occupant(target.identity()).await?;
-    if let Some(busy) = occupant.as_ref().filter(|b| stack_work(b)) {
-        let alive = busy.owner.as_ref().is_some_and(|o| !app.store.is_dead(o));
-        if alive && busy.expires > app.clock.now() {
-            return through_stack_work(app, target.as_ref(), &busy.rollout).await;
+    if let Some(busy) = occupant {
+        if driver.is_change(&busy.rollout).await {
+            return through_stack_change(app, target.as_ref(), &busy, to).await;
         }
-        // It died and left only its lease, which the verb takes over.
-    } else if let Some(busy) = occupant
-        && has_journal(app, &busy).await
-    {
-        return abort_instead(app, &busy, to).await;
+        if has_journal(app, &busy).await {
+            return abort_instead(app, &busy, to).await;
+        }
     }
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
-    let stable = match to {
-        Some(arm) if live.names().iter().any(|name| name == arm) => arm.to_owned(),
-        Some(arm) => {
-            return Err(Error::usage(format!(
-                "there is no arm {arm:?}; there are {}",
-                live.names().join(" and ")
-            )));
-        }
-        None => stable(app, target.identity(), &live).await?,
-    };
+    let stable = stable_or(app, target.identity(), &live, to).await?;
     let weights = live.weights.all_to(&stable);
     let moved = give(app, (spec, target), &live, Verb::Rollback, weights).await?;
     Ok(TakenBack::Moved(Box::new(moved)))
@@ -113,7 +100,11 @@ pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBac
     let abort = Command::Abort {
         reason: reason.to_owned(),
     };
-    command(app, id, &abort, Status::is_over).await?;
+    command(app, id, &abort, |s| {
+        // A stack goes its own way, also after the traffic was taken back.
+        s.is_over() || s.taken_back.is_some()
+    })
+    .await?;
     app.say_unwritten();
     reach_the_driver(app, id, reason).await?;
     let (header, status, _) = app.journal(id).await?;
@@ -189,34 +180,79 @@ where
     }
 }
 
-/// A stack operation has the target: it takes the traffic back when it hears of
-/// it, within seconds.
-async fn through_stack_work(app: &App, target: &dyn Target, work: &str) -> Result<TakenBack> {
-    let live = target.traffic().await?;
-    let stable = stable(app, target.identity(), &live).await?;
+/// A change of a stack has the target. The process that makes it takes the traffic
+/// back when it hears of it, within seconds; if that process is gone, this one does,
+/// by the journal of the change.
+async fn through_stack_change(
+    app: &App,
+    target: &dyn Target,
+    busy: &Busy,
+    to: Option<&str>,
+) -> Result<TakenBack> {
+    let change = &busy.rollout;
+    let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
+    let stable = stable_or(app, target.identity(), &live, to).await?;
+    let (header, ..) = app.journal(change).await?;
     let signal = signal(app, &Command::TakeBack { to: stable.clone() });
-    app.store.signal(work, &signal).await?;
-    if let Some(why) = app.unwritten() {
-        return Err(Error::rollback(format!(
-            "`engine deploy` or `engine delete` is changing this stack, and cannot be told to take the traffic back: {why}\n\nhint: `engine rollback --state-dir FOLDER`, with another folder that can be written to, does it; now {}",
-            live.weights.shares()
-        )));
-    }
+    app.store.signal(change, &signal).await?;
     let give_up = app.clock.now() + HEARD_WITHIN_MS;
-    while app.clock.now() < give_up {
-        let now = target.traffic().await?.weights;
-        if now.share(&stable) >= 100.0 {
-            return Ok(TakenBack::Through {
-                before: live.weights,
-                now,
-            });
+    let why = loop {
+        let (_, status, _) = app.journal(change).await?;
+        if status.consumed.contains(&signal.id) {
+            break status.taken_back.and_then(|wish| wish.refused);
+        }
+        if status.is_over() {
+            return Err(Error::rollback(format!(
+                "the change of the stack ended just before it was told to take the traffic to {stable}\n\nhint: `engine rollback` once more takes it back"
+            )));
+        }
+        if app.living_owner(&header).await?.is_none() {
+            let standing = app.driver(Options::default()).drive(change).await?;
+            let (_, status, _) = app.journal(change).await?;
+            if status.consumed.contains(&signal.id) {
+                break status.taken_back.and_then(|wish| wish.refused);
+            }
+            break match standing {
+                Standing::Held(hold) => Some(hold.to_string()),
+                _ => Some("another command came first".to_owned()),
+            };
+        }
+        if let Some(why) = app.unwritten() {
+            return Err(Error::rollback(format!(
+                "`engine deploy` or `engine delete` is changing this stack, and cannot be told to take the traffic back: {why}\n\nhint: `engine rollback --state-dir FOLDER`, with another folder that can be written to, does it; now {}",
+                live.weights.shares()
+            )));
+        }
+        if app.clock.now() >= give_up {
+            break Some("the process that changes the stack did not answer".to_owned());
         }
         app.clock.sleep_until(app.clock.now() + 500).await;
+    };
+    let now = target.traffic().await?.weights;
+    if now.share(&stable) < 100.0 {
+        let why = why.unwrap_or_else(|| "something else moved it again".to_owned());
+        return Err(Error::rollback(format!(
+            "the traffic could not be taken to {stable}: {why}; it is at {}",
+            now.shares()
+        )));
     }
-    Err(Error::rollback(format!(
-        "the process that changes the stack did not take the traffic back within {} s\n\nhint: `engine status` shows where the traffic is, `engine rollback` tries again",
-        HEARD_WITHIN_MS / 1_000
-    )))
+    app.say_unwritten();
+    Ok(TakenBack::Through {
+        before: live.weights,
+        now,
+    })
+}
+
+/// The arm that a person names, if it is there; else the stable one.
+async fn stable_or(app: &App, identity: &str, live: &Traffic, to: Option<&str>) -> Result<String> {
+    match to {
+        Some(arm) if live.names().iter().any(|name| name == arm) => Ok(arm.to_owned()),
+        Some(arm) => Err(Error::usage(format!(
+            "there is no arm {arm:?}; there are {}",
+            live.names().join(" and ")
+        ))),
+        None => stable(app, identity, live).await,
+    }
 }
 
 /// The arm called stable, or the one that was before the last change of this

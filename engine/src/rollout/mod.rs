@@ -5,6 +5,7 @@
 //! function, [`Driver::drive`]: load the journal, claim the lease, ask
 //! [`recovery::next_move`], do it, write it down, ask again.
 
+pub mod change;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod fleet;
@@ -203,7 +204,7 @@ pub struct Driver {
 impl Driver {
     /// Writes the first entry of a rollout and occupies its target.
     pub async fn begin(&self, header: Header) -> Result<(), RolloutError> {
-        let lease = self.claim(&header.identity, &header.rollout).await?;
+        let lease = self.claim_new(&header.identity, &header.rollout).await?;
         let mut status = Status::new(&header);
         let entry = Entry {
             seq: 0,
@@ -266,7 +267,13 @@ impl Driver {
             return Ok(Standing::Over(*end, reason.clone()));
         }
         let header = Arc::new((**header).clone());
-        let target = self.resolve.target(&header.target).await?;
+        let target = match self.resolve.target(&header.target).await {
+            Ok(target) => target,
+            Err(error) if change::is_gone(&header, &error) => {
+                return self.end_without_target(&header, &entries, &error).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let lease = self.claim(&header.identity, rollout).await?;
         // What came meanwhile; under the lease nobody else appends any more.
         let known = u32::try_from(entries.len()).unwrap_or(u32::MAX);
@@ -280,7 +287,10 @@ impl Driver {
             match self.step(&shared).await {
                 Ok(None) => {}
                 Ok(Some(standing)) => break standing,
-                Err(error) => return Err(self.overtaken(&shared, error).await),
+                Err(error) => {
+                    let mut session = shared.session.lock().await;
+                    return Err(self.overtaken(&mut session, error).await);
+                }
             }
         };
         let session = shared.session.lock().await;
@@ -295,11 +305,10 @@ impl Driver {
 
     /// What a lost lease means for a write that was on its way just then: nobody
     /// else knows of it, so this process looks what became of it, and says so.
-    async fn overtaken(&self, shared: &Shared, error: RolloutError) -> RolloutError {
+    async fn overtaken(&self, session: &mut Session, error: RolloutError) -> RolloutError {
         let RolloutError::Store(StoreError::Fenced { rollout }) = &error else {
             return error;
         };
-        let mut session = shared.session.lock().await;
         let Some(write) = session.sent.take() else {
             return error;
         };
@@ -371,7 +380,10 @@ impl Driver {
                 session.append(event, Durability::Power).await?;
             }
             Move::Settle(write) => {
-                let settled = self.settle(session, &write).await;
+                let settled = match &session.header.work {
+                    Work::StackChange { .. } => self.settle_change(session, &write).await,
+                    _ => self.settle(session, &write).await,
+                };
                 self.or_hold(session, settled).await?;
             }
             Move::Finalize(goal) => {
@@ -380,6 +392,10 @@ impl Driver {
             }
             Move::Verb { weights } => {
                 let done = self.verb(session, weights).await;
+                self.or_hold(session, done).await?;
+            }
+            Move::TakeBack { to, actor, signal } => {
+                let done = self.take_back(session, to, actor, signal).await;
                 self.or_hold(session, done).await?;
             }
             Move::ReadBack => {
@@ -842,40 +858,6 @@ impl Driver {
             Reply::Failed(error) => (End::Refused, error.message),
             _ => (End::Done, call.to_string()),
         };
-        Ok(session
-            .append(Event::Ended { end, reason }, Durability::Power)
-            .await?)
-    }
-
-    /// What is left of a change of a stack whose process is gone: the traffic
-    /// must be where this work left it. If the stack moved it, a person decides;
-    /// the platform may still be at it.
-    async fn read_back(&self, session: &mut Session) -> Result<(), Interrupt> {
-        let Work::StackChange { stack, change, .. } = &session.header.work else {
-            return Ok(());
-        };
-        let what = format!("the {change} of the stack {stack} was interrupted");
-        let live = self.observe(session, 0).await?.weights();
-        if live != session.status.weights {
-            return Err(Interrupt::Held(Hold::ForeignChange {
-                expected: session.status.weights.clone(),
-                found: live,
-            }));
-        }
-        if self.outwait(session).await? {
-            return Ok(());
-        }
-        let reason = format!(
-            "{what}; the traffic is where it was left: {}",
-            live.shares()
-        );
-        let evidence = Event::Exchanged {
-            by: Actor::Host,
-            call: Call::GetWeights,
-            reply: Reply::Weights(live),
-        };
-        session.append(evidence, Durability::Process).await?;
-        let end = End::Done;
         Ok(session
             .append(Event::Ended { end, reason }, Durability::Power)
             .await?)

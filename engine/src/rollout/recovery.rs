@@ -37,6 +37,15 @@ pub enum Move {
     /// The process that changed a stack is gone: read where the traffic is, and
     /// end if it is where it was left.
     ReadBack,
+    /// A person wants all traffic on one arm while a stack is being changed.
+    TakeBack {
+        /// The arm.
+        to: String,
+        /// Who.
+        actor: String,
+        /// The signal.
+        signal: String,
+    },
     /// Wait for a person.
     Rest,
 }
@@ -53,6 +62,9 @@ pub fn next_move(
 ) -> Move {
     if status.is_over() {
         return Move::Over;
+    }
+    if let Work::StackChange { .. } = &header.work {
+        return next_of_change(header, status, signals);
     }
     if let Some((command, signal)) = first_command(signals) {
         return obey(status, &command, signal);
@@ -76,9 +88,6 @@ pub fn next_move(
     }
     if let Some(decision) = &status.decision {
         return Move::Finalize(decision.goal);
-    }
-    if let Work::StackChange { .. } = &header.work {
-        return Move::ReadBack;
     }
     if let Work::Verb { weights, actor, .. } = &header.work {
         if header.work.goes_back() {
@@ -131,6 +140,49 @@ pub fn next_move(
         )),
         None => Move::Strategy,
     }
+}
+
+/// The same for a change of a stack. CloudFormation goes its own way, so there is
+/// nothing to pause or to promote: people can only say where the traffic shall be.
+fn next_of_change(header: &Header, status: &Status, signals: &[Signal]) -> Move {
+    let commands = signals.iter().find_map(|s| Some((Command::of(s)?, s)));
+    if let Some((command, signal)) = commands {
+        let to = match command {
+            Command::TakeBack { to } => Some(to),
+            Command::Abort { .. } => Some(header.arm(Role::Stable).to_owned()),
+            _ => None,
+        };
+        return match (to, &status.in_doubt) {
+            (Some(_), Some(write)) => Move::Settle(write.clone()),
+            (Some(to), None) => Move::TakeBack {
+                to,
+                actor: signal.actor.clone(),
+                signal: signal.id.clone(),
+            },
+            (None, _) if command_lets_go(signal) && status.hold.is_some() => {
+                Move::Record(Event::Continued {
+                    actor: signal.actor.clone(),
+                    adopted: None,
+                    signal: Some(signal.id.clone()),
+                })
+            }
+            (None, _) => Move::Record(Event::Ignored {
+                signal: signal.id.clone(),
+                name: signal.name.clone(),
+            }),
+        };
+    }
+    if status.hold.is_some() {
+        return Move::Rest;
+    }
+    match &status.in_doubt {
+        Some(write) => Move::Settle(write.clone()),
+        None => Move::ReadBack,
+    }
+}
+
+fn command_lets_go(signal: &Signal) -> bool {
+    matches!(Command::of(signal), Some(Command::Resume { .. }))
 }
 
 /// The first of these signals that the driver itself obeys.

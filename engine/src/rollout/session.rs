@@ -575,7 +575,9 @@ impl Session {
             {
                 return self.refuse(by, call, error).await;
             }
-            if wanted == before && before == self.status.weights {
+            // The same weights can still be part of another action.
+            let whole = matches!(call, Call::Restore { .. });
+            if wanted == before && before == self.status.weights && !whole {
                 let event = Event::Exchanged {
                     by,
                     call,
@@ -707,6 +709,7 @@ impl Session {
         match &write.call {
             Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
             Call::SetTasks { arm, tasks } => self.target.set_tasks(arm, *tasks).await,
+            Call::Restore { action, .. } => self.target.restore(action).await,
             call => match call.weights_after(&write.before) {
                 Some(weights) => {
                     let ordered = check_shape(&weights, &write.before)?;
@@ -722,6 +725,24 @@ impl Session {
         &self,
         write: &InDoubt,
     ) -> Result<(recovery::Settled, Weights), HostError> {
+        if let Call::Restore { action, .. } = &write.call {
+            if self.target.does(action).await? {
+                let live = self.target.traffic().await?.weights;
+                return Ok((recovery::Settled::Happened, live));
+            }
+            return match self.target.traffic().await {
+                // The weights can be right and the rest of the action is not.
+                Ok(live) if live.weights == write.before => {
+                    Ok((recovery::Settled::Reissue, live.weights))
+                }
+                Ok(live) => Ok((recovery::Settled::Conflict, live.weights)),
+                // The action is not about these arms any more: that is what to mend.
+                Err(error) if !error.retryable && error.kind == ErrorKind::Conflict => {
+                    Ok((recovery::Settled::Reissue, write.before.clone()))
+                }
+                Err(error) => Err(error),
+            };
+        }
         if write.call.weights_after(&write.before).is_some() {
             let live = self.target.traffic().await?.weights;
             return Ok((recovery::settle_traffic(write, &live), live));

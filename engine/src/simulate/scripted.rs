@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::clock::Clock;
 use crate::model::{
     DemoFault, Deployment, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed,
-    ObservedArm, Point, ProbeReport, Release, Sample, Source, Weights,
+    ObservedArm, Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
 };
 use crate::spec::{Probe, Query};
 use crate::target::Target;
@@ -250,6 +250,14 @@ fn unavailable(message: &str) -> HostError {
     HostError::new(ErrorKind::Unavailable, "unavailable", message).retryable()
 }
 
+fn not_ours(error: serde_json::Error) -> HostError {
+    HostError::new(
+        ErrorKind::Invalid,
+        "no-action",
+        format!("this action cannot be restored: {error}"),
+    )
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -288,6 +296,21 @@ impl Target for SimulatedTarget {
                 arm.weight = weights.weight(&arm.name);
             }
         })
+    }
+
+    async fn restore(&self, action: &serde_json::Value) -> Result<(), HostError> {
+        let wanted: Traffic = serde_json::from_value(action.clone()).map_err(not_ours)?;
+        self.write(format!("restore {}", wanted.weights), |observed| {
+            observed.sticky = wanted.sticky;
+            for arm in &mut observed.arms {
+                arm.weight = wanted.weights.weight(&arm.name);
+            }
+        })
+    }
+
+    async fn does(&self, action: &serde_json::Value) -> Result<bool, HostError> {
+        let wanted: Traffic = serde_json::from_value(action.clone()).map_err(not_ours)?;
+        Ok(self.traffic().await? == wanted)
     }
 
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {

@@ -63,6 +63,14 @@ pub fn may_leave() -> Result<(), HostError> {
     Ok(())
 }
 
+fn no_action(identity: &str) -> HostError {
+    HostError::new(
+        ErrorKind::Invalid,
+        "no-action",
+        format!("{identity} has weights and no other action that could be restored"),
+    )
+}
+
 /// Two arms behind one listener.
 #[async_trait]
 pub trait Target: Send + Sync {
@@ -113,6 +121,15 @@ pub trait Target: Send + Sync {
     async fn set_weights(&self, weights: &Weights) -> Result<(), HostError>;
     /// Puts a release into an arm; requests under way are finished by the old one.
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError>;
+    /// Writes the whole action of the route as it was once written down: weights,
+    /// stickiness, login and all else. Not read back here.
+    async fn restore(&self, _action: &serde_json::Value) -> Result<(), HostError> {
+        Err(no_action(self.identity()))
+    }
+    /// Whether the route does all that such an action says, and nothing else.
+    async fn does(&self, _action: &serde_json::Value) -> Result<bool, HostError> {
+        Err(no_action(self.identity()))
+    }
     /// How many tasks the arm shall have.
     async fn set_tasks(&self, arm: &str, _tasks: u32) -> Result<(), HostError> {
         Err(HostError::new(

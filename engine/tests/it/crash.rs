@@ -1,9 +1,12 @@
 //! A crash at any point, then a resume, gives the end of an undisturbed run.
 
+use std::sync::Arc;
+
 use engine::clock::Clock;
-use engine::journal::{Call, Entry, Event, Reply};
+use engine::journal::{Call, Entry, Event, Reply, StackVerb, Work};
 use engine::model::{End, Promotion, Weights};
-use engine::rollout::Standing;
+use engine::rollout::change::{GivenBack, Heard};
+use engine::rollout::{Ran, Standing};
 use engine::target::Target;
 use serde_json::json;
 
@@ -69,6 +72,9 @@ async fn relive(lab: &Lab, entries: &[Entry], open_write_happened: bool) {
                     .set_version(arm, release)
                     .await
                     .expect("simulated");
+            }
+            Call::Restore { action, .. } => {
+                lab.target.restore(action).await.expect("simulated");
             }
             call => {
                 if let Some(weights) = call.weights_after(&before) {
@@ -257,4 +263,156 @@ async fn an_abort_does_not_send_what_was_in_doubt() {
         Standing::Over(End::RolledBack, _)
     ));
     assert!(lab.target.verbs().is_empty(), "{:?}", lab.target.verbs());
+}
+
+/// What a stack does to the traffic in these tests.
+fn stack_moves_it(lab: &Lab) {
+    lab.target.meddle(|o| {
+        (o.arms[0].weight, o.arms[1].weight) = (40, 60);
+        o.sticky = false;
+    });
+}
+
+/// A change of a stack on a sticky target: a person may take the traffic back, and
+/// the stack moves it.
+async fn change(lab: &Lab, rollback: bool) -> Vec<Entry> {
+    let driver = lab.driver();
+    let begun = driver.begin_change(lab.header.clone(), lab.target.clone());
+    let mut changing = begun.await.expect("it begins");
+    let whole = json!({"weights": lab.target.peek().weights(), "sticky": true, "address": lab.target.peek().address});
+    if rollback {
+        lab.signal("rollback", "canary").await;
+        let heard = changing.attend().await.expect("the store works");
+        assert!(matches!(&heard[..], [Heard::TookBack { to, .. }] if to == "canary"));
+    }
+    stack_moves_it(lab);
+    let given = changing.give_back(Some(&whole)).await.expect("readable");
+    assert!(matches!(given, GivenBack::Back { .. }), "{given:?}");
+    changing
+        .end(End::Done, "deploy: done".to_owned())
+        .await
+        .expect("it ends");
+    lab.journal().await
+}
+
+fn change_lab() -> Lab {
+    let idle = lab::Scripted(async |_| Ran::Trapped("no strategy runs here".to_owned()));
+    let mut lab = Lab::new(Arc::new(idle), lab::good(), json!({}));
+    lab.target.meddle(|o| o.sticky = true);
+    lab.header.work = Work::StackChange {
+        stack: "shop".to_owned(),
+        change: StackVerb::Deploy,
+        actor: "ada".to_owned(),
+    };
+    lab
+}
+
+/// Whoever goes on with a change of a stack whose process died leaves no write in
+/// doubt, says where it has read the traffic, and ends.
+async fn every_prefix_of_a_change(rollback: bool) {
+    let lab = change_lab();
+    let journal = change(&lab, rollback).await;
+    let expected = lab.target.peek();
+    let home = if rollback { "canary" } else { "stable" };
+    assert_eq!(expected.weights().share(home), 100.0);
+    assert_eq!(
+        expected.sticky, !rollback,
+        "the whole action, or a person's"
+    );
+    let writes = journal.iter().filter(|e| is_intent(e)).count();
+    assert_eq!(writes, if rollback { 2 } else { 1 });
+    let last_intent = journal.iter().rposition(is_intent).expect("a write");
+    for length in 1..=journal.len() {
+        let prefix = &journal[..length];
+        let open = is_intent(&prefix[length - 1]);
+        for happened in if open { vec![false, true] } else { vec![false] } {
+            let at = format!("after entry {length}, open write happened: {happened}");
+            let lab = change_lab();
+            relive(&lab, &prefix[..length - 1], true).await;
+            // The stack had moved the traffic before it was to be given back.
+            if length > last_intent {
+                stack_moves_it(&lab);
+            }
+            relive(&lab, &prefix[length - 1..], happened).await;
+            if length > last_intent + 1 {
+                relive(&lab, &journal[last_intent..=last_intent], true).await;
+            }
+            lab.store.plant(ID, prefix.to_vec());
+            let heard = prefix
+                .iter()
+                .any(|e| matches!(e.event, Event::TookBack { .. }));
+            if rollback && !heard {
+                lab.signal("rollback", "canary").await;
+            }
+            let Standing::Over(end, reason) = lab.go_on().await else {
+                panic!("{at}: it must end");
+            };
+            let live = lab.target.peek();
+            let status = lab.status().await;
+            assert_eq!(status.in_doubt, None, "{at}");
+            assert!(
+                live.weights().share(home) >= 100.0 && end != End::RollbackFailed,
+                "{at}: {end} {reason}, {}",
+                live.weights()
+            );
+            if length > last_intent {
+                assert_eq!(live.sticky, expected.sticky, "{at}");
+            }
+            let read = lab
+                .journal()
+                .await
+                .into_iter()
+                .rev()
+                .find_map(|e| match e.event {
+                    Event::Exchanged {
+                        reply: Reply::Weights(read),
+                        ..
+                    } => Some(read),
+                    _ => None,
+                });
+            assert_eq!(read, Some(live.weights()), "{at}: it was read");
+            // The target is free.
+            let mut next = change_lab().header;
+            next.rollout = "next".to_owned();
+            lab.driver()
+                .begin(next)
+                .await
+                .expect("nobody is in the way");
+        }
+    }
+}
+
+fn is_intent(entry: &Entry) -> bool {
+    matches!(&entry.event, Event::Asked { call, .. } if call.is_write())
+}
+
+#[tokio::test]
+async fn a_change_of_a_stack_with_a_rollback() {
+    every_prefix_of_a_change(true).await;
+}
+
+#[tokio::test]
+async fn a_change_of_a_stack_that_moves_the_traffic() {
+    every_prefix_of_a_change(false).await;
+}
+
+/// A dead process that changed a stack is in nobody's way, and what the stack did
+/// meanwhile is said and not undone.
+#[tokio::test]
+async fn a_dead_change_of_a_stack_gives_way() {
+    let lab = change_lab();
+    let mut dead = lab.driver();
+    dead.owner.started = "dead".to_owned();
+    let begun = dead.begin_change(lab.header.clone(), lab.target.clone());
+    drop(begun.await.expect("it begins"));
+    stack_moves_it(&lab);
+    let mut next = lab.header.clone();
+    next.rollout = "next".to_owned();
+    lab.driver().begin(next).await.expect("it gives way");
+    let (end, reason) = lab.status().await.end.expect("it has ended");
+    assert_eq!(end, End::Refused);
+    for says in ["stable 40 %", "was at stable 100 %", "interrupted"] {
+        assert!(reason.contains(says), "{reason}");
+    }
+    assert!(lab.target.verbs().is_empty());
 }

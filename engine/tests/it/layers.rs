@@ -95,6 +95,7 @@ const PURE: &[&str] = &[
     "target/aws/calls.rs",
     "target/aws/traffic.rs",
     "rollout/recovery.rs",
+    "ops/deploy/checks.rs",
 ];
 
 const IMPURE: &[&str] = &[

@@ -1,10 +1,11 @@
 //! These calls in this order, and nothing else: on a simulated target.
 
-use engine::journal::{Actor, Call, Event, Reply};
+use engine::journal::{Actor, Call, Event, Reply, StackVerb, Work};
 use engine::model::{
     DemoFault, End, ErrorKind, Hold, HostError, Promotion, Release, Source, Weights,
 };
 use engine::rollout::Standing;
+use engine::rollout::change::Heard;
 use engine::simulate::{Behaviour, Fault};
 use engine::spec::{BeforeBake, OnTrouble};
 use serde_json::json;
@@ -334,4 +335,72 @@ async fn a_guest_gets_no_second_target() {
         error.to_string().contains("busy with rollout test-1"),
         "{error}"
     );
+}
+
+fn change_of_a_stack(lab: &mut Lab) {
+    lab.header.guardrails.healthy_timeout_ms = 0;
+    lab.header.work = Work::StackChange {
+        stack: "shop".to_owned(),
+        change: StackVerb::Deploy,
+        actor: "ada".to_owned(),
+    };
+}
+
+#[tokio::test]
+async fn a_change_of_a_stack_writes_its_intents_first() {
+    let mut lab = canary(lab::good()).await;
+    change_of_a_stack(&mut lab);
+    let driver = lab.driver();
+    let begun = driver.begin_change(lab.header.clone(), lab.target.clone());
+    let mut changing = begun.await.expect("it begins");
+    lab.signal("rollback", "canary").await;
+    changing.attend().await.expect("the store works");
+    lab.target
+        .meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (50, 50));
+    changing.give_back(None).await.expect("readable");
+    changing
+        .end(End::Done, "done".to_owned())
+        .await
+        .expect("ends");
+    assert_eq!(
+        lab.target.verbs(),
+        [
+            "set-weights stable=0 canary=100",
+            "set-weights stable=0 canary=100"
+        ]
+    );
+    let journal = lab.journal().await;
+    let mut writes = 0;
+    for (index, entry) in journal.iter().enumerate() {
+        if let Event::Asked { call, .. } = &entry.event
+            && call.is_write()
+        {
+            writes += 1;
+            let Event::Answered { of, reply, .. } = &journal[index + 1].event else {
+                panic!("{entry:?} has no answer");
+            };
+            assert_eq!((*of, reply), (entry.seq, &Reply::Done));
+        }
+    }
+    assert_eq!(writes, 2);
+}
+
+#[tokio::test]
+async fn a_change_of_a_stack_gives_no_traffic_to_a_sick_arm() {
+    let mut lab = canary(lab::good()).await;
+    change_of_a_stack(&mut lab);
+    let driver = lab.driver();
+    let begun = driver.begin_change(lab.header.clone(), lab.target.clone());
+    let mut changing = begun.await.expect("it begins");
+    lab.target.meddle(|o| o.arms[1].healthy = 0);
+    lab.signal("rollback", "canary").await;
+    let heard = changing.attend().await.expect("the store works");
+    let [Heard::Refused { why, .. }] = &heard[..] else {
+        panic!("{heard:?}");
+    };
+    assert!(why.contains("none is healthy"), "{why}");
+    // A command that such a change does not know is ignored, once and for all.
+    lab.signal("pause", "").await;
+    assert_eq!(changing.attend().await.expect("the store works"), []);
+    assert!(lab.target.verbs().is_empty());
 }

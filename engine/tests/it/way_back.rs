@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::{Actor, Call, Entry, Event, Reply, StackVerb, Work};
 use engine::model::{
-    ArmHealth, DemoFault, Deployment, End, Goal, Hold, HostError, MetricsQuery, Observed, Point,
+    ArmHealth, DemoFault, Deployment, End, Goal, HostError, MetricsQuery, Observed, Point,
     ProbeReport, Promotion, Release, Sample, Source, Traffic, Weights,
 };
 use engine::rollout::{Driver, Ran, Resolve, RolloutError, Standing, WRITES_MAX};
@@ -415,7 +415,7 @@ async fn a_driver_that_writes_too_often_stops_and_says_so() {
 }
 
 /// A change of a stack whose process died ends by reading, and a write in doubt
-/// is settled first; if the stack moved the traffic, a person decides.
+/// is settled first; if the stack moved the traffic, that is said.
 #[tokio::test]
 async fn an_interrupted_change_of_a_stack_ends_where_the_traffic_was_left() {
     let wanted = Weights::of([("stable", 70), ("canary", 30)]);
@@ -457,10 +457,14 @@ async fn an_interrupted_change_of_a_stack_ends_where_the_traffic_was_left() {
             let target = Arc::new(Shared::new(&lab, []));
             let standing = driver(&lab, &target, 1).drive(ID).await.expect("it works");
             if moved {
-                assert!(
-                    matches!(&standing, Standing::Held(Hold::ForeignChange { .. })),
-                    "{happened:?}: {standing:?}"
-                );
+                // It is said and not undone, and the target is free for people.
+                let Standing::Over(End::Refused, reason) = &standing else {
+                    panic!("{happened:?}: {standing:?}");
+                };
+                for says in ["stable 11 %, canary 89 %", "somebody else moved it"] {
+                    assert!(reason.contains(says), "{reason}");
+                }
+                assert_eq!(lab.target.peek().weights().weight("canary"), 89);
                 continue;
             }
             let Standing::Over(End::Done, reason) = &standing else {

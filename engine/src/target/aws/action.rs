@@ -1,12 +1,17 @@
 //! The whole action of a listener or rule, and what a stack would make of it.
 //! Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use aws_sdk_elasticloadbalancingv2::types::Action;
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, ActionTypeEnum, AuthenticateCognitoActionConfig, AuthenticateOidcActionConfig,
+    FixedResponseActionConfig, ForwardActionConfig, RedirectActionConfig,
+    TargetGroupStickinessConfig, TargetGroupTuple,
+};
 use serde_json::{Map, Value, json};
 
 use super::traffic;
+use crate::model::{ErrorKind, HostError};
 
 /// The actions of a listener or rule as they were read.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +51,40 @@ impl LiveAction {
     #[must_use]
     pub fn does_as(&self, other: &Self) -> bool {
         plain(&self.0) == plain(&other.0)
+    }
+
+    /// The actions as JSON, for a journal: in the words of a template, and no
+    /// secret is among them, because AWS tells none.
+    ///
+    /// # Errors
+    /// There is something in it that this engine cannot write down.
+    pub fn written(&self) -> Result<Value, HostError> {
+        let written = Value::Array(self.0.iter().map(write).collect());
+        let read = Self::of_written(&written)?;
+        if read == *self {
+            return Ok(written);
+        }
+        Err(HostError::new(
+            ErrorKind::Invalid,
+            "unknown-action",
+            "the listener or rule does something that this version of engine does not know, so it could not be given back",
+        ))
+    }
+
+    /// The actions that were written down.
+    ///
+    /// # Errors
+    /// That is not such a JSON.
+    pub fn of_written(written: &Value) -> Result<Self, HostError> {
+        let actions = written.as_array().map(|all| all.iter().map(read).collect());
+        let actions: Option<Option<Vec<Action>>> = actions;
+        actions.flatten().map(Self).ok_or_else(|| {
+            HostError::new(
+                ErrorKind::Invalid,
+                "unknown-action",
+                "the action in the journal was written down by another version of engine",
+            )
+        })
     }
 
     /// Whether it forwards and does nothing else.
@@ -154,6 +193,152 @@ fn plain(actions: &[Action]) -> Vec<Plain> {
         }
     };
     actions.iter().map(one).collect()
+}
+
+/// One action, whole.
+fn write(action: &Action) -> Value {
+    let forward = action.forward_config().map(|f| {
+        let groups = f.target_groups.as_ref().map(|groups| {
+            let one = |g: &TargetGroupTuple| json!({"TargetGroupArn": g.target_group_arn, "Weight": g.weight});
+            groups.iter().map(one).collect::<Vec<_>>()
+        });
+        let sticky = f.target_group_stickiness_config().map(
+            |s| json!({"Enabled": s.enabled, "DurationSeconds": s.duration_seconds}),
+        );
+        json!({"TargetGroups": groups, "TargetGroupStickinessConfig": sticky})
+    });
+    let mut written = json!({
+        "Type": action.r#type().map(ActionTypeEnum::as_str),
+        "Order": action.order(),
+        "TargetGroupArn": action.target_group_arn(),
+        "ForwardConfig": forward,
+    });
+    let config = if let Some(c) = action.authenticate_oidc_config() {
+        let mut oidc = details(action);
+        oidc["UseExistingClientSecret"] = json!(c.use_existing_client_secret);
+        Some((OIDC, oidc))
+    } else if action.authenticate_cognito_config().is_some() {
+        Some((COGNITO, details(action)))
+    } else if action.redirect_config().is_some() {
+        Some((REDIRECT, details(action)))
+    } else if action.fixed_response_config().is_some() {
+        Some((FIXED, details(action)))
+    } else {
+        None
+    };
+    if let Some((name, config)) = config {
+        written[name] = config;
+    }
+    written
+}
+
+/// One action that was written down; none if it was written by somebody else.
+fn read(written: &Value) -> Option<Action> {
+    let mut action = Action::builder()
+        .r#type(ActionTypeEnum::from(written["Type"].as_str()?))
+        .build();
+    action.order = whole(&written["Order"]);
+    action.target_group_arn = text(&written["TargetGroupArn"]);
+    let forward = &written["ForwardConfig"];
+    if forward.is_object() {
+        let groups = forward["TargetGroups"].as_array().map(|groups| {
+            let one = |g: &Value| {
+                let mut tuple = TargetGroupTuple::builder().build();
+                tuple.target_group_arn = text(&g["TargetGroupArn"]);
+                tuple.weight = whole(&g["Weight"]);
+                tuple
+            };
+            groups.iter().map(one).collect()
+        });
+        let mut config = ForwardActionConfig::builder()
+            .set_target_groups(groups)
+            .build();
+        let sticky = &forward["TargetGroupStickinessConfig"];
+        if sticky.is_object() {
+            let mut read = TargetGroupStickinessConfig::builder().build();
+            read.enabled = sticky["Enabled"].as_bool();
+            read.duration_seconds = whole(&sticky["DurationSeconds"]);
+            config.target_group_stickiness_config = Some(read);
+        }
+        action.forward_config = Some(config);
+    }
+    let c = &written[OIDC];
+    if c.is_object() {
+        action.authenticate_oidc_config = Some(
+            AuthenticateOidcActionConfig::builder()
+                .set_issuer(text(&c["Issuer"]))
+                .set_authorization_endpoint(text(&c["AuthorizationEndpoint"]))
+                .set_token_endpoint(text(&c["TokenEndpoint"]))
+                .set_user_info_endpoint(text(&c["UserInfoEndpoint"]))
+                .set_client_id(text(&c["ClientId"]))
+                .set_session_cookie_name(text(&c["SessionCookieName"]))
+                .set_scope(text(&c["Scope"]))
+                .set_session_timeout(c["SessionTimeout"].as_i64())
+                .set_authentication_request_extra_params(pairs(c))
+                .set_on_unauthenticated_request(
+                    text(&c["OnUnauthenticatedRequest"]).map(|t| t.as_str().into()),
+                )
+                .set_use_existing_client_secret(c["UseExistingClientSecret"].as_bool())
+                .build(),
+        );
+    }
+    let c = &written[COGNITO];
+    if c.is_object() {
+        let mut config = AuthenticateCognitoActionConfig::builder().build();
+        config.user_pool_arn = text(&c["UserPoolArn"]);
+        config.user_pool_client_id = text(&c["UserPoolClientId"]);
+        config.user_pool_domain = text(&c["UserPoolDomain"]);
+        config.session_cookie_name = text(&c["SessionCookieName"]);
+        config.scope = text(&c["Scope"]);
+        config.session_timeout = c["SessionTimeout"].as_i64();
+        config.authentication_request_extra_params = pairs(c);
+        config.on_unauthenticated_request =
+            text(&c["OnUnauthenticatedRequest"]).map(|t| t.as_str().into());
+        action.authenticate_cognito_config = Some(config);
+    }
+    let c = &written[REDIRECT];
+    if c.is_object() {
+        action.redirect_config = Some(
+            RedirectActionConfig::builder()
+                .set_protocol(text(&c["Protocol"]))
+                .set_port(text(&c["Port"]))
+                .set_host(text(&c["Host"]))
+                .set_path(text(&c["Path"]))
+                .set_query(text(&c["Query"]))
+                .set_status_code(text(&c["StatusCode"]).map(|t| t.as_str().into()))
+                .build(),
+        );
+    }
+    let c = &written[FIXED];
+    if c.is_object() {
+        action.fixed_response_config = Some(
+            FixedResponseActionConfig::builder()
+                .set_status_code(text(&c["StatusCode"]))
+                .set_content_type(text(&c["ContentType"]))
+                .set_message_body(text(&c["MessageBody"]))
+                .build(),
+        );
+    }
+    Some(action)
+}
+
+const OIDC: &str = "AuthenticateOidcConfig";
+const COGNITO: &str = "AuthenticateCognitoConfig";
+const REDIRECT: &str = "RedirectConfig";
+const FIXED: &str = "FixedResponseConfig";
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn whole(value: &Value) -> Option<i32> {
+    i32::try_from(value.as_i64()?).ok()
+}
+
+fn pairs(config: &Value) -> Option<HashMap<String, String>> {
+    let map = config["AuthenticationRequestExtraParams"].as_object()?;
+    let pairs = map.iter().map(|(k, v)| Some((k.clone(), text(v)?)));
+    pairs.collect()
 }
 
 /// What is not about forwarding, in the words of a template.
@@ -266,10 +451,6 @@ pub(super) fn number(value: &Value) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_sdk_elasticloadbalancingv2::types::{
-        ActionTypeEnum, AuthenticateCognitoActionConfig, ForwardActionConfig, RedirectActionConfig,
-        TargetGroupStickinessConfig, TargetGroupTuple,
-    };
 
     fn forward(weights: &[(&str, i32)], sticky: Option<i32>) -> Action {
         let mut config = ForwardActionConfig::builder();
@@ -322,6 +503,54 @@ mod tests {
             .target_group_arn("g/a")
             .build();
         assert!(lost(only, &off, true).contains("100 % to a"));
+    }
+
+    #[test]
+    fn an_action_survives_the_journal() {
+        let oidc = AuthenticateOidcActionConfig::builder()
+            .issuer("https://login")
+            .client_id("id")
+            .session_timeout(60)
+            .authentication_request_extra_params("prompt", "login")
+            .on_unauthenticated_request("deny".into());
+        let mut login = Action::builder()
+            .r#type(ActionTypeEnum::AuthenticateOidc)
+            .order(1)
+            .authenticate_oidc_config(oidc.build())
+            .build();
+        let fixed = FixedResponseActionConfig::builder().status_code("503");
+        let sorry = Action::builder()
+            .r#type(ActionTypeEnum::FixedResponse)
+            .fixed_response_config(fixed.build())
+            .build();
+        let away = RedirectActionConfig::builder();
+        let away = away.host("there").status_code("HTTP_302".into()).build();
+        let away = Action::builder()
+            .r#type(ActionTypeEnum::Redirect)
+            .redirect_config(away)
+            .build();
+        let cognito = AuthenticateCognitoActionConfig::builder().user_pool_arn("pool");
+        let cognito = Action::builder()
+            .r#type(ActionTypeEnum::AuthenticateCognito)
+            .authenticate_cognito_config(cognito.build())
+            .build();
+        let both = forward(&[("g/a", 9), ("g/b", 1)], Some(600));
+        for action in [login.clone(), sorry, away, cognito, both] {
+            let live = LiveAction(vec![action]);
+            let written = live.written().expect("known");
+            let text = written.to_string();
+            let again = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(
+                LiveAction::of_written(&again).expect("read"),
+                live,
+                "{text}"
+            );
+        }
+        // What cannot be written down whole is not written down.
+        let config = login.authenticate_oidc_config.as_mut().expect("there");
+        config.client_secret = Some("a secret".to_owned());
+        assert!(LiveAction(vec![login]).written().is_err());
+        assert!(LiveAction::of_written(&json!([{"Type": 1}])).is_err());
     }
 
     #[test]

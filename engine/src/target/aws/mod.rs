@@ -187,14 +187,6 @@ impl AwsTarget {
         Ok(LiveAction(self.read_actions(route).await?))
     }
 
-    /// Writes an action as it was read.
-    ///
-    /// # Errors
-    /// AWS refuses, or does not answer.
-    pub async fn restore(&self, action: &LiveAction) -> Result<(), HostError> {
-        self.write_actions(traffic::resent(&action.0)).await
-    }
-
     async fn actions(&self) -> Result<Vec<Action>, HostError> {
         let actions = self.read_actions(&self.found.route).await?;
         *locked(&self.last) = Some((self.clock.now(), actions.clone()));
@@ -671,6 +663,16 @@ impl Target for AwsTarget {
             ..services::Update::default()
         };
         services::update(&self.clients, id, update).await
+    }
+
+    async fn restore(&self, action: &serde_json::Value) -> Result<(), HostError> {
+        let action = LiveAction::of_written(action)?;
+        self.write_actions(traffic::resent(&action.0)).await
+    }
+
+    async fn does(&self, action: &serde_json::Value) -> Result<bool, HostError> {
+        let wanted = LiveAction::of_written(action)?;
+        Ok(self.action().await?.does_as(&wanted))
     }
 
     async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {

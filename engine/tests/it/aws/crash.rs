@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use engine::journal::{Event, StackVerb, Work};
 use engine::model::End;
 use engine::rollout::Standing;
 use engine::store::Owner;
+use engine::target::Target as _;
 
-use super::bottle::{Bottle, GOOD, Wish, three_steps};
+use super::bottle::{self, Bottle, GOOD, Wish, direct, forward, three_steps};
 use super::proxy::Trouble;
 use crate::lab;
 
@@ -122,5 +124,87 @@ async fn at_every_call_of_a_whole_rollout() {
     });
     for lane in lanes.collect::<Vec<_>>() {
         lane.await.expect("no panic in a lane");
+    }
+}
+
+/// A process that changes a stack dies at its n-th call, after the stack has moved
+/// the traffic and forgotten the stickiness; the number of its calls.
+async fn change_dies_at(n: usize, after: bool) -> usize {
+    let wish = Wish {
+        sticky: true,
+        ..Wish::default()
+    };
+    let plugin = lab::plugin("canary").await;
+    let mut bottle = Bottle::new(wish, plugin, three_steps()).await;
+    bottle.header = bottle::verb(&bottle, bottle.header.baseline.clone());
+    bottle.header.work = Work::StackChange {
+        stack: "shop".to_owned(),
+        change: StackVerb::Deploy,
+        actor: "ada".to_owned(),
+    };
+    let mut dead = bottle.driver();
+    dead.owner.started = "dead".to_owned();
+    let begun = dead.begin_change(bottle.header.clone(), bottle.target.clone());
+    let mut changing = begun.await.expect("it begins");
+    let action = bottle.target.action().await.expect("readable");
+    let action = action.written().expect("known");
+    let [stable, canary] = &bottle.made.groups;
+    let moved = forward(&[(stable, 40), (canary, 60)]);
+    let elb = direct().await.elb;
+    let modify = elb.modify_listener().listener_arn(&bottle.made.listener);
+    modify.default_actions(moved).send().await.expect("moved");
+    bottle.proxy.take();
+    let reached = Arc::new(AtomicBool::new(false));
+    let signal = reached.clone();
+    bottle.proxy.plot(move |index, _| {
+        if index < n {
+            return Trouble::None;
+        }
+        signal.store(true, Ordering::SeqCst);
+        if index == n && after {
+            Trouble::AnswerLost
+        } else {
+            Trouble::Reset
+        }
+    });
+    {
+        let give = changing.give_back(Some(&action));
+        tokio::pin!(give);
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut give => break,
+                () = std::future::ready(()), if reached.load(Ordering::SeqCst) => break,
+                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
+            }
+        }
+    }
+    drop(changing);
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let calls = bottle.proxy.take().len();
+    bottle.proxy.calm();
+    let asked = |e: &engine::journal::Entry| matches!(e.event, Event::Asked { .. });
+    let intended = bottle.journal().await.iter().any(asked);
+    let standing = bottle.go_on().await.expect("the driver works");
+    let at = format!("call {n}, after {after}: {standing:?}");
+    assert!(matches!(standing, Standing::Over(..)), "{at}");
+    let live = bottle.live().await;
+    // What was intended is done; what was not is said, and left to people.
+    let share = if intended { 100.0 } else { 40.0 };
+    assert_eq!(live.weights().share("stable"), share, "{at}");
+    assert_eq!(live.sticky, intended, "{at}");
+    let does = bottle.target.does(&action).await.expect("readable");
+    assert_eq!(does, intended, "{at}: the whole action");
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_every_call_of_a_change_of_a_stack() {
+    let calls = change_dies_at(usize::MAX, false).await;
+    assert!((5..40).contains(&calls), "{calls}");
+    for n in 0..calls {
+        for after in [false, true] {
+            change_dies_at(n, after).await;
+        }
     }
 }

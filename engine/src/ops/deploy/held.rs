@@ -1,0 +1,226 @@
+//! The stack's target while its stack changes: no rollout begins there, people are
+//! heard, and every write of its traffic is in a journal.
+
+use std::sync::Arc;
+
+use super::Result;
+use crate::journal::{FORMAT, Header, StackVerb, Work};
+use crate::model::{Arm, End, Promotion, Role, Weights};
+use crate::ops::Error;
+use crate::ops::app::App;
+use crate::ops::begin::{busy_with, new_id_part};
+use crate::rollout::change::{Changing, GivenBack, Heard};
+use crate::rollout::{Options, RolloutError};
+use crate::spec::aws::{Access, AwsSpec, Find, looked_for};
+use crate::spec::{Guardrails, TargetSpec};
+use crate::store::StoreError;
+use crate::target::Target as _;
+use crate::target::aws::AwsTarget;
+
+/// Which stack is taken, and for what.
+pub(super) struct Taken<'a> {
+    pub(super) access: &'a Access,
+    pub(super) stack: &'a str,
+    pub(super) change: StackVerb,
+    /// Go on also where the target cannot be found.
+    pub(super) unknown_is_fine: bool,
+    /// Remember the whole action of the route, to give it back.
+    pub(super) whole: bool,
+}
+
+/// A change of a stack that this process makes, and the target that it holds.
+pub(super) struct Held {
+    changing: Changing,
+    pub(super) target: Arc<AwsTarget>,
+    what: String,
+    /// The whole action of the route as it was, written down.
+    action: Option<serde_json::Value>,
+}
+
+impl Held {
+    /// None if the stack has no target that could be found, and the change may go
+    /// on without one.
+    pub(super) async fn take(app: &App, taken: Taken<'_>) -> Result<Option<Self>> {
+        let find = Find {
+            stack: Some(taken.stack.to_owned()),
+            ..Find::default()
+        };
+        let spec = looked_for(taken.access.clone(), find);
+        let target = match app.ports.find_on_aws(&spec).await {
+            Ok(target) => target,
+            Err(error)
+                if error.code == "no-listener" || taken.unknown_is_fine && !error.retryable =>
+            {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(Error::from(error).context(
+                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights goes on without)",
+                ));
+            }
+        };
+        let header = header(app, &taken, &spec, &target);
+        let driver = app.driver(Options::default());
+        let begun = driver.begin_change(header, target.clone()).await;
+        let changing = match begun {
+            Ok(changing) => changing,
+            Err(RolloutError::Store(StoreError::Busy(busy))) => {
+                return Err(busy_with(app, &busy.rollout).await);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut held = Self {
+            changing,
+            target,
+            what: format!("{} of the stack {}", taken.change, taken.stack),
+            action: None,
+        };
+        if taken.whole {
+            let action = held.target.action().await;
+            match action.and_then(|action| action.written()) {
+                Ok(action) => held.action = Some(action),
+                Err(error) => {
+                    let error = Error::from(error);
+                    held.end(Err(&error), &Ok(())).await?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Some(held))
+    }
+
+    /// Where the traffic belongs.
+    pub(super) fn weights(&self) -> &Weights {
+        self.changing.weights()
+    }
+
+    /// Keeps the target, and takes the traffic back if a person says so: that must
+    /// not wait for a stack.
+    pub(super) async fn attend(&mut self, app: &App) -> Result<()> {
+        for heard in self.changing.attend().await? {
+            app.progress(match heard {
+                Heard::TookBack { actor, to } => format!("  {actor} took the traffic to {to}"),
+                Heard::Refused { actor, to, why } => {
+                    format!("  {actor} asked for all traffic on {to}, which was refused: {why}")
+                }
+                Heard::InDoubt(why) => format!("  {why}; looks again soon"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the traffic is where it was when the target was taken.
+    pub(super) async fn unmoved(&self) -> Result<()> {
+        let now = self.target.traffic().await?.weights;
+        if now == *self.weights() {
+            return Ok(());
+        }
+        Err(Error::busy(format!(
+            "somebody moved the traffic meanwhile: it was {}, and is {}",
+            self.weights().shares(),
+            now.shares()
+        )))
+    }
+
+    /// Takes over the weights that the stack has set.
+    pub(super) async fn accept(&mut self, app: &App) -> Result<()> {
+        self.attend(app).await?;
+        Ok(self.changing.accept(&app.actor).await?)
+    }
+
+    /// Brings the traffic back where it was, if the stack has moved it: a failed
+    /// update returns to what the stack believed before. So does everything else of
+    /// the action, if it was remembered.
+    pub(super) async fn mend(&mut self, app: &App) -> Result<()> {
+        self.attend(app).await?;
+        let belongs = self.weights().shares();
+        match self.changing.give_back(self.action.as_ref()).await {
+            Ok(GivenBack::AsBefore) => Ok(()),
+            Ok(GivenBack::Back { from, now }) => {
+                app.note(format!(
+                    "the stack moved the traffic to {from}; it is back at {}",
+                    now.shares()
+                ));
+                app.note("versions may have gone back too: see `engine status`");
+                Ok(())
+            }
+            Ok(GivenBack::Refused { from, now, why }) => Err(Error::busy(format!(
+                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: `engine set-weights` does"
+            ))),
+            Err(RolloutError::Target(error)) => Err(Error::from(error).context(format!(
+                "where the traffic is now could not be read; it was {belongs}"
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes down how the change ended, and leaves the target.
+    pub(super) async fn end(
+        self,
+        done: std::result::Result<&str, &Error>,
+        traffic: &Result<()>,
+    ) -> Result<()> {
+        let short = |error: &Error| {
+            let first = error.message.split("\n\n").next();
+            first.unwrap_or_default().to_owned()
+        };
+        let what = &self.what;
+        let (end, reason) = match (done, traffic) {
+            (_, Err(error)) => (End::RollbackFailed, format!("{what}: {}", short(error))),
+            (Err(error), Ok(())) => (End::Refused, format!("{what}: {}", short(error))),
+            (Ok(words), Ok(())) => (End::Done, format!("{what}: {words}")),
+        };
+        Ok(self.changing.end(end, reason).await?)
+    }
+}
+
+fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> Header {
+    let found = target.found();
+    let pinned = AwsSpec {
+        found: Some(found.clone()),
+        ..spec.clone()
+    };
+    let names: Vec<String> = found.arms.iter().map(|a| a.name.clone()).collect();
+    Header {
+        format: FORMAT,
+        rollout: format!("{}-{}", taken.change, new_id_part()),
+        created: app.clock.now(),
+        engine: env!("CARGO_PKG_VERSION").to_owned(),
+        target: TargetSpec::Aws(Box::new(pinned)),
+        identity: target.identity().to_owned(),
+        sample_period_ms: target.sample_period_ms(),
+        arms: arms(&names),
+        // It is read under the lease.
+        baseline: Weights::default(),
+        stable: None,
+        candidate: None,
+        promotion: Promotion::Swap,
+        capacity: None,
+        guardrails: Guardrails {
+            healthy_timeout_ms: 0,
+            ..Guardrails::default()
+        },
+        probes: vec![],
+        queries: vec![],
+        caps: <_>::default(),
+        work: Work::StackChange {
+            stack: taken.stack.to_owned(),
+            change: taken.change,
+            actor: app.actor.clone(),
+        },
+    }
+}
+
+/// The arms; the stable one is the one called so.
+fn arms(names: &[String]) -> Vec<Arm> {
+    let naming = crate::model::Naming::of(names.iter().map(String::as_str));
+    let arm = |name: &String| Arm {
+        name: name.clone(),
+        role: match naming.stable() == Some(name.as_str()) {
+            true => Role::Stable,
+            false => Role::Candidate,
+        },
+        version: String::new(),
+    };
+    names.iter().map(arm).collect()
+}

@@ -1,0 +1,550 @@
+//! `deploy` and `delete`: stacks come, change and go, and the traffic stays where
+//! people left it.
+//!
+//! A change of a stack that has a target is a rollout of its own
+//! ([`crate::journal::Work::StackChange`]): [`held`] keeps its journal, obeys
+//! people and gives the traffic back. [`checks`] says what a change may do, and
+//! [`parameters`] what it is made of.
+
+mod checks;
+mod held;
+mod parameters;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::app::App;
+use super::begin::new_id_part;
+use super::error::{Error, Result};
+use super::request::TargetRequest;
+use crate::journal::StackVerb;
+use crate::model::{HostError, Observed, Weights};
+use crate::spec::TargetSpec;
+use crate::spec::aws::Access;
+use crate::target::Target as _;
+use crate::target::aws::client::Clients;
+use crate::target::aws::stack::{self, Change, ChangeSet, Events, Proposal, Stack, StackEvent};
+use checks::{leaves_the_traffic, missing, refuse_unready};
+use held::{Held, Taken};
+use parameters::{given, template};
+
+pub use parameters::parameter_of;
+
+/// How often a stack is looked at, ms.
+const POLL_MS: u64 = 2_000;
+/// Failed looks at a stack in a row before it is left unwatched.
+const FAILURES_MAX: u32 = 30;
+
+/// Which template of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template {
+    /// Arms stable and canary, shared by weights.
+    Canary,
+    /// Arms blue and green, one of them active.
+    BlueGreen,
+}
+
+impl Template {
+    /// The template itself, YAML.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Canary => include_str!("../../../../examples/cloudformation/canary.yaml"),
+            Self::BlueGreen => include_str!("../../../../examples/cloudformation/blue-green.yaml"),
+        }
+    }
+
+    /// The name of its stack where no other is given.
+    #[must_use]
+    pub fn stack(self) -> &'static str {
+        match self {
+            Self::Canary => "ecs-canary-demo-stack",
+            Self::BlueGreen => "ecs-blue-green-demo-stack",
+        }
+    }
+}
+
+/// What shall become of a stack.
+#[derive(Debug, Clone)]
+pub struct DeployRequest {
+    /// Where, and which stack.
+    pub target: TargetRequest,
+    /// Which template.
+    pub kind: Template,
+    /// A template to use instead of the one in the engine.
+    pub template: Option<PathBuf>,
+    /// `NAME=VALUE`
+    pub parameters: Vec<String>,
+    /// JSON or TOML file with parameters.
+    pub file_of_parameters: Option<PathBuf>,
+    /// ARN of the role that CloudFormation works as.
+    pub stack_role: Option<String>,
+    /// Let the stack write other weights than the live ones.
+    pub accept_weights: bool,
+    /// Let the stack write another action than the live one, and take tasks from
+    /// arms that serve.
+    pub accept: bool,
+    /// Let the stack replace or remove what serves live traffic.
+    pub accept_replacement: bool,
+    /// Only say what would change.
+    pub dry_run: bool,
+}
+
+/// What happens meanwhile, for who wants more than sentences.
+#[derive(Debug, Clone, Copy)]
+pub enum Seen<'a> {
+    /// These changes are about to be made.
+    Changes {
+        /// The stack's name.
+        stack: &'a str,
+        /// Its region.
+        region: &'a str,
+        /// Whether the stack is new.
+        create: bool,
+        /// The changes; some.
+        changes: &'a [Change],
+    },
+    /// CloudFormation did something.
+    Event(&'a StackEvent),
+}
+
+/// Hears what happens meanwhile.
+pub type Watcher<'a> = &'a (dyn Fn(Seen<'_>) + Send + Sync);
+
+/// What a deployment came to.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The stack's name.
+    pub name: String,
+    /// The stack as it is now; none if there is none.
+    pub stack: Option<Stack>,
+    /// What was, or would be, changed.
+    pub changes: Vec<Change>,
+    /// How it ended.
+    pub result: Deployment,
+    /// Where the traffic is, if the stack has a target.
+    pub weights: Option<Weights>,
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deployment {
+    /// Everything was as wanted already.
+    NoChanges,
+    /// It was only asked what would change.
+    DryRun,
+    /// The stack is changed.
+    Done,
+}
+
+/// Creates or updates a stack and waits for it. The traffic stays where it is.
+pub async fn deploy(app: &App, args: &DeployRequest, watcher: Watcher<'_>) -> Result<Deployed> {
+    let environment = &app.surroundings.stack;
+    let (access, name) = place(app, &args.target)?;
+    let name = name.unwrap_or_else(|| args.kind.stack().to_owned());
+    let template = template(args, environment)?;
+    let clients = app.ports.clients(&access).await;
+    let declared = stack::declared(&clients, &template).await?;
+    let mut given = given(args)?;
+    if let Some(unknown) = given.keys().find(|k| !declared.contains_key(*k)) {
+        let known: Vec<&str> = declared.keys().map(String::as_str).collect();
+        return Err(Error::usage(format!(
+            "the template has no parameter {unknown}; it has {}",
+            known.join(", ")
+        )));
+    }
+    let before = stack::look(&clients, &name).await?;
+    let before = before.filter(|s| !s.is_empty());
+    refuse_unready(&name, before.as_ref())?;
+    if before.is_none() {
+        for (variable, value) in environment {
+            let parameter = parameter_of(variable);
+            if let Some(parameter) = parameter.filter(|p| declared.contains_key(*p)) {
+                given
+                    .entry(parameter.to_owned())
+                    .or_insert_with(|| value.clone());
+            }
+        }
+    }
+    let mut held = match &before {
+        Some(_) => {
+            let taken = Taken {
+                access: &access,
+                stack: &name,
+                change: StackVerb::Deploy,
+                unknown_is_fine: args.accept_weights || args.accept,
+                whole: !args.accept && !args.accept_weights,
+            };
+            Held::take(app, taken).await?
+        }
+        None => None,
+    };
+    let work = Work {
+        app,
+        clients: &clients,
+        args,
+        name: &name,
+        template: &template,
+        declared: &declared,
+        given: &given,
+        before: before.as_ref(),
+        watcher,
+    };
+    let done = work.update(held.as_mut()).await;
+    let weights = match held {
+        Some(mut held) => {
+            // Whatever became of the stack: the traffic is where people left it.
+            let moved = match args.accept_weights {
+                true => held.accept(app).await,
+                false => held.mend(app).await,
+            };
+            let weights = held.weights().clone();
+            let ended = held.end(done.as_ref().map(|(_, _, how)| how.words()), &moved);
+            let ended = ended.await;
+            if done.is_ok() {
+                moved?;
+                ended?;
+            }
+            Some(weights)
+        }
+        None => None,
+    };
+    let (stack, changes, result) = done?;
+    Ok(Deployed {
+        name,
+        stack,
+        changes,
+        result,
+        weights,
+    })
+}
+
+impl Deployment {
+    /// In words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoChanges => "no changes",
+            Self::DryRun => "dry run: nothing was changed",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// The stack as it is now, what was changed, and how it ended.
+type Update = (Option<Stack>, Vec<Change>, Deployment);
+
+/// One update of a stack.
+struct Work<'a> {
+    app: &'a App,
+    clients: &'a Clients,
+    args: &'a DeployRequest,
+    name: &'a str,
+    template: &'a str,
+    declared: &'a BTreeMap<String, bool>,
+    given: &'a BTreeMap<String, String>,
+    before: Option<&'a Stack>,
+    watcher: Watcher<'a>,
+}
+
+impl Work<'_> {
+    async fn update(&self, mut held: Option<&mut Held>) -> Result<Update> {
+        let live = match &held {
+            Some(held) => {
+                if !self.args.accept {
+                    held.target.fit().await?;
+                }
+                Some(held.target.observe().await?)
+            }
+            None => None,
+        };
+        let known = live.as_ref().map(stack::beliefs).unwrap_or_default();
+        let had = self.before.map(|s| s.parameters.clone());
+        let had = had.unwrap_or_default();
+        let parameters = stack::parameters(self.declared, self.given, &known, &had);
+        missing(self.declared, &parameters)?;
+        let token = format!("engine-{}", new_id_part());
+        let proposal = Proposal {
+            stack: self.name,
+            template: self.template,
+            create: self.before.is_none(),
+            parameters: &parameters,
+            token: &token,
+            role: self.args.stack_role.as_deref(),
+        };
+        let set = match stack::propose(self.clients, self.app.clock.as_ref(), proposal).await {
+            Ok(set) => set,
+            Err(error) => {
+                if self.before.is_none() {
+                    let _ = self.clear_away(self.name, &token).await;
+                }
+                return Err(error.into());
+            }
+        };
+        if !set.changes.is_empty() {
+            (self.watcher)(Seen::Changes {
+                stack: self.name,
+                region: &self.clients.region,
+                create: self.before.is_none(),
+                changes: &set.changes,
+            });
+        }
+        let done = |stack: Option<Stack>, result| (stack, set.changes.clone(), result);
+        if set.changes.is_empty() {
+            return Ok(done(self.before.cloned(), Deployment::NoChanges));
+        }
+        let mut checked = match &live {
+            Some(live) => {
+                leaves_the_traffic(self.args, self.declared, self.given, live, &had, &set)
+            }
+            None => Ok(()),
+        };
+        if let (Ok(()), Some(held), Some(live)) = (&checked, &held, &live)
+            && !self.args.accept
+        {
+            checked = self.keeps_what_serves(held, live, &set).await;
+        }
+        let checked = match (&checked, &mut held) {
+            (Ok(()), Some(held)) if !self.args.dry_run => held.unmoved().await,
+            _ => checked,
+        };
+        if self.args.dry_run || checked.is_err() {
+            stack::discard(self.clients, &set).await?;
+            if self.before.is_none() {
+                self.clear_away(&set.stack_id, &token).await?;
+            }
+            checked?;
+            return Ok(done(self.before.cloned(), Deployment::DryRun));
+        }
+        let events = Events::from_now(self.clients, &set.stack_id).await?;
+        stack::execute(self.clients, &set, &token).await?;
+        let after = follow(
+            self.app,
+            self.clients,
+            &set.stack_id,
+            (events, self.watcher),
+            held,
+        )
+        .await?;
+        Ok(done(Some(after), Deployment::Done))
+    }
+
+    /// Deletes the empty stack that a change set alone has made, and waits, so
+    /// that the next command finds nothing of it.
+    async fn clear_away(&self, stack: &str, token: &str) -> Result<(), HostError> {
+        stack::delete(self.clients, stack, token).await?;
+        for _ in 0..FAILURES_MAX {
+            match stack::look(self.clients, stack).await? {
+                Some(stack) if stack.is_moving() => {}
+                _ => return Ok(()),
+            }
+            let clock = &self.app.clock;
+            clock.sleep_until(clock.now() + POLL_MS).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the change leaves the actions of listeners and rules as they are
+    /// live, and the tasks to the arms that somebody is sent to.
+    async fn keeps_what_serves(&self, held: &Held, live: &Observed, set: &ChangeSet) -> Result<()> {
+        let hint = "hint: bring the template and the live action together first, or let the stack have its way with --accept";
+        for change in set.changes.iter().filter(|c| c.rewrites_a_route()) {
+            let target = &held.target;
+            let ours = change.physical_id == target.identity();
+            // Of ours the template must say what is live. Of others it may say
+            // something new, but must not forget what it never knew.
+            let (action, told) = if ours || change.physical_id.is_empty() {
+                (target.action().await?, &change.after)
+            } else {
+                (target.action_of(&change.physical_id).await?, &change.before)
+            };
+            let weights = !ours || !self.args.accept_weights;
+            let lost = match told {
+                Some(told) => action.lost(told, weights),
+                None if action.only_forwards() => None,
+                None => Some("CloudFormation does not say what it would be".to_owned()),
+            };
+            if let Some(lost) = lost {
+                let lost = if ours {
+                    lost
+                } else {
+                    format!("somebody changed it outside the stack: {lost}")
+                };
+                return Err(Error::busy(format!(
+                    "the change would rewrite the action of {}, and the template does not carry all of it: {lost}\n\n{hint}",
+                    change.logical_id
+                )));
+            }
+        }
+        for (arm, known) in live.arms.iter().zip(&held.target.found().arms) {
+            let service = known.service.as_ref();
+            let changed = set.changes.iter().find(|c| {
+                c.kind == "AWS::ECS::Service"
+                    && service.is_some_and(|s| {
+                        c.physical_id == s.name || c.physical_id.ends_with(&format!("/{}", s.name))
+                    })
+            });
+            let Some(change) = changed else {
+                continue;
+            };
+            let takes = match (change.tasks(), arm.tasks) {
+                (Some(wanted), Some(has)) => wanted < u64::from(has),
+                _ => false,
+            };
+            if takes && let Err(error) = held.target.unserved(&arm.name).await {
+                return Err(Error::busy(format!(
+                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept goes on",
+                    change.logical_id,
+                    arm.tasks.unwrap_or_default(),
+                    change.tasks().unwrap_or_default()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A stack that is about to be deleted.
+#[derive(Debug, Clone)]
+pub struct Doomed {
+    /// Its name.
+    pub name: String,
+    /// Its region.
+    pub region: String,
+    access: Access,
+    id: String,
+}
+
+/// Finds the stack that would be deleted; changes nothing.
+pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
+    let (access, name) = place(app, target)?;
+    let name = name.ok_or_else(|| {
+        Error::usage(
+            "which stack?\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
+        )
+    })?;
+    let clients = app.ports.clients(&access).await;
+    let Some(stack) = stack::look(&clients, &name).await? else {
+        return Err(Error::usage(format!(
+            "there is no stack {name} in {}",
+            clients.region
+        )));
+    };
+    Ok(Doomed {
+        name,
+        region: clients.region.clone(),
+        access,
+        id: stack.id,
+    })
+}
+
+/// Deletes a stack with all its resources and waits until it is gone.
+pub async fn delete(app: &App, doomed: &Doomed, watcher: Watcher<'_>) -> Result<Stack> {
+    let clients = app.ports.clients(&doomed.access).await;
+    let taken = Taken {
+        access: &doomed.access,
+        stack: &doomed.name,
+        change: StackVerb::Delete,
+        // A stack that cannot be understood can still be deleted.
+        unknown_is_fine: true,
+        whole: false,
+    };
+    let mut held = Held::take(app, taken).await?;
+    let deleted = async {
+        let events = Events::from_now(&clients, &doomed.id).await?;
+        let token = format!("engine-{}", new_id_part());
+        stack::delete(&clients, &doomed.name, &token).await?;
+        follow(app, &clients, &doomed.id, (events, watcher), held.as_mut()).await
+    };
+    let after = deleted.await;
+    if let Some(held) = held {
+        let ended = held.end(after.as_ref().map(|_| "done"), &Ok(())).await;
+        if after.is_ok() {
+            ended?;
+        }
+    }
+    after
+}
+
+/// Whose AWS, and which stack: the request, then the rollout file, then the environment.
+fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> {
+    let file = match target.named()?.map(|spec| spec.target) {
+        Some(TargetSpec::Aws(spec)) => Some(spec),
+        _ => None,
+    };
+    let of_file = file.as_ref().map(|f| f.access.clone()).unwrap_or_default();
+    let variable = app.surroundings.stack.get("STACK_NAME").cloned();
+    let named = target.aws.stack.clone();
+    let named = named
+        .or_else(|| file.and_then(|f| f.find.stack))
+        .or(variable);
+    Ok((target.aws.access(of_file), named))
+}
+
+/// Shows what happens until the operation is over.
+async fn follow(
+    app: &App,
+    clients: &Clients,
+    stack_id: &str,
+    (mut events, watcher): (Events, Watcher<'_>),
+    mut held: Option<&mut Held>,
+) -> Result<Stack> {
+    let mut causes: Vec<StackEvent> = vec![];
+    let mut begun = false;
+    let mut failures = 0;
+    loop {
+        app.clock.sleep_until(app.clock.now() + POLL_MS).await;
+        if let Some(held) = &mut held {
+            held.attend(app).await?;
+        }
+        let look = async {
+            Ok((
+                stack::look(clients, stack_id).await?,
+                events.news(clients).await?,
+            ))
+        };
+        let (now, news) = match look.await {
+            Ok(seen) => seen,
+            Err::<_, HostError>(error) if error.retryable && failures < FAILURES_MAX => {
+                failures += 1;
+                continue;
+            }
+            Err(error) => {
+                return Err(Error::from(error)
+                    .context(format!("the operation on {stack_id} goes on unwatched")));
+            }
+        };
+        failures = 0;
+        for event in news {
+            begun |= event.is_of_stack();
+            // Said twice: once when it begins, once when it has an id.
+            if event.is_repeated() {
+                continue;
+            }
+            watcher(Seen::Event(&event));
+            if event.is_cause() {
+                causes.push(event);
+            }
+        }
+        match now {
+            // It may still look as it did before the operation.
+            Some(_) if !begun => {}
+            Some(stack) if stack.is_moving() || stack.is_empty() => {}
+            Some(stack) if stack.is_well() => return Ok(stack),
+            Some(stack) => {
+                let why = causes.first().map_or_else(
+                    || stack.reason.clone().unwrap_or_default(),
+                    |e| {
+                        let reason = e.reason.as_deref().unwrap_or("no reason given");
+                        format!("{} ({}): {reason}", e.logical_id, e.kind)
+                    },
+                );
+                return Err(Error::internal(format!(
+                    "the stack is {}: {why}",
+                    stack.status
+                )));
+            }
+            None => return Err(Error::internal(format!("the stack {stack_id} is gone"))),
+        }
+    }
+}

@@ -1,0 +1,601 @@
+//! A change of a stack as a rollout of its own: the platform does the work, and
+//! this keeps the traffic where people left it.
+//!
+//! The process that changes the stack holds a [`Changing`]: it occupies the
+//! target, obeys people and gives the traffic back, and every write goes through
+//! the session, as in any other rollout: intent, write, read back, answer. When
+//! that process dies, [`Driver::drive`] goes on from the journal with the same
+//! functions, and ends by reading where the traffic is.
+
+use std::sync::Arc;
+
+use super::recovery::{self, Move, Settled};
+use super::session::{Checks, Interrupt, Session};
+use super::{Driver, RolloutError, Standing, abandoned, from_traffic};
+use crate::journal::status::{InDoubt, Status};
+use crate::journal::summary::Summary;
+use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, Work};
+use crate::model::{End, ErrorKind, HostError, Role, Traffic, Weight, Weights};
+use crate::store::{Busy, Claim, Durability, Lease, StoreError};
+use crate::target::Target;
+
+/// Most commands of people that are obeyed between two looks at a stack; the
+/// others wait for the next one.
+const COMMANDS_MAX: u32 = 16;
+
+/// What people asked for meanwhile, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// All traffic is on that arm; it was read back.
+    TookBack {
+        /// Who asked.
+        actor: String,
+        /// The arm.
+        to: String,
+    },
+    /// It could not be done.
+    Refused {
+        /// Who asked.
+        actor: String,
+        /// The arm.
+        to: String,
+        /// Why.
+        why: String,
+    },
+    /// What became of a write is not known yet: the next look settles it.
+    InDoubt(String),
+}
+
+/// What [`Changing::give_back`] found and did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GivenBack {
+    /// The traffic was where people left it.
+    AsBefore,
+    /// The change had moved it, and it is back; it was read back.
+    Back {
+        /// Where it was, in words.
+        from: String,
+        /// Where it is.
+        now: Weights,
+    },
+    /// The change had moved it, and it could not be brought back.
+    Refused {
+        /// Where it was, in words.
+        from: String,
+        /// Where it is, in words.
+        now: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A change of a stack that this process makes.
+pub struct Changing {
+    driver: Driver,
+    session: Session,
+}
+
+impl Driver {
+    /// Begins a change of a stack: occupies the target, reads its weights, which
+    /// are the header's baseline, and writes both down.
+    ///
+    /// # Errors
+    /// Another rollout or process has the target, or it cannot be read.
+    pub async fn begin_change(
+        &self,
+        mut header: Header,
+        target: Arc<dyn Target>,
+    ) -> Result<Changing, RolloutError> {
+        let lease = self.claim_new(&header.identity, &header.rollout).await?;
+        // Under the lease: no other rollout moves it from here on.
+        header.baseline = match target.traffic().await {
+            Ok(traffic) => traffic.weights,
+            Err(error) => {
+                self.store.release(&lease).await?;
+                return Err(error.into());
+            }
+        };
+        // Where no name says it, who has all traffic is the stable arm.
+        if header.arm(Role::Stable).is_empty() {
+            let all = &header.baseline;
+            for arm in &mut header.arms {
+                if all.share(&arm.name) >= 100.0 {
+                    arm.role = Role::Stable;
+                }
+            }
+        }
+        let entry = Entry {
+            seq: 0,
+            at: header.created,
+            epoch: lease.epoch,
+            event: Event::Started(Box::new(header.clone())),
+        };
+        let mut status = Status::new(&header);
+        status.apply(&entry);
+        let entries = vec![entry];
+        let summary = Summary::of(&header, &status);
+        self.store
+            .append(&lease, entries.clone(), &summary, Durability::Power)
+            .await?;
+        let ports = (self.store.clone(), target, self.clock.clone());
+        let session = Session::new(
+            Arc::new(header),
+            status,
+            entries,
+            ports,
+            lease,
+            self.options,
+        );
+        Ok(Changing {
+            driver: self.clone(),
+            session,
+        })
+    }
+
+    /// As [`Driver::claim`], for a rollout that begins: what a dead process left
+    /// of a change of a stack is brought to its end first.
+    pub(super) async fn claim_new(
+        &self,
+        identity: &str,
+        rollout: &str,
+    ) -> Result<Lease, StoreError> {
+        let claim = || Claim {
+            target: identity,
+            rollout,
+            owner: &self.owner,
+            now: self.clock.now(),
+            ttl_ms: self.options.lease_ttl_ms,
+            dead_epoch: None,
+        };
+        match self.claim_as(claim()).await {
+            Err(StoreError::Busy(busy)) if self.end_dead_change(&busy).await => {
+                self.claim_as(claim()).await
+            }
+            result => result,
+        }
+    }
+
+    /// Ends a change of a stack that no process makes any more. False if the
+    /// occupant is something else, or could not be ended: it stays as it is.
+    pub async fn end_dead_change(&self, busy: &Busy) -> bool {
+        let driven = busy.expires > self.clock.now()
+            && busy
+                .driver()
+                .is_some_and(|owner| !self.store.is_dead(owner));
+        if driven || !self.is_change(&busy.rollout).await {
+            return false;
+        }
+        let ended = Box::pin(self.drive(&busy.rollout)).await;
+        match ended {
+            Ok(Standing::Over(_, reason)) => {
+                self.resolve.notice(&busy.rollout, &reason);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether that rollout is a change of a stack.
+    pub async fn is_change(&self, rollout: &str) -> bool {
+        let header = self.store.header(rollout).await.unwrap_or_default();
+        header.is_some_and(|header| matches!(header.work, Work::StackChange { .. }))
+    }
+
+    /// The end of a change of a stack that took its load balancer with it.
+    pub(super) async fn end_without_target(
+        &self,
+        header: &Header,
+        entries: &[Entry],
+        error: &HostError,
+    ) -> Result<Standing, RolloutError> {
+        let lease = self.claim(&header.identity, &header.rollout).await?;
+        let (end, reason) = (
+            End::Done,
+            format!(
+                "{}; its load balancer is not there any more: {error}",
+                interrupted(header)
+            ),
+        );
+        let known = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let newer = self.store.load(&header.rollout, known).await?;
+        let last = newer.last().or(entries.last());
+        let entry = Entry {
+            seq: last.map_or(0, |e| e.seq + 1),
+            at: self.clock.now().max(last.map_or(0, |e| e.at)),
+            epoch: lease.epoch,
+            event: Event::Ended {
+                end,
+                reason: reason.clone(),
+            },
+        };
+        let mut whole = entries.to_vec();
+        whole.extend(newer);
+        whole.push(entry.clone());
+        if let Some(summary) = Summary::of_journal(&whole) {
+            self.store
+                .append(&lease, vec![entry], &summary, Durability::Power)
+                .await?;
+        }
+        self.store.release(&lease).await?;
+        Ok(Standing::Over(end, reason))
+    }
+
+    /// Takes all traffic to one arm because a person says so, as the way back
+    /// does: whatever others wrote, and to a healthy arm only.
+    pub(super) async fn take_back(
+        &self,
+        session: &mut Session,
+        to: String,
+        actor: String,
+        signal: String,
+    ) -> Result<(), Interrupt> {
+        let call = Call::SwitchColor { color: to.clone() };
+        let mut attempt = 1;
+        let refused = loop {
+            if to.is_empty() {
+                break Some("neither a name nor the traffic says which arm is stable; `engine rollback --to ARM` does".to_owned());
+            }
+            let written = session
+                .write(Actor::Host, call.clone(), Checks::WayBack)
+                .await;
+            match written {
+                // It stays in doubt, and the next look settles it.
+                Err(Interrupt::Held(hold)) => break Some(hold.to_string()),
+                Err(interrupt) => return Err(interrupt),
+                Ok(Reply::Failed(error))
+                    if error.retryable
+                        && error.kind != ErrorKind::Unhealthy
+                        && attempt < self.options.attempts =>
+                {
+                    let why = format!("{call} failed: {error}");
+                    self.try_again(session, attempt, &why).await?;
+                    attempt += 1;
+                }
+                Ok(Reply::Failed(error)) => break Some(error.to_string()),
+                Ok(_) => break None,
+            }
+        };
+        let event = Event::TookBack {
+            to,
+            actor,
+            refused,
+            signal,
+        };
+        Ok(session.append(event, Durability::Power).await?)
+    }
+
+    /// Finds out what became of a write without an answer. It is sent again if it
+    /// never happened, unless a person wants the traffic elsewhere by now.
+    pub(super) async fn settle_change(
+        &self,
+        session: &mut Session,
+        write: &InDoubt,
+    ) -> Result<(), Interrupt> {
+        let unwanted = !session.pending().await?.is_empty();
+        let mut attempt = 1;
+        let (settled, live) = loop {
+            match session.look_at(write).await {
+                Ok(found) => break found,
+                Err(error) if super::is_locked_out(&error) => return Err(Interrupt::Locked(error)),
+                Err(error) if error.retryable && attempt < self.options.attempts => {
+                    let why = format!("the target could not be read: {error}");
+                    self.try_again(session, attempt, &why).await?;
+                    attempt += 1;
+                }
+                // A person wants the traffic elsewhere, whatever became of it.
+                Err(_) if unwanted => break (Settled::Reissue, Weights::default()),
+                Err(error) => {
+                    return Err(Interrupt::Held(crate::model::Hold::Stuck {
+                        reason: format!("{} could not be read back: {error}", write.call),
+                    }));
+                }
+            }
+        };
+        let reply = match settled {
+            Settled::Happened => Reply::Done,
+            Settled::Reissue if unwanted => Reply::Failed(abandoned()),
+            Settled::Reissue => match session.still_healthy(write).await? {
+                Ok(()) => return session.issue(write).await.map(|_| ()),
+                Err(error) => Reply::Failed(error),
+            },
+            Settled::Conflict => Reply::Failed(HostError::new(
+                ErrorKind::Conflict,
+                FOREIGN_CHANGE,
+                format!(
+                    "{} was asked with {} in place, and now the target has {live}: something else writes to it",
+                    write.call, write.before
+                ),
+            )),
+        };
+        let event = Event::Answered {
+            by: write.by,
+            of: write.seq,
+            reply: reply.bounded(),
+            recovered: true,
+        };
+        Ok(session.append(event, Durability::Power).await?)
+    }
+
+    /// What is left of a change of a stack whose process is gone: to say where the
+    /// traffic is. What the platform goes on doing, nobody knows here.
+    pub(super) async fn read_back(&self, session: &mut Session) -> Result<(), Interrupt> {
+        let header = session.header.clone();
+        loop {
+            let target = session.target.clone();
+            // The load balancer alone: a way back may wait for this.
+            let read = || async {
+                let traffic = target.traffic().await?;
+                Ok(from_traffic(&header, &traffic, &[]))
+            };
+            let live = self.patiently(session, 0, read).await?.weights();
+            session.saw(&live);
+            if self.outwait(session).await? {
+                continue;
+            }
+            let evidence = Event::Exchanged {
+                by: Actor::Host,
+                call: Call::GetWeights,
+                reply: Reply::Weights(live.clone()),
+            };
+            session.append(evidence, Durability::Process).await?;
+            let (end, reason) = interrupted_end(&session.header, &session.status, &live);
+            return Ok(session
+                .append(Event::Ended { end, reason }, Durability::Power)
+                .await?);
+        }
+    }
+}
+
+/// Whether the load balancer of a change of a stack went with its stack.
+pub(super) fn is_gone(header: &Header, error: &HostError) -> bool {
+    matches!(header.work, Work::StackChange { .. }) && error.kind == ErrorKind::NotFound
+}
+
+fn interrupted(header: &Header) -> String {
+    match &header.work {
+        Work::StackChange { stack, change, .. } => format!(
+            "the {change} of the stack {stack} was interrupted, and CloudFormation may still be at it"
+        ),
+        _ => "it was interrupted".to_owned(),
+    }
+}
+
+/// How a change of a stack ends whose process is gone, with `live` just read.
+fn interrupted_end(header: &Header, status: &Status, live: &Weights) -> (End, String) {
+    let what = interrupted(header);
+    let now = live.shares();
+    match &status.taken_back {
+        Some(wish) if live.share(&wish.to) >= 100.0 => (
+            End::RolledBack,
+            format!("all traffic was taken to {}; {what}", wish.to),
+        ),
+        Some(wish) => {
+            let why = wish.refused.as_deref();
+            (
+                End::RollbackFailed,
+                format!(
+                    "{}; the traffic is at {now}; {what}",
+                    why.map_or_else(
+                        || format!(
+                            "the traffic was taken to {}, and something else moved it again",
+                            wish.to
+                        ),
+                        |why| format!("the traffic could not be taken to {}: {why}", wish.to)
+                    )
+                ),
+            )
+        }
+        None if *live == status.weights => (
+            End::Done,
+            format!("{what}; the traffic is where it was left: {now}"),
+        ),
+        None => (
+            End::Refused,
+            format!(
+                "{what}; the traffic is at {now} and was at {}: the stack or somebody else moved it",
+                status.weights.shares()
+            ),
+        ),
+    }
+}
+
+impl Changing {
+    /// Its id.
+    #[must_use]
+    pub fn rollout(&self) -> &str {
+        &self.session.header.rollout
+    }
+
+    /// Where the traffic belongs.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.session.status.weights
+    }
+
+    /// Keeps the lease, settles what is in doubt and obeys people: a rollback must
+    /// not wait for a stack. To be called every few seconds.
+    ///
+    /// # Errors
+    /// The store failed, or another process has taken over.
+    pub async fn attend(&mut self) -> Result<Vec<Heard>, RolloutError> {
+        let mut heard = vec![];
+        match self.obey(&mut heard).await {
+            Ok(()) | Err(Interrupt::Attention | Interrupt::Parked { .. }) => {}
+            Err(Interrupt::Store(error)) => {
+                let session = &mut self.session;
+                return Err(self.driver.overtaken(session, error.into()).await);
+            }
+            Err(Interrupt::Locked(error)) => heard.push(Heard::InDoubt(error.to_string())),
+            Err(Interrupt::Held(hold)) => heard.push(Heard::InDoubt(hold.to_string())),
+            Err(Interrupt::Diverged(_) | Interrupt::Limit(_)) => {}
+        }
+        Ok(heard)
+    }
+
+    async fn obey(&mut self, heard: &mut Vec<Heard>) -> Result<(), Interrupt> {
+        let (driver, session) = (&self.driver, &mut self.session);
+        session.keep_lease().await?;
+        for _ in 0..COMMANDS_MAX {
+            let signals = session.pending().await?;
+            let now = driver.clock.now();
+            match recovery::next_move(&session.header, &session.status, &signals, None, now) {
+                Move::Record(event) => session.append(event, Durability::Power).await?,
+                Move::Settle(write) => driver.settle_change(session, &write).await?,
+                Move::TakeBack { to, actor, signal } => {
+                    driver
+                        .take_back(session, to.clone(), actor.clone(), signal)
+                        .await?;
+                    let wish = session.status.taken_back.clone();
+                    heard.push(match wish.and_then(|wish| wish.refused) {
+                        None => Heard::TookBack { actor, to },
+                        Some(why) => Heard::Refused { actor, to, why },
+                    });
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the traffic back where it belongs, if the change has moved it. With
+    /// `action` everything else of the route comes back too, as it was written
+    /// down before, unless a person has moved the traffic meanwhile.
+    ///
+    /// # Errors
+    /// Where the traffic is could not be read, the store failed, or another process
+    /// has taken over.
+    pub async fn give_back(
+        &mut self,
+        action: Option<&serde_json::Value>,
+    ) -> Result<GivenBack, RolloutError> {
+        match self.try_give_back(action).await {
+            Ok(given) => Ok(given),
+            Err(Interrupt::Store(error)) => {
+                let session = &mut self.session;
+                Err(self.driver.overtaken(session, error.into()).await)
+            }
+            Err(Interrupt::Locked(error)) => Err(error.into()),
+            Err(Interrupt::Held(hold)) => {
+                Err(HostError::new(ErrorKind::Unavailable, "unread", hold.to_string()).into())
+            }
+            Err(_) => Ok(GivenBack::AsBefore),
+        }
+    }
+
+    async fn try_give_back(
+        &mut self,
+        action: Option<&serde_json::Value>,
+    ) -> Result<GivenBack, Interrupt> {
+        let session = &mut self.session;
+        if let Some(write) = session.status.in_doubt.clone() {
+            self.driver.settle_change(session, &write).await?;
+        }
+        let belongs = session.status.weights.clone();
+        // The action has the weights of the beginning in it.
+        let whole = action.filter(|_| belongs == session.header.baseline);
+        let locked = Interrupt::Locked;
+        let does = match whole {
+            Some(action) => session.target.does(action).await.map_err(locked)?,
+            None => true,
+        };
+        let (before, from) = match session.target.traffic().await {
+            Ok(Traffic { weights, .. }) if weights == belongs && does => {
+                return Ok(GivenBack::AsBefore);
+            }
+            Ok(Traffic { weights, .. }) => (weights.clone(), weights.shares()),
+            // The action is not about these arms any more.
+            Err(error) if !error.retryable && whole.is_some() => {
+                (nothing(&belongs), error.to_string())
+            }
+            Err(error) => return Err(Interrupt::Locked(error)),
+        };
+        let call = match whole {
+            Some(action) => Call::Restore {
+                weights: belongs.clone(),
+                action: action.clone(),
+            },
+            None => Call::SetWeights { weights: belongs },
+        };
+        let health = session.target.health().await;
+        let reply = session
+            .write_over(Actor::Host, call, Checks::WayBack, before, Some(health))
+            .await?;
+        let now = session.target.traffic().await;
+        Ok(match (reply, now) {
+            (Reply::Failed(error), now) => GivenBack::Refused {
+                from,
+                now: now.map_or_else(|e| e.to_string(), |t| t.weights.shares()),
+                why: error.to_string(),
+            },
+            (_, Ok(now)) => GivenBack::Back {
+                from,
+                now: now.weights,
+            },
+            (_, Err(error)) => return Err(Interrupt::Locked(error)),
+        })
+    }
+
+    /// Takes the weights over that the change has set, because a person had
+    /// accepted them.
+    ///
+    /// # Errors
+    /// They cannot be read, or the store failed.
+    pub async fn accept(&mut self, actor: &str) -> Result<(), RolloutError> {
+        let live = self.session.target.traffic().await?.weights;
+        if live != self.session.status.weights {
+            let event = Event::Continued {
+                actor: actor.to_owned(),
+                adopted: Some(live),
+                signal: None,
+            };
+            self.session.append(event, Durability::Power).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down how it ended and where the traffic was read to be, and leaves
+    /// the target. With a write in doubt it does not end: whoever comes next
+    /// settles that first.
+    ///
+    /// # Errors
+    /// The store failed, or another process has taken over.
+    pub async fn end(mut self, end: End, reason: String) -> Result<(), RolloutError> {
+        let session = &mut self.session;
+        let in_doubt = session.status.in_doubt.is_some();
+        if !in_doubt {
+            let call = Call::GetWeights;
+            let reply = session.read(&call).await;
+            let reason = match &reply {
+                Reply::Weights(now) => format!("{reason}; the traffic is at {}", now.shares()),
+                _ => reason,
+            };
+            let evidence = Event::Exchanged {
+                by: Actor::Host,
+                call,
+                reply,
+            };
+            session.append(evidence, Durability::Process).await?;
+            session
+                .append(Event::Ended { end, reason }, Durability::Power)
+                .await?;
+        }
+        let store = &self.driver.store;
+        Ok(match in_doubt {
+            true => store.park(session.lease(), None).await?,
+            false => store.release(session.lease()).await?,
+        })
+    }
+}
+
+/// The same arms with no traffic at all.
+fn nothing(like: &Weights) -> Weights {
+    Weights(
+        like.0
+            .iter()
+            .map(|w| Weight {
+                arm: w.arm.clone(),
+                weight: 0,
+            })
+            .collect(),
+    )
+}
