@@ -5,9 +5,10 @@ use serde_json::json;
 
 use super::Global;
 use super::exit::Exit;
-use super::run::{self, RunArgs};
+use super::run::RunArgs;
 use crate::model::{End, Millis};
 use crate::ops::app::App;
+use crate::ops::begin::make_ready;
 use crate::ops::plan::{self, Plan};
 use crate::rollout::Options;
 use crate::simulate::rehearsal::Rehearsal;
@@ -31,7 +32,7 @@ pub struct PlanArgs {
 }
 
 pub(super) async fn plan(app: &App, global: &Global, args: PlanArgs) -> crate::ops::Result<Exit> {
-    let ready = run::make_ready(app, global, &args.run).await?;
+    let ready = make_ready(app, &args.run.request(global)).await?;
     let plan = plan::plan(app, ready.header, ready.live, ready.plugin).await?;
     if args.policy {
         out!("{}", serde_json::to_string_pretty(&plan.policy)?);

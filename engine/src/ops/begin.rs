@@ -1,10 +1,402 @@
-//! Begins rollouts.
+//! Begins rollouts: reads, resolves and checks everything that one needs, and writes
+//! its first entry.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use super::app::App;
-use super::error::{Error, Result};
-use crate::journal::Header;
+use super::error::{Context as _, Error, Result};
+use super::pin::PinRequest;
+use super::plugin::{self, Loaded};
+use super::private;
+use super::request::TargetRequest;
+use crate::journal::{FORMAT, Header, Pin, Work};
+use crate::model::{Arm, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way};
+use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
+use crate::spec::{Spec, TargetSpec};
 use crate::store::StoreError;
+use crate::strategy::Plugin;
+use crate::target::Target;
+use crate::target::aws::release_of_task_definition;
+
+/// Requests per second of the demo's load.
+const DEMO_RPS: u32 = 100;
+
+/// A rollout that is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct BeginRequest {
+    /// Which target, and which rollout file.
+    pub target: TargetRequest,
+    /// The strategy: a file, or its name in `plugins.toml`; that of the rollout file
+    /// if none is named.
+    pub plugin: Option<PathBuf>,
+    /// Parameters of the strategy, `KEY=VALUE`.
+    pub set: Vec<String>,
+    /// `REPOSITORY:TAG` that the candidate shall run.
+    pub image: Option<String>,
+    /// `FAMILY:REVISION` that the candidate shall run.
+    pub task_definition: Option<String>,
+    /// Fault of the demo's new version.
+    pub demo_fault: Option<DemoFault>,
+    /// Requests per second of the demo's load.
+    pub rate: Option<u32>,
+    /// Names of the demo's arms.
+    pub names: Option<[String; 2]>,
+    /// The arm that serves today, if weights and names do not say it.
+    pub stable: Option<String>,
+    /// What may change about pinned plugins.
+    pub pins: PinRequest,
+}
+
+/// A rollout that could begin.
+pub struct Ready {
+    /// Its first entry.
+    pub header: Header,
+    /// Its strategy.
+    pub plugin: Arc<Plugin>,
+    /// Bytes of the plugin.
+    bytes: Vec<u8>,
+    /// The target as it is.
+    pub live: Observed,
+    /// Whether the balancer is part of this process.
+    pub embedded: bool,
+}
+
+/// Reads, resolves and checks everything that a rollout needs; changes nothing.
+///
+/// # Errors
+/// Usage, if the request or the file is wrong; busy, if the target is not free, or
+/// not in a state in which a rollout may begin; rejected, if the plugin may not run.
+pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
+    let id_part = new_id_part();
+    let mut spec = wanted(app, request, &id_part)?;
+    let strategy = strategy(app, request, &spec).await?;
+    let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
+    is_free(app, target.as_ref()).await?;
+    if let Some(candidate) = candidate(app, request, &spec.target).await? {
+        spec.candidate = Some(candidate);
+    }
+    let live = look(target.as_ref(), &spec).await?;
+    let arms = who_is_who(&spec, &live, request.stable.as_deref())?;
+    let promotion = promotion(&spec, &live, &arms).map_err(Error::usage)?;
+    seen_by_nobody(app, target.as_ref(), &spec, &live, &arms, promotion).await?;
+    let header = Header {
+        format: FORMAT,
+        rollout: format!("{}-{id_part}", strategy.pin.name),
+        created: app.clock.now(),
+        engine: env!("CARGO_PKG_VERSION").to_owned(),
+        target: target_spec,
+        identity: target.identity().to_owned(),
+        sample_period_ms: target.sample_period_ms(),
+        baseline: live.weights(),
+        stable: arms
+            .iter()
+            .find(|a| a.role == Role::Stable)
+            .and_then(|a| live.arm(&a.name))
+            .map(|a| a.release.clone()),
+        candidate: spec.candidate,
+        promotion,
+        capacity: capacity(&live, &arms),
+        arms,
+        guardrails: spec.guardrails,
+        probes: spec.probes,
+        queries: spec.queries,
+        caps: strategy.loaded.policy.caps,
+        work: Work::Strategy(strategy.pin),
+    };
+    Ok(Ready {
+        header,
+        plugin: strategy.loaded.plugin,
+        bytes: strategy.loaded.bytes,
+        live,
+        embedded,
+    })
+}
+
+/// What the file says, or the demo. A balancer of this process has a place of its
+/// own where it remembers its state.
+fn wanted(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
+    let file = request.target.named()?;
+    let folder = app.state_dir.join("embedded");
+    let place = folder.join(format!("{id_part}.json")).display().to_string();
+    let spec = match file {
+        Some(mut spec) => {
+            secrets_are_there(&spec)?;
+            for (flag, given) in [
+                ("--demo-fault", request.demo_fault.is_some()),
+                ("--rate", request.rate.is_some()),
+                ("--names", request.names.is_some()),
+            ] {
+                if given {
+                    return Err(Error::usage(format!(
+                        "{flag} is for the demo that `engine run` sets up by itself; with --local, --stack or a rollout file the target is there already"
+                    )));
+                }
+            }
+            // So that a resumed rollout finds its balancer as it left it.
+            if let TargetSpec::Embedded { state, .. } = &mut spec.target {
+                *state = Some(place);
+            }
+            spec
+        }
+        None => Spec::demo(
+            request.demo_fault.unwrap_or_default(),
+            request.rate.unwrap_or(DEMO_RPS),
+            request.names.clone(),
+            Some(place),
+        ),
+    };
+    private::folder(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    Ok(spec)
+}
+
+/// A strategy that may run, and what a journal says of it.
+struct Chosen {
+    loaded: Loaded,
+    pin: Pin,
+}
+
+async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chosen> {
+    let named = request.plugin.as_deref();
+    let purpose = plugin::Purpose::Rollout;
+    let loaded = plugin::load(app, &request.pins, named, spec, purpose).await?;
+    let description = loaded.plugin.describe().await?;
+    let file = &spec.strategy.parameters;
+    let parameters = plugin::parameters(&request.set, file, &loaded.plugin, &description).await?;
+    no_credentials(&parameters)?;
+    let pin = Pin {
+        sha256: loaded.plugin.sha256.clone(),
+        name: description.name,
+        version: description.version,
+        source: loaded.source.clone(),
+        world: loaded.plugin.world.clone(),
+        parameters: Value::Object(parameters),
+        seed: format!("{:032x}", rand::random::<u128>()),
+    };
+    Ok(Chosen { loaded, pin })
+}
+
+/// Whether nothing else has the target. A dead change of its stack is brought to its
+/// end first.
+async fn is_free(app: &App, target: &dyn Target) -> Result<()> {
+    let Some(busy) = app.store.occupant(target.identity()).await? else {
+        return Ok(());
+    };
+    // A process can die between its claim and its first entry.
+    if app.store.load(&busy.rollout, 0).await?.is_empty()
+        || app.driver(Options::default()).end_dead_change(&busy).await
+    {
+        return Ok(());
+    }
+    Err(busy_with(app, &busy.rollout).await)
+}
+
+/// The target as it is, if a rollout may begin on it.
+async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
+    if let Some(tripped) = target.tripped(&spec.guardrails.alarms, None).await? {
+        return Err(Error::busy(format!(
+            "no rollout begins while an alarm is on: {tripped}"
+        )));
+    }
+    let live = target.observe().await.context("failed to read the target")?;
+    target.fit().await?;
+    Ok(live)
+}
+
+/// The arms with their roles and what they will run when the strategy first sees them.
+fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<Arm>> {
+    let weights = live.weights();
+    let all_on_one = live.arms.iter().any(|a| weights.share(&a.name) >= 100.0);
+    let on_aws = matches!(spec.target, TargetSpec::Aws(_));
+    if on_aws && stable.is_none() && !live.naming().has_an_order() && !all_on_one {
+        return Err(Error::usage(format!(
+            "both arms have traffic and the names {} do not tell which one is stable\n\nhint: say it with --stable NAME",
+            live.names().join(" and ")
+        )));
+    }
+    let mut arms = arms(live, stable).map_err(Error::usage)?;
+    let Some(new) = &spec.candidate else {
+        return Ok(arms);
+    };
+    for arm in arms.iter_mut().filter(|a| a.role == Role::Candidate) {
+        let running = live.arm(&arm.name).map(|a| &a.release);
+        if running.is_none_or(|r| !new.is(r)) && weights.weight(&arm.name) > 0 {
+            return Err(Error::busy(format!(
+                "{} has traffic, so it cannot be replaced by {}\n\nhint: `engine rollback` takes the traffic back first",
+                arm.name, new.version
+            )));
+        }
+        arm.version.clone_from(&new.version);
+    }
+    Ok(arms)
+}
+
+/// Begins a rollout that is ready. The plugin's bytes are kept first, so that any
+/// process can go on with it.
+pub async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
+    let now = app.clock.now();
+    app.store.put(&ready.plugin.sha256, &ready.bytes, now).await?;
+    begin(app, options, ready.header.clone()).await?;
+    if let Err(error) = app.store.sweep(app.clock.now()).await {
+        app.note(format!(
+            "old plugins could not be swept out of the store: {error}"
+        ));
+    }
+    Ok(())
+}
+
+/// What a person should know before a rollout begins.
+#[must_use]
+pub fn advice(ready: &Ready) -> Vec<String> {
+    let mut notes = vec![];
+    if ready.live.sticky {
+        notes.push("clients stick to their arm here, so shares move slower than weights".to_owned());
+    }
+    let mut versions = ready.live.arms.iter().map(|a| a.release.version.as_str());
+    let first = versions.next().unwrap_or_default();
+    if ready.header.candidate.is_none() && versions.all(|version| version == first) {
+        notes.push(format!(
+            "both arms run {first} already; --image, or a [candidate] in the rollout file, puts a new version in"
+        ));
+    }
+    notes
+}
+
+/// Refuses to put a release into an arm to which another route sends users,
+/// whatever the route that moves gives it.
+async fn seen_by_nobody(
+    app: &App,
+    target: &dyn Target,
+    spec: &Spec,
+    live: &Observed,
+    arms: &[Arm],
+    promotion: Promotion,
+) -> Result<()> {
+    let elsewhere = target
+        .elsewhere()
+        .await
+        .context("failed to read what other listeners and rules send to the arms")?;
+    for arm in arms {
+        let running = live.arm(&arm.name).map(|a| &a.release);
+        let new = spec.candidate.as_ref();
+        let replaced = match arm.role {
+            Role::Candidate => new.is_some_and(|new| running.is_none_or(|r| !new.is(r))),
+            Role::Stable => promotion == Promotion::Copy,
+        };
+        if !replaced {
+            continue;
+        }
+        if let Some(route) = Elsewhere::seen(&elsewhere, &arm.name).next() {
+            let (when, hint) = match arm.role {
+                Role::Candidate => (
+                    "they would get the new version at once",
+                    "--test-listener ARN says that a listener is for tests alone",
+                ),
+                Role::Stable => (
+                    "a promotion by copy would replace what they have under them",
+                    "promotion = \"swap\" leaves it",
+                ),
+            };
+            return Err(Error::busy(format!(
+                "{route}: {when}\n\nhint: bring that route to the other arm first; {hint} ({})",
+                route.route
+            )));
+        }
+        for route in elsewhere
+            .iter()
+            .filter(|e| e.arm == arm.name && e.way == Way::Unsaid)
+        {
+            app.note(format!(
+                "{route}; who comes there gets the new version at once (a test listener is named with --test-listener)"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The release that a flag names for the candidate.
+async fn candidate(
+    app: &App,
+    request: &BeginRequest,
+    target: &TargetSpec,
+) -> Result<Option<Release>> {
+    if request.image.is_none() && request.task_definition.is_none() {
+        return Ok(None);
+    }
+    let TargetSpec::Aws(spec) = target else {
+        return Err(Error::usage(
+            "--image and --task-definition need a target on AWS, such as --stack NAME",
+        ));
+    };
+    if let Some(image) = &request.image {
+        if image.is_empty() || image.contains(char::is_whitespace) {
+            return Err(Error::usage(format!(
+                "--image {image:?} is no REPOSITORY:TAG"
+            )));
+        }
+        if is_mutable(image) {
+            app.note(format!(
+                "{image} can mean another image tomorrow, also between the judgement and the promotion; give a tag of its own, or a digest"
+            ));
+        }
+        return Ok(Some(Release {
+            version: image.clone(),
+            source: Source::Image(image.clone()),
+        }));
+    }
+    let clients = app.ports.clients(&spec.access).await;
+    let name = request.task_definition.as_deref().unwrap_or_default();
+    let container = spec.container.as_deref();
+    Ok(Some(
+        release_of_task_definition(&clients, name, container).await?,
+    ))
+}
+
+/// Whether an image's name is meant to move: no tag, or `latest`.
+fn is_mutable(image: &str) -> bool {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
+}
+
+/// Parameters go into the journal, also those of `--set`.
+fn no_credentials(parameters: &Map<String, Value>) -> Result<()> {
+    let mut plain = Value::Object(parameters.clone());
+    without_nulls(&mut plain);
+    let table = toml::Table::try_from(&plain).context("failed to look through the parameters")?;
+    match crate::spec::secret::in_table(&table).first() {
+        Some(path) => Err(Error::usage(format!(
+            "strategy.parameters.{path} has a credential in it, which would go into the journal and exports; a strategy has no use for one"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// TOML has no word for what is not there.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => {
+            items.retain(|item| !item.is_null());
+            items.iter_mut().for_each(without_nulls);
+        }
+        _ => {}
+    }
+}
+
+/// Every secret that the file names must be there before anything begins.
+fn secrets_are_there(spec: &Spec) -> Result<()> {
+    for (path, text) in spec.references() {
+        crate::target::secret::fill(text, str::to_owned)
+            .map_err(|e| Error::usage(format!("{path}: {e}")))?;
+    }
+    Ok(())
+}
 
 /// Begins a rollout, or says who is in the way.
 pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
@@ -31,9 +423,30 @@ pub async fn busy_with(app: &App, rollout: &str) -> Error {
 }
 
 /// Short, readable aloud, and unlikely to collide: 8 letters and digits.
+#[must_use]
 pub fn new_id_part() -> String {
     const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
     (0..8)
         .map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_move_are_known() {
+        for image in [
+            "app",
+            "app:latest",
+            "r.example:5000/app",
+            "r.example:5000/a/app:latest",
+        ] {
+            assert!(is_mutable(image), "{image}");
+        }
+        for image in ["app:v1", "r.example:5000/app:v1", "app@sha256:00"] {
+            assert!(!is_mutable(image), "{image}");
+        }
+    }
 }
