@@ -403,6 +403,7 @@ async fn a_dead_change_of_a_stack_gives_way() {
     let lab = change_lab();
     let mut dead = lab.driver();
     dead.owner.started = "dead".to_owned();
+    lab.store.bury(dead.owner.clone());
     let begun = dead.begin_change(lab.header.clone(), lab.target.clone());
     drop(begun.await.expect("it begins"));
     stack_moves_it(&lab);

@@ -144,6 +144,7 @@ async fn change_dies_at(n: usize, after: bool) -> usize {
     };
     let mut dead = bottle.driver();
     dead.owner.started = "dead".to_owned();
+    bottle.store.bury(dead.owner.clone());
     let begun = dead.begin_change(bottle.header.clone(), bottle.target.clone());
     let mut changing = begun.await.expect("it begins");
     let action = bottle.target.action().await.expect("readable");
