@@ -201,7 +201,10 @@ async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
             "no rollout begins while an alarm is on: {tripped}"
         )));
     }
-    let live = target.observe().await.context("failed to read the target")?;
+    let live = target
+        .observe()
+        .await
+        .context("failed to read the target")?;
     target.fit().await?;
     Ok(live)
 }
@@ -238,7 +241,9 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
 /// process can go on with it.
 pub async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
     let now = app.clock.now();
-    app.store.put(&ready.plugin.sha256, &ready.bytes, now).await?;
+    app.store
+        .put(&ready.plugin.sha256, &ready.bytes, now)
+        .await?;
     begin(app, options, ready.header.clone()).await?;
     if let Err(error) = app.store.sweep(app.clock.now()).await {
         app.note(format!(
@@ -253,7 +258,8 @@ pub async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<(
 pub fn advice(ready: &Ready) -> Vec<String> {
     let mut notes = vec![];
     if ready.live.sticky {
-        notes.push("clients stick to their arm here, so shares move slower than weights".to_owned());
+        notes
+            .push("clients stick to their arm here, so shares move slower than weights".to_owned());
     }
     let mut versions = ready.live.arms.iter().map(|a| a.release.version.as_str());
     let first = versions.next().unwrap_or_default();

@@ -580,10 +580,13 @@ impl Changing {
                 .await?;
         }
         let store = &self.driver.store;
-        Ok(match in_doubt {
-            true => store.park(session.lease(), None).await?,
-            false => store.release(session.lease()).await?,
-        })
+        let lease = session.lease();
+        if in_doubt {
+            store.park(lease, None).await?;
+        } else {
+            store.release(lease).await?;
+        }
+        Ok(())
     }
 }
 
