@@ -1,6 +1,7 @@
 //! Begins rollouts: reads, resolves and checks everything that one needs, and writes
 //! its first entry.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,10 +14,12 @@ use super::plugin::{self, Loaded};
 use super::private;
 use super::request::TargetRequest;
 use crate::journal::{FORMAT, Header, Pin, Work};
-use crate::model::{Arm, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way};
+use crate::model::{
+    Arm, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
+};
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
-use crate::spec::{Spec, TargetSpec};
+use crate::spec::{Guardrails, Spec, TargetSpec};
 use crate::store::StoreError;
 use crate::strategy::Plugin;
 use crate::target::Target;
@@ -402,6 +405,41 @@ fn secrets_are_there(spec: &Spec) -> Result<()> {
             .map_err(|e| Error::usage(format!("{path}: {e}")))?;
     }
     Ok(())
+}
+
+/// The first entry of work that judges nothing: no candidate, no capacity, and a
+/// destination must be healthy at once.
+pub(super) fn by_hand(
+    app: &App,
+    (spec, target): (TargetSpec, &dyn Target),
+    name: impl Display,
+    arms: Vec<Arm>,
+    baseline: Weights,
+    work: Work,
+) -> Header {
+    Header {
+        format: FORMAT,
+        rollout: format!("{name}-{}", new_id_part()),
+        created: app.clock.now(),
+        engine: env!("CARGO_PKG_VERSION").to_owned(),
+        identity: target.identity().to_owned(),
+        target: spec,
+        sample_period_ms: target.sample_period_ms(),
+        arms,
+        baseline,
+        capacity: None,
+        stable: None,
+        candidate: None,
+        promotion: Promotion::Swap,
+        guardrails: Guardrails {
+            healthy_timeout_ms: 0,
+            ..Guardrails::default()
+        },
+        probes: vec![],
+        queries: vec![],
+        caps: <_>::default(),
+        work,
+    }
 }
 
 /// Begins a rollout, or says who is in the way.

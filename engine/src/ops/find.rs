@@ -8,7 +8,7 @@ use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header, Work};
 use crate::spec::{ADMIN_DEFAULT, TargetSpec};
-use crate::store::{Busy, Lease, Open, Page};
+use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
 
 /// Most unfinished rollouts that nobody drives whose targets are asked whether they
@@ -159,8 +159,7 @@ impl App {
 
     /// Whether a living process drives what occupies a target, or means to wake it.
     fn lives(&self, busy: &Busy) -> bool {
-        let alive = busy.driver().is_some_and(|o| !self.store.is_dead(o));
-        busy.expires > self.clock.now() && alive
+        store::is_driven(self.store.as_ref(), busy, self.clock.now())
     }
 }
 
@@ -170,24 +169,18 @@ pub async fn newest_unless(
     request: &TargetRequest,
     named: Option<String>,
 ) -> Result<String> {
-    if named.is_none()
-        && let Some(identity) = request.identity(app).await?
-    {
-        let newest = app.store.history(&Page::newest(Some(&identity), 1)).await?;
-        return newest
-            .into_iter()
-            .next()
-            .map(|row| row.rollout)
-            .ok_or_else(|| Error::usage(format!("there are no rollouts on {identity} yet")));
+    if let Some(id) = named {
+        return Ok(id);
     }
-    match (
-        named,
-        app.store.history(&Page::newest(None, 1)).await?.first(),
-    ) {
-        (Some(id), _) => Ok(id),
-        (None, Some(newest)) => Ok(newest.rollout.clone()),
-        (None, None) => Err(Error::usage("there are no rollouts yet")),
-    }
+    let identity = request.identity(app).await?;
+    let page = Page::newest(identity.as_deref(), 1);
+    let newest = app.store.history(&page).await?.into_iter().next();
+    newest.map(|row| row.rollout).ok_or_else(|| {
+        Error::usage(match identity {
+            Some(identity) => format!("there are no rollouts on {identity} yet"),
+            None => "there are no rollouts yet".to_owned(),
+        })
+    })
 }
 
 /// The rollout that occupies a target, or the last one that did.

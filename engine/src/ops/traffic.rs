@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use super::app::App;
-use super::begin::{begin, new_id_part};
+use super::begin::{begin, by_hand};
 use super::error::{Error, Result};
 use super::request::TargetRequest;
-use crate::journal::{FORMAT, Header, Work};
-use crate::model::{Capacity, Elsewhere, End, HostError, Promotion, Traffic, Weights};
+use crate::journal::{Header, Work};
+use crate::model::{Capacity, Elsewhere, End, HostError, Traffic, Weights};
 use crate::rollout::roles::{roles, stable_by_sight};
 use crate::rollout::{Options, Standing};
-use crate::spec::{Guardrails, TargetSpec};
+use crate::spec::TargetSpec;
 use crate::target::Target;
 
 /// Traffic that was moved.
@@ -106,34 +106,19 @@ pub(super) async fn give(
         false => stable_by_sight(&live.weights),
     };
     let first = live.names().first().cloned();
-    let rollout = format!("{}-{}", verb.name(), new_id_part());
-    let header = Header {
-        format: FORMAT,
-        rollout: rollout.clone(),
-        created: app.clock.now(),
-        engine: env!("CARGO_PKG_VERSION").to_owned(),
-        identity: target.identity().to_owned(),
-        target: spec,
-        sample_period_ms: target.sample_period_ms(),
-        arms: roles(&live.names(), &by_sight.or(first).unwrap_or_default()),
-        baseline: live.weights.clone(),
-        capacity: None,
-        stable: None,
-        candidate: None,
-        promotion: Promotion::Swap,
-        guardrails: Guardrails {
-            healthy_timeout_ms: 0,
-            ..Guardrails::default()
-        },
-        probes: vec![],
-        queries: vec![],
-        caps: <_>::default(),
-        work: Work::Verb {
+    let header = by_hand(
+        app,
+        (spec, target.as_ref()),
+        verb.name(),
+        roles(&live.names(), &by_sight.or(first).unwrap_or_default()),
+        live.weights.clone(),
+        Work::Verb {
             verb: verb.name().to_owned(),
             actor: app.actor.clone(),
             weights: weights.clone(),
         },
-    };
+    );
+    let rollout = header.rollout.clone();
     let before = header.baseline.clone();
     let options = Options::default();
     match begin(app, options, header.clone()).await {

@@ -255,8 +255,7 @@ async fn stable_or(app: &App, identity: &str, live: &Traffic, to: Option<&str>) 
     }
 }
 
-/// The arm called stable, or the one that was before the last change of this
-/// target, or else the one with more traffic.
+/// The arm called stable, or the one that the history of this target says is it.
 async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
     if let Some(arm) = live.weights.naming().stable() {
         return Ok(arm.to_owned());

@@ -16,7 +16,7 @@ use crate::journal::status::{InDoubt, Status};
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, Work};
 use crate::model::{End, ErrorKind, HostError, Role, Traffic, Weight, Weights};
-use crate::store::{Busy, Claim, Durability, Lease, StoreError};
+use crate::store::{self, Busy, Durability, Lease, StoreError};
 use crate::target::Target;
 
 /// Most commands of people that are obeyed between two looks at a stack; the
@@ -104,19 +104,7 @@ impl Driver {
                 }
             }
         }
-        let entry = Entry {
-            seq: 0,
-            at: header.created,
-            epoch: lease.epoch,
-            event: Event::Started(Box::new(header.clone())),
-        };
-        let mut status = Status::new(&header);
-        status.apply(&entry);
-        let entries = vec![entry];
-        let summary = Summary::of(&header, &status);
-        self.store
-            .append(&lease, entries.clone(), &summary, Durability::Power)
-            .await?;
+        let (status, entries) = self.first_entry(&lease, &header).await?;
         let ports = (self.store.clone(), target, self.clock.clone());
         let session = Session::new(
             Arc::new(header),
@@ -139,17 +127,9 @@ impl Driver {
         identity: &str,
         rollout: &str,
     ) -> Result<Lease, StoreError> {
-        let claim = || Claim {
-            target: identity,
-            rollout,
-            owner: &self.owner,
-            now: self.clock.now(),
-            ttl_ms: self.options.lease_ttl_ms,
-            dead_epoch: None,
-        };
-        match self.claim_as(claim()).await {
+        match self.claim(identity, rollout).await {
             Err(StoreError::Busy(busy)) if self.end_dead_change(&busy).await => {
-                self.claim_as(claim()).await
+                self.claim(identity, rollout).await
             }
             result => result,
         }
@@ -158,10 +138,7 @@ impl Driver {
     /// Ends a change of a stack that no process makes any more. False if the
     /// occupant is something else, or could not be ended: it stays as it is.
     pub async fn end_dead_change(&self, busy: &Busy) -> bool {
-        let driven = busy.expires > self.clock.now()
-            && busy
-                .driver()
-                .is_some_and(|owner| !self.store.is_dead(owner));
+        let driven = store::is_driven(self.store.as_ref(), busy, self.clock.now());
         if driven || !self.is_change(&busy.rollout).await {
             return false;
         }

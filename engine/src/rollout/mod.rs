@@ -28,7 +28,7 @@ use crate::model::{
 };
 use crate::spec::TargetSpec;
 use crate::spec::policy::Caps;
-use crate::store::{Claim, Durability, Owner, Store, StoreError};
+use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 use recovery::{Move, Settled, Step};
 use session::{Calls, Checks, Interrupt, Session, Shared};
@@ -205,22 +205,34 @@ impl Driver {
     /// Writes the first entry of a rollout and occupies its target.
     pub async fn begin(&self, header: Header) -> Result<(), RolloutError> {
         let lease = self.claim_new(&header.identity, &header.rollout).await?;
-        let mut status = Status::new(&header);
+        self.first_entry(&lease, &header).await?;
+        Ok(())
+    }
+
+    /// Writes down how a rollout begins; the answer is its journal so far and what
+    /// that adds up to.
+    async fn first_entry(
+        &self,
+        lease: &Lease,
+        header: &Header,
+    ) -> Result<(Status, Vec<Entry>), RolloutError> {
         let entry = Entry {
             seq: 0,
             at: header.created,
             epoch: lease.epoch,
             event: Event::Started(Box::new(header.clone())),
         };
+        let mut status = Status::new(header);
         status.apply(&entry);
-        let summary = Summary::of(&header, &status);
+        let entries = vec![entry];
+        let summary = Summary::of(header, &status);
         self.store
-            .append(&lease, vec![entry], &summary, Durability::Power)
+            .append(lease, entries.clone(), &summary, Durability::Power)
             .await?;
-        Ok(())
+        Ok((status, entries))
     }
 
-    async fn claim(&self, target: &str, rollout: &str) -> Result<crate::store::Lease, StoreError> {
+    async fn claim(&self, target: &str, rollout: &str) -> Result<Lease, StoreError> {
         let claim = Claim {
             target,
             rollout,
@@ -233,7 +245,7 @@ impl Driver {
     }
 
     /// Claims a target; at once if its owner is certainly gone and left nothing.
-    pub async fn claim_as(&self, claim: Claim<'_>) -> Result<crate::store::Lease, StoreError> {
+    pub async fn claim_as(&self, claim: Claim<'_>) -> Result<Lease, StoreError> {
         let rollout = claim.rollout;
         match self.store.claim(claim.clone()).await {
             Err(StoreError::Busy(busy))

@@ -313,6 +313,13 @@ pub trait Store: Journals + Schedule + Blobs {}
 
 impl<T: Journals + Schedule + Blobs> Store for T {}
 
+/// Whether a living process drives what occupies a target, or means to wake it.
+#[must_use]
+pub fn is_driven(store: &dyn Store, busy: &Busy, now: Millis) -> bool {
+    let alive = busy.driver().is_some_and(|owner| !store.is_dead(owner));
+    busy.expires > now && alive
+}
+
 /// Refuses an entry that is larger than a journal takes.
 pub(crate) fn check_sizes(rollout: &str, entries: &[Entry]) -> Result<(), StoreError> {
     for entry in entries {

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use super::Result;
-use crate::journal::{FORMAT, Header, StackVerb, Work};
-use crate::model::{Arm, End, Promotion, Role, Weights};
+use crate::journal::{Header, StackVerb, Work};
+use crate::model::{End, Naming, Weights};
 use crate::ops::Error;
 use crate::ops::app::App;
-use crate::ops::begin::{busy_with, new_id_part};
+use crate::ops::begin::{busy_with, by_hand};
 use crate::rollout::change::{Changing, GivenBack, Heard};
+use crate::rollout::roles::roles;
 use crate::rollout::{Options, RolloutError};
+use crate::spec::TargetSpec;
 use crate::spec::aws::{Access, AwsSpec, Find, looked_for};
-use crate::spec::{Guardrails, TargetSpec};
 use crate::store::StoreError;
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;
@@ -181,46 +182,18 @@ fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> H
         ..spec.clone()
     };
     let names: Vec<String> = found.arms.iter().map(|a| a.name.clone()).collect();
-    Header {
-        format: FORMAT,
-        rollout: format!("{}-{}", taken.change, new_id_part()),
-        created: app.clock.now(),
-        engine: env!("CARGO_PKG_VERSION").to_owned(),
-        target: TargetSpec::Aws(Box::new(pinned)),
-        identity: target.identity().to_owned(),
-        sample_period_ms: target.sample_period_ms(),
-        arms: arms(&names),
+    let naming = Naming::of(names.iter().map(String::as_str));
+    by_hand(
+        app,
+        (TargetSpec::Aws(Box::new(pinned)), target),
+        taken.change,
+        roles(&names, naming.stable().unwrap_or_default()),
         // It is read under the lease.
-        baseline: Weights::default(),
-        stable: None,
-        candidate: None,
-        promotion: Promotion::Swap,
-        capacity: None,
-        guardrails: Guardrails {
-            healthy_timeout_ms: 0,
-            ..Guardrails::default()
-        },
-        probes: vec![],
-        queries: vec![],
-        caps: <_>::default(),
-        work: Work::StackChange {
+        Weights::default(),
+        Work::StackChange {
             stack: taken.stack.to_owned(),
             change: taken.change,
             actor: app.actor.clone(),
         },
-    }
-}
-
-/// The arms; the stable one is the one called so.
-fn arms(names: &[String]) -> Vec<Arm> {
-    let naming = crate::model::Naming::of(names.iter().map(String::as_str));
-    let arm = |name: &String| Arm {
-        name: name.clone(),
-        role: match naming.stable() == Some(name.as_str()) {
-            true => Role::Stable,
-            false => Role::Candidate,
-        },
-        version: String::new(),
-    };
-    names.iter().map(arm).collect()
+    )
 }
