@@ -460,6 +460,15 @@ pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
 /// Who is in the way.
 pub async fn busy_with(app: &App, rollout: &str) -> Error {
     if app.driver(Options::default()).is_change(rollout).await {
+        let driven = match app.reached(rollout).await {
+            Ok((header, _)) => app.living_owner(&header).await.is_ok_and(|o| o.is_some()),
+            Err(_) => true,
+        };
+        if !driven {
+            return Error::busy(format!(
+                "the target is busy: its stack is being changed ({rollout}), and the process that watched that is gone\n\nhint: `engine resume {rollout}` watches the stack until CloudFormation is done; `engine rollback` works meanwhile"
+            ));
+        }
         return Error::busy(format!(
             "the target is busy: `engine deploy` or `engine delete` changes its stack ({rollout})\n\nhint: `engine rollback` works meanwhile; wait with the rest"
         ));

@@ -6,7 +6,7 @@ use super::app::App;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header, Work};
+use crate::journal::{Entry, Event, Header};
 use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
@@ -186,8 +186,7 @@ pub async fn newest_unless(
 /// The rollout that occupies a target, or the last one that did.
 pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<String>> {
     if let Some(busy) = app.store.occupant(identity).await?
-        && let Ok((header, ..)) = app.journal(&busy.rollout).await
-        && !matches!(header.work, Work::StackChange { .. })
+        && app.journal(&busy.rollout).await.is_ok()
     {
         return Ok(Some(busy.rollout));
     }

@@ -422,10 +422,10 @@ impl Driver {
                 let done = self.take_back(session, to, actor, signal).await;
                 self.or_hold(session, done).await?;
             }
-            Move::ReadBack => {
-                let done = self.read_back(session).await;
-                self.or_hold(session, done).await?;
-            }
+            Move::ReadBack => match self.read_back(session).await {
+                Err(Interrupt::Parked { until }) => return Ok(Some(Standing::Parked(until))),
+                done => self.or_hold(session, done).await?,
+            },
             Move::Strategy => {
                 if !session.status.strategy_called && !self.prepare(session).await? {
                     return Ok(None);
