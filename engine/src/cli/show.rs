@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::{Global, render, watch};
+use super::watch::{self, How};
+use super::{Global, render};
 use crate::journal::Work;
 use crate::journal::verdict::verdict;
 use crate::model::{Millis, Role};
@@ -74,13 +75,7 @@ pub(super) async fn status(
     if args.watch
         && let Some(id) = status::subject(app, &target, id).await?
     {
-        return match watch::follow(app, global, &id).await? {
-            watch::Followed::Left(exit) => Ok(exit),
-            watch::Followed::Abandoned => {
-                eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
-                Ok(Exit::Paused)
-            }
-        };
+        return watch::watch(app, global, &id, How::Follow).await;
     }
     let overview = status::overview(app, &target, id).await?;
     if global.json {

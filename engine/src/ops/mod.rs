@@ -22,6 +22,7 @@ pub mod request;
 pub mod scenarios;
 pub mod status;
 pub mod traffic;
+pub mod watch;
 pub mod way_back;
 
 pub use error::{Context, Error, Kind, Result};
