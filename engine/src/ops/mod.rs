@@ -9,6 +9,7 @@ mod compile;
 pub mod deploy;
 pub mod error;
 pub mod find;
+pub mod history;
 pub mod local;
 pub mod news;
 pub mod past;
