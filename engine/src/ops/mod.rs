@@ -21,6 +21,7 @@ pub mod ports;
 pub mod private;
 pub mod request;
 pub mod scenarios;
+pub mod simulate;
 pub mod status;
 pub mod traffic;
 pub mod watch;
