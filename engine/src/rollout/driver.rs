@@ -14,8 +14,9 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
-use crate::model::{End, Goal, Role, Weights};
+use crate::model::{End, Goal, HostError, Role, Weights};
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
+use crate::target::Target;
 
 /// See the module.
 #[derive(Clone)]
@@ -110,7 +111,7 @@ impl Driver {
             return Ok(Standing::Over(*end, reason.clone()));
         }
         let header = Arc::new((**header).clone());
-        let target = match self.resolve.target(&header.target).await {
+        let target = match self.target_of(&header).await {
             Ok(target) => target,
             Err(error) if recovery::target_is_gone(&header, &error) => {
                 return self.end_without_target(&header, &entries, &error).await;
@@ -144,6 +145,18 @@ impl Driver {
             Standing::Held(_) | Standing::Diverged(_) => self.store.park(lease, None).await?,
         }
         Ok(standing)
+    }
+
+    /// The target of a rollout; of a change of a stack, one that is still there.
+    async fn target_of(&self, header: &Header) -> Result<Arc<dyn Target>, HostError> {
+        let target = self.resolve.target(&header.target).await?;
+        if matches!(header.work, Work::StackChange { .. })
+            && let Err(error) = target.traffic().await
+            && recovery::target_is_gone(header, &error)
+        {
+            return Err(error);
+        }
+        Ok(target)
     }
 
     /// Decides and does one move; some standing when the driver must let go.
@@ -194,10 +207,10 @@ impl Driver {
                 let done = self.take_back(session, to, actor, signal).await;
                 self.or_hold(session, done).await?;
             }
-            Move::ReadBack => {
-                let done = self.read_back(session).await;
-                self.or_hold(session, done).await?;
-            }
+            Move::ReadBack => match self.read_back(session).await {
+                Err(Interrupt::Parked { until }) => return Ok(Some(Standing::Parked(until))),
+                done => self.or_hold(session, done).await?,
+            },
             Move::Strategy => {
                 if !session.status.strategy_called && !self.prepare(session).await? {
                     return Ok(None);
