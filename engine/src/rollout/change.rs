@@ -9,9 +9,12 @@
 
 use std::sync::Arc;
 
+use super::doubt::abandoned;
+use super::driver::Driver;
+use super::look::{from_traffic, is_locked_out};
 use super::recovery::{self, Move, Settled};
 use super::session::{Checks, Interrupt, Session};
-use super::{Driver, RolloutError, Standing, WRITES_MAX, abandoned, from_traffic};
+use super::{RolloutError, Standing, WRITES_MAX};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, Work};
@@ -268,7 +271,7 @@ impl Driver {
         let (settled, live) = loop {
             match session.look_at(write).await {
                 Ok(found) => break found,
-                Err(error) if super::is_locked_out(&error) => return Err(Interrupt::Locked(error)),
+                Err(error) if is_locked_out(&error) => return Err(Interrupt::Locked(error)),
                 Err(error) if error.retryable && attempt < self.options.attempts => {
                     let why = format!("the target could not be read: {error}");
                     self.try_again(session, attempt, &why).await?;
@@ -371,7 +374,7 @@ impl Driver {
                     return Err(Interrupt::Parked { until });
                 }
                 Ok(now) => return Ok(now),
-                Err(error) if super::is_locked_out(&error) => return Err(Interrupt::Locked(error)),
+                Err(error) if is_locked_out(&error) => return Err(Interrupt::Locked(error)),
                 Err(error) if error.retryable && attempt < self.options.attempts => {
                     let why = format!("the stack {stack} could not be read: {error}");
                     self.try_again(session, attempt, &why).await?;
@@ -385,11 +388,6 @@ impl Driver {
             }
         }
     }
-}
-
-/// Whether the load balancer of a change of a stack went with its stack.
-pub(super) fn is_gone(header: &Header, error: &HostError) -> bool {
-    matches!(header.work, Work::StackChange { .. }) && error.kind == ErrorKind::NotFound
 }
 
 /// What brings the traffic back where people left it, if it was the stack that moved it.

@@ -5,8 +5,8 @@
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
 use crate::model::{
-    Command, Decider, Deployment, Goal, Hold, Millis, Observed, ObservedArm, Promotion, Release,
-    Role, Signal, Verdict, Weights,
+    Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed, ObservedArm,
+    Promotion, Release, Role, Signal, Verdict, Weights,
 };
 
 /// The next move of a rollout.
@@ -89,19 +89,22 @@ pub fn next_move(
     if let Some(decision) = &status.decision {
         return Move::Finalize(decision.goal);
     }
-    if let Work::Verb { weights, actor, .. } = &header.work {
-        if header.work.goes_back() {
-            return Move::Record(Event::Decided {
-                goal: Goal::RollBack,
-                by: Decider::Person(actor.clone()),
-                reason: format!("asked by {actor}"),
-                signal: None,
-            });
-        }
-        return Move::Verb {
+    match &header.work {
+        Work::Verb { actor, .. } if header.work.goes_back() => Move::Record(Event::Decided {
+            goal: Goal::RollBack,
+            by: Decider::Person(actor.clone()),
+            reason: format!("asked by {actor}"),
+            signal: None,
+        }),
+        Work::Verb { weights, .. } => Move::Verb {
             weights: weights.clone(),
-        };
+        },
+        _ => next_of_strategy(header, status, now),
     }
+}
+
+/// The same where nothing is decided: the deadline, then what came of the strategy.
+fn next_of_strategy(header: &Header, status: &Status, now: Millis) -> Move {
     let rails = &header.guardrails;
     if deadline_is_due(header, status, now) {
         let limit = humantime::format_duration(std::time::Duration::from_millis(rails.deadline_ms));
@@ -179,6 +182,12 @@ fn next_of_change(header: &Header, status: &Status, signals: &[Signal]) -> Move 
         Some(write) => Move::Settle(write.clone()),
         None => Move::ReadBack,
     }
+}
+
+/// Whether the load balancer of a change of a stack went with its stack.
+#[must_use]
+pub fn target_is_gone(header: &Header, error: &HostError) -> bool {
+    matches!(header.work, Work::StackChange { .. }) && error.kind == ErrorKind::NotFound
 }
 
 fn command_lets_go(signal: &Signal) -> bool {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+pub use super::calls::{Calls, Interrupted};
 use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
@@ -50,26 +51,6 @@ impl From<StoreError> for Interrupt {
         Self::Store(e)
     }
 }
-
-/// The strategy's calls end here. The reason of an interruption stays with the
-/// callee, because a guest could not carry it.
-#[async_trait]
-pub trait Calls: Send + Sync {
-    /// Answers a call, or says that the strategy must stop at once.
-    async fn perform(&self, call: Call) -> Result<Reply, Interrupted>;
-    /// The same for a call whose arguments the host does not take. It is performed
-    /// by nobody, and else a call like all others: journaled, counted, interrupted.
-    async fn refuse(&self, call: Call, why: HostError) -> Result<Reply, Interrupted>;
-    /// Time of the last answer.
-    fn now(&self) -> Millis;
-    /// Names of the probes.
-    fn probes(&self) -> Vec<String>;
-}
-
-/// The strategy must stop here; whoever started it knows why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("interrupted by the host")]
-pub struct Interrupted;
 
 /// How a write is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -335,41 +316,46 @@ impl Session {
         }
         self.check_caps()?;
         self.attention().await?;
+        match refused {
+            Some(error) => {
+                let reply = self.refuse(Actor::Strategy, call, error).await?;
+                self.answered(reply)
+            }
+            None => self.ask(call).await,
+        }
+    }
+
+    /// A call that the journal does not know yet.
+    async fn ask(&mut self, call: Call) -> Result<Reply, Interrupt> {
         let by = Actor::Strategy;
-        if let Some(error) = refused {
-            let reply = self.refuse(by, call, error).await?;
+        if let Call::Wait { seconds, signals } = &call {
+            let deadline = self.clock.now() + u64::from(*seconds) * 1_000;
+            let seq = self.status.entries;
+            let event = Event::Asked {
+                by,
+                call: call.clone(),
+                before: None,
+                deadline: Some(deadline),
+            };
+            let parks = self.parks(deadline);
+            self.append(event, durability(parks)).await?;
+            return self.wait(seq, deadline, signals).await;
+        }
+        if call.is_write() {
+            let reply = self.write(by, call, Checks::All).await?;
             return self.answered(reply);
         }
-        let reply = match &call {
-            Call::Wait { seconds, signals } => {
-                let deadline = self.clock.now() + u64::from(*seconds) * 1_000;
-                let seq = self.status.entries;
-                let event = Event::Asked {
-                    by,
-                    call: call.clone(),
-                    before: None,
-                    deadline: Some(deadline),
-                };
-                let parks = self.parks(deadline);
-                self.append(event, durability(parks)).await?;
-                return self.wait(seq, deadline, signals).await;
-            }
-            call if call.is_write() => self.write(by, call.clone(), Checks::All).await?,
-            _ => {
-                if matches!(call, Call::GetMetrics { .. }) {
-                    self.check_foreign().await?;
-                }
-                let reply = self.read(&call).await;
-                let shown = call.is_aside();
-                let event = Event::Exchanged {
-                    by,
-                    call,
-                    reply: reply.clone(),
-                };
-                self.append(event, durability(shown)).await?;
-                reply
-            }
+        if matches!(call, Call::GetMetrics { .. }) {
+            self.check_foreign().await?;
+        }
+        let reply = self.read(&call).await;
+        let shown = call.is_aside();
+        let event = Event::Exchanged {
+            by,
+            call,
+            reply: reply.clone(),
         };
+        self.append(event, durability(shown)).await?;
         self.answered(reply)
     }
 
