@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::{Global, render, watch};
-use crate::journal::Work;
 use crate::journal::verdict::verdict;
+use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::find::newest_unless;
@@ -309,8 +309,8 @@ pub(super) async fn history(
     if args.plot.is_some() {
         return Ok(Exit::Done);
     }
-    for entry in &entries {
-        out!("{}", render::history_line(entry));
+    for exchange in exchanges(&entries) {
+        out!("{}", narrate::history(&exchange));
     }
     Ok(Exit::Done)
 }

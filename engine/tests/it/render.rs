@@ -1,10 +1,11 @@
 //! What people read about a rollout, as snapshots. The clock is virtual and the
 //! target scripted, so every line is the same every time.
 
-use engine::cli::render::{BAR, Narrator, arm_lines, history_line};
+use engine::cli::render::{BAR, arm_lines};
+use engine::journal::narrate::{self, Narrator};
 use engine::journal::status::Status;
 use engine::journal::verdict::verdict;
-use engine::journal::{Actor, Call, Entry, Event, Reply};
+use engine::journal::{Actor, Call, Entry, Event, Reply, exchanges};
 use engine::model::{Level, MetricsQuery, Phase, Promotion};
 use engine::ops::status::Seen;
 use engine::target::Target;
@@ -96,7 +97,8 @@ async fn a_pause_tells_what_to_do() {
 async fn history_has_every_call() {
     let lab = Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick());
     lab.run().await;
-    let lines: Vec<String> = lab.journal().await.iter().map(history_line).collect();
+    let journal = lab.journal().await;
+    let lines: Vec<String> = exchanges(&journal).map(|e| narrate::history(&e)).collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
 
