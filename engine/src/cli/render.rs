@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use console::Style;
 
-pub use crate::journal::narrate::{Narrator, span};
+pub use crate::journal::narrate::span;
 use crate::journal::status::Status;
 use crate::model::{Command, Deployment, Millis, Phase, Weights};
 use crate::ops::status::Seen;
