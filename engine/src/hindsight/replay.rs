@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::Status;
-use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply};
+use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, exchanges};
 use crate::model::limits::Caps;
 use crate::model::{HostError, Millis, Outcome};
 use crate::rollout::session::{Calls, Interrupted};
@@ -87,11 +87,13 @@ pub async fn replay(
 /// What counted towards the journal's limit once the strategy had made its last
 /// call; what the host wrote later is not the strategy's.
 fn bytes(entries: &[Entry]) -> u64 {
-    let last = entries.iter().rposition(|e| match &e.event {
-        Event::Answered { by, .. } | Event::Exchanged { by, .. } => *by == Actor::Strategy,
-        _ => false,
+    let last = exchanges(entries)
+        .filter(|e| e.answered().is_some_and(|(q, _)| q.by == Actor::Strategy))
+        .last()
+        .map(|e| e.seq);
+    let until = last.map_or(entries, |last| {
+        &entries[..entries.partition_point(|e| e.seq <= last)]
     });
-    let until = last.map_or(entries, |last| &entries[..=last]);
     Status::of(until).map_or(0, |status| status.bytes)
 }
 
@@ -109,11 +111,12 @@ fn ended(left_over: Option<Mismatch>, recorded: Option<String>, ran: &Ran) -> Fi
 
 /// What the recorded plugin returned.
 fn recorded(entries: &[Entry]) -> Option<String> {
-    entries.iter().rev().find_map(|e| match &e.event {
+    let returned = exchanges(entries).filter_map(|e| match e.event()? {
         Event::Finished(outcome) => Some(told(&Ran::Returned(Ok(outcome.clone())))),
         Event::Failed { reason } => Some(reason.clone()),
         _ => None,
-    })
+    });
+    returned.last()
 }
 
 fn told(ran: &Ran) -> String {

@@ -6,7 +6,7 @@ use super::app::App;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{Entry, Header, header};
 use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
@@ -67,10 +67,8 @@ impl App {
     /// A rollout's journal and what it adds up to.
     pub async fn journal(&self, id: &str) -> Result<(Header, Status, Vec<Entry>)> {
         let entries = self.store.load(id, 0).await?;
-        match (entries.first().map(|e| &e.event), Status::of(&entries)) {
-            (Some(Event::Started(header)), Some(status)) => {
-                Ok(((**header).clone(), status, entries))
-            }
+        match (header(&entries).cloned(), Status::of(&entries)) {
+            (Some(header), Some(status)) => Ok((header, status, entries)),
             _ => Err(Error::usage(format!(
                 "there is no rollout {id:?}; `engine list` shows them"
             ))),

@@ -13,7 +13,7 @@ use super::doubt::abandoned;
 use super::driver::Driver;
 use super::look::{from_traffic, is_locked_out};
 use super::recovery::{self, Move, Settled};
-use super::session::{Checks, Interrupt, Session};
+use super::session::{Checks, Interrupt, Leave, Session};
 use super::{RolloutError, Standing, WRITES_MAX};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::summary::Summary;
@@ -290,8 +290,8 @@ impl Driver {
             Settled::Happened => Reply::Done,
             Settled::Reissue if unwanted => Reply::Failed(abandoned()),
             Settled::Reissue => match session.still_healthy(write).await? {
-                Ok(()) => return session.issue(write).await.map(|_| ()),
-                Err(error) => Reply::Failed(error),
+                Leave::Granted => return session.issue(write).await.map(|_| ()),
+                Leave::Refused(error) => Reply::Failed(error),
             },
             Settled::Conflict => Reply::Failed(HostError::new(
                 ErrorKind::Conflict,

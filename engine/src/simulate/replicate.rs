@@ -12,14 +12,14 @@ use super::scenario::{Scenario, Values};
 use super::stage::{Setting, Stage, StageClock, candidate_lease};
 use super::world::World;
 use crate::clock::Clock;
-use crate::journal::{Entry, Event, FORMAT, Header, Pin, Work};
-use crate::model::limits::Caps;
-use crate::model::limits::Guardrails;
+use crate::journal::narrate::sentence;
+use crate::journal::{Entry, Event, FORMAT, Header, Pin, Work, exchanges};
+use crate::model::limits::{Caps, Guardrails};
 use crate::model::query::{Query, QuerySource};
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, Command, DemoFault, End, HostError, Millis, Promotion, Release, Role, Signal, Source,
-    Verdict, Weights,
+    Arm, Command, DemoFault, End, Goal, HostError, Millis, Promotion, Release, Role, Signal,
+    Source, Verdict, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
 use crate::store::memory::MemoryStore;
@@ -207,26 +207,7 @@ fn told(stage: &Stage, journal: Vec<Entry>, subject: &Subject) -> Played {
         stage.violated(text);
     }
     let ending = stage.end();
-    let (fate, reason) = match journal.last().map(|e| &e.event) {
-        Some(Event::Ended { end, reason }) => (
-            match end {
-                End::Promoted => Fate::Promoted,
-                End::RolledBack => Fate::RolledBack,
-                _ => Fate::Paused,
-            },
-            reason.clone(),
-        ),
-        Some(Event::Held { hold, .. }) => (Fate::Paused, hold.to_string()),
-        Some(Event::Failed { reason }) => (Fate::Paused, format!("the strategy failed: {reason}")),
-        Some(Event::Diverged(mismatch)) => (Fate::Paused, format!("diverged: {mismatch}")),
-        _ => (Fate::Paused, "still under way at the horizon".to_owned()),
-    };
-    let failed = |e: &Entry| matches!(e.event, Event::Failed { .. });
-    let fate = if journal.iter().any(failed) {
-        Fate::Failed
-    } else {
-        fate
-    };
+    let (fate, reason) = fate(&journal);
     // Since when the traffic has been where it is.
     let arrived = |share: f64| match fate {
         Fate::Promoted => share >= FULL_WEIGHT,
@@ -249,12 +230,36 @@ fn told(stage: &Stage, journal: Vec<Entry>, subject: &Subject) -> Played {
     }
 }
 
+/// How the rollout of a journal ended, and why.
+fn fate(journal: &[Entry]) -> (Fate, String) {
+    let mut failed = false;
+    let (mut fate, mut why) = (Fate::Paused, None);
+    for exchange in exchanges(journal) {
+        failed |= matches!(exchange.event(), Some(Event::Failed { .. }));
+        (fate, why) = match exchange.event() {
+            Some(Event::Ended { end, reason }) => {
+                let fate = match end {
+                    End::Promoted => Fate::Promoted,
+                    End::RolledBack => Fate::RolledBack,
+                    End::RollbackFailed | End::Done | End::Refused => Fate::Paused,
+                };
+                (fate, Some(reason.clone()))
+            }
+            Some(Event::Held { hold, .. }) => (Fate::Paused, Some(hold.to_string())),
+            Some(Event::Failed { .. } | Event::Diverged(_)) => (Fate::Paused, sentence(&exchange)),
+            _ => (Fate::Paused, None),
+        };
+    }
+    let why = why.unwrap_or_else(|| "still under way at the horizon".to_owned());
+    (if failed { Fate::Failed } else { fate }, why)
+}
+
 /// After a verdict against it, the candidate must have no traffic as soon as
 /// the load balancer takes calls.
 fn traffic_after_verdict(stage: &Stage, journal: &[Entry], subject: &Subject) -> Option<String> {
-    let verdict = journal.iter().find_map(|e| match &e.event {
+    let verdict = exchanges(journal).find_map(|e| match e.event()? {
         Event::Finished(outcome) if outcome.verdict == Verdict::RolledBack => Some(e.at),
-        Event::Decided { goal, .. } if *goal == crate::model::Goal::RollBack => Some(e.at),
+        Event::Decided { goal, .. } if *goal == Goal::RollBack => Some(e.at),
         _ => None,
     })?;
     let throttled = |at: Millis| {

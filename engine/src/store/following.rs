@@ -3,7 +3,7 @@
 
 use super::{Store, StoreError};
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{Entry, Header, header};
 
 /// A header and where the rollout stands, as far as it was read.
 #[derive(Debug, Clone)]
@@ -21,12 +21,10 @@ impl Following {
     /// The store fails, or an entry cannot be read.
     pub async fn begin(store: &dyn Store, rollout: &str) -> Result<Option<Self>, StoreError> {
         let entries = store.load(rollout, 0).await?;
-        let (Some(Event::Started(header)), Some(status)) =
-            (entries.first().map(|e| &e.event), Status::of(&entries))
-        else {
+        let (Some(header), Some(status)) = (header(&entries), Status::of(&entries)) else {
             return Ok(None);
         };
-        let header = (**header).clone();
+        let header = header.clone();
         Ok(Some(Self { header, status }))
     }
 

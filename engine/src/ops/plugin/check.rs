@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde_json::Map;
 
 use super::{Loaded, look_at, parameters};
-use crate::journal::{Actor, Call, Entry, Event};
+use crate::journal::{Actor, Call, Entry, exchanges};
 use crate::ops::app::App;
 use crate::ops::pin::PinRequest;
 use crate::ops::{Error, Kind, Result};
@@ -232,15 +232,11 @@ fn difference(a: &Metered, b: &Metered) -> Option<String> {
 }
 
 fn calls(journal: &[Entry]) -> Vec<&Call> {
-    let by_strategy = journal.iter().filter_map(|e| match &e.event {
-        Event::Asked { by, call, .. } | Event::Exchanged { by, call, .. }
-            if *by == Actor::Strategy =>
-        {
-            Some(call)
-        }
-        _ => None,
-    });
-    by_strategy.collect()
+    exchanges(journal)
+        .filter_map(|exchange| exchange.asks().copied())
+        .filter(|question| question.by == Actor::Strategy)
+        .map(|question| question.call)
+        .collect()
 }
 
 /// A plugin whose fuel is written down.

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{Loaded, look_at, parameters};
-use crate::journal::{Actor, Call, Event, Told, exchanges};
+use crate::journal::narrate::{decided, sentence};
+use crate::journal::{Actor, Call, Event, Exchange, exchanges};
 use crate::model::{Decider, Level, Millis};
 use crate::ops::app::App;
 use crate::ops::pin::PinRequest;
@@ -152,46 +153,33 @@ async fn decisions(
 /// What it wrote, what it said, and how it ended.
 fn tell(text: &mut String, played: &Played) {
     for exchange in exchanges(&played.journal) {
-        let event = match exchange.told {
-            Told::Asked(q) if q.by == Actor::Strategy && q.call.is_write() => {
-                say(text, exchange.at, &q.call.to_string());
-                continue;
-            }
-            Told::Answered {
-                question: q, reply, ..
-            } if q.by == Actor::Strategy && !q.in_two => {
-                match q.call {
-                    Call::Log { level, .. } if *level == Level::Debug => {}
-                    Call::Log { .. } => say(text, exchange.at, &q.call.to_string()),
-                    call if call.is_write() => {
-                        say(text, exchange.at, &format!("{call}: {reply}"));
-                    }
-                    _ => {}
-                }
-                continue;
-            }
-            Told::Asked(_) | Told::Answered { .. } => continue,
-            Told::Other(event) => event,
-        };
-        let line = match event {
-            Event::Finished(outcome) => {
-                format!("{}: {}", outcome.verdict, outcome.reason)
-            }
-            Event::Failed { reason } => format!("failed: {reason}"),
-            Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
-            Event::Decided {
-                goal, by, reason, ..
-            } if *by != Decider::Strategy => {
-                format!("{goal}, decided by {by}: {reason}")
-            }
-            _ => continue,
-        };
-        say(text, exchange.at, &line);
+        if let Some(line) = decision(&exchange) {
+            let _ = writeln!(text, "  {}  {line}", since_start(exchange.at));
+        }
     }
 }
 
-fn say(text: &mut String, at: Millis, line: &str) {
-    let _ = writeln!(text, "  {}  {line}", since_start(at));
+/// What a strategy wants or says; what becomes of it is the engine's doing.
+fn decision(exchange: &Exchange<'_>) -> Option<String> {
+    if let Some(question) = exchange.asks().filter(|q| q.by == Actor::Strategy) {
+        return match (question.call, exchange.at_once()) {
+            (Call::Log { level, .. }, _) if *level == Level::Debug => None,
+            (Call::Log { .. }, _) => Some(question.call.to_string()),
+            (call, None) if call.is_write() => Some(call.to_string()),
+            (call, Some((_, reply))) if call.is_write() => Some(format!("{call}: {reply}")),
+            _ => None,
+        };
+    }
+    match exchange.event()? {
+        // Accepted decisions have the word that a verdict is stored as.
+        Event::Finished(outcome) => Some(format!("{}: {}", outcome.verdict, outcome.reason)),
+        Event::Decided { by, .. } if *by == Decider::Strategy => None,
+        Event::Decided {
+            goal, by, reason, ..
+        } => Some(decided(*goal, by, reason)),
+        Event::Failed { .. } | Event::Diverged(_) => sentence(exchange),
+        _ => None,
+    }
 }
 
 /// `h:mm:ss` since the beginning.
