@@ -8,18 +8,19 @@ pub mod aws;
 pub mod imports;
 pub mod plugins;
 pub mod policy;
+pub mod problem;
 mod read;
 pub mod secret;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{DemoFault, Goal, Millis, Promotion, Release, Source};
 use policy::Policy;
-use read::{Problems, Section, parse_table};
+use problem::Problems;
+use read::{Reader, Section};
 
 /// Everything that a rollout file can say.
 #[derive(Debug, Clone, PartialEq)]
@@ -350,35 +351,6 @@ pub struct CloudWatchMetric {
     pub dimensions: Vec<(String, String)>,
 }
 
-/// One problem in a rollout file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Such as `guardrails.largest-step`.
-    pub path: String,
-    /// What is wrong and what to write instead.
-    pub message: String,
-}
-
-/// All problems of a rollout file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpecError(pub Vec<Problem>);
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            let gap = if index == 0 { "" } else { "\n" };
-            if problem.path.is_empty() {
-                write!(f, "{gap}  {}", problem.message)?;
-            } else {
-                write!(f, "{gap}  {}: {}", problem.path, problem.message)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for SpecError {}
-
 /// The default address of the admin API of `engine local`.
 pub const ADMIN_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7900);
@@ -397,11 +369,11 @@ const RESPONSE_TIMEOUT_MS: u32 = 60_000;
 
 impl Spec {
     /// Reads a rollout file.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let problems = Problems::default();
-        let table = parse_table(text)?;
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let reader = Reader::new(text);
+        let table = reader.table()?;
         let credentials = secret::in_table(&table);
-        let mut root = Section::new(&problems, "", table);
+        let mut root = reader.section(table);
         for path in credentials {
             root.problem(&path, CREDENTIAL);
         }
@@ -449,7 +421,7 @@ impl Spec {
             }
         }
         root.finish();
-        problems.into_result(spec)
+        reader.into_result(spec)
     }
 
     /// The texts with references to secrets, with their paths.
@@ -1063,6 +1035,28 @@ mod tests {
         let error =
             Spec::parse("[guardrails]\nalarms = [\"x\"]\n[candidate]\nimage = \"app:v2\"\n");
         insta::assert_snapshot!(error.expect_err("both need AWS").to_string());
+    }
+
+    #[test]
+    fn problems_have_lines() {
+        let text = "promotion = \"swop\"\n\n[guardrails]\ndeadline = \"1h\"\n\"largest-step\" = 400\n\n[probes.\"smo.ke\"]\nstatus = \"ok\"\n";
+        let problems = Spec::parse(text).expect_err("wrong");
+        let line = |path: &str| {
+            let all = problems.0.iter();
+            let found = all.filter(|p| p.path == path).map(|p| p.line);
+            found.collect::<Vec<_>>()
+        };
+        assert_eq!(line("promotion"), [Some(1)]);
+        assert_eq!(line("guardrails.largest-step"), [Some(5)]);
+        // A key that is missing has the line of its table.
+        assert_eq!(line("probes.smo.ke.path"), [Some(7)], "{problems}");
+        assert_eq!(line("probes.smo.ke.status"), [Some(8)]);
+        assert_eq!(line("target"), [None]);
+        let shown = problems.in_file("rollout.toml");
+        assert!(
+            shown.contains("  rollout.toml:5: guardrails.largest-step: is 400"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::imports::{Import, is_word};
-use super::read::{Problems, Section, parse_table};
-use super::{CALLS_MAX, JOURNAL_MIB_MAX, SpecError};
+use super::problem::Problems;
+use super::read::{Reader, Section};
+use super::{CALLS_MAX, JOURNAL_MIB_MAX};
 
 /// Most memory that a policy may grant a guest, MiB: what the host reserves.
 pub const MEMORY_MIB_MAX: u32 = 64;
@@ -114,10 +115,10 @@ impl Policy {
     ///
     /// # Errors
     /// All its problems with their paths.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let problems = Problems::default();
-        let policy = read(Section::new(&problems, "", parse_table(text)?));
-        problems.into_result(policy)
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let reader = Reader::new(text);
+        let policy = read(reader.section(reader.table()?));
+        reader.into_result(policy)
     }
 
     /// What both allow.
