@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::exit::Exit;
-use super::{Global, plugin, watch};
+use super::watch::{self, How};
+use super::{Global, plugin};
 use crate::journal::Work;
-use crate::model::DemoFault;
+use crate::model::{DemoFault, is_name};
 use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::begin::{self, BeginRequest};
 use crate::rollout::Options;
-use crate::spec::{is_arm_name, parse_fault};
+use crate::spec::parse_fault;
 
 /// Run a strategy until the new version is promoted or rolled back
 ///
@@ -95,15 +96,11 @@ impl RunArgs {
 }
 
 pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exit> {
-    let ready = begin::make_ready(app, &args.request(global)).await?;
-    for note in begin::advice(&ready) {
-        eprintln!("note: {note}");
-    }
     let options = Options {
         chaos_evict: args.chaos_evict,
         ..Options::default()
     };
-    begin::begin_ready(app, &ready, options).await?;
+    let ready = begin::begin_rollout(app, &args.request(global), options).await?;
     let rollout = &ready.header.rollout;
     let title = match &ready.header.work {
         Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),
@@ -115,13 +112,13 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exi
         ""
     };
     eprintln!("rollout {rollout}: {title} on {}{part}", ready.live.address);
-    watch::drive(app, global, rollout, options, args.on_interrupt).await
+    watch::watch(app, global, rollout, How::Drive(options, args.on_interrupt)).await
 }
 
 /// Reads `blue,green`.
 pub(super) fn two_names(text: &str) -> Result<[String; 2], String> {
     match text.split(',').map(str::trim).collect::<Vec<_>>()[..] {
-        [a, b] if a != b && is_arm_name(a) && is_arm_name(b) => Ok([a.to_owned(), b.to_owned()]),
+        [a, b] if a != b && is_name(a) && is_name(b) => Ok([a.to_owned(), b.to_owned()]),
         _ => Err("write two different names of letters and digits, such as blue,green".to_owned()),
     }
 }

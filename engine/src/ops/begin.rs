@@ -14,12 +14,14 @@ use super::plugin::{self, Loaded};
 use super::private;
 use super::request::TargetRequest;
 use crate::journal::{FORMAT, Header, Pin, Work};
+use crate::model::limits::Guardrails;
+use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
-use crate::spec::{Guardrails, Spec, TargetSpec};
+use crate::spec::Spec;
 use crate::store::StoreError;
 use crate::strategy::Plugin;
 use crate::target::Target;
@@ -84,7 +86,8 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     }
     let live = look(target.as_ref(), &spec).await?;
     let arms = who_is_who(&spec, &live, request.stable.as_deref())?;
-    let promotion = promotion(&spec, &live, &arms).map_err(Error::usage)?;
+    let promotion =
+        promotion(spec.candidate.as_ref(), spec.promotion, &live, &arms).map_err(Error::usage)?;
     seen_by_nobody(app, target.as_ref(), &spec, &live, &arms, promotion).await?;
     let header = Header {
         format: FORMAT,
@@ -240,9 +243,22 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
     Ok(arms)
 }
 
+/// Begins a rollout, and notes what a person should know of it.
+///
+/// # Errors
+/// As with [`make_ready`]; and busy, if something else has taken the target meanwhile.
+pub async fn begin_rollout(app: &App, request: &BeginRequest, options: Options) -> Result<Ready> {
+    let ready = make_ready(app, request).await?;
+    for note in advice(&ready) {
+        app.note(note);
+    }
+    begin_ready(app, &ready, options).await?;
+    Ok(ready)
+}
+
 /// Begins a rollout that is ready. The plugin's bytes are kept first, so that any
 /// process can go on with it.
-pub async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
+async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
     let now = app.clock.now();
     app.store
         .put(&ready.plugin.sha256, &ready.bytes, now)
@@ -257,8 +273,7 @@ pub async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<(
 }
 
 /// What a person should know before a rollout begins.
-#[must_use]
-pub fn advice(ready: &Ready) -> Vec<String> {
+fn advice(ready: &Ready) -> Vec<String> {
     let mut notes = vec![];
     if ready.live.sticky {
         notes
@@ -375,7 +390,7 @@ fn no_credentials(parameters: &Map<String, Value>) -> Result<()> {
     let mut plain = Value::Object(parameters.clone());
     without_nulls(&mut plain);
     let table = toml::Table::try_from(&plain).context("failed to look through the parameters")?;
-    match crate::spec::secret::in_table(&table).first() {
+    match crate::spec::credentials::in_table(&table).first() {
         Some(path) => Err(Error::usage(format!(
             "strategy.parameters.{path} has a credential in it, which would go into the journal and exports; a strategy has no use for one"
         ))),
@@ -457,6 +472,15 @@ pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
 /// Who is in the way.
 pub async fn busy_with(app: &App, rollout: &str) -> Error {
     if app.driver(Options::default()).is_change(rollout).await {
+        let driven = match app.reached(rollout).await {
+            Ok((header, _)) => app.living_owner(&header).await.is_ok_and(|o| o.is_some()),
+            Err(_) => true,
+        };
+        if !driven {
+            return Error::busy(format!(
+                "the target is busy: its stack is being changed ({rollout}), and the process that watched that is gone\n\nhint: `engine resume {rollout}` watches the stack until CloudFormation is done; `engine rollback` works meanwhile"
+            ));
+        }
         return Error::busy(format!(
             "the target is busy: `engine deploy` or `engine delete` changes its stack ({rollout})\n\nhint: `engine rollback` works meanwhile; wait with the rest"
         ));

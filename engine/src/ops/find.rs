@@ -6,8 +6,8 @@ use super::app::App;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header, Work};
-use crate::spec::{ADMIN_DEFAULT, TargetSpec};
+use crate::journal::{Entry, Event, Header};
+use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
 
@@ -149,12 +149,12 @@ impl App {
     /// Who drives a rollout right now, if a living process does.
     pub async fn living_owner(&self, header: &Header) -> Result<Option<Busy>> {
         let busy = self.store.occupant(&header.identity).await?;
-        Ok(busy.filter(|busy| self.is_driven(header, busy)))
+        Ok(busy.filter(|busy| self.is_driven(&header.rollout, busy)))
     }
 
     /// Whether that is a living process that drives the rollout.
-    pub fn is_driven(&self, header: &Header, busy: &Busy) -> bool {
-        busy.rollout == header.rollout && self.lives(busy)
+    pub fn is_driven(&self, rollout: &str, busy: &Busy) -> bool {
+        busy.rollout == rollout && self.lives(busy)
     }
 
     /// Whether a living process drives what occupies a target, or means to wake it.
@@ -163,31 +163,10 @@ impl App {
     }
 }
 
-/// The rollout that is named, or the newest one, of the target that a flag names.
-pub async fn newest_unless(
-    app: &App,
-    request: &TargetRequest,
-    named: Option<String>,
-) -> Result<String> {
-    if let Some(id) = named {
-        return Ok(id);
-    }
-    let identity = request.identity(app).await?;
-    let page = Page::newest(identity.as_deref(), 1);
-    let newest = app.store.history(&page).await?.into_iter().next();
-    newest.map(|row| row.rollout).ok_or_else(|| {
-        Error::usage(match identity {
-            Some(identity) => format!("there are no rollouts on {identity} yet"),
-            None => "there are no rollouts yet".to_owned(),
-        })
-    })
-}
-
 /// The rollout that occupies a target, or the last one that did.
 pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<String>> {
     if let Some(busy) = app.store.occupant(identity).await?
-        && let Ok((header, ..)) = app.journal(&busy.rollout).await
-        && !matches!(header.work, Work::StackChange { .. })
+        && app.journal(&busy.rollout).await.is_ok()
     {
         return Ok(Some(busy.rollout));
     }

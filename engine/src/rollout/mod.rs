@@ -22,12 +22,12 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Pin, Reply, Work};
+use crate::model::limits::Caps;
+use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmHealth, Decider, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm,
     Outcome, Release, Role, Traffic, Weights,
 };
-use crate::spec::TargetSpec;
-use crate::spec::policy::Caps;
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 use recovery::{Move, Settled, Step};
@@ -149,6 +149,19 @@ pub enum Standing {
     Diverged(crate::journal::replay::Mismatch),
     /// It waits until then (Unix ms).
     Parked(Millis),
+}
+
+impl Standing {
+    /// That of a rollout that does not move any more; none if it goes on.
+    #[must_use]
+    pub fn settled(status: &Status) -> Option<Self> {
+        match (&status.end, &status.hold, &status.mismatch) {
+            (Some((end, reason)), ..) => Some(Self::Over(*end, reason.clone())),
+            (None, Some(hold), _) => Some(Self::Held(hold.clone())),
+            (None, None, Some(mismatch)) => Some(Self::Diverged(mismatch.clone())),
+            (None, None, None) => None,
+        }
+    }
 }
 
 /// Why the driver could not do its work at all. The rollout is as it was.
@@ -279,7 +292,7 @@ impl Driver {
             return Ok(Standing::Over(*end, reason.clone()));
         }
         let header = Arc::new((**header).clone());
-        let target = match self.resolve.target(&header.target).await {
+        let target = match self.target_of(&header).await {
             Ok(target) => target,
             Err(error) if change::is_gone(&header, &error) => {
                 return self.end_without_target(&header, &entries, &error).await;
@@ -313,6 +326,18 @@ impl Driver {
             Standing::Held(_) | Standing::Diverged(_) => self.store.park(lease, None).await?,
         }
         Ok(standing)
+    }
+
+    /// The target of a rollout; of a change of a stack, one that is still there.
+    async fn target_of(&self, header: &Header) -> Result<Arc<dyn Target>, HostError> {
+        let target = self.resolve.target(&header.target).await?;
+        if matches!(header.work, Work::StackChange { .. })
+            && let Err(error) = target.traffic().await
+            && change::is_gone(header, &error)
+        {
+            return Err(error);
+        }
+        Ok(target)
     }
 
     /// What a lost lease means for a write that was on its way just then: nobody
@@ -374,13 +399,8 @@ impl Driver {
                 return Ok(Some(Standing::Over(end, reason)));
             }
             Move::Rest => {
-                return Ok(Some(
-                    match (&session.status.hold, &session.status.mismatch) {
-                        (Some(hold), _) => Standing::Held(hold.clone()),
-                        (None, Some(mismatch)) => Standing::Diverged(mismatch.clone()),
-                        (None, None) => Standing::Parked(now),
-                    },
-                ));
+                let settled = Standing::settled(&session.status);
+                return Ok(Some(settled.unwrap_or(Standing::Parked(now))));
             }
             Move::Record(event) => session.append(event, Durability::Power).await?,
             Move::Adopt { actor, signal } => {
@@ -410,10 +430,10 @@ impl Driver {
                 let done = self.take_back(session, to, actor, signal).await;
                 self.or_hold(session, done).await?;
             }
-            Move::ReadBack => {
-                let done = self.read_back(session).await;
-                self.or_hold(session, done).await?;
-            }
+            Move::ReadBack => match self.read_back(session).await {
+                Err(Interrupt::Parked { until }) => return Ok(Some(Standing::Parked(until))),
+                done => self.or_hold(session, done).await?,
+            },
             Move::Strategy => {
                 if !session.status.strategy_called && !self.prepare(session).await? {
                     return Ok(None);

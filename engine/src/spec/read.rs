@@ -9,9 +9,9 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::problem::{Problem, Problems};
-use super::secret::{is_secret_name, redacted};
-
 use crate::model::Millis;
+use crate::model::limits::DURATION_MAX;
+use crate::model::secret::{is_secret_name, redacted};
 
 /// Reads one file, and keeps the problems found so far.
 #[derive(Debug)]
@@ -241,7 +241,7 @@ impl<'p> Section<'p> {
             |v| {
                 let duration: Duration = humantime::parse_duration(v.as_str()?).ok()?;
                 let ms = Millis::try_from(duration.as_millis()).ok()?;
-                (ms <= super::DURATION_MAX).then_some(ms)
+                (ms <= DURATION_MAX).then_some(ms)
             },
         )
     }

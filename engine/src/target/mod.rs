@@ -15,11 +15,11 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock as _, SystemClock};
 
+use crate::model::query::{Probe, Query};
 use crate::model::{
     ArmHealth, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
     Release, Sample, Traffic, Weights,
 };
-use crate::spec::{Probe, Query};
 
 /// How long after its process last proved that the rollout is its own a write
 /// may leave, ms.
@@ -105,6 +105,11 @@ pub trait Target: Send + Sync {
     /// does not ask.
     async fn fit(&self) -> Result<(), HostError> {
         Ok(())
+    }
+    /// What the platform is doing just now to the stack of that name, in its own word
+    /// (`UPDATE_IN_PROGRESS`); none once it is done, or where there are no stacks.
+    async fn stack_at_work(&self, _stack: &str) -> Result<Option<String>, HostError> {
+        Ok(None)
     }
     /// What must take a rollout back whatever its strategy thinks, if anything:
     /// an alarm of these names, or the deployment of that arm, which the platform

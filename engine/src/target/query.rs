@@ -6,8 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::http::{Answer, Client};
 use super::secret::{self, Filled};
+use crate::model::query::{Query, QuerySource};
 use crate::model::{ErrorKind, HostError, Millis, Point};
-use crate::spec::{Query, QuerySource};
 
 /// How long a query may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

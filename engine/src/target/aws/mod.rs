@@ -32,12 +32,12 @@ use super::Target;
 use super::http::Client as HttpClient;
 use super::query::{self, Words};
 use crate::clock::Clock;
+use crate::model::aws::{AwsSpec, Find, Found, FoundArm};
+use crate::model::query::{Probe, Query, QuerySource};
 use crate::model::{
     ArmHealth, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed,
     ObservedArm, Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
 };
-use crate::spec::aws::{AwsSpec, Find, Found, FoundArm};
-use crate::spec::{Probe, Query, QuerySource};
 use calls::Api;
 use client::{Clients, incomplete};
 
@@ -584,7 +584,19 @@ impl Target for AwsTarget {
     }
 
     async fn fit(&self) -> Result<(), HostError> {
-        services::fit(&self.found, &self.services().await?)
+        services::fit(&self.found, &self.services().await?)?;
+        let Some(stack) = &self.spec.find.stack else {
+            return Ok(());
+        };
+        match self.stack_at_work(stack).await? {
+            Some(status) => Err(stack::at_work(stack, &status)),
+            None => Ok(()),
+        }
+    }
+
+    async fn stack_at_work(&self, stack: &str) -> Result<Option<String>, HostError> {
+        let stack = stack::look(&self.clients, stack).await?;
+        Ok(stack.filter(stack::Stack::is_moving).map(|s| s.status))
     }
 
     async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {
