@@ -8,7 +8,7 @@ use crate::model::{ErrorKind, HostError};
 use crate::rollout::RolloutError;
 use crate::simulate::many::Broken;
 use crate::simulate::rehearsal;
-use crate::spec::SpecError;
+use crate::spec::problem::Problems;
 use crate::store::StoreError;
 use crate::strategy::contract::Rejected;
 use crate::supply::SupplyError;
@@ -197,8 +197,8 @@ impl From<Rejected> for Error {
     }
 }
 
-impl From<SpecError> for Error {
-    fn from(error: SpecError) -> Self {
+impl From<Problems> for Error {
+    fn from(error: Problems) -> Self {
         Self::of(Kind::Usage, &error)
     }
 }

@@ -210,13 +210,14 @@ pub fn read_spec(file: Option<&Path>) -> Result<Option<Spec>> {
         .map_err(|e| Error::usage(format!("failed to read {}: {e}", path.display())))?;
     Spec::parse(&text).map(Some).map_err(|e| {
         Error::usage(format!(
-            "{} has {}:\n{e}",
+            "{} has {}:\n{}",
             path.display(),
             if e.0.len() == 1 {
                 "a problem"
             } else {
                 "problems"
-            }
+            },
+            e.in_file(path.display())
         ))
     })
 }

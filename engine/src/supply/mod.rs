@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::model::sha256_hex;
-use crate::spec::SpecError;
 use crate::spec::plugins::{Plugins, Wanted, lexically};
+use crate::spec::problem::Problems;
 pub use cache::Cache;
 use cache::Damage;
 pub use files::TEXT_BYTES_MAX;
@@ -38,12 +38,12 @@ pub const BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum SupplyError {
     /// `plugins.toml` is wrong.
-    #[error("{file} has problems:\n{error}")]
+    #[error("{file} has problems:\n{}", problems.in_file(file))]
     Plugins {
         /// The file.
         file: String,
         /// What is wrong.
-        error: SpecError,
+        problems: Problems,
     },
     /// `plugins.lock` is wrong.
     #[error(
@@ -294,9 +294,9 @@ impl Supply {
         let Some(text) = read_if_there(file)? else {
             return Ok(None);
         };
-        let plugins = Plugins::parse(&text).map_err(|error| SupplyError::Plugins {
+        let plugins = Plugins::parse(&text).map_err(|problems| SupplyError::Plugins {
             file: file.display().to_string(),
-            error,
+            problems,
         })?;
         let lock = read_lock(&file.with_file_name(lock::FILE))?;
         Ok(Some(Self {

@@ -37,7 +37,8 @@ pub fn host(named: Option<&Path>) -> Result<Policy, SupplyError> {
         }
         let text =
             files::read_text(file, files::TEXT_BYTES_MAX).map_err(|e| wrong(e.to_string()))?;
-        let mut policy = Policy::parse(&text).map_err(|e| wrong(format!("\n{e}")))?;
+        let mut policy =
+            Policy::parse(&text).map_err(|e| wrong(format!("\n{}", e.in_file(file.display()))))?;
         for key in policy.signers.iter_mut().flatten() {
             *key = file.with_file_name("").join(&*key).display().to_string();
         }

@@ -31,7 +31,7 @@ use checks::{leaves_the_traffic, missing, refuse_unready};
 use held::{Held, Taken};
 use parameters::{given, template};
 
-pub use parameters::parameter_of;
+pub use parameters::{STACK_VARIABLE, TEMPLATE_VARIABLE, VARIABLES, variables};
 
 /// How often a stack is looked at, ms.
 const POLL_MS: u64 = 2_000;
@@ -178,9 +178,9 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
     let before = before.filter(|s| !s.is_empty());
     refuse_unready(&name, before.as_ref())?;
     if before.is_none() {
-        for (variable, value) in environment {
-            let parameter = parameter_of(variable);
-            if let Some(parameter) = parameter.filter(|p| declared.contains_key(*p)) {
+        for (variable, parameter) in VARIABLES {
+            let value = environment.get(variable);
+            if let Some(value) = value.filter(|_| declared.contains_key(parameter)) {
                 given
                     .entry(parameter.to_owned())
                     .or_insert_with(|| value.clone());
@@ -579,7 +579,7 @@ fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> 
         _ => None,
     };
     let of_file = file.as_ref().map(|f| f.access.clone()).unwrap_or_default();
-    let variable = app.surroundings.stack.get("STACK_NAME").cloned();
+    let variable = app.surroundings.stack.get(STACK_VARIABLE).cloned();
     let named = target.aws.stack.clone();
     let named = named
         .or_else(|| file.and_then(|f| f.find.stack))

@@ -8,26 +8,33 @@ use crate::ops::{Error, Result};
 use crate::supply::files;
 use crate::target::aws::stack::TEMPLATE_BYTES_MAX;
 
-/// The template's parameter that a variable of the prototypes stands for.
-#[must_use]
-pub fn parameter_of(variable: &str) -> Option<&'static str> {
-    Some(match variable {
-        "IMAGE_URI_STABLE" => "ImageURIStable",
-        "IMAGE_URI_CANARY" => "ImageURICanary",
-        "IMAGE_URI_BLUE" => "ImageURIBlue",
-        "IMAGE_URI_GREEN" => "ImageURIGreen",
-        "ACTIVE_COLOR" => "ActiveColor",
-        "CONTAINER_PORT" => "ContainerPort",
-        "DESIRED_COUNT_STABLE" => "DesiredCountStable",
-        "DESIRED_COUNT_CANARY" => "DesiredCountCanary",
-        "DESIRED_COUNT_BLUE" => "DesiredCountBlue",
-        "DESIRED_COUNT_GREEN" => "DesiredCountGreen",
-        "TASK_CPU" => "TaskCpu",
-        "TASK_MEMORY" => "TaskMemory",
-        "STABLE_WEIGHT" => "StableWeight",
-        "CANARY_WEIGHT" => "CanaryWeight",
-        _ => return None,
-    })
+/// Variables of the environment that give parameters to a new stack, as the
+/// prototypes called them, each with the parameter of the template.
+pub const VARIABLES: [(&str, &str); 14] = [
+    ("IMAGE_URI_STABLE", "ImageURIStable"),
+    ("IMAGE_URI_CANARY", "ImageURICanary"),
+    ("IMAGE_URI_BLUE", "ImageURIBlue"),
+    ("IMAGE_URI_GREEN", "ImageURIGreen"),
+    ("ACTIVE_COLOR", "ActiveColor"),
+    ("CONTAINER_PORT", "ContainerPort"),
+    ("DESIRED_COUNT_STABLE", "DesiredCountStable"),
+    ("DESIRED_COUNT_CANARY", "DesiredCountCanary"),
+    ("DESIRED_COUNT_BLUE", "DesiredCountBlue"),
+    ("DESIRED_COUNT_GREEN", "DesiredCountGreen"),
+    ("TASK_CPU", "TaskCpu"),
+    ("TASK_MEMORY", "TaskMemory"),
+    ("STABLE_WEIGHT", "StableWeight"),
+    ("CANARY_WEIGHT", "CanaryWeight"),
+];
+/// The variable that names the stack where neither a flag nor a file does.
+pub const STACK_VARIABLE: &str = "STACK_NAME";
+/// The variable that names a template where no flag does.
+pub const TEMPLATE_VARIABLE: &str = "TEMPLATE_FILE";
+
+/// The names of all variables that a deployment knows.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    let of_parameters = VARIABLES.iter().map(|(variable, _)| *variable);
+    of_parameters.chain([STACK_VARIABLE, TEMPLATE_VARIABLE])
 }
 
 /// The template that the request, or else the environment, names; or the one in
@@ -39,7 +46,7 @@ pub(super) fn template(
     let file = args
         .template
         .clone()
-        .or_else(|| environment.get("TEMPLATE_FILE").map(PathBuf::from));
+        .or_else(|| environment.get(TEMPLATE_VARIABLE).map(PathBuf::from));
     let Some(file) = file else {
         return Ok(args.kind.text().to_owned());
     };

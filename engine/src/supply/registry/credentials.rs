@@ -1,19 +1,32 @@
 //! Who asks: the credentials that `docker login` left on this machine.
 
 use crate::supply::{TEXT_BYTES_MAX, files};
+use std::fmt;
 use std::io::Read as _;
 use std::path::Path;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use oci_client::secrets::RegistryAuth;
 
 use super::error::RegistryError;
 
 /// Credentials, and how to speak of them.
 pub(super) struct Credentials {
-    pub(super) auth: RegistryAuth,
+    pub(super) login: Option<Login>,
     /// As in "it was asked ...".
     pub(super) asked: String,
+}
+
+/// A name and its password, which is never printed.
+#[derive(PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) name: String,
+    pub(super) password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({:?})", self.name)
+    }
 }
 
 /// The name under which Docker Hub's credentials are kept.
@@ -24,7 +37,7 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 pub(super) fn find(folder: Option<&Path>, registry: &str) -> Result<Credentials, RegistryError> {
     let nobody = |why: String| {
         Ok(Credentials {
-            auth: RegistryAuth::Anonymous,
+            login: None,
             asked: format!("without credentials, because {why}"),
         })
     };
@@ -58,7 +71,7 @@ pub(super) fn find(folder: Option<&Path>, registry: &str) -> Result<Credentials,
     ) {
         Ok(DockerCredential::UsernamePassword(name, password)) => Ok(Credentials {
             asked: format!("as {name:?}, by {shown}"),
-            auth: RegistryAuth::Basic(name, password),
+            login: Some(Login { name, password }),
         }),
         Ok(DockerCredential::IdentityToken(_)) => fail(
             format!("it has an identity token for {registry}, and those cannot be used here"),
@@ -102,12 +115,12 @@ mod tests {
         // Only a helper is looked up by exactly this name; there is none such.
         let config = r#"{"credHelpers": {"https://index.docker.io/v1/": "of-no-such-name"}}"#;
         std::fs::write(folder.join("config.json"), config).expect("written");
-        let found = find(Some(folder), "docker.io").map(|found| found.auth);
-        let other = find(Some(folder), "docker.example").map(|found| found.auth);
+        let found = find(Some(folder), "docker.io").map(|found| found.login);
+        let other = find(Some(folder), "docker.example").map(|found| found.login);
         assert!(
             matches!(found, Err(RegistryError::File { .. })),
             "{found:?}"
         );
-        assert_eq!(other, Ok(RegistryAuth::Anonymous));
+        assert_eq!(other, Ok(None));
     }
 }

@@ -11,13 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_client::RegistryOperation;
-use oci_client::client::{Certificate, CertificateEncoding};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::clock::Clock;
-use session::{Means, Session};
+use session::{Means, Purpose, Session};
 
 mod credentials;
 pub mod error;
@@ -110,7 +108,7 @@ impl Registry {
         if rustls_native_certs::load_native_certs().certs.is_empty() {
             return Err(distrusts("there are none".to_owned()));
         }
-        let client = session::client(&options, certificates)
+        let client = session::client(&options, &certificates)
             .map_err(|e| distrusts(session::innermost(&e)))?;
         Ok(Self {
             limit_bytes: options.limit_bytes,
@@ -126,7 +124,7 @@ impl Registry {
 
     /// The manifest digest that the reference means now.
     pub async fn resolve(&self, reference: &Reference) -> Result<String, RegistryError> {
-        let session = self.open(reference, RegistryOperation::Pull).await?;
+        let session = self.open(reference, Purpose::Pull).await?;
         session.resolve(wanted(reference, None)?).await
     }
 
@@ -138,7 +136,7 @@ impl Registry {
         pinned: Option<&str>,
     ) -> Result<Pulled, RegistryError> {
         let wanted = wanted(reference, pinned)?;
-        let session = self.open(reference, RegistryOperation::Pull).await?;
+        let session = self.open(reference, Purpose::Pull).await?;
         let bytes = session.manifest(wanted).await?;
         let found = manifest::plugin(&bytes, self.limit_bytes).map_err(|c| session.rejected(c))?;
         let wasm = session.blob(&found.layer, "layer").await?;
@@ -166,7 +164,7 @@ impl Registry {
                 hint: "write it as oci://registry/repository:tag",
             });
         };
-        let session = self.open(reference, RegistryOperation::Push).await?;
+        let session = self.open(reference, Purpose::Push).await?;
         let written = manifest::write(artifact, layout);
         session.put_blob(&artifact.wasm).await?;
         session.put_blob(&written.config).await?;
@@ -182,7 +180,7 @@ impl Registry {
         manifest_digest: &str,
     ) -> Result<Vec<SignatureFound>, RegistryError> {
         let tag = signature_tag(reference, manifest_digest)?;
-        let session = self.open(reference, RegistryOperation::Pull).await?;
+        let session = self.open(reference, Purpose::Pull).await?;
         let Some(manifest) = signed(&session, &tag).await? else {
             return Ok(vec![]);
         };
@@ -207,7 +205,7 @@ impl Registry {
         signature: &str,
     ) -> Result<(), RegistryError> {
         let tag = signature_tag(reference, manifest_digest)?;
-        let session = self.open(reference, RegistryOperation::Push).await?;
+        let session = self.open(reference, Purpose::Push).await?;
         let before = signed(&session, &tag).await?;
         let written = manifest::with_signature(before.as_deref(), payload, signature)
             .map_err(|c| session.rejected(c))?;
@@ -222,9 +220,9 @@ impl Registry {
     async fn open<'a>(
         &'a self,
         reference: &'a Reference,
-        operation: RegistryOperation,
+        purpose: Purpose,
     ) -> Result<Session<'a>, RegistryError> {
-        Session::open(&self.means, reference, operation).await
+        Session::open(&self.means, reference, purpose).await
     }
 }
 
@@ -268,7 +266,7 @@ fn wanted<'a>(reference: &'a Reference, pinned: Option<&'a str>) -> Result<&'a s
     }
 }
 
-fn read_certificates(file: &Path) -> Result<Vec<Certificate>, RegistryError> {
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
     let fail = |found: String| RegistryError::File {
         file: file.display().to_string(),
         found,
@@ -278,13 +276,11 @@ fn read_certificates(file: &Path) -> Result<Vec<Certificate>, RegistryError> {
     let mut certificates = vec![];
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|e| fail(e.to_string()))?;
-        certificates.push(Certificate {
-            encoding: CertificateEncoding::Der,
-            data: certificate.to_vec(),
-        });
         // Here the file can still be named.
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+        let checked = roots.add(certificate.clone());
+        checked.map_err(|e| fail(e.to_string()))?;
+        certificates.push(certificate);
     }
     if certificates.is_empty() {
         return Err(fail("there is no certificate in it".to_owned()));
