@@ -43,7 +43,10 @@ async fn the_shipped_plugins_are_strategies() {
 #[tokio::test]
 async fn a_component_that_is_no_strategy() {
     let says = refusal("(component)").await;
-    assert!(says.contains("no strategy: it exports nothing"), "{says}");
+    assert!(
+        says.contains("not a strategy: it exports nothing"),
+        "{says}"
+    );
     assert!(
         says.contains("rollout:strategy/strategy-api@0.1.0"),
         "{says}"

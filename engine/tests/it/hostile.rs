@@ -236,7 +236,7 @@ fn bombs() -> Vec<Case> {
             "many-exports",
             &format!("(component (instance $i) {exports})"),
             "load",
-            "no strategy: it exports extra-0, extra-1",
+            "not a strategy: it exports extra-0, extra-1",
         ),
         case(
             "a-long-name",

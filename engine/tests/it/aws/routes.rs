@@ -179,7 +179,10 @@ async fn no_task_is_taken_from_an_arm_that_any_route_serves() {
         _ => Trouble::None,
     });
     let error = target.set_tasks("blue", 1).await.expect_err("not known");
-    assert!(error.message.contains("which routes send requests to it"), "{error}");
+    assert!(
+        error.message.contains("which routes send requests to it"),
+        "{error}"
+    );
     assert!(error.message.contains("DescribeTargetGroups"), "{error}");
     // More tasks harm nobody.
     target.set_tasks("blue", 3).await.expect("more");
