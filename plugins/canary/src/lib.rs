@@ -37,12 +37,12 @@ pub struct Parameters {
     /// How long after each change of the weights latency does not count, because
     /// new tasks are cold; two samples if not given.
     pub warm_up: Option<Span>,
-    /// Chance of taking back a version that is no worse: 0.01 asks for evidence
+    /// Chance of taking back a version that is not worse: 0.01 asks for evidence
     /// of 100:1.
     pub alpha: f64,
-    /// Samples in a row in which at least 20 % of the requests fail that are a
-    /// catastrophe and decide at once: 2 for services whose tasks blip, 0 for
-    /// never.
+    /// After so many samples in a row in which at least 20 % of the requests fail,
+    /// the traffic goes back at once: 2 for services whose tasks fail now and then,
+    /// 0 for never.
     pub catastrophe_samples: u32,
     /// Streams of your own beside errors and latency, from queries of the rollout
     /// file.

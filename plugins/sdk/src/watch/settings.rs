@@ -53,8 +53,8 @@ pub struct Custom {
     /// Which average is worse: a higher one unless this is true.
     #[serde(default)]
     pub less_is_worse: bool,
-    /// Largest difference of the averages that is none, as a part (0-1) of the
-    /// stable one.
+    /// Largest difference of the averages that does not count, as a part (0-1) of
+    /// the stable one.
     #[serde(default = "a_fiftieth")]
     pub margin: f64,
 }
