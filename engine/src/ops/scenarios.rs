@@ -7,8 +7,8 @@ use crate::simulate::replicate::Subject;
 use crate::simulate::scenario::{Corpus, Scenario};
 use crate::supply::files;
 
-/// Reads a file of scenarios, with what it says about all of them put
-/// into the subject.
+/// Reads a file of scenarios, and adds what the file says for all of them to the
+/// subject.
 ///
 /// # Errors
 /// The file cannot be read or has problems.
@@ -19,7 +19,7 @@ pub fn read(path: &Path, subject: &mut Subject) -> Result<Vec<Scenario>> {
     let corpus = Corpus::parse(&text).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
         Error::usage(format!(
-            "{shown} is no scenario file:\n{}",
+            "{shown} is not a scenario file:\n{}",
             lines.join("\n")
         ))
     })?;

@@ -1,5 +1,5 @@
-//! The stack's target while its stack changes: no rollout begins there, people are
-//! heard, and every write of its traffic is in a journal.
+//! The target of a stack that is being changed: no rollout can begin there, commands
+//! are obeyed, and every write of its traffic is journaled.
 
 use std::sync::Arc;
 
@@ -18,29 +18,29 @@ use crate::store::StoreError;
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;
 
-/// Which stack is taken, and for what.
+/// Which stack is changed, and how.
 pub(super) struct Taken<'a> {
     pub(super) access: &'a Access,
     pub(super) stack: &'a str,
     pub(super) change: StackVerb,
-    /// Go on also where the target cannot be found.
+    /// Whether to go on if the target cannot be found.
     pub(super) unknown_is_fine: bool,
-    /// Remember the whole action of the route, to give it back.
+    /// Whether to keep the whole action of the route, to restore it.
     pub(super) whole: bool,
 }
 
-/// A change of a stack that this process makes, and the target that it holds.
+/// A change of a stack that this process makes, with the target that it occupies.
 pub(super) struct Held {
     changing: Changing,
     pub(super) target: Arc<AwsTarget>,
     what: String,
-    /// The whole action of the route as it was, written down.
+    /// The whole action of the route before the change, as JSON.
     action: Option<serde_json::Value>,
 }
 
 impl Held {
-    /// None if the stack has no target that could be found, and the change may go
-    /// on without one.
+    /// Occupies the stack's target. `None` if no target can be found and the change may
+    /// go on without one.
     pub(super) async fn take(app: &App, taken: Taken<'_>) -> Result<Option<Self>> {
         let find = Find {
             stack: Some(taken.stack.to_owned()),
@@ -56,7 +56,7 @@ impl Held {
             }
             Err(error) => {
                 return Err(Error::from(error).context(
-                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights goes on without)",
+                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights does it all the same)",
                 ));
             }
         };
@@ -90,13 +90,13 @@ impl Held {
         Ok(Some(held))
     }
 
-    /// Where the traffic belongs.
+    /// The weights that people want.
     pub(super) fn weights(&self) -> &Weights {
         self.changing.weights()
     }
 
-    /// Keeps the target, and takes the traffic back if a person says so: that must
-    /// not wait for a stack.
+    /// Keeps the lease, and takes the traffic back if a person asks for it, because that
+    /// must not wait for a stack.
     pub(super) async fn attend(&mut self, app: &App) -> Result<()> {
         for heard in self.changing.attend().await? {
             app.progress(match heard {
@@ -104,34 +104,33 @@ impl Held {
                 Heard::Refused { actor, to, why } => {
                     format!("  {actor} asked for all traffic on {to}, which was refused: {why}")
                 }
-                Heard::InDoubt(why) => format!("  {why}; looks again soon"),
+                Heard::InDoubt(why) => format!("  {why}; it will be read again soon"),
             });
         }
         Ok(())
     }
 
-    /// Whether the traffic is where it was when the target was taken.
+    /// Fails if the traffic has moved since the target was occupied.
     pub(super) async fn unmoved(&self) -> Result<()> {
         let now = self.target.traffic().await?.weights;
         if now == *self.weights() {
             return Ok(());
         }
         Err(Error::busy(format!(
-            "somebody moved the traffic meanwhile: it was {}, and is {}",
+            "another writer moved the traffic meanwhile: it was {}, and is {}",
             self.weights().shares(),
             now.shares()
         )))
     }
 
-    /// Takes over the weights that the stack has set.
+    /// Accepts the weights that the stack has set.
     pub(super) async fn accept(&mut self, app: &App) -> Result<()> {
         self.attend(app).await?;
         Ok(self.changing.accept(&app.actor).await?)
     }
 
-    /// Brings the traffic back where it was, if the stack has moved it: a failed
-    /// update returns to what the stack believed before. So does everything else of
-    /// the action, if it was remembered.
+    /// Restores the traffic, if the stack has moved it: a failed update goes back to its
+    /// former parameters. The rest of the action is restored too, if it was kept.
     pub(super) async fn mend(&mut self, app: &App) -> Result<()> {
         self.attend(app).await?;
         let belongs = self.weights().shares();
@@ -146,7 +145,7 @@ impl Held {
                 Ok(())
             }
             Ok(GivenBack::Refused { from, now, why }) => Err(Error::busy(format!(
-                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: `engine set-weights` does"
+                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: set the weights with `engine set-weights`"
             ))),
             Err(RolloutError::Target(error)) => Err(Error::from(error).context(format!(
                 "where the traffic is now could not be read; it was {belongs}"
@@ -155,7 +154,7 @@ impl Held {
         }
     }
 
-    /// Writes down how the change ended, and leaves the target.
+    /// Writes how the change ended, and leaves the target.
     pub(super) async fn end(
         self,
         done: std::result::Result<&str, &Error>,
@@ -188,7 +187,7 @@ fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> H
         (TargetSpec::Aws(Box::new(pinned)), target),
         taken.change,
         roles(&names, naming.stable().unwrap_or_default()),
-        // It is read under the lease.
+        // The weights are read under the lease.
         Weights::default(),
         Work::StackChange {
             stack: taken.stack.to_owned(),

@@ -1,10 +1,10 @@
-//! `deploy` and `delete`: stacks come, change and go, and the traffic stays where
-//! people left it.
+//! `deploy` and `delete`: create, update and delete stacks without moving the
+//! traffic.
 //!
 //! A change of a stack that has a target is a rollout of its own
 //! ([`crate::journal::Work::StackChange`]): [`held`] keeps its journal, obeys
-//! people and gives the traffic back. [`checks`] says what a change may do, and
-//! [`parameters`] what it is made of.
+//! commands and restores the traffic. [`checks`] says what a change may do, and
+//! [`parameters`] collects the template and its parameters.
 
 mod checks;
 mod held;
@@ -30,12 +30,12 @@ use parameters::{given, template};
 
 pub use parameters::parameter_of;
 
-/// How often a stack is looked at, ms.
+/// Interval between two reads of a stack, ms.
 const POLL_MS: u64 = 2_000;
-/// Failed looks at a stack in a row before it is left unwatched.
+/// Failed reads of a stack in a row after which it is left unwatched.
 const FAILURES_MAX: u32 = 30;
 
-/// Which template of the engine.
+/// The template to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {
     /// Arms stable and canary, shared by weights.
@@ -64,20 +64,20 @@ impl Template {
     }
 }
 
-/// What shall become of a stack.
+/// The stack to create or update.
 #[derive(Debug, Clone)]
 pub struct DeployRequest {
-    /// Where, and which stack.
+    /// The account, the region and the stack.
     pub target: TargetRequest,
-    /// Which template.
+    /// The template of the engine.
     pub kind: Template,
     /// A template to use instead of the one in the engine.
     pub template: Option<PathBuf>,
-    /// `NAME=VALUE`
+    /// Parameters, `NAME=VALUE`.
     pub parameters: Vec<String>,
     /// JSON or TOML file with parameters.
     pub file_of_parameters: Option<PathBuf>,
-    /// ARN of the role that CloudFormation works as.
+    /// ARN of the role that CloudFormation uses.
     pub stack_role: Option<String>,
     /// Let the stack write other weights than the live ones.
     pub accept_weights: bool,
@@ -90,7 +90,7 @@ pub struct DeployRequest {
     pub dry_run: bool,
 }
 
-/// What happens meanwhile, for who wants more than sentences.
+/// What happens meanwhile, for a front end that shows more than sentences.
 #[derive(Debug, Clone, Copy)]
 pub enum Seen<'a> {
     /// These changes are about to be made.
@@ -101,24 +101,24 @@ pub enum Seen<'a> {
         region: &'a str,
         /// Whether the stack is new.
         create: bool,
-        /// The changes; some.
+        /// The changes; at least one.
         changes: &'a [Change],
     },
-    /// CloudFormation did something.
+    /// CloudFormation reports an event.
     Event(&'a StackEvent),
 }
 
-/// Hears what happens meanwhile.
+/// Receives what happens meanwhile.
 pub type Watcher<'a> = &'a (dyn Fn(Seen<'_>) + Send + Sync);
 
-/// What a deployment came to.
+/// The result of a deployment.
 #[derive(Debug)]
 pub struct Deployed {
     /// The stack's name.
     pub name: String,
-    /// The stack as it is now; none if there is none.
+    /// The stack as it is now; `None` if it does not exist.
     pub stack: Option<Stack>,
-    /// What was, or would be, changed.
+    /// The changes that were, or would be, made.
     pub changes: Vec<Change>,
     /// How it ended.
     pub result: Deployment,
@@ -129,9 +129,9 @@ pub struct Deployed {
 /// How a deployment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deployment {
-    /// Everything was as wanted already.
+    /// The stack was as wanted already.
     NoChanges,
-    /// It was only asked what would change.
+    /// The changes were only shown.
     DryRun,
     /// The stack is changed.
     Done,
@@ -193,7 +193,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: Watcher<'_>) -> Re
     let done = work.update(held.as_mut()).await;
     let weights = match held {
         Some(mut held) => {
-            // Whatever became of the stack: the traffic is where people left it.
+            // Whatever happened to the stack, the traffic returns to where people left it.
             let moved = match args.accept_weights {
                 true => held.accept(app).await,
                 false => held.mend(app).await,
@@ -220,7 +220,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: Watcher<'_>) -> Re
 }
 
 impl Deployment {
-    /// In words.
+    /// The result in words.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -329,8 +329,8 @@ impl Work<'_> {
         Ok(done(Some(after), Deployment::Done))
     }
 
-    /// Deletes the empty stack that a change set alone has made, and waits, so
-    /// that the next command finds nothing of it.
+    /// Deletes the empty stack that a change set alone has created, and waits for it,
+    /// so that the next command does not find it.
     async fn clear_away(&self, stack: &str, token: &str) -> Result<(), HostError> {
         stack::delete(self.clients, stack, token).await?;
         for _ in 0..FAILURES_MAX {
@@ -344,15 +344,15 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Whether the change leaves the actions of listeners and rules as they are
-    /// live, and the tasks to the arms that somebody is sent to.
+    /// Checks that the change keeps the live actions of listeners and rules, and the
+    /// tasks of arms that have users.
     async fn keeps_what_serves(&self, held: &Held, live: &Observed, set: &ChangeSet) -> Result<()> {
-        let hint = "hint: bring the template and the live action together first, or let the stack have its way with --accept";
+        let hint = "hint: make the template say what is live first, or let the stack overwrite it with --accept";
         for change in set.changes.iter().filter(|c| c.rewrites_a_route()) {
             let target = &held.target;
             let ours = change.physical_id == target.identity();
-            // Of ours the template must say what is live. Of others it may say
-            // something new, but must not forget what it never knew.
+            // For the target's own route the template must say what is live. For others
+            // it may say something new, but must keep what it does not mention.
             let (action, told) = if ours || change.physical_id.is_empty() {
                 (target.action().await?, &change.after)
             } else {
@@ -368,7 +368,7 @@ impl Work<'_> {
                 let lost = if ours {
                     lost
                 } else {
-                    format!("somebody changed it outside the stack: {lost}")
+                    format!("it was changed outside the stack: {lost}")
                 };
                 return Err(Error::busy(format!(
                     "the change would rewrite the action of {}, and the template does not carry all of it: {lost}\n\n{hint}",
@@ -393,7 +393,7 @@ impl Work<'_> {
             };
             if takes && let Err(error) = held.target.unserved(&arm.name).await {
                 return Err(Error::busy(format!(
-                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept goes on",
+                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept does it all the same",
                     change.logical_id,
                     arm.tasks.unwrap_or_default(),
                     change.tasks().unwrap_or_default()
@@ -420,7 +420,7 @@ pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
     let (access, name) = place(app, target)?;
     let name = name.ok_or_else(|| {
         Error::usage(
-            "which stack?\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
+            "no stack is named\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
         )
     })?;
     let clients = app.ports.clients(&access).await;
@@ -445,7 +445,7 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: Watcher<'_>) -> Result<
         access: &doomed.access,
         stack: &doomed.name,
         change: StackVerb::Delete,
-        // A stack that cannot be understood can still be deleted.
+        // A stack whose target cannot be found can still be deleted.
         unknown_is_fine: true,
         whole: false,
     };
@@ -466,7 +466,8 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: Watcher<'_>) -> Result<
     after
 }
 
-/// Whose AWS, and which stack: the request, then the rollout file, then the environment.
+/// The account and the stack: of the request, else the rollout file, else the
+/// environment.
 fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> {
     let file = match target.named()?.map(|spec| spec.target) {
         Some(TargetSpec::Aws(spec)) => Some(spec),
@@ -481,7 +482,7 @@ fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> 
     Ok((target.aws.access(of_file), named))
 }
 
-/// Shows what happens until the operation is over.
+/// Reports what happens until the operation is over.
 async fn follow(
     app: &App,
     clients: &Clients,
@@ -510,14 +511,15 @@ async fn follow(
                 continue;
             }
             Err(error) => {
-                return Err(Error::from(error)
-                    .context(format!("the operation on {stack_id} goes on unwatched")));
+                return Err(Error::from(error).context(format!(
+                    "the operation on {stack_id} goes on, and its end is not waited for"
+                )));
             }
         };
         failures = 0;
         for event in news {
             begun |= event.is_of_stack();
-            // Said twice: once when it begins, once when it has an id.
+            // The event comes twice: when the creation begins, and when it has an id.
             if event.is_repeated() {
                 continue;
             }
@@ -527,7 +529,7 @@ async fn follow(
             }
         }
         match now {
-            // It may still look as it did before the operation.
+            // CloudFormation may still show the status before the operation.
             Some(_) if !begun => {}
             Some(stack) if stack.is_moving() || stack.is_empty() => {}
             Some(stack) if stack.is_well() => return Ok(stack),
@@ -544,7 +546,11 @@ async fn follow(
                     stack.status
                 )));
             }
-            None => return Err(Error::internal(format!("the stack {stack_id} is gone"))),
+            None => {
+                return Err(Error::internal(format!(
+                    "the stack {stack_id} does not exist any more"
+                )));
+            }
         }
     }
 }
