@@ -113,7 +113,7 @@ async fn modules_text_scripts_and_machine_code() {
         (&module[..], "core WebAssembly module"),
         (b"(component)", "WebAssembly text"),
         (b"#!/bin/sh\n", "does not begin as WebAssembly does"),
-        (cut, "does not compile"),
+        (cut, "cannot be compiled"),
         (&artefact, "precompiled artefact"),
     ] {
         let error = host.load(bytes).await.expect_err("no strategy").to_string();

@@ -141,7 +141,7 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<F
     let name = match &supply {
         _ if shown.starts_with(plugins::OCI) => {
             return Err(Error::usage(format!(
-                "a plugin is not run from a registry directly: give {shown} a name in plugins.toml, so that it is pinned:\n\n  [plugins]\n  canary = \"{shown}\""
+                "a plugin is not run from a registry directly; give it a name in plugins.toml, so that it is pinned:\n\n  [plugins]\n  canary = \"{shown}\""
             )));
         }
         Some(supply) if plugins::is_name(&shown) => {
