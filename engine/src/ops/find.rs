@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header, Work};
-use crate::spec::{ADMIN_DEFAULT, TargetSpec};
+use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
 

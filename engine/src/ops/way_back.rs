@@ -10,10 +10,10 @@ use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
 use crate::journal::{Header, Work};
+use crate::model::aws::AwsSpec;
+use crate::model::target::TargetSpec;
 use crate::model::{Command, End, ErrorKind, Millis, Role, Traffic, Weights};
 use crate::rollout::{Options, PAUSE_MAX_MS, Standing};
-use crate::spec::TargetSpec;
-use crate::spec::aws::AwsSpec;
 use crate::store::{Busy, Cursor, Page, Store};
 use crate::target::Target;
 

@@ -22,12 +22,12 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Pin, Reply, Work};
+use crate::model::limits::Caps;
+use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmHealth, Decider, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm,
     Outcome, Release, Role, Traffic, Weights,
 };
-use crate::spec::TargetSpec;
-use crate::spec::policy::Caps;
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 use recovery::{Move, Settled, Step};

@@ -1,7 +1,6 @@
 //! Which arm is stable and which the candidate, and how the roles end. Pure.
 
-use crate::model::{Arm, Capacity, Observed, Promotion, Role, Source, Weights};
-use crate::spec::Spec;
+use crate::model::{Arm, Capacity, Observed, Promotion, Release, Role, Source, Weights};
 
 /// The numbers of tasks, if the target has them: what all traffic needs, going by the
 /// arm that has more of it; and what an arm without traffic keeps, which is what the
@@ -71,9 +70,17 @@ pub fn stable_by_sight(live: &Weights) -> Option<String> {
 
 /// Arms whose names are roles keep them: the stable arm gets the new release. Colours
 /// change roles, and so do arms whose release cannot be started again.
-pub fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> Result<Promotion, String> {
+///
+/// # Errors
+/// Says why the promotion that is `wanted` cannot be done.
+pub fn promotion(
+    release: Option<&Release>,
+    wanted: Option<Promotion>,
+    live: &Observed,
+    arms: &[Arm],
+) -> Result<Promotion, String> {
     let candidate = arms.iter().find(|a| a.role == Role::Candidate);
-    let release = spec.candidate.as_ref().or_else(|| {
+    let release = release.or_else(|| {
         let arm = live.arm(&candidate?.name)?;
         Some(&arm.release)
     });
@@ -83,7 +90,7 @@ pub fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> Result<Promotion
     } else {
         Promotion::Swap
     };
-    match spec.promotion {
+    match wanted {
         Some(Promotion::Copy) if !copyable => Err("promotion = \"copy\" needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"".to_owned()),
         chosen => Ok(chosen.unwrap_or(default)),
     }

@@ -8,8 +8,8 @@ use aws_sdk_ecs::types::{
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
+use crate::model::aws::{Found, FoundArm, ServiceId};
 use crate::model::{Deployment, ErrorKind, HostError};
-use crate::spec::aws::{Found, FoundArm, ServiceId};
 
 /// How many of the newest revisions are compared with the wanted one.
 const REVISIONS_MAX: i32 = 5;
