@@ -80,7 +80,7 @@ impl Narrator {
         let text = reader.read(entry, |exchange| self.text(&exchange));
         self.reader = reader;
         let text = text.flatten()?;
-        // The same again with other numbers is no news, unless the strategy itself
+        // The same again with other numbers is not repeated, unless the strategy itself
         // says so.
         let said = matches!(
             &entry.event,

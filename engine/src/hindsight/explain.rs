@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::journal::{Actor, Call, Entry, Event, Exchange, Question, Reply, Told, exchanges};
 use crate::model::{Decider, Goal, Millis, Sample, Verdict, Wake};
 
-/// One decision and what was known when it was taken.
+/// One decision, and what was known when it was made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
@@ -37,9 +37,9 @@ pub fn explain(entries: &[Entry]) -> Vec<Step> {
 struct Story {
     steps: Vec<Step>,
     known: Known,
-    /// What was found of other routes at the end.
+    /// What other routes sent to the arms at the end.
     elsewhere: Option<String>,
-    /// Samples that an earlier step knew already.
+    /// Samples that an earlier step has listed.
     told: BTreeSet<(Millis, String, Option<String>)>,
 }
 
@@ -95,7 +95,7 @@ impl Story {
             Event::Failed { reason } => self.step(entry, format!("failed: {reason}"), "strategy"),
             Event::Held { hold, .. } => self.step(entry, format!("holds: {hold}"), "host"),
             Event::Continued { actor, .. } => self.step(entry, "goes on".to_owned(), actor),
-            // What the strategy decided was told a moment ago.
+            // The strategy's own decision was listed just before.
             Event::Decided {
                 goal, by, reason, ..
             } if *by != Decider::Strategy => {
@@ -163,13 +163,13 @@ impl Story {
     fn step(&mut self, entry: &Exchange<'_>, did: String, by: &str) {
         let known = std::mem::take(&mut self.known);
         let mut because = known.lines;
-        // A strategy that waits says the same in every look.
+        // A strategy that waits reports the same at every look.
         because.dedup();
         because.extend(by_arm(&known.samples));
         for (name, points) in &known.points {
             because.extend(means(name, points));
         }
-        // A verdict often says it again.
+        // A verdict often repeats the finding.
         because.extend(known.finding.filter(|f| {
             let said = f.split_once(": ").map_or(f.as_str(), |(_, said)| said);
             !did.contains(said)

@@ -6,11 +6,11 @@ use super::{ArmPoint, Decision, Look, Mark, Rollout, Step};
 use crate::journal::{Call, Entry, Event, Reply, Told, exchanges};
 use crate::model::{self, Goal, Millis, Role, Sample, Wake};
 
-/// Evidence at which a rollout goes back, if its journal does not say it.
+/// Evidence at which a rollout goes back, if its journal has no finding.
 const LIMIT: f64 = 100.0;
 
-/// What the journal tells: every look and step, and each sample as it was last
-/// read. None if the journal has no beginning.
+/// The data of a journal: every look and step, and each sample as it was last read.
+/// `None` if the journal has no first entry.
 #[must_use]
 pub fn rollout(entries: &[Entry]) -> Option<Rollout> {
     let Event::Started(header) = &entries.first()?.event else {
@@ -113,7 +113,7 @@ pub fn rollout(entries: &[Entry]) -> Option<Rollout> {
             p95_ms: sample.latency.map(|l| l.p95),
             p99_ms: sample.latency.map(|l| l.p99),
         };
-        // What was read for calibration lies before the picture.
+        // Samples that were read for calibration are from before the rollout.
         if *start >= header.created {
             [&mut picture.stable, &mut picture.candidate][*arm].push(point);
         }

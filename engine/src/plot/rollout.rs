@@ -21,7 +21,7 @@ pub struct ArmPoint {
     pub p99_ms: Option<f64>,
 }
 
-/// One look of the sequential test.
+/// One look of the gate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Look {
     /// Minutes since the rollout began.
@@ -39,7 +39,7 @@ pub struct Step {
     pub share: f64,
 }
 
-/// What was decided.
+/// The kind of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// The candidate gets more.
@@ -50,7 +50,7 @@ pub enum Mark {
     Rollback,
     /// The candidate gets all traffic for good.
     Promote,
-    /// A person said something.
+    /// A person sent a command.
     Person,
 }
 
@@ -65,7 +65,7 @@ pub struct Decision {
     pub text: String,
 }
 
-/// All that the picture of one rollout shows. Values that are no numbers are left out.
+/// The data of the picture of one rollout. Values that are not numbers are left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rollout {
     /// Heading.
@@ -78,7 +78,7 @@ pub struct Rollout {
     pub stable: Vec<ArmPoint>,
     /// The candidate, in order of time.
     pub candidate: Vec<ArmPoint>,
-    /// The test's looks, in order of time.
+    /// The gate's looks, in order of time.
     pub looks: Vec<Look>,
     /// Natural logarithm of the evidence at which it rolls back.
     pub limit: f64,
