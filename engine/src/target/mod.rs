@@ -105,6 +105,11 @@ pub trait Target: Send + Sync {
     async fn fit(&self) -> Result<(), HostError> {
         Ok(())
     }
+    /// The status of the stack of that name while CloudFormation changes it, such as
+    /// `UPDATE_IN_PROGRESS`; `None` once it is done, or if the target has no stacks.
+    async fn stack_at_work(&self, _stack: &str) -> Result<Option<String>, HostError> {
+        Ok(None)
+    }
     /// Why a rollout must go back whatever its strategy decides, if there is a reason: an
     /// alarm of these names, or the deployment of that arm, which the platform gave up.
     async fn tripped(
