@@ -12,7 +12,7 @@ use crate::journal::{
 };
 use crate::model::{Decider, Millis, Sample, Wake};
 
-/// One decision and what was known when it was taken.
+/// One decision, and what was known when it was made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
@@ -138,13 +138,13 @@ impl Story {
     fn step(&mut self, entry: &Exchange<'_>, did: String, by: &str) {
         let known = std::mem::take(&mut self.known);
         let mut because = known.lines;
-        // A strategy that waits says the same in every look.
+        // A strategy that waits reports the same at every look.
         because.dedup();
         because.extend(by_arm(&known.samples));
         for (name, points) in &known.points {
             because.extend(means(name, points));
         }
-        // A verdict often says it again.
+        // A verdict often repeats the finding.
         because.extend(known.finding.filter(|f| {
             let said = f.split_once(": ").map_or(f.as_str(), |(_, said)| said);
             !did.contains(said)

@@ -1,11 +1,10 @@
 //! What if: another plugin, or the same with other parameters, gets the metrics
 //! that a rollout has recorded, when they were known then.
 //!
-//! As long as it asks what was asked then, it gets the very answers of then, at
-//! the very times. From its first other question on it has a world that is put
-//! together from all that was recorded. The traffic of the past does not change
-//! with what is decided now: once the weights are others than the recorded ones,
-//! the metrics are those of another share, which is said.
+//! As long as it makes the recorded calls, it gets the recorded answers at the recorded
+//! times. From its first other call on, answers are put together from all that was
+//! recorded. The recorded traffic does not change with what is decided now: once the
+//! weights differ, the metrics are those of another share, and the result says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +23,7 @@ use crate::model::{
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 
-/// Samples for which weights may differ before it counts.
+/// Number of samples for which weights may differ before it counts.
 const MOMENT: Millis = 2;
 
 /// What a plugin would have done.
@@ -38,7 +37,7 @@ pub struct WhatIf {
     pub end: Ending,
     /// When (Unix ms).
     pub at: Millis,
-    /// Since when its weights would have been other than the recorded ones.
+    /// Since when its weights would have differed from the recorded ones (Unix ms).
     pub parted: Option<Millis>,
     /// What was asked and is not in the journal.
     pub missing: Vec<String>,
@@ -58,7 +57,7 @@ pub enum Ending {
 /// What really happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// The decision; none if there is none.
+    /// The decision; `None` if there was none.
     pub verdict: Option<Verdict>,
     /// Why.
     pub reason: String,
@@ -66,7 +65,7 @@ pub struct Recorded {
     pub at: Millis,
 }
 
-/// What the journal says was decided, by whomever.
+/// What was decided according to the journal, by anybody.
 #[must_use]
 pub fn recorded(entries: &[Entry]) -> Recorded {
     let decided = exchanges(entries).find_map(|e| {
@@ -141,7 +140,7 @@ pub async fn what_if(
     }
 }
 
-/// A journal without what only told people something: other words are no other
+/// A journal without reports and logs, because other words do not mean another
 /// decision.
 fn decisive(entries: &[Entry]) -> Vec<Entry> {
     let aside = |e: &Exchange<'_>| e.at_once().is_some_and(|(q, _)| q.call.is_aside());
@@ -166,8 +165,8 @@ fn weights_of(entries: &[Entry]) -> Vec<(Millis, Weights)> {
     written
 }
 
-/// Since when the two differ for longer than a moment: the recorded rollout also
-/// waited for tasks and answers.
+/// Since when the two differ for longer than a moment, which is allowed because the
+/// recorded rollout also waited for tasks and answers.
 fn parted(
     recorded: &[(Millis, Weights)],
     asked: &[(Millis, Weights)],
@@ -211,15 +210,15 @@ struct Seen {
     sample: Sample,
 }
 
-/// What a journal knows of the metrics.
+/// The metrics in a journal.
 #[derive(Debug, Default)]
 struct Past {
-    /// By start and arm, then by zone; none is the whole arm.
+    /// By start and arm, then by zone; `None` is the whole arm.
     samples: BTreeMap<(Millis, String), BTreeMap<Option<String>, Vec<Seen>>>,
     points: BTreeMap<String, Vec<(Millis, Point)>>,
     health: Vec<(Millis, Vec<ArmHealth>)>,
     probes: BTreeMap<String, ProbeReport>,
-    /// How long after its end a sample is known.
+    /// How long after its end a sample is known, ms.
     lag: Millis,
     /// End of the newest sample.
     end: Millis,
@@ -270,7 +269,7 @@ impl Past {
         then.map(|(.., why)| why.clone())
     }
 
-    /// Samples as they were known then; thresholds that nobody counted.
+    /// Samples as they were known at that time, and the thresholds that nobody counted.
     fn samples(&self, query: &MetricsQuery, now: Millis) -> (Vec<Sample>, Vec<f64>) {
         let mut uncounted = vec![];
         let mut answer: Vec<Sample> = vec![];
@@ -426,13 +425,13 @@ fn counted(seen: &Seen, query: &MetricsQuery, uncounted: &mut Vec<f64>) -> Sampl
     }
 }
 
-/// Where a threshold was counted.
+/// The position of a threshold among those that were counted.
 fn place(seen: &Seen, threshold: f64) -> Option<usize> {
     let same = |t: &f64| (t - threshold).abs() < 1e-9;
     seen.over_ms.iter().position(same)
 }
 
-/// Adds a zone to what is known of the others. Percentiles do not add up.
+/// Adds a zone to the sum of the others. Percentiles cannot be added.
 fn add(whole: &mut Sample, zone: &Sample) {
     let add = |sum: &mut u32, count: u32| *sum = sum.saturating_add(count);
     add(&mut whole.requests, zone.requests);
@@ -444,12 +443,12 @@ fn add(whole: &mut Sample, zone: &Sample) {
     whole.latency = None;
 }
 
-/// Under what failed reads of metrics are kept; no query has that name.
+/// The key of failed reads of metrics; no query has that name.
 const METRICS: &str = "";
 
 struct State {
     now: Millis,
-    /// What was asked and answered then, until it asks something else.
+    /// The recorded calls and answers, until the plugin makes another call.
     tape: Option<Cursor>,
     weights: Weights,
     written: Vec<(Millis, Weights)>,
@@ -474,7 +473,7 @@ impl State {
         self.weights = weights;
     }
 
-    /// The answer of then, to the question of then.
+    /// The recorded answer, if the call is the recorded one.
     fn recorded(&mut self, call: &Call) -> Option<Reply> {
         if call.is_aside() {
             return None;
@@ -495,7 +494,7 @@ impl State {
 
 struct World {
     past: Past,
-    /// Nothing is known after that.
+    /// End of the known metrics (Unix ms).
     end: Millis,
     queries: Vec<String>,
     probes: Vec<String>,
@@ -590,12 +589,12 @@ impl World {
                         ok: true,
                         status: 0,
                         elapsed_ms: 0.0,
-                        detail: "not recorded; taken for good".to_owned(),
+                        detail: "not recorded; counted as passed".to_owned(),
                     })
                 }
             },
             Call::Wait { seconds, .. } => {
-                // People are taken to agree, and at once.
+                // People are assumed to agree at once.
                 if call.asks_for_approval() {
                     let approve = Command::Approve {
                         comment: String::new(),
@@ -751,7 +750,7 @@ mod tests {
             samples.iter().map(|s| s.requests).collect()
         };
         assert_eq!(requests(64_000), [0_u32; 0]);
-        // The second minute was known at 125 s, though nobody looked before 200 s.
+        // The second minute was known at 125 s, although nobody read it before 200 s.
         assert_eq!(requests(65_000), [30]);
         assert_eq!(requests(125_000), [30, 5]);
         assert_eq!(requests(200_000), [32, 5, 6]);

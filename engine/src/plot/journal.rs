@@ -9,11 +9,11 @@ use crate::journal::{
 };
 use crate::model::{self, Goal, Millis, Role, Sample, Verdict, Wake, Weights};
 
-/// Evidence at which a rollout goes back, if its journal does not say it.
+/// Evidence at which a rollout goes back, if its journal has no finding.
 const LIMIT: f64 = 100.0;
 
-/// What the journal tells: every look and step, and each sample as it was last
-/// read. None if the journal has no beginning.
+/// The data of a journal: every look and step, and each sample as it was last read.
+/// `None` if the journal has no first entry.
 #[must_use]
 pub fn rollout(entries: &[Entry]) -> Option<Rollout> {
     let mut sketch = Sketch::new(header(entries)?);

@@ -146,7 +146,7 @@ async fn a_sick_candidate_gets_no_traffic() {
         panic!("it cannot be tried");
     };
     assert!(
-        reason.contains("none of its 2 targets is healthy"),
+        reason.contains("none of its 2 backends is healthy"),
         "{reason}"
     );
     assert!(lab.target.verbs().is_empty());

@@ -1,5 +1,5 @@
-//! What a plugin decides in given worlds, against what it decided when somebody last
-//! looked.
+//! Compares what a plugin decides in given worlds with the decisions that a person has
+//! accepted.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::ops::{Error, Result, scenarios};
 use crate::simulate::replicate::{self, Played, START, Subject};
 use crate::supply::files;
 
-/// Which plugin shall be tested, and in which worlds.
+/// The plugin to test, and the worlds.
 #[derive(Debug, Clone)]
 pub struct TestRequest {
     /// A file, or a name of `plugins.toml`.
@@ -25,47 +25,47 @@ pub struct TestRequest {
     pub set: Vec<String>,
     /// Rollouts per scenario.
     pub replicates: u32,
-    /// Whether today's decisions are the right ones from now on.
+    /// Whether to accept the present decisions.
     pub accept: bool,
-    /// The file of decisions, for one file of scenarios; beside it if none is named.
+    /// The file of decisions, for one file of scenarios; by default beside that file.
     pub decisions: Option<PathBuf>,
     /// What may change about pinned plugins.
     pub pins: PinRequest,
 }
 
-/// What was decided in one file of scenarios.
+/// The result for one file of scenarios.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tested {
     /// The file.
     pub scenarios: PathBuf,
-    /// The file of the decisions that were accepted.
+    /// The file of the accepted decisions.
     pub decisions: PathBuf,
-    /// The decisions of now, as that file would have them.
+    /// The present decisions, in the form of that file.
     pub now: String,
-    /// What must never happen and did.
+    /// Rules of the host that were broken.
     pub violations: Vec<String>,
-    /// How the decisions are beside the accepted ones.
+    /// How the decisions compare with the accepted ones.
     pub compared: Compared,
 }
 
-/// How decisions are beside those that somebody has accepted.
+/// How decisions compare with the accepted ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compared {
     /// They were accepted now.
     Accepted,
     /// They are the same.
     Same,
-    /// They are others.
+    /// They differ.
     Different {
         /// The accepted ones.
         accepted: String,
     },
-    /// None were accepted so far.
+    /// No decisions were accepted before.
     New,
 }
 
 impl Tested {
-    /// Whether nothing is wrong.
+    /// Whether the decisions are the accepted ones and no rule was broken.
     #[must_use]
     pub fn passed(&self) -> bool {
         let compared = matches!(self.compared, Compared::Accepted | Compared::Same);
@@ -74,7 +74,7 @@ impl Tested {
 }
 
 /// Plays every scenario with the real driver under a virtual clock, compares the
-/// decisions with the accepted ones, and tells `tested` of each file as it is done.
+/// decisions with the accepted ones, and calls `tested` for each file.
 ///
 /// # Errors
 /// The plugin may not run, a parameter is wrong, or a file cannot be read or written.
@@ -88,8 +88,8 @@ pub async fn test(
             "--decisions names one file, and there are several files of scenarios",
         ));
     }
-    // As in a rollout: probes, queries and guardrails of the rollout file do not
-    // belong to the plugin.
+    // Probes, queries and guardrails of the rollout file do not belong to the plugin,
+    // so they are left out here.
     let Loaded { plugin, .. } = look_at(app, &request.pins, &request.plugin).await?;
     let description = plugin.describe().await?;
     let given = parameters(&request.set, &serde_json::Map::new(), &plugin, &description).await?;
@@ -127,8 +127,8 @@ fn compare(place: &Path, now: &str, accept: bool) -> Result<Compared> {
     }
 }
 
-/// The decisions in all scenarios of a file, as text, and what must never happen
-/// and did.
+/// The decisions in all scenarios of a file as text, and the rules of the host that
+/// were broken.
 async fn decisions(
     subject: &Subject,
     file: &Path,
@@ -150,7 +150,7 @@ async fn decisions(
     Ok((text, violations))
 }
 
-/// What it wrote, what it said, and how it ended.
+/// Writes the strategy's writes, its log and its end.
 fn tell(text: &mut String, played: &Played) {
     for exchange in exchanges(&played.journal) {
         if let Some(line) = decision(&exchange) {

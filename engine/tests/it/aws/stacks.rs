@@ -283,7 +283,7 @@ fn what_is_wrong_with_the_input_is_said() {
             &["deploy", "canary"],
             "the template needs ImageURICanary, ImageURIStable",
         ),
-        (&["delete", "--yes"], "which stack?"),
+        (&["delete", "--yes"], "no stack is named"),
     ];
     for (arguments, says) in cases {
         let more: &[&str] = if arguments[0] == "deploy" {
@@ -854,7 +854,7 @@ async fn a_change_whose_load_balancer_is_gone_ends() {
         let output = run(folder, region, &["abort", &change]);
         let said = stderr(&output);
         let shown = ok(folder, region, &["status", &change, "--json"]);
-        assert!(shown.contains("is not there any more"), "{shown} {said}");
+        assert!(shown.contains("does not exist any more"), "{shown} {said}");
         assert_eq!(output.status.code(), Some(0), "{said}");
     });
 }

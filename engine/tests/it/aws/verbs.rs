@@ -125,7 +125,7 @@ fn the_canary_prototype() {
         (&["set-weights", "75", "26"][..], "sum to 101"),
         (
             &["switch", "purple"],
-            "there is no colour \"purple\"; there are stable and canary",
+            "there is no arm \"purple\"; there are stable and canary",
         ),
         (&["set-weights", "1000", "0"], "sum to 1000"),
     ] {
@@ -252,7 +252,7 @@ fn what_cannot_be_found_is_said_plainly() {
     let cases: [(&[&str], &str); 7] = [
         (
             &["status", "--rule", "foo"],
-            "--rule foo is no ARN of a listener-rule",
+            "--rule foo is not the ARN of a listener-rule",
         ),
         (
             &["abort", "--stack", "nothing-here"],
