@@ -1,38 +1,8 @@
 //! What the binary prints, and its exit codes, without any rollout.
 
-use std::path::Path;
-use std::process::{Command, Output};
-
-/// The binary with a state folder of its own, in that folder.
-pub fn engine(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-    command
-        .current_dir(folder)
-        .env("USER", "tester")
-        .env_remove("NO_COLOR")
-        // What it changes is for the tests that set it.
-        .env_remove("CI")
-        .arg("--state-dir")
-        .arg("state")
-        .args(arguments);
-    command
-}
-
-pub fn run(folder: &Path, arguments: &[&str]) -> Output {
-    engine(folder, arguments).output().expect("the binary runs")
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-pub fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
-}
+use crate::support::binary::{run, stderr, stdout};
+use crate::support::folder;
+use crate::support::guests;
 
 fn help(verb: &[&str]) -> String {
     let folder = folder();
@@ -127,7 +97,7 @@ fn a_plugin_that_is_none_is_a_6() {
 #[test]
 fn a_pinned_digest_is_checked() {
     let folder = folder();
-    let plugin = crate::lab::guest_path("canary");
+    let plugin = guests::guest_path("canary");
     let text = format!(
         "[target]\nkind = \"local\"\n[strategy]\nplugin = {:?}\nsha256 = {:?}\n",
         plugin.display().to_string(),
@@ -146,7 +116,7 @@ fn a_pinned_digest_is_checked() {
 #[test]
 fn parameters_are_checked_before_anything_begins() {
     let folder = folder();
-    let plugin = crate::lab::guest_path("canary").display().to_string();
+    let plugin = guests::guest_path("canary").display().to_string();
     let output = run(
         folder.path(),
         &[

@@ -1,8 +1,8 @@
 //! Names, digests, permissions, signatures and policies, as a user meets them.
 
-use crate::cli::{engine, stderr, stdout};
-use crate::lab::guest_path;
-use crate::project::{Project, expect};
+use crate::support::binary::{engine, stderr, stdout};
+use crate::support::guests::guest_path;
+use crate::support::project::{Project, expect};
 
 /// One plugin, `gate`, with the bytes of a guest.
 fn with(guest: &str) -> Project {

@@ -5,11 +5,10 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use super::bottle::{self, GOOD, REGION, Wish, make, three_steps};
-use super::emulator;
-use crate::cli::{engine, stderr, stdout};
-use crate::end_to_end::plugin;
-use crate::lab;
+use crate::support::aws::bottle::{self, GOOD, REGION, Wish, make, three_steps};
+use crate::support::aws::emulator;
+use crate::support::binary::{engine, plugin, run, stderr, stdout};
+use crate::support::{folder, guests};
 
 fn plan(folder: &std::path::Path, made: &bottle::Made, more: &[&str]) -> Output {
     let canary = plugin("canary");
@@ -44,9 +43,9 @@ async fn the_calls_of_a_plan_are_the_calls_of_its_rollout() {
         tasks: [4, 1],
         ..Wish::default()
     };
-    let bottle = bottle::Bottle::new(wish, lab::plugin("canary").await, three_steps()).await;
+    let bottle = bottle::Bottle::new(wish, guests::plugin("canary").await, three_steps()).await;
     let bottle = bottle.image("app:v2");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let output = plan(folder.path(), &bottle.made, &["--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let plan: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
@@ -91,7 +90,7 @@ async fn the_calls_of_a_plan_are_the_calls_of_its_rollout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_default_gate_can_be_planned() {
     let made = make(&Wish::default()).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let output = plan(folder.path(), &made, &["--set", "gate=evidence", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let plan: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
@@ -106,7 +105,7 @@ async fn the_default_gate_can_be_planned() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_changes_nothing_and_reads_well() {
     let made = make(&Wish::default()).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let service = format!("{}-canary", made.name);
     let arguments = [
         "ecs",
@@ -140,8 +139,8 @@ async fn a_plan_changes_nothing_and_reads_well() {
 
 #[test]
 fn a_plan_is_for_aws() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let output = crate::cli::run(folder.path(), &["plan", &plugin("canary")]);
+    let folder = folder();
+    let output = run(folder.path(), &["plan", &plugin("canary")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
         stderr(&output).contains("a target on AWS"),

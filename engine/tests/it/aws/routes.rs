@@ -18,12 +18,14 @@ use engine::target::Target as _;
 use engine::target::aws::client::Clients;
 use serde_json::{Value, json};
 
-use super::bottle::{self, Bottle, GOOD, Made, REGION, Wish, direct, find, forward, make};
-use super::emulator;
-use super::proxy::{Proxy, Trouble};
-use super::verbs::run;
-use crate::cli::{engine, stderr, stdout};
-use crate::lab;
+use crate::support::aws::bottle::{
+    self, Bottle, GOOD, Made, REGION, Wish, direct, find, forward, make,
+};
+use crate::support::aws::proxy::{Proxy, Trouble};
+use crate::support::aws::run;
+use crate::support::aws::{emulator, stack};
+use crate::support::binary::{engine, plugin, stderr, stdout};
+use crate::support::{folder, guests, root};
 
 const COLOURS: Wish = Wish {
     arms: ["blue", "green"],
@@ -205,7 +207,7 @@ async fn a_swap_says_what_the_other_listener_does_and_leaves_its_arm_alone() {
         tasks: [3, 1],
         ..COLOURS
     };
-    let plugin = lab::plugin("blue-green").await;
+    let plugin = guests::plugin("blue-green").await;
     let mut bottle = Bottle::new(wish, plugin, json!({"bake": "10m"})).await;
     bottle = bottle.image("app:v2");
     bottle.header.promotion = Promotion::Swap;
@@ -235,8 +237,8 @@ async fn a_swap_says_what_the_other_listener_does_and_leaves_its_arm_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_not_replaced_under_the_users_of_another_route() {
     let made = make(&Wish::default()).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let canary = crate::end_to_end::plugin("canary");
+    let folder = folder();
+    let canary = plugin("canary");
     let begin = || {
         let arguments = [
             "run",
@@ -263,7 +265,7 @@ async fn a_release_is_not_replaced_under_the_users_of_another_route() {
     // It came after the rollout had begun: the driver looks again.
     let bottle = Bottle::new(
         Wish::default(),
-        lab::plugin("canary").await,
+        guests::plugin("canary").await,
         bottle::three_steps(),
     )
     .await
@@ -290,7 +292,7 @@ async fn verbs_and_status_say_what_else_goes_where() {
     let made = make(&wish).await;
     listener(&made.balancer, 443, forward(&[(&made.groups[0], 1)])).await;
     rule(&made.listener, 7, forward(&[(&made.groups[0], 1)])).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let at = ["--listener", &made.listener, "--cluster", &made.cluster];
     let verb = |verb: &[&str]| run(folder.path(), REGION, &[verb, &at].concat());
     let output = verb(&["switch", "green"]);
@@ -322,7 +324,7 @@ async fn the_route_that_was_named_is_the_route_that_moves() {
     let both = || forward(&[(stable, 100), (canary, 0)]);
     rule(&made.listener, 1, closed()).await;
     let narrow = rule(&made.listener, 2, both()).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let set = |shares: [&str; 2], flag: &str, arn: &str| {
         let arguments = ["set-weights", shares[0], shares[1], flag, arn];
         let more = ["--cluster", &*made.cluster];
@@ -364,7 +366,7 @@ async fn the_route_that_was_named_is_the_route_that_moves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn network_load_balancers_are_refused_in_words() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let arn = |rest: &str| format!("arn:aws:elasticloadbalancing:us-east-1:1:{rest}");
     for (flag, arn) in [
         ("--listener", arn("listener/net/a/b/c")),
@@ -385,7 +387,7 @@ async fn network_load_balancers_are_refused_in_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_who_is_shown_or_asked() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let on = |made: &Made, verb: &[&str]| {
         let at = ["--listener", &made.listener, "--cluster", &made.cluster];
         run(folder.path(), REGION, &[verb, &at].concat())
@@ -465,9 +467,9 @@ async fn who_is_who_is_shown_or_asked() {
 async fn one_service_behind_both_arms_is_refused_before_any_write() {
     let made = make(&Wish::default()).await;
     let service = |arm: &str| format!("{}/{}-{arm}", made.cluster, made.name);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let proxy = Proxy::start().await;
-    let canary = crate::end_to_end::plugin("canary");
+    let canary = plugin("canary");
     let flag = |arm: &str, of: &str| format!("{arm}={}", service(of));
     let cases = [
         // One service for both.
@@ -557,7 +559,7 @@ async fn a_cold_rollback_asks_the_load_balancer_alone() {
         _ => Trouble::Refused(403, "AccessDenied"),
     });
     for (flag, arn) in [("--listener", &made.listener), ("--rule", &narrow)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         let output = through(&proxy, folder.path(), &["rollback", flag, arn]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert_eq!(weights(arn), [100, 0]);
@@ -578,8 +580,8 @@ async fn who_is_shifted_by_ecs_can_be_looked_at_and_not_written() {
     use aws_sdk_ecs::types::{DeploymentConfiguration, DeploymentStrategy};
     let made = make(&Wish::default()).await;
     let aws = direct().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let canary = crate::end_to_end::plugin("canary");
+    let folder = folder();
+    let canary = plugin("canary");
     let at = ["--listener", &made.listener, "--cluster", &made.cluster];
     let verb = |verb: &[&str]| run(folder.path(), REGION, &[verb, &at].concat());
     for strategy in [
@@ -630,14 +632,14 @@ async fn who_is_shifted_by_ecs_can_be_looked_at_and_not_written() {
 async fn a_stack_without_outputs_has_one_route_or_names_them_all() {
     let region = "eu-south-1";
     let name = "ecs-blue-green-demo-stack";
-    let template = crate::lab::root().join("engine/tests/fixtures/prototypes/blue-green.yml");
-    super::verbs::stack(
+    let template = root().join("engine/tests/fixtures/prototypes/blue-green.yml");
+    stack(
         region,
         name,
         &template,
         &["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"],
     );
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let look = || run(folder.path(), region, &["switch", "blue", "--stack", name]);
     let shown = run(
         folder.path(),
@@ -705,7 +707,7 @@ async fn a_throttled_rollback_waits_and_a_forbidden_one_is_a_4() {
         }
         Trouble::None
     });
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let arguments = ["rollback", "--listener", &made.listener];
     let output = through(&proxy, folder.path(), &arguments);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

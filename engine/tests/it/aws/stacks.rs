@@ -5,11 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::emulator::{self, aws, script, unique};
-use super::verbs::{ok, run};
-use crate::cli::{engine, stderr, stdout};
-use crate::end_to_end::{plugin, spawn_with};
-use crate::lab::root;
+use crate::support::aws::emulator::{self, aws, script, unique};
+use crate::support::aws::{ok, run, stack};
+use crate::support::binary::{engine, plugin, spawn_with, stderr, stdout};
+use crate::support::{folder, root};
 
 fn weights(region: &str, stack: &str) -> Vec<i64> {
     let described = aws(
@@ -72,7 +71,7 @@ fn parameter(region: &str, stack: &str, key: &str) -> String {
 
 #[test]
 fn a_canary_stack_from_nothing_to_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "sa-east-1", unique("shop"));
     // As the prototype's users are used to: by the environment.
     let mut command = engine(folder, &["deploy", "canary", "--json"]);
@@ -169,7 +168,7 @@ fn a_canary_stack_from_nothing_to_nothing() {
 
 #[test]
 fn a_live_version_is_not_put_back_by_its_stack() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "sa-east-1", unique("live"));
     let stack = ["--stack", name.as_str()];
     let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
@@ -213,7 +212,7 @@ fn a_live_version_is_not_put_back_by_its_stack() {
 
 #[test]
 fn a_failure_shows_the_first_reason() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "sa-east-1", unique("broken"));
     let stack = ["--stack", name.as_str()];
     let broken = [
@@ -257,7 +256,7 @@ fn a_failure_shows_the_first_reason() {
 
 #[test]
 fn what_is_wrong_with_the_input_is_said() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region) = (folder.path(), "sa-east-1");
     std::fs::write(folder.join("bad.toml"), "TaskCpu = [1]\n").expect("writable");
     std::fs::write(folder.join("big.yml"), "#".repeat(60_000)).expect("writable");
@@ -308,7 +307,7 @@ fn what_is_wrong_with_the_input_is_said() {
 
 #[test]
 fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "sa-east-1", unique("busy"));
     let stack = ["--stack", name.as_str()];
     let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
@@ -383,7 +382,7 @@ fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_that_writes_weights_of_its_own_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let region = "sa-east-1";
     let name = unique("own");
     let text = std::fs::read_to_string(root().join("engine/tests/fixtures/prototypes/canary.yml"));
@@ -466,7 +465,7 @@ const CANARY: [&str; 6] = [
 /// CloudFormation goes back to what it believed before; the traffic does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_update_leaves_the_traffic_where_it_was() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "us-west-2", unique("mend"));
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, &name);
@@ -488,11 +487,11 @@ async fn a_failed_update_leaves_the_traffic_where_it_was() {
 
 #[test]
 fn a_stack_of_another_template_is_not_replaced_by_accident() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "us-west-1", unique("theirs"));
     let template = root().join("engine/tests/fixtures/prototypes/canary.yml");
     let images = ["ImageURIStable=app:v1", "ImageURICanary=app:v1"];
-    super::verbs::stack(region, &name, &template, &images);
+    stack(region, &name, &template, &images);
     let output = run(folder, region, &["deploy", "canary", "--stack", &name]);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     assert!(
@@ -506,7 +505,7 @@ fn a_stack_of_another_template_is_not_replaced_by_accident() {
 /// A person's rollback must not wait for a stack operation of hours.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_goes_through_a_stack_operation() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "eu-west-2", unique("through"));
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, &name);
@@ -570,7 +569,7 @@ fn stickiness(region: &str, listener: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_set_outside_the_template_is_kept_or_accepted() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "ap-northeast-2", unique("sticky"));
     script("cloudformation", json!({"region": region, "polls": 0})).await;
     ok_on(folder, region, &CANARY, &name);

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use super::emulator::{self, unique};
 use super::proxy::Proxy;
-use crate::lab::{self, ID, Resolver, START, owner};
+use crate::support::lab::{self, ID, Resolver, START, owner};
 
 pub const REGION: &str = "us-east-1";
 
@@ -512,4 +512,31 @@ pub fn verb(bottle: &Bottle, weights: Weights) -> Header {
 /// Parameters of a canary of three steps.
 pub fn three_steps() -> Value {
     json!({"gate": "limits", "steps": [10, 50, 100], "bake": "5m"})
+}
+
+/// An alarm of CloudWatch in that state.
+pub async fn alarm(name: &str, state: &str) {
+    let aws = direct().await;
+    aws.cloudwatch
+        .put_metric_alarm()
+        .alarm_name(name)
+        .namespace("Test")
+        .metric_name("m")
+        .period(60)
+        .evaluation_periods(1)
+        .threshold(1.0)
+        .statistic(aws_sdk_cloudwatch::types::Statistic::Sum)
+        .comparison_operator(aws_sdk_cloudwatch::types::ComparisonOperator::GreaterThanThreshold)
+        .send()
+        .await
+        .expect("an alarm");
+    let state = aws_sdk_cloudwatch::types::StateValue::from(state);
+    aws.cloudwatch
+        .set_alarm_state()
+        .alarm_name(name)
+        .state_value(state)
+        .state_reason("checkout is slow")
+        .send()
+        .await
+        .expect("its state");
 }
