@@ -5,17 +5,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::status::Status;
-use engine::journal::{Entry, FORMAT, Header, Pin, Work};
-use engine::model::{Arm, HostError, Promotion, Role, Signal};
+use engine::journal::{Entry, Header};
+use engine::model::{Arm, HostError, Role, Signal};
 use engine::rollout::fleet::{Fleet, News};
 use engine::rollout::session::Calls;
 use engine::rollout::{Driver, Options, Ran, Resolve, RolloutError, Run, Standing, Strategy};
 use engine::simulate::{Behaviour, SimulatedTarget};
-use engine::spec::{Guardrails, Probe, TargetSpec};
+use engine::spec::{Probe, TargetSpec};
 use engine::store::memory::MemoryStore;
 use engine::store::{Journals as _, Owner, Schedule as _};
 use engine::target::Target;
 use serde_json::{Value, json};
+
+use super::fixture;
 
 /// When every test rollout begins, Unix ms.
 pub const START: u64 = 1_800_000_000_000;
@@ -152,22 +154,11 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
         version: target.peek().arms[index].release.version.clone(),
     };
     Header {
-        format: FORMAT,
         rollout: ID.to_owned(),
         created: START,
-        engine: "test".to_owned(),
-        target: TargetSpec::Simulated {
-            name: "sim".to_owned(),
-        },
-        identity: "sim".to_owned(),
-        sample_period_ms: 1_000,
         arms: vec![arm(0, Role::Stable), arm(1, Role::Candidate)],
         baseline: target.peek().weights(),
         stable: Some(target.peek().arms[0].release.clone()),
-        candidate: None,
-        promotion: Promotion::Swap,
-        capacity: None,
-        guardrails: Guardrails::default(),
         probes: vec![Probe {
             name: "smoke".to_owned(),
             path: "/healthz".to_owned(),
@@ -176,17 +167,8 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
             attempts: 1,
             timeout_ms: 1_000,
         }],
-        queries: vec![],
-        caps: <_>::default(),
-        work: Work::Strategy(Pin {
-            sha256: "test".to_owned(),
-            name: "test".to_owned(),
-            version: "0".to_owned(),
-            source: "test".to_owned(),
-            world: "test".to_owned(),
-            parameters,
-            seed: "2a".to_owned(),
-        }),
+        work: fixture::strategy(parameters),
+        ..fixture::header()
     }
 }
 

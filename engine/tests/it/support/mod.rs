@@ -6,6 +6,8 @@ pub mod balancer;
 pub mod binary;
 pub mod clients;
 pub mod components;
+#[path = "../../../src/rollout/fixture.rs"]
+pub mod fixture;
 pub mod guests;
 pub mod lab;
 pub mod project;
