@@ -42,6 +42,14 @@ pub fn spec(sources: [Source; 2]) -> LocalSpec {
     }
 }
 
+/// The same with other names of the arms.
+pub fn named(mut spec: LocalSpec, names: [&str; 2]) -> LocalSpec {
+    for (arm, name) in spec.arms.iter_mut().zip(names) {
+        name.clone_into(&mut arm.name);
+    }
+    spec
+}
+
 pub fn demo() -> Source {
     Source::Demo(DemoFault::default())
 }

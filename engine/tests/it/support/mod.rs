@@ -1,6 +1,7 @@
 //! What tests stand up: one place for each thing that more than one of them needs.
 //! Nothing here is a test.
 
+pub mod app;
 pub mod aws;
 pub mod balancer;
 pub mod binary;
