@@ -16,14 +16,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::limits::Caps;
+use crate::model::limits::Guardrails;
+use crate::model::query::{Probe, Query};
+use crate::model::secret::{redacted, redacted_arguments};
+use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmHealth, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold, HostError,
     Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source,
     Wake, Weights, cut,
 };
-use crate::spec::policy::Caps;
-use crate::spec::secret::{redacted, redacted_arguments};
-use crate::spec::{Guardrails, Probe, Query, TargetSpec};
 
 /// Version of the stored format, in every header.
 pub const FORMAT: u32 = 1;

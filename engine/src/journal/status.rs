@@ -92,7 +92,7 @@ pub struct Status {
     /// Bytes of the journal, about, that count towards its limit.
     #[serde(skip)]
     pub bytes: u64,
-    /// See [`crate::spec::policy::Caps::all_entries`].
+    /// See [`crate::model::limits::Caps::all_entries`].
     #[serde(skip)]
     all_entries: bool,
     /// The deadline has made it hold; it does so only once.

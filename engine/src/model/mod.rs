@@ -3,15 +3,20 @@
 //! Pure data. What the strategy contract calls a record has the same name and
 //! the same fields here, so that a journal reads like the contract.
 
+pub mod aws;
 mod command;
+pub mod limits;
 mod naming;
+pub mod query;
+pub mod secret;
+pub mod target;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 pub use command::{Command, Decider};
-pub use naming::{Naming, ROLES};
+pub use naming::{Naming, ROLES, is_name};
 
 /// Unix time or a duration, in milliseconds.
 pub type Millis = u64;

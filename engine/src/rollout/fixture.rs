@@ -2,8 +2,9 @@
 //! (`tests/it/support`, `benches/engine.rs`), and change what matters to them.
 
 use engine::journal::{FORMAT, Header, Pin, Work};
+use engine::model::limits::Guardrails;
+use engine::model::target::TargetSpec;
 use engine::model::{Arm, Promotion, Role, Weights};
-use engine::spec::{Guardrails, TargetSpec};
 use serde_json::{Value, json};
 
 /// A rollout on a simulated target whose stable arm has all traffic.

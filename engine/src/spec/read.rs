@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::secret::{is_secret_name, redacted};
 use super::{Problem, SpecError};
 use crate::model::Millis;
+use crate::model::limits::DURATION_MAX;
+use crate::model::secret::{is_secret_name, redacted};
 
 /// The problems found so far.
 #[derive(Debug, Default)]
@@ -203,7 +204,7 @@ impl<'p> Section<'p> {
             |v| {
                 let duration: Duration = humantime::parse_duration(v.as_str()?).ok()?;
                 let ms = Millis::try_from(duration.as_millis()).ok()?;
-                (ms <= super::DURATION_MAX).then_some(ms)
+                (ms <= DURATION_MAX).then_some(ms)
             },
         )
     }

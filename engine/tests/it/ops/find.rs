@@ -1,10 +1,10 @@
 //! Which rollout and which target are meant.
 
+use engine::model::target::TargetSpec;
 use engine::ops::Kind;
 use engine::ops::find::newest_unless;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::rollout::{Options, Ran};
-use engine::spec::TargetSpec;
 use serde_json::json;
 
 use crate::support::app::{TestApp, code_of, local, on_aws, on_stack, refused};

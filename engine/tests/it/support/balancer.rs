@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use engine::model::target::{HealthCheck, LocalArm, LocalSpec};
 use engine::model::{DemoFault, Release, Source};
-use engine::spec::{HealthCheck, LocalArm, LocalSpec};
 use engine::target::Target;
 use engine::target::local::LocalTarget;
 use engine::target::local::balancer::Balancer;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use engine::model::target::LocalSpec;
 use engine::model::{DemoFault, MetricsQuery, Source};
-use engine::spec::LocalSpec;
 use engine::target::Target;
 use engine::target::local::LocalTarget;
 use engine::target::local::balancer::Balancer;
