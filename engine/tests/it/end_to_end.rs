@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use engine::model::{DemoFault, Weights};
 use engine::target::Target;
-use engine::target::http::Client;
 use serde_json::Value;
 
 use crate::support::balancer::{self, Local};
@@ -82,37 +81,6 @@ fn the_demo_ends_promoted() {
 }
 
 #[test]
-fn the_demo_takes_a_bad_version_back() {
-    for (fault, gate, says) in [
-        ("error-rate=0.2", "evidence", "that it is worse; errors"),
-        ("latency=+300ms", "evidence", "slow requests"),
-        ("error-rate=0.2", "limits", "% errors is over the limit"),
-        ("latency=+300ms", "limits", "ms is over 2 times"),
-    ] {
-        let gate = format!("gate={gate}");
-        let folder = folder();
-        let arguments = [
-            "run",
-            &plugin("canary"),
-            "--demo-fault",
-            fault,
-            "--set",
-            &gate,
-            "--set",
-            "bake=4s",
-            "--set",
-            "steps=20,100",
-        ];
-        let output = run(folder.path(), &arguments);
-        assert_eq!(code(&output), Some(3), "{}", stderr(&output));
-        let text = stdout(&output);
-        assert!(text.starts_with("rolled back: step 1/2 at 20 %"), "{text}");
-        assert!(text.contains(says), "{text}");
-        assert!(text.contains("stable has all traffic, read back"), "{text}");
-    }
-}
-
-#[test]
 fn blue_green_on_colours() {
     let folder = folder();
     let arguments = [
@@ -186,31 +154,6 @@ fn without_traffic_it_holds_says_why_and_never_promotes() {
     assert_eq!(code(&output), Some(3), "{}", stderr(&output));
     let status = until(folder.path(), &local.admin(), |_| true);
     assert_eq!(status["target"]["arms"][0]["weight"], 100);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn after_a_promotion_everybody_gets_the_new_version() {
-    let folder = folder();
-    let local = Local::start(folder.path(), &["--load", "100"]);
-    let arguments = [
-        "run",
-        &plugin("canary"),
-        "--local",
-        &local.admin(),
-        "--set",
-        "bake=1s",
-        "--set",
-        "steps=50,100",
-    ];
-    let output = run(folder.path(), &arguments);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    let client = Client::default();
-    for _ in 0..50 {
-        let url = format!("http://{}/whoami", local.listen);
-        let answer = client.send("GET", &url, None, Duration::from_secs(5)).await;
-        let answer = answer.expect("answered");
-        assert_eq!(answer.body, "{\"version\":\"v2\"}\n");
-    }
 }
 
 #[test]
@@ -571,40 +514,6 @@ fn eviction_at_every_call_ends_the_same() {
     ];
     let output = run(folder.path(), &arguments);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-}
-
-#[test]
-fn candidates_are_deployed_from_the_file() {
-    let folder = folder();
-    let local = Local::start(folder.path(), &["--load", "100"]);
-    let text = format!(
-        r#"
-        [target]
-        kind = "local"
-        [target.local]
-        admin = "{}"
-        [candidate]
-        version = "v3"
-        demo = {{ error-rate = 0.0 }}
-        [strategy]
-        plugin = {:?}
-        [strategy.parameters]
-        steps = [50, 100]
-        bake = "1s"
-        "#,
-        local.admin,
-        plugin("canary")
-    );
-    std::fs::write(folder.path().join("rollout.toml"), text).expect("writable");
-    let output = run(folder.path(), &["run"]);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("canary gets v3"),
-        "{}",
-        stderr(&output)
-    );
-    let status = stdout(&run(folder.path(), &["status"]));
-    assert!(status.contains("stable  v3"), "{status}");
 }
 
 #[test]

@@ -16,10 +16,8 @@ use crate::support::aws::bottle::{
 };
 use crate::support::aws::emulator::{self, aws, script};
 use crate::support::aws::proxy::{Proxy, Trouble};
-use crate::support::aws::run;
-use crate::support::binary::{plugin, stderr};
+use crate::support::guests;
 use crate::support::lab;
-use crate::support::{folder, guests};
 
 /// Two hours of it on both arms.
 async fn good_day(bottle: &Bottle) {
@@ -333,30 +331,6 @@ async fn an_alarm_takes_the_rollout_back_in_the_middle_of_a_wait() {
     });
     let waited = at - asked.expect("waited").at;
     assert!(waited <= 16_000, "within one look: {waited} ms");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_rollout_begins_while_an_alarm_is_on() {
-    let made = bottle::make(&Wish::default()).await;
-    let name = emulator::unique("alarm");
-    alarm(&name, "ALARM").await;
-    let folder = folder();
-    let file = |alarm: &str| {
-        let text = format!(
-            "[target]\nkind = \"aws\"\n[target.aws]\nlistener = \"{}\"\n[guardrails]\nalarms = [\"{alarm}\"]\n",
-            made.listener
-        );
-        std::fs::write(folder.path().join("rollout.toml"), text).expect("writable");
-    };
-    let canary = plugin("canary");
-    file(&name);
-    let output = run(folder.path(), REGION, &["run", &canary]);
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(stderr(&output).contains("checkout is slow"));
-    file("no-such-alarm");
-    let output = run(folder.path(), REGION, &["run", &canary]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("no CloudWatch alarm"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

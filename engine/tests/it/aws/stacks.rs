@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::aws::emulator::{self, aws, script, unique};
 use crate::support::aws::{ok, run, stack};
-use crate::support::binary::{engine, plugin, spawn_with, stderr, stdout};
+use crate::support::binary::{Running, engine, plugin, spawn_with, stderr, stdout};
 use crate::support::{folder, root};
 
 fn weights(region: &str, stack: &str) -> Vec<i64> {
@@ -53,22 +53,6 @@ fn weights(region: &str, stack: &str) -> Vec<i64> {
     }
 }
 
-fn parameter(region: &str, stack: &str, key: &str) -> String {
-    let described = aws(
-        region,
-        &["cloudformation", "describe-stacks", "--stack-name", stack],
-    );
-    let parameters = described["Stacks"][0]["Parameters"]
-        .as_array()
-        .expect("parameters")
-        .clone();
-    let found = parameters.iter().find(|p| p["ParameterKey"] == key);
-    found.expect("a parameter")["ParameterValue"]
-        .as_str()
-        .expect("a text")
-        .to_owned()
-}
-
 #[test]
 fn a_canary_stack_from_nothing_to_nothing() {
     let folder = folder();
@@ -94,65 +78,14 @@ fn a_canary_stack_from_nothing_to_nothing() {
     );
     assert_eq!(weights(region, &name), [90, 10]);
 
+    // What happens between the two is in `ops/deploy.rs`.
     let stack = ["--stack", name.as_str()];
-    ok(
-        folder,
-        region,
-        &[&["set-weights", "70", "30"], &stack[..]].concat(),
-    );
-    let again = ok(
-        folder,
-        region,
-        &[&["deploy", "canary"], &stack[..]].concat(),
-    );
-    // What the stack believed of the weights is brought up to date, no more.
-    assert_eq!(weights(region, &name), [70, 30], "{again}");
-    assert_eq!(parameter(region, &name, "StableWeight"), "70");
     let again = ok(
         folder,
         region,
         &[&["deploy", "canary"], &stack[..]].concat(),
     );
     assert!(again.contains("no changes"), "{again}");
-
-    // A change elsewhere, the listener's own fields included, keeps the weights.
-    let change = ["deploy", "canary", "-p", "TaskCpu=512"];
-    ok(folder, region, &[&change, &stack[..]].concat());
-    assert_eq!(weights(region, &name), [70, 30]);
-    assert_eq!(parameter(region, &name, "TaskCpu"), "512");
-    assert_eq!(
-        parameter(region, &name, "TaskMemory"),
-        "512",
-        "kept its value"
-    );
-
-    let moves = [
-        "deploy",
-        "canary",
-        "-p",
-        "CanaryWeight=50",
-        "-p",
-        "StableWeight=50",
-    ];
-    let output = run(folder, region, &[&moves, &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("would move live traffic"),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(weights(region, &name), [70, 30]);
-    ok(
-        folder,
-        region,
-        &[&moves, &stack[..], &["--accept-weights"]].concat(),
-    );
-    assert_eq!(weights(region, &name), [50, 50]);
-
-    let dry = ["deploy", "canary", "-p", "TaskMemory=1024", "--dry-run"];
-    let shown = ok(folder, region, &[&dry, &stack[..]].concat());
-    assert!(shown.contains("nothing was changed"), "{shown}");
-    assert_eq!(parameter(region, &name, "TaskMemory"), "512");
 
     let output = run(folder, region, &[&["delete"], &stack[..]].concat());
     assert_eq!(output.status.code(), Some(2), "nobody can be asked here");
@@ -208,101 +141,6 @@ fn a_live_version_is_not_put_back_by_its_stack() {
         status["target"]["arms"][1]["release"]["version"], "app:v2",
         "{status}"
     );
-}
-
-#[test]
-fn a_failure_shows_the_first_reason() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "sa-east-1", unique("broken"));
-    let stack = ["--stack", name.as_str()];
-    let broken = [
-        "deploy",
-        "canary",
-        "-p",
-        "ImageURIStable=app:v1",
-        "-p",
-        "ImageURICanary=app:broken",
-    ];
-    let output = run(folder, region, &[&broken, &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    let last = stderr(&output);
-    let last = last
-        .lines()
-        .rfind(|l| l.contains("error:"))
-        .expect("an error")
-        .to_owned();
-    assert!(last.contains("ROLLBACK_COMPLETE"), "{last}");
-    assert!(
-        last.contains("CanaryService") && last.contains("Circuit Breaker"),
-        "{last}"
-    );
-    let good = [
-        "deploy",
-        "canary",
-        "-p",
-        "ImageURIStable=app:v1",
-        "-p",
-        "ImageURICanary=app:v1",
-    ];
-    let output = run(folder, region, &[&good, &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("engine delete"),
-        "{}",
-        stderr(&output)
-    );
-    ok(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
-}
-
-#[test]
-fn what_is_wrong_with_the_input_is_said() {
-    let folder = folder();
-    let (folder, region) = (folder.path(), "sa-east-1");
-    std::fs::write(folder.join("bad.toml"), "TaskCpu = [1]\n").expect("writable");
-    std::fs::write(folder.join("big.yml"), "#".repeat(60_000)).expect("writable");
-    let cases: [(&[&str], &str); 7] = [
-        (
-            &["deploy", "canary", "-p", "Colour=red"],
-            "has no parameter Colour",
-        ),
-        (&["deploy", "canary", "-p", "TaskCpu"], "is not NAME=VALUE"),
-        (
-            &["deploy", "canary", "--parameters", "bad.toml"],
-            "TaskCpu is [1]",
-        ),
-        (
-            &["deploy", "canary", "--template", "none.yml"],
-            "failed to read the template none.yml",
-        ),
-        (
-            &["deploy", "canary", "--template", "big.yml"],
-            "60000 bytes",
-        ),
-        (
-            &["deploy", "canary"],
-            "the template needs ImageURICanary, ImageURIStable",
-        ),
-        (&["delete", "--yes"], "which stack?"),
-    ];
-    for (arguments, says) in cases {
-        let more: &[&str] = if arguments[0] == "deploy" {
-            &["--stack", "none"]
-        } else {
-            &[]
-        };
-        let output = run(folder, region, &[arguments, more].concat());
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(says),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-    }
 }
 
 #[test]
@@ -546,7 +384,7 @@ async fn a_rollback_goes_through_a_stack_operation() {
 }
 
 /// A deployment that CloudFormation never finishes, with the target in its hands.
-async fn deploying(folder: &Path, region: &str, name: &str) -> crate::support::binary::Running {
+async fn deploying(folder: &Path, region: &str, name: &str) -> Running {
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, name);
         ok_on(folder, region, &["set-weights", "60", "40"], name);
@@ -593,7 +431,7 @@ async fn a_change_of_a_stack_is_aborted_alive_and_dead() {
     .into_iter()
     .enumerate()
     {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         let (folder, region, name) = (folder.path(), "eu-north-1", unique(&format!("ab{nth}")));
         let mut process = deploying(folder, region, &name).await;
         if dead {
@@ -620,7 +458,7 @@ async fn a_change_whose_journal_is_damaged_is_passed_over() {
     const SECOND: &str =
         "INSERT INTO journal SELECT rollout, 1, at, epoch, '{}' FROM journal WHERE rollout = ?1";
     for (dead, damage) in [(true, FIRST), (true, SECOND), (false, FIRST)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         let (folder, region, name) = (folder.path(), "eu-north-1", unique("damaged"));
         let mut process = deploying(folder, region, &name).await;
         if dead {
@@ -654,7 +492,7 @@ async fn a_change_whose_journal_is_damaged_is_passed_over() {
 /// A stack that went with its load balancer leaves a change that only needs its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_load_balancer_is_gone_ends() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "eu-north-1", unique("gone"));
     let mut process = deploying(folder, region, &name).await;
     process.0.kill().expect("SIGKILL");

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::aws::bottle::{self, Wish};
-use crate::support::aws::emulator::{aws, unique};
+use crate::support::aws::emulator::aws;
 use crate::support::aws::{ok, run, stack};
 use crate::support::binary::stderr;
 use crate::support::{folder, root};
@@ -176,87 +176,4 @@ async fn stickiness_is_kept_and_warned_about() {
     let arguments = ["status", "--listener", &made.listener];
     let shown = ok(folder.path(), bottle::REGION, &arguments);
     assert!(shown.contains("clients stick to their arm"), "{shown}");
-}
-
-#[test]
-fn a_switch_to_an_arm_without_a_healthy_target_is_refused() {
-    let folder = folder();
-    let (region, name) = ("eu-west-1", unique("sick"));
-    let template = root().join("examples/cloudformation/blue-green.yaml");
-    let parameters = [
-        "ImageURIBlue=app:v1",
-        "ImageURIGreen=app:v1",
-        "DesiredCountGreen=0",
-    ];
-    stack(region, &name, &template, &parameters);
-    let output = run(
-        folder.path(),
-        region,
-        &["switch", "green", "--stack", &name],
-    );
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("green has 0 targets"),
-        "{}",
-        stderr(&output)
-    );
-    let listener = listener_of(&status(folder.path(), region, &name));
-    assert_eq!(judged(region, &listener, ["blue", "green"]), [100, 0]);
-}
-
-#[test]
-fn what_cannot_be_found_is_said_plainly() {
-    let folder = folder();
-    let region = "eu-west-1";
-    let cases: [(&[&str], &str); 7] = [
-        (
-            &["status", "--rule", "foo"],
-            "--rule foo is no ARN of a listener-rule",
-        ),
-        (
-            &["abort", "--stack", "nothing-here"],
-            "there is no stack nothing-here",
-        ),
-        (
-            &["status", "--stack", "nothing-here"],
-            "there is no stack nothing-here in eu-west-1",
-        ),
-        (
-            &[
-                "status",
-                "--listener",
-                "arn:aws:elasticloadbalancing:eu-west-1:1:listener/app/a/b/c",
-            ],
-            "ListenerNotFound",
-        ),
-        (
-            &["status", "--cluster", "prod"],
-            "--stack, --listener or --rule",
-        ),
-        (
-            &[
-                "set-weights",
-                "1",
-                "99",
-                "--stack",
-                "x",
-                "--service",
-                "canary",
-            ],
-            "is not ARM=CLUSTER/SERVICE",
-        ),
-        (
-            &["status", "--stack", "a", "--listener", "b"],
-            "cannot be used with",
-        ),
-    ];
-    for (arguments, says) in cases {
-        let output = run(folder.path(), region, arguments);
-        assert_ne!(output.status.code(), Some(0), "{arguments:?}");
-        assert!(
-            stderr(&output).contains(says),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-    }
 }

@@ -1,12 +1,18 @@
 //! `begin`: what a rollout needs is read and checked before anything is written.
 
+use std::time::Duration;
+
 use engine::journal::Work;
+use engine::model::target::TargetSpec;
 use engine::model::{End, Role, Source};
 use engine::ops::Kind;
 use engine::ops::begin::{BeginRequest, make_ready};
 use engine::ops::request::TargetRequest;
 use engine::rollout::Standing;
+use engine::spec::parse_fault;
 use engine::store::{Page, Schedule as _};
+
+use engine::target::http::Client;
 
 use crate::support::app::{TestApp, code_of, in_file, local, on, on_aws, refused, rollout};
 use crate::support::aws::bottle::{Wish, alarm, direct, forward, make};
@@ -204,6 +210,17 @@ async fn the_candidate_of_the_file_is_deployed_and_promoted() {
     let target = test.app.ports.reach(&header.target).await.expect("it runs");
     let live = target.observe().await.expect("reachable");
     assert_eq!(live.arm("stable").expect("known").release.version, "v3");
+    // Everybody gets it.
+    let TargetSpec::Embedded { local, .. } = header.target else {
+        panic!("{:?}", header.target);
+    };
+    let client = Client::default();
+    for _ in 0..50 {
+        let url = format!("http://{}/whoami", local.listen);
+        let answer = client.send("GET", &url, None, Duration::from_secs(5)).await;
+        let answer = answer.expect("answered");
+        assert_eq!(answer.body, "{\"version\":\"v3\"}\n");
+    }
     test.app.ports.stop().await;
 }
 
@@ -268,4 +285,45 @@ async fn an_arm_with_traffic_is_not_replaced() {
         Kind::Busy,
         &["canary has traffic"],
     );
+}
+
+/// A demo of its own, whose new version is bad.
+async fn taken_back(fault: &str, gate: &str) -> String {
+    let test = TestApp::new();
+    let request = BeginRequest {
+        demo_fault: Some(parse_fault(fault).expect("a fault")),
+        ..rollout(
+            "canary",
+            TargetRequest::default(),
+            &[&format!("gate={gate}"), "bake=4s", "steps=20,100"],
+        )
+    };
+    let id = test.begin(&request).await.expect("it begins");
+    let standing = test.drive(&id).await;
+    test.app.ports.stop().await;
+    match standing {
+        Standing::Over(End::RolledBack, reason) => reason,
+        other => panic!("{fault}, {gate}: {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_version_is_taken_back() {
+    let (errors, slow) = ("error-rate=0.2", "latency=+300ms");
+    let told = tokio::join!(
+        taken_back(errors, "evidence"),
+        taken_back(slow, "evidence"),
+        taken_back(errors, "limits"),
+        taken_back(slow, "limits"),
+    );
+    for (text, says) in [
+        (told.0, "that it is worse; errors"),
+        (told.1, "slow requests"),
+        (told.2, "% errors is over the limit"),
+        (told.3, "ms is over 2 times"),
+    ] {
+        assert!(text.starts_with("step 1/2 at 20 %"), "{text}");
+        assert!(text.contains(says), "{text}");
+        assert!(text.contains("stable has all traffic, read back"), "{text}");
+    }
 }

@@ -8,6 +8,7 @@ use engine::ops::traffic::set_weights;
 
 use crate::support::app::{TestApp, on_aws, on_stack, refused, rollout, texts};
 use crate::support::aws::emulator::unique;
+use crate::support::aws::parameter;
 
 const REGION: &str = "sa-east-1";
 const IMAGES: [&str; 2] = ["ImageURIStable=app:v1", "ImageURICanary=app:v1"];
@@ -63,6 +64,12 @@ impl Shop {
         live.weights().share("canary")
     }
 
+    /// What the AWS CLI shows as a parameter of the stack.
+    fn parameter(&self, key: &str) -> String {
+        let name = self.target.aws.stack.as_deref().expect("named");
+        parameter(REGION, name, key)
+    }
+
     async fn set(&self, weights: [&str; 2]) {
         let moved = set_weights(&self.test.app, &self.target, &texts(&weights)).await;
         moved.expect("done");
@@ -73,14 +80,20 @@ impl Shop {
 async fn a_change_elsewhere_keeps_the_weights() {
     let shop = Shop::open().await;
     shop.set(["70", "30"]).await;
-    let changed = shop.deploy(shop.request(&["TaskCpu=512"])).await;
-    let changed = changed.expect("changed");
-    assert_eq!(changed.result, Deployment::Done);
-    assert_eq!(changed.weights.expect("a target").share("canary"), 30.0);
+    // What the stack believed of the weights is brought up to date, no more.
+    let told = shop.deploy(shop.request(&[])).await.expect("told");
+    assert_eq!(told.weights.expect("a target").share("canary"), 30.0);
     assert_eq!(shop.share().await, 30.0);
+    assert_eq!(shop.parameter("StableWeight"), "70");
     let again = shop.deploy(shop.request(&[])).await.expect("as it is");
     assert_eq!(again.result, Deployment::NoChanges);
     assert_eq!(again.changes, []);
+    // A change elsewhere, the listener's own fields included, keeps the weights.
+    let changed = shop.deploy(shop.request(&["TaskCpu=512"])).await;
+    assert_eq!(changed.expect("changed").result, Deployment::Done);
+    assert_eq!(shop.share().await, 30.0);
+    assert_eq!(shop.parameter("TaskCpu"), "512");
+    assert_eq!(shop.parameter("TaskMemory"), "512", "kept its value");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,6 +127,7 @@ async fn a_dry_run_says_what_would_change_and_changes_nothing() {
     assert!(!seen.changes.is_empty());
     let again = shop.deploy(dry).await.expect("looked at");
     assert_eq!(again.changes, seen.changes, "it was not done");
+    assert_eq!(shop.parameter("TaskMemory"), "512");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,6 +174,9 @@ async fn a_failure_says_its_first_reason_and_what_clears_it_away() {
         Kind::Busy,
         &["engine delete"],
     );
+    let broken = doomed(&shop.test.app, &shop.target).await.expect("found");
+    let gone = delete(&shop.test.app, &broken, &|_| ()).await;
+    assert_eq!(gone.expect("deleted").status, "DELETE_COMPLETE");
 }
 
 #[tokio::test(flavor = "multi_thread")]

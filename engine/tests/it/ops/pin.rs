@@ -80,6 +80,8 @@ async fn a_new_permission_has_to_be_accepted() {
     assert_eq!(before, after);
     let updated = update(&test.app, &request, &[], true).await;
     assert!(updated.expect("accepted").written);
+    let lock = std::fs::read_to_string(test.at("plugins.lock")).expect("written");
+    assert!(lock.contains("#query"), "{lock}");
     // Fewer permissions need nobody's consent.
     test.heard();
     test.write("gate.wasm", guest("hostile"));

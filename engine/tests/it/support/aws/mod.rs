@@ -7,6 +7,7 @@ pub mod proxy;
 use std::path::Path;
 use std::process::Output;
 
+use self::emulator::aws;
 use super::binary::{engine, stderr, stdout};
 
 /// The engine against the emulator.
@@ -48,4 +49,21 @@ pub fn stack(region: &str, name: &str, template: &Path, parameters: &[&str]) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// What a stack has as a parameter, as the AWS CLI shows it.
+pub fn parameter(region: &str, stack: &str, key: &str) -> String {
+    let described = aws(
+        region,
+        &["cloudformation", "describe-stacks", "--stack-name", stack],
+    );
+    let parameters = described["Stacks"][0]["Parameters"]
+        .as_array()
+        .expect("parameters")
+        .clone();
+    let found = parameters.iter().find(|p| p["ParameterKey"] == key);
+    found.expect("a parameter")["ParameterValue"]
+        .as_str()
+        .expect("a text")
+        .to_owned()
 }
