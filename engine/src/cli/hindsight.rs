@@ -1,10 +1,8 @@
 //! Verbs about rollouts that were: `replay`, `what-if`, `explain`, `export`,
 //! `import`.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use crate::ops::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -13,13 +11,11 @@ use super::plugin::PinArgs;
 use super::{Global, render};
 use crate::hindsight::replay::Fit;
 use crate::hindsight::what_if::{Ending, Recorded, WhatIf};
-use crate::journal::Pin;
 use crate::model::Millis;
 use crate::ops::app::App;
-use crate::ops::past::{self, Compared, Explained, Exported, Imported, Journal, Replayed};
-use crate::ops::pin::PinRequest;
-use crate::ops::{Error, plugin};
-use crate::strategy::Plugin;
+use crate::ops::past::{
+    self, Compared, Explained, Exported, Imported, ReplayRequest, Replayed, WhatIfRequest,
+};
 
 /// Run a plugin against a recorded journal and say where it first differs
 ///
@@ -100,28 +96,17 @@ pub struct ImportArgs {
     file: PathBuf,
 }
 
-/// The plugin that is named, or the one that the rollout is pinned to.
-async fn its_plugin(
-    app: &App,
-    pins: &PinRequest,
-    named: Option<&Path>,
-    pin: &Pin,
-) -> crate::ops::Result<Arc<Plugin>> {
-    match named {
-        Some(named) => Ok(plugin::look_at(app, pins, named).await?.plugin),
-        None => past::own_plugin(app, pin, || pins.kept(app, pin)).await,
-    }
-}
-
 pub(super) async fn replay(
     app: &App,
     global: &Global,
     args: ReplayArgs,
 ) -> crate::ops::Result<Exit> {
-    let journal = Journal::of(app, &args.rollout).await?;
-    let pin = journal.pin()?;
-    let plugin = its_plugin(app, &args.pins.clone().into(), args.plugin.as_deref(), pin).await?;
-    let replayed = past::replay(&journal, &plugin).await?;
+    let request = ReplayRequest {
+        rollout: args.rollout,
+        plugin: args.plugin,
+        pins: args.pins.into(),
+    };
+    let replayed = past::replay(app, &request).await?;
     let (fits, text) = fit(&replayed);
     if global.json {
         let entry = match &replayed.fit {
@@ -129,7 +114,7 @@ pub(super) async fn replay(
             _ => None,
         };
         let value = json!({
-            "rollout": journal.header.rollout, "fits": fits, "calls": replayed.calls,
+            "rollout": replayed.journal.header.rollout, "fits": fits, "calls": replayed.calls,
             "sha256": replayed.sha256, "sameBytes": replayed.same_bytes,
             "entry": entry, "at": replayed.differs_at, "message": text,
         });
@@ -142,7 +127,7 @@ pub(super) async fn replay(
         };
         out!(
             "{} with {which} (sha256:{:.12}): {} calls; {text}",
-            journal.shown,
+            replayed.journal.shown,
             replayed.sha256,
             replayed.calls
         );
@@ -194,61 +179,29 @@ pub(super) async fn what_if(
     global: &Global,
     args: WhatIfArgs,
 ) -> crate::ops::Result<Exit> {
-    let mut named = args.rollouts.clone();
-    if args.all {
-        named = past::finished(app).await?;
-    }
-    if named.is_empty() {
-        return Err(Error::usage(
-            "no rollout is named: give ids or files, or --all for all finished ones; `engine list` shows them",
-        ));
-    }
+    let request = WhatIfRequest {
+        rollouts: args.rollouts,
+        all: args.all,
+        plugin: args.plugin,
+        set: args.set,
+        pins: args.pins.into(),
+    };
     let mut rows = vec![];
     let mut exit = Exit::Done;
-    let alone = named.len() == 1;
-    for name in &named {
-        let asked = async {
-            let journal = match args.all {
-                true => Journal::stored(app, name).await?,
-                false => Journal::of(app, name).await?,
-            };
-            let compared = ask(app, &args, &journal).await?;
-            Ok::<_, Error>((journal, compared))
-        };
-        let asked = asked.await;
-        let (journal, compared) = match asked.with_context(|| format!("failed to ask about {name}"))
-        {
-            Ok(both) => both,
-            Err(error) if alone => return Err(error),
-            // The others can be asked all the same.
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                exit = Exit::from(error.kind);
-                continue;
-            }
-        };
-        let Compared { recorded, answer } = compared;
-        if global.json {
-            rows.push(row(&journal, &recorded, &answer));
-        } else if alone {
-            tell(&journal, &recorded, &answer);
-        } else {
-            out!("{name}: {}", compare(&journal, &recorded, &answer));
+    let mut tell = |asked: crate::ops::Result<Compared>, of: usize| match asked {
+        Ok(compared) if global.json => rows.push(row(&compared)),
+        Ok(compared) if of == 1 => show(&compared),
+        Ok(compared) => out!("{}: {}", compared.journal.shown, compare(&compared)),
+        Err(error) => {
+            eprintln!("error: {error}");
+            exit = Exit::from(error.kind);
         }
-    }
+    };
+    past::what_if(app, &request, &mut tell).await?;
     if global.json {
         out!("{}", json!({"rollouts": rows}));
     }
     Ok(exit)
-}
-
-async fn ask(app: &App, args: &WhatIfArgs, journal: &Journal) -> crate::ops::Result<Compared> {
-    let pin = journal.pin()?;
-    let plugin = its_plugin(app, &args.pins.clone().into(), args.plugin.as_deref(), pin).await?;
-    let description = plugin.describe().await?;
-    let before = past::parameters_before(pin, &description.name);
-    let parameters = plugin::parameters(&args.set, &before, &plugin, &description).await?;
-    past::what_if(journal, &plugin, parameters).await
 }
 
 fn ending(answer: &WhatIf) -> String {
@@ -264,7 +217,12 @@ fn verdict(recorded: &Recorded) -> String {
     verdict.unwrap_or_else(|| "undecided".to_owned())
 }
 
-fn compare(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> String {
+fn compare(compared: &Compared) -> String {
+    let Compared {
+        journal,
+        recorded,
+        answer,
+    } = compared;
     let after = |at: Millis| render::span(at.saturating_sub(journal.header.created));
     let (was, would) = (verdict(recorded), ending(answer));
     let parted = match answer.parted {
@@ -275,11 +233,20 @@ fn compare(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> String {
         "{was} after {}, would be {would} after {}{}{parted}",
         after(recorded.at),
         after(answer.at),
-        if was == would { "" } else { "  <- differs" },
+        if compared.differs() {
+            "  <- differs"
+        } else {
+            ""
+        },
     )
 }
 
-fn tell(journal: &Journal, recorded: &Recorded, answer: &WhatIf) {
+fn show(compared: &Compared) {
+    let Compared {
+        journal,
+        recorded,
+        answer,
+    } = compared;
     let after = |at: Millis| render::span(at.saturating_sub(journal.header.created));
     out!(
         "recorded: {} after {}",
@@ -314,7 +281,12 @@ fn tell(journal: &Journal, recorded: &Recorded, answer: &WhatIf) {
     }
 }
 
-fn row(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> Value {
+fn row(compared: &Compared) -> Value {
+    let Compared {
+        journal,
+        recorded,
+        answer,
+    } = compared;
     let (end, reason, failed) = match &answer.end {
         Ending::Verdict(outcome) => (json!(outcome.verdict), Some(&outcome.reason), None),
         Ending::Undecided => (json!("undecided"), None, None),
@@ -329,7 +301,7 @@ fn row(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> Value {
         "rollout": journal.header.rollout,
         "recorded": {"verdict": recorded.verdict, "reason": recorded.reason, "at": recorded.at},
         "whatIf": {"end": end, "reason": reason, "failed": failed, "at": answer.at, "weights": weights},
-        "differs": verdict(recorded) != ending(answer),
+        "differs": compared.differs(),
         "otherWeightsFrom": answer.parted, "missing": answer.missing,
     })
 }
