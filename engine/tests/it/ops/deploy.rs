@@ -2,7 +2,9 @@
 
 use engine::ops::Kind;
 use engine::ops::Result;
-use engine::ops::deploy::{DeployRequest, Deployed, Deployment, Template, delete, deploy, doomed};
+use engine::ops::deploy::{
+    Deleted, DeployRequest, Deployed, Deployment, Seen, Template, Watcher, delete, deploy, doomed,
+};
 use engine::ops::request::TargetRequest;
 use engine::ops::traffic::set_weights;
 
@@ -12,6 +14,16 @@ use crate::support::aws::parameter;
 
 const REGION: &str = "sa-east-1";
 const IMAGES: [&str; 2] = ["ImageURIStable=app:v1", "ImageURICanary=app:v1"];
+
+/// Nobody looks, and nobody asks it to stop.
+struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn see(&self, _: Seen<'_>) {}
+    fn stops(&self) -> u32 {
+        0
+    }
+}
 
 /// A stack that is deployed again and again.
 struct Shop {
@@ -43,7 +55,7 @@ impl Shop {
     }
 
     async fn deploy(&self, request: DeployRequest) -> Result<Deployed> {
-        deploy(&self.test.app, &request, &|_| ()).await
+        deploy(&self.test.app, &request, &Unwatched).await
     }
 
     /// The stack, made anew.
@@ -140,7 +152,7 @@ async fn a_stack_goes_unless_a_rollout_has_its_target() {
         .expect("it begins");
     let doomed_now = doomed(&shop.test.app, &shop.target).await.expect("found");
     refused(
-        delete(&shop.test.app, &doomed_now, &|_| ()).await,
+        delete(&shop.test.app, &doomed_now, &Unwatched).await,
         Kind::Busy,
         &["busy with rollout", &id],
     );
@@ -151,8 +163,11 @@ async fn a_stack_goes_unless_a_rollout_has_its_target() {
     );
     let back = engine::ops::way_back::abort(&shop.test.app, &shop.target, Some(&id), "").await;
     back.expect("it obeys");
-    let gone = delete(&shop.test.app, &doomed_now, &|_| ()).await;
-    assert_eq!(gone.expect("deleted").status, "DELETE_COMPLETE");
+    let gone = delete(&shop.test.app, &doomed_now, &Unwatched).await;
+    let Deleted::Gone(stack) = gone.expect("deleted") else {
+        panic!("nobody stopped it");
+    };
+    assert_eq!(stack.status, "DELETE_COMPLETE");
     refused(
         doomed(&shop.test.app, &shop.target).await,
         Kind::Usage,
@@ -175,8 +190,11 @@ async fn a_failure_says_its_first_reason_and_what_clears_it_away() {
         &["engine delete"],
     );
     let broken = doomed(&shop.test.app, &shop.target).await.expect("found");
-    let gone = delete(&shop.test.app, &broken, &|_| ()).await;
-    assert_eq!(gone.expect("deleted").status, "DELETE_COMPLETE");
+    let gone = delete(&shop.test.app, &broken, &Unwatched).await;
+    let Deleted::Gone(stack) = gone.expect("deleted") else {
+        panic!("nobody stopped it");
+    };
+    assert_eq!(stack.status, "DELETE_COMPLETE");
 }
 
 #[tokio::test(flavor = "multi_thread")]

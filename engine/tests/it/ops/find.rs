@@ -2,7 +2,7 @@
 
 use engine::model::target::TargetSpec;
 use engine::ops::Kind;
-use engine::ops::find::newest_unless;
+use engine::ops::history::get;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::rollout::{Options, Ran};
 use serde_json::json;
@@ -62,9 +62,9 @@ async fn a_target_that_is_named_has_its_own_rollout() {
         Kind::Usage,
         &["no rollout is under way on"],
     );
-    let newest = newest_unless(&test.app, &at(7001), None).await;
-    assert_eq!(newest, Ok("first".to_owned()));
-    let newest = newest_unless(&test.app, &at(7002), None).await;
+    let (newest, _) = get(&test.app, &at(7001), None).await.expect("one");
+    assert_eq!(newest.rollout, "first");
+    let newest = get(&test.app, &at(7002), None).await;
     refused(newest, Kind::Usage, &["there are no rollouts on"]);
 }
 

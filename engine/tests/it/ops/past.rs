@@ -6,13 +6,14 @@ use engine::hindsight::what_if::Ending;
 use engine::model::Verdict;
 use engine::ops::Kind;
 use engine::ops::past::{
-    Exported, Imported, Journal, explain, export, finished, import, own_plugin, replay, what_if,
+    Exported, Imported, Journal, ReplayRequest, WhatIfRequest, explain, export, import, replay,
+    what_if,
 };
+use engine::ops::pin::PinRequest;
 use engine::store::Store;
-use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, refused};
-use crate::support::guests;
+use crate::support::app::{TestApp, refused, texts};
+use crate::support::guests::{self, guest_path};
 use crate::support::lab::{self, ID, Lab};
 
 /// A canary that was taken back, in the store of an app.
@@ -43,7 +44,6 @@ async fn there_is_no_past_without_rollouts() {
         Kind::Usage,
         &["failed to read journal missing.journal"],
     );
-    assert_eq!(finished(&test.app).await, Ok(vec![]));
 }
 
 #[tokio::test]
@@ -57,16 +57,20 @@ async fn a_rollout_is_explained_and_replayed() {
             .iter()
             .any(|step| step.did.starts_with("set-weights"))
     );
-    let journal = Journal::of(&test.app, ID).await.expect("known");
-    let canary = guests::plugin("canary").await;
-    let replayed = replay(&journal, &canary).await.expect("a strategy");
+    let with = |guest: Option<&str>| ReplayRequest {
+        rollout: ID.to_owned(),
+        plugin: guest.map(guest_path),
+        pins: PinRequest::default(),
+    };
+    let replayed = replay(&test.app, &with(Some("canary"))).await;
+    let replayed = replayed.expect("a strategy");
     assert_eq!((replayed.fit, replayed.differs_at), (Fit::Same, None));
     assert!(!replayed.same_bytes, "the lab pins no digest");
-    let colours = guests::plugin("blue-green").await;
-    let replayed = replay(&journal, &colours).await.expect("a strategy");
+    let replayed = replay(&test.app, &with(Some("blue-green"))).await;
+    let replayed = replayed.expect("a strategy");
     assert!(replayed.differs_at.is_some(), "{replayed:?}");
     refused(
-        own_plugin(&test.app, journal.pin().expect("a strategy"), || None).await,
+        replay(&test.app, &with(None)).await,
         Kind::Usage,
         &["is not here any more; name the plugin"],
     );
@@ -75,18 +79,33 @@ async fn a_rollout_is_explained_and_replayed() {
 #[tokio::test]
 async fn other_parameters_are_compared_with_what_was_decided() {
     let (test, _) = taken_back().await;
-    let journal = Journal::of(&test.app, ID).await.expect("known");
-    let canary = guests::plugin("canary").await;
-    let Value::Object(parameters) = json!({"gate": "limits", "steps": [5, 100], "bake": "3s"})
-    else {
-        panic!("an object");
+    let request = WhatIfRequest {
+        rollouts: vec![ID.to_owned()],
+        plugin: Some(guest_path("canary")),
+        set: texts(&["steps=5,100"]),
+        ..WhatIfRequest::default()
     };
-    let compared = what_if(&journal, &canary, parameters).await.expect("asked");
+    let mut told = vec![];
+    let asked = what_if(&test.app, &request, &mut |answer, of| {
+        told.push((answer, of))
+    })
+    .await;
+    assert_eq!(asked, Ok(()));
+    let [(Ok(compared), 1)] = &told[..] else {
+        panic!("{told:?}");
+    };
     assert_eq!(compared.recorded.verdict, Some(Verdict::RolledBack));
     assert!(
         matches!(compared.answer.end, Ending::Verdict(_)),
         "{compared:?}"
     );
+    let nothing = WhatIfRequest {
+        all: true,
+        ..WhatIfRequest::default()
+    };
+    let nobody = TestApp::surrounded(<_>::default());
+    let asked = what_if(&nobody.app, &nothing, &mut |_, _| ()).await;
+    refused(asked, Kind::Usage, &["no rollout is named"]);
 }
 
 #[tokio::test]

@@ -104,9 +104,8 @@ impl TestApp {
 
     /// Begins a rollout; its id.
     pub async fn begin(&self, request: &BeginRequest) -> Result<String> {
-        let ready = begin::make_ready(&self.app, request).await?;
-        begin::begin_ready(&self.app, &ready, Options::default()).await?;
-        Ok(ready.header.rollout)
+        let begun = begin::begin_rollout(&self.app, request, Options::default()).await?;
+        Ok(begun.header.rollout)
     }
 
     /// Begins a rollout that nobody drives; its id.
