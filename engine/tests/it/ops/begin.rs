@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use engine::journal::Work;
+use engine::journal::verdict::verdict;
 use engine::model::target::TargetSpec;
 use engine::model::{End, Role, Source};
 use engine::ops::Kind;
@@ -301,10 +302,12 @@ async fn taken_back(fault: &str, gate: &str) -> String {
     let id = test.begin(&request).await.expect("it begins");
     let standing = test.drive(&id).await;
     test.app.ports.stop().await;
-    match standing {
-        Standing::Over(End::RolledBack, reason) => reason,
-        other => panic!("{fault}, {gate}: {other:?}"),
-    }
+    assert!(
+        matches!(standing, Standing::Over(End::RolledBack, _)),
+        "{fault}, {gate}: {standing:?}"
+    );
+    let (header, status) = test.app.reached(&id).await.expect("it is there");
+    verdict(&header, &status)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -322,7 +325,7 @@ async fn a_bad_version_is_taken_back() {
         (told.2, "% errors is over the limit"),
         (told.3, "ms is over 2 times"),
     ] {
-        assert!(text.starts_with("step 1/2 at 20 %"), "{text}");
+        assert!(text.starts_with("rolled back: step 1/2 at 20 %"), "{text}");
         assert!(text.contains(says), "{text}");
         assert!(text.contains("stable has all traffic, read back"), "{text}");
     }
