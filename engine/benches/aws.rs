@@ -11,15 +11,15 @@
     reason = "a benchmark measures real time"
 )]
 
-#[path = "../tests/it/aws/emulator.rs"]
+#[path = "../tests/it/support/aws/emulator.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod emulator;
-#[path = "../tests/it/aws/proxy.rs"]
+#[path = "../tests/it/support/aws/proxy.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod proxy;
 
-/// The constants that the shared files expect of the test crate.
-mod lab {
+/// What the shared files want to know of the repository.
+mod support {
     use std::path::{Path, PathBuf};
 
     pub fn root() -> PathBuf {
@@ -142,7 +142,7 @@ fn engine(state: &Path, arguments: &[&str]) -> Command {
 
 /// A script as people write it today.
 fn script(text: &str) -> Command {
-    let bin = lab::target_folder().join("emulator/bin");
+    let bin = support::target_folder().join("emulator/bin");
     let path = std::env::var("PATH").unwrap();
     let mut command = Command::new("bash");
     command
@@ -188,7 +188,7 @@ type Arguments = Box<dyn Fn(usize) -> Vec<String>>;
 
 #[tokio::main]
 async fn main() {
-    let fixtures = lab::root().join("engine/tests/fixtures/prototypes");
+    let fixtures = support::root().join("engine/tests/fixtures/prototypes");
     let (canary, colours) = (fixtures.join("canary.yml"), fixtures.join("blue-green.yml"));
     let proxy = proxy::Proxy::start().await;
     let state = tempfile::tempdir().unwrap();

@@ -18,12 +18,9 @@ use bytes::Bytes;
 use engine::clock::{Clock, SystemClock, VirtualClock};
 use engine::journal::status::Status;
 use engine::journal::summary::Summary;
-use engine::journal::{Call, Entry, Event, FORMAT, Header, Pin, Reply, Work};
-use engine::model::limits::Guardrails;
+use engine::journal::{Call, Entry, Event, Header, Reply};
 use engine::model::target::{HealthCheck, LocalArm, LocalSpec, TargetSpec};
-use engine::model::{
-    Arm, ArmHealth, DemoFault, HostError, Millis, Promotion, Release, Role, Source, Weights,
-};
+use engine::model::{Arm, ArmHealth, DemoFault, HostError, Millis, Release, Role, Source, Weights};
 use engine::rollout::fleet::{Fleet, News};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Driver, Options, Ran, Resolve, Run, Standing, Strategy};
@@ -40,6 +37,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 
+#[path = "../src/rollout/fixture.rs"]
+mod fixture;
 mod measure;
 
 use measure::{median, resident_mb, us};
@@ -394,34 +393,14 @@ impl Resolve for Bench {
 
 fn header(id: &str, parameters: serde_json::Value, created: Millis) -> Header {
     Header {
-        format: FORMAT,
         rollout: id.to_owned(),
         created,
-        engine: "bench".to_owned(),
         target: TargetSpec::Simulated {
             name: id.to_owned(),
         },
         identity: id.to_owned(),
-        sample_period_ms: 1_000,
-        arms: arms(),
-        baseline: Weights::of([("stable", 100), ("canary", 0)]),
-        stable: None,
-        candidate: None,
-        promotion: Promotion::Swap,
-        capacity: None,
-        guardrails: Guardrails::default(),
-        probes: vec![],
-        queries: vec![],
-        caps: <_>::default(),
-        work: Work::Strategy(Pin {
-            sha256: "bench".to_owned(),
-            name: "bench".to_owned(),
-            version: "0".to_owned(),
-            source: "bench".to_owned(),
-            world: "bench".to_owned(),
-            parameters,
-            seed: "2a".to_owned(),
-        }),
+        work: fixture::strategy(parameters),
+        ..fixture::header()
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! The modules in reading order; each has its own introduction.
 
+// So that `rollout/fixture.rs` reads the same here and in `tests/it`.
+#[cfg(test)]
+extern crate self as engine;
+
 pub mod cli; // the command line: arguments, words on a screen, exit codes
 pub mod clock; // the time
 pub mod hindsight; // journals of the past: replay, what-if, explain

@@ -118,19 +118,31 @@ impl App {
         let (store, lifeboat) = open_store(state_dir, access, &listener)?;
         let ports = Ports::new(state_dir, store.clone(), listener.clone());
         Ok(Self {
+            lifeboat,
+            ..Self::over(state_dir, surroundings, (store, ports), listener)
+        })
+    }
+
+    /// Over a store that is open already, and the ports that were made for it.
+    #[must_use]
+    pub fn over(
+        state_dir: &Path,
+        surroundings: Surroundings,
+        (store, ports): (Arc<dyn Store>, Ports),
+        listener: Listener,
+    ) -> Self {
+        let user = surroundings.user.clone();
+        Self {
             state_dir: state_dir.to_owned(),
             store,
-            lifeboat,
+            lifeboat: None,
             clock: Arc::new(SystemClock),
             ports: Arc::new(ports),
             owner: process::this(),
             listener,
-            actor: surroundings
-                .user
-                .clone()
-                .unwrap_or_else(|| "somebody".to_owned()),
+            actor: user.unwrap_or_else(|| "somebody".to_owned()),
             surroundings,
-        })
+        }
     }
 
     /// Reports something worth knowing.

@@ -35,6 +35,7 @@ pub struct Ports {
     store: Arc<dyn Store>,
     host: std::sync::OnceLock<Arc<Host>>,
     embedded: Mutex<HashMap<SocketAddr, Embedded>>,
+    patience: Patience,
     clients: Mutex<HashMap<AwsAccess, Clients>>,
     /// Targets on AWS, by the ARN of their listener or rule.
     on_aws: Mutex<HashMap<String, Arc<AwsTarget>>>,
@@ -59,9 +60,16 @@ impl Ports {
             store,
             host: std::sync::OnceLock::new(),
             embedded: Mutex::default(),
+            patience: Patience::default(),
             clients: Mutex::default(),
             on_aws: Mutex::default(),
         }
+    }
+
+    /// The same, with other times for AWS, or another address of it.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// The strategy host, which is made when it is first needed.
@@ -91,7 +99,7 @@ impl Ports {
         if let Some(clients) = all.get(access) {
             return clients.clone();
         }
-        let clients = Clients::connect(access, &Patience::default()).await;
+        let clients = Clients::connect(access, &self.patience).await;
         all.insert(access.clone(), clients.clone());
         clients
     }

@@ -10,7 +10,8 @@ use engine::model::{Level, MetricsQuery, Phase, Promotion};
 use engine::ops::status::Seen;
 use engine::target::Target;
 
-use crate::lab::{self, Lab};
+use crate::support::guests;
+use crate::support::lab::{self, Lab};
 
 async fn story(lab: &Lab) -> String {
     let journal = lab.journal().await;
@@ -33,7 +34,7 @@ async fn story(lab: &Lab) -> String {
 
 #[tokio::test]
 async fn a_good_canary_tells_its_story() {
-    let mut lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let mut lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.header.promotion = Promotion::Copy;
     lab.run().await;
     insta::assert_snapshot!(story(&lab).await);
@@ -41,7 +42,7 @@ async fn a_good_canary_tells_its_story() {
 
 #[tokio::test]
 async fn a_bad_canary_tells_its_story() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::bad(), lab::quick());
     lab.run().await;
     insta::assert_snapshot!(story(&lab).await);
 }
@@ -49,7 +50,7 @@ async fn a_bad_canary_tells_its_story() {
 /// What differs in numbers only is no news, unless the strategy says it.
 #[tokio::test]
 async fn every_line_of_a_strategy_is_shown() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     let mut narrator = Narrator::new(&lab.header.rollout);
     let mut line = |call: Call| {
         let event = Event::Exchanged {
@@ -83,7 +84,7 @@ async fn every_line_of_a_strategy_is_shown() {
 
 #[tokio::test]
 async fn a_pause_tells_what_to_do() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.driver()
         .begin(lab.header.clone())
         .await
@@ -95,7 +96,7 @@ async fn a_pause_tells_what_to_do() {
 
 #[tokio::test]
 async fn history_has_every_call() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::bad(), lab::quick());
     lab.run().await;
     let journal = lab.journal().await;
     let lines: Vec<String> = exchanges(&journal).map(|e| narrate::history(&e)).collect();
