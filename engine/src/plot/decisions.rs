@@ -5,7 +5,7 @@ use super::canvas::{
     self, Align, Area, BLACK, BLUE, Dot, GREEN, ORANGE, PURPLE, SILVER, SMALL, Stroke, VERMILLION,
     dot, thin, units,
 };
-use super::rollout::{Decision, Mark};
+use super::data::{Decision, Mark};
 
 /// Flags above each other.
 const LANES: usize = 4;

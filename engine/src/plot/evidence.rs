@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::canvas::{self, Align, Area, Axis, BLACK, Dot, Panel, SMALL, Stroke, units};
-use super::rollout::{Look, Rollout, minutes};
+use super::data::{Look, Rollout};
 
 /// Decades of evidence that are shown.
 const EVIDENCE: [f64; 2] = [-3.0, 4.0];
@@ -60,7 +60,7 @@ pub fn draw(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Err
     }
     if picture.limit.is_finite() {
         let limit = decades(picture.limit);
-        let end = minutes(picture);
+        let end = picture.minutes();
         let ends = [panel.at(0.0, limit), panel.at(end, limit)];
         let stroke = Stroke {
             colour: BLACK,

@@ -5,6 +5,7 @@
 
 mod arms;
 mod canvas;
+mod data;
 mod decisions;
 mod distribution;
 mod evidence;
@@ -18,8 +19,9 @@ use plotters::drawing::DrawingAreaErrorKind;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{self, fontdb};
 
+pub use data::{ArmPoint, Decision, Look, Mark, Rollout, Step};
 pub use distribution::{Replicates, distributions};
-pub use rollout::{ArmPoint, Decision, Look, Mark, Rollout, Step, rollout};
+pub use rollout::rollout;
 
 /// Pixels of a PNG per pixel of its SVG.
 const PNG_SCALE: u32 = 1;
