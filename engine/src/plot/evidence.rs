@@ -48,7 +48,7 @@ pub fn axis(looks: &[Look]) -> Axis {
     }
 }
 
-/// The looks of the test, and where it rolls back.
+/// The looks of the gate, and the evidence at which it rolls back.
 pub fn draw(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error> {
     panel.title(area, 13.0, "evidence that the candidate is worse (odds)")?;
     let usable = |l: &&Look| l.at_min.is_finite() && !l.log_evidence.is_nan();

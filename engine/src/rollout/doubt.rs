@@ -4,7 +4,7 @@
 use super::RolloutError;
 use super::driver::Driver;
 use super::recovery::{self, Settled};
-use super::session::{Interrupt, Session};
+use super::session::{Interrupt, Leave, Session};
 use crate::journal::status::InDoubt;
 use crate::journal::{Event, FOREIGN_CHANGE, Reply};
 use crate::model::{ErrorKind, Goal, Hold, HostError};
@@ -43,8 +43,8 @@ impl Driver {
             // It never happened, and is not wanted any more.
             Settled::Reissue if going_back || due => (Reply::Failed(abandoned()), None),
             Settled::Reissue => match session.still_healthy(write).await? {
-                Ok(()) => return session.issue(write).await.map(|_| ()),
-                Err(error) => (Reply::Failed(error), None),
+                Leave::Granted => return session.issue(write).await.map(|_| ()),
+                Leave::Refused(error) => (Reply::Failed(error), None),
             },
             Settled::Happened => (Reply::Done, None),
             Settled::Conflict => {

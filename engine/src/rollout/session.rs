@@ -52,6 +52,15 @@ impl From<StoreError> for Interrupt {
     }
 }
 
+/// Whether a write may leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Now.
+    Granted,
+    /// Not at all, for this reason.
+    Refused(HostError),
+}
+
 /// How a write is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checks {
@@ -573,11 +582,11 @@ impl Session {
                 return Ok(Reply::Done);
             }
             if checks != Checks::WayBack
-                && let Err(error) = self.make_room(&before, &wanted).await?
+                && let Leave::Refused(error) = self.make_room(&before, &wanted).await?
             {
                 return self.refuse(by, call, error).await;
             }
-            if let Err(error) = self
+            if let Leave::Refused(error) = self
                 .await_healthy((&before, &wanted), checks, health)
                 .await?
             {
@@ -589,17 +598,13 @@ impl Session {
 
     /// Capacity follows the share: an arm that gains traffic first gets the
     /// tasks for it.
-    async fn make_room(
-        &mut self,
-        before: &Weights,
-        wanted: &Weights,
-    ) -> Result<Result<(), HostError>, Interrupt> {
+    async fn make_room(&mut self, before: &Weights, wanted: &Weights) -> Result<Leave, Interrupt> {
         let Some(capacity) = self.header.capacity else {
-            return Ok(Ok(()));
+            return Ok(Leave::Granted);
         };
         let live = match self.target.observe().await {
             Ok(live) => live,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Leave::Refused(error)),
         };
         for arm in live.arms {
             let tasks = capacity.for_share(wanted.share(&arm.name));
@@ -610,10 +615,10 @@ impl Session {
             let arm = arm.name;
             let call = Call::SetTasks { arm, tasks };
             if let Reply::Failed(error) = self.send(Actor::Host, call, before.clone()).await? {
-                return Ok(Err(error));
+                return Ok(Leave::Refused(error));
             }
         }
-        Ok(Ok(()))
+        Ok(Leave::Granted)
     }
 
     /// Intent, write, answer.
@@ -739,16 +744,13 @@ impl Session {
 
     /// Whether a write in doubt may still be sent: its destination can have
     /// fallen ill while nobody looked.
-    pub(super) async fn still_healthy(
-        &mut self,
-        write: &InDoubt,
-    ) -> Result<Result<(), HostError>, Interrupt> {
+    pub(super) async fn still_healthy(&mut self, write: &InDoubt) -> Result<Leave, Interrupt> {
         match write.call.weights_after(&write.before) {
             Some(wanted) => {
                 let change = (&write.before, &wanted);
                 self.await_healthy(change, Checks::All, None).await
             }
-            None => Ok(Ok(())),
+            None => Ok(Leave::Granted),
         }
     }
 
@@ -772,7 +774,7 @@ impl Session {
         (before, wanted): (&Weights, &Weights),
         checks: Checks,
         mut seen: Option<Result<Vec<ArmHealth>, HostError>>,
-    ) -> Result<Result<(), HostError>, Interrupt> {
+    ) -> Result<Leave, Interrupt> {
         let patience = self.header.guardrails.healthy_timeout_ms;
         let give_up = self.clock.now().saturating_add(patience);
         let capacity = self.header.capacity.filter(|_| checks != Checks::WayBack);
@@ -793,10 +795,10 @@ impl Session {
             // Nobody watches over a raise while the guards cannot be read.
             let blind = checks != Checks::WayBack && self.blind_since.is_some();
             let Some(error) = sick.or_else(|| blind.then(unguarded)) else {
-                return Ok(Ok(()));
+                return Ok(Leave::Granted);
             };
             if self.clock.now() >= give_up {
-                return Ok(Err(error));
+                return Ok(Leave::Refused(error));
             }
             self.attention().await?;
             let look_again = self.clock.now() + self.poll_ms();

@@ -1,4 +1,4 @@
-//! What the admin API does to a balancer that runs, and the file that remembers it.
+//! What the admin API does to a balancer that runs, and its state file.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::model::{
     ErrorKind, HostError, MetricsQuery, Observed, ProbeReport, Release, Sample, Weights,
 };
 
-/// What the admin API works on.
+/// What the admin API reads and changes.
 #[derive(Debug)]
 pub(super) struct Control {
     pub(super) proxy: Arc<Proxy>,
@@ -28,11 +28,11 @@ pub(super) struct Control {
     pub(super) drain: Duration,
     pub(super) logs: Option<PathBuf>,
     pub(super) state: Option<PathBuf>,
-    /// One change at a time, so that the file and the memory agree.
+    /// Held during a change, so that the file and the memory agree.
     pub(super) changing: Mutex<()>,
 }
 
-/// What survives the process.
+/// The content of the state file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Remembered {
     pub(super) weights: Weights,
@@ -101,8 +101,8 @@ impl Control {
         })
     }
 
-    /// Written to a new file that then takes the old one's name: a crash leaves
-    /// the one or the other, never half of it.
+    /// Writes a new file and renames it over the old one, so that a crash leaves
+    /// one of the two complete.
     fn remember(&self, weights: &Weights) -> Result<(), HostError> {
         let Some(place) = &self.state else {
             return Ok(());
