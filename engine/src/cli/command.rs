@@ -4,15 +4,14 @@
 use clap::Args;
 
 use super::exit::Exit;
-use super::run::OnInterrupt;
-use super::watch::{self, How};
+use super::traffic::tell;
+use super::watch::{self, How, OnInterrupt};
 use super::{Global, traffic};
-use crate::journal::verdict::verdict;
 use crate::ops::Result;
 use crate::ops::app::App;
-use crate::ops::command::{self, Reached, WentOn};
+use crate::ops::command::{self, WentOn};
 use crate::ops::way_back;
-use crate::rollout::{Options, Standing};
+use crate::rollout::Options;
 
 /// Go on with a paused, suspended or crashed rollout
 #[derive(Debug, Args)]
@@ -149,14 +148,4 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> Re
         }
     }
     Ok(Exit::Done)
-}
-
-/// Shows how a rollout stands; the answer is the code for it.
-pub(super) fn tell(global: &Global, (header, status): &Reached) -> Result<Exit> {
-    if global.json {
-        out!("{}", serde_json::to_string(status)?);
-    } else {
-        out!("{} {}", header.rollout, verdict(header, status));
-    }
-    Ok(Standing::settled(status).map_or(Exit::Done, |standing| Exit::from(&standing)))
 }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::exit::Exit;
-use super::watch::{self, How};
+use super::watch::{self, How, OnInterrupt};
 use super::{Global, plugin};
 use crate::journal::Work;
 use crate::model::{DemoFault, is_name};
@@ -66,15 +66,6 @@ pub struct RunArgs {
     pub(super) chaos_evict: bool,
     #[command(flatten)]
     pins: plugin::PinArgs,
-}
-
-/// What the first Ctrl-C does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnInterrupt {
-    /// Leave the traffic where it is; `engine resume` goes on.
-    Suspend,
-    /// Take all traffic back first.
-    Rollback,
 }
 
 impl RunArgs {

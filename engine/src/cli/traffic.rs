@@ -4,10 +4,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::{Global, command, render};
+use super::{Global, render};
+use crate::journal::verdict::verdict;
 use crate::model::{End, Way};
 use crate::ops::Result;
 use crate::ops::app::App;
+use crate::ops::command::Reached;
 use crate::ops::traffic::{self, Moved};
 use crate::ops::way_back::{self, TakenBack};
 use crate::rollout::Standing;
@@ -73,7 +75,7 @@ pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
             Exit::Done => Exit::RolledBack,
             exit => exit,
         },
-        TakenBack::Aborted(reached) => command::tell(global, reached)?,
+        TakenBack::Aborted(reached) => tell(global, reached)?,
         TakenBack::Through { before, now } => {
             if global.json {
                 out!("{}", json!({"before": before, "weights": now}));
@@ -128,4 +130,14 @@ fn show(global: &Global, moved: &Moved) -> Exit {
         Standing::Over(End::RolledBack, _) => Exit::Done,
         standing => Exit::from(standing),
     }
+}
+
+/// Shows how a rollout stands; the answer is the code for it.
+pub(super) fn tell(global: &Global, (header, status): &Reached) -> Result<Exit> {
+    if global.json {
+        out!("{}", serde_json::to_string(status)?);
+    } else {
+        out!("{} {}", header.rollout, verdict(header, status));
+    }
+    Ok(Standing::settled(status).map_or(Exit::Done, |standing| Exit::from(&standing)))
 }

@@ -3,13 +3,13 @@
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use console::Term;
 use tokio::sync::mpsc;
 
 use super::exit::Exit;
 use super::print::plain_news;
 use super::render;
-use super::run::OnInterrupt;
 use super::{Global, traffic};
 use crate::clock::Clock;
 use crate::journal::narrate::Narrator;
@@ -60,6 +60,15 @@ impl Interruptions {
             }
         }
     }
+}
+
+/// What the first Ctrl-C does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnInterrupt {
+    /// Leave the traffic where it is; `engine resume` goes on.
+    Suspend,
+    /// Take all traffic back first.
+    Rollback,
 }
 
 /// Sees a verb to its end that moves traffic by itself: what it has sent cannot be

@@ -1,7 +1,6 @@
 //! How the driver looks at a target: again and again where that may help, and on the
 //! way back with more patience and for less.
 
-use super::PAUSE_MAX_MS;
 use super::driver::Driver;
 use super::session::{Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Header, Reply};
@@ -25,16 +24,11 @@ impl Driver {
         failures: u32,
         why: &str,
     ) -> Result<(), Interrupt> {
-        let pause = self.pause_after(failures);
+        let pause = self.options.pause_after(failures);
         let seconds = pause.div_ceil(1_000);
         self.say(session, &format!("{why}; tries again in {seconds} s"));
         self.pause(pause).await;
         Ok(session.keep_lease().await?)
-    }
-
-    pub(super) fn pause_after(&self, failures: u32) -> Millis {
-        let doubled = self.options.retry_ms << failures.saturating_sub(1).min(10);
-        doubled.min(PAUSE_MAX_MS)
     }
 
     pub(super) fn say(&self, session: &Session, text: &str) {
@@ -103,7 +97,7 @@ impl Driver {
                     if patience_ms > 0 {
                         self.try_again(session, attempt, &why).await?;
                     } else {
-                        self.pause(self.pause_after(attempt)).await;
+                        self.pause(self.options.pause_after(attempt)).await;
                         session.keep_lease().await?;
                     }
                     attempt += 1;

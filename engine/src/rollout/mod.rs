@@ -137,6 +137,16 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Pause before the next try on the way back, after so many that failed, ms: it
+    /// doubles each time, up to [`PAUSE_MAX_MS`].
+    #[must_use]
+    pub fn pause_after(&self, failures: u32) -> Millis {
+        let doubled = self.retry_ms << failures.saturating_sub(1).min(10);
+        doubled.min(PAUSE_MAX_MS)
+    }
+}
+
 /// Where a rollout stands when the driver lets go of it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Standing {

@@ -1,4 +1,5 @@
-//! Arrows between modules point one way, and pure modules do no I/O.
+//! Arrows between modules point one way, no files are in a circle, and pure modules do
+//! no I/O.
 
 use std::path::Path;
 
@@ -199,4 +200,216 @@ fn pure_files_do_no_io() {
             assert!(!text.contains(word), "{file} has {word}");
         }
     }
+}
+
+/// What a `use` or a path in a file names, in whole paths from the root of the crate.
+///
+/// A `pub use` hands something on and uses nothing, so it is kept apart.
+struct Named {
+    used: Vec<Vec<String>>,
+    handed_on: Vec<Vec<String>>,
+}
+
+/// Splits `a::{b, c::{d, e}}` into `a::b`, `a::c::d` and `a::c::e`.
+fn spread(tree: &str, before: &[String], all: &mut Vec<Vec<String>>) {
+    let tree = tree.trim();
+    let (path, braces) = match tree.split_once('{') {
+        Some((path, rest)) => (path, rest.strip_suffix('}')),
+        None => (tree, None),
+    };
+    let path = path.split(" as ").next().unwrap_or_default();
+    let mut whole = before.to_vec();
+    let parts = path.split("::").map(str::trim).filter(|p| !p.is_empty());
+    whole.extend(parts.map(ToOwned::to_owned));
+    let Some(inside) = braces else {
+        if whole.len() > before.len() {
+            all.push(whole);
+        }
+        return;
+    };
+    let (mut depth, mut from) = (0, 0);
+    for (at, c) in inside.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                spread(&inside[from..at], &whole, all);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    spread(&inside[from..], &whole, all);
+}
+
+/// The path from the root of the crate, if it is one within the crate.
+fn from_root(module: &[String], path: &[String], modules: &Modules) -> Option<Vec<String>> {
+    let mut module = module.to_vec();
+    let mut rest = path;
+    match rest.first()?.as_str() {
+        "crate" => return Some(rest[1..].to_vec()),
+        "self" => rest = &rest[1..],
+        "super" => {
+            while rest.first().is_some_and(|part| part == "super") {
+                module.pop()?;
+                rest = &rest[1..];
+            }
+        }
+        child => {
+            let child = [&module[..], &[child.to_owned()]].concat();
+            if !modules.contains_key(&child) {
+                return None;
+            }
+        }
+    }
+    Some([&module[..], rest].concat())
+}
+
+type Modules = std::collections::BTreeMap<Vec<String>, String>;
+
+/// The code of every file, without comments and unit tests, by its path as a module.
+fn modules(source: &Path) -> Modules {
+    let mut all = vec![];
+    files(source, &mut all);
+    let mut modules = Modules::new();
+    for path in all {
+        let inside = path
+            .strip_prefix(source)
+            .expect("inside")
+            .with_extension("");
+        let mut parts: Vec<String> = inside
+            .iter()
+            .map(|part| part.to_string_lossy().into_owned())
+            .collect();
+        if parts
+            .last()
+            .is_some_and(|last| last == "mod" || last == "lib")
+        {
+            parts.pop();
+        }
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let text = text
+            .split("\n#[cfg(test)]\nmod ")
+            .next()
+            .unwrap_or_default();
+        let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+        modules.insert(parts, code.collect::<Vec<_>>().join("\n"));
+    }
+    modules
+}
+
+fn named(module: &[String], code: &str, modules: &Modules) -> Named {
+    let mut named = Named {
+        used: vec![],
+        handed_on: vec![],
+    };
+    let mut rest = String::new();
+    for statement in code.split_inclusive(';') {
+        let lines = statement.trim_end_matches(';');
+        let at = lines
+            .rfind("\nuse ")
+            .map(|at| (at + 5, false))
+            .or_else(|| lines.strip_prefix("use ").map(|_| (4, false)))
+            .or_else(|| {
+                let at = lines
+                    .rfind("\npub use ")
+                    .or(lines.rfind("\npub(crate) use "))?;
+                let of = lines[at..].find("use ")?;
+                Some((at + of + 4, true))
+            });
+        let Some((at, handed_on)) = at else {
+            rest.push_str(statement);
+            continue;
+        };
+        let mut all = vec![];
+        spread(&lines[at..].replace('\n', " "), &[], &mut all);
+        let all = all.iter().filter_map(|p| from_root(module, p, modules));
+        match handed_on {
+            true => named.handed_on.extend(all),
+            false => named.used.extend(all),
+        }
+    }
+    // Paths that are written out where they are needed.
+    let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    for word in rest.split(|c| !is_path(c)).filter(|w| w.contains("::")) {
+        let path: Vec<String> = word
+            .split("::")
+            .filter(|part| !part.is_empty())
+            .map(ToOwned::to_owned)
+            .collect();
+        if !path.is_empty() && !word.starts_with("::") {
+            named.used.extend(from_root(module, &path, modules));
+        }
+    }
+    named
+}
+
+/// No two files need each other, directly or through others.
+///
+/// The rule for a `mod.rs`: it holds what the files beneath it share, and puts them
+/// together, so between the two a `use` may point both ways. What it hands on with
+/// `pub use` counts as used where it stands.
+#[test]
+fn no_files_are_in_a_circle() {
+    use std::collections::{BTreeMap, BTreeSet};
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let modules = modules(&source);
+    let all: BTreeMap<&Vec<String>, Named> = modules
+        .iter()
+        .map(|(module, code)| (module, named(module, code, &modules)))
+        .collect();
+    // The module in which that stands, past what others hand on.
+    let home = |path: &[String]| {
+        let mut path = path.to_vec();
+        for _ in 0..5 {
+            let length = (0..=path.len())
+                .rev()
+                .find(|n| modules.contains_key(&path[..*n]))?;
+            let (module, item) = path.split_at(length);
+            let handed_on = &all.get(&module.to_vec())?.handed_on;
+            let origin = handed_on
+                .iter()
+                .find(|o| item.first().is_some() && o.last() == item.first());
+            match origin {
+                Some(origin) => path = [&origin[..], &item[1..]].concat(),
+                None => return Some(module.to_vec()),
+            }
+        }
+        None
+    };
+    let edges: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = all
+        .iter()
+        .map(|(module, named)| {
+            let to = named.used.iter().filter_map(|path| home(path));
+            let to = to.filter(|to| !to.starts_with(module) && !module.starts_with(to));
+            ((*module).clone(), to.collect())
+        })
+        .collect();
+    let count: usize = edges.values().map(BTreeSet::len).sum();
+    assert!(count > 300, "the arrows are found: {count}");
+    // What has no arrow into the rest, or none from it, is in no circle: take it away,
+    // again and again.
+    let mut left = edges;
+    loop {
+        let before = left.len();
+        let from: BTreeSet<Vec<String>> = left.keys().cloned().collect();
+        let to: BTreeSet<Vec<String>> = left.values().flatten().cloned().collect();
+        left.retain(|module, next| to.contains(module) && !next.is_disjoint(&from));
+        if left.len() == before {
+            break;
+        }
+    }
+    let shown: Vec<String> = left
+        .iter()
+        .map(|(module, to)| {
+            let to = to.iter().filter(|to| left.contains_key(*to));
+            let to: Vec<String> = to.map(|to| to.join("::")).collect();
+            format!("{} -> {}", module.join("::"), to.join(", "))
+        })
+        .collect();
+    assert!(
+        shown.is_empty(),
+        "these files are in a circle, or between two:\n{}",
+        shown.join("\n")
+    );
 }

@@ -237,89 +237,89 @@ fn read(written: &Value) -> Option<Action> {
     let mut action = Action::builder()
         .r#type(ActionTypeEnum::from(written["Type"].as_str()?))
         .build();
+    let part = |name: &str| Some(&written[name]).filter(|part| part.is_object());
     action.order = whole(&written["Order"]);
     action.target_group_arn = text(&written["TargetGroupArn"]);
-    let forward = &written["ForwardConfig"];
-    if forward.is_object() {
-        let groups = forward["TargetGroups"].as_array().map(|groups| {
-            let one = |g: &Value| {
-                let mut tuple = TargetGroupTuple::builder().build();
-                tuple.target_group_arn = text(&g["TargetGroupArn"]);
-                tuple.weight = whole(&g["Weight"]);
-                tuple
-            };
-            groups.iter().map(one).collect()
-        });
-        let mut config = ForwardActionConfig::builder()
-            .set_target_groups(groups)
-            .build();
-        let sticky = &forward["TargetGroupStickinessConfig"];
-        if sticky.is_object() {
-            let mut read = TargetGroupStickinessConfig::builder().build();
-            read.enabled = sticky["Enabled"].as_bool();
-            read.duration_seconds = whole(&sticky["DurationSeconds"]);
-            config.target_group_stickiness_config = Some(read);
-        }
-        action.forward_config = Some(config);
-    }
-    let c = &written[OIDC];
-    if c.is_object() {
-        action.authenticate_oidc_config = Some(
-            AuthenticateOidcActionConfig::builder()
-                .set_issuer(text(&c["Issuer"]))
-                .set_authorization_endpoint(text(&c["AuthorizationEndpoint"]))
-                .set_token_endpoint(text(&c["TokenEndpoint"]))
-                .set_user_info_endpoint(text(&c["UserInfoEndpoint"]))
-                .set_client_id(text(&c["ClientId"]))
-                .set_session_cookie_name(text(&c["SessionCookieName"]))
-                .set_scope(text(&c["Scope"]))
-                .set_session_timeout(c["SessionTimeout"].as_i64())
-                .set_authentication_request_extra_params(pairs(c))
-                .set_on_unauthenticated_request(
-                    text(&c["OnUnauthenticatedRequest"]).map(|t| t.as_str().into()),
-                )
-                .set_use_existing_client_secret(c["UseExistingClientSecret"].as_bool())
-                .build(),
-        );
-    }
-    let c = &written[COGNITO];
-    if c.is_object() {
-        let mut config = AuthenticateCognitoActionConfig::builder().build();
-        config.user_pool_arn = text(&c["UserPoolArn"]);
-        config.user_pool_client_id = text(&c["UserPoolClientId"]);
-        config.user_pool_domain = text(&c["UserPoolDomain"]);
-        config.session_cookie_name = text(&c["SessionCookieName"]);
-        config.scope = text(&c["Scope"]);
-        config.session_timeout = c["SessionTimeout"].as_i64();
-        config.authentication_request_extra_params = pairs(c);
-        config.on_unauthenticated_request =
-            text(&c["OnUnauthenticatedRequest"]).map(|t| t.as_str().into());
-        action.authenticate_cognito_config = Some(config);
-    }
-    let c = &written[REDIRECT];
-    if c.is_object() {
-        action.redirect_config = Some(
-            RedirectActionConfig::builder()
-                .set_protocol(text(&c["Protocol"]))
-                .set_port(text(&c["Port"]))
-                .set_host(text(&c["Host"]))
-                .set_path(text(&c["Path"]))
-                .set_query(text(&c["Query"]))
-                .set_status_code(text(&c["StatusCode"]).map(|t| t.as_str().into()))
-                .build(),
-        );
-    }
-    let c = &written[FIXED];
-    if c.is_object() {
-        action.fixed_response_config = Some(
-            FixedResponseActionConfig::builder()
-                .set_status_code(text(&c["StatusCode"]))
-                .set_content_type(text(&c["ContentType"]))
-                .set_message_body(text(&c["MessageBody"]))
-                .build(),
-        );
-    }
+    action.forward_config = part("ForwardConfig").map(forward_config);
+    action.authenticate_oidc_config = part(OIDC).map(oidc_config);
+    action.authenticate_cognito_config = part(COGNITO).map(cognito_config);
+    action.redirect_config = part(REDIRECT).map(redirect_config);
+    action.fixed_response_config = part(FIXED).map(fixed_response_config);
     Some(action)
+}
+
+fn forward_config(forward: &Value) -> ForwardActionConfig {
+    let groups = forward["TargetGroups"].as_array().map(|groups| {
+        let one = |g: &Value| {
+            let mut tuple = TargetGroupTuple::builder().build();
+            tuple.target_group_arn = text(&g["TargetGroupArn"]);
+            tuple.weight = whole(&g["Weight"]);
+            tuple
+        };
+        groups.iter().map(one).collect()
+    });
+    let mut config = ForwardActionConfig::builder()
+        .set_target_groups(groups)
+        .build();
+    let sticky = &forward["TargetGroupStickinessConfig"];
+    if sticky.is_object() {
+        let mut read = TargetGroupStickinessConfig::builder().build();
+        read.enabled = sticky["Enabled"].as_bool();
+        read.duration_seconds = whole(&sticky["DurationSeconds"]);
+        config.target_group_stickiness_config = Some(read);
+    }
+    config
+}
+
+fn oidc_config(c: &Value) -> AuthenticateOidcActionConfig {
+    AuthenticateOidcActionConfig::builder()
+        .set_issuer(text(&c["Issuer"]))
+        .set_authorization_endpoint(text(&c["AuthorizationEndpoint"]))
+        .set_token_endpoint(text(&c["TokenEndpoint"]))
+        .set_user_info_endpoint(text(&c["UserInfoEndpoint"]))
+        .set_client_id(text(&c["ClientId"]))
+        .set_session_cookie_name(text(&c["SessionCookieName"]))
+        .set_scope(text(&c["Scope"]))
+        .set_session_timeout(c["SessionTimeout"].as_i64())
+        .set_authentication_request_extra_params(pairs(c))
+        .set_on_unauthenticated_request(
+            text(&c["OnUnauthenticatedRequest"]).map(|t| t.as_str().into()),
+        )
+        .set_use_existing_client_secret(c["UseExistingClientSecret"].as_bool())
+        .build()
+}
+
+fn cognito_config(c: &Value) -> AuthenticateCognitoActionConfig {
+    let mut config = AuthenticateCognitoActionConfig::builder().build();
+    config.user_pool_arn = text(&c["UserPoolArn"]);
+    config.user_pool_client_id = text(&c["UserPoolClientId"]);
+    config.user_pool_domain = text(&c["UserPoolDomain"]);
+    config.session_cookie_name = text(&c["SessionCookieName"]);
+    config.scope = text(&c["Scope"]);
+    config.session_timeout = c["SessionTimeout"].as_i64();
+    config.authentication_request_extra_params = pairs(c);
+    config.on_unauthenticated_request =
+        text(&c["OnUnauthenticatedRequest"]).map(|t| t.as_str().into());
+    config
+}
+
+fn redirect_config(c: &Value) -> RedirectActionConfig {
+    RedirectActionConfig::builder()
+        .set_protocol(text(&c["Protocol"]))
+        .set_port(text(&c["Port"]))
+        .set_host(text(&c["Host"]))
+        .set_path(text(&c["Path"]))
+        .set_query(text(&c["Query"]))
+        .set_status_code(text(&c["StatusCode"]).map(|t| t.as_str().into()))
+        .build()
+}
+
+fn fixed_response_config(c: &Value) -> FixedResponseActionConfig {
+    FixedResponseActionConfig::builder()
+        .set_status_code(text(&c["StatusCode"]))
+        .set_content_type(text(&c["ContentType"]))
+        .set_message_body(text(&c["MessageBody"]))
+        .build()
 }
 
 const OIDC: &str = "AuthenticateOidcConfig";

@@ -221,7 +221,6 @@ impl Route {
 }
 
 async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<Route, HostError> {
-    let by_output = |key: &str| stack.and_then(|s| s.output(key));
     let (rule, listener) = (find.rule.as_deref(), find.listener.as_deref());
     for arn in rule.iter().chain(&listener) {
         refuse_other_balancers(arn)?;
@@ -240,18 +239,23 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
     if let Some(listener) = listener {
         return named_listener(clients, find, listener).await;
     }
-    let Some(stack) = stack else {
-        return Err(refused(
+    match stack {
+        Some(stack) => route_of_stack(clients, find, stack).await,
+        None => Err(refused(
             "no-listener",
             "no listener is named\n\nhint: name one with --listener ARN",
-        ));
-    };
-    if let Some(rule) = by_output("ListenerRuleArn") {
+        )),
+    }
+}
+
+/// The route that a stack's outputs name, or the only one of its listeners and rules.
+async fn route_of_stack(clients: &Clients, find: &Find, stack: &Stack) -> Result<Route, HostError> {
+    if let Some(rule) = stack.output("ListenerRuleArn") {
         refuse_other_balancers(rule)?;
         return rule_route(clients, rule).await;
     }
     let place = format!("stack {}", stack.name);
-    if let Some(listener) = by_output("ListenerArn") {
+    if let Some(listener) = stack.output("ListenerArn") {
         refuse_other_balancers(listener)?;
         let mut found = routes_of(clients, find, &[listener.to_owned()], &place).await?;
         // The stack names the listener, so its default action comes first.
@@ -261,56 +265,63 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
         return only(found, &place);
     }
     let tests = test_listeners(find, Some(stack));
-    let mut listeners: Vec<String> = stack
-        .of_type(LISTENER)
-        .map(ToOwned::to_owned)
-        .filter(|arn| !tests.contains(arn))
-        .collect();
-    let rules: Vec<&str> = stack.of_type(RULE).collect();
-    let networks = listeners
-        .iter()
-        .map(String::as_str)
-        .chain(rules.iter().copied());
-    let refusals: Vec<HostError> = networks
-        .filter_map(|arn| refuse_other_balancers(arn).err())
-        .collect();
-    listeners.retain(|arn| refuse_other_balancers(arn).is_ok());
-    // A stack may have a rule whose listener is in another stack.
-    let own = listeners.len();
-    for rule in rules {
-        let listener = listener_of(rule);
-        if refuse_other_balancers(rule).is_ok() && !listeners.contains(&listener) {
-            listeners.push(listener);
-        }
+    let (own, foreign) = listeners_in(stack, &tests);
+    if own.is_empty() && foreign.is_empty() {
+        return Err(no_listener(stack, &tests, &place));
     }
-    if listeners.is_empty() {
-        if let Some(refusal) = refusals.into_iter().next() {
-            return Err(refusal);
-        }
-        let kinds: Vec<&str> = stack
-            .resources
-            .iter()
-            .filter_map(|r| r.resource_type())
-            .collect();
-        let has = if kinds.is_empty() {
-            format!(": it is {}", stack.status)
-        } else {
-            format!("; it has {}", kinds.join(", "))
-        };
-        return Err(refused(
-            "no-listener",
-            &format!("{place} has no listener{has}\n\nhint: name one with --listener ARN"),
-        ));
-    }
-    let mut found = routes_of(clients, find, &listeners, &place).await?;
+    let mut found = routes_of(clients, find, &[own, foreign.clone()].concat(), &place).await?;
     let ours: Vec<&str> = stack.of_type(RULE).collect();
-    let foreign = &listeners[own..];
     // Only the stack's own rules count on a listener of another stack.
     found.retain(|r| {
         let of = r.listener.listener_arn().unwrap_or_default();
         !foreign.iter().any(|f| f == of) || ours.contains(&r.arn.as_str())
     });
     only(found, &place)
+}
+
+/// The listeners of a stack that are not for tests, and those of others that have rules
+/// of the stack: a stack may have a rule whose listener is in another stack.
+fn listeners_in(stack: &Stack, tests: &[String]) -> (Vec<String>, Vec<String>) {
+    let ours = |arn: &&str| refuse_other_balancers(arn).is_ok();
+    let own: Vec<String> = stack
+        .of_type(LISTENER)
+        .filter(|arn| !tests.iter().any(|test| test == arn))
+        .filter(ours)
+        .map(ToOwned::to_owned)
+        .collect();
+    let mut foreign = vec![];
+    for rule in stack.of_type(RULE).filter(ours) {
+        let listener = listener_of(rule);
+        if !own.contains(&listener) && !foreign.contains(&listener) {
+            foreign.push(listener);
+        }
+    }
+    (own, foreign)
+}
+
+/// Why a stack has no listener whose traffic could move.
+fn no_listener(stack: &Stack, tests: &[String], place: &str) -> HostError {
+    let listeners = stack
+        .of_type(LISTENER)
+        .filter(|arn| !tests.iter().any(|test| test == arn));
+    let mut all = listeners.chain(stack.of_type(RULE));
+    if let Some(refusal) = all.find_map(|arn| refuse_other_balancers(arn).err()) {
+        return refusal;
+    }
+    let kinds: Vec<&str> = stack
+        .resources
+        .iter()
+        .filter_map(|r| r.resource_type())
+        .collect();
+    let has = if kinds.is_empty() {
+        format!(": it is {}", stack.status)
+    } else {
+        format!("; it has {}", kinds.join(", "))
+    };
+    refused(
+        "no-listener",
+        &format!("{place} has no listener{has}\n\nhint: name one with --listener ARN"),
+    )
 }
 
 /// The default action of a listener that a person has named, and nothing else.
@@ -484,25 +495,47 @@ struct Half {
     given: Option<FindArm>,
 }
 
+/// Both arms of a route, with their names; pure.
 fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, HostError> {
+    let groups = groups_of(find, route)?;
+    let names = arm_names(find, stack, [&groups[0], &groups[1]])?;
+    let mut named: Vec<Half> = groups
+        .into_iter()
+        .zip(names)
+        .map(|(target_group, name)| Half {
+            // An arm may be given by its name alone.
+            given: find.arms.iter().find(|a| a.name == name).cloned(),
+            arm: FoundArm {
+                name,
+                target_group,
+                service: None,
+            },
+        })
+        .collect();
+    all_are_there(find, &named)?;
+    named.sort_by_key(|n| ROLES.iter().flatten().position(|w| *w == n.arm.name));
+    Ok(named)
+}
+
+/// The two target groups that the traffic moves between.
+fn groups_of(find: &Find, route: &Route) -> Result<[String; 2], HostError> {
     let mut groups: Vec<String> = traffic::forward(&route.actions)
         .unwrap_or_default()
         .into_iter()
         .map(|(arn, _)| arn)
         .collect();
-    let given: Vec<&FindArm> = find
+    let given: Vec<&str> = find
         .arms
         .iter()
-        .filter(|a| a.target_group.is_some())
+        .filter_map(|a| a.target_group.as_deref())
         .collect();
     if given.len() == 2 {
         // The action need not name the group that gets no requests.
         groups = given
-            .iter()
-            .filter_map(|arm| {
-                let given = arm.target_group.as_deref()?;
+            .into_iter()
+            .map(|given| {
                 let known = groups.iter().find(|arn| is_group(given, arn));
-                Some(known.cloned().unwrap_or_else(|| given.to_owned()))
+                known.cloned().unwrap_or_else(|| given.to_owned())
             })
             .collect();
         if let Some(no_arn) = groups.iter().find(|g| !g.contains(":targetgroup/")) {
@@ -515,8 +548,8 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
             ));
         }
     }
-    let [first, second] = &groups[..] else {
-        return Err(refused(
+    let groups: [String; 2] = groups.try_into().map_err(|groups: Vec<String>| {
+        refused(
             "not-two-arms",
             &format!(
                 "{} forwards to {} target groups, and a target has two arms: {}\n\nhint: name both arms with their groups in target.aws.arms",
@@ -524,55 +557,42 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
                 groups.len(),
                 groups.join(", ")
             ),
-        ));
-    };
-    if first == second {
+        )
+    })?;
+    if groups[0] == groups[1] {
         return Err(refused(
             "one-group",
             &format!(
-                "both arms have the target group {first}, and each arm needs its own\n\nhint: see --arm and target.aws.arms"
+                "both arms have the target group {}, and each arm needs its own\n\nhint: see --arm and target.aws.arms",
+                groups[0]
             ),
         ));
     }
-    let names = arm_names(find, stack, [first, second])?;
-    let mut named = vec![];
-    for (group, name) in groups.iter().zip(names) {
-        // An arm may be given by its name alone.
-        let given = find.arms.iter().find(|a| a.name == name);
-        named.push(Half {
-            arm: FoundArm {
-                name,
-                target_group: group.clone(),
-                service: None,
-            },
-            given: given.cloned(),
-        });
-    }
-    let unknown = find.arms.iter().find(|a| {
-        let fits = |n: &&Half| {
+    Ok(groups)
+}
+
+/// Whether every arm that a person speaks of is one of the two.
+fn all_are_there(find: &Find, named: &[Half]) -> Result<(), HostError> {
+    let is_there = |a: &&FindArm| {
+        named.iter().any(|n| {
             let group = &n.arm.target_group;
             n.arm.name == a.name && a.target_group.as_ref().is_none_or(|g| is_group(g, group))
-        };
-        !named.iter().any(|n| fits(&n))
-    });
-    if let Some(unknown) = unknown {
-        let names: Vec<String> = named
-            .iter()
-            .map(|n| format!("{} ({})", n.arm.name, n.arm.target_group))
-            .collect();
-        return Err(refused(
-            "no-such-arm",
-            &format!(
-                "there is no arm {}; there are\n  {}\n\nhint: --arm {}=TARGET-GROUP or target.aws.arms.{}.target-group names it",
-                unknown.name,
-                names.join("\n  "),
-                unknown.name,
-                unknown.name
-            ),
-        ));
-    }
-    named.sort_by_key(|n| ROLES.iter().flatten().position(|w| *w == n.arm.name));
-    Ok(named)
+        })
+    };
+    let Some(FindArm { name, .. }) = find.arms.iter().find(|a| !is_there(a)) else {
+        return Ok(());
+    };
+    let names: Vec<String> = named
+        .iter()
+        .map(|n| format!("{} ({})", n.arm.name, n.arm.target_group))
+        .collect();
+    Err(refused(
+        "no-such-arm",
+        &format!(
+            "there is no arm {name}; there are\n  {}\n\nhint: --arm {name}=TARGET-GROUP or target.aws.arms.{name}.target-group names it",
+            names.join("\n  ")
+        ),
+    ))
 }
 
 /// The names of the arms behind two target groups: as given, or else by the

@@ -27,8 +27,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::balancer::Control;
 use super::connections::{self, Flow, Limits};
+use super::control::Control;
 use super::key::Laid;
 use crate::model::query::Probe;
 use crate::model::{ErrorKind, HostError, MetricsQuery, Observed, Release, Source, Weights};

@@ -1,29 +1,23 @@
-//! The balancer as a whole: arms, proxy, admin API, and the state file that
-//! keeps weights and releases.
+//! The balancer as a whole: starts arms, proxy and admin API with the weights and
+//! releases of the state file.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::admin;
-use super::arm::{Arm, Running};
+use super::arm::Arm;
 use super::connections::{self, Flow, Limits};
+use super::control::{Control, Remembered};
 use super::key::Laid;
 use super::proxy::Proxy;
-use crate::clock::{Clock, SystemClock};
-use crate::model::query::Probe;
-use crate::model::target::{HealthCheck, LocalSpec};
-use crate::model::{
-    ErrorKind, HostError, MetricsQuery, Observed, ProbeReport, Release, Sample, Weights,
-};
+use crate::model::target::LocalSpec;
+use crate::model::{HostError, Weights};
 
 /// Largest head of a request, bytes; as behind an AWS load balancer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -42,26 +36,6 @@ pub struct Balancer {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     drain: Duration,
-}
-
-/// What the admin API reads and changes.
-#[derive(Debug)]
-pub(super) struct Control {
-    proxy: Arc<Proxy>,
-    listen: SocketAddr,
-    health: HealthCheck,
-    drain: Duration,
-    logs: Option<PathBuf>,
-    state: Option<PathBuf>,
-    /// Held during a change, so that the file and the memory agree.
-    changing: Mutex<()>,
-}
-
-/// The content of the state file.
-#[derive(Debug, Serialize, Deserialize)]
-struct Remembered {
-    weights: Weights,
-    releases: Vec<(String, Release)>,
 }
 
 /// Why a balancer does not start.
@@ -236,103 +210,4 @@ async fn serve(
         async move { proxy.handle(request, peer, Flow::new(&connection)).await }
     };
     connections::serve(listener, limits, stopped, drain, answer).await;
-}
-
-impl Control {
-    pub(super) fn observe(&self) -> Observed {
-        let weights = self.proxy.weights();
-        Observed {
-            arms: self
-                .proxy
-                .arms
-                .iter()
-                .map(|arm| arm.observe(weights.weight(&arm.name)))
-                .collect(),
-            sticky: self.proxy.is_sticky(),
-            address: format!("http://{}", self.listen),
-        }
-    }
-
-    pub(super) async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
-        let _one = self.changing.lock().await;
-        let names: Vec<String> = self.proxy.arms.iter().map(|a| a.name.clone()).collect();
-        let weights = weights
-            .ordered_as(&names)
-            .map_err(|m| HostError::new(ErrorKind::Invalid, "invalid-weights", m))?;
-        self.remember(&weights)?;
-        self.proxy.set_weights(weights);
-        Ok(())
-    }
-
-    pub(super) async fn set_release(&self, arm: &str, release: Release) -> Result<(), HostError> {
-        let _one = self.changing.lock().await;
-        let arm = self.arm(arm)?;
-        let logs = self.logs.clone();
-        let running = Running::start(&arm.name, release, &self.health, logs).await?;
-        arm.replace(running, self.drain);
-        self.remember(&self.proxy.weights())
-    }
-
-    pub(super) fn samples(&self, query: &MetricsQuery) -> Vec<Sample> {
-        let now = SystemClock.now();
-        let mut samples: Vec<Sample> = self
-            .proxy
-            .arms
-            .iter()
-            .flat_map(|arm| arm.recorder().samples(now, &arm.name, query))
-            .collect();
-        samples.sort_by_key(|s| s.start);
-        samples
-    }
-
-    pub(super) async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
-        Ok(self.arm(arm)?.probe(probe).await)
-    }
-
-    fn arm(&self, name: &str) -> Result<&Arm, HostError> {
-        let found = self.proxy.arms.iter().find(|a| a.name == name);
-        found.ok_or_else(|| {
-            HostError::new(
-                ErrorKind::NotFound,
-                "no-such-arm",
-                format!("there is no arm {name:?}"),
-            )
-        })
-    }
-
-    /// Writes a new file and renames it over the old one, so that a crash leaves
-    /// one of the two complete.
-    fn remember(&self, weights: &Weights) -> Result<(), HostError> {
-        let Some(place) = &self.state else {
-            return Ok(());
-        };
-        let remembered = Remembered {
-            weights: weights.clone(),
-            releases: self
-                .proxy
-                .arms
-                .iter()
-                .map(|arm| (arm.name.clone(), arm.observe(0).release))
-                .collect(),
-        };
-        let failed = |e: &dyn std::fmt::Display| {
-            HostError::new(
-                ErrorKind::Internal,
-                "state-file",
-                format!("failed to write {}: {e}", place.display()),
-            )
-        };
-        let bytes = serde_json::to_vec_pretty(&remembered).map_err(|e| failed(&e))?;
-        let fresh = place.with_extension("new");
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options
-            .open(&fresh)
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
-                file.sync_all()
-            })
-            .map_err(|e| failed(&e))?;
-        std::fs::rename(&fresh, place).map_err(|e| failed(&e))
-    }
 }

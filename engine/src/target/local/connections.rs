@@ -319,13 +319,16 @@ impl AsyncWrite for Patient {
     }
 }
 
+/// Unused connections that are kept to each backend.
+pub(super) const IDLE_PER_TARGET: usize = 32;
+
 /// How many connections the public listener may have: as many as wanted, but each
 /// takes two descriptors with its connection to an arm, and some are reserved for
 /// unused connections to `targets` backends, the admin API, the store and health
 /// checks.
 pub(super) fn affordable(wanted: usize, descriptors: u64, targets: usize) -> usize {
     let all = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let kept = (all / 4).clamp(48, 256) + targets.max(2) * super::proxy::IDLE_PER_TARGET;
+    let kept = (all / 4).clamp(48, 256) + targets.max(2) * IDLE_PER_TARGET;
     (all.saturating_sub(kept) / 2)
         .clamp(8, wanted.max(1).max(8))
         .min(wanted.max(1))

@@ -6,6 +6,7 @@ pub mod admin;
 mod arm;
 pub mod balancer;
 mod connections;
+mod control;
 mod demo;
 mod key;
 pub mod load;

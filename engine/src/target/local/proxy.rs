@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::arm::{Arm, InFlight};
-use super::connections::Flow;
+use super::connections::{Flow, IDLE_PER_TARGET};
 use super::samples::Class;
 use super::turn::{ClientBody, Turn, Whose};
 use super::upstream::Connector;
@@ -32,8 +32,6 @@ use crate::clock::{Clock, SystemClock};
 use crate::model::Weights;
 use crate::model::target::LocalSpec;
 
-/// Unused connections that are kept to each backend.
-pub(super) const IDLE_PER_TARGET: usize = 32;
 /// Name of the cookie that keeps a client on its arm.
 const COOKIE_NAME: &str = "engine-arm";
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
