@@ -7,8 +7,8 @@ use crate::simulate::replicate::Subject;
 use crate::simulate::scenario::{Corpus, Scenario};
 use crate::supply::files;
 
-/// Reads a file of scenarios, with what it says about all of them put
-/// into the subject.
+/// Reads a file of scenarios, and adds what the file says for all of them to the
+/// subject.
 ///
 /// # Errors
 /// The file cannot be read or has problems.

@@ -11,7 +11,8 @@ use engine::cli::Cli;
 use engine::cli::exit::Exit;
 use serde_json::Value;
 
-use crate::lab;
+use crate::support::guests;
+use crate::support::root;
 
 /// Every Markdown file of the repository, templates and examples too.
 fn documents() -> Vec<PathBuf> {
@@ -32,7 +33,7 @@ fn documents() -> Vec<PathBuf> {
         }
     }
     let mut found = vec![];
-    let root = lab::root().canonicalize().expect("the repository");
+    let root = root().canonicalize().expect("the repository");
     walk(&root, &mut found);
     assert!(found.len() > 40, "the documents are there");
     found
@@ -106,10 +107,7 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn the_book_lists_each_page_once() {
-    let book = lab::root()
-        .join("engine/docs")
-        .canonicalize()
-        .expect("the book");
+    let book = root().join("engine/docs").canonicalize().expect("the book");
     let summary = std::fs::read_to_string(book.join("SUMMARY.md")).expect("a summary");
     let mut listed = links(&summary);
     listed.sort();
@@ -126,7 +124,7 @@ fn the_book_lists_each_page_once() {
 /// The decisions are numbered without a gap, and the overview lists them all.
 #[test]
 fn the_decisions_are_numbered() {
-    let folder = lab::root().join("engine/docs/design");
+    let folder = root().join("engine/docs/design");
     let overview = std::fs::read_to_string(folder.join("decisions.md")).expect("the overview");
     let decisions = std::fs::read_dir(folder.join("decisions")).expect("a folder");
     let mut names: Vec<String> = decisions
@@ -144,7 +142,7 @@ fn the_decisions_are_numbered() {
 
 /// Compares what stands between the marks of a document with what is generated.
 fn check(document: &str, mark: &str, now: &str) {
-    let place = lab::root().join("engine/docs").join(document);
+    let place = root().join("engine/docs").join(document);
     let written = std::fs::read_to_string(&place).expect("the document");
     let begin = format!("<!-- generated: {mark} -->\n");
     let (head, rest) = written.split_once(&begin).expect("the mark");
@@ -209,12 +207,12 @@ fn the_verbs_are_those_of_the_command_line() {
 
 #[tokio::test]
 async fn the_parameters_are_those_of_the_plugins() {
-    let place = lab::root().join("engine/docs/reference/parameters.md");
+    let place = root().join("engine/docs/reference/parameters.md");
     let document = std::fs::read_to_string(place).expect("the document");
     let (by_hand, _) = document.split_once("<!-- generated").expect("the mark");
     let mut out = String::new();
     for name in ["canary", "blue-green"] {
-        let plugin = lab::plugin(name).await;
+        let plugin = guests::plugin(name).await;
         let description = plugin.describe().await.expect("it describes itself");
         let schema: Value = serde_json::from_str(&description.parameters_schema).expect("JSON");
         let properties = schema["properties"].as_object().expect("an object");

@@ -24,7 +24,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
-use crate::lab::{self, ID, Lab, Scripted};
+use crate::support::lab::{self, ID, Lab, Scripted};
 
 /// What somebody else does to one arm.
 #[derive(Debug, Clone)]
@@ -427,6 +427,7 @@ async fn an_interrupted_change_of_a_stack_ends_where_the_traffic_was_left() {
                 stack: "shop".to_owned(),
                 change: StackVerb::Deploy,
                 actor: "ada".to_owned(),
+                accepts: false,
             };
             let mut left = lab.header.baseline.clone();
             let mut entries = vec![entry(&lab, 0, Event::Started(Box::new(lab.header.clone())))];

@@ -1,4 +1,4 @@
-//! What a deployment is made of: the template and its parameters.
+//! The template and the parameters of a deployment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,8 +37,8 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
     of_parameters.chain([STACK_VARIABLE, TEMPLATE_VARIABLE])
 }
 
-/// The template that the request, or else the environment, names; or the one in
-/// the engine.
+/// The template that the request, or else the environment, names; otherwise the one
+/// in the engine.
 pub(super) fn template(
     args: &DeployRequest,
     environment: &BTreeMap<String, String>,
@@ -58,7 +58,7 @@ pub(super) fn template(
     })?;
     if text.len() > TEMPLATE_BYTES_MAX {
         return Err(Error::usage(format!(
-            "the template {} has {} bytes, and CloudFormation takes {TEMPLATE_BYTES_MAX} in a request",
+            "the template {} has {} bytes, and CloudFormation accepts at most {TEMPLATE_BYTES_MAX} in a request",
             file.display(),
             text.len()
         )));
@@ -66,7 +66,7 @@ pub(super) fn template(
     Ok(text)
 }
 
-/// Parameters from the flags over those from the file.
+/// Parameters from the file, overridden by those of the flags.
 pub(super) fn given(args: &DeployRequest) -> Result<BTreeMap<String, String>> {
     let mut given = BTreeMap::new();
     if let Some(file) = &args.file_of_parameters {
@@ -79,15 +79,15 @@ pub(super) fn given(args: &DeployRequest) -> Result<BTreeMap<String, String>> {
         } else {
             toml::from_str(&text).map_err(|e| e.to_string())
         };
-        let read =
-            read.map_err(|e| Error::usage(format!("{shown} is no table of NAME and value: {e}")))?;
+        let read = read
+            .map_err(|e| Error::usage(format!("{shown} is not a table of NAME and value: {e}")))?;
         for (name, value) in read {
             let text = match value {
                 serde_json::Value::String(text) => text,
                 serde_json::Value::Number(_) | serde_json::Value::Bool(_) => value.to_string(),
                 other => {
                     return Err(Error::usage(format!(
-                        "{shown}: {name} is {other}; a parameter is a text or a number"
+                        "{shown}: {name} is {other}, and a parameter must be a string or a number"
                     )));
                 }
             };
