@@ -3,11 +3,11 @@
 
 use std::fmt::Display;
 
+use crate::model::problem::Problems;
 use crate::model::{ErrorKind, HostError};
 use crate::rollout::RolloutError;
 use crate::simulate::many::Broken;
 use crate::simulate::rehearsal;
-use crate::spec::problem::Problems;
 use crate::store::StoreError;
 use crate::strategy::contract::Rejected;
 use crate::supply::SupplyError;

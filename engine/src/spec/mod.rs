@@ -9,7 +9,6 @@ pub mod credentials;
 pub mod imports;
 pub mod plugins;
 pub mod policy;
-pub mod problem;
 mod read;
 
 use std::collections::BTreeMap;
@@ -17,6 +16,7 @@ use std::net::SocketAddr;
 
 use crate::model::aws::AwsSpec;
 use crate::model::limits::{ALARMS_MAX, BeforeBake, Guardrails, OnTrouble};
+use crate::model::problem::Problems;
 use crate::model::query::{Probe, Query, QuerySource};
 use crate::model::secret;
 use crate::model::target::{
@@ -25,7 +25,6 @@ use crate::model::target::{
 };
 use crate::model::{DemoFault, Millis, Promotion, Release, Source, is_name};
 use policy::Policy;
-use problem::Problems;
 use read::{Reader, Section};
 
 /// Everything that a rollout file can say.

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use super::problem::Problems;
 use super::read::{Reader, Section};
 use crate::model::is_name;
+use crate::model::problem::Problems;
 
 /// The name of the file, in the folder that the engine is called from.
 pub const FILE: &str = "plugins.toml";

@@ -3,9 +3,9 @@
 //! stricter rule counts, whichever file says it.
 
 use super::imports::{Import, is_word};
-use super::problem::Problems;
 use super::read::{Reader, Section};
 use crate::model::limits::{CALLS_MAX, Caps, JOURNAL_MIB_MAX, MEMORY_MIB_MAX};
+use crate::model::problem::Problems;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

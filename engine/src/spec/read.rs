@@ -8,9 +8,9 @@ use std::time::Duration;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::problem::{Problem, Problems};
 use crate::model::Millis;
 use crate::model::limits::DURATION_MAX;
+use crate::model::problem::{Problem, Problems};
 use crate::model::secret::{is_secret_name, redacted};
 
 /// Reads one file, and keeps the problems found so far.

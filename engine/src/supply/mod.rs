@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::model::problem::Problems;
 use crate::model::sha256_hex;
 use crate::spec::plugins::{Plugins, Wanted, lexically};
-use crate::spec::problem::Problems;
 pub use cache::Cache;
 use cache::Damage;
 pub use files::TEXT_BYTES_MAX;

@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "model/command.rs",
     "model/limits.rs",
     "model/naming.rs",
+    "model/problem.rs",
     "model/query.rs",
     "model/secret.rs",
     "model/target.rs",

@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Canary, Clock, Corpus, Event, Expect, Millis, Noise, Scenario, Traffic, Values};
-use crate::spec::problem::{Problem, Problems};
+use crate::model::problem::{Problem, Problems};
 
 /// The published schema of the format.
 const SCHEMA: &str = include_str!("../scenario.schema.json");
