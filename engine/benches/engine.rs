@@ -1,7 +1,7 @@
 //! Figures and ratios, side by side in one run: `make bench`.
 //!
-//! Each block says what it measures, our figure, and what it is compared with.
-//! Nothing here passes or fails; the budgets are in docs/design/architecture.md.
+//! Each block says what it measures, our figure, and what it is compared with. It
+//! asserts nothing; the budgets are in docs/design/architecture.md.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -85,7 +85,7 @@ async fn main() {
 
 // === Strategy host ===
 
-/// Answers at once, from nothing.
+/// A host that answers at once with constants.
 struct Canned;
 
 #[async_trait]
@@ -147,7 +147,7 @@ async fn strategy() {
         "load canary.wasm, compiled for the first time",
         format!("{:.0} ms", us(begun.elapsed()) / 1e3),
     );
-    // The cache is written by a thread of its own.
+    // A thread writes the cache.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let bare = median(20, async || {
         Host::new(Some(&cache), Limits::default()).expect("starts");
@@ -210,7 +210,7 @@ async fn strategy() {
     row("one entry, replayed", format!("{replay:.2} us"));
 }
 
-/// The same component on wasmtime as it comes.
+/// The same component on wasmtime without our sandbox.
 async fn raw_calls(bytes: &[u8], parameters: &serde_json::Value) -> Duration {
     use raw::rollout::{control::control, metrics::metrics, traffic::traffic, types::types};
     struct State(wasmtime_wasi::WasiCtx, wasmtime::component::ResourceTable);
@@ -318,7 +318,7 @@ async fn raw_calls(bytes: &[u8], parameters: &serde_json::Value) -> Duration {
     .await
 }
 
-/// A rollout of many calls, fresh and then replayed to its last call.
+/// The time per call of a rollout of many calls, first fresh and then replayed.
 async fn journaled(plugin: &Arc<Plugin>, parameters: &serde_json::Value) -> (Duration, Duration) {
     let bench = Bench {
         plugin: plugin.clone(),

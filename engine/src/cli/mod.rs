@@ -136,27 +136,6 @@ impl Verb {
     }
 }
 
-/// Variables of the environment that `engine deploy` knows, as the prototypes
-/// called them.
-pub const STACK_VARIABLES: [&str; 16] = [
-    "STACK_NAME",
-    "TEMPLATE_FILE",
-    "IMAGE_URI_STABLE",
-    "IMAGE_URI_CANARY",
-    "IMAGE_URI_BLUE",
-    "IMAGE_URI_GREEN",
-    "ACTIVE_COLOR",
-    "CONTAINER_PORT",
-    "DESIRED_COUNT_STABLE",
-    "DESIRED_COUNT_CANARY",
-    "DESIRED_COUNT_BLUE",
-    "DESIRED_COUNT_GREEN",
-    "TASK_CPU",
-    "TASK_MEMORY",
-    "STABLE_WEIGHT",
-    "CANARY_WEIGHT",
-];
-
 /// Shows on stderr what an operation tells.
 fn listener() -> Listener {
     std::sync::Arc::new(|news| match news {
@@ -205,12 +184,24 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
         Verb::WhatIf(args) => hindsight::what_if(&app, &global, args).await,
         Verb::Export(args) => hindsight::export(&app, args).await,
         Verb::Import(args) => hindsight::import(&app, args).await,
-        Verb::SetWeights(args) => traffic::set_weights(&app, &global, args).await,
-        Verb::Switch(args) => traffic::switch(&app, &global, args).await,
-        Verb::Rollback(args) => traffic::rollback(&app, &global, args).await,
+        Verb::SetWeights(args) => {
+            let moved = traffic::set_weights(&app, &global, args);
+            watch::to_its_end(&app, Exit::Paused, moved).await
+        }
+        Verb::Switch(args) => {
+            let moved = traffic::switch(&app, &global, args);
+            watch::to_its_end(&app, Exit::Paused, moved).await
+        }
+        Verb::Rollback(args) => {
+            let back = traffic::rollback(&app, &global, args);
+            watch::to_its_end(&app, Exit::RollbackFailed, back).await
+        }
         Verb::Promote(args) => command::promote(&app, &global, args).await,
         Verb::Pause(args) => command::pause(&app, &global, args).await,
-        Verb::Abort(args) => command::abort(&app, &global, args).await,
+        Verb::Abort(args) => {
+            let back = command::abort(&app, &global, args);
+            watch::to_its_end(&app, Exit::RollbackFailed, back).await
+        }
         Verb::Approve(args) => command::approve(&app, &global, args).await,
         Verb::Deploy(args) => stack::deploy(&app, &global, args).await,
         Verb::Delete(args) => stack::delete(&app, &global, args).await,

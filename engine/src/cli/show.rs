@@ -8,8 +8,8 @@ use serde_json::json;
 use super::exit::Exit;
 use super::watch::{self, How};
 use super::{Global, render};
-use crate::journal::Work;
 use crate::journal::verdict::verdict;
+use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::history::{self, HistoryRequest, ListRequest};
@@ -206,6 +206,7 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
             stack,
             change,
             actor,
+            ..
         } => out!("verb       {change} of the stack {stack}, by {actor}"),
     }
     out!(
@@ -299,8 +300,8 @@ pub(super) async fn history(
     if drawn {
         return Ok(Exit::Done);
     }
-    for entry in &entries {
-        out!("{}", render::history_line(entry));
+    for exchange in exchanges(&entries) {
+        out!("{}", narrate::history(&exchange));
     }
     Ok(Exit::Done)
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::{Global, plugin, render};
+use super::{Global, plugin};
+use crate::journal::narrate::Narrator;
 use crate::ops::app::App;
 use crate::ops::picture;
 use crate::ops::simulate::{self, Counted, One, SimulateRequest};
@@ -164,7 +165,7 @@ async fn one(
 
 /// The story of one rollout.
 fn tell(played: &Played) {
-    let mut narrator = render::Narrator::new(replicate::ROLLOUT);
+    let mut narrator = Narrator::new(replicate::ROLLOUT);
     for entry in &played.journal {
         if let Some(line) = narrator.line(entry) {
             out!("{line}");

@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 
 use super::exit::Exit;
 use super::print::plain_news;
-use super::render::{self, Narrator};
+use super::render;
 use super::run::OnInterrupt;
 use super::{Global, traffic};
 use crate::clock::Clock;
+use crate::journal::narrate::Narrator;
 use crate::journal::verdict::verdict;
 use crate::model::Millis;
 use crate::ops::Result;
@@ -56,6 +57,33 @@ impl Interruptions {
             if self.last.is_none_or(|last| now.abs_diff(last) >= SAME_MS) {
                 self.last = Some(now);
                 return;
+            }
+        }
+    }
+}
+
+/// Sees a verb to its end that moves traffic by itself: what it has sent cannot be
+/// called back. The first Ctrl-C says so, and the second leaves, with that code.
+pub(super) async fn to_its_end(
+    app: &App,
+    left: Exit,
+    verb: impl Future<Output = crate::ops::Result<Exit>>,
+) -> crate::ops::Result<Exit> {
+    let mut interruptions = Interruptions::new(app.clock.clone())?;
+    let mut asked = false;
+    tokio::pin!(verb);
+    loop {
+        tokio::select! {
+            done = &mut verb => return done,
+            () = interruptions.next() => {
+                if asked {
+                    eprintln!(
+                        "left: what was sent may still take effect; `engine status` shows where the traffic is, and `engine rollback` takes it back"
+                    );
+                    return Ok(left);
+                }
+                asked = true;
+                eprintln!("interrupted: finishes what it has begun with the traffic (once more to leave at once)");
             }
         }
     }
@@ -153,7 +181,7 @@ fn show_end(global: &Global, ended: &Ended) -> Result<Exit> {
             );
             Ok(Exit::Paused)
         }
-        Left::StoreFailed(back) => traffic::taken_back(global, back),
+        Left::Stranded(back) => traffic::taken_back(global, back),
     }
 }
 
@@ -219,7 +247,7 @@ impl View {
                 "the process that drove rollout {} does not answer any more; this one takes over",
                 rollout.header.rollout
             )),
-            Happened::StoreFailed(why) => self.say(&format!(
+            Happened::Stranded(why) => self.say(&format!(
                 "{why}\nso nobody could watch over rollout {} any more: taking all traffic back",
                 rollout.header.rollout
             )),

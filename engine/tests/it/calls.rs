@@ -148,7 +148,7 @@ fn guest(
     embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("embeds");
     ComponentEncoder::default()
         .module(&module)
-        .and_then(|encoder| encoder.encode())
+        .and_then(|mut encoder| encoder.encode())
         .unwrap_or_else(|e| panic!("{e:?}: {text}"))
 }
 

@@ -43,7 +43,10 @@ async fn the_shipped_plugins_are_strategies() {
 #[tokio::test]
 async fn a_component_that_is_no_strategy() {
     let says = refusal("(component)").await;
-    assert!(says.contains("no strategy: it exports nothing"), "{says}");
+    assert!(
+        says.contains("not a strategy: it exports nothing"),
+        "{says}"
+    );
     assert!(
         says.contains("rollout:strategy/strategy-api@0.1.0"),
         "{says}"
@@ -110,7 +113,7 @@ async fn modules_text_scripts_and_machine_code() {
         (&module[..], "core WebAssembly module"),
         (b"(component)", "WebAssembly text"),
         (b"#!/bin/sh\n", "does not begin as WebAssembly does"),
-        (cut, "does not compile"),
+        (cut, "cannot be compiled"),
         (&artefact, "precompiled artefact"),
     ] {
         let error = host.load(bytes).await.expect_err("no strategy").to_string();

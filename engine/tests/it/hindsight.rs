@@ -310,7 +310,7 @@ fn a_journal_goes_from_one_store_to_another() {
     }
     let explained = there(&["explain", &id]);
     assert!(
-        stdout(&explained).contains("stable has all traffic"),
+        stdout(&explained).contains("blue has all traffic, read back"),
         "{}",
         stdout(&explained)
     );

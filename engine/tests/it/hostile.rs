@@ -206,7 +206,7 @@ fn bombs() -> Vec<Case> {
             "many-exports",
             &format!("(component (instance $i) {exports})"),
             "load",
-            "no strategy: it exports extra-0, extra-1",
+            "not a strategy: it exports extra-0, extra-1",
         ),
         case(
             "a-long-name",
@@ -805,7 +805,7 @@ fn a_schema_is_hostile_too() {
     let slow_text = format!("k={}b", "a".repeat(40));
     let pattern = ["--set", &slow_text];
     for (schema, arguments, code, says) in [
-        ("{", &[][..], 6, "its parameters schema is no JSON"),
+        ("{", &[][..], 6, "its parameters schema is not JSON"),
         ("[]", &[], 6, "its parameters schema is wrong"),
         (&deep, &[], 6, "recursion limit exceeded"),
         (&refers("file:///etc/passwd"), &[], 6, "file:///etc/passwd"),

@@ -63,6 +63,7 @@ const PURE: &[&str] = &[
     "spec/credentials.rs",
     "journal/mod.rs",
     "journal/exchanges.rs",
+    "journal/narrate.rs",
     "journal/replay.rs",
     "journal/status.rs",
     "journal/summary.rs",

@@ -123,7 +123,7 @@ async fn lists() {
     let lab = kept("list", max).await;
     assert!(logged(&lab).await[0].contains("there is no arm \"arm-0\""));
     let lab = kept("list", max + 1).await;
-    assert!(logged(&lab).await[0].contains("65 elements; the limit is 64"));
+    assert!(logged(&lab).await[0].contains("65 elements, and the limit is 64"));
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ async fn a_sick_candidate_gets_no_traffic() {
         panic!("it cannot be tried");
     };
     assert!(
-        reason.contains("none of its 2 targets is healthy"),
+        reason.contains("none of its 2 backends is healthy"),
         "{reason}"
     );
     assert!(lab.target.verbs().is_empty());
@@ -344,6 +344,7 @@ fn change_of_a_stack(lab: &mut Lab) {
         stack: "shop".to_owned(),
         change: StackVerb::Deploy,
         actor: "ada".to_owned(),
+        accepts: false,
     };
 }
 

@@ -348,7 +348,11 @@ fn names_that_mean_nothing() {
         &["give it a name in plugins.toml"],
     );
     std::fs::remove_file(project.at("plugins.toml")).expect("it was there");
-    project.refused(&["run", "gate"], 2, &["there is no plugins.toml", "./gate"]);
+    project.refused(
+        &["run", "gate"],
+        2,
+        &["no plugins.toml here has it", "./gate"],
+    );
     project.refused(&["plugin", "lock"], 2, &["[plugins]"]);
 }
 

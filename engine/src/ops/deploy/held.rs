@@ -1,5 +1,5 @@
-//! The stack's target while its stack changes: no rollout begins there, people are
-//! heard, and every write of its traffic is in a journal.
+//! The target of a stack that is being changed: no rollout can begin there, commands
+//! are obeyed, and every write of its traffic is journaled.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::Result;
 use crate::journal::{Header, StackVerb, Work};
 use crate::model::aws::{Access, AwsSpec, Find, looked_for};
 use crate::model::target::TargetSpec;
-use crate::model::{End, Naming, Weights};
+use crate::model::{End, ErrorKind, HostError, Naming, Weights};
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::ops::begin::{busy_with, by_hand};
@@ -18,47 +18,51 @@ use crate::store::StoreError;
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;
 
-/// Which stack is taken, and for what.
+/// Which stack is changed, and how.
 pub(super) struct Taken<'a> {
     pub(super) access: &'a Access,
     pub(super) stack: &'a str,
     pub(super) change: StackVerb,
-    /// Go on also where the target cannot be found.
+    /// Whether to go on if the target cannot be found.
     pub(super) unknown_is_fine: bool,
+    /// The stack may move the traffic.
+    pub(super) accepts: bool,
     /// Remember the whole action of the route, to give it back.
     pub(super) whole: bool,
 }
 
-/// A change of a stack that this process makes, and the target that it holds.
+/// A change of a stack that this process makes, with the target that it occupies.
 pub(super) struct Held {
     changing: Changing,
     pub(super) target: Arc<AwsTarget>,
     what: String,
-    /// The whole action of the route as it was, written down.
+    /// The whole action of the route before the change, as JSON.
     action: Option<serde_json::Value>,
-    /// Whether CloudFormation was, or is about to be, told to change the stack.
+    /// Whether CloudFormation was, or is about to be, asked to change the stack.
     told: bool,
 }
 
 impl Held {
-    /// None if the stack has no target that could be found, and the change may go
-    /// on without one.
+    /// Occupies the stack's target. `None` if no target can be found and the change may
+    /// go on without one.
     pub(super) async fn take(app: &App, taken: Taken<'_>) -> Result<Option<Self>> {
         let find = Find {
             stack: Some(taken.stack.to_owned()),
             ..Find::default()
         };
         let spec = looked_for(taken.access.clone(), find);
+        refuse_with_a_rollout_on(app, &taken).await?;
         let target = match app.ports.find_on_aws(&spec).await {
             Ok(target) => target,
             Err(error)
-                if error.code == "no-listener" || taken.unknown_is_fine && !error.retryable =>
+                if error.code == "no-listener"
+                    || taken.unknown_is_fine && cannot_be_understood(&error) =>
             {
                 return Ok(None);
             }
             Err(error) => {
                 return Err(Error::from(error).context(
-                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights goes on without)",
+                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights does it all the same)",
                 ));
             }
         };
@@ -93,13 +97,13 @@ impl Held {
         Ok(Some(held))
     }
 
-    /// Where the traffic belongs.
+    /// The weights that people want.
     pub(super) fn weights(&self) -> &Weights {
         self.changing.weights()
     }
 
-    /// Keeps the target, and takes the traffic back if a person says so: that must
-    /// not wait for a stack.
+    /// Keeps the lease, and takes the traffic back if a person asks for it, because that
+    /// must not wait for a stack.
     pub(super) async fn attend(&mut self, app: &App) -> Result<()> {
         for heard in self.changing.attend().await? {
             app.progress(match heard {
@@ -107,22 +111,25 @@ impl Held {
                 Heard::Refused { actor, to, why } => {
                     format!("  {actor} asked for all traffic on {to}, which was refused: {why}")
                 }
+                Heard::TookAgain { to, from } => {
+                    format!("  the stack moved the traffic to {from}; it is at {to} again")
+                }
                 Heard::InDoubt(why) => format!("  {why}; looks again soon"),
             });
         }
         Ok(())
     }
 
-    /// To be called right before CloudFormation is told to change the stack: hears
-    /// people, sees that the traffic is where it was when the change was made, and
-    /// proves that the target is still ours.
+    /// Must be called right before CloudFormation is asked to change the stack: obeys
+    /// commands, checks that the traffic is where it was when the change set was made,
+    /// and proves the lease.
     pub(super) async fn ready(&mut self, app: &App, made_for: Option<&Weights>) -> Result<()> {
         self.attend(app).await?;
         if let Some(made_for) = made_for {
             let now = self.target.traffic().await?.weights;
             if now != *made_for {
                 return Err(Error::busy(format!(
-                    "somebody moved the traffic meanwhile: it was {}, and is {}",
+                    "another writer moved the traffic meanwhile: it was {}, and is {}",
                     made_for.shares(),
                     now.shares()
                 )));
@@ -133,8 +140,8 @@ impl Held {
         Ok(())
     }
 
-    /// Sees to the traffic once the stack is done. What a person said meanwhile counts
-    /// more than weights that were accepted before.
+    /// Accepts or restores the traffic once the stack is done. A command that came
+    /// meanwhile takes precedence over weights that were accepted before.
     pub(super) async fn settle(&mut self, app: &App, accepts: bool) -> Result<()> {
         self.attend(app).await?;
         match accepts && !self.changing.was_taken_back() {
@@ -144,16 +151,16 @@ impl Held {
         }
     }
 
-    /// Leaves the stack to CloudFormation: the rollout that a person can resume.
+    /// Leaves the stack to CloudFormation, and returns the rollout that a person can
+    /// resume.
     pub(super) async fn leave(self) -> Result<String> {
         let rollout = self.changing.rollout().to_owned();
         self.changing.leave().await?;
         Ok(rollout)
     }
 
-    /// Brings the traffic back where it was, if the stack has moved it: a failed
-    /// update returns to what the stack believed before. So does everything else of
-    /// the action, if it was remembered.
+    /// Restores the traffic, if the stack has moved it: a failed update goes back to its
+    /// former parameters. The rest of the action is restored too, if it was kept.
     async fn mend(&mut self, app: &App) -> Result<()> {
         let belongs = self.weights().shares();
         match self.changing.give_back(self.action.as_ref()).await {
@@ -166,8 +173,15 @@ impl Held {
                 app.note("versions may have gone back too: see `engine status`");
                 Ok(())
             }
+            Ok(GivenBack::Elsewhere(now)) => {
+                app.note(format!(
+                    "somebody moved the traffic to {} while the stack changed, and not the stack did: it stays there",
+                    now.shares()
+                ));
+                Ok(())
+            }
             Ok(GivenBack::Refused { from, now, why }) => Err(Error::rollback(format!(
-                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: `engine set-weights` does"
+                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: set the weights with `engine set-weights`"
             ))),
             Err(RolloutError::Target(error)) => Err(Error::from(error).context(format!(
                 "where the traffic is now could not be read; it was {belongs}"
@@ -176,7 +190,7 @@ impl Held {
         }
     }
 
-    /// Writes down how the change ended, and leaves the target.
+    /// Writes how the change ended, and leaves the target.
     pub(super) async fn end(
         self,
         done: std::result::Result<&str, &Error>,
@@ -196,6 +210,31 @@ impl Held {
     }
 }
 
+/// Whether the answers of AWS were read and are not those of a target. What could not
+/// be read may well be a target with users.
+fn cannot_be_understood(error: &HostError) -> bool {
+    let read = matches!(error.kind, ErrorKind::Invalid | ErrorKind::NotFound);
+    read && !error.retryable
+}
+
+/// Whatever can be read of a stack: a rollout that goes by its name is under way there.
+async fn refuse_with_a_rollout_on(app: &App, taken: &Taken<'_>) -> Result<()> {
+    for open in app.open_rollouts().await? {
+        let header = app.store.header(&open.summary.rollout).await;
+        let Ok(Some(header)) = header else { continue };
+        let TargetSpec::Aws(spec) = &header.target else {
+            continue;
+        };
+        let same = spec.find.stack.as_deref() == Some(taken.stack)
+            && spec.access.region == taken.access.region
+            && !matches!(header.work, Work::StackChange { .. });
+        if same {
+            return Err(busy_with(app, &header.rollout).await);
+        }
+    }
+    Ok(())
+}
+
 fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> Header {
     let found = target.found();
     let pinned = AwsSpec {
@@ -209,12 +248,13 @@ fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> H
         (TargetSpec::Aws(Box::new(pinned)), target),
         taken.change,
         roles(&names, naming.stable().unwrap_or_default()),
-        // It is read under the lease.
+        // The weights are read under the lease.
         Weights::default(),
         Work::StackChange {
             stack: taken.stack.to_owned(),
             change: taken.change,
             actor: app.actor.clone(),
+            accepts: taken.accepts,
         },
     )
 }

@@ -1,10 +1,10 @@
-//! `deploy` and `delete`: stacks come, change and go, and the traffic stays where
-//! people left it.
+//! `deploy` and `delete`: create, update and delete stacks without moving the
+//! traffic.
 //!
 //! A change of a stack that has a target is a rollout of its own
 //! ([`crate::journal::Work::StackChange`]): [`held`] keeps its journal, obeys
-//! people and gives the traffic back. [`checks`] says what a change may do, and
-//! [`parameters`] what it is made of.
+//! commands and restores the traffic. [`checks`] says what a change may do, and
+//! [`parameters`] collects the template and its parameters.
 
 mod checks;
 mod held;
@@ -23,24 +23,26 @@ use crate::model::aws::Access;
 use crate::model::target::TargetSpec;
 use crate::model::{HostError, Observed, Weights};
 use crate::target::aws::client::Clients;
-use crate::target::aws::stack::{self, Change, ChangeSet, Events, Proposal, Stack, StackEvent};
+use crate::target::aws::stack::{
+    self, Change, ChangeSet, Events, Proposal, Proposed, Stack, StackEvent,
+};
 use crate::target::{LEAVE_WITHIN_MS, Target as _, leaving_within};
 use checks::{leaves_the_traffic, missing, refuse_unready};
 use held::{Held, Taken};
 use parameters::{given, template};
 
-pub use parameters::parameter_of;
+pub use parameters::{STACK_VARIABLE, TEMPLATE_VARIABLE, VARIABLES, variables};
 
-/// How often a stack is looked at, ms.
+/// Interval between two reads of a stack, ms.
 const POLL_MS: u64 = 2_000;
-/// How long an operation that CloudFormation has taken may show nothing, ms.
+/// Longest time from the acceptance of an operation to its first sign, ms.
 const BEGUN_WITHIN_MS: u64 = 300_000;
 /// See [`LEAVE_WITHIN_MS`].
 const LEAVE_WITHIN: Duration = Duration::from_millis(LEAVE_WITHIN_MS);
-/// Failed looks at a stack in a row before it is left unwatched.
+/// Failed reads of a stack in a row after which it is left unwatched.
 const FAILURES_MAX: u32 = 30;
 
-/// Which template of the engine.
+/// The template to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {
     /// Arms stable and canary, shared by weights.
@@ -69,20 +71,20 @@ impl Template {
     }
 }
 
-/// What shall become of a stack.
+/// The stack to create or update.
 #[derive(Debug, Clone)]
 pub struct DeployRequest {
-    /// Where, and which stack.
+    /// The account, the region and the stack.
     pub target: TargetRequest,
-    /// Which template.
+    /// The template of the engine.
     pub kind: Template,
     /// A template to use instead of the one in the engine.
     pub template: Option<PathBuf>,
-    /// `NAME=VALUE`
+    /// Parameters, `NAME=VALUE`.
     pub parameters: Vec<String>,
     /// JSON or TOML file with parameters.
     pub file_of_parameters: Option<PathBuf>,
-    /// ARN of the role that CloudFormation works as.
+    /// ARN of the role that CloudFormation uses.
     pub stack_role: Option<String>,
     /// Let the stack write other weights than the live ones.
     pub accept_weights: bool,
@@ -95,7 +97,7 @@ pub struct DeployRequest {
     pub dry_run: bool,
 }
 
-/// What happens meanwhile, for who wants more than sentences.
+/// What happens meanwhile, for a front end that shows more than sentences.
 #[derive(Debug, Clone, Copy)]
 pub enum Seen<'a> {
     /// These changes are about to be made.
@@ -106,31 +108,31 @@ pub enum Seen<'a> {
         region: &'a str,
         /// Whether the stack is new.
         create: bool,
-        /// The changes; some.
+        /// The changes; at least one.
         changes: &'a [Change],
     },
-    /// CloudFormation did something.
+    /// CloudFormation reports an event.
     Event(&'a StackEvent),
 }
 
-/// Sees what happens meanwhile, and says whether to go on.
+/// Receives what happens meanwhile, and says whether to go on.
 pub trait Watcher: Send + Sync {
     /// Something happened.
     fn see(&self, seen: Seen<'_>);
     /// How often a person has asked this process to stop so far. Before the stack is
-    /// told anything, once is enough; after that this process stays to see the traffic
-    /// where it belongs, unless it is asked again.
+    /// changed, once is enough; after that the process stays to restore the traffic,
+    /// unless it is asked again.
     fn stops(&self) -> u32;
 }
 
-/// What a deployment came to.
+/// The result of a deployment.
 #[derive(Debug)]
 pub struct Deployed {
     /// The stack's name.
     pub name: String,
-    /// The stack as it is now; none if there is none.
+    /// The stack as it is now; `None` if it does not exist.
     pub stack: Option<Stack>,
-    /// What was, or would be, changed.
+    /// The changes that were, or would be, made.
     pub changes: Vec<Change>,
     /// How it ended.
     pub result: Deployment,
@@ -144,9 +146,9 @@ pub struct Deployed {
 /// How a deployment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deployment {
-    /// Everything was as wanted already.
+    /// The stack was as wanted already.
     NoChanges,
-    /// It was only asked what would change.
+    /// The changes were only shown.
     DryRun,
     /// The stack is changed.
     Done,
@@ -176,9 +178,9 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
     let before = before.filter(|s| !s.is_empty());
     refuse_unready(&name, before.as_ref())?;
     if before.is_none() {
-        for (variable, value) in environment {
-            let parameter = parameter_of(variable);
-            if let Some(parameter) = parameter.filter(|p| declared.contains_key(*p)) {
+        for (variable, parameter) in VARIABLES {
+            let value = environment.get(variable);
+            if let Some(value) = value.filter(|_| declared.contains_key(parameter)) {
                 given
                     .entry(parameter.to_owned())
                     .or_insert_with(|| value.clone());
@@ -192,6 +194,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
                 stack: &name,
                 change: StackVerb::Deploy,
                 unknown_is_fine: args.accept_weights || args.accept,
+                accepts: args.accept_weights,
                 whole: !args.accept && !args.accept_weights,
             };
             Held::take(app, taken).await?
@@ -215,7 +218,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
             (Some(held.weights().clone()), Some(held.leave().await?))
         }
         Some(mut held) => {
-            // A failed update returns to what the stack believed, and that was never
+            // A failed update goes back to its former parameters, which nobody has
             // accepted.
             let moved = held.settle(app, args.accept_weights && done.is_ok()).await;
             let weights = held.weights().clone();
@@ -248,7 +251,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
 }
 
 impl Deployment {
-    /// In words.
+    /// The result in words.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -305,9 +308,6 @@ impl Work<'_> {
         let set = match self.proposed(&proposal, held.as_deref_mut()).await {
             Ok(Some(set)) => set,
             stopped => {
-                if self.before.is_none() {
-                    let _ = self.clear_away(self.name, &token).await;
-                }
                 stopped?;
                 return Ok((self.before.cloned(), vec![], Deployment::Stopped));
             }
@@ -347,7 +347,7 @@ impl Work<'_> {
         let Some(events) = events.filter(|_| checked.is_ok()) else {
             stack::discard(self.clients, &set.id, &set.stack_id).await?;
             if self.before.is_none() {
-                self.clear_away(&set.stack_id, &token).await?;
+                clear_away(self.app, self.clients, &set.stack_id, &token).await?;
             }
             checked?;
             let how = match stopped {
@@ -356,8 +356,8 @@ impl Work<'_> {
             };
             return Ok(done(self.before.cloned(), how));
         };
-        // Nothing fences CloudFormation: what is sent late would change a stack under
-        // whoever has its target by then.
+        // CloudFormation does not check the lease: a late request would change the stack
+        // while another process has its target.
         leaving_within(LEAVE_WITHIN, stack::execute(self.clients, &set, &token)).await?;
         let operation = (set.stack_id.as_str(), events);
         Ok(
@@ -368,8 +368,8 @@ impl Work<'_> {
         )
     }
 
-    /// The change set, worked out; none if a person stopped it. The target is kept
-    /// meanwhile.
+    /// The change set, once CloudFormation has computed it; `None` if a person stopped
+    /// this process. Keeps the lease meanwhile.
     async fn proposed(
         &self,
         proposal: &Proposal<'_>,
@@ -377,8 +377,13 @@ impl Work<'_> {
     ) -> Result<Option<ChangeSet>> {
         let proposed = stack::propose(self.clients, proposal).await?;
         loop {
-            if let Some(set) = stack::worked_out(self.clients, &proposed).await? {
-                return Ok(Some(set));
+            match stack::worked_out(self.clients, &proposed).await {
+                Ok(Some(set)) => return Ok(Some(set)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.drop_proposal(&proposed, proposal.token).await;
+                    return Err(error.into());
+                }
             }
             let clock = &self.app.clock;
             clock.sleep_until(clock.now() + POLL_MS).await;
@@ -388,36 +393,29 @@ impl Work<'_> {
             };
             if kept.is_err() || self.watcher.stops() > 0 {
                 let _ = stack::discard(self.clients, &proposed.id, &proposed.stack_id).await;
+                self.drop_proposal(&proposed, proposal.token).await;
                 kept?;
                 return Ok(None);
             }
         }
     }
 
-    /// Deletes the empty stack that a change set alone has made, and waits, so
-    /// that the next command finds nothing of it.
-    async fn clear_away(&self, stack: &str, token: &str) -> Result<(), HostError> {
-        stack::delete(self.clients, stack, token).await?;
-        for _ in 0..FAILURES_MAX {
-            match stack::look(self.clients, stack).await? {
-                Some(stack) if stack.is_moving() => {}
-                _ => return Ok(()),
-            }
-            let clock = &self.app.clock;
-            clock.sleep_until(clock.now() + POLL_MS).await;
+    /// Clears away what a change set that came to nothing has made.
+    async fn drop_proposal(&self, proposed: &Proposed, token: &str) {
+        if self.before.is_none() {
+            let _ = clear_away(self.app, self.clients, &proposed.stack_id, token).await;
         }
-        Ok(())
     }
 
-    /// Whether the change leaves the actions of listeners and rules as they are
-    /// live, and the tasks to the arms that somebody is sent to.
+    /// Checks that the change keeps the live actions of listeners and rules, and the
+    /// tasks of arms that have users.
     async fn keeps_what_serves(&self, held: &Held, live: &Observed, set: &ChangeSet) -> Result<()> {
-        let hint = "hint: bring the template and the live action together first, or let the stack have its way with --accept";
+        let hint = "hint: make the template say what is live first, or let the stack overwrite it with --accept";
         for change in set.changes.iter().filter(|c| c.rewrites_a_route()) {
             let target = &held.target;
             let ours = change.physical_id == target.identity();
-            // Of ours the template must say what is live. Of others it may say
-            // something new, but must not forget what it never knew.
+            // For the target's own route the template must say what is live. For others
+            // it may say something new, but must keep what it does not mention.
             let (action, told) = if ours || change.physical_id.is_empty() {
                 (target.action().await?, &change.after)
             } else {
@@ -433,7 +431,7 @@ impl Work<'_> {
                 let lost = if ours {
                     lost
                 } else {
-                    format!("somebody changed it outside the stack: {lost}")
+                    format!("it was changed outside the stack: {lost}")
                 };
                 return Err(Error::busy(format!(
                     "the change would rewrite the action of {}, and the template does not carry all of it: {lost}\n\n{hint}",
@@ -458,7 +456,7 @@ impl Work<'_> {
             };
             if takes && let Err(error) = held.target.unserved(&arm.name).await {
                 return Err(Error::busy(format!(
-                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept goes on",
+                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept does it all the same",
                     change.logical_id,
                     arm.tasks.unwrap_or_default(),
                     change.tasks().unwrap_or_default()
@@ -467,6 +465,29 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// Deletes the empty stack that a change set of ours alone has made, and waits, so that
+/// the next command finds nothing of it. What somebody else has made of it stays.
+async fn clear_away(
+    app: &App,
+    clients: &Clients,
+    stack_id: &str,
+    token: &str,
+) -> Result<(), HostError> {
+    let found = stack::look(clients, stack_id).await?;
+    if !found.is_some_and(|stack| stack.is_empty()) {
+        return Ok(());
+    }
+    stack::delete(clients, stack_id, token).await?;
+    for _ in 0..FAILURES_MAX {
+        match stack::look(clients, stack_id).await? {
+            Some(stack) if stack.is_moving() => {}
+            _ => return Ok(()),
+        }
+        app.clock.sleep_until(app.clock.now() + POLL_MS).await;
+    }
+    Ok(())
 }
 
 /// A stack that is about to be deleted.
@@ -485,7 +506,7 @@ pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
     let (access, name) = place(app, target)?;
     let name = name.ok_or_else(|| {
         Error::usage(
-            "which stack?\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
+            "no stack is named\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
         )
     })?;
     let clients = app.ports.clients(&access).await;
@@ -520,8 +541,9 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result
         access: &doomed.access,
         stack: &doomed.name,
         change: StackVerb::Delete,
-        // A stack that cannot be understood can still be deleted.
+        // A stack whose target cannot be found can still be deleted.
         unknown_is_fine: true,
+        accepts: true,
         whole: false,
     };
     let mut held = Held::take(app, taken).await?;
@@ -550,14 +572,15 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result
     Ok(after?.map_or(Deleted::Left(None), Deleted::Gone))
 }
 
-/// Whose AWS, and which stack: the request, then the rollout file, then the environment.
+/// The account and the stack: of the request, else the rollout file, else the
+/// environment.
 fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> {
     let file = match target.named()?.map(|spec| spec.target) {
         Some(TargetSpec::Aws(spec)) => Some(spec),
         _ => None,
     };
     let of_file = file.as_ref().map(|f| f.access.clone()).unwrap_or_default();
-    let variable = app.surroundings.stack.get("STACK_NAME").cloned();
+    let variable = app.surroundings.stack.get(STACK_VARIABLE).cloned();
     let named = target.aws.stack.clone();
     let named = named
         .or_else(|| file.and_then(|f| f.find.stack))
@@ -565,8 +588,8 @@ fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> 
     Ok((target.aws.access(of_file), named))
 }
 
-/// Shows what happens until the operation is over: the stack then. None if a person
-/// stopped this process meanwhile.
+/// Reports what happens until the operation is over, and returns the stack then;
+/// `None` if a person stopped this process meanwhile.
 async fn follow(
     app: &App,
     clients: &Clients,
@@ -606,14 +629,15 @@ async fn follow(
                 continue;
             }
             Err(error) => {
-                return Err(Error::from(error)
-                    .context(format!("the operation on {stack_id} goes on unwatched")));
+                return Err(Error::from(error).context(format!(
+                    "the operation on {stack_id} goes on, and its end is not waited for"
+                )));
             }
         };
         failures = 0;
         for event in news {
             begun |= event.is_of_stack();
-            // Said twice: once when it begins, once when it has an id.
+            // The event comes twice: when the creation begins, and when it has an id.
             if event.is_repeated() {
                 continue;
             }
@@ -623,11 +647,11 @@ async fn follow(
             }
         }
         match now {
-            // It may still look as it did before the operation.
+            // CloudFormation may still show the status before the operation.
             Some(_) if !begun && app.clock.now() < give_up => {}
             Some(stack) if !begun => {
                 return Err(Error::busy(format!(
-                    "CloudFormation has taken the operation on {stack_id} and has not begun it within {} s; the stack is {}",
+                    "CloudFormation has accepted the operation on {stack_id} and has not begun it within {} s; the stack is {}",
                     BEGUN_WITHIN_MS / 1_000,
                     stack.status
                 )));
@@ -647,7 +671,11 @@ async fn follow(
                     stack.status
                 )));
             }
-            None => return Err(Error::internal(format!("the stack {stack_id} is gone"))),
+            None => {
+                return Err(Error::internal(format!(
+                    "the stack {stack_id} does not exist any more"
+                )));
+            }
         }
     }
 }

@@ -368,7 +368,7 @@ async fn who_is_shifted_by_ecs_is_refused() {
         .await
         .expect("it takes any strategy");
     bottle.target.observe().await.expect("it can be looked at");
-    let error = bottle.target.fit().await.expect_err("two at the wheel");
+    let error = bottle.target.fit().await.expect_err("refused");
     assert_eq!(error.code, "shifts-by-itself");
     for written in [
         bottle.target.set_tasks("canary", 2).await,

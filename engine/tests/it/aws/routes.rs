@@ -186,7 +186,10 @@ async fn no_task_is_taken_from_an_arm_that_any_route_serves() {
         _ => Trouble::None,
     });
     let error = target.set_tasks("blue", 1).await.expect_err("not known");
-    assert!(error.message.contains("while it is not known"), "{error}");
+    assert!(
+        error.message.contains("which routes send requests to it"),
+        "{error}"
+    );
     assert!(error.message.contains("DescribeTargetGroups"), "{error}");
     // More tasks harm nobody.
     target.set_tasks("blue", 3).await.expect("more");
@@ -461,7 +464,7 @@ async fn one_service_behind_both_arms_is_refused_before_any_write() {
         // Each in the other's group.
         (
             [service("stable", "canary"), service("canary", "stable")],
-            "into the group of",
+            "in the group of",
         ),
     ];
     for (services, says) in cases {

@@ -84,7 +84,7 @@ fn the_canary_prototype() {
         (&["set-weights", "75", "26"][..], "sum to 101"),
         (
             &["switch", "purple"],
-            "there is no colour \"purple\"; there are stable and canary",
+            "there is no arm \"purple\"; there are stable and canary",
         ),
         (&["set-weights", "1000", "0"], "sum to 1000"),
     ] {

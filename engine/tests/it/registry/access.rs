@@ -205,7 +205,11 @@ async fn a_locked_registry_opens_to_the_right_password() {
         ),
         (
             logged_in(elsewhere.path()),
-            format!("{} has none for {}", file(&elsewhere), server.address),
+            format!(
+                "{} has no credentials for {}",
+                file(&elsewhere),
+                server.address
+            ),
         ),
         (
             logged_in(empty.path()),

@@ -248,7 +248,7 @@ async fn a_vendored_plugin_that_was_changed_is_seen() {
             std::fs::write(proof, "{").expect("writable");
         }
     }
-    project.refused(LOOK, 6, &["what proves its vendored file"]);
+    project.refused(LOOK, 6, &["the proof of its vendored file"]);
     project.done(&["plugin", "vendor"]);
     project.done(LOOK);
 }
