@@ -4,7 +4,7 @@
 use super::RolloutError;
 use super::driver::Driver;
 use super::recovery::{self, Settled};
-use super::session::{Leave, Interrupt, Session};
+use super::session::{Interrupt, Leave, Session};
 use crate::journal::status::InDoubt;
 use crate::journal::{Event, FOREIGN_CHANGE, Reply};
 use crate::model::{ErrorKind, Goal, Hold, HostError};
