@@ -49,7 +49,7 @@ fn break_store(folder: &Path, how: &str) -> Option<Connection> {
 }
 
 fn set(local: &Local, folder: &Path, weights: [&str; 2]) {
-    let output = local.from_elsewhere(folder, &["set-weights", weights[0], weights[1]]);
+    let output = local.run_elsewhere(folder, &["set-weights", weights[0], weights[1]]);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
 }
 

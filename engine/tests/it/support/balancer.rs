@@ -127,7 +127,7 @@ impl Local {
     }
 
     /// Runs a verb from a store of its own: the one that is tested may be broken.
-    pub fn from_elsewhere(&self, folder: &Path, arguments: &[&str]) -> Output {
+    pub fn run_elsewhere(&self, folder: &Path, arguments: &[&str]) -> Output {
         let own = folder.join("own");
         std::fs::create_dir_all(&own).expect("writable");
         let admin = self.admin();
@@ -139,7 +139,7 @@ impl Local {
 
     /// `blue=100 green=0`
     pub fn weights(&self, folder: &Path) -> String {
-        let output = self.from_elsewhere(folder, &["status", "--json"]);
+        let output = self.run_elsewhere(folder, &["status", "--json"]);
         let status: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
         let arms = status["target"]["arms"].as_array().expect("arms");
         let one =
@@ -151,7 +151,7 @@ impl Local {
     pub fn wait_for_health(&self, folder: &Path) {
         let begun = Instant::now();
         loop {
-            let output = self.from_elsewhere(folder, &["status", "--json"]);
+            let output = self.run_elsewhere(folder, &["status", "--json"]);
             let status: Value = serde_json::from_str(&stdout(&output)).unwrap_or_default();
             if (0..2).all(|arm| status["target"]["arms"][arm]["healthy"] == 1) {
                 return;

@@ -140,9 +140,9 @@ pub async fn make(wish: &Wish) -> Made {
     let listener = listener(&aws, &balancer, shares(wish, &groups)).await;
     let create = aws.ecs.create_cluster().cluster_name(&name);
     create.send().await.expect("a cluster");
-    for arm in 0..2 {
+    for (arm, group) in groups.iter().enumerate() {
         task_definition(&aws, &name, wish, arm).await;
-        service(&aws, &name, wish, arm, (&network, &groups[arm])).await;
+        service(&aws, &name, wish, arm, (&network, group)).await;
     }
     let made = Made {
         cluster: name.clone(),
