@@ -555,8 +555,7 @@ async fn a_change_that_was_left_is_resumed_and_given_back() {
 /// does not undo it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_else_does_while_a_stack_changes_stays() {
-    let folder = folder();
-    let other = folder();
+    let (folder, other) = (folder(), folder());
     let (folder, region, name) = (folder.path(), "eu-north-1", unique("else"));
     let mut process = deploying(folder, region, &name).await;
     tokio::task::block_in_place(|| {
