@@ -16,3 +16,4 @@ pub mod store; // port: where journals, leases and signals live
 pub mod strategy; // the WebAssembly host
 pub mod supply; // where plugins come from, and what they are pinned to
 pub mod target; // port: what is rolled out
+pub mod view; // outcomes as JSON, and the schemas of it

@@ -12,6 +12,7 @@ use crate::ops::app::App;
 use crate::ops::command::{self, Reached, WentOn};
 use crate::ops::way_back;
 use crate::rollout::Options;
+use crate::view;
 
 /// Go on with a paused, suspended or crashed rollout
 #[derive(Debug, Args)]
@@ -157,7 +158,7 @@ pub(super) async fn approve(app: &App, global: &Global, args: ApproveArgs) -> Re
 /// Shows how a rollout stands; the answer is the code for it.
 pub(super) fn tell(global: &Global, (header, status): &Reached) -> Result<Exit> {
     if global.json {
-        out!("{}", serde_json::to_string(status)?);
+        json!(view::rollout::Status::from(status));
     } else {
         out!("{} {}", header.rollout, verdict(header, status));
     }

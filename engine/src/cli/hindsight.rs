@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::ops::Context as _;
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::plugin::PinArgs;
@@ -20,6 +19,7 @@ use crate::ops::past::{self, Compared, Explained, Exported, Imported, Journal, R
 use crate::ops::pin::PinRequest;
 use crate::ops::{Error, plugin};
 use crate::strategy::Plugin;
+use crate::view;
 
 /// Run a plugin against a recorded journal and say where it first differs
 ///
@@ -124,16 +124,8 @@ pub(super) async fn replay(
     let replayed = past::replay(&journal, &plugin).await?;
     let (fits, text) = fit(&replayed);
     if global.json {
-        let entry = match &replayed.fit {
-            Fit::Differs(mismatch) => Some(mismatch.seq),
-            _ => None,
-        };
-        let value = json!({
-            "rollout": journal.header.rollout, "fits": fits, "calls": replayed.calls,
-            "sha256": replayed.sha256, "sameBytes": replayed.same_bytes,
-            "entry": entry, "at": replayed.differs_at, "message": text,
-        });
-        out!("{value}");
+        let rollout = &journal.header.rollout;
+        json!(view::past::Replay::of(rollout, &replayed, text));
     } else {
         let which = if replayed.same_bytes {
             "its own plugin"
@@ -203,7 +195,7 @@ pub(super) async fn what_if(
             "no rollout is named: give ids or files, or --all for all finished ones; `engine list` shows them",
         ));
     }
-    let mut rows = vec![];
+    let mut rows = view::past::WhatIf::default();
     let mut exit = Exit::Done;
     let alone = named.len() == 1;
     for name in &named {
@@ -229,7 +221,9 @@ pub(super) async fn what_if(
         };
         let Compared { recorded, answer } = compared;
         if global.json {
-            rows.push(row(&journal, &recorded, &answer));
+            let rollout = &journal.header.rollout;
+            rows.rollouts
+                .push(view::past::Compared::of(rollout, &recorded, &answer));
         } else if alone {
             tell(&journal, &recorded, &answer);
         } else {
@@ -237,7 +231,7 @@ pub(super) async fn what_if(
         }
     }
     if global.json {
-        out!("{}", json!({"rollouts": rows}));
+        json!(rows);
     }
     Ok(exit)
 }
@@ -314,37 +308,17 @@ fn tell(journal: &Journal, recorded: &Recorded, answer: &WhatIf) {
     }
 }
 
-fn row(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> Value {
-    let (end, reason, failed) = match &answer.end {
-        Ending::Verdict(outcome) => (json!(outcome.verdict), Some(&outcome.reason), None),
-        Ending::Undecided => (json!("undecided"), None, None),
-        Ending::Failed(reason) => (json!("failed"), None, Some(reason)),
-    };
-    let weights: Vec<Value> = answer
-        .weights
-        .iter()
-        .map(|(at, weights)| json!({"at": at, "weights": weights}))
-        .collect();
-    json!({
-        "rollout": journal.header.rollout,
-        "recorded": {"verdict": recorded.verdict, "reason": recorded.reason, "at": recorded.at},
-        "whatIf": {"end": end, "reason": reason, "failed": failed, "at": answer.at, "weights": weights},
-        "differs": verdict(recorded) != ending(answer),
-        "otherWeightsFrom": answer.parted, "missing": answer.missing,
-    })
-}
-
 pub(super) async fn explain(
     app: &App,
     global: &Global,
     args: ExplainArgs,
 ) -> crate::ops::Result<Exit> {
-    let Explained { header, steps } = past::explain(app, args.rollout.as_deref()).await?;
+    let explained = past::explain(app, args.rollout.as_deref()).await?;
     if global.json {
-        let value = json!({"rollout": header.rollout, "created": header.created, "steps": steps});
-        out!("{value}");
+        json!(view::past::Explanation::from(explained));
         return Ok(Exit::Done);
     }
+    let Explained { header, steps } = explained;
     out!("{} on {}", header.title(), header.identity);
     for step in steps {
         let after = render::span(step.at.saturating_sub(header.created));

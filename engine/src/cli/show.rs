@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use super::exit::Exit;
 use super::{Global, render, watch};
@@ -13,8 +12,9 @@ use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::find::newest_unless;
 use crate::ops::picture;
-use crate::ops::status::{self, Known, Live, Overview};
+use crate::ops::status::{self, Known, Live};
 use crate::store::Page;
+use crate::view;
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ pub(super) async fn status(
     }
     let overview = status::overview(app, &target, id).await?;
     if global.json {
-        out!("{}", overview_json(&overview));
+        json!(view::traffic::Standing::from(&overview));
         return Ok(Exit::Done);
     }
     match &overview.live {
@@ -96,35 +96,6 @@ pub(super) async fn status(
         None => out!("no rollout"),
     }
     Ok(Exit::Done)
-}
-
-fn overview_json(overview: &Overview) -> serde_json::Value {
-    let target = overview.live.as_ref().map(|live| {
-        let observed = &live.seen.observed;
-        let rates: serde_json::Map<String, serde_json::Value> = observed
-            .arms
-            .iter()
-            .map(|a| (a.name.clone(), json!(live.seen.rates(&a.name))))
-            .collect();
-        let mut target = json!({
-            "identity": overview.identity, "address": observed.address, "sticky": observed.sticky,
-            "arms": observed.arms, "rates": rates,
-        });
-        match &live.elsewhere {
-            Ok(routes) => target["elsewhere"] = json!(routes),
-            Err(error) => target["elsewhereUnread"] = json!(error.message),
-        }
-        if let Err(error) = &live.fit {
-            target["unfit"] = json!(error.message);
-        }
-        target
-    });
-    let known = overview.rollout.as_ref();
-    json!({
-        "target": target,
-        "rollout": known.map(|k| &k.status),
-        "driven": known.and_then(|k| k.driven),
-    })
 }
 
 fn show_live(live: &Live) {
@@ -177,10 +148,7 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
     let id = newest_unless(app, &global.target(), args.rollout).await?;
     let (header, status, _) = app.journal(&id).await?;
     if global.json {
-        out!(
-            "{}",
-            json!({"header": header.without_secrets(), "status": status})
-        );
+        json!(view::rollout::Rollout::of(&header, &status));
         return Ok(Exit::Done);
     }
     out!("rollout    {}", header.rollout);
@@ -254,16 +222,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> crate::o
         }
     }
     if global.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                let end = row.end.map(|end| json!({"how": end, "reason": row.note}));
-                json!({"rollout": row.rollout, "target": row.target,
-                "phase": row.phase, "created": row.created, "updated": row.updated,
-                "end": end})
-            })
-            .collect();
-        out!("{}", json!(rows));
+        json!(view::rollout::List::of(&rows));
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
@@ -303,7 +262,7 @@ pub(super) async fn history(
         picture::draw_rollout(app, &entries, path)?;
     }
     if global.json {
-        out!("{}", serde_json::to_string(&entries)?);
+        json!(view::rollout::History(entries));
         return Ok(Exit::Done);
     }
     if args.plot.is_some() {

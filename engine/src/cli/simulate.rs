@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use crate::ops::Context as _;
 use clap::Args;
-use serde_json::json;
 
 use super::exit::Exit;
 use super::{Global, plugin, render};
@@ -19,6 +18,7 @@ use crate::simulate::replicate::{self, Fate, Played, Subject};
 use crate::simulate::report::{self, Row, Summary, Tally};
 use crate::simulate::scenario::{Class, Scenario};
 use crate::spec::Spec;
+use crate::view;
 
 /// Fewer replicates than this say little about percentages.
 const REPLICATES_FEW: usize = 100;
@@ -149,8 +149,7 @@ pub(super) async fn simulate(
         draw(app, path, &shown, &loaded, &tallies)?;
     }
     if global.json {
-        let value = json!({"scenarios": rows, "summary": Summary::of(&rows)});
-        out!("{}", serde_json::to_string(&value)?);
+        json!(view::simulation::Report::of(&rows));
     } else {
         print(&rows);
     }
@@ -249,17 +248,11 @@ async fn one(
         .await
         .with_context(|| format!("failed to play {} --replicate {number}", l.scenario.name))?;
     if global.json {
-        let value = json!({
-            "scenario": l.scenario.name,
-            "replicate": number,
-            "fate": played.fate,
-            "minutes": played.minutes,
-            "badRequests": played.bad_requests,
-            "reason": played.reason,
-            "violations": played.violations,
-            "journal": played.journal,
-        });
-        out!("{value}");
+        json!(view::simulation::Replicate::of(
+            &l.scenario.name,
+            number,
+            &played
+        ));
     } else {
         tell(&played);
     }

@@ -4,7 +4,6 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
 
 use super::Global;
 use super::exit::Exit;
@@ -12,6 +11,7 @@ use super::render::shares;
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::ops::deploy::{self, DeployRequest, Deployed, Seen, Template};
+use crate::view::stack as view;
 
 /// Which template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -128,7 +128,10 @@ pub(super) async fn delete(
     }
     let after = deploy::delete(app, &doomed, &show).await?;
     if global.json {
-        out!("{}", json!({"stack": doomed.name, "status": after.status}));
+        json!(view::Deleted {
+            stack: doomed.name,
+            status: after.status,
+        });
     } else {
         out!("{} is deleted", doomed.name);
     }
@@ -194,17 +197,12 @@ fn asked(name: &str, region: &str) -> crate::ops::Result<()> {
 }
 
 fn report(global: &Global, done: &Deployed) {
-    let (name, result) = (&done.name, done.result.words());
-    let status = done.stack.as_ref().map(|s| s.status.as_str());
     if global.json {
-        let outputs = done.stack.as_ref().map(|s| &s.outputs);
-        out!(
-            "{}",
-            json!({"stack": name, "status": status, "result": result,
-                "changes": done.changes, "outputs": outputs, "weights": done.weights})
-        );
+        json!(view::Deployed::from(done));
         return;
     }
+    let (name, result) = (&done.name, done.result.words());
+    let status = done.stack.as_ref().map(|s| s.status.as_str());
     out!(
         "{name}: {result}{}",
         status.map_or_else(String::new, |s| format!(" ({s})"))

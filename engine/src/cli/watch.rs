@@ -24,6 +24,7 @@ use crate::ops::way_back;
 use crate::rollout::fleet::{Fleet, News};
 use crate::rollout::{Options, RolloutError, Standing};
 use crate::store::StoreError;
+use crate::view;
 
 /// How often the view is drawn.
 const REFRESH: Duration = Duration::from_millis(250);
@@ -345,12 +346,12 @@ impl<'a> View<'a> {
     /// The verdict, as data on stdout.
     async fn finish(&mut self, app: &App, global: &Global, exit: Exit) -> crate::ops::Result<()> {
         if global.json {
-            let mut answer = serde_json::to_value(&self.status)?;
-            answer["exit"] = (exit as u8).into();
-            if let Some((sent, failed)) = app.ports.load_seen().await {
-                answer["requests"] = serde_json::json!({"sent": sent, "failed": failed});
-            }
-            out!("{answer}");
+            let load = app.ports.load_seen().await;
+            json!(view::rollout::Driven {
+                status: (&self.status).into(),
+                exit: exit as u8,
+                requests: load.map(|(sent, failed)| view::rollout::Requests { sent, failed }),
+            });
             return Ok(());
         }
         let style = render::phase_style(self.status.phase);

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journal::{Actor, Call, Entry, Event, Exchange, Question, Reply, Told, exchanges};
 use crate::model::{Decider, Goal, Millis, Sample, Verdict, Wake};
 
 /// One decision and what was known when it was taken.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub struct Step {
     /// When (Unix ms).
     pub at: Millis,

@@ -14,6 +14,7 @@ pub use exchanges::{Exchange, Question, Told, exchanges};
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -29,7 +30,7 @@ use crate::spec::{Guardrails, Probe, Query, TargetSpec};
 pub const FORMAT: u32 = 1;
 
 /// One record of a journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Position, from 0.
     pub seq: u32,
@@ -42,7 +43,7 @@ pub struct Entry {
 }
 
 /// Who makes a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// The plugin.
@@ -52,7 +53,7 @@ pub enum Actor {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum Event {
     /// The first entry: everything that the rollout is pinned to.
@@ -152,7 +153,7 @@ pub enum Event {
 }
 
 /// What a rollout is pinned to from its first moment on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Header {
     /// [`FORMAT`].
     pub format: u32,
@@ -256,7 +257,7 @@ impl Header {
 }
 
 /// What the rollout does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Work {
     /// Runs a strategy.
@@ -283,7 +284,7 @@ pub enum Work {
 }
 
 /// What is done to a stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StackVerb {
     /// It is created or updated.
@@ -311,7 +312,7 @@ impl Work {
 }
 
 /// Exactly which strategy, with exactly which input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pin {
     /// Lower-case hex digest of the component's bytes.
     pub sha256: String,
@@ -330,7 +331,7 @@ pub struct Pin {
 }
 
 /// One question to the host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "fn")]
 pub enum Call {
     /// `traffic.get-weights`
@@ -504,7 +505,7 @@ impl fmt::Display for Call {
 }
 
 /// One answer of the host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// It is done, and was read back.

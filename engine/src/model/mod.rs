@@ -8,6 +8,7 @@ mod naming;
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use command::{Command, Decider};
@@ -20,7 +21,7 @@ pub type Millis = u64;
 pub const WEIGHT_MAX: u32 = 999;
 
 /// What an arm is in one rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Serves the users today, and again after a rollback.
@@ -30,7 +31,7 @@ pub enum Role {
 }
 
 /// One of the two versions that share the traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Arm {
     /// `stable`/`canary`, `blue`/`green`, or what the target calls it.
     pub name: String,
@@ -41,7 +42,7 @@ pub struct Arm {
 }
 
 /// The weight of one arm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Weight {
     /// The arm's name.
     pub arm: String,
@@ -50,7 +51,7 @@ pub struct Weight {
 }
 
 /// The weights of all arms, in the target's order.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Weights(pub Vec<Weight>);
 
@@ -152,7 +153,7 @@ impl fmt::Display for Weights {
 }
 
 /// What runs in an arm: a version and where it comes from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// A label that people recognise; equal labels mean the same software.
     pub version: String,
@@ -161,7 +162,7 @@ pub struct Release {
 }
 
 /// Where the software of an arm comes from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// Servers that somebody else runs.
@@ -192,7 +193,7 @@ impl Release {
 }
 
 /// What is wrong with a demo service, if anything.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DemoFault {
     /// Share of requests answered with 500, 0-1.
     pub error_rate: f64,
@@ -201,7 +202,7 @@ pub struct DemoFault {
 }
 
 /// Targets of an arm as the load balancer sees them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ArmHealth {
     /// The arm's name.
     pub arm: String,
@@ -212,7 +213,7 @@ pub struct ArmHealth {
 }
 
 /// Response time in milliseconds, until the head of the response.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "the names say it all")]
 pub struct Latency {
     pub mean: f64,
@@ -223,7 +224,7 @@ pub struct Latency {
 }
 
 /// One closed metrics interval of one arm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// The arm's name.
     pub arm: String,
@@ -253,7 +254,7 @@ pub struct Sample {
 }
 
 /// Which samples to return.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MetricsQuery {
     /// Only samples that start at or after this time.
     pub since: Millis,
@@ -264,7 +265,7 @@ pub struct MetricsQuery {
 }
 
 /// One value of a custom query.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Point {
     /// The arm's name.
     pub arm: String,
@@ -275,7 +276,7 @@ pub struct Point {
 }
 
 /// What a probe found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeReport {
     /// Whether the answer was as expected.
     pub ok: bool,
@@ -288,7 +289,7 @@ pub struct ProbeReport {
 }
 
 /// What follows from a look at the metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
     /// Look again.
@@ -302,7 +303,7 @@ pub enum Decision {
 }
 
 /// What a look found about one kind of event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamFinding {
     /// As people call it.
     pub name: String,
@@ -319,7 +320,7 @@ pub struct StreamFinding {
 }
 
 /// What a look at the metrics found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// End of the newest sample that was looked at.
     pub until: Millis,
@@ -350,7 +351,7 @@ impl fmt::Display for Finding {
 }
 
 /// What sort of failure a [`HostError`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// A guardrail or a permission forbids it.
@@ -372,7 +373,7 @@ pub enum ErrorKind {
 }
 
 /// Why the host or a target could not or would not do something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct HostError {
     /// The class of the failure.
@@ -405,7 +406,7 @@ impl HostError {
 }
 
 /// What the target looks like right now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Observed {
     /// Every arm, in the target's order.
     pub arms: Vec<ObservedArm>,
@@ -416,7 +417,7 @@ pub struct Observed {
 }
 
 /// One arm of an [`Observed`] target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ObservedArm {
     /// The arm's name.
     pub name: String,
@@ -441,7 +442,7 @@ pub struct ObservedArm {
 }
 
 /// Whether the platform has brought an arm where it shall be.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Deployment {
     /// What runs is what shall run.
@@ -454,7 +455,7 @@ pub enum Deployment {
 }
 
 /// Who gets how much, without what runs there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// The weights of the arms, in order.
     pub weights: Weights,
@@ -474,7 +475,7 @@ impl Traffic {
 
 /// What another listener or rule than the one whose weights move sends to an
 /// arm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Elsewhere {
     /// The arm.
     pub arm: String,
@@ -489,7 +490,7 @@ pub struct Elsewhere {
 }
 
 /// Who comes by a listener or rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// Users, for all that is known.
@@ -531,7 +532,7 @@ impl fmt::Display for Elsewhere {
 }
 
 /// How many tasks carry the traffic of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
     /// As many as all of it needs.
     pub full: u32,
@@ -618,7 +619,7 @@ impl Observed {
 }
 
 /// Something a person or a machine sent to a rollout.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Signal {
     /// The same id twice is one signal.
     pub id: String,
@@ -634,7 +635,7 @@ pub struct Signal {
 }
 
 /// Why a wait ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wake {
     /// The time was over.
@@ -644,7 +645,7 @@ pub enum Wake {
 }
 
 /// How loud a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the names say it all")]
 pub enum Level {
@@ -654,7 +655,7 @@ pub enum Level {
 }
 
 /// What a strategy found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The candidate is good: it gets all traffic.
@@ -676,7 +677,7 @@ impl fmt::Display for Verdict {
 }
 
 /// A verdict and the sentence that explains it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// What the strategy found.
     pub verdict: Verdict,
@@ -685,7 +686,7 @@ pub struct Outcome {
 }
 
 /// How the new version takes over at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Promotion {
     /// The candidate arm keeps the traffic and is the stable arm from now on.
@@ -695,7 +696,7 @@ pub enum Promotion {
 }
 
 /// Where a rollout goes once it is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
     /// All traffic to the new version.
@@ -714,7 +715,7 @@ impl fmt::Display for Goal {
 }
 
 /// How a rollout ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// The new version has all traffic; read back.
@@ -742,7 +743,7 @@ impl fmt::Display for End {
 }
 
 /// Why a rollout stands still until a person acts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "why")]
 pub enum Hold {
     /// A person said `pause`.
@@ -793,7 +794,7 @@ impl fmt::Display for Hold {
 }
 
 /// The state of a rollout, in the words of Argo Rollouts where it has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the field's own terms")]
 pub enum Phase {

@@ -1,6 +1,7 @@
 //! `[target.aws]`: what a rollout file says about a target on AWS, and what
 //! discovery makes of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::read::Section;
@@ -11,7 +12,7 @@ use crate::model::Millis;
 pub const METRICS_DELAY_MS: Millis = 120_000;
 
 /// A target on AWS.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AwsSpec {
     /// Whose AWS it is.
     pub access: Access,
@@ -30,7 +31,7 @@ pub struct AwsSpec {
 
 /// Which account and region, and as whom. What is none comes from the
 /// environment, as for every AWS tool.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Access {
     /// Such as `eu-central-1`.
     pub region: Option<String>,
@@ -41,7 +42,7 @@ pub struct Access {
 }
 
 /// What identifies a target; whatever is none is found out.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Find {
     /// Name of a CloudFormation stack.
     pub stack: Option<String>,
@@ -59,7 +60,7 @@ pub struct Find {
 }
 
 /// What is known of one arm.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct FindArm {
     /// Its name.
     pub name: String,
@@ -70,7 +71,7 @@ pub struct FindArm {
 }
 
 /// A target on AWS with every name resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
     /// ARN of the listener rule, or of the listener whose default action it is.
     pub route: String,
@@ -92,7 +93,7 @@ pub struct Found {
 }
 
 /// One arm of a [`Found`] target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FoundArm {
     /// Its name.
     pub name: String,
@@ -103,7 +104,7 @@ pub struct FoundArm {
 }
 
 /// An ECS service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceId {
     /// Name of its cluster.
     pub cluster: String,

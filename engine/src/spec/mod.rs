@@ -9,16 +9,20 @@ pub mod imports;
 pub mod plugins;
 pub mod policy;
 mod read;
+pub mod schema;
 pub mod secret;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::model::{DemoFault, Goal, Millis, Promotion, Release, Source};
 use policy::Policy;
+pub use read::nearest;
 use read::{Problems, Section, parse_table};
 
 /// Everything that a rollout file can say.
@@ -60,7 +64,7 @@ pub struct StrategySpec {
 }
 
 /// What is rolled out where.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum TargetSpec {
     /// A balancer that already runs (`engine local`), by its admin address.
@@ -87,7 +91,7 @@ pub enum TargetSpec {
 }
 
 /// The set-up of a local balancer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalSpec {
     /// Where users send requests. Port 0 picks a free one.
     pub listen: SocketAddr,
@@ -111,7 +115,7 @@ pub struct LocalSpec {
 }
 
 /// What the clients of a local balancer may take of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Clients {
     /// Connections at once, and requests at once; fewer where the process may have
     /// too few descriptors.
@@ -134,7 +138,7 @@ impl Default for Clients {
 }
 
 /// One arm of a local balancer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalArm {
     /// Its name.
     pub name: String,
@@ -145,7 +149,7 @@ pub struct LocalArm {
 }
 
 /// How a target proves that it is well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthCheck {
     /// Path of the request.
     pub path: String,
@@ -172,7 +176,7 @@ impl Default for HealthCheck {
 }
 
 /// What to do when a rollout cannot go on by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnTrouble {
     /// All traffic back to stable.
@@ -182,7 +186,7 @@ pub enum OnTrouble {
 }
 
 /// Limits that the host enforces whatever the strategy asks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Guardrails {
     /// Most percentage points that the candidate may gain in one write.
     pub largest_step: f64,
@@ -213,7 +217,7 @@ pub const DURATION_MAX: Millis = 36_525 * 24 * 3_600_000;
 pub const ALARMS_MAX: usize = 10;
 
 /// See [`Guardrails::before_bake`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BeforeBake {
     /// Percent.
     pub share: f64,
@@ -259,7 +263,7 @@ impl OnTrouble {
 }
 
 /// One HTTP request to the candidate and what it must answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
     /// Its name.
     pub name: String,
@@ -277,7 +281,7 @@ pub struct Probe {
 
 /// A custom metric, per arm. In its texts `{arm}`, `{version}` and, on AWS,
 /// `{service}`, `{cluster}`, `{target-group}` and `{load-balancer}` are filled in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct Query {
     /// Its name.
     pub name: String,
@@ -287,6 +291,46 @@ pub struct Query {
     /// Headers of its requests; secrets in them are references, see [`secret`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
+}
+
+/// Field by field, so that each of them is known as a field and not as a key of a map.
+impl Serialize for Query {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut query = serializer.serialize_struct("Query", 8)?;
+        query.serialize_field("name", &self.name)?;
+        match &self.source {
+            QuerySource::Json { url, pointer } => {
+                query.serialize_field("url", url)?;
+                query.serialize_field("pointer", pointer)?;
+            }
+            QuerySource::Prometheus {
+                server,
+                query: expression,
+            } => {
+                query.serialize_field("server", server)?;
+                query.serialize_field("query", expression)?;
+            }
+            QuerySource::CloudWatch(CloudWatchMetric {
+                expression,
+                namespace,
+                metric,
+                statistic,
+                period_s,
+                dimensions,
+            }) => {
+                query.serialize_field("expression", expression)?;
+                query.serialize_field("namespace", namespace)?;
+                query.serialize_field("metric", metric)?;
+                query.serialize_field("statistic", statistic)?;
+                query.serialize_field("period_s", period_s)?;
+                query.serialize_field("dimensions", dimensions)?;
+            }
+        }
+        if !self.headers.is_empty() {
+            query.serialize_field("headers", &self.headers)?;
+        }
+        query.end()
+    }
 }
 
 impl Query {
@@ -312,7 +356,7 @@ impl Query {
 
 /// Where the values of a custom metric come from. Secrets in addresses are
 /// references, see [`secret`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum QuerySource {
     /// A number in a JSON document.
@@ -334,7 +378,7 @@ pub enum QuerySource {
 }
 
 /// A CloudWatch metric, or an expression over metrics.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CloudWatchMetric {
     /// Metric math or a `SEARCH`, instead of all below.
     pub expression: Option<String>,

@@ -2,6 +2,7 @@
 //! same keys in a file of their own for a whole host. Of two policies the
 //! stricter rule counts, whichever file says it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::imports::{Import, is_word};
@@ -27,7 +28,7 @@ pub struct Policy {
 
 /// Limits of one run, stricter than the host's own. A rollout is pinned to
 /// those that it began with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Caps {
     /// Linear memory, MiB.

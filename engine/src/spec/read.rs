@@ -283,14 +283,9 @@ impl<'p> Section<'p> {
 
     pub(super) fn finish_in_place(&mut self) {
         for key in self.table.keys() {
-            let near = self
-                .known
-                .iter()
-                .map(|k| (distance(key, k), k))
-                .min()
-                .filter(|(d, _)| *d <= 2);
-            let message = match near {
-                Some((_, near)) => format!("there is no such key; did you mean {near}?"),
+            let known = self.known.iter().map(String::as_str);
+            let message = match nearest(key, known) {
+                Some(near) => format!("there is no such key; did you mean {near}?"),
                 None => {
                     format!("there is no such key; there are {}", self.known.join(", "))
                 }
@@ -306,6 +301,12 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     items
         .map(|item| item.as_str().map(ToOwned::to_owned))
         .collect()
+}
+
+/// The word that somebody may have meant, if there is one so near.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (distance(word, known), known)).min();
+    near.filter(|(d, _)| *d <= 2).map(|(_, near)| near)
 }
 
 /// Edit distance (Levenshtein), for "did you mean".

@@ -5,9 +5,12 @@ mod check;
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::Number;
+
+pub use check::schema;
 
 /// A duration or a moment, ms.
 pub type Millis = u64;
@@ -30,7 +33,7 @@ pub struct Corpus {
 }
 
 /// Values of a custom query: one for each arm and interval with traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Values {
     /// Mean of the stable arm.
@@ -39,6 +42,7 @@ pub struct Values {
     pub canary: f64,
     /// Standard deviation of one value.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub sigma: f64,
 }
 
@@ -56,10 +60,11 @@ pub struct Problem {
 }
 
 /// One service and one rollout.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
     /// Unique in the file.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9.-]*$"))]
     pub name: String,
     /// One line for people.
     #[serde(default)]
@@ -68,9 +73,11 @@ pub struct Scenario {
     pub class: Class,
     /// Decides everything that is random; a negative one wraps around.
     #[serde(deserialize_with = "seed")]
+    #[schemars(schema_with = "whole")]
     pub seed: u64,
     /// How often to repeat it, each time with other luck.
     #[serde(default = "replicates")]
+    #[schemars(range(min = 1))]
     pub replicates: u32,
     /// Times of the simulation.
     #[serde(default)]
@@ -86,7 +93,8 @@ pub struct Scenario {
     #[serde(default)]
     pub noise: Noise,
     /// What happens during the rollout. Read apart, each with its own path.
-    #[serde(skip)]
+    #[serde(default)]
+    #[schemars(with = "Vec<check::AnyEvent>")]
     pub events: Vec<Event>,
     /// What the author expects of a strategy.
     #[serde(default)]
@@ -94,7 +102,7 @@ pub struct Scenario {
 }
 
 /// Whether a candidate should be promoted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// It should: a rollback is false.
@@ -104,20 +112,24 @@ pub enum Class {
 }
 
 /// Times of the simulation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Clock {
     /// The length of one interval of metrics. All noise is per interval.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(schema_with = "span")]
     pub interval: Millis,
     /// How long after its end an interval can be read.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(schema_with = "span")]
     pub metric_delay: Millis,
     /// When the simulation gives up.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(schema_with = "span")]
     pub horizon: Millis,
     /// How much is known of the stable version before the start.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(schema_with = "span")]
     pub history: Millis,
 }
 
@@ -133,23 +145,25 @@ impl Default for Clock {
 }
 
 /// What the service is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Traffic {
     /// Requests per second, over the day's mean.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub rps: f64,
     /// How they change over the day; not at all if absent.
     pub diurnal: Option<Diurnal>,
 }
 
 /// A sine on top of the mean traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Diurnal {
     /// Of the mean, 0-1.
     pub amplitude: f64,
     /// From one top to the next.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(schema_with = "span")]
     pub period: Millis,
     /// Where in the period the rollout starts, as a fraction of it; 0 is the
     /// mean before the top.
@@ -167,7 +181,7 @@ impl Default for Diurnal {
 }
 
 /// The version that runs.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Stable {
     /// How many tasks serve it.
@@ -192,7 +206,7 @@ impl Default for Stable {
 }
 
 /// A log-normal latency.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Latency {
     /// Its median, ms.
@@ -211,7 +225,7 @@ impl Default for Latency {
 }
 
 /// The version to roll out.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Canary {
     /// It has at least so many tasks, however small its share.
@@ -233,7 +247,7 @@ impl Default for Canary {
 }
 
 /// How the candidate differs from the stable version.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Effect {
     /// Share of requests that fail on top, 0-1.
@@ -247,10 +261,12 @@ pub struct Effect {
     /// Those take so many times as long.
     pub tail_mult: f64,
     /// When it begins, from the start of the rollout.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(schema_with = "span")]
     pub onset: Millis,
     /// How long it grows from nothing; 0 is at once.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(schema_with = "span")]
     pub ramp: Millis,
     /// How it depends on the candidate's share; not at all if absent.
     pub load: Option<Load>,
@@ -272,7 +288,7 @@ impl Default for Effect {
 }
 
 /// An effect that grows with the candidate's share.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Load {
     /// No effect up to this share, 0-1.
@@ -288,11 +304,12 @@ impl Default for Load {
 }
 
 /// New tasks are worse for a while after each rise of the share.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Warmup {
     /// For how long.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(schema_with = "span")]
     pub duration: Millis,
     /// Requests take so many times as long.
     #[serde(default = "one")]
@@ -303,7 +320,7 @@ pub struct Warmup {
 }
 
 /// What varies without a cause.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Noise {
     /// Errors come in clusters of this mean size, 1-1000.
@@ -331,7 +348,7 @@ impl Default for Noise {
 }
 
 /// Noise that both arms share.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CommonNoise {
     /// Standard deviation of the logarithm of the error rate.
@@ -353,7 +370,7 @@ impl Default for CommonNoise {
 }
 
 /// Noise that each arm has for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ArmNoise {
     /// Standard deviation of the logarithm of the error rate.
@@ -378,7 +395,7 @@ impl Default for ArmNoise {
 }
 
 /// How tasks differ, for as long as they live.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TaskNoise {
     /// Standard deviation of the logarithm of the error rate.
@@ -388,7 +405,7 @@ pub struct TaskNoise {
 }
 
 /// Tasks that halt for an interval, as in garbage collection.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Stall {
     /// Of each task in each interval, 0-1.
@@ -403,7 +420,7 @@ pub struct Stall {
 
 /// What happens during the rollout. It holds in the intervals that begin in its
 /// window.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(
     tag = "type",
     rename_all = "kebab-case",
@@ -414,10 +431,12 @@ pub enum Event {
     /// Something that both arms need fails.
     SharedOutage {
         /// From the start of the rollout.
-        #[serde(deserialize_with = "duration")]
+        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+        #[schemars(schema_with = "span")]
         at: Millis,
         /// For how long.
-        #[serde(deserialize_with = "duration")]
+        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+        #[schemars(schema_with = "span")]
         duration: Millis,
         /// Share of requests that fail on top, 0-1.
         #[serde(default = "outage_error_add")]
@@ -429,10 +448,12 @@ pub enum Event {
     /// Something fails that only the candidate met, though not by its fault.
     CanaryBlip {
         /// From the start of the rollout.
-        #[serde(deserialize_with = "duration")]
+        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+        #[schemars(schema_with = "span")]
         at: Millis,
         /// For how long.
-        #[serde(deserialize_with = "duration")]
+        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+        #[schemars(schema_with = "span")]
         duration: Millis,
         /// Share of requests that fail on top, 0-1.
         #[serde(default = "blip_error_add")]
@@ -441,19 +462,27 @@ pub enum Event {
     /// The metrics of both arms are missing.
     MetricGap {
         /// From the start of the rollout.
-        #[serde(deserialize_with = "duration")]
+        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+        #[schemars(schema_with = "span")]
         at: Millis,
         /// For how long.
-        #[serde(deserialize_with = "duration")]
+        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+        #[schemars(schema_with = "span")]
         duration: Millis,
     },
     /// The metrics of both arms are missing in some of the intervals.
     RandomGap {
         /// From the start of the rollout, or from 0.
-        #[serde(default, deserialize_with = "duration")]
+        #[serde(default, deserialize_with = "duration", serialize_with = "spelt")]
+        #[schemars(schema_with = "span")]
         at: Millis,
         /// For how long; to the end if absent.
-        #[serde(default = "forever", deserialize_with = "duration")]
+        #[serde(
+            default = "forever",
+            deserialize_with = "duration",
+            serialize_with = "spelt"
+        )]
+        #[schemars(schema_with = "span")]
         duration: Millis,
         /// In each interval, 0-1.
         probability: f64,
@@ -473,7 +502,7 @@ impl Event {
 }
 
 /// What the author expects of a strategy over all replicates.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Expect {
     /// Rollbacks of a good candidate, percent of the replicates.
@@ -500,6 +529,30 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Err
             count.checked_mul(ms).filter(|ms| *ms <= DURATION_MAX)
         })
         .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration of up to a year")))
+}
+
+/// As a file spells it, in the largest unit that fits.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands it over like this"
+)]
+fn spelt<S: Serializer>(ms: &Millis, serializer: S) -> Result<S::Ok, S::Error> {
+    let seconds = ms / 1_000;
+    serializer.serialize_str(&match seconds {
+        s if s > 0 && s.is_multiple_of(3_600) => format!("{}h", s / 3_600),
+        s if s > 0 && s.is_multiple_of(60) => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    })
+}
+
+/// How a file spells a duration.
+fn span(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": "^[0-9]+(s|m|h)$"})
+}
+
+/// Any whole number, also a negative one.
+fn whole(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer"})
 }
 
 fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

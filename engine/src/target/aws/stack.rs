@@ -176,7 +176,7 @@ pub fn parameters(
 }
 
 /// One line of a change set.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// `Add`, `Modify`, `Remove`.
     pub action: String,
@@ -187,13 +187,10 @@ pub struct Change {
     /// `True`, `False`, `Conditional`; empty where it makes no sense.
     pub replacement: String,
     /// Its ARN or other id, if it is there.
-    #[serde(skip)]
     pub physical_id: String,
     /// Its properties as the stack believes them, if CloudFormation says so.
-    #[serde(skip)]
     pub before: Option<serde_json::Value>,
     /// Its properties as they would be, if CloudFormation says so.
-    #[serde(skip)]
     pub after: Option<serde_json::Value>,
 }
 
