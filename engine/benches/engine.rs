@@ -19,6 +19,8 @@ use engine::clock::{Clock, SystemClock, VirtualClock};
 use engine::journal::status::Status;
 use engine::journal::summary::Summary;
 use engine::journal::{Call, Entry, Event, FORMAT, Header, Pin, Reply, Work};
+use engine::model::limits::Guardrails;
+use engine::model::target::{HealthCheck, LocalArm, LocalSpec, TargetSpec};
 use engine::model::{
     Arm, ArmHealth, DemoFault, HostError, Millis, Promotion, Release, Role, Source, Weights,
 };
@@ -26,7 +28,6 @@ use engine::rollout::fleet::{Fleet, News};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Driver, Options, Ran, Resolve, Run, Standing, Strategy};
 use engine::simulate::{Behaviour, SimulatedTarget};
-use engine::spec::{Guardrails, HealthCheck, LocalArm, LocalSpec, TargetSpec};
 use engine::store::memory::MemoryStore;
 use engine::store::sqlite::SqliteStore;
 use engine::store::{Journals as _, Owner, Store};

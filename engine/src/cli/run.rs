@@ -7,12 +7,12 @@ use clap::{Args, ValueEnum};
 use super::exit::Exit;
 use super::{Global, plugin, watch};
 use crate::journal::Work;
-use crate::model::DemoFault;
+use crate::model::{DemoFault, is_name};
 use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::begin::{self, BeginRequest};
 use crate::rollout::Options;
-use crate::spec::{is_arm_name, parse_fault};
+use crate::spec::parse_fault;
 
 /// Run a strategy until the new version is promoted or rolled back
 ///
@@ -121,7 +121,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exi
 /// Reads `blue,green`.
 pub(super) fn two_names(text: &str) -> Result<[String; 2], String> {
     match text.split(',').map(str::trim).collect::<Vec<_>>()[..] {
-        [a, b] if a != b && is_arm_name(a) && is_arm_name(b) => Ok([a.to_owned(), b.to_owned()]),
+        [a, b] if a != b && is_name(a) && is_name(b) => Ok([a.to_owned(), b.to_owned()]),
         _ => Err("write two different names of letters and digits, such as blue,green".to_owned()),
     }
 }

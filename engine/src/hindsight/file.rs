@@ -6,8 +6,7 @@ use serde_json::Value;
 
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, FORMAT};
-use crate::model::{is_control, sha256_hex};
-use crate::spec::plugins::is_name;
+use crate::model::{is_control, is_name, sha256_hex};
 
 /// What the first line says.
 const KIND: &str = "engine-journal";

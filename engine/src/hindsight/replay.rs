@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::Status;
 use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply};
+use crate::model::limits::Caps;
 use crate::model::{HostError, Millis, Outcome};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
-use crate::spec::policy::Caps;
 
 /// How far a plugin came with a journal.
 #[derive(Debug, Clone, PartialEq)]

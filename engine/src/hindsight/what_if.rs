@@ -16,13 +16,13 @@ use crate::journal::replay::{Cursor, Step};
 use crate::journal::{
     Actor, Call, Entry, Event, Header, Pin, Reply, Told, exchange_size, exchanges,
 };
+use crate::model::limits::Caps;
 use crate::model::{
     ArmHealth, Command, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point,
     ProbeReport, Sample, Verdict, Wake, Weights,
 };
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
-use crate::spec::policy::Caps;
 
 /// Samples for which weights may differ before it counts.
 const MOMENT: Millis = 2;

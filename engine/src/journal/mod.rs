@@ -17,14 +17,16 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::limits::Caps;
+use crate::model::limits::Guardrails;
+use crate::model::query::{Probe, Query};
+use crate::model::secret::{redacted, redacted_arguments};
+use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmHealth, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold, HostError,
     Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source,
     Wake, Weights, cut,
 };
-use crate::spec::policy::Caps;
-use crate::spec::secret::{redacted, redacted_arguments};
-use crate::spec::{Guardrails, Probe, Query, TargetSpec};
 
 /// Version of the stored format, in every header.
 pub const FORMAT: u32 = 1;
@@ -155,7 +157,7 @@ pub enum Event {
 /// What a rollout is pinned to from its first moment on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Header {
-    /// [`FORMAT`].
+    /// Version of the stored format.
     pub format: u32,
     /// The rollout's id.
     pub rollout: String,

@@ -74,7 +74,7 @@ pub struct Status {
     pub calls: u32,
     /// Bytes of the journal, about, that count towards its limit.
     pub bytes: u64,
-    /// See [`crate::spec::policy::Caps::all_entries`].
+    /// See [`crate::model::limits::Caps::all_entries`].
     all_entries: bool,
     /// The deadline has made it hold; it does so only once.
     pub held_at_deadline: bool,

@@ -3,8 +3,13 @@
 //! Pure data. What the strategy contract calls a record has the same name and
 //! the same fields here, so that a journal reads like the contract.
 
+pub mod aws;
 mod command;
+pub mod limits;
 mod naming;
+pub mod query;
+pub mod secret;
+pub mod target;
 
 use std::fmt;
 
@@ -12,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use command::{Command, Decider};
-pub use naming::{Naming, ROLES};
+pub use naming::{Naming, ROLES, is_name};
 
 /// Unix time or a duration, in milliseconds.
 pub type Millis = u64;
@@ -350,7 +355,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What sort of failure a [`HostError`] is.
+/// What sort of failure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
@@ -416,7 +421,7 @@ pub struct Observed {
     pub address: String,
 }
 
-/// One arm of an [`Observed`] target.
+/// One arm of a target, as it is now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ObservedArm {
     /// The arm's name.

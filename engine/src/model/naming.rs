@@ -1,4 +1,14 @@
-//! What the names of arms say about their roles. The only place that reads them.
+//! What a name looks like, and what the names of arms say about their roles. The
+//! only place that reads them.
+
+/// Whether a text can be the name of an arm, a plugin or a rollout: it stands in
+/// addresses, cookies, headers and arguments, and no path looks like it.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    // On a command line what begins with a dash is an option.
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(fits)
+}
 
 /// Words that name arms, by pairs; the one that serves first comes first.
 pub const ROLES: [[&str; 2]; 2] = [["stable", "canary"], ["blue", "green"]];

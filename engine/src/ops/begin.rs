@@ -14,12 +14,14 @@ use super::plugin::{self, Loaded};
 use super::private;
 use super::request::TargetRequest;
 use crate::journal::{FORMAT, Header, Pin, Work};
+use crate::model::limits::Guardrails;
+use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
-use crate::spec::{Guardrails, Spec, TargetSpec};
+use crate::spec::Spec;
 use crate::store::StoreError;
 use crate::strategy::Plugin;
 use crate::target::Target;
@@ -84,7 +86,8 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     }
     let live = look(target.as_ref(), &spec).await?;
     let arms = who_is_who(&spec, &live, request.stable.as_deref())?;
-    let promotion = promotion(&spec, &live, &arms).map_err(Error::usage)?;
+    let promotion =
+        promotion(spec.candidate.as_ref(), spec.promotion, &live, &arms).map_err(Error::usage)?;
     seen_by_nobody(app, target.as_ref(), &spec, &live, &arms, promotion).await?;
     let header = Header {
         format: FORMAT,
@@ -375,7 +378,7 @@ fn no_credentials(parameters: &Map<String, Value>) -> Result<()> {
     let mut plain = Value::Object(parameters.clone());
     without_nulls(&mut plain);
     let table = toml::Table::try_from(&plain).context("failed to look through the parameters")?;
-    match crate::spec::secret::in_table(&table).first() {
+    match crate::spec::credentials::in_table(&table).first() {
         Some(path) => Err(Error::usage(format!(
             "strategy.parameters.{path} has a credential in it, which would go into the journal and exports; a strategy has no use for one"
         ))),

@@ -19,6 +19,9 @@ use crate::store::following::Following;
 const OBEY: Duration = Duration::from_secs(30);
 /// How long to look for a wait for an approval, ms.
 const LOOK_MS: Millis = 5_000;
+/// How long a command waits for a process that only means to wake a rollout, ms. Any
+/// other may claim that rollout at once.
+const KEEPER_HEARS_MS: Millis = 5_000;
 /// How often to say it again to a strategy that looked away just then.
 const APPROVALS: u32 = 3;
 
@@ -214,15 +217,28 @@ pub(super) async fn command(
 ) -> Result<()> {
     let signal = signal(app, command);
     app.store.signal(id, &signal).await?;
-    wait_until(app, id, |s| {
+    let reached = |s: &Status| {
         // How it stood before the command is no answer to it.
         let heard = s.consumed.contains(&signal.id);
         s.is_over() || heard && (obeyed(s) || *command == Command::Pause)
-    })
-    .await
+    };
+    let keeper_until = app.clock.now() + KEEPER_HEARS_MS;
+    wait_or_drive(app, id, keeper_until, reached).await
 }
 
 async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> Result<()> {
+    wait_or_drive(app, id, Millis::MAX, reached).await
+}
+
+/// Waits until the rollout is as it should be, or drives it where nobody does: no
+/// living process, or after `keeper_until` (Unix ms) one that parked it and does not
+/// wake it.
+async fn wait_or_drive(
+    app: &App,
+    id: &str,
+    keeper_until: Millis,
+    reached: impl Fn(&Status) -> bool,
+) -> Result<()> {
     let give_up = app.clock.now() + u64::try_from(OBEY.as_millis()).unwrap_or(u64::MAX);
     let Some(mut rollout) = Following::begin(app.store.as_ref(), id).await? else {
         app.journal(id).await?;
@@ -234,12 +250,13 @@ async fn wait_until(app: &App, id: &str, reached: impl Fn(&Status) -> bool) -> R
         if reached(status) {
             return Ok(());
         }
-        // Nobody drives it, or not any more: this process does.
-        if app.living_owner(header).await?.is_none() {
+        let now = app.clock.now();
+        let busy = app.living_owner(header).await?;
+        let driven = busy.is_some_and(|busy| busy.owner.is_some() || now < keeper_until);
+        if !driven {
             app.driver(Options::default()).drive(id).await?;
             return Ok(());
         }
-        let now = app.clock.now();
         // A decision is obeyed; how long the way takes is the target's affair.
         if now > give_up && status.decision.is_none() {
             return Err(Error::busy(format!(

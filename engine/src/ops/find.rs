@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Event, Header, Work};
-use crate::spec::{ADMIN_DEFAULT, TargetSpec};
+use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
 
@@ -149,12 +149,12 @@ impl App {
     /// Who drives a rollout right now, if a living process does.
     pub async fn living_owner(&self, header: &Header) -> Result<Option<Busy>> {
         let busy = self.store.occupant(&header.identity).await?;
-        Ok(busy.filter(|busy| self.is_driven(header, busy)))
+        Ok(busy.filter(|busy| self.is_driven(&header.rollout, busy)))
     }
 
     /// Whether that is a living process that drives the rollout.
-    pub fn is_driven(&self, header: &Header, busy: &Busy) -> bool {
-        busy.rollout == header.rollout && self.lives(busy)
+    pub fn is_driven(&self, rollout: &str, busy: &Busy) -> bool {
+        busy.rollout == rollout && self.lives(busy)
     }
 
     /// Whether a living process drives what occupies a target, or means to wake it.

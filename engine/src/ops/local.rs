@@ -9,7 +9,7 @@ use super::news::{Listener, News};
 use super::private;
 use super::request::read_spec;
 use crate::model::DemoFault;
-use crate::spec::{LocalArm, LocalSpec, TargetSpec};
+use crate::model::target::{LocalArm, LocalSpec, TargetSpec};
 use crate::target::local::balancer::Balancer;
 use crate::target::local::load::{self, Load};
 

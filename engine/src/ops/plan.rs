@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::app::App;
 use super::error::{Error, Result};
 use crate::journal::Header;
+use crate::model::aws::Found;
+use crate::model::target::TargetSpec;
 use crate::model::{MetricsQuery, Millis, Observed};
 use crate::rollout::Strategy;
 use crate::simulate::rehearsal::{Candidate, Rehearsal};
-use crate::spec::TargetSpec;
-use crate::spec::aws::Found;
 use crate::target::Target;
 use crate::target::aws::calls::{self, Api, BESIDES, Scope};
 

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::app::App;
 use super::error::{Error, Result};
-use crate::spec::aws::{Access, AwsSpec, Find, FindArm, looked_for};
-use crate::spec::{Spec, TargetSpec, is_arm_name};
+use crate::model::aws::{Access, AwsSpec, Find, FindArm, looked_for};
+use crate::model::is_name;
+use crate::model::target::TargetSpec;
+use crate::spec::Spec;
 use crate::supply::files;
 use crate::target::Target as _;
 
@@ -90,7 +92,7 @@ impl AwsRequest {
         for given in &self.arms {
             let (arm, group) = given
                 .split_once('=')
-                .filter(|(arm, group)| is_arm_name(arm) && !group.is_empty())
+                .filter(|(arm, group)| is_name(arm) && !group.is_empty())
                 .ok_or_else(|| {
                     Error::usage(format!(
                         "--arm {given} is not ARM=TARGET-GROUP, such as --arm canary=app-canary-tg"

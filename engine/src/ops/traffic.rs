@@ -8,10 +8,10 @@ use super::begin::{begin, by_hand};
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::{Header, Work};
+use crate::model::target::TargetSpec;
 use crate::model::{Capacity, Elsewhere, End, HostError, Traffic, Weights};
 use crate::rollout::roles::{roles, stable_by_sight};
 use crate::rollout::{Options, Standing};
-use crate::spec::TargetSpec;
 use crate::target::Target;
 
 /// Traffic that was moved.

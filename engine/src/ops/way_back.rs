@@ -10,11 +10,11 @@ use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
 use crate::journal::{Header, Work};
-use crate::model::{Command, End, Millis, Role, Traffic, Weights};
+use crate::model::aws::AwsSpec;
+use crate::model::target::TargetSpec;
+use crate::model::{Command, End, ErrorKind, Millis, Role, Traffic, Weights};
 use crate::rollout::{Options, PAUSE_MAX_MS, Standing};
-use crate::spec::TargetSpec;
-use crate::spec::aws::AwsSpec;
-use crate::store::{Busy, Cursor, Page};
+use crate::store::{Busy, Cursor, Page, Store};
 use crate::target::Target;
 
 /// How long a stack operation may take to hear a person, ms.
@@ -54,19 +54,34 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
     }
     let (spec, target) = patiently(app, || way_back(app, request)).await?;
     let occupant = app.store.occupant(target.identity()).await?;
+    let mut unread = None;
     if let Some(busy) = occupant {
-        if driver.is_change(&busy.rollout).await {
-            return through_stack_change(app, target.as_ref(), &busy, to).await;
-        }
-        if has_journal(app, &busy).await {
-            return abort_instead(app, &busy, to).await;
+        let change = driver.is_change(&busy.rollout).await;
+        match (has_journal(app, &busy).await, change) {
+            (true, true) => {
+                return through_stack_change(app, target.as_ref(), &busy.rollout, to).await;
+            }
+            (true, false) => return abort_instead(app, &busy, to).await,
+            (false, _) => unread = Some((busy.rollout, change)),
         }
     }
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
     let stable = stable_or(app, target.identity(), &live, to).await?;
     let weights = live.weights.all_to(&stable);
-    let moved = give(app, (spec, target), &live, Verb::Rollback, weights).await?;
-    Ok(TakenBack::Moved(Box::new(moved)))
+    let on = (spec, target);
+    let moved = give(app, on.clone(), &live, Verb::Rollback, weights).await?;
+    // A process that lives has in memory what cannot be read here.
+    let again = match unread {
+        Some((rollout, change)) => {
+            let command = match change {
+                true => Command::TakeBack { to: stable.clone() },
+                false => abort_for("rollback"),
+            };
+            see_it_stay(app, on, &stable, &rollout, &command).await?
+        }
+        None => None,
+    };
+    Ok(TakenBack::Moved(Box::new(again.unwrap_or(moved))))
 }
 
 /// Gives up a rollout: all traffic back to the stable arm. Where no journal can be
@@ -92,23 +107,56 @@ pub async fn abort(
     if status.is_over() {
         return Err(super::command::over(&header, &status));
     }
-    abort_rollout(app, &header.rollout, reason).await
+    match header.work {
+        Work::StackChange { .. } => abort_change(app, &header).await,
+        _ => abort_rollout(app, &header.rollout, reason).await,
+    }
 }
 
 /// Aborts a rollout and sees it obeyed.
 pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBack> {
-    let abort = Command::Abort {
-        reason: reason.to_owned(),
-    };
-    command(app, id, &abort, |s| {
-        // A stack goes its own way, also after the traffic was taken back.
-        s.is_over() || s.taken_back.is_some()
-    })
-    .await?;
+    let abort = abort_for(reason);
+    command(app, id, &abort, Status::is_over).await?;
     app.say_unwritten();
-    reach_the_driver(app, id, reason).await?;
-    let (header, status, _) = app.journal(id).await?;
+    let (header, status) = app.reached(id).await?;
+    if app.unwritten().is_some() && matches!(status.end, Some((End::RolledBack, _))) {
+        let target = app.ports.reach(&header.target).await?;
+        let (on, stable) = ((header.target.clone(), target), header.arm(Role::Stable));
+        see_it_stay(app, on, stable, id, &abort).await?;
+    }
     Ok(TakenBack::Aborted(Box::new((header, status))))
+}
+
+fn abort_for(reason: &str) -> Command {
+    Command::Abort {
+        reason: reason.to_owned(),
+    }
+}
+
+/// A stack goes its own way; the traffic is taken back all the same.
+async fn abort_change(app: &App, header: &Header) -> Result<TakenBack> {
+    let id = &header.rollout;
+    let reach = || async {
+        let target = app.ports.reach(&header.target).await?;
+        target.traffic().await?;
+        Ok(target)
+    };
+    match patiently(app, reach).await {
+        Ok(target) => through_stack_change(app, target.as_ref(), id, None).await,
+        // A load balancer that went with its stack has no traffic to take back, and
+        // the rollout only needs its end.
+        Err(error)
+            if error
+                .target
+                .as_ref()
+                .is_some_and(|e| e.kind == ErrorKind::NotFound)
+                && app.living_owner(header).await?.is_none() =>
+        {
+            app.driver(Options::default()).drive(id).await?;
+            Ok(TakenBack::Aborted(Box::new(app.reached(id).await?)))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether there is a journal to go by: a process can die between its claim and its
@@ -186,10 +234,9 @@ where
 async fn through_stack_change(
     app: &App,
     target: &dyn Target,
-    busy: &Busy,
+    change: &str,
     to: Option<&str>,
 ) -> Result<TakenBack> {
-    let change = &busy.rollout;
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
     let stable = stable_or(app, target.identity(), &live, to).await?;
     let (header, ..) = app.journal(change).await?;
@@ -356,36 +403,58 @@ async fn knows_nothing(app: &App) -> bool {
     }
 }
 
+/// A process that drives a rollout and could not be told of the way back may move
+/// the traffic again until it hears of it. What it did so is taken back once more.
+async fn see_it_stay(
+    app: &App,
+    on: (TargetSpec, Arc<dyn Target>),
+    stable: &str,
+    rollout: &str,
+    command: &Command,
+) -> Result<Option<Moved>> {
+    let (Some(_), Some(store)) = (app.unwritten(), app.below()) else {
+        return Ok(None);
+    };
+    reach_the_driver(app, store.as_ref(), on.1.identity(), rollout, command).await?;
+    let live = patiently(app, || async { Ok(on.1.traffic().await?) }).await?;
+    if live.weights.share(stable) >= 100.0 {
+        return Ok(None);
+    }
+    let weights = live.weights.all_to(stable);
+    give(app, on, &live, Verb::Rollback, weights)
+        .await
+        .map(Some)
+}
+
 /// A process that drives the rollout and could not be told of the way back goes on
 /// with it, as soon as it can. So it is told, or has lost the rollout, or a person
 /// must stop it.
-async fn reach_the_driver(app: &App, id: &str, reason: &str) -> Result<()> {
-    let (Some(_), Some(store)) = (app.unwritten(), app.below()) else {
-        return Ok(());
-    };
-    let (header, ..) = app.journal(id).await?;
+async fn reach_the_driver(
+    app: &App,
+    store: &dyn Store,
+    identity: &str,
+    rollout: &str,
+    command: &Command,
+) -> Result<()> {
     let give_up = app.clock.now() + REACH_MS;
-    let abort = Command::Abort {
-        reason: reason.to_owned(),
-    };
-    let signal = signal(app, &abort);
+    let signal = signal(app, command);
     let mut told = false;
     let mut said = false;
     loop {
-        let busy = store.occupant(&header.identity).await.unwrap_or_default();
-        let Some(busy) = busy.filter(|busy| app.is_driven(&header, busy)) else {
+        let busy = store.occupant(identity).await.unwrap_or_default();
+        let busy = busy.filter(|busy| app.is_driven(rollout, busy));
+        let Some(pid) = busy.and_then(|busy| busy.driver().map(|owner| owner.pid)) else {
             return Ok(());
         };
-        told = told || store.signal(id, &signal).await.is_ok();
-        let pid = busy.owner.map_or(0, |owner| owner.pid);
+        told = told || store.signal(rollout, &signal).await.is_ok();
         if app.clock.now() >= give_up {
             return Err(Error::rollback(format!(
-                "the traffic was taken back, but process {pid} still drives rollout {id} and may move it again\n\nhint: stop that process (`kill {pid}`), then `engine rollback` once more"
+                "the traffic was taken back, but process {pid} still drives rollout {rollout} and may move it again\n\nhint: stop that process (`kill {pid}`), then `engine rollback` once more"
             )));
         }
         if !said {
             app.progress(format!(
-                "process {pid} still drives rollout {id}: waits until it knows"
+                "process {pid} still drives rollout {rollout}: waits until it knows"
             ));
             said = true;
         }

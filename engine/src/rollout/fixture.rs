@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::journal::{FORMAT, Header, Pin, Work};
+use crate::model::limits::Guardrails;
+use crate::model::target::TargetSpec;
 use crate::model::{Arm, Promotion, Role, Weights};
-use crate::spec::{Guardrails, TargetSpec};
 
 pub(crate) fn header() -> Header {
     let arm = |name: &str, role, version: &str| Arm {

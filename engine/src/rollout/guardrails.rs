@@ -57,8 +57,8 @@ pub fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::limits::BeforeBake;
     use crate::rollout::fixture::header;
-    use crate::spec::BeforeBake;
 
     fn weights(canary: u32) -> Weights {
         Weights::of([("stable", 100 - canary), ("canary", canary)])

@@ -22,12 +22,12 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Pin, Reply, Work};
+use crate::model::limits::Caps;
+use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmHealth, Decider, Elsewhere, End, Goal, Hold, HostError, Millis, Observed, ObservedArm,
     Outcome, Release, Role, Traffic, Weights,
 };
-use crate::spec::TargetSpec;
-use crate::spec::policy::Caps;
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 use recovery::{Move, Settled, Step};
@@ -279,7 +279,7 @@ impl Driver {
             return Ok(Standing::Over(*end, reason.clone()));
         }
         let header = Arc::new((**header).clone());
-        let target = match self.resolve.target(&header.target).await {
+        let target = match self.target_of(&header).await {
             Ok(target) => target,
             Err(error) if change::is_gone(&header, &error) => {
                 return self.end_without_target(&header, &entries, &error).await;
@@ -313,6 +313,18 @@ impl Driver {
             Standing::Held(_) | Standing::Diverged(_) => self.store.park(lease, None).await?,
         }
         Ok(standing)
+    }
+
+    /// The target of a rollout; of a change of a stack, one that is still there.
+    async fn target_of(&self, header: &Header) -> Result<Arc<dyn Target>, HostError> {
+        let target = self.resolve.target(&header.target).await?;
+        if matches!(header.work, Work::StackChange { .. })
+            && let Err(error) = target.traffic().await
+            && change::is_gone(header, &error)
+        {
+            return Err(error);
+        }
+        Ok(target)
     }
 
     /// What a lost lease means for a write that was on its way just then: nobody

@@ -1,7 +1,6 @@
 //! Who is stable, who is the candidate, and how the roles end: pure.
 
-use crate::model::{Arm, Capacity, Observed, Promotion, Role, Source, Weights};
-use crate::spec::Spec;
+use crate::model::{Arm, Capacity, Observed, Promotion, Release, Role, Source, Weights};
 
 /// What the traffic needs, where the target has a number of tasks per arm: as
 /// many as carry it today, going by the arm that has more of it; and an arm
@@ -71,9 +70,17 @@ pub fn stable_by_sight(live: &Weights) -> Option<String> {
 
 /// Arms whose names are roles keep them: the stable arm gets the new release.
 /// Colours change places, and so does what we cannot start ourselves.
-pub fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> Result<Promotion, String> {
+///
+/// # Errors
+/// Why the promotion that is `wanted` cannot be done.
+pub fn promotion(
+    release: Option<&Release>,
+    wanted: Option<Promotion>,
+    live: &Observed,
+    arms: &[Arm],
+) -> Result<Promotion, String> {
     let candidate = arms.iter().find(|a| a.role == Role::Candidate);
-    let release = spec.candidate.as_ref().or_else(|| {
+    let release = release.or_else(|| {
         let arm = live.arm(&candidate?.name)?;
         Some(&arm.release)
     });
@@ -83,7 +90,7 @@ pub fn promotion(spec: &Spec, live: &Observed, arms: &[Arm]) -> Result<Promotion
     } else {
         Promotion::Swap
     };
-    match spec.promotion {
+    match wanted {
         Some(Promotion::Copy) if !copyable => Err("promotion = \"copy\" needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"".to_owned()),
         chosen => Ok(chosen.unwrap_or(default)),
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::model::Millis;
-use crate::spec::DURATION_MAX;
+use crate::model::limits::DURATION_MAX;
 
 /// One thing that goes wrong, at a time after the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

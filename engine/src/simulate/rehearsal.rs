@@ -11,12 +11,13 @@ use super::{Behaviour, SimulatedTarget};
 use crate::clock::{Clock, VirtualClock};
 use crate::journal::Header;
 use crate::journal::status::Status;
+use crate::model::query::{Probe, Query, QuerySource};
+use crate::model::target::TargetSpec;
 use crate::model::{
     ArmHealth, Command, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed,
     Point, ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
-use crate::spec::{Probe, Query, QuerySource, TargetSpec};
 use crate::store::memory::MemoryStore;
 use crate::store::{Journals as _, Owner, Store, StoreError};
 use crate::target::Target;

@@ -13,13 +13,15 @@ use super::stage::{Setting, Stage, StageClock, candidate_lease};
 use super::world::World;
 use crate::clock::Clock;
 use crate::journal::{Entry, Event, FORMAT, Header, Pin, Work};
+use crate::model::limits::Caps;
+use crate::model::limits::Guardrails;
+use crate::model::query::{Query, QuerySource};
+use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, Command, DemoFault, End, HostError, Millis, Promotion, Release, Role, Signal, Source,
     Verdict, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
-use crate::spec::policy::Caps;
-use crate::spec::{Guardrails, Query, QuerySource, TargetSpec};
 use crate::store::memory::MemoryStore;
 use crate::store::{Journals as _, Owner, Schedule as _};
 use crate::target::Target;

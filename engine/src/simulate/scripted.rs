@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::clock::Clock;
+use crate::model::query::{Probe, Query};
 use crate::model::{
     DemoFault, Deployment, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed,
     ObservedArm, Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
 };
-use crate::spec::{Probe, Query};
 use crate::target::Target;
 
 /// How the two versions behave.

@@ -14,11 +14,12 @@ use super::random::Owner;
 use super::scenario::Values;
 use super::world::{Arm, Interval, World};
 use crate::clock::{Clock, VirtualClock};
+use crate::model::limits::Guardrails;
+use crate::model::query::{Probe, Query};
 use crate::model::{
     DemoFault, Deployment, ErrorKind, HostError, Latency, MetricsQuery, Millis, Observed,
     ObservedArm, Point, ProbeReport, Release, Sample, Source, Weights,
 };
-use crate::spec::{Guardrails, Probe, Query};
 use crate::store::Store;
 use crate::target::Target;
 
@@ -554,7 +555,7 @@ impl Clock for StageClock {
 mod tests {
     use super::super::scenario::Corpus;
     use super::*;
-    use crate::spec::BeforeBake;
+    use crate::model::limits::BeforeBake;
     use crate::store::memory::MemoryStore;
     use crate::store::{Claim, Journals as _, Owner};
 

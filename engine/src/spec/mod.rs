@@ -5,22 +5,26 @@
 //! types here, never the raw file. Pure: reading the file is the CLI's job.
 
 pub mod aws;
+pub mod credentials;
 pub mod imports;
 pub mod plugins;
 pub mod policy;
 mod read;
 pub mod schema;
-pub mod secret;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use schemars::JsonSchema;
-use serde::ser::SerializeStruct as _;
-use serde::{Deserialize, Serialize, Serializer};
-
-use crate::model::{DemoFault, Goal, Millis, Promotion, Release, Source};
+use crate::model::aws::AwsSpec;
+use crate::model::limits::{ALARMS_MAX, BeforeBake, Guardrails, OnTrouble};
+use crate::model::query::{Probe, Query, QuerySource};
+use crate::model::secret;
+use crate::model::target::{
+    ADMIN_DEFAULT, Clients, HealthCheck, LISTEN_DEFAULT, LocalArm, LocalSpec, RESPONSE_TIMEOUT_MS,
+    TargetSpec,
+};
+use crate::model::{DemoFault, Millis, Promotion, Release, Source, is_name};
 use policy::Policy;
 pub use read::nearest;
 use read::{Problems, Section, parse_table};
@@ -46,12 +50,6 @@ pub struct Spec {
     pub policy: Policy,
 }
 
-/// Most calls that a strategy may make in one rollout; one that gets here polls
-/// too often or loops.
-pub const CALLS_MAX: u32 = 50_000;
-/// Largest journal of one rollout, MiB, about.
-pub const JOURNAL_MIB_MAX: u32 = 64;
-
 /// Which strategy to run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StrategySpec {
@@ -61,337 +59,6 @@ pub struct StrategySpec {
     pub sha256: Option<String>,
     /// Parameters, as the plugin's own schema describes them.
     pub parameters: serde_json::Map<String, serde_json::Value>,
-}
-
-/// What is rolled out where.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum TargetSpec {
-    /// A balancer that already runs (`engine local`), by its admin address.
-    Local {
-        /// Where its admin API listens; always loopback.
-        admin: SocketAddr,
-    },
-    /// A balancer inside the process that runs the rollout.
-    Embedded {
-        /// How it is set up.
-        local: LocalSpec,
-        /// Where it keeps weights and releases between processes.
-        state: Option<String>,
-        /// Requests per second that the built-in client sends; 0 for none.
-        load_rps: u32,
-    },
-    /// An application load balancer before two ECS services.
-    Aws(Box<aws::AwsSpec>),
-    /// No balancer at all: a scripted one, for tests.
-    Simulated {
-        /// Identity of the target.
-        name: String,
-    },
-}
-
-/// The set-up of a local balancer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct LocalSpec {
-    /// Where users send requests. Port 0 picks a free one.
-    pub listen: SocketAddr,
-    /// Where the admin API listens. Port 0 picks a free one.
-    pub admin: SocketAddr,
-    /// The two arms, the stable one first.
-    pub arms: Vec<LocalArm>,
-    /// Seconds that a client stays on its arm; 0 turns the cookie off.
-    pub sticky_seconds: u32,
-    /// How long a replaced release may finish its requests.
-    pub drain_ms: u32,
-    /// How long a target may take until the head of its answer.
-    pub response_timeout_ms: u32,
-    /// Active health checks.
-    pub health: HealthCheck,
-    /// Speak HTTP/2 to the arms (for gRPC); HTTP/1.1 otherwise.
-    pub upstream_http2: bool,
-    /// What users may take of it.
-    #[serde(default)]
-    pub clients: Clients,
-}
-
-/// What the clients of a local balancer may take of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Clients {
-    /// Connections at once, and requests at once; fewer where the process may have
-    /// too few descriptors.
-    pub connections: u32,
-    /// How long a connection may be silent between two requests, in the middle of a
-    /// head, or while it is written to.
-    pub idle_ms: u32,
-    /// How long a client may take for the next part of its body.
-    pub body_ms: u32,
-}
-
-impl Default for Clients {
-    fn default() -> Self {
-        Self {
-            connections: 4_096,
-            idle_ms: 60_000,
-            body_ms: 30_000,
-        }
-    }
-}
-
-/// One arm of a local balancer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct LocalArm {
-    /// Its name.
-    pub name: String,
-    /// Its weight at first.
-    pub weight: u32,
-    /// What it runs at first.
-    pub release: Release,
-}
-
-/// How a target proves that it is well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct HealthCheck {
-    /// Path of the request.
-    pub path: String,
-    /// Time between two checks.
-    pub interval_ms: u32,
-    /// How long one may take.
-    pub timeout_ms: u32,
-    /// Successes in a row that make it healthy.
-    pub healthy_after: u32,
-    /// Failures in a row that make it unhealthy.
-    pub unhealthy_after: u32,
-}
-
-impl Default for HealthCheck {
-    fn default() -> Self {
-        Self {
-            path: "/healthz".to_owned(),
-            interval_ms: 500,
-            timeout_ms: 2_000,
-            healthy_after: 2,
-            unhealthy_after: 3,
-        }
-    }
-}
-
-/// What to do when a rollout cannot go on by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnTrouble {
-    /// All traffic back to stable.
-    Rollback,
-    /// Leave the traffic and wait for a person.
-    Pause,
-}
-
-/// Limits that the host enforces whatever the strategy asks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Guardrails {
-    /// Most percentage points that the candidate may gain in one write.
-    pub largest_step: f64,
-    /// Most that the candidate may have before it has had traffic for a while.
-    pub before_bake: Option<BeforeBake>,
-    /// The rollout must have a verdict this long after it began.
-    pub deadline_ms: Millis,
-    /// What happens then.
-    pub on_deadline: OnTrouble,
-    /// What happens when the plugin traps, hangs or returns an error.
-    pub on_plugin_error: OnTrouble,
-    /// How long to wait for a healthy target before a write is refused.
-    pub healthy_timeout_ms: Millis,
-    /// How long the old version keeps its tasks once the new one has all
-    /// traffic, and the alarms can still take it back.
-    #[serde(default)]
-    pub final_bake_ms: Millis,
-    /// Names of CloudWatch alarms; one in ALARM takes the rollout back.
-    #[serde(default)]
-    pub alarms: Vec<String>,
-}
-
-/// Longest time that anybody may ask for: a hundred years. Added to a moment it is
-/// still a moment.
-pub const DURATION_MAX: Millis = 36_525 * 24 * 3_600_000;
-
-/// Most alarms that one rollout watches: one call reads them all.
-pub const ALARMS_MAX: usize = 10;
-
-/// See [`Guardrails::before_bake`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BeforeBake {
-    /// Percent.
-    pub share: f64,
-    /// How long the candidate must have had traffic to get more.
-    pub bake_ms: Millis,
-}
-
-impl Default for Guardrails {
-    fn default() -> Self {
-        Self {
-            largest_step: 100.0,
-            before_bake: None,
-            deadline_ms: 24 * 3_600_000,
-            on_deadline: OnTrouble::Rollback,
-            on_plugin_error: OnTrouble::Rollback,
-            healthy_timeout_ms: 60_000,
-            final_bake_ms: 0,
-            alarms: vec![],
-        }
-    }
-}
-
-impl Guardrails {
-    /// As by default, with the time that tasks need to start.
-    #[must_use]
-    pub fn on_aws() -> Self {
-        Self {
-            healthy_timeout_ms: 15 * 60_000,
-            ..Self::default()
-        }
-    }
-}
-
-impl OnTrouble {
-    /// The goal it stands for, if it is one.
-    #[must_use]
-    pub fn goal(self) -> Option<Goal> {
-        match self {
-            Self::Rollback => Some(Goal::RollBack),
-            Self::Pause => None,
-        }
-    }
-}
-
-/// One HTTP request to the candidate and what it must answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Probe {
-    /// Its name.
-    pub name: String,
-    /// Path of the GET request.
-    pub path: String,
-    /// Status that it must answer.
-    pub status: u16,
-    /// Text that the body must contain.
-    pub contains: Option<String>,
-    /// Tries, a second apart, before it counts as failed.
-    pub attempts: u32,
-    /// How long one try may take.
-    pub timeout_ms: u32,
-}
-
-/// A custom metric, per arm. In its texts `{arm}`, `{version}` and, on AWS,
-/// `{service}`, `{cluster}`, `{target-group}` and `{load-balancer}` are filled in.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-pub struct Query {
-    /// Its name.
-    pub name: String,
-    /// Where its values come from.
-    #[serde(flatten)]
-    pub source: QuerySource,
-    /// Headers of its requests; secrets in them are references, see [`secret`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<(String, String)>,
-}
-
-/// Field by field, so that each of them is known as a field and not as a key of a map.
-impl Serialize for Query {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut query = serializer.serialize_struct("Query", 8)?;
-        query.serialize_field("name", &self.name)?;
-        match &self.source {
-            QuerySource::Json { url, pointer } => {
-                query.serialize_field("url", url)?;
-                query.serialize_field("pointer", pointer)?;
-            }
-            QuerySource::Prometheus {
-                server,
-                query: expression,
-            } => {
-                query.serialize_field("server", server)?;
-                query.serialize_field("query", expression)?;
-            }
-            QuerySource::CloudWatch(CloudWatchMetric {
-                expression,
-                namespace,
-                metric,
-                statistic,
-                period_s,
-                dimensions,
-            }) => {
-                query.serialize_field("expression", expression)?;
-                query.serialize_field("namespace", namespace)?;
-                query.serialize_field("metric", metric)?;
-                query.serialize_field("statistic", statistic)?;
-                query.serialize_field("period_s", period_s)?;
-                query.serialize_field("dimensions", dimensions)?;
-            }
-        }
-        if !self.headers.is_empty() {
-            query.serialize_field("headers", &self.headers)?;
-        }
-        query.end()
-    }
-}
-
-impl Query {
-    /// A query without headers of its own.
-    #[must_use]
-    pub fn new(name: &str, source: QuerySource) -> Self {
-        Self {
-            name: name.to_owned(),
-            source,
-            headers: vec![],
-        }
-    }
-
-    /// Takes out credentials that an older engine let into it.
-    pub(crate) fn redact(&mut self) {
-        match &mut self.source {
-            QuerySource::Json { url, .. } => *url = secret::redacted(url),
-            QuerySource::Prometheus { server, .. } => *server = secret::redacted(server),
-            QuerySource::CloudWatch(_) => {}
-        }
-    }
-}
-
-/// Where the values of a custom metric come from. Secrets in addresses are
-/// references, see [`secret`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum QuerySource {
-    /// A number in a JSON document.
-    Json {
-        /// `http://` or `https://` address; `{since}` is filled in too.
-        url: String,
-        /// JSON pointer to the number in the answer.
-        pointer: String,
-    },
-    /// A range query of a Prometheus server, which must give one series.
-    Prometheus {
-        /// Its address, such as `http://prometheus:9090`.
-        server: String,
-        /// The expression.
-        query: String,
-    },
-    /// A CloudWatch metric or expression.
-    CloudWatch(CloudWatchMetric),
-}
-
-/// A CloudWatch metric, or an expression over metrics.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct CloudWatchMetric {
-    /// Metric math or a `SEARCH`, instead of all below.
-    pub expression: Option<String>,
-    /// Such as `ML/Serving`.
-    pub namespace: String,
-    /// Name of the metric.
-    pub metric: String,
-    /// `Average`, `Sum`, `p99`, `TC(0.5:)` and what else CloudWatch knows.
-    pub statistic: String,
-    /// Length of one value, s.
-    pub period_s: u32,
-    /// Name and value of each dimension.
-    pub dimensions: Vec<(String, String)>,
 }
 
 /// One problem in a rollout file.
@@ -423,28 +90,18 @@ impl fmt::Display for SpecError {
 
 impl std::error::Error for SpecError {}
 
-/// The default address of the admin API of `engine local`.
-pub const ADMIN_DEFAULT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7900);
-/// The default address of `engine local` itself.
-pub const LISTEN_DEFAULT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
-
 /// What is said of a text that holds a credential; the text itself is not shown.
 const CREDENTIAL: &str = "has a credential in it, which would go into journals and exports; name it instead: ${NAME} for a variable of the environment or ${file:/PATH} in a query's url, server and headers and in a probe's path; a program that an arm runs inherits the environment of engine";
 
 /// What is said of an address with a user in it.
 const USER: &str = "names a user, which is not sent; write headers = { authorization = \"Basic ${NAME}\" }, with the base64 of USER:PASSWORD in that variable";
 
-/// As long as an AWS load balancer waits for a target by default.
-const RESPONSE_TIMEOUT_MS: u32 = 60_000;
-
 impl Spec {
     /// Reads a rollout file.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         let problems = Problems::default();
         let table = parse_table(text)?;
-        let credentials = secret::in_table(&table);
+        let credentials = credentials::in_table(&table);
         let mut root = Section::new(&problems, "", table);
         for path in credentials {
             root.problem(&path, CREDENTIAL);
@@ -538,7 +195,7 @@ impl Spec {
 
     /// What the flags alone say about a target on AWS.
     #[must_use]
-    pub fn on_aws(target: aws::AwsSpec) -> Self {
+    pub fn on_aws(target: AwsSpec) -> Self {
         Self {
             target: TargetSpec::Aws(Box::new(target)),
             guardrails: Guardrails::on_aws(),
@@ -586,44 +243,6 @@ impl Spec {
             queries: vec![],
             policy: Policy::default(),
         }
-    }
-}
-
-impl LocalSpec {
-    /// Two demo versions, the second with a fault.
-    #[must_use]
-    pub fn demo(fault: DemoFault) -> Self {
-        let arm = |name: &str, weight, version: &str, fault| LocalArm {
-            name: name.to_owned(),
-            weight,
-            release: Release {
-                version: version.to_owned(),
-                source: Source::Demo(fault),
-            },
-        };
-        Self {
-            listen: LISTEN_DEFAULT,
-            admin: ADMIN_DEFAULT,
-            arms: vec![
-                arm("stable", 100, "v1", DemoFault::default()),
-                arm("canary", 0, "v2", fault),
-            ],
-            sticky_seconds: 0,
-            drain_ms: 10_000,
-            response_timeout_ms: RESPONSE_TIMEOUT_MS,
-            health: HealthCheck::default(),
-            upstream_http2: false,
-            clients: Clients::default(),
-        }
-    }
-
-    /// The same balancer with other arm names, such as blue and green.
-    #[must_use]
-    pub fn with_names(mut self, names: [String; 2]) -> Self {
-        for (arm, name) in self.arms.iter_mut().zip(names) {
-            arm.name = name;
-        }
-        self
     }
 }
 
@@ -714,16 +333,8 @@ fn stable_first(mut arms: Vec<LocalArm>) -> Vec<LocalArm> {
     arms
 }
 
-/// Arm names stand in addresses, cookies and headers.
-#[must_use]
-pub fn is_arm_name(name: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    // On a command line what begins with a dash is an option.
-    !name.is_empty() && !name.starts_with('-') && name.chars().all(fits)
-}
-
 fn arm((name, mut section): (String, Section<'_>)) -> LocalArm {
-    if !is_arm_name(&name) {
+    if !is_name(&name) {
         section.problem(
             "",
             "an arm's name is made of letters, digits, - and _, and does not begin with -",

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::SpecError;
 use super::read::{Problems, Section, parse_table};
+use crate::model::is_name;
 
 /// The name of the file, in the folder that the engine is called from.
 pub const FILE: &str = "plugins.toml";
@@ -177,12 +178,6 @@ fn plugins(mut section: Section<'_>) -> BTreeMap<String, Wanted> {
     }
     section.finish();
     all
-}
-
-/// Whether a text can be a plugin's name, which a path never is.
-#[must_use]
-pub fn is_name(text: &str) -> bool {
-    super::is_arm_name(text)
 }
 
 fn rules(sections: Vec<(String, Section<'_>)>) -> Vec<SignatureRule> {

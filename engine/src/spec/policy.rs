@@ -2,15 +2,10 @@
 //! same keys in a file of their own for a whole host. Of two policies the
 //! stricter rule counts, whichever file says it.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use super::SpecError;
 use super::imports::{Import, is_word};
 use super::read::{Problems, Section, parse_table};
-use super::{CALLS_MAX, JOURNAL_MIB_MAX, SpecError};
-
-/// Most memory that a policy may grant a guest, MiB: what the host reserves.
-pub const MEMORY_MIB_MAX: u32 = 64;
+use crate::model::limits::{CALLS_MAX, Caps, JOURNAL_MIB_MAX, MEMORY_MIB_MAX};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,90 +19,6 @@ pub struct Policy {
     pub signers: Vec<Vec<String>>,
     /// Numbers that every run keeps to.
     pub caps: Caps,
-}
-
-/// Limits of one run, stricter than the host's own. A rollout is pinned to
-/// those that it began with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Caps {
-    /// Linear memory, MiB.
-    pub memory_mib: Option<u32>,
-    /// Instructions (wasmtime's fuel) between two calls.
-    pub fuel: Option<u64>,
-    /// Calls of the strategy in the whole rollout.
-    pub calls: Option<u32>,
-    /// Size of the journal, MiB, about.
-    pub journal_mib: Option<u32>,
-    /// Whether all of the journal counts. A rollout that began when only answers
-    /// did keeps to that, or a new engine would end it.
-    #[serde(default = "no")]
-    pub all_entries: bool,
-}
-
-fn no() -> bool {
-    false
-}
-
-impl Default for Caps {
-    fn default() -> Self {
-        Self {
-            memory_mib: None,
-            fuel: None,
-            calls: None,
-            journal_mib: None,
-            all_entries: true,
-        }
-    }
-}
-
-impl Caps {
-    /// Those of a rollout whose journal says nothing about them.
-    #[must_use]
-    pub fn of_old() -> Self {
-        Self {
-            all_entries: false,
-            ..Self::default()
-        }
-    }
-
-    /// Why there is no further call after so many calls, with so many bytes in the
-    /// journal.
-    #[must_use]
-    pub fn used_up(&self, calls: u32, bytes: u64) -> Option<String> {
-        let most = self.calls.unwrap_or(CALLS_MAX);
-        if calls >= most {
-            return Some(format!(
-                "it has made {most} calls, and no more are allowed in one rollout"
-            ));
-        }
-        let mib = self.journal_mib.unwrap_or(JOURNAL_MIB_MAX);
-        let what = if self.all_entries {
-            "its calls and their answers fill"
-        } else {
-            "its metrics fill"
-        };
-        (bytes >= u64::from(mib) << 20).then(|| {
-            format!("{what} {mib} MiB of the journal, and no more are allowed in one rollout")
-        })
-    }
-
-    fn stricter(self, other: Self) -> Self {
-        Self {
-            memory_mib: least(self.memory_mib, other.memory_mib),
-            fuel: least(self.fuel, other.fuel),
-            calls: least(self.calls, other.calls),
-            journal_mib: least(self.journal_mib, other.journal_mib),
-            all_entries: self.all_entries || other.all_entries,
-        }
-    }
-}
-
-fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
 }
 
 impl Policy {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::secret::{is_secret_name, redacted};
 use super::{Problem, SpecError};
 use crate::model::Millis;
+use crate::model::limits::DURATION_MAX;
+use crate::model::secret::{is_secret_name, redacted};
 
 /// The problems found so far.
 #[derive(Debug, Default)]
@@ -103,6 +104,8 @@ impl<'p> Section<'p> {
 
     fn take(&mut self, key: &str) -> Option<Value> {
         self.known.push(key.to_owned());
+        #[cfg(test)]
+        asked(self.at(key));
         self.table.remove(key)
     }
 
@@ -203,7 +206,7 @@ impl<'p> Section<'p> {
             |v| {
                 let duration: Duration = humantime::parse_duration(v.as_str()?).ok()?;
                 let ms = Millis::try_from(duration.as_millis()).ok()?;
-                (ms <= super::DURATION_MAX).then_some(ms)
+                (ms <= DURATION_MAX).then_some(ms)
             },
         )
     }
@@ -269,7 +272,7 @@ impl<'p> Section<'p> {
         read: impl FnOnce(&mut Self, &str) -> Option<T>,
     ) -> Option<T> {
         if !self.table.contains_key(key) {
-            self.known.push(key.to_owned());
+            self.take(key);
             self.problem(key, message);
             return None;
         }
@@ -323,4 +326,22 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+thread_local! {
+    static ASKED: RefCell<Vec<String>> = const { RefCell::new(vec![]) };
+}
+
+#[cfg(test)]
+fn asked(path: String) {
+    ASKED.with_borrow_mut(|all| all.push(path));
+}
+
+/// The paths of all keys that are asked for meanwhile, whether a file has them or not.
+#[cfg(test)]
+pub(super) fn asked_in(read: impl FnOnce()) -> Vec<String> {
+    ASKED.take();
+    read();
+    ASKED.take()
 }

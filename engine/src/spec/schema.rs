@@ -467,8 +467,50 @@ pub fn of_file<T: JsonSchema>() -> Value {
 /// Takes away what nobody needs to know, and refuses the keys of objects that are not
 /// described.
 pub fn tidy(schema: &mut Value) {
+    let shared = schema["$defs"].clone();
+    merge(schema, &shared);
     plain(schema);
     close(schema, false);
+}
+
+/// Brings the keys of an object together that are described in a shared schema and
+/// beside it: a shared schema refuses every key that it does not describe itself.
+fn merge(schema: &mut Value, shared: &Value) {
+    match schema {
+        Value::Object(object) => {
+            if object.contains_key("properties") {
+                let shapes = object.get_mut("anyOf").and_then(Value::as_array_mut);
+                for shape in shapes.into_iter().flatten() {
+                    if let Some(described) = referred(shape, shared) {
+                        *shape = described;
+                    }
+                }
+                if let Some(described) = object.get("$ref").and_then(|name| named(name, shared)) {
+                    object.remove("$ref");
+                    for key in ["properties", "required"] {
+                        match (object.get_mut(key), described[key].clone()) {
+                            (Some(Value::Object(own)), Value::Object(more)) => own.extend(more),
+                            (Some(Value::Array(own)), Value::Array(more)) => own.extend(more),
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            object.values_mut().for_each(|inner| merge(inner, shared));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| merge(item, shared)),
+        _ => {}
+    }
+}
+
+/// The shared schema that this one refers to.
+fn referred(schema: &Value, shared: &Value) -> Option<Value> {
+    named(schema.get("$ref")?, shared)
+}
+
+fn named(reference: &Value, shared: &Value) -> Option<Value> {
+    let name = reference.as_str()?.strip_prefix("#/$defs/")?;
+    shared.get(name).cloned()
 }
 
 /// What an optional key may be if it is there.
@@ -520,12 +562,23 @@ fn plain(schema: &mut Value) {
             if number {
                 object.remove("format");
             }
+            if let Some(Value::String(text)) = object.get_mut("description") {
+                *text = in_one_line(text);
+            }
             words(object);
             object.values_mut().for_each(plain);
         }
         Value::Array(items) => items.iter_mut().for_each(plain),
         _ => {}
     }
+}
+
+/// Each paragraph of a text in one line: where lines end in the source says nothing.
+fn in_one_line(text: &str) -> String {
+    let paragraphs = text
+        .split("\n\n")
+        .map(|paragraph| paragraph.replace('\n', " "));
+    paragraphs.collect::<Vec<_>>().join("\n\n")
 }
 
 /// `oneOf` with a word in each, as one `enum` whose description says what the words
@@ -537,16 +590,14 @@ fn words(object: &mut Map<String, Value>) {
     let mut meanings = vec![];
     let mut all = vec![];
     for shape in shapes {
-        let described = shape["description"]
-            .as_str()
-            .map(|d| d.trim_end_matches('.'));
+        let described = shape["description"].as_str().map(in_one_line);
         let words = match (&shape["const"], &shape["enum"]) {
             (Value::String(word), _) => vec![Value::from(word.as_str())],
             (_, Value::Array(words)) => words.clone(),
             _ => return,
         };
         if let (Some(described), [Value::String(word)]) = (described, &words[..]) {
-            meanings.push(format!("`{word}`: {described}."));
+            meanings.push(format!("`{word}`: {described}"));
         }
         all.extend(words);
     }
@@ -554,8 +605,10 @@ fn words(object: &mut Map<String, Value>) {
     object.insert("type".to_owned(), "string".into());
     object.insert("enum".to_owned(), all.into());
     let about = object.get("description").and_then(Value::as_str);
-    let about = about.into_iter().chain(meanings.iter().map(String::as_str));
-    let about: Vec<&str> = about.collect();
+    let about: Vec<&str> = about
+        .into_iter()
+        .chain(meanings.iter().map(String::as_str))
+        .collect();
     if !about.is_empty() {
         let about = about.join("\n");
         object.insert("description".to_owned(), about.into());
@@ -597,5 +650,125 @@ fn close(schema: &mut Value, part: bool) {
             "items" | "additionalProperties" | "prefixItems" => close(inner, false),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::{WEIGHT_MAX, limits};
+    use crate::spec::plugins::Plugins;
+    use crate::spec::policy::Policy;
+    use crate::spec::read::asked_in;
+    use crate::spec::{Spec, SpecError};
+
+    /// Files that make a reader ask for every key that it knows.
+    const ROLLOUTS: [&str; 4] = [
+        "[target]
+        kind = 'local'
+        [target.local.arms.NAME]
+        demo = {}
+        [candidate]
+        version = 'v2'
+        [strategy]
+        [guardrails]
+        before-bake = {}
+        [probes.NAME]
+        [queries.NAME]
+        url = ''
+        headers = { NAME = '' }
+        [policy]",
+        "[target]
+        kind = 'aws'
+        [target.aws.arms.NAME]
+        [candidate]
+        image = 'app:v2'
+        [queries.NAME]
+        prometheus = {}",
+        "[candidate]
+        demo = {}
+        [queries.NAME]
+        cloudwatch = {}",
+        "[target]
+        kind = 'local'
+        [target.local.arms.NAME]
+        image = 'app:v1'",
+    ];
+    const PLUGINS: &str = "[plugins.NAME]
+        [signatures.NAME]";
+
+    /// The paths of all keys that a schema describes; a name of the file's own is NAME.
+    fn described(schema: &Value) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        walk(schema, &schema["$defs"], "", &mut found);
+        found
+    }
+
+    fn walk(node: &Value, shared: &Value, path: &str, found: &mut BTreeSet<String>) {
+        let at = |key: &str| match path {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        };
+        if let Some(shared_one) = referred(node, shared) {
+            walk(&shared_one, shared, path, found);
+        }
+        for (key, inner) in node["properties"].as_object().into_iter().flatten() {
+            found.insert(at(key));
+            walk(inner, shared, &at(key), found);
+        }
+        for shapes in ["anyOf", "oneOf"] {
+            for shape in node[shapes].as_array().into_iter().flatten() {
+                walk(shape, shared, path, found);
+            }
+        }
+        let named = &node["additionalProperties"];
+        if named.is_object() {
+            found.insert(at("NAME"));
+            walk(named, shared, &at("NAME"), found);
+        }
+    }
+
+    fn asked<T>(read: impl Fn(&str) -> Result<T, SpecError>, texts: &[&str]) -> BTreeSet<String> {
+        let all = texts.iter().flat_map(|text| asked_in(|| drop(read(text))));
+        all.collect()
+    }
+
+    #[test]
+    fn readers_and_schemas_know_the_same_keys() {
+        for (known, schema) in [
+            (asked(Spec::parse, &ROLLOUTS), of_file::<RolloutFile>()),
+            (asked(Plugins::parse, &[PLUGINS]), of_file::<PluginsFile>()),
+            (asked(Policy::parse, &[""]), of_file::<PolicyTable>()),
+        ] {
+            let described = described(&schema);
+            let missing: Vec<_> = known.difference(&described).collect();
+            assert!(missing.is_empty(), "not in the schema: {missing:?}");
+            let unread: Vec<_> = described.difference(&known).collect();
+            assert!(unread.is_empty(), "nobody reads {unread:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_schemas_are_those_of_the_readers() {
+        let schema = of_file::<RolloutFile>();
+        for (pointer, most) in [
+            ("/Arm/properties/weight/maximum", WEIGHT_MAX),
+            ("/PolicyTable/properties/calls/maximum", limits::CALLS_MAX),
+            (
+                "/PolicyTable/properties/journal-mib/maximum",
+                limits::JOURNAL_MIB_MAX,
+            ),
+            (
+                "/PolicyTable/properties/memory-mib/maximum",
+                limits::MEMORY_MIB_MAX,
+            ),
+        ] {
+            let said = schema["$defs"].pointer(pointer).and_then(Value::as_u64);
+            assert_eq!(said, Some(u64::from(most)), "{pointer}");
+        }
+        let alarms = &schema["$defs"]["Guardrails"]["properties"]["alarms"]["maxItems"];
+        assert_eq!(alarms, limits::ALARMS_MAX);
     }
 }

@@ -7,8 +7,8 @@ use wasmtime::{Config, Error, ResourceLimiter};
 
 pub use crate::journal::SAMPLES_MAX;
 use crate::model::is_control;
+use crate::model::limits::Caps;
 pub use crate::model::{TEXT_BYTES_MAX, cut};
-use crate::spec::policy::Caps;
 
 /// How often a computing guest gives way to the others.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);

@@ -20,11 +20,10 @@ use async_trait::async_trait;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, Engine, Store, Trap};
 
-use crate::model::{Outcome, sha256_hex};
+use crate::model::limits::Caps;
+use crate::model::{Outcome, is_name, sha256_hex};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
-use crate::spec::plugins::is_name;
-use crate::spec::policy::Caps;
 use contract::Rejected;
 use limits::{ANSWER_TIME_MAX, ASIDE_FUEL, EPOCH_TICK, Limits, cut};
 use sandbox::{Called, State};

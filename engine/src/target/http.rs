@@ -11,8 +11,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use crate::clock::{Clock, SystemClock};
+use crate::model::query::Probe;
 use crate::model::{Millis, ProbeReport};
-use crate::spec::Probe;
 use crate::target::secret;
 
 /// Largest answer that is read.

@@ -15,11 +15,11 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock as _, SystemClock};
 
+use crate::model::query::{Probe, Query};
 use crate::model::{
     ArmHealth, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
     Release, Sample, Traffic, Weights,
 };
-use crate::spec::{Probe, Query};
 
 /// How long after its process last proved that the rollout is its own a write
 /// may leave, ms.

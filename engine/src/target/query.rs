@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::http::{Answer, Client};
 use super::secret::{self, Filled};
+use crate::model::query::{Query, QuerySource};
 use crate::model::{ErrorKind, HostError, Millis, Point};
-use crate::spec::{Query, QuerySource};
 
 /// How long a query may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use crate::spec::secret::{Part, parts, redacted};
+use crate::model::secret::{Part, parts, redacted};
 
 /// Longest secret in a file, bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;

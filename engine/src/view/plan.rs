@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::model::aws::Found;
 use crate::model::{End, Millis};
 use crate::ops::plan;
 use crate::simulate::rehearsal::Rehearsal;
-use crate::spec::aws::Found;
 
 /// What a rollout on AWS would do.
 #[derive(Debug, Clone, Serialize, JsonSchema)]

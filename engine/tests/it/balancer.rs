@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use engine::model::query::Probe;
+use engine::model::target::{HealthCheck, LocalArm, LocalSpec};
 use engine::model::{DemoFault, MetricsQuery, Release, Source, Weights};
-use engine::spec::{HealthCheck, LocalArm, LocalSpec, Probe};
 use engine::target::Target;
 use engine::target::http::Client;
 use engine::target::local::LocalTarget;
@@ -565,9 +566,9 @@ async fn custom_queries_read_a_number_from_json() {
     );
     tokio::spawn(async move { axum::serve(upstream, app).await });
     let (_balancer, target) = start(&spec([demo(), demo()])).await;
-    let query = |pointer: &str| engine::spec::Query {
+    let query = |pointer: &str| engine::model::query::Query {
         name: "accuracy".to_owned(),
-        source: engine::spec::QuerySource::Json {
+        source: engine::model::query::QuerySource::Json {
             url: format!("http://{address}/accuracy?arm={{arm}}"),
             pointer: pointer.to_owned(),
         },

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use engine::model::target::LocalSpec;
 use engine::model::{DemoFault, MetricsQuery, Source, Weights};
-use engine::spec::LocalSpec;
 use engine::target::Target;
 use engine::target::http::Client;
 use engine::target::local::LocalTarget;

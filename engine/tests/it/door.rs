@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use engine::model::target::LocalSpec;
 use engine::model::{DemoFault, Source, Weights};
-use engine::spec::LocalSpec;
 use engine::target::Target;
 use engine::target::http::Client;
 use engine::target::local::LocalTarget;

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use engine::journal::Event;
+use engine::model::limits::OnTrouble;
 use engine::model::{End, Weights};
 use engine::rollout::Standing;
-use engine::spec::OnTrouble;
 use engine::strategy::Host;
 use engine::strategy::contract::Rejected;
 use engine::strategy::limits::{LIST_MAX, Limits, TEXT_BYTES_MAX};

@@ -1,13 +1,13 @@
 //! These calls in this order, and nothing else: on a simulated target.
 
 use engine::journal::{Actor, Call, Event, Reply, StackVerb, Work};
+use engine::model::limits::{BeforeBake, OnTrouble};
 use engine::model::{
     DemoFault, End, ErrorKind, Hold, HostError, Promotion, Release, Source, Weights,
 };
 use engine::rollout::Standing;
 use engine::rollout::change::Heard;
 use engine::simulate::{Behaviour, Fault};
-use engine::spec::{BeforeBake, OnTrouble};
 use serde_json::json;
 
 use crate::lab::{self, Lab};

@@ -3,8 +3,8 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use engine::model::query::{Query, QuerySource};
 use engine::model::{DemoFault, Source};
-use engine::spec::{Query, QuerySource};
 use engine::target::Target;
 use engine::target::local::LocalTarget;
 use engine::target::local::balancer::Balancer;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::{Call, Event};
+use engine::model::query::{Probe, Query};
 use engine::model::{
     ArmHealth, Decision, End, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
     Release, Sample, Weights,
@@ -16,7 +17,6 @@ use engine::simulate::many::{self, Play};
 use engine::simulate::replicate::{self, Fate, Subject};
 use engine::simulate::report::Row;
 use engine::simulate::scenario::Corpus;
-use engine::spec::{Probe, Query};
 use engine::strategy::Plugin;
 use engine::target::Target;
 use serde_json::{Value, json};

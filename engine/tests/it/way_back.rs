@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::{Actor, Call, Entry, Event, Reply, StackVerb, Work};
+use engine::model::query::{Probe, Query};
+use engine::model::target::TargetSpec;
 use engine::model::{
     ArmHealth, DemoFault, Deployment, End, Goal, HostError, MetricsQuery, Observed, Point,
     ProbeReport, Promotion, Release, Sample, Source, Traffic, Weights,
 };
 use engine::rollout::{Driver, Ran, Resolve, RolloutError, Standing, WRITES_MAX};
 use engine::simulate::SimulatedTarget;
-use engine::spec::{Probe, Query, TargetSpec};
 use engine::store::{Blobs, Journals, Owner, Schedule};
 use engine::target::Target;
 use proptest::prelude::*;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::Result;
 use crate::journal::{Header, StackVerb, Work};
+use crate::model::aws::{Access, AwsSpec, Find, looked_for};
+use crate::model::target::TargetSpec;
 use crate::model::{End, Naming, Weights};
 use crate::ops::Error;
 use crate::ops::app::App;
@@ -12,8 +14,6 @@ use crate::ops::begin::{busy_with, by_hand};
 use crate::rollout::change::{Changing, GivenBack, Heard};
 use crate::rollout::roles::roles;
 use crate::rollout::{Options, RolloutError};
-use crate::spec::TargetSpec;
-use crate::spec::aws::{Access, AwsSpec, Find, looked_for};
 use crate::store::StoreError;
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;

@@ -145,11 +145,11 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<F
                 "{shown} is not run from a registry directly; give it a name in plugins.toml, so that it is pinned:\n\n  [plugins]\n  canary = \"{shown}\""
             )));
         }
-        Some(supply) if plugins::is_name(&shown) => {
+        Some(supply) if crate::model::is_name(&shown) => {
             supply.wanted(&shown)?;
             Some(shown.clone())
         }
-        None if plugins::is_name(&shown) => {
+        None if crate::model::is_name(&shown) => {
             return Err(Error::usage(format!(
                 "{shown} is a name, and there is no plugins.toml here that knows it; for a file write ./{shown}"
             )));

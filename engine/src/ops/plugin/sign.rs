@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::model::is_name;
 use crate::ops::app::App;
 use crate::ops::compile::compile;
 use crate::ops::pin::{PinRequest, access};
 use crate::ops::{Error, Result};
-use crate::spec::plugins::{OCI, is_name};
+use crate::spec::plugins::OCI;
 use crate::supply::files;
 use crate::supply::registry::Registry;
 use crate::supply::registry::reference::Reference;

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::aws::Found;
 use crate::model::{Release, Source, Weights};
-use crate::spec::aws::Found;
 
 /// One API of AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

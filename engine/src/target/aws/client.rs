@@ -23,8 +23,8 @@ use aws_smithy_types::timeout::TimeoutConfig;
 
 use super::calls::Api;
 use crate::clock::{Clock, SystemClock};
+use crate::model::aws::Access;
 use crate::model::{ErrorKind, HostError, Millis};
-use crate::spec::aws::Access;
 
 /// Where the prototypes' users are when they say nothing.
 const REGION_DEFAULT: &str = "us-east-1";

@@ -10,8 +10,8 @@ use super::client::{Clients, incomplete};
 use super::names::{self, Told};
 use super::{services, traffic};
 use crate::model::ROLES;
+use crate::model::aws::{Find, FindArm, Found, FoundArm, ServiceId};
 use crate::model::{Elsewhere, ErrorKind, HostError};
-use crate::spec::aws::{Find, FindArm, Found, FoundArm, ServiceId};
 
 /// Services in one `DescribeServices`.
 const SERVICES_MAX: usize = 10;

@@ -9,9 +9,9 @@ use aws_smithy_types::DateTime;
 
 use super::calls::Api;
 use super::client::Clients;
+use crate::model::aws::{Found, FoundArm};
+use crate::model::query::CloudWatchMetric;
 use crate::model::{ErrorKind, HostError, Latency, MetricsQuery, Millis, Point, Sample};
-use crate::spec::CloudWatchMetric;
-use crate::spec::aws::{Found, FoundArm};
 use crate::target::query::Words;
 
 /// Length of one sample, ms: CloudWatch's own for load balancers.
@@ -389,7 +389,7 @@ async fn get(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::aws::ServiceId;
+    use crate::model::aws::ServiceId;
 
     fn found() -> Found {
         let arm = |name: &str| FoundArm {

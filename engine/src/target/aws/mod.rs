@@ -32,12 +32,12 @@ use super::Target;
 use super::http::Client as HttpClient;
 use super::query::{self, Words};
 use crate::clock::Clock;
+use crate::model::aws::{AwsSpec, Find, Found, FoundArm};
+use crate::model::query::{Probe, Query, QuerySource};
 use crate::model::{
     ArmHealth, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed,
     ObservedArm, Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
 };
-use crate::spec::aws::{AwsSpec, Find, Found, FoundArm};
-use crate::spec::{Probe, Query, QuerySource};
 use calls::Api;
 use client::{Clients, incomplete};
 

@@ -8,8 +8,8 @@ use aws_sdk_ecs::types::{
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
+use crate::model::aws::{Found, FoundArm, ServiceId};
 use crate::model::{Deployment, ErrorKind, HostError};
-use crate::spec::aws::{Found, FoundArm, ServiceId};
 
 /// Revisions that are looked through for one with the wanted content.
 const REVISIONS_MAX: i32 = 5;

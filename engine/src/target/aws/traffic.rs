@@ -5,8 +5,8 @@ use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple,
 };
 
+use crate::model::aws::{Found, FoundArm};
 use crate::model::{Elsewhere, ErrorKind, HostError, Traffic, Way, Weights};
-use crate::spec::aws::{Found, FoundArm};
 
 /// The target groups that an action forwards to, with their weights; none if
 /// it does not forward.

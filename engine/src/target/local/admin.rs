@@ -30,8 +30,8 @@ use tokio::sync::watch;
 use super::balancer::Control;
 use super::connections::{self, Flow, Limits};
 use super::key::Laid;
+use crate::model::query::Probe;
 use crate::model::{ErrorKind, HostError, MetricsQuery, Observed, Release, Source, Weights};
-use crate::spec::Probe;
 
 /// Few clients at once, and each is quick.
 const LIMITS: Limits = Limits {

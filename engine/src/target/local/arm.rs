@@ -14,9 +14,10 @@ use tokio::task::AbortHandle;
 
 use super::demo;
 use super::samples::Recorder;
+use crate::model::query::Probe;
+use crate::model::secret::redacted;
+use crate::model::target::HealthCheck;
 use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
-use crate::spec::secret::redacted;
-use crate::spec::{HealthCheck, Probe};
 use crate::target::http::{self, Client};
 
 /// How long a program that ended stays down before it is started again.

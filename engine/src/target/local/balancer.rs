@@ -19,10 +19,11 @@ use super::connections::{self, Flow, Limits};
 use super::key::Laid;
 use super::proxy::Proxy;
 use crate::clock::{Clock, SystemClock};
+use crate::model::query::Probe;
+use crate::model::target::{HealthCheck, LocalSpec};
 use crate::model::{
     ErrorKind, HostError, MetricsQuery, Observed, ProbeReport, Release, Sample, Weights,
 };
-use crate::spec::{HealthCheck, LocalSpec, Probe};
 
 /// Largest head of a request, bytes; as behind an AWS load balancer.
 const HEAD_BYTES_MAX: usize = 64 << 10;

@@ -24,11 +24,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock as _, SystemClock};
+use crate::model::query::{Probe, Query};
 use crate::model::{
     ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release, Sample,
     Weights,
 };
-use crate::spec::{Probe, Query};
 use crate::target::Target;
 use crate::target::http::{Answer, Client};
 use crate::target::query;

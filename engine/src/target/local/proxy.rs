@@ -30,7 +30,7 @@ use super::turn::{ClientBody, Turn, Whose};
 use super::upstream::Connector;
 use crate::clock::{Clock, SystemClock};
 use crate::model::Weights;
-use crate::spec::LocalSpec;
+use crate::model::target::LocalSpec;
 
 /// Unused connections that are kept to each target.
 pub(super) const IDLE_PER_TARGET: usize = 32;

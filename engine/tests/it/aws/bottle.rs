@@ -15,11 +15,12 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use aws_smithy_types::DateTime;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::{Entry, FORMAT, Header, Pin, Work};
+use engine::model::aws::{Access, AwsSpec, Find, looked_for};
+use engine::model::limits::Guardrails;
+use engine::model::target::TargetSpec;
 use engine::model::{Arm, Capacity, Observed, Promotion, Release, Role, Source, Weights};
 use engine::rollout::fleet::Fleet;
 use engine::rollout::{Driver, Options, RolloutError, Standing, Strategy};
-use engine::spec::aws::{Access, AwsSpec, Find, looked_for};
-use engine::spec::{Guardrails, TargetSpec};
 use engine::store::Journals as _;
 use engine::store::memory::MemoryStore;
 use engine::target::Target;

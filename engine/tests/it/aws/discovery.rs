@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use aws_sdk_elasticloadbalancingv2::types::RuleCondition;
 use engine::clock::SystemClock;
+use engine::model::aws::{Access, Find, FindArm, Found};
 use engine::model::{ErrorKind, HostError};
-use engine::spec::aws::{Access, Find, FindArm, Found};
 use engine::target::Target as _;
 use engine::target::aws::client::Clients;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::clock::SystemClock;
+use engine::model::aws::Access;
 use engine::model::{ErrorKind, Weights};
-use engine::spec::aws::Access;
 use engine::target::Target as _;
 use engine::target::aws::client::{Clients, Patience};
 
@@ -119,7 +119,7 @@ async fn ten_calls_a_second_and_no_more() {
     let found = engine::target::aws::discover(&clients, &find(&made))
         .await
         .expect("found");
-    let spec = engine::spec::aws::looked_for(access, find(&made));
+    let spec = engine::model::aws::looked_for(access, find(&made));
     let clock = Arc::new(SystemClock);
     let target = Arc::new(engine::target::aws::AwsTarget::new(
         clients, spec, found, clock,

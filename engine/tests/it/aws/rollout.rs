@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use engine::journal::{Call, Event};
+use engine::model::query::Probe;
 use engine::model::{End, Goal, Hold, Promotion};
 use engine::rollout::Standing;
 use engine::rollout::session::Calls;
-use engine::spec::Probe;
 use engine::target::Target as _;
 use serde_json::json;
 

@@ -11,9 +11,9 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 use engine::clock::SystemClock;
 use engine::journal::{Call, Event};
+use engine::model::aws::{Access, Find, Found};
 use engine::model::{End, HostError, Promotion, Way};
 use engine::rollout::Standing;
-use engine::spec::aws::{Access, Find, Found};
 use engine::target::Target as _;
 use engine::target::aws::client::Clients;
 use serde_json::{Value, json};

@@ -546,6 +546,140 @@ async fn a_rollback_goes_through_a_stack_operation() {
     assert_eq!(weights(region, &name), [90, 10]);
 }
 
+/// A deployment that CloudFormation never finishes, with the target in its hands.
+async fn deploying(folder: &Path, region: &str, name: &str) -> crate::end_to_end::Running {
+    tokio::task::block_in_place(|| {
+        ok_on(folder, region, &CANARY, name);
+        ok_on(folder, region, &["set-weights", "60", "40"], name);
+    });
+    script("cloudformation", json!({"stack": name, "polls": 100_000})).await;
+    let arguments = ["deploy", "canary", "-p", "TaskCpu=512", "--stack", name];
+    let process = spawn_with(folder, &arguments, |command| {
+        emulator::environment(command, &emulator::endpoint(), region);
+    });
+    for _ in 0..200 {
+        let taken = tokio::task::block_in_place(|| change_of(folder, region, name));
+        if taken.is_some() {
+            return process;
+        }
+    }
+    panic!("the deployment did not take the target");
+}
+
+/// The unfinished change of that stack.
+fn change_of(folder: &Path, region: &str, name: &str) -> Option<String> {
+    let listed = ok(
+        folder,
+        region,
+        &["list", "--all", "--stack", name, "--json"],
+    );
+    let rows: Value = serde_json::from_str(&listed).expect("JSON");
+    let mut rows = rows.as_array().expect("rows").iter();
+    let row = rows.find(|r| {
+        let id = r["rollout"].as_str().expect("an id");
+        id.starts_with("deploy") && r["end"].is_null()
+    })?;
+    Some(row["rollout"].as_str()?.to_owned())
+}
+
+/// Whoever asks, and whether the process that changes the stack lives or not: the
+/// traffic goes back, and the answer says so only then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_stack_is_aborted_alive_and_dead() {
+    for (nth, (verb, dead, exit)) in [
+        ("abort", false, 3),
+        ("abort", true, 3),
+        ("rollback", true, 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (folder, region, name) = (folder.path(), "eu-north-1", unique(&format!("ab{nth}")));
+        let mut process = deploying(folder, region, &name).await;
+        if dead {
+            process.0.kill().expect("SIGKILL");
+            process.0.wait().expect("it ended");
+        }
+        tokio::task::block_in_place(|| {
+            let output = run(folder, region, &[verb, "--stack", &name]);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(exit), "{verb}: {said}");
+            assert_eq!(weights(region, &name), [100, 0], "{verb}: {said}");
+            // The journal of a dead change has an end, that of a living one goes on.
+            assert_eq!(change_of(folder, region, &name).is_none(), dead, "{verb}");
+        });
+        script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+    }
+}
+
+/// A damaged journal of a change keeps nobody where they are. The process that makes
+/// the change has its memory, and is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_journal_is_damaged_is_passed_over() {
+    const FIRST: &str = "UPDATE journal SET event = '{}' WHERE rollout = ?1 AND seq = 0";
+    const SECOND: &str =
+        "INSERT INTO journal SELECT rollout, 1, at, epoch, '{}' FROM journal WHERE rollout = ?1";
+    for (dead, damage) in [(true, FIRST), (true, SECOND), (false, FIRST)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (folder, region, name) = (folder.path(), "eu-north-1", unique("damaged"));
+        let mut process = deploying(folder, region, &name).await;
+        if dead {
+            process.0.kill().expect("SIGKILL");
+            process.0.wait().expect("it ended");
+        }
+        let change = tokio::task::block_in_place(|| change_of(folder, region, &name));
+        let store = rusqlite::Connection::open(folder.join("state/engine.db")).expect("there");
+        store
+            .busy_timeout(std::time::Duration::from_secs(5))
+            .expect("a number");
+        let damaged = store.execute(damage, [change.expect("a change")]);
+        assert_eq!(damaged.expect("SQL"), 1);
+        drop(store);
+        if !dead {
+            script("cloudformation", json!({"stack": &name, "polls": 30})).await;
+        }
+        tokio::task::block_in_place(|| {
+            let output = run(folder, region, &["rollback", "--stack", &name]);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(0), "{said}");
+            assert_eq!(said.contains("still drives"), !dead, "{said}");
+            assert_eq!(weights(region, &name), [100, 0], "{said}");
+        });
+        script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+        drop(process);
+        assert_eq!(weights(region, &name), [100, 0]);
+    }
+}
+
+/// A stack that went with its load balancer leaves a change that only needs its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_load_balancer_is_gone_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "eu-north-1", unique("gone"));
+    let mut process = deploying(folder, region, &name).await;
+    process.0.kill().expect("SIGKILL");
+    process.0.wait().expect("it ended");
+    script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+    tokio::task::block_in_place(|| {
+        let change = change_of(folder, region, &name).expect("a change");
+        for _ in 0..20 {
+            aws(
+                region,
+                &["cloudformation", "describe-stacks", "--stack-name", &name],
+            );
+        }
+        aws(
+            region,
+            &["cloudformation", "delete-stack", "--stack-name", &name],
+        );
+        let output = run(folder, region, &["abort", &change]);
+        let said = stderr(&output);
+        let shown = ok(folder, region, &["status", &change, "--json"]);
+        assert!(shown.contains("is not there any more"), "{shown} {said}");
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    });
+}
 /// What somebody set by hand on a listener of the stack.
 fn set_stickiness(region: &str, listener: &str) {
     let arguments = ["elbv2", "describe-listeners", "--listener-arns", listener];

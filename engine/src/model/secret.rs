@@ -3,10 +3,8 @@
 //! A rollout file is read by many, and what it says goes into journals, exports,
 //! logs and messages. So a credential is a reference, `${NAME}` for a variable of
 //! the environment or `${file:/PATH}` for a file, and only who sends a request
-//! looks behind it. A credential that stands in a text itself is refused; one of
-//! an older journal is not shown. Pure.
-
-use toml::{Table, Value};
+//! looks behind it. A credential that stands in a text itself is refused (by `spec`);
+//! one of an older journal is not shown. Pure.
 
 /// What stands for a secret that is not shown.
 const MASK: &str = "***";
@@ -108,7 +106,7 @@ pub fn is_secret_name(name: &str) -> bool {
 }
 
 /// The same, where short names are usual too.
-fn is_secret_key(name: &str) -> bool {
+pub(crate) fn is_secret_key(name: &str) -> bool {
     let last = plain(name);
     let last = last.rsplit('-').next().unwrap_or_default();
     SHORT_NAMES.contains(&last) || is_secret_name(name)
@@ -132,7 +130,7 @@ fn plain(name: &str) -> String {
 }
 
 /// Where in a text a credential stands itself, as byte ranges in order.
-fn literals(text: &str) -> Vec<std::ops::Range<usize>> {
+pub(crate) fn literals(text: &str) -> Vec<std::ops::Range<usize>> {
     let hidden = without_references(text);
     let is_literal = |range: &std::ops::Range<usize>| {
         let value = &hidden[range.clone()];
@@ -150,7 +148,8 @@ fn literals(text: &str) -> Vec<std::ops::Range<usize>> {
 }
 
 /// Whether an address names a user, which no request carries.
-pub(super) fn has_user(address: &str) -> bool {
+#[must_use]
+pub fn has_user(address: &str) -> bool {
     !user_infos(&without_references(address)).is_empty()
 }
 
@@ -267,7 +266,7 @@ pub fn redacted_arguments(arguments: &[String]) -> Vec<String> {
 }
 
 /// Whether `value` is the credential that the flag before it asks for.
-fn is_value_of(flag: &str, value: &str) -> bool {
+pub(crate) fn is_value_of(flag: &str, value: &str) -> bool {
     flag.starts_with('-')
         && !flag.contains('=')
         && is_secret_name(flag)
@@ -276,7 +275,7 @@ fn is_value_of(flag: &str, value: &str) -> bool {
 }
 
 /// Whether a text is no reference to something.
-fn is_plain(text: &str) -> bool {
+pub(crate) fn is_plain(text: &str) -> bool {
     let hidden = without_references(text);
     // A scheme before the reference, such as `Bearer ${TOKEN}`, is no secret.
     let rest = hidden.trim_start_matches(|c: char| c.is_ascii_alphabetic());
@@ -294,48 +293,6 @@ fn is_filled_in(text: &str) -> bool {
     };
     let filled = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
     text.strip_prefix('$').or(filled).is_some_and(is_name)
-}
-
-/// Paths of the texts of a table that hold a credential themselves.
-#[must_use]
-pub fn in_table(table: &Table) -> Vec<String> {
-    let mut found = vec![];
-    for (key, value) in table {
-        walk(key, key, value, &mut found);
-    }
-    found
-}
-
-fn walk(path: &str, key: &str, value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::String(text) => {
-            let in_headers = path.split('.').nth_back(1) == Some("headers");
-            let named = if in_headers {
-                is_secret_key(key)
-            } else {
-                is_secret_name(key)
-            };
-            if named && is_plain(text) || !literals(text).is_empty() {
-                found.push(path.to_owned());
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                let at = format!("{path}.{index}");
-                let before = index.checked_sub(1).and_then(|i| items[i].as_str());
-                match (before, item.as_str()) {
-                    (Some(flag), Some(text)) if is_value_of(flag, text) => found.push(at),
-                    _ => walk(&at, key, item, found),
-                }
-            }
-        }
-        Value::Table(table) => {
-            for (key, value) in table {
-                walk(&format!("{path}.{key}"), key, value, found);
-            }
-        }
-        _ => {}
-    }
 }
 
 #[cfg(test)]
@@ -465,32 +422,5 @@ mod tests {
         let given = given.map(ToOwned::to_owned);
         let shown = redacted_arguments(&given);
         assert_eq!(shown, ["run", "--token", "***", "--password", "$PW", "-v"]);
-    }
-
-    #[test]
-    fn a_table_is_searched_whole() {
-        let table: Table = r#"
-            [a.headers]
-            authorization = "whatever"
-            x-key = "S3CRET"
-            accept = "text/plain"
-            cookie = "${C}"
-            [b]
-            command = ["x", "--token", "S3CRET", "--url=http://u:S3CRET@h"]
-            list = [{ password = "S3CRET" }]
-            max-tokens = "5"
-        "#
-        .parse()
-        .expect("TOML");
-        let mut found = in_table(&table);
-        found.sort();
-        let paths = [
-            "a.headers.authorization",
-            "a.headers.x-key",
-            "b.command.2",
-            "b.command.3",
-            "b.list.0.password",
-        ];
-        assert_eq!(found, paths);
     }
 }

@@ -1,0 +1,146 @@
+//! A target on AWS: how to find it, and what was found.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Millis;
+
+/// How long after its end a minute of metrics counts as complete.
+pub const METRICS_DELAY_MS: Millis = 120_000;
+
+/// A target on AWS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AwsSpec {
+    /// Whose AWS it is.
+    pub access: Access,
+    /// How to find the target.
+    pub find: Find,
+    /// Where a candidate without traffic can be reached, such as
+    /// `https://test.example.org`; else through its test listener or directly.
+    pub probe_url: Option<String>,
+    /// Container whose image is the version; none if there is only one.
+    pub container: Option<String>,
+    /// How long after its end a minute of metrics counts as complete, ms.
+    pub metrics_delay_ms: Millis,
+    /// What was found; pinned when a rollout begins.
+    pub found: Option<Found>,
+}
+
+/// Which account and region, and as whom. What is none comes from the
+/// environment, as for every AWS tool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Access {
+    /// Such as `eu-central-1`.
+    pub region: Option<String>,
+    /// Name of a profile in the shared configuration files.
+    pub profile: Option<String>,
+    /// ARN of a role to assume.
+    pub role: Option<String>,
+}
+
+/// What identifies a target; whatever is none is found out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Find {
+    /// Name of a CloudFormation stack.
+    pub stack: Option<String>,
+    /// ARN of a listener.
+    pub listener: Option<String>,
+    /// ARN of a listener rule.
+    pub rule: Option<String>,
+    /// Name or ARN of the ECS cluster.
+    pub cluster: Option<String>,
+    /// The arms, where names or services are not as they look.
+    pub arms: Vec<FindArm>,
+    /// ARNs of listeners by which only tests come, no users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test_listeners: Vec<String>,
+}
+
+/// What is known of one arm.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct FindArm {
+    /// Its name.
+    pub name: String,
+    /// ARN or name of its target group.
+    pub target_group: Option<String>,
+    /// Name of its ECS service, or `CLUSTER/SERVICE`.
+    pub service: Option<String>,
+}
+
+/// A target on AWS with every name resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Found {
+    /// ARN of the listener rule, or of the listener whose default action it is.
+    pub route: String,
+    /// ARN of the load balancer.
+    pub load_balancer: String,
+    /// Where users send requests, such as `http://NAME.elb.amazonaws.com`.
+    pub address: String,
+    /// Its availability zones.
+    pub zones: Vec<String>,
+    /// The two arms.
+    pub arms: Vec<FoundArm>,
+    /// Address of a listener that sends everything to the candidate, by the
+    /// ARN of the target group it sends to.
+    pub test_addresses: Vec<(String, String)>,
+    /// ARNs of listeners by which only tests come, because the stack or a person
+    /// says so.
+    #[serde(default)]
+    pub test_listeners: Vec<String>,
+}
+
+/// One arm of a target that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FoundArm {
+    /// Its name.
+    pub name: String,
+    /// ARN of its target group.
+    pub target_group: String,
+    /// Its ECS service; none if the targets are no tasks of a service.
+    pub service: Option<ServiceId>,
+}
+
+/// An ECS service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceId {
+    /// Name of its cluster.
+    pub cluster: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Find {
+    /// The listener or rule that is named by its ARN: the identity of the target,
+    /// whatever else is still to be found.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.rule.as_deref().or(self.listener.as_deref())
+    }
+}
+
+impl Found {
+    /// Whether the route is a rule and not a listener.
+    #[must_use]
+    pub fn is_rule(&self) -> bool {
+        self.route.contains(":listener-rule/")
+    }
+
+    /// The arm of that name.
+    #[must_use]
+    pub fn arm(&self, name: &str) -> Option<&FoundArm> {
+        self.arms.iter().find(|a| a.name == name)
+    }
+}
+
+/// A target that is only looked for.
+#[must_use]
+pub fn looked_for(access: Access, find: Find) -> AwsSpec {
+    AwsSpec {
+        access,
+        find,
+        probe_url: None,
+        container: None,
+        metrics_delay_ms: METRICS_DELAY_MS,
+        found: None,
+    }
+}

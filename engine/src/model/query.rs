@@ -1,0 +1,141 @@
+//! What a strategy may ask for by name: probes of the candidate, and metrics that
+//! come from elsewhere.
+
+use schemars::JsonSchema;
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::secret;
+
+/// One HTTP request to the candidate and what it must answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Probe {
+    /// Its name.
+    pub name: String,
+    /// Path of the GET request.
+    pub path: String,
+    /// Status that it must answer.
+    pub status: u16,
+    /// Text that the body must contain.
+    pub contains: Option<String>,
+    /// Tries, a second apart, before it counts as failed.
+    pub attempts: u32,
+    /// How long one try may take.
+    pub timeout_ms: u32,
+}
+
+/// A custom metric, per arm. In its texts `{arm}`, `{version}` and, on AWS,
+/// `{service}`, `{cluster}`, `{target-group}` and `{load-balancer}` are filled in.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+pub struct Query {
+    /// Its name.
+    pub name: String,
+    /// Where its values come from.
+    #[serde(flatten)]
+    pub source: QuerySource,
+    /// Headers of its requests; secrets in them are references such as
+    /// `${NAME}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+}
+
+/// Field by field, so that each of them is known as a field and not as a key of a map.
+impl Serialize for Query {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut query = serializer.serialize_struct("Query", 8)?;
+        query.serialize_field("name", &self.name)?;
+        match &self.source {
+            QuerySource::Json { url, pointer } => {
+                query.serialize_field("url", url)?;
+                query.serialize_field("pointer", pointer)?;
+            }
+            QuerySource::Prometheus {
+                server,
+                query: expression,
+            } => {
+                query.serialize_field("server", server)?;
+                query.serialize_field("query", expression)?;
+            }
+            QuerySource::CloudWatch(CloudWatchMetric {
+                expression,
+                namespace,
+                metric,
+                statistic,
+                period_s,
+                dimensions,
+            }) => {
+                query.serialize_field("expression", expression)?;
+                query.serialize_field("namespace", namespace)?;
+                query.serialize_field("metric", metric)?;
+                query.serialize_field("statistic", statistic)?;
+                query.serialize_field("period_s", period_s)?;
+                query.serialize_field("dimensions", dimensions)?;
+            }
+        }
+        if !self.headers.is_empty() {
+            query.serialize_field("headers", &self.headers)?;
+        }
+        query.end()
+    }
+}
+
+impl Query {
+    /// A query without headers of its own.
+    #[must_use]
+    pub fn new(name: &str, source: QuerySource) -> Self {
+        Self {
+            name: name.to_owned(),
+            source,
+            headers: vec![],
+        }
+    }
+
+    /// Takes out credentials that an older engine let into it.
+    pub(crate) fn redact(&mut self) {
+        match &mut self.source {
+            QuerySource::Json { url, .. } => *url = secret::redacted(url),
+            QuerySource::Prometheus { server, .. } => *server = secret::redacted(server),
+            QuerySource::CloudWatch(_) => {}
+        }
+    }
+}
+
+/// Where the values of a custom metric come from. Secrets in addresses are
+/// references, see [`secret`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum QuerySource {
+    /// A number in a JSON document.
+    Json {
+        /// `http://` or `https://` address; `{since}` is filled in too.
+        url: String,
+        /// JSON pointer to the number in the answer.
+        pointer: String,
+    },
+    /// A range query of a Prometheus server, which must give one series.
+    Prometheus {
+        /// Its address, such as `http://prometheus:9090`.
+        server: String,
+        /// The expression.
+        query: String,
+    },
+    /// A CloudWatch metric or expression.
+    CloudWatch(CloudWatchMetric),
+}
+
+/// A CloudWatch metric, or an expression over metrics.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CloudWatchMetric {
+    /// Metric math or a `SEARCH`, instead of all below.
+    pub expression: Option<String>,
+    /// Such as `ML/Serving`.
+    pub namespace: String,
+    /// Name of the metric.
+    pub metric: String,
+    /// `Average`, `Sum`, `p99`, `TC(0.5:)` and what else CloudWatch knows.
+    pub statistic: String,
+    /// Length of one value, s.
+    pub period_s: u32,
+    /// Name and value of each dimension.
+    pub dimensions: Vec<(String, String)>,
+}

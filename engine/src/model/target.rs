@@ -1,0 +1,168 @@
+//! What is rolled out where, as a rollout pins it: a balancer of our own, or a
+//! load balancer of AWS.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::aws::AwsSpec;
+use super::{DemoFault, Release, Source};
+
+/// The default address of the admin API of `engine local`.
+pub const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7900);
+/// The default address of `engine local` itself.
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// As long as an AWS load balancer waits for a target by default.
+pub const RESPONSE_TIMEOUT_MS: u32 = 60_000;
+
+/// What is rolled out where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum TargetSpec {
+    /// A balancer that already runs (`engine local`), by its admin address.
+    Local {
+        /// Where its admin API listens; always loopback.
+        admin: SocketAddr,
+    },
+    /// A balancer inside the process that runs the rollout.
+    Embedded {
+        /// How it is set up.
+        local: LocalSpec,
+        /// Where it keeps weights and releases between processes.
+        state: Option<String>,
+        /// Requests per second that the built-in client sends; 0 for none.
+        load_rps: u32,
+    },
+    /// An application load balancer before two ECS services.
+    Aws(Box<AwsSpec>),
+    /// No balancer at all: a scripted one, for tests.
+    Simulated {
+        /// Identity of the target.
+        name: String,
+    },
+}
+
+/// The set-up of a local balancer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalSpec {
+    /// Where users send requests. Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where the admin API listens. Port 0 picks a free one.
+    pub admin: SocketAddr,
+    /// The two arms, the stable one first.
+    pub arms: Vec<LocalArm>,
+    /// Seconds that a client stays on its arm; 0 turns the cookie off.
+    pub sticky_seconds: u32,
+    /// How long a replaced release may finish its requests.
+    pub drain_ms: u32,
+    /// How long a target may take until the head of its answer.
+    pub response_timeout_ms: u32,
+    /// Active health checks.
+    pub health: HealthCheck,
+    /// Speak HTTP/2 to the arms (for gRPC); HTTP/1.1 otherwise.
+    pub upstream_http2: bool,
+    /// What users may take of it.
+    #[serde(default)]
+    pub clients: Clients,
+}
+
+/// What the clients of a local balancer may take of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Clients {
+    /// Connections at once, and requests at once; fewer where the process may have
+    /// too few descriptors.
+    pub connections: u32,
+    /// How long a connection may be silent between two requests, in the middle of a
+    /// head, or while it is written to.
+    pub idle_ms: u32,
+    /// How long a client may take for the next part of its body.
+    pub body_ms: u32,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            idle_ms: 60_000,
+            body_ms: 30_000,
+        }
+    }
+}
+
+/// One arm of a local balancer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalArm {
+    /// Its name.
+    pub name: String,
+    /// Its weight at first.
+    pub weight: u32,
+    /// What it runs at first.
+    pub release: Release,
+}
+
+/// How a target proves that it is well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HealthCheck {
+    /// Path of the request.
+    pub path: String,
+    /// Time between two checks.
+    pub interval_ms: u32,
+    /// How long one may take.
+    pub timeout_ms: u32,
+    /// Successes in a row that make it healthy.
+    pub healthy_after: u32,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_after: u32,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            path: "/healthz".to_owned(),
+            interval_ms: 500,
+            timeout_ms: 2_000,
+            healthy_after: 2,
+            unhealthy_after: 3,
+        }
+    }
+}
+
+impl LocalSpec {
+    /// Two demo versions, the second with a fault.
+    #[must_use]
+    pub fn demo(fault: DemoFault) -> Self {
+        let arm = |name: &str, weight, version: &str, fault| LocalArm {
+            name: name.to_owned(),
+            weight,
+            release: Release {
+                version: version.to_owned(),
+                source: Source::Demo(fault),
+            },
+        };
+        Self {
+            listen: LISTEN_DEFAULT,
+            admin: ADMIN_DEFAULT,
+            arms: vec![
+                arm("stable", 100, "v1", DemoFault::default()),
+                arm("canary", 0, "v2", fault),
+            ],
+            sticky_seconds: 0,
+            drain_ms: 10_000,
+            response_timeout_ms: RESPONSE_TIMEOUT_MS,
+            health: HealthCheck::default(),
+            upstream_http2: false,
+            clients: Clients::default(),
+        }
+    }
+
+    /// The same balancer with other arm names, such as blue and green.
+    #[must_use]
+    pub fn with_names(mut self, names: [String; 2]) -> Self {
+        for (arm, name) in self.arms.iter_mut().zip(names) {
+            arm.name = name;
+        }
+        self
+    }
+}
