@@ -10,6 +10,7 @@ pub mod model; // the words of a rollout, as values
 pub mod ops; // what a person can ask for, whatever the front end
 pub mod plot; // pictures of rollouts
 pub mod rollout; // the driver, the guardrails, the way back
+pub mod schema; // JSON Schemas, made from types
 pub mod simulate; // rollouts in a world of dice
 pub mod spec; // the rollout file, validated
 pub mod store; // port: where journals, leases and signals live

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Global;
 use super::exit::Exit;
 use crate::ops::{Error, Result};
-use crate::view::schema::{Catalogue, Kind, document, documents, like};
+use crate::view::catalogue::{Catalogue, Kind, document, documents, like};
 
 /// Print the JSON Schema of a file that people write, or of an answer in JSON
 ///

@@ -101,7 +101,7 @@ impl Query {
 }
 
 /// Where the values of a custom metric come from. Secrets in addresses are
-/// references, see [`secret`].
+/// references such as `${NAME}` or `${file:/PATH}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum QuerySource {

@@ -6,15 +6,15 @@
 //! duration has its unit in its name, unless the field says otherwise. Keys of AWS
 //! and of plugins (an IAM policy, parameters, the names of arms) stay as they are.
 //!
-//! [`schema`] has a JSON Schema for each of them, and for the files that people
+//! [`catalogue`] has a JSON Schema for each of them, and for the files that people
 //! write. The tests hold every real answer against its schema.
 
+pub mod catalogue;
 mod kebab;
 pub mod past;
 pub mod plan;
 pub mod plugin;
 pub mod rollout;
-pub mod schema;
 pub mod simulation;
 pub mod stack;
 pub mod traffic;
@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use kebab::Kebab;
 
-/// One answer in JSON. Each of them is in the catalogue of [`schema`].
+/// One answer in JSON. Each of them is in the catalogue of [`catalogue`].
 pub trait View: Serialize + JsonSchema {
     /// Under which `engine schema` shows its schema.
     const NAME: &'static str;

@@ -35,6 +35,7 @@ mod property;
 mod reference;
 mod registry;
 mod render;
+mod schemas;
 mod secrets;
 mod signals;
 mod signature;

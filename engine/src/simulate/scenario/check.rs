@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     Canary, Clock, Corpus, Event, Expect, Millis, Noise, Problem, Scenario, Traffic, Values, span,
 };
-use crate::spec::schema::of_file;
+use crate::schema::of_file;
 
 const TASKS_MAX: u32 = 10_000;
 const ZONES_MAX: u32 = 100;

@@ -35,7 +35,9 @@ fn plan(folder: &std::path::Path, made: &bottle::Made, more: &[&str]) -> Output 
     .concat();
     let mut command = engine(folder, &arguments);
     emulator::environment(&mut command, &emulator::endpoint(), REGION);
-    command.output().expect("the binary runs")
+    let output = command.output().expect("the binary runs");
+    crate::schemas::hold(&arguments, &output);
+    output
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,9 +83,9 @@ async fn the_calls_of_a_plan_are_the_calls_of_its_rollout() {
         assert!(actions.contains(call), "{call} is not in {actions:?}");
     }
     let took = |path: &str| plan.pointer(path).and_then(Value::as_u64).expect("a time");
-    assert!(took("/good/tookMs") >= 15 * 60_000);
+    assert!(took("/good/took-ms") >= 15 * 60_000);
     assert!(
-        took("/bad/exposedMs") <= 5 * 60_000,
+        took("/bad/exposed-ms") <= 5 * 60_000,
         "seen within five minutes"
     );
 }
@@ -99,7 +101,7 @@ async fn the_default_gate_can_be_planned() {
     let weights = weights.filter(|w| w["api"] == "ModifyListener").count();
     // Probe, 10, 50 and 95 %, all, and back to stable after the copy.
     assert_eq!(weights, 6, "{plan:#}");
-    let exposed = plan["bad"]["exposedMs"].as_u64().expect("a time");
+    let exposed = plan["bad"]["exposed-ms"].as_u64().expect("a time");
     assert!(exposed <= 6 * 60_000, "{exposed}");
 }
 

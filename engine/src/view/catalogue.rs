@@ -11,9 +11,10 @@ use serde_json::{Map, Value};
 
 use super::kebab::kebab;
 use super::{View, past, plan, plugin, rollout, simulation, stack, traffic};
+use crate::schema::{of_file, tidy};
 use crate::simulate::scenario;
 use crate::spec::nearest;
-use crate::spec::schema::{PluginsFile, PolicyTable, RolloutFile, of_file, tidy};
+use crate::spec::schema::{PluginsFile, PolicyTable, RolloutFile};
 
 /// Whether something is read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
