@@ -87,8 +87,8 @@ answers! {
     plugin::Check: "plugin-check", "plugin check: whether a plugin fits the contract and repeats itself";
     plugin::Inspection: "plugin-inspect", "plugin inspect: what a plugin is and what it can do";
     plugin::Verification: "plugin-verify", "plugin verify: whether plugins are as they are pinned";
-    Catalogue: "schema", "schema: what there is a schema of";
     plugin::Push: "plugin-push", "plugin push: a plugin that was put into a registry";
+    Catalogue: "schema", "schema: what there is a schema of";
 }
 
 /// Every file that people write.
