@@ -5,13 +5,14 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::run::OnInterrupt;
-use super::{Global, traffic, watch};
+use super::watch::{self, How};
+use super::{Global, traffic};
 use crate::journal::verdict::verdict;
 use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::command::{self, Reached, WentOn};
 use crate::ops::way_back;
-use crate::rollout::Options;
+use crate::rollout::{Options, Standing};
 use crate::view;
 
 /// Go on with a paused, suspended or crashed rollout
@@ -90,19 +91,15 @@ pub struct ApproveArgs {
 pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> Result<Exit> {
     let target = global.target();
     let (id, driven) = command::resume(app, &target, args.rollout.as_deref(), args.adopt).await?;
-    if driven {
-        match watch::follow(app, global, &id).await? {
-            watch::Followed::Left(exit) => return Ok(exit),
-            watch::Followed::Abandoned => eprintln!(
-                "the process that drove rollout {id} does not answer any more; this one takes over"
-            ),
-        }
-    }
     let options = Options {
         chaos_evict: args.chaos_evict,
         ..Options::default()
     };
-    watch::drive(app, global, &id, options, args.on_interrupt).await
+    let how = match driven {
+        true => How::FollowOrDrive(options, args.on_interrupt),
+        false => How::Drive(options, args.on_interrupt),
+    };
+    watch::watch(app, global, &id, how).await
 }
 
 pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> Result<Exit> {
@@ -162,5 +159,5 @@ pub(super) fn tell(global: &Global, (header, status): &Reached) -> Result<Exit> 
     } else {
         out!("{} {}", header.rollout, verdict(header, status));
     }
-    Ok(watch::settled(status).unwrap_or(Exit::Done))
+    Ok(Standing::settled(status).map_or(Exit::Done, |standing| Exit::from(&standing)))
 }

@@ -1,10 +1,8 @@
 //! Verbs about rollouts that were: `replay`, `what-if`, `explain`, `export`,
 //! `import`.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use crate::ops::Context as _;
 use clap::Args;
 
 use super::exit::Exit;
@@ -12,13 +10,11 @@ use super::plugin::PinArgs;
 use super::{Global, render};
 use crate::hindsight::replay::Fit;
 use crate::hindsight::what_if::{Ending, Recorded, WhatIf};
-use crate::journal::Pin;
 use crate::model::Millis;
 use crate::ops::app::App;
-use crate::ops::past::{self, Compared, Explained, Exported, Imported, Journal, Replayed};
-use crate::ops::pin::PinRequest;
-use crate::ops::{Error, plugin};
-use crate::strategy::Plugin;
+use crate::ops::past::{
+    self, Compared, Explained, Exported, Imported, ReplayRequest, Replayed, WhatIfRequest,
+};
 use crate::view;
 
 /// Run a plugin against a recorded journal and say where it first differs
@@ -100,32 +96,20 @@ pub struct ImportArgs {
     file: PathBuf,
 }
 
-/// The plugin that is named, or the one that the rollout is pinned to.
-async fn its_plugin(
-    app: &App,
-    pins: &PinRequest,
-    named: Option<&Path>,
-    pin: &Pin,
-) -> crate::ops::Result<Arc<Plugin>> {
-    match named {
-        Some(named) => Ok(plugin::look_at(app, pins, named).await?.plugin),
-        None => past::own_plugin(app, pin, || pins.kept(app, pin)).await,
-    }
-}
-
 pub(super) async fn replay(
     app: &App,
     global: &Global,
     args: ReplayArgs,
 ) -> crate::ops::Result<Exit> {
-    let journal = Journal::of(app, &args.rollout).await?;
-    let pin = journal.pin()?;
-    let plugin = its_plugin(app, &args.pins.clone().into(), args.plugin.as_deref(), pin).await?;
-    let replayed = past::replay(&journal, &plugin).await?;
+    let request = ReplayRequest {
+        rollout: args.rollout,
+        plugin: args.plugin,
+        pins: args.pins.into(),
+    };
+    let replayed = past::replay(app, &request).await?;
     let (fits, text) = fit(&replayed);
     if global.json {
-        let rollout = &journal.header.rollout;
-        json!(view::past::Replay::of(rollout, &replayed, text));
+        json!(view::past::Replay::of(&replayed, text));
     } else {
         let which = if replayed.same_bytes {
             "its own plugin"
@@ -134,7 +118,7 @@ pub(super) async fn replay(
         };
         out!(
             "{} with {which} (sha256:{:.12}): {} calls; {text}",
-            journal.shown,
+            replayed.journal.shown,
             replayed.sha256,
             replayed.calls
         );
@@ -186,63 +170,29 @@ pub(super) async fn what_if(
     global: &Global,
     args: WhatIfArgs,
 ) -> crate::ops::Result<Exit> {
-    let mut named = args.rollouts.clone();
-    if args.all {
-        named = past::finished(app).await?;
-    }
-    if named.is_empty() {
-        return Err(Error::usage(
-            "no rollout is named: give ids or files, or --all for all finished ones; `engine list` shows them",
-        ));
-    }
-    let mut rows = view::past::WhatIf::default();
+    let request = WhatIfRequest {
+        rollouts: args.rollouts,
+        all: args.all,
+        plugin: args.plugin,
+        set: args.set,
+        pins: args.pins.into(),
+    };
+    let mut answer = view::past::WhatIf::default();
     let mut exit = Exit::Done;
-    let alone = named.len() == 1;
-    for name in &named {
-        let asked = async {
-            let journal = match args.all {
-                true => Journal::stored(app, name).await?,
-                false => Journal::of(app, name).await?,
-            };
-            let compared = ask(app, &args, &journal).await?;
-            Ok::<_, Error>((journal, compared))
-        };
-        let asked = asked.await;
-        let (journal, compared) = match asked.with_context(|| format!("failed to ask about {name}"))
-        {
-            Ok(both) => both,
-            Err(error) if alone => return Err(error),
-            // The others can be asked all the same.
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                exit = Exit::from(error.kind);
-                continue;
-            }
-        };
-        let Compared { recorded, answer } = compared;
-        if global.json {
-            let rollout = &journal.header.rollout;
-            rows.rollouts
-                .push(view::past::Compared::of(rollout, &recorded, &answer));
-        } else if alone {
-            tell(&journal, &recorded, &answer);
-        } else {
-            out!("{name}: {}", compare(&journal, &recorded, &answer));
+    let mut tell = |asked: crate::ops::Result<Compared>, of: usize| match asked {
+        Ok(compared) if global.json => answer.rollouts.push((&compared).into()),
+        Ok(compared) if of == 1 => show(&compared),
+        Ok(compared) => out!("{}: {}", compared.journal.shown, compare(&compared)),
+        Err(error) => {
+            eprintln!("error: {error}");
+            exit = Exit::from(error.kind);
         }
-    }
+    };
+    past::what_if(app, &request, &mut tell).await?;
     if global.json {
-        json!(rows);
+        json!(answer);
     }
     Ok(exit)
-}
-
-async fn ask(app: &App, args: &WhatIfArgs, journal: &Journal) -> crate::ops::Result<Compared> {
-    let pin = journal.pin()?;
-    let plugin = its_plugin(app, &args.pins.clone().into(), args.plugin.as_deref(), pin).await?;
-    let description = plugin.describe().await?;
-    let before = past::parameters_before(pin, &description.name);
-    let parameters = plugin::parameters(&args.set, &before, &plugin, &description).await?;
-    past::what_if(journal, &plugin, parameters).await
 }
 
 fn ending(answer: &WhatIf) -> String {
@@ -258,7 +208,12 @@ fn verdict(recorded: &Recorded) -> String {
     verdict.unwrap_or_else(|| "undecided".to_owned())
 }
 
-fn compare(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> String {
+fn compare(compared: &Compared) -> String {
+    let Compared {
+        journal,
+        recorded,
+        answer,
+    } = compared;
     let after = |at: Millis| render::span(at.saturating_sub(journal.header.created));
     let (was, would) = (verdict(recorded), ending(answer));
     let parted = match answer.parted {
@@ -269,11 +224,20 @@ fn compare(journal: &Journal, recorded: &Recorded, answer: &WhatIf) -> String {
         "{was} after {}, would be {would} after {}{}{parted}",
         after(recorded.at),
         after(answer.at),
-        if was == would { "" } else { "  <- differs" },
+        if compared.differs() {
+            "  <- differs"
+        } else {
+            ""
+        },
     )
 }
 
-fn tell(journal: &Journal, recorded: &Recorded, answer: &WhatIf) {
+fn show(compared: &Compared) {
+    let Compared {
+        journal,
+        recorded,
+        answer,
+    } = compared;
     let after = |at: Millis| render::span(at.saturating_sub(journal.header.created));
     out!(
         "recorded: {} after {}",

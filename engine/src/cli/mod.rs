@@ -177,7 +177,8 @@ fn listener() -> Listener {
 
 /// Runs the command line to its exit code.
 pub async fn main(cli: Cli, surroundings: Surroundings) -> ExitCode {
-    match dispatch(cli, surroundings).await {
+    // Boxed, or the futures of all verbs nest too deep for the compiler.
+    match Box::pin(dispatch(cli, surroundings)).await {
         Ok(exit) => exit.into(),
         Err(error) => {
             let style = console::Style::new().for_stderr().red().bold();

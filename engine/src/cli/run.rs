@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::exit::Exit;
-use super::{Global, plugin, watch};
+use super::watch::{self, How};
+use super::{Global, plugin};
 use crate::journal::Work;
 use crate::model::{DemoFault, is_name};
 use crate::ops::Result;
@@ -95,15 +96,11 @@ impl RunArgs {
 }
 
 pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exit> {
-    let ready = begin::make_ready(app, &args.request(global)).await?;
-    for note in begin::advice(&ready) {
-        eprintln!("note: {note}");
-    }
     let options = Options {
         chaos_evict: args.chaos_evict,
         ..Options::default()
     };
-    begin::begin_ready(app, &ready, options).await?;
+    let ready = begin::begin_rollout(app, &args.request(global), options).await?;
     let rollout = &ready.header.rollout;
     let title = match &ready.header.work {
         Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),
@@ -115,7 +112,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exi
         ""
     };
     eprintln!("rollout {rollout}: {title} on {}{part}", ready.live.address);
-    watch::drive(app, global, rollout, options, args.on_interrupt).await
+    watch::watch(app, global, rollout, How::Drive(options, args.on_interrupt)).await
 }
 
 /// Reads `blue,green`.

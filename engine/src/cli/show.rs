@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::Exit;
-use super::{Global, render, watch};
+use super::watch::{self, How};
+use super::{Global, render};
 use crate::journal::Work;
 use crate::journal::verdict::verdict;
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
-use crate::ops::find::newest_unless;
-use crate::ops::picture;
+use crate::ops::history::{self, HistoryRequest, ListRequest};
 use crate::ops::status::{self, Known, Live};
-use crate::store::Page;
 use crate::view;
 
 /// Show where the traffic goes, and the rollout that moves it
@@ -74,13 +73,7 @@ pub(super) async fn status(
     if args.watch
         && let Some(id) = status::subject(app, &target, id).await?
     {
-        return match watch::follow(app, global, &id).await? {
-            watch::Followed::Left(exit) => Ok(exit),
-            watch::Followed::Abandoned => {
-                eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
-                Ok(Exit::Paused)
-            }
-        };
+        return watch::watch(app, global, &id, How::Follow).await;
     }
     let overview = status::overview(app, &target, id).await?;
     if global.json {
@@ -145,8 +138,7 @@ fn show_known(known: &Known, now: Millis) {
 }
 
 pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops::Result<Exit> {
-    let id = newest_unless(app, &global.target(), args.rollout).await?;
-    let (header, status, _) = app.journal(&id).await?;
+    let (header, status) = history::get(app, &global.target(), args.rollout.as_deref()).await?;
     if global.json {
         json!(view::rollout::Rollout::of(&header, &status));
         return Ok(Exit::Done);
@@ -211,16 +203,12 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
 }
 
 pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> crate::ops::Result<Exit> {
-    let identity = global.target().identity(app).await?;
-    let page = Page::newest(identity.as_deref(), args.limit);
-    let page = if args.all { page } else { page.of_strategies() };
-    let mut rows = app.store.history(&page).await?;
-    // What has not ended is shown, however much came after it.
-    for open in app.store.open(identity.as_deref()).await? {
-        if !rows.iter().any(|row| row.rollout == open.summary.rollout) {
-            rows.push(open.summary);
-        }
-    }
+    let request = ListRequest {
+        target: global.target(),
+        limit: args.limit,
+        all: args.all,
+    };
+    let rows = history::list(app, &request).await?;
     if global.json {
         json!(view::rollout::List::of(&rows));
         return Ok(Exit::Done);
@@ -256,16 +244,18 @@ pub(super) async fn history(
     global: &Global,
     args: HistoryArgs,
 ) -> crate::ops::Result<Exit> {
-    let id = newest_unless(app, &global.target(), args.rollout).await?;
-    let (_, _, entries) = app.journal(&id).await?;
-    if let Some(path) = &args.plot {
-        picture::draw_rollout(app, &entries, path)?;
-    }
+    let drawn = args.plot.is_some();
+    let request = HistoryRequest {
+        target: global.target(),
+        rollout: args.rollout,
+        plot: args.plot,
+    };
+    let entries = history::history(app, &request).await?;
     if global.json {
         json!(view::rollout::History(entries));
         return Ok(Exit::Done);
     }
-    if args.plot.is_some() {
+    if drawn {
         return Ok(Exit::Done);
     }
     for entry in &entries {

@@ -1,29 +1,23 @@
 //! `engine simulate`: many rollouts in worlds of dice, on all cores.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::ops::Context as _;
 use clap::Args;
 
 use super::exit::Exit;
 use super::{Global, plugin, render};
-use crate::ops::Error;
 use crate::ops::app::App;
 use crate::ops::picture;
-use crate::plot;
+use crate::ops::simulate::{self, Counted, One, SimulateRequest};
 use crate::simulate::fault::OutsideFault;
-use crate::simulate::many::{self, Play};
-use crate::simulate::replicate::{self, Fate, Played, Subject};
-use crate::simulate::report::{self, Row, Summary, Tally};
-use crate::simulate::scenario::{Class, Scenario};
-use crate::spec::Spec;
+use crate::simulate::replicate::{self, Fate, Played};
+use crate::simulate::report::{Row, Summary};
+use crate::simulate::scenario::Class;
 use crate::view;
 
 /// Fewer replicates than this say little about percentages.
 const REPLICATES_FEW: usize = 100;
-/// Violations that are shown of each scenario.
-const VIOLATIONS_SHOWN: usize = 3;
 
 /// Play a strategy in simulated worlds and count what becomes of it
 ///
@@ -76,11 +70,23 @@ pub struct SimulateArgs {
     pins: plugin::PinArgs,
 }
 
-/// One file's scenarios.
-struct Loaded {
-    path: PathBuf,
-    scenario: Scenario,
-    subject: Subject,
+impl SimulateArgs {
+    fn request(&self, global: &Global) -> SimulateRequest {
+        SimulateRequest {
+            target: global.target(),
+            plugin: self.plugin.clone(),
+            set: self.set.clone(),
+            scenarios: self.scenarios.clone(),
+            only: self.only.clone(),
+            replicates: self.replicates,
+            seed: self.seed,
+            faults: self.faults.clone(),
+            jobs: self.jobs,
+            plot: self.plot.clone(),
+            junit: self.junit.clone(),
+            pins: self.pins.clone().into(),
+        }
+    }
 }
 
 pub(super) async fn simulate(
@@ -88,72 +94,24 @@ pub(super) async fn simulate(
     global: &Global,
     args: SimulateArgs,
 ) -> crate::ops::Result<Exit> {
-    if let Some(path) = &args.plot {
-        picture::format_of(path)?;
-    }
-    for path in [&args.plot, &args.junit].into_iter().flatten() {
-        // Before the work, not after it.
-        let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-        if folder.is_some_and(|f| !f.is_dir()) {
-            return Err(Error::usage(format!(
-                "{} cannot be written: there is no such folder",
-                path.display()
-            )));
-        }
-    }
-    let (subject, shown) = subject(app, global, &args).await?;
-    let loaded = load(&args, &subject)?;
-    let unknown = loaded.iter().find_map(|l| {
-        let Subject {
-            queries, values, ..
-        } = &l.subject;
-        let query = queries.iter().find(|q| !values.contains_key(&q.name))?;
-        Some((l.path.display(), &query.name))
-    });
-    if let Some((file, query)) = unknown {
-        eprintln!(
-            "note: {file} has no values for the query {query} of the rollout file (see `queries` in the guide), so strategies see none"
-        );
-    }
+    let request = args.request(global);
     if let Some(number) = args.replicate {
-        return one(app, global, &args, &loaded, number).await;
+        return one(app, global, &request, number).await;
     }
-    let jobs = args
-        .jobs
-        .map_or_else(many::cores, |n| usize::try_from(n).unwrap_or(1));
-    let plays: Vec<Play> = loaded
+    let simulated = simulate::many(app, &request, &progress()).await?;
+    let violations: Vec<Vec<String>> = simulated
+        .scenarios
         .iter()
-        .map(|l| Play {
-            scenario: &l.scenario,
-            subject: &l.subject,
-            replicates: args.replicates.unwrap_or(l.scenario.replicates),
-        })
+        .map(|counted| violations(&request, &simulated.shown, counted))
         .collect();
-    let tell = progress();
-    let tallies = tokio::task::block_in_place(|| many::play_all(&plays, jobs, &tell))?;
-    let rows: Vec<Row> = loaded
-        .iter()
-        .zip(&tallies)
-        .map(|(l, tallies)| Row::of(&l.scenario, tallies))
-        .collect();
-    let commands: Vec<Vec<String>> = loaded
-        .iter()
-        .zip(&tallies)
-        .map(|(l, tallies)| violations(&shown, global.file.as_deref(), &args, l, tallies))
-        .collect();
-    if let Some(path) = &args.junit {
-        std::fs::write(path, report::junit(&shown, &rows, &commands))
-            .map_err(|e| Error::usage(format!("failed to write {}: {e}", path.display())))?;
-    }
-    if let Some(path) = &args.plot {
-        draw(app, path, &shown, &loaded, &tallies)?;
-    }
+    simulate::write(app, &request, &simulated, &violations)?;
+    let rows = simulated.rows();
     if global.json {
-        json!(view::simulation::Report::of(&rows));
+        json!(view::simulation::Report::from(&simulated));
     } else {
-        print(&rows);
+        print(&rows, &simulated.summary());
     }
-    for line in commands.iter().flatten() {
+    for line in violations.iter().flatten() {
         eprintln!("{line}");
     }
     let unmet = rows.iter().any(|r| !r.failed_expectations.is_empty());
@@ -167,99 +125,23 @@ pub(super) async fn simulate(
     })
 }
 
-/// The strategy, its parameters and its guardrails.
-async fn subject(
-    app: &App,
-    global: &Global,
-    args: &SimulateArgs,
-) -> crate::ops::Result<(Subject, String)> {
-    // A plugin by name stands for itself; without one the rollout file counts.
-    let file = match &args.plugin {
-        Some(_) if global.file.is_none() => None,
-        _ => global.target().named()?,
-    };
-    let spec = file.unwrap_or_else(|| Spec::demo(<_>::default(), 0, None, None));
-    let loaded = crate::ops::plugin::load(
-        app,
-        &args.pins.clone().into(),
-        args.plugin.as_deref(),
-        &spec,
-        crate::ops::plugin::Purpose::Look,
-    )
-    .await?;
-    let plugin = loaded.plugin;
-    let description = plugin.describe().await?;
-    let parameters =
-        crate::ops::plugin::parameters(&args.set, &spec.strategy.parameters, &plugin, &description)
-            .await?;
-    let subject = Subject {
-        guardrails: spec.guardrails,
-        caps: loaded.policy.caps,
-        queries: spec.queries,
-        faults: args.faults.clone(),
-        seed: args.seed,
-        ..Subject::new(plugin, &description.name, parameters.into())
-    };
-    Ok((subject, loaded.shown))
-}
-
-/// Reads the scenarios that are asked for.
-fn load(args: &SimulateArgs, subject: &Subject) -> crate::ops::Result<Vec<Loaded>> {
-    let mut loaded = vec![];
-    for path in &args.scenarios {
-        let mut subject = subject.clone();
-        let scenarios = crate::ops::scenarios::read(path, &mut subject)?;
-        loaded.extend(scenarios.into_iter().map(|scenario| Loaded {
-            path: path.clone(),
-            scenario,
-            subject: subject.clone(),
-        }));
-    }
-    let names: Vec<String> = loaded.iter().map(|l| l.scenario.name.clone()).collect();
-    if let Some(unknown) = args.only.iter().find(|o| !names.contains(o)) {
-        return Err(Error::usage(format!(
-            "there is no scenario {unknown:?}; there are {}",
-            names.join(", ")
-        )));
-    }
-    if loaded.is_empty() {
-        return Err(Error::usage("there is no scenario in these files"));
-    }
-    if !args.only.is_empty() {
-        loaded.retain(|l| args.only.contains(&l.scenario.name));
-    }
-    Ok(loaded)
-}
-
 /// One rollout with its story.
 async fn one(
     app: &App,
     global: &Global,
-    args: &SimulateArgs,
-    loaded: &[Loaded],
+    request: &SimulateRequest,
     number: u32,
 ) -> crate::ops::Result<Exit> {
-    let [l] = loaded else {
-        return Err(Error::usage(
-            "--replicate is for one scenario: name it with --only",
-        ));
-    };
-    let played = replicate::play(&l.subject, &l.scenario, number)
-        .await
-        .with_context(|| format!("failed to play {} --replicate {number}", l.scenario.name))?;
+    let One { scenario, played } = simulate::one(app, request, number).await?;
     if global.json {
-        json!(view::simulation::Replicate::of(
-            &l.scenario.name,
-            number,
-            &played
-        ));
+        json!(view::simulation::Replicate::of(&scenario, number, &played));
     } else {
         tell(&played);
     }
     for violation in &played.violations {
         eprintln!("violation: {violation}");
     }
-    if let Some(path) = &args.plot {
+    if let Some(path) = &request.plot {
         picture::draw_rollout(app, &played.journal, path)?;
     }
     Ok(if played.violations.is_empty() {
@@ -296,66 +178,36 @@ fn tell(played: &Played) {
 }
 
 /// What must never happen and did, each with a command that shows it again.
-fn violations(
-    shown: &str,
-    file: Option<&Path>,
-    args: &SimulateArgs,
-    l: &Loaded,
-    tallies: &[Tally],
-) -> Vec<String> {
-    let found = (0..).zip(tallies).filter(|(_, t)| !t.violations.is_empty());
-    let lines = found.map(|(number, tally): (u32, _)| {
+fn violations(request: &SimulateRequest, shown: &str, counted: &Counted) -> Vec<String> {
+    let name = &counted.row.name;
+    let again = |number: u32| {
         let mut command = format!(
-            "engine simulate '{shown}' --scenario '{}' --only {} --replicate {number}",
-            l.path.display(),
-            l.scenario.name
+            "engine simulate '{shown}' --scenario '{}' --only {name} --replicate {number}",
+            counted.file.display(),
         );
-        if let Some(file) = file {
+        if let Some(file) = &request.target.file {
             let _ = write!(command, " --file '{}'", file.display());
         }
-        if args.seed != 0 {
-            let _ = write!(command, " --seed {}", args.seed);
+        if request.seed != 0 {
+            let _ = write!(command, " --seed {}", request.seed);
         }
-        for fault in &args.faults {
+        for fault in &request.faults {
             let _ = write!(command, " --fault {fault}");
         }
-        for set in &args.set {
+        for set in &request.set {
             let _ = write!(command, " --set '{set}'");
         }
+        command
+    };
+    let lines = counted.violations().into_iter().map(|violation| {
         format!(
-            "violation in {} (seed {}): {}\n  again: {command}",
-            l.scenario.name,
-            replicate::seed(&l.scenario, &l.subject),
-            tally.violations[0]
+            "violation in {name} (seed {}): {}\n  again: {}",
+            counted.seed,
+            violation.what,
+            again(violation.number)
         )
     });
-    lines.take(VIOLATIONS_SHOWN).collect()
-}
-
-fn draw(
-    app: &App,
-    path: &Path,
-    shown: &str,
-    loaded: &[Loaded],
-    tallies: &[Vec<Tally>],
-) -> crate::ops::Result<()> {
-    let scenarios: Vec<plot::Replicates> = loaded
-        .iter()
-        .zip(tallies)
-        .map(|(l, tallies)| plot::Replicates {
-            name: l.scenario.name.clone(),
-            bad_requests: tallies.iter().map(|t| t.bad_requests).collect(),
-            minutes_to_rollback: tallies
-                .iter()
-                .filter(|t| t.fate == Fate::RolledBack)
-                .filter_map(|t| t.minutes)
-                .collect(),
-            replicates: u32::try_from(tallies.len()).unwrap_or(u32::MAX),
-        })
-        .collect();
-    let title = format!("{shown} in {} scenarios", scenarios.len());
-    let bytes = plot::distributions(&title, &scenarios, picture::format_of(path)?)?;
-    picture::save(app, path, &bytes)
+    lines.collect()
 }
 
 /// Shows how far it is, where somebody looks on.
@@ -376,7 +228,7 @@ fn progress() -> impl Fn(usize, usize) + Sync {
     }
 }
 
-fn print(rows: &[Row]) {
+fn print(rows: &[Row], summary: &Summary) {
     let width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0).max(8);
     out!(
         "{:width$}  class      n  rolled back %         bad requests     minutes to       ",
@@ -422,7 +274,6 @@ fn print(rows: &[Row]) {
             );
         }
     }
-    let summary = Summary::of(rows);
     if let (Some(mean), Some(worst)) = (
         summary.false_rollback_mean_pct,
         summary.false_rollback_worst_pct,

@@ -2,15 +2,20 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use clap::{Args, ValueEnum};
 
 use super::Global;
 use super::exit::Exit;
 use super::render::shares;
+use super::watch::Interruptions;
 use crate::ops::Error;
 use crate::ops::app::App;
-use crate::ops::deploy::{self, DeployRequest, Deployed, Seen, Template};
+use crate::ops::deploy::{
+    self, Deleted, DeployRequest, Deployed, Deployment, Seen, Template, Watcher,
+};
 use crate::view::stack as view;
 
 /// Which template.
@@ -112,9 +117,26 @@ pub(super) async fn deploy(
     global: &Global,
     args: DeployArgs,
 ) -> crate::ops::Result<Exit> {
-    let done = deploy::deploy(app, &args.request(global), &show).await?;
+    let screen = Screen::new(app)?;
+    let done = deploy::deploy(app, &args.request(global), &screen).await?;
     report(global, &done);
-    Ok(Exit::Done)
+    if done.result == Deployment::Left {
+        say_left(done.left.as_deref());
+    }
+    Ok(match done.result {
+        Deployment::Left | Deployment::Stopped => Exit::Paused,
+        _ => Exit::Done,
+    })
+}
+
+/// What a person has to know who left while CloudFormation was at it.
+fn say_left(rollout: Option<&str>) {
+    match rollout {
+        Some(id) => eprintln!(
+            "CloudFormation goes on, and nobody sees what it does to the traffic: `engine resume {id}` does"
+        ),
+        None => eprintln!("CloudFormation goes on; its events say how it ends"),
+    }
 }
 
 pub(super) async fn delete(
@@ -126,7 +148,14 @@ pub(super) async fn delete(
     if !args.yes {
         asked(&doomed.name, &doomed.region)?;
     }
-    let after = deploy::delete(app, &doomed, &show).await?;
+    let screen = Screen::new(app)?;
+    let after = match deploy::delete(app, &doomed, &screen).await? {
+        Deleted::Gone(after) => after,
+        Deleted::Left(rollout) => {
+            say_left(rollout.as_deref());
+            return Ok(Exit::Paused);
+        }
+    };
     if global.json {
         json!(view::Deleted {
             stack: doomed.name,
@@ -136,6 +165,35 @@ pub(super) async fn delete(
         out!("{} is deleted", doomed.name);
     }
     Ok(Exit::Done)
+}
+
+/// The screen and the keyboard of a person who changes a stack.
+struct Screen(Arc<AtomicU32>);
+
+impl Screen {
+    /// Hears Ctrl-C and SIGTERM from now on.
+    fn new(app: &App) -> crate::ops::Result<Self> {
+        let stops = Arc::new(AtomicU32::new(0));
+        let mut interruptions = Interruptions::new(app.clock.clone())?;
+        let count = stops.clone();
+        tokio::spawn(async move {
+            loop {
+                interruptions.next().await;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Ok(Self(stops))
+    }
+}
+
+impl Watcher for Screen {
+    fn see(&self, seen: Seen<'_>) {
+        show(seen);
+    }
+
+    fn stops(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Shows what happens meanwhile.

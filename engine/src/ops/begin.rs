@@ -243,9 +243,22 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
     Ok(arms)
 }
 
+/// Begins a rollout, and notes what a person should know of it.
+///
+/// # Errors
+/// As with [`make_ready`]; and busy, if something else has taken the target meanwhile.
+pub async fn begin_rollout(app: &App, request: &BeginRequest, options: Options) -> Result<Ready> {
+    let ready = make_ready(app, request).await?;
+    for note in advice(&ready) {
+        app.note(note);
+    }
+    begin_ready(app, &ready, options).await?;
+    Ok(ready)
+}
+
 /// Begins a rollout that is ready. The plugin's bytes are kept first, so that any
 /// process can go on with it.
-pub async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
+async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
     let now = app.clock.now();
     app.store
         .put(&ready.plugin.sha256, &ready.bytes, now)
@@ -260,8 +273,7 @@ pub async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<(
 }
 
 /// What a person should know before a rollout begins.
-#[must_use]
-pub fn advice(ready: &Ready) -> Vec<String> {
+fn advice(ready: &Ready) -> Vec<String> {
     let mut notes = vec![];
     if ready.live.sticky {
         notes
@@ -460,6 +472,15 @@ pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
 /// Who is in the way.
 pub async fn busy_with(app: &App, rollout: &str) -> Error {
     if app.driver(Options::default()).is_change(rollout).await {
+        let driven = match app.reached(rollout).await {
+            Ok((header, _)) => app.living_owner(&header).await.is_ok_and(|o| o.is_some()),
+            Err(_) => true,
+        };
+        if !driven {
+            return Error::busy(format!(
+                "the target is busy: its stack is being changed ({rollout}), and the process that watched that is gone\n\nhint: `engine resume {rollout}` watches the stack until CloudFormation is done; `engine rollback` works meanwhile"
+            ));
+        }
         return Error::busy(format!(
             "the target is busy: `engine deploy` or `engine delete` changes its stack ({rollout})\n\nhint: `engine rollback` works meanwhile; wait with the rest"
         ));

@@ -12,11 +12,13 @@ use crate::journal::status::Status;
 use crate::journal::verdict::verdict;
 use crate::journal::{Entry, Event, Header};
 use crate::model::{Command, Hold, Millis, Signal};
-use crate::rollout::Options;
+use crate::rollout::{Options, RolloutError};
+use crate::store::StoreError;
 use crate::store::following::Following;
 
-/// How long a command waits for the driving process to obey.
-const OBEY: Duration = Duration::from_secs(30);
+/// How long a command waits for the driving process to obey: longer than the lease of
+/// one that froze just after it renewed it.
+const OBEY: Duration = Duration::from_secs(35);
 /// How long to look for a wait for an approval, ms.
 const LOOK_MS: Millis = 5_000;
 /// How long a command waits for a process that only means to wake a rollout, ms. Any
@@ -254,8 +256,12 @@ async fn wait_or_drive(
         let busy = app.living_owner(header).await?;
         let driven = busy.is_some_and(|busy| busy.owner.is_some() || now < keeper_until);
         if !driven {
-            app.driver(Options::default()).drive(id).await?;
-            return Ok(());
+            match app.driver(Options::default()).drive(id).await {
+                // Another process was faster, and obeys.
+                Err(RolloutError::Store(StoreError::Busy(_) | StoreError::Fenced { .. }))
+                    if now <= give_up => {}
+                driven => return Ok(driven.map(drop)?),
+            }
         }
         // A decision is obeyed; how long the way takes is the target's affair.
         if now > give_up && status.decision.is_none() {

@@ -6,7 +6,7 @@ use super::app::App;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header, Work};
+use crate::journal::{Entry, Event, Header};
 use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
@@ -163,31 +163,10 @@ impl App {
     }
 }
 
-/// The rollout that is named, or the newest one, of the target that a flag names.
-pub async fn newest_unless(
-    app: &App,
-    request: &TargetRequest,
-    named: Option<String>,
-) -> Result<String> {
-    if let Some(id) = named {
-        return Ok(id);
-    }
-    let identity = request.identity(app).await?;
-    let page = Page::newest(identity.as_deref(), 1);
-    let newest = app.store.history(&page).await?.into_iter().next();
-    newest.map(|row| row.rollout).ok_or_else(|| {
-        Error::usage(match identity {
-            Some(identity) => format!("there are no rollouts on {identity} yet"),
-            None => "there are no rollouts yet".to_owned(),
-        })
-    })
-}
-
 /// The rollout that occupies a target, or the last one that did.
 pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<String>> {
     if let Some(busy) = app.store.occupant(identity).await?
-        && let Ok((header, ..)) = app.journal(&busy.rollout).await
-        && !matches!(header.work, Work::StackChange { .. })
+        && app.journal(&busy.rollout).await.is_ok()
     {
         return Ok(Some(busy.rollout));
     }

@@ -9,6 +9,7 @@ mod compile;
 pub mod deploy;
 pub mod error;
 pub mod find;
+pub mod history;
 pub mod local;
 pub mod news;
 pub mod past;
@@ -20,8 +21,10 @@ pub mod ports;
 pub mod private;
 pub mod request;
 pub mod scenarios;
+pub mod simulate;
 pub mod status;
 pub mod traffic;
+pub mod watch;
 pub mod way_back;
 
 pub use error::{Context, Error, Kind, Result};

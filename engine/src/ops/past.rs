@@ -7,12 +7,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::app::App;
-use super::error::{Error, Result};
-use super::private;
+use super::error::{Context as _, Error, Result};
+use super::pin::PinRequest;
+use super::{plugin, private};
 use crate::hindsight::explain::{self, Step};
 use crate::hindsight::file;
 use crate::hindsight::replay::{self, Fit};
-use crate::hindsight::what_if::{self, Recorded, WhatIf};
+use crate::hindsight::what_if::{self, Ending, Recorded, WhatIf};
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header, Pin, Work};
@@ -82,18 +83,21 @@ fn read(path: &Path) -> Result<Vec<Entry>> {
     file::read(&text).map_err(|e| Error::usage(format!("{shown} cannot be used: {e}")))
 }
 
-/// The plugin that a rollout is pinned to: from the store, or what `kept` finds
-/// elsewhere.
-pub async fn own_plugin(
+/// The plugin that is named; without a name, the one that the rollout is pinned to.
+async fn its_plugin(
     app: &App,
+    pins: &PinRequest,
+    named: Option<&Path>,
     pin: &Pin,
-    kept: impl FnOnce() -> Option<Vec<u8>>,
 ) -> Result<Arc<Plugin>> {
+    if let Some(named) = named {
+        return Ok(plugin::look_at(app, pins, named).await?.plugin);
+    }
     if let Some(bytes) = app.store.get(&pin.sha256).await? {
         return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
     }
     // The store keeps bytes for unfinished rollouts only.
-    if let Some(bytes) = kept() {
+    if let Some(bytes) = pins.kept(app, pin) {
         return Ok(app.ports.host()?.load(&bytes).await?);
     }
     Err(Error::usage(format!(
@@ -102,9 +106,23 @@ pub async fn own_plugin(
     )))
 }
 
+/// A plugin that shall be run against a journal.
+#[derive(Debug, Clone, Default)]
+pub struct ReplayRequest {
+    /// A rollout, or a file of [`export`].
+    pub rollout: String,
+    /// The plugin: a file, or its name in `plugins.toml`; the rollout's own if none is
+    /// named.
+    pub plugin: Option<PathBuf>,
+    /// What may change about pinned plugins.
+    pub pins: PinRequest,
+}
+
 /// A plugin beside a recorded journal.
 #[derive(Debug, Clone)]
 pub struct Replayed {
+    /// The journal.
+    pub journal: Journal,
     /// Calls that were as recorded.
     pub calls: usize,
     /// Whether the rest is as recorded too.
@@ -120,9 +138,15 @@ pub struct Replayed {
 }
 
 /// Runs a plugin against a journal: it gets the recorded answers.
-pub async fn replay(journal: &Journal, plugin: &Plugin) -> Result<Replayed> {
+///
+/// # Errors
+/// Usage, if there is no such journal, if it is one of a single verb, or if the plugin
+/// is not here; rejected, if the plugin may not run.
+pub async fn replay(app: &App, request: &ReplayRequest) -> Result<Replayed> {
+    let journal = Journal::of(app, &request.rollout).await?;
     let pin = journal.pin()?;
-    let replayed = replay::replay(plugin, &journal.header, pin, &journal.entries).await;
+    let plugin = its_plugin(app, &request.pins, request.plugin.as_deref(), pin).await?;
+    let replayed = replay::replay(plugin.as_ref(), &journal.header, pin, &journal.entries).await;
     let differs_at = match &replayed.fit {
         Fit::Differs(mismatch) => {
             let of = journal.entries.iter().find(|e| e.seq == mismatch.seq);
@@ -137,50 +161,116 @@ pub async fn replay(journal: &Journal, plugin: &Plugin) -> Result<Replayed> {
         sha256: plugin.sha256.clone(),
         same_bytes: plugin.sha256 == pin.sha256,
         differs_at,
+        journal,
     })
 }
 
 /// Ids of all rollouts of a strategy that have ended, the newest first.
-pub async fn finished(app: &App) -> Result<Vec<String>> {
+async fn finished(app: &App) -> Result<Vec<String>> {
     let all = Page::newest(None, u32::MAX).of_strategies();
     let finished = app.store.history(&all).await?.into_iter();
     let finished = finished.filter(|row| row.end.is_some());
     Ok(finished.map(|row| row.rollout).collect())
 }
 
+/// Rollouts that shall be decided once more.
+#[derive(Debug, Clone, Default)]
+pub struct WhatIfRequest {
+    /// Rollouts, or files of [`export`].
+    pub rollouts: Vec<String>,
+    /// All finished rollouts instead.
+    pub all: bool,
+    /// The plugin: a file, or its name in `plugins.toml`; each rollout's own if none is
+    /// named.
+    pub plugin: Option<PathBuf>,
+    /// Parameters in place of the recorded ones, `KEY=VALUE`.
+    pub set: Vec<String>,
+    /// What may change about pinned plugins.
+    pub pins: PinRequest,
+}
+
 /// What was decided, and what would have been.
 #[derive(Debug, Clone)]
 pub struct Compared {
-    /// What the journal says.
+    /// The journal.
+    pub journal: Journal,
+    /// What it says.
     pub recorded: Recorded,
     /// What the plugin would have done.
     pub answer: WhatIf,
 }
 
+impl Compared {
+    /// Whether another verdict would have come of it, or none in place of one.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        match &self.answer.end {
+            Ending::Verdict(outcome) => self.recorded.verdict != Some(outcome.verdict),
+            Ending::Undecided => self.recorded.verdict.is_some(),
+            Ending::Failed(_) => true,
+        }
+    }
+}
+
+/// Asks of one rollout after the other what a plugin would have decided, and tells
+/// each answer, and how many there will be. If one of several rollouts cannot be asked,
+/// its answer is why, and the others are asked all the same.
+///
+/// # Errors
+/// Usage, if no rollout is named; and why the only one that is named cannot be asked.
+pub async fn what_if(
+    app: &App,
+    request: &WhatIfRequest,
+    tell: &mut (dyn FnMut(Result<Compared>, usize) + Send),
+) -> Result<()> {
+    let named = match request.all {
+        true => finished(app).await?,
+        false => request.rollouts.clone(),
+    };
+    if named.is_empty() {
+        return Err(Error::usage(
+            "no rollout is named: give ids or files, or --all for all finished ones; `engine list` shows them",
+        ));
+    }
+    for name in &named {
+        let asked = ask(app, request, name).await;
+        let asked = asked.with_context(|| format!("failed to ask about {name}"));
+        match named.len() {
+            1 => tell(Ok(asked?), 1),
+            of => tell(asked, of),
+        }
+    }
+    Ok(())
+}
+
+async fn ask(app: &App, request: &WhatIfRequest, name: &str) -> Result<Compared> {
+    let journal = match request.all {
+        true => Journal::stored(app, name).await?,
+        false => Journal::of(app, name).await?,
+    };
+    let pin = journal.pin()?;
+    let plugin = its_plugin(app, &request.pins, request.plugin.as_deref(), pin).await?;
+    let description = plugin.describe().await?;
+    let before = parameters_before(pin, &description.name);
+    let parameters = plugin::parameters(&request.set, &before, &plugin, &description).await?;
+    let pin = Pin {
+        parameters: parameters.into(),
+        ..pin.clone()
+    };
+    Ok(Compared {
+        recorded: what_if::recorded(&journal.entries),
+        answer: what_if::what_if(plugin.as_ref(), &journal.header, &pin, &journal.entries).await,
+        journal,
+    })
+}
+
 /// The recorded parameters that hold for a strategy of that name: those of one
 /// strategy mean nothing to another.
-#[must_use]
-pub fn parameters_before(pin: &Pin, name: &str) -> Map<String, Value> {
+fn parameters_before(pin: &Pin, name: &str) -> Map<String, Value> {
     match &pin.parameters {
         Value::Object(parameters) if name == pin.name => parameters.clone(),
         _ => Map::new(),
     }
-}
-
-/// Asks a plugin what it would have decided with these parameters.
-pub async fn what_if(
-    journal: &Journal,
-    plugin: &Plugin,
-    parameters: Map<String, Value>,
-) -> Result<Compared> {
-    let pin = Pin {
-        parameters: parameters.into(),
-        ..journal.pin()?.clone()
-    };
-    Ok(Compared {
-        recorded: what_if::recorded(&journal.entries),
-        answer: what_if::what_if(plugin, &journal.header, &pin, &journal.entries).await,
-    })
 }
 
 /// A rollout, step by step.

@@ -13,12 +13,12 @@ use crate::journal::{Header, Work};
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
 use crate::model::{Command, End, ErrorKind, Millis, Role, Traffic, Weights};
-use crate::rollout::{Options, PAUSE_MAX_MS, Standing};
-use crate::store::{Busy, Cursor, Page, Store};
+use crate::rollout::{Options, PAUSE_MAX_MS, RolloutError, Standing};
+use crate::store::{Busy, Cursor, Page, Store, StoreError};
 use crate::target::Target;
 
 /// How long a stack operation may take to hear a person, ms.
-const HEARD_WITHIN_MS: Millis = 30_000;
+const HEARD_WITHIN_MS: Millis = 35_000;
 /// How long the way back tries to reach a process that drives a rollout, ms: longer
 /// than that one tries to write.
 const REACH_MS: Millis = 45_000;
@@ -254,15 +254,18 @@ async fn through_stack_change(
             )));
         }
         if app.living_owner(&header).await?.is_none() {
-            let standing = app.driver(Options::default()).drive(change).await?;
+            let driven = app.driver(Options::default()).drive(change).await;
             let (_, status, _) = app.journal(change).await?;
             if status.consumed.contains(&signal.id) {
                 break status.taken_back.and_then(|wish| wish.refused);
             }
-            break match standing {
-                Standing::Held(hold) => Some(hold.to_string()),
-                _ => Some("another command came first".to_owned()),
-            };
+            match driven {
+                Ok(Standing::Held(hold)) => break Some(hold.to_string()),
+                Ok(_) => break Some("another command came first".to_owned()),
+                // Another process was faster, and obeys.
+                Err(RolloutError::Store(StoreError::Busy(_) | StoreError::Fenced { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         if let Some(why) = app.unwritten() {
             return Err(Error::rollback(format!(
@@ -282,6 +285,12 @@ async fn through_stack_change(
             "the traffic could not be taken to {stable}: {why}; it is at {}",
             now.shares()
         )));
+    }
+    let (header, status) = app.reached(change).await?;
+    if !status.is_over() && app.living_owner(&header).await?.is_none() {
+        app.note(format!(
+            "CloudFormation is still changing the stack and may move the traffic again, and no process watches it\n\nhint: `engine resume {change}` watches it, and takes the traffic to {stable} again if the stack moves it"
+        ));
     }
     app.say_unwritten();
     Ok(TakenBack::Through {
@@ -307,19 +316,26 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
     if let Some(arm) = live.weights.naming().stable() {
         return Ok(arm.to_owned());
     }
-    if let Some(why) = app.unwritten() {
-        return Err(Error::usage(format!(
-            "no arm is called stable, and the history that says which one is cannot be read: {why}\n\nhint: `engine rollback --to {}` says it",
-            live.names().join("` or `engine rollback --to ")
-        )));
-    }
+    refuse_without_history(app, live)?;
     if let Some(stable) = last_stable(app, identity).await? {
         return Ok(stable);
     }
+    refuse_without_history(app, live)?;
     // The arm with more traffic, or all of it, may well be the one that shall lose it.
     Err(Error::usage(format!(
         "no arm is called stable and no earlier rollout says which one is; now {}\n\nhint: `engine rollback --to {}` says it",
         live.weights.shares(),
+        live.names().join("` or `engine rollback --to ")
+    )))
+}
+
+/// Refuses to say what an unreadable history says.
+fn refuse_without_history(app: &App, live: &Traffic) -> Result<()> {
+    let Some(why) = app.unwritten() else {
+        return Ok(());
+    };
+    Err(Error::usage(format!(
+        "no arm is called stable, and the history that says which one is cannot be read: {why}\n\nhint: `engine rollback --to {}` says it",
         live.names().join("` or `engine rollback --to ")
     )))
 }

@@ -19,6 +19,8 @@ use crate::model::{End, ErrorKind, HostError, Role, Traffic, Weight, Weights};
 use crate::store::{self, Busy, Durability, Lease, StoreError};
 use crate::target::Target;
 
+/// How often a stack that nobody else watches is looked at, ms.
+const LOOK_AGAIN_MS: crate::model::Millis = 10_000;
 /// Most commands of people that are obeyed between two looks at a stack; the
 /// others wait for the next one.
 const COMMANDS_MAX: u32 = 16;
@@ -293,11 +295,14 @@ impl Driver {
         Ok(session.append(event, Durability::Power).await?)
     }
 
-    /// What is left of a change of a stack whose process is gone: to say where the
-    /// traffic is. What the platform goes on doing, nobody knows here.
+    /// What is left of a change of a stack whose process is gone: to wait until the
+    /// platform is done with it, to take the traffic back once more if a person did and
+    /// the stack has moved it since, and to say where it is.
     pub(super) async fn read_back(&self, session: &mut Session) -> Result<(), Interrupt> {
         let header = session.header.clone();
+        let mut taken_again = false;
         loop {
+            self.until_the_stack_rests(session).await?;
             let target = session.target.clone();
             // The load balancer alone: a way back may wait for this.
             let read = || async {
@@ -307,6 +312,16 @@ impl Driver {
             let live = self.patiently(session, 0, read).await?.weights();
             session.saw(&live);
             if self.outwait(session).await? {
+                continue;
+            }
+            let wish = session.status.taken_back.clone();
+            if let Some(wish) = wish.filter(|wish| wish.refused.is_none())
+                && live.share(&wish.to) < 100.0
+                && !taken_again
+            {
+                taken_again = true;
+                let call = Call::SwitchColor { color: wish.to };
+                session.write(Actor::Host, call, Checks::WayBack).await?;
                 continue;
             }
             let evidence = Event::Exchanged {
@@ -323,6 +338,39 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Parks the rollout while the platform is at its stack. Where that cannot be
+    /// known, it is held.
+    async fn until_the_stack_rests(&self, session: &mut Session) -> Result<(), Interrupt> {
+        let header = session.header.clone();
+        let Work::StackChange { stack, .. } = &header.work else {
+            return Ok(());
+        };
+        let mut attempt = 1;
+        loop {
+            match session.target.stack_at_work(stack).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(status)) => {
+                    self.say(session, &format!("the stack {stack} is {status}"));
+                    let until = self.clock.now() + LOOK_AGAIN_MS;
+                    return Err(Interrupt::Parked { until });
+                }
+                Err(error) if super::is_locked_out(&error) => return Err(Interrupt::Locked(error)),
+                Err(error) if error.retryable && attempt < self.options.attempts => {
+                    let why = format!("the stack {stack} could not be read: {error}");
+                    self.try_again(session, attempt, &why).await?;
+                    attempt += 1;
+                }
+                Err(error) => {
+                    return Err(Interrupt::Held(crate::model::Hold::Stuck {
+                        reason: format!("the stack {stack} could not be read: {error}"),
+                    }));
+                }
+            }
+        }
+    }
+}
+
 /// Whether the load balancer of a change of a stack went with its stack.
 pub(super) fn is_gone(header: &Header, error: &HostError) -> bool {
     matches!(header.work, Work::StackChange { .. }) && error.kind == ErrorKind::NotFound
@@ -330,9 +378,9 @@ pub(super) fn is_gone(header: &Header, error: &HostError) -> bool {
 
 fn interrupted(header: &Header) -> String {
     match &header.work {
-        Work::StackChange { stack, change, .. } => format!(
-            "the {change} of the stack {stack} was interrupted, and CloudFormation may still be at it"
-        ),
+        Work::StackChange { stack, change, .. } => {
+            format!("the {change} of the stack {stack} was interrupted")
+        }
         _ => "it was interrupted".to_owned(),
     }
 }
@@ -407,6 +455,33 @@ impl Changing {
             Err(Interrupt::Diverged(_) | Interrupt::Limit(_)) => {}
         }
         Ok(heard)
+    }
+
+    /// Proves right now that the target is still this change's: to be called just before
+    /// the platform is told to do something that cannot be taken back.
+    ///
+    /// # Errors
+    /// Another process has taken over, or the store failed.
+    pub async fn prove(&mut self) -> Result<(), RolloutError> {
+        match self.session.renew().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.driver.overtaken(&mut self.session, error.into()).await),
+        }
+    }
+
+    /// Whether a person took the traffic back while the stack changed.
+    #[must_use]
+    pub fn was_taken_back(&self) -> bool {
+        self.session.status.taken_back.is_some()
+    }
+
+    /// Leaves the change as it is, for a process that goes on with it.
+    ///
+    /// # Errors
+    /// The store failed, or another process has taken over.
+    pub async fn leave(self) -> Result<(), RolloutError> {
+        let lease = self.session.lease();
+        Ok(self.driver.store.park(lease, None).await?)
     }
 
     async fn obey(&mut self, heard: &mut Vec<Heard>) -> Result<(), Interrupt> {

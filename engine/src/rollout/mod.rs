@@ -151,6 +151,19 @@ pub enum Standing {
     Parked(Millis),
 }
 
+impl Standing {
+    /// That of a rollout that does not move any more; none if it goes on.
+    #[must_use]
+    pub fn settled(status: &Status) -> Option<Self> {
+        match (&status.end, &status.hold, &status.mismatch) {
+            (Some((end, reason)), ..) => Some(Self::Over(*end, reason.clone())),
+            (None, Some(hold), _) => Some(Self::Held(hold.clone())),
+            (None, None, Some(mismatch)) => Some(Self::Diverged(mismatch.clone())),
+            (None, None, None) => None,
+        }
+    }
+}
+
 /// Why the driver could not do its work at all. The rollout is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
@@ -386,13 +399,8 @@ impl Driver {
                 return Ok(Some(Standing::Over(end, reason)));
             }
             Move::Rest => {
-                return Ok(Some(
-                    match (&session.status.hold, &session.status.mismatch) {
-                        (Some(hold), _) => Standing::Held(hold.clone()),
-                        (None, Some(mismatch)) => Standing::Diverged(mismatch.clone()),
-                        (None, None) => Standing::Parked(now),
-                    },
-                ));
+                let settled = Standing::settled(&session.status);
+                return Ok(Some(settled.unwrap_or(Standing::Parked(now))));
             }
             Move::Record(event) => session.append(event, Durability::Power).await?,
             Move::Adopt { actor, signal } => {
@@ -422,10 +430,10 @@ impl Driver {
                 let done = self.take_back(session, to, actor, signal).await;
                 self.or_hold(session, done).await?;
             }
-            Move::ReadBack => {
-                let done = self.read_back(session).await;
-                self.or_hold(session, done).await?;
-            }
+            Move::ReadBack => match self.read_back(session).await {
+                Err(Interrupt::Parked { until }) => return Ok(Some(Standing::Parked(until))),
+                done => self.or_hold(session, done).await?,
+            },
             Move::Strategy => {
                 if !session.status.strategy_called && !self.prepare(session).await? {
                     return Ok(None);

@@ -234,7 +234,7 @@ impl Session {
     }
 
     /// Prolongs the lease; fails if it belongs to another process by now.
-    async fn renew(&mut self) -> Result<(), StoreError> {
+    pub(super) async fn renew(&mut self) -> Result<(), StoreError> {
         let now = self.clock.now();
         self.store
             .renew(&self.lease, now + self.options.lease_ttl_ms)

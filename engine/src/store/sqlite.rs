@@ -25,7 +25,7 @@ use super::{
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header};
-use crate::model::{Millis, Signal};
+use crate::model::{End, Millis, Phase, Signal};
 
 /// Most requests in one transaction.
 const GROUP_MAX: usize = 256;
@@ -666,14 +666,14 @@ const ROW: &str =
 const ROW_COLUMNS: usize = 11;
 
 fn row(found: &rusqlite::Row<'_>) -> Result<(Summary, u32), rusqlite::Error> {
-    let word = |column: usize, text: &str, e: serde_json::Error| {
-        let kind = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(column, kind, format!("{text}: {e}").into())
-    };
     let phase: String = found.get(7)?;
     let end: Option<String> = found.get(9)?;
-    let end = end.map(|text| serde_json::from_str(&text).map_err(|e| word(9, &text, e)));
-    let summary = Summary {
+    let known_phase = serde_json::from_str(&phase).ok();
+    let known_end: Option<Option<End>> = match &end {
+        Some(text) => serde_json::from_str(text).ok().map(Some),
+        None => Some(None),
+    };
+    let mut summary = Summary {
         rollout: found.get(0)?,
         target: found.get(1)?,
         title: found.get(2)?,
@@ -681,10 +681,19 @@ fn row(found: &rusqlite::Row<'_>) -> Result<(Summary, u32), rusqlite::Error> {
         created: unsigned(found.get(4)?),
         updated: unsigned(found.get(5)?),
         entries: found.get(6)?,
-        phase: serde_json::from_str(&phase).map_err(|e| word(7, &phase, e))?,
+        phase: known_phase.unwrap_or(Phase::Paused),
         note: found.get(8)?,
-        end: end.transpose()?,
+        end: known_end.unwrap_or(Some(End::Refused)),
     };
+    // One row of another version of engine must not hide all others.
+    if known_phase.is_none() || known_end.is_none() {
+        summary.note = format!(
+            "this engine does not know how it stands ({}): another version wrote that",
+            end.unwrap_or(phase)
+        );
+        // Not what its journal adds up to: it is made again if the journal can be read.
+        summary.entries = u32::MAX;
+    }
     Ok((summary, found.get::<_, Option<u32>>(10)?.unwrap_or(0)))
 }
 

@@ -106,6 +106,11 @@ pub trait Target: Send + Sync {
     async fn fit(&self) -> Result<(), HostError> {
         Ok(())
     }
+    /// What the platform is doing just now to the stack of that name, in its own word
+    /// (`UPDATE_IN_PROGRESS`); none once it is done, or where there are no stacks.
+    async fn stack_at_work(&self, _stack: &str) -> Result<Option<String>, HostError> {
+        Ok(None)
+    }
     /// What must take a rollout back whatever its strategy thinks, if anything:
     /// an alarm of these names, or the deployment of that arm, which the platform
     /// gave up.

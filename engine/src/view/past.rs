@@ -56,9 +56,9 @@ pub struct Replay {
 impl Replay {
     /// Of a replay, with its result in words.
     #[must_use]
-    pub fn of(rollout: &str, replayed: &past::Replayed, message: String) -> Self {
+    pub fn of(replayed: &past::Replayed, message: String) -> Self {
         Self {
-            rollout: rollout.to_owned(),
+            rollout: replayed.journal.header.rollout.clone(),
             fits: matches!(replayed.fit, Fit::Same | Fit::SoFar),
             calls: replayed.calls,
             sha256: replayed.sha256.clone(),
@@ -165,10 +165,13 @@ impl From<Verdict> for Ending {
     }
 }
 
-impl Compared {
-    /// Of one rollout.
-    #[must_use]
-    pub fn of(rollout: &str, recorded: &what_if::Recorded, answer: &what_if::WhatIf) -> Self {
+impl From<&past::Compared> for Compared {
+    fn from(compared: &past::Compared) -> Self {
+        let past::Compared {
+            journal,
+            recorded,
+            answer,
+        } = compared;
         let (end, reason, failed) = match &answer.end {
             what_if::Ending::Verdict(outcome) => {
                 (outcome.verdict.into(), Some(outcome.reason.clone()), None)
@@ -181,8 +184,8 @@ impl Compared {
             weights: weights.clone(),
         };
         Self {
-            rollout: rollout.to_owned(),
-            differs: recorded.verdict.map_or(Ending::Undecided, Ending::from) != end,
+            rollout: journal.header.rollout.clone(),
+            differs: compared.differs(),
             recorded: Recorded {
                 verdict: recorded.verdict,
                 reason: recorded.reason.clone(),

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journal::Entry;
+use crate::ops::simulate::Simulated;
 use crate::simulate::replicate::{Fate, Played};
 use crate::simulate::report::{Row, Summary};
 
@@ -17,13 +18,11 @@ pub struct Report {
     pub summary: Summary,
 }
 
-impl Report {
-    /// Of the rows of all scenarios.
-    #[must_use]
-    pub fn of(rows: &[Row]) -> Self {
+impl From<&Simulated> for Report {
+    fn from(simulated: &Simulated) -> Self {
         Self {
-            summary: Summary::of(rows),
-            scenarios: rows.to_vec(),
+            scenarios: simulated.rows(),
+            summary: simulated.summary(),
         }
     }
 }

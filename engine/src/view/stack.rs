@@ -37,6 +37,10 @@ pub enum Deployment {
     DryRun,
     /// It was created or updated.
     Done,
+    /// A person stopped it before anything was changed.
+    Stopped,
+    /// A person stopped the process that watched it; CloudFormation goes on.
+    Left,
 }
 
 /// One line of a change set. The values are those of CloudFormation.
@@ -74,6 +78,8 @@ impl From<&deploy::Deployed> for Deployed {
                 deploy::Deployment::NoChanges => Deployment::NoChanges,
                 deploy::Deployment::DryRun => Deployment::DryRun,
                 deploy::Deployment::Done => Deployment::Done,
+                deploy::Deployment::Stopped => Deployment::Stopped,
+                deploy::Deployment::Left => Deployment::Left,
             },
             changes: done.changes.iter().map(Change::from).collect(),
             outputs: stack.map(|stack| stack.outputs.clone()),

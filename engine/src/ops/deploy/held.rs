@@ -36,6 +36,8 @@ pub(super) struct Held {
     what: String,
     /// The whole action of the route as it was, written down.
     action: Option<serde_json::Value>,
+    /// Whether CloudFormation was, or is about to be, told to change the stack.
+    told: bool,
 }
 
 impl Held {
@@ -75,6 +77,7 @@ impl Held {
             target,
             what: format!("{} of the stack {}", taken.change, taken.stack),
             action: None,
+            told: false,
         };
         if taken.whole {
             let action = held.target.action().await;
@@ -110,30 +113,48 @@ impl Held {
         Ok(())
     }
 
-    /// Whether the traffic is where it was when the target was taken.
-    pub(super) async fn unmoved(&self) -> Result<()> {
-        let now = self.target.traffic().await?.weights;
-        if now == *self.weights() {
-            return Ok(());
+    /// To be called right before CloudFormation is told to change the stack: hears
+    /// people, sees that the traffic is where it was when the change was made, and
+    /// proves that the target is still ours.
+    pub(super) async fn ready(&mut self, app: &App, made_for: Option<&Weights>) -> Result<()> {
+        self.attend(app).await?;
+        if let Some(made_for) = made_for {
+            let now = self.target.traffic().await?.weights;
+            if now != *made_for {
+                return Err(Error::busy(format!(
+                    "somebody moved the traffic meanwhile: it was {}, and is {}",
+                    made_for.shares(),
+                    now.shares()
+                )));
+            }
         }
-        Err(Error::busy(format!(
-            "somebody moved the traffic meanwhile: it was {}, and is {}",
-            self.weights().shares(),
-            now.shares()
-        )))
+        self.changing.prove().await?;
+        self.told = true;
+        Ok(())
     }
 
-    /// Takes over the weights that the stack has set.
-    pub(super) async fn accept(&mut self, app: &App) -> Result<()> {
+    /// Sees to the traffic once the stack is done. What a person said meanwhile counts
+    /// more than weights that were accepted before.
+    pub(super) async fn settle(&mut self, app: &App, accepts: bool) -> Result<()> {
         self.attend(app).await?;
-        Ok(self.changing.accept(&app.actor).await?)
+        match accepts && !self.changing.was_taken_back() {
+            _ if !self.told => Ok(()),
+            true => Ok(self.changing.accept(&app.actor).await?),
+            false => self.mend(app).await,
+        }
+    }
+
+    /// Leaves the stack to CloudFormation: the rollout that a person can resume.
+    pub(super) async fn leave(self) -> Result<String> {
+        let rollout = self.changing.rollout().to_owned();
+        self.changing.leave().await?;
+        Ok(rollout)
     }
 
     /// Brings the traffic back where it was, if the stack has moved it: a failed
     /// update returns to what the stack believed before. So does everything else of
     /// the action, if it was remembered.
-    pub(super) async fn mend(&mut self, app: &App) -> Result<()> {
-        self.attend(app).await?;
+    async fn mend(&mut self, app: &App) -> Result<()> {
         let belongs = self.weights().shares();
         match self.changing.give_back(self.action.as_ref()).await {
             Ok(GivenBack::AsBefore) => Ok(()),
@@ -145,7 +166,7 @@ impl Held {
                 app.note("versions may have gone back too: see `engine status`");
                 Ok(())
             }
-            Ok(GivenBack::Refused { from, now, why }) => Err(Error::busy(format!(
+            Ok(GivenBack::Refused { from, now, why }) => Err(Error::rollback(format!(
                 "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: `engine set-weights` does"
             ))),
             Err(RolloutError::Target(error)) => Err(Error::from(error).context(format!(

@@ -12,6 +12,7 @@ mod parameters;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::app::App;
 use super::begin::new_id_part;
@@ -21,9 +22,9 @@ use crate::journal::StackVerb;
 use crate::model::aws::Access;
 use crate::model::target::TargetSpec;
 use crate::model::{HostError, Observed, Weights};
-use crate::target::Target as _;
 use crate::target::aws::client::Clients;
 use crate::target::aws::stack::{self, Change, ChangeSet, Events, Proposal, Stack, StackEvent};
+use crate::target::{LEAVE_WITHIN_MS, Target as _, leaving_within};
 use checks::{leaves_the_traffic, missing, refuse_unready};
 use held::{Held, Taken};
 use parameters::{given, template};
@@ -32,6 +33,10 @@ pub use parameters::parameter_of;
 
 /// How often a stack is looked at, ms.
 const POLL_MS: u64 = 2_000;
+/// How long an operation that CloudFormation has taken may show nothing, ms.
+const BEGUN_WITHIN_MS: u64 = 300_000;
+/// See [`LEAVE_WITHIN_MS`].
+const LEAVE_WITHIN: Duration = Duration::from_millis(LEAVE_WITHIN_MS);
 /// Failed looks at a stack in a row before it is left unwatched.
 const FAILURES_MAX: u32 = 30;
 
@@ -108,8 +113,15 @@ pub enum Seen<'a> {
     Event(&'a StackEvent),
 }
 
-/// Hears what happens meanwhile.
-pub type Watcher<'a> = &'a (dyn Fn(Seen<'_>) + Send + Sync);
+/// Sees what happens meanwhile, and says whether to go on.
+pub trait Watcher: Send + Sync {
+    /// Something happened.
+    fn see(&self, seen: Seen<'_>);
+    /// How often a person has asked this process to stop so far. Before the stack is
+    /// told anything, once is enough; after that this process stays to see the traffic
+    /// where it belongs, unless it is asked again.
+    fn stops(&self) -> u32;
+}
 
 /// What a deployment came to.
 #[derive(Debug)]
@@ -124,6 +136,9 @@ pub struct Deployed {
     pub result: Deployment,
     /// Where the traffic is, if the stack has a target.
     pub weights: Option<Weights>,
+    /// The rollout that a person must resume, if this process left while CloudFormation
+    /// was at it.
+    pub left: Option<String>,
 }
 
 /// How a deployment ended.
@@ -135,10 +150,14 @@ pub enum Deployment {
     DryRun,
     /// The stack is changed.
     Done,
+    /// A person stopped it before the stack was told anything.
+    Stopped,
+    /// A person stopped this process; CloudFormation goes on.
+    Left,
 }
 
 /// Creates or updates a stack and waits for it. The traffic stays where it is.
-pub async fn deploy(app: &App, args: &DeployRequest, watcher: Watcher<'_>) -> Result<Deployed> {
+pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> Result<Deployed> {
     let environment = &app.surroundings.stack;
     let (access, name) = place(app, &args.target)?;
     let name = name.unwrap_or_else(|| args.kind.stack().to_owned());
@@ -191,23 +210,31 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: Watcher<'_>) -> Re
         watcher,
     };
     let done = work.update(held.as_mut()).await;
-    let weights = match held {
+    let (weights, left) = match held {
+        Some(held) if matches!(done, Ok((.., Deployment::Left))) => {
+            (Some(held.weights().clone()), Some(held.leave().await?))
+        }
         Some(mut held) => {
-            // Whatever became of the stack: the traffic is where people left it.
-            let moved = match args.accept_weights {
-                true => held.accept(app).await,
-                false => held.mend(app).await,
-            };
+            // A failed update returns to what the stack believed, and that was never
+            // accepted.
+            let moved = held.settle(app, args.accept_weights && done.is_ok()).await;
             let weights = held.weights().clone();
             let ended = held.end(done.as_ref().map(|(_, _, how)| how.words()), &moved);
             let ended = ended.await;
-            if done.is_ok() {
-                moved?;
-                ended?;
+            match (&done, moved) {
+                // Where the users are comes first.
+                (Err(why), Err(error)) => {
+                    return Err(error.context(why.message.replace("\n\n", "; ")));
+                }
+                (Ok(_), moved) => {
+                    moved?;
+                    ended?;
+                }
+                (Err(_), Ok(())) => {}
             }
-            Some(weights)
+            (Some(weights), None)
         }
-        None => None,
+        None => (None, None),
     };
     let (stack, changes, result) = done?;
     Ok(Deployed {
@@ -216,6 +243,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: Watcher<'_>) -> Re
         changes,
         result,
         weights,
+        left,
     })
 }
 
@@ -227,6 +255,8 @@ impl Deployment {
             Self::NoChanges => "no changes",
             Self::DryRun => "dry run: nothing was changed",
             Self::Done => "done",
+            Self::Stopped => "stopped: nothing was changed",
+            Self::Left => "left: CloudFormation goes on by itself",
         }
     }
 }
@@ -244,7 +274,7 @@ struct Work<'a> {
     declared: &'a BTreeMap<String, bool>,
     given: &'a BTreeMap<String, String>,
     before: Option<&'a Stack>,
-    watcher: Watcher<'a>,
+    watcher: &'a dyn Watcher,
 }
 
 impl Work<'_> {
@@ -272,17 +302,18 @@ impl Work<'_> {
             token: &token,
             role: self.args.stack_role.as_deref(),
         };
-        let set = match stack::propose(self.clients, self.app.clock.as_ref(), proposal).await {
-            Ok(set) => set,
-            Err(error) => {
+        let set = match self.proposed(&proposal, held.as_deref_mut()).await {
+            Ok(Some(set)) => set,
+            stopped => {
                 if self.before.is_none() {
                     let _ = self.clear_away(self.name, &token).await;
                 }
-                return Err(error.into());
+                stopped?;
+                return Ok((self.before.cloned(), vec![], Deployment::Stopped));
             }
         };
         if !set.changes.is_empty() {
-            (self.watcher)(Seen::Changes {
+            self.watcher.see(Seen::Changes {
                 stack: self.name,
                 region: &self.clients.region,
                 create: self.before.is_none(),
@@ -304,29 +335,63 @@ impl Work<'_> {
         {
             checked = self.keeps_what_serves(held, live, &set).await;
         }
-        let checked = match (&checked, &mut held) {
-            (Ok(()), Some(held)) if !self.args.dry_run => held.unmoved().await,
-            _ => checked,
-        };
-        if self.args.dry_run || checked.is_err() {
-            stack::discard(self.clients, &set).await?;
+        let stopped = self.watcher.stops() > 0;
+        let mut events = None;
+        if checked.is_ok() && !self.args.dry_run && !stopped {
+            events = Some(Events::from_now(self.clients, &set.stack_id).await?);
+            if let Some(held) = &mut held {
+                let made_for = live.as_ref().map(Observed::weights);
+                checked = held.ready(self.app, made_for.as_ref()).await;
+            }
+        }
+        let Some(events) = events.filter(|_| checked.is_ok()) else {
+            stack::discard(self.clients, &set.id, &set.stack_id).await?;
             if self.before.is_none() {
                 self.clear_away(&set.stack_id, &token).await?;
             }
             checked?;
-            return Ok(done(self.before.cloned(), Deployment::DryRun));
-        }
-        let events = Events::from_now(self.clients, &set.stack_id).await?;
-        stack::execute(self.clients, &set, &token).await?;
-        let after = follow(
-            self.app,
-            self.clients,
-            &set.stack_id,
-            (events, self.watcher),
-            held,
+            let how = match stopped {
+                true => Deployment::Stopped,
+                false => Deployment::DryRun,
+            };
+            return Ok(done(self.before.cloned(), how));
+        };
+        // Nothing fences CloudFormation: what is sent late would change a stack under
+        // whoever has its target by then.
+        leaving_within(LEAVE_WITHIN, stack::execute(self.clients, &set, &token)).await?;
+        let operation = (set.stack_id.as_str(), events);
+        Ok(
+            match follow(self.app, self.clients, operation, self.watcher, held).await? {
+                Some(after) => done(Some(after), Deployment::Done),
+                None => done(self.before.cloned(), Deployment::Left),
+            },
         )
-        .await?;
-        Ok(done(Some(after), Deployment::Done))
+    }
+
+    /// The change set, worked out; none if a person stopped it. The target is kept
+    /// meanwhile.
+    async fn proposed(
+        &self,
+        proposal: &Proposal<'_>,
+        mut held: Option<&mut Held>,
+    ) -> Result<Option<ChangeSet>> {
+        let proposed = stack::propose(self.clients, proposal).await?;
+        loop {
+            if let Some(set) = stack::worked_out(self.clients, &proposed).await? {
+                return Ok(Some(set));
+            }
+            let clock = &self.app.clock;
+            clock.sleep_until(clock.now() + POLL_MS).await;
+            let kept = match &mut held {
+                Some(held) => held.attend(self.app).await,
+                None => Ok(()),
+            };
+            if kept.is_err() || self.watcher.stops() > 0 {
+                let _ = stack::discard(self.clients, &proposed.id, &proposed.stack_id).await;
+                kept?;
+                return Ok(None);
+            }
+        }
     }
 
     /// Deletes the empty stack that a change set alone has made, and waits, so
@@ -438,8 +503,18 @@ pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
     })
 }
 
+/// What a deletion came to.
+#[derive(Debug)]
+pub enum Deleted {
+    /// The stack is gone; its last state.
+    Gone(Stack),
+    /// A person stopped this process; CloudFormation goes on. With the rollout that a
+    /// person can resume, if the stack has a target.
+    Left(Option<String>),
+}
+
 /// Deletes a stack with all its resources and waits until it is gone.
-pub async fn delete(app: &App, doomed: &Doomed, watcher: Watcher<'_>) -> Result<Stack> {
+pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result<Deleted> {
     let clients = app.ports.clients(&doomed.access).await;
     let taken = Taken {
         access: &doomed.access,
@@ -453,17 +528,26 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: Watcher<'_>) -> Result<
     let deleted = async {
         let events = Events::from_now(&clients, &doomed.id).await?;
         let token = format!("engine-{}", new_id_part());
-        stack::delete(&clients, &doomed.name, &token).await?;
-        follow(app, &clients, &doomed.id, (events, watcher), held.as_mut()).await
+        if let Some(held) = &mut held {
+            held.ready(app, None).await?;
+        }
+        let told = stack::delete(&clients, &doomed.name, &token);
+        leaving_within(LEAVE_WITHIN, told).await?;
+        let operation = (doomed.id.as_str(), events);
+        follow(app, &clients, operation, watcher, held.as_mut()).await
     };
     let after = deleted.await;
-    if let Some(held) = held {
-        let ended = held.end(after.as_ref().map(|_| "done"), &Ok(())).await;
-        if after.is_ok() {
-            ended?;
+    match (held, &after) {
+        (Some(held), Ok(None)) => return Ok(Deleted::Left(Some(held.leave().await?))),
+        (Some(held), after) => {
+            let ended = held.end(after.as_ref().map(|_| "done"), &Ok(())).await;
+            if after.is_ok() {
+                ended?;
+            }
         }
+        (None, _) => {}
     }
-    after
+    Ok(after?.map_or(Deleted::Left(None), Deleted::Gone))
 }
 
 /// Whose AWS, and which stack: the request, then the rollout file, then the environment.
@@ -481,21 +565,33 @@ fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> 
     Ok((target.aws.access(of_file), named))
 }
 
-/// Shows what happens until the operation is over.
+/// Shows what happens until the operation is over: the stack then. None if a person
+/// stopped this process meanwhile.
 async fn follow(
     app: &App,
     clients: &Clients,
-    stack_id: &str,
-    (mut events, watcher): (Events, Watcher<'_>),
+    (stack_id, mut events): (&str, Events),
+    watcher: &dyn Watcher,
     mut held: Option<&mut Held>,
-) -> Result<Stack> {
+) -> Result<Option<Stack>> {
     let mut causes: Vec<StackEvent> = vec![];
     let mut begun = false;
+    let give_up = app.clock.now() + BEGUN_WITHIN_MS;
     let mut failures = 0;
+    let mut asked_to_stop = false;
     loop {
         app.clock.sleep_until(app.clock.now() + POLL_MS).await;
         if let Some(held) = &mut held {
             held.attend(app).await?;
+        }
+        match watcher.stops() {
+            0 => {}
+            1 if asked_to_stop => {}
+            1 => {
+                asked_to_stop = true;
+                app.progress("CloudFormation goes on by itself, and may move the traffic; this process stays to see the traffic where it belongs (once more to leave)");
+            }
+            _ => return Ok(None),
         }
         let look = async {
             Ok((
@@ -521,16 +617,23 @@ async fn follow(
             if event.is_repeated() {
                 continue;
             }
-            watcher(Seen::Event(&event));
+            watcher.see(Seen::Event(&event));
             if event.is_cause() {
                 causes.push(event);
             }
         }
         match now {
             // It may still look as it did before the operation.
-            Some(_) if !begun => {}
+            Some(_) if !begun && app.clock.now() < give_up => {}
+            Some(stack) if !begun => {
+                return Err(Error::busy(format!(
+                    "CloudFormation has taken the operation on {stack_id} and has not begun it within {} s; the stack is {}",
+                    BEGUN_WITHIN_MS / 1_000,
+                    stack.status
+                )));
+            }
             Some(stack) if stack.is_moving() || stack.is_empty() => {}
-            Some(stack) if stack.is_well() => return Ok(stack),
+            Some(stack) if stack.is_well() => return Ok(Some(stack)),
             Some(stack) => {
                 let why = causes.first().map_or_else(
                     || stack.reason.clone().unwrap_or_default(),

@@ -584,7 +584,19 @@ impl Target for AwsTarget {
     }
 
     async fn fit(&self) -> Result<(), HostError> {
-        services::fit(&self.found, &self.services().await?)
+        services::fit(&self.found, &self.services().await?)?;
+        let Some(stack) = &self.spec.find.stack else {
+            return Ok(());
+        };
+        match self.stack_at_work(stack).await? {
+            Some(status) => Err(stack::at_work(stack, &status)),
+            None => Ok(()),
+        }
+    }
+
+    async fn stack_at_work(&self, stack: &str) -> Result<Option<String>, HostError> {
+        let stack = stack::look(&self.clients, stack).await?;
+        Ok(stack.filter(stack::Stack::is_moving).map(|s| s.status))
     }
 
     async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {

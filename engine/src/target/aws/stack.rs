@@ -4,16 +4,14 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_cloudformation::types::{
-    Capability, ChangeSetStatus, ChangeSetType, Parameter, ResourceChange, StackStatus,
+    Capability, ChangeSetStatus, ChangeSetType, ExecutionStatus, Parameter, ResourceChange,
+    StackStatus,
 };
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
-use crate::clock::Clock;
-use crate::model::{ErrorKind, HostError, Millis, Observed};
+use crate::model::{ErrorKind, HostError, Observed};
 
-/// How often a change set or a stack is looked at.
-const POLL_MS: Millis = 2_000;
 /// Largest template that goes in the request itself.
 pub const TEMPLATE_BYTES_MAX: usize = 51_200;
 
@@ -255,15 +253,20 @@ pub struct Proposal<'a> {
     pub role: Option<&'a str>,
 }
 
-/// Makes a change set and waits until it is worked out.
+/// A change set that CloudFormation works out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// Its ARN.
+    pub id: String,
+    /// ARN of the stack.
+    pub stack_id: String,
+}
+
+/// Asks for a change set.
 ///
 /// # Errors
-/// CloudFormation refuses it: its own reason.
-pub async fn propose(
-    clients: &Clients,
-    clock: &dyn Clock,
-    proposal: Proposal<'_>,
-) -> Result<ChangeSet, HostError> {
+/// CloudFormation refuses, or does not answer.
+pub async fn propose(clients: &Clients, proposal: &Proposal<'_>) -> Result<Proposed, HostError> {
     let parameters = proposal.parameters.iter().map(|(name, value)| {
         let parameter = Parameter::builder().parameter_key(name);
         match value {
@@ -292,40 +295,51 @@ pub async fn propose(
     let made = clients
         .ask(Api::CreateChangeSet, proposal.stack, call.send())
         .await?;
-    let id = made
-        .id
-        .ok_or_else(|| incomplete(Api::CreateChangeSet, "id"))?;
-    let stack_id = made.stack_id.unwrap_or_else(|| proposal.stack.to_owned());
-    loop {
-        let (status, reason, changes) = describe(clients, &id).await?;
-        let set = ChangeSet {
-            id: id.clone(),
-            stack_id: stack_id.clone(),
+    Ok(Proposed {
+        id: made
+            .id
+            .ok_or_else(|| incomplete(Api::CreateChangeSet, "id"))?,
+        stack_id: made.stack_id.unwrap_or_else(|| proposal.stack.to_owned()),
+    })
+}
+
+/// The change set, once it is worked out: that takes seconds to minutes. One
+/// without changes is discarded at once.
+///
+/// # Errors
+/// CloudFormation refuses it: its own reason.
+pub async fn worked_out(
+    clients: &Clients,
+    proposed: &Proposed,
+) -> Result<Option<ChangeSet>, HostError> {
+    let (status, reason, changes) = describe(clients, &proposed.id).await?;
+    match status {
+        Some(ChangeSetStatus::CreateComplete) => Ok(Some(ChangeSet {
+            id: proposed.id.clone(),
+            stack_id: proposed.stack_id.clone(),
             changes,
-        };
-        match status {
-            Some(ChangeSetStatus::CreateComplete) => return Ok(set),
-            Some(ChangeSetStatus::Failed) if is_no_change(&reason) => {
-                discard(clients, &set).await?;
-                return Ok(ChangeSet {
+        })),
+        Some(ChangeSetStatus::Failed) => {
+            // A failed one is of no use to anybody.
+            let discarded = discard(clients, &proposed.id, &proposed.stack_id).await;
+            if is_no_change(&reason) {
+                discarded?;
+                return Ok(Some(ChangeSet {
+                    id: proposed.id.clone(),
+                    stack_id: proposed.stack_id.clone(),
                     changes: vec![],
-                    ..set
-                });
+                }));
             }
-            Some(ChangeSetStatus::Failed) => {
-                // A failed one is of no use to anybody.
-                let _ = discard(clients, &set).await;
-                return Err(HostError::new(
-                    ErrorKind::Invalid,
-                    "change-set-failed",
-                    format!(
-                        "CloudFormation refuses the change of {}: {reason}",
-                        proposal.stack
-                    ),
-                ));
-            }
-            _ => clock.sleep_until(clock.now() + POLL_MS).await,
+            Err(HostError::new(
+                ErrorKind::Invalid,
+                "change-set-failed",
+                format!(
+                    "CloudFormation refuses the change of {}: {reason}",
+                    proposed.stack_id
+                ),
+            ))
         }
+        _ => Ok(None),
     }
 }
 
@@ -389,23 +403,64 @@ pub async fn execute(clients: &Clients, set: &ChangeSet, token: &str) -> Result<
         .ask(Api::ExecuteChangeSet, &set.stack_id, call.send())
         .await;
     match executed {
-        // The answer to the first try was lost: it is under way.
-        Err(error) if error.message.contains("InvalidChangeSetStatus") => Ok(()),
+        Err(error) if error.message.contains("InvalidChangeSetStatus") => {
+            was_executed(clients, set, error).await
+        }
         executed => executed.map(drop),
     }
+}
+
+/// A change set that cannot be executed any more was executed by a first try whose
+/// answer was lost, or is out of date because somebody else has changed the stack.
+async fn was_executed(
+    clients: &Clients,
+    set: &ChangeSet,
+    refused: HostError,
+) -> Result<(), HostError> {
+    let call = clients
+        .cloudformation
+        .describe_change_set()
+        .change_set_name(&set.id);
+    let found = clients
+        .ask(Api::DescribeChangeSet, &set.id, call.send())
+        .await?;
+    match found.execution_status {
+        Some(ExecutionStatus::ExecuteInProgress | ExecutionStatus::ExecuteComplete) => Ok(()),
+        Some(ExecutionStatus::Obsolete) => Err(HostError::new(
+            ErrorKind::Conflict,
+            "change-set-obsolete",
+            format!(
+                "somebody else changed the stack {} meanwhile, so this change was not made",
+                set.stack_id
+            ),
+        )),
+        _ => Err(refused),
+    }
+}
+
+/// What is said of a stack that the platform is changing.
+#[must_use]
+pub fn at_work(stack: &str, status: &str) -> HostError {
+    HostError::new(
+        ErrorKind::Conflict,
+        "stack-at-work",
+        format!(
+            "the stack {stack} is {status}, and CloudFormation may move the traffic until that is over"
+        ),
+    )
 }
 
 /// Drops a change set without executing it.
 ///
 /// # Errors
 /// AWS does not answer.
-pub async fn discard(clients: &Clients, set: &ChangeSet) -> Result<(), HostError> {
+pub async fn discard(clients: &Clients, set: &str, stack: &str) -> Result<(), HostError> {
     let call = clients
         .cloudformation
         .delete_change_set()
-        .change_set_name(&set.id);
+        .change_set_name(set);
     clients
-        .ask(Api::DeleteChangeSet, &set.stack_id, call.send())
+        .ask(Api::DeleteChangeSet, stack, call.send())
         .await
         .map(drop)
 }
