@@ -84,7 +84,7 @@ pub struct Local {
     #[schemars(range(max = 604_800), extend("default" = 0))]
     pub sticky_seconds: Option<u32>,
     /// How long a replaced release may finish its requests.
-    #[schemars(with = "Option<Span>", extend("default" = "10s"))]
+    #[schemars(extend("default" = "10s"))]
     pub drain: Option<Span>,
     /// How long a server may take until the head of its answer.
     #[schemars(extend("default" = "60s"))]

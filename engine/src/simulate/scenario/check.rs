@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    Canary, Clock, Corpus, Event, Expect, Millis, Noise, Problem, Scenario, Traffic, Values, span,
+    Canary, Clock, Corpus, Event, Expect, Millis, Noise, Problem, Scenario, Span, Traffic, Values,
 };
 use crate::schema::of_file;
 
@@ -66,11 +66,9 @@ pub(super) struct AnyEvent {
     /// What happens.
     r#type: AnyEventType,
     /// When it begins, from the start of the rollout.
-    #[schemars(schema_with = "span")]
-    at: Option<Millis>,
+    at: Option<Span>,
     /// For how long.
-    #[schemars(schema_with = "span")]
-    duration: Option<Millis>,
+    duration: Option<Span>,
     /// Share of requests that fail on top, 0-1.
     error_add: Option<f64>,
     /// Requests take so many times as long.

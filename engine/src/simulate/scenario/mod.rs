@@ -3,6 +3,7 @@
 
 mod check;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -117,19 +118,19 @@ pub enum Class {
 pub struct Clock {
     /// The length of one interval of metrics. All noise is per interval.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-    #[schemars(schema_with = "span")]
+    #[schemars(with = "Span")]
     pub interval: Millis,
     /// How long after its end an interval can be read.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-    #[schemars(schema_with = "span")]
+    #[schemars(with = "Span")]
     pub metric_delay: Millis,
     /// When the simulation gives up.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-    #[schemars(schema_with = "span")]
+    #[schemars(with = "Span")]
     pub horizon: Millis,
     /// How much is known of the stable version before the start.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-    #[schemars(schema_with = "span")]
+    #[schemars(with = "Span")]
     pub history: Millis,
 }
 
@@ -163,7 +164,7 @@ pub struct Diurnal {
     pub amplitude: f64,
     /// From one top to the next.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-    #[schemars(schema_with = "span")]
+    #[schemars(with = "Span")]
     pub period: Millis,
     /// Where in the period the rollout starts, as a fraction of it; 0 is the
     /// mean before the top.
@@ -262,11 +263,11 @@ pub struct Effect {
     pub tail_mult: f64,
     /// When it begins, from the start of the rollout.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-    #[schemars(schema_with = "span")]
+    #[schemars(with = "Span")]
     pub onset: Millis,
     /// How long it grows from nothing; 0 is at once.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-    #[schemars(schema_with = "span")]
+    #[schemars(with = "Span")]
     pub ramp: Millis,
     /// How it depends on the candidate's share; not at all if absent.
     pub load: Option<Load>,
@@ -309,7 +310,7 @@ impl Default for Load {
 pub struct Warmup {
     /// For how long.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-    #[schemars(schema_with = "span")]
+    #[schemars(with = "Span")]
     pub duration: Millis,
     /// Requests take so many times as long.
     #[serde(default = "one")]
@@ -420,7 +421,7 @@ pub struct Stall {
 
 /// What happens during the rollout. It holds in the intervals that begin in its
 /// window.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(
     tag = "type",
     rename_all = "kebab-case",
@@ -431,12 +432,10 @@ pub enum Event {
     /// Something that both arms need fails.
     SharedOutage {
         /// From the start of the rollout.
-        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-        #[schemars(schema_with = "span")]
+        #[serde(deserialize_with = "duration")]
         at: Millis,
         /// For how long.
-        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-        #[schemars(schema_with = "span")]
+        #[serde(deserialize_with = "duration")]
         duration: Millis,
         /// Share of requests that fail on top, 0-1.
         #[serde(default = "outage_error_add")]
@@ -448,12 +447,10 @@ pub enum Event {
     /// Something fails that only the candidate met, though not by its fault.
     CanaryBlip {
         /// From the start of the rollout.
-        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-        #[schemars(schema_with = "span")]
+        #[serde(deserialize_with = "duration")]
         at: Millis,
         /// For how long.
-        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-        #[schemars(schema_with = "span")]
+        #[serde(deserialize_with = "duration")]
         duration: Millis,
         /// Share of requests that fail on top, 0-1.
         #[serde(default = "blip_error_add")]
@@ -462,19 +459,16 @@ pub enum Event {
     /// The metrics of both arms are missing.
     MetricGap {
         /// From the start of the rollout.
-        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-        #[schemars(schema_with = "span")]
+        #[serde(deserialize_with = "duration")]
         at: Millis,
         /// For how long.
-        #[serde(deserialize_with = "duration", serialize_with = "spelt")]
-        #[schemars(schema_with = "span")]
+        #[serde(deserialize_with = "duration")]
         duration: Millis,
     },
     /// The metrics of both arms are missing in some of the intervals.
     RandomGap {
         /// From the start of the rollout, or from 0.
-        #[serde(default, deserialize_with = "duration", serialize_with = "spelt")]
-        #[schemars(schema_with = "span")]
+        #[serde(default, deserialize_with = "duration")]
         at: Millis,
         /// For how long; to the end if absent.
         #[serde(
@@ -482,7 +476,6 @@ pub enum Event {
             deserialize_with = "duration",
             serialize_with = "spelt"
         )]
-        #[schemars(schema_with = "span")]
         duration: Millis,
         /// In each interval, 0-1.
         probability: f64,
@@ -546,8 +539,20 @@ fn spelt<S: Serializer>(ms: &Millis, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 /// How a file spells a duration.
-fn span(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "pattern": "^[0-9]+(s|m|h)$"})
+struct Span;
+
+impl JsonSchema for Span {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[0-9]+(s|m|h)$"})
+    }
 }
 
 /// Any whole number, also a negative one.
