@@ -37,6 +37,9 @@ pub fn fits(name: &str, value: &Value) {
 
 /// The schemas of what a verb may answer; none if that is no JSON of ours.
 fn answers(arguments: &[&str]) -> Vec<String> {
+    // What follows is no option.
+    let end = arguments.iter().position(|word| *word == "--");
+    let arguments = &arguments[..end.unwrap_or(arguments.len())];
     let has = |words: &[&str]| words.iter().any(|word| arguments.contains(word));
     let verbs = [
         "run",
@@ -398,11 +401,12 @@ fn verbs_answer_as_their_schemas_say() {
     let canary = plugin("canary");
     let process = spawn(place, &["run", &canary, "--local", &admin, "--json"]);
     until(place, &admin, |status| status["driven"] == true);
-    let paused = answer(&["pause"], 0);
-    assert_eq!(paused["hold"]["why"], "asked", "{paused}");
+    answer(&["pause"], 0);
     let output = wait(process);
     hold(&["run", "--json"], &output);
     assert_eq!(code(&output), Some(5), "{}", stderr(&output));
+    let paused: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(paused["hold"]["why"], "asked", "{paused}");
     let aborted = answer(&["abort"], 3);
     assert_eq!(aborted["end"]["how"], "rolled-back", "{aborted}");
     let id = aborted["rollout"].as_str().expect("an id").to_owned();
