@@ -218,12 +218,24 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
         Verb::WhatIf(args) => hindsight::what_if(&app, &global, args).await,
         Verb::Export(args) => hindsight::export(&app, args).await,
         Verb::Import(args) => hindsight::import(&app, args).await,
-        Verb::SetWeights(args) => traffic::set_weights(&app, &global, args).await,
-        Verb::Switch(args) => traffic::switch(&app, &global, args).await,
-        Verb::Rollback(args) => traffic::rollback(&app, &global, args).await,
+        Verb::SetWeights(args) => {
+            let moved = traffic::set_weights(&app, &global, args);
+            watch::to_its_end(&app, Exit::Paused, moved).await
+        }
+        Verb::Switch(args) => {
+            let moved = traffic::switch(&app, &global, args);
+            watch::to_its_end(&app, Exit::Paused, moved).await
+        }
+        Verb::Rollback(args) => {
+            let back = traffic::rollback(&app, &global, args);
+            watch::to_its_end(&app, Exit::RollbackFailed, back).await
+        }
         Verb::Promote(args) => command::promote(&app, &global, args).await,
         Verb::Pause(args) => command::pause(&app, &global, args).await,
-        Verb::Abort(args) => command::abort(&app, &global, args).await,
+        Verb::Abort(args) => {
+            let back = command::abort(&app, &global, args);
+            watch::to_its_end(&app, Exit::RollbackFailed, back).await
+        }
         Verb::Approve(args) => command::approve(&app, &global, args).await,
         Verb::Deploy(args) => stack::deploy(&app, &global, args).await,
         Verb::Delete(args) => stack::delete(&app, &global, args).await,

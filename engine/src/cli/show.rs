@@ -174,6 +174,7 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
             stack,
             change,
             actor,
+            ..
         } => out!("verb       {change} of the stack {stack}, by {actor}"),
     }
     out!(

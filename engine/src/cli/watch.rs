@@ -62,6 +62,33 @@ impl Interruptions {
     }
 }
 
+/// Sees a verb to its end that moves traffic by itself: what it has sent cannot be
+/// called back. The first Ctrl-C says so, and the second leaves, with that code.
+pub(super) async fn to_its_end(
+    app: &App,
+    left: Exit,
+    verb: impl Future<Output = crate::ops::Result<Exit>>,
+) -> crate::ops::Result<Exit> {
+    let mut interruptions = Interruptions::new(app.clock.clone())?;
+    let mut asked = false;
+    tokio::pin!(verb);
+    loop {
+        tokio::select! {
+            done = &mut verb => return done,
+            () = interruptions.next() => {
+                if asked {
+                    eprintln!(
+                        "left: what was sent may still take effect; `engine status` shows where the traffic is, and `engine rollback` takes it back"
+                    );
+                    return Ok(left);
+                }
+                asked = true;
+                eprintln!("interrupted: finishes what it has begun with the traffic (once more to leave at once)");
+            }
+        }
+    }
+}
+
 /// What Ctrl-C and SIGTERM wish for, from now on.
 fn wishes(clock: Arc<dyn Clock>, on_interrupt: OnInterrupt) -> std::io::Result<Wishes> {
     let mut interruptions = Interruptions::new(clock)?;
@@ -154,7 +181,7 @@ fn show_end(global: &Global, ended: &Ended) -> Result<Exit> {
             );
             Ok(Exit::Paused)
         }
-        Left::StoreFailed(back) => traffic::taken_back(global, back),
+        Left::Stranded(back) => traffic::taken_back(global, back),
     }
 }
 
@@ -220,7 +247,7 @@ impl View {
                 "the process that drove rollout {} does not answer any more; this one takes over",
                 rollout.header.rollout
             )),
-            Happened::StoreFailed(why) => self.say(&format!(
+            Happened::Stranded(why) => self.say(&format!(
                 "{why}\nso nobody could watch over rollout {} any more: taking all traffic back",
                 rollout.header.rollout
             )),

@@ -282,6 +282,9 @@ pub enum Work {
         change: StackVerb,
         /// Who asked for it.
         actor: String,
+        /// The stack's own weights were accepted beforehand, so they are not undone.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accepts: bool,
     },
 }
 

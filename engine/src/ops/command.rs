@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::verdict::verdict;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{Entry, Event, Header, Work};
 use crate::model::{Command, Hold, Millis, Signal};
 use crate::rollout::{Options, RolloutError};
 use crate::store::StoreError;
@@ -35,6 +35,17 @@ pub type Reached = (Header, Status);
 pub fn signal(app: &App, command: &Command) -> Signal {
     let id = format!("{}-{}", command.name(), new_id_part());
     command.signal(id, &app.actor)
+}
+
+/// Refuses what a change of a stack cannot do: CloudFormation goes its own way.
+fn refuse_a_change(header: &Header) -> Result<()> {
+    let id = &header.rollout;
+    match header.work {
+        Work::StackChange { .. } => Err(Error::usage(format!(
+            "rollout {id} is a change of a stack, which CloudFormation makes at its own pace: it can neither be paused nor promoted\n\nhint: `engine abort {id}` takes the traffic back"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Lets a paused, suspended or crashed rollout go on. `adopt` takes over weights
@@ -79,6 +90,7 @@ pub async fn pause(app: &App, request: &TargetRequest, id: Option<&str>) -> Resu
     if status.is_over() {
         return Err(over(&header, &status));
     }
+    refuse_a_change(&header)?;
     if let Some(decision) = &status.decision {
         return Err(Error::usage(format!(
             "rollout {id} is decided ({}), and is not paused on the way; `engine abort {id}` takes the traffic back",
@@ -110,6 +122,7 @@ pub async fn promote_fully(
     if status.is_over() {
         return Err(over(&header, &status));
     }
+    refuse_a_change(&header)?;
     let id = &header.rollout;
     let promote = Command::PromoteFull {
         reason: String::new(),
@@ -124,6 +137,7 @@ pub async fn promote(app: &App, request: &TargetRequest, id: Option<&str>) -> Re
     if status.is_over() {
         return Err(over(&header, &status));
     }
+    refuse_a_change(&header)?;
     let id = header.rollout.clone();
     if status.hold.is_some() || status.mismatch.is_some() {
         return Err(Error::usage(format!(
@@ -160,6 +174,7 @@ pub async fn approve(
     if status.is_over() {
         return Err(over(&header, &status));
     }
+    refuse_a_change(&header)?;
     let id = header.rollout.clone();
     for _ in 0..APPROVALS {
         let until = approvable(app, &id).await?;

@@ -23,15 +23,23 @@ impl App {
         request: &TargetRequest,
         id: Option<&str>,
     ) -> Result<(Header, Status)> {
-        let by_target = match id {
-            None => request.identity(self).await?,
-            Some(_) => None,
-        };
-        let id = match by_target {
-            Some(identity) => self.on_target(&identity).await?,
-            None => self.unfinished(id).await?,
-        };
+        let id = self.meant_id(request, id).await?;
         self.reached(&id).await
+    }
+
+    /// The id of it: no journal is read for it.
+    pub(super) async fn meant_id(
+        &self,
+        request: &TargetRequest,
+        id: Option<&str>,
+    ) -> Result<String> {
+        if let Some(id) = id {
+            return Ok(id.to_owned());
+        }
+        match request.identity(self).await? {
+            Some(identity) => self.on_target(&identity).await,
+            None => self.unfinished(None).await,
+        }
     }
 
     /// How a rollout stands.

@@ -12,7 +12,7 @@ use super::error::{Error, Result};
 use super::status::{Seen, look};
 use super::way_back::{self, TakenBack};
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{Entry, Header};
 use crate::model::{Command, Millis};
 use crate::rollout::fleet::{Fleet, News};
 use crate::rollout::{Options, RolloutError, Standing};
@@ -65,8 +65,9 @@ pub enum Happened<'a> {
     TakingBack,
     /// The process that drove it does not answer any more; this one drives it now.
     TakingOver,
-    /// The store failed, for this reason, so its traffic is being taken back.
-    StoreFailed(&'a str),
+    /// This process cannot watch over it any more, for this reason, so its traffic is
+    /// being taken back.
+    Stranded(&'a str),
 }
 
 /// Who watches.
@@ -106,8 +107,8 @@ pub enum Left {
     },
     /// The process that drove it does not do so any more.
     Abandoned,
-    /// The store failed, and so the traffic was taken back.
-    StoreFailed(TakenBack),
+    /// This process could not watch over it any more, and so the traffic was taken back.
+    Stranded(TakenBack),
 }
 
 /// How watching ended, and the rollout then.
@@ -173,6 +174,10 @@ struct Watch<'a, 'b> {
     app: &'a App,
     audience: Audience<'b>,
     rollout: Watched,
+    /// Its journal, as far as it was read: the store may not give it again.
+    entries: Vec<Entry>,
+    /// How many entries it had when this process came.
+    begun_with: usize,
     /// When the arms are looked at again, Unix ms.
     look_at: Millis,
 }
@@ -189,9 +194,12 @@ impl<'a, 'b> Watch<'a, 'b> {
                 now: app.clock.now(),
                 arms: None,
             },
+            begun_with: entries.len(),
+            entries: vec![],
             look_at: 0,
         };
         watch.tell(Happened::Begun(&entries));
+        watch.entries = entries;
         Ok(watch)
     }
 
@@ -216,7 +224,11 @@ impl<'a, 'b> Watch<'a, 'b> {
                         Wish::TakeBack => {
                             self.tell(Happened::TakingBack);
                             let abort = Command::Abort { reason: "interrupted".to_owned() };
-                            self.app.store.signal(&id, &signal(self.app, &abort)).await?;
+                            // A person who wants it back gets it back, store or not.
+                            let abort = signal(self.app, &abort);
+                            if let Err(error) = self.app.store.signal(&id, &abort).await {
+                                break Some(Some(News::StoreFailed(error)));
+                            }
                         }
                         Wish::Leave => break None,
                     }
@@ -235,32 +247,46 @@ impl<'a, 'b> Watch<'a, 'b> {
             Some(None) => Err(Error::internal(format!(
                 "rollout {id} is not driven any more, and nothing says why"
             ))),
-            Some(Some(News::StoreFailed(StoreError::Database { message, place }))) => {
-                let why = format!("the store {place} failed: {message}");
-                Ok(Left::StoreFailed(self.without_a_store(why).await?))
-            }
-            Some(Some(News::StoreFailed(error))) => Err(RolloutError::Store(error).into()),
-            Some(Some(News::Stopped { result, .. })) => Ok(Left::Stopped(result?)),
+            Some(Some(News::StoreFailed(error))) => self.stranded(error.into()).await,
+            Some(Some(News::Stopped { result, .. })) => match result {
+                Ok(standing) => Ok(Left::Stopped(standing)),
+                Err(error) => self.stranded(error).await,
+            },
         }
     }
 
-    /// A rollout whose journal cannot be written any more is watched by nobody from
-    /// here on: its traffic goes back.
-    async fn without_a_store(&mut self, why: String) -> Result<TakenBack> {
-        self.tell(Happened::StoreFailed(&why));
-        let Watched { header, .. } = &self.rollout;
-        let known = self.app.store.load(&header.rollout, 0).await;
-        let mut entries = known.unwrap_or_default();
-        if entries.is_empty() {
-            entries.push(Entry {
-                seq: 0,
-                at: header.created,
-                epoch: 0,
-                event: Event::Started(Box::new(header.clone())),
-            });
-        }
-        let app = self.app.in_lifeboat(why, &header.rollout, entries);
-        way_back::abort_rollout(&app, &header.rollout, "the store failed").await
+    /// A rollout that this process cannot drive any more is watched by nobody from here
+    /// on, unless another process has it: its traffic goes back.
+    async fn stranded(&mut self, error: RolloutError) -> Result<Left> {
+        let id = self.rollout.header.rollout.clone();
+        let back = match error {
+            // Another process has it, or the target is out of reach for a way back too.
+            RolloutError::Store(StoreError::Busy(_) | StoreError::Fenced { .. })
+            | RolloutError::Overtaken { .. }
+            | RolloutError::Target(_) => return Err(error.into()),
+            RolloutError::Store(_) | RolloutError::Journal(_) => {
+                let why = match &error {
+                    RolloutError::Store(StoreError::Database { message, place }) => {
+                        format!("the store {place} failed: {message}")
+                    }
+                    _ => error.to_string(),
+                };
+                self.tell(Happened::Stranded(&why));
+                let app = self.app.in_lifeboat(why, &id, self.entries.clone());
+                way_back::abort_rollout(&app, &id, "the store failed").await?
+            }
+            // As it was before this process came, so nothing is more urgent than before.
+            RolloutError::Strategy(_) if self.entries.len() == self.begun_with => {
+                return Err(error.into());
+            }
+            RolloutError::Strategy(_) | RolloutError::Panicked(_) => {
+                let why = error.to_string();
+                self.tell(Happened::Stranded(&why));
+                self.app.let_go(&id).await?;
+                way_back::abort_rollout(self.app, &id, &why).await?
+            }
+        };
+        Ok(Left::Stranded(back))
     }
 
     async fn follow(&mut self) -> Result<Left> {
@@ -295,6 +321,7 @@ impl<'a, 'b> Watch<'a, 'b> {
         for entry in self.app.store.load(id, known).await? {
             self.rollout.status.apply(&entry);
             self.tell(Happened::Entry(&entry));
+            self.entries.push(entry);
         }
         if self.audience.sees_arms && self.rollout.now >= self.look_at {
             self.rollout.arms = self.arms().await;

@@ -9,12 +9,13 @@ use super::error::{Error, Kind, Result};
 use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
-use crate::journal::{Header, Work};
+use crate::journal::summary::Summary;
+use crate::journal::{Entry, Event, Header, Work};
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
-use crate::model::{Command, End, ErrorKind, Millis, Role, Traffic, Weights};
+use crate::model::{Command, End, ErrorKind, Millis, Naming, Phase, Role, Traffic, Weights};
 use crate::rollout::{Options, PAUSE_MAX_MS, RolloutError, Standing};
-use crate::store::{Busy, Cursor, Page, Store, StoreError};
+use crate::store::{Busy, Claim, Cursor, Durability, Page, Store, StoreError};
 use crate::target::Target;
 
 /// How long a stack operation may take to hear a person, ms.
@@ -93,6 +94,9 @@ pub async fn abort(
     reason: &str,
 ) -> Result<TakenBack> {
     let (header, status) = match app.meant(request, id).await {
+        Err(_) if let Some(unread) = unread(app, request, id).await? => {
+            return past_its_journal(app, unread, reason).await;
+        }
         Err(error) if knows_nothing(app).await => {
             let named = request.named()?.is_some();
             if id.is_some() || !named {
@@ -111,6 +115,39 @@ pub async fn abort(
         Work::StackChange { .. } => abort_change(app, &header).await,
         _ => abort_rollout(app, &header.rollout, reason).await,
     }
+}
+
+/// An unfinished rollout whose journal has a first entry, which says where it is and
+/// what is stable, and a later one that cannot be read.
+async fn unread(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Option<Header>> {
+    let Some(store) = app.below() else {
+        return Ok(None);
+    };
+    let Ok(id) = app.meant_id(request, id).await else {
+        return Ok(None);
+    };
+    let Ok(Some(header)) = store.header(&id).await else {
+        return Ok(None);
+    };
+    // It may have ended long ago.
+    let busy = store.occupant(&header.identity).await.unwrap_or_default();
+    Ok(busy
+        .is_some_and(|busy| busy.rollout == id)
+        .then_some(header))
+}
+
+/// Takes the traffic of a rollout back whose journal cannot be read.
+async fn past_its_journal(app: &App, header: Header, reason: &str) -> Result<TakenBack> {
+    let reach = || async { Ok(app.ports.reach(&header.target).await?) };
+    let target = patiently(app, reach).await?;
+    let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
+    let stable = header.arm(Role::Stable).to_owned();
+    let on = (header.target.clone(), target);
+    let weights = live.weights.all_to(&stable);
+    let moved = give(app, on.clone(), &live, Verb::Rollback, weights).await?;
+    let abort = abort_for(reason);
+    let again = see_it_stay(app, on, &stable, &header.rollout, &abort).await?;
+    Ok(TakenBack::Moved(Box::new(again.unwrap_or(moved))))
 }
 
 /// Aborts a rollout and sees it obeyed.
@@ -171,7 +208,7 @@ async fn abort_instead(app: &App, busy: &Busy, to: Option<&str>) -> Result<Taken
     abort_rollout(app, &busy.rollout, "rollback").await
 }
 
-fn unread(error: &Error) -> Error {
+fn not_read(error: &Error) -> Error {
     Error::rollback(format!(
         "nothing was taken back, and where the traffic is could not be read: {error:#}"
     ))
@@ -179,9 +216,20 @@ fn unread(error: &Error) -> Error {
 
 /// While a rollout is under way, its own journal says where the traffic goes.
 async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> Result<()> {
-    let Some(to) = to else { return Ok(()) };
     let (header, ..) = app.journal(rollout).await?;
     let stable = header.arm(Role::Stable);
+    let Some(to) = to else {
+        // Of a person's way back the destination counts as the stable arm.
+        let naming = Naming::of(header.arms.iter().map(|arm| arm.name.as_str()));
+        return match (&header.work, naming.stable()) {
+            (Work::Verb { actor, .. }, Some(named)) if named != stable => {
+                Err(Error::busy(format!(
+                    "{actor} takes all traffic to {stable} just now ({rollout})\n\nhint: `engine rollback --to {named}` takes it to {named} once that is done"
+                )))
+            }
+            _ => Ok(()),
+        };
+    };
     if stable == to {
         return Ok(());
     }
@@ -212,12 +260,12 @@ where
             .is_some_and(|e| e.retryable && e.code != "admin-unreachable");
         if !passes {
             return Err(match error.kind == Kind::Denied {
-                true => unread(&error),
+                true => not_read(&error),
                 false => error,
             });
         }
         if app.clock.now() >= give_up {
-            return Err(unread(&error));
+            return Err(not_read(&error));
         }
         pause = (pause * 2).min(PAUSE_MAX_MS);
         app.progress(format!(
@@ -433,13 +481,64 @@ async fn see_it_stay(
     };
     reach_the_driver(app, store.as_ref(), on.1.identity(), rollout, command).await?;
     let live = patiently(app, || async { Ok(on.1.traffic().await?) }).await?;
-    if live.weights.share(stable) >= 100.0 {
-        return Ok(None);
+    let again = match live.weights.share(stable) >= 100.0 {
+        true => None,
+        false => {
+            let weights = live.weights.all_to(stable);
+            Some(give(app, on.clone(), &live, Verb::Rollback, weights).await?)
+        }
+    };
+    if store.load(rollout, 0).await.is_err() {
+        close_unreadable(app, store.as_ref(), on.1.identity(), rollout).await;
     }
-    let weights = live.weights.all_to(stable);
-    give(app, on, &live, Verb::Rollback, weights)
-        .await
-        .map(Some)
+    Ok(again)
+}
+
+/// Ends a rollout whose journal cannot be read, after its traffic was taken back:
+/// nobody could go on with it, and its target would be busy for ever. Where that
+/// cannot be written either, it stays as it is.
+async fn close_unreadable(app: &App, store: &dyn Store, identity: &str, rollout: &str) {
+    let now = app.clock.now();
+    let claim = Claim {
+        target: identity,
+        rollout,
+        owner: &app.owner,
+        now,
+        ttl_ms: Options::default().lease_ttl_ms,
+        dead_epoch: None,
+    };
+    let page = Page::newest(Some(identity), 100);
+    let rows = store.history(&page).await.unwrap_or_default();
+    let row = rows.into_iter().find(|row| row.rollout == rollout);
+    let (Ok(lease), Some(row)) = (store.claim(claim).await, row) else {
+        return;
+    };
+    let reason = "its journal cannot be read; a person took its traffic back".to_owned();
+    let entry = Entry {
+        seq: row.entries,
+        at: now,
+        epoch: lease.epoch,
+        event: Event::Ended {
+            end: End::RolledBack,
+            reason: reason.clone(),
+        },
+    };
+    let ended = Summary {
+        updated: now,
+        entries: row.entries.saturating_add(1),
+        phase: Phase::RolledBack,
+        note: reason,
+        end: Some(End::RolledBack),
+        ..row
+    };
+    let written = store
+        .append(&lease, vec![entry], &ended, Durability::Power)
+        .await;
+    if written.is_ok() {
+        let _ = store.release(&lease).await;
+    } else {
+        let _ = store.park(&lease, None).await;
+    }
 }
 
 /// A process that drives the rollout and could not be told of the way back goes on

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use super::recovery::{self, Move, Settled};
 use super::session::{Checks, Interrupt, Session};
-use super::{Driver, RolloutError, Standing, abandoned, from_traffic};
+use super::{Driver, RolloutError, Standing, WRITES_MAX, abandoned, from_traffic};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, Work};
 use crate::model::{End, ErrorKind, HostError, Role, Traffic, Weight, Weights};
 use crate::store::{self, Busy, Durability, Lease, StoreError};
-use crate::target::Target;
+use crate::target::{StackNow, Target};
 
 /// How often a stack that nobody else watches is looked at, ms.
 const LOOK_AGAIN_MS: crate::model::Millis = 10_000;
@@ -44,6 +44,14 @@ pub enum Heard {
         /// Why.
         why: String,
     },
+    /// Something moved it away from the arm that a person had it taken to; it is there
+    /// again, and was read back.
+    TookAgain {
+        /// The arm.
+        to: String,
+        /// Where the traffic was, in words.
+        from: String,
+    },
     /// What became of a write is not known yet: the next look settles it.
     InDoubt(String),
 }
@@ -60,6 +68,8 @@ pub enum GivenBack {
         /// Where it is.
         now: Weights,
     },
+    /// Somebody else had moved it there, and it stays there.
+    Elsewhere(Weights),
     /// The change had moved it, and it could not be brought back.
     Refused {
         /// Where it was, in words.
@@ -75,6 +85,8 @@ pub enum GivenBack {
 pub struct Changing {
     driver: Driver,
     session: Session,
+    /// How often the traffic was taken to where a person wants it after that was done.
+    taken_again: u32,
 }
 
 impl Driver {
@@ -119,6 +131,7 @@ impl Driver {
         Ok(Changing {
             driver: self.clone(),
             session,
+            taken_again: 0,
         })
     }
 
@@ -300,9 +313,9 @@ impl Driver {
     /// the stack has moved it since, and to say where it is.
     pub(super) async fn read_back(&self, session: &mut Session) -> Result<(), Interrupt> {
         let header = session.header.clone();
-        let mut taken_again = false;
+        let mut moved_again = false;
         loop {
-            self.until_the_stack_rests(session).await?;
+            let stack = self.until_the_stack_rests(session).await?;
             let target = session.target.clone();
             // The load balancer alone: a way back may wait for this.
             let read = || async {
@@ -314,13 +327,10 @@ impl Driver {
             if self.outwait(session).await? {
                 continue;
             }
-            let wish = session.status.taken_back.clone();
-            if let Some(wish) = wish.filter(|wish| wish.refused.is_none())
-                && live.share(&wish.to) < 100.0
-                && !taken_again
+            if let Some(call) = undoes(session, stack.as_ref(), &live)
+                && !moved_again
             {
-                taken_again = true;
-                let call = Call::SwitchColor { color: wish.to };
+                moved_again = true;
                 session.write(Actor::Host, call, Checks::WayBack).await?;
                 continue;
             }
@@ -339,22 +349,28 @@ impl Driver {
 }
 
 impl Driver {
-    /// Parks the rollout while the platform is at its stack. Where that cannot be
-    /// known, it is held.
-    async fn until_the_stack_rests(&self, session: &mut Session) -> Result<(), Interrupt> {
+    /// The stack once the platform is done with it; the rollout is parked until then.
+    /// Where that cannot be known, it is held.
+    async fn until_the_stack_rests(
+        &self,
+        session: &mut Session,
+    ) -> Result<Option<StackNow>, Interrupt> {
         let header = session.header.clone();
         let Work::StackChange { stack, .. } = &header.work else {
-            return Ok(());
+            return Ok(None);
         };
         let mut attempt = 1;
         loop {
-            match session.target.stack_at_work(stack).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(status)) => {
+            match session.target.stack(stack).await {
+                Ok(Some(StackNow {
+                    at_work: Some(status),
+                    ..
+                })) => {
                     self.say(session, &format!("the stack {stack} is {status}"));
                     let until = self.clock.now() + LOOK_AGAIN_MS;
                     return Err(Interrupt::Parked { until });
                 }
+                Ok(now) => return Ok(now),
                 Err(error) if super::is_locked_out(&error) => return Err(Interrupt::Locked(error)),
                 Err(error) if error.retryable && attempt < self.options.attempts => {
                     let why = format!("the stack {stack} could not be read: {error}");
@@ -374,6 +390,24 @@ impl Driver {
 /// Whether the load balancer of a change of a stack went with its stack.
 pub(super) fn is_gone(header: &Header, error: &HostError) -> bool {
     matches!(header.work, Work::StackChange { .. }) && error.kind == ErrorKind::NotFound
+}
+
+/// What brings the traffic back where people left it, if it was the stack that moved it.
+fn undoes(session: &Session, stack: Option<&StackNow>, live: &Weights) -> Option<Call> {
+    let Work::StackChange { accepts, .. } = session.header.work else {
+        return None;
+    };
+    let by_stack = stack.is_some_and(|stack| stack.believes.is_some() && !stack.disowns(live));
+    let wish = session.status.taken_back.as_ref();
+    match wish.filter(|wish| wish.refused.is_none()) {
+        Some(wish) if live.share(&wish.to) < 100.0 => Some(Call::SwitchColor {
+            color: wish.to.clone(),
+        }),
+        None if *live != session.status.weights && by_stack && !accepts => Some(Call::SetWeights {
+            weights: session.status.weights.clone(),
+        }),
+        _ => None,
+    }
 }
 
 fn interrupted(header: &Header) -> String {
@@ -506,6 +540,42 @@ impl Changing {
                 _ => break,
             }
         }
+        self.hold_to_the_wish(heard).await
+    }
+
+    /// What a person asked for holds until the platform is done: it may write its own
+    /// weights long after that.
+    async fn hold_to_the_wish(&mut self, heard: &mut Vec<Heard>) -> Result<(), Interrupt> {
+        let session = &mut self.session;
+        let wish = session.status.taken_back.clone();
+        let Some(wish) = wish.filter(|wish| wish.refused.is_none()) else {
+            return Ok(());
+        };
+        if session.status.in_doubt.is_some() || self.taken_again >= WRITES_MAX {
+            return Ok(());
+        }
+        let live = match session.target.traffic().await {
+            Ok(traffic) => traffic.weights,
+            Err(error) => {
+                heard.push(Heard::InDoubt(error.to_string()));
+                return Ok(());
+            }
+        };
+        if live.share(&wish.to) >= 100.0 {
+            return Ok(());
+        }
+        self.taken_again += 1;
+        let call = Call::SwitchColor {
+            color: wish.to.clone(),
+        };
+        let reply = session.write(Actor::Host, call, Checks::WayBack).await?;
+        heard.push(match reply {
+            Reply::Failed(error) => Heard::InDoubt(error.to_string()),
+            _ => Heard::TookAgain {
+                to: wish.to,
+                from: live.shares(),
+            },
+        });
         Ok(())
     }
 
@@ -561,6 +631,19 @@ impl Changing {
             }
             Err(error) => return Err(Interrupt::Locked(error)),
         };
+        let Work::StackChange { stack, .. } = &session.header.work else {
+            return Ok(GivenBack::AsBefore);
+        };
+        let stack = session.target.stack(stack).await.map_err(locked)?;
+        if before != belongs && stack.is_some_and(|stack| stack.disowns(&before)) {
+            let event = Event::Continued {
+                actor: "somebody else".to_owned(),
+                adopted: Some(before.clone()),
+                signal: None,
+            };
+            session.append(event, Durability::Power).await?;
+            return Ok(GivenBack::Elsewhere(before));
+        }
         let call = match whole {
             Some(action) => Call::Restore {
                 weights: belongs.clone(),

@@ -950,16 +950,15 @@ impl Schedule for SqliteStore {
                     let text: String = row.get(2)?;
                     Ok((unsigned(row.get(0)?), row.get(1)?, text))
                 })?
-                .map(|row| {
-                    let (number, rollout, text): (u64, String, String) = row?;
-                    let signal = serde_json::from_str(&text).map_err(|e| {
-                        Failure::Store(StoreError::Format {
-                            rollout: rollout.clone(),
-                            seq: 0,
-                            message: e.to_string(),
-                        })
-                    })?;
-                    Ok((number, rollout, signal))
+                // What another version or a damage has made unreadable is obeyed by nobody,
+                // and must not keep others from being heard.
+                .filter_map(|row| match row {
+                    Ok((number, rollout, text)) => {
+                        let (text, rollout): (String, String) = (text, rollout);
+                        let signal = serde_json::from_str(&text).ok()?;
+                        Some(Ok((number, rollout, signal)))
+                    }
+                    Err(error) => Some(Err(error.into())),
                 })
                 .collect()
         })

@@ -71,6 +71,30 @@ fn no_action(identity: &str) -> HostError {
     )
 }
 
+/// A stack that a target belongs to, as it is now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StackNow {
+    /// What the platform is doing to it, in its own word (`UPDATE_IN_PROGRESS`); none
+    /// once it is done.
+    pub at_work: Option<String>,
+    /// The weights that its parameters say: what it writes when it writes any. None
+    /// where it has no such parameters.
+    pub believes: Option<Weights>,
+}
+
+impl StackNow {
+    /// Whether these live weights are somebody else's: the stack would have written
+    /// others.
+    #[must_use]
+    pub fn disowns(&self, live: &Weights) -> bool {
+        self.believes.as_ref().is_some_and(|own| {
+            live.0
+                .iter()
+                .any(|w| own.share(&w.arm) != live.share(&w.arm))
+        })
+    }
+}
+
 /// Two arms behind one listener.
 #[async_trait]
 pub trait Target: Send + Sync {
@@ -106,9 +130,9 @@ pub trait Target: Send + Sync {
     async fn fit(&self) -> Result<(), HostError> {
         Ok(())
     }
-    /// What the platform is doing just now to the stack of that name, in its own word
-    /// (`UPDATE_IN_PROGRESS`); none once it is done, or where there are no stacks.
-    async fn stack_at_work(&self, _stack: &str) -> Result<Option<String>, HostError> {
+    /// The stack of that name as it is now; none if it is gone, or where there are no
+    /// stacks.
+    async fn stack(&self, _stack: &str) -> Result<Option<StackNow>, HostError> {
         Ok(None)
     }
     /// What must take a rollout back whatever its strategy thinks, if anything:

@@ -303,6 +303,7 @@ fn change_lab() -> Lab {
         stack: "shop".to_owned(),
         change: StackVerb::Deploy,
         actor: "ada".to_owned(),
+        accepts: false,
     };
     lab
 }

@@ -343,6 +343,7 @@ fn change_of_a_stack(lab: &mut Lab) {
         stack: "shop".to_owned(),
         change: StackVerb::Deploy,
         actor: "ada".to_owned(),
+        accepts: false,
     };
 }
 

@@ -427,6 +427,7 @@ async fn an_interrupted_change_of_a_stack_ends_where_the_traffic_was_left() {
                 stack: "shop".to_owned(),
                 change: StackVerb::Deploy,
                 actor: "ada".to_owned(),
+                accepts: false,
             };
             let mut left = lab.header.baseline.clone();
             let mut entries = vec![entry(&lab, 0, Event::Started(Box::new(lab.header.clone())))];

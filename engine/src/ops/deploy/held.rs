@@ -7,7 +7,7 @@ use super::Result;
 use crate::journal::{Header, StackVerb, Work};
 use crate::model::aws::{Access, AwsSpec, Find, looked_for};
 use crate::model::target::TargetSpec;
-use crate::model::{End, Naming, Weights};
+use crate::model::{End, ErrorKind, HostError, Naming, Weights};
 use crate::ops::Error;
 use crate::ops::app::App;
 use crate::ops::begin::{busy_with, by_hand};
@@ -25,6 +25,8 @@ pub(super) struct Taken<'a> {
     pub(super) change: StackVerb,
     /// Go on also where the target cannot be found.
     pub(super) unknown_is_fine: bool,
+    /// The stack may move the traffic.
+    pub(super) accepts: bool,
     /// Remember the whole action of the route, to give it back.
     pub(super) whole: bool,
 }
@@ -49,10 +51,12 @@ impl Held {
             ..Find::default()
         };
         let spec = looked_for(taken.access.clone(), find);
+        refuse_with_a_rollout_on(app, &taken).await?;
         let target = match app.ports.find_on_aws(&spec).await {
             Ok(target) => target,
             Err(error)
-                if error.code == "no-listener" || taken.unknown_is_fine && !error.retryable =>
+                if error.code == "no-listener"
+                    || taken.unknown_is_fine && cannot_be_understood(&error) =>
             {
                 return Ok(None);
             }
@@ -106,6 +110,9 @@ impl Held {
                 Heard::TookBack { actor, to } => format!("  {actor} took the traffic to {to}"),
                 Heard::Refused { actor, to, why } => {
                     format!("  {actor} asked for all traffic on {to}, which was refused: {why}")
+                }
+                Heard::TookAgain { to, from } => {
+                    format!("  the stack moved the traffic to {from}; it is at {to} again")
                 }
                 Heard::InDoubt(why) => format!("  {why}; looks again soon"),
             });
@@ -166,6 +173,13 @@ impl Held {
                 app.note("versions may have gone back too: see `engine status`");
                 Ok(())
             }
+            Ok(GivenBack::Elsewhere(now)) => {
+                app.note(format!(
+                    "somebody moved the traffic to {} while the stack changed, and not the stack did: it stays there",
+                    now.shares()
+                ));
+                Ok(())
+            }
             Ok(GivenBack::Refused { from, now, why }) => Err(Error::rollback(format!(
                 "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: `engine set-weights` does"
             ))),
@@ -196,6 +210,31 @@ impl Held {
     }
 }
 
+/// Whether the answers of AWS were read and are not those of a target. What could not
+/// be read may well be a target with users.
+fn cannot_be_understood(error: &HostError) -> bool {
+    let read = matches!(error.kind, ErrorKind::Invalid | ErrorKind::NotFound);
+    read && !error.retryable
+}
+
+/// Whatever can be read of a stack: a rollout that goes by its name is under way there.
+async fn refuse_with_a_rollout_on(app: &App, taken: &Taken<'_>) -> Result<()> {
+    for open in app.open_rollouts().await? {
+        let header = app.store.header(&open.summary.rollout).await;
+        let Ok(Some(header)) = header else { continue };
+        let TargetSpec::Aws(spec) = &header.target else {
+            continue;
+        };
+        let same = spec.find.stack.as_deref() == Some(taken.stack)
+            && spec.access.region == taken.access.region
+            && !matches!(header.work, Work::StackChange { .. });
+        if same {
+            return Err(busy_with(app, &header.rollout).await);
+        }
+    }
+    Ok(())
+}
+
 fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> Header {
     let found = target.found();
     let pinned = AwsSpec {
@@ -215,6 +254,7 @@ fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> H
             stack: taken.stack.to_owned(),
             change: taken.change,
             actor: app.actor.clone(),
+            accepts: taken.accepts,
         },
     )
 }

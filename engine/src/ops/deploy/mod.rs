@@ -23,7 +23,9 @@ use crate::model::aws::Access;
 use crate::model::target::TargetSpec;
 use crate::model::{HostError, Observed, Weights};
 use crate::target::aws::client::Clients;
-use crate::target::aws::stack::{self, Change, ChangeSet, Events, Proposal, Stack, StackEvent};
+use crate::target::aws::stack::{
+    self, Change, ChangeSet, Events, Proposal, Proposed, Stack, StackEvent,
+};
 use crate::target::{LEAVE_WITHIN_MS, Target as _, leaving_within};
 use checks::{leaves_the_traffic, missing, refuse_unready};
 use held::{Held, Taken};
@@ -192,6 +194,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
                 stack: &name,
                 change: StackVerb::Deploy,
                 unknown_is_fine: args.accept_weights || args.accept,
+                accepts: args.accept_weights,
                 whole: !args.accept && !args.accept_weights,
             };
             Held::take(app, taken).await?
@@ -305,9 +308,6 @@ impl Work<'_> {
         let set = match self.proposed(&proposal, held.as_deref_mut()).await {
             Ok(Some(set)) => set,
             stopped => {
-                if self.before.is_none() {
-                    let _ = self.clear_away(self.name, &token).await;
-                }
                 stopped?;
                 return Ok((self.before.cloned(), vec![], Deployment::Stopped));
             }
@@ -347,7 +347,7 @@ impl Work<'_> {
         let Some(events) = events.filter(|_| checked.is_ok()) else {
             stack::discard(self.clients, &set.id, &set.stack_id).await?;
             if self.before.is_none() {
-                self.clear_away(&set.stack_id, &token).await?;
+                clear_away(self.app, self.clients, &set.stack_id, &token).await?;
             }
             checked?;
             let how = match stopped {
@@ -377,8 +377,13 @@ impl Work<'_> {
     ) -> Result<Option<ChangeSet>> {
         let proposed = stack::propose(self.clients, proposal).await?;
         loop {
-            if let Some(set) = stack::worked_out(self.clients, &proposed).await? {
-                return Ok(Some(set));
+            match stack::worked_out(self.clients, &proposed).await {
+                Ok(Some(set)) => return Ok(Some(set)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.drop_proposal(&proposed, proposal.token).await;
+                    return Err(error.into());
+                }
             }
             let clock = &self.app.clock;
             clock.sleep_until(clock.now() + POLL_MS).await;
@@ -388,25 +393,18 @@ impl Work<'_> {
             };
             if kept.is_err() || self.watcher.stops() > 0 {
                 let _ = stack::discard(self.clients, &proposed.id, &proposed.stack_id).await;
+                self.drop_proposal(&proposed, proposal.token).await;
                 kept?;
                 return Ok(None);
             }
         }
     }
 
-    /// Deletes the empty stack that a change set alone has made, and waits, so
-    /// that the next command finds nothing of it.
-    async fn clear_away(&self, stack: &str, token: &str) -> Result<(), HostError> {
-        stack::delete(self.clients, stack, token).await?;
-        for _ in 0..FAILURES_MAX {
-            match stack::look(self.clients, stack).await? {
-                Some(stack) if stack.is_moving() => {}
-                _ => return Ok(()),
-            }
-            let clock = &self.app.clock;
-            clock.sleep_until(clock.now() + POLL_MS).await;
+    /// Clears away what a change set that came to nothing has made.
+    async fn drop_proposal(&self, proposed: &Proposed, token: &str) {
+        if self.before.is_none() {
+            let _ = clear_away(self.app, self.clients, &proposed.stack_id, token).await;
         }
-        Ok(())
     }
 
     /// Whether the change leaves the actions of listeners and rules as they are
@@ -469,6 +467,29 @@ impl Work<'_> {
     }
 }
 
+/// Deletes the empty stack that a change set of ours alone has made, and waits, so that
+/// the next command finds nothing of it. What somebody else has made of it stays.
+async fn clear_away(
+    app: &App,
+    clients: &Clients,
+    stack_id: &str,
+    token: &str,
+) -> Result<(), HostError> {
+    let found = stack::look(clients, stack_id).await?;
+    if !found.is_some_and(|stack| stack.is_empty()) {
+        return Ok(());
+    }
+    stack::delete(clients, stack_id, token).await?;
+    for _ in 0..FAILURES_MAX {
+        match stack::look(clients, stack_id).await? {
+            Some(stack) if stack.is_moving() => {}
+            _ => return Ok(()),
+        }
+        app.clock.sleep_until(app.clock.now() + POLL_MS).await;
+    }
+    Ok(())
+}
+
 /// A stack that is about to be deleted.
 #[derive(Debug, Clone)]
 pub struct Doomed {
@@ -522,6 +543,7 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result
         change: StackVerb::Delete,
         // A stack that cannot be understood can still be deleted.
         unknown_is_fine: true,
+        accepts: true,
         whole: false,
     };
     let mut held = Held::take(app, taken).await?;

@@ -28,9 +28,9 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 use tokio::try_join;
 
-use super::Target;
 use super::http::Client as HttpClient;
 use super::query::{self, Words};
+use super::{StackNow, Target};
 use crate::clock::Clock;
 use crate::model::aws::{AwsSpec, Find, Found, FoundArm};
 use crate::model::query::{Probe, Query, QuerySource};
@@ -588,15 +588,19 @@ impl Target for AwsTarget {
         let Some(stack) = &self.spec.find.stack else {
             return Ok(());
         };
-        match self.stack_at_work(stack).await? {
+        match self.stack(stack).await?.and_then(|stack| stack.at_work) {
             Some(status) => Err(stack::at_work(stack, &status)),
             None => Ok(()),
         }
     }
 
-    async fn stack_at_work(&self, stack: &str) -> Result<Option<String>, HostError> {
+    async fn stack(&self, stack: &str) -> Result<Option<StackNow>, HostError> {
         let stack = stack::look(&self.clients, stack).await?;
-        Ok(stack.filter(stack::Stack::is_moving).map(|s| s.status))
+        let names = self.found.arms.iter().map(|arm| arm.name.as_str());
+        Ok(stack.map(|stack| StackNow {
+            believes: stack::believed(&stack.parameters, names),
+            at_work: stack.is_moving().then_some(stack.status),
+        }))
     }
 
     async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {

@@ -10,7 +10,7 @@ use aws_sdk_cloudformation::types::{
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
-use crate::model::{ErrorKind, HostError, Observed};
+use crate::model::{ErrorKind, HostError, Observed, Weights};
 
 /// Largest template that goes in the request itself.
 pub const TEMPLATE_BYTES_MAX: usize = 51_200;
@@ -129,6 +129,27 @@ pub fn beliefs(live: &Observed) -> BTreeMap<String, String> {
         }
     }
     beliefs
+}
+
+/// The other way round: the weights that a stack was last told, by the names that the
+/// templates use. None if it has no such parameters. Pure.
+#[must_use]
+pub fn believed<'a>(
+    parameters: &BTreeMap<String, String>,
+    arms: impl Iterator<Item = &'a str>,
+) -> Option<Weights> {
+    let active = parameters.get("ActiveColor");
+    let weights: Option<Vec<(&str, u32)>> = arms
+        .map(|arm| {
+            let told = parameters.get(&format!("{}Weight", capitalised(arm)));
+            match (told, active) {
+                (Some(weight), _) => Some((arm, weight.parse().ok()?)),
+                (None, Some(active)) => Some((arm, if active == arm { 100 } else { 0 })),
+                (None, None) => None,
+            }
+        })
+        .collect();
+    weights.map(Weights::of)
 }
 
 fn capitalised(name: &str) -> String {

@@ -141,6 +141,7 @@ async fn change_dies_at(n: usize, after: bool) -> usize {
         stack: "shop".to_owned(),
         change: StackVerb::Deploy,
         actor: "ada".to_owned(),
+        accepts: false,
     };
     let mut dead = bottle.driver();
     dead.owner.started = "dead".to_owned();

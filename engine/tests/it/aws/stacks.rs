@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::emulator::{self, aws, script, unique};
+use super::emulator::{self, aws, aws_output, script, unique};
 use super::verbs::{ok, run};
 use crate::cli::{engine, stderr, stdout};
 use crate::end_to_end::{plugin, spawn_with};
@@ -549,11 +549,22 @@ async fn a_rollback_goes_through_a_stack_operation() {
 
 /// A deployment that CloudFormation never finishes, with the target in its hands.
 async fn deploying(folder: &Path, region: &str, name: &str) -> crate::end_to_end::Running {
+    deploying_with(folder, region, name, Value::Null).await
+}
+
+/// The same, and these resources fail to change.
+async fn deploying_with(
+    folder: &Path,
+    region: &str,
+    name: &str,
+    fail: Value,
+) -> crate::end_to_end::Running {
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, name);
         ok_on(folder, region, &["set-weights", "60", "40"], name);
     });
-    script("cloudformation", json!({"stack": name, "polls": 100_000})).await;
+    let slowly = json!({"stack": name, "polls": 100_000, "fail": fail});
+    script("cloudformation", slowly).await;
     let arguments = ["deploy", "canary", "-p", "TaskCpu=512", "--stack", name];
     let process = spawn_with(folder, &arguments, |command| {
         emulator::environment(command, &emulator::endpoint(), region);
@@ -607,10 +618,32 @@ async fn a_change_of_a_stack_is_aborted_alive_and_dead() {
             let said = stderr(&output);
             assert_eq!(output.status.code(), Some(exit), "{verb}: {said}");
             assert_eq!(weights(region, &name), [100, 0], "{verb}: {said}");
-            // The journal of a dead change has an end, that of a living one goes on.
-            assert_eq!(change_of(folder, region, &name).is_none(), dead, "{verb}");
+            // CloudFormation is still at it, and that is said where nobody watches.
+            assert_eq!(said.contains("no process watches it"), dead, "{said}");
+            let change = change_of(folder, region, &name).expect("goes on");
+            if dead {
+                let output = run(
+                    folder,
+                    region,
+                    &["set-weights", "90", "10", "--stack", &name],
+                );
+                assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+                assert!(
+                    stderr(&output).contains("engine resume"),
+                    "{}",
+                    stderr(&output)
+                );
+            } else {
+                let output = run(folder, region, &["pause", &change]);
+                assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+            }
         });
         script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+        if dead {
+            tokio::task::block_in_place(|| {
+                ok_on(folder, region, &["set-weights", "90", "10"], &name);
+            });
+        }
     }
 }
 
@@ -651,6 +684,151 @@ async fn a_change_whose_journal_is_damaged_is_passed_over() {
         drop(process);
         assert_eq!(weights(region, &name), [100, 0]);
     }
+}
+
+/// Ctrl-C leaves a stack that changes only with a word, and `resume` watches it to its
+/// end. A failed update that nobody watched is given back then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_left_is_resumed_and_given_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "eu-north-1", unique("left"));
+    let fail = json!({"CanaryService": "no room"});
+    let mut process = deploying_with(folder, region, &name, fail).await;
+    for _ in 0..2 {
+        crate::end_to_end::signal(&process.0, "INT");
+        // Two within a second are one.
+        std::thread::sleep(std::time::Duration::from_millis(1_200));
+    }
+    let left = process.0.wait().expect("it ended");
+    assert_eq!(left.code(), Some(5));
+    let change = tokio::task::block_in_place(|| {
+        let change = change_of(folder, region, &name).expect("it goes on");
+        let status = ok(folder, region, &["status", "--stack", &name]);
+        assert!(status.contains(&change), "{status}");
+        change
+    });
+    script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+    tokio::task::block_in_place(|| {
+        // What CloudFormation writes when it goes back to what it believes.
+        let shown = ok(folder, region, &["status", "--stack", &name, "--json"]);
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        assert!(shown["target"]["arms"].is_array(), "{shown}");
+        let output = run(folder, region, &["resume", &change]);
+        assert_eq!(weights(region, &name), [60, 40], "{}", stderr(&output));
+        assert!(change_of(folder, region, &name).is_none());
+    });
+    script("cloudformation", json!({"stack": &name, "fail": null})).await;
+}
+
+/// What a person does elsewhere while a stack changes is theirs: the end of the change
+/// does not undo it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_does_while_a_stack_changes_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "eu-north-1", unique("else"));
+    let mut process = deploying(folder, region, &name).await;
+    tokio::task::block_in_place(|| {
+        ok_on(other.path(), region, &["rollback"], &name);
+        assert_eq!(weights(region, &name), [100, 0]);
+    });
+    script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+    let ended = process.0.wait().expect("it ended");
+    assert_eq!(ended.code(), Some(0));
+    assert_eq!(weights(region, &name), [100, 0]);
+}
+
+/// A dry run, or a deployment that comes to nothing, takes nothing away that somebody
+/// else has made under the same name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_new_stack_leaves_nothing_and_takes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "eu-north-1", unique("dry"));
+    tokio::task::block_in_place(|| {
+        ok_on(
+            folder,
+            region,
+            &[&CANARY[..], &["--dry-run"]].concat(),
+            &name,
+        );
+        let described = aws_output(
+            region,
+            &["cloudformation", "describe-stacks", "--stack-name", &name],
+        );
+        assert!(!described.status.success(), "{}", stdout(&described));
+        ok_on(folder, region, &CANARY, &name);
+        ok_on(
+            folder,
+            region,
+            &[&CANARY[..], &["--dry-run"]].concat(),
+            &name,
+        );
+        ok_on(folder, region, &["status"], &name);
+    });
+}
+
+/// Without the right to read the routes nobody knows whether there are users.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, region, name) = (folder.path(), "eu-north-1", unique("kept"));
+    tokio::task::block_in_place(|| ok_on(folder, region, &CANARY, &name));
+    let arguments = [
+        "run",
+        &plugin("canary"),
+        "--image",
+        "app:v2",
+        "--set",
+        "approve-before=5",
+        "--stack",
+        &name,
+    ];
+    let mut process = spawn_with(folder, &arguments, |command| {
+        emulator::environment(command, &emulator::endpoint(), region);
+    });
+    tokio::task::block_in_place(|| {
+        for _ in 0..100 {
+            let listed = ok(folder, region, &["list", "--stack", &name]);
+            if listed.contains("canary-") {
+                break;
+            }
+        }
+    });
+    process.0.kill().expect("SIGKILL");
+    process.0.wait().expect("it ended");
+    let arguments = ["elbv2", "describe-load-balancers"];
+    let all = aws(region, &arguments);
+    let balancers = all["LoadBalancers"].as_array().expect("some");
+    let ours = balancers
+        .iter()
+        .find(|b| {
+            b["LoadBalancerName"]
+                .as_str()
+                .is_some_and(|n| n.starts_with("kept"))
+        })
+        .expect("made")["LoadBalancerArn"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
+    // Somebody takes the load balancer away: nothing of the target can be read.
+    aws(
+        region,
+        &[
+            "elbv2",
+            "delete-load-balancer",
+            "--load-balancer-arn",
+            &ours,
+        ],
+    );
+    tokio::task::block_in_place(|| {
+        let output = run(folder, region, &["delete", "--yes", "--stack", &name]);
+        assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("busy with rollout canary-"),
+            "{}",
+            stderr(&output)
+        );
+    });
 }
 
 /// A stack that went with its load balancer leaves a change that only needs its end.
