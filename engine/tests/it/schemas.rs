@@ -387,6 +387,10 @@ fn verbs_answer_as_their_schemas_say() {
         "local",
         &json!({"listen": local.listen, "admin": local.admin}),
     );
+    until(place, &admin, |status| {
+        let arms = status["target"]["arms"].as_array();
+        arms.is_some_and(|arms| arms.iter().all(|arm| arm["healthy"] != 0))
+    });
     let moved = answer(&["set-weights", "90", "10"], 0);
     assert_eq!(moved["before"][0], json!({"arm": "stable", "weight": 100}));
     answer(&["switch", "canary"], 0);
