@@ -102,7 +102,7 @@ $(LANGUAGES)/npm/ready: $(NPM_PINS)
 	touch $@
 
 # Made by `engine plugin new` and built as a user would; only the tools are
-# links to ours, which `make` then takes for up to date.
+# links to those above, which `make` then regards as up to date.
 $(PROJECTS)/%/doubling.wasm: $(TEMPLATES) | languages wasm-target built
 	rm -rf $(@D)
 	mkdir -p $(PROJECTS) $(TARGET_DIR)/guests
@@ -125,7 +125,7 @@ bench: plugins test-guests emulator ## Print figures and ratios (builds an optim
 	$(CARGO) bench --locked --package engine --bench engine --bench aws
 
 # Without a sanitizer the stable compiler will do, and the code is safe Rust.
-# What is new goes to engine/fuzz/corpus, what does harm to engine/fuzz/artifacts.
+# New inputs go to engine/fuzz/corpus, those that crash to engine/fuzz/artifacts.
 FUZZ = $(CARGO) fuzz run --fuzz-dir engine/fuzz --target-dir $(abspath $(TARGET_DIR))/fuzz --sanitizer none
 SECONDS ?= 60
 
@@ -137,7 +137,7 @@ fuzz: ## Feed hostile input to the loader and the parsers (SECONDS=600 for longe
 			-- -max_total_time=$(SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
 	done
 
-# Trouble by chance, of the kinds that were once met. KIND, SEED and ROUNDS repeat
+# Random faults of the kinds that were found once. KIND, SEED and ROUNDS repeat
 # what it printed.
 campaign: SECONDS = 1800
 campaign: plugins test-guests ## Try to break it for half an hour (SECONDS=600 for less)

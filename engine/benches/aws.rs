@@ -1,6 +1,6 @@
-//! The traffic verbs as whole processes beside equivalent scripts over the AWS
-//! CLI, on the same emulator in one run: wall time, CPU time, memory, HTTP
-//! calls; and beside one bare signed request.
+//! Compares the traffic verbs with equivalent scripts over the AWS CLI, and with one
+//! bare signed request, as whole processes on the same emulator in one run: wall
+//! time, CPU time, memory, HTTP calls.
 //!
 //! Prints figures and ratios; asserts nothing about time.
 
@@ -11,15 +11,15 @@
     reason = "a benchmark measures real time"
 )]
 
-#[path = "../tests/it/aws/emulator.rs"]
+#[path = "../tests/it/support/aws/emulator.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod emulator;
-#[path = "../tests/it/aws/proxy.rs"]
+#[path = "../tests/it/support/aws/proxy.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod proxy;
 
 /// What the shared files want to know of the repository.
-mod lab {
+mod support {
     use std::path::{Path, PathBuf};
 
     pub fn root() -> PathBuf {
@@ -58,7 +58,8 @@ impl Cost {
     }
 }
 
-/// CPU time of children that have ended, ms. The kernel counts in hundredths.
+/// CPU time of children that have ended, ms. The kernel counts in hundredths of a
+/// second.
 fn children_cpu_ms() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -107,7 +108,7 @@ fn measure(proxy: &proxy::Proxy, make: impl Fn(usize) -> Command) -> Cost {
         );
         wall
     };
-    // What the first run finds out, the next one knows.
+    // The first run reads what later runs have in the cache.
     once(0);
     proxy.take();
     let before = children_cpu_ms();
@@ -139,9 +140,9 @@ fn engine(state: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A script as people have it today.
+/// A script as people write it today.
 fn script(text: &str) -> Command {
-    let bin = lab::target_folder().join("emulator/bin");
+    let bin = support::target_folder().join("emulator/bin");
     let path = std::env::var("PATH").unwrap();
     let mut command = Command::new("bash");
     command
@@ -187,7 +188,7 @@ type Arguments = Box<dyn Fn(usize) -> Vec<String>>;
 
 #[tokio::main]
 async fn main() {
-    let fixtures = lab::root().join("engine/tests/fixtures/prototypes");
+    let fixtures = support::root().join("engine/tests/fixtures/prototypes");
     let (canary, colours) = (fixtures.join("canary.yml"), fixtures.join("blue-green.yml"));
     let proxy = proxy::Proxy::start().await;
     let state = tempfile::tempdir().unwrap();
@@ -277,7 +278,7 @@ async fn main() {
         (
             "rollback (from elsewhere)",
             Box::new(move |n| {
-                // The script's own next run must have something to take back.
+                // Each run of the script needs something to take back.
                 let share = n % 2;
                 let weights = format!("StableWeight={} CanaryWeight={share}", 100 - share);
                 deploy(CANARY, &canary, &weights)
@@ -288,7 +289,7 @@ async fn main() {
     for (name, by_script, by_engine) in pairs {
         let theirs = measure(&proxy, |n| script(&by_script(n)));
         let ours = if name.starts_with("rollback") {
-            // Each one after a change, which is not measured.
+            // Each run comes after a change, which is not measured.
             rollbacks(&proxy, state.path(), &by_engine(0))
         } else {
             measure(&proxy, |n| {

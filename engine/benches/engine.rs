@@ -1,7 +1,7 @@
 //! Figures and ratios, side by side in one run: `make bench`.
 //!
-//! Each block says what it measures, our figure, and what it is compared with.
-//! Nothing here passes or fails; the budgets are in docs/design/architecture.md.
+//! Each block says what it measures, our figure, and what it is compared with. It
+//! asserts nothing; the budgets are in docs/design/architecture.md.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -18,12 +18,9 @@ use bytes::Bytes;
 use engine::clock::{Clock, SystemClock, VirtualClock};
 use engine::journal::status::Status;
 use engine::journal::summary::Summary;
-use engine::journal::{Call, Entry, Event, FORMAT, Header, Pin, Reply, Work};
-use engine::model::limits::Guardrails;
+use engine::journal::{Call, Entry, Event, Header, Reply};
 use engine::model::target::{HealthCheck, LocalArm, LocalSpec, TargetSpec};
-use engine::model::{
-    Arm, ArmHealth, DemoFault, HostError, Millis, Promotion, Release, Role, Source, Weights,
-};
+use engine::model::{Arm, ArmHealth, DemoFault, HostError, Millis, Release, Role, Source, Weights};
 use engine::rollout::fleet::{Fleet, News};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Driver, Options, Ran, Resolve, Run, Standing, Strategy};
@@ -40,6 +37,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 
+#[path = "../src/rollout/fixture.rs"]
+mod fixture;
 mod measure;
 
 use measure::{median, resident_mb, us};
@@ -86,7 +85,7 @@ async fn main() {
 
 // === Strategy host ===
 
-/// Answers at once, from nothing.
+/// A host that answers at once with constants.
 struct Canned;
 
 #[async_trait]
@@ -148,7 +147,7 @@ async fn strategy() {
         "load canary.wasm, compiled for the first time",
         format!("{:.0} ms", us(begun.elapsed()) / 1e3),
     );
-    // The cache is written by a thread of its own.
+    // A thread writes the cache.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let bare = median(20, async || {
         Host::new(Some(&cache), Limits::default()).expect("starts");
@@ -211,7 +210,7 @@ async fn strategy() {
     row("one entry, replayed", format!("{replay:.2} us"));
 }
 
-/// The same component on wasmtime as it comes.
+/// The same component on wasmtime without our sandbox.
 async fn raw_calls(bytes: &[u8], parameters: &serde_json::Value) -> Duration {
     use raw::rollout::{control::control, metrics::metrics, traffic::traffic, types::types};
     struct State(wasmtime_wasi::WasiCtx, wasmtime::component::ResourceTable);
@@ -319,7 +318,7 @@ async fn raw_calls(bytes: &[u8], parameters: &serde_json::Value) -> Duration {
     .await
 }
 
-/// A rollout of many calls, fresh and then replayed to its last call.
+/// The time per call of a rollout of many calls, first fresh and then replayed.
 async fn journaled(plugin: &Arc<Plugin>, parameters: &serde_json::Value) -> (Duration, Duration) {
     let bench = Bench {
         plugin: plugin.clone(),
@@ -394,34 +393,14 @@ impl Resolve for Bench {
 
 fn header(id: &str, parameters: serde_json::Value, created: Millis) -> Header {
     Header {
-        format: FORMAT,
         rollout: id.to_owned(),
         created,
-        engine: "bench".to_owned(),
         target: TargetSpec::Simulated {
             name: id.to_owned(),
         },
         identity: id.to_owned(),
-        sample_period_ms: 1_000,
-        arms: arms(),
-        baseline: Weights::of([("stable", 100), ("canary", 0)]),
-        stable: None,
-        candidate: None,
-        promotion: Promotion::Swap,
-        capacity: None,
-        guardrails: Guardrails::default(),
-        probes: vec![],
-        queries: vec![],
-        caps: <_>::default(),
-        work: Work::Strategy(Pin {
-            sha256: "bench".to_owned(),
-            name: "bench".to_owned(),
-            version: "0".to_owned(),
-            source: "bench".to_owned(),
-            world: "bench".to_owned(),
-            parameters,
-            seed: "2a".to_owned(),
-        }),
+        work: fixture::strategy(parameters),
+        ..fixture::header()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one place that knows what time it is.
+//! The only place that reads the time.
 //!
 //! Everything else takes a [`Clock`], so that a rollout of two hours can be
 //! simulated in milliseconds.
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::model::Millis;
 
-/// Tells the time and lets it pass.
+/// Reads the time and waits.
 #[async_trait]
 pub trait Clock: Send + Sync {
     /// Unix time in ms.
@@ -38,12 +38,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that jumps: sleeping takes no time and moves it on.
+/// A clock that jumps: sleeping takes no time and advances it.
 #[derive(Debug)]
 pub struct VirtualClock(AtomicU64);
 
 impl VirtualClock {
-    /// A clock that stands at `start` (Unix ms).
+    /// A clock that shows `start` (Unix ms).
     #[must_use]
     pub fn new(start: Millis) -> Self {
         Self(AtomicU64::new(start))

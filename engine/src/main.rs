@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use engine::cli::{Cli, STACK_VARIABLES};
+use engine::cli::Cli;
 use engine::ops::app::Surroundings;
+use engine::ops::deploy;
 
 #[expect(
     clippy::disallowed_methods,
@@ -27,8 +28,7 @@ fn surroundings() -> Surroundings {
         docker_config: path("DOCKER_CONFIG"),
         cosign_password: std::env::var("COSIGN_PASSWORD").ok(),
         policy: path("ENGINE_POLICY"),
-        stack: STACK_VARIABLES
-            .into_iter()
+        stack: deploy::variables()
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
             .filter(|(_, value)| !value.is_empty())
             .collect(),

@@ -11,11 +11,12 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use engine::cli::render::{self, Narrator};
+use engine::cli::render;
 use engine::hindsight::{explain, file, what_if};
+use engine::journal::narrate::{self, Narrator};
 use engine::journal::replay::Cursor;
 use engine::journal::status::Status;
-use engine::journal::{Actor, Call, Entry, Event, Work};
+use engine::journal::{Actor, Call, Entry, Event, Work, exchanges};
 use engine::model::sha256_hex;
 use engine::rollout::session::Calls;
 use engine::rollout::{Ran, Run, Strategy};
@@ -131,7 +132,10 @@ pub fn journal(input: &[u8]) -> bool {
     let _ = render::head(&status, status.updated);
     let mut narrator = Narrator::new(&status.rollout);
     for entry in &entries {
-        let _ = (narrator.line(entry), render::history_line(entry));
+        let _ = narrator.line(entry);
+    }
+    for exchange in exchanges(&entries) {
+        let _ = (narrate::history(&exchange), narrate::label(&exchange));
     }
     let _ = explain::explain(&entries);
     let _ = what_if::recorded(&entries);

@@ -145,27 +145,6 @@ impl Verb {
     }
 }
 
-/// Variables of the environment that `engine deploy` knows, as the prototypes
-/// called them.
-pub const STACK_VARIABLES: [&str; 16] = [
-    "STACK_NAME",
-    "TEMPLATE_FILE",
-    "IMAGE_URI_STABLE",
-    "IMAGE_URI_CANARY",
-    "IMAGE_URI_BLUE",
-    "IMAGE_URI_GREEN",
-    "ACTIVE_COLOR",
-    "CONTAINER_PORT",
-    "DESIRED_COUNT_STABLE",
-    "DESIRED_COUNT_CANARY",
-    "DESIRED_COUNT_BLUE",
-    "DESIRED_COUNT_GREEN",
-    "TASK_CPU",
-    "TASK_MEMORY",
-    "STABLE_WEIGHT",
-    "CANARY_WEIGHT",
-];
-
 /// Shows on stderr what an operation tells.
 fn listener() -> Listener {
     std::sync::Arc::new(|news| match news {

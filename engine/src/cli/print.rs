@@ -54,7 +54,7 @@ pub fn plain(text: &str, styled: bool) -> Cow<'_, str> {
 }
 
 /// To stdout. Whoever has closed the other end (`| head`) does not want the rest,
-/// which is no error.
+/// which is not an error.
 pub(super) fn data(text: &str) {
     let text = plain(text, console::colors_enabled());
     let _ = std::io::stdout().write_all(text.as_bytes());

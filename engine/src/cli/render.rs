@@ -1,16 +1,12 @@
 //! Entries, statuses and targets as lines for people.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use console::Style;
 
-use crate::journal::exchanges::Reader;
+pub use crate::journal::narrate::span;
 use crate::journal::status::Status;
-use crate::journal::{Actor, Call, Entry, Event, Exchange, Reply, Told};
-use crate::model::{
-    Command, Decision, Deployment, Goal, Level, Millis, Phase, Verdict, Wake, Weights,
-};
+use crate::model::{Command, Deployment, Millis, Phase, Weights};
 use crate::ops::status::Seen;
 
 /// A target for a column: of an ARN the load balancer's name.
@@ -24,22 +20,9 @@ pub fn short_identity(identity: &str) -> &str {
 /// Width of a weights bar, columns.
 pub const BAR: usize = 24;
 
-/// `22:41:03` in UTC.
-pub fn clock(at: Millis) -> String {
-    let stamp = date(at);
-    stamp.split_once('T').map_or(stamp.clone(), |(_, time)| {
-        time.trim_end_matches('Z').to_owned()
-    })
-}
-
 /// `2026-11-21T22:41:03Z`
 pub fn date(at: Millis) -> String {
     crate::journal::time(at).to_string()
-}
-
-/// `1m 30s`
-pub fn span(ms: Millis) -> String {
-    humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string()
 }
 
 /// The colour of a phase.
@@ -53,228 +36,9 @@ pub fn phase_style(phase: Phase) -> Style {
     }
 }
 
-/// Turns a journal into the lines that a person wants to see while it grows.
-#[derive(Debug)]
-pub struct Narrator {
-    rollout: String,
-    reader: Reader,
-    last_note: String,
-    last_line: String,
-}
-
-impl Narrator {
-    /// A narrator of this rollout.
-    #[must_use]
-    pub fn new(rollout: &str) -> Self {
-        Self {
-            rollout: rollout.to_owned(),
-            reader: Reader::default(),
-            last_note: String::new(),
-            last_line: String::new(),
-        }
-    }
-
-    /// What to say about an entry; nothing for most reads.
-    pub fn line(&mut self, entry: &Entry) -> Option<String> {
-        let mut reader = std::mem::take(&mut self.reader);
-        let text = reader.read(entry, |exchange| self.text(&exchange));
-        self.reader = reader;
-        let text = text.flatten()?;
-        // The same again with other numbers is no news, unless the strategy itself
-        // says so.
-        let said = matches!(
-            &entry.event,
-            Event::Exchanged {
-                call: Call::Log { .. },
-                ..
-            }
-        );
-        let plain = if said {
-            text.clone()
-        } else {
-            without_digits(&text)
-        };
-        if plain == self.last_line {
-            return None;
-        }
-        self.last_line = plain;
-        Some(format!("{}  {}", clock(entry.at), indented(&text)))
-    }
-
-    fn text(&mut self, exchange: &Exchange<'_>) -> Option<String> {
-        let event = match exchange.told {
-            Told::Asked(question) => {
-                let until = question
-                    .deadline
-                    .filter(|_| question.call.asks_for_approval())?;
-                let left = span(until.saturating_sub(exchange.at));
-                let id = &self.rollout;
-                return Some(format!(
-                    "waits: `engine approve {id}` lets it go on (within {left})"
-                ));
-            }
-            Told::Answered {
-                question,
-                reply,
-                recovered,
-            } if question.in_two => return answered(question.call, reply, recovered),
-            Told::Answered {
-                question, reply, ..
-            } => return self.exchanged(question.call, reply),
-            Told::Other(event) => event,
-        };
-        Some(match event {
-            Event::Failed { reason } => format!("the strategy failed: {reason}"),
-            Event::Held { hold, .. } => format!("holds: {hold}"),
-            Event::Continued { actor, adopted, .. } => match adopted {
-                Some(weights) => format!("continued by {actor}, with {weights} taken over"),
-                None => format!("continued by {actor}"),
-            },
-            Event::Decided { goal, reason, .. } => match goal {
-                Goal::Promote => format!("promoting: {reason}"),
-                Goal::RollBack => format!("rolling back: {reason}"),
-            },
-            Event::Ignored { name, .. } => format!("{name} makes no sense now; ignored"),
-            Event::TookBack {
-                to, actor, refused, ..
-            } => match refused {
-                None => format!("all traffic taken to {to}, as {actor} asked"),
-                Some(why) => format!("{actor} asked for all traffic on {to}; refused: {why}"),
-            },
-            Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
-            _ => return None,
-        })
-    }
-
-    fn exchanged(&mut self, call: &Call, reply: &Reply) -> Option<String> {
-        match (call, reply) {
-            (Call::Log { level, message }, _) => (*level != Level::Debug).then(|| message.clone()),
-            (Call::Report { finding }, _) => {
-                (finding.decision != Decision::Stay).then(|| finding.to_string())
-            }
-            (Call::Progress { note, .. }, _) => {
-                let plain = without_digits(note);
-                if plain == self.last_note {
-                    return None;
-                }
-                self.last_note = plain;
-                Some(note.clone())
-            }
-            (Call::Probe { name }, Reply::Probed(report)) => Some(format!(
-                "probe {name} {}: {}",
-                if report.ok { "passed" } else { "failed" },
-                report.detail
-            )),
-            (Call::GetElsewhere, Reply::Elsewhere(_)) => Some(format!("other routes: {reply}")),
-            (call, Reply::Failed(error)) => Some(format!("{call} refused: {error}")),
-            _ => None,
-        }
-    }
-}
-
-fn answered(call: &Call, reply: &Reply, recovered: bool) -> Option<String> {
-    let found = if recovered {
-        " (found done after a restart)"
-    } else {
-        ""
-    };
-    match (call, reply) {
-        (Call::Wait { .. }, Reply::Woke(Wake::Signal(signal))) => {
-            Some(format!("{} by {}", signal.name, signal.actor))
-        }
-        (Call::Wait { .. }, _) => None,
-        (call, Reply::Done) => Some(format!("{}{found}", done(call))),
-        (call, Reply::Failed(error)) => Some(format!("{call} failed: {error}")),
-        _ => None,
-    }
-}
-
-/// A text of several lines that cannot pass for several entries.
-fn indented(text: &str) -> String {
-    text.replace('\n', "\n          ")
-}
-
-fn without_digits(text: &str) -> String {
-    text.chars().filter(|c| !c.is_ascii_digit()).collect()
-}
-
-fn done(call: &Call) -> String {
-    match call {
-        Call::SetWeights { weights } => format!("traffic: {}", shares(weights)),
-        Call::SwitchColor { color } => format!("traffic: all to {color}"),
-        Call::SetVersion { arm, release } => format!("{arm} gets {}", release.version),
-        Call::SetTasks { arm, tasks } => format!("{arm} has {tasks} tasks"),
-        call => call.to_string(),
-    }
-}
-
 /// `stable 95 %, canary 5 %`
 pub fn shares(weights: &Weights) -> String {
     weights.shares()
-}
-
-/// One line of `history`: everything, in order.
-pub fn history_line(entry: &Entry) -> String {
-    let by = |actor: &Actor| match actor {
-        Actor::Strategy => "strategy",
-        Actor::Host => "host",
-    };
-    let text = match &entry.event {
-        Event::Started(header) => format!(
-            "started    {} on {} with {}",
-            header.title(),
-            header.identity,
-            header.baseline
-        ),
-        Event::Asked {
-            by: actor, call, ..
-        } => format!("asked      {} {call}", by(actor)),
-        Event::Answered {
-            of,
-            reply,
-            recovered,
-            ..
-        } => {
-            let found = if *recovered { " (recovered)" } else { "" };
-            format!("answered   #{of} {reply}{found}")
-        }
-        Event::Exchanged {
-            by: actor,
-            call,
-            reply: Reply::Done,
-        } => format!("call       {} {call}", by(actor)),
-        Event::Exchanged {
-            by: actor,
-            call,
-            reply,
-        } => format!("call       {} {call} -> {reply}", by(actor)),
-        Event::Finished(outcome) => {
-            let verdict = match outcome.verdict {
-                Verdict::Promoted => "good",
-                Verdict::RolledBack => "bad",
-                Verdict::Inconclusive => "inconclusive",
-            };
-            format!("finished   {verdict}: {}", outcome.reason)
-        }
-        Event::Failed { reason } => format!("failed     {reason}"),
-        Event::Held { hold, .. } => format!("held       {hold}"),
-        Event::Continued { actor, .. } => format!("continued  by {actor}"),
-        Event::Decided {
-            goal, by, reason, ..
-        } => {
-            format!("decided    {goal} ({by}): {reason}")
-        }
-        Event::Ignored { name, .. } => format!("ignored    {name}"),
-        Event::TookBack {
-            to, actor, refused, ..
-        } => match refused {
-            None => format!("took back  all traffic to {to}, asked by {actor}"),
-            Some(why) => format!("refused    all traffic to {to}, asked by {actor}: {why}"),
-        },
-        Event::Diverged(mismatch) => format!("diverged   {mismatch}"),
-        Event::Ended { end, reason } => format!("ended      {}: {reason}", end),
-    };
-    format!("{:>5}  {}  {}", entry.seq, date(entry.at), indented(&text))
 }
 
 /// One line per arm: who, how much, how it is.

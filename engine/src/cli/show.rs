@@ -7,8 +7,8 @@ use clap::Args;
 use super::exit::Exit;
 use super::watch::{self, How};
 use super::{Global, render};
-use crate::journal::Work;
 use crate::journal::verdict::verdict;
+use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::history::{self, HistoryRequest, ListRequest};
@@ -259,8 +259,8 @@ pub(super) async fn history(
     if drawn {
         return Ok(Exit::Done);
     }
-    for entry in &entries {
-        out!("{}", render::history_line(entry));
+    for exchange in exchanges(&entries) {
+        out!("{}", narrate::history(&exchange));
     }
     Ok(Exit::Done)
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::Exit;
-use super::{Global, plugin, render};
+use super::{Global, plugin};
+use crate::journal::narrate::Narrator;
 use crate::ops::app::App;
 use crate::ops::picture;
 use crate::ops::simulate::{self, Counted, One, SimulateRequest};
@@ -153,7 +154,7 @@ async fn one(
 
 /// The story of one rollout.
 fn tell(played: &Played) {
-    let mut narrator = render::Narrator::new(replicate::ROLLOUT);
+    let mut narrator = Narrator::new(replicate::ROLLOUT);
     for entry in &played.journal {
         if let Some(line) = narrator.line(entry) {
             out!("{line}");

@@ -42,17 +42,7 @@ impl From<Kind> for Template {
 /// there, live weights, images and numbers of tasks are read first and passed
 /// back, and every other parameter keeps its value.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Parameters come from --parameter, then --parameters, then (new stacks) from the environment:
-IMAGE_URI_STABLE, IMAGE_URI_CANARY, IMAGE_URI_BLUE, IMAGE_URI_GREEN, ACTIVE_COLOR, CONTAINER_PORT,
-DESIRED_COUNT_STABLE, DESIRED_COUNT_CANARY, DESIRED_COUNT_BLUE, DESIRED_COUNT_GREEN, TASK_CPU,
-TASK_MEMORY, STABLE_WEIGHT, CANARY_WEIGHT; STACK_NAME and TEMPLATE_FILE stand for their flags.
-
-Examples:
-  engine deploy canary -p ImageURIStable=app:v1 -p ImageURICanary=app:v1
-  engine deploy blue-green --stack shop -p TaskCpu=512 --dry-run
-  IMAGE_URI_STABLE=app:v1 IMAGE_URI_CANARY=app:v2 engine deploy canary"
-)]
+#[command(after_help = deploy_help())]
 pub struct DeployArgs {
     /// Which template
     #[arg(value_enum)]
@@ -93,6 +83,20 @@ pub struct DeleteArgs {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+}
+
+fn deploy_help() -> String {
+    let variables = deploy::VARIABLES.map(|(variable, _)| variable).join(", ");
+    let (stack, template) = (deploy::STACK_VARIABLE, deploy::TEMPLATE_VARIABLE);
+    format!(
+        "Parameters come from --parameter, then from --parameters, and those of a new stack then from
+variables of the environment: {variables}. The variable {stack} stands for --stack, and {template} for --template.
+
+Examples:
+  engine deploy canary -p ImageURIStable=app:v1 -p ImageURICanary=app:v1
+  engine deploy blue-green --stack shop -p TaskCpu=512 --dry-run
+  IMAGE_URI_STABLE=app:v1 IMAGE_URI_CANARY=app:v2 engine deploy canary"
+    )
 }
 
 impl DeployArgs {
@@ -283,13 +287,11 @@ mod tests {
     #[test]
     fn every_variable_of_the_prototypes_has_a_parameter() {
         let templates = [Template::Canary.text(), Template::BlueGreen.text()].concat();
-        for variable in crate::cli::STACK_VARIABLES {
-            if let Some(parameter) = deploy::parameter_of(variable) {
-                assert!(
-                    templates.contains(&format!("  {parameter}:")),
-                    "{parameter}"
-                );
-            }
+        for (_, parameter) in deploy::VARIABLES {
+            assert!(
+                templates.contains(&format!("  {parameter}:")),
+                "{parameter}"
+            );
         }
         for template in [Template::Canary.text(), Template::BlueGreen.text()] {
             assert!(template.len() < TEMPLATE_BYTES_MAX);

@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 
 use super::exit::Exit;
 use super::print::plain_news;
-use super::render::{self, Narrator};
+use super::render;
 use super::run::OnInterrupt;
 use super::{Global, traffic};
 use crate::clock::Clock;
+use crate::journal::narrate::Narrator;
 use crate::journal::verdict::verdict;
 use crate::model::Millis;
 use crate::ops::Result;

@@ -5,10 +5,15 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::journal::{Actor, Call, Entry, Event, Exchange, Question, Reply, Told, exchanges};
-use crate::model::{Decider, Goal, Millis, Sample, Verdict, Wake};
+use crate::journal::narrate::sentence;
+use crate::journal::status::Status;
+use crate::journal::verdict;
+use crate::journal::{
+    Actor, Call, Entry, Event, Exchange, Question, Reply, Told, exchanges, header,
+};
+use crate::model::{Decider, Millis, Sample, Wake};
 
-/// One decision and what was known when it was taken.
+/// One decision, and what was known when it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Step {
@@ -27,7 +32,11 @@ pub struct Step {
 /// The decisions of a journal, in order.
 #[must_use]
 pub fn explain(entries: &[Entry]) -> Vec<Step> {
-    let mut story = Story::default();
+    let stands = header(entries).zip(Status::of(entries));
+    let mut story = Story {
+        traffic: stands.and_then(|(header, status)| verdict::traffic(header, &status)),
+        ..Story::default()
+    };
     for exchange in exchanges(entries) {
         story.read(&exchange);
     }
@@ -38,8 +47,8 @@ pub fn explain(entries: &[Entry]) -> Vec<Step> {
 struct Story {
     steps: Vec<Step>,
     known: Known,
-    /// What was found of other routes at the end.
-    elsewhere: Option<String>,
+    /// Where the traffic is at the end, if the rollout brought it somewhere.
+    traffic: Option<String>,
     /// Samples that an earlier step knew already.
     told: BTreeSet<(Millis, String, Option<String>)>,
 }
@@ -67,76 +76,47 @@ impl Story {
 
     fn heard(&mut self, entry: &Exchange<'_>, question: &Question<'_>, reply: &Reply) {
         let (call, by_strategy) = (question.call, question.by == Actor::Strategy);
-        if let Reply::Woke(Wake::Signal(signal)) = reply {
-            let line = format!("{} by {}", signal.name, signal.actor);
-            self.known.lines.push(line);
-        } else if *call == Call::GetElsewhere {
-            self.elsewhere = Some(reply.to_string());
-        } else if by_strategy && question.in_two && call.is_write() {
-            let did = match reply {
-                Reply::Done => call.to_string(),
-                other => format!("{call}: {other}"),
-            };
-            self.step(entry, did, "strategy");
+        if let Reply::Woke(Wake::Signal(_)) = reply {
+            self.known.lines.extend(sentence(entry));
+        } else if by_strategy && call.is_write() {
+            match (reply, sentence(entry)) {
+                // What was asked for; what has become of it the next metrics show.
+                (Reply::Done, _) if question.in_two => {
+                    self.step(entry, call.to_string(), "strategy");
+                }
+                (Reply::Failed(_), Some(did)) => {
+                    let by = if question.in_two { "strategy" } else { "host" };
+                    self.step(entry, did, by);
+                }
+                _ => {}
+            }
         } else if by_strategy && !question.in_two {
             self.learned(entry, call, reply);
         }
     }
 
     fn happened(&mut self, entry: &Exchange<'_>, event: &Event) {
+        let Some(did) = sentence(entry) else {
+            return;
+        };
         match event {
-            Event::Finished(outcome) => {
-                let verdict = match outcome.verdict {
-                    Verdict::Promoted => "promotes",
-                    Verdict::RolledBack => "rolls back",
-                    Verdict::Inconclusive => "cannot tell",
-                };
-                self.step(entry, format!("{verdict}: {}", outcome.reason), "strategy");
-            }
-            Event::Failed { reason } => self.step(entry, format!("failed: {reason}"), "strategy"),
-            Event::Held { hold, .. } => self.step(entry, format!("holds: {hold}"), "host"),
-            Event::Continued { actor, .. } => self.step(entry, "goes on".to_owned(), actor),
+            Event::Finished(_) | Event::Failed { .. } => self.step(entry, did, "strategy"),
+            Event::Held { .. } | Event::Diverged(_) => self.step(entry, did, "host"),
+            Event::Continued { actor, .. } => self.step(entry, did, actor),
             // What the strategy decided was told a moment ago.
-            Event::Decided {
-                goal, by, reason, ..
-            } if *by != Decider::Strategy => {
-                let goal = match goal {
-                    Goal::Promote => "promotes",
-                    Goal::RollBack => "rolls back",
-                };
-                self.step(entry, format!("{goal}: {reason}"), &by.to_string());
+            Event::Decided { by, .. } if *by != Decider::Strategy => {
+                self.step(entry, did, &by.to_string());
             }
-            Event::Diverged(_) => {
-                let did = "the strategy did not repeat itself".to_owned();
+            Event::Ended { .. } => {
+                let traffic = self.traffic.take();
+                let did = traffic.map_or(did, |text| text.trim_end_matches('.').to_owned());
                 self.step(entry, did, "host");
-            }
-            Event::Ended { end, .. } => {
-                let all = match &self.elsewhere {
-                    None => "has all traffic".to_owned(),
-                    Some(others) => {
-                        format!("has all of the route that was moved; other routes: {others}")
-                    }
-                };
-                let words = match end {
-                    crate::model::End::Promoted => format!("the candidate {all}"),
-                    crate::model::End::RolledBack => format!("stable {all}"),
-                    crate::model::End::RollbackFailed => "the way back failed".to_owned(),
-                    crate::model::End::Done => "done".to_owned(),
-                    crate::model::End::Refused => "refused".to_owned(),
-                };
-                self.step(entry, words, "host");
             }
             _ => {}
         }
     }
-
     fn learned(&mut self, entry: &Exchange<'_>, call: &Call, reply: &Reply) {
         match (call, reply) {
-            (call, reply) if call.is_write() => {
-                if let Reply::Failed(_) = reply {
-                    self.step(entry, format!("{call}: {reply}"), "host");
-                }
-            }
             (Call::GetMetrics { .. }, Reply::Samples(samples)) => {
                 for sample in samples {
                     let key = (sample.start, sample.arm.clone(), sample.zone.clone());
@@ -149,28 +129,23 @@ impl Story {
                 self.known.points.retain(|(known, _)| known != name);
                 self.known.points.push((name.clone(), points.clone()));
             }
-            (Call::Report { finding }, _) => self.known.finding = Some(finding.to_string()),
-            (Call::Probe { name }, reply) => {
-                self.known.lines.push(format!("probe {name}: {reply}"));
-            }
-            (Call::Log { message, .. }, _) => self.known.lines.push(message.clone()),
-            (call, Reply::Failed(error)) => {
-                self.known.lines.push(format!("{call} failed: {error}"));
-            }
-            _ => {}
+            (Call::Report { .. }, _) => self.known.finding = sentence(entry),
+            // It says what the next step says.
+            (Call::Progress { .. }, _) => {}
+            _ => self.known.lines.extend(sentence(entry)),
         }
     }
 
     fn step(&mut self, entry: &Exchange<'_>, did: String, by: &str) {
         let known = std::mem::take(&mut self.known);
         let mut because = known.lines;
-        // A strategy that waits says the same in every look.
+        // A strategy that waits reports the same at every look.
         because.dedup();
         because.extend(by_arm(&known.samples));
         for (name, points) in &known.points {
             because.extend(means(name, points));
         }
-        // A verdict often says it again.
+        // A verdict often repeats the finding.
         because.extend(known.finding.filter(|f| {
             let said = f.split_once(": ").map_or(f.as_str(), |(_, said)| said);
             !did.contains(said)

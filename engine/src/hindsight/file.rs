@@ -1,5 +1,5 @@
-//! A journal as one file: JSON lines, the first says what it is, the last has
-//! the digest of all before it, so that a cut or an edit is seen. Pure.
+//! A journal as one file of JSON lines. The first line says what it is, the last has the
+//! digest of all before it, so that a cut or an edit is noticed. Pure.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,31 +8,31 @@ use crate::journal::status::Status;
 use crate::journal::{Entry, Event, FORMAT};
 use crate::model::{is_control, is_name, sha256_hex};
 
-/// What the first line says.
+/// The kind in the first line.
 const KIND: &str = "engine-journal";
 
-/// Why a text is no journal.
+/// Why a text is not a journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
-    /// It is something else.
-    #[error("it is no exported journal: {0}\n\nhint: `engine export ID` makes one")]
+    /// It is not a journal.
+    #[error("it is not an exported journal: {0}\n\nhint: `engine export ID` makes one")]
     Kind(String),
     /// A line cannot be read.
     #[error("line {line}: {message}")]
     Line {
-        /// From 1.
+        /// Its number, from 1.
         line: usize,
         /// What is wrong.
         message: String,
     },
-    /// The digest of the last line is another one, or missing.
+    /// The digest of the last line does not match, or is missing.
     #[error(
         "it was cut off or changed after it was exported\n  digest in the file: {expected}\n  digest of the file: {found}"
     )]
     Changed {
-        /// What the last line says.
+        /// The digest in the last line.
         expected: String,
-        /// What it would have to say.
+        /// The digest of the lines before it.
         found: String,
     },
 }
@@ -65,9 +65,9 @@ pub fn write(entries: &[Entry]) -> String {
     });
     for (place, entry) in entries.iter().enumerate() {
         match &entry.event {
-            // It goes out as it came in.
+            // Entries are written as they were stored.
             Event::Started(header) if place == 0 => {
-                // Older journals may have credentials; this one goes to others.
+                // Older journals may contain credentials, and the file goes to others.
                 let mut header = header.without_secrets();
                 if let Some(identity) = header.identity.strip_prefix(IMPORTED) {
                     header.identity = identity.to_owned();
@@ -87,16 +87,16 @@ pub fn write(entries: &[Entry]) -> String {
 }
 
 fn line(value: &impl Serialize) -> String {
-    // Our own values always have a form in JSON.
+    // Values of these types can always be written as JSON.
     let mut text = serde_json::to_string(value).unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// The journal of a file.
+/// Reads the journal in a file.
 ///
 /// # Errors
-/// Why it is none.
+/// Says why it is not one.
 pub fn read(text: &str) -> Result<Vec<Entry>, FileError> {
     let (first, _) = text.split_once('\n').unwrap_or((text, ""));
     let first: First = serde_json::from_str(first).map_err(|e| FileError::Kind(e.to_string()))?;
@@ -134,12 +134,14 @@ pub fn read(text: &str) -> Result<Vec<Entry>, FileError> {
         match (&entry.event, entries.last().map(|e| &e.event)) {
             (Event::Started(header), None) if !is_name(header.rollout.trim_start_matches('-')) => {
                 return Err(wrong(format!(
-                    "{:?} is no id of a rollout; one is made of letters, digits, - and _",
+                    "{:?} is not the id of a rollout, which is made of letters, digits, - and _",
                     header.rollout
                 )));
             }
             (Event::Started(_), None) => {}
-            (Event::Started(_), Some(_)) => return Err(wrong("it begins again".to_owned())),
+            (Event::Started(_), Some(_)) => {
+                return Err(wrong("it has a second first entry".to_owned()));
+            }
             (_, Some(Event::Ended { .. })) => {
                 return Err(wrong("it goes on after its end".to_owned()));
             }
@@ -148,12 +150,12 @@ pub fn read(text: &str) -> Result<Vec<Entry>, FileError> {
         entries.push(entry);
     }
     if Status::of(&entries).is_none() {
-        return Err(FileError::Kind("it has no beginning".to_owned()));
+        return Err(FileError::Kind("it has no first entry".to_owned()));
     }
     Ok(entries)
 }
 
-/// Journals of others are shown on terminals: nothing in them may move a cursor.
+/// Removes control characters, because a journal is shown on terminals.
 fn show_plainly(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -168,8 +170,8 @@ fn show_plainly(value: &mut Value) {
     }
 }
 
-/// The journal as it is kept by an engine that did not make it: it tells nothing
-/// about the target of the same name here.
+/// The journal as another engine keeps it: it says nothing about a target with the same
+/// name there.
 #[must_use]
 pub fn imported(mut entries: Vec<Entry>) -> Vec<Entry> {
     if let Some(Event::Started(header)) = entries.first_mut().map(|e| &mut e.event)
@@ -180,7 +182,7 @@ pub fn imported(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-/// What the identity of a target begins with in an imported journal.
+/// Prefix of the target's identity in an imported journal.
 const IMPORTED: &str = "imported ";
 
 #[cfg(test)]

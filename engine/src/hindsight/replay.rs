@@ -1,5 +1,5 @@
-//! Replay: a plugin against a recorded journal. It gets the recorded answers as
-//! long as it asks the recorded questions.
+//! Replay: runs a plugin against a recorded journal. It gets the recorded answers as
+//! long as it makes the recorded calls.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,39 +7,39 @@ use async_trait::async_trait;
 
 use crate::journal::replay::{Cursor, Mismatch, Step};
 use crate::journal::status::Status;
-use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply};
+use crate::journal::{Actor, Call, Entry, Event, Header, Pin, Reply, exchanges};
 use crate::model::limits::Caps;
 use crate::model::{HostError, Millis, Outcome};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 
-/// How far a plugin came with a journal.
+/// The result of a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replayed {
-    /// Calls that were as recorded.
+    /// Number of calls that were as recorded.
     pub calls: usize,
-    /// What became of it.
+    /// How the plugin compares with the journal.
     pub fit: Fit,
-    /// What it returned, if it came to an end.
+    /// What it returned, if it ended.
     pub returned: Option<String>,
 }
 
-/// Whether a plugin does what the journal says.
+/// How a plugin compares with a journal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fit {
-    /// Every call, and the verdict.
+    /// It made every call, and returned the verdict.
     Same,
-    /// Every call; the journal ends in mid-rollout, and so does the replay.
+    /// It made every call; the journal has no end, and neither has the replay.
     SoFar,
-    /// It asks something else, or returns too early.
+    /// It made another call, or returned too early.
     Differs(Box<Mismatch>),
-    /// Every call, and then one more where the recorded plugin returned.
+    /// It made every call, and then one more where the recorded plugin returned.
     Beyond(Box<Call>),
-    /// Every call, and then another verdict.
+    /// It made every call, and then returned another verdict.
     Otherwise {
-        /// What the journal has.
+        /// The verdict in the journal.
         recorded: String,
-        /// What it was now.
+        /// The verdict now.
         now: String,
     },
 }
@@ -84,36 +84,39 @@ pub async fn replay(
     }
 }
 
-/// What counted towards the journal's limit once the strategy had made its last
-/// call; what the host wrote later is not the strategy's.
+/// The bytes that counted towards the journal's limit at the strategy's last call; what
+/// the host wrote later does not count.
 fn bytes(entries: &[Entry]) -> u64 {
-    let last = entries.iter().rposition(|e| match &e.event {
-        Event::Answered { by, .. } | Event::Exchanged { by, .. } => *by == Actor::Strategy,
-        _ => false,
+    let last = exchanges(entries)
+        .filter(|e| e.answered().is_some_and(|(q, _)| q.by == Actor::Strategy))
+        .last()
+        .map(|e| e.seq);
+    let until = last.map_or(entries, |last| {
+        &entries[..entries.partition_point(|e| e.seq <= last)]
     });
-    let until = last.map_or(entries, |last| &entries[..=last]);
     Status::of(until).map_or(0, |status| status.bytes)
 }
 
-/// The strategy has come to an end of its own.
+/// Compares the end of the strategy with that of the journal.
 fn ended(left_over: Option<Mismatch>, recorded: Option<String>, ran: &Ran) -> Fit {
     let now = told(ran);
     match (left_over, recorded) {
         (Some(mismatch), _) => Fit::Differs(Box::new(mismatch)),
         (None, Some(recorded)) if recorded == now => Fit::Same,
         (None, Some(recorded)) => Fit::Otherwise { recorded, now },
-        // A person, or a guard of the host, came first.
+        // A person, or a guard of the host, ended the recorded rollout first.
         (None, None) => Fit::SoFar,
     }
 }
 
 /// What the recorded plugin returned.
 fn recorded(entries: &[Entry]) -> Option<String> {
-    entries.iter().rev().find_map(|e| match &e.event {
+    let returned = exchanges(entries).filter_map(|e| match e.event()? {
         Event::Finished(outcome) => Some(told(&Ran::Returned(Ok(outcome.clone())))),
         Event::Failed { reason } => Some(reason.clone()),
         _ => None,
-    })
+    });
+    returned.last()
 }
 
 fn told(ran: &Ran) -> String {
@@ -128,7 +131,7 @@ enum End {
     Differs(Box<Mismatch>),
     Open,
     Fresh(Box<Call>),
-    /// The host would not let it go on.
+    /// A limit of the host ended it.
     UsedUp(String),
 }
 
@@ -141,7 +144,7 @@ struct State {
 
 struct Tape {
     caps: Caps,
-    /// Of the journal, when the strategy made its last call.
+    /// Bytes of the journal, when the strategy made its last call.
     bytes: u64,
     state: Mutex<State>,
     probes: Vec<String>,
@@ -175,7 +178,7 @@ impl Calls for Tape {
     }
 
     async fn refuse(&self, call: Call, _: HostError) -> Result<Reply, Interrupted> {
-        // What was refused is recorded with its answer.
+        // A refused call is recorded with its answer.
         self.perform(call).await
     }
 

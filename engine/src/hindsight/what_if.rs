@@ -1,20 +1,19 @@
 //! What if: another plugin, or the same with other parameters, gets the metrics
 //! that a rollout has recorded, when they were known then.
 //!
-//! As long as it asks what was asked then, it gets the very answers of then, at
-//! the very times. From its first other question on it has a world that is put
-//! together from all that was recorded. The traffic of the past does not change
-//! with what is decided now: once the weights are others than the recorded ones,
-//! the metrics are those of another share, which is said.
+//! As long as it makes the recorded calls, it gets the recorded answers at the recorded
+//! times. From its first other call on, answers are put together from all that was
+//! recorded. The recorded traffic does not change with what is decided now: once the
+//! weights differ, the metrics are those of another share, and the result says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::journal::replay::{Cursor, Step};
 use crate::journal::{
-    Actor, Call, Entry, Event, Header, Pin, Reply, Told, exchange_size, exchanges,
+    Actor, Call, Entry, Event, Exchange, Header, Pin, Reply, exchange_size, exchanges, header,
 };
 use crate::model::limits::Caps;
 use crate::model::{
@@ -24,7 +23,7 @@ use crate::model::{
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 
-/// Samples for which weights may differ before it counts.
+/// Number of samples for which weights may differ before it counts.
 const MOMENT: Millis = 2;
 
 /// What a plugin would have done.
@@ -38,7 +37,7 @@ pub struct WhatIf {
     pub end: Ending,
     /// When (Unix ms).
     pub at: Millis,
-    /// Since when its weights would have been other than the recorded ones.
+    /// Since when its weights would have differed from the recorded ones (Unix ms).
     pub parted: Option<Millis>,
     /// What was asked and is not in the journal.
     pub missing: Vec<String>,
@@ -58,7 +57,7 @@ pub enum Ending {
 /// What really happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// The decision; none if there is none.
+    /// The decision; `None` if there was none.
     pub verdict: Option<Verdict>,
     /// Why.
     pub reason: String,
@@ -66,24 +65,20 @@ pub struct Recorded {
     pub at: Millis,
 }
 
-/// What the journal says was decided, by whomever.
+/// What was decided according to the journal, by anybody.
 #[must_use]
 pub fn recorded(entries: &[Entry]) -> Recorded {
-    let decided = entries.iter().find_map(|e| match &e.event {
-        Event::Finished(outcome) => Some(Recorded {
-            verdict: Some(outcome.verdict),
-            reason: outcome.reason.clone(),
-            at: e.at,
-        }),
-        Event::Decided { goal, reason, .. } => Some(Recorded {
-            verdict: Some(match goal {
-                crate::model::Goal::Promote => Verdict::Promoted,
-                crate::model::Goal::RollBack => Verdict::RolledBack,
-            }),
+    let decided = exchanges(entries).find_map(|e| {
+        let (verdict, reason) = match e.event()? {
+            Event::Finished(outcome) => (outcome.verdict, &outcome.reason),
+            Event::Decided { goal, reason, .. } => (Verdict::from(*goal), reason),
+            _ => return None,
+        };
+        Some(Recorded {
+            verdict: Some(verdict),
             reason: reason.clone(),
             at: e.at,
-        }),
-        _ => None,
+        })
     });
     decided.unwrap_or_else(|| Recorded {
         verdict: None,
@@ -145,22 +140,20 @@ pub async fn what_if(
     }
 }
 
-/// A journal without what only told people something: other words are no other
+/// A journal without reports and logs, because other words do not mean another
 /// decision.
 fn decisive(entries: &[Entry]) -> Vec<Entry> {
-    let aside = |event: &Event| matches!(event, Event::Exchanged { call, .. } if call.is_aside());
-    let rest = entries.iter().filter(|e| !aside(&e.event));
+    let aside = |e: &Exchange<'_>| e.at_once().is_some_and(|(q, _)| q.call.is_aside());
+    let asides: BTreeSet<u32> = exchanges(entries).filter(aside).map(|e| e.seq).collect();
+    let rest = entries.iter().filter(|e| !asides.contains(&e.seq));
     rest.cloned().collect()
 }
 
 /// Weights that the strategy has set, and when.
 fn weights_of(entries: &[Entry]) -> Vec<(Millis, Weights)> {
-    let mut now = Weights::default();
+    let mut now = header(entries).map_or_else(Weights::default, |h| h.baseline.clone());
     let mut written = vec![];
     for exchange in exchanges(entries) {
-        if let Told::Other(Event::Started(header)) = exchange.told {
-            now = header.baseline.clone();
-        }
         let by_strategy = exchange
             .answered()
             .is_some_and(|(question, _)| question.by == Actor::Strategy);
@@ -172,8 +165,8 @@ fn weights_of(entries: &[Entry]) -> Vec<(Millis, Weights)> {
     written
 }
 
-/// Since when the two differ for longer than a moment: the recorded rollout also
-/// waited for tasks and answers.
+/// Since when the two differ for longer than a moment, which is allowed because the
+/// recorded rollout also waited for tasks and answers.
 fn parted(
     recorded: &[(Millis, Weights)],
     asked: &[(Millis, Weights)],
@@ -217,15 +210,15 @@ struct Seen {
     sample: Sample,
 }
 
-/// What a journal knows of the metrics.
+/// The metrics in a journal.
 #[derive(Debug, Default)]
 struct Past {
-    /// By start and arm, then by zone; none is the whole arm.
+    /// By start and arm, then by zone; `None` is the whole arm.
     samples: BTreeMap<(Millis, String), BTreeMap<Option<String>, Vec<Seen>>>,
     points: BTreeMap<String, Vec<(Millis, Point)>>,
     health: Vec<(Millis, Vec<ArmHealth>)>,
     probes: BTreeMap<String, ProbeReport>,
-    /// How long after its end a sample is known.
+    /// How long after its end a sample is known, ms.
     lag: Millis,
     /// End of the newest sample.
     end: Millis,
@@ -237,91 +230,22 @@ struct Past {
 
 impl Past {
     fn of(entries: &[Entry], created: Millis) -> Self {
-        let mut past = Self {
-            lag: Millis::MAX,
-            begin: Millis::MAX,
-            ..Self::default()
+        let mut reading = Reading {
+            past: Self {
+                lag: Millis::MAX,
+                begin: Millis::MAX,
+                ..Self::default()
+            },
+            created,
+            raw: vec![],
+            looks: vec![],
         };
-        let mut raw: Vec<(usize, Vec<f64>, Sample)> = vec![];
-        // When metrics were read, and since when they were asked for.
-        let mut looks: Vec<(Millis, Millis)> = vec![];
-        for entry in entries {
-            let Event::Exchanged { call, reply, .. } = &entry.event else {
-                continue;
-            };
-            match (call, reply) {
-                (Call::GetMetrics { .. }, Reply::Failed(error)) => {
-                    past.fails(METRICS, entry.at, error);
-                }
-                (Call::Query { name, .. }, Reply::Failed(error)) => {
-                    past.fails(name, entry.at, error);
-                }
-                (Call::GetMetrics { query }, Reply::Samples(samples)) => {
-                    past.recovers(METRICS, entry.at);
-                    past.begin = past.begin.min(query.since);
-                    looks.push((entry.at, query.since));
-                    for sample in samples {
-                        let end = sample.start.saturating_add(Millis::from(sample.period_ms));
-                        past.end = past.end.max(end);
-                        // What was long known says nothing about how fast it came.
-                        if sample.start >= created {
-                            past.lag = past.lag.min(entry.at.saturating_sub(end));
-                        }
-                        raw.push((looks.len() - 1, query.over_ms.clone(), sample.clone()));
-                    }
-                }
-                (Call::Query { name, .. }, Reply::Points(points)) => {
-                    past.recovers(name, entry.at);
-                    let known = past.points.entry(name.clone()).or_default();
-                    for point in points {
-                        if !known
-                            .iter()
-                            .any(|(_, p)| p.arm == point.arm && p.at == point.at)
-                        {
-                            known.push((entry.at, point.clone()));
-                        }
-                    }
-                }
-                (Call::GetHealth, Reply::Health(arms)) => {
-                    past.health.push((entry.at, arms.clone()));
-                }
-                (Call::Probe { name }, Reply::Probed(report)) => {
-                    past.probes.insert(name.clone(), report.clone());
-                }
-                _ => {}
+        for exchange in exchanges(entries) {
+            if let Some((question, reply)) = exchange.at_once() {
+                reading.hear(exchange.at, question.call, reply);
             }
         }
-        if past.lag == Millis::MAX {
-            past.lag = 0;
-        }
-        for (look, over_ms, sample) in raw {
-            let at = looks[look].0;
-            let end = sample.start.saturating_add(Millis::from(sample.period_ms));
-            let key = (sample.start, sample.arm.clone());
-            let zones = past.samples.entry(key).or_default();
-            let versions = zones.entry(sample.zone.clone()).or_default();
-            let same = versions
-                .iter()
-                .any(|v| v.sample == sample && v.over_ms == over_ms);
-            if !same {
-                // The first version is known as early as any sample is, but not
-                // when it was looked for and not there.
-                let known = if versions.is_empty() {
-                    let before = looks[..look].iter().rev();
-                    let mut vain = before.filter(|(_, since)| *since <= sample.start);
-                    let vain = vain.next().map_or(0, |(at, _)| at.saturating_add(1));
-                    at.min(end.saturating_add(past.lag).max(vain))
-                } else {
-                    at
-                };
-                versions.push(Seen {
-                    known,
-                    over_ms,
-                    sample,
-                });
-            }
-        }
-        past
+        reading.finish()
     }
 
     fn fails(&mut self, what: &str, from: Millis, why: &HostError) {
@@ -345,7 +269,7 @@ impl Past {
         then.map(|(.., why)| why.clone())
     }
 
-    /// Samples as they were known then; thresholds that nobody counted.
+    /// Samples as they were known at that time, and the thresholds that nobody counted.
     fn samples(&self, query: &MetricsQuery, now: Millis) -> (Vec<Sample>, Vec<f64>) {
         let mut uncounted = vec![];
         let mut answer: Vec<Sample> = vec![];
@@ -377,6 +301,102 @@ impl Past {
     }
 }
 
+/// A past while its journal is read.
+struct Reading {
+    past: Past,
+    created: Millis,
+    /// Samples as they came: in which look, with which thresholds.
+    raw: Vec<(usize, Vec<f64>, Sample)>,
+    /// When metrics were read, and since when they were asked for.
+    looks: Vec<(Millis, Millis)>,
+}
+
+impl Reading {
+    fn hear(&mut self, at: Millis, call: &Call, reply: &Reply) {
+        let past = &mut self.past;
+        match (call, reply) {
+            (Call::GetMetrics { .. }, Reply::Failed(error)) => past.fails(METRICS, at, error),
+            (Call::Query { name, .. }, Reply::Failed(error)) => past.fails(name, at, error),
+            (Call::GetMetrics { query }, Reply::Samples(samples)) => self.look(at, query, samples),
+            (Call::Query { name, .. }, Reply::Points(points)) => {
+                past.recovers(name, at);
+                let known = past.points.entry(name.clone()).or_default();
+                for point in points {
+                    let same = |(_, p): &(Millis, Point)| p.arm == point.arm && p.at == point.at;
+                    if !known.iter().any(same) {
+                        known.push((at, point.clone()));
+                    }
+                }
+            }
+            (Call::GetHealth, Reply::Health(arms)) => past.health.push((at, arms.clone())),
+            (Call::Probe { name }, Reply::Probed(report)) => {
+                past.probes.insert(name.clone(), report.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, at: Millis, query: &MetricsQuery, samples: &[Sample]) {
+        let past = &mut self.past;
+        past.recovers(METRICS, at);
+        past.begin = past.begin.min(query.since);
+        for sample in samples {
+            let end = end(sample);
+            past.end = past.end.max(end);
+            // What was long known says nothing about how fast it came.
+            if sample.start >= self.created {
+                past.lag = past.lag.min(at.saturating_sub(end));
+            }
+            let look = self.looks.len();
+            self.raw.push((look, query.over_ms.clone(), sample.clone()));
+        }
+        self.looks.push((at, query.since));
+    }
+
+    /// Gives each sample the moment since when it can be known, which depends on
+    /// how fast the fastest came.
+    fn finish(mut self) -> Past {
+        if self.past.lag == Millis::MAX {
+            self.past.lag = 0;
+        }
+        for (look, over_ms, sample) in std::mem::take(&mut self.raw) {
+            let first = self.since_when(look, &sample);
+            let key = (sample.start, sample.arm.clone());
+            let zones = self.past.samples.entry(key).or_default();
+            let versions = zones.entry(sample.zone.clone()).or_default();
+            let same = |v: &Seen| v.sample == sample && v.over_ms == over_ms;
+            if !versions.iter().any(same) {
+                let known = if versions.is_empty() {
+                    first
+                } else {
+                    self.looks[look].0
+                };
+                versions.push(Seen {
+                    known,
+                    over_ms,
+                    sample,
+                });
+            }
+        }
+        self.past
+    }
+
+    /// The first version of a sample is known as early as any sample is, but not
+    /// when it was looked for and not there.
+    fn since_when(&self, look: usize, sample: &Sample) -> Millis {
+        let mut before = self.looks[..look].iter().rev();
+        let vain = before.find(|(_, since)| *since <= sample.start);
+        let vain = vain.map_or(0, |(at, _)| at.saturating_add(1));
+        let earliest = end(sample).saturating_add(self.past.lag);
+        self.looks[look].0.min(earliest.max(vain))
+    }
+}
+
+/// When the interval of a sample is over (Unix ms).
+fn end(sample: &Sample) -> Millis {
+    sample.start.saturating_add(Millis::from(sample.period_ms))
+}
+
 /// The version that counts most of what is asked, and of these the newest.
 fn best<'s>(versions: &'s [Seen], query: &MetricsQuery, now: Millis) -> Option<&'s Seen> {
     let known = versions.iter().filter(|v| v.known <= now).enumerate();
@@ -405,13 +425,13 @@ fn counted(seen: &Seen, query: &MetricsQuery, uncounted: &mut Vec<f64>) -> Sampl
     }
 }
 
-/// Where a threshold was counted.
+/// The position of a threshold among those that were counted.
 fn place(seen: &Seen, threshold: f64) -> Option<usize> {
     let same = |t: &f64| (t - threshold).abs() < 1e-9;
     seen.over_ms.iter().position(same)
 }
 
-/// Adds a zone to what is known of the others. Percentiles do not add up.
+/// Adds a zone to the sum of the others. Percentiles cannot be added.
 fn add(whole: &mut Sample, zone: &Sample) {
     let add = |sum: &mut u32, count: u32| *sum = sum.saturating_add(count);
     add(&mut whole.requests, zone.requests);
@@ -423,12 +443,12 @@ fn add(whole: &mut Sample, zone: &Sample) {
     whole.latency = None;
 }
 
-/// Under what failed reads of metrics are kept; no query has that name.
+/// The key of failed reads of metrics; no query has that name.
 const METRICS: &str = "";
 
 struct State {
     now: Millis,
-    /// What was asked and answered then, until it asks something else.
+    /// The recorded calls and answers, until the plugin makes another call.
     tape: Option<Cursor>,
     weights: Weights,
     written: Vec<(Millis, Weights)>,
@@ -453,7 +473,7 @@ impl State {
         self.weights = weights;
     }
 
-    /// The answer of then, to the question of then.
+    /// The recorded answer, if the call is the recorded one.
     fn recorded(&mut self, call: &Call) -> Option<Reply> {
         if call.is_aside() {
             return None;
@@ -474,7 +494,7 @@ impl State {
 
 struct World {
     past: Past,
-    /// Nothing is known after that.
+    /// End of the known metrics (Unix ms).
     end: Millis,
     queries: Vec<String>,
     probes: Vec<String>,
@@ -569,12 +589,12 @@ impl World {
                         ok: true,
                         status: 0,
                         elapsed_ms: 0.0,
-                        detail: "not recorded; taken for good".to_owned(),
+                        detail: "not recorded; counted as passed".to_owned(),
                     })
                 }
             },
             Call::Wait { seconds, .. } => {
-                // People are taken to agree, and at once.
+                // People are assumed to agree at once.
                 if call.asks_for_approval() {
                     let approve = Command::Approve {
                         comment: String::new(),
@@ -730,7 +750,7 @@ mod tests {
             samples.iter().map(|s| s.requests).collect()
         };
         assert_eq!(requests(64_000), [0_u32; 0]);
-        // The second minute was known at 125 s, though nobody looked before 200 s.
+        // The second minute was known at 125 s, although nobody read it before 200 s.
         assert_eq!(requests(65_000), [30]);
         assert_eq!(requests(125_000), [30, 5]);
         assert_eq!(requests(200_000), [32, 5, 6]);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Actor, Call, Entry, Event, Reply};
+use super::{Actor, Call, Entry, Event, Header, Reply};
 use crate::model::{Millis, Weights};
 
 /// Something that a journal tells.
@@ -73,6 +73,31 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// The call, where it is told for the first time.
+    #[must_use]
+    pub fn asks(&self) -> Option<&Question<'a>> {
+        match &self.told {
+            Told::Asked(question) => Some(question),
+            Told::Answered { question, .. } => Some(question).filter(|q| !q.in_two),
+            Told::Other(_) => None,
+        }
+    }
+
+    /// A read, a log line or a refused call, with its answer: what is one entry.
+    #[must_use]
+    pub fn at_once(&self) -> Option<(&Question<'a>, &'a Reply)> {
+        self.answered().filter(|(question, _)| !question.in_two)
+    }
+
+    /// What happened, if it is neither a question nor an answer.
+    #[must_use]
+    pub fn event(&self) -> Option<&'a Event> {
+        match self.told {
+            Told::Other(event) => Some(event),
+            Told::Asked(_) | Told::Answered { .. } => None,
+        }
+    }
+
     /// The question and its answer, if this has both.
     #[must_use]
     pub fn answered(&self) -> Option<(&Question<'a>, &'a Reply)> {
@@ -87,12 +112,12 @@ impl<'a> Exchange<'a> {
 
 /// Reads entries one after the other, for those who follow a journal while it
 /// grows. It keeps the questions that are still open.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reader {
     open: BTreeMap<u32, Open>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 struct Open {
     at: Millis,
     by: Actor,
@@ -139,6 +164,15 @@ impl Reader {
             }
             _ => exchange(entry, None).map(show),
         }
+    }
+}
+
+/// What a journal begins with; none if its beginning is missing.
+#[must_use]
+pub fn header(entries: &[Entry]) -> Option<&Header> {
+    match &entries.first()?.event {
+        Event::Started(header) => Some(header),
+        _ => None,
     }
 }
 

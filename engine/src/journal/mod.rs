@@ -5,12 +5,13 @@
 //! [`Call`].
 
 pub mod exchanges;
+pub mod narrate;
 pub mod replay;
 pub mod status;
 pub mod summary;
 pub mod verdict;
 
-pub use exchanges::{Exchange, Question, Told, exchanges};
+pub use exchanges::{Exchange, Question, Told, exchanges, header};
 
 use std::fmt;
 
@@ -52,6 +53,15 @@ pub enum Actor {
     Strategy,
     /// The engine itself: preparation, promotion, rollback, manual verbs.
     Host,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Strategy => "strategy",
+            Self::Host => "host",
+        })
+    }
 }
 
 /// What happened.
@@ -534,6 +544,19 @@ pub enum Reply {
 }
 
 impl Event {
+    /// Id of the signal that had its effect with this, if one did; a wait that a
+    /// signal ends has it in its answer.
+    #[must_use]
+    pub fn signal(&self) -> Option<&str> {
+        match self {
+            Self::Held { signal, .. }
+            | Self::Continued { signal, .. }
+            | Self::Decided { signal, .. } => signal.as_deref(),
+            Self::Ignored { signal, .. } | Self::TookBack { signal, .. } => Some(signal),
+            _ => None,
+        }
+    }
+
     /// Bytes that it takes in a journal, about, and always the same.
     #[must_use]
     pub fn size(&self) -> u64 {

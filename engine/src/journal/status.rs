@@ -1,5 +1,6 @@
 //! Status: what a journal says about its rollout. A pure fold over entries.
 
+use super::exchanges::{Exchange, Question, Reader, Told, header};
 use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::{
@@ -78,6 +79,7 @@ pub struct Status {
     all_entries: bool,
     /// The deadline has made it hold; it does so only once.
     pub held_at_deadline: bool,
+    reader: Reader,
     candidate: String,
     names: Vec<String>,
     /// Whether the strategy has made its first call.
@@ -181,6 +183,7 @@ impl Status {
             bytes: 0,
             all_entries: header.caps.all_entries,
             held_at_deadline: false,
+            reader: Reader::default(),
             candidate: header.arm(Role::Candidate).to_owned(),
             names: header.names(),
             strategy_called: !matches!(header.work, Work::Strategy(_)),
@@ -192,10 +195,7 @@ impl Status {
     /// The status that `entries` add up to; none if they do not begin with a header.
     #[must_use]
     pub fn of(entries: &[Entry]) -> Option<Self> {
-        let Event::Started(header) = &entries.first()?.event else {
-            return None;
-        };
-        let mut status = Self::new(header);
+        let mut status = Self::new(header(entries)?);
         for entry in entries {
             status.apply(entry);
         }
@@ -217,103 +217,122 @@ impl Status {
             Event::Exchanged { reply, .. } => reply.size(),
             _ => 0,
         };
-        match &entry.event {
-            Event::Started(_) => {}
-            Event::Asked {
-                by,
-                call,
-                before,
-                deadline,
-            } => {
-                self.called(*by);
-                if let Call::Wait { signals, .. } = call {
-                    self.waiting = deadline.map(|until| Waiting {
-                        until,
-                        signals: signals.clone(),
-                    });
-                } else {
-                    if let Call::SetVersion { arm, release } = call
-                        && *arm != self.candidate
-                    {
-                        self.given = Some(Given {
-                            release: release.clone(),
-                            taken: false,
-                        });
-                    }
-                    self.in_doubt = Some(InDoubt {
-                        seq: entry.seq,
-                        by: *by,
-                        call: call.clone(),
-                        before: before.clone().unwrap_or_else(|| self.weights.clone()),
-                    });
+        let mut reader = std::mem::take(&mut self.reader);
+        reader.read(entry, |exchange| self.fold(&exchange));
+        self.reader = reader;
+        self.phase = self.phase_now();
+    }
+
+    fn fold(&mut self, exchange: &Exchange<'_>) {
+        let at = exchange.at;
+        match exchange.told {
+            Told::Asked(question) => self.asked(&question),
+            Told::Answered {
+                question,
+                reply,
+                recovered,
+            } if question.in_two => {
+                if recovered {
+                    self.recovered = Some(at);
                 }
+                self.answered(at, question.call, reply);
             }
-            Event::Answered {
-                reply, recovered, ..
-            } => {
-                if *recovered {
-                    self.recovered = Some(entry.at);
-                }
-                if reply.reached_the_target() {
-                    self.moves = self.moves.saturating_add(1);
-                }
-                if let Reply::Woke(wake) = reply {
-                    self.waiting = None;
-                    if let Wake::Signal(signal) = wake {
-                        self.consumed.push(signal.id.clone());
-                    }
-                } else if let Some(write) = self.in_doubt.take()
-                    && *reply == Reply::Done
-                {
-                    if let Some(weights) = write.call.weights_after(&self.weights) {
-                        self.moved_to(weights, entry.at);
-                    }
-                    match write.call {
-                        Call::SetVersion { arm, .. } if arm == self.candidate => {
-                            self.released = true;
-                        }
-                        Call::SetVersion { .. } => {
-                            if let Some(given) = &mut self.given {
-                                given.taken = true;
-                            }
-                        }
-                        _ => {}
-                    }
-                }
+            Told::Answered {
+                question, reply, ..
+            } => self.exchanged(&question, reply),
+            Told::Other(event) => self.happened(at, event),
+        }
+    }
+
+    /// A wait begins, or a write is on its way.
+    fn asked(&mut self, question: &Question<'_>) {
+        self.called(question.by);
+        match question.call {
+            Call::Wait { signals, .. } => {
+                self.waiting = question.deadline.map(|until| Waiting {
+                    until,
+                    signals: signals.clone(),
+                });
+                return;
             }
-            Event::Exchanged { by, call, reply } => {
-                self.called(*by);
-                match call {
-                    Call::Progress { percent, note } => {
-                        self.percent = *percent;
-                        self.note.clone_from(note);
-                    }
-                    Call::GetElsewhere => match reply {
-                        Reply::Elsewhere(all) => self.elsewhere.clone_from(all),
-                        Reply::Failed(error) => self.elsewhere_unread = Some(error.to_string()),
-                        _ => {}
-                    },
-                    Call::Report { finding } => self.finding = Some((**finding).clone()),
-                    _ => {}
-                }
+            Call::SetVersion { arm, release } if *arm != self.candidate => {
+                self.given = Some(Given {
+                    release: release.clone(),
+                    taken: false,
+                });
             }
+            _ => {}
+        }
+        self.in_doubt = Some(InDoubt {
+            seq: question.seq,
+            by: question.by,
+            call: question.call.clone(),
+            before: question.before.unwrap_or(&self.weights).clone(),
+        });
+    }
+
+    /// A wait is over, or it is known what has become of a write.
+    fn answered(&mut self, at: Millis, call: &Call, reply: &Reply) {
+        if reply.reached_the_target() {
+            self.moves = self.moves.saturating_add(1);
+        }
+        if let Reply::Woke(wake) = reply {
+            self.waiting = None;
+            if let Wake::Signal(signal) = wake {
+                self.consumed.push(signal.id.clone());
+            }
+            return;
+        }
+        self.in_doubt = None;
+        if *reply != Reply::Done {
+            return;
+        }
+        if let Some(weights) = call.weights_after(&self.weights) {
+            self.moved_to(weights, at);
+        }
+        if let Call::SetVersion { arm, .. } = call {
+            if *arm == self.candidate {
+                self.released = true;
+            } else if let Some(given) = &mut self.given {
+                given.taken = true;
+            }
+        }
+    }
+
+    /// A read, a line for people, or a call that was refused.
+    fn exchanged(&mut self, question: &Question<'_>, reply: &Reply) {
+        self.called(question.by);
+        match question.call {
+            Call::Progress { percent, note } => {
+                self.percent = *percent;
+                self.note.clone_from(note);
+            }
+            Call::GetElsewhere => match reply {
+                Reply::Elsewhere(all) => self.elsewhere.clone_from(all),
+                Reply::Failed(error) => self.elsewhere_unread = Some(error.to_string()),
+                _ => {}
+            },
+            Call::Report { finding } => self.finding = Some((**finding).clone()),
+            _ => {}
+        }
+    }
+
+    fn happened(&mut self, at: Millis, event: &Event) {
+        self.consumed.extend(event.signal().map(ToOwned::to_owned));
+        match event {
             Event::Finished(outcome) => self.finished = Some(outcome.clone()),
             Event::Failed { reason } => self.failed = Some(reason.clone()),
-            Event::Held { hold, signal } => {
+            Event::Held { hold, .. } => {
                 self.hold = Some(hold.clone());
                 self.held_at_deadline |= *hold == Hold::Deadline;
-                self.consumed.extend(signal.clone());
             }
-            Event::Continued {
-                adopted, signal, ..
-            } => {
+            Event::Continued { adopted, .. } => {
                 self.hold = None;
                 self.mismatch = None;
                 self.failed = None;
                 if let Some(weights) = adopted {
-                    self.moved_to(weights.clone(), entry.at);
+                    self.moved_to(weights.clone(), at);
                 }
-                self.consumed.extend(signal.clone());
             }
             Event::Decided {
                 goal,
@@ -331,20 +350,12 @@ impl Status {
                     by: by.clone(),
                     reason: reason.clone(),
                 });
-                self.consumed.extend(signal.clone());
             }
-            Event::Ignored { signal, .. } => self.consumed.push(signal.clone()),
-            Event::TookBack {
-                to,
-                refused,
-                signal,
-                ..
-            } => {
+            Event::TookBack { to, refused, .. } => {
                 self.taken_back = Some(TakenBack {
                     to: to.clone(),
                     refused: refused.clone(),
                 });
-                self.consumed.push(signal.clone());
             }
             Event::Diverged(mismatch) => self.mismatch = Some(mismatch.clone()),
             Event::Ended { end, reason } => {
@@ -352,8 +363,12 @@ impl Status {
                 self.waiting = None;
                 self.end = Some((*end, reason.clone()));
             }
+            Event::Started(_)
+            | Event::Ignored { .. }
+            | Event::Asked { .. }
+            | Event::Answered { .. }
+            | Event::Exchanged { .. } => {}
         }
-        self.phase = self.phase_now();
     }
 
     fn called(&mut self, by: Actor) {

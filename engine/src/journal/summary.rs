@@ -64,9 +64,6 @@ impl Summary {
     /// does not begin with a header.
     #[must_use]
     pub fn of_journal(entries: &[super::Entry]) -> Option<Self> {
-        let super::Event::Started(header) = &entries.first()?.event else {
-            return None;
-        };
-        Some(Self::of(header, &Status::of(entries)?))
+        Some(Self::of(super::header(entries)?, &Status::of(entries)?))
     }
 }

@@ -26,26 +26,35 @@ fn has_all(status: &Status, arm: &str) -> String {
     )
 }
 
-/// The end of a rollout, or what holds it, and what a person can do.
-pub fn verdict(header: &Header, status: &Status) -> String {
+/// Where the traffic is after a rollout that brought it somewhere: only what was
+/// read. None for every other end, and before the end.
+#[must_use]
+pub fn traffic(header: &Header, status: &Status) -> Option<String> {
     let old = header.arm(Role::Stable);
     let new = header.arm(Role::Candidate);
+    let (end, _) = status.end.as_ref()?;
+    match (end, header.promotion) {
+        (End::Promoted, Promotion::Copy) => Some(format!(
+            "{old} runs the new version and {}",
+            has_all(status, old)
+        )),
+        (End::Promoted, Promotion::Swap) => Some(format!("{new} {}", has_all(status, new))),
+        (End::RolledBack, _) => Some(format!("{old} {}", has_all(status, old))),
+        (End::RollbackFailed | End::Done | End::Refused, _) => None,
+    }
+}
+
+/// The end of a rollout, or what holds it, and what a person can do.
+#[must_use]
+pub fn verdict(header: &Header, status: &Status) -> String {
     match &status.end {
-        Some((End::Promoted, reason)) => format!(
-            "promoted: {reason}. {}",
-            match header.promotion {
-                Promotion::Copy =>
-                    format!("{old} runs the new version and {}", has_all(status, old)),
-                Promotion::Swap => format!("{new} {}", has_all(status, new)),
-            }
-        ),
-        Some((End::RolledBack, reason)) => {
-            format!("rolled back: {reason}. {old} {}", has_all(status, old))
-        }
         Some((End::RollbackFailed, reason)) => {
             format!("ROLLBACK FAILED: {reason}. Look at the traffic yourself, now.")
         }
-        Some((end, reason)) => format!("{}: {reason}", end),
+        Some((end, reason)) => match traffic(header, status) {
+            Some(traffic) => format!("{end}: {reason}. {traffic}"),
+            None => format!("{end}: {reason}"),
+        },
         None => match (&status.hold, &status.mismatch) {
             (Some(hold), _) => {
                 let id = &status.rollout;

@@ -307,6 +307,17 @@ pub enum Decision {
     RollBack,
 }
 
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stay => "stays",
+            Self::Hold => "holds",
+            Self::Advance => "goes on",
+            Self::RollBack => "goes back",
+        })
+    }
+}
+
 /// What a look found about one kind of event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamFinding {
@@ -345,13 +356,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let decision = match self.decision {
-            Decision::Stay => "stays",
-            Decision::Hold => "holds",
-            Decision::Advance => "goes on",
-            Decision::RollBack => "goes back",
-        };
-        write!(f, "{decision}: {}", self.explanation)
+        write!(f, "{}: {}", self.decision, self.explanation)
     }
 }
 
@@ -708,6 +713,27 @@ pub enum Goal {
     Promote,
     /// All traffic to the stable arm.
     RollBack,
+}
+
+impl Verdict {
+    /// Where it leads, if it decides anything.
+    #[must_use]
+    pub fn goal(self) -> Option<Goal> {
+        match self {
+            Self::Promoted => Some(Goal::Promote),
+            Self::RolledBack => Some(Goal::RollBack),
+            Self::Inconclusive => None,
+        }
+    }
+}
+
+impl From<Goal> for Verdict {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::Promote => Self::Promoted,
+            Goal::RollBack => Self::RolledBack,
+        }
+    }
 }
 
 impl fmt::Display for Goal {

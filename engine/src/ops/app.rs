@@ -1,4 +1,4 @@
-//! What every operation works with: which store, which targets, who asks.
+//! What every operation works with: the store, the targets, the person who asks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,43 +16,43 @@ use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Owner, Store, process};
 
-/// See the module.
+/// The store, the ports and the process that an operation works with.
 pub struct App {
     /// Folder of the store, the compile cache and the logs.
     pub state_dir: PathBuf,
-    /// Where rollouts live.
+    /// The rollouts.
     pub store: Arc<dyn Store>,
-    /// The same store, of a verb that takes traffic back.
+    /// The same store, for a verb that takes traffic back.
     lifeboat: Option<Arc<Lifeboat>>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Targets and strategies.
     pub ports: Arc<Ports>,
     /// This process.
     pub owner: Owner,
-    /// Who hears what happens.
+    /// Receives the news.
     pub listener: Listener,
-    /// Who asks.
+    /// Name of the person who asks.
     pub actor: String,
-    /// What the environment says.
+    /// The environment of the process.
     pub surroundings: Surroundings,
 }
 
-/// What a verb needs of the store.
+/// How a verb uses the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// It writes down what it does, or does nothing.
+    /// It must be able to write.
     Write,
-    /// It only reads: without a lock, and also where nothing can be written.
+    /// It only reads: without a lock, and without the permission to write.
     Read,
-    /// It takes traffic back, whatever can be written down.
+    /// It takes traffic back, even if nothing can be written down.
     WayBack,
 }
 
 /// How long the way back waits for another process's lock.
 const WAY_BACK_LOCK: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Opens or makes the store in a folder, which is made if it is not there.
+/// Opens the store in a folder; makes both if they do not exist.
 fn make_store(
     state_dir: &Path,
     listener: &Listener,
@@ -66,10 +66,10 @@ fn make_store(
     })
 }
 
-/// A store, which is a lifeboat where the verb needs one.
+/// A store, and the lifeboat that it is if the verb takes traffic back.
 type Opened = (Arc<dyn Store>, Option<Arc<Lifeboat>>);
 
-/// Opens the store for that.
+/// Opens the store.
 fn open_store(state_dir: &Path, access: Access, listener: &Listener) -> Result<Opened> {
     let place = state_dir.join("engine.db");
     match access {
@@ -79,9 +79,9 @@ fn open_store(state_dir: &Path, access: Access, listener: &Listener) -> Result<O
             })?;
             Ok((Arc::new(store), None))
         }
-        // One that was only just begun is empty.
+        // An empty file is a store that was only just begun.
         Access::Read if std::fs::metadata(&place).is_ok_and(|m| m.len() > 0 || !m.is_file()) => {
-            // Where that cannot be done, reading goes on all the same.
+            // If the folder's mode cannot be corrected, it is read all the same.
             if let Ok(mended) = private::state_folder(state_dir) {
                 say_mended(state_dir, mended, listener);
             }
@@ -89,7 +89,7 @@ fn open_store(state_dir: &Path, access: Access, listener: &Listener) -> Result<O
         }
         Access::Read => Ok(match make_store(state_dir, listener, None) {
             Ok(store) => (Arc::new(store), None),
-            // There is nothing to read, and no need to make something.
+            // There is nothing to read, and no reason to make a store.
             Err(_) => (Arc::new(MemoryStore::default()), None),
         }),
         Access::WayBack => {
@@ -118,38 +118,50 @@ impl App {
         let (store, lifeboat) = open_store(state_dir, access, &listener)?;
         let ports = Ports::new(state_dir, store.clone(), listener.clone());
         Ok(Self {
+            lifeboat,
+            ..Self::over(state_dir, surroundings, (store, ports), listener)
+        })
+    }
+
+    /// Over a store that is open already, and the ports that were made for it.
+    #[must_use]
+    pub fn over(
+        state_dir: &Path,
+        surroundings: Surroundings,
+        (store, ports): (Arc<dyn Store>, Ports),
+        listener: Listener,
+    ) -> Self {
+        let user = surroundings.user.clone();
+        Self {
             state_dir: state_dir.to_owned(),
             store,
-            lifeboat,
+            lifeboat: None,
             clock: Arc::new(SystemClock),
             ports: Arc::new(ports),
             owner: process::this(),
             listener,
-            actor: surroundings
-                .user
-                .clone()
-                .unwrap_or_else(|| "somebody".to_owned()),
+            actor: user.unwrap_or_else(|| "somebody".to_owned()),
             surroundings,
-        })
+        }
     }
 
-    /// Tells something worth knowing.
+    /// Reports something worth knowing.
     pub fn note(&self, text: impl Into<String>) {
         (self.listener)(News::Note(text.into()));
     }
 
-    /// Tells what is being done or waited for.
+    /// Reports what is being done or waited for.
     pub fn progress(&self, text: impl Into<String>) {
         (self.listener)(News::Progress(text.into()));
     }
 
-    /// Why nothing can be written down, on the way back; none if it can.
+    /// Why nothing can be written down, on the way back; `None` if it can.
     #[must_use]
     pub fn unwritten(&self) -> Option<String> {
         self.lifeboat.as_ref().and_then(|l| l.failed())
     }
 
-    /// Tells what the way back has left out of the journal.
+    /// Notes what the way back could not write down.
     pub fn say_unwritten(&self) {
         if let Some(why) = self.unwritten() {
             self.note(format!(
@@ -158,13 +170,13 @@ impl App {
         }
     }
 
-    /// The store that could not be written to, on the way back.
+    /// On the way back, the store that could not be written to.
     #[must_use]
     pub fn below(&self) -> Option<Arc<dyn Store>> {
         self.lifeboat.as_ref().and_then(|l| l.below())
     }
 
-    /// The same app, over what is left of a store that has just failed.
+    /// The same app, with what is left of a store that has just failed.
     #[must_use]
     pub fn in_lifeboat(&self, why: String, rollout: &str, entries: Vec<Entry>) -> Self {
         let lifeboat = Arc::new(Lifeboat::adrift(Some(self.store.clone()), why));
@@ -195,7 +207,7 @@ impl App {
     }
 }
 
-/// What the environment of the process says, as the front end has read it.
+/// The environment of the process, as the front end has read it.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// `XDG_STATE_HOME`
@@ -212,12 +224,12 @@ pub struct Surroundings {
     pub cosign_password: Option<String>,
     /// `ENGINE_POLICY`
     pub policy: Option<PathBuf>,
-    /// Variables that fill in parameters of a stack, by name.
+    /// Variables that give parameters of a stack, by name.
     pub stack: BTreeMap<String, String>,
 }
 
 impl Surroundings {
-    /// Where the state is kept if nothing else is said.
+    /// The state folder if none is named.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         let base = self
@@ -228,15 +240,15 @@ impl Surroundings {
     }
 }
 
-/// Makes or mends the state folder: its owner's alone.
+/// Makes the state folder, or corrects its mode: it is for its owner alone.
 pub fn make_private(state_dir: &Path, listener: &Listener) -> Result<()> {
     let shown = state_dir.display();
     match private::state_folder(state_dir) {
         Ok(mended) => say_mended(state_dir, mended, listener),
-        // Somebody else's folder: the verbs work in it all the same.
+        // The folder of another user can be used all the same.
         Err(error) if state_dir.is_dir() => {
             listener(News::Note(format!(
-                "{shown} cannot be made a folder of yours alone: {error}"
+                "{shown} cannot be made readable for you alone: {error}"
             )));
         }
         Err(error) => {

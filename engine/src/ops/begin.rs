@@ -30,19 +30,19 @@ use crate::target::aws::release_of_task_definition;
 /// Requests per second of the demo's load.
 const DEMO_RPS: u32 = 100;
 
-/// A rollout that is wanted.
+/// The rollout to begin.
 #[derive(Debug, Clone, Default)]
 pub struct BeginRequest {
-    /// Which target, and which rollout file.
+    /// Its target and its rollout file.
     pub target: TargetRequest,
     /// The strategy: a file, or its name in `plugins.toml`; that of the rollout file
     /// if none is named.
     pub plugin: Option<PathBuf>,
     /// Parameters of the strategy, `KEY=VALUE`.
     pub set: Vec<String>,
-    /// `REPOSITORY:TAG` that the candidate shall run.
+    /// The image that the candidate shall run, `REPOSITORY:TAG`.
     pub image: Option<String>,
-    /// `FAMILY:REVISION` that the candidate shall run.
+    /// The task definition that the candidate shall run, `FAMILY:REVISION`.
     pub task_definition: Option<String>,
     /// Fault of the demo's new version.
     pub demo_fault: Option<DemoFault>,
@@ -50,7 +50,7 @@ pub struct BeginRequest {
     pub rate: Option<u32>,
     /// Names of the demo's arms.
     pub names: Option<[String; 2]>,
-    /// The arm that serves today, if weights and names do not say it.
+    /// The arm that serves users today, if weights and names do not tell.
     pub stable: Option<String>,
     /// What may change about pinned plugins.
     pub pins: PinRequest,
@@ -122,8 +122,8 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     })
 }
 
-/// What the file says, or the demo. A balancer of this process has a place of its
-/// own where it remembers its state.
+/// The spec of the file, or of the demo. A balancer in this process keeps its state
+/// in a file of its own.
 fn wanted(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
     let file = request.target.named()?;
     let folder = app.state_dir.join("embedded");
@@ -138,11 +138,11 @@ fn wanted(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
             ] {
                 if given {
                     return Err(Error::usage(format!(
-                        "{flag} is for the demo that `engine run` sets up by itself; with --local, --stack or a rollout file the target is there already"
+                        "{flag} is for the demo that `engine run` sets up by itself; with --local, --stack or a rollout file the target exists already"
                     )));
                 }
             }
-            // So that a resumed rollout finds its balancer as it left it.
+            // A resumed rollout finds its balancer's state there.
             if let TargetSpec::Embedded { state, .. } = &mut spec.target {
                 *state = Some(place);
             }
@@ -159,7 +159,7 @@ fn wanted(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
     Ok(spec)
 }
 
-/// A strategy that may run, and what a journal says of it.
+/// A strategy that may run, and what its journal says of it.
 struct Chosen {
     loaded: Loaded,
     pin: Pin,
@@ -185,13 +185,13 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chos
     Ok(Chosen { loaded, pin })
 }
 
-/// Whether nothing else has the target. A dead change of its stack is brought to its
-/// end first.
+/// Fails if another rollout has the target. A change of its stack whose process is
+/// dead is ended first.
 async fn is_free(app: &App, target: &dyn Target) -> Result<()> {
     let Some(busy) = app.store.occupant(target.identity()).await? else {
         return Ok(());
     };
-    // A process can die between its claim and its first entry.
+    // The process may have died between its claim and its first entry.
     if app.store.load(&busy.rollout, 0).await?.is_empty()
         || app.driver(Options::default()).end_dead_change(&busy).await
     {
@@ -200,11 +200,11 @@ async fn is_free(app: &App, target: &dyn Target) -> Result<()> {
     Err(busy_with(app, &busy.rollout).await)
 }
 
-/// The target as it is, if a rollout may begin on it.
+/// Reads the target, and fails if a rollout may not begin on it.
 async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
     if let Some(tripped) = target.tripped(&spec.guardrails.alarms, None).await? {
         return Err(Error::busy(format!(
-            "no rollout begins while an alarm is on: {tripped}"
+            "a rollout cannot begin while an alarm is on: {tripped}"
         )));
     }
     let live = target
@@ -215,7 +215,7 @@ async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
     Ok(live)
 }
 
-/// The arms with their roles and what they will run when the strategy first sees them.
+/// The arms with their roles and the versions that the strategy will first see.
 fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<Arm>> {
     let weights = live.weights();
     let all_on_one = live.arms.iter().any(|a| weights.share(&a.name) >= 100.0);
@@ -289,8 +289,8 @@ fn advice(ready: &Ready) -> Vec<String> {
     notes
 }
 
-/// Refuses to put a release into an arm to which another route sends users,
-/// whatever the route that moves gives it.
+/// Refuses to put a release into an arm to which another route sends users, whatever
+/// its weight on the target's route.
 async fn seen_by_nobody(
     app: &App,
     target: &dyn Target,
@@ -316,12 +316,12 @@ async fn seen_by_nobody(
         if let Some(route) = Elsewhere::seen(&elsewhere, &arm.name).next() {
             let (when, hint) = match arm.role {
                 Role::Candidate => (
-                    "they would get the new version at once",
-                    "--test-listener ARN says that a listener is for tests alone",
+                    "its users would get the new version at once",
+                    "if that listener is for tests alone, name it with --test-listener ARN",
                 ),
                 Role::Stable => (
-                    "a promotion by copy would replace what they have under them",
-                    "promotion = \"swap\" leaves it",
+                    "a promotion by copy would replace the version of its users",
+                    "or use promotion = \"swap\", which does not replace it",
                 ),
             };
             return Err(Error::busy(format!(
@@ -334,7 +334,7 @@ async fn seen_by_nobody(
             .filter(|e| e.arm == arm.name && e.way == Way::Unsaid)
         {
             app.note(format!(
-                "{route}; who comes there gets the new version at once (a test listener is named with --test-listener)"
+                "{route}; its users get the new version at once (if it is for tests alone, name it with --test-listener)"
             ));
         }
     }
@@ -358,12 +358,12 @@ async fn candidate(
     if let Some(image) = &request.image {
         if image.is_empty() || image.contains(char::is_whitespace) {
             return Err(Error::usage(format!(
-                "--image {image:?} is no REPOSITORY:TAG"
+                "--image {image:?} is not REPOSITORY:TAG"
             )));
         }
         if is_mutable(image) {
             app.note(format!(
-                "{image} can mean another image tomorrow, also between the judgement and the promotion; give a tag of its own, or a digest"
+                "{image} may name another image later, even between the judgement and the promotion; use a tag that never moves, or a digest"
             ));
         }
         return Ok(Some(Release {
@@ -379,26 +379,26 @@ async fn candidate(
     ))
 }
 
-/// Whether an image's name is meant to move: no tag, or `latest`.
+/// Whether an image's tag usually moves: no tag, or `latest`.
 fn is_mutable(image: &str) -> bool {
     let name = image.rsplit('/').next().unwrap_or(image);
     !name.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
 }
 
-/// Parameters go into the journal, also those of `--set`.
+/// Refuses parameters with a credential, because they go into the journal.
 fn no_credentials(parameters: &Map<String, Value>) -> Result<()> {
     let mut plain = Value::Object(parameters.clone());
     without_nulls(&mut plain);
     let table = toml::Table::try_from(&plain).context("failed to look through the parameters")?;
     match crate::spec::credentials::in_table(&table).first() {
         Some(path) => Err(Error::usage(format!(
-            "strategy.parameters.{path} has a credential in it, which would go into the journal and exports; a strategy has no use for one"
+            "strategy.parameters.{path} has a credential in it, which would go into the journal and exports; a strategy cannot use one"
         ))),
         None => Ok(()),
     }
 }
 
-/// TOML has no word for what is not there.
+/// Removes nulls, which TOML does not have.
 fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -413,7 +413,7 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-/// Every secret that the file names must be there before anything begins.
+/// Fails if a secret that the file names cannot be read.
 fn secrets_are_there(spec: &Spec) -> Result<()> {
     for (path, text) in spec.references() {
         crate::target::secret::fill(text, str::to_owned)
@@ -422,8 +422,8 @@ fn secrets_are_there(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// The first entry of work that judges nothing: no candidate, no capacity, and a
-/// destination must be healthy at once.
+/// The first entry of a rollout without a strategy: no candidate, no capacity, and
+/// the destination must be healthy at once.
 pub(super) fn by_hand(
     app: &App,
     (spec, target): (TargetSpec, &dyn Target),
@@ -457,19 +457,19 @@ pub(super) fn by_hand(
     }
 }
 
-/// Begins a rollout, or says who is in the way.
+/// Begins a rollout, or says what has its target.
 pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
     let identity = header.identity.clone();
     match app.driver(options).begin(header).await {
         Err(RolloutError::Store(StoreError::Busy(busy))) => {
             let error = busy_with(app, &busy.rollout).await;
-            Err(error.context(format!("nothing begins on {identity}")))
+            Err(error.context(format!("no rollout was begun on {identity}")))
         }
         result => Ok(result?),
     }
 }
 
-/// Who is in the way.
+/// The error that a rollout has the target.
 pub async fn busy_with(app: &App, rollout: &str) -> Error {
     if app.driver(Options::default()).is_change(rollout).await {
         let driven = match app.reached(rollout).await {
@@ -482,7 +482,7 @@ pub async fn busy_with(app: &App, rollout: &str) -> Error {
             ));
         }
         return Error::busy(format!(
-            "the target is busy: `engine deploy` or `engine delete` changes its stack ({rollout})\n\nhint: `engine rollback` works meanwhile; wait with the rest"
+            "the target is busy: `engine deploy` or `engine delete` changes its stack ({rollout})\n\nhint: `engine rollback` works meanwhile; other verbs must wait"
         ));
     }
     Error::busy(format!(
@@ -490,7 +490,8 @@ pub async fn busy_with(app: &App, rollout: &str) -> Error {
     ))
 }
 
-/// Short, readable aloud, and unlikely to collide: 8 letters and digits.
+/// An id that is short, can be read aloud, and is unlikely to repeat: 8 letters and
+/// digits.
 #[must_use]
 pub fn new_id_part() -> String {
     const LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";

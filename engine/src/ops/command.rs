@@ -1,5 +1,5 @@
-//! Speaks to a rollout: `resume`, `pause`, `promote`, `approve`. A command is a
-//! signal in the store; whichever process drives the rollout obeys it. If none
+//! Commands to a rollout: `resume`, `pause`, `promote`, `approve`. A command is a
+//! signal in the store, and the process that drives the rollout obeys it. If none
 //! does, this one drives.
 
 use std::time::Duration;
@@ -24,10 +24,10 @@ const LOOK_MS: Millis = 5_000;
 /// How long a command waits for a process that only means to wake a rollout, ms. Any
 /// other may claim that rollout at once.
 const KEEPER_HEARS_MS: Millis = 5_000;
-/// How often to say it again to a strategy that looked away just then.
+/// How often to repeat an approval that a strategy did not wait for just then.
 const APPROVALS: u32 = 3;
 
-/// A rollout that a command has reached, and how it stands.
+/// A rollout that has obeyed a command, and its status.
 pub type Reached = (Header, Status);
 
 /// A person's command, with an id of its own.
@@ -64,7 +64,7 @@ pub async fn resume(
     }
     if let Some(Hold::Inconclusive { reason }) = &status.hold {
         return Err(Error::usage(format!(
-            "the strategy of rollout {id} is done and could not tell: {reason}\n\nhint: `engine promote {id} --full` or `engine abort {id}` decides"
+            "the strategy of rollout {id} has ended without a decision: {reason}\n\nhint: `engine promote {id} --full` or `engine abort {id}` decides"
         )));
     }
     if status.hold.is_some() || status.mismatch.is_some() {
@@ -83,7 +83,7 @@ pub async fn resume(
     Ok((id, true))
 }
 
-/// Holds a rollout where it is, until it is resumed.
+/// Pauses a rollout until it is resumed.
 pub async fn pause(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Reached> {
     let (header, status) = app.meant(request, id).await?;
     let id = &header.rollout;
@@ -93,7 +93,7 @@ pub async fn pause(app: &App, request: &TargetRequest, id: Option<&str>) -> Resu
     refuse_a_change(&header)?;
     if let Some(decision) = &status.decision {
         return Err(Error::usage(format!(
-            "rollout {id} is decided ({}), and is not paused on the way; `engine abort {id}` takes the traffic back",
+            "rollout {id} is decided ({}), and cannot be paused any more; `engine abort {id}` takes the traffic back",
             decision.reason
         )));
     }
@@ -103,16 +103,16 @@ pub async fn pause(app: &App, request: &TargetRequest, id: Option<&str>) -> Resu
     app.reached(id).await
 }
 
-/// What came of a command that ends a wait.
+/// The result of a command that ends a wait.
 #[derive(Debug, Clone)]
 pub enum WentOn {
     /// It goes on.
     Now(Reached),
-    /// It is told, and no process drives it.
+    /// The command is in the store, and no process drives the rollout.
     WhenResumed(Reached),
 }
 
-/// Sends all traffic to the new version, past everything that is left.
+/// Sends all traffic to the new version, and skips all that the strategy has left.
 pub async fn promote_fully(
     app: &App,
     request: &TargetRequest,
@@ -191,7 +191,7 @@ pub async fn approve(
         let (.., entries) = app.journal(&id).await?;
         let missed =
             |e: &Entry| matches!(&e.event, Event::Ignored { signal: id, .. } if *id == signal.id);
-        // It looked at the metrics just then, and asks again.
+        // It read the metrics just then, and will ask again.
         if !entries.iter().any(missed) {
             break;
         }
@@ -212,7 +212,7 @@ async fn approvable(app: &App, id: &str) -> Result<Millis> {
         {
             return Ok(waiting.until);
         }
-        // Between two waits a strategy may be about to ask, or about to ask again.
+        // Between two waits a strategy may be about to ask, for the first time or again.
         let may_ask =
             status.waiting.is_none() && status.hold.is_none() && status.decision.is_none();
         if status.is_over() || !may_ask || app.clock.now() >= give_up {
@@ -225,7 +225,7 @@ async fn approvable(app: &App, id: &str) -> Result<Millis> {
     }
 }
 
-/// Sends a command and sees it obeyed, by the driving process or by this one.
+/// Sends a command and waits until the driving process, or this one, has obeyed it.
 pub(super) async fn command(
     app: &App,
     id: &str,
@@ -235,7 +235,7 @@ pub(super) async fn command(
     let signal = signal(app, command);
     app.store.signal(id, &signal).await?;
     let reached = |s: &Status| {
-        // How it stood before the command is no answer to it.
+        // The status from before the command does not show its effect.
         let heard = s.consumed.contains(&signal.id);
         s.is_over() || heard && (obeyed(s) || *command == Command::Pause)
     };
@@ -278,7 +278,7 @@ async fn wait_or_drive(
                 driven => return Ok(driven.map(drop)?),
             }
         }
-        // A decision is obeyed; how long the way takes is the target's affair.
+        // Once it is decided, the target determines how long it takes.
         if now > give_up && status.decision.is_none() {
             return Err(Error::busy(format!(
                 "the process that drives rollout {id} has not obeyed within {} s; the command stays in its queue\n\nhint: `engine status {id} -w` shows what happens",
@@ -289,7 +289,7 @@ async fn wait_or_drive(
     }
 }
 
-/// What is said of a command that comes too late.
+/// The error of a command that comes too late.
 pub(super) fn over(header: &Header, status: &Status) -> Error {
     Error::usage(format!(
         "rollout {} has ended: {}",

@@ -1,4 +1,4 @@
-//! Bytes that nothing speaks against, compiled.
+//! Compiles plugins that were checked.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use super::{Error, Result};
 use crate::model::Millis;
 use crate::strategy::Plugin;
 
-/// Components of other languages take their time.
+/// Time after which a note says that compiling takes long, ms.
 const PATIENCE_MS: Millis = 1_500;
 
-/// Compiles a plugin, and says so if that takes long. `shown` is what people call
-/// it.
+/// Compiles a plugin, and notes it if that takes long. `shown` is the plugin's name
+/// for people.
 ///
 /// # Errors
 /// It does not fit the contract, or cannot be compiled.
@@ -24,7 +24,7 @@ pub async fn compile(app: &App, shown: &str, bytes: &[u8]) -> Result<Arc<Plugin>
         loaded = &mut loading => loaded,
         () = app.clock.sleep_until(late) => {
             app.progress(format!(
-                "compiling {shown} ({} MiB); once is enough, the result is kept",
+                "compiling {shown} ({} MiB); this is done once, the result is kept",
                 bytes.len().div_ceil(1 << 20)
             ));
             loading.await

@@ -1,6 +1,5 @@
-//! Why an operation did not do what was asked: one type for every front end. A
-//! front end makes an exit code or an HTTP status of its [`Kind`], and shows its
-//! message.
+//! Why an operation failed: one type for every front end. A front end turns its
+//! [`Kind`] into an exit code or an HTTP status, and shows its message.
 
 use std::fmt::Display;
 
@@ -8,7 +7,7 @@ use crate::model::{ErrorKind, HostError};
 use crate::rollout::RolloutError;
 use crate::simulate::many::Broken;
 use crate::simulate::rehearsal;
-use crate::spec::SpecError;
+use crate::spec::problem::Problems;
 use crate::store::StoreError;
 use crate::strategy::contract::Rejected;
 use crate::supply::SupplyError;
@@ -17,7 +16,7 @@ use crate::supply::signature::KeyError;
 /// The class of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The request or the configuration is wrong, or makes no sense now.
+    /// The request or the configuration is wrong, or does not apply now.
     Usage,
     /// What was named does not exist.
     NotFound,
@@ -25,13 +24,13 @@ pub enum Kind {
     Busy,
     /// The plugin may not run here.
     Rejected,
-    /// The target's owner does not allow it.
+    /// AWS, or the local balancer, does not permit it.
     Denied,
-    /// The other side does not answer, or cannot do it now.
+    /// The target or the registry does not answer, or cannot do it now.
     Unreachable,
     /// The traffic could not be taken back.
     RollbackFailed,
-    /// Anything else: the machine's trouble, or a mistake of ours.
+    /// Anything else: a failure of this machine, or a bug.
     Internal,
 }
 
@@ -43,7 +42,7 @@ pub struct Error {
     pub kind: Kind,
     /// What was wrong and what to do, in whole sentences.
     pub message: String,
-    /// What the target said, if it was the target.
+    /// The error of the target, if it came from the target.
     pub target: Option<Box<HostError>>,
 }
 
@@ -80,25 +79,25 @@ impl Error {
         Self::new(Kind::RollbackFailed, message)
     }
 
-    /// The machine's trouble, or a mistake of ours.
+    /// A failure of this machine, or a bug.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Kind::Internal, message)
     }
 
-    /// The same failure, with what was being done before its message.
+    /// The same failure, with what was being done in front of its message.
     #[must_use]
     pub fn context(mut self, doing: impl Display) -> Self {
         self.message = format!("{doing}: {}", self.message);
         self
     }
 
-    /// A failure of that class, with all that an error says of its causes.
+    /// A failure of that class, with the messages of an error and its causes.
     fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {
             let text = inner.to_string();
-            // Many errors say their cause themselves.
+            // Many errors contain the message of their cause.
             if !message.contains(&text) {
                 message = format!("{message}: {text}");
             }
@@ -108,7 +107,7 @@ impl Error {
     }
 }
 
-/// Says what was being done when something failed.
+/// Adds what was being done to an error.
 pub trait Context<T> {
     /// Puts a text before the message.
     fn context(self, doing: impl Display) -> Result<T>;
@@ -197,13 +196,13 @@ impl From<Rejected> for Error {
     }
 }
 
-impl From<SpecError> for Error {
-    fn from(error: SpecError) -> Self {
+impl From<Problems> for Error {
+    fn from(error: Problems) -> Self {
         Self::of(Kind::Usage, &error)
     }
 }
 
-/// Of the machine, and of texts that we made ourselves.
+/// Errors of this machine.
 macro_rules! internal {
     ($($error:ty),+) => {
         $(impl From<$error> for Error {

@@ -6,13 +6,13 @@ use super::app::App;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{Entry, Header, header};
 use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
 
-/// Most unfinished rollouts that nobody drives whose targets are asked whether they
-/// answer, to find the one that is meant.
+/// Most unfinished rollouts without a driver whose targets are read to find the one
+/// that is meant.
 const IN_SIGHT_MAX: usize = 20;
 
 impl App {
@@ -64,13 +64,11 @@ impl App {
         Ok((spec, target))
     }
 
-    /// A rollout's journal and what it adds up to.
+    /// A rollout with its status and its journal.
     pub async fn journal(&self, id: &str) -> Result<(Header, Status, Vec<Entry>)> {
         let entries = self.store.load(id, 0).await?;
-        match (entries.first().map(|e| &e.event), Status::of(&entries)) {
-            (Some(Event::Started(header)), Some(status)) => {
-                Ok(((**header).clone(), status, entries))
-            }
+        match (header(&entries).cloned(), Status::of(&entries)) {
+            (Some(header), Some(status)) => Ok((header, status, entries)),
             _ => Err(Error::usage(format!(
                 "there is no rollout {id:?}; `engine list` shows them"
             ))),
@@ -137,8 +135,8 @@ impl App {
         Ok(None)
     }
 
-    /// Gives up the driver's seat of a suspended rollout, so that any process
-    /// may take it; the rollout goes on occupying its target.
+    /// Gives up the lease of a suspended rollout, so that any process may drive it;
+    /// the rollout goes on occupying its target.
     pub async fn let_go(&self, rollout: &str) -> Result<()> {
         let (header, ..) = self.journal(rollout).await?;
         match self.store.occupant(&header.identity).await? {
@@ -154,7 +152,7 @@ impl App {
         }
     }
 
-    /// Who drives a rollout right now, if a living process does.
+    /// The lease of a rollout, if a living process drives it.
     pub async fn living_owner(&self, header: &Header) -> Result<Option<Busy>> {
         let busy = self.store.occupant(&header.identity).await?;
         Ok(busy.filter(|busy| self.is_driven(&header.rollout, busy)))
@@ -165,7 +163,7 @@ impl App {
         busy.rollout == rollout && self.lives(busy)
     }
 
-    /// Whether a living process drives what occupies a target, or means to wake it.
+    /// Whether a living process drives the rollout that occupies a target, or will wake it.
     fn lives(&self, busy: &Busy) -> bool {
         store::is_driven(self.store.as_ref(), busy, self.clock.now())
     }
@@ -180,7 +178,7 @@ pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<Str
     }
     let page = Page::newest(Some(identity), 20).of_strategies();
     for row in app.store.history(&page).await? {
-        // A journal that cannot be read says nothing.
+        // A journal that cannot be read is skipped.
         if let Ok(Some(_)) = app.store.header(&row.rollout).await {
             return Ok(Some(row.rollout));
         }

@@ -1,4 +1,4 @@
-//! A local balancer by itself, in this process.
+//! A local balancer without a rollout, in this process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,21 @@ use crate::model::target::{LocalArm, LocalSpec, TargetSpec};
 use crate::target::local::balancer::Balancer;
 use crate::target::local::load::{self, Load};
 
-/// What shall be balanced, and where.
+/// What to balance, and at which addresses.
 #[derive(Debug, Clone)]
 pub struct LocalRequest {
     /// The rollout file; `rollout.toml`, if that is there, when none is named. If
     /// there is none, two versions of the demo service are balanced.
     pub file: Option<PathBuf>,
-    /// Where users send requests, instead of what the file says.
+    /// Address for users' requests, instead of the file's.
     pub listen: Option<SocketAddr>,
-    /// Where the admin API listens, instead of what the file says: a loopback address.
+    /// Address of the admin API, instead of the file's: a loopback address.
     pub admin: Option<SocketAddr>,
     /// Fault of the second version of the demo service.
     pub demo_fault: DemoFault,
     /// Names of the two arms of the demo.
     pub names: [String; 2],
-    /// Requests per second that the process sends to itself; none at 0.
+    /// Requests per second of the built-in load; 0 for none.
     pub load: u32,
     /// File that keeps weights and releases across restarts.
     pub state: Option<PathBuf>,
@@ -37,24 +37,24 @@ pub struct LocalRequest {
 pub struct Running {
     balancer: Balancer,
     load: Option<Load>,
-    /// What it balances.
+    /// The arms.
     pub arms: Vec<LocalArm>,
 }
 
 impl Running {
-    /// Where users send requests.
+    /// Address for users' requests.
     #[must_use]
     pub fn listen(&self) -> SocketAddr {
         self.balancer.listen
     }
 
-    /// Where the admin API listens.
+    /// Address of the admin API.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.balancer.admin
     }
 
-    /// Sends no more requests of its own, finishes those under way, and stops.
+    /// Stops the built-in load, finishes the requests under way, and stops.
     pub async fn stop(self) {
         drop(self.load);
         self.balancer.stop().await;
@@ -87,7 +87,7 @@ pub async fn start(
     spec.admin = request.admin.unwrap_or(spec.admin);
     if !spec.admin.ip().is_loopback() {
         return Err(Error::usage(
-            "--admin must be a loopback address: whoever reaches it moves the traffic",
+            "--admin must be a loopback address: whoever can use it can start programs and move the traffic",
         ));
     }
     make_private(state_dir, listener)?;
@@ -99,7 +99,7 @@ pub async fn start(
     let wanted = usize::try_from(spec.clients.connections).unwrap_or(usize::MAX);
     if balancer.connections < wanted {
         listener(News::Note(format!(
-            "users can have {} connections at once, not {wanted}: this process may have too few file descriptors (ulimit -n)",
+            "users can have only {} connections at once, not {wanted}, because this process may open too few file descriptors (see ulimit -n)",
             balancer.connections
         )));
     }

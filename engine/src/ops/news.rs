@@ -1,12 +1,12 @@
-//! What an operation tells while it works.
+//! What an operation reports while it works.
 
 use std::sync::Arc;
 
-/// One thing that happened or is worth knowing, in words. What came of the
-/// operation is not here: that is its outcome.
+/// Something that happened or is worth knowing, in words. The result of the operation
+/// is its outcome, and not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// Worth knowing, and no failure.
+    /// Worth knowing, and not a failure.
     Note(String),
     /// What is being done or waited for now.
     Progress(String),
@@ -14,6 +14,5 @@ pub enum News {
     Trouble(String),
 }
 
-/// Who hears the news. A front end shows or sends them as they come; it must not
-/// wait.
+/// Receives the news. A front end shows or sends them as they come; it must not wait.
 pub type Listener = Arc<dyn Fn(News) + Send + Sync>;

@@ -16,7 +16,7 @@ use crate::hindsight::replay::{self, Fit};
 use crate::hindsight::what_if::{self, Ending, Recorded, WhatIf};
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
-use crate::journal::{Entry, Event, Header, Pin, Work};
+use crate::journal::{Entry, Header, Pin, Work, header};
 use crate::model::Millis;
 use crate::store::{Claim, Durability, Page};
 use crate::strategy::Plugin;
@@ -53,13 +53,13 @@ impl Journal {
     }
 
     fn from_beginning(named: &str, entries: Vec<Entry>) -> Result<Self> {
-        match entries.first().map(|e| &e.event) {
-            Some(Event::Started(header)) => Ok(Self {
+        match header(&entries).cloned() {
+            Some(header) => Ok(Self {
                 shown: named.to_owned(),
-                header: (**header).clone(),
+                header,
                 entries,
             }),
-            _ => Err(Error::usage(format!("{named} has no beginning"))),
+            None => Err(Error::usage(format!("{named} has no beginning"))),
         }
     }
 

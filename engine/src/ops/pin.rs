@@ -1,5 +1,5 @@
-//! What the names of plugins mean: `plugins.toml`, pinned in `plugins.lock`. Opens
-//! them for those who run a plugin, and locks, updates, verifies and vendors.
+//! The names of plugins: `plugins.toml`, pinned in `plugins.lock`. Opens both for the
+//! verbs that run a plugin, and locks, updates, verifies and vendors.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::strategy::Plugin;
 use crate::supply::lock::Locked;
 use crate::supply::{self, Access, Cache, Fetched, Mode, Supply, SupplyError, cache};
 
-/// What may change about pinned plugins, as with cargo.
+/// What may be changed or fetched, as in cargo.
 #[derive(Debug, Clone, Default)]
 pub struct PinRequest {
-    /// `plugins.lock` has everything and stays as it is. With `CI=true` that is so
-    /// in any case.
+    /// `plugins.lock` must be complete and is not changed. With `CI=true` that is so in
+    /// any case.
     pub locked: bool,
-    /// Nothing is fetched: the cache and `plugins.vendor` have to do.
+    /// Nothing is fetched: plugins come from the cache and `plugins.vendor`.
     pub offline: bool,
     /// The file that gives plugins their names, with `plugins.lock` beside it; the
     /// nearest `plugins.toml`, here or in a folder above, if none is named.
@@ -28,8 +28,8 @@ pub struct PinRequest {
 }
 
 impl PinRequest {
-    /// The plugins file and its lock, for plugins that a policy allows; none if
-    /// there is no file.
+    /// The plugins file and its lock, for plugins that a policy allows; `None` if there is
+    /// no plugins file.
     pub(super) fn open(&self, app: &App, policy: &Policy) -> Result<Option<Supply>> {
         let mode = Mode {
             locked: self.locked || app.surroundings.ci,
@@ -38,13 +38,13 @@ impl PinRequest {
         let file = self.file();
         if self.plugins.is_none() && is_of_another(&file) {
             return Err(Error::usage(format!(
-                "{} belongs to somebody else than this folder, so it may not say what runs here\n\nhint: if it is to be trusted, name it with --plugins",
+                "{} belongs to another user than this folder, so it is not trusted to say what runs here\n\nhint: if you trust it, name it with --plugins",
                 file.display()
             )));
         }
         let supply = Supply::open(&file, cache_folder(app), access(app), mode)?;
         let Some(mut supply) = supply else {
-            // Without names nothing is pinned, and that was asked for.
+            // Without the file nothing can be pinned, and --locked asks for pins.
             return match &self.plugins {
                 Some(file) => Err(Error::usage(format!(
                     "there is no {}, which --plugins names",
@@ -73,18 +73,18 @@ impl PinRequest {
         })
     }
 
-    /// Fails where nothing may be fetched and something has to be.
+    /// Fails if the source is in a registry and nothing may be fetched.
     pub(super) fn must_reach(&self, source: &str) -> Result<()> {
         if !self.offline {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "{source} is in a registry, and --offline (or --frozen) reaches none"
+            "{source} is in a registry, and --offline (or --frozen) fetches nothing"
         )))
     }
 
-    /// The file that is named, or the nearest one; where it would be, if there is
-    /// none.
+    /// The file that is named, or the nearest one; if there is none, the place where it
+    /// would be.
     fn file(&self) -> PathBuf {
         if let Some(file) = &self.plugins {
             return file.clone();
@@ -100,13 +100,13 @@ impl PinRequest {
         plugins::FILE.into()
     }
 
-    /// The bytes of a rollout's plugin, if they are still where they came from or
-    /// where they were kept.
+    /// The bytes of a rollout's plugin, if they are still at their source or in the
+    /// cache.
     pub fn kept(&self, app: &App, pin: &Pin) -> Option<Vec<u8>> {
         let vendor = Cache::new(self.file().with_file_name(supply::VENDOR));
         let kept = [vendor, Cache::new(cache_folder(app))];
         let kept = kept.iter().find_map(|folder| folder.bytes(&pin.sha256));
-        // A journal may come from anywhere, and so may what it calls its source.
+        // A journal may come from anywhere, so its source is not trusted.
         let source = || {
             let source = Path::new(&pin.source);
             let bytes = source.is_file().then(|| cache::read(source).ok())??;
@@ -116,8 +116,8 @@ impl PinRequest {
     }
 }
 
-/// Whether a file that was found above belongs to another user than the folder
-/// that it was looked for in: in a shared folder anybody can leave one.
+/// Whether a file that was found in a folder above belongs to another user than this
+/// folder: in a shared folder anybody could have put it there.
 #[cfg(unix)]
 fn is_of_another(file: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -131,12 +131,12 @@ fn is_of_another(_: &Path) -> bool {
     false
 }
 
-/// Where fetched plugins are kept.
+/// The folder of fetched plugins.
 fn cache_folder(app: &App) -> PathBuf {
     app.state_dir.join("plugins")
 }
 
-/// How registries are reached.
+/// The settings for registries.
 pub(super) fn access(app: &App) -> Access {
     let home = app.surroundings.home.as_ref();
     let docker = app.surroundings.docker_config.clone();
@@ -146,7 +146,7 @@ pub(super) fn access(app: &App) -> Access {
     }
 }
 
-/// The bytes of a name: the pinned ones, or new ones where that is allowed.
+/// The bytes of a name: the pinned ones, or new ones if that is allowed.
 pub(super) async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, SupplyError> {
     match supply.pinned(name) {
         Some(pinned) => supply.fetch_pinned(pinned).await,
@@ -155,7 +155,7 @@ pub(super) async fn by_name(supply: &Supply, name: &str) -> Result<Fetched, Supp
     }
 }
 
-/// Compares a plugin with its pin; one that has none is pinned, and the lock is
+/// Compares a plugin with its pin. If it has none, it is pinned and the lock is
 /// written.
 pub(super) fn settle(
     app: &App,
@@ -165,7 +165,7 @@ pub(super) fn settle(
     plugin: &Plugin,
 ) -> Result<()> {
     if let Some(pinned) = supply.pinned(name) {
-        // The bytes are the pinned ones, so nothing changes.
+        // The bytes are the pinned ones, so the lock does not change.
         return Ok(contradiction(supply, pinned, fetched, plugin)?);
     }
     if pin(app, supply, name, fetched, plugin, false)? {
@@ -178,8 +178,8 @@ pub(super) fn settle(
     Ok(())
 }
 
-/// Fails if the lock says of the pinned bytes what is not so: somebody may have
-/// changed it by hand.
+/// Fails if the lock is wrong about the pinned bytes, because somebody may have edited
+/// it.
 fn contradiction(
     supply: &Supply,
     pinned: &Locked,
@@ -187,7 +187,7 @@ fn contradiction(
     plugin: &Plugin,
 ) -> Result<(), SupplyError> {
     let now = Locked {
-        // Rules for signatures come and go without a change of the plugin.
+        // Rules for signatures may change without a change of the plugin.
         signed_by: pinned.signed_by.clone(),
         ..as_locked(supply, &pinned.name, fetched, plugin)?
     };
@@ -200,7 +200,7 @@ fn contradiction(
     })
 }
 
-/// Pins a plugin in memory, and tells what that changes; whether it changes
+/// Pins a plugin in memory, reports what that changes, and returns whether it changes
 /// anything.
 fn pin(
     app: &App,
@@ -228,7 +228,7 @@ fn pin(
     Ok(true)
 }
 
-/// What the lock would say of a plugin.
+/// The entry of a plugin in the lock.
 fn as_locked(
     supply: &Supply,
     name: &str,
@@ -247,21 +247,21 @@ fn as_locked(
     })
 }
 
-/// A lock after [`lock`] or [`update`].
+/// The lock after [`lock`] or [`update`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockFile {
-    /// Where it is.
+    /// Path of the lock.
     pub file: PathBuf,
-    /// Whether it was written, because something has changed.
+    /// Whether it was written, which is so if something has changed.
     pub written: bool,
 }
 
-/// Pins what `plugins.toml` names and the lock does not have yet, and forgets what
-/// it no longer names. What is pinned stays as it is.
+/// Pins the names of `plugins.toml` that the lock does not have yet, and removes those
+/// that `plugins.toml` does not name any more. Other pins do not change.
 ///
 /// # Errors
-/// A plugin cannot be fetched or may not run, or the lock would have to change and
-/// must not. Then nothing is written.
+/// A plugin cannot be fetched or may not run, or the lock must not change and would
+/// have to. Then nothing is written.
 pub async fn lock(app: &App, request: &PinRequest) -> Result<LockFile> {
     let mut supply = request.supply(app)?;
     let names: Vec<String> = supply.plugins.plugins.keys().cloned().collect();
@@ -288,12 +288,12 @@ pub async fn lock(app: &App, request: &PinRequest) -> Result<LockFile> {
     save(&mut supply, changed)
 }
 
-/// Pins what the sources of these plugins, or of all if none is named, have now.
-/// `accept_imports` pins them also if they may do more than before.
+/// Pins the present bytes of these plugins' sources; of all, if none is named. With
+/// `accept_imports` also those with more permissions.
 ///
 /// # Errors
-/// As with [`lock`], or a plugin may do more than what was pinned. Then nothing is
-/// written.
+/// As with [`lock`], or a plugin has more permissions than what was pinned. Then
+/// nothing is written.
 pub async fn update(
     app: &App,
     request: &PinRequest,
@@ -325,21 +325,21 @@ fn save(supply: &mut Supply, changed: bool) -> Result<LockFile> {
     })
 }
 
-/// What was found of one plugin.
+/// The result for one plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     /// Its name.
     pub name: String,
-    /// What is pinned and so; or why not.
+    /// Its pin, which is right; or what is wrong.
     pub result: Result<Locked>,
 }
 
 /// Compares these plugins, or all if none is named, with what is pinned: source,
 /// digest, signature, permissions. With a network a tag that was moved is found too.
-/// All of them are looked at, whatever is wrong with some.
+/// All of them are compared, even if some are wrong.
 ///
 /// # Errors
-/// There is nothing to compare with: a file is wrong, or a name is unknown.
+/// There is nothing to compare with: a file is wrong, or a name does not exist.
 pub async fn verify(app: &App, request: &PinRequest, names: &[String]) -> Result<Vec<Verified>> {
     let supply = request.supply(app)?;
     let mut all = vec![];
@@ -364,7 +364,7 @@ async fn verify_one(app: &App, supply: &Supply, name: &str) -> Result<Locked> {
                 pinned: then,
                 found: now,
                 hint: format!(
-                    "somebody has moved the tag; what is pinned still runs. If the change is wanted, `engine plugin update {name}`"
+                    "somebody has moved the tag; the pinned plugin still runs. If the change is wanted, run `engine plugin update {name}`"
                 ),
             }
             .into());
@@ -376,8 +376,8 @@ async fn verify_one(app: &App, supply: &Supply, name: &str) -> Result<Locked> {
     Ok(pinned)
 }
 
-/// Copies the pinned plugins of registries into `plugins.vendor`: the folder, or
-/// none if no plugin comes from a registry.
+/// Copies the pinned plugins of registries into `plugins.vendor`, and returns that
+/// folder; `None` if no plugin comes from a registry.
 ///
 /// # Errors
 /// A plugin is not pinned, cannot be fetched, or cannot be written.
@@ -397,7 +397,7 @@ pub async fn vendor(app: &App, request: &PinRequest) -> Result<Option<PathBuf>> 
     Ok(folder)
 }
 
-/// The names that are given, or all.
+/// The given names, or all.
 fn chosen(supply: &Supply, names: &[String]) -> Result<Vec<String>, SupplyError> {
     for name in names {
         supply.wanted(name)?;

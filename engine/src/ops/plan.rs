@@ -1,5 +1,5 @@
 //! What a rollout on AWS would do: its calls, the permissions that it needs, and the
-//! times, from two rehearsals. AWS is only read.
+//! times, from two rehearsals. It only reads from AWS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::simulate::rehearsal::{Candidate, Rehearsal};
 use crate::target::Target;
 use crate::target::aws::calls::{self, Api, BESIDES, Scope};
 
-/// Requests per second of the rehearsed users, if the target tells nothing.
+/// Requests per second in the rehearsal, if the target's are not known.
 const RPS: f64 = 100.0;
-/// How far back the real traffic is looked at, ms.
+/// How far back the real traffic is read, ms.
 const TRAFFIC_MS: Millis = 15 * 60_000;
 
 /// What a rollout would do.
@@ -31,16 +31,16 @@ pub struct Plan {
     pub good: Rehearsal,
     /// The rehearsal with a new version that always fails.
     pub bad: Rehearsal,
-    /// The IAM policy document that both rehearsals need, as AWS reads it.
+    /// The IAM policy document for both rehearsals.
     pub policy: serde_json::Value,
 }
 
 /// One write of a plan.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// Since the beginning of the rollout, ms.
+    /// Time since the beginning of the rollout, ms.
     pub at_ms: Millis,
-    /// What is called.
+    /// The API that is called.
     pub api: Api,
     /// What it changes, in words.
     pub what: String,
@@ -50,7 +50,7 @@ pub struct Write {
 ///
 /// # Errors
 ///
-/// The target is not on AWS or cannot be read, or the strategy comes to no end.
+/// The target is not on AWS or cannot be read, or the strategy does not come to an end.
 pub async fn plan(
     app: &App,
     header: Header,
@@ -119,7 +119,7 @@ impl Plan {
         writes
     }
 
-    /// How often each reading API is called, if the new version is good.
+    /// Number of calls of each reading API, if the new version is good.
     #[must_use]
     pub fn reads(&self) -> BTreeMap<&'static str, usize> {
         let mut reads = BTreeMap::new();
@@ -136,7 +136,7 @@ impl Plan {
         reads
     }
 
-    /// Most calls in any minute, if the new version is good.
+    /// Most calls in one minute, if the new version is good.
     #[must_use]
     pub fn busiest_minute(&self) -> usize {
         let mut minutes: BTreeMap<Millis, usize> = BTreeMap::new();
@@ -147,7 +147,7 @@ impl Plan {
     }
 }
 
-/// What its users do today: how small a probe is depends on it.
+/// The present requests per second, on which the size of a probe depends.
 async fn requests_per_second(target: &dyn Target, now: Millis) -> f64 {
     let query = MetricsQuery {
         since: now.saturating_sub(TRAFFIC_MS),

@@ -1,4 +1,4 @@
-//! The targets and plugins that journals name, found or started once per process.
+//! The targets and plugins that journals name, found or started once in a process.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,15 +26,16 @@ use crate::target::local::balancer::Balancer;
 use crate::target::local::load::Load;
 use crate::target::local::{self, LocalTarget};
 
-/// Gets what a journal's header names, once per process.
+/// Finds or starts what a journal's header names, once in a process.
 pub struct Ports {
-    /// What is to be shown by who draws on the screen; none while nobody does.
+    /// Notices for the front end that draws on the screen; `None` while none does.
     notices: std::sync::Mutex<Option<Vec<String>>>,
     listener: Listener,
     state_dir: PathBuf,
     store: Arc<dyn Store>,
     host: std::sync::OnceLock<Arc<Host>>,
     embedded: Mutex<HashMap<SocketAddr, Embedded>>,
+    patience: Patience,
     clients: Mutex<HashMap<AwsAccess, Clients>>,
     /// Targets on AWS, by the ARN of their listener or rule.
     on_aws: Mutex<HashMap<String, Arc<AwsTarget>>>,
@@ -44,12 +45,12 @@ pub struct Ports {
 pub struct Embedded {
     /// The balancer.
     pub balancer: Balancer,
-    /// Requests of our own, if there are any.
+    /// The built-in load, if there is one.
     pub load: Option<Load>,
 }
 
 impl Ports {
-    /// Nothing is found or started yet.
+    /// Ports that have not found or started anything.
     #[must_use]
     pub fn new(state_dir: &Path, store: Arc<dyn Store>, listener: Listener) -> Self {
         Self {
@@ -59,12 +60,19 @@ impl Ports {
             store,
             host: std::sync::OnceLock::new(),
             embedded: Mutex::default(),
+            patience: Patience::default(),
             clients: Mutex::default(),
             on_aws: Mutex::default(),
         }
     }
 
-    /// The strategy host; made when it is first needed.
+    /// The same, with other times for AWS, or another address of it.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The strategy host, which is made when it is first needed.
     pub fn host(&self) -> Result<Arc<Host>> {
         if let Some(host) = self.host.get() {
             return Ok(host.clone());
@@ -74,7 +82,7 @@ impl Ports {
             Ok(()) => Some(cache.as_path()),
             Err(error) => {
                 (self.listener)(News::Note(format!(
-                    "compiled plugins are not kept, because {} cannot be made a folder of yours alone: {error}",
+                    "compiled plugins are not kept, because {} cannot be made readable for you alone: {error}",
                     cache.display()
                 )));
                 None
@@ -91,13 +99,13 @@ impl Ports {
         if let Some(clients) = all.get(access) {
             return clients.clone();
         }
-        let clients = Clients::connect(access, &Patience::default()).await;
+        let clients = Clients::connect(access, &self.patience).await;
         all.insert(access.clone(), clients.clone());
         clients
     }
 
-    /// A target on AWS: as a rollout has pinned it, as it was found before if it
-    /// is still there, or found now.
+    /// A target on AWS: as a rollout has pinned it, as it was found before if that is still
+    /// valid, or found now.
     pub async fn on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
         match self.known_on_aws(spec).await {
             Some(target) => Ok(target),
@@ -105,8 +113,8 @@ impl Ports {
         }
     }
 
-    /// As much of a target on AWS as the way back needs: it is looked for at the
-    /// load balancer alone.
+    /// A target on AWS for the way back, which is found through the load balancer
+    /// alone.
     pub async fn way_back_on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
         if let Some(target) = self.known_on_aws(spec).await {
             return Ok(target);
@@ -131,13 +139,13 @@ impl Ports {
         }
     }
 
-    /// A target on AWS as it is now, whatever was found before.
+    /// A target on AWS, found now.
     pub async fn find_on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
         let clients = self.clients(&spec.access).await;
         let key = key(&clients.region, spec);
         let found = aws::discover(&clients, &spec.find).await?;
         if let Ok(text) = serde_json::to_string(&found) {
-            // Only a shortcut: without it the next verb looks again.
+            // This only saves work: without it the next verb finds the target again.
             let _ = self.store.remember(&key, &text).await;
         }
         Ok(self.keep(clients, spec, found).await)
@@ -154,7 +162,7 @@ impl Ports {
         target
     }
 
-    /// Where a target is now, without starting anything.
+    /// The target, without starting anything.
     pub async fn reach(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, HostError> {
         Ok(match spec {
             TargetSpec::Aws(spec) => self.on_aws(spec).await?,
@@ -177,7 +185,7 @@ impl Ports {
                 return Err(HostError::new(
                     ErrorKind::Invalid,
                     "simulated",
-                    format!("the target {name:?} is simulated; it cannot be reached"),
+                    format!("the target {name:?} is simulated, so no other process can use it"),
                 ));
             }
         };
@@ -186,11 +194,11 @@ impl Ports {
         Ok(target)
     }
 
-    /// The target of a new rollout, started in this process if it must be, and
-    /// the set-up to write down so that any process finds it again.
+    /// The target of a new rollout, started in this process if needed, and the set-up for
+    /// the journal, with which any process finds it again.
     pub async fn start(&self, spec: &TargetSpec) -> Result<(Arc<dyn Target>, TargetSpec, bool)> {
         if let TargetSpec::Aws(aws) = spec {
-            // A rollout pins what it finds, so it looks again.
+            // A rollout pins its target, so it is found anew.
             let target = match aws.found {
                 Some(_) => self.on_aws(aws).await?,
                 None => self.find_on_aws(aws).await?,
@@ -223,7 +231,7 @@ impl Ports {
         let balancer = match Balancer::start(local, place.as_deref(), Some(&logs)).await {
             Ok(balancer) => balancer,
             Err(error) => {
-                // Another engine may have started it a moment ago.
+                // Another engine may have started it just before.
                 return match self.reach(spec).await {
                     Ok(target) => Ok((target, spec.clone(), false)),
                     Err(_) => Err(Error::usage(error.to_string())),
@@ -243,8 +251,8 @@ impl Ports {
         Ok((target, spec, true))
     }
 
-    /// The notices that came since the last time. From the first time on they are
-    /// kept for who asks.
+    /// The notices since the last call. From the first call on they are kept for the
+    /// caller.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         notices.replace(vec![]).unwrap_or_default()
@@ -294,7 +302,7 @@ impl Resolve for Ports {
         }
         let bytes = self.store.get(sha256).await.map_err(|e| e.to_string())?;
         let bytes = bytes.ok_or_else(|| {
-            format!("the store has no plugin with digest {sha256}; was its folder copied in part?")
+            format!("the store has no plugin with digest {sha256}\n\nhint: the state folder may be incomplete; take it from a backup")
         })?;
         let plugin = host.load_exactly(&bytes, sha256).await;
         let plugin = plugin.map_err(|e| e.to_string())?;
@@ -311,13 +319,13 @@ impl Resolve for Ports {
     }
 }
 
-/// Under what a found target is remembered.
+/// The key under which a found target is remembered.
 fn key(region: &str, spec: &AwsSpec) -> String {
     let wanted = serde_json::to_string(&(&spec.access, &spec.find)).unwrap_or_default();
     format!("target:{region}:{wanted}")
 }
 
-/// A balancer that somebody else started must be the one that the file means.
+/// Checks that a balancer which another process started has the arms of the file.
 async fn same_arms(local: &LocalSpec, target: &LocalTarget) -> Result<()> {
     let mut found = target.observe().await?.names();
     let mut wanted: Vec<String> = local.arms.iter().map(|a| a.name.clone()).collect();

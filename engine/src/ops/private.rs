@@ -1,12 +1,12 @@
-//! Folders and files that only their owner can read: journals have addresses,
-//! commands and what people wrote.
+//! Folders and files that only their owner can read, because journals contain
+//! addresses, commands and texts of people.
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// What an engine keeps in its state folder.
+/// The entries of a state folder.
 const OURS: [&str; 7] = [
     "engine.db",
     "engine.db-wal",
@@ -16,10 +16,10 @@ const OURS: [&str; 7] = [
     "compiled",
     "plugins",
 ];
-/// Most entries that are looked at: the folder of a person may be anything.
+/// Most entries that are checked, because the folder may contain anything.
 const ENTRIES_MAX: usize = 100_000;
 
-/// Makes a folder that nobody else can look into, or mends it.
+/// Makes a folder that nobody else can read, or corrects its mode.
 pub fn folder(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
@@ -32,10 +32,9 @@ pub fn folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the state folder, and the file of its store, for its owner alone. What is
-/// there already is mended, and how many files and folders were open to others is
-/// the answer. A folder that holds other things too keeps its mode: it may be
-/// anybody's.
+/// Makes the state folder, and the file of its store, for its owner alone. Corrects the
+/// modes of what exists, and returns how many files and folders others could read. A
+/// folder with other entries keeps its mode, because it may be for others too.
 pub fn state_folder(path: &Path) -> io::Result<usize> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
@@ -45,15 +44,15 @@ pub fn state_folder(path: &Path) -> io::Result<usize> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
-    // SQLite gives its other files the mode of this one. Without it, or in a
-    // folder that cannot be written, the store says what is wrong.
+    // SQLite gives its other files the mode of this one. If it cannot be made, the
+    // store says what is wrong.
     let mut options = OpenOptions::new();
     let _ = options
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path.join(OURS[0]));
-    // Nobody gets past a folder that is closed; what is in it is mended all the same.
+    // A closed folder protects its content, whose modes are corrected all the same.
     let closed = std::fs::metadata(path)?.permissions().mode() & 0o077 == 0;
     let mut mended = 0;
     let names = std::fs::read_dir(path)?.take(ENTRIES_MAX).flatten();
@@ -68,7 +67,7 @@ pub fn state_folder(path: &Path) -> io::Result<usize> {
     Ok(if closed { 0 } else { mended })
 }
 
-/// Mends a file, or a folder and all in it.
+/// Corrects the mode of a file, or of a folder and all in it.
 fn mend(path: &Path, left: &mut usize) -> io::Result<usize> {
     let Ok(meta) = std::fs::symlink_metadata(path) else {
         return Ok(0);
@@ -76,7 +75,7 @@ fn mend(path: &Path, left: &mut usize) -> io::Result<usize> {
     if meta.is_file() {
         return tighten(path, 0o600).map(usize::from);
     }
-    // Nobody gets past a folder that is closed.
+    // A closed folder protects its content.
     if !meta.is_dir() || !tighten(path, 0o700)? {
         return Ok(0);
     }
@@ -91,11 +90,11 @@ fn mend(path: &Path, left: &mut usize) -> io::Result<usize> {
     Ok(mended)
 }
 
-/// Takes from others what they may do with a path; whether there was anything.
+/// Removes the permissions of others from a path; returns whether there were any.
 fn tighten(path: &Path, most: u32) -> io::Result<bool> {
     let mode = match std::fs::metadata(path) {
         Ok(meta) => meta.permissions().mode() & 0o7777,
-        // Another engine has tidied it up.
+        // Another engine has removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
@@ -106,11 +105,11 @@ fn tighten(path: &Path, most: u32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Writes a file for its owner alone, whole or not at all.
+/// Writes a file for its owner alone, completely or not at all.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    // A temporary file is its owner's alone.
+    // A temporary file is readable for its owner alone.
     let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

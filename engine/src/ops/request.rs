@@ -1,4 +1,4 @@
-//! Which target is meant: what the request says, then the rollout file.
+//! Which target is meant: by the request, else by the rollout file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub struct TargetRequest {
     pub file: Option<PathBuf>,
     /// Admin address of a local balancer, instead of the file's target.
     pub local: Option<SocketAddr>,
-    /// A target on AWS, over what the file says.
+    /// A target on AWS; it overrides what the file says.
     pub aws: AwsRequest,
 }
 
@@ -34,11 +34,11 @@ pub struct AwsRequest {
     pub rule: Option<String>,
     /// ECS cluster of the services.
     pub cluster: Option<String>,
-    /// `ARM=TARGET-GROUP`
+    /// Target groups of arms, `ARM=TARGET-GROUP`.
     pub arms: Vec<String>,
-    /// ARNs of listeners by which only tests come.
+    /// ARNs of listeners that only tests use.
     pub test_listeners: Vec<String>,
-    /// `ARM=CLUSTER/SERVICE`
+    /// Services of arms, `ARM=CLUSTER/SERVICE`.
     pub services: Vec<String>,
     /// AWS region.
     pub region: Option<String>,
@@ -49,7 +49,7 @@ pub struct AwsRequest {
 }
 
 impl AwsRequest {
-    /// Whose AWS the flags mean, over what a file says.
+    /// The account and region of the flags, over those of a file.
     pub fn access(&self, file: Access) -> Access {
         Access {
             region: self.region.clone().or(file.region),
@@ -69,7 +69,7 @@ impl AwsRequest {
             || !self.test_listeners.is_empty()
     }
 
-    /// The target that the flags mean, over what a file says.
+    /// The target of the flags, over that of a file.
     fn over(&self, mut spec: AwsSpec) -> Result<AwsSpec> {
         spec.access = self.access(spec.access);
         for (flag, given, part) in [
@@ -78,7 +78,7 @@ impl AwsRequest {
         ] {
             if let Some(arn) = given.as_ref().filter(|arn| !arn.contains(part)) {
                 return Err(Error::usage(format!(
-                    "{flag} {arn} is no ARN of a {}; it has {part} in it",
+                    "{flag} {arn} is not the ARN of a {}, which contains {part}",
                     part.trim_matches([':', '/'])
                 )));
             }
@@ -122,7 +122,7 @@ impl AwsRequest {
             .find(|l| !l.contains(":listener/"))
         {
             return Err(Error::usage(format!(
-                "--test-listener {arn} is no ARN of a listener; it has :listener/ in it"
+                "--test-listener {arn} is not the ARN of a listener, which contains :listener/"
             )));
         }
         spec.find.test_listeners.extend(self.test_listeners.clone());
@@ -131,7 +131,7 @@ impl AwsRequest {
 }
 
 impl TargetRequest {
-    /// Identity of the target that a flag names; none if no flag does.
+    /// Identity of the target that a flag names; `None` if no flag does.
     pub async fn identity(&self, app: &App) -> Result<Option<String>> {
         if let Some(admin) = self.local {
             return Ok(Some(crate::target::local::identity(admin)));
@@ -151,7 +151,7 @@ impl TargetRequest {
         }
     }
 
-    /// What the flags and the rollout file say; none if neither names a target.
+    /// The spec of the flags and the rollout file; `None` if neither names a target.
     pub fn named(&self) -> Result<Option<Spec>> {
         let file = read_spec(self.file.as_deref())?;
         let aws = &self.aws;
@@ -178,14 +178,14 @@ impl TargetRequest {
                 Ok(Some(Spec::on_aws(target)))
             }
             None if aws.refines_a_target() => Err(Error::usage(
-                "which load balancer?\n\nhint: name it with --stack, --listener or --rule",
+                "no load balancer is named\n\nhint: name one with --stack, --listener or --rule",
             )),
             None => Ok(None),
         }
     }
 }
 
-/// What is known of the arm of that name; made if nothing is.
+/// What was said of the arm of that name; added if nothing was.
 fn arm_of<'a>(find: &'a mut Find, name: &str) -> &'a mut FindArm {
     let known = find.arms.iter().position(|a| a.name == name);
     let index = known.unwrap_or_else(|| {
@@ -198,7 +198,7 @@ fn arm_of<'a>(find: &'a mut Find, name: &str) -> &'a mut FindArm {
     &mut find.arms[index]
 }
 
-/// Reads the rollout file that a flag names, or `rollout.toml` if it is there.
+/// Reads the rollout file that a flag names, or `rollout.toml` if it exists.
 pub fn read_spec(file: Option<&Path>) -> Result<Option<Spec>> {
     let default = Path::new("rollout.toml");
     let path = match file {
@@ -210,13 +210,14 @@ pub fn read_spec(file: Option<&Path>) -> Result<Option<Spec>> {
         .map_err(|e| Error::usage(format!("failed to read {}: {e}", path.display())))?;
     Spec::parse(&text).map(Some).map_err(|e| {
         Error::usage(format!(
-            "{} has {}:\n{e}",
+            "{} has {}:\n{}",
             path.display(),
             if e.0.len() == 1 {
                 "a problem"
             } else {
                 "problems"
-            }
+            },
+            e.in_file(path.display())
         ))
     })
 }

@@ -7,8 +7,8 @@ use crate::simulate::replicate::Subject;
 use crate::simulate::scenario::{Corpus, Scenario};
 use crate::supply::files;
 
-/// Reads a file of scenarios, with what it says about all of them put
-/// into the subject.
+/// Reads a file of scenarios, and adds what the file says for all of them to the
+/// subject.
 ///
 /// # Errors
 /// The file cannot be read or has problems.
@@ -17,10 +17,9 @@ pub fn read(path: &Path, subject: &mut Subject) -> Result<Vec<Scenario>> {
     let text = files::read_text(path, files::TEXT_BYTES_MAX)
         .map_err(|e| Error::usage(format!("failed to read scenario {shown}: {e}")))?;
     let corpus = Corpus::parse(&text).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
         Error::usage(format!(
             "{shown} is no scenario file:\n{}",
-            lines.join("\n")
+            problems.in_file(&shown)
         ))
     })?;
     for fault in &corpus.faults {

@@ -1,4 +1,4 @@
-//! Where the traffic goes, and the rollout that moves it.
+//! Where the traffic is, and the rollout that moves it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::model::{Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observ
 use crate::store::Page;
 use crate::target::Target;
 
-/// Samples that rates are taken over.
+/// Number of samples for rates.
 const RATE_SAMPLES: u32 = 5;
 
-/// What there is to see of a target and its rollout.
+/// A target and its rollout.
 #[derive(Debug)]
 pub struct Overview {
     /// Identity of the target.
     pub identity: String,
-    /// The target; none if it does not answer.
+    /// The target; `None` if it does not answer.
     pub live: Option<Live>,
-    /// The rollout that has the target, or the last one that had.
+    /// The rollout that occupies the target, or the last one that did.
     pub rollout: Option<Known>,
 }
 
@@ -34,22 +34,22 @@ pub struct Live {
     pub seen: Seen,
     /// What other routes send to the arms, or why that cannot be read.
     pub elsewhere: Result<Vec<Elsewhere>, HostError>,
-    /// Why nothing may be written to it, if so.
+    /// Whether the target may be written to; the error says why not.
     pub fit: Result<(), HostError>,
 }
 
-/// A rollout, and how it stands.
+/// A rollout and its status.
 #[derive(Debug)]
 pub struct Known {
-    /// What it is.
+    /// The first entry.
     pub header: Header,
-    /// How it stands.
+    /// The status.
     pub status: Status,
-    /// Whether a living process drives it; none once it has ended.
+    /// Whether a living process drives it; `None` once it has ended.
     pub driven: Option<bool>,
 }
 
-/// A target at a moment, and its last samples.
+/// A target at one moment, with its last samples.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// The arms.
@@ -61,15 +61,15 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What an arm did lately.
+    /// The rates of an arm.
     #[must_use]
     pub fn rates(&self, arm: &str) -> Rates {
         rates(&self.samples, arm, self.window_ms)
     }
 }
 
-/// The rollout of which a request without a target speaks: the one that is named,
-/// or one under way whose target answers.
+/// The rollout that a request without a target means: the one that is named, or one
+/// under way whose target answers.
 async fn spoken_of(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Option<String>> {
     match id {
         None if request.named()?.is_none() => Ok(app.rollout_in_sight().await?.map(|h| h.rollout)),
@@ -87,7 +87,7 @@ pub async fn subject(
     Ok(found.rollout)
 }
 
-/// What was found, before anything more is asked.
+/// What was found before the target is observed.
 struct Found {
     identity: String,
     live: Option<(Seen, Arc<dyn Target>)>,
@@ -114,7 +114,7 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
         Ok((spec, target)) => {
             let now = app.clock.now();
             let live = match look(target.as_ref(), now).await {
-                // What was remembered may be gone in part: find it again.
+                // A part of the target may have been replaced, so it is found anew.
                 Err(e) if e.kind == ErrorKind::NotFound => {
                     let (target, ..) = app.ports.start(&spec).await?;
                     (look(target.as_ref(), now).await?, target)
@@ -123,7 +123,7 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
             };
             (live.1.identity().to_owned(), Some(live))
         }
-        // What was last known of it is better than nothing.
+        // The last known state is better than nothing.
         Err(error) => match app.store.history(&Page::newest(None, 1)).await?.first() {
             Some(last) if request.named()?.is_none() => (last.target.clone(), None),
             _ => return Err(error),
@@ -137,8 +137,8 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
     })
 }
 
-/// Looks at a target and its rollout: the one that is named, or the one on the
-/// target that the request names, or one that is under way.
+/// Observes a target and its rollout: the one that is named, or the one on the target
+/// that the request names, or one that is under way.
 pub async fn overview(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Overview> {
     let found = find(app, request, id).await?;
     let live = match found.live {
@@ -174,7 +174,7 @@ pub async fn overview(app: &App, request: &TargetRequest, id: Option<&str>) -> R
     })
 }
 
-/// The target now, and its last samples.
+/// Observes the target, and reads its last samples.
 pub async fn look(target: &dyn Target, now: Millis) -> Result<Seen, HostError> {
     let period = Millis::from(target.sample_period_ms());
     let window = period * Millis::from(RATE_SAMPLES);
@@ -183,7 +183,7 @@ pub async fn look(target: &dyn Target, now: Millis) -> Result<Seen, HostError> {
         ..MetricsQuery::default()
     };
     let (observed, samples) = tokio::try_join!(target.observe(), target.samples(&query))?;
-    // Where samples come late, the rates are those of the time they cover.
+    // If samples come late, the rates are those of the time that they cover.
     let end = samples.iter().map(|s| s.start.saturating_add(period)).max();
     let window_ms = end.map_or(window, |end| end.saturating_sub(query.since).max(period));
     Ok(Seen {
@@ -193,18 +193,18 @@ pub async fn look(target: &dyn Target, now: Millis) -> Result<Seen, HostError> {
     })
 }
 
-/// What an arm did over the last samples.
+/// The rates of an arm over the last samples.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rates {
     /// Requests per second.
     pub rps: f64,
-    /// Share of errors in percent; none without requests.
+    /// Share of errors in percent; `None` without requests.
     pub error_percent: Option<f64>,
     /// p99 in ms, weighted by requests.
     pub p99_ms: Option<f64>,
 }
 
-/// Adds up an arm's samples over `window_ms`.
+/// The rates from an arm's samples over `window_ms`.
 pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
     let (mut requests, mut errors, mut weighted, mut known) = (0.0, 0.0, 0.0, 0.0);
     for sample in samples.iter().filter(|s| s.arm == arm) {
@@ -216,7 +216,7 @@ pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
             known += count;
         }
     }
-    // A load that has just begun has not had the whole window.
+    // A load that has just begun does not fill the whole window.
     let first = samples.iter().map(|s| s.start).min().unwrap_or(0);
     let last = samples
         .iter()

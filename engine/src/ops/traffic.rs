@@ -1,5 +1,5 @@
-//! Moves traffic by hand: `set-weights` and `switch`. Each is a small rollout of
-//! its own, so it is leased, checked, journaled and read back.
+//! Moves traffic by hand: `set-weights` and `switch`. Each is a small rollout of its
+//! own, so it is leased, checked, journaled and read back.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::rollout::roles::{roles, stable_by_sight};
 use crate::rollout::{Options, Standing};
 use crate::target::Target;
 
-/// Traffic that was moved.
+/// The result of a verb that moved traffic.
 #[derive(Debug, Clone)]
 pub struct Moved {
     /// The small rollout that moved it.
@@ -23,24 +23,25 @@ pub struct Moved {
     pub before: Weights,
     /// The weights as they were read back.
     pub now: Weights,
-    /// How it stands.
+    /// The standing of that rollout.
     pub standing: Standing,
-    /// Whether clients stick to their arm, so that shares move slower.
+    /// Whether clients stick to their arm, so that shares change slowly.
     pub sticky: bool,
-    /// Where one arm has everything: its name, and what other routes send.
+    /// If one arm has all traffic: its name, and what other routes send.
     pub elsewhere: Option<(String, Result<Vec<Elsewhere>, HostError>)>,
 }
 
-/// Sets the weights: one text per arm, percentages in order or `NAME=WEIGHT`.
-/// Fails with usage if they make no sense, and with busy if something else has the
-/// target.
+/// Sets the weights: one text for each arm, percentages in order or `NAME=WEIGHT`.
+///
+/// # Errors
+/// Usage, if the weights are not valid; busy, if something else has the target.
 pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -> Result<Moved> {
     let (spec, target) = app.target(request).await?;
     let live = target.traffic().await?;
     let weights = parse(given, &live.names())?;
     if by_order(given) {
         let names = live.names();
-        // On AWS the order is made from names; what they do not say, nobody knows.
+        // On AWS the order comes from the names, if they have one.
         if matches!(spec, TargetSpec::Aws(_)) && !live.weights.naming().has_an_order() {
             return Err(Error::usage(format!(
                 "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
@@ -63,7 +64,7 @@ pub async fn switch(app: &App, request: &TargetRequest, arm: &str) -> Result<Mov
     let live = target.traffic().await?;
     if !live.names().iter().any(|name| name == arm) {
         return Err(Error::usage(format!(
-            "there is no colour {arm:?}; there are {}",
+            "there is no arm {arm:?}; there are {}",
             live.names().join(" and ")
         )));
     }
@@ -71,7 +72,7 @@ pub async fn switch(app: &App, request: &TargetRequest, arm: &str) -> Result<Mov
     give(app, (spec, target), &live, Verb::Switch, weights).await
 }
 
-/// What was asked for.
+/// The verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     SetWeights,
@@ -81,7 +82,7 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    /// As a journal calls it.
+    /// Its name in a journal.
     fn name(self) -> &'static str {
         match self {
             Self::SetWeights => "set-weights",
@@ -100,7 +101,7 @@ pub(super) async fn give(
     weights: Weights,
 ) -> Result<Moved> {
     let way_back = verb == Verb::Rollback;
-    // Of a way back the destination is the stable arm.
+    // The destination of a way back is the stable arm.
     let by_sight = match way_back {
         true => all_on(&weights),
         false => stable_by_sight(&live.weights),
@@ -126,7 +127,7 @@ pub(super) async fn give(
         begun => begun?,
     }
     let driver = app.driver(options);
-    // Users who wait for a way back wait for no advice.
+    // A way back does not wait for a note.
     let few = async {
         match way_back {
             true => None,
@@ -148,10 +149,10 @@ pub(super) async fn give(
         }
         _ => {}
     }
-    // It was read back before it was written down.
+    // It was read back before its end was written.
     let (_, status, _) = app.journal(&rollout).await?;
     let now = status.weights;
-    // Who has everything of this route may still not have everything.
+    // Other routes may send requests to the other arm.
     let elsewhere = match all_on(&now) {
         Some(arm) => Some((arm, target.elsewhere().await)),
         None => None,
@@ -166,8 +167,8 @@ pub(super) async fn give(
     })
 }
 
-/// A process that stands still between its claim and its first entry has the target
-/// until its lease lapses, and not for longer.
+/// Begins a rollout. A process that hangs between its claim and its first entry has the
+/// target until its lease expires.
 async fn begin_after_lease(
     app: &App,
     options: Options,
@@ -186,13 +187,13 @@ async fn begin_after_lease(
         }
     }
     Err(Error::rollback(format!(
-        "nothing was taken back; when last read, {}: {error:#}",
+        "no traffic was taken back; when it was last read, {}: {error:#}",
         header.baseline.shares()
     )))
 }
 
-/// One task cannot carry what two carried. `engine run` makes room first; a
-/// single verb does what it is told, and says so.
+/// A note if an arm has too few healthy backends for its share. `engine run` adds tasks
+/// first; a single verb does not.
 async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option<String> {
     let most = |w: &Weights| w.0.iter().max_by_key(|a| a.weight).map(|a| a.arm.clone());
     let (from, to) = (most(now)?, most(wanted)?);
@@ -210,12 +211,12 @@ async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option
     let (has, needed) = (healthy(&to), carried.for_share(wanted.share(&to)));
     (has > 0 && has < needed).then(|| {
         format!(
-            "{to} has {has} healthy targets and its share needs {needed}, going by {from}; `engine run` makes room first"
+            "{to} has {has} healthy backends, and its share needs {needed}, judging by {from}; `engine run` adds tasks first"
         )
     })
 }
 
-/// The arm that has all traffic, if one has.
+/// The arm that has all traffic; `None` if none has.
 pub(super) fn all_on(weights: &Weights) -> Option<String> {
     let mut all = weights.0.iter().map(|w| &w.arm);
     all.find(|arm| weights.share(arm) >= 100.0).cloned()
@@ -226,11 +227,11 @@ fn by_order(given: &[String]) -> bool {
     given.iter().all(|g| !g.contains('='))
 }
 
-/// `75 25` in order, summing to 100, or `stable=9 canary=1`.
+/// Parses `75 25` in order, summing to 100, or `stable=9 canary=1`.
 fn parse(given: &[String], names: &[String]) -> Result<Weights> {
     let number = |text: &str| {
         text.parse::<u32>()
-            .map_err(|_| Error::usage(format!("{text:?} is no weight; a weight is 0 to 999")))
+            .map_err(|_| Error::usage(format!("{text:?} is not a weight; a weight is 0 to 999")))
     };
     let pairs: Vec<(&str, &str)> = given.iter().filter_map(|g| g.split_once('=')).collect();
     let weights = if pairs.len() == given.len() {
@@ -250,7 +251,7 @@ fn parse(given: &[String], names: &[String]) -> Result<Weights> {
         let sum: u32 = numbers.iter().fold(0, |sum, n| sum.saturating_add(*n));
         if sum != 100 {
             return Err(Error::usage(format!(
-                "{} sum to {sum}, and percentages must sum to 100\n\nhint: other weights go by name, such as {}=9 {}=1",
+                "{} sum to {sum}, and percentages must sum to 100\n\nhint: other weights need names, such as {}=9 {}=1",
                 given.join(" + "),
                 names[0],
                 names[names.len() - 1]
@@ -286,7 +287,7 @@ mod tests {
         );
         for (wrong, says) in [
             (&["75", "26"][..], "sum to 101"),
-            (&["a", "b"], "is no weight"),
+            (&["a", "b"], "is not a weight"),
             (&["75", "canary=25"], "all as NAME=WEIGHT"),
             (&["1", "2", "97"], "3 weights for 2 arms"),
             (&["stable=1", "purple=1"], "the arms are stable, canary"),

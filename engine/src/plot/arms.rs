@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::canvas::{self, Area, BLUE, Dot, Panel, Stroke, VERMILLION, thin, units};
-use super::rollout::{ArmPoint, Rollout};
+use super::data::{ArmPoint, Rollout};
 
 /// Quantile of the normal distribution for 95 %.
 const Z: f64 = 1.959_963_984_540_054;

@@ -5,7 +5,7 @@ use super::canvas::{
     self, Align, Area, BLACK, BLUE, Dot, GREEN, ORANGE, PURPLE, SILVER, SMALL, Stroke, VERMILLION,
     dot, thin, units,
 };
-use super::rollout::{Decision, Mark};
+use super::data::{Decision, Mark};
 
 /// Flags above each other.
 const LANES: usize = 4;
@@ -64,7 +64,7 @@ impl Flags {
         for flag in flags.iter_mut().filter(|flag| flag.count > 1) {
             flag.text = format!("{} (+{})", flag.text, flag.count - 1);
         }
-        // How it ended and what people said come first, if room is short.
+        // If room is short, the end and the commands of people come first.
         let mut order: Vec<usize> = (0..flags.len()).collect();
         order.sort_by_key(|i| matches!(flags[*i].mark, Some(Mark::Advance | Mark::Hold)));
         for i in order {

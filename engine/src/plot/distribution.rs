@@ -7,16 +7,16 @@ use super::canvas::{
 use super::{Error, Format, encode};
 use plotters::style::RGBColor;
 
-/// What the replicates of one scenario came to. Values that are no numbers are left out.
+/// The results of one scenario's replicates. Values that are not numbers are left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replicates {
     /// The scenario.
     pub name: String,
-    /// Of each replicate, the requests that the candidate failed or made slow.
+    /// For each replicate, the requests that the candidate failed or made slow.
     pub bad_requests: Vec<f64>,
-    /// Of each replicate that was rolled back, the minutes until then.
+    /// For each replicate that was rolled back, the minutes until then.
     pub minutes_to_rollback: Vec<f64>,
-    /// How many there were.
+    /// Number of replicates.
     pub replicates: u32,
 }
 
@@ -28,7 +28,7 @@ const EXPOSURE: [f64; 2] = [214.0, 548.0];
 const MINUTES: [f64; 2] = [578.0, 866.0];
 /// Height above the rows.
 const TOP: f64 = 92.0;
-/// Up to so many values are drawn each, because quartiles of few say little.
+/// Up to so many values are drawn one by one, because quartiles of few say little.
 const FEW: usize = 12;
 
 /// Draws the distributions of many scenarios, a row each.
@@ -98,7 +98,7 @@ fn most(values: &[f64]) -> f64 {
     finite.fold(1.0, f64::max)
 }
 
-/// Every second row is shaded, so that the eye keeps it.
+/// Shades every second row, so that rows are easy to follow.
 fn stripes(area: &Area<'_>, rows: usize) -> Result<(), Error> {
     for i in (1..rows).step_by(2) {
         let top = TOP + i as f64 * ROW;

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::canvas::{self, Align, Area, Axis, BLACK, Dot, Panel, SMALL, Stroke, units};
-use super::rollout::{Look, Rollout, minutes};
+use super::data::{Look, Rollout};
 
 /// Decades of evidence that are shown.
 const EVIDENCE: [f64; 2] = [-3.0, 4.0];
@@ -48,7 +48,7 @@ pub fn axis(looks: &[Look]) -> Axis {
     }
 }
 
-/// The looks of the test, and where it rolls back.
+/// The looks of the gate, and the evidence at which it rolls back.
 pub fn draw(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error> {
     panel.title(area, 13.0, "evidence that the candidate is worse (odds)")?;
     let usable = |l: &&Look| l.at_min.is_finite() && !l.log_evidence.is_nan();
@@ -60,7 +60,7 @@ pub fn draw(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Err
     }
     if picture.limit.is_finite() {
         let limit = decades(picture.limit);
-        let end = minutes(picture);
+        let end = picture.minutes();
         let ends = [panel.at(0.0, limit), panel.at(end, limit)];
         let stroke = Stroke {
             colour: BLACK,

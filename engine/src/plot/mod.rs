@@ -1,10 +1,11 @@
 //! Pictures of rollouts: data in, bytes of an SVG or PNG out. Pure.
 //!
-//! A picture is drawn once, as SVG; a PNG is that SVG rendered with a font from this binary.
-//! So both show the same, on a machine without any font too, and the same data give the same bytes.
+//! A picture is drawn as SVG; a PNG is that SVG rendered with a font from this binary. So both
+//! look the same on a machine without fonts, and the same data give the same bytes.
 
 mod arms;
 mod canvas;
+mod data;
 mod decisions;
 mod distribution;
 mod evidence;
@@ -18,8 +19,9 @@ use plotters::drawing::DrawingAreaErrorKind;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{self, fontdb};
 
+pub use data::{ArmPoint, Decision, Look, Mark, Rollout, Step};
 pub use distribution::{Replicates, distributions};
-pub use rollout::{ArmPoint, Decision, Look, Mark, Rollout, Step, rollout};
+pub use rollout::rollout;
 
 /// Pixels of a PNG per pixel of its SVG.
 const PNG_SCALE: u32 = 1;
@@ -36,14 +38,14 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's name asks for.
+    /// The format of a file's extension.
     pub fn of(path: &Path) -> Result<Self, String> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         match extension.to_ascii_lowercase().as_str() {
             "svg" => Ok(Self::Svg),
             "png" => Ok(Self::Png),
             _ => Err(format!(
-                "{} is no picture's name: it must end in .svg or .png",
+                "{} cannot be the name of a picture: it must end in .svg or .png",
                 path.display()
             )),
         }
@@ -59,7 +61,7 @@ pub enum Error {
     /// The picture's SVG could not be read back for rendering.
     #[error("failed to read the drawn picture")]
     Read(#[from] usvg::Error),
-    /// So many pixels are too many.
+    /// The picture would have too many pixels.
     #[error(
         "failed to render a picture of {width} x {height} pixels: at most {PIXELS_MAX} are allowed\n\nhint: write it as .svg, or show fewer scenarios"
     )]

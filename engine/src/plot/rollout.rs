@@ -3,90 +3,9 @@
 use super::canvas::{
     self, Align, Area, Axis, BLACK, Frame, LARGE, NORMAL, Panel, SMALL, VERMILLION, WIDTH, dot,
 };
+use super::data::{Rollout, Step};
 use super::decisions::Flags;
 use super::{Error, Format, arms, encode, evidence};
-
-/// What one arm did in one metrics interval.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ArmPoint {
-    /// End of the interval, minutes since the rollout began.
-    pub at_min: f64,
-    /// Requests answered.
-    pub requests: u32,
-    /// How many of them failed.
-    pub errors: u32,
-    /// 95th percentile of the latency, for the interval of the next one.
-    pub p95_ms: Option<f64>,
-    /// 99th percentile of the latency; none without requests.
-    pub p99_ms: Option<f64>,
-}
-
-/// One look of the sequential test.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Look {
-    /// Minutes since the rollout began.
-    pub at_min: f64,
-    /// Natural logarithm of the evidence that the candidate is worse.
-    pub log_evidence: f64,
-}
-
-/// A change of the traffic.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    /// Minutes since the rollout began.
-    pub at_min: f64,
-    /// Percent of the traffic that the candidate gets from then on.
-    pub share: f64,
-}
-
-/// What was decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// The candidate gets more.
-    Advance,
-    /// The rollout waits.
-    Hold,
-    /// The candidate loses its traffic.
-    Rollback,
-    /// The candidate gets all traffic for good.
-    Promote,
-    /// A person said something.
-    Person,
-}
-
-/// A decision with a few words.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Decision {
-    /// Minutes since the rollout began.
-    pub at_min: f64,
-    /// Its kind.
-    pub mark: Mark,
-    /// What to write beside it; about thirty letters are shown.
-    pub text: String,
-}
-
-/// All that the picture of one rollout shows. Values that are no numbers are left out.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rollout {
-    /// Heading.
-    pub title: String,
-    /// Names of the stable arm and of the candidate.
-    pub names: [String; 2],
-    /// Changes of the candidate's share.
-    pub steps: Vec<Step>,
-    /// The stable arm, in order of time.
-    pub stable: Vec<ArmPoint>,
-    /// The candidate, in order of time.
-    pub candidate: Vec<ArmPoint>,
-    /// The test's looks, in order of time.
-    pub looks: Vec<Look>,
-    /// Natural logarithm of the evidence at which it rolls back.
-    pub limit: f64,
-    /// Decisions.
-    pub decisions: Vec<Decision>,
-    /// Minutes from begin to end.
-    pub end_min: f64,
-}
 
 /// Left and right edge of the panels, pixels.
 const SIDES: [f64; 2] = [76.0, WIDTH - 24.0];
@@ -100,7 +19,7 @@ const HEAD: f64 = 34.0;
 /// The error rates have 95 % intervals. The 99th percentiles have none: an interval of a quantile
 /// needs the order statistics, and a point has only the summary.
 pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
-    let flags = Flags::place(&picture.decisions, minutes(picture), SIDES);
+    let flags = Flags::place(&picture.decisions, picture.minutes(), SIDES);
     let top = FLAGS + flags.height() + HEAD - 8.0;
     let panels = [80.0, 150.0, 120.0, 170.0];
     let height = top + panels.iter().map(|p| p + HEAD).sum::<f64>() + 26.0;
@@ -113,7 +32,7 @@ pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
             let top = bottom + HEAD;
             bottom = top + height;
             let [left, right] = SIDES;
-            let x = Axis::linear(minutes(picture), 10);
+            let x = Axis::linear(picture.minutes(), 10);
             let frame = Frame {
                 left,
                 right,
@@ -144,18 +63,6 @@ pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
         canvas::text(area, at, SMALL, Align::Center, BLACK, words)
     })?;
     encode(svg, size, format)
-}
-
-/// How many minutes the picture spans.
-pub(super) fn minutes(picture: &Rollout) -> f64 {
-    let arms = picture.stable.iter().chain(&picture.candidate);
-    let times = (arms.map(|p| p.at_min))
-        .chain(picture.looks.iter().map(|l| l.at_min))
-        .chain(picture.steps.iter().map(|s| s.at_min))
-        .chain(picture.decisions.iter().map(|d| d.at_min))
-        .chain([picture.end_min]);
-    let last = times.filter(|t| t.is_finite()).fold(0.0, f64::max);
-    if last > 0.0 { last } else { 1.0 }
 }
 
 /// The arms' names and the kinds of decisions that occur.
@@ -192,7 +99,7 @@ fn shares(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error
         line.push(panel.at(step.at_min, step.share));
         share = step.share;
     }
-    let end = minutes(picture);
+    let end = picture.minutes();
     line.push(panel.at(end, share));
     let mut below = line.clone();
     below.extend([panel.at(end, 0.0), panel.at(first.at_min, 0.0)]);
@@ -203,6 +110,7 @@ fn shares(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plot::data::{ArmPoint, Decision, Look, Mark};
 
     fn point(at_min: f64, requests: u32, errors: u32) -> ArmPoint {
         ArmPoint {

@@ -1,17 +1,20 @@
-//! A change of a stack as a rollout of its own: the platform does the work, and
-//! this keeps the traffic where people left it.
+//! A change of a stack as a rollout of its own: CloudFormation does the work, and
+//! the code here keeps the traffic where people left it.
 //!
-//! The process that changes the stack holds a [`Changing`]: it occupies the
-//! target, obeys people and gives the traffic back, and every write goes through
-//! the session, as in any other rollout: intent, write, read back, answer. When
-//! that process dies, [`Driver::drive`] goes on from the journal with the same
-//! functions, and ends by reading where the traffic is.
+//! The process that changes the stack holds a [`Changing`]: it occupies the target,
+//! obeys commands and restores the traffic. Every write goes through the session, as
+//! in any other rollout: intent, write, read back, answer. If that process dies,
+//! [`Driver::drive`] goes on from the journal with the same functions, and ends by
+//! reading where the traffic is.
 
 use std::sync::Arc;
 
+use super::doubt::abandoned;
+use super::driver::Driver;
+use super::look::{from_traffic, is_locked_out};
 use super::recovery::{self, Move, Settled};
-use super::session::{Checks, Interrupt, Session};
-use super::{Driver, RolloutError, Standing, WRITES_MAX, abandoned, from_traffic};
+use super::session::{Checks, Interrupt, Leave, Session};
+use super::{RolloutError, Standing, WRITES_MAX};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, Work};
@@ -19,13 +22,13 @@ use crate::model::{End, ErrorKind, HostError, Role, Traffic, Weight, Weights};
 use crate::store::{self, Busy, Durability, Lease, StoreError};
 use crate::target::{StackNow, Target};
 
-/// How often a stack that nobody else watches is looked at, ms.
+/// Interval between two reads of a stack that no other process watches, ms.
 const LOOK_AGAIN_MS: crate::model::Millis = 10_000;
-/// Most commands of people that are obeyed between two looks at a stack; the
-/// others wait for the next one.
+/// Most commands that are obeyed between two reads of a stack; the others wait for
+/// the next one.
 const COMMANDS_MAX: u32 = 16;
 
-/// What people asked for meanwhile, and what came of it.
+/// A command that came during a change, and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// All traffic is on that arm; it was read back.
@@ -35,7 +38,7 @@ pub enum Heard {
         /// The arm.
         to: String,
     },
-    /// It could not be done.
+    /// The traffic could not be taken there.
     Refused {
         /// Who asked.
         actor: String,
@@ -61,7 +64,7 @@ pub enum Heard {
 pub enum GivenBack {
     /// The traffic was where people left it.
     AsBefore,
-    /// The change had moved it, and it is back; it was read back.
+    /// The change had moved it; it was restored and read back.
     Back {
         /// Where it was, in words.
         from: String,
@@ -90,8 +93,8 @@ pub struct Changing {
 }
 
 impl Driver {
-    /// Begins a change of a stack: occupies the target, reads its weights, which
-    /// are the header's baseline, and writes both down.
+    /// Begins a change of a stack: occupies the target, reads its weights as the
+    /// header's baseline, and writes the first entry.
     ///
     /// # Errors
     /// Another rollout or process has the target, or it cannot be read.
@@ -101,7 +104,7 @@ impl Driver {
         target: Arc<dyn Target>,
     ) -> Result<Changing, RolloutError> {
         let lease = self.claim_new(&header.identity, &header.rollout).await?;
-        // Under the lease: no other rollout moves it from here on.
+        // From here on the lease keeps other rollouts from moving it.
         header.baseline = match target.traffic().await {
             Ok(traffic) => traffic.weights,
             Err(error) => {
@@ -109,7 +112,7 @@ impl Driver {
                 return Err(error.into());
             }
         };
-        // Where no name says it, who has all traffic is the stable arm.
+        // If no name says it, the arm with all traffic is the stable one.
         if header.arm(Role::Stable).is_empty() {
             let all = &header.baseline;
             for arm in &mut header.arms {
@@ -135,8 +138,8 @@ impl Driver {
         })
     }
 
-    /// As [`Driver::claim`], for a rollout that begins: what a dead process left
-    /// of a change of a stack is brought to its end first.
+    /// As [`Driver::claim`], for a rollout that begins. A change of a stack whose
+    /// process is dead is ended first.
     pub(super) async fn claim_new(
         &self,
         identity: &str,
@@ -150,8 +153,8 @@ impl Driver {
         }
     }
 
-    /// Ends a change of a stack that no process makes any more. False if the
-    /// occupant is something else, or could not be ended: it stays as it is.
+    /// Ends a change of a stack whose process is dead. False if the occupant is
+    /// something else, or could not be ended.
     pub async fn end_dead_change(&self, busy: &Busy) -> bool {
         let driven = store::is_driven(self.store.as_ref(), busy, self.clock.now());
         if driven || !self.is_change(&busy.rollout).await {
@@ -173,7 +176,7 @@ impl Driver {
         header.is_some_and(|header| matches!(header.work, Work::StackChange { .. }))
     }
 
-    /// The end of a change of a stack that took its load balancer with it.
+    /// Ends a change of a stack that has deleted the load balancer.
     pub(super) async fn end_without_target(
         &self,
         header: &Header,
@@ -184,7 +187,7 @@ impl Driver {
         let (end, reason) = (
             End::Done,
             format!(
-                "{}; its load balancer is not there any more: {error}",
+                "{}; its load balancer does not exist any more: {error}",
                 interrupted(header)
             ),
         );
@@ -212,8 +215,8 @@ impl Driver {
         Ok(Standing::Over(end, reason))
     }
 
-    /// Takes all traffic to one arm because a person says so, as the way back
-    /// does: whatever others wrote, and to a healthy arm only.
+    /// Takes all traffic to one arm because a person says so, by the rules of the way
+    /// back: whatever others wrote, and only to a healthy arm.
     pub(super) async fn take_back(
         &self,
         session: &mut Session,
@@ -225,13 +228,13 @@ impl Driver {
         let mut attempt = 1;
         let refused = loop {
             if to.is_empty() {
-                break Some("neither a name nor the traffic says which arm is stable; `engine rollback --to ARM` does".to_owned());
+                break Some("neither a name nor the traffic says which arm is stable; name it with `engine rollback --to ARM`".to_owned());
             }
             let written = session
                 .write(Actor::Host, call.clone(), Checks::WayBack)
                 .await;
             match written {
-                // It stays in doubt, and the next look settles it.
+                // The write stays in doubt, and the next read decides.
                 Err(Interrupt::Held(hold)) => break Some(hold.to_string()),
                 Err(interrupt) => return Err(interrupt),
                 Ok(Reply::Failed(error))
@@ -256,8 +259,8 @@ impl Driver {
         Ok(session.append(event, Durability::Power).await?)
     }
 
-    /// Finds out what became of a write without an answer. It is sent again if it
-    /// never happened, unless a person wants the traffic elsewhere by now.
+    /// Finds out whether a write without an answer happened. If not, it is sent again,
+    /// unless a person wants the traffic elsewhere by now.
     pub(super) async fn settle_change(
         &self,
         session: &mut Session,
@@ -268,13 +271,13 @@ impl Driver {
         let (settled, live) = loop {
             match session.look_at(write).await {
                 Ok(found) => break found,
-                Err(error) if super::is_locked_out(&error) => return Err(Interrupt::Locked(error)),
+                Err(error) if is_locked_out(&error) => return Err(Interrupt::Locked(error)),
                 Err(error) if error.retryable && attempt < self.options.attempts => {
                     let why = format!("the target could not be read: {error}");
                     self.try_again(session, attempt, &why).await?;
                     attempt += 1;
                 }
-                // A person wants the traffic elsewhere, whatever became of it.
+                // A person wants the traffic elsewhere, whether or not it happened.
                 Err(_) if unwanted => break (Settled::Reissue, Weights::default()),
                 Err(error) => {
                     return Err(Interrupt::Held(crate::model::Hold::Stuck {
@@ -287,14 +290,14 @@ impl Driver {
             Settled::Happened => Reply::Done,
             Settled::Reissue if unwanted => Reply::Failed(abandoned()),
             Settled::Reissue => match session.still_healthy(write).await? {
-                Ok(()) => return session.issue(write).await.map(|_| ()),
-                Err(error) => Reply::Failed(error),
+                Leave::Granted => return session.issue(write).await.map(|_| ()),
+                Leave::Refused(error) => Reply::Failed(error),
             },
             Settled::Conflict => Reply::Failed(HostError::new(
                 ErrorKind::Conflict,
                 FOREIGN_CHANGE,
                 format!(
-                    "{} was asked with {} in place, and now the target has {live}: something else writes to it",
+                    "{} was sent when the target had {}, and now it has {live}: another writer has changed it",
                     write.call, write.before
                 ),
             )),
@@ -308,16 +311,16 @@ impl Driver {
         Ok(session.append(event, Durability::Power).await?)
     }
 
-    /// What is left of a change of a stack whose process is gone: to wait until the
-    /// platform is done with it, to take the traffic back once more if a person did and
-    /// the stack has moved it since, and to say where it is.
+    /// The last part of a change of a stack whose process is dead: waits until
+    /// CloudFormation is done, takes the traffic back once more if a person did and the
+    /// stack has moved it since, and reads where it is.
     pub(super) async fn read_back(&self, session: &mut Session) -> Result<(), Interrupt> {
         let header = session.header.clone();
         let mut moved_again = false;
         loop {
             let stack = self.until_the_stack_rests(session).await?;
             let target = session.target.clone();
-            // The load balancer alone: a way back may wait for this.
+            // Only the load balancer is read, because a way back may wait for this.
             let read = || async {
                 let traffic = target.traffic().await?;
                 Ok(from_traffic(&header, &traffic, &[]))
@@ -371,7 +374,7 @@ impl Driver {
                     return Err(Interrupt::Parked { until });
                 }
                 Ok(now) => return Ok(now),
-                Err(error) if super::is_locked_out(&error) => return Err(Interrupt::Locked(error)),
+                Err(error) if is_locked_out(&error) => return Err(Interrupt::Locked(error)),
                 Err(error) if error.retryable && attempt < self.options.attempts => {
                     let why = format!("the stack {stack} could not be read: {error}");
                     self.try_again(session, attempt, &why).await?;
@@ -385,11 +388,6 @@ impl Driver {
             }
         }
     }
-}
-
-/// Whether the load balancer of a change of a stack went with its stack.
-pub(super) fn is_gone(header: &Header, error: &HostError) -> bool {
-    matches!(header.work, Work::StackChange { .. }) && error.kind == ErrorKind::NotFound
 }
 
 /// What brings the traffic back where people left it, if it was the stack that moved it.
@@ -419,7 +417,7 @@ fn interrupted(header: &Header) -> String {
     }
 }
 
-/// How a change of a stack ends whose process is gone, with `live` just read.
+/// The end of a change of a stack whose process is dead, with `live` just read.
 fn interrupted_end(header: &Header, status: &Status, live: &Weights) -> (End, String) {
     let what = interrupted(header);
     let now = live.shares();
@@ -465,14 +463,14 @@ impl Changing {
         &self.session.header.rollout
     }
 
-    /// Where the traffic belongs.
+    /// The weights that people want.
     #[must_use]
     pub fn weights(&self) -> &Weights {
         &self.session.status.weights
     }
 
-    /// Keeps the lease, settles what is in doubt and obeys people: a rollback must
-    /// not wait for a stack. To be called every few seconds.
+    /// Renews the lease, settles a write in doubt and obeys commands, because a
+    /// rollback must not wait for a stack. Must be called every few seconds.
     ///
     /// # Errors
     /// The store failed, or another process has taken over.
@@ -579,13 +577,13 @@ impl Changing {
         Ok(())
     }
 
-    /// Brings the traffic back where it belongs, if the change has moved it. With
-    /// `action` everything else of the route comes back too, as it was written
-    /// down before, unless a person has moved the traffic meanwhile.
+    /// Restores the traffic, if the change has moved it. With `action`, the rest of the
+    /// route's action is restored too, as it was written down before, unless a person
+    /// has moved the traffic meanwhile.
     ///
     /// # Errors
-    /// Where the traffic is could not be read, the store failed, or another process
-    /// has taken over.
+    /// The traffic could not be read, the store failed, or another process has taken
+    /// over.
     pub async fn give_back(
         &mut self,
         action: Option<&serde_json::Value>,
@@ -613,7 +611,7 @@ impl Changing {
             self.driver.settle_change(session, &write).await?;
         }
         let belongs = session.status.weights.clone();
-        // The action has the weights of the beginning in it.
+        // The action contains the weights of the beginning.
         let whole = action.filter(|_| belongs == session.header.baseline);
         let locked = Interrupt::Locked;
         let does = match whole {
@@ -625,7 +623,7 @@ impl Changing {
                 return Ok(GivenBack::AsBefore);
             }
             Ok(Traffic { weights, .. }) => (weights.clone(), weights.shares()),
-            // The action is not about these arms any more.
+            // The route does not forward to these arms any more.
             Err(error) if !error.retryable && whole.is_some() => {
                 (nothing(&belongs), error.to_string())
             }
@@ -670,8 +668,8 @@ impl Changing {
         })
     }
 
-    /// Takes the weights over that the change has set, because a person had
-    /// accepted them.
+    /// Accepts the weights that the change has set, because a person has permitted
+    /// that.
     ///
     /// # Errors
     /// They cannot be read, or the store failed.
@@ -688,9 +686,9 @@ impl Changing {
         Ok(())
     }
 
-    /// Writes down how it ended and where the traffic was read to be, and leaves
-    /// the target. With a write in doubt it does not end: whoever comes next
-    /// settles that first.
+    /// Writes the end and the weights that were read, and leaves the target. With a
+    /// write in doubt the rollout does not end: the process that takes it over settles
+    /// the write first.
     ///
     /// # Errors
     /// The store failed, or another process has taken over.

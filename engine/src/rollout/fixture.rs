@@ -1,13 +1,14 @@
-//! A header for unit tests.
+//! The first entry of a rollout, for tests and benches alike: they include this file
+//! (`tests/it/support`, `benches/engine.rs`), and change what matters to them.
 
-use serde_json::json;
+use engine::journal::{FORMAT, Header, Pin, Work};
+use engine::model::limits::Guardrails;
+use engine::model::target::TargetSpec;
+use engine::model::{Arm, Promotion, Role, Weights};
+use serde_json::{Value, json};
 
-use crate::journal::{FORMAT, Header, Pin, Work};
-use crate::model::limits::Guardrails;
-use crate::model::target::TargetSpec;
-use crate::model::{Arm, Promotion, Role, Weights};
-
-pub(crate) fn header() -> Header {
+/// A rollout on a simulated target whose stable arm has all traffic.
+pub fn header() -> Header {
     let arm = |name: &str, role, version: &str| Arm {
         name: name.to_owned(),
         role,
@@ -36,14 +37,19 @@ pub(crate) fn header() -> Header {
         probes: vec![],
         queries: vec![],
         caps: <_>::default(),
-        work: Work::Strategy(Pin {
-            sha256: "00".to_owned(),
-            name: "test".to_owned(),
-            version: "0".to_owned(),
-            source: "test".to_owned(),
-            world: "test".to_owned(),
-            parameters: json!({}),
-            seed: "00".to_owned(),
-        }),
+        work: strategy(json!({})),
     }
+}
+
+/// A strategy with these parameters.
+pub fn strategy(parameters: Value) -> Work {
+    Work::Strategy(Pin {
+        sha256: "test".to_owned(),
+        name: "test".to_owned(),
+        version: "0".to_owned(),
+        source: "test".to_owned(),
+        world: "test".to_owned(),
+        parameters,
+        seed: "2a".to_owned(),
+    })
 }

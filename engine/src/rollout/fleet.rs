@@ -1,5 +1,5 @@
-//! Many rollouts in one process. A rollout that waits long is not in memory:
-//! what is left of it is a wake time and an id, and waking it is a replay.
+//! Many rollouts in one process. A parked rollout is not in memory: only its wake
+//! time and id are, and waking it is a replay.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -11,14 +11,14 @@ use super::{Driver, RolloutError, Standing};
 use crate::model::Millis;
 use crate::store::StoreError;
 
-/// Most rollouts that are driven at once; the others stay parked a moment
-/// longer. A kernel allows about 9,400 instances per process.
+/// Most rollouts that are driven at once; the others stay parked a little longer. A
+/// kernel allows about 9,400 instances per process.
 const DRIVEN_MAX: usize = 2_000;
 
-/// How long after a failure of the store a rollout is tried again, ms.
+/// Delay after a failure of the store until a rollout is tried again, ms.
 const STORE_RETRY_MS: Millis = 1_000;
 
-/// What a fleet has to say.
+/// What happened in a fleet.
 #[derive(Debug)]
 pub enum News {
     /// A rollout has left the fleet: it has ended, needs a person, or could not be
@@ -29,8 +29,8 @@ pub enum News {
         /// Where it stands, or why it could not be driven.
         result: Result<Standing, RolloutError>,
     },
-    /// The store failed. Nothing has left the fleet, and it is tried again. Said once,
-    /// until the store works again.
+    /// The store failed. No rollout has left the fleet, and the fleet tries again.
+    /// Reported once, until the store works again.
     StoreFailed(StoreError),
 }
 
@@ -48,21 +48,21 @@ impl Handle {
 /// Drives rollouts until each has ended or needs a person.
 pub struct Fleet {
     driver: Driver,
-    /// Does not keep the inbox open: only handles do.
+    /// Weak, so that only handles keep the inbox open.
     sender: mpsc::WeakUnboundedSender<(String, Millis)>,
     inbox: mpsc::UnboundedReceiver<(String, Millis)>,
-    /// Somebody may have a handle.
+    /// Whether a handle may exist.
     expects: bool,
     parked: BinaryHeap<Reverse<(Millis, String)>>,
-    /// The wake-up time that counts; an older one in the heap is stale.
+    /// The current wake time of each rollout; other times in the heap are stale.
     wakes: HashMap<String, Millis>,
     driven: JoinSet<Result<Standing, RolloutError>>,
     names: HashMap<Id, String>,
     driving: HashSet<String>,
     signals_after: u64,
-    /// Signalled while they were driven: perhaps too late to be seen there.
+    /// Rollouts that got a signal while they were driven, perhaps too late to read it.
     signalled: HashSet<String>,
-    /// The store failed when it was last asked.
+    /// Whether the store failed at the last attempt.
     failing: bool,
 }
 
@@ -105,8 +105,8 @@ impl Fleet {
         }
     }
 
-    /// Adds a rollout that is due at `at` (Unix ms). One that is there already and
-    /// waits is due then instead; one that is being driven is left alone.
+    /// Adds a rollout that is due at `at` (Unix ms). One that is parked here already is
+    /// due then instead; one that is being driven is not changed.
     pub fn add(&mut self, rollout: String, at: Millis) {
         if self.driving.contains(&rollout) {
             return;
@@ -115,15 +115,15 @@ impl Fleet {
         self.parked.push(Reverse((at, rollout)));
     }
 
-    /// Number of rollouts that only wait.
+    /// Number of parked rollouts.
     #[must_use]
     pub fn parked(&self) -> usize {
         self.wakes.len()
     }
 
-    /// Runs until there is something to say; none when the fleet is empty and nobody
-    /// can add to it. Dropping the future loses nothing. Dropping the fleet drops what
-    /// is in memory; the journals stay, and any process can go on.
+    /// Runs until something happens; `None` if the fleet is empty and nobody can add to
+    /// it. Dropping the future loses nothing. Dropping the fleet drops what is in memory;
+    /// the journals stay, and any process can go on.
     pub async fn next(&mut self) -> Option<News> {
         loop {
             self.start_due();
@@ -147,8 +147,8 @@ impl Fleet {
                     None => self.expects = false,
                 },
                 () = self.driver.clock.sleep_until(wake), if !self.wakes.is_empty() => {
-                    // A store that can be read may still not be written to: that it works
-                    // again is known once a rollout was driven.
+                    // A store that can be read may still not be writable: only a rollout that was
+                    // driven shows that it works again.
                     if let Err(error) = self.wake_signalled().await
                         && let Some(news) = self.store_failed(error)
                     {
@@ -159,7 +159,7 @@ impl Fleet {
         }
     }
 
-    /// Takes back a rollout that was driven.
+    /// Handles the result of a rollout that was driven.
     fn came_back(
         &mut self,
         done: Result<(Id, Result<Standing, RolloutError>), JoinError>,
@@ -215,7 +215,7 @@ impl Fleet {
         }
     }
 
-    /// A signal wakes its rollout at once. One query for the whole fleet.
+    /// Wakes the rollouts that got a signal. One query for the whole fleet.
     async fn wake_signalled(&mut self) -> Result<(), StoreError> {
         let now = self.driver.clock.now();
         for (number, rollout, _) in self.driver.store.signals(None, self.signals_after).await? {
@@ -230,7 +230,7 @@ impl Fleet {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn last_words(error: JoinError) -> String {
     let Ok(panic) = error.try_into_panic() else {
         return "its task was stopped".to_owned();

@@ -4,10 +4,10 @@ use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::{ErrorKind, HostError, Millis, Role, Weights};
 
-/// Slack for shares that are no round numbers, percentage points.
+/// Tolerance for shares that are not round numbers, percentage points.
 const EPSILON: f64 = 1e-6;
 
-/// Whether `wanted` may follow what the rollout has now.
+/// Whether the rollout may set the weights `wanted` now.
 pub fn check(
     header: &Header,
     status: &Status,
@@ -16,7 +16,7 @@ pub fn check(
 ) -> Result<(), HostError> {
     let candidate = header.arm(Role::Candidate);
     let (from, to) = (status.weights.share(candidate), wanted.share(candidate));
-    // Less traffic for the candidate is never refused.
+    // Less traffic for the candidate is always allowed.
     if to <= from {
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub fn check(
                 ErrorKind::Denied,
                 "before-bake",
                 format!(
-                    "{to:.0} % is more than the {} % of guardrails.before-bake, and the candidate has had traffic for {} s of the {} s it needs",
+                    "{to:.0} % is more than the {} % of guardrails.before-bake, and the candidate has had traffic for {} s of the {} s that it needs",
                     bake.share,
                     baked / 1_000,
                     bake.bake_ms / 1_000

@@ -1,24 +1,24 @@
 //! Recovery: what to do next, from the journal's status and the live target.
-//! Pure. The same functions serve a rollout that runs, one that was killed and
-//! one that a person aborts; there is no second path.
+//! Pure. The same functions serve a rollout that runs, one that was killed and one
+//! that a person aborts.
 
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
 use crate::model::{
-    Command, Decider, Deployment, Goal, Hold, Millis, Observed, ObservedArm, Promotion, Release,
-    Role, Signal, Verdict, Weights,
+    Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed, ObservedArm,
+    Promotion, Release, Role, Signal, Verdict, Weights,
 };
 
 /// The next move of a rollout.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Move {
-    /// Nothing follows.
+    /// Nothing: the rollout is over.
     Over,
-    /// Write this down and look again.
+    /// Write this entry, and decide again.
     Record(Event),
-    /// A person resumes and takes the live weights over; the rest as `Record`.
+    /// Write that a person resumes and accepts the live weights, and decide again.
     Adopt {
-        /// Who.
+        /// Who resumes.
         actor: String,
         /// The signal.
         signal: String,
@@ -29,19 +29,19 @@ pub enum Move {
     Finalize(Goal),
     /// Run the strategy.
     Strategy,
-    /// Do the one write that a person asked for.
+    /// Do the one write of a verb.
     Verb {
         /// The weights to set.
         weights: Weights,
     },
-    /// The process that changed a stack is gone: read where the traffic is, and
-    /// end if it is where it was left.
+    /// The process that changed a stack is dead: read where the traffic is, and end if
+    /// it is where it was left.
     ReadBack,
     /// A person wants all traffic on one arm while a stack is being changed.
     TakeBack {
         /// The arm.
         to: String,
-        /// Who.
+        /// Who asked.
         actor: String,
         /// The signal.
         signal: String,
@@ -50,8 +50,8 @@ pub enum Move {
     Rest,
 }
 
-/// Decides the next move. `signals` are those without an effect so far,
-/// `tripped` is what must take the rollout back whatever its strategy thinks.
+/// Decides the next move. `signals` are those without an effect so far, `tripped` says
+/// why the rollout must go back whatever its strategy decides.
 #[must_use]
 pub fn next_move(
     header: &Header,
@@ -89,19 +89,22 @@ pub fn next_move(
     if let Some(decision) = &status.decision {
         return Move::Finalize(decision.goal);
     }
-    if let Work::Verb { weights, actor, .. } = &header.work {
-        if header.work.goes_back() {
-            return Move::Record(Event::Decided {
-                goal: Goal::RollBack,
-                by: Decider::Person(actor.clone()),
-                reason: format!("asked by {actor}"),
-                signal: None,
-            });
-        }
-        return Move::Verb {
+    match &header.work {
+        Work::Verb { actor, .. } if header.work.goes_back() => Move::Record(Event::Decided {
+            goal: Goal::RollBack,
+            by: Decider::Person(actor.clone()),
+            reason: format!("asked by {actor}"),
+            signal: None,
+        }),
+        Work::Verb { weights, .. } => Move::Verb {
             weights: weights.clone(),
-        };
+        },
+        _ => next_of_strategy(header, status, now),
     }
+}
+
+/// The same where nothing is decided: the deadline, then what came of the strategy.
+fn next_of_strategy(header: &Header, status: &Status, now: Millis) -> Move {
     let rails = &header.guardrails;
     if deadline_is_due(header, status, now) {
         let limit = humantime::format_duration(std::time::Duration::from_millis(rails.deadline_ms));
@@ -142,8 +145,8 @@ pub fn next_move(
     }
 }
 
-/// The same for a change of a stack. CloudFormation goes its own way, so there is
-/// nothing to pause or to promote: people can only say where the traffic shall be.
+/// The same for a change of a stack. CloudFormation cannot be paused or promoted, so
+/// people can only say where the traffic shall be.
 fn next_of_change(header: &Header, status: &Status, signals: &[Signal]) -> Move {
     let commands = signals.iter().find_map(|s| Some((Command::of(s)?, s)));
     if let Some((command, signal)) = commands {
@@ -181,11 +184,17 @@ fn next_of_change(header: &Header, status: &Status, signals: &[Signal]) -> Move 
     }
 }
 
+/// Whether the load balancer of a change of a stack went with its stack.
+#[must_use]
+pub fn target_is_gone(header: &Header, error: &HostError) -> bool {
+    matches!(header.work, Work::StackChange { .. }) && error.kind == ErrorKind::NotFound
+}
+
 fn command_lets_go(signal: &Signal) -> bool {
     matches!(Command::of(signal), Some(Command::Resume { .. }))
 }
 
-/// The first of these signals that the driver itself obeys.
+/// The first of these signals that is a command to the driver.
 #[must_use]
 pub fn first_command(signals: &[Signal]) -> Option<(Command, &Signal)> {
     signals.iter().find_map(|signal| {
@@ -194,7 +203,7 @@ pub fn first_command(signals: &[Signal]) -> Option<(Command, &Signal)> {
     })
 }
 
-/// Whether the rollout has used up its time. It holds at most once.
+/// Whether the deadline has passed and has had no effect yet.
 #[must_use]
 pub fn deadline_is_due(header: &Header, status: &Status, now: Millis) -> bool {
     status.decision.is_none()
@@ -223,9 +232,8 @@ fn decide_or_hold(
     }
 }
 
-/// What a person's command does in this state. Abort always wins; a command
-/// that makes no sense now is recorded as ignored, so that it cannot surprise
-/// anybody later.
+/// What a command does in this state. Abort always wins. A command that does not
+/// apply now is recorded as ignored, so that it has no effect later.
 fn obey(status: &Status, command: &Command, signal: &Signal) -> Move {
     let id = Some(signal.id.clone());
     let decided = status.decision.as_ref().map(|d| d.goal);
@@ -276,14 +284,14 @@ fn obey(status: &Status, command: &Command, signal: &Signal) -> Move {
     }
 }
 
-/// What became of a write whose answer is missing.
+/// Whether a write without an answer happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     /// The target is as the write wanted it.
     Happened,
     /// The target is as before: the same write again is safe.
     Reissue,
-    /// The target is something else: somebody wrote in between.
+    /// The target is neither: another writer has changed it.
     Conflict,
 }
 
@@ -322,7 +330,7 @@ pub fn settle_traffic(write: &InDoubt, found: &Weights) -> Settled {
 /// One step towards a goal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// The target is there.
+    /// The goal is reached.
     Done,
     /// The arm must become healthy and steady before the next step.
     Await {
@@ -331,16 +339,16 @@ pub enum Step {
         /// What is missing.
         what: String,
     },
-    /// The new version has everything, the old one keeps its tasks until then.
+    /// The new version has all traffic, and the old one keeps its tasks until then.
     Bake {
         /// Unix ms.
         until: Millis,
     },
     /// This write comes next.
     Do(Call),
-    /// It cannot be reached: the platform gave up.
+    /// The goal cannot be reached, because the platform gave up.
     Failed(String),
-    /// Nothing that this rollout may do leads there: a person must look.
+    /// No write that is allowed leads to the goal: a person must act.
     Stand(String),
 }
 
@@ -366,7 +374,7 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
     if let (Some(release), Deployment::Failed(_), false) =
         (&header.candidate, &arm.deployment, status.released)
     {
-        // An earlier rollout's failure; this one may try it once more.
+        // The failure is of an earlier rollout, and this one may try it once more.
         return Step::Do(Call::SetVersion {
             arm: name.to_owned(),
             release: release.clone(),
@@ -381,8 +389,8 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
     steady_or(live, name, Step::Done)
 }
 
-/// The next step towards the goal, from what is live. Doing it and asking
-/// again ends at [`Step::Done`], wherever a crash came.
+/// The next step towards the goal, from what is live. Doing it and asking again ends
+/// at [`Step::Done`], wherever a crash came.
 #[must_use]
 pub fn finalize(
     goal: Goal,
@@ -447,7 +455,7 @@ fn move_traffic(
     }
 }
 
-/// All traffic to one arm that can carry it. Done only while it can.
+/// All traffic to one arm that can carry it. It counts as done only while it can.
 fn all_to(live: &Observed, arm: &str) -> Step {
     let weights = live.weights();
     let step = if weights.share(arm) >= 100.0 {
@@ -460,9 +468,8 @@ fn all_to(live: &Observed, arm: &str) -> Step {
     healthy_or(live, arm, step)
 }
 
-/// The way back where this rollout may have given the stable arm the new
-/// release. What anybody else put there stays: that is where its owner wants
-/// the users.
+/// The way back if this rollout may have given the stable arm the new release. A
+/// release that another writer put there stays, because its owner wants users there.
 fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: &Release) -> Step {
     let (stable, candidate) = (header.arm(Role::Stable), header.arm(Role::Candidate));
     let (Some(given), Some(arm)) = (&status.given, live.arm(stable)) else {
@@ -474,7 +481,7 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
     };
     if old.is(&arm.release) {
         return match &arm.deployment {
-            // Its tasks may still be the new ones.
+            // Its tasks may still run the new release.
             Deployment::Moving(what) => Step::Await {
                 arm: stable.to_owned(),
                 what: what.clone(),
@@ -492,7 +499,7 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
             all_to(live, stable)
         };
     }
-    // It was asked to run the old release again, and does not.
+    // The arm was given the old release again, and does not run it.
     let new = live.arm(candidate).map(|a| &a.release);
     match new.is_some_and(|new| new.is(&arm.release)) {
         true if !given.taken => match all_to(live, candidate) {
@@ -500,16 +507,15 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
             step => step,
         },
         true => Step::Stand(format!(
-            "{stable} was given {} back and runs {} again, as {candidate} does: no arm is left that runs anything else",
+            "{stable} was given {} back and runs {} again, as {candidate} does: no arm runs another release",
             old.version, arm.release.version
         )),
         false => all_to(live, stable),
     }
 }
 
-/// A release that somebody else put into an arm meanwhile. Nobody has judged
-/// it, so it is not promoted; and a promotion does not replace what it does not
-/// know.
+/// A release that another writer put into an arm meanwhile. Nobody has judged it, so
+/// it is not promoted, and a promotion does not replace it.
 fn foreign_release(header: &Header, status: &Status, live: &Observed) -> Option<String> {
     let name = header.arm(Role::Candidate);
     let running = &live.arm(name)?.release;
@@ -535,7 +541,7 @@ fn foreign_release(header: &Header, status: &Status, live: &Observed) -> Option<
     })
 }
 
-/// An arm that was given a release once and runs another now.
+/// An arm that was given a release and runs another one now.
 fn went_back(arm: &ObservedArm, wanted: &str) -> Step {
     let why = match &arm.deployment {
         Deployment::Steady => String::new(),
@@ -547,8 +553,8 @@ fn went_back(arm: &ObservedArm, wanted: &str) -> Step {
     ))
 }
 
-/// Once the traffic is where it shall stay, the arm without any gives up the
-/// tasks that it only had to carry it.
+/// Once the traffic has reached its end, the arm without any gives up the tasks that
+/// it only had to carry traffic.
 fn release_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
     let Some(capacity) = &header.capacity else {
         return Step::Done;
@@ -571,7 +577,7 @@ fn healthy_or(live: &Observed, arm: &str, step: Step) -> Step {
     match live.arm(arm) {
         Some(a) if a.healthy == 0 => Step::Await {
             arm: arm.to_owned(),
-            what: format!("none of its {} targets is healthy", a.total),
+            what: format!("none of its {} backends is healthy", a.total),
         },
         _ => step,
     }
@@ -714,7 +720,7 @@ mod tests {
             let live = live(w, v, [1, 1]);
             finalize(Goal::RollBack, &header, &status, &live, header.created)
         };
-        // Already back on the replaced stable arm: off it again first.
+        // The replaced stable arm has the traffic already, so it must lose it first.
         assert_eq!(step([100, 0], ["v2", "v2"]), set(0, 100));
         let Step::Do(Call::SetVersion { arm, release }) = step([0, 100], ["v2", "v2"]) else {
             panic!("the stable arm gets its old release");

@@ -1,10 +1,10 @@
-//! Who is stable, who is the candidate, and how the roles end: pure.
+//! Which arm is stable and which the candidate, and how the roles end. Pure.
 
 use crate::model::{Arm, Capacity, Observed, Promotion, Release, Role, Source, Weights};
 
-/// What the traffic needs, where the target has a number of tasks per arm: as
-/// many as carry it today, going by the arm that has more of it; and an arm
-/// without traffic keeps what the candidate has now.
+/// The numbers of tasks, if the target has them: what all traffic needs, going by the
+/// arm that has more of it; and what an arm without traffic keeps, which is what the
+/// candidate has now.
 pub fn capacity(live: &Observed, arms: &[Arm]) -> Option<Capacity> {
     let weights = live.weights();
     let shares = live.arms.iter().map(|a| (a, weights.share(&a.name)));
@@ -39,7 +39,7 @@ pub fn arms(live: &Observed, stable: Option<&str>) -> Result<Vec<Arm>, String> {
     Ok(arms)
 }
 
-/// The arms of these names, of versions that nobody asked for.
+/// Arms of these names, with versions that nobody asked for.
 pub fn roles(names: &[String], stable: &str) -> Vec<Arm> {
     let role = |name: &str| {
         if name == stable {
@@ -68,11 +68,11 @@ pub fn stable_by_sight(live: &Weights) -> Option<String> {
     alone.then(|| most.arm.clone())
 }
 
-/// Arms whose names are roles keep them: the stable arm gets the new release.
-/// Colours change places, and so does what we cannot start ourselves.
+/// Arms whose names are roles keep them: the stable arm gets the new release. Colours
+/// change roles, and so do arms whose release cannot be started again.
 ///
 /// # Errors
-/// Why the promotion that is `wanted` cannot be done.
+/// Says why the promotion that is `wanted` cannot be done.
 pub fn promotion(
     release: Option<&Release>,
     wanted: Option<Promotion>,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+pub use super::calls::{Calls, Interrupted};
 use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
@@ -51,25 +52,14 @@ impl From<StoreError> for Interrupt {
     }
 }
 
-/// The strategy's calls end here. The reason of an interruption stays with the
-/// callee, because a guest could not carry it.
-#[async_trait]
-pub trait Calls: Send + Sync {
-    /// Answers a call, or says that the strategy must stop at once.
-    async fn perform(&self, call: Call) -> Result<Reply, Interrupted>;
-    /// The same for a call whose arguments the host does not take. It is performed
-    /// by nobody, and else a call like all others: journaled, counted, interrupted.
-    async fn refuse(&self, call: Call, why: HostError) -> Result<Reply, Interrupted>;
-    /// Time of the last answer.
-    fn now(&self) -> Millis;
-    /// Names of the probes.
-    fn probes(&self) -> Vec<String>;
+/// Whether a write may leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// Now.
+    Granted,
+    /// Not at all, for this reason.
+    Refused(HostError),
 }
-
-/// The strategy must stop here; whoever started it knows why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("interrupted by the host")]
-pub struct Interrupted;
 
 /// How a write is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -335,41 +325,46 @@ impl Session {
         }
         self.check_caps()?;
         self.attention().await?;
+        match refused {
+            Some(error) => {
+                let reply = self.refuse(Actor::Strategy, call, error).await?;
+                self.answered(reply)
+            }
+            None => self.ask(call).await,
+        }
+    }
+
+    /// A call that the journal does not know yet.
+    async fn ask(&mut self, call: Call) -> Result<Reply, Interrupt> {
         let by = Actor::Strategy;
-        if let Some(error) = refused {
-            let reply = self.refuse(by, call, error).await?;
+        if let Call::Wait { seconds, signals } = &call {
+            let deadline = self.clock.now() + u64::from(*seconds) * 1_000;
+            let seq = self.status.entries;
+            let event = Event::Asked {
+                by,
+                call: call.clone(),
+                before: None,
+                deadline: Some(deadline),
+            };
+            let parks = self.parks(deadline);
+            self.append(event, durability(parks)).await?;
+            return self.wait(seq, deadline, signals).await;
+        }
+        if call.is_write() {
+            let reply = self.write(by, call, Checks::All).await?;
             return self.answered(reply);
         }
-        let reply = match &call {
-            Call::Wait { seconds, signals } => {
-                let deadline = self.clock.now() + u64::from(*seconds) * 1_000;
-                let seq = self.status.entries;
-                let event = Event::Asked {
-                    by,
-                    call: call.clone(),
-                    before: None,
-                    deadline: Some(deadline),
-                };
-                let parks = self.parks(deadline);
-                self.append(event, durability(parks)).await?;
-                return self.wait(seq, deadline, signals).await;
-            }
-            call if call.is_write() => self.write(by, call.clone(), Checks::All).await?,
-            _ => {
-                if matches!(call, Call::GetMetrics { .. }) {
-                    self.check_foreign().await?;
-                }
-                let reply = self.read(&call).await;
-                let shown = call.is_aside();
-                let event = Event::Exchanged {
-                    by,
-                    call,
-                    reply: reply.clone(),
-                };
-                self.append(event, durability(shown)).await?;
-                reply
-            }
+        if matches!(call, Call::GetMetrics { .. }) {
+            self.check_foreign().await?;
+        }
+        let reply = self.read(&call).await;
+        let shown = call.is_aside();
+        let event = Event::Exchanged {
+            by,
+            call,
+            reply: reply.clone(),
         };
+        self.append(event, durability(shown)).await?;
         self.answered(reply)
     }
 
@@ -587,11 +582,11 @@ impl Session {
                 return Ok(Reply::Done);
             }
             if checks != Checks::WayBack
-                && let Err(error) = self.make_room(&before, &wanted).await?
+                && let Leave::Refused(error) = self.make_room(&before, &wanted).await?
             {
                 return self.refuse(by, call, error).await;
             }
-            if let Err(error) = self
+            if let Leave::Refused(error) = self
                 .await_healthy((&before, &wanted), checks, health)
                 .await?
             {
@@ -603,17 +598,13 @@ impl Session {
 
     /// Capacity follows the share: an arm that gains traffic first gets the
     /// tasks for it.
-    async fn make_room(
-        &mut self,
-        before: &Weights,
-        wanted: &Weights,
-    ) -> Result<Result<(), HostError>, Interrupt> {
+    async fn make_room(&mut self, before: &Weights, wanted: &Weights) -> Result<Leave, Interrupt> {
         let Some(capacity) = self.header.capacity else {
-            return Ok(Ok(()));
+            return Ok(Leave::Granted);
         };
         let live = match self.target.observe().await {
             Ok(live) => live,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Leave::Refused(error)),
         };
         for arm in live.arms {
             let tasks = capacity.for_share(wanted.share(&arm.name));
@@ -624,10 +615,10 @@ impl Session {
             let arm = arm.name;
             let call = Call::SetTasks { arm, tasks };
             if let Reply::Failed(error) = self.send(Actor::Host, call, before.clone()).await? {
-                return Ok(Err(error));
+                return Ok(Leave::Refused(error));
             }
         }
-        Ok(Ok(()))
+        Ok(Leave::Granted)
     }
 
     /// Intent, write, answer.
@@ -753,16 +744,13 @@ impl Session {
 
     /// Whether a write in doubt may still be sent: its destination can have
     /// fallen ill while nobody looked.
-    pub(super) async fn still_healthy(
-        &mut self,
-        write: &InDoubt,
-    ) -> Result<Result<(), HostError>, Interrupt> {
+    pub(super) async fn still_healthy(&mut self, write: &InDoubt) -> Result<Leave, Interrupt> {
         match write.call.weights_after(&write.before) {
             Some(wanted) => {
                 let change = (&write.before, &wanted);
                 self.await_healthy(change, Checks::All, None).await
             }
-            None => Ok(Ok(())),
+            None => Ok(Leave::Granted),
         }
     }
 
@@ -786,7 +774,7 @@ impl Session {
         (before, wanted): (&Weights, &Weights),
         checks: Checks,
         mut seen: Option<Result<Vec<ArmHealth>, HostError>>,
-    ) -> Result<Result<(), HostError>, Interrupt> {
+    ) -> Result<Leave, Interrupt> {
         let patience = self.header.guardrails.healthy_timeout_ms;
         let give_up = self.clock.now().saturating_add(patience);
         let capacity = self.header.capacity.filter(|_| checks != Checks::WayBack);
@@ -807,10 +795,10 @@ impl Session {
             // Nobody watches over a raise while the guards cannot be read.
             let blind = checks != Checks::WayBack && self.blind_since.is_some();
             let Some(error) = sick.or_else(|| blind.then(unguarded)) else {
-                return Ok(Ok(()));
+                return Ok(Leave::Granted);
             };
             if self.clock.now() >= give_up {
-                return Ok(Err(error));
+                return Ok(Leave::Refused(error));
             }
             self.attention().await?;
             let look_again = self.clock.now() + self.poll_ms();

@@ -1,4 +1,4 @@
-//! What goes wrong around a rollout, besides the candidate: `aws-throttled@5m+3m`.
+//! Faults around a rollout, besides the candidate's: `aws-throttled@5m+3m`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,38 +6,38 @@ use std::str::FromStr;
 use crate::model::Millis;
 use crate::model::limits::DURATION_MAX;
 
-/// One thing that goes wrong, at a time after the start.
+/// One fault, at a time after the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutsideFault {
-    /// What.
+    /// Its kind.
     pub kind: Kind,
     /// When it begins, ms after the start.
     pub at: Millis,
-    /// How long it lasts, ms; 0 for what happens at once.
+    /// How long it lasts, ms; 0 for a fault of one moment.
     pub duration: Millis,
 }
 
-/// What can go wrong.
+/// The kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// No sample arrives until it is over; then all do.
     MetricsLate,
-    /// What happens meanwhile never becomes a sample.
+    /// Samples of this time never arrive.
     MetricsMissing,
-    /// Samples first have half of their requests, and all of them three
-    /// intervals later.
+    /// Samples first have half of their requests, and are complete three intervals
+    /// later.
     MetricsRevised,
-    /// Every call is refused as one too many.
+    /// Every call is throttled.
     AwsThrottled,
     /// The candidate has no healthy task.
     TasksDie,
-    /// Somebody else gives both arms half of the traffic.
+    /// Another writer gives both arms half of the traffic.
     ForeignWriter,
-    /// The engine dies and is started again from its journal.
+    /// The process of the engine dies, and another one goes on from its journal.
     EngineKilled,
 }
 
-/// Names and whether the fault lasts.
+/// Names, and whether the fault lasts.
 const KINDS: [(&str, Kind, bool); 7] = [
     ("metrics-late", Kind::MetricsLate, true),
     ("metrics-missing", Kind::MetricsMissing, true),
@@ -49,7 +49,7 @@ const KINDS: [(&str, Kind, bool); 7] = [
 ];
 
 impl OutsideFault {
-    /// Whether it goes on at that time after the start.
+    /// Whether the fault is of that kind and under way at that time after the start.
     #[must_use]
     pub fn covers(&self, kind: Kind, at: Millis) -> bool {
         self.kind == kind && (self.at..self.at + self.duration).contains(&at)
@@ -75,7 +75,7 @@ impl FromStr for OutsideFault {
         let names: Vec<&str> = KINDS.iter().map(|(name, ..)| *name).collect();
         let usage = || {
             format!(
-                "{text:?} is no fault: write KIND@START, with +DURATION where it lasts, such as aws-throttled@5m+3m or engine-killed@12m; kinds are {}",
+                "{text:?} is not a fault; write KIND@START, with +DURATION where it lasts, such as aws-throttled@5m+3m or engine-killed@12m; kinds are {}",
                 names.join(", ")
             )
         };
@@ -91,12 +91,12 @@ impl FromStr for OutsideFault {
         };
         let (at, duration) = match times.split_once('+') {
             Some((at, duration)) if *lasts => match (millis(at)?, millis(duration)?) {
-                (_, 0) => return Err(format!("{text:?} lasts no time at all")),
+                (_, 0) => return Err(format!("{text:?} has a duration of 0")),
                 times => times,
             },
             None if !*lasts => (millis(times)?, 0),
-            Some(_) => return Err(format!("{name} happens at once: write {name}@5m")),
-            None => return Err(format!("{name} lasts: write {name}@5m+3m")),
+            Some(_) => return Err(format!("{name} has no duration: write {name}@5m")),
+            None => return Err(format!("{name} needs a duration: write {name}@5m+3m")),
         };
         Ok(Self {
             kind: *kind,

@@ -1,4 +1,4 @@
-//! Many replicates on many threads. The result does not depend on how many.
+//! Many replicates on many threads. The result does not depend on their number.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,40 +7,40 @@ use super::report::Tally;
 use super::scenario::Scenario;
 use crate::rollout::RolloutError;
 
-/// A scenario, who plays in it, and how often.
+/// A scenario, what is rolled out in it, and how often.
 #[derive(Clone, Copy)]
 pub struct Play<'a> {
-    /// The world.
+    /// The scenario.
     pub scenario: &'a Scenario,
-    /// The strategy.
+    /// The strategy with its parameters.
     pub subject: &'a Subject,
     /// Number of replicates.
     pub replicates: u32,
 }
 
-/// Why a simulation broke off: a bug, not a result.
+/// Why a simulation broke off. This is a bug, not a result.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// The driver could not do its work.
     #[error("failed to play {scenario}, replicate {replicate}")]
     Rollout {
-        /// In which scenario.
+        /// The scenario's name.
         scenario: String,
-        /// In which replicate, from 0.
+        /// The replicate, from 0.
         replicate: u32,
-        /// What it says.
+        /// The driver's error.
         source: Box<RolloutError>,
     },
     /// A thread could not be set up.
     #[error("failed to start a thread of the simulation: {0}")]
     Runtime(#[from] std::io::Error),
-    /// A thread died.
+    /// A thread panicked.
     #[error("a thread of the simulation panicked")]
     Panicked,
 }
 
 /// Plays all replicates of every play, in order. Blocks its thread; `tell` is
-/// called now and then with how many are done, out of how many.
+/// called now and then with the number that are done and the number of all.
 pub fn play_all(
     plays: &[Play<'_>],
     jobs: usize,
@@ -64,7 +64,7 @@ pub fn play_all(
             let played = runtime
                 .block_on(replicate::play(play.subject, play.scenario, *number))
                 .map_err(|source| {
-                    // Nobody else need go on.
+                    // The other threads stop too.
                     next.store(work.len(), Ordering::Relaxed);
                     Broken::Rollout {
                         scenario: play.scenario.name.clone(),
@@ -92,7 +92,7 @@ pub fn play_all(
     Ok(tallies)
 }
 
-/// One thread per core.
+/// Number of cores, for as many threads.
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

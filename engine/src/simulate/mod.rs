@@ -1,11 +1,12 @@
 //! Rollouts without a load balancer: the real strategy and the real driver
 //! under a virtual clock.
 //!
-//! In reading order: a [`scenario`] says how the world behaves, [`random`] makes
-//! its luck, [`world`] what both arms do in every interval, [`fault`] what else
-//! goes wrong, [`stage`] turns that into a target and a clock, [`replicate`]
-//! plays one rollout on it, [`many`] a lot of them, and [`report`] counts. [`scripted`] is a
-//! simpler target, without luck, and [`rehearsal`] plays a real rollout on such a copy.
+//! In reading order: a [`scenario`] describes the world, [`random`] gives its
+//! random numbers, [`world`] what both arms measure in every interval, [`fault`]
+//! what else goes wrong. [`stage`] turns that into a target and a clock,
+//! [`replicate`] plays one rollout on it, [`many`] plays a lot of them, and
+//! [`report`] counts. [`scripted`] is a simpler target without randomness, and
+//! [`rehearsal`] plays a real rollout on such a copy.
 
 pub mod fault;
 pub mod many;

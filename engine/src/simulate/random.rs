@@ -1,10 +1,10 @@
-//! Randomness without state: every number is a pure function of what it is
-//! for, so nothing that one part draws can shift what another part gets.
+//! Random numbers without state: every number is a pure function of its purpose, so
+//! what one part of the simulation draws cannot change the numbers of another.
 //!
 //! A [`Draws`] turns a quantity into a uniform number; the functions below turn
-//! a uniform number into a sample by inverting the distribution's CDF. One
-//! uniform a sample also means that a sample moves smoothly with its
-//! parameters: with the same luck, more traffic gives more requests.
+//! a uniform number into a sample by inverting the distribution's CDF. With one
+//! uniform number for each sample, a sample changes smoothly with its parameters:
+//! with the same seed, more traffic gives more requests.
 //!
 //! All of it is plain IEEE arithmetic and the `libm` crate, so the same seed
 //! gives the same bytes on every machine.
@@ -12,11 +12,11 @@
 /// The variance up to which the discrete distributions are inverted exactly.
 const EXACT_VARIANCE: f64 = 60.0;
 
-/// The clusters up to which [`geometric_sum`] is inverted exactly; beyond, it
-/// is close enough to a normal distribution.
+/// The number of clusters up to which [`geometric_sum`] is inverted exactly. With
+/// more it is close enough to a normal distribution.
 const EXACT_CLUSTERS: u32 = 100;
 
-/// Whose number it is.
+/// What a number belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// Both arms together.
@@ -58,7 +58,7 @@ impl Draws {
     /// A number in the open interval from 0 to 1.
     #[must_use]
     pub fn uniform(self, quantity: u32) -> f64 {
-        // 52 bits and a half: neither 0 nor 1, and all of them exact.
+        // 52 bits and a half: never 0 or 1, and each of them exact.
         ((absorb(self.0, u64::from(quantity)) >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
     }
 
@@ -180,7 +180,7 @@ fn ratio(x: f64, above: [f64; 8], below: [f64; 8]) -> f64 {
 /// beyond that at most 1 off, and seldom so.
 #[must_use]
 pub fn poisson(u: f64, mean: f64) -> u32 {
-    // The chance of none is at least 1 - mean.
+    // The probability of 0 is at least 1 - mean.
     if u <= 1.0 - mean {
         return 0;
     }
@@ -202,7 +202,7 @@ pub fn binomial(u: f64, n: u32, p: f64) -> u32 {
     }
     let (count, q) = (f64::from(n), 1.0 - p);
     let mean = count * p;
-    // The chance of none is at least 1 - mean.
+    // The probability of 0 is at least 1 - mean.
     if u <= 1.0 - mean {
         return 0;
     }
@@ -220,10 +220,10 @@ pub fn binomial(u: f64, n: u32, p: f64) -> u32 {
     whole(cornish_fisher(u, mean, sd, (q - p) / sd, excess)).min(n)
 }
 
-/// The size of `clusters` clusters together, beyond one each, when a cluster's
-/// size is geometric from 1 with the given mean: the negative binomial
-/// distribution. Exact up to 100 clusters, beyond that at most 1, or 1 % of a
-/// standard deviation, off.
+/// The total size of `clusters` clusters, less one for each, if the size of a
+/// cluster is geometric from 1 with the given mean: the negative binomial
+/// distribution. Exact up to 100 clusters; beyond that off by at most 1, or 1 % of
+/// a standard deviation.
 #[must_use]
 pub fn geometric_sum(u: f64, clusters: u32, mean: f64) -> u32 {
     if clusters == 0 || mean <= 1.0 {
@@ -261,7 +261,7 @@ fn invert(u: f64, none: f64, most: u32, step: impl Fn(u32) -> f64) -> u32 {
         probability *= factor;
         let before = sum;
         sum += probability;
-        // Past the mode with nothing left to add: rounding keeps the sum from u.
+        // Past the mode the terms no longer change the sum, which rounding keeps below u.
         if factor < 1.0 && sum == before {
             break;
         }
@@ -272,8 +272,8 @@ fn invert(u: f64, none: f64, most: u32, step: impl Fn(u32) -> f64) -> u32 {
 
 /// The quantile of a count from its cumulants: the normal quantile, corrected
 /// for skewness and excess kurtosis (Cornish and Fisher 1938, to the third
-/// order). The variance is less that of rounding, 1/12 (Sheppard), because the
-/// result is rounded.
+/// order). The variance is reduced by that of rounding, 1/12 (Sheppard), because
+/// the result is rounded.
 fn cornish_fisher(u: f64, mean: f64, sd: f64, skew: f64, excess: f64) -> f64 {
     let z = normal(u);
     let z2 = z * z;
@@ -282,7 +282,7 @@ fn cornish_fisher(u: f64, mean: f64, sd: f64, skew: f64, excess: f64) -> f64 {
     mean + (sd * sd - 1.0 / 12.0).sqrt() * corrected
 }
 
-/// The nearest count; the conversion keeps to its range.
+/// The nearest count; the conversion saturates.
 fn whole(x: f64) -> u32 {
     (x + 0.5).floor() as u32
 }

@@ -1,6 +1,6 @@
-//! A rollout on AWS, rehearsed. The strategy runs for real, on a copy of the target
-//! under a virtual clock, and what it asks for is written down as the verbs that a
-//! target on AWS would be asked for.
+//! The rehearsal of a rollout on AWS. The real strategy runs on a copy of the
+//! target under a virtual clock, and what it asks for is recorded as the calls
+//! that a target on AWS would get.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use crate::store::{Journals as _, Owner, Store, StoreError};
 use crate::target::Target;
 use crate::target::aws::calls;
 
-/// Turns of the driver before a rehearsal counts as endless.
+/// Most turns of the driver before a rehearsal counts as endless.
 const TURNS_MAX: u32 = 100_000;
 
 /// Why there is no rehearsal.
@@ -35,12 +35,14 @@ pub enum Error {
     /// The store of the rehearsal refused something.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The strategy never comes to an end.
-    #[error("the rehearsal found no end within {TURNS_MAX} turns; see `engine simulate`")]
+    /// The strategy does not come to an end.
+    #[error(
+        "the rehearsal did not end within {TURNS_MAX} turns\n\nhint: `engine simulate` shows what the strategy does"
+    )]
     Endless,
 }
 
-/// A rollout that could begin, and what its users do.
+/// A rollout that could begin, and the traffic of its users.
 pub struct Candidate {
     /// The rollout.
     pub header: Header,
@@ -57,11 +59,11 @@ pub struct Candidate {
 /// A finished rehearsal.
 #[derive(Debug, Clone)]
 pub struct Rehearsal {
-    /// What the target was asked for, and when: ms since 1970.
+    /// The calls of the target, and when (Unix ms).
     pub verbs: Vec<(Millis, calls::Verb)>,
-    /// How the rollout ended; none if it waits for a person.
+    /// How the rollout ended; `None` if it waits for a person.
     pub end: Option<End>,
-    /// When it began, ms since 1970.
+    /// When it began (Unix ms).
     pub begun: Millis,
     /// From its beginning to the last entry of its journal, ms.
     pub took_ms: Millis,
@@ -81,11 +83,11 @@ impl Rehearsal {
 }
 
 impl Candidate {
-    /// Runs the rollout on a copy of its target whose new version fails that share
-    /// of its requests, from 0 to 1.
+    /// Runs the rollout on a copy of its target whose new version fails the given
+    /// share of its requests, from 0 to 1.
     pub async fn rehearse(&self, error_rate: f64) -> Result<Rehearsal, Error> {
         let mut header = self.header.clone();
-        // At the beginning of a minute, so that the same plan reads the same always.
+        // At the beginning of a minute, so that the same plan always gives the same text.
         header.created -= header.created % Millis::from(header.sample_period_ms);
         let (id, begun) = (header.rollout.clone(), header.created);
         let clock = Arc::new(VirtualClock::new(begun));
@@ -122,11 +124,11 @@ impl Candidate {
             ..Behaviour::default()
         };
         let mut live = self.live.clone();
-        // What ECS is still busy with now will be over by then.
+        // The deployments that ECS still has under way will be over by then.
         for arm in &mut live.arms {
             arm.deployment = Deployment::Steady;
         }
-        // The stable arm's version is the one that behaves.
+        // The stable arm's version is the one that does not fail.
         if header.arm(Role::Stable) != live.arms[0].name {
             live.arms.reverse();
         }
@@ -160,8 +162,8 @@ fn driver(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stage: Stage) -> Driver 
     }
 }
 
-/// Drives a rollout until it ends or waits for something that no rehearsal can give:
-/// its end, and whether it waited for an approval, which it gets at once.
+/// Drives a rollout until it ends or waits for something that a rehearsal cannot
+/// give. Returns its end, and whether it waited for an approval, which it gets at once.
 async fn drive(driver: &Driver, id: &str) -> Result<(Option<End>, bool), Error> {
     let mut approved = false;
     for _ in 0..TURNS_MAX {
@@ -205,7 +207,7 @@ fn exposed(verbs: &[(Millis, calls::Verb)], candidate: &str) -> Millis {
     }
 }
 
-/// Gives the driver the copy and the strategy, whatever it asks for.
+/// Resolves every target and every strategy to the copy and the given strategy.
 struct Stage {
     target: Arc<Recorder>,
     strategy: Arc<dyn Strategy>,
@@ -222,7 +224,7 @@ impl Resolve for Stage {
     }
 }
 
-/// The copy of the target; writes down what is asked of it.
+/// The copy of the target, which records its calls.
 struct Recorder {
     copy: SimulatedTarget,
     clock: Arc<VirtualClock>,
@@ -243,7 +245,7 @@ impl Recorder {
         self.verbs().push((self.clock.now(), verb));
     }
 
-    /// In the order of the real target.
+    /// The weights in the order of the real target's arms.
     fn in_order(&self, weights: &Weights) -> Weights {
         weights
             .ordered_as(&self.names)

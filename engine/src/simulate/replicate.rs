@@ -12,14 +12,14 @@ use super::scenario::{Scenario, Values};
 use super::stage::{Setting, Stage, StageClock, candidate_lease};
 use super::world::World;
 use crate::clock::Clock;
-use crate::journal::{Entry, Event, FORMAT, Header, Pin, Work};
-use crate::model::limits::Caps;
-use crate::model::limits::Guardrails;
+use crate::journal::narrate::sentence;
+use crate::journal::{Entry, Event, FORMAT, Header, Pin, Work, exchanges};
+use crate::model::limits::{Caps, Guardrails};
 use crate::model::query::{Query, QuerySource};
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, Command, DemoFault, End, HostError, Millis, Promotion, Release, Role, Signal, Source,
-    Verdict, Weights,
+    Arm, Command, DemoFault, End, Goal, HostError, Millis, Promotion, Release, Role, Signal,
+    Source, Verdict, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
 use crate::store::memory::MemoryStore;
@@ -30,13 +30,13 @@ use crate::target::Target;
 pub const START: Millis = 1_800_000_000_000;
 /// The id of every simulated rollout.
 pub const ROLLOUT: &str = "simulated";
-/// Approvals that are given in advance if the scenario does not say: a simulation
+/// Approvals that are given in advance if the scenario has no number: a simulation
 /// does not wait for people.
 const APPROVALS: u32 = 16;
-/// The candidate's share (0-1) that counts as full weight: what a holdback keeps
-/// back is there to compare with, not to protect anybody.
+/// The candidate's share (0-1) that counts as full weight: a holdback keeps a few
+/// users on the old version to compare with, not to protect them.
 const FULL_WEIGHT: f64 = 0.95;
-/// Times that a driver may let go of a rollout and take it up again.
+/// Most times that a driver may stop and go on with a rollout.
 const TURNS_MAX: u32 = 10_000;
 
 /// What is rolled out.
@@ -44,7 +44,7 @@ const TURNS_MAX: u32 = 10_000;
 pub struct Subject {
     /// The strategy.
     pub strategy: Arc<dyn Strategy>,
-    /// Its name, for the journal.
+    /// Its name in the journal.
     pub name: String,
     /// Its parameters, a JSON object.
     pub parameters: Value,
@@ -54,15 +54,15 @@ pub struct Subject {
     pub caps: Caps,
     /// Custom queries of the rollout file.
     pub queries: Vec<Query>,
-    /// Values that a world has for queries, by name.
+    /// Values of the queries in this world, by name.
     pub values: BTreeMap<String, Values>,
     /// Approvals that are given in advance.
     pub approvals: u32,
     /// Names of the arms, stable first.
     pub names: [String; 2],
-    /// What goes wrong in every scenario.
+    /// Faults in every scenario.
     pub faults: Vec<OutsideFault>,
-    /// Changes the seed of every scenario; 0 keeps it.
+    /// Changes the seed of every scenario; 0 does not change it.
     pub seed: u64,
 }
 
@@ -95,8 +95,8 @@ pub enum Fate {
     RolledBack,
     /// It waits for a person, or was still under way at the horizon.
     Paused,
-    /// The strategy could not do its work, which is no judgement of the version;
-    /// the host took the traffic back, or paused.
+    /// The strategy could not do its work, which says nothing about the version; the
+    /// host took the traffic back, or paused.
     Failed,
 }
 
@@ -107,13 +107,13 @@ pub struct Played {
     pub fate: Fate,
     /// Why, in the strategy's or the host's words.
     pub reason: String,
-    /// Minutes from the start until the traffic was where it stayed: all of it back
-    /// on stable, or 95 % and more on the candidate. None if it paused.
+    /// Minutes from the start until the traffic reached its final place: all of it on
+    /// stable, or 95 % and more on the candidate. `None` if the rollout paused.
     pub minutes: Option<f64>,
-    /// Bad requests that users would not have seen without the candidate, until
-    /// the horizon: expected, not sampled.
+    /// Expected (not sampled) number of bad requests until the horizon that users
+    /// would not have seen without the candidate.
     pub bad_requests: f64,
-    /// What must never happen and did.
+    /// Rules of the host that were broken, a sentence each.
     pub violations: Vec<String>,
     /// The whole journal.
     pub journal: Vec<Entry>,
@@ -167,7 +167,7 @@ pub async fn play(
     driver(&store, &clock, &resolve, life).begin(header).await?;
     for _ in 0..TURNS_MAX {
         let driver = driver(&store, &clock, &resolve, life);
-        // Whoever dies is dropped in mid-sentence; only the journal is left.
+        // A process that dies is dropped at any point; only the journal is left.
         let standing = tokio::select! {
             biased;
             standing = driver.drive(ROLLOUT) => Some(standing?),
@@ -194,39 +194,20 @@ pub async fn play(
     Ok(told(&stage, journal, subject))
 }
 
-/// The scenario's seed, or one that has nothing to do with it or its neighbours.
+/// The scenario's seed, or an unrelated one if the subject changes it.
 #[must_use]
 pub fn seed(scenario: &Scenario, subject: &Subject) -> u64 {
     // An odd constant, the golden ratio of 2^64, spreads small numbers.
     scenario.seed ^ subject.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// What the journal and the stage tell.
+/// The result, from the journal and the stage.
 fn told(stage: &Stage, journal: Vec<Entry>, subject: &Subject) -> Played {
     if let Some(text) = traffic_after_verdict(stage, &journal, subject) {
         stage.violated(text);
     }
     let ending = stage.end();
-    let (fate, reason) = match journal.last().map(|e| &e.event) {
-        Some(Event::Ended { end, reason }) => (
-            match end {
-                End::Promoted => Fate::Promoted,
-                End::RolledBack => Fate::RolledBack,
-                _ => Fate::Paused,
-            },
-            reason.clone(),
-        ),
-        Some(Event::Held { hold, .. }) => (Fate::Paused, hold.to_string()),
-        Some(Event::Failed { reason }) => (Fate::Paused, format!("the strategy failed: {reason}")),
-        Some(Event::Diverged(mismatch)) => (Fate::Paused, format!("diverged: {mismatch}")),
-        _ => (Fate::Paused, "still under way at the horizon".to_owned()),
-    };
-    let failed = |e: &Entry| matches!(e.event, Event::Failed { .. });
-    let fate = if journal.iter().any(failed) {
-        Fate::Failed
-    } else {
-        fate
-    };
+    let (fate, reason) = fate(&journal);
     // Since when the traffic has been where it is.
     let arrived = |share: f64| match fate {
         Fate::Promoted => share >= FULL_WEIGHT,
@@ -249,12 +230,36 @@ fn told(stage: &Stage, journal: Vec<Entry>, subject: &Subject) -> Played {
     }
 }
 
+/// How the rollout of a journal ended, and why.
+fn fate(journal: &[Entry]) -> (Fate, String) {
+    let mut failed = false;
+    let (mut fate, mut why) = (Fate::Paused, None);
+    for exchange in exchanges(journal) {
+        failed |= matches!(exchange.event(), Some(Event::Failed { .. }));
+        (fate, why) = match exchange.event() {
+            Some(Event::Ended { end, reason }) => {
+                let fate = match end {
+                    End::Promoted => Fate::Promoted,
+                    End::RolledBack => Fate::RolledBack,
+                    End::RollbackFailed | End::Done | End::Refused => Fate::Paused,
+                };
+                (fate, Some(reason.clone()))
+            }
+            Some(Event::Held { hold, .. }) => (Fate::Paused, Some(hold.to_string())),
+            Some(Event::Failed { .. } | Event::Diverged(_)) => (Fate::Paused, sentence(&exchange)),
+            _ => (Fate::Paused, None),
+        };
+    }
+    let why = why.unwrap_or_else(|| "still under way at the horizon".to_owned());
+    (if failed { Fate::Failed } else { fate }, why)
+}
+
 /// After a verdict against it, the candidate must have no traffic as soon as
 /// the load balancer takes calls.
 fn traffic_after_verdict(stage: &Stage, journal: &[Entry], subject: &Subject) -> Option<String> {
-    let verdict = journal.iter().find_map(|e| match &e.event {
+    let verdict = exchanges(journal).find_map(|e| match e.event()? {
         Event::Finished(outcome) if outcome.verdict == Verdict::RolledBack => Some(e.at),
-        Event::Decided { goal, .. } if *goal == crate::model::Goal::RollBack => Some(e.at),
+        Event::Decided { goal, .. } if *goal == Goal::RollBack => Some(e.at),
         _ => None,
     })?;
     let throttled = |at: Millis| {
@@ -310,8 +315,8 @@ fn driver(
         resolve: resolve.clone(),
         owner: owner(life),
         options: Options {
-            // Nobody is faster than this clock, so a wait need not look often and
-            // a lease can be long.
+            // No other process writes, so a wait need not poll often and a lease can be
+            // long.
             signal_poll_ms: 3_600_000,
             park_after_ms: Millis::MAX,
             lease_ttl_ms: 24 * 3_600_000,
@@ -339,7 +344,7 @@ impl Resolve for Cast {
     }
 }
 
-/// Those of the rollout file, and those that only the world has values for.
+/// The queries of the rollout file, and those that only the world has values for.
 fn queries(subject: &Subject) -> Vec<Query> {
     let mut queries = subject.queries.clone();
     for name in subject.values.keys() {

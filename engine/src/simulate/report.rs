@@ -1,4 +1,4 @@
-//! Many replicates, counted. Pure.
+//! Statistics of many replicates. Pure.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,16 +6,16 @@ use serde::Serialize;
 use super::replicate::{Fate, Played};
 use super::scenario::{Class, Scenario};
 
-/// What is left of a replicate once it is counted.
+/// The numbers of one replicate that a report needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tally {
     /// How it ended.
     pub fate: Fate,
-    /// Minutes until the traffic was where it stayed.
+    /// Minutes until the traffic reached its final place.
     pub minutes: Option<f64>,
     /// Expected bad requests.
     pub bad_requests: f64,
-    /// What must never happen and did.
+    /// Rules of the host that were broken.
     pub violations: Vec<String>,
 }
 
@@ -62,12 +62,12 @@ pub struct Row {
     pub bad_requests_mean_interval: [f64; 2],
     /// Expectations of the scenario that failed.
     pub failed_expectations: Vec<String>,
-    /// Replicates in which something happened that never must.
+    /// Replicates in which a rule of the host was broken.
     pub violations: usize,
 }
 
 impl Row {
-    /// Counts the replicates of a scenario.
+    /// The statistics of a scenario's replicates.
     #[must_use]
     pub fn of(scenario: &Scenario, tallies: &[Tally]) -> Self {
         let n = tallies.len();
@@ -117,7 +117,7 @@ impl Row {
                 "maxFalseRollbackPct"
             },
             expect.max_false_rollback_pct,
-            // A strategy that gives up also takes a good version from its users.
+            // A strategy that fails takes a good version from its users, too.
             Some(self.rolled_back_pct + self.failed_pct),
         );
         at_most(
@@ -151,31 +151,31 @@ impl Row {
         unmet
     }
 
-    /// Whether it is as the scenario expects, and nothing happened that must not.
+    /// Whether all expectations hold and no rule of the host was broken.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.failed_expectations.is_empty() && self.violations == 0
     }
 }
 
-/// What many scenarios have in common.
+/// Statistics over many scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Summary {
-    /// Mean over the good scenarios, percent.
+    /// Mean of the false rollbacks over the good scenarios, percent.
     pub false_rollback_mean_pct: Option<f64>,
-    /// The worst good scenario, percent.
+    /// The same of the worst good scenario, percent.
     pub false_rollback_worst_pct: Option<f64>,
-    /// Mean over the bad scenarios, percent.
+    /// Mean of the detections over the bad scenarios, percent.
     pub detected_mean_pct: Option<f64>,
     /// Geometric mean over the bad scenarios of the mean bad requests.
     pub bad_requests_geometric_mean: Option<f64>,
-    /// The good scenario in the middle.
+    /// Median of the good scenarios' medians.
     pub median_minutes_to_promote: Option<f64>,
 }
 
 impl Summary {
-    /// Over these rows.
+    /// The statistics of these rows.
     #[must_use]
     pub fn of(rows: &[Row]) -> Self {
         let of = |class: Class| rows.iter().filter(move |r| r.class == class);
@@ -199,7 +199,7 @@ impl Summary {
     }
 }
 
-/// The middle of the values, or the mean of the two in the middle.
+/// The value in the middle, or the mean of the two in the middle.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -218,7 +218,7 @@ fn mean_and_error(values: &[f64]) -> (f64, f64) {
     (mean, (squares / (n - 1.0).max(1.0) / n).sqrt())
 }
 
-/// 95 % score interval of a share (Wilson 1927), 0-1.
+/// The 95 % score interval of a share (Wilson 1927), 0-1.
 fn wilson(count: usize, n: usize) -> (f64, f64) {
     if n == 0 {
         return (0.0, 1.0);

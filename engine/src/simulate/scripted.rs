@@ -1,5 +1,5 @@
-//! A scripted target under a virtual clock: no luck, expected counts only. For
-//! tests and rehearsals.
+//! A scripted target under a virtual clock, with expected counts and without
+//! randomness. For tests and rehearsals.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -36,12 +36,12 @@ impl Default for Behaviour {
     }
 }
 
-/// One thing that goes wrong, once.
+/// A fault that happens once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fault {
     /// The next write fails before it has an effect.
     WriteRefused(HostError),
-    /// The next write has its effect, but the answer is lost.
+    /// The next write has its effect, but its answer is lost.
     AnswerLost,
     /// The next write is answered with success and has no effect.
     WriteIgnored,
@@ -51,13 +51,13 @@ pub enum Fault {
     MetricsFail(HostError),
 }
 
-/// See the module. The first arm is the stable one.
+/// A target with two arms. The first arm is the stable one.
 pub struct SimulatedTarget {
     name: String,
     clock: Arc<dyn Clock>,
     behaviour: Behaviour,
     sample_period_ms: u32,
-    /// The version that behaves as the first of each pair.
+    /// The version that behaves like the first of each pair.
     stable: String,
     state: Mutex<State>,
 }
@@ -67,7 +67,7 @@ struct State {
     observed: Observed,
     faults: VecDeque<Fault>,
     verbs: Vec<String>,
-    /// When the weights changed, and to what, for the samples.
+    /// The changes of the weights and their times, for the samples.
     weights_since: Vec<(Millis, Weights)>,
 }
 
@@ -128,7 +128,7 @@ impl SimulatedTarget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same target as another one is now.
+    /// A copy of another target, as it was observed.
     #[must_use]
     pub fn like(
         live: Observed,
@@ -148,17 +148,17 @@ impl SimulatedTarget {
         target
     }
 
-    /// Lets things go wrong, one per matching verb, in this order.
+    /// Adds faults, one for each matching verb, in this order.
     pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.extend(faults);
     }
 
-    /// Nothing goes wrong any more.
+    /// Removes the faults that have not happened.
     pub fn clear_faults(&self) {
         self.state().faults.clear();
     }
 
-    /// Changes the target behind the engine's back.
+    /// Changes the target as another writer would.
     pub fn meddle(&self, change: impl FnOnce(&mut Observed)) {
         let now = self.clock.now();
         let mut state = self.state();
@@ -172,7 +172,7 @@ impl SimulatedTarget {
         self.state().verbs.clone()
     }
 
-    /// What the target looks like, without a call.
+    /// The present state of the target, without a call.
     pub fn peek(&self) -> Observed {
         self.state().observed.clone()
     }
@@ -208,12 +208,12 @@ impl SimulatedTarget {
         Ok(())
     }
 
-    /// What one arm did in one interval. Deterministic: expected counts.
+    /// The sample of one arm in one interval, with expected counts.
     fn sample(&self, arm: usize, start: Millis, weights: &Weights, q: &MetricsQuery) -> Sample {
         let observed = &self.state().observed.arms[arm];
         let name = observed.name.clone();
-        // The version decides how it behaves, not the arm: after a copy the
-        // stable arm runs the candidate's.
+        // Behaviour depends on the version and not on the arm: after a copy the
+        // stable arm runs the candidate's version.
         let kind = usize::from(observed.release.version != self.stable);
         let seconds = f64::from(self.sample_period_ms) / 1_000.0;
         let share = weights.share(&name) / 100.0;

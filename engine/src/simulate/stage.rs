@@ -1,7 +1,7 @@
 //! A [`World`] as a target, and the clock of its rollouts.
 //!
-//! The stage watches as well: in every simulated interval, and at every write,
-//! it checks what must hold whatever a strategy does.
+//! The stage also checks, in every simulated interval and at every write, the
+//! rules that hold for every strategy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,10 +25,10 @@ use crate::target::Target;
 
 /// Intervals after which revised samples are complete.
 const REVISED_AFTER: u64 = 3;
-/// Slack for shares that are no round numbers, percentage points.
+/// Tolerance for shares that are not round numbers, percentage points.
 const EPSILON: f64 = 1e-6;
 
-/// What the world is for.
+/// The world and how the rollout uses it.
 pub(super) struct Setting {
     pub(super) world: World,
     /// Unix ms.
@@ -43,23 +43,23 @@ pub(super) struct Setting {
     pub(super) rollout: String,
 }
 
-/// See the module. The first arm is the stable one.
+/// A target in a simulated world. The first arm is the stable one.
 pub struct Stage {
     setting: Setting,
     clock: Arc<StageClock>,
     store: Arc<dyn Store>,
     state: Mutex<State>,
-    /// Zones of the stable arm before the start, newest first, once asked for.
+    /// Zones of the stable arm before the start, newest first; filled when first read.
     past: OnceLock<Vec<Vec<Arm>>>,
 }
 
 struct State {
-    /// Shares of the candidate, 0-1, from a time on.
+    /// Shares of the candidate, 0-1, each from a time on.
     shares: Vec<(Millis, f64)>,
     weights: Weights,
     /// Intervals that are over, with the candidate's share in them.
     played: Vec<(f64, Interval)>,
-    /// Intervals since the share last rose, of the newest interval.
+    /// Number of intervals since the share last rose, at the newest interval.
     age: u32,
     meddled: bool,
     violations: Vec<String>,
@@ -106,7 +106,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Weights as they are, after what somebody else may have done.
+    /// The present weights, after a write of another writer if there was one.
     fn weights(&self) -> Weights {
         let now = self.clock.now();
         let since = self.since_start();
@@ -181,13 +181,13 @@ impl Stage {
         }
     }
 
-    /// The whole story, for the report: up to the horizon, without details after
-    /// now. Shares of every interval, the played ones, and all bad requests.
+    /// The whole rollout up to the horizon, for the report: the shares of all
+    /// intervals, the intervals that were played, and all bad requests.
     pub(super) fn end(&self) -> Ending {
         self.play();
         let state = self.state();
         let world = &self.setting.world;
-        // A sum of nothing is -0.0, which nobody wants to read.
+        // The sum of nothing is -0.0, which would be printed.
         let played_bad = state.played.iter().map(|(_, i)| i.bad_requests);
         let mut bad_requests = played_bad.fold(0.0, |sum, bad| sum + bad);
         let played = u32::try_from(state.played.len()).unwrap_or(u32::MAX);
@@ -205,8 +205,8 @@ impl Stage {
         }
     }
 
-    /// Starts (Unix ms) of the intervals from `after` on in which the candidate
-    /// had traffic.
+    /// Starts (Unix ms) of the intervals from `after` on in which the candidate had
+    /// traffic.
     pub(super) fn exposed_after(&self, after: Millis) -> Vec<Millis> {
         self.play();
         let period = self.setting.world.interval_ms();
@@ -219,13 +219,13 @@ impl Stage {
             .collect()
     }
 
-    /// Says what must never happen, and did.
+    /// Records that a rule was broken.
     pub(super) fn violated(&self, text: String) {
         self.state().violations.push(text);
     }
 
-    /// Checks a write of ours against the rules, without asking the code that
-    /// ought to have kept them.
+    /// Checks a write of the engine against the rules, independently of the code that
+    /// keeps them.
     async fn check(&self, wanted: &Weights) {
         let now = self.clock.now();
         let candidate = &self.setting.names[1];
@@ -234,7 +234,7 @@ impl Stage {
         match self.store.occupant(candidate_lease()).await {
             Ok(Some(lease)) if lease.rollout == self.setting.rollout && lease.expires > now => {}
             _ => self.violated(format!(
-                "minute {minute}: {wanted} written without the lease"
+                "minute {minute}: {wanted} was written without the lease"
             )),
         }
         if to <= from {
@@ -242,7 +242,7 @@ impl Stage {
         }
         if self.goes_wrong(Kind::TasksDie) {
             self.violated(format!(
-                "minute {minute}: raised to {to:.1} % while the candidate had no healthy target"
+                "minute {minute}: raised to {to:.1} % while the candidate had no healthy task"
             ));
         }
         let rails = &self.setting.guardrails;
@@ -350,12 +350,12 @@ pub(super) struct Ending {
     pub(super) violations: Vec<String>,
 }
 
-/// The identity of every stage; each has a store of its own.
+/// The identity of every stage, which is the same because each has its own store.
 pub(super) fn candidate_lease() -> &'static str {
     "simulated"
 }
 
-/// All zones together.
+/// The sum of all zones.
 fn whole(zones: &[Arm]) -> Arm {
     let mut whole = Arm::default();
     for zone in zones {
@@ -366,7 +366,7 @@ fn whole(zones: &[Arm]) -> Arm {
     whole
 }
 
-/// The share in force when an interval begins.
+/// The share at the start of an interval.
 fn share_at(shares: &[(Millis, f64)], start: Millis) -> f64 {
     let last = shares.iter().rev().find(|(at, _)| *at <= start);
     last.map_or(0.0, |(_, share)| *share)
@@ -425,7 +425,7 @@ impl Target for Stage {
             let into = at - start;
             let end = at + period + self.setting.metric_delay_ms;
             let is = |kind: Kind| self.setting.faults.iter().any(|f| f.covers(kind, into));
-            // Late: nothing that would come in that time comes before its end.
+            // Late metrics: what would come during the fault comes at its end.
             let held_back = self.setting.faults.iter().any(|f| {
                 f.covers(Kind::MetricsLate, end - start) && now < start + f.at + f.duration
             });
@@ -447,7 +447,7 @@ impl Target for Stage {
         Ok(samples)
     }
 
-    /// What the scenario's file gives the query; no values without that.
+    /// The points that the scenario's file has for the query; none without it.
     async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError> {
         self.throttled()?;
         self.play();
@@ -499,19 +499,19 @@ impl Target for Stage {
     }
 }
 
-/// A virtual clock on which a process can die: whoever sleeps past such a time
-/// never wakes.
+/// A virtual clock on which a process can die: a sleep that passes such a time does
+/// not return.
 #[derive(Debug)]
 pub struct StageClock {
     time: VirtualClock,
-    /// Times (Unix ms) at which whoever runs is gone, the next one last.
+    /// Times (Unix ms) at which the running process dies, the next one last.
     deaths: Mutex<Vec<Millis>>,
     died: Notify,
 }
 
 impl StageClock {
-    /// A clock that stands at `start` and on which a process dies at each of
-    /// these times (Unix ms).
+    /// A clock that shows `start`, on which a process dies at each of these times
+    /// (Unix ms).
     #[must_use]
     pub fn new(start: Millis, mut deaths: Vec<Millis>) -> Self {
         deaths.sort_unstable_by(|a, b| b.cmp(a));
@@ -522,7 +522,7 @@ impl StageClock {
         }
     }
 
-    /// Returns when the process that runs has died.
+    /// Returns when the running process has died.
     pub async fn death(&self) {
         self.died.notified().await;
     }

@@ -3,10 +3,10 @@
 //!
 //! An interval is a pure function of the seed, the replicate, the interval, and
 //! the candidate's share and age. Two strategies that are tried on the same
-//! scenario therefore meet the same traffic, noise and luck, whatever weights
-//! they choose and in whatever order they ask.
+//! scenario therefore get the same traffic, noise and random numbers, whatever
+//! weights they choose and in whatever order they ask.
 //!
-//! Not here: retries, autoscaling, and requests in flight when weights change.
+//! Not simulated: retries, autoscaling, and requests in flight when weights change.
 
 use std::f64::consts::{FRAC_1_SQRT_2, LN_2, TAU};
 use std::ops::Range;
@@ -19,19 +19,20 @@ use super::scenario::{
 const BINS: usize = 96;
 /// The logarithm of the lowest latency of a histogram, 2 ms.
 const LOWEST: f64 = LN_2;
-/// The logarithm of 60,000 ms over 2 ms, by bin.
+/// The logarithm of the ratio of 60,000 ms to 2 ms, divided by the number of bins.
 const BIN_WIDTH: f64 = 10.308_952_660_644_293 / BINS as f64;
 
-/// Below so many standard deviations there are no requests (one in 10^12).
+/// Below so many standard deviations no requests are expected (one in 10^12).
 const NONE_BELOW: f64 = -7.0;
-/// So few requests are none.
+/// An expected number of requests that counts as 0.
 const NEGLIGIBLE: f64 = 1e-9;
 /// The 95th percentile of the standard normal distribution.
 const P95: f64 = 1.644_853_626_951_472_2;
-/// A factor of 0 is this one, for its logarithm's sake.
+/// Replaces a factor of 0, which has no logarithm.
 const FACTOR_MIN: f64 = 1e-9;
 
-/// What a number is for. A new one takes a new number, so that the others stay.
+/// The purpose of a random number. A new purpose gets a new number, so that the
+/// others do not change.
 mod quantity {
     pub(super) const TOTAL: u32 = 0;
     pub(super) const SPLIT: u32 = 1;
@@ -44,14 +45,14 @@ mod quantity {
     pub(super) const CLUSTERED: u32 = 8;
     pub(super) const MORE_ERRORS: u32 = 9;
     pub(super) const GAP: u32 = 10;
-    /// The first of one for each bin.
+    /// The first of one number for each bin.
     pub(super) const BIN: u32 = 100;
-    /// The first of one for each custom query.
+    /// The first of one number for each custom query.
     pub(super) const OF_QUERIES: u32 = 10_000;
 }
 
-/// Latencies of one arm in one interval: counts in logarithmic bins from 2 ms
-/// to 60 s, in the first and the last also what is beyond.
+/// Latencies of one arm in one interval: counts in logarithmic bins from 2 ms to
+/// 60 s. The first and the last bin also have what is beyond.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram([u32; BINS]);
 
@@ -62,13 +63,13 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// How many requests it has.
+    /// The number of requests.
     #[must_use]
     pub fn total(&self) -> u32 {
         self.0.iter().sum()
     }
 
-    /// Takes in the requests of another.
+    /// Adds the requests of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (count, more) in self.0.iter_mut().zip(other.0) {
             *count += more;
@@ -76,7 +77,7 @@ impl Histogram {
     }
 
     /// The latency, ms, that a share `q` of the requests does not exceed, with
-    /// logarithmic interpolation in its bin; nothing without requests.
+    /// logarithmic interpolation in its bin; `None` without requests.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let total = self.total();
@@ -96,7 +97,7 @@ impl Histogram {
         Some(libm::exp(edge(BINS)))
     }
 
-    /// How many requests took longer than `threshold_ms`, with logarithmic
+    /// The number of requests that took longer than `threshold_ms`, with logarithmic
     /// interpolation in its bin.
     #[must_use]
     pub fn exceed(&self, threshold_ms: f64) -> u32 {
@@ -117,26 +118,26 @@ fn edge(bin: usize) -> f64 {
 /// What one arm, or one zone of it, measured in one interval.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Arm {
-    /// Requests served.
+    /// Number of requests.
     pub requests: u32,
-    /// Those of them that failed.
+    /// Number of requests that failed.
     pub errors: u32,
-    /// How long they took.
+    /// Their latencies.
     pub histogram: Histogram,
 }
 
 /// What both arms measured in one interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Interval {
-    /// The version that runs.
+    /// The stable arm.
     pub stable: Arm,
-    /// The version to roll out.
+    /// The candidate arm.
     pub candidate: Arm,
     /// Whether the metrics of this interval never arrive.
     pub missing: bool,
-    /// How many requests of the candidate failed, or were slower than the
-    /// stable version's nominal p95, because of its effect: the expectation for
-    /// the requests that it served.
+    /// How many requests of the candidate failed, or were slower than the stable
+    /// version's nominal p95, because of its effect: the expected number for the
+    /// requests that it served.
     pub bad_requests: f64,
 }
 
@@ -150,21 +151,21 @@ pub struct World {
     canary: Canary,
     noise: Noise,
     events: Vec<Event>,
-    /// From the first interval of the history to the horizon.
+    /// Noise from the first interval of the history to the horizon.
     shared: Wander,
-    /// From the start to the horizon.
+    /// Noise from the start to the horizon.
     stable: Wander,
     candidate: Wander,
-    /// Through the history.
+    /// Noise in the history, by zone.
     zones: Vec<Wander>,
-    /// All tasks of the stable arm.
+    /// Factors of all tasks of the stable arm.
     stable_tasks: Factors,
     zone_tasks: Vec<Factors>,
-    /// The first task of the candidate, the first two, and so on.
+    /// Factors of the first task of the candidate, of the first two, and so on.
     candidate_tasks: Vec<Factors>,
 }
 
-/// Where all numbers of a world come from.
+/// The seed of all random numbers of a world.
 #[derive(Debug, Clone, Copy)]
 struct Luck {
     seed: u64,
@@ -193,7 +194,7 @@ impl Luck {
             let error = noise.error_sd * draws.normal(quantity::TASK_ERROR);
             let latency = noise.latency_sd * draws.normal(quantity::TASK_LATENCY);
             Factors {
-                // Its mean over tasks is 1.
+                // The factor has the mean 1 over the tasks.
                 error: libm::exp(error - noise.error_sd * noise.error_sd / 2.0),
                 latency: libm::exp(latency),
             }
@@ -202,7 +203,7 @@ impl Luck {
     }
 }
 
-/// Logarithms of noise factors by interval.
+/// Logarithms of noise factors, by interval.
 #[derive(Debug, Clone)]
 struct Wander {
     error: Series,
@@ -239,7 +240,7 @@ impl Series {
     }
 }
 
-/// Mean factors over some tasks.
+/// Mean factors of some tasks.
 #[derive(Debug, Clone, Copy)]
 struct Factors {
     error: f64,
@@ -247,7 +248,7 @@ struct Factors {
 }
 
 impl Factors {
-    /// Over every `step`th task from the `first`.
+    /// The means over every `step`th task from the `first`.
     fn mean(tasks: &[Self], first: usize, step: usize) -> Self {
         let (mut error, mut latency, mut count) = (0.0, 0.0, 0.0);
         for task in tasks.iter().skip(first).step_by(step) {
@@ -262,10 +263,10 @@ impl Factors {
     }
 }
 
-/// What decides the numbers of one arm in one interval.
+/// What determines the numbers of one arm in one interval.
 #[derive(Debug, Clone, Copy)]
 struct Conditions {
-    /// Share of requests that fail as the service always does.
+    /// Share of the requests that fail in normal operation.
     error_rate: f64,
     /// Share of the rest that fails for another reason.
     more_errors: f64,
@@ -273,22 +274,22 @@ struct Conditions {
     log_median: f64,
     /// Share of the requests in the slow tail.
     tail: f64,
-    /// The logarithm of how much slower they are.
+    /// The logarithm of the factor by which these are slower.
     log_tail_mult: f64,
 }
 
-/// What the candidate's effect is in one interval.
+/// How strong the candidate's effect is in one interval, 0-1.
 #[derive(Debug, Clone, Copy)]
 struct Strength(f64);
 
 impl World {
-    /// The world of a replicate, from 0, by the scenario's own seed.
+    /// The world of a replicate (from 0) with the scenario's own seed.
     #[must_use]
     pub fn new(scenario: &Scenario, replicate: u32) -> Self {
         Self::with_seed(scenario, scenario.seed, replicate)
     }
 
-    /// The world of a replicate by another seed.
+    /// The world of a replicate with another seed.
     #[must_use]
     pub fn with_seed(scenario: &Scenario, seed: u64, replicate: u32) -> Self {
         let Scenario {
@@ -337,29 +338,28 @@ impl World {
         self.clock.interval
     }
 
-    /// A value of an arm in interval `t`, negative before the start: `number`
-    /// tells the quantities apart.
+    /// A value of a query for an arm in interval `t`, negative before the start.
+    /// `number` tells the queries apart.
     #[must_use]
     pub fn value(&self, t: i64, arm: Owner, number: u32, mean: f64, sigma: f64) -> f64 {
         let draws = self.luck.draws(t, arm);
         mean + sigma * draws.normal(quantity::OF_QUERIES + number)
     }
 
-    /// Intervals until the simulation gives up, the last one perhaps in part.
+    /// Number of intervals until the simulation ends, the last one perhaps partial.
     #[must_use]
     pub fn horizon(&self) -> u32 {
         intervals(self.clock.horizon, self.clock.interval)
     }
 
-    /// Intervals before the start that are known.
+    /// Number of intervals before the start that are known.
     #[must_use]
     pub fn history(&self) -> u32 {
         intervals(self.clock.history, self.clock.interval)
     }
 
-    /// The stable arm before the rollout, by zone. `back` counts from 1, the
-    /// interval just before the start, to [`history`](Self::history); beyond,
-    /// there is nothing.
+    /// The stable arm before the rollout, by zone. `back` counts from 1, the interval
+    /// just before the start, to [`history`](Self::history); empty beyond that.
     #[must_use]
     pub fn past(&self, back: u32) -> Vec<Arm> {
         let (Some(index), true) = (self.history().checked_sub(back), back > 0) else {
@@ -415,8 +415,8 @@ impl World {
         }
     }
 
-    /// The bad requests of [`interval`](Self::interval) alone, at a fraction of
-    /// the price.
+    /// The bad requests of [`interval`](Self::interval) alone, at a fraction of the
+    /// cost.
     #[must_use]
     pub fn bad_requests(&self, t: u32, share: f64) -> f64 {
         let total = self.total(i64::from(t));
@@ -432,7 +432,7 @@ impl World {
         u64::from(t).saturating_mul(self.clock.interval)
     }
 
-    /// Requests to both arms.
+    /// Number of requests to both arms.
     fn total(&self, t: i64) -> u32 {
         let mut rps = self.traffic.rps;
         if let Some(diurnal) = self.traffic.diurnal {
@@ -449,19 +449,19 @@ impl World {
         random::binomial(luck.uniform(quantity::SPLIT), total, share.clamp(0.0, 1.0))
     }
 
-    /// Its share of the tasks, rounded up.
+    /// Number of the candidate's tasks: its share of all, rounded up.
     fn candidate_task_count(&self, share: f64) -> u32 {
         let tasks = self.base.tasks;
         let fewest = self.canary.min_tasks.clamp(1, tasks);
         ((share * f64::from(tasks) - NEGLIGIBLE).ceil() as u32).clamp(fewest, tasks)
     }
 
-    /// The rate at which the service always fails.
+    /// The share of requests that fail in normal operation.
     fn error_rate(&self, index: usize, own: f64, tasks: Factors) -> f64 {
         self.base.error_rate * libm::exp(self.shared.error.at(index) + own) * tasks.error
     }
 
-    /// An arm as the stable version, without events.
+    /// The conditions of an arm with the stable version, without events.
     fn usual(
         &self,
         draws: Draws,
@@ -511,7 +511,7 @@ impl World {
         }
     }
 
-    /// Has the events of an interval happen; whether its metrics are missing.
+    /// Applies the events of an interval; returns whether its metrics are missing.
     fn happen(&self, t: u32, stable: &mut Conditions, candidate: &mut Conditions) -> bool {
         let (mut missing, mut present) = (false, 1.0);
         let moment = self.moment(t);
@@ -553,8 +553,8 @@ impl World {
         }
     }
 
-    /// Errors in geometric clusters: a compound Poisson number with Fano factor
-    /// 2m - 1 for a mean cluster of m, and no more than there are requests.
+    /// Errors in geometric clusters: a compound Poisson number with the Fano factor
+    /// 2m - 1 for a mean cluster of m, limited to the number of requests.
     fn usual_errors(&self, draws: Draws, requests: u32, rate: f64) -> u32 {
         let size = self.noise.error_cluster_mean;
         let expected = f64::from(requests) * rate.clamp(0.0, 1.0);
@@ -569,19 +569,19 @@ impl Strength {
         let Self(strength) = self;
         let times = 1.0 + (effect.error_mult - 1.0) * strength;
         candidate.more_errors += strength * effect.error_add;
-        // More errors come one by one; fewer are fewer of the usual ones.
+        // More errors come one by one; fewer errors mean fewer of the usual ones.
         candidate.more_errors += candidate.error_rate * (times - 1.0).max(0.0);
         candidate.error_rate *= times.min(1.0);
         candidate.log_median += strength * log_factor(effect.latency_mult);
         if effect.tail_fraction > 0.0 {
-            // Instead of the tail of stalled tasks.
+            // In place of the tail of stalled tasks.
             candidate.tail = strength * effect.tail_fraction;
             candidate.log_tail_mult = log_factor(effect.tail_mult);
         }
     }
 
-    /// Share of the candidate's requests that are bad because of the effect:
-    /// more failing ones, and more that are slower than the nominal p95.
+    /// Share of the candidate's requests that are bad because of the effect: those
+    /// that fail and those that are slower than the nominal p95, beyond the usual.
     fn bad(self, effect: &Effect, base: &Stable, error_rate: f64) -> f64 {
         let Self(strength) = self;
         if strength <= 0.0 {
@@ -601,8 +601,8 @@ impl Strength {
     }
 }
 
-/// Spreads requests over the bins: a multinomial sample as one binomial a bin
-/// of what the bins before left.
+/// Spreads requests over the bins: a multinomial sample, made of one binomial for
+/// each bin, of what the bins before left.
 fn histogram(draws: Draws, requests: u32, conditions: &Conditions, sigma: f64) -> Histogram {
     let slower_than = |log_latency: f64| {
         let z = (log_latency - conditions.log_median) / sigma;
@@ -639,7 +639,7 @@ fn histogram(draws: Draws, requests: u32, conditions: &Conditions, sigma: f64) -
     histogram
 }
 
-/// The chance that a standard normal number is above `z`.
+/// The probability that a standard normal number is above `z`.
 fn above(z: f64) -> f64 {
     if z < NONE_BELOW {
         1.0
@@ -665,7 +665,7 @@ fn running_means(tasks: Vec<Factors>) -> Vec<Factors> {
     (1..).zip(tasks).map(mean).collect()
 }
 
-/// How many intervals begin in a duration.
+/// Number of intervals that begin within a duration.
 fn intervals(duration: u64, interval: u64) -> u32 {
     u32::try_from(duration.div_ceil(interval)).unwrap_or(u32::MAX)
 }
@@ -846,7 +846,7 @@ mod tests {
         // All requests 20 % slower: 9.0 % instead of 5 % are above the p95.
         let slow = effect(&json!({"latencyMult": 1.2}));
         assert!((per_request(&slow, 0, 0.5) - 0.0400).abs() < 1e-4);
-        // The better version does no harm, and fails less.
+        // The better version does no harm and fails less.
         let good = effect(&json!({"errorMult": 0, "latencyMult": 0.5}));
         assert_eq!(per_request(&good, 0, 0.5).to_bits(), 0.0_f64.to_bits());
         assert_eq!(good.interval(0, 0.5, 0).candidate.errors, 0);

@@ -9,11 +9,11 @@ pub mod credentials;
 pub mod imports;
 pub mod plugins;
 pub mod policy;
+pub mod problem;
 mod read;
 pub mod schema;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 
 use crate::model::aws::AwsSpec;
@@ -26,8 +26,9 @@ use crate::model::target::{
 };
 use crate::model::{DemoFault, Millis, Promotion, Release, Source, is_name};
 use policy::Policy;
+use problem::Problems;
 pub use read::nearest;
-use read::{Problems, Section, parse_table};
+use read::{Reader, Section};
 
 /// Everything that a rollout file can say.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,35 +62,6 @@ pub struct StrategySpec {
     pub parameters: serde_json::Map<String, serde_json::Value>,
 }
 
-/// One problem in a rollout file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Such as `guardrails.largest-step`.
-    pub path: String,
-    /// What is wrong and what to write instead.
-    pub message: String,
-}
-
-/// All problems of a rollout file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpecError(pub Vec<Problem>);
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            let gap = if index == 0 { "" } else { "\n" };
-            if problem.path.is_empty() {
-                write!(f, "{gap}  {}", problem.message)?;
-            } else {
-                write!(f, "{gap}  {}: {}", problem.path, problem.message)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for SpecError {}
-
 /// What is said of a text that holds a credential; the text itself is not shown.
 const CREDENTIAL: &str = "has a credential in it, which would go into journals and exports; name it instead: ${NAME} for a variable of the environment or ${file:/PATH} in a query's url, server and headers and in a probe's path; a program that an arm runs inherits the environment of engine";
 
@@ -98,11 +70,11 @@ const USER: &str = "names a user, which is not sent; write headers = { authoriza
 
 impl Spec {
     /// Reads a rollout file.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let problems = Problems::default();
-        let table = parse_table(text)?;
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let reader = Reader::new(text);
+        let table = reader.table()?;
         let credentials = credentials::in_table(&table);
-        let mut root = Section::new(&problems, "", table);
+        let mut root = reader.section(table);
         for path in credentials {
             root.problem(&path, CREDENTIAL);
         }
@@ -150,7 +122,7 @@ impl Spec {
             }
         }
         root.finish();
-        problems.into_result(spec)
+        reader.into_result(spec)
     }
 
     /// The texts with references to secrets, with their paths.
@@ -718,6 +690,27 @@ mod tests {
         let error =
             Spec::parse("[guardrails]\nalarms = [\"x\"]\n[candidate]\nimage = \"app:v2\"\n");
         insta::assert_snapshot!(error.expect_err("both need AWS").to_string());
+    }
+
+    #[test]
+    fn problems_have_lines() {
+        let text = "promotion = \"swop\"\n\n[guardrails]\ndeadline = \"1h\"\n\"largest-step\" = 400\n\n[probes.\"smo.ke\"]\nstatus = \"ok\"\n";
+        let problems = Spec::parse(text).expect_err("wrong");
+        let line = |path: &str| {
+            let all = problems.0.iter();
+            let found = all.filter(|p| p.path == path).map(|p| p.line);
+            found.collect::<Vec<_>>()
+        };
+        assert_eq!(line("promotion"), [Some(1)]);
+        assert_eq!(line("guardrails.largest-step"), [Some(5)]);
+        // A key that is missing has the line of its table.
+        assert_eq!(line("probes.smo.ke.path"), [Some(7)], "{problems}");
+        assert_eq!(line("probes.smo.ke.status"), [Some(8)]);
+        let shown = problems.in_file("rollout.toml");
+        assert!(
+            shown.contains("  rollout.toml:5: guardrails.largest-step: is 400"),
+            "{shown}"
+        );
     }
 
     #[test]

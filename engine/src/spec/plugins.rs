@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use super::SpecError;
-use super::read::{Problems, Section, parse_table};
+use super::problem::Problems;
+use super::read::{Reader, Section};
 use crate::model::is_name;
 
 /// The name of the file, in the folder that the engine is called from.
@@ -57,16 +57,16 @@ impl Plugins {
     ///
     /// # Errors
     /// All its problems with their paths.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let problems = Problems::default();
-        let mut root = Section::new(&problems, "", parse_table(text)?);
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let reader = Reader::new(text);
+        let mut root = reader.section(reader.table()?);
         let file = Self {
             plugins: plugins(root.section("plugins")),
             signatures: rules(root.named("signatures")),
             ca_files: root.texts("ca-files").unwrap_or_default(),
         };
         root.finish();
-        problems.into_result(file)
+        reader.into_result(file)
     }
 
     /// Files of the keys that may sign what comes from a registry; none if it

@@ -2,9 +2,9 @@
 //! same keys in a file of their own for a whole host. Of two policies the
 //! stricter rule counts, whichever file says it.
 
-use super::SpecError;
 use super::imports::{Import, is_word};
-use super::read::{Problems, Section, parse_table};
+use super::problem::Problems;
+use super::read::{Reader, Section};
 use crate::model::limits::{CALLS_MAX, Caps, JOURNAL_MIB_MAX, MEMORY_MIB_MAX};
 
 /// See the module.
@@ -26,10 +26,10 @@ impl Policy {
     ///
     /// # Errors
     /// All its problems with their paths.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let problems = Problems::default();
-        let policy = read(Section::new(&problems, "", parse_table(text)?));
-        problems.into_result(policy)
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let reader = Reader::new(text);
+        let policy = read(reader.section(reader.table()?));
+        reader.into_result(policy)
     }
 
     /// What both allow.

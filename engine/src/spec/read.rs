@@ -1,55 +1,92 @@
 //! Reads TOML tables key by key and collects every problem with its path.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::{Problem, SpecError};
+use super::problem::{Problem, Problems};
 use crate::model::Millis;
 use crate::model::limits::DURATION_MAX;
 use crate::model::secret::{is_secret_name, redacted};
 
-/// The problems found so far.
-#[derive(Debug, Default)]
-pub(super) struct Problems(RefCell<Vec<Problem>>);
+/// Reads one file, and keeps the problems found so far.
+#[derive(Debug)]
+pub(super) struct Reader<'t> {
+    text: &'t str,
+    found: RefCell<Vec<Problem>>,
+}
 
-impl Problems {
+impl<'t> Reader<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self {
+            text,
+            found: RefCell::default(),
+        }
+    }
+
+    /// The file as TOML.
+    pub(super) fn table(&self) -> Result<Table, Problems> {
+        self.text.parse().map_err(|e: toml::de::Error| {
+            let before = e.span().and_then(|span| self.text.get(..span.start));
+            Problems(vec![Problem {
+                path: String::new(),
+                line: before.map(|text| 1 + text.matches('\n').count()),
+                // It quotes the line, whatever is in it.
+                message: redacted(e.to_string().trim_end()),
+            }])
+        })
+    }
+
+    /// The whole file, to be read key by key.
+    pub(super) fn section(&self, table: Table) -> Section<'_> {
+        Section::new(self, "", table)
+    }
+
     fn add(&self, path: String, message: &str) {
-        self.0.borrow_mut().push(Problem {
+        self.found.borrow_mut().push(Problem {
             path,
+            line: None,
             message: message.to_owned(),
         });
     }
 
     /// The value if there were no problems, in the order of the file's paths.
-    pub(super) fn into_result<T>(self, value: T) -> Result<T, SpecError> {
-        let problems = self.0.into_inner();
-        if problems.is_empty() {
-            Ok(value)
-        } else {
-            Err(SpecError(problems))
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, Problems> {
+        let problems = Problems(self.found.into_inner());
+        if problems.0.is_empty() {
+            return Ok(value);
         }
+        let mut places = HashMap::new();
+        if let Ok(document) = DeTable::parse(self.text) {
+            find_keys(document.get_ref(), "", &mut places);
+        }
+        Err(problems.located(self.text, &places, '.'))
     }
 }
 
-/// Reads TOML as such.
-pub(super) fn parse_table(text: &str) -> Result<Table, SpecError> {
-    text.parse().map_err(|e: toml::de::Error| {
-        SpecError(vec![Problem {
-            path: String::new(),
-            // It quotes the line, whatever is in it.
-            message: redacted(e.to_string().trim_end()),
-        }])
-    })
+/// At which byte each key of a table is, and each key of the tables in it.
+fn find_keys(table: &DeTable<'_>, path: &str, places: &mut HashMap<String, usize>) {
+    for (key, value) in table {
+        let path = match path {
+            "" => key.get_ref().to_string(),
+            path => format!("{path}.{}", key.get_ref()),
+        };
+        if let Some(inner) = value.get_ref().as_table() {
+            find_keys(inner, &path, places);
+        }
+        places.insert(path, key.span().start);
+    }
 }
 
 /// One table of the file. Reading a key takes it out; what is left at the end
 /// is unknown.
 #[derive(Debug)]
 pub(super) struct Section<'p> {
-    problems: &'p Problems,
+    reader: &'p Reader<'p>,
     path: String,
     /// Keys that the file has.
     present: Vec<String>,
@@ -61,9 +98,9 @@ pub(super) struct Section<'p> {
 }
 
 impl<'p> Section<'p> {
-    pub(super) fn new(problems: &'p Problems, path: &str, table: Table) -> Self {
+    fn new(reader: &'p Reader<'p>, path: &str, table: Table) -> Self {
         Self {
-            problems,
+            reader,
             path: path.to_owned(),
             present: table.keys().cloned().collect(),
             table,
@@ -81,7 +118,7 @@ impl<'p> Section<'p> {
     }
 
     pub(super) fn problem(&self, key: &str, message: &str) {
-        self.problems.add(self.at(key), message);
+        self.reader.add(self.at(key), message);
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -247,7 +284,7 @@ impl<'p> Section<'p> {
     pub(super) fn section(&mut self, key: &str) -> Self {
         let table = self.typed(key, "it must be a table", |v| v.as_table().cloned());
         let missing = table.is_none();
-        let mut section = Self::new(self.problems, &self.at(key), table.unwrap_or_default());
+        let mut section = Self::new(self.reader, &self.at(key), table.unwrap_or_default());
         section.missing = missing;
         section
     }

@@ -459,10 +459,11 @@ mod tests {
     use super::*;
     use crate::model::{WEIGHT_MAX, limits};
     use crate::schema::{of_file, referred};
+    use crate::spec::Spec;
     use crate::spec::plugins::Plugins;
     use crate::spec::policy::Policy;
+    use crate::spec::problem::Problems;
     use crate::spec::read::asked_in;
-    use crate::spec::{Spec, SpecError};
 
     /// Files that make a reader ask for every key that it knows.
     const ROLLOUTS: [&str; 4] = [
@@ -530,7 +531,7 @@ mod tests {
         }
     }
 
-    fn asked<T>(read: impl Fn(&str) -> Result<T, SpecError>, texts: &[&str]) -> BTreeSet<String> {
+    fn asked<T>(read: impl Fn(&str) -> Result<T, Problems>, texts: &[&str]) -> BTreeSet<String> {
         let all = texts.iter().flat_map(|text| asked_in(|| drop(read(text))));
         all.collect()
     }

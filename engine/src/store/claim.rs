@@ -1,12 +1,12 @@
-//! The claim rule: who gets a target. Pure; each store asks it inside of the
-//! transaction that writes the lease.
+//! The claim rule: which rollout gets a target. Pure; each store applies it
+//! within the transaction that writes the lease.
 
 use super::{Busy, Claim};
 
 /// What a store knows when somebody claims a target.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// Who occupies the target; none if nobody does or that rollout has ended.
+    /// Who occupies the target; `None` if nobody does or that rollout has ended.
     pub occupant: Option<Busy>,
     /// Whether the occupant's journal has an entry.
     pub began: bool,
@@ -21,7 +21,7 @@ pub struct Known {
 pub fn decide(claim: &Claim<'_>, known: Known) -> Result<u32, Box<Busy>> {
     let mut epoch = 1;
     if let Some(busy) = known.occupant {
-        // Parked or paused, silent for too long, or known to be dead.
+        // Parked, paused, expired, or its owner is known to be dead.
         let gone = busy.owner.is_none()
             || busy.expires <= claim.now
             || claim.dead_epoch == Some(busy.epoch);
@@ -98,7 +98,7 @@ mod tests {
     fn a_living_owner_keeps_everybody_else_out() {
         assert_eq!(ask("a", 2, 99, None, occupied(Some(1), true)), None);
         assert_eq!(ask("b", 1, 99, None, occupied(Some(1), true)), None);
-        // The same process may claim again: what it held before is void.
+        // The same process may claim again, which ends its earlier lease.
         assert_eq!(ask("a", 1, 99, None, occupied(Some(1), true)), Some(5));
     }
 
@@ -108,7 +108,7 @@ mod tests {
             assert_eq!(ask("a", 2, now, dead, occupied(by, true)), Some(5));
             assert_eq!(ask("b", 2, now, dead, occupied(by, true)), None);
         }
-        // Another epoch than the one that was looked at: it was taken over since.
+        // The epoch has changed since the caller read it: another process took over.
         assert_eq!(ask("a", 2, 0, Some(3), occupied(Some(1), true)), None);
     }
 

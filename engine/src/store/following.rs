@@ -1,36 +1,34 @@
-//! A rollout that is followed: its status, kept up to date by reading only what is
-//! new in its journal.
+//! A rollout that is followed: its status, kept up to date by reading only the
+//! new entries of its journal.
 
 use super::{Store, StoreError};
 use crate::journal::status::Status;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{Entry, Header, header};
 
-/// A header and where the rollout stands, as far as it was read.
+/// A header and a status, as far as the journal was read.
 #[derive(Debug, Clone)]
 pub struct Following {
     /// What the rollout is pinned to.
     pub header: Header,
-    /// Where it stands.
+    /// The status after the entries that were read.
     pub status: Status,
 }
 
 impl Following {
-    /// Reads the journal once; none if there is none, or it has no beginning.
+    /// Reads the whole journal; `None` if it does not exist or has no first entry.
     ///
     /// # Errors
     /// The store fails, or an entry cannot be read.
     pub async fn begin(store: &dyn Store, rollout: &str) -> Result<Option<Self>, StoreError> {
         let entries = store.load(rollout, 0).await?;
-        let (Some(Event::Started(header)), Some(status)) =
-            (entries.first().map(|e| &e.event), Status::of(&entries))
-        else {
+        let (Some(header), Some(status)) = (header(&entries), Status::of(&entries)) else {
             return Ok(None);
         };
-        let header = (**header).clone();
+        let header = header.clone();
         Ok(Some(Self { header, status }))
     }
 
-    /// Reads what came since the last time, and returns it.
+    /// Reads the entries that are new since the last time, and returns them.
     ///
     /// # Errors
     /// As for [`Following::begin`].

@@ -1,11 +1,11 @@
-//! A store for the way back: over another one, which may fail.
+//! A store for the way back, over another one that may fail.
 //!
-//! Traffic is taken back also where nothing can be written down: the disk is
-//! full, the folder is gone or read-only, the database is damaged, or a frozen
-//! process holds its lock. From the first failure on, everything is kept in
-//! memory, on top of what can still be read; leases count no more, because a
-//! person asked for the way back and every write of it is absolute. What was
-//! not written down is said at the end.
+//! Traffic is taken back even if nothing can be written down: the disk is full,
+//! the folder is gone or read-only, the database is damaged, or a frozen process
+//! holds its lock. From the first failure on, everything is kept in memory, on top
+//! of what can still be read. Leases no longer count, because a person asked for
+//! the way back and each of its writes is absolute. The caller says at the end
+//! what was not written down.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,17 +27,17 @@ pub struct Lifeboat {
 
 #[derive(Debug, Default)]
 struct Aboard {
-    /// Why the store below is not written to any more.
+    /// Why the store below is not written to any more; `None` while it is.
     failed: Option<String>,
     journals: HashMap<String, Vec<Entry>>,
     signals: Vec<(String, Signal)>,
 }
 
-/// Numbers of signals that the store below does not know.
+/// Numbers of the signals that only this store has begin here.
 const SIGNALS_FROM: u64 = 1 << 62;
 
 impl Lifeboat {
-    /// Over a store that works so far.
+    /// Over a store that has not failed.
     #[must_use]
     pub fn over(store: Arc<dyn Store>) -> Self {
         Self {
@@ -58,13 +58,13 @@ impl Lifeboat {
         }
     }
 
-    /// Why nothing is written down any more; none while everything is.
+    /// Why nothing is written down any more; `None` while everything is.
     #[must_use]
     pub fn failed(&self) -> Option<String> {
         self.aboard().failed.clone()
     }
 
-    /// Takes a journal along that the store below cannot give any more.
+    /// Keeps a journal that the store below cannot be read for any more.
     pub fn take_along(&self, rollout: &str, entries: Vec<Entry>) {
         self.aboard()
             .journals
@@ -72,7 +72,7 @@ impl Lifeboat {
             .or_insert(entries);
     }
 
-    /// The store below, which may work again, at least for who reads.
+    /// The store below, which may still be readable.
     #[must_use]
     pub fn below(&self) -> Option<Arc<dyn Store>> {
         self.under.clone()
@@ -87,7 +87,7 @@ impl Lifeboat {
         self.under.as_ref().filter(|_| self.failed().is_none())
     }
 
-    /// What the store below answered; none if it failed, now or before.
+    /// What the store below answered; `None` if it failed, now or before.
     fn kept<T>(&self, result: Result<T, StoreError>) -> Option<Result<T, StoreError>> {
         match result {
             Err(error @ (StoreError::Database { .. } | StoreError::Format { .. })) => {
@@ -98,7 +98,7 @@ impl Lifeboat {
         }
     }
 
-    /// The journal as far as anybody knows it.
+    /// The journal, as far as it is known.
     async fn whole(&self, rollout: &str) -> Vec<Entry> {
         if let Some(entries) = self.aboard().journals.get(rollout) {
             return entries.clone();
@@ -213,7 +213,7 @@ impl Schedule for Lifeboat {
             Some(store) => self.kept(store.occupant(target).await).transpose()?,
             None => None,
         };
-        // A process that cannot be told of the way back is not waited for.
+        // Another process that cannot be told of the way back is not waited for.
         let told = self.failed().is_none();
         Ok(known.flatten().map(|busy| Busy {
             owner: busy.owner.filter(|_| told),
@@ -308,7 +308,7 @@ impl Blobs for Lifeboat {
     }
 
     async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError> {
-        // Only a shortcut: no reason to give up on the store.
+        // This only saves work, so a failure here does not count.
         match self.afloat() {
             Some(store) => store.remember(key, text).await,
             None => Ok(()),

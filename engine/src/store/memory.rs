@@ -1,4 +1,4 @@
-//! A store that dies with its process: for tests and simulations.
+//! A store in the memory of one process, for tests and simulations.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub struct MemoryStore(Mutex<Inner>);
 struct Inner {
     journals: BTreeMap<String, Vec<Entry>>,
     rows: BTreeMap<String, Summary>,
-    /// By target.
+    /// By identity of the target.
     leases: HashMap<String, Busy>,
     signals: Vec<(String, Signal)>,
     /// Bytes, and when they were last put.
@@ -47,7 +47,7 @@ impl Inner {
         rows
     }
 
-    /// The lease as it is now, if nobody claimed it since.
+    /// The lease as it is now, if nobody has claimed it since.
     fn claimed(&mut self, lease: &Lease) -> Result<&mut Busy, StoreError> {
         self.leases
             .get_mut(&lease.target)
@@ -74,7 +74,7 @@ impl MemoryStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a journal there as if a process had written it and died: for tests.
+    /// Adds a journal as if a process had written it and died: for tests.
     pub fn plant(&self, rollout: &str, entries: Vec<Entry>) {
         let mut inner = self.inner();
         if let Some(row) = Summary::of_journal(&entries) {
@@ -83,7 +83,7 @@ impl MemoryStore {
         inner.journals.insert(rollout.to_owned(), entries);
     }
 
-    /// Takes an owner for dead from now on: for tests that play several processes.
+    /// Takes an owner for dead from now on: for tests of several processes.
     pub fn bury(&self, owner: Owner) {
         self.inner().dead.push(owner);
     }
@@ -178,7 +178,7 @@ impl Journals for MemoryStore {
         }))
     }
 
-    /// Whoever can use this store lives in the same process as it.
+    /// All users of this store live in its process.
     fn is_dead(&self, owner: &Owner) -> bool {
         self.inner().dead.contains(owner)
     }

@@ -2,9 +2,9 @@
 //! (what is under way, what is due, what has been), and [`Blobs`].
 //!
 //! Each port has a conformance suite that any implementation runs
-//! (`tests/it/store.rs`). There are two: [`sqlite`] for one machine and several
-//! processes, [`memory`] for tests and simulations. [`lifeboat`] stands in where a
-//! store fails on the way back.
+//! (`tests/it/store.rs`). There are two implementations: [`sqlite`] for several
+//! processes of one machine, [`memory`] for tests and simulations. On the way
+//! back, [`lifeboat`] replaces a store that fails.
 
 pub mod claim;
 pub mod following;
@@ -24,8 +24,8 @@ use crate::model::{Millis, Signal};
 /// largest answer that the engine asks for, 10,000 samples, stays below it.
 pub const ENTRY_BYTES_MAX: u64 = 16 << 20;
 
-/// How long bytes that no rollout needs are kept after they were last put, ms. An
-/// engine puts a plugin's bytes before the rollout that needs them is known.
+/// How long bytes that no rollout needs are kept after they were last put, ms. A
+/// plugin's bytes are put before the rollout that needs them is in the store.
 pub const BLOB_GRACE_MS: Millis = 3_600_000;
 
 /// How long after its wake time a parked rollout still counts as kept by the
@@ -43,7 +43,7 @@ pub struct Owner {
     pub started: String,
 }
 
-/// The right to write one rollout's journal and to move its target.
+/// The right to write one rollout's journal and to change its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Identity of the target.
@@ -61,37 +61,37 @@ pub struct Claim<'a> {
     pub target: &'a str,
     /// The rollout that wants it.
     pub rollout: &'a str,
-    /// Who would own it.
+    /// The process that would own it.
     pub owner: &'a Owner,
-    /// Now.
+    /// The present time (Unix ms).
     pub now: Millis,
-    /// How long it lasts without a renewal.
+    /// How long the lease lasts without a renewal, ms.
     pub ttl_ms: Millis,
-    /// Take it although this epoch has not expired: its owner is known to be dead.
+    /// The epoch of an owner that is known to be dead: it need not expire.
     pub dead_epoch: Option<u32>,
 }
 
-/// Who stands in the way.
+/// Why a claim is refused: who has the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Busy {
     /// The rollout that occupies the target.
     pub rollout: String,
     /// Its epoch.
     pub epoch: u32,
-    /// The process that holds the lease; none while the rollout is parked or paused.
+    /// The process that has the lease; `None` while the rollout is parked or paused.
     pub owner: Option<Owner>,
-    /// The process that parked it and means to wake it. It has no more right to do
-    /// so than any other: whoever claims first drives.
+    /// The process that parked it and will wake it. It has no precedence: any process
+    /// may claim the lease first.
     pub keeper: Option<Owner>,
     /// When a parked rollout is to be woken (Unix ms).
     pub due: Option<Millis>,
-    /// When the lease expires without a renewal; of a parked rollout, when its keeper
-    /// is not counted on any more.
+    /// When the lease expires without a renewal (Unix ms); of a parked rollout, when
+    /// its keeper is no longer relied on.
     pub expires: Millis,
 }
 
 impl Busy {
-    /// The process that drives the rollout, or means to wake it.
+    /// The process that drives the rollout, or will wake it.
     #[must_use]
     pub fn driver(&self) -> Option<&Owner> {
         self.owner.as_ref().or(self.keeper.as_ref())
@@ -122,9 +122,9 @@ pub enum StoreError {
     /// There is no such rollout.
     #[error("there is no rollout {0:?}")]
     NotFound(String),
-    /// An entry is larger than a journal takes; nothing was written.
+    /// An entry is larger than a journal accepts; nothing was written.
     #[error(
-        "entry {seq} of rollout {rollout} has {bytes} bytes, and a journal takes entries of at most {limit}",
+        "entry {seq} of rollout {rollout} has {bytes} bytes, and a journal accepts at most {limit}",
         limit = ENTRY_BYTES_MAX
     )]
     TooLarge {
@@ -145,7 +145,7 @@ pub enum StoreError {
     },
     /// An entry cannot be read.
     #[error(
-        "entry {seq} of rollout {rollout} cannot be read: {message}\n\nhint: it was written by another version of engine"
+        "entry {seq} of rollout {rollout} cannot be read: {message}\n\nhint: another version of engine wrote it; use that version"
     )]
     Format {
         /// The rollout.
@@ -157,7 +157,7 @@ pub enum StoreError {
     },
 }
 
-/// A rollout that has not ended, and who has its target.
+/// A rollout that has not ended, with its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
     /// Its row.
@@ -186,12 +186,12 @@ impl Cursor {
     }
 }
 
-/// Which part of the history.
+/// Which part of the history to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Only rollouts on the target of that identity.
+    /// Only rollouts on the target with that identity; `None` for all.
     pub on: Option<String>,
-    /// Only rollouts that run a strategy: no single verbs.
+    /// Only rollouts of a strategy, without those of single verbs.
     pub strategies: bool,
     /// Only what comes after that place.
     pub after: Option<Cursor>,
@@ -264,25 +264,25 @@ pub trait Journals: Send + Sync {
     /// What a rollout is pinned to; none if there is no such journal.
     async fn header(&self, rollout: &str) -> Result<Option<Header>, StoreError>;
     /// Whether that owner has certainly ended. A store that several machines share
-    /// cannot know it, and answers no: there a lease must expire.
+    /// cannot know it and returns `false`: there a lease must expire.
     fn is_dead(&self, owner: &Owner) -> bool;
 }
 
-/// What is under way, what is due and what has been, from rows; and the signals that
-/// wake it. No journal is loaded for an answer.
+/// What is under way, what is due and what has been, from the rows; and the signals
+/// that wake rollouts. It loads no journal for an answer.
 #[async_trait]
 pub trait Schedule: Send + Sync {
     /// Who occupies the target.
     async fn occupant(&self, target: &str) -> Result<Option<Busy>, StoreError>;
-    /// The rollouts that have not ended, newest first: all, or that on a target.
+    /// The rollouts that have not ended, newest first: all, or the one on a target.
     async fn open(&self, on: Option<&str>) -> Result<Vec<Open>, StoreError>;
-    /// Rollouts that should be driven on and that no process is expected to wake: their
-    /// owner or keeper has not been heard of by `now` (Unix ms). The longest overdue
-    /// first, each with the time since when.
+    /// Rollouts to drive on that no process is expected to wake: the time of their
+    /// owner or keeper was over at `now` (Unix ms). The longest overdue first, each
+    /// with that time.
     async fn due(&self, now: Millis, limit: u32) -> Result<Vec<(String, Millis)>, StoreError>;
     /// One page of all rollouts, newest first.
     async fn history(&self, page: &Page) -> Result<Vec<Summary>, StoreError>;
-    /// Sends a signal; false if that id was sent before.
+    /// Sends a signal; returns false if that id was sent before.
     async fn signal(&self, rollout: &str, signal: &Signal) -> Result<bool, StoreError>;
     /// Signals of one or all rollouts after `after`, in order, each with its number.
     async fn signals(
@@ -295,25 +295,26 @@ pub trait Schedule: Send + Sync {
 /// Bytes by digest, and small texts by key.
 #[async_trait]
 pub trait Blobs: Send + Sync {
-    /// Keeps bytes under their digest. `now` (Unix ms) begins their time of grace anew.
+    /// Keeps bytes under their digest. The grace time begins anew at `now` (Unix ms).
     async fn put(&self, sha256: &str, bytes: &[u8], now: Millis) -> Result<(), StoreError>;
     /// The bytes of that digest.
     async fn get(&self, sha256: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Drops bytes that no unfinished rollout needs and that were last put more than
+    /// Deletes bytes that no unfinished rollout needs and that were last put more than
     /// [`BLOB_GRACE_MS`] before `now` (Unix ms).
     async fn sweep(&self, now: Millis) -> Result<(), StoreError>;
-    /// Keeps a text under a key, in place of what was there: only to save work.
+    /// Keeps a text under a key and replaces the earlier one. It is a cache, no more.
     async fn remember(&self, key: &str, text: &str) -> Result<(), StoreError>;
     /// The text of that key.
     async fn recall(&self, key: &str) -> Result<Option<String>, StoreError>;
 }
 
-/// Where rollouts live: all three ports in one.
+/// A store of rollouts: all three ports in one.
 pub trait Store: Journals + Schedule + Blobs {}
 
 impl<T: Journals + Schedule + Blobs> Store for T {}
 
-/// Whether a living process drives what occupies a target, or means to wake it.
+/// Whether a living process drives the rollout that occupies a target, or will
+/// wake it.
 #[must_use]
 pub fn is_driven(store: &dyn Store, busy: &Busy, now: Millis) -> bool {
     let alive = busy.driver().is_some_and(|owner| !store.is_dead(owner));

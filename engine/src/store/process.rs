@@ -1,5 +1,5 @@
-//! Processes of this machine: who a lease belongs to, and whether that process
-//! still lives. True only for a store that one machine has for itself.
+//! Processes of this machine: which one owns a lease, and whether it still runs.
+//! Valid only for a store that belongs to one machine.
 
 use super::Owner;
 
@@ -14,9 +14,9 @@ pub fn this() -> Owner {
     }
 }
 
-/// Whether that process has certainly ended. What ran before a reboot runs no
-/// more. In another container a process id means something else, so an owner
-/// there is taken for alive.
+/// Whether that process has certainly ended: it ran before a reboot, or its id is
+/// free or reused. In another container a process id means something else, so an
+/// owner there counts as alive.
 #[must_use]
 pub fn is_dead(owner: &Owner) -> bool {
     let (their_boot, their_space) = owner.host.split_once('/').unwrap_or_default();
@@ -29,20 +29,20 @@ pub fn is_dead(owner: &Owner) -> bool {
         || space == their_space && started(owner.pid).as_ref() != Some(&owner.started)
 }
 
-/// One boot of one machine and one space of process ids. Without it nobody is
-/// ever taken for dead, and a lease must expire.
+/// One boot of one machine and one namespace of process ids. If it cannot be read,
+/// no owner counts as dead, and a lease must expire.
 fn host() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!("{}/{}", boot.trim(), space.display())
 }
 
-/// When a process of this machine started, in the kernel's ticks.
+/// When a process of this machine started, in clock ticks of the kernel.
 fn started(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain anything; fields count from its end.
+    // The name in parentheses may contain anything, so fields count from its end.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // A zombie has ended: it holds nothing any more.
+    // A zombie has ended and owns nothing any more.
     if fields.first() == Some(&"Z") {
         return None;
     }
@@ -57,7 +57,7 @@ mod tests {
     fn this_process_lives_and_others_are_told_apart() {
         let this = this();
         assert!(!is_dead(&this));
-        // Another process has had this id before.
+        // An earlier process with the same id.
         let earlier = Owner {
             started: "1".to_owned(),
             ..this.clone()

@@ -1,11 +1,10 @@
-//! A store in one SQLite file: several processes, one machine.
+//! A store in one SQLite file, for several processes of one machine.
 //!
-//! WAL mode. One thread writes and takes whatever requests have queued up into
-//! one transaction: that is the group commit. A transaction is synced to the
-//! disk only if one of its requests asks for it; everything committed before is
-//! then safe too, because the log is one file. Another thread reads, on a
-//! connection of its own: a reader needs no lock, so nobody who holds one can
-//! keep it waiting.
+//! The file is in WAL mode. One thread writes, and puts all requests that have
+//! queued up into one transaction (group commit). A transaction is synced to disk
+//! only if one of its requests asks for it; everything committed before is then
+//! safe too, because the log is one file. Another thread reads on a connection of
+//! its own, which needs no lock, so no other process can keep it waiting.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -29,17 +28,17 @@ use crate::model::{End, Millis, Phase, Signal};
 
 /// Most requests in one transaction.
 const GROUP_MAX: usize = 256;
-/// How long a transaction waits for another process's.
+/// Longest wait for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one that only looks waits for another process.
+/// The same for a process that only reads.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
-/// How often two processes that make a store at once get out of each other's way.
+/// Interval between two attempts when two processes make the tables at once.
 const SET_UP_PAUSE: Duration = Duration::from_millis(20);
 
 /// Version of the tables, in `PRAGMA user_version`.
 const SCHEMA: u32 = 1;
 
-/// The tables of version 0: what the first engines made.
+/// The tables of version 0, which the first engines made.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS journal (
     rollout TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, epoch INTEGER NOT NULL,
@@ -54,9 +53,9 @@ CREATE TABLE IF NOT EXISTS remembered (key TEXT PRIMARY KEY, text TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS content (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL);
 ";
 
-/// Version 1: a row for each rollout, and what a lease says of a parked one. The
-/// trigger makes the row with the first entry, also for an older engine that shares
-/// the file; its other columns are made again where they are behind the journal.
+/// Version 1 adds a row for each rollout, and what a lease says of a parked one.
+/// The trigger makes the row with the first entry, also for an older engine that
+/// shares the file; rows that are behind their journal are made again when read.
 const INDEX: &str = "
 DROP INDEX IF EXISTS journal_target;
 ALTER TABLE lease ADD COLUMN keeper TEXT;
@@ -97,9 +96,9 @@ type Reply = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
 
 struct Request {
     work: Work,
-    /// Answers without doing it.
+    /// Answers the request with an error instead.
     refuse: Box<dyn FnOnce(&str) + Send>,
-    /// None for what only reads.
+    /// `None` for a request that only reads.
     durability: Option<Durability>,
 }
 
@@ -109,7 +108,7 @@ pub struct SqliteStore {
     reads: mpsc::Sender<Request>,
     writes: mpsc::Sender<Request>,
     place: PathBuf,
-    /// Where the copy lies that is read in place of the file itself.
+    /// The folder of the copy that is read in place of the file, if there is one.
     _copy: Option<Arc<tempfile::TempDir>>,
 }
 
@@ -121,10 +120,10 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// Makes the tables. SQLite does not wait by itself for another process that does
-/// the same: neither may wait for the other while both change to WAL.
+/// Makes the tables. If another process does the same, SQLite does not wait by
+/// itself, because each would wait for the other while both change to WAL.
 fn set_up(connection: &Connection, patience: Duration) -> Result<(), rusqlite::Error> {
-    // Or each try could wait as long as all of them may.
+    // Otherwise each attempt could wait as long as all of them may.
     connection.busy_timeout(Duration::ZERO)?;
     let once = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -146,11 +145,11 @@ fn version(connection: &Connection) -> Result<u32, rusqlite::Error> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Makes the tables, or brings those of an older engine up to date: all or nothing.
+/// Makes the tables, or updates those of an older engine, in one transaction.
 fn bring_up_to_date(connection: &Connection) -> Result<(), rusqlite::Error> {
     let newer = |found| {
         Err(failure(&format!(
-            "its tables have version {found}, and this engine knows version {SCHEMA}: it was written by a newer engine"
+            "its tables have version {found}, and this engine knows version {SCHEMA}; use the newer engine that wrote it"
         )))
     };
     match version(connection)? {
@@ -159,7 +158,7 @@ fn bring_up_to_date(connection: &Connection) -> Result<(), rusqlite::Error> {
         _ => {}
     }
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    // Another process may have been faster.
+    // Another process may have made them meanwhile.
     if version(&transaction)? == 0 {
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(INDEX)?;
@@ -168,7 +167,7 @@ fn bring_up_to_date(connection: &Connection) -> Result<(), rusqlite::Error> {
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for id in ids {
-            // One that cannot be read keeps the row that its first entry gave it.
+            // A journal that cannot be read keeps the row of its first entry.
             if let Ok(Some(summary)) = made_again(&transaction, &id) {
                 keep_row(&transaction, &summary)?;
             }
@@ -178,7 +177,7 @@ fn bring_up_to_date(connection: &Connection) -> Result<(), rusqlite::Error> {
     transaction.commit()
 }
 
-/// A connection that writes, with its tables.
+/// A connection that writes. Makes the tables if needed.
 fn writer(place: &Path, patience: Duration) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open(place)?;
     set_up(&connection, patience)?;
@@ -186,7 +185,7 @@ fn writer(place: &Path, patience: Duration) -> Result<Connection, rusqlite::Erro
     Ok(connection)
 }
 
-/// A connection that only reads a store that is there, and can.
+/// A connection that only reads an existing store.
 fn reader(place: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(place, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(LOOK_TIMEOUT)?;
@@ -196,12 +195,12 @@ fn reader(place: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
-/// Refuses what would keep a reader waiting for ever, such as a pipe.
+/// Refuses a file that might keep a reader waiting, such as a pipe.
 fn regular(place: &Path) -> Result<(), StoreError> {
     match std::fs::metadata(place) {
         Ok(meta) if !meta.is_file() => Err(StoreError::Database {
             place: place.display().to_string(),
-            message: "it is no regular file".to_owned(),
+            message: "it is not a regular file".to_owned(),
         }),
         _ => Ok(()),
     }
@@ -216,15 +215,15 @@ fn has_no_tables(place: &Path) -> bool {
     tables == Ok(0)
 }
 
-/// A store with nothing in it.
+/// An empty store.
 fn empty() -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_in_memory()?;
     bring_up_to_date(&connection)?;
     Ok(connection)
 }
 
-/// A connection to a store whose tables this engine knows, to read it. Those of an
-/// older engine are brought up to date, in a copy if they cannot be written to.
+/// A connection to read a store. Tables of an older engine are updated, in a copy
+/// if the file cannot be written to.
 fn looker(place: &Path) -> Result<(Connection, Option<tempfile::TempDir>), StoreError> {
     let failed = |e: &rusqlite::Error| database(place, e);
     let first = match reader(place) {
@@ -238,7 +237,7 @@ fn looker(place: &Path) -> Result<(Connection, Option<tempfile::TempDir>), Store
                 Err(error) => error,
             },
         },
-        // Whoever made it came no further.
+        // The process that made the file was interrupted before its tables.
         Err(_) if has_no_tables(place) => return Ok((empty().map_err(|e| failed(&e))?, None)),
         Err(error) => error,
     };
@@ -251,8 +250,8 @@ fn looker(place: &Path) -> Result<(Connection, Option<tempfile::TempDir>), Store
     }
 }
 
-/// The file of a store and its log, copied to where one may write: SQLite needs
-/// that even to read, unless another process has the store open.
+/// A copy of the store's file and log in a folder that can be written to. SQLite
+/// needs that even to read, unless another process has the store open.
 fn copied(place: &Path) -> std::io::Result<(tempfile::TempDir, PathBuf)> {
     let folder = tempfile::tempdir()?;
     let copy = folder.path().join("engine.db");
@@ -271,8 +270,8 @@ fn copied(place: &Path) -> std::io::Result<(tempfile::TempDir, PathBuf)> {
 
 type Opens = Box<dyn FnOnce() -> Result<Connection, rusqlite::Error> + Send>;
 
-/// A thread that serves requests on a connection, which it opens when the first
-/// one comes.
+/// A thread that serves requests on a connection. It opens the connection with
+/// the first request.
 fn thread(place: &Path, name: &str, opens: Opens) -> Result<mpsc::Sender<Request>, StoreError> {
     let (queue, requests) = mpsc::channel();
     std::thread::Builder::new()
@@ -294,8 +293,8 @@ impl SqliteStore {
         Self::open_within(place, BUSY_TIMEOUT)
     }
 
-    /// The same, with a limit for how long to wait for another process's lock,
-    /// now and at each write.
+    /// The same, with a limit for how long to wait for another process's lock, now
+    /// and at each write.
     ///
     /// # Errors
     /// As for [`SqliteStore::open`].
@@ -312,8 +311,8 @@ impl SqliteStore {
         })
     }
 
-    /// Opens a store that is there to read it, which needs no permission to write
-    /// and no lock. What is written all the same is written if it can be at once.
+    /// Opens an existing store to read it, which needs neither a lock nor the
+    /// permission to write. A write is attempted too, if it can be done at once.
     ///
     /// # Errors
     /// It cannot be read.
@@ -363,7 +362,7 @@ impl SqliteStore {
         F: FnOnce(&Transaction<'_>) -> Result<T, Failure> + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
-        // One of the two uses it.
+        // Either the work or the refusal uses it.
         let sender = Arc::new(Mutex::new(Some(sender)));
         let to_refuse = sender.clone();
         let answer = |sender: &Mutex<Option<oneshot::Sender<Result<T, Failure>>>>, result| {
@@ -402,8 +401,8 @@ impl SqliteStore {
     }
 }
 
-/// A request that fails leaves the transaction of the others alone: it has
-/// written nothing, or the statement that failed has undone itself.
+/// The failure of one request. It does not end the transaction: the request has
+/// written nothing, or SQLite has undone the statement that failed.
 enum Failure {
     Database(rusqlite::Error),
     Store(StoreError),
@@ -485,8 +484,8 @@ fn failure(message: &str) -> rusqlite::Error {
     )
 }
 
-/// Who occupies a target: a lease, unless its rollout has ended and its process
-/// died before it could give the lease back.
+/// Who occupies a target: the rollout with its lease, unless that has ended and
+/// its process died before it gave the lease back.
 fn occupant(transaction: &Transaction<'_>, target: &str) -> Result<Option<Busy>, rusqlite::Error> {
     let Some(busy) = leased(transaction, target)? else {
         return Ok(None);
@@ -517,7 +516,7 @@ fn leased(transaction: &Transaction<'_>, target: &str) -> Result<Option<Busy>, r
         .optional()
 }
 
-/// A lease, from six columns.
+/// A lease from six columns.
 fn busy(row: &rusqlite::Row<'_>, first: usize) -> Result<Busy, rusqlite::Error> {
     let owner = |column: usize| -> Result<Option<Owner>, rusqlite::Error> {
         let json: Option<String> = row.get(column)?;
@@ -533,7 +532,7 @@ fn busy(row: &rusqlite::Row<'_>, first: usize) -> Result<Busy, rusqlite::Error> 
     })
 }
 
-/// Refuses a lease that somebody claimed since.
+/// Refuses a lease that another process has claimed since.
 fn claimed(transaction: &Transaction<'_>, lease: &Lease) -> Result<Busy, Failure> {
     match leased(transaction, &lease.target)? {
         Some(busy) if busy.rollout == lease.rollout && busy.epoch == lease.epoch => Ok(busy),
@@ -541,7 +540,7 @@ fn claimed(transaction: &Transaction<'_>, lease: &Lease) -> Result<Busy, Failure
     }
 }
 
-/// The same, and one that was given up.
+/// The same, and refuses a lease that was given up.
 fn owned(transaction: &Transaction<'_>, lease: &Lease) -> Result<(), Failure> {
     match claimed(transaction, lease)?.owner {
         Some(_) => Ok(()),
@@ -612,8 +611,8 @@ fn header(connection: &Connection, rollout: &str) -> Result<Option<Header>, Fail
     }))
 }
 
-/// The row of a rollout, made from its journal. Of one that has ended, the first and
-/// the last entry say it all.
+/// The row of a rollout, made from its journal. If it has ended, the first and the
+/// last entry suffice.
 fn made_again(connection: &Connection, rollout: &str) -> Result<Option<Summary>, Failure> {
     let Some(header) = header(connection, rollout)? else {
         return Ok(None);
@@ -634,7 +633,8 @@ fn made_again(connection: &Connection, rollout: &str) -> Result<Option<Summary>,
     Ok(Some(Summary::of(&header, &status)))
 }
 
-/// Brings the row of a rollout up to date. What never changes came with its first entry.
+/// Updates the row of a rollout. The columns that never change came with its first
+/// entry.
 fn keep_row(connection: &Connection, row: &Summary) -> Result<(), rusqlite::Error> {
     let text = |value: Result<String, serde_json::Error>| {
         value.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
@@ -662,7 +662,7 @@ fn keep_row(connection: &Connection, row: &Summary) -> Result<(), rusqlite::Erro
 const ROW: &str =
     "r.rollout, r.target, r.title, r.plugin, r.created, r.updated, r.entries, r.phase,
     r.note, r.ended, (SELECT max(seq) + 1 FROM journal WHERE journal.rollout = r.rollout)";
-/// Number of those.
+/// Number of these columns.
 const ROW_COLUMNS: usize = 11;
 
 fn row(found: &rusqlite::Row<'_>) -> Result<(Summary, u32), rusqlite::Error> {
@@ -697,14 +697,14 @@ fn row(found: &rusqlite::Row<'_>) -> Result<(Summary, u32), rusqlite::Error> {
     Ok((summary, found.get::<_, Option<u32>>(10)?.unwrap_or(0)))
 }
 
-/// A row as the journal has it: an older engine that shares the file writes entries
-/// and no rows.
+/// The row as the journal says: an older engine that shares the file writes
+/// entries without rows.
 fn current(connection: &Connection, (row, entries): (Summary, u32)) -> Result<Summary, Failure> {
     if row.entries == entries {
         return Ok(row);
     }
     match made_again(connection, &row.rollout) {
-        // A journal that cannot be read has the row that it had.
+        // A journal that cannot be read keeps its row.
         Ok(None) | Err(Failure::Store(_)) => Ok(row),
         Ok(Some(made)) => Ok(made),
         Err(error) => Err(error),
@@ -717,7 +717,7 @@ impl Journals for SqliteStore {
         let (target, rollout) = (claim.target.to_owned(), claim.rollout.to_owned());
         let owner = claim.owner.clone();
         let (now, ttl_ms, dead_epoch) = (claim.now, claim.ttl_ms, claim.dead_epoch);
-        // A power cut ends every owner too, so a lease need not outlive it.
+        // A power cut ends every owner too, so a lease need not survive it.
         self.within(Durability::Process, move |transaction| {
             let occupant = occupant(transaction, &target)?;
             let began = match &occupant {
@@ -783,7 +783,7 @@ impl Journals for SqliteStore {
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let lease = lease.clone();
-        // A power cut ends every owner too, so a lease need not outlive it.
+        // A power cut ends every owner too, so a lease need not survive it.
         self.within(Durability::Process, move |transaction| {
             claimed(transaction, &lease)?;
             transaction.execute("DELETE FROM lease WHERE target = ?1", [&lease.target])?;
@@ -832,7 +832,7 @@ impl Journals for SqliteStore {
             .await
     }
 
-    /// The file is one machine's, so its processes can be looked at.
+    /// The file belongs to one machine, whose processes can be looked up.
     fn is_dead(&self, owner: &Owner) -> bool {
         process::is_dead(owner)
     }
@@ -891,7 +891,7 @@ impl Schedule for SqliteStore {
     async fn history(&self, page: &Page) -> Result<Vec<Summary>, StoreError> {
         let page = page.clone();
         self.read(move |transaction| {
-            // One text for each kind of page, so that each has its index.
+            // One statement for each kind of page, so that each uses its index.
             let mut which = vec!["?1 IS ?1", "?2 IS ?2", "?3 IS ?3"];
             if page.on.is_some() {
                 which.push("r.target = ?1");

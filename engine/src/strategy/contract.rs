@@ -1,5 +1,5 @@
-//! What a plugin file must be, checked before it is linked, with an
-//! explanation in place of a linker error.
+//! What a plugin file must be. It is checked before it is linked, so that the
+//! message explains more than a linker error.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -13,9 +13,9 @@ use crate::spec::policy::{CONTRACT, WASI};
 /// Why a plugin may not run. Exit code 6.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// The file is too big to be a strategy.
+    /// The file is too large.
     #[error(
-        "the file has at least {bytes} bytes and the limit is {max}\n\nhint: build with opt-level \"s\" and strip, or check that this is a strategy"
+        "the file has at least {bytes} bytes and the limit is {max}\n\nhint: build it with opt-level \"s\" and strip, or check that this is a strategy"
     )]
     TooLarge {
         /// Its size.
@@ -23,7 +23,7 @@ pub enum Rejected {
         /// The limit.
         max: usize,
     },
-    /// Not WebAssembly.
+    /// The bytes are not a WebAssembly component.
     #[error("this is not a WebAssembly component: {found}\n\nhint: {hint}")]
     NotAComponent {
         /// What it is instead.
@@ -31,15 +31,15 @@ pub enum Rejected {
         /// What to do.
         hint: String,
     },
-    /// A compiled artefact.
+    /// The bytes are a compiled artefact.
     #[error(
-        "this is a precompiled artefact; it is machine code and cannot be checked, so it is never loaded\n\nhint: give the .wasm file it was made from"
+        "this is a precompiled artefact, that is, machine code that cannot be checked\n\nhint: give the .wasm file that it was made from"
     )]
     Precompiled,
-    /// Broken or unsupported WebAssembly.
-    #[error("it does not compile: {0}")]
+    /// The WebAssembly is invalid, unsupported or too costly to compile.
+    #[error("it cannot be compiled: {0}")]
     Compile(String),
-    /// It wants something that this engine does not have.
+    /// It imports something that this engine does not have.
     #[error("it imports what this engine does not offer:\n{missing}\n\nhint: {hint}")]
     Imports {
         /// A line per import.
@@ -47,7 +47,7 @@ pub enum Rejected {
         /// What to do.
         hint: String,
     },
-    /// It is no strategy, or one of another version.
+    /// It does not export a strategy, or one of another version.
     #[error("{found}\n\nhint: {hint}")]
     Exports {
         /// What it exports instead.
@@ -55,14 +55,14 @@ pub enum Rejected {
         /// What to do.
         hint: String,
     },
-    /// Names fit but types do not.
+    /// Its imports have the right names and other types.
     #[error(
-        "it was built against another form of the contract: {0}\n\nhint: rebuild it against the wit/ folder of this engine, or use the engine it was built for"
+        "it was built against another form of the contract: {0}\n\nhint: rebuild it against the wit/ folder of this engine, or use the engine that it was built for"
     )]
     Types(String),
-    /// Not the bytes that a rollout began with.
+    /// The bytes are not those that the rollout began with.
     #[error(
-        "these are not the bytes that it began with\n  pinned: sha256:{pinned}\n  found:  sha256:{found}\n\nhint: the state folder was changed or is damaged; take it from a backup, or abort the rollout"
+        "these are not the bytes that the rollout began with\n  pinned: sha256:{pinned}\n  found:  sha256:{found}\n\nhint: the state folder was changed or is damaged; take it from a backup, or abort the rollout"
     )]
     Changed {
         /// What they must be.
@@ -70,7 +70,7 @@ pub enum Rejected {
         /// What they are.
         found: String,
     },
-    /// Its own code failed where it must not.
+    /// A function that must not fail failed.
     #[error("its own code failed in {0}")]
     Faulty(String),
 }
@@ -79,7 +79,7 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 const COMPONENT_VERSION: &[u8] = &[0x0d, 0x00, 0x01, 0x00];
 const MODULE_VERSION: &[u8] = &[0x01, 0x00, 0x00, 0x00];
 
-/// Looks at the first bytes.
+/// Checks the size and the first bytes.
 pub fn check_bytes(bytes: &[u8], max: usize) -> Result<(), Rejected> {
     if bytes.len() > max {
         return Err(Rejected::TooLarge {
@@ -104,7 +104,7 @@ pub fn check_bytes(bytes: &[u8], max: usize) -> Result<(), Rejected> {
             "wrap it with `wasm-tools component new`, or build for wasm32-wasip2",
         ),
         Some(_) => not(
-            "its WebAssembly version is unknown, or it is cut off",
+            "its WebAssembly version is unknown, or the file is incomplete",
             build,
         ),
         None if bytes.is_empty() => not("the file is empty", build),
@@ -117,10 +117,10 @@ pub fn check_bytes(bytes: &[u8], max: usize) -> Result<(), Rejected> {
 }
 
 /// Refuses a component with more globals than any compiler writes. Each instance
-/// of a module has its own, which no limit of memory counts.
+/// of a module has its own, which the memory limit does not count.
 pub(super) fn check_globals(bytes: &[u8]) -> Result<(), Rejected> {
     let payloads = wasmparser::Parser::new(0).parse_all(bytes);
-    // What is wrong with the rest the compiler says better.
+    // Errors in the rest are left to the compiler, which explains them better.
     let globals = payloads.map_while(Result::ok).map(|payload| match payload {
         wasmparser::Payload::GlobalSection(section) => u64::from(section.count()),
         _ => 0,
@@ -128,16 +128,16 @@ pub(super) fn check_globals(bytes: &[u8]) -> Result<(), Rejected> {
     let globals: u64 = globals.sum();
     if globals > GLOBALS_MAX {
         return Err(Rejected::Compile(format!(
-            "it has {globals} globals; the limit is {GLOBALS_MAX}"
+            "it has {globals} globals, and the limit is {GLOBALS_MAX}"
         )));
     }
     Ok(())
 }
 
-/// The outside of a component.
+/// The imports and exports of a component.
 #[derive(Debug)]
 pub(super) struct Shape {
-    /// What it imports that is not offered: a line each.
+    /// One line for each import that is not offered.
     missing: Vec<String>,
     /// See [`super::Plugin::permissions`].
     pub(super) permissions: Vec<String>,
@@ -147,8 +147,8 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Reads every import before anything is linked. A linker matches names by
-    /// rules of its own, so what is not exactly understood here is missing.
+    /// Reads every import before anything is linked. A linker matches names by its
+    /// own rules, so an import counts as missing unless it is understood exactly.
     pub(super) fn of(component: &Component, engine: &Engine) -> Self {
         let of = component.component_type();
         let mut shape = Self {
@@ -181,7 +181,7 @@ impl Shape {
             for (inner, item) in instance.exports(engine) {
                 let function = format!("{name}#{inner}");
                 match item.ty {
-                    // Types alone give no power.
+                    // A type alone permits nothing.
                     ComponentItem::Type(_) | ComponentItem::Resource(_) => {}
                     ComponentItem::ComponentFunc(_) if is_stub => {}
                     ComponentItem::ComponentFunc(_) => {
@@ -199,12 +199,12 @@ impl Shape {
         shape
     }
 
-    /// The track of the strategy-api that it exports, if all imports are known.
+    /// The track of the strategy-api that it exports, if all imports are offered.
     pub(super) fn check(&self) -> Result<&'static Track, Rejected> {
         if !self.missing.is_empty() {
             return Err(Rejected::Imports {
                 missing: cut(self.missing.join("\n")),
-                hint: "upgrade engine if the plugin needs a newer version of the contract, rebuild the plugin if it was made for an older one; a strategy can reach nothing beyond the contract and the standard library".to_owned(),
+                hint: "upgrade engine if the plugin needs a newer version of the contract, or rebuild the plugin if it was made for an older one; a strategy can use only the contract and the standard library".to_owned(),
             });
         }
         let track = track::ALL
@@ -228,16 +228,16 @@ impl Shape {
                 },
                 None => Rejected::Exports {
                     found: format!(
-                        "it is a component but no strategy: it exports {}, not {known}",
+                        "it is a component but not a strategy: it exports {}, not {known}",
                         list(&self.exports)
                     ),
-                    hint: "see \"Write your own strategy\" in the README".to_owned(),
+                    hint: "see engine/docs/guide/strategies.md".to_owned(),
                 },
             }
         })
     }
 
-    /// A linker's complaint about names that [`Shape::check`] has accepted.
+    /// Explains a linker's error about names that [`Shape::check`] has accepted.
     #[expect(clippy::unused_self, reason = "reads as: the shape explains")]
     pub(super) fn explain(&self, complaint: &str) -> Rejected {
         Rejected::Types(cut(complaint.to_owned()))
@@ -270,13 +270,13 @@ fn is_offered(interface: &Interface<'_>) -> bool {
     WASI.contains(&interface.package) && (major, minor) == (0, 2) || of_contract()
 }
 
-/// What all tracks offer.
+/// All interfaces that the tracks offer.
 fn offered() -> impl Iterator<Item = Interface<'static>> {
     let names = track::ALL.iter().flat_map(|t| t.imports);
     names.filter_map(|name| Interface::parse(name).ok())
 }
 
-/// A line about a function that this engine's form of an interface does not have.
+/// A line about a function that this engine's form of an interface lacks.
 fn unknown(function: &str) -> Option<String> {
     let import = Import::parse(function).ok();
     let known = import.as_ref().and_then(|i| {
@@ -287,12 +287,12 @@ fn unknown(function: &str) -> Option<String> {
     let name = import.and_then(|i| i.function);
     name.is_none_or(|name| !functions.contains(&name))
         .then(|| match functions.join(", ") {
-            none if none.is_empty() => format!("  {function} (this engine has no such function)"),
+            none if none.is_empty() => format!("  {function} (this engine does not have it)"),
             known => format!("  {function} (this engine has {known})"),
         })
 }
 
-/// What is offered by that name, however it is versioned or spelt.
+/// What is offered under that name, in other versions or spellings.
 fn offered_instead(name: &str) -> String {
     let others: Vec<&str> = track::ALL
         .iter()
@@ -312,7 +312,7 @@ fn is_like(name: &str, offered: &str) -> bool {
     base(name) == base(offered)
 }
 
-/// Whether that name links to what is offered by the other.
+/// Whether both names are versions of one track, so that one links to the other.
 fn same_track(name: &str, offered: &str) -> bool {
     let read = Interface::parse;
     read(name).is_ok_and(|name| read(offered).is_ok_and(|offered| name.links(&offered)))

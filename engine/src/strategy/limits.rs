@@ -1,5 +1,5 @@
-//! Limits of a guest. Every one has a test that keeps to it and one that
-//! breaks it (`tests/it/limits.rs`, `tests/it/hostile.rs`).
+//! Limits of a guest. Each has a test that keeps it and one that breaks it
+//! (`tests/it/limits.rs`, `tests/it/hostile.rs`).
 
 use std::time::Duration;
 
@@ -10,45 +10,45 @@ use crate::model::is_control;
 use crate::model::limits::Caps;
 pub use crate::model::{TEXT_BYTES_MAX, cut};
 
-/// How often a computing guest gives way to the others.
+/// Interval at which a guest that computes lets others run.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
-/// Fuel that a host call costs that is not in the journal.
+/// Fuel that a host call costs which is not in the journal.
 pub const ASIDE_FUEL: u64 = 10_000;
-/// Longest time that a guest may take to say who it is, or what it thinks of its
-/// parameters. Its fuel is over long before, unless the machine stands still.
+/// Longest time that a guest may take for `describe` and `validate`. Its fuel is
+/// used up long before, unless the machine stands still.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
-/// How often to look at what a compilation costs.
+/// Interval between two checks of a compilation's cost.
 const COMPILE_LOOK: Duration = Duration::from_millis(20);
-/// Core instances, and tables, of one component.
+/// Most core instances, and tables, of one component.
 const INSTANCES_MAX: usize = 100;
 /// Globals of all modules in a component together.
 pub(super) const GLOBALS_MAX: u64 = 100_000;
-/// Memories of one component.
+/// Most memories of one component.
 const MEMORIES_MAX: usize = 16;
-/// Longest list that a guest may send.
+/// Longest list that a guest may pass.
 pub const LIST_MAX: usize = 64;
-/// Guest output that is kept for a trap report.
+/// Bytes of a guest's output that are kept for its trap report.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1_024;
 
-/// The numbers.
+/// The limits that can be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest component file.
+    /// Largest component file, bytes.
     pub component_bytes_max: usize,
-    /// Linear memory of one instance.
+    /// Largest linear memory of one instance, bytes.
     pub memory_bytes_max: usize,
-    /// Elements of one table.
+    /// Most elements of one table.
     pub table_elements_max: usize,
-    /// Instructions (wasmtime's fuel) between two calls.
+    /// Most instructions (wasmtime's fuel) between two calls.
     pub fuel_per_segment: u64,
-    /// Bytes that one call of the guest may make the host allocate.
+    /// Most bytes that one call of the guest may make the host allocate.
     pub hostcall_bytes_max: usize,
-    /// Stack of the guest.
+    /// Largest stack of the guest, bytes.
     pub stack_bytes_max: usize,
-    /// Memory that compiling a component may take. The largest honest ones, whole
-    /// interpreters, stay far below it.
+    /// Most memory that compiling a component may take, bytes. The largest honest
+    /// components, which hold whole interpreters, stay far below it.
     pub compile_bytes_max: u64,
-    /// Time that compiling a component may take.
+    /// Longest time that compiling a component may take.
     pub compile_time_max: Duration,
 }
 
@@ -68,7 +68,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The stricter of these limits and an operator's.
+    /// The stricter of these limits and an operator's caps.
     #[must_use]
     pub(super) fn within(self, caps: Caps) -> Self {
         let memory = caps
@@ -81,7 +81,7 @@ impl Limits {
         }
     }
 
-    /// Everything that makes a run the same every time, on every machine.
+    /// The settings that make a run the same every time, on every machine.
     pub(super) fn engine_config(self) -> Config {
         let mut config = Config::new();
         config
@@ -99,8 +99,8 @@ impl Limits {
     }
 }
 
-/// Refuses growth beyond the limits with a trap, so that a guest never sees a
-/// failed `grow` on one machine that succeeds on another.
+/// Traps a guest that grows beyond the limits, so that it never sees a `grow`
+/// that fails on one machine and succeeds on another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limiter {
     pub(super) limits: Limits,
@@ -119,7 +119,7 @@ impl ResourceLimiter for Limiter {
         let sum = (self.memory_bytes - current.min(self.memory_bytes)).saturating_add(desired);
         if sum > max {
             return Err(Error::msg(format!(
-                "it asked for {} MiB of memory; the limit is {} MiB",
+                "it asked for {} MiB of memory, and the limit is {} MiB",
                 sum.div_ceil(1 << 20),
                 max >> 20
             )));
@@ -153,7 +153,7 @@ impl ResourceLimiter for Limiter {
         let max = self.limits.table_elements_max;
         if desired > max {
             return Err(Error::msg(format!(
-                "it asked for a table of {desired} elements; the limit is {max}"
+                "it asked for a table of {desired} elements, and the limit is {max}"
             )));
         }
         Ok(true)
@@ -164,8 +164,8 @@ impl ResourceLimiter for Limiter {
     }
 }
 
-/// Waits until a compilation that begins now has cost too much; says what. A few
-/// kilobytes are enough to keep a compiler busy for hours.
+/// Returns when a compilation that begins now has cost too much, and says what. A
+/// few kilobytes are enough to keep a compiler busy for hours.
 pub(super) async fn compiled_too_long(limits: Limits) -> String {
     let before = resident_bytes();
     let too_large = async {
@@ -186,7 +186,7 @@ pub(super) async fn compiled_too_long(limits: Limits) -> String {
     }
 }
 
-/// Memory of this process; 0 where nobody says.
+/// Memory of this process, bytes; 0 if the system does not say.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
@@ -196,8 +196,8 @@ fn resident_bytes() -> u64 {
 }
 
 /// A guest's text as one line of at most [`TEXT_BYTES_MAX`]. People read it on
-/// terminals, among lines of the host: it must not move their cursor, turn their
-/// text around, or pass for a line of the host.
+/// terminals among the host's lines, so it must not move the cursor, reverse text,
+/// or look like a line of the host.
 #[must_use]
 pub fn one_line(text: String) -> String {
     cut(text).replace(is_control, " ")

@@ -1,10 +1,10 @@
 //! The strategy host: runs components in a sandbox.
 //!
-//! A component is checked before it is linked ([`contract`]), compiled once
-//! per digest, and instantiated afresh for every run. It can reach nothing but
-//! the calls of its contract: WASI is met by deterministic stubs ([`sandbox`]),
-//! and every resource has a limit ([`limits`]). Each version of the contract
-//! is a [`track`] of its own; all of them live in one linker.
+//! A component is checked before it is linked ([`contract`]), compiled once per
+//! digest, and instantiated anew for every run. It can use only the calls of its
+//! contract: the functions of WASI are deterministic stubs ([`sandbox`]), and
+//! every resource has a limit ([`limits`]). Each version of the contract is a
+//! [`track`]; all of them are in one linker.
 
 pub mod contract;
 pub mod limits;
@@ -29,23 +29,23 @@ use limits::{ANSWER_TIME_MAX, ASIDE_FUEL, EPOCH_TICK, Limits, cut};
 use sandbox::{Called, State};
 use track::Bound;
 
-/// Who a strategy says it is.
+/// What a strategy says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Description {
     /// Its name.
     pub name: String,
     /// Its version.
     pub version: String,
-    /// One sentence.
+    /// What it does, in one sentence.
     pub summary: String,
     /// JSON Schema of its parameters.
     pub parameters_schema: String,
 }
 
-/// One problem with parameters.
+/// One problem of the parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issue {
-    /// JSON pointer.
+    /// JSON pointer to the wrong value.
     pub path: String,
     /// What is wrong.
     pub message: String,
@@ -56,7 +56,7 @@ pub struct Issue {
 pub struct PlannedStep {
     /// Percent of the traffic for the candidate.
     pub share: u32,
-    /// Time at this step, if it is fixed.
+    /// Time at this step, s; `None` if it is not fixed.
     pub seconds: Option<u32>,
     /// Whether a person must approve it first.
     pub needs_approval: bool,
@@ -70,7 +70,7 @@ pub struct Host {
     loaded: Mutex<HashMap<String, Arc<Plugin>>>,
 }
 
-/// A component that may run.
+/// A component that was checked and compiled.
 pub struct Plugin {
     /// Lower-case hex digest of its bytes.
     pub sha256: String,
@@ -79,9 +79,9 @@ pub struct Plugin {
     /// Functions of the contract that it imports, `interface@version#function`:
     /// its permissions.
     pub permissions: Vec<String>,
-    /// Interfaces that its toolchain brings along; all are stubs.
+    /// Interfaces that its toolchain imports for itself; all of them are stubs.
     pub stubbed: Vec<String>,
-    /// Size of its bytes.
+    /// Size of the component, bytes.
     pub size: usize,
     bound: Arc<dyn Bound>,
     engine: Engine,
@@ -98,8 +98,8 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Host {
-    /// A host that keeps compiled code in `cache`, a folder of its own; none
-    /// compiles every time.
+    /// A host that keeps compiled code in the folder `cache`; with `None` it compiles
+    /// every time.
     pub fn new(cache: Option<&Path>, limits: Limits) -> Result<Self, wasmtime::Error> {
         let mut config = limits.engine_config();
         if let Some(folder) = cache {
@@ -122,7 +122,7 @@ impl Host {
         })
     }
 
-    /// Checks and compiles a component; the same bytes only once.
+    /// Checks and compiles a component, and keeps it by its digest.
     pub async fn load(&self, bytes: &[u8]) -> Result<Arc<Plugin>, Rejected> {
         self.load_as(bytes, sha256_hex(bytes)).await
     }
@@ -135,13 +135,13 @@ impl Host {
         let (engine, linker) = (self.engine.clone(), self.linker.clone());
         let (limits, digest, bytes) = (self.limits, sha256.clone(), bytes.to_vec());
         let (sender, compiled) = tokio::sync::oneshot::channel();
-        // A thread of its own: nothing stops a compiler, but a process can end
-        // without waiting for it.
+        // In a thread of its own: nothing can stop the compiler, but the process can
+        // end without waiting for this thread.
         std::thread::spawn(move || {
             let _ = sender.send(compile(&engine, &linker, limits, digest, &bytes));
         });
         let plugin = tokio::select! {
-            // A compiler that panics must not take the engine with it.
+            // A panic of the compiler must not end the engine.
             plugin = compiled => plugin.map_err(|_| Rejected::Compile("the compiler failed".to_owned()))??,
             why = limits::compiled_too_long(limits) => return Err(Rejected::Compile(why)),
         };
@@ -153,7 +153,7 @@ impl Host {
         Ok(plugin)
     }
 
-    /// Loads bytes that must have that digest: those of a rollout that goes on.
+    /// Loads bytes that must have that digest, for a rollout that goes on.
     pub async fn load_exactly(&self, bytes: &[u8], sha256: &str) -> Result<Arc<Plugin>, Rejected> {
         let found = sha256_hex(bytes);
         if found != sha256 {
@@ -205,8 +205,8 @@ fn compile(
     })
 }
 
-/// Advances the epoch until the engine is gone, so that a guest that computes
-/// gives way to the others.
+/// Advances the epoch until the engine is dropped, so that a guest that computes
+/// lets others run.
 fn tick(engine: wasmtime::EngineWeak) {
     std::thread::spawn(move || {
         while let Some(engine) = engine.upgrade() {
@@ -218,13 +218,13 @@ fn tick(engine: wasmtime::EngineWeak) {
 }
 
 impl Plugin {
-    /// Who it is. Runs guest code, without any call.
+    /// Asks the strategy for its name, version and parameters. It cannot make calls.
     pub async fn describe(&self) -> Result<Description, Rejected> {
         let mut store = self.store(None, "", Caps::default());
         let result = in_time(self.bound.describe(&mut store)).await;
         let description = result
             .map_err(|e| Rejected::Faulty(format!("describe: {}", explain(&e, store.data()))))?;
-        // It becomes a part of the rollout's id, which people type.
+        // The name becomes a part of the rollout's id, which people type.
         if !is_name(&description.name) {
             return Err(Rejected::Faulty(format!(
                 "describe: it calls itself {:?}; a name is made of letters, digits, - and _, and does not begin with -",
@@ -234,7 +234,7 @@ impl Plugin {
         Ok(description)
     }
 
-    /// Checks parameters. Runs guest code, without any call.
+    /// Asks the strategy to check parameters. It cannot make calls.
     pub async fn validate(
         &self,
         parameters: &str,
@@ -244,8 +244,8 @@ impl Plugin {
         result.map_err(|e| Rejected::Faulty(format!("validate: {}", explain(&e, store.data()))))
     }
 
-    /// Runs it, and says how much fuel it had burnt at each of its calls: a
-    /// fingerprint of the way that it took.
+    /// Runs the strategy, and returns how much fuel it had used at each of its calls
+    /// too: a fingerprint of the way that it took.
     pub async fn run_metered(&self, calls: Arc<dyn Calls>, run: &Run) -> (Ran, Vec<u64>) {
         let mut store = self.store(Some(calls), &run.seed, run.caps);
         let ran = match self.bound.run(&mut store, run).await {
@@ -263,13 +263,13 @@ impl Plugin {
         store.epoch_deadline_async_yield_and_update(1);
         store.set_hostcall_fuel(limits.hostcall_bytes_max);
         let fuel = limits.fuel_per_segment;
-        // Infallible: the engine is configured to count fuel.
+        // It cannot fail, because the engine is configured to count fuel.
         let _ = store.set_fuel(fuel);
         store.call_hook(move |mut context, hook| {
             let Some(called) = context.data_mut().hooked(hook) else {
                 return Ok(());
             };
-            // Asides cost something, or a guest could spin in them for hours.
+            // Asides cost fuel too, or a guest could make them for hours.
             let left = context.get_fuel()?;
             let left = match called {
                 Called::Journaled => {
@@ -292,7 +292,7 @@ impl Strategy for Plugin {
     }
 }
 
-/// What a trap means, with the guest's own last words.
+/// What a trap means, with the last lines that the guest printed.
 fn explain(error: &wasmtime::Error, state: &State) -> String {
     let cause = match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => format!(
@@ -302,7 +302,9 @@ fn explain(error: &wasmtime::Error, state: &State) -> String {
         Some(Trap::StackOverflow) => "its stack overflowed: endless recursion?".to_owned(),
         Some(Trap::UnreachableCodeReached) => "it panicked or reached `unreachable`".to_owned(),
         Some(trap) => trap.to_string(),
-        None if error.is::<Interrupted>() => "it called the host, which only `run` may".to_owned(),
+        None if error.is::<Interrupted>() => {
+            "it called the host, which only `run` may do".to_owned()
+        }
         None => error.root_cause().to_string(),
     };
     let words = state.output.tail();
@@ -320,10 +322,10 @@ async fn in_time<T>(
     answer.unwrap_or_else(|_| {
         let seconds = ANSWER_TIME_MAX.as_secs();
         Err(wasmtime::Error::msg(format!(
-            "it does not answer within {seconds} s"
+            "it did not answer within {seconds} s"
         )))
     })
 }
 
-/// What a run returned, or why it did not.
+/// What a run returned, or the trap that ended it.
 type Returned = Result<Result<Outcome, String>, wasmtime::Error>;

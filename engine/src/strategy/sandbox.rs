@@ -1,8 +1,8 @@
-//! The world as a guest sees it: no files, no network, no environment; a clock
-//! that stands still between calls and randomness from the rollout's seed.
+//! What a guest sees of the world: no files, no network, no environment; a clock
+//! that moves only with calls, and random numbers from the rollout's seed.
 //!
-//! Standard libraries import WASI whether a program uses it or not, so the
-//! imports are there, but each answer is the same on every replay.
+//! Standard libraries import WASI whether a program uses it or not. So the imports
+//! exist, but each gives the same answer on every replay.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,18 +21,18 @@ use super::limits::{Limiter, Limits, OUTPUT_BYTES_MAX};
 use crate::model::Millis;
 use crate::rollout::session::Calls;
 
-/// What a store carries.
+/// The host's data of one instance.
 pub struct State {
-    /// Where calls of the contract go; nowhere while it only answers questions.
+    /// Receives the calls of the contract; `None` while the guest must not make any.
     pub(super) calls: Option<Arc<dyn Calls>>,
     pub(super) limiter: Limiter,
     pub(super) output: Output,
-    /// Which call is about to return to the guest.
+    /// The kind of the call that is about to return to the guest.
     pub(super) called: Option<Called>,
-    /// Host calls that have not returned; the guest's own allocator can run in
-    /// one, and give way to other guests in there, which is a host call too.
+    /// Host calls that have not returned. Within one, the guest's allocator can run
+    /// and let other guests run, which is a host call too.
     depth: u32,
-    /// Fuel that each segment took, one for each call of the contract.
+    /// Fuel that each segment took, one entry for each call of the contract.
     pub(super) burnt: Vec<u64>,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -79,18 +79,18 @@ impl State {
     }
 }
 
-/// What a guest has called.
+/// The kind of a host call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Called {
     /// A call of the journal, which begins a new segment.
     Journaled,
-    /// A stub, or a question that the host answers by itself: it buys no fuel.
+    /// A stub, or a question that is not in the journal: it buys no fuel.
     Aside,
 }
 
 impl State {
-    /// The call that returns to the guest right now, if one does. What wasmtime
-    /// does for itself is none, or the time that a guest takes would count.
+    /// The call that returns to the guest right now, if one does. Calls that wasmtime
+    /// makes for itself do not count, or the time that a guest takes would matter.
     pub(super) fn hooked(&mut self, hook: CallHook) -> Option<Called> {
         match hook {
             CallHook::CallingHost => self.depth += 1,
@@ -107,7 +107,7 @@ impl State {
 }
 
 impl State {
-    /// Every function of the host begins here, so none is free.
+    /// Every function of the host begins here, so that each costs fuel.
     pub(super) fn enter(&mut self) -> &mut Self {
         self.called.get_or_insert(Called::Aside);
         self
@@ -141,7 +141,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<(), wasmtime::Error> {
     Ok(())
 }
 
-/// The time of the last answer.
+/// A clock that shows the time of the last answer.
 #[derive(Clone)]
 struct LogicalClock(Option<Arc<dyn Calls>>);
 

@@ -1,5 +1,5 @@
 //! The versions of the contract that this engine runs. Each is one element of
-//! [`ALL`]; all are in one linker, because their names carry their versions.
+//! [`ALL`]. All share one linker, because their names contain their versions.
 
 mod v0_1;
 
@@ -17,7 +17,7 @@ use crate::rollout::Run;
 pub(super) struct Track {
     /// The strategy-api that a component of this track exports.
     pub(super) export: &'static str,
-    /// What it may import, besides WASI.
+    /// The interfaces that it may import, besides WASI.
     pub(super) imports: &'static [&'static str],
     pub(super) link: fn(&mut Linker<State>) -> Result<(), Error>,
     pub(super) bind: Bind,
@@ -29,7 +29,7 @@ type Bind = fn(InstancePre<State>) -> Result<Arc<dyn Bound>, Error>;
 /// Newest first.
 pub(super) const ALL: &[Track] = &[v0_1::TRACK];
 
-/// A component that is ready to be instantiated, in the engine's own types.
+/// A component that is ready to be instantiated, behind the engine's own types.
 #[async_trait]
 pub(super) trait Bound: Send + Sync {
     async fn describe(&self, store: &mut Store<State>) -> Result<Description, Error>;
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// One interface of a track to come.
+    /// One interface of a future track.
     mod next {
         wasmtime::component::bindgen!({
             inline: "

@@ -1,6 +1,6 @@
-//! How much a component becomes when it is compiled. One that makes two
-//! instances of another one, which makes two of a third, and so on, is small;
-//! but the compiler unfolds all of them, and no setting of wasmtime limits that.
+//! How large a component becomes when it is compiled. One that makes two
+//! instances of another one, which makes two of a third, and so on, is small, but
+//! the compiler expands all of them, and wasmtime has no limit for that.
 
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
@@ -9,34 +9,34 @@ use wasmparser::{
 
 use super::contract::Rejected;
 
-/// Instances, aliases and the like. Plugins of all toolchains have some hundreds.
+/// Most instances, aliases and the like. Plugins of all toolchains have some hundreds.
 const STEPS_MAX: u64 = 100_000;
-/// Of a component that somebody else hands over. No toolchain writes that.
+/// Steps of a component that is passed as an argument, which no toolchain writes.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Refuses what unfolds to more than any toolchain writes.
+/// Refuses a component that expands to more than any toolchain writes.
 pub(super) fn check(bytes: &[u8]) -> Result<(), Rejected> {
     let steps = steps(bytes);
     if steps > STEPS_MAX {
         return Err(Rejected::Compile(format!(
-            "its parts instantiate each other too often: it unfolds to more than {STEPS_MAX} steps"
+            "its parts instantiate each other too often: it expands to more than {STEPS_MAX} steps"
         )));
     }
     Ok(())
 }
 
-/// A module, or a component that is still being read.
+/// A module, or a component that is being read.
 #[derive(Default)]
 struct Open {
     is_module: bool,
-    /// Steps of each component that it can name.
+    /// Steps of each component in its index space.
     components: Vec<u64>,
     steps: u64,
 }
 
 impl Open {
     fn named(&self, index: u32) -> u64 {
-        // The compiler refuses the others.
+        // The compiler refuses an index that does not exist.
         self.components.get(index as usize).copied().unwrap_or(0)
     }
 
@@ -48,7 +48,7 @@ impl Open {
 fn steps(bytes: &[u8]) -> u64 {
     let mut outer: Vec<Open> = vec![];
     let mut open = Open::default();
-    // What is wrong with the rest the compiler says better, and before it unfolds.
+    // The compiler explains errors in the rest better, and before it expands anything.
     for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {

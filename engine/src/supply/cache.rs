@@ -1,4 +1,4 @@
-//! Plugins that were fetched before, by digest, in a folder of our own.
+//! Plugins that were fetched before, by digest, in a folder.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use super::trust::Proof;
 use super::{BYTES_MAX, SupplyError, files};
 use crate::model::sha256_hex;
 
-/// A folder of `DIGEST.wasm` files, and beside each what proves who signed it.
+/// A folder of `DIGEST.wasm` files, each with the proof of its signatures beside it.
 #[derive(Debug, Clone)]
 pub struct Cache(PathBuf);
 
-/// What is not as it was put.
+/// What has changed since it was put there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Damage {
     /// The bytes.
@@ -19,7 +19,7 @@ pub enum Damage {
         /// Their digest, hex.
         found: String,
     },
-    /// What proves who signed them.
+    /// The proof of who signed them.
     Proof,
 }
 
@@ -44,11 +44,11 @@ impl Cache {
         self.0.join(format!("{manifest}.proof.json"))
     }
 
-    /// The bytes of that digest (hex) with the proof of that manifest (hex); none
+    /// The bytes of that digest (hex) with the proof of that manifest (hex); `None`
     /// if there are no such bytes.
     ///
     /// # Errors
-    /// They are not as they were put.
+    /// They have changed since they were put there.
     pub fn get(&self, sha256: &str, manifest: &str) -> Result<Option<(Vec<u8>, Proof)>, Damage> {
         let Ok(bytes) = read(&self.wasm(sha256)) else {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Cache {
         Ok(Some((bytes, proof)))
     }
 
-    /// The bytes of that digest (hex), whoever has signed them.
+    /// The bytes of that digest (hex), without their proof.
     #[must_use]
     pub fn bytes(&self, sha256: &str) -> Option<Vec<u8>> {
         let bytes = read(&self.wasm(sha256)).ok()?;
@@ -72,7 +72,7 @@ impl Cache {
     /// Keeps bytes and their proof.
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// The folder cannot be written to.
     pub fn put(&self, bytes: &[u8], manifest: &str, proof: &Proof) -> Result<(), SupplyError> {
         write(&self.wasm(&sha256_hex(bytes)), bytes)?;
         let proof = serde_json::to_vec(proof).unwrap_or_default();
@@ -80,8 +80,8 @@ impl Cache {
     }
 }
 
-/// Reads a file, and not more of it than needed to see that it is too much; whoever
-/// takes the bytes says so.
+/// Reads a file, but no more of it than shows that it is too large; whoever takes
+/// the bytes refuses them.
 ///
 /// # Errors
 /// It cannot be read.
@@ -95,7 +95,7 @@ pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// Writes a file whole or not at all.
 ///
 /// # Errors
-/// The folder cannot be written.
+/// The folder cannot be written to.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), SupplyError> {
     let folder = folder_of(path);
     let written = std::fs::create_dir_all(folder).and_then(|()| {
@@ -105,7 +105,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), SupplyError> {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            // As any file that a person writes; a temporary one is private.
+            // A temporary file is private, and this one is to be like any other.
             let mode = std::fs::Permissions::from_mode(0o644);
             file.as_file().set_permissions(mode)?;
         }

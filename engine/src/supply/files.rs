@@ -1,20 +1,20 @@
-//! Files that people name. What is no file is not opened, because a pipe has nobody
-//! at its other end and a device has no end; and none is read without a limit.
+//! Files that people name. Pipes and devices are not opened, because reading them
+//! may never end, and no file is read without a limit.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _, Result};
 use std::path::Path;
 
-/// Largest text that a person writes: configuration, keys, scenarios.
+/// Largest text file that a person writes (configuration, keys, scenarios), bytes.
 pub const TEXT_BYTES_MAX: u64 = 16 << 20;
 
-/// Opens a file, and nothing else that has a path.
+/// Opens a regular file.
 ///
 /// # Errors
-/// It is not there, may not be read, or is no file.
+/// It does not exist, may not be read, or is not a regular file.
 pub fn open(path: &Path) -> Result<File> {
-    // Opening a pipe would wait for somebody to write into it, so it is looked at
-    // before; and after, because it may be another one by then.
+    // Opening a pipe would wait for a writer, so the kind is checked before; and
+    // after, because the file may have been replaced.
     is_file(&std::fs::metadata(path)?)?;
     let file = File::open(path)?;
     is_file(&file.metadata()?)?;
@@ -35,7 +35,7 @@ fn is_file(found: &std::fs::Metadata) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, why))
 }
 
-/// Reads a file of at most so many bytes.
+/// Reads a file of at most `max` bytes.
 ///
 /// # Errors
 /// It is larger, or as with [`open`].
@@ -51,13 +51,13 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a text of at most so many bytes.
+/// Reads a text file of at most `max` bytes.
 ///
 /// # Errors
-/// It is none, or as with [`read`].
+/// It is not text in UTF-8, or as with [`read`].
 pub fn read_text(path: &Path, max: u64) -> Result<String> {
     let text = String::from_utf8(read(path, max)?);
-    text.map_err(|_| Error::new(ErrorKind::InvalidData, "it is no text in UTF-8"))
+    text.map_err(|_| Error::new(ErrorKind::InvalidData, "it is not text in UTF-8"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! `plugins.lock`: exactly which bytes each name of `plugins.toml` means.
-//! Generated, committed, and read by people in a diff. Pure.
+//! `plugins.lock`: which bytes each name of `plugins.toml` stands for. It is
+//! generated, committed, and reviewed as a diff. Pure.
 
 use std::fmt::Write as _;
 
@@ -30,19 +30,19 @@ pub struct Locked {
     pub name: String,
     /// Its source there when it was pinned.
     pub source: String,
-    /// Digest of its manifest, `sha256:…`: what is fetched from a registry.
+    /// Digest of its manifest in the registry, `sha256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
-    /// Digest of its bytes, `sha256:…`: what runs.
+    /// Digest of the component that runs, `sha256:…`.
     pub wasm: String,
-    /// Bytes.
+    /// Size of the component, bytes.
     pub size: u64,
     /// The strategy-api that it exports.
     pub world: String,
-    /// Id of the key that had signed it, where a signature was asked for.
+    /// Id of the key that signed it, if `plugins.toml` demands a signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
-    /// Functions of the contract that it imports: what it can do.
+    /// Functions of the contract that it imports: its permissions.
     pub imports: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl Lock {
     /// Reads a lock file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the file.
     pub fn parse(text: &str) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Version {
@@ -68,7 +68,7 @@ impl Lock {
             toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
         if version != FORMAT {
             return Err(format!(
-                "it has version {version}, and this engine reads version {FORMAT}; use the engine that wrote it, or a newer one"
+                "it has version {version}, and this engine reads version {FORMAT}; use the version of engine that wrote it, or a newer one"
             ));
         }
         let file: File = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
@@ -77,7 +77,7 @@ impl Lock {
             for digest in plugin.manifest.iter().chain([&plugin.wasm]) {
                 if !is_digest(digest) {
                     return Err(format!(
-                        "{} has the digest {digest:?}; one is sha256: and 64 hexadecimal digits",
+                        "{} has the digest {digest:?}, and a digest is sha256: and 64 hexadecimal digits",
                         plugin.name
                     ));
                 }
@@ -104,14 +104,14 @@ impl Lock {
         Ok(lock)
     }
 
-    /// The file.
+    /// The content of the file.
     #[must_use]
     pub fn render(&self) -> String {
         let file = File {
             version: FORMAT,
             plugins: self.0.clone(),
         };
-        // Plain tables of texts and numbers always have a form in TOML.
+        // Plain tables of strings and numbers can always be written as TOML.
         let text = toml::to_string_pretty(&file).unwrap_or_default();
         format!("{INTRODUCTION}{text}")
     }
@@ -122,38 +122,38 @@ impl Lock {
         self.0.iter().find(|p| p.name == name)
     }
 
-    /// All of them, by name.
+    /// All plugins, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Locked> {
         self.0.iter()
     }
 
-    /// Pins a plugin, in place of what had its name.
+    /// Pins a plugin and replaces the pin of the same name.
     pub fn set(&mut self, plugin: Locked) {
         self.remove(&plugin.name);
         let place = self.0.partition_point(|p| p.name < plugin.name);
         self.0.insert(place, plugin);
     }
 
-    /// Forgets a plugin.
+    /// Removes the pin of a plugin.
     pub fn remove(&mut self, name: &str) {
         self.0.retain(|p| p.name != name);
     }
 }
 
 impl Locked {
-    /// The digest of its bytes in plain hexadecimal digits.
+    /// The digest of its bytes, hex.
     #[must_use]
     pub fn sha256(&self) -> &str {
         hex(&self.wasm)
     }
 
-    /// What it may do that `old` might not.
+    /// The permissions that `old` does not have.
     #[must_use]
     pub fn new_imports(&self, old: &Self) -> Vec<&str> {
         missing(&self.imports, &old.imports)
     }
 
-    /// What changes, a line each, from what was pinned before.
+    /// The changes since it was pinned as `old`, one line each.
     #[must_use]
     pub fn changes(&self, old: Option<&Self>) -> String {
         let mut text = String::new();
@@ -244,7 +244,7 @@ mod tests {
         let text = lock.render();
         assert_eq!(Lock::parse(&text), Ok(lock.clone()));
         assert!(text.find("canary") < text.find("gate"));
-        // The same again changes nothing.
+        // Pinning the same plugin again changes nothing.
         lock.set(locked("gate"));
         assert_eq!(lock.render(), text);
     }

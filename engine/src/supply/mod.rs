@@ -1,9 +1,9 @@
 //! Where plugins come from: names in `plugins.toml`, pinned in `plugins.lock`,
-//! fetched from files and registries, checked before anything compiles them.
+//! fetched from files and registries, and checked before they are compiled.
 //!
 //! [`lock`] and [`trust`] are pure; [`cache`] keeps what was fetched; [`policy`]
-//! reads what this host allows;
-//! [`registry`] speaks to OCI registries; [`Supply`] is all of it together.
+//! reads what this host allows; [`registry`] is the client of OCI registries;
+//! [`Supply`] joins them.
 
 pub mod cache;
 pub mod files;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::model::sha256_hex;
-use crate::spec::SpecError;
 use crate::spec::plugins::{Plugins, Wanted, lexically};
+use crate::spec::problem::Problems;
 pub use cache::Cache;
 use cache::Damage;
 pub use files::TEXT_BYTES_MAX;
@@ -31,23 +31,23 @@ use registry::{Pulled, Registry};
 use signature::PublicKey;
 use trust::{Proof, Signed};
 
-/// Largest plugin that is fetched: as large as one may be to be loaded.
+/// Largest plugin that is fetched, bytes: the limit of what the host loads.
 pub const BYTES_MAX: u64 = 64 << 20;
 
 /// Why there is no plugin to run.
 #[derive(Debug, thiserror::Error)]
 pub enum SupplyError {
     /// `plugins.toml` is wrong.
-    #[error("{file} has problems:\n{error}")]
+    #[error("{file} has problems:\n{}", problems.in_file(file))]
     Plugins {
         /// The file.
         file: String,
         /// What is wrong.
-        error: SpecError,
+        problems: Problems,
     },
     /// `plugins.lock` is wrong.
     #[error(
-        "{file} cannot be read: {message}\n\nhint: take it from version control, or remove it and write it anew with `engine plugin lock`"
+        "{file} cannot be read: {message}\n\nhint: take it from version control, or remove it and run `engine plugin lock`"
     )]
     Lock {
         /// The file.
@@ -55,19 +55,19 @@ pub enum SupplyError {
         /// What is wrong.
         message: String,
     },
-    /// A name that nothing is known by.
+    /// The name is not in `plugins.toml`.
     #[error("{file} has no plugin {name:?}; it has {known}")]
     Unknown {
         /// `plugins.toml`.
         file: String,
         /// The name.
         name: String,
-        /// The names there are.
+        /// The names that it has.
         known: String,
     },
-    /// Nothing may be pinned now, and something would have to be.
+    /// A pin is missing, and `--locked` forbids to add one.
     #[error(
-        "{name} is not pinned as {source_now}, and --locked pins nothing new (it is the default where CI=true)\n\nhint: `engine plugin lock` pins it; commit plugins.lock"
+        "{name} is not pinned as {source_now}, and --locked does not add a pin (it is the default where CI=true)\n\nhint: `engine plugin lock` pins it; commit plugins.lock"
     )]
     Unpinned {
         /// The plugin.
@@ -75,7 +75,7 @@ pub enum SupplyError {
         /// Its source now.
         source_now: String,
     },
-    /// A file without a name, where only what is pinned may run.
+    /// A file without a name, where only pinned plugins may run.
     #[error(
         "{path} has no name in {file}, so nothing pins it, and --locked runs only what is pinned (it is the default where CI=true)\n\nhint: name it there, and run `engine plugin lock`"
     )]
@@ -85,9 +85,9 @@ pub enum SupplyError {
         /// The plugin.
         path: String,
     },
-    /// The lock says of the pinned bytes what is not so.
+    /// The lock and the pinned bytes contradict each other.
     #[error(
-        "plugins.lock does not say of {name} what is so:\n{changes}\nhint: take plugins.lock from version control, or `engine plugin update {name}`"
+        "plugins.lock is wrong about {name}:\n{changes}\nhint: take plugins.lock from version control, or run `engine plugin update {name}`"
     )]
     Contradiction {
         /// The plugin.
@@ -102,30 +102,30 @@ pub enum SupplyError {
         name: String,
         /// The digest in the lock.
         pinned: String,
-        /// The digest of what is there.
+        /// The digest of the bytes that are there.
         found: String,
         /// What to do.
         hint: String,
     },
-    /// A signature is asked for and not there.
+    /// A signature is demanded and missing.
     #[error(
-        "{name} must be signed: {why}\n  bytes: sha256:{sha256}\n  keys that may sign it: {keys}\n\nhint: `engine plugin sign` signs it; whose signature counts is said in {said_in}"
+        "{name} must be signed: {why}\n  bytes: sha256:{sha256}\n  keys that may sign it: {keys}\n\nhint: `engine plugin sign` signs it; {said_in} says whose signature counts"
     )]
     Unsigned {
         /// The plugin.
         name: String,
-        /// Why no signature counts.
+        /// Why none of its signatures counts.
         why: String,
         /// Digest of its bytes.
         sha256: String,
         /// The files of the keys.
         keys: String,
-        /// Which file asks for it.
+        /// The file that demands it.
         said_in: String,
     },
-    /// It may do more than before.
+    /// It has more permissions than before.
     #[error(
-        "{name} may do more than what is pinned:\n{changes}\nhint: if that is wanted, `engine plugin update {name} --accept-imports`"
+        "{name} may do more than what is pinned:\n{changes}\nhint: if that is wanted, run `engine plugin update {name} --accept-imports`"
     )]
     NewImports {
         /// The plugin.
@@ -149,27 +149,27 @@ pub enum SupplyError {
         /// What is wrong.
         message: String,
     },
-    /// It would have to be fetched, and nothing may be.
+    /// It would have to be fetched, and `--offline` forbids that.
     #[error(
-        "{name} ({digest}) is neither in the cache nor in {vendor}, and --offline fetches nothing\n\nhint: run `engine plugin vendor` where there is a network, and commit the folder"
+        "{name} ({digest}) is neither in the cache nor in {vendor}, and --offline fetches nothing\n\nhint: run `engine plugin vendor` with a network, and commit the folder"
     )]
     Offline {
         /// The plugin.
         name: String,
-        /// What was looked for.
+        /// Its digest.
         digest: String,
         /// The vendor folder.
         vendor: String,
     },
     /// A key file is wrong.
-    #[error("{file} is no key that can be used: {message}")]
+    #[error("{file} cannot be used as a key: {message}")]
     Key {
         /// The file.
         file: String,
         /// What is wrong.
         message: String,
     },
-    /// The registry said no.
+    /// The registry refused or failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// A file could not be read or written.
@@ -183,8 +183,8 @@ pub enum SupplyError {
 }
 
 impl SupplyError {
-    /// Whether the plugin was rejected, rather than not found or not asked for
-    /// rightly.
+    /// Whether the plugin itself was rejected, rather than not found or wrongly
+    /// asked for.
     #[must_use]
     pub fn is_rejection(&self) -> bool {
         match self {
@@ -210,12 +210,12 @@ impl SupplyError {
     }
 }
 
-/// What may change, as cargo users know it.
+/// What a verb may change or fetch, as in cargo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mode {
-    /// The lock must have everything, and stays as it is.
+    /// The lock must be complete, and is not changed.
     pub locked: bool,
-    /// Nothing is fetched.
+    /// Nothing is fetched from a network.
     pub offline: bool,
 }
 
@@ -224,11 +224,11 @@ pub struct Mode {
 pub struct Access {
     /// Folder of Docker's configuration, with its credentials.
     pub docker_config: Option<PathBuf>,
-    /// What time it is.
+    /// The clock for time limits.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Bytes of a plugin and what proves who signed them.
+/// The bytes of a plugin and the proof of who signed them.
 #[derive(Debug, Clone)]
 pub struct Fetched {
     /// The component.
@@ -237,18 +237,18 @@ pub struct Fetched {
     pub sha256: String,
     /// Digest of its manifest in a registry, `sha256:…`.
     pub manifest: Option<String>,
-    /// What shows who signed it.
+    /// The proof of who signed it.
     pub proof: Proof,
-    /// Id of the key that has, where `plugins.toml` asks for one.
+    /// Id of the key that signed it, if `plugins.toml` demands one.
     pub signed_by: Option<String>,
 }
 
-/// What operators ask of every plugin, beside what `plugins.toml` says.
+/// What operators demand of every plugin, besides `plugins.toml`.
 #[derive(Debug, Clone, Default)]
 pub struct Demands {
-    /// The only digests (hex) that may run; none means any.
+    /// The only digests (hex) that may run; `None` means any.
     pub digests: Option<Vec<String>>,
-    /// Of each of these a key must have signed it.
+    /// For each of these rules, one of its keys must have signed it.
     pub rules: Vec<Rule>,
 }
 
@@ -257,7 +257,7 @@ pub struct Demands {
 pub struct Rule {
     /// Files of public keys.
     pub keys: Vec<PathBuf>,
-    /// Which file says so.
+    /// The file that has the rule.
     pub said_in: String,
 }
 
@@ -265,15 +265,15 @@ pub struct Rule {
 pub struct Supply {
     /// `plugins.toml`.
     pub file: PathBuf,
-    /// What it says.
+    /// The content of the file.
     pub plugins: Plugins,
-    /// What is pinned.
+    /// The pins.
     pub lock: Lock,
-    /// What may change.
+    /// What may be changed or fetched.
     pub mode: Mode,
-    /// What operators ask of every plugin.
+    /// What operators demand of every plugin.
     pub demands: Demands,
-    /// What is pinned or forgotten here and not saved yet.
+    /// Pins that were set or removed here and are not saved yet.
     edits: BTreeMap<String, Option<Locked>>,
     cache: Cache,
     vendor: Cache,
@@ -281,7 +281,7 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// Reads the file and its lock; none if there is no such file.
+    /// Reads the file and its lock; `None` if the file does not exist.
     ///
     /// # Errors
     /// One of them is wrong.
@@ -294,9 +294,9 @@ impl Supply {
         let Some(text) = read_if_there(file)? else {
             return Ok(None);
         };
-        let plugins = Plugins::parse(&text).map_err(|error| SupplyError::Plugins {
+        let plugins = Plugins::parse(&text).map_err(|problems| SupplyError::Plugins {
             file: file.display().to_string(),
-            error,
+            problems,
         })?;
         let lock = read_lock(&file.with_file_name(lock::FILE))?;
         Ok(Some(Self {
@@ -312,29 +312,29 @@ impl Supply {
         }))
     }
 
-    /// Where the lock is.
+    /// Path of the lock.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
         self.file.with_file_name(lock::FILE)
     }
 
-    /// Pins a plugin in memory.
+    /// Pins a plugin, in memory.
     pub fn pin(&mut self, plugin: Locked) {
         self.edits.insert(plugin.name.clone(), Some(plugin.clone()));
         self.lock.set(plugin);
     }
 
-    /// Forgets a plugin in memory.
+    /// Removes a pin, in memory.
     pub fn forget(&mut self, name: &str) {
         self.edits.insert(name.to_owned(), None);
         self.lock.remove(name);
     }
 
-    /// Writes what was pinned and forgotten into the lock. Others may have
-    /// written it meanwhile; what they did to other plugins stays.
+    /// Writes the changed pins into the lock. The pins of other plugins stay, because
+    /// another process may have written them meanwhile.
     ///
     /// # Errors
-    /// It cannot be read or written.
+    /// The lock cannot be read or written.
     pub fn save(&mut self) -> Result<(), SupplyError> {
         let _held = self.hold()?;
         let mut lock = read_lock(&self.lock_file())?;
@@ -349,9 +349,9 @@ impl Supply {
         Ok(())
     }
 
-    /// Keeps other engines from writing the lock, as long as the file is open. It
-    /// lies among our own files: the lock itself is replaced when it is written,
-    /// and anybody could hold what lies beside it.
+    /// Keeps other engines from writing the lock while the returned file is open. That
+    /// file is in the cache: the lock itself is replaced when it is written, and
+    /// anybody could keep a file beside it locked.
     fn hold(&self) -> Result<std::fs::File, SupplyError> {
         let place = self.lock_file();
         let folder = cache::folder_of(&place).canonicalize();
@@ -366,10 +366,10 @@ impl Supply {
         })
     }
 
-    /// What `plugins.toml` says of a name.
+    /// The entry of a name in `plugins.toml`.
     ///
     /// # Errors
-    /// It says nothing.
+    /// There is no such name.
     pub fn wanted(&self, name: &str) -> Result<&Wanted, SupplyError> {
         self.plugins.plugins.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.plugins.plugins.keys().map(String::as_str).collect();
@@ -394,14 +394,14 @@ impl Supply {
         these.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// What is pinned for a name, if it is pinned to the source that it has now.
+    /// The pin of a name, if it is of the source that the name has now.
     #[must_use]
     pub fn pinned(&self, name: &str) -> Option<&Locked> {
         let wanted = self.plugins.plugins.get(name)?;
         self.lock.get(name).filter(|l| l.source == wanted.source)
     }
 
-    /// That a name has no pin for its source.
+    /// The error that a name has no pin for its source.
     ///
     /// # Errors
     /// There is no such name.
@@ -412,16 +412,16 @@ impl Supply {
         })
     }
 
-    /// Paths are those of the file that has them.
+    /// A path that is relative to `plugins.toml`.
     #[must_use]
     pub fn at(&self, path: &str) -> PathBuf {
         self.file.with_file_name("").join(path)
     }
 
-    /// The manifest digest that a source in a registry has now.
+    /// The digest of the manifest that a source in a registry has now.
     ///
     /// # Errors
-    /// The registry does not say.
+    /// The registry does not give it.
     pub async fn resolve(&self, source: &str) -> Result<String, SupplyError> {
         let reference: Reference = source.parse()?;
         Ok(self.registry(&reference)?.resolve(&reference).await?)
@@ -436,11 +436,11 @@ impl Supply {
         registry(&self.access, files, reference)
     }
 
-    /// The bytes that the source has now, whatever is pinned, once whoever must
-    /// has signed them.
+    /// The bytes that the source has now, whatever is pinned, with their signatures
+    /// checked.
     ///
     /// # Errors
-    /// They cannot be had, or are not signed.
+    /// They cannot be read, or lack a signature.
     pub async fn fetch_new(&self, name: &str) -> Result<Fetched, SupplyError> {
         let wanted = self.wanted(name)?;
         if !wanted.is_oci() {
@@ -452,16 +452,16 @@ impl Supply {
         self.vouched(name, self.pull(wanted, None).await?)
     }
 
-    /// The pinned bytes, once whoever must has signed them.
+    /// The pinned bytes, with their signatures checked.
     ///
     /// # Errors
-    /// They cannot be had, are not signed, or something else is there.
+    /// They cannot be read, lack a signature, or others are there.
     pub async fn fetch_pinned(&self, pinned: &Locked) -> Result<Fetched, SupplyError> {
         self.fetch(pinned, |damage| Err(self.damaged(pinned, damage)))
             .await
     }
 
-    /// The same, whatever has become of the vendor folder.
+    /// The same, without the vendor folder.
     ///
     /// # Errors
     /// As [`Supply::fetch_pinned`].
@@ -477,7 +477,7 @@ impl Supply {
         match damage {
             Damage::Bytes { found } => pinned.differs("its vendored file", &found, hint),
             Damage::Proof => SupplyError::Digest {
-                name: format!("{} (what proves its vendored file)", pinned.name),
+                name: format!("{} (the proof of its vendored file)", pinned.name),
                 pinned: pinned.manifest.clone().unwrap_or_default(),
                 found: "nothing that can be read".to_owned(),
                 hint,
@@ -506,7 +506,7 @@ impl Supply {
             }
         };
         let mut refused = None;
-        // What is damaged in our own cache is as good as not there.
+        // A damaged file in the cache counts as missing.
         let cached = || get(&self.cache).unwrap_or_default();
         for (wasm, proof) in vendored
             .into_iter()
@@ -533,7 +533,7 @@ impl Supply {
         let fetched = fetched.map_err(|error| refused.unwrap_or(error))?;
         if fetched.sha256 != pinned.sha256() {
             let hint = format!(
-                "the lock contradicts itself; take it from version control, or `engine plugin update {name}`"
+                "the lock contradicts itself; take it from version control, or run `engine plugin update {name}`"
             );
             let source = format!("{}, {manifest}", wanted.source);
             return Err(pinned.differs(&source, &fetched.sha256, hint));
@@ -541,19 +541,19 @@ impl Supply {
         self.vouched(name, fetched)
     }
 
-    /// A file that has no name, once whoever must has signed it.
+    /// The bytes of a file that has no name, with their signatures checked.
     ///
     /// # Errors
-    /// It cannot be had, or is not signed.
+    /// It cannot be read, or lacks a signature.
     pub fn read_unnamed(&self, path: &Path) -> Result<Fetched, SupplyError> {
         let fetched = read_file(path)?;
         self.checked(&path.display().to_string(), &self.keys_below(path), fetched)
     }
 
-    /// Checks what is asked of the plugin of that name.
+    /// Checks what is demanded of the plugin of that name.
     fn vouched(&self, name: &str, fetched: Fetched) -> Result<Fetched, SupplyError> {
         let wanted = self.wanted(name)?;
-        // Its own list counts before the rules.
+        // Its own list is checked before the rules.
         let keys: Vec<&[String]> = match &wanted.signed_by {
             Some(keys) => vec![keys],
             None if wanted.is_oci() => self.plugins.keys_for(&wanted.source).into_iter().collect(),
@@ -562,7 +562,7 @@ impl Supply {
         self.checked(name, &keys, fetched)
     }
 
-    /// The keys that rules ask for a file: where it lies, and where links lead to.
+    /// The keys that rules demand for a file: for its path, and for where links lead.
     fn keys_below(&self, path: &Path) -> Vec<&[String]> {
         let lies = |path: &Path| lexically(&std::path::absolute(path).unwrap_or(path.into()));
         let leads = |path: &Path| path.canonicalize().unwrap_or_else(|_| lies(path));
@@ -575,7 +575,7 @@ impl Supply {
         lying.into_iter().chain(leading).collect()
     }
 
-    /// One of each list must have signed it.
+    /// Checks that one key of each list has signed it.
     fn checked(
         &self,
         name: &str,
@@ -612,10 +612,10 @@ impl Supply {
         Ok(fetched)
     }
 
-    /// Copies a fetched plugin to the vendor folder; the file's name.
+    /// Copies a fetched plugin to the vendor folder, and returns the file's name.
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// The folder cannot be written to.
     pub fn vendor(&self, fetched: &Fetched) -> Result<Option<PathBuf>, SupplyError> {
         let Some(manifest) = &fetched.manifest else {
             return Ok(None);
@@ -627,7 +627,7 @@ impl Supply {
 }
 
 impl Demands {
-    /// Whether operators let it run. Nobody has looked into its bytes yet.
+    /// Whether operators let it run. Checked before its bytes are parsed.
     ///
     /// # Errors
     /// They do not.
@@ -650,7 +650,7 @@ impl Demands {
 }
 
 impl Locked {
-    /// Whether bytes of that digest (hex) are the pinned ones.
+    /// Checks that bytes of that digest (hex) are the pinned ones.
     ///
     /// # Errors
     /// They are not.
@@ -659,7 +659,7 @@ impl Locked {
             return Ok(());
         }
         let hint = format!(
-            "if the change is wanted, `engine plugin update {}`",
+            "if the change is wanted, run `engine plugin update {}`",
             self.name
         );
         Err(self.differs(source, found, hint))
@@ -704,8 +704,8 @@ impl Rule {
 /// The folder of vendored plugins, beside `plugins.toml`.
 pub const VENDOR: &str = "plugins.vendor";
 
-/// A client for the registry of a reference. One on this machine needs no TLS,
-/// unless a certificate is given for it.
+/// A client for the registry of a reference. A registry on this machine needs no
+/// TLS, unless a certificate is given for it.
 ///
 /// # Errors
 /// A certificate cannot be read.
@@ -734,8 +734,7 @@ pub async fn pull(
     pinned: Option<String>,
 ) -> Result<Fetched, SupplyError> {
     let shown = reference.to_string();
-    // A client that panics at what a registry says must not take the engine
-    // with it.
+    // A panic of the client at a registry's answer must not end the engine.
     let pulling = tokio::spawn(async move {
         let pulled: Pulled = registry.pull(&reference, pinned.as_deref()).await?;
         let found = registry
@@ -745,11 +744,11 @@ pub async fn pull(
     });
     let (pulled, found) = pulling.await.map_err(|e| RegistryError::Network {
         reference: shown,
-        found: format!("the registry said something that the client cannot take: {e}"),
+        found: format!("the client failed at the registry's answer: {e}"),
         hint: "look at the registry's own log",
     })??;
     let signatures = found.into_iter().map(|s| Signed {
-        // A payload that is no text is no claim about a digest either.
+        // A payload that is not text names no digest.
         payload: String::from_utf8(s.payload).unwrap_or_default(),
         signature: s.signature,
     });
@@ -795,7 +794,7 @@ pub fn read_file(path: &Path) -> Result<Fetched, SupplyError> {
     })
 }
 
-/// Where the signature of a plugin file is: `canary.wasm.sig`.
+/// The signature file of a plugin file: `canary.wasm.sig`.
 #[must_use]
 pub fn signature_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -806,7 +805,7 @@ pub fn signature_of(path: &Path) -> PathBuf {
 /// Reads a public key.
 ///
 /// # Errors
-/// It cannot be read, or is none.
+/// It cannot be read, or is not a public key.
 pub fn read_key(file: &Path) -> Result<PublicKey, SupplyError> {
     let wrong = |message: String| SupplyError::Key {
         file: file.display().to_string(),
@@ -837,7 +836,7 @@ fn read_if_there(file: &Path) -> Result<Option<String>, SupplyError> {
     }
 }
 
-/// Whether two paths lead to one file.
+/// Whether two paths lead to the same file.
 #[must_use]
 pub fn same_file(a: &Path, b: &Path) -> bool {
     match (a.canonicalize(), b.canonicalize()) {

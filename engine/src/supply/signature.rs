@@ -15,6 +15,8 @@ use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
     UnparsedPublicKey,
 };
+use rustls::pki_types::alg_id::ECDSA_P256;
+use rustls::sign::public_key_to_spki;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -72,12 +74,7 @@ const MAKE: &str = "make a pair with `cosign generate-key-pair`";
 /// A key file has some 700 bytes.
 const KEY_BYTES_MAX: usize = 16 << 10;
 
-/// What comes before the 65 bytes of an uncompressed point: "an elliptic curve
-/// key, on P-256". With them it is a key's only DER form.
-const SPKI: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
+/// Of an uncompressed point of the curve.
 const POINT_BYTES: usize = 65;
 const UNCOMPRESSED: u8 = 4;
 
@@ -108,15 +105,15 @@ impl PublicKey {
             }
             other => return Err(kind(format!("this is no public key but {other:?}"), HINT)),
         }
-        let point = der.strip_prefix(&SPKI);
-        let point: Option<[u8; POINT_BYTES]> = point.and_then(|p| p.try_into().ok());
-        match point {
-            Some(point @ [UNCOMPRESSED, ..]) => Ok(Self { point }),
-            _ => Err(kind(
-                "this key is not on the curve P-256, or not in its usual form",
-                HINT,
-            )),
-        }
+        // The point comes last, and a key has only one DER form.
+        let key = der.last_chunk().map(|point| Self { point: *point });
+        key.filter(|key| key.point[0] == UNCOMPRESSED && key.der() == der)
+            .ok_or_else(|| {
+                kind(
+                    "this key is not on the curve P-256, or not in its usual form",
+                    HINT,
+                )
+            })
     }
 
     /// As `cosign.pub` has it.
@@ -140,7 +137,7 @@ impl PublicKey {
     }
 
     fn der(&self) -> Vec<u8> {
-        [&SPKI[..], &self.point].concat()
+        public_key_to_spki(&ECDSA_P256, self.point).to_vec()
     }
 }
 

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::registry::manifest::digest;
 use super::signature::{Claim, PublicKey};
 
-/// What shows who signed some bytes.
+/// The proof of who signed some bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Proof {
-    /// The registry's manifest, byte for byte; none for a file, whose signatures
-    /// are over its own bytes.
+    /// The registry's manifest, byte for byte; `None` for a file, whose signatures
+    /// are of its own bytes.
     pub manifest: Option<String>,
     /// The signatures that were found.
     pub signatures: Vec<Signed>,
@@ -18,21 +18,21 @@ pub struct Proof {
 /// One signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
-    /// What was signed; empty for the bytes of a file.
+    /// The text that was signed; empty for the bytes of a file.
     pub payload: String,
-    /// ECDSA over P-256 with SHA-256, DER, Base64.
+    /// The signature: ECDSA over P-256 with SHA-256, DER, Base64.
     pub signature: String,
 }
 
 impl Proof {
-    /// Which of these keys has signed the bytes.
+    /// The first of these keys that has signed the bytes.
     ///
     /// key → payload → digest of the manifest → the manifest → digest of the
-    /// bytes → the bytes; every arrow is checked here, so that it does not matter
-    /// where the proof was kept.
+    /// bytes → the bytes; every arrow is checked here, so that the place where the
+    /// proof was kept need not be trusted.
     ///
     /// # Errors
-    /// Why none of them has.
+    /// Says why none of them has.
     pub fn signer<'k>(&self, bytes: &[u8], keys: &'k [PublicKey]) -> Result<&'k PublicKey, String> {
         if self.signatures.is_empty() {
             return Err("it is not signed".to_owned());
@@ -74,7 +74,7 @@ impl Proof {
     }
 }
 
-/// Digests of the layers that a manifest names.
+/// Digests of the layers in a manifest.
 fn layers(manifest: &str) -> Vec<String> {
     let manifest: serde_json::Value = serde_json::from_str(manifest).unwrap_or_default();
     let layers = manifest["layers"].as_array().cloned().unwrap_or_default();

@@ -1,9 +1,9 @@
-//! The target port: what a rollout can see of, and do to, a load balancer.
+//! The target port: what a rollout can read from, and write to, a load balancer.
 //!
-//! Few verbs, all absolute, so that repeating one is safe. Implementations:
-//! [`aws`], an application load balancer before two ECS services, [`local`], a
-//! balancer of our own over its admin API, and [`crate::simulate`], a scripted
-//! one.
+//! It has few verbs, all absolute, so that repeating one is safe. Implementations:
+//! [`aws`], an application load balancer before two ECS services; [`local`], a
+//! balancer that is part of the engine, over its admin API; and [`crate::simulate`],
+//! a scripted one.
 
 pub mod aws;
 pub mod http;
@@ -21,18 +21,17 @@ use crate::model::{
     Release, Sample, Traffic, Weights,
 };
 
-/// How long after its process last proved that the rollout is its own a write
-/// may leave, ms.
+/// How long after the last proof of its lease a process may send a write, ms.
 pub const LEAVE_WITHIN_MS: Millis = 5_000;
 
 tokio::task_local! {
-    /// Until when (Unix ms, and on the clock that nobody sets) a request of this
-    /// task may leave.
+    /// Until when a request of this task may be sent: Unix ms, and on the clock that
+    /// nobody can set.
     static LEAVE_BY: (Millis, tokio::time::Instant);
 }
 
-/// Sends something that must leave within that time or not at all: a process can
-/// be frozen at any point, and its rollout be another's when it wakes.
+/// Runs what must be sent within that time or not at all: a process can be frozen at
+/// any point, and another one may drive its rollout when it wakes.
 pub async fn leaving_within<F: Future>(time: std::time::Duration, send: F) -> F::Output {
     let ms = Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX);
     let wall = SystemClock.now().saturating_add(ms);
@@ -41,10 +40,10 @@ pub async fn leaving_within<F: Future>(time: std::time::Duration, send: F) -> F:
         .await
 }
 
-/// Whether a request may still leave. To be asked at the last moment.
+/// Whether a request may still be sent. Must be asked at the last moment.
 ///
 /// # Errors
-/// It is too late; the same may be tried again once the lease is proven.
+/// It is too late; the call may be repeated once the lease is proven again.
 pub fn may_leave() -> Result<(), HostError> {
     let late = LEAVE_BY.try_with(|(wall, steady)| {
         SystemClock.now() > *wall || tokio::time::Instant::now() > *steady
@@ -54,7 +53,7 @@ pub fn may_leave() -> Result<(), HostError> {
             ErrorKind::Unavailable,
             "left-too-late",
             format!(
-                "this process stood still for more than {} s before the write could leave, so it was not sent",
+                "this process was frozen for more than {} s before the write could be sent, so it was not sent",
                 LEAVE_WITHIN_MS / 1_000
             ),
         )
@@ -67,7 +66,7 @@ fn no_action(identity: &str) -> HostError {
     HostError::new(
         ErrorKind::Invalid,
         "no-action",
-        format!("{identity} has weights and no other action that could be restored"),
+        format!("{identity} has only weights, and no action that could be restored"),
     )
 }
 
@@ -98,13 +97,13 @@ impl StackNow {
 /// Two arms behind one listener.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// The same text for the same target, whoever asks: the key of its lease.
+    /// The same text for the same target, in every process: the key of its lease.
     fn identity(&self) -> &str;
     /// Length of one metrics sample, ms.
     fn sample_period_ms(&self) -> u32;
-    /// How long after a process lost its lease a write of it can still have an
-    /// effect, ms: [`LEAVE_WITHIN_MS`] and how long one try may take. 0 where
-    /// no write outlives its call.
+    /// How long after a process lost its lease a write of it can still have an effect,
+    /// ms: [`LEAVE_WITHIN_MS`] and the timeout of one attempt. 0 if no write outlives its
+    /// call.
     fn late_write_ms(&self) -> Millis {
         0
     }
@@ -119,14 +118,14 @@ pub trait Target: Send + Sync {
     async fn health(&self) -> Result<Vec<ArmHealth>, HostError> {
         Ok(self.observe().await?.health())
     }
-    /// What other routes than the one whose weights move send to the arms: no
-    /// task is taken from an arm that they serve, and no word says that another
-    /// one has all traffic.
+    /// What routes other than the one whose weights move send to the arms. No task is
+    /// taken from an arm that they send users to, and then no arm is said to have all
+    /// traffic.
     async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
         Ok(vec![])
     }
-    /// Whether this target may be written to: an error says why not. The way back
-    /// does not ask.
+    /// Whether this target may be written to; the error says why not. The way back does
+    /// not ask.
     async fn fit(&self) -> Result<(), HostError> {
         Ok(())
     }
@@ -135,9 +134,8 @@ pub trait Target: Send + Sync {
     async fn stack(&self, _stack: &str) -> Result<Option<StackNow>, HostError> {
         Ok(None)
     }
-    /// What must take a rollout back whatever its strategy thinks, if anything:
-    /// an alarm of these names, or the deployment of that arm, which the platform
-    /// gave up.
+    /// Why a rollout must go back whatever its strategy decides, if there is a reason: an
+    /// alarm of these names, or the deployment of that arm, which the platform gave up.
     async fn tripped(
         &self,
         _alarms: &[String],
@@ -146,31 +144,31 @@ pub trait Target: Send + Sync {
         Ok(None)
     }
 
-    /// Writes the whole weights. Not read back here.
+    /// Writes the weights of all arms. It does not read them back.
     async fn set_weights(&self, weights: &Weights) -> Result<(), HostError>;
-    /// Puts a release into an arm; requests under way are finished by the old one.
+    /// Replaces the release of an arm; the old one finishes the requests under way.
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError>;
-    /// Writes the whole action of the route as it was once written down: weights,
-    /// stickiness, login and all else. Not read back here.
+    /// Writes the whole action of the route as it was written down: weights, stickiness,
+    /// login and all else. It does not read it back.
     async fn restore(&self, _action: &serde_json::Value) -> Result<(), HostError> {
         Err(no_action(self.identity()))
     }
-    /// Whether the route does all that such an action says, and nothing else.
+    /// Whether the route has exactly that action.
     async fn does(&self, _action: &serde_json::Value) -> Result<bool, HostError> {
         Err(no_action(self.identity()))
     }
-    /// How many tasks the arm shall have.
+    /// Sets the number of tasks of an arm.
     async fn set_tasks(&self, arm: &str, _tasks: u32) -> Result<(), HostError> {
         Err(HostError::new(
             ErrorKind::Invalid,
             "no-tasks",
-            format!("{arm} has no number of tasks that could be set"),
+            format!("the number of tasks of {arm} cannot be set"),
         ))
     }
-    /// Closed samples of all arms, oldest first.
+    /// Samples of complete periods of all arms, oldest first.
     async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError>;
     /// Values of a custom query for all arms.
     async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError>;
-    /// One probe against an arm, past the weights.
+    /// Sends one probe to an arm, whatever the weights are.
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError>;
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::http::{Answer, Client};
 use super::secret::{self, Filled};
 use crate::model::query::{Query, QuerySource};
@@ -13,6 +15,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const STEP_S: u64 = 15;
 /// Prometheus refuses more values in one answer.
 const VALUES_MAX: u64 = 11_000;
+
+/// All but RFC 3986's unreserved characters.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// What stands for `{arm}`, `{version}` and other words of a query, for one arm.
 #[derive(Debug, Clone)]
@@ -124,7 +133,7 @@ impl Range<'_> {
             .min(end);
         let path = format!(
             "/api/v1/query_range?query={}&start={start}&end={end}&step={STEP_S}",
-            percent_encoded(self.expression)
+            utf8_percent_encode(self.expression, ENCODED)
         );
         let mut asked = Request::new(self.query, self.server.trim_end_matches('/'), str::to_owned)?;
         asked.url.text.push_str(&path);
@@ -243,19 +252,6 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What may not stand in a query string as it is.
-fn percent_encoded(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +263,7 @@ mod tests {
             words.fill("x{arm=\"{arm}\",s=\"{service}\",{nothing}}"),
             "x{arm=\"canary\",s=\"app-canary\",{nothing}}"
         );
-        assert_eq!(percent_encoded("a b{c=\"d\"}"), "a%20b%7Bc%3D%22d%22%7D");
+        let encoded = utf8_percent_encode("a b{c=\"d\"}-_.~", ENCODED);
+        assert_eq!(encoded.to_string(), "a%20b%7Bc%3D%22d%22%7D-_.~");
     }
 }

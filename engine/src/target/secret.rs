@@ -1,4 +1,4 @@
-//! Looks behind the references of a rollout file, for who sends a request.
+//! Replaces the references to secrets in a rollout file, when a request is sent.
 
 use std::io::Read as _;
 
@@ -17,17 +17,17 @@ pub struct Filled {
 }
 
 impl Filled {
-    /// A message without the secrets, in case the other side said them back.
+    /// A message without the secrets, in case the other side has repeated them.
     pub(super) fn scrub(&self, message: &str) -> String {
         let scrub = |text: String, (secret, name): &(String, String)| text.replace(secret, name);
         self.secrets.iter().fold(message.to_owned(), scrub)
     }
 }
 
-/// Fills the references of `text`; `words` fills the rest of it.
+/// Replaces the references of `text`; `words` replaces its other placeholders.
 ///
 /// # Errors
-/// Which secret is not there.
+/// Names the secret that cannot be read.
 pub fn fill(text: &str, words: impl Fn(&str) -> String) -> Result<Filled, String> {
     let mut filled = Filled {
         text: String::new(),
@@ -60,7 +60,7 @@ pub fn fill(text: &str, words: impl Fn(&str) -> String) -> Result<Filled, String
 fn variable(name: &str) -> Result<String, String> {
     let missing = || {
         format!(
-            "the environment of this process has no {name}, which it names; set it, also where a rollout is resumed"
+            "the environment of this process has no {name}, which it names; set it, also for `engine resume`"
         )
     };
     let value = std::env::var(name).map_err(|_| missing())?;
@@ -69,10 +69,10 @@ fn variable(name: &str) -> Result<String, String> {
 
 fn contents(path: &str) -> Result<String, String> {
     let failed = |why: &str| format!("the file {path}, which it names, {why}");
-    // Not a pipe or a device that keeps us waiting.
+    // Reading a pipe or a device might never end.
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => {}
-        Ok(_) => return Err(failed("is no file")),
+        Ok(_) => return Err(failed("is not a file")),
         Err(error) => return Err(failed(&format!("cannot be read: {error}"))),
     }
     let mut text = String::new();
@@ -80,11 +80,11 @@ fn contents(path: &str) -> Result<String, String> {
         .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
     read.map_err(|error| failed(&format!("cannot be read: {error}")))?;
     checked(text.trim_end_matches(['\r', '\n']), || {
-        failed("has no one line of text in it")
+        failed("does not hold exactly one line of text")
     })
 }
 
-/// It goes into a URL or a header: one line, and not nothing.
+/// The value is put into a URL or a header, so it must be one line and not empty.
 fn checked(value: &str, wrong: impl Fn() -> String) -> Result<String, String> {
     if value.is_empty() || value.chars().any(char::is_control) {
         return Err(wrong());
@@ -125,7 +125,7 @@ mod tests {
         let error = fill("${file:/dev/zero}", str::to_owned)
             .err()
             .expect("a device");
-        assert!(error.contains("is no file"), "{error}");
+        assert!(error.contains("is not a file"), "{error}");
         let error = fill("${ENGINE_TEST_NO_SUCH}", str::to_owned)
             .err()
             .expect("not set");

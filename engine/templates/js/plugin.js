@@ -143,7 +143,7 @@ function watch(context, p) {
   let total;
   for (let look = 0; look < LOOKS; look++) {
     control.wait(p["bake-seconds"], []);
-    // No data is no verdict; the next look may have some.
+    // Without data there is no judgement; the next look may have some.
     total = seen(attempt(() => metrics.getMetrics(query)) ?? [], candidate);
     if (total.requests >= p["min-requests"]) break;
   }

@@ -141,7 +141,7 @@ def watch(context, p):
         except Err as refusal:
             if not refusal.value.retryable:
                 raise failed(refusal)
-            # No data is no verdict; the next look may have some.
+            # Without data there is no judgement; the next look may have some.
             total = Seen()
         if total.requests >= p["min-requests"]:
             break

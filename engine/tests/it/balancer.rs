@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::model::query::Probe;
-use engine::model::target::{HealthCheck, LocalArm, LocalSpec};
+use engine::model::target::LocalSpec;
 use engine::model::{DemoFault, MetricsQuery, Release, Source, Weights};
 use engine::target::Target;
 use engine::target::http::Client;
@@ -17,59 +17,10 @@ use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::balancer::{demo, healthy, spec, start, url};
+use crate::support::{folder, root};
+
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A balancer on free ports, quick to see health.
-pub fn spec(sources: [Source; 2]) -> LocalSpec {
-    let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    let [a, b] = sources;
-    let arm = |name: &str, version: &str, weight, source| LocalArm {
-        name: name.to_owned(),
-        weight,
-        release: Release {
-            version: version.to_owned(),
-            source,
-        },
-    };
-    LocalSpec {
-        listen: free,
-        admin: free,
-        arms: vec![arm("stable", "v1", 100, a), arm("canary", "v2", 0, b)],
-        health: HealthCheck {
-            interval_ms: 50,
-            healthy_after: 1,
-            unhealthy_after: 2,
-            timeout_ms: 1_000,
-            ..HealthCheck::default()
-        },
-        ..LocalSpec::demo(DemoFault::default())
-    }
-}
-
-fn demo() -> Source {
-    Source::Demo(DemoFault::default())
-}
-
-fn url(address: SocketAddr) -> Source {
-    Source::Urls(vec![format!("http://{address}")])
-}
-
-async fn start(spec: &LocalSpec) -> (Balancer, LocalTarget) {
-    let balancer = Balancer::start(spec, None, None).await.expect("it starts");
-    let target = LocalTarget::new(balancer.admin);
-    (balancer, target)
-}
-
-pub async fn healthy(target: &LocalTarget, arm: &str, wanted: u32) {
-    for _ in 0..200 {
-        let live = target.observe().await.expect("reachable");
-        if live.arm(arm).expect("known").healthy == wanted {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{arm} never had {wanted} healthy targets");
-}
 
 /// Who answers a request.
 async fn whoami(client: &Client, address: SocketAddr) -> String {
@@ -432,8 +383,8 @@ async fn stopping_lets_requests_finish() {
 
 #[tokio::test]
 async fn a_program_is_started_logged_and_restarted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let script = crate::lab::root().join("examples/service/serve.py");
+    let folder = folder();
+    let script = root().join("examples/service/serve.py");
     let command = [
         "python3",
         &script.display().to_string(),
@@ -465,7 +416,7 @@ async fn a_program_is_started_logged_and_restarted() {
 
 #[tokio::test]
 async fn weights_and_releases_outlive_the_process() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let state = folder.path().join("local.json");
     let spec = spec([demo(), demo()]);
     let balancer = Balancer::start(&spec, Some(&state), None)

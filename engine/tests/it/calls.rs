@@ -20,7 +20,9 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::abi::{AbiVariant, WasmType};
 use wit_parser::{Function, Resolve, WorldId, WorldItem};
 
-use crate::lab::{self, Lab, Scripted};
+use crate::support::components::{binary, component};
+use crate::support::lab::{self, Lab, Scripted};
+use crate::support::root;
 
 /// What a guest passes: nothing, or what is too long, too large and no number.
 const ARGUMENTS: [(&str, &str); 2] = [
@@ -35,7 +37,7 @@ fn contract() -> &'static (Resolve, WorldId) {
     static CONTRACT: OnceLock<(Resolve, WorldId)> = OnceLock::new();
     CONTRACT.get_or_init(|| {
         let mut resolve = Resolve::default();
-        let wit = lab::root().join("wit");
+        let wit = root().join("wit");
         let (package, _) = resolve.push_dir(wit).expect("the contract");
         let world = resolve.select_world(&[package], Some("strategy"));
         (resolve, world.expect("its world"))
@@ -146,7 +148,7 @@ fn guest(
     embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("embeds");
     ComponentEncoder::default()
         .module(&module)
-        .and_then(|encoder| encoder.encode())
+        .and_then(|mut encoder| encoder.encode())
         .unwrap_or_else(|e| panic!("{e:?}: {text}"))
 }
 
@@ -351,7 +353,7 @@ async fn endless(host: &Host) -> Vec<(String, Arc<Plugin>)> {
         let run = format!(
             "(func $run (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {body} unreachable)"
         );
-        let bytes = crate::hostile::binary(&crate::hostile::component(&run));
+        let bytes = binary(&component(&run));
         all.push((name.to_owned(), load(host, &bytes).await));
     }
     all

@@ -13,9 +13,11 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rusqlite::Connection;
 
-use crate::cli::{run, stderr};
-use crate::end_to_end::{Local, Running, code, folder, plugin, signal, spawn};
-use crate::{clients, imports, storeless, way_back};
+use crate::support::balancer::{Local, begin_and_pause, gated};
+use crate::support::binary::{Running, code, plugin, run, signal, spawn, stderr};
+use crate::support::clients;
+use crate::support::folder;
+use crate::{imports, way_back};
 
 /// A kind of trouble: what it is called, what a round does, and how many rounds
 /// the short campaign has.
@@ -276,8 +278,8 @@ fn stores(seed: u64) {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &[]);
-    storeless::healthy(&local, place);
-    storeless::begin_and_pause(&local, place);
+    local.wait_for_health(place);
+    begin_and_pause(&local, place);
     let kept = damage(&mut dice, &place.join("state"));
     let admin = local.admin();
     for arguments in [
@@ -292,7 +294,7 @@ fn stores(seed: u64) {
     }
     let verb = ["rollback", "abort"][dice.random_range(0..2)];
     let output = run(place, &[verb, "--local", &admin]);
-    let weights = storeless::weights(&local, place);
+    let weights = local.weights(place);
     let back = weights == "stable=100 canary=0";
     let said = stderr(&output);
     match code(&output) {
@@ -352,10 +354,10 @@ fn processes(seed: u64) {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &["--load", "20"]);
-    storeless::healthy(&local, place);
+    local.wait_for_health(place);
     let admin = local.admin();
     let path = plugin("canary");
-    let arguments = storeless::gated(&path, &admin, ["steps=10,50,100", "bake=1s"]);
+    let arguments = gated(&path, &admin, ["steps=10,50,100", "bake=1s"]);
     let mut running = spawn(place, &arguments);
     std::thread::sleep(Duration::from_millis(dice.random_range(50..4_000)));
     let trouble = dice.random_range(0..4);
@@ -382,7 +384,7 @@ fn processes(seed: u64) {
     }
     drop(lock);
     let settled = |weights: &str| weights == "stable=100 canary=0";
-    let weights = storeless::weights(&local, place);
+    let weights = local.weights(place);
     if code(&output) == Some(0) {
         let said = stderr(&output);
         assert!(
@@ -393,7 +395,7 @@ fn processes(seed: u64) {
     if trouble == 1 {
         signal(&running.0, "-CONT");
         ends(&mut running);
-        let weights = storeless::weights(&local, place);
+        let weights = local.weights(place);
         assert!(settled(&weights), "woken, it left {weights}");
     }
 }

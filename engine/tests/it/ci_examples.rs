@@ -5,17 +5,18 @@ use std::process::{Command, Output};
 
 use serde_yaml_ng::Value;
 
-use crate::cli::{engine, stderr, stdout};
-use crate::lab;
+use crate::support::binary::{engine, stderr, stdout};
+use crate::support::root;
+use crate::support::{folder, guests};
 
 /// A team's repository, with a pinned plugin and accepted decisions.
 fn repository() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir(at("plugins")).expect("a folder");
-    std::fs::copy(lab::guest_path("canary"), at("plugins/canary.wasm")).expect("a guest");
+    std::fs::copy(guests::guest_path("canary"), at("plugins/canary.wasm")).expect("a guest");
     std::fs::copy(
-        lab::root().join("engine/templates/rust/scenario.json"),
+        root().join("engine/templates/rust/scenario.json"),
         at("scenario.json"),
     )
     .expect("a scenario");
@@ -86,7 +87,7 @@ fn shell(folder: &Path, script: &str) -> Output {
 }
 
 fn example(name: &str) -> Value {
-    let path: PathBuf = lab::root().join("examples/ci").join(name);
+    let path: PathBuf = root().join("examples/ci").join(name);
     serde_yaml_ng::from_str(&std::fs::read_to_string(path).expect("a file")).expect("YAML")
 }
 
@@ -137,7 +138,7 @@ fn they_stop_at_a_plugin_that_nobody_reviewed() {
     for (scripts, stops_at) in [(github(), 1), (gitlab(), 0)] {
         let folder = repository();
         let plugin = folder.path().join("plugins/canary.wasm");
-        std::fs::copy(lab::guest_path("blue-green"), plugin).expect("a guest");
+        std::fs::copy(guests::guest_path("blue-green"), plugin).expect("a guest");
         for (number, script) in scripts.iter().enumerate().take(stops_at + 1) {
             let output = shell(folder.path(), script);
             let code = if number == stops_at { Some(6) } else { Some(0) };

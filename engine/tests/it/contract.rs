@@ -4,11 +4,11 @@ use engine::strategy::contract::Rejected;
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
 
-use crate::lab;
+use crate::support::{folder, guests};
 
 async fn load(text: &str) -> Result<std::sync::Arc<Plugin>, Rejected> {
     let bytes = wat::parse_str(text).expect("the test's own text is right");
-    lab::host().load(&bytes).await
+    guests::host().load(&bytes).await
 }
 
 async fn refusal(text: &str) -> String {
@@ -18,7 +18,7 @@ async fn refusal(text: &str) -> String {
 #[tokio::test]
 async fn the_shipped_plugins_are_strategies() {
     for name in ["canary", "blue-green"] {
-        let plugin = lab::plugin(name).await;
+        let plugin = guests::plugin(name).await;
         let description = plugin.describe().await.expect("it describes itself");
         assert_eq!(description.name, name);
         let schema: serde_json::Value =
@@ -43,7 +43,10 @@ async fn the_shipped_plugins_are_strategies() {
 #[tokio::test]
 async fn a_component_that_is_no_strategy() {
     let says = refusal("(component)").await;
-    assert!(says.contains("no strategy: it exports nothing"), "{says}");
+    assert!(
+        says.contains("not a strategy: it exports nothing"),
+        "{says}"
+    );
     assert!(
         says.contains("rollout:strategy/strategy-api@0.1.0"),
         "{says}"
@@ -98,9 +101,9 @@ async fn the_right_names_with_other_types() {
 
 #[tokio::test]
 async fn modules_text_scripts_and_machine_code() {
-    let host = lab::host();
+    let host = guests::host();
     let module = wat::parse_str("(module)").expect("right");
-    let cut = &lab::guest("canary")[..1_000];
+    let cut = &guests::guest("canary")[..1_000];
     let artefact = {
         let engine = wasmtime::Engine::default();
         let component = wat::parse_str("(component)").expect("right");
@@ -110,7 +113,7 @@ async fn modules_text_scripts_and_machine_code() {
         (&module[..], "core WebAssembly module"),
         (b"(component)", "WebAssembly text"),
         (b"#!/bin/sh\n", "does not begin as WebAssembly does"),
-        (cut, "does not compile"),
+        (cut, "cannot be compiled"),
         (&artefact, "precompiled artefact"),
     ] {
         let error = host.load(bytes).await.expect_err("no strategy").to_string();
@@ -133,9 +136,9 @@ async fn describe_cannot_loop_for_ever() {
 
 #[tokio::test]
 async fn compiled_code_is_kept_in_a_folder_of_ours() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let cache = folder.path().join("compiled");
-    let bytes = lab::guest("canary");
+    let bytes = guests::guest("canary");
     let host = Host::new(Some(&cache), Limits::default()).expect("starts");
     let first = host.load(&bytes).await.expect("loads");
     assert!(std::ptr::eq(

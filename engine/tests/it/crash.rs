@@ -10,7 +10,8 @@ use engine::rollout::{Ran, Standing};
 use engine::target::Target;
 use serde_json::json;
 
-use crate::lab::{self, ID, Lab};
+use crate::support::guests;
+use crate::support::lab::{self, ID, Lab};
 
 /// What must be equal at the end.
 #[derive(Debug, PartialEq)]
@@ -112,13 +113,14 @@ async fn every_prefix(make: impl AsyncFn() -> Lab) {
 
 #[tokio::test]
 async fn canary_promoted() {
-    every_prefix(async || Lab::new(lab::plugin("canary").await, lab::good(), lab::quick())).await;
+    every_prefix(async || Lab::new(guests::plugin("canary").await, lab::good(), lab::quick()))
+        .await;
 }
 
 #[tokio::test]
 async fn canary_promoted_by_copy() {
     every_prefix(async || {
-        let mut lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+        let mut lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
         lab.header.promotion = Promotion::Copy;
         lab
     })
@@ -127,11 +129,11 @@ async fn canary_promoted_by_copy() {
 
 #[tokio::test]
 async fn canary_rolled_back() {
-    every_prefix(async || Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick())).await;
+    every_prefix(async || Lab::new(guests::plugin("canary").await, lab::bad(), lab::quick())).await;
 }
 
 async fn blue_green(behaviour: engine::simulate::Behaviour) -> Lab {
-    let plugin = lab::plugin("blue-green").await;
+    let plugin = guests::plugin("blue-green").await;
     Lab::named(["blue", "green"], plugin, behaviour, json!({"bake": "5s"}))
 }
 
@@ -148,7 +150,7 @@ async fn blue_green_rolled_back() {
 #[tokio::test]
 async fn a_trap_with_traffic_out_there() {
     every_prefix(async || {
-        let plugin = lab::plugin("hostile").await;
+        let plugin = guests::plugin("hostile").await;
         let mut lab = Lab::new(plugin, lab::good(), json!({"act": "trap-at-half"}));
         lab.header.promotion = Promotion::Copy;
         lab
@@ -167,7 +169,7 @@ async fn eviction_at_every_call_makes_no_difference() {
     ] {
         let mut endings = vec![];
         for chaos in [false, true] {
-            let mut lab = Lab::new(lab::plugin(name).await, behaviour, json!({"bake": "5s"}));
+            let mut lab = Lab::new(guests::plugin(name).await, behaviour, json!({"bake": "5s"}));
             lab.options.chaos_evict = chaos;
             let standing = lab.run().await;
             let calls: Vec<Event> = lab
@@ -186,14 +188,14 @@ async fn eviction_at_every_call_makes_no_difference() {
 /// Somebody else writes while a write is in doubt: nobody guesses.
 #[tokio::test]
 async fn a_conflict_over_an_open_write_holds() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.run().await;
     let journal = lab.journal().await;
     let write = journal
         .iter()
         .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
         .expect("there is a write");
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.store.plant(ID, journal[..=write].to_vec());
     lab.target
         .meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (33, 66));
@@ -214,7 +216,7 @@ async fn a_conflict_over_an_open_write_holds() {
 #[tokio::test]
 async fn a_fenced_process_stops_before_its_write() {
     use engine::store::{Claim, Durability, Journals as _, StoreError};
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.driver()
         .begin(lab.header.clone())
         .await
@@ -248,14 +250,14 @@ async fn a_fenced_process_stops_before_its_write() {
 /// What died before it left is not sent any more once people want to go back.
 #[tokio::test]
 async fn an_abort_does_not_send_what_was_in_doubt() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.run().await;
     let journal = lab.journal().await;
     let write = journal
         .iter()
         .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
         .expect("there is a write");
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.store.plant(ID, journal[..=write].to_vec());
     lab.signal("abort", "").await;
     assert!(matches!(

@@ -12,7 +12,8 @@ use engine::cli::exit::Exit;
 use engine::view::catalogue::{self, Kind, document};
 use serde_json::Value;
 
-use crate::lab;
+use crate::support::guests;
+use crate::support::root;
 
 /// Every Markdown file of the repository, templates and examples too.
 fn documents() -> Vec<PathBuf> {
@@ -33,7 +34,7 @@ fn documents() -> Vec<PathBuf> {
         }
     }
     let mut found = vec![];
-    let root = lab::root().canonicalize().expect("the repository");
+    let root = root().canonicalize().expect("the repository");
     walk(&root, &mut found);
     assert!(found.len() > 40, "the documents are there");
     found
@@ -107,10 +108,7 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn the_book_lists_each_page_once() {
-    let book = lab::root()
-        .join("engine/docs")
-        .canonicalize()
-        .expect("the book");
+    let book = root().join("engine/docs").canonicalize().expect("the book");
     let summary = std::fs::read_to_string(book.join("SUMMARY.md")).expect("a summary");
     let mut listed = links(&summary);
     listed.sort();
@@ -127,7 +125,7 @@ fn the_book_lists_each_page_once() {
 /// The decisions are numbered without a gap, and the overview lists them all.
 #[test]
 fn the_decisions_are_numbered() {
-    let folder = lab::root().join("engine/docs/design");
+    let folder = root().join("engine/docs/design");
     let overview = std::fs::read_to_string(folder.join("decisions.md")).expect("the overview");
     let decisions = std::fs::read_dir(folder.join("decisions")).expect("a folder");
     let mut names: Vec<String> = decisions
@@ -145,7 +143,7 @@ fn the_decisions_are_numbered() {
 
 /// Compares what stands between the marks of a document with what is generated.
 fn check(document: &str, mark: &str, now: &str) {
-    let place = lab::root().join("engine/docs").join(document);
+    let place = root().join("engine/docs").join(document);
     let written = std::fs::read_to_string(&place).expect("the document");
     let begin = format!("<!-- generated: {mark} -->\n");
     let (head, rest) = written.split_once(&begin).expect("the mark");
@@ -304,7 +302,7 @@ fn the_answers_in_json_are_described_by_example() {
         let _ = writeln!(table, "| [{name}](#{name}) | {} |", cell(answer.about));
     }
     check("reference/json.md", "answers", &table);
-    let page = lab::root().join("engine/docs/reference/json.md");
+    let page = root().join("engine/docs/reference/json.md");
     let page = std::fs::read_to_string(page).expect("the page");
     let mut sections = page.split("\n## ").skip(1);
     for answer in answers() {
@@ -321,12 +319,12 @@ fn the_answers_in_json_are_described_by_example() {
 
 #[tokio::test]
 async fn the_parameters_are_those_of_the_plugins() {
-    let place = lab::root().join("engine/docs/reference/parameters.md");
+    let place = root().join("engine/docs/reference/parameters.md");
     let document = std::fs::read_to_string(place).expect("the document");
     let (by_hand, _) = document.split_once("<!-- generated").expect("the mark");
     let mut out = String::new();
     for name in ["canary", "blue-green"] {
-        let plugin = lab::plugin(name).await;
+        let plugin = guests::plugin(name).await;
         let description = plugin.describe().await.expect("it describes itself");
         let schema: Value = serde_json::from_str(&description.parameters_schema).expect("JSON");
         let properties = schema["properties"].as_object().expect("an object");

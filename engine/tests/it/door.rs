@@ -15,9 +15,9 @@ use engine::target::local::balancer::Balancer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::balancer::spec;
-use crate::cli::{run, stderr};
-use crate::end_to_end::{Running, folder, until};
+use crate::support::balancer::{self, spec};
+use crate::support::binary::{Running, run, stderr, until};
+use crate::support::folder;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -60,8 +60,8 @@ const ALL_NEW: &str = r#"[{"arm":"stable","weight":0},{"arm":"canary","weight":1
 #[tokio::test]
 async fn nobody_enters_without_the_key_by_any_way() {
     let (balancer, target) = start(|_| ()).await;
-    crate::balancer::healthy(&target, "stable", 1).await;
-    crate::balancer::healthy(&target, "canary", 1).await;
+    balancer::healthy(&target, "stable", 1).await;
+    balancer::healthy(&target, "canary", 1).await;
     let before = target.observe().await.expect("we have it");
     let key = std::fs::read_to_string(key(balancer.admin)).expect("ours");
     let probe =

@@ -1,148 +1,15 @@
 //! Whole rollouts with the real binary, the real plugins and real requests.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use engine::model::{DemoFault, Weights};
 use engine::target::Target;
-use engine::target::http::Client;
-use engine::target::local::LocalTarget;
 use serde_json::Value;
 
-use crate::cli::{engine, run, stderr, stdout};
-use crate::lab::guest_path;
-
-/// A process that does not outlive its test.
-pub struct Running(pub Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// `engine local` on free ports.
-pub struct Local {
-    pub listen: SocketAddr,
-    pub admin: SocketAddr,
-    _process: Running,
-}
-
-impl Local {
-    pub fn start(folder: &Path, more: &[&str]) -> Self {
-        let mut arguments = vec![
-            "local",
-            "--json",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-        ];
-        arguments.extend(more);
-        let mut child = engine(folder, &arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary runs");
-        let mut line = String::new();
-        let output = child.stdout.take().expect("piped");
-        BufReader::new(output)
-            .read_line(&mut line)
-            .expect("it says where");
-        let says: Value = serde_json::from_str(&line).expect("JSON");
-        let address = |key: &str| {
-            says[key]
-                .as_str()
-                .expect("text")
-                .parse()
-                .expect("an address")
-        };
-        Self {
-            listen: address("listen"),
-            admin: address("admin"),
-            _process: Running(child),
-        }
-    }
-
-    pub fn admin(&self) -> String {
-        self.admin.to_string()
-    }
-
-    pub fn target(&self) -> LocalTarget {
-        LocalTarget::new(self.admin)
-    }
-}
-
-pub fn plugin(name: &str) -> String {
-    guest_path(name).display().to_string()
-}
-
-pub fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let status = Command::new("kill").args([name, &pid]).status();
-    assert!(status.expect("kill runs").success());
-}
-
-pub fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
-}
-
-/// Starts `engine` in the background.
-pub fn spawn(folder: &Path, arguments: &[&str]) -> Running {
-    spawn_with(folder, arguments, |_| ())
-}
-
-/// The same, in surroundings of its own.
-pub fn spawn_with(
-    folder: &Path,
-    arguments: &[&str],
-    surround: impl FnOnce(&mut Command),
-) -> Running {
-    let mut command = engine(folder, arguments);
-    surround(&mut command);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    Running(child.expect("the binary runs"))
-}
-
-/// Waits for a background process.
-pub fn wait(running: Running) -> Output {
-    // The guard must not kill what has ended by itself.
-    let mut running = std::mem::ManuallyDrop::new(running);
-    let deadline = Instant::now() + Duration::from_secs(90);
-    while running.0.try_wait().expect("ours").is_none() {
-        assert!(Instant::now() < deadline, "it hangs");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let child = std::mem::replace(&mut running.0, Command::new("true").spawn().expect("true"));
-    child.wait_with_output().expect("ours")
-}
-
-/// Polls `engine status --json` until it says so.
-pub fn until(folder: &Path, admin: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
-    for _ in 0..300 {
-        let output = run(folder, &["status", "--json", "--local", admin]);
-        if let Ok(status) = serde_json::from_str::<Value>(&stdout(&output)) {
-            if wanted(&status) {
-                return status;
-            }
-            last = status;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("it never happened; at last: {last}");
-}
-
-pub fn code(output: &Output) -> Option<i32> {
-    output.status.code()
-}
+use crate::support::balancer::{self, Local};
+use crate::support::binary::{code, plugin, run, signal, spawn, stderr, stdout, until, wait};
+use crate::support::folder;
 
 /// Goes on with a rollout, and once it is driven again promotes it.
 fn finish_in_full(folder: &Path, admin: &str, resume: &[&str]) {
@@ -211,37 +78,6 @@ fn the_demo_ends_promoted() {
     assert_eq!(code(&drawn), Some(0), "{}", stderr(&drawn));
     let picture = std::fs::read_to_string(&plot).expect("written");
     assert!(picture.contains("rolls back at 100:1"));
-}
-
-#[test]
-fn the_demo_takes_a_bad_version_back() {
-    for (fault, gate, says) in [
-        ("error-rate=0.2", "evidence", "that it is worse; errors"),
-        ("latency=+300ms", "evidence", "slow requests"),
-        ("error-rate=0.2", "limits", "% errors is over the limit"),
-        ("latency=+300ms", "limits", "ms is over 2 times"),
-    ] {
-        let gate = format!("gate={gate}");
-        let folder = folder();
-        let arguments = [
-            "run",
-            &plugin("canary"),
-            "--demo-fault",
-            fault,
-            "--set",
-            &gate,
-            "--set",
-            "bake=4s",
-            "--set",
-            "steps=20,100",
-        ];
-        let output = run(folder.path(), &arguments);
-        assert_eq!(code(&output), Some(3), "{}", stderr(&output));
-        let text = stdout(&output);
-        assert!(text.starts_with("rolled back: step 1/2 at 20 %"), "{text}");
-        assert!(text.contains(says), "{text}");
-        assert!(text.contains("stable has all traffic, read back"), "{text}");
-    }
 }
 
 #[test]
@@ -318,31 +154,6 @@ fn without_traffic_it_holds_says_why_and_never_promotes() {
     assert_eq!(code(&output), Some(3), "{}", stderr(&output));
     let status = until(folder.path(), &local.admin(), |_| true);
     assert_eq!(status["target"]["arms"][0]["weight"], 100);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn after_a_promotion_everybody_gets_the_new_version() {
-    let folder = folder();
-    let local = Local::start(folder.path(), &["--load", "100"]);
-    let arguments = [
-        "run",
-        &plugin("canary"),
-        "--local",
-        &local.admin(),
-        "--set",
-        "bake=1s",
-        "--set",
-        "steps=50,100",
-    ];
-    let output = run(folder.path(), &arguments);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    let client = Client::default();
-    for _ in 0..50 {
-        let url = format!("http://{}/whoami", local.listen);
-        let answer = client.send("GET", &url, None, Duration::from_secs(5)).await;
-        let answer = answer.expect("answered");
-        assert_eq!(answer.body, "{\"version\":\"v2\"}\n");
-    }
 }
 
 #[test]
@@ -619,7 +430,7 @@ async fn a_way_back_that_is_blocked_is_a_4() {
     use engine::target::local::balancer::Balancer;
     let folder = folder();
     let arm = |fault| {
-        crate::balancer::spec([
+        balancer::spec([
             engine::model::Source::Demo(fault),
             engine::model::Source::Demo(fault),
         ])
@@ -703,40 +514,6 @@ fn eviction_at_every_call_ends_the_same() {
     ];
     let output = run(folder.path(), &arguments);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-}
-
-#[test]
-fn candidates_are_deployed_from_the_file() {
-    let folder = folder();
-    let local = Local::start(folder.path(), &["--load", "100"]);
-    let text = format!(
-        r#"
-        [target]
-        kind = "local"
-        [target.local]
-        admin = "{}"
-        [candidate]
-        version = "v3"
-        demo = {{ error-rate = 0.0 }}
-        [strategy]
-        plugin = {:?}
-        [strategy.parameters]
-        steps = [50, 100]
-        bake = "1s"
-        "#,
-        local.admin,
-        plugin("canary")
-    );
-    std::fs::write(folder.path().join("rollout.toml"), text).expect("writable");
-    let output = run(folder.path(), &["run"]);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("canary gets v3"),
-        "{}",
-        stderr(&output)
-    );
-    let status = stdout(&run(folder.path(), &["status"]));
-    assert!(status.contains("stable  v3"), "{status}");
 }
 
 #[test]

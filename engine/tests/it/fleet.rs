@@ -13,7 +13,8 @@ use engine::store::sqlite::SqliteStore;
 use engine::store::{Schedule as _, Store, StoreError};
 use serde_json::json;
 
-use crate::lab::{self, Lab, Scripted};
+use crate::support::folder;
+use crate::support::lab::{self, Lab, Scripted};
 
 fn outcome() -> Ran {
     Ran::Returned(Ok(Outcome {
@@ -156,7 +157,7 @@ async fn a_task_that_panics_takes_nobody_with_it() {
 /// The file of the store cannot be written for a while, as if another process had it.
 #[tokio::test]
 async fn a_store_that_fails_is_said_and_tried_again() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let place = folder.path().join("engine.db");
     let lab = Lab::new(waits(), lab::good(), json!({}));
     let store = SqliteStore::open_within(&place, std::time::Duration::ZERO).expect("opens");

@@ -11,9 +11,10 @@ use engine::journal::{Entry, Event};
 use engine::model::is_hidden;
 use serde_json::{Value, json};
 
-use crate::cli::{engine, run, stderr, stdout};
-use crate::hostile::{binary, component};
-use crate::lab::{self, Lab};
+use crate::support::binary::{engine, run, stderr, stdout};
+use crate::support::components::{binary, component};
+use crate::support::lab::{self, Lab};
+use crate::support::{folder, guests};
 
 /// Moves the cursor, sets the title, turns the text around, hides in it.
 const SLY: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\u{2066}\u{200b}\u{200f}\u{feff}\u{2060}\u{ad}\u{e0041}\u{fe0f}\r\u{8}\u{2028}";
@@ -61,7 +62,7 @@ fn shows_plainly(output: &Output, what: &str) {
 
 #[test]
 fn what_a_plugin_says_is_only_shown() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let schema = json!({
         "properties": {
             SLY: {"type": SLY, "default": SLY, "description": SLY},
@@ -103,7 +104,7 @@ fn what_a_plugin_says_is_only_shown() {
 
 /// A rollout that has ended, with something of everything.
 async fn journal() -> Vec<Entry> {
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.run().await;
     lab.journal().await
 }
@@ -160,8 +161,8 @@ fn read_with_all(folder: &Path, entries: &[Entry], what: &str) {
 
 #[tokio::test]
 async fn numbers_of_elsewhere_are_only_numbers() {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("canary.wasm"), lab::guest("canary")).expect("writable");
+    let folder = folder();
+    std::fs::write(folder.path().join("canary.wasm"), guests::guest("canary")).expect("writable");
     let journal = journal().await;
     read_with_all(folder.path(), &journal, AS_IT_IS);
     let json = serde_json::to_value(&journal).expect("JSON");
@@ -198,8 +199,8 @@ async fn numbers_of_elsewhere_are_only_numbers() {
 
 #[tokio::test]
 async fn texts_of_elsewhere_are_only_texts() {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("canary.wasm"), lab::guest("canary")).expect("writable");
+    let folder = folder();
+    std::fs::write(folder.path().join("canary.wasm"), guests::guest("canary")).expect("writable");
     let json = serde_json::to_value(journal().await).expect("JSON");
     let free = [
         "message",
@@ -240,7 +241,7 @@ fn a_rejection_without_a_reason_is_one() {
         (i32.store8 (i32.const 128) (i32.const 1))
         (i32.store (i32.const 132) (i32.const 80000)) (i32.store (i32.const 136) (i32.const 1))
         (i32.const 128))"#;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     for (rejects, says) in [
         (rejects, "it rejects them and does not say why"),
         (wordless, "strategy.parameters: "),
@@ -268,7 +269,7 @@ fn a_rejection_without_a_reason_is_one() {
 
 #[tokio::test]
 async fn a_name_is_no_option() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     for name in ["--help", "-v", "-", "--", "-rf"] {
         let bytes = described([name, "0.1.0", "it", "{}"], "");
         std::fs::write(folder.path().join("dash.wasm"), bytes).expect("writable");
@@ -347,7 +348,7 @@ fn in_time(mut command: Command) -> Output {
 
 #[test]
 fn only_files_are_read() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let place = |name: &str| folder.path().join(name);
     let made = Command::new("mkfifo").arg(place("pipe")).status();
     assert!(made.expect("mkfifo").success());

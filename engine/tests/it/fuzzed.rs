@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::lab;
+use crate::support::root;
 
 #[path = "../../fuzz/src/lib.rs"]
 mod entries;
@@ -22,7 +22,7 @@ fn feed(folder: &Path, is_good: impl Fn(&str) -> bool, entry: fn(&[u8]) -> bool)
 }
 
 fn again(name: &str, entry: fn(&[u8]) -> bool) {
-    let folder = lab::root().join("engine/tests/fuzzed").join(name);
+    let folder = root().join("engine/tests/fuzzed").join(name);
     feed(&folder, |file| file.starts_with("good"), entry);
 }
 
@@ -43,7 +43,7 @@ fn lock_files() {
 fn files_that_people_write() {
     again("config", entries::config);
     for examples in ["examples/rollouts", "examples/scenarios"] {
-        feed(&lab::root().join(examples), |_| true, entries::config);
+        feed(&root().join(examples), |_| true, entries::config);
     }
 }
 

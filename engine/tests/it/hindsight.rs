@@ -12,8 +12,9 @@ use engine::simulate::scenario::Corpus;
 use engine::strategy::Plugin;
 use serde_json::{Value, json};
 
-use crate::cli::{run, stderr, stdout};
-use crate::lab;
+use crate::support::binary::{run, stderr, stdout};
+use crate::support::root;
+use crate::support::{folder, guests};
 
 fn parts(journal: &[Entry]) -> (&Header, &Pin) {
     let Event::Started(header) = &journal[0].event else {
@@ -36,7 +37,7 @@ async fn played_with(
     parameters: Value,
     faults: &[&str],
 ) -> Vec<Entry> {
-    let path = lab::root().join("examples/scenarios/development.json");
+    let path = root().join("examples/scenarios/development.json");
     let corpus = Corpus::parse(&std::fs::read_to_string(path).expect("a file")).expect("a corpus");
     let scenario = corpus.scenarios.iter().find(|s| s.name == name);
     let mut subject = Subject::new(plugin.clone(), "canary", parameters);
@@ -49,7 +50,7 @@ async fn played_with(
 
 #[tokio::test]
 async fn a_plugin_fits_every_part_of_its_own_journal() {
-    let canary = lab::plugin("canary").await;
+    let canary = guests::plugin("canary").await;
     for name in ["aa-medium-clean", "bad-medium-plus5"] {
         let journal = played(name, &canary, json!({})).await;
         let (header, pin) = parts(&journal);
@@ -72,7 +73,7 @@ async fn a_plugin_fits_every_part_of_its_own_journal() {
 
 #[tokio::test]
 async fn another_plugin_or_other_parameters_differ_at_a_known_place() {
-    let canary = lab::plugin("canary").await;
+    let canary = guests::plugin("canary").await;
     let journal = played("aa-medium-clean", &canary, json!({})).await;
     let (header, pin) = parts(&journal);
     let other = Pin {
@@ -84,14 +85,14 @@ async fn another_plugin_or_other_parameters_differ_at_a_known_place() {
     };
     assert!(journal.iter().any(|e| e.seq == mismatch.seq));
     assert_ne!(Some(&mismatch.recorded), mismatch.asked.as_ref());
-    let blue_green = lab::plugin("blue-green").await;
+    let blue_green = guests::plugin("blue-green").await;
     let fit = replay(blue_green.as_ref(), header, pin, &journal).await.fit;
     assert!(!matches!(fit, Fit::Same | Fit::SoFar), "{fit:?}");
 }
 
 #[tokio::test]
 async fn the_same_question_has_the_same_answer() {
-    let canary = lab::plugin("canary").await;
+    let canary = guests::plugin("canary").await;
     for name in ["aa-medium-clean", "bad-medium-plus5"] {
         let journal = played(name, &canary, json!({})).await;
         let (header, pin) = parts(&journal);
@@ -115,7 +116,7 @@ async fn the_same_question_has_the_same_answer_also_in_trouble() {
         ("canary", json!({})),
         ("blue-green", json!({"bake": "10m"})),
     ] {
-        let plugin = lab::plugin(guest).await;
+        let plugin = guests::plugin(guest).await;
         for name in ["aa-cold-start", "bad-slow-burn", "bad-medium-plus5"] {
             for fault in [
                 "metrics-late@2m+30m",
@@ -147,14 +148,14 @@ async fn the_same_question_has_the_same_answer_also_in_trouble() {
 
 #[tokio::test]
 async fn what_nobody_recorded_is_said_to_be_missing() {
-    let ramp = lab::plugin("request_ramp").await;
+    let ramp = guests::plugin("request_ramp").await;
     let journal = played("aa-medium-clean", &ramp, json!({})).await;
     let (header, pin) = parts(&journal);
     let other = Pin {
         parameters: json!({"share": 5}),
         ..pin.clone()
     };
-    let baseline = lab::plugin("baseline").await;
+    let baseline = guests::plugin("baseline").await;
     let answer = what_if(baseline.as_ref(), header, &other, &journal).await;
     let says = answer
         .missing
@@ -166,8 +167,8 @@ async fn what_nobody_recorded_is_said_to_be_missing() {
 /// An operator's limit is a limit in hindsight too.
 #[tokio::test]
 async fn a_rollout_that_was_cut_short_is_cut_short_again() {
-    let canary = lab::plugin("canary").await;
-    let path = lab::root().join("examples/scenarios/development.json");
+    let canary = guests::plugin("canary").await;
+    let path = root().join("examples/scenarios/development.json");
     let corpus = Corpus::parse(&std::fs::read_to_string(path).expect("a file")).expect("a corpus");
     let scenario = &corpus.scenarios[0];
     let mut subject = Subject::new(canary.clone(), "canary", json!({}));
@@ -188,9 +189,9 @@ async fn a_rollout_that_was_cut_short_is_cut_short_again() {
 
 #[tokio::test]
 async fn a_rollout_never_goes_on_with_other_bytes() {
-    let bytes = std::fs::read(lab::guest_path("canary")).expect("a guest");
+    let bytes = std::fs::read(guests::guest_path("canary")).expect("a guest");
     let pinned = "0".repeat(64);
-    let Err(refused) = lab::host().load_exactly(&bytes, &pinned).await else {
+    let Err(refused) = guests::host().load_exactly(&bytes, &pinned).await else {
         panic!("other bytes");
     };
     let text = refused.to_string();
@@ -200,7 +201,7 @@ async fn a_rollout_never_goes_on_with_other_bytes() {
 
 #[tokio::test]
 async fn other_parameters_decide_otherwise() {
-    let canary = lab::plugin("canary").await;
+    let canary = guests::plugin("canary").await;
     let journal = played("aa-medium-clean", &canary, json!({})).await;
     let (header, pin) = parts(&journal);
     assert_eq!(recorded(&journal).verdict, Some(Verdict::Promoted));
@@ -226,7 +227,7 @@ async fn other_parameters_decide_otherwise() {
 
 #[tokio::test]
 async fn explain_says_what_was_known_at_each_decision() {
-    let canary = lab::plugin("canary").await;
+    let canary = guests::plugin("canary").await;
     let journal = played("bad-medium-plus5", &canary, json!({})).await;
     let steps = explain::explain(&journal);
     let text: Vec<String> = steps
@@ -243,15 +244,15 @@ async fn explain_says_what_was_known_at_each_decision() {
 
 #[tokio::test]
 async fn a_file_is_the_journal() {
-    let canary = lab::plugin("canary").await;
+    let canary = guests::plugin("canary").await;
     let journal = played("bad-medium-plus5", &canary, json!({})).await;
     assert_eq!(file::read(&file::write(&journal)), Ok(journal));
 }
 
 #[test]
 fn a_journal_goes_from_one_store_to_another() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let plugin = lab::guest_path("blue-green").display().to_string();
+    let folder = folder();
+    let plugin = guests::guest_path("blue-green").display().to_string();
     let place = folder.path();
     let ran = run(
         place,
@@ -288,7 +289,7 @@ fn a_journal_goes_from_one_store_to_another() {
             &[
                 "replay",
                 source,
-                &lab::guest_path("canary").display().to_string(),
+                &guests::guest_path("canary").display().to_string(),
             ],
         );
         assert_eq!(other.status.code(), Some(8), "{}", stdout(&other));
@@ -300,7 +301,7 @@ fn a_journal_goes_from_one_store_to_another() {
     }
     let own = run(place, &["import", "x.journal"]);
     assert_eq!(own.status.code(), Some(0), "{}", stderr(&own));
-    let elsewhere = tempfile::tempdir().expect("a folder");
+    let elsewhere = crate::support::folder();
     std::fs::copy(place.join("x.journal"), elsewhere.path().join("x.journal")).expect("a file");
     let there = |arguments: &[&str]| run(elsewhere.path(), arguments);
     for _ in 0..2 {
@@ -309,7 +310,7 @@ fn a_journal_goes_from_one_store_to_another() {
     }
     let explained = there(&["explain", &id]);
     assert!(
-        stdout(&explained).contains("stable has all traffic"),
+        stdout(&explained).contains("blue has all traffic, read back"),
         "{}",
         stdout(&explained)
     );

@@ -6,7 +6,7 @@
 //! down is made here.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -22,8 +22,10 @@ use engine::strategy::contract::Rejected;
 use engine::strategy::limits::{EPOCH_TICK, Limits};
 use serde_json::{Value, json};
 
-use crate::cli::{run, stderr, stdout};
-use crate::lab::{self, Lab};
+use crate::support::binary::{run, stderr, stdout};
+use crate::support::components::{beside, binary, component, corpus, host};
+use crate::support::lab::{self, Lab};
+use crate::support::{folder, guests};
 
 /// A case that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -96,38 +98,6 @@ impl Case {
             }
         }
     }
-}
-
-fn folder() -> PathBuf {
-    lab::root().join("engine/tests/hostile")
-}
-
-fn text(name: &str) -> String {
-    std::fs::read_to_string(folder().join(name)).expect("readable")
-}
-
-/// A component with these functions, and honest ones for those that are left out.
-pub(crate) fn component(functions: &str) -> String {
-    beside("", functions)
-}
-
-/// The same, with something beside its core module.
-pub(crate) fn beside(outside: &str, functions: &str) -> String {
-    let honest = text("honest.wat");
-    let mut parts = vec![functions.to_owned()];
-    for part in honest.split("\n(func ").skip(1) {
-        let name = part.split_whitespace().next().expect("a name");
-        if !functions.contains(&format!("(func {name} ")) {
-            parts.push(format!("(func {part}"));
-        }
-    }
-    text("shell.wat")
-        .replace(";;CASE;;", &parts.join("\n"))
-        .replace(";;OUTSIDE;;", outside)
-}
-
-pub(crate) fn binary(text: &str) -> Vec<u8> {
-    wat::parse_str(text).unwrap_or_else(|e| panic!("the test's own text is wrong: {e}"))
 }
 
 fn repeat(times: usize, one: impl Fn(usize) -> String) -> String {
@@ -236,7 +206,7 @@ fn bombs() -> Vec<Case> {
             "many-exports",
             &format!("(component (instance $i) {exports})"),
             "load",
-            "no strategy: it exports extra-0, extra-1",
+            "not a strategy: it exports extra-0, extra-1",
         ),
         case(
             "a-long-name",
@@ -427,19 +397,10 @@ fn forgeries() -> Vec<Case> {
 }
 
 fn cases() -> BTreeMap<String, Case> {
-    let files = std::fs::read_dir(folder().join("cases")).expect("a folder");
+    let files = std::fs::read_dir(corpus().join("cases")).expect("a folder");
     let files = files.map(|f| Case::read(&f.expect("readable").path()));
     let cases = files.chain(bombs()).chain(strangers()).chain(forgeries());
     cases.map(|case| (case.name.clone(), case)).collect()
-}
-
-/// Less patience with loops than by default, or each takes seconds.
-pub(crate) fn host() -> Host {
-    let limits = Limits {
-        fuel_per_segment: 100_000_000,
-        ..Limits::default()
-    };
-    Host::new(None, limits).expect("starts")
 }
 
 /// Runs something on a thread of its own; says so if it panics or hangs.
@@ -529,7 +490,7 @@ fn broken_files_are_contained() {
 #[ignore = "broken_files_are_contained starts it in a process of its own"]
 fn every_broken_file() {
     let whole = binary(&component(""));
-    let canary = lab::guest("canary");
+    let canary = guests::guest("canary");
     let cuts = (8..whole.len()).step_by(7).map(|end| whole[..end].to_vec());
     let large = (8..canary.len()).step_by(9_973);
     let cuts: Vec<Vec<u8>> = cuts
@@ -738,7 +699,7 @@ struct Refused {
 
 impl Refused {
     fn of(bytes: &[u8], arguments: &[&str], code: i32, says: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         std::fs::write(folder.path().join("evil.wasm"), bytes).expect("writable");
         let refused = Self { folder };
         refused.run(&[&["run", "evil.wasm"], arguments].concat(), code, says);
@@ -771,7 +732,7 @@ impl Refused {
 }
 
 fn case(name: &str) -> Vec<u8> {
-    Case::read(&folder().join(format!("cases/{name}.wat"))).bytes
+    Case::read(&corpus().join(format!("cases/{name}.wat"))).bytes
 }
 
 #[test]
@@ -844,7 +805,7 @@ fn a_schema_is_hostile_too() {
     let slow_text = format!("k={}b", "a".repeat(40));
     let pattern = ["--set", &slow_text];
     for (schema, arguments, code, says) in [
-        ("{", &[][..], 6, "its parameters schema is no JSON"),
+        ("{", &[][..], 6, "its parameters schema is not JSON"),
         ("[]", &[], 6, "its parameters schema is wrong"),
         (&deep, &[], 6, "recursion limit exceeded"),
         (&refers("file:///etc/passwd"), &[], 6, "file:///etc/passwd"),

@@ -10,8 +10,9 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::hostile::{beside, binary, component, host};
-use crate::lab;
+use crate::support::binary::{engine, stderr};
+use crate::support::components::{beside, binary, component, host};
+use crate::support::{folder, root};
 
 /// What the contract has, and the shell of the hostile components imports.
 const PACKAGES: [&str; 3] = ["traffic", "metrics", "control"];
@@ -222,7 +223,7 @@ async fn an_import_is_an_interface() {
 /// The policy of a person, and the binary.
 #[test]
 fn a_build_does_not_get_past_a_policy() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let policy = folder.path().join("policy.toml");
     std::fs::write(&policy, "deny-imports = [\"traffic\"]").expect("writable");
     for (version, says) in [
@@ -245,14 +246,14 @@ fn a_build_does_not_get_past_a_policy() {
         let bytes = binary(&component("").replace(&offered("traffic"), &name));
         std::fs::write(folder.path().join("sly.wasm"), bytes).expect("writable");
         for verb in [&["run", "sly.wasm"][..], &["plugin", "inspect", "sly.wasm"]] {
-            let output = crate::cli::engine(folder.path(), verb)
+            let output = engine(folder.path(), verb)
                 .env("ENGINE_POLICY", &policy)
                 .output()
                 .expect("runs");
-            let words = crate::cli::stderr(&output);
+            let words = stderr(&output);
             assert_eq!(output.status.code(), Some(6), "{verb:?} {name}: {words}");
             assert!(words.contains(says), "{verb:?} {name}: {words}");
         }
     }
-    assert!(lab::root().exists());
+    assert!(root().exists());
 }

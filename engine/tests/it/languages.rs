@@ -8,19 +8,21 @@ use engine::simulate::replicate::{self, Subject};
 use engine::simulate::scenario::Corpus;
 use serde_json::{Value, json};
 
-use crate::cli::{run, stderr, stdout};
-use crate::lab::{self, Lab};
+use crate::support::binary::{run, stderr, stdout};
+use crate::support::lab::{self, Lab};
+use crate::support::root;
+use crate::support::{folder, guests};
 
 const LANGUAGES: [&str; 3] = ["doubling-rust", "doubling-python", "doubling-js"];
 
 /// The worlds of the templates.
 fn worlds() -> Corpus {
-    let path = lab::root().join("engine/templates/rust/scenario.json");
+    let path = root().join("engine/templates/rust/scenario.json");
     Corpus::parse(&std::fs::read_to_string(path).expect("a file")).expect("scenarios")
 }
 
 async fn journal(guest: &str, scenario: usize, faults: &[&str], parameters: &Value) -> Vec<Entry> {
-    let mut subject = Subject::new(lab::plugin(guest).await, "doubling", parameters.clone());
+    let mut subject = Subject::new(guests::plugin(guest).await, "doubling", parameters.clone());
     subject.faults = faults.iter().map(|f| f.parse().expect("a fault")).collect();
     let played = replicate::play(&subject, &worlds().scenarios[scenario], 0).await;
     let played = played.expect("it plays");
@@ -59,7 +61,7 @@ async fn the_journals_are_the_same_to_the_byte() {
 async fn none_of_them_minds_being_evicted_at_every_call() {
     for guest in LANGUAGES {
         let parameters = json!({"bake-seconds": 10, "min-requests": 1});
-        let mut lab = Lab::new(lab::plugin(guest).await, lab::good(), parameters);
+        let mut lab = Lab::new(guests::plugin(guest).await, lab::good(), parameters);
         lab.options.chaos_evict = true;
         let standing = lab.run().await;
         assert!(
@@ -73,7 +75,7 @@ async fn none_of_them_minds_being_evicted_at_every_call() {
 #[tokio::test]
 async fn they_describe_themselves_alike() {
     for guest in LANGUAGES {
-        let plugin = lab::plugin(guest).await;
+        let plugin = guests::plugin(guest).await;
         let description = plugin.describe().await.expect("it describes itself");
         assert_eq!(
             (description.name.as_str(), description.version.as_str()),
@@ -116,7 +118,7 @@ async fn they_describe_themselves_alike() {
 /// The refusal names the languages that there are, and nothing is written.
 #[test]
 fn a_language_without_a_template_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let place = folder.path().join("my-gate");
     let place_text = place.display().to_string();
     let output = run(
@@ -147,8 +149,8 @@ fn every_template_rolls_out_on_the_demo() {
     std::thread::scope(|scope| {
         for guest in LANGUAGES {
             scope.spawn(move || {
-                let folder = tempfile::tempdir().expect("a folder");
-                let plugin = lab::guest_path(guest).display().to_string();
+                let folder = folder();
+                let plugin = guests::guest_path(guest).display().to_string();
                 let parameters = [
                     "--set",
                     "bake-seconds=2",

@@ -11,12 +11,13 @@ use engine::strategy::contract::Rejected;
 use engine::strategy::limits::{LIST_MAX, Limits, TEXT_BYTES_MAX};
 use serde_json::json;
 
-use crate::lab::{self, Lab};
+use crate::support::guests;
+use crate::support::lab::{self, Lab};
 
 /// Runs the hostile guest; its reason for the end, and the lab.
 async fn act(act: &str, amount: u32) -> (Standing, Lab) {
     let lab = Lab::new(
-        lab::plugin("hostile").await,
+        guests::plugin("hostile").await,
         lab::good(),
         json!({"act": act, "amount": amount}),
     );
@@ -68,7 +69,7 @@ async fn fuel_is_for_a_segment_not_for_a_run() {
 #[tokio::test]
 async fn a_guest_that_computes_gives_way() {
     // Loading gives way by itself; only the guest's own work counts here.
-    lab::plugin("hostile").await;
+    guests::plugin("hostile").await;
     let turns = std::sync::Arc::new(AtomicU32::new(0));
     let counted = turns.clone();
     let other = tokio::spawn(std::future::poll_fn(move |context| {
@@ -122,7 +123,7 @@ async fn lists() {
     let lab = kept("list", max).await;
     assert!(logged(&lab).await[0].contains("there is no arm \"arm-0\""));
     let lab = kept("list", max + 1).await;
-    assert!(logged(&lab).await[0].contains("65 elements; the limit is 64"));
+    assert!(logged(&lab).await[0].contains("65 elements, and the limit is 64"));
 }
 
 #[tokio::test]
@@ -188,7 +189,7 @@ async fn a_strategys_own_error_is_no_verdict() {
 #[tokio::test]
 async fn a_trap_may_pause_instead() {
     let mut lab = Lab::new(
-        lab::plugin("hostile").await,
+        guests::plugin("hostile").await,
         lab::good(),
         json!({"act": "trap-at-half"}),
     );
@@ -210,7 +211,7 @@ async fn a_smaller_host_has_smaller_limits() {
     };
     let host = Host::new(None, limits).expect("starts");
     let error = host
-        .load(&lab::guest("hostile"))
+        .load(&guests::guest("hostile"))
         .await
         .expect_err("too large");
     assert!(

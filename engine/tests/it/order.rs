@@ -10,14 +10,15 @@ use engine::rollout::change::Heard;
 use engine::simulate::{Behaviour, Fault};
 use serde_json::json;
 
-use crate::lab::{self, Lab};
+use crate::support::guests;
+use crate::support::lab::{self, Lab};
 
 async fn canary(behaviour: Behaviour) -> Lab {
-    Lab::new(lab::plugin("canary").await, behaviour, lab::quick())
+    Lab::new(guests::plugin("canary").await, behaviour, lab::quick())
 }
 
 async fn blue_green(behaviour: Behaviour) -> Lab {
-    let plugin = lab::plugin("blue-green").await;
+    let plugin = guests::plugin("blue-green").await;
     Lab::named(["blue", "green"], plugin, behaviour, json!({"bake": "3s"}))
 }
 
@@ -146,7 +147,7 @@ async fn a_sick_candidate_gets_no_traffic() {
         panic!("it cannot be tried");
     };
     assert!(
-        reason.contains("none of its 2 targets is healthy"),
+        reason.contains("none of its 2 backends is healthy"),
         "{reason}"
     );
     assert!(lab.target.verbs().is_empty());
@@ -250,7 +251,7 @@ async fn metrics_that_cannot_be_read_are_an_error_and_no_verdict() {
 #[tokio::test]
 async fn guardrails_hold_against_the_plugin() {
     let mut lab = Lab::new(
-        lab::plugin("hostile").await,
+        guests::plugin("hostile").await,
         lab::good(),
         json!({"act": "jump"}),
     );
@@ -265,7 +266,7 @@ async fn guardrails_hold_against_the_plugin() {
     assert!(refused);
     // "Promoted" at once is a jump too.
     let mut lab = Lab::new(
-        lab::plugin("hostile").await,
+        guests::plugin("hostile").await,
         lab::good(),
         json!({"act": "promote"}),
     );

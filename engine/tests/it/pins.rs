@@ -1,8 +1,8 @@
 //! Names, digests, permissions, signatures and policies, as a user meets them.
 
-use crate::cli::{engine, stderr, stdout};
-use crate::lab::guest_path;
-use crate::project::{Project, expect};
+use crate::support::binary::{engine, stderr, stdout};
+use crate::support::guests::guest_path;
+use crate::support::project::{Project, expect};
 
 /// One plugin, `gate`, with the bytes of a guest.
 fn with(guest: &str) -> Project {
@@ -73,55 +73,6 @@ fn a_changed_file_is_a_6_with_both_digests() {
     project.done(&["plugin", "update", "gate", "--accept-imports"]);
     assert!(project.lock().contains(&digest("blue-green")));
     project.done(LOOK);
-}
-
-#[test]
-fn a_new_permission_has_to_be_accepted() {
-    // The hostile guest imports less than the canary.
-    let project = with("hostile");
-    project.done(&["plugin", "lock"]);
-    let lock = project.lock();
-    put(&project, "gate.wasm", "canary");
-    let says = [
-        "+ may call rollout:metrics/metrics@0.1.0#query",
-        "--accept-imports",
-    ];
-    project.refused(&["plugin", "update"], 6, &says);
-    assert_eq!(project.lock(), lock);
-    project.done(&["plugin", "update", "--accept-imports"]);
-    assert!(project.lock().contains("#query"));
-    // Fewer permissions need nobody's consent.
-    put(&project, "gate.wasm", "hostile");
-    let output = project.done(&["plugin", "update"]);
-    assert!(
-        stderr(&output).contains("- no longer calls"),
-        "{}",
-        stderr(&output)
-    );
-}
-
-#[test]
-fn a_plugin_that_cannot_do_its_work_does_not_pass() {
-    let project = with("hostile");
-    let check = |act: &str| project.run(&["plugin", "check", "gate", "--set", act]);
-    expect(&check("act=promote"), 0, &[]);
-    expect(
-        &check("act=error"),
-        6,
-        &["fails in the good world", "the model registry is empty"],
-    );
-    // Nor one that an operator gives too little to.
-    put(&project, "gate.wasm", "canary");
-    project.done(&["plugin", "update", "--accept-imports"]);
-    project.write("policy.toml", "calls = 5\n");
-    let policy = [("ENGINE_POLICY", "policy.toml")];
-    let check = project.run_with(&["plugin", "check", "gate"], &policy);
-    expect(&check, 6, &["it has made 5 calls"]);
-    project.refused(
-        &["plugin", "check", "gate", "--query", "x"],
-        2,
-        &["--query x is not NAME=NUMBER"],
-    );
 }
 
 /// A lock that was edited to hide a permission.
@@ -397,7 +348,11 @@ fn names_that_mean_nothing() {
         &["give it a name in plugins.toml"],
     );
     std::fs::remove_file(project.at("plugins.toml")).expect("it was there");
-    project.refused(&["run", "gate"], 2, &["there is no plugins.toml", "./gate"]);
+    project.refused(
+        &["run", "gate"],
+        2,
+        &["no plugins.toml here has it", "./gate"],
+    );
     project.refused(&["plugin", "lock"], 2, &["[plugins]"]);
 }
 

@@ -10,8 +10,9 @@ use engine::target::http::Client;
 use rand::RngExt as _;
 use serde_json::Value;
 
-use crate::cli::{run, stderr, stdout};
-use crate::end_to_end::{Local, plugin, spawn, until, wait};
+use crate::support::balancer::Local;
+use crate::support::binary::{plugin, run, spawn, stderr, stdout, until, wait};
+use crate::support::folder;
 
 /// Requests from users, as many as the balancer takes, until stopped.
 struct Users {
@@ -74,7 +75,7 @@ fn last_end(folder: &Path) -> Value {
 /// gets to the end that it would have had, and no request is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_at_random_instants() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let local = Local::start(folder.path(), &[]);
     let admin = local.admin();
     let users = Users::start(local.listen);
@@ -173,7 +174,7 @@ fn two_engines_on_one_target() {
     let lanes: Vec<_> = (0..LANES)
         .map(|_| {
             std::thread::spawn(|| {
-                let folder = tempfile::tempdir().expect("a folder");
+                let folder = folder();
                 let local = Local::start(folder.path(), &[]);
                 let admin = local.admin();
                 let path = plugin("hostile");
@@ -220,7 +221,7 @@ fn two_engines_on_one_target() {
 /// A killed demo keeps its balancer's weights in a file and goes on.
 #[test]
 fn a_killed_demo_resumes_with_its_own_balancer() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let path = plugin("canary");
     let mut process = spawn(
         folder.path(),

@@ -7,7 +7,8 @@ use engine::simulate::{Behaviour, Fault};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::lab::{self, Lab};
+use crate::support::guests;
+use crate::support::lab::Lab;
 
 fn fault() -> impl Strategy<Value = Fault> {
     let error = (any::<bool>(), 0..3_u8).prop_map(|(retryable, kind)| {
@@ -55,7 +56,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let name = if colours { "blue-green" } else { "canary" };
-            let mut lab = Lab::new(lab::plugin(name).await, behaviour, json!({"bake": "4s"}));
+            let mut lab = Lab::new(guests::plugin(name).await, behaviour, json!({"bake": "4s"}));
             lab.header.guardrails.deadline_ms = 40_000;
             lab.options.chaos_evict = chaos;
             lab.target.inject(faults.clone());

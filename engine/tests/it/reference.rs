@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use wit_parser::{Docs, Function, Interface, Resolve, Type, TypeDef, TypeDefKind};
 
-use crate::lab;
+use crate::support::root;
 
 const INTRODUCTION: &str = "# Contract reference
 
@@ -124,7 +124,7 @@ fn interface_section(out: &mut String, resolve: &Resolve, interface: &Interface)
 
 fn reference() -> String {
     let mut resolve = Resolve::default();
-    let path = lab::root().join("wit/strategy.wit");
+    let path = root().join("wit/strategy.wit");
     let (package, _) = resolve.push_path(&path).expect("the contract is WIT");
     let mut out = INTRODUCTION.to_owned();
     let _ = writeln!(out, "{}\n", text(&resolve.packages[package].docs));
@@ -144,7 +144,7 @@ fn reference() -> String {
 
 #[test]
 fn the_reference_says_what_the_contract_says() {
-    let place = lab::root().join("engine/docs/reference/contract.md");
+    let place = root().join("engine/docs/reference/contract.md");
     let now = reference();
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(&place, &now).expect("writable");
@@ -165,7 +165,7 @@ fn the_reference_says_what_the_contract_says() {
 #[test]
 fn the_engine_knows_the_functions_of_the_contract() {
     let mut resolve = Resolve::default();
-    let path = lab::root().join("wit/strategy.wit");
+    let path = root().join("wit/strategy.wit");
     resolve.push_path(&path).expect("the contract is WIT");
     let functions = |name: &str| {
         let mut all = resolve.interfaces.iter().map(|(_, i)| i);

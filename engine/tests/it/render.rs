@@ -1,15 +1,17 @@
 //! What people read about a rollout, as snapshots. The clock is virtual and the
 //! target scripted, so every line is the same every time.
 
-use engine::cli::render::{BAR, Narrator, arm_lines, history_line};
+use engine::cli::render::{BAR, arm_lines};
+use engine::journal::narrate::{self, Narrator};
 use engine::journal::status::Status;
 use engine::journal::verdict::verdict;
-use engine::journal::{Actor, Call, Entry, Event, Reply};
+use engine::journal::{Actor, Call, Entry, Event, Reply, exchanges};
 use engine::model::{Level, MetricsQuery, Phase, Promotion};
 use engine::ops::status::Seen;
 use engine::target::Target;
 
-use crate::lab::{self, Lab};
+use crate::support::guests;
+use crate::support::lab::{self, Lab};
 
 async fn story(lab: &Lab) -> String {
     let journal = lab.journal().await;
@@ -32,7 +34,7 @@ async fn story(lab: &Lab) -> String {
 
 #[tokio::test]
 async fn a_good_canary_tells_its_story() {
-    let mut lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let mut lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.header.promotion = Promotion::Copy;
     lab.run().await;
     insta::assert_snapshot!(story(&lab).await);
@@ -40,7 +42,7 @@ async fn a_good_canary_tells_its_story() {
 
 #[tokio::test]
 async fn a_bad_canary_tells_its_story() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::bad(), lab::quick());
     lab.run().await;
     insta::assert_snapshot!(story(&lab).await);
 }
@@ -48,7 +50,7 @@ async fn a_bad_canary_tells_its_story() {
 /// What differs in numbers only is no news, unless the strategy says it.
 #[tokio::test]
 async fn every_line_of_a_strategy_is_shown() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     let mut narrator = Narrator::new(&lab.header.rollout);
     let mut line = |call: Call| {
         let event = Event::Exchanged {
@@ -82,7 +84,7 @@ async fn every_line_of_a_strategy_is_shown() {
 
 #[tokio::test]
 async fn a_pause_tells_what_to_do() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.driver()
         .begin(lab.header.clone())
         .await
@@ -94,9 +96,10 @@ async fn a_pause_tells_what_to_do() {
 
 #[tokio::test]
 async fn history_has_every_call() {
-    let lab = Lab::new(lab::plugin("canary").await, lab::bad(), lab::quick());
+    let lab = Lab::new(guests::plugin("canary").await, lab::bad(), lab::quick());
     lab.run().await;
-    let lines: Vec<String> = lab.journal().await.iter().map(history_line).collect();
+    let journal = lab.journal().await;
+    let lines: Vec<String> = exchanges(&journal).map(|e| narrate::history(&e)).collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
 
@@ -109,4 +112,31 @@ fn journals_of_format_1_load() {
     assert_eq!(status.phase, Phase::Succeeded);
     assert_eq!(status.weights.share("stable"), 100.0);
     assert_eq!(status.entries as usize, entries.len());
+}
+
+/// One of each kind of entry, target and work: what is read is written again byte
+/// for byte, so that no move of a type changes what older journals mean.
+#[test]
+fn journals_of_today_are_read_and_written_byte_for_byte() {
+    let text = include_str!("../fixtures/journals-v1.jsonl");
+    let mut journals: Vec<Vec<Entry>> = vec![];
+    for line in text.lines() {
+        let entry: Entry = serde_json::from_str(line).expect(line);
+        assert_eq!(serde_json::to_string(&entry).expect("JSON"), line);
+        if entry.seq == 0 {
+            journals.push(vec![]);
+        }
+        journals.last_mut().expect("a first entry").push(entry);
+    }
+    let statuses: Vec<Status> = journals.iter().filter_map(|j| Status::of(j)).collect();
+    let phases = [
+        Phase::RolledBack,
+        Phase::Succeeded,
+        Phase::RolledBack,
+        Phase::Succeeded,
+    ];
+    assert_eq!(statuses.iter().map(|s| s.phase).collect::<Vec<_>>(), phases);
+    // Every question has its answer, so nothing is left out when it is told.
+    let told = journals.iter().map(|j| exchanges(j).count());
+    assert_eq!(told.sum::<usize>(), text.lines().count());
 }

@@ -13,9 +13,9 @@ use engine::view::{rollout, text};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use crate::cli::{run, stderr, stdout};
-use crate::end_to_end::{Local, code, folder, plugin, spawn, until, wait};
-use crate::lab::root;
+use crate::support::balancer::Local;
+use crate::support::binary::{code, plugin, run, spawn, stderr, stdout, until, wait};
+use crate::support::{folder, root};
 
 static VALIDATORS: LazyLock<BTreeMap<&str, Validator>> = LazyLock::new(|| {
     let validator = |schema| jsonschema::draft202012::new(&schema).expect("a JSON Schema");

@@ -10,9 +10,9 @@ use engine::target::local::LocalTarget;
 use engine::target::local::balancer::Balancer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::balancer::spec;
-use crate::cli::{engine, run, stderr, stdout};
-use crate::end_to_end::{folder, plugin};
+use crate::support::balancer::spec;
+use crate::support::binary::{engine, plugin, run, stderr, stdout};
+use crate::support::folder;
 
 const SECRET: &str = "S3CRET-of-ours";
 
@@ -209,7 +209,7 @@ async fn a_query_sends_its_secrets_and_says_them_to_nobody() {
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let place = folder.path().join("token");
     std::fs::write(&place, format!("{SECRET}\n")).expect("writable");
     let named = format!("${{file:{}}}", place.display());

@@ -9,32 +9,13 @@ use engine::rollout::{Ran, Standing};
 use engine::store::Schedule as _;
 use serde_json::json;
 
-use crate::lab::{self, ID, Lab, Scripted};
-
-impl Lab {
-    /// Sends a signal as another process would.
-    pub async fn signal(&self, name: &str, payload: &str) {
-        let signal = Signal {
-            id: format!("{name}-{}", rand_id()),
-            name: name.to_owned(),
-            actor: "ada".to_owned(),
-            payload: payload.to_owned(),
-            until: None,
-        };
-        self.store.signal(ID, &signal).await.expect("memory");
-    }
-}
-
-fn rand_id() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
+use crate::support::guests;
+use crate::support::lab::{self, ID, Lab, Scripted};
 
 /// A canary that waits an hour before each step, so that the driver parks.
 async fn slow() -> Lab {
     let parameters = json!({"gate": "limits", "steps": [50, 100], "approve-before": [50, 100], "bake": "3s", "approval-timeout": "1h"});
-    let lab = Lab::new(lab::plugin("canary").await, lab::good(), parameters);
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), parameters);
     lab.driver()
         .begin(lab.header.clone())
         .await

@@ -5,6 +5,8 @@ use std::process::Command;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use engine::supply::signature::{Claim, KeyError, PrivateKey, PublicKey};
 
+use crate::support::folder;
+
 /// Made by Python: `cryptography` for the key, `hashlib.scrypt` and PyNaCl for
 /// the encryption.
 const SIGSTORE_KEY: &str = include_str!("../keys/sigstore.key");
@@ -96,7 +98,7 @@ fn openssl(folder: &tempfile::TempDir, arguments: &str) -> bool {
 
 #[test]
 fn openssl_and_we_agree() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let file = |name: &str| folder.path().join(name);
     std::fs::write(file("text"), CLAIM).expect("written");
 
@@ -137,7 +139,7 @@ fn openssl_and_we_agree() {
 
 #[test]
 fn keys_of_other_kinds_are_named() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let make = |arguments: &str| {
         assert!(
             openssl(&folder, &format!("{arguments} -out file")),

@@ -21,12 +21,13 @@ use engine::strategy::Plugin;
 use engine::target::Target;
 use serde_json::{Value, json};
 
-use crate::cli::{run, stderr, stdout};
-use crate::end_to_end::{code, folder, plugin};
-use crate::lab;
+use crate::support::binary::{code, plugin, run, stderr, stdout};
+use crate::support::guests;
+use crate::support::lab;
+use crate::support::{folder, root};
 
 fn scenarios(name: &str) -> PathBuf {
-    lab::root().join(format!("examples/scenarios/{name}.json"))
+    root().join(format!("examples/scenarios/{name}.json"))
 }
 
 fn corpus(name: &str) -> Corpus {
@@ -44,7 +45,7 @@ fn subject(strategy: Arc<Plugin>, parameters: Value, faults: &[&str]) -> Subject
 /// Limits are those of 400 replicates; a hundred of them are a quicker look.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_development_corpus_is_as_expected() {
-    let subject = subject(lab::plugin("canary").await, json!({}), &[]);
+    let subject = subject(guests::plugin("canary").await, json!({}), &[]);
     let corpus = corpus("development");
     let plays: Vec<Play> = corpus
         .scenarios
@@ -70,8 +71,8 @@ fn the_examples_are_as_their_own_scenarios_expect() {
     for (example, guest) in [("request-ramp", "request_ramp"), ("baseline", "baseline")] {
         let folder = folder();
         let scenario = format!("examples/strategies/{example}/scenario.json");
-        let scenario = lab::root().join(scenario).display().to_string();
-        let plugin = lab::guest_path(guest).display().to_string();
+        let scenario = root().join(scenario).display().to_string();
+        let plugin = guests::guest_path(guest).display().to_string();
         let output = run(
             folder.path(),
             &["simulate", &plugin, "--scenario", &scenario],
@@ -84,7 +85,7 @@ fn the_examples_are_as_their_own_scenarios_expect() {
 /// taken back for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_outside_world_break_no_rule() {
-    let strategy = lab::plugin("canary").await;
+    let strategy = guests::plugin("canary").await;
     let corpus = corpus("development");
     for faults in [
         &["metrics-late@5m+8m"][..],
@@ -125,7 +126,7 @@ async fn faults_of_the_outside_world_break_no_rule() {
 /// A rollout whose engine dies is the same rollout.
 #[tokio::test(flavor = "multi_thread")]
 async fn dying_changes_nothing() {
-    let strategy = lab::plugin("canary").await;
+    let strategy = guests::plugin("canary").await;
     let corpus = corpus("development");
     let whole = subject(strategy.clone(), json!({}), &[]);
     let dying = subject(
@@ -478,7 +479,7 @@ mod golden {
 fn golden_runs() -> &'static Vec<Value> {
     static RUNS: OnceLock<Vec<Value>> = OnceLock::new();
     RUNS.get_or_init(|| {
-        let path = lab::root().join("plugins/analysis/tests/fixtures/golden.json");
+        let path = root().join("plugins/analysis/tests/fixtures/golden.json");
         let text = std::fs::read_to_string(path).expect("the fixture");
         let golden: Value = serde_json::from_str(&text).expect("JSON");
         golden["runs"].as_array().expect("runs").clone()
@@ -490,7 +491,7 @@ async fn the_compiled_plugin_decides_as_the_reference() {
     for run in golden_runs() {
         let name = run["name"].as_str().expect("a name");
         let parameters = json!({"probe": false});
-        let mut bottle = lab::Lab::new(lab::plugin("canary").await, lab::good(), parameters);
+        let mut bottle = lab::Lab::new(guests::plugin("canary").await, lab::good(), parameters);
         bottle.header.sample_period_ms = 60_000;
         let target = Arc::new(golden::Recorded::new(run.clone(), bottle.clock.clone()));
         let live = target.observe().await.expect("recorded");

@@ -14,7 +14,8 @@ use engine::store::{
 };
 use serde_json::json;
 
-use crate::lab::{self, Lab, Scripted};
+use crate::support::folder;
+use crate::support::lab::{self, Lab, Scripted};
 
 fn owner(pid: u32) -> Owner {
     Owner {
@@ -425,7 +426,7 @@ async fn lifeboat_conforms() {
 
 #[tokio::test]
 async fn sqlite_conforms() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let number = std::sync::atomic::AtomicU32::new(0);
     conforms(|| {
         let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -437,7 +438,7 @@ async fn sqlite_conforms() {
 
 #[tokio::test]
 async fn sqlite_is_shared_by_connections_and_outlives_them() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let place = folder.path().join("engine.db");
     let (a, b) = (
         SqliteStore::open(&place).expect("opens"),
@@ -456,7 +457,7 @@ async fn sqlite_is_shared_by_connections_and_outlives_them() {
 
 #[tokio::test]
 async fn one_of_many_claims_wins() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let place = folder.path().join("engine.db");
     for round in 0..20 {
         let target = format!("t{round}");
@@ -489,7 +490,7 @@ async fn one_of_many_claims_wins() {
 
 #[tokio::test]
 async fn an_unreadable_entry_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let place = folder.path().join("engine.db");
     let store = SqliteStore::open(&place).expect("opens");
     let raw = rusqlite::Connection::open(&place).expect("opens");
@@ -578,7 +579,7 @@ async fn knows_the_old(store: &SqliteStore) {
 
 #[tokio::test]
 async fn a_store_of_an_older_engine_is_brought_up_to_date() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let place = folder.path().join("engine.db");
     old_store(&place);
     let store = SqliteStore::open(&place).expect("opens");
@@ -610,7 +611,7 @@ async fn a_store_of_an_older_engine_is_brought_up_to_date() {
 #[tokio::test]
 async fn a_store_of_an_older_engine_can_be_read_where_nothing_can_be_written() {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let closed = folder.path().join("closed");
     std::fs::create_dir(&closed).expect("writable");
     let place = closed.join("engine.db");

@@ -5,10 +5,12 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
-use serde_json::Value;
 
-use crate::cli::{engine, run, stderr, stdout};
-use crate::end_to_end::{Local, Running, code, folder, plugin, signal, spawn, until, wait};
+use crate::support::balancer::{Local, begin, begin_and_pause};
+use crate::support::binary::{
+    code, engine, plugin, run, signal, spawn, stderr, stdout, until, wait,
+};
+use crate::support::folder;
 
 /// Ways in which a store cannot be written to. What must live as long as the
 /// trouble comes back.
@@ -46,41 +48,9 @@ fn break_store(folder: &Path, how: &str) -> Option<Connection> {
     None
 }
 
-/// From a store of its own: the one that is tested may be broken.
-fn elsewhere(folder: &Path, local: &Local, arguments: &[&str]) -> Output {
-    let own = folder.join("own");
-    std::fs::create_dir_all(&own).expect("writable");
-    let admin = local.admin();
-    engine(&own, arguments)
-        .args(["--local", &admin])
-        .output()
-        .expect("the binary runs")
-}
-
-pub fn weights(local: &Local, folder: &Path) -> String {
-    let output = elsewhere(folder, local, &["status", "--json"]);
-    let status: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
-    let arms = status["target"]["arms"].as_array().expect("arms");
-    let one = |arm: &Value| format!("{}={}", arm["name"].as_str().expect("text"), arm["weight"]);
-    arms.iter().map(one).collect::<Vec<_>>().join(" ")
-}
-
 fn set(local: &Local, folder: &Path, weights: [&str; 2]) {
-    let output = elsewhere(folder, local, &["set-weights", weights[0], weights[1]]);
+    let output = local.from_elsewhere(folder, &["set-weights", weights[0], weights[1]]);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-}
-
-pub fn healthy(local: &Local, folder: &Path) {
-    let begun = Instant::now();
-    loop {
-        let output = elsewhere(folder, local, &["status", "--json"]);
-        let status: Value = serde_json::from_str(&stdout(&output)).unwrap_or_default();
-        if (0..2).all(|arm| status["target"]["arms"][arm]["healthy"] == 1) {
-            return;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{status}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 const TROUBLES: [&str; 6] = [
@@ -98,7 +68,7 @@ fn the_way_back_works_without_a_store() {
         let folder = folder();
         let place = folder.path();
         let local = Local::start(place, &[]);
-        healthy(&local, place);
+        local.wait_for_health(place);
         let trouble = break_store(place, how);
         // The frozen process keeps nobody from reading that there is no rollout.
         let readable = how == "a frozen process has the lock";
@@ -109,11 +79,7 @@ fn the_way_back_works_without_a_store() {
             let said = stderr(&output);
             assert_eq!(code(&output), Some(exit), "{how}, {verb}: {said}");
             assert!(said.contains("could not be written down"), "{how}: {said}");
-            assert_eq!(
-                weights(&local, place),
-                "stable=100 canary=0",
-                "{how}, {verb}"
-            );
+            assert_eq!(local.weights(place), "stable=100 canary=0", "{how}, {verb}");
         }
         // What is no way back does nothing, and says what still works.
         let output = run(
@@ -128,7 +94,7 @@ fn the_way_back_works_without_a_store() {
                 stderr(&output)
             );
         }
-        assert_eq!(weights(&local, place), "stable=100 canary=0", "{how}");
+        assert_eq!(local.weights(place), "stable=100 canary=0", "{how}");
         drop(trouble);
     }
 }
@@ -138,17 +104,17 @@ fn without_a_history_colours_are_not_guessed() {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &["--names", "blue,green"]);
-    healthy(&local, place);
+    local.wait_for_health(place);
     set(&local, place, ["blue=25", "green=75"]);
     break_store(place, "the database is garbage");
     let admin = local.admin();
     let output = run(place, &["rollback", "--local", &admin]);
     assert_eq!(code(&output), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("--to blue"), "{}", stderr(&output));
-    assert_eq!(weights(&local, place), "blue=25 green=75");
+    assert_eq!(local.weights(place), "blue=25 green=75");
     let output = run(place, &["rollback", "--to", "blue", "--local", &admin]);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    assert_eq!(weights(&local, place), "blue=100 green=0");
+    assert_eq!(local.weights(place), "blue=100 green=0");
     let output = run(place, &["rollback", "--to", "red", "--local", &admin]);
     assert_eq!(code(&output), Some(2), "{}", stderr(&output));
 }
@@ -171,43 +137,13 @@ fn on_a_full_disk(folder: &Path, arguments: &[&str]) -> Output {
     shell.output().expect("sh runs")
 }
 
-/// A rollout that has half of the traffic, and waits.
-fn begin(local: &Local, place: &Path) -> Running {
-    let admin = local.admin();
-    let path = plugin("canary");
-    let waits = ["steps=50,100", "bake=600s"];
-    let running = spawn(place, &gated(&path, &admin, waits));
-    until(place, &admin, |s| s["target"]["arms"][1]["weight"] == 50);
-    running
-}
-
-/// How a canary is run that its limits alone decide about.
-pub fn gated<'a>(plugin: &'a str, admin: &'a str, set: [&'a str; 2]) -> Vec<&'a str> {
-    let mut arguments = vec!["run", plugin, "--local", admin];
-    for value in ["gate=limits", "probe=false"].into_iter().chain(set) {
-        arguments.extend(["--set", value]);
-    }
-    arguments
-}
-
-pub fn begin_and_pause(local: &Local, place: &Path) -> String {
-    let admin = local.admin();
-    let running = begin(local, place);
-    let paused = run(place, &["pause", "--local", &admin]);
-    assert_eq!(code(&paused), Some(0), "{}", stderr(&paused));
-    assert_eq!(code(&wait(running)), Some(5));
-    let list = stdout(&run(place, &["list", "--json", "-n", "1"]));
-    let list: Value = serde_json::from_str(&list).expect("JSON");
-    list[0]["rollout"].as_str().expect("an id").to_owned()
-}
-
 #[test]
 fn a_full_disk_does_not_stop_an_abort() {
     for verb in ["abort", "rollback"] {
         let folder = folder();
         let place = folder.path();
         let local = Local::start(place, &[]);
-        healthy(&local, place);
+        local.wait_for_health(place);
         let id = begin_and_pause(&local, place);
         let admin = local.admin();
         let output = on_a_full_disk(place, &[verb, "--local", &admin]);
@@ -218,11 +154,11 @@ fn a_full_disk_does_not_stop_an_abort() {
             "{}",
             stderr(&output)
         );
-        assert_eq!(weights(&local, place), "stable=100 canary=0");
+        assert_eq!(local.weights(place), "stable=100 canary=0");
         // With room again the journal says what it knows, and nothing moves by itself.
         let output = run(place, &["resume", &id]);
         assert_eq!(code(&output), Some(7), "{}", stderr(&output));
-        assert_eq!(weights(&local, place), "stable=100 canary=0");
+        assert_eq!(local.weights(place), "stable=100 canary=0");
     }
 }
 
@@ -231,7 +167,7 @@ fn a_rollout_whose_store_fails_takes_the_traffic_back() {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &[]);
-    healthy(&local, place);
+    local.wait_for_health(place);
     let running = begin(&local, place);
     let state = place.join("state/engine.db");
     let other = Connection::open(state).expect("there");
@@ -246,7 +182,7 @@ fn a_rollout_whose_store_fails_takes_the_traffic_back() {
         "{}",
         stderr(&output)
     );
-    assert_eq!(weights(&local, place), "stable=100 canary=0");
+    assert_eq!(local.weights(place), "stable=100 canary=0");
 }
 
 #[test]
@@ -254,7 +190,7 @@ fn reading_needs_no_lock() {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &[]);
-    healthy(&local, place);
+    local.wait_for_health(place);
     let id = begin_and_pause(&local, place);
     let other = Connection::open(place.join("state/engine.db")).expect("there");
     other.execute_batch("BEGIN EXCLUSIVE").expect("free");
@@ -303,7 +239,7 @@ fn resume_takes_over_from_a_frozen_owner() {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &[]);
-    healthy(&local, place);
+    local.wait_for_health(place);
     let admin = local.admin();
     let frozen = begin(&local, place);
     signal(&frozen.0, "-STOP");
@@ -331,7 +267,7 @@ fn resume_takes_over_from_a_frozen_owner() {
     let output = run(place, &["abort", "--local", &admin]);
     assert_eq!(code(&output), Some(3), "{}", stderr(&output));
     assert_eq!(code(&wait(resumed)), Some(3));
-    assert_eq!(weights(&local, place), "stable=100 canary=0");
+    assert_eq!(local.weights(place), "stable=100 canary=0");
 }
 
 /// However many verbs came after it, a rollout that has not ended is known and
@@ -342,8 +278,8 @@ fn ten_thousand_verbs_later() {
     let place = folder.path();
     let local = Local::start(place, &[]);
     let other = Local::start(place, &["--load", "50"]);
-    healthy(&local, place);
-    healthy(&other, place);
+    local.wait_for_health(place);
+    other.wait_for_health(place);
     let id = begin_and_pause(&local, place);
     let elsewhere = other.admin();
     let verb = run(place, &["set-weights", "100", "0", "--local", &elsewhere]);
@@ -407,7 +343,7 @@ fn the_last_stable_arm_outlives_what_people_set() {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &["--names", "blue,green"]);
-    healthy(&local, place);
+    local.wait_for_health(place);
     let admin = local.admin();
     let go = |arguments: &[&str]| run(place, &[arguments, &["--local", &admin]].concat());
     let tries: [(&[[&str; 3]], &str); 3] = [
@@ -432,7 +368,7 @@ fn the_last_stable_arm_outlives_what_people_set() {
         }
         let output = go(&["rollback"]);
         assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-        assert_eq!(weights(&local, place), back, "{steps:?}");
+        assert_eq!(local.weights(place), back, "{steps:?}");
     }
 }
 
@@ -443,7 +379,7 @@ fn an_owner_behind_a_lock_is_told_before_the_end() {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &[]);
-    healthy(&local, place);
+    local.wait_for_health(place);
     let running = begin(&local, place);
     let other = Connection::open(place.join("state/engine.db")).expect("there");
     other
@@ -464,7 +400,7 @@ fn an_owner_behind_a_lock_is_told_before_the_end() {
     );
     // It heard of it, or saw first that its traffic had been moved.
     assert!(matches!(code(&wait(running)), Some(3 | 7)));
-    assert_eq!(weights(&local, place), "stable=100 canary=0");
+    assert_eq!(local.weights(place), "stable=100 canary=0");
 }
 
 /// A claim without a journal, a damaged journal and a pipe keep nobody from going
@@ -474,7 +410,7 @@ fn what_cannot_be_read_is_passed_over_or_refused() {
     let folder = folder();
     let place = folder.path();
     let local = Local::start(place, &[]);
-    healthy(&local, place);
+    local.wait_for_health(place);
     let admin = local.admin();
     begin_and_pause(&local, place);
     let store = place.join("state/engine.db");
@@ -485,10 +421,10 @@ fn what_cannot_be_read_is_passed_over_or_refused() {
     assert_eq!(code(&run(place, &["status", "--local", &admin])), Some(0));
     let named = run(place, &["abort", "canary-nosuch12", "--local", &admin]);
     assert_ne!(code(&named), Some(3), "{}", stderr(&named));
-    assert_eq!(weights(&local, place), "stable=50 canary=50");
+    assert_eq!(local.weights(place), "stable=50 canary=50");
     let output = run(place, &["rollback", "--local", &admin]);
     assert_eq!(
-        weights(&local, place),
+        local.weights(place),
         "stable=100 canary=0",
         "{}",
         stderr(&output)
@@ -503,11 +439,11 @@ fn what_cannot_be_read_is_passed_over_or_refused() {
     assert_eq!(code(&list), Some(1), "{}", stderr(&list));
     let output = run(place, &["rollback", "--local", &admin]);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    assert_eq!(weights(&local, place), "stable=100 canary=0");
+    assert_eq!(local.weights(place), "stable=100 canary=0");
     // No folder, and so no journal: what is named is taken back.
     set(&local, place, ["50", "50"]);
     std::fs::remove_dir_all(place.join("state")).expect("ours");
     let output = run(place, &["abort", "--local", &admin]);
     assert_eq!(code(&output), Some(3), "{}", stderr(&output));
-    assert_eq!(weights(&local, place), "stable=100 canary=0");
+    assert_eq!(local.weights(place), "stable=100 canary=0");
 }

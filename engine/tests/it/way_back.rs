@@ -24,7 +24,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 
-use crate::lab::{self, ID, Lab, Scripted};
+use crate::support::lab::{self, ID, Lab, Scripted};
 
 /// What somebody else does to one arm.
 #[derive(Debug, Clone)]

@@ -150,7 +150,7 @@ function counted({ share, total }) {
 }
 
 /**
- * Holds until the window is open, or somebody who knows lifts it. The share that
+ * Holds until the window is open, or a person lifts it. The share that
  * the new version has is judged meanwhile: false if it is bad.
  */
 function untilOpen(context, p, step) {
@@ -178,7 +178,7 @@ function untilOpen(context, p, step) {
   }
 }
 
-/** Looks until there are requests enough, at most so often as is allowed. */
+/** Looks until there are requests enough, at most as often as is allowed. */
 function bake(context, p, step) {
   let judgement;
   for (let i = 0; i < LOOKS; i++) {
@@ -193,7 +193,7 @@ function bake(context, p, step) {
 function look(context, p, step) {
   const query = { since: step.since, overMs: [], byZone: false };
   const samples = attempt(() => metrics.getMetrics(query));
-  // No data is no verdict; the next look may have some.
+  // Without data there is no judgement; the next look may have some.
   if (samples === undefined) return "unknown";
   step.total = seen(samples, context.arms.find((arm) => arm.role === "candidate").name);
   return judge(step.total, p);

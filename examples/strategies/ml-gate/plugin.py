@@ -103,7 +103,7 @@ def reach(context, share):
 
 
 def watch(context, p):
-    """Looks until the gate knows, at most so often as is allowed."""
+    """Looks until the gate knows, at most as often as is allowed."""
     arms = {arm.role: arm.name for arm in context.arms}
     limits = Limits(
         p["tolerated-drop"],

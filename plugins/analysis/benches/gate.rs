@@ -1,4 +1,4 @@
-//! What one look of the gate costs natively: `make bench-gating`.
+//! The native cost of one look of the gate: `make bench-gating`.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 

@@ -1,9 +1,9 @@
-//! What the stable arm's past says about noise.
+//! How noisy the stable arm's metrics are, from its past.
 
 use crate::Counts;
 use crate::config::{Config, Noise, Stream};
 
-/// Intervals in a block for the comparison of zones.
+/// Number of intervals in a block, to compare zones.
 const BLOCK: usize = 10;
 /// Largest squared, standardised difference of two neighbouring intervals.
 const DIFFERENCE_MAX: f64 = 400.0;
@@ -14,8 +14,8 @@ const ZONE_ERROR: f64 = 0.15;
 /// The stable arm before the rollout, oldest first.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Past {
-    /// Per interval, per zone: bad events of each stream. Every interval has the
-    /// same zones and every zone all streams; one zone where the source does not
+    /// Bad events of each stream, by interval and zone. Every interval has the same
+    /// zones and every zone all streams; there is one zone if the source does not
     /// split them.
     pub intervals: Vec<Vec<Vec<Counts>>>,
 }
@@ -34,36 +34,36 @@ impl Past {
     }
 }
 
-/// How one stream strays from a binomial one.
+/// How a stream deviates from a binomial one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// Dispersion that divides all evidence: 1 for a pure binomial stream.
+    /// Dispersion by which all evidence is divided: 1 for a binomial stream.
     pub dispersion: f64,
-    /// Relative variance of the split per interval, on top.
+    /// Additional relative variance of the split in each interval.
     pub drift: f64,
     /// Dispersion over the whole past, drift and incidents included.
     pub total_dispersion: f64,
-    /// Variance of the log ratio between two single zones that persists.
+    /// Variance of the log ratio between two zones that persists.
     pub between: f64,
-    /// Variance of the log ratio that wanders within ten intervals.
+    /// Variance of the log ratio that changes within ten intervals.
     pub within: f64,
-    /// Bad events of the past, out of requests: the reference for incidents.
+    /// Bad events and requests of the past, with which incidents are compared.
     pub reference: Counts,
 }
 
-/// What is known before the first interval.
+/// What the past tells, before the first interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
-    /// Of each stream.
+    /// The spread of each stream.
     pub spreads: Vec<Spread>,
-    /// Zones of the stable arm.
+    /// Number of zones of the stable arm.
     pub zones: usize,
-    /// Intervals that it was made from.
+    /// Number of intervals of the past.
     pub intervals: usize,
 }
 
 impl Calibration {
-    /// From the past; an empty one leaves the priors.
+    /// Calibrates from the past; an empty past gives the priors.
     #[must_use]
     pub fn of(past: &Past, config: &Config) -> Self {
         let zones = past.zones();
@@ -82,9 +82,9 @@ impl Calibration {
     }
 
     /// The ratio from which on the candidate counts as worse at that share: the
-    /// stream's margin, or two standard deviations of the difference between
-    /// `K` tasks of the candidate and all of stable, `exp(2 sqrt(s_p K/Z (1/K_c +
-    /// 1/K) + s_v (1 + 1/Z)))`.
+    /// stream's margin, or two standard deviations of the difference between the `K_c`
+    /// tasks of the candidate and the `K` of stable, `exp(2 sqrt(s_p K/Z (1/K_c + 1/K)
+    /// + s_v (1 + 1/Z)))`, whichever is larger.
     #[must_use]
     pub fn margin(&self, stream: usize, share: f64, config: &Config) -> f64 {
         let tasks = f64::from(config.tasks);
@@ -113,7 +113,7 @@ fn spread(past: &Past, at: usize, stream: &Stream, tasks_per_zone: f64, c: &Conf
     let (dispersion, drift) = match stream.noise {
         Noise::Bursts => (raw, 0.0),
         Noise::Drift(least) => {
-            // Without an event nothing is known about drift but the prior.
+            // Without events only the prior tells something about drift.
             let measured = if bad > 0.0 {
                 (raw - 1.0) * n / bad
             } else {
@@ -163,8 +163,9 @@ fn dispersion(totals: &[Counts], c: &Config) -> f64 {
     ((weight * c.dispersion_prior + squares) / (weight + pairs)).max(1.0)
 }
 
-/// Variance between zones that persists, and that wanders, both shrunk to the
-/// priors: a method-of-moments analysis of variance over blocks of ten intervals.
+/// Variance between zones, that which persists and that which changes, both shrunk
+/// to the priors: a method-of-moments analysis of variance over blocks of ten
+/// intervals.
 fn heterogeneity(
     past: &Past,
     at: usize,
@@ -205,7 +206,8 @@ fn heterogeneity(
         })
         .collect();
     let (z, b) = (index(zones), index(blocks));
-    // Expected events of a zone if all were alike, and the part that is others'.
+    // Expected events of a zone if all zones were alike, and the part of the other
+    // zones.
     let expected = |zone: usize, block: usize| {
         (all[block].bad * cells[zone][block].of / all[block].of).max(1e-9)
     };
@@ -262,7 +264,7 @@ mod tests {
         assert_eq!((errors.dispersion, errors.drift), (1.3, 0.0));
         assert_eq!((slow.drift, tail.drift), (0.03 * 0.03, 0.05 * 0.05));
         assert_eq!(calibration.zones, 1);
-        // One task of twenty is a sample of one.
+        // With one task of twenty, the difference between tasks does not average out.
         assert!((calibration.margin(0, 0.05, &config) - 1.5).abs() < 0.1);
         assert!((calibration.margin(1, 0.5, &config) - 1.1).abs() < 0.02);
     }

@@ -1,20 +1,20 @@
-//! Every number of the gate, with its unit and the reason for it.
+//! The constants of the gate, each with its unit and its reason.
 
 /// How the gate decides. The defaults were chosen in simulations (see
-/// `engine/docs/guide/gate.md`); most services never need another.
+/// `engine/docs/guide/gate.md`); most services need no others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Chance (0-1) of ever rolling back a version that is no worse than the
+    /// Probability (0-1) of ever rolling back a version that is not worse than the
     /// margins. The evidence that rolls back is `1 / alpha`.
     pub alpha: f64,
     /// What is watched, in order. Their shares sum to at most 1.
     pub streams: Vec<Stream>,
-    /// Tasks that carry all traffic; none knows better than a guess of 20.
+    /// Number of tasks that carry all traffic; 20 if it is not known.
     pub tasks: u32,
     /// Fewest tasks that the candidate has while it gets traffic.
     pub candidate_tasks_min: u32,
 
-    /// Part (0-1) of the prior that bets on a fault from the very first interval.
+    /// Part (0-1) of the prior for a fault from the first interval on.
     pub bet_first: f64,
     /// Part (0-1) of the prior for a fault that begins with a later step.
     pub bet_step: f64,
@@ -24,31 +24,31 @@ pub struct Config {
     /// the intervals as `(t + 10)^-1.5`.
     pub bet_time: f64,
 
-    /// Evidence from which no step is taken while it rises.
+    /// Evidence from which on no step is taken while it rises.
     pub hold_evidence: f64,
-    /// Held intervals after which the rollout goes back.
+    /// Held intervals in a row after which the rollout goes back.
     pub hold_max: u32,
     /// Intervals in which evidence must have risen by a factor of e^0.3 to count
     /// as rising.
     pub fresh: usize,
     /// Intervals over which rates are compared for a practical excess.
     pub window: usize,
-    /// What is left of the sums for the non-inferiority test after one interval.
+    /// Factor by which the sums of the non-inferiority test decay in each interval.
     pub decay: f64,
     /// Quantile of the upper confidence bound of that test: 1.645 for 95 %.
     pub bound_z: f64,
-    /// Its absolute slack shrinks as this many events over the requests seen.
+    /// The slack of that test is this many events divided by the requests seen.
     pub slack_events: f64,
 
-    /// Pairs of intervals that the prior dispersion is worth.
+    /// Weight of the prior dispersion, in pairs of intervals.
     pub dispersion_weight: f64,
-    /// Dispersion of a service nothing is known about; 1 is a pure Poisson one.
+    /// Dispersion of a service without a past; 1 is a Poisson process.
     pub dispersion_prior: f64,
-    /// Zones that the prior heterogeneity is worth.
+    /// Weight of the prior heterogeneity, in zones.
     pub spread_weight: f64,
-    /// Standard deviations of arm-to-arm difference that the margin covers.
+    /// Standard deviations of the difference between arms that the margin covers.
     pub spread_z: f64,
-    /// Intervals of a shared incident in a row that become the new normal.
+    /// Intervals of a shared incident in a row after which its level is normal.
     pub incident_max: u32,
 }
 
@@ -82,43 +82,42 @@ impl Default for Config {
 /// One kind of bad event, or one average.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stream {
-    /// As people read it: `errors`.
+    /// Its name for people, such as `errors`.
     pub name: String,
     /// Its part (0-1) of the combined evidence.
     pub share: f64,
     /// What it counts.
     pub measure: Measure,
-    /// Smallest ratio candidate/stable that is worse at all.
+    /// Ratio of candidate to stable from which on the candidate counts as worse.
     pub margin: f64,
     /// Alternatives, as multiples of the margin, with their prior probabilities.
     pub grid: Vec<(f64, f64)>,
     /// Largest part (0-1) of the evidence needed that one interval may bring, so
     /// that one bad interval alone never decides.
     pub cap: f64,
-    /// After how many intervals in a row with at least 5 events, 20 % of the
-    /// candidate's requests and four times the stable share the cap falls; 0 for
-    /// never.
+    /// After so many intervals in a row with at least 5 events, 20 % of the
+    /// candidate's requests and four times the stable share, the cap does not apply;
+    /// 0 for never.
     pub catastrophe: u32,
-    /// Difference of the rates (0-1), or of the means in parts of the stable
-    /// mean, below which evidence is irrelevant however strong.
+    /// Difference of the rates (0-1), or of the means as a part of the stable mean,
+    /// below which evidence does not count, however strong.
     pub excess: f64,
-    /// How what is not binomial about it is treated.
+    /// How its deviation from a binomial stream is treated.
     pub noise: Noise,
-    /// Relative standard deviation from task to task, before anything is known.
+    /// Prior of the relative standard deviation between tasks.
     pub task_spread: f64,
-    /// Relative standard deviation of one arm's wandering, before anything is
-    /// known.
+    /// Prior of the relative standard deviation with which one arm changes over time.
     pub wander: f64,
-    /// Non-inferiority: the candidate's upper bound may be this many times the
-    /// stable rate,
+    /// Non-inferiority: the candidate's upper bound may be this many times the stable
+    /// rate,
     pub ratio: f64,
     /// plus a slack (0-1) of at most this at the first, second and later steps,
     pub slack: [f64; 3],
-    /// and at least this, however much was seen.
+    /// and of at least this, however much was seen.
     pub slack_min: f64,
-    /// Intervals after a change of the weights that do not count: cold tasks.
+    /// Intervals after a change of the weights that do not count, because tasks are cold.
     pub warm_up: u32,
-    /// What of it counts as a shared incident.
+    /// What counts as a shared incident in it.
     pub incident: Incident,
 }
 
@@ -133,7 +132,7 @@ pub enum Measure {
     LessIsWorse,
 }
 
-/// Where dispersion comes from.
+/// The cause of its dispersion.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Noise {
     /// Bursts, such as retries: the whole dispersion divides the evidence.
@@ -143,12 +142,12 @@ pub enum Noise {
     Drift(f64),
 }
 
-/// When a stable arm is in trouble of its own.
+/// When the stable arm counts as having an incident of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incident {
-    /// This stream never tells.
+    /// This stream shows no incidents.
     Never,
-    /// At least 5 events, and three times what is normal plus three standard
+    /// At least 5 events, and three times the normal number plus three standard
     /// deviations.
     Surge,
     /// At least 10 events, and 2.5 times the normal share.
@@ -164,7 +163,7 @@ impl Stream {
             share: 0.5,
             measure: Measure::Events,
             margin: 1.25,
-            // Ratios up to the thousand of an arm that had no error at all.
+            // Ratios up to a thousand, for a stable arm that had no error at all.
             grid: vec![
                 (1.3, 0.15),
                 (1.8, 0.2),
@@ -188,8 +187,8 @@ impl Stream {
         }
     }
 
-    /// Requests slower than the stable arm's own p90; the candidate's threshold
-    /// is 5 % higher, so that margin is in milliseconds and the ratio needs none.
+    /// Requests slower than the stable arm's own p90. The candidate's threshold is 5 %
+    /// higher, so the margin is in milliseconds and the ratio has none.
     #[must_use]
     pub fn slow() -> Self {
         Self {
@@ -242,7 +241,7 @@ impl Stream {
         }
     }
 
-    /// Bad events of your own, treated as errors are, with `share` (0-1) of the
+    /// Bad events of a custom stream, treated as errors are, with `share` (0-1) of the
     /// evidence.
     #[must_use]
     pub fn events(name: &str, share: f64) -> Self {
@@ -255,8 +254,8 @@ impl Stream {
         }
     }
 
-    /// An average of your own, with `share` (0-1) of the evidence. It is worse
-    /// once it differs by more than `margin`, a part (0-1) of the stable mean.
+    /// An average of a custom stream, with `share` (0-1) of the evidence. The candidate
+    /// is worse if it differs by more than `margin`, a part (0-1) of the stable mean.
     ///
     /// The alternatives are differences of one to eight further margins.
     #[must_use]
@@ -284,7 +283,7 @@ impl Stream {
 }
 
 impl Config {
-    /// Makes room for a stream: the latency streams give up what it takes.
+    /// Adds a stream; the latency streams give up the share that it takes.
     pub fn add(&mut self, stream: Stream) {
         let others: f64 = self.streams.iter().map(|s| s.share).sum();
         let free = (1.0 - others).max(0.0);
@@ -299,10 +298,10 @@ impl Config {
         self.streams.push(stream);
     }
 
-    /// What is wrong with it, if anything.
+    /// Checks the values.
     ///
     /// # Errors
-    /// One sentence that names the parameter.
+    /// A sentence that names the wrong parameter.
     pub fn check(&self) -> Result<(), String> {
         let within = |name: &str, value: f64| {
             (value > 0.0 && value < 1.0)

@@ -1,4 +1,4 @@
-//! The e-processes: how strongly the intervals so far say "worse".
+//! The e-processes: how strong the evidence is that the candidate is worse.
 
 use std::collections::VecDeque;
 
@@ -7,31 +7,31 @@ use crate::config::{Config, Incident, Measure, Stream};
 use crate::math::{LOG_ZERO, log_add, log_sum_exp};
 use crate::{Counts, Interval, Moments, Seen};
 
-/// A squared residual (99 % of those of mere chance are smaller) beyond which an
-/// interval of an incident says nothing about noise.
+/// The 99 % quantile of a squared residual under chance alone. In an incident, an
+/// interval beyond it tells nothing about noise.
 const INCIDENT_RESIDUAL_MAX: f64 = 6.63;
 
 /// Everything that accumulates over a rollout's intervals. A function of the
-/// calibration and the intervals alone, so a revised interval is met by
-/// rebuilding it.
+/// calibration and the intervals alone, so it is rebuilt when an interval is
+/// revised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
     streams: Vec<Process>,
-    /// Intervals so far.
+    /// Number of intervals so far.
     looks: u32,
     /// Intervals since the weights changed.
     age: u32,
     share: Option<f64>,
-    /// Prior that has been bet so far.
+    /// Part of the prior that was assigned so far.
     bet: f64,
     /// Intervals of a shared incident in a row.
     incidents: u32,
 }
 
-/// One stream.
+/// The e-process of one stream.
 #[derive(Debug, Clone, PartialEq)]
 struct Process {
-    /// ln A_k of every alternative.
+    /// ln A_k of each alternative.
     log_a: Vec<f64>,
     /// Squared residuals about the split so far, and their number.
     residuals: (f64, f64),
@@ -39,41 +39,41 @@ struct Process {
     catastrophes: u32,
     /// The last intervals without an incident: candidate, stable.
     window: VecDeque<(Counts, Counts)>,
-    /// The last intervals, whatever they were.
+    /// The last intervals, with incidents.
     latest: VecDeque<(Counts, Counts)>,
     /// Decayed sums: candidate, stable.
     sums: (Counts, Counts),
     /// Decayed sums of an average: weighted difference, weight, stable mean.
     shifts: [f64; 3],
-    /// Last values of ln E, to tell whether it rises.
+    /// Last values of ln E, which show whether it rises.
     recent: VecDeque<f64>,
-    /// What is normal for the stable arm: bad events of requests, decaying.
+    /// The normal level of the stable arm: bad events and requests, decaying.
     reference: Counts,
-    /// Excess of bad events of the candidate so far.
+    /// Number of bad events of the candidate so far beyond the stable rate.
     excess: f64,
 }
 
-/// What one look found.
+/// The result of one look.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Natural logarithm of the combined evidence that the candidate is worse.
     pub log_evidence: f64,
     /// Logarithm of the evidence that rolls back, ln(1/alpha).
     pub log_limit: f64,
-    /// Whether evidence is high enough, and rising, to take no step.
+    /// Whether the evidence is high enough, and rising, to take no step.
     pub suspicious: bool,
-    /// Whether the stable arm is in trouble of its own.
+    /// Whether the stable arm has an incident of its own.
     pub incident: bool,
     /// Index of the stream that contributes most.
     pub top: usize,
-    /// Every stream.
+    /// The findings of all streams.
     pub streams: Vec<StreamFinding>,
-    /// Bad requests that users would not have seen without the candidate: an
-    /// estimate, errors and slow requests together.
+    /// Estimated number of bad requests (errors and slow ones) that users would not
+    /// have seen without the candidate.
     pub excess_requests: f64,
 }
 
-/// What one look found about one stream.
+/// The result of one look for one stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamFinding {
     /// The stream's name.
@@ -82,18 +82,18 @@ pub struct StreamFinding {
     pub log_evidence: f64,
     /// Whether the difference is large enough to matter.
     pub relevant: bool,
-    /// Candidate over the window.
+    /// The candidate's counts over the window.
     pub candidate: Counts,
-    /// Stable arm over the window.
+    /// The stable arm's counts over the window.
     pub stable: Counts,
     /// The ratio from which on the candidate counts as worse.
     pub margin: f64,
-    /// Whether it is shown not to be worse than allowed.
+    /// Whether it is shown to be not worse than allowed.
     pub non_inferior: bool,
 }
 
 impl Evidence {
-    /// Before the first interval.
+    /// The state before the first interval.
     #[must_use]
     pub fn new(calibration: &Calibration, config: &Config) -> Self {
         let streams = config.streams.iter().zip(&calibration.spreads);
@@ -120,9 +120,9 @@ impl Evidence {
         }
     }
 
-    /// Takes in one interval, in which both arms had a share of the traffic.
-    /// `steps` is how many raises the rollout will make, `later` the bound on
-    /// the slack (0 at the first step, 1 at the second, 2 afterwards).
+    /// Adds one interval, in which both arms had a share of the traffic. `steps` is the
+    /// number of raises in the rollout, `later` the index of the bound on the slack (0
+    /// at the first step, 1 at the second, 2 afterwards).
     pub fn look(
         &mut self,
         interval: &Interval,
@@ -162,8 +162,8 @@ impl Evidence {
             let log_e = process.log_evidence(stream, unspent);
             finding.log_evidence = log_e;
             let part = stream.share.ln();
-            // An incident of stable's proves nothing good, but it must not hide
-            // evidence that is enough by itself.
+            // An incident of stable does not show that the candidate is good, but it must
+            // not hide evidence that suffices by itself.
             finding.relevant |= log_e + part >= log_limit && process.exceeds_lately(stream);
             terms.push(
                 part + if finding.relevant {
@@ -203,7 +203,7 @@ impl Evidence {
         }
     }
 
-    /// The prior bet on a fault that begins now.
+    /// The part of the prior for a fault that begins now.
     fn stake(&self, fresh_share: bool, config: &Config, steps: usize) -> f64 {
         let later_steps = index(steps.saturating_sub(1)).max(1.0);
         let step = match (fresh_share, self.looks) {
@@ -215,8 +215,8 @@ impl Evidence {
         step + config.bet_time / 0.617 * (f64::from(self.looks) + 10.0).powf(-1.5)
     }
 
-    /// Whether the stable arm itself is far above what is normal for it. After
-    /// some time that is the new normal.
+    /// Whether the stable arm itself is far above its normal level. After some time that
+    /// level becomes the normal one.
     fn incident(
         &mut self,
         interval: &Interval,
@@ -332,7 +332,7 @@ impl Process {
         }
     }
 
-    /// Learns the dispersion of this rollout's own split about that of the last
+    /// Estimates the dispersion of this rollout's split around that of the last
     /// intervals.
     fn learn(&mut self, seen: &Seen, spread: &crate::Spread, incident: bool) {
         let Seen::Counts { candidate, stable } = *seen else {
@@ -351,8 +351,8 @@ impl Process {
         if variance > 0.5 {
             let noise = spread.dispersion + variance * spread.drift;
             let residual = (candidate.bad - total * part).powi(2) / variance / noise;
-            // An incident changes the split of a bad version: that is no noise, and
-            // taken for it, it would blind the gate for the rest of the rollout.
+            // An incident changes the split of a bad version. If that counted as noise,
+            // the gate would miss the version for the rest of the rollout.
             if incident && residual > INCIDENT_RESIDUAL_MAX {
                 return;
             }
@@ -361,12 +361,12 @@ impl Process {
         }
     }
 
-    /// Counts the interval for the windows and, but for an incident, for the
+    /// Adds the interval to the windows and, unless there is an incident, to the
     /// non-inferiority sums.
     fn remember(&mut self, seen: &Seen, config: &Config, incident: bool) {
         let (candidate, stable) = match *seen {
             Seen::Counts { candidate, stable } => (candidate, stable),
-            // As "bad of requests", so that one window serves both.
+            // Written as "bad of requests", so that one window serves both.
             Seen::Moments { candidate, stable } => (
                 Counts::new(candidate.mean * candidate.of, candidate.of),
                 Counts::new(stable.mean * stable.of, stable.of),
@@ -415,7 +415,7 @@ impl Process {
         }
     }
 
-    /// The same over the last intervals, incidents or not.
+    /// The same over the last intervals, with incidents.
     fn exceeds_lately(&self, stream: &Stream) -> bool {
         let (candidate, stable) = sums(&self.latest);
         exceeds(stream, candidate, stable)
@@ -515,7 +515,7 @@ struct Split {
     candidate: Counts,
     stable: Counts,
     part: f64,
-    /// Of the number of events on the candidate, at the margin.
+    /// Variance of the candidate's number of events, at the margin.
     variance: f64,
 }
 
@@ -549,7 +549,7 @@ struct Shift {
     /// How much worse the candidate is, in the metric's unit.
     worse: f64,
     variance: f64,
-    /// What it may be worse by.
+    /// By how much it may be worse, in the metric's unit.
     margin: f64,
 }
 

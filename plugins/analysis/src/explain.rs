@@ -1,4 +1,4 @@
-//! Findings in words for a person on call.
+//! Findings in words, for people on call.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::evidence::{Finding, StreamFinding};
 use crate::gate::Decision;
 use crate::pace::Pace;
 
-/// `240:1`, or `1:8` when it speaks for the candidate.
+/// The odds as `240:1`, or `1:8` if they favour the candidate.
 #[must_use]
 pub fn odds(log_evidence: f64) -> String {
     let e = log_evidence.clamp(-30.0, 30.0).exp();
@@ -35,7 +35,7 @@ pub fn count(value: f64) -> String {
     text
 }
 
-/// A rate (0-1) as `3.5 %`, with as many digits as tell something.
+/// A rate (0-1) as `3.5 %`, with the digits that are significant.
 #[must_use]
 pub fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
@@ -70,8 +70,8 @@ impl StreamFinding {
 }
 
 impl Finding {
-    /// One or two sentences: what was seen, how sure that is, and what comes of
-    /// it. `window` says which time the rates are over, such as `in the last 10 min`.
+    /// One or two sentences: what was seen, how certain that is, and what follows from
+    /// it. `window` names the time of the rates, such as `in the last 10 min`.
     #[must_use]
     pub fn explain(&self, decision: Decision, pace: Pace, config: &Config, window: &str) -> String {
         let top = &self.streams[self.top];

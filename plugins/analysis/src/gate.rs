@@ -15,28 +15,28 @@ pub struct Gate {
     steps: Vec<Step>,
     calibration: Calibration,
     evidence: Evidence,
-    /// For when the candidate has all the traffic.
+    /// Used when the candidate has all the traffic.
     alone: PastControl,
     pace: Pace,
 }
 
-/// What the gate says after an interval.
+/// The decision after an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Stay at this share and look again.
     Stay,
-    /// Stay although the time is over: the evidence is suspicious.
+    /// Stay although the time is over, because the evidence is suspicious.
     Hold,
     /// Go on to the next step; from the last one, to all traffic.
     Advance,
     /// The candidate is worse.
     RollBack,
-    /// Held for too long without getting clear of the suspicion.
+    /// Held for too long, and the evidence is still suspicious.
     GiveUp,
 }
 
 impl Gate {
-    /// A gate that knows the past and intends these steps.
+    /// A gate that is calibrated from the past, for these steps.
     #[must_use]
     pub fn new(past: &Past, config: Config, steps: Vec<Step>) -> Self {
         let calibration = Calibration::of(past, &config);
@@ -50,39 +50,39 @@ impl Gate {
         }
     }
 
-    /// The step it is at; none once all are done.
+    /// The current step; `None` once all are done.
     #[must_use]
     pub fn step(&self) -> Option<&Step> {
         self.steps.get(self.pace.step)
     }
 
-    /// Index of that step, and how many there are.
+    /// Index of the current step, and the number of all.
     #[must_use]
     pub fn position(&self) -> (usize, usize) {
         (self.pace.step, self.steps.len())
     }
 
-    /// Intervals that counted at the step, and that were held in a row.
+    /// Intervals that counted at the step, and those that were held in a row.
     #[must_use]
     pub fn pace(&self) -> Pace {
         self.pace
     }
 
-    /// What is known about noise.
+    /// The calibration.
     #[must_use]
     pub fn calibration(&self) -> &Calibration {
         &self.calibration
     }
 
-    /// Every number.
+    /// The constants.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Takes in the next interval. Intervals without data must be left out, and
-    /// so must those in which the candidate had no traffic. Where it has all of
-    /// it, it is compared with the past ([`PastControl`]).
+    /// Adds the next interval. Intervals without data must be left out, and those in
+    /// which the candidate had no traffic. If the candidate has all of it, it is compared
+    /// with the past ([`PastControl`]).
     pub fn look(&mut self, interval: &Interval) -> (Decision, Finding) {
         let finding = self.weigh(interval, self.pace.step);
         if finding.log_evidence >= finding.log_limit {
@@ -91,8 +91,8 @@ impl Gate {
         let Some(step) = self.steps.get(self.pace.step).copied() else {
             return (Decision::Stay, finding);
         };
-        // Data from before the last change of the weights is evidence, but no
-        // time at this step.
+        // An interval from before the last change of the weights is evidence, but does
+        // not count as time at this step.
         #[expect(clippy::float_cmp, reason = "the same number or another step")]
         if interval.share != step.share {
             return (Decision::Stay, finding);
@@ -115,18 +115,18 @@ impl Gate {
         (decision, finding)
     }
 
-    /// Takes back steps that were taken too soon.
+    /// Returns to an earlier step that was left too soon.
     pub fn return_to(&mut self, pace: Pace) {
         self.pace = pace;
     }
 
-    /// Goes on to the next step because a person says so.
+    /// Goes on to the next step because a person asks for it.
     pub fn skip(&mut self) {
         self.pace.advance();
     }
 
-    /// Rebuilds the evidence from corrected intervals, each with the step it was
-    /// seen at; where the rollout stands stays as it is.
+    /// Rebuilds the evidence from corrected intervals, each with the step at which it
+    /// was seen. The current step does not change.
     pub fn rebuild(&mut self, intervals: &[(Interval, usize)]) {
         self.evidence = Evidence::new(&self.calibration, &self.config);
         self.alone = PastControl::new(&self.config);

@@ -2,28 +2,28 @@
 //!
 //! Every signal becomes a number of bad events out of requests, counted in the
 //! same interval on both arms. Given their total, the candidate's part is
-//! binomial, so whatever hits both arms cancels. A mixture of likelihood ratios
-//! that restarts is an e-process: it may be looked at after every interval, for
-//! as long as one likes, and still exceeds `1/alpha` with a probability of at
-//! most `alpha` when the candidate is no worse than the margin (Ville 1939; see
-//! Ramdas et al., *Game-theoretic statistics and safe anytime-valid inference*,
-//! 2023). Three defences keep it honest where the model is not: the evidence is
-//! divided by a measured dispersion, that of one interval is capped, and the
-//! margin widens with the differences between the zones of the stable arm.
+//! binomial, so whatever affects both arms cancels. A mixture of likelihood ratios
+//! with restarts is an e-process: it may be read after every interval, without a
+//! limit on time, and still exceeds `1/alpha` with a probability of at most `alpha`
+//! if the candidate is not worse than the margin (Ville 1939; see Ramdas et al.,
+//! *Game-theoretic statistics and safe anytime-valid inference*, 2023). Three
+//! corrections cover what the model leaves out: the evidence is divided by a measured
+//! dispersion, that of one interval is capped, and the margin widens with the
+//! differences between the zones of the stable arm.
 //!
-//! The parts, in the order in which a rollout meets them:
+//! The parts, in the order in which a rollout uses them:
 //!
 //! * [`Calibration`]: dispersion and heterogeneity from the stable arm's past.
 //! * [`probe_share`]: how small the first share may be.
 //! * [`Evidence`]: the e-processes of all streams; rolls back.
 //! * [`Pace`]: hold or advance.
-//! * [`Gate`]: the three together.
+//! * [`Gate`]: the parts together.
 //! * [`PastControl`]: a weaker gate for when the stable arm has no traffic.
-//! * [`percentiles`]: counts from percentiles, where a source has nothing else.
+//! * [`percentiles`]: counts from percentiles, if a source has nothing else.
 //!
-//! Pure: no I/O, no clock, no randomness; the same intervals give the same
-//! state, so a state is rebuilt by replaying its intervals. Nothing here
-//! depends on the length of an interval; the defaults are meant for minutes.
+//! Pure: without I/O, clock and randomness. The same intervals give the same state,
+//! so a state is rebuilt by replaying its intervals. Nothing here depends on the
+//! length of an interval; the defaults are meant for minutes.
 
 mod calibration;
 mod config;
@@ -48,14 +48,14 @@ pub use probe::probe_share;
 /// Bad events of one arm in one interval.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Counts {
-    /// Bad events; fractional where they were interpolated.
+    /// Number of bad events; a fraction if it was interpolated.
     pub bad: f64,
-    /// Requests that could have been bad.
+    /// Number of requests that could have been bad.
     pub of: f64,
 }
 
 impl Counts {
-    /// `bad` of `of`.
+    /// `bad` out of `of`.
     #[must_use]
     pub fn new(bad: f64, of: f64) -> Self {
         Self { bad, of }
@@ -69,7 +69,7 @@ pub struct Moments {
     pub mean: f64,
     /// Variance of one value, in the square of the unit.
     pub variance: f64,
-    /// How many values.
+    /// Number of values.
     pub of: f64,
 }
 
@@ -78,21 +78,21 @@ pub struct Moments {
 pub enum Seen {
     /// Events.
     Counts {
-        /// Of the candidate.
+        /// Those of the candidate.
         candidate: Counts,
-        /// Of the stable arm.
+        /// Those of the stable arm.
         stable: Counts,
     },
     /// Averages.
     Moments {
-        /// Of the candidate.
+        /// Those of the candidate.
         candidate: Moments,
-        /// Of the stable arm.
+        /// Those of the stable arm.
         stable: Moments,
     },
 }
 
-/// One closed metrics interval of both arms.
+/// One complete metrics interval of both arms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Interval {
     /// The candidate's share of the traffic in it, 0-1.

@@ -1,6 +1,6 @@
-//! The few functions that the standard library lacks.
+//! Functions that the standard library lacks.
 
-/// Logarithm of zero, near enough: `-inf` would give `inf - inf`.
+/// Stands for the logarithm of zero: `-inf` would give `inf - inf`.
 pub const LOG_ZERO: f64 = -1e300;
 
 /// `ln Σ exp(x)`, without overflow.
@@ -50,7 +50,7 @@ pub fn binomial_tail(least: u32, of: u32, p: f64) -> f64 {
         return 1.0;
     }
     let (k, n) = (f64::from(least), f64::from(of));
-    // Terms that fall from the first one on neither underflow nor go on for long.
+    // Terms that fall from the first one on cannot underflow, and soon vanish.
     if k <= n * p {
         return 1.0 - binomial_tail(of - least + 1, of, 1.0 - p);
     }

@@ -1,6 +1,6 @@
-//! A gate without a concurrent control, for when the stable arm has no traffic:
-//! the candidate against the stable arm's past. Weaker, and said to be: whatever
-//! happens to the whole service in that time looks like the candidate's fault.
+//! A gate without a concurrent control, for when the stable arm has no traffic: it
+//! compares the candidate with the stable arm's past. It is weaker, and its messages
+//! say so: whatever happens to the whole service looks like the candidate's fault.
 
 use crate::calibration::{Calibration, index};
 use crate::config::Config;
@@ -8,11 +8,11 @@ use crate::evidence::{Finding, StreamFinding};
 use crate::math::{LOG_ZERO, log_add, log_sum_exp};
 use crate::{Counts, Seen};
 
-/// Ratios beyond the allowed rate, equally likely.
+/// Alternatives, as multiples of the allowed rate, equally likely.
 const GRID: [f64; 5] = [1.5, 3.0, 8.0, 25.0, 100.0];
 /// Largest part of the evidence that one interval may bring.
 const CAP: f64 = 0.45;
-/// Chance of rolling back a version that keeps to the allowed rates; smaller
+/// Probability of rolling back a version that keeps to the allowed rates; smaller
 /// than the concurrent gate's, because the past is a poor control.
 const ALPHA: f64 = 0.003;
 /// Allowed rate: this many times the past one, plus so much (0-1), for errors,
@@ -32,7 +32,7 @@ pub struct PastControl {
 }
 
 impl PastControl {
-    /// Before the first interval.
+    /// The state before the first interval.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl PastControl {
         }
     }
 
-    /// Takes in the candidate's counts of one interval.
+    /// Adds the candidate's counts of one interval.
     pub fn look(&mut self, seen: &[Seen], calibration: &Calibration, config: &Config) -> Finding {
         self.looks += 1;
         let first = if self.looks == 1 {
@@ -65,7 +65,7 @@ impl PastControl {
                 _ => Counts::default(),
             };
             let (ratio, slack) = ALLOWED.get(at).copied().unwrap_or(ALLOWED[0]);
-            // Without a past, one bad event in a hundred is taken for normal.
+            // Without a past, one bad event in a hundred counts as normal.
             let past = (spread.reference.bad + 1.0) / (spread.reference.of + 100.0);
             let allowed = (past * ratio + slack).min(0.9);
             for (log_a, factor) in log_a.iter_mut().zip(GRID) {

@@ -1,4 +1,4 @@
-//! Counts where a source has percentiles only.
+//! Counts, for a source that has percentiles only.
 //!
 //! The stable arm's own percentile of the same interval is the threshold: by
 //! definition `1 - q` of its requests were slower. The candidate's share above
@@ -11,7 +11,7 @@ use crate::math::normal_cdf;
 
 /// Standard normal quantiles of 0.5, 0.95 and 0.99.
 const Z: [f64; 3] = [0.0, 1.644_853_627, 2.326_347_874];
-/// Below this number of requests a p95, and a p99, is just one of them.
+/// With fewer requests than these, a p95, or a p99, is just one of them.
 const REQUESTS_MIN: [f64; 2] = [20.0, 100.0];
 
 /// Response times of one arm in one interval, ms.
@@ -39,9 +39,9 @@ pub fn share_above(p: &Percentiles, threshold: f64) -> f64 {
     1.0 - normal_cdf(Z[from] + (x - knots[from]) * slope)
 }
 
-/// Requests of both arms (candidate, stable) that were slower than the stable
-/// arm's p95 and p99, the candidate's threshold stretched by `slack` (0.05 for
-/// 5 %). An arm with too few requests counts as none.
+/// Requests of both arms (candidate, stable) that were slower than the stable arm's
+/// p95 and p99; the candidate's threshold is higher by `slack` (0.05 for 5 %). An
+/// arm with too few requests has none.
 #[must_use]
 pub fn slower(
     candidate: (&Percentiles, f64),

@@ -4,12 +4,12 @@
 const PROBE_REQUESTS: f64 = 25.0;
 /// The smallest share of a probe, 0-1.
 const PROBE_SHARE_MIN: f64 = 0.002;
-/// A probe of more than this part of the first step is not worth its time.
+/// A probe of more than this part of the first step saves too little.
 const PROBE_PART_MAX: f64 = 0.6;
 
 /// The share (0-1) at which to begin: about 25 requests per interval, at least
-/// 0.2 % of the traffic. None when that is hardly less than the first step, or
-/// when the traffic is not known.
+/// 0.2 % of the traffic. `None` if that is hardly less than the first step, or if
+/// the traffic is not known.
 ///
 /// A version that fails half of its requests costs a dozen of them this way,
 /// whatever the traffic.

@@ -1,5 +1,5 @@
-//! The recorded runs of the reference implementation: same decisions, same
-//! evidence to 1e-9.
+//! The recorded runs of the reference implementation give the same decisions, and
+//! the same evidence to 1e-9.
 
 use analysis::{Calibration, Config, Counts, Decision, Gate, Interval, Past, Seen, Step, StepKind};
 use serde::Deserialize;

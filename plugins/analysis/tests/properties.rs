@@ -1,4 +1,4 @@
-//! What must hold for any data.
+//! Properties that hold for any data.
 
 use analysis::{
     Config, Counts, Decision, Gate, Interval, Measure, Moments, Past, Seen, Step, StepKind, Stream,
@@ -15,7 +15,7 @@ fn endless(share: f64) -> Vec<Step> {
     }]
 }
 
-/// One stream, or three, without any allowance for what the model does not know.
+/// One stream, or three, without the corrections for what the model leaves out.
 fn textbook(streams: Vec<Stream>) -> Config {
     let mut config = Config {
         dispersion_prior: 1.0,
@@ -64,8 +64,8 @@ impl Dice {
     }
 }
 
-/// Looked at after each of 240 minutes, a version just at the margin is rolled
-/// back in at most `alpha` of all rollouts.
+/// With a look after each of 240 minutes, a version just at the margin is rolled back
+/// in at most `alpha` of all rollouts.
 #[test]
 fn at_the_margin_false_alarms_keep_to_alpha() {
     const RUNS: u32 = 1_500;
@@ -162,7 +162,7 @@ proptest! {
     /// More of the same data says the same, more surely.
     #[test]
     fn more_of_the_same_keeps_the_sign(mut counts in rows()) {
-        // One kind of row, so that the online dispersion has nothing to learn.
+        // All rows are alike, so that the online dispersion does not change.
         let first = counts[0];
         counts.iter_mut().for_each(|c| *c = first);
         let (once, thrice) = (evidence(&counts, 1.0, false), evidence(&counts, 3.0, false));
@@ -171,20 +171,20 @@ proptest! {
         }
     }
 
-    /// The better arm is never taken back for what the worse one did.
+    /// The better arm is never blamed for what the worse one did.
     #[test]
     fn the_better_arm_is_never_rolled_back(counts in rows()) {
         let limit = 100.0_f64.ln();
         let total = |at: usize| counts.iter().fold((0, 0), |s, c| (s.0 + c[at].0, s.1 + c[at].1));
         let rate = |(bad, of): (u32, u32)| f64::from(bad) / f64::from(of);
         let better = rate(total(0)) <= rate(total(1));
-        // Constant rates: a fault that came and went is another question.
+        // The rates are constant: a fault that came and went is another question.
         let even: Vec<[(u32, u32); 2]> = counts.iter().map(|_| [total(0), total(1)]).collect();
         let log_e = evidence(&even, 0.1, !better);
         prop_assert!(log_e < limit, "{log_e}");
     }
 
-    /// In which order streams are listed makes no difference.
+    /// The order of the streams makes no difference.
     #[test]
     fn the_order_of_streams_is_irrelevant(counts in rows()) {
         let run = |order: [usize; 3]| {

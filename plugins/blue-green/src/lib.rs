@@ -1,11 +1,11 @@
-//! Blue/green: all traffic to the other colour at once, and back at once.
+//! Blue/green: all traffic to the other colour at once, and all of it back at once.
 //!
-//! The idle colour must be healthy and pass every probe before it gets a
-//! request. Then one switch, then a bake: at every sample the new colour is
-//! compared with what the old colour did before. That is a weaker control than
-//! a canary's: whatever happens to the whole service in that time looks like the
-//! new colour's fault. With `holdback` the old colour keeps a little of the
-//! traffic during the bake, and the comparison is as good as a canary's.
+//! The idle colour must be healthy and pass every probe before it gets a request.
+//! Then comes one switch, then a bake: at every sample the new colour is compared
+//! with the old colour's past. That is a weaker control than a canary's: whatever
+//! happens to the whole service looks like the new colour's fault. With `holdback`
+//! the old colour keeps a little of the traffic during the bake, and the comparison
+//! is as good as a canary's.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use rollout_sdk::prelude::*;
 const BAKE_SAMPLES: u32 = 15;
 /// Samples of the old colour, before the switch, to compare with.
 const HISTORY_SAMPLES: u32 = 60;
-/// Limits that hold with `gate = "limits"` if none are given.
+/// The error limit of `gate = "limits"` if no limit is given.
 const ERROR_RATE_MAX: f64 = 0.05;
 const P99_RATIO_MAX: f64 = 2.0;
 
@@ -84,7 +84,7 @@ rollout_sdk::strategy! {
     run: run,
 }
 
-/// Checks what the schema cannot, and says what will happen.
+/// Checks what the schema cannot express, and returns the intended steps.
 ///
 /// # Errors
 /// One issue per problem.
@@ -95,7 +95,7 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     {
         issues.push(Issue {
             path: "/max-error-rate".into(),
-            message: format!("{rate} is no share; write 0.05 for 5 %"),
+            message: format!("{rate} is not a share from 0 to 1; write 0.05 for 5 %"),
         });
     }
     if p.holdback > 50 {
@@ -109,7 +109,9 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     } else if p.holdback > 0 && p.gate == GateKind::Limits {
         issues.push(Issue {
             path: "/holdback".into(),
-            message: "needs gate = \"evidence\"; limits compare with nothing".into(),
+            message:
+                "needs gate = \"evidence\", because gate = \"limits\" does not compare the colours"
+                    .into(),
         });
     }
     if p.max_p99_ratio.is_some_and(|r| r.is_nan() || r < 1.0) {
@@ -173,14 +175,14 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
         GateKind::Limits => limits(rollout, &p, &new)?,
     };
     if outcome.verdict == Verdict::RolledBack {
-        // The quick way back, before the verdict: users wait for this.
+        // Switches back before the verdict, because users wait for this.
         rollout.switch_color(&old)?;
     }
     Ok(outcome)
 }
 
-/// The switch, and a bake against the old colour: its past, or what it does at
-/// the same time with the traffic that it keeps.
+/// Switches, and bakes against the old colour: its past, or the traffic that it
+/// keeps.
 fn evidence(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome, Error> {
     let period = rollout.sample_period().as_millis().max(1);
     let samples = p.bake.map_or(BAKE_SAMPLES, |span| {
@@ -215,7 +217,7 @@ fn evidence(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome,
     })
 }
 
-/// The switch, and a bake against fixed limits.
+/// Switches, and bakes against fixed limits.
 fn limits(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome, Error> {
     rollout.reach_color(new, &format!("switch to {new}"), 10)?;
     let period = rollout.sample_period();

@@ -30,8 +30,8 @@ pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Erro
     )))
 }
 
-/// Waits for a person, if one must approve that share, and goes on looking; some
-/// outcome if it ends here.
+/// Waits for a person, if one must approve that share, and goes on looking. Returns
+/// an outcome if the rollout ends here.
 fn approval(
     watch: &mut Watch,
     rollout: &mut Rollout,
@@ -46,8 +46,8 @@ fn approval(
     watch.wait_for(rollout, p.approval_timeout.0, &["approve"], &title)
 }
 
-/// Whether a person must approve that share. With a holdback, all traffic is
-/// approved before it: 95 % of the users are nearly all.
+/// Whether a person must approve that share. With a holdback, all traffic is approved
+/// before it, because it leaves nearly all users on the candidate.
 pub(crate) fn needs_approval(p: &Parameters, share: u32) -> bool {
     let held = p.holdback > 0;
     let all = p.approve_before.contains(&100);

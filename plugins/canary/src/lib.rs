@@ -1,10 +1,10 @@
-//! Canary: a little traffic for the new version, a look, a little more.
+//! Canary: a little traffic for the new version, a look, and then more.
 //!
 //! By default the looks are those of the gate in `analysis`: evidence that the
-//! candidate is worse than stable is gathered sample by sample; a step ends when
-//! it is shown not to be, or when there was time enough to see it
-//! ([`evidence`]). With `gate = "limits"` each step bakes for a fixed time and
-//! is held against fixed limits ([`limits`]).
+//! candidate is worse than stable is gathered sample by sample. A step ends when the
+//! candidate is shown to be not worse, or after enough time ([`evidence`]). With
+//! `gate = "limits"` each step bakes for a fixed time and is compared with fixed
+//! limits ([`limits`]).
 
 mod evidence;
 mod limits;
@@ -37,12 +37,12 @@ pub struct Parameters {
     /// How long after each change of the weights latency does not count, because
     /// new tasks are cold; two samples if not given.
     pub warm_up: Option<Span>,
-    /// Chance of taking back a version that is no worse: 0.01 asks for evidence
+    /// Chance of taking back a version that is not worse: 0.01 asks for evidence
     /// of 100:1.
     pub alpha: f64,
-    /// Samples in a row in which at least 20 % of the requests fail that are a
-    /// catastrophe and decide at once: 2 for services whose tasks blip, 0 for
-    /// never.
+    /// After so many samples in a row in which at least 20 % of the requests fail,
+    /// the traffic goes back at once: 2 for services whose tasks fail now and then,
+    /// 0 for never.
     pub catastrophe_samples: u32,
     /// Streams of your own beside errors and latency, from queries of the rollout
     /// file.
@@ -114,7 +114,7 @@ rollout_sdk::strategy! {
     run: run,
 }
 
-/// Checks what the schema cannot, and says what will happen.
+/// Checks what the schema cannot express, and returns the intended steps.
 ///
 /// # Errors
 /// One issue per problem.
@@ -135,7 +135,7 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
                 needs_approval: needs_approval(*share),
             })
             .collect(),
-        // How long a step takes depends on what is seen.
+        // The time of a step depends on the evidence.
         GateKind::Evidence => evidence::shares(p)
             .into_iter()
             .map(|share| PlannedStep {
@@ -160,7 +160,7 @@ fn check(p: &Parameters) -> Vec<Issue> {
         if !(1..=100).contains(share) {
             issue(
                 format!("/steps/{index}"),
-                format!("{share} is no share; a step is 1 to 100 percent"),
+                format!("{share} is not a share; a step is 1 to 100 percent"),
             );
         } else if index > 0 && p.steps[index - 1] >= *share {
             issue(
@@ -186,7 +186,10 @@ fn check(p: &Parameters) -> Vec<Issue> {
     if !(p.alpha > 0.0 && p.alpha <= 0.5) {
         issue(
             "/alpha".into(),
-            format!("{} is no such chance; write 0.01 for 1 %", p.alpha),
+            format!(
+                "{} is not above 0 and at most 0.5; write 0.01 for 1 %",
+                p.alpha
+            ),
         );
     }
     for (index, stream) in p.streams.iter().enumerate() {
@@ -199,7 +202,7 @@ fn check(p: &Parameters) -> Vec<Issue> {
     {
         issue(
             "/max-error-rate".into(),
-            format!("{rate} is no share; write 0.05 for 5 %"),
+            format!("{rate} is not a share from 0 to 1; write 0.05 for 5 %"),
         );
     }
     if p.max_p99_ratio.is_some_and(|r| r.is_nan() || r < 1.0) {
@@ -314,7 +317,7 @@ mod tests {
     #[test]
     fn without_traffic_it_holds_and_says_why() {
         let mut world = World::steady(ARMS, 0.0, 0.0, 30.0);
-        // A person ends the hold, or it would go on for ever.
+        // A person ends the hold, which would not end by itself.
         let at = world.now + 60_000.0;
         world.signals = vec![(at, signal("promote"))];
         world
@@ -438,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_guard_of_its_own() {
-        // Both arms are equally bad, which is no evidence against either.
+        // Both arms are equally bad, which is not evidence against either.
         let both = |arm: &str, start: f64, share: f64| {
             let requests = (1_000.0 * share).round();
             (requests > 0.0)
@@ -472,7 +475,7 @@ mod tests {
                 outcome.reason
             );
         }
-        // A candidate that gets nothing of what it is due is no good news either.
+        // A candidate that gets no requests although some are due is not good.
         let deaf = |arm: &str, start: f64, share: f64| {
             let requests = (1_000.0 * share).round();
             (arm == "stable" && requests > 0.0)
@@ -524,7 +527,7 @@ mod tests {
             outcome.reason
         );
         assert!(world.now < 1_000_000.0 + 400_000.0);
-        // Before the first step nothing is at stake, so one wait will do.
+        // Before the first step the candidate has no traffic, so one wait is enough.
         let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
         let parameters = r#"{"probe": false, "approve-before": [5], "approval-timeout": "10h"}"#;
         let outcome = judged(&mut world, parameters);

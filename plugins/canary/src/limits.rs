@@ -22,7 +22,7 @@ pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Erro
     )))
 }
 
-/// One step; some outcome if the rollout ends here.
+/// One step; returns an outcome if the rollout ends here.
 fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option<Outcome>, Error> {
     let share = p.steps[step];
     let title = format!("step {}/{} at {share} %", step + 1, p.steps.len());
@@ -51,7 +51,7 @@ fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option
     .run(rollout)
 }
 
-/// Waits for a person, if one must approve that share; some outcome if nobody
+/// Waits for a person, if one must approve that share. Returns an outcome if nobody
 /// did.
 fn approval(
     rollout: &mut Rollout,

@@ -1,4 +1,4 @@
-//! A bake: look at every sample until time is over and enough has been seen.
+//! A bake: a look at every sample until the time is over and enough was seen.
 
 use std::time::Duration;
 
@@ -25,24 +25,24 @@ pub enum OnNoData {
 /// One bake.
 #[derive(Debug, Clone)]
 pub struct Bake {
-    /// What people read before every note, such as `step 2/4 at 25 %`.
+    /// What precedes every note, such as `step 2/4 at 25 %`.
     pub title: String,
-    /// For how long.
+    /// Its least time.
     pub time: Duration,
-    /// What the candidate must keep to.
+    /// The limits for the candidate.
     pub limits: Limits,
     /// What to do without enough requests.
     pub on_no_data: OnNoData,
-    /// Compare with the stable arm over this time before the bake, instead of
-    /// over the bake: for when it gets no traffic any more.
+    /// Compare with the stable arm over this time before the bake, instead of during
+    /// the bake: for a stable arm without traffic.
     pub history: Option<Duration>,
     /// Percent of the whole rollout at the start and at the end of the bake.
     pub percent: (f64, f64),
 }
 
 impl Bake {
-    /// Runs the bake. None means that the candidate kept to the limits, or
-    /// that a person said `promote`; an outcome ends the rollout.
+    /// Runs the bake. `None` means that the candidate kept to the limits, or that a
+    /// person said `promote`; an outcome ends the rollout.
     ///
     /// # Errors
     /// The metrics could not be read for long, which says nothing about the

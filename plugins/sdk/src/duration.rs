@@ -15,7 +15,8 @@ impl Span {
     /// # Errors
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no duration; write it as \"90s\", \"5m\" or \"1h30m\"");
+        let wrong =
+            || format!("{text:?} is not a duration; write it as \"90s\", \"5m\" or \"1h30m\"");
         let mut total = 0_u64;
         let mut rest = text.trim();
         while !rest.is_empty() {

@@ -1,7 +1,7 @@
 //! A plain gate: counts over a window, compared with limits.
 //!
-//! It answers one of three things, because "nothing was seen" is neither good
-//! nor bad. It does no statistics: a limit is a limit.
+//! It has three answers, because "nothing was seen" is neither good nor bad. It does
+//! no statistics.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{Arm, Sample};
 /// to count: at a few milliseconds a ratio is noise.
 const SLOWER_MS_MIN: f64 = 50.0;
 
-/// What one arm did over some samples.
+/// The counts of one arm over some samples.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Window {
     /// Requests.
@@ -39,7 +39,7 @@ impl Window {
         window
     }
 
-    /// Share of errors, 0-1; none without requests.
+    /// Share of errors, 0-1; `None` without requests.
     pub fn error_rate(&self) -> Option<f64> {
         (self.requests > 0).then(|| f64::from(self.errors) / f64::from(self.requests))
     }
@@ -60,7 +60,7 @@ impl Window {
     }
 }
 
-/// What the candidate must keep to.
+/// The limits for the candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Largest share of errors, 0-1.
@@ -69,24 +69,24 @@ pub struct Limits {
     pub p99: Option<Duration>,
     /// Largest p99 as a multiple of the stable arm's.
     pub p99_ratio: Option<f64>,
-    /// Fewer requests than this are no evidence.
+    /// Fewest requests to judge by.
     pub min_requests: u32,
 }
 
-/// What the gate says.
+/// The result of a comparison with the limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {
     /// Within the limits.
     Good,
-    /// Beyond a limit: which and by how much.
+    /// Beyond a limit: which one, and by how much.
     Bad(String),
-    /// Not enough requests to say: how many there were.
+    /// Too few requests: how many there were.
     NotEnough(String),
 }
 
 impl Limits {
-    /// The limits that are given; none if none is. The p99 ratio is a multiple,
-    /// the error rate a share (0-1).
+    /// The limits that are given; `None` if none is. The p99 ratio is a multiple, the
+    /// error rate a share (0-1).
     pub fn given(
         error_rate: Option<f64>,
         p99: Option<Duration>,

@@ -71,7 +71,7 @@ pub mod prelude {
     pub use serde::Deserialize;
 }
 
-/// Why a strategy could not do its work. Not the same as a bad candidate.
+/// Why a strategy could not do its work. It says nothing about the candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(pub String);
 
@@ -109,7 +109,7 @@ fn outcome(verdict: Verdict, reason: impl Into<String>) -> Outcome {
     }
 }
 
-/// Any host, in native tests.
+/// Any host, for native tests.
 #[cfg(not(target_family = "wasm"))]
 pub type AnyHost = dyn Host;
 /// The engine. It is called directly, because a table of all its functions would
@@ -134,12 +134,12 @@ impl<'h> Rollout<'h> {
         &self.context.rollout
     }
 
-    /// The arm that serves today.
+    /// The arm that serves users today.
     pub fn stable(&self) -> &Arm {
         self.arm(Role::Stable)
     }
 
-    /// The arm on trial.
+    /// The arm with the new version.
     pub fn candidate(&self) -> &Arm {
         self.arm(Role::Candidate)
     }
@@ -165,8 +165,8 @@ impl<'h> Rollout<'h> {
     /// Gives the candidate `percent` of the traffic, 0-100.
     ///
     /// # Errors
-    /// The host refuses what breaks a guardrail, has no healthy target, or
-    /// collides with somebody else's change.
+    /// The host refuses a share that breaks a guardrail, that an arm without a healthy
+    /// backend would get, or after a foreign change.
     pub fn set_share(&mut self, percent: u32) -> Result<(), HostError> {
         self.set_fraction(f64::from(percent.min(100)) / 100.0)
     }
@@ -186,7 +186,7 @@ impl<'h> Rollout<'h> {
         self.host.set_weights(&weights)
     }
 
-    /// As [`Rollout::reach_fraction`], in percent.
+    /// Does the same as [`Rollout::reach_fraction`], in percent.
     ///
     /// # Errors
     /// The host refuses for good.
@@ -194,8 +194,8 @@ impl<'h> Rollout<'h> {
         self.reach_fraction(f64::from(percent.min(100)) / 100.0, title, done)
     }
 
-    /// As [`Rollout::set_fraction`], but a refusal that may pass is tried again at
-    /// every sample, with `title` and the reason as progress.
+    /// Does the same as [`Rollout::set_fraction`], but tries again at every sample if a
+    /// refusal is temporary, with `title` and the reason as progress.
     ///
     /// # Errors
     /// The host refuses for good.
@@ -203,7 +203,8 @@ impl<'h> Rollout<'h> {
         self.patiently(title, done, |rollout| rollout.set_fraction(share))
     }
 
-    /// As [`Rollout::switch_color`], but a refusal that may pass is tried again.
+    /// Does the same as [`Rollout::switch_color`], but tries again if a refusal is
+    /// temporary.
     ///
     /// # Errors
     /// The host refuses for good.
@@ -229,7 +230,7 @@ impl<'h> Rollout<'h> {
         }
     }
 
-    /// Gives every arm the weight named.
+    /// Sets the weights of the arms.
     ///
     /// # Errors
     /// As [`Rollout::set_share`].
@@ -253,7 +254,7 @@ impl<'h> Rollout<'h> {
         self.host.switch_color(color)
     }
 
-    /// Closed samples of both arms that start at or after `since` (Unix ms).
+    /// Samples of complete periods of both arms that start at or after `since` (Unix ms).
     ///
     /// # Errors
     /// The metrics could not be read; that says nothing about the candidate.
@@ -265,7 +266,7 @@ impl<'h> Rollout<'h> {
         })
     }
 
-    /// Samples with exceedance counts or zones.
+    /// Samples with counts of slow requests, or by zone.
     ///
     /// # Errors
     /// As [`Rollout::samples`].
@@ -313,12 +314,12 @@ impl<'h> Rollout<'h> {
         self.host.probes()
     }
 
-    /// Tells people how far it is and why it stands there.
+    /// Reports how far the rollout is, in percent, and why it is there.
     pub fn progress(&mut self, percent: u32, note: &str) {
         self.host.progress(percent, note);
     }
 
-    /// Tells people what a look at the metrics found, and what follows.
+    /// Reports the finding of a look at the metrics, and the decision.
     pub fn report(&mut self, finding: &Finding) {
         self.host.report(finding);
     }

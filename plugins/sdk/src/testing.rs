@@ -1,16 +1,16 @@
-//! A test double of the engine: runs a strategy natively, in no time.
+//! A test double of the engine, which runs a strategy natively and does not wait.
 
 use crate::{
     Arm, ArmHealth, Context, Error, ErrorKind, Finding, Host, HostError, Latency, Level,
     MetricsQuery, Outcome, Point, ProbeReport, Role, Rollout, Sample, Signal, Wake, Weight,
 };
 
-/// What an arm does in one sample, at a time (Unix ms) and a share (0-1).
+/// The sample of an arm (its name) at a time (Unix ms) with a share (0-1).
 pub type Behave = Box<dyn FnMut(&str, f64, f64) -> Option<Sample>>;
 
-/// A scripted world with a clock that jumps.
+/// A scripted world with a virtual clock.
 pub struct World {
-    /// Every call that moves or asks something, in order, as text.
+    /// Every call that changes or asks something, in order, as text.
     pub calls: Vec<String>,
     /// The last progress note.
     pub note: String,
@@ -18,20 +18,20 @@ pub struct World {
     pub findings: Vec<Finding>,
     /// Current weights.
     pub weights: Vec<Weight>,
-    /// Healthy targets of both arms.
+    /// Number of healthy backends of each arm.
     pub healthy: [u32; 2],
     /// Whether probes pass.
     pub probes_pass: bool,
     /// Names of the probes.
     pub probes: Vec<String>,
-    /// Whether requests above a threshold are counted, or percentiles only known.
+    /// Whether slow requests are counted; otherwise only percentiles are known.
     pub counts_slow: bool,
-    /// Custom queries: the value of stable and of the candidate, always; NaN is
-    /// none.
+    /// Custom queries with the constant values of stable and candidate; NaN for no
+    /// value.
     pub queries: Vec<(String, [f64; 2])>,
     /// Signals by the time (Unix ms) at which they arrive.
     pub signals: Vec<(f64, Signal)>,
-    /// Errors that the next writes answer.
+    /// Errors with which the next writes fail.
     pub refuse: Vec<HostError>,
     /// The clock, Unix ms.
     pub now: f64,
@@ -41,7 +41,7 @@ pub struct World {
 }
 
 impl World {
-    /// Arms of these names, the first one stable, and a behaviour.
+    /// A world with arms of these names, the first one stable, and a behaviour.
     pub fn new(
         names: [&str; 2],
         behave: impl FnMut(&str, f64, f64) -> Option<Sample> + 'static,
@@ -153,7 +153,7 @@ pub fn sample(arm: &str, start: f64, requests: f64, errors: f64, p99: f64) -> Sa
     }
 }
 
-/// Requests above each threshold, as far as five percentiles tell.
+/// Requests above each threshold, interpolated between the percentiles.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn over(sample: &Sample, thresholds: &[f64]) -> Vec<u32> {
     let Some(latency) = &sample.latency else {
@@ -165,8 +165,8 @@ fn over(sample: &Sample, thresholds: &[f64]) -> Vec<u32> {
         p99: latency.p99,
     };
     let requests = f64::from(sample.requests);
-    // Rounded up as often as the fraction says, or a few requests would be none
-    // for ever: the golden ratio spreads that evenly over the samples.
+    // Rounded up as often as the fraction says, or few requests would never give
+    // any: the golden ratio spreads that evenly over the samples.
     let up = (sample.start / 1_000.0 * 0.618_033_988_75).fract();
     let count = |ms: &f64| (analysis::percentiles::share_above(&own, *ms) * requests + up) as u32;
     thresholds.iter().map(count).collect()

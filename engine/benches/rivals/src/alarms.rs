@@ -14,7 +14,7 @@ const P99_MS_MAX: f64 = 500.0;
 /// Datapoints in a row that raise an alarm.
 const DATAPOINTS: u32 = 3;
 
-/// See the module.
+/// The state of this rule.
 #[derive(Debug, Clone)]
 pub struct Alarms {
     schedule: Schedule,

@@ -2,10 +2,10 @@
 //!
 //! Every interval the analysis measures the candidate over the last interval.
 //! A metric whose failures are *more* than the limit ends the rollout. Without
-//! requests the success rate is no number, which is a failure; without metrics
-//! the measurement is an error, which is none. The analysis ends with the last
+//! requests the success rate is not a number, which is a failure; without metrics
+//! the measurement is an error, which is not a failure. The analysis ends with the last
 //! step. (Argo Rollouts, `analysis/analysis.go`; the documented setting is
-//! the manual's template.) Not here: the limit on errors in a row.
+//! the manual's template.) Not simulated: the limit on errors in a row.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ const SUCCESS_MIN: f64 = 0.95;
 /// Largest p99 of the setting that looks at it.
 const P99_MS_MAX: f64 = 500.0;
 
-/// See the module.
+/// The state of this rule.
 #[derive(Debug, Clone)]
 pub struct Argo {
     interval: u32,

@@ -16,7 +16,7 @@ const SUCCESS_MIN: f64 = 0.99;
 /// Largest p99.
 const P99_MS_MAX: f64 = 500.0;
 
-/// See the module.
+/// The state of this rule.
 #[derive(Debug, Clone)]
 pub struct Flagger {
     threshold: u32,

@@ -32,7 +32,7 @@ const METRICS: [(&str, Metric); 4] = [
     ("p99", ArmMinute::p99),
 ];
 
-/// See the module.
+/// The state of this rule.
 #[derive(Debug, Clone)]
 pub struct Kayenta {
     schedule: Schedule,

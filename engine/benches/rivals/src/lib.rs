@@ -1,10 +1,10 @@
 //! The gating rules of other tools as strategies, to compare them with ours in
 //! the same simulator.
 //!
-//! A rule is a pure state machine, see [`rule::Rule`]; one loop, [`clock`],
-//! runs any of them. Each does what its tool's own code or manual says with
-//! the limits that its documentation shows, and not more: no tool's traffic
-//! shaping, only what it decides and when. `minute` stands for one sample.
+//! A rule is a pure state machine (see [`rule::Rule`]); one loop, [`clock`], runs any
+//! of them. Each decides as its tool's code or manual says, with the limits that the
+//! tool's documentation shows. The tools' traffic shaping is not simulated. `minute`
+//! stands for one sample.
 
 pub mod alarms;
 pub mod argo;
@@ -77,7 +77,7 @@ rollout_sdk::strategy! {
     run: run,
 }
 
-/// Checks what the schema cannot, and says what will happen.
+/// Checks what the schema cannot express, and returns the intended steps.
 ///
 /// # Errors
 /// One issue per problem.

@@ -23,7 +23,7 @@ const METRICS: [(&str, Metric); 2] = [
     ("p95", |arm| arm.latency.map(|l| l.p95)),
 ];
 
-/// See the module.
+/// The state of this rule.
 #[derive(Debug, Clone, Default)]
 pub struct PipeCd {
     /// The last minutes, at most [`WINDOW`].

@@ -14,7 +14,7 @@ const P99_RATIO_MAX: f64 = 1.5;
 /// Bad minutes in a row that end it.
 const MINUTES: u32 = 3;
 
-/// See the module.
+/// The state of this rule.
 #[derive(Debug, Clone, Default)]
 pub struct Relative {
     errors: u32,

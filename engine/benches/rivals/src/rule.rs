@@ -9,7 +9,7 @@ pub struct ArmMinute {
     pub requests: u32,
     /// 5xx answers and failed connections.
     pub errors: u32,
-    /// None without requests, or if the source does not know.
+    /// `None` without requests, or if the source does not know.
     pub latency: Option<Percentiles>,
 }
 
@@ -90,14 +90,14 @@ impl Minute {
     }
 }
 
-/// What a rule wants after a minute.
+/// What a rule decides after a minute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The candidate's share from the next minute on, in percent.
     Share(u32),
     /// The candidate is bad: why, with the numbers.
     RollBack(String),
-    /// The candidate gets everything, and nobody looks any more.
+    /// The candidate gets everything, and the rule ends.
     Promote(String),
 }
 
@@ -150,7 +150,7 @@ impl Schedule {
     }
 }
 
-/// A gating rule: pure, and told the time.
+/// A gating rule: a pure state machine that is told the time.
 pub trait Rule {
     /// What it does if all goes well.
     fn schedule(&self) -> Schedule;
@@ -160,8 +160,8 @@ pub trait Rule {
         0
     }
 
-    /// The end of minute `minute`, which counts from 0. The data are of an
-    /// earlier minute; none when there is no such minute since the start.
+    /// Called at the end of minute `minute`, which counts from 0. The data are of an
+    /// earlier minute; `None` if that was before the start.
     fn tick(&mut self, minute: u32, data: Option<&Minute>) -> Decision;
 }
 

@@ -54,8 +54,8 @@ impl MannWhitney {
         Some((distance - correction) / deviation)
     }
 
-    /// Probability of such a U or a higher one if there is no difference; none
-    /// if all values are equal.
+    /// Probability of such a U or a higher one under no difference; `None` if all values
+    /// are equal.
     pub fn p_greater(&self) -> Option<f64> {
         let (n, m) = self.counts;
         let (distance, deviation) = self.distance()?;

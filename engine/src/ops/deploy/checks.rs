@@ -1,5 +1,5 @@
-//! What a change of a stack may do, from what is live and what CloudFormation
-//! says it would do. Pure.
+//! What a change of a stack may do, from what is live and from CloudFormation's
+//! change set. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::model::Observed;
 use crate::ops::{Error, Result};
 use crate::target::aws::stack::{self, ChangeSet, Stack};
 
-/// Refuses a stack that cannot be updated as it is.
+/// Refuses a stack that cannot be updated in its present status.
 pub(super) fn refuse_unready(name: &str, stack: Option<&Stack>) -> Result<()> {
     let Some(stack) = stack else {
         return Ok(());
@@ -16,15 +16,15 @@ pub(super) fn refuse_unready(name: &str, stack: Option<&Stack>) -> Result<()> {
     let status = stack.status.as_str();
     let hint = match status {
         "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED" => {
-            format!("`engine delete --stack {name}` clears it away; it never worked")
+            format!("`engine delete --stack {name}` deletes it; it was never complete")
         }
         "UPDATE_ROLLBACK_FAILED" => format!(
-            "`aws cloudformation continue-update-rollback --stack-name {name}` goes on with the way back"
+            "`aws cloudformation continue-update-rollback --stack-name {name}` continues its rollback"
         ),
         _ if status.ends_with("_FAILED") => {
-            "see its events, and mend it in CloudFormation first".to_owned()
+            "see its events, and repair it in CloudFormation first".to_owned()
         }
-        _ if stack.is_moving() => "somebody else changes it; wait until that is over".to_owned(),
+        _ if stack.is_moving() => "another operation changes it; wait until it is over".to_owned(),
         _ => return Ok(()),
     };
     let reason = stack.reason.as_ref();
@@ -81,7 +81,7 @@ fn keeps_traffic(
         return Ok(());
     }
     let why = if declared.contains_key("ActiveColor") {
-        "traffic is split, and ActiveColor can only say one colour"
+        "both colours have traffic, and ActiveColor can name only one"
     } else {
         "the template takes no weights as parameters"
     };
@@ -91,7 +91,7 @@ fn keeps_traffic(
     )))
 }
 
-/// Whether the change leaves the traffic alone.
+/// Checks that the change keeps the traffic where it is.
 pub(super) fn leaves_the_traffic(
     args: &DeployRequest,
     declared: &BTreeMap<String, bool>,
@@ -108,7 +108,7 @@ pub(super) fn leaves_the_traffic(
     }
     if let Some(change) = set.changes.iter().find(|c| c.takes_away_what_serves()) {
         return Err(Error::busy(format!(
-            "the change would {} {} ({}), which serves live traffic\n\nhint: is it the right template for this stack? --accept-replacement goes on",
+            "the change would {} {} ({}), which serves live traffic\n\nhint: check that this is the right template for the stack; --accept-replacement does it all the same",
             if change.action == "Remove" {
                 "remove"
             } else {
@@ -121,7 +121,7 @@ pub(super) fn leaves_the_traffic(
     let port = given.get("ContainerPort");
     if port.is_some_and(|p| had.get("ContainerPort").is_some_and(|had| had != p)) {
         return Err(Error::busy(
-            "another ContainerPort closes the old one before the new tasks serve\n\nhint: make a new stack, or use --accept-replacement",
+            "another ContainerPort would close the old one before the new tasks serve\n\nhint: make a new stack, or use --accept-replacement",
         ));
     }
     Ok(())

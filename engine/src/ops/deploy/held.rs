@@ -1,5 +1,5 @@
-//! The stack's target while its stack changes: no rollout begins there, people are
-//! heard, and every write of its traffic is in a journal.
+//! The target of a stack that is being changed: no rollout can begin there, commands
+//! are obeyed, and every write of its traffic is journaled.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::store::StoreError;
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;
 
-/// Which stack is taken, and for what.
+/// Which stack is changed, and how.
 pub(super) struct Taken<'a> {
     pub(super) access: &'a Access,
     pub(super) stack: &'a str,
     pub(super) change: StackVerb,
-    /// Go on also where the target cannot be found.
+    /// Whether to go on if the target cannot be found.
     pub(super) unknown_is_fine: bool,
     /// The stack may move the traffic.
     pub(super) accepts: bool,
@@ -31,20 +31,20 @@ pub(super) struct Taken<'a> {
     pub(super) whole: bool,
 }
 
-/// A change of a stack that this process makes, and the target that it holds.
+/// A change of a stack that this process makes, with the target that it occupies.
 pub(super) struct Held {
     changing: Changing,
     pub(super) target: Arc<AwsTarget>,
     what: String,
-    /// The whole action of the route as it was, written down.
+    /// The whole action of the route before the change, as JSON.
     action: Option<serde_json::Value>,
-    /// Whether CloudFormation was, or is about to be, told to change the stack.
+    /// Whether CloudFormation was, or is about to be, asked to change the stack.
     told: bool,
 }
 
 impl Held {
-    /// None if the stack has no target that could be found, and the change may go
-    /// on without one.
+    /// Occupies the stack's target. `None` if no target can be found and the change may
+    /// go on without one.
     pub(super) async fn take(app: &App, taken: Taken<'_>) -> Result<Option<Self>> {
         let find = Find {
             stack: Some(taken.stack.to_owned()),
@@ -62,7 +62,7 @@ impl Held {
             }
             Err(error) => {
                 return Err(Error::from(error).context(
-                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights goes on without)",
+                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights does it all the same)",
                 ));
             }
         };
@@ -97,13 +97,13 @@ impl Held {
         Ok(Some(held))
     }
 
-    /// Where the traffic belongs.
+    /// The weights that people want.
     pub(super) fn weights(&self) -> &Weights {
         self.changing.weights()
     }
 
-    /// Keeps the target, and takes the traffic back if a person says so: that must
-    /// not wait for a stack.
+    /// Keeps the lease, and takes the traffic back if a person asks for it, because that
+    /// must not wait for a stack.
     pub(super) async fn attend(&mut self, app: &App) -> Result<()> {
         for heard in self.changing.attend().await? {
             app.progress(match heard {
@@ -120,16 +120,16 @@ impl Held {
         Ok(())
     }
 
-    /// To be called right before CloudFormation is told to change the stack: hears
-    /// people, sees that the traffic is where it was when the change was made, and
-    /// proves that the target is still ours.
+    /// Must be called right before CloudFormation is asked to change the stack: obeys
+    /// commands, checks that the traffic is where it was when the change set was made,
+    /// and proves the lease.
     pub(super) async fn ready(&mut self, app: &App, made_for: Option<&Weights>) -> Result<()> {
         self.attend(app).await?;
         if let Some(made_for) = made_for {
             let now = self.target.traffic().await?.weights;
             if now != *made_for {
                 return Err(Error::busy(format!(
-                    "somebody moved the traffic meanwhile: it was {}, and is {}",
+                    "another writer moved the traffic meanwhile: it was {}, and is {}",
                     made_for.shares(),
                     now.shares()
                 )));
@@ -140,8 +140,8 @@ impl Held {
         Ok(())
     }
 
-    /// Sees to the traffic once the stack is done. What a person said meanwhile counts
-    /// more than weights that were accepted before.
+    /// Accepts or restores the traffic once the stack is done. A command that came
+    /// meanwhile takes precedence over weights that were accepted before.
     pub(super) async fn settle(&mut self, app: &App, accepts: bool) -> Result<()> {
         self.attend(app).await?;
         match accepts && !self.changing.was_taken_back() {
@@ -151,16 +151,16 @@ impl Held {
         }
     }
 
-    /// Leaves the stack to CloudFormation: the rollout that a person can resume.
+    /// Leaves the stack to CloudFormation, and returns the rollout that a person can
+    /// resume.
     pub(super) async fn leave(self) -> Result<String> {
         let rollout = self.changing.rollout().to_owned();
         self.changing.leave().await?;
         Ok(rollout)
     }
 
-    /// Brings the traffic back where it was, if the stack has moved it: a failed
-    /// update returns to what the stack believed before. So does everything else of
-    /// the action, if it was remembered.
+    /// Restores the traffic, if the stack has moved it: a failed update goes back to its
+    /// former parameters. The rest of the action is restored too, if it was kept.
     async fn mend(&mut self, app: &App) -> Result<()> {
         let belongs = self.weights().shares();
         match self.changing.give_back(self.action.as_ref()).await {
@@ -181,7 +181,7 @@ impl Held {
                 Ok(())
             }
             Ok(GivenBack::Refused { from, now, why }) => Err(Error::rollback(format!(
-                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: `engine set-weights` does"
+                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: set the weights with `engine set-weights`"
             ))),
             Err(RolloutError::Target(error)) => Err(Error::from(error).context(format!(
                 "where the traffic is now could not be read; it was {belongs}"
@@ -190,7 +190,7 @@ impl Held {
         }
     }
 
-    /// Writes down how the change ended, and leaves the target.
+    /// Writes how the change ended, and leaves the target.
     pub(super) async fn end(
         self,
         done: std::result::Result<&str, &Error>,
@@ -248,7 +248,7 @@ fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> H
         (TargetSpec::Aws(Box::new(pinned)), target),
         taken.change,
         roles(&names, naming.stable().unwrap_or_default()),
-        // It is read under the lease.
+        // The weights are read under the lease.
         Weights::default(),
         Work::StackChange {
             stack: taken.stack.to_owned(),

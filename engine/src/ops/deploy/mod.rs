@@ -1,10 +1,10 @@
-//! `deploy` and `delete`: stacks come, change and go, and the traffic stays where
-//! people left it.
+//! `deploy` and `delete`: create, update and delete stacks without moving the
+//! traffic.
 //!
 //! A change of a stack that has a target is a rollout of its own
 //! ([`crate::journal::Work::StackChange`]): [`held`] keeps its journal, obeys
-//! people and gives the traffic back. [`checks`] says what a change may do, and
-//! [`parameters`] what it is made of.
+//! commands and restores the traffic. [`checks`] says what a change may do, and
+//! [`parameters`] collects the template and its parameters.
 
 mod checks;
 mod held;
@@ -31,18 +31,18 @@ use checks::{leaves_the_traffic, missing, refuse_unready};
 use held::{Held, Taken};
 use parameters::{given, template};
 
-pub use parameters::parameter_of;
+pub use parameters::{STACK_VARIABLE, TEMPLATE_VARIABLE, VARIABLES, variables};
 
-/// How often a stack is looked at, ms.
+/// Interval between two reads of a stack, ms.
 const POLL_MS: u64 = 2_000;
-/// How long an operation that CloudFormation has taken may show nothing, ms.
+/// Longest time from the acceptance of an operation to its first sign, ms.
 const BEGUN_WITHIN_MS: u64 = 300_000;
 /// See [`LEAVE_WITHIN_MS`].
 const LEAVE_WITHIN: Duration = Duration::from_millis(LEAVE_WITHIN_MS);
-/// Failed looks at a stack in a row before it is left unwatched.
+/// Failed reads of a stack in a row after which it is left unwatched.
 const FAILURES_MAX: u32 = 30;
 
-/// Which template of the engine.
+/// The template to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {
     /// Arms stable and canary, shared by weights.
@@ -71,20 +71,20 @@ impl Template {
     }
 }
 
-/// What shall become of a stack.
+/// The stack to create or update.
 #[derive(Debug, Clone)]
 pub struct DeployRequest {
-    /// Where, and which stack.
+    /// The account, the region and the stack.
     pub target: TargetRequest,
-    /// Which template.
+    /// The template of the engine.
     pub kind: Template,
     /// A template to use instead of the one in the engine.
     pub template: Option<PathBuf>,
-    /// `NAME=VALUE`
+    /// Parameters, `NAME=VALUE`.
     pub parameters: Vec<String>,
     /// JSON or TOML file with parameters.
     pub file_of_parameters: Option<PathBuf>,
-    /// ARN of the role that CloudFormation works as.
+    /// ARN of the role that CloudFormation uses.
     pub stack_role: Option<String>,
     /// Let the stack write other weights than the live ones.
     pub accept_weights: bool,
@@ -97,7 +97,7 @@ pub struct DeployRequest {
     pub dry_run: bool,
 }
 
-/// What happens meanwhile, for who wants more than sentences.
+/// What happens meanwhile, for a front end that shows more than sentences.
 #[derive(Debug, Clone, Copy)]
 pub enum Seen<'a> {
     /// These changes are about to be made.
@@ -108,31 +108,31 @@ pub enum Seen<'a> {
         region: &'a str,
         /// Whether the stack is new.
         create: bool,
-        /// The changes; some.
+        /// The changes; at least one.
         changes: &'a [Change],
     },
-    /// CloudFormation did something.
+    /// CloudFormation reports an event.
     Event(&'a StackEvent),
 }
 
-/// Sees what happens meanwhile, and says whether to go on.
+/// Receives what happens meanwhile, and says whether to go on.
 pub trait Watcher: Send + Sync {
     /// Something happened.
     fn see(&self, seen: Seen<'_>);
     /// How often a person has asked this process to stop so far. Before the stack is
-    /// told anything, once is enough; after that this process stays to see the traffic
-    /// where it belongs, unless it is asked again.
+    /// changed, once is enough; after that the process stays to restore the traffic,
+    /// unless it is asked again.
     fn stops(&self) -> u32;
 }
 
-/// What a deployment came to.
+/// The result of a deployment.
 #[derive(Debug)]
 pub struct Deployed {
     /// The stack's name.
     pub name: String,
-    /// The stack as it is now; none if there is none.
+    /// The stack as it is now; `None` if it does not exist.
     pub stack: Option<Stack>,
-    /// What was, or would be, changed.
+    /// The changes that were, or would be, made.
     pub changes: Vec<Change>,
     /// How it ended.
     pub result: Deployment,
@@ -146,9 +146,9 @@ pub struct Deployed {
 /// How a deployment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deployment {
-    /// Everything was as wanted already.
+    /// The stack was as wanted already.
     NoChanges,
-    /// It was only asked what would change.
+    /// The changes were only shown.
     DryRun,
     /// The stack is changed.
     Done,
@@ -178,9 +178,9 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
     let before = before.filter(|s| !s.is_empty());
     refuse_unready(&name, before.as_ref())?;
     if before.is_none() {
-        for (variable, value) in environment {
-            let parameter = parameter_of(variable);
-            if let Some(parameter) = parameter.filter(|p| declared.contains_key(*p)) {
+        for (variable, parameter) in VARIABLES {
+            let value = environment.get(variable);
+            if let Some(value) = value.filter(|_| declared.contains_key(parameter)) {
                 given
                     .entry(parameter.to_owned())
                     .or_insert_with(|| value.clone());
@@ -218,7 +218,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
             (Some(held.weights().clone()), Some(held.leave().await?))
         }
         Some(mut held) => {
-            // A failed update returns to what the stack believed, and that was never
+            // A failed update goes back to its former parameters, which nobody has
             // accepted.
             let moved = held.settle(app, args.accept_weights && done.is_ok()).await;
             let weights = held.weights().clone();
@@ -251,7 +251,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
 }
 
 impl Deployment {
-    /// In words.
+    /// The result in words.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -356,8 +356,8 @@ impl Work<'_> {
             };
             return Ok(done(self.before.cloned(), how));
         };
-        // Nothing fences CloudFormation: what is sent late would change a stack under
-        // whoever has its target by then.
+        // CloudFormation does not check the lease: a late request would change the stack
+        // while another process has its target.
         leaving_within(LEAVE_WITHIN, stack::execute(self.clients, &set, &token)).await?;
         let operation = (set.stack_id.as_str(), events);
         Ok(
@@ -368,8 +368,8 @@ impl Work<'_> {
         )
     }
 
-    /// The change set, worked out; none if a person stopped it. The target is kept
-    /// meanwhile.
+    /// The change set, once CloudFormation has computed it; `None` if a person stopped
+    /// this process. Keeps the lease meanwhile.
     async fn proposed(
         &self,
         proposal: &Proposal<'_>,
@@ -407,15 +407,15 @@ impl Work<'_> {
         }
     }
 
-    /// Whether the change leaves the actions of listeners and rules as they are
-    /// live, and the tasks to the arms that somebody is sent to.
+    /// Checks that the change keeps the live actions of listeners and rules, and the
+    /// tasks of arms that have users.
     async fn keeps_what_serves(&self, held: &Held, live: &Observed, set: &ChangeSet) -> Result<()> {
-        let hint = "hint: bring the template and the live action together first, or let the stack have its way with --accept";
+        let hint = "hint: make the template say what is live first, or let the stack overwrite it with --accept";
         for change in set.changes.iter().filter(|c| c.rewrites_a_route()) {
             let target = &held.target;
             let ours = change.physical_id == target.identity();
-            // Of ours the template must say what is live. Of others it may say
-            // something new, but must not forget what it never knew.
+            // For the target's own route the template must say what is live. For others
+            // it may say something new, but must keep what it does not mention.
             let (action, told) = if ours || change.physical_id.is_empty() {
                 (target.action().await?, &change.after)
             } else {
@@ -431,7 +431,7 @@ impl Work<'_> {
                 let lost = if ours {
                     lost
                 } else {
-                    format!("somebody changed it outside the stack: {lost}")
+                    format!("it was changed outside the stack: {lost}")
                 };
                 return Err(Error::busy(format!(
                     "the change would rewrite the action of {}, and the template does not carry all of it: {lost}\n\n{hint}",
@@ -456,7 +456,7 @@ impl Work<'_> {
             };
             if takes && let Err(error) = held.target.unserved(&arm.name).await {
                 return Err(Error::busy(format!(
-                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept goes on",
+                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept does it all the same",
                     change.logical_id,
                     arm.tasks.unwrap_or_default(),
                     change.tasks().unwrap_or_default()
@@ -506,7 +506,7 @@ pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
     let (access, name) = place(app, target)?;
     let name = name.ok_or_else(|| {
         Error::usage(
-            "which stack?\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
+            "no stack is named\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
         )
     })?;
     let clients = app.ports.clients(&access).await;
@@ -541,7 +541,7 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result
         access: &doomed.access,
         stack: &doomed.name,
         change: StackVerb::Delete,
-        // A stack that cannot be understood can still be deleted.
+        // A stack whose target cannot be found can still be deleted.
         unknown_is_fine: true,
         accepts: true,
         whole: false,
@@ -572,14 +572,15 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result
     Ok(after?.map_or(Deleted::Left(None), Deleted::Gone))
 }
 
-/// Whose AWS, and which stack: the request, then the rollout file, then the environment.
+/// The account and the stack: of the request, else the rollout file, else the
+/// environment.
 fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> {
     let file = match target.named()?.map(|spec| spec.target) {
         Some(TargetSpec::Aws(spec)) => Some(spec),
         _ => None,
     };
     let of_file = file.as_ref().map(|f| f.access.clone()).unwrap_or_default();
-    let variable = app.surroundings.stack.get("STACK_NAME").cloned();
+    let variable = app.surroundings.stack.get(STACK_VARIABLE).cloned();
     let named = target.aws.stack.clone();
     let named = named
         .or_else(|| file.and_then(|f| f.find.stack))
@@ -587,8 +588,8 @@ fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> 
     Ok((target.aws.access(of_file), named))
 }
 
-/// Shows what happens until the operation is over: the stack then. None if a person
-/// stopped this process meanwhile.
+/// Reports what happens until the operation is over, and returns the stack then;
+/// `None` if a person stopped this process meanwhile.
 async fn follow(
     app: &App,
     clients: &Clients,
@@ -628,14 +629,15 @@ async fn follow(
                 continue;
             }
             Err(error) => {
-                return Err(Error::from(error)
-                    .context(format!("the operation on {stack_id} goes on unwatched")));
+                return Err(Error::from(error).context(format!(
+                    "the operation on {stack_id} goes on, and its end is not waited for"
+                )));
             }
         };
         failures = 0;
         for event in news {
             begun |= event.is_of_stack();
-            // Said twice: once when it begins, once when it has an id.
+            // The event comes twice: when the creation begins, and when it has an id.
             if event.is_repeated() {
                 continue;
             }
@@ -645,11 +647,11 @@ async fn follow(
             }
         }
         match now {
-            // It may still look as it did before the operation.
+            // CloudFormation may still show the status before the operation.
             Some(_) if !begun && app.clock.now() < give_up => {}
             Some(stack) if !begun => {
                 return Err(Error::busy(format!(
-                    "CloudFormation has taken the operation on {stack_id} and has not begun it within {} s; the stack is {}",
+                    "CloudFormation has accepted the operation on {stack_id} and has not begun it within {} s; the stack is {}",
                     BEGUN_WITHIN_MS / 1_000,
                     stack.status
                 )));
@@ -669,7 +671,11 @@ async fn follow(
                     stack.status
                 )));
             }
-            None => return Err(Error::internal(format!("the stack {stack_id} is gone"))),
+            None => {
+                return Err(Error::internal(format!(
+                    "the stack {stack_id} does not exist any more"
+                )));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a deployment is made of: the template and its parameters.
+//! The template and the parameters of a deployment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,30 +8,37 @@ use crate::ops::{Error, Result};
 use crate::supply::files;
 use crate::target::aws::stack::TEMPLATE_BYTES_MAX;
 
-/// The template's parameter that a variable of the prototypes stands for.
-#[must_use]
-pub fn parameter_of(variable: &str) -> Option<&'static str> {
-    Some(match variable {
-        "IMAGE_URI_STABLE" => "ImageURIStable",
-        "IMAGE_URI_CANARY" => "ImageURICanary",
-        "IMAGE_URI_BLUE" => "ImageURIBlue",
-        "IMAGE_URI_GREEN" => "ImageURIGreen",
-        "ACTIVE_COLOR" => "ActiveColor",
-        "CONTAINER_PORT" => "ContainerPort",
-        "DESIRED_COUNT_STABLE" => "DesiredCountStable",
-        "DESIRED_COUNT_CANARY" => "DesiredCountCanary",
-        "DESIRED_COUNT_BLUE" => "DesiredCountBlue",
-        "DESIRED_COUNT_GREEN" => "DesiredCountGreen",
-        "TASK_CPU" => "TaskCpu",
-        "TASK_MEMORY" => "TaskMemory",
-        "STABLE_WEIGHT" => "StableWeight",
-        "CANARY_WEIGHT" => "CanaryWeight",
-        _ => return None,
-    })
+/// Variables of the environment that give parameters to a new stack, as the
+/// prototypes called them, each with the parameter of the template.
+pub const VARIABLES: [(&str, &str); 14] = [
+    ("IMAGE_URI_STABLE", "ImageURIStable"),
+    ("IMAGE_URI_CANARY", "ImageURICanary"),
+    ("IMAGE_URI_BLUE", "ImageURIBlue"),
+    ("IMAGE_URI_GREEN", "ImageURIGreen"),
+    ("ACTIVE_COLOR", "ActiveColor"),
+    ("CONTAINER_PORT", "ContainerPort"),
+    ("DESIRED_COUNT_STABLE", "DesiredCountStable"),
+    ("DESIRED_COUNT_CANARY", "DesiredCountCanary"),
+    ("DESIRED_COUNT_BLUE", "DesiredCountBlue"),
+    ("DESIRED_COUNT_GREEN", "DesiredCountGreen"),
+    ("TASK_CPU", "TaskCpu"),
+    ("TASK_MEMORY", "TaskMemory"),
+    ("STABLE_WEIGHT", "StableWeight"),
+    ("CANARY_WEIGHT", "CanaryWeight"),
+];
+/// The variable that names the stack where neither a flag nor a file does.
+pub const STACK_VARIABLE: &str = "STACK_NAME";
+/// The variable that names a template where no flag does.
+pub const TEMPLATE_VARIABLE: &str = "TEMPLATE_FILE";
+
+/// The names of all variables that a deployment knows.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    let of_parameters = VARIABLES.iter().map(|(variable, _)| *variable);
+    of_parameters.chain([STACK_VARIABLE, TEMPLATE_VARIABLE])
 }
 
-/// The template that the request, or else the environment, names; or the one in
-/// the engine.
+/// The template that the request, or else the environment, names; otherwise the one
+/// in the engine.
 pub(super) fn template(
     args: &DeployRequest,
     environment: &BTreeMap<String, String>,
@@ -39,7 +46,7 @@ pub(super) fn template(
     let file = args
         .template
         .clone()
-        .or_else(|| environment.get("TEMPLATE_FILE").map(PathBuf::from));
+        .or_else(|| environment.get(TEMPLATE_VARIABLE).map(PathBuf::from));
     let Some(file) = file else {
         return Ok(args.kind.text().to_owned());
     };
@@ -51,7 +58,7 @@ pub(super) fn template(
     })?;
     if text.len() > TEMPLATE_BYTES_MAX {
         return Err(Error::usage(format!(
-            "the template {} has {} bytes, and CloudFormation takes {TEMPLATE_BYTES_MAX} in a request",
+            "the template {} has {} bytes, and CloudFormation accepts at most {TEMPLATE_BYTES_MAX} in a request",
             file.display(),
             text.len()
         )));
@@ -59,7 +66,7 @@ pub(super) fn template(
     Ok(text)
 }
 
-/// Parameters from the flags over those from the file.
+/// Parameters from the file, overridden by those of the flags.
 pub(super) fn given(args: &DeployRequest) -> Result<BTreeMap<String, String>> {
     let mut given = BTreeMap::new();
     if let Some(file) = &args.file_of_parameters {
@@ -72,15 +79,15 @@ pub(super) fn given(args: &DeployRequest) -> Result<BTreeMap<String, String>> {
         } else {
             toml::from_str(&text).map_err(|e| e.to_string())
         };
-        let read =
-            read.map_err(|e| Error::usage(format!("{shown} is no table of NAME and value: {e}")))?;
+        let read = read
+            .map_err(|e| Error::usage(format!("{shown} is not a table of NAME and value: {e}")))?;
         for (name, value) in read {
             let text = match value {
                 serde_json::Value::String(text) => text,
                 serde_json::Value::Number(_) | serde_json::Value::Bool(_) => value.to_string(),
                 other => {
                     return Err(Error::usage(format!(
-                        "{shown}: {name} is {other}; a parameter is a text or a number"
+                        "{shown}: {name} is {other}, and a parameter must be a string or a number"
                     )));
                 }
             };

@@ -1,5 +1,5 @@
-//! Everything that can be said of a plugin without a target. Two runs of it must be
-//! the same, call by call and instruction by instruction.
+//! Checks of a plugin that need no target. Two runs of it must be the same, call by
+//! call and instruction by instruction.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde_json::Map;
 
 use super::{Loaded, look_at, parameters};
-use crate::journal::{Actor, Call, Entry, Event};
+use crate::journal::{Actor, Call, Entry, exchanges};
 use crate::ops::app::App;
 use crate::ops::pin::PinRequest;
 use crate::ops::{Error, Kind, Result};
@@ -19,9 +19,9 @@ use crate::simulate::replicate::{self, Fate, Played, Subject};
 use crate::simulate::scenario::{Corpus, Scenario, Values};
 use crate::strategy::{Description, Plugin};
 
-/// One good and one bad candidate, half an hour of each.
+/// A world with a good candidate and one with a bad candidate, half an hour each.
 const WORLDS: &str = include_str!("check.json");
-/// Where the second run loses its memory, so that replay has to rebuild it.
+/// When the second run is killed, so that a replay has to rebuild it.
 const DEATHS: [&str; 4] = [
     "engine-killed@90s",
     "engine-killed@5m",
@@ -29,34 +29,34 @@ const DEATHS: [&str; 4] = [
     "engine-killed@23m",
 ];
 
-/// Which plugin shall be checked, and with what.
+/// The plugin to check, with its parameters.
 #[derive(Debug, Clone)]
 pub struct CheckRequest {
     /// A file, or a name of `plugins.toml`.
     pub plugin: PathBuf,
     /// Parameters, `KEY=VALUE`.
     pub set: Vec<String>,
-    /// What queries answer for both arms, `NAME=NUMBER`.
+    /// Answers of queries for both arms, `NAME=NUMBER`.
     pub queries: Vec<String>,
     /// What may change about pinned plugins.
     pub pins: PinRequest,
 }
 
-/// What was found.
+/// The result of a check.
 pub struct Checked {
     /// The plugin.
     pub plugin: Arc<Plugin>,
-    /// What people call it.
+    /// Its name for people.
     pub shown: String,
     /// What it says of itself.
     pub description: Description,
-    /// Its first run in each world.
+    /// The first run in each world.
     pub worlds: Vec<World>,
-    /// Where it did not repeat itself, in words; none if it did.
+    /// How the second run differed, in words; `None` if it did not.
     pub difference: Option<String>,
 }
 
-/// How a plugin did in one world.
+/// The first run in one world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct World {
     /// Name of the world.
@@ -65,7 +65,7 @@ pub struct World {
     pub fuel: Vec<u64>,
     /// How it ended, in words.
     pub reason: String,
-    /// Whether the strategy failed, so that nothing is known of its judgement.
+    /// Whether the strategy failed, so that nothing is known about its decisions.
     pub failed: bool,
 }
 
@@ -76,16 +76,16 @@ impl Checked {
         self.worlds.iter().find(|world| world.failed)
     }
 
-    /// What this says of the plugin.
+    /// Whether the plugin passed.
     ///
     /// # Errors
-    /// It does not repeat itself, or it failed.
+    /// It does not repeat itself, or it failed in a world.
     pub fn verdict(&self) -> Result<()> {
         let shown = &self.shown;
         let why = match (&self.difference, self.failed()) {
             (None, None) => return Ok(()),
             (None, Some(world)) => format!(
-                "{shown} fails in the {} world, so nothing is known of its judgement: {}\n\nhint: --set gives it parameters, --query NAME=NUMBER what its queries answer",
+                "{shown} fails in the {} world, so nothing is known about its decisions: {}\n\nhint: --set gives it parameters, and --query NAME=NUMBER gives its queries an answer",
                 world.name, world.reason
             ),
             (Some(difference), _) => format!(
@@ -96,9 +96,9 @@ impl Checked {
     }
 }
 
-/// Runs a plugin twice in two small simulated worlds, the second time with crashes,
-/// and compares all calls and the instructions between them. What that says of the
-/// plugin is [`Checked::verdict`].
+/// Runs a plugin twice in two small simulated worlds, the second time with crashes, and
+/// compares all calls and the instructions between them. [`Checked::verdict`] says
+/// whether it passed.
 ///
 /// # Errors
 /// The plugin may not run, a parameter is wrong, or a world cannot be played.
@@ -167,15 +167,15 @@ fn values(given: &[String]) -> Result<BTreeMap<String, Values>> {
 
 fn worlds_of_our_own() -> Result<Vec<Scenario>> {
     let corpus = Corpus::parse(WORLDS)
-        .map_err(|p| Error::internal(format!("the built-in worlds: {p:?}")))?;
+        .map_err(|p| Error::internal(format!("the built-in worlds cannot be read: {p:?}")))?;
     Ok(corpus.scenarios)
 }
 
-/// One rollout and the fuel of each of its segments.
+/// One rollout, and the fuel of each of its segments.
 struct Metered {
     played: Played,
     fuel: Vec<u64>,
-    /// A run after a crash that took another way than the one before it.
+    /// How a run after a crash differed from the one before it.
     strayed: Option<usize>,
 }
 
@@ -228,22 +228,18 @@ fn difference(a: &Metered, b: &Metered) -> Option<String> {
     let place = b
         .strayed
         .or_else(|| a.fuel.iter().zip(&b.fuel).position(|(x, y)| x != y));
-    place.map(|place| format!("it computed otherwise before call {place}"))
+    place.map(|place| format!("it took other instructions before call {place}"))
 }
 
 fn calls(journal: &[Entry]) -> Vec<&Call> {
-    let by_strategy = journal.iter().filter_map(|e| match &e.event {
-        Event::Asked { by, call, .. } | Event::Exchanged { by, call, .. }
-            if *by == Actor::Strategy =>
-        {
-            Some(call)
-        }
-        _ => None,
-    });
-    by_strategy.collect()
+    exchanges(journal)
+        .filter_map(|exchange| exchange.asks().copied())
+        .filter(|question| question.by == Actor::Strategy)
+        .map(|question| question.call)
+        .collect()
 }
 
-/// A plugin whose fuel is written down.
+/// A plugin whose fuel is recorded.
 struct Meter {
     plugin: Arc<Plugin>,
     seen: Mutex<Seen>,

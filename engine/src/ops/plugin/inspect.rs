@@ -1,4 +1,4 @@
-//! What a plugin is and what it can do.
+//! What a plugin is and what it may do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::ops::pin::PinRequest;
 use crate::spec::imports::Import;
 use crate::strategy::{Description, Plugin, limits};
 
-/// What a plugin says of itself, and what is seen in it.
+/// What a plugin says of itself, and what was found in its file.
 pub struct Inspected {
     /// The plugin.
     pub plugin: Arc<Plugin>,
@@ -24,11 +24,11 @@ pub struct Inspected {
     pub schema: Value,
     /// The parameters in that schema.
     pub parameters: Vec<Parameter>,
-    /// What the file says of its own origin.
+    /// What its file says of its origin.
     pub annotations: Vec<Annotation>,
 }
 
-/// Looks into a plugin: a file, or a name of `plugins.toml`.
+/// Inspects a plugin: a file, or a name of `plugins.toml`.
 ///
 /// # Errors
 /// As with [`look_at`], or it cannot describe itself.
@@ -60,7 +60,8 @@ pub fn moves_traffic(plugin: &Plugin) -> bool {
     all.any(|p| !Import::parse(p).is_ok_and(|p| reads(&p)))
 }
 
-/// `rollout:traffic/traffic@0.1.0#set-weights` as `traffic: set-weights`.
+/// Groups permissions: `rollout:traffic/traffic@0.1.0#set-weights` becomes
+/// `traffic: set-weights`.
 pub fn by_interface(permissions: &[String]) -> Vec<(String, Vec<&str>)> {
     let mut interfaces: Vec<(String, Vec<&str>)> = vec![];
     for permission in permissions {
@@ -80,11 +81,11 @@ pub fn by_interface(permissions: &[String]) -> Vec<(String, Vec<&str>)> {
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// What JSON it may be, such as `string or array`.
+    /// The types of JSON that it accepts, such as `string or array`.
     pub kind: String,
-    /// JSON of its default; `required` or `-` if it has none.
+    /// Its default as JSON; `required` or `-` if it has none.
     pub default: String,
-    /// What its schema says about it.
+    /// Its description in the schema.
     pub about: String,
 }
 
@@ -102,7 +103,7 @@ fn parameters(schema: &Value) -> Vec<Parameter> {
             Value::Null => "-".to_owned(),
             value => value.to_string(),
         };
-        // A line each, whatever is in there.
+        // One line for each parameter, whatever it contains.
         Parameter {
             name: limits::one_line(name.clone()),
             kind: limits::one_line(kinds(schema, property, 0).join(" or ")),
@@ -113,10 +114,10 @@ fn parameters(schema: &Value) -> Vec<Parameter> {
     rows.collect()
 }
 
-/// Deep enough for schemas that people write; a schema may refer to itself.
+/// Most levels of a schema that are followed; a schema may refer to itself.
 const DEPTH_MAX: u32 = 8;
 
-/// What JSON a property may be.
+/// The types of JSON that a property accepts.
 fn kinds(schema: &Value, node: &Value, depth: u32) -> Vec<String> {
     if depth > DEPTH_MAX {
         return vec![];
@@ -153,17 +154,17 @@ fn kinds(schema: &Value, node: &Value, depth: u32) -> Vec<String> {
     found
 }
 
-/// Something that the file says of its own origin. Nobody has checked it.
+/// A statement of the file about its origin, which nobody has checked.
 pub struct Annotation {
     /// Its name for people.
     pub label: &'static str,
-    /// What registries call it, after `org.opencontainers.image.`, if they do.
+    /// Its name in registries, after `org.opencontainers.image.`, if it has one.
     pub oci: Option<&'static str>,
-    /// What it says.
+    /// Its text.
     pub text: String,
 }
 
-/// What the file says of its own origin.
+/// What the file says of its origin.
 pub fn annotations(bytes: &[u8]) -> Vec<Annotation> {
     let Ok(payload) = wasm_metadata::Payload::from_binary(bytes) else {
         return vec![];

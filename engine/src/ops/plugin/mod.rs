@@ -1,5 +1,5 @@
-//! The one way from a name or a path to a plugin that may run: found, and checked
-//! against everything that is said about it before it is compiled.
+//! The only way from a name or a path to a plugin that may run: it is found, and all
+//! rules are checked before it is compiled.
 
 pub mod check;
 pub mod inspect;
@@ -28,28 +28,27 @@ pub use parameters::parameters;
 pub struct Loaded {
     /// The plugin.
     pub plugin: Arc<Plugin>,
-    /// What people call it: the path or the name that was given.
+    /// Its name for people: the path or the name that was given.
     pub shown: String,
     /// Where its bytes came from.
     pub source: String,
-    /// They themselves.
+    /// The bytes.
     pub bytes: Vec<u8>,
     /// What operators allow.
     pub policy: Policy,
 }
 
-/// What a plugin is loaded for.
+/// The purpose for which a plugin is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// It shall decide about traffic.
+    /// To decide about traffic.
     Rollout,
-    /// It is only looked at, perhaps by who is just writing it.
+    /// To be inspected, perhaps while it is being written.
     Look,
 }
 
-/// Finds the strategy that is given, or else the one of the rollout file, and
-/// compiles it once nothing speaks against that. A name that is not pinned yet is
-/// pinned, if it may be.
+/// Finds the strategy that is given, or else that of the rollout file, checks it and
+/// compiles it. A name that is not pinned yet is pinned, if that is allowed.
 ///
 /// # Errors
 /// No plugin is named, it cannot be found or read, or it may not run here.
@@ -77,8 +76,8 @@ pub async fn load(
             plugins::FILE
         ));
     }
-    // Where nothing new is pinned, a file without a name is refused. That CI=true is
-    // meant for what gets traffic.
+    // If nothing may be pinned, a file without a name is refused. `CI=true` has this
+    // effect only on plugins that get traffic.
     let names_only = pins.locked || purpose == Purpose::Rollout;
     let Found {
         supply,
@@ -87,12 +86,12 @@ pub async fn load(
         source,
         fetched,
     } = find(supply, &path, names_only).await?;
-    // The pin belongs to the file's own plugin, not to another one given by hand.
+    // The pin is that of the file's own plugin, not of one that was given instead.
     let own = spec.strategy.plugin.as_ref().map(Path::new);
     if given.is_none_or(|given| own.is_some_and(|own| supply::same_file(own, given))) {
         check_pin(&shown, &spec.strategy, &fetched)?;
     }
-    // With names it has been asked where the plugin was fetched.
+    // With names it was checked when it was fetched.
     if supply.is_none() {
         supply::policy::demands(&policy, host).check(&shown, &fetched)?;
     }
@@ -118,7 +117,7 @@ pub async fn load(
     })
 }
 
-/// The same for who only looks at a plugin, whatever rollout file there is.
+/// The same for a plugin that is only inspected, without the rollout file.
 ///
 /// # Errors
 /// As with [`load`].
@@ -129,20 +128,20 @@ pub async fn look_at(app: &App, pins: &PinRequest, plugin: &Path) -> Result<Load
 /// Where a plugin was found.
 struct Found {
     supply: Option<Supply>,
-    /// Its name in `plugins.toml`, if that has it.
+    /// Its name in `plugins.toml`, if it has one.
     name: Option<String>,
     shown: String,
     source: String,
     fetched: Fetched,
 }
 
-/// Finds its bytes: by name, or in a file.
+/// Finds the bytes of a plugin by name, or in a file.
 async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<Found> {
     let shown = path.display().to_string();
     let name = match &supply {
         _ if shown.starts_with(plugins::OCI) => {
             return Err(Error::usage(format!(
-                "{shown} is not run from a registry directly; give it a name in plugins.toml, so that it is pinned:\n\n  [plugins]\n  canary = \"{shown}\""
+                "a plugin is not run from a registry directly; give it a name in plugins.toml, so that it is pinned:\n\n  [plugins]\n  canary = \"{shown}\""
             )));
         }
         Some(supply) if crate::model::is_name(&shown) => {
@@ -151,13 +150,13 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<F
         }
         None if crate::model::is_name(&shown) => {
             return Err(Error::usage(format!(
-                "{shown} is a name, and there is no plugins.toml here that knows it; for a file write ./{shown}"
+                "{shown} is a name, and no plugins.toml here has it; for a file write ./{shown}"
             )));
         }
         Some(supply) => match supply.names_of(path)[..] {
             [] => None,
             [name] => Some(name.to_owned()),
-            // Each may have rules of its own.
+            // Each name may have rules of its own.
             ref names => {
                 return Err(Error::usage(format!(
                     "{shown} has several names in {}: give one of {}",
@@ -196,7 +195,7 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<F
     })
 }
 
-/// Says what to do about a file that could not be read.
+/// Adds what to do if a file could not be read.
 fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> Result<Fetched> {
     read.map_err(|e| {
         let hint = if !path.exists() && path.starts_with("plugins") {
@@ -213,14 +212,14 @@ fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> Result<
     })
 }
 
-/// `strategy.sha256` of the rollout file.
+/// Checks `strategy.sha256` of the rollout file.
 fn check_pin(shown: &str, strategy: &StrategySpec, fetched: &Fetched) -> Result<(), SupplyError> {
     match &strategy.sha256 {
         Some(pin) if !pin.eq_ignore_ascii_case(&fetched.sha256) => Err(SupplyError::Digest {
             name: shown.to_owned(),
             pinned: pin.clone(),
             found: fetched.sha256.clone(),
-            hint: "if the change is wanted, put the new digest into strategy.sha256".to_owned(),
+            hint: "if the change is wanted, write the new digest into strategy.sha256".to_owned(),
         }),
         _ => Ok(()),
     }

@@ -1,4 +1,5 @@
-//! Parameters as a request and the rollout file give them, against the schema of a plugin.
+//! The parameters of the request and the rollout file, checked against the plugin's
+//! schema.
 
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use crate::strategy::contract::Rejected;
 use crate::strategy::limits::{cut, one_line};
 use crate::strategy::{Description, Plugin};
 
-/// Longest time that holding parameters against a schema may take.
+/// Longest time that checking parameters against a schema may take.
 const SCHEMA_TIME_MAX: Duration = Duration::from_secs(5);
-/// Problems with parameters that are named at once.
+/// Most problems with parameters that are shown at once.
 const PROBLEMS_MAX: usize = 50;
-/// References within a schema that are followed, one after another.
+/// Most references within a schema that are followed, one after another.
 const REFERENCES_MAX: usize = 16;
 
 /// The file's parameters, overridden by `--set KEY=VALUE`, checked against the
@@ -28,8 +29,8 @@ pub async fn parameters(
     let (sets, mut parameters) = (sets.to_vec(), file.clone());
     let schema = description.parameters_schema.clone();
     let (sender, checked) = tokio::sync::oneshot::channel();
-    // The schema is the plugin's: a short one can ask for more comparisons than
-    // anybody lives to see. Nothing stops them, but a process can end without them.
+    // The schema is the plugin's, and a short one can ask for an endless number of
+    // comparisons. Nothing can stop them, but the process can end without waiting.
     std::thread::spawn(move || {
         let problems = check(&schema, &sets, &mut parameters);
         let _ = sender.send(problems.map(|problems| (parameters, problems)));
@@ -63,15 +64,15 @@ pub async fn parameters(
     )))
 }
 
-/// Puts what was set into the parameters, and holds them against the schema: a
-/// line for each problem.
+/// Puts the values of `--set` into the parameters, and checks them against the schema.
+/// Returns a line for each problem.
 fn check(
     schema: &str,
     sets: &[String],
     parameters: &mut Map<String, Value>,
 ) -> Result<Vec<String>> {
     let schema: Value = serde_json::from_str(schema).map_err(|e| {
-        Rejected::Faulty(format!("describe: its parameters schema is no JSON: {e}"))
+        Rejected::Faulty(format!("describe: its parameters schema is not JSON: {e}"))
     })?;
     for set in sets {
         let (key, value) = set.split_once('=').ok_or_else(|| {
@@ -90,7 +91,7 @@ fn check(
         let path = e.instance_path().to_string();
         let mut message = e.to_string();
         let key = path.trim_start_matches('/').split('/').next().unwrap_or("");
-        // Which of several shapes was meant nobody knows; say what there are.
+        // Several shapes are allowed, so the message describes all of them.
         if message.contains("anyOf")
             && let Some(about) = schema["properties"][key]["description"].as_str()
         {
@@ -102,7 +103,7 @@ fn check(
         {
             let known: Vec<&str> = known.keys().map(String::as_str).collect();
             message = format!(
-                "there is no {}; there are {}",
+                "there is no parameter {}; there are {}",
                 unexpected.join(", "),
                 known.join(", ")
             );
@@ -121,7 +122,7 @@ fn problem_line(path: &str, message: &str) -> String {
     )
 }
 
-/// JSON if it reads as JSON, a list if the schema wants one, a text otherwise.
+/// The text as JSON if it is JSON, as a list if the schema wants one, else as a string.
 fn value_for(schema: &Value, key: &str, text: &str) -> Value {
     let one = |text: &str| {
         serde_json::from_str(text.trim()).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
@@ -137,8 +138,8 @@ fn value_for(schema: &Value, key: &str, text: &str) -> Value {
     }
 }
 
-/// Whether one of the shapes that a schema allows is a list. A schema may refer
-/// to itself, so it is not followed for ever.
+/// Whether one of the shapes that a schema allows is a list. A schema may refer to
+/// itself, so the depth is limited.
 fn allows_list(schema: &Value, node: &Value, depth: usize) -> bool {
     if depth > REFERENCES_MAX {
         return false;

@@ -1,4 +1,4 @@
-//! A new project for a strategy: small, and it builds as it is.
+//! Makes a new project for a strategy, which builds without changes.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::ops::{Error, Result};
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/sdk/src");
 static ANALYSIS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/analysis/src");
-/// The versions that we test with; cargo drops what a project has no use for.
+/// The versions that are tested here; cargo ignores those that a project does not need.
 const VERSIONS: &str = include_str!("../../../../Cargo.lock");
 const CONTRACT: &str = include_str!("../../../../wit/strategy.wit");
 
@@ -35,23 +35,22 @@ impl Language {
     }
 }
 
-/// Makes a project of that name; its folder is the answer, which is `./NAME` if none
-/// is named.
+/// Makes a project of that name, and returns its folder; `./NAME` if none is given.
 ///
 /// # Errors
-/// The name does not fit, or the folder is there already or cannot be written.
+/// The name is not allowed, or the folder exists already or cannot be written.
 pub fn make(name: &str, language: Language, folder: Option<PathBuf>) -> Result<PathBuf> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !is_name(name) || !begins || !name.chars().all(fits) || name.ends_with('-') {
         return Err(Error::usage(format!(
-            "{name:?} is no name for a project; write small letters, digits and -, such as my-gate"
+            "{name:?} cannot be the name of a project; write small letters, digits and -, such as my-gate"
         )));
     }
     let folder = folder.unwrap_or_else(|| PathBuf::from(name));
     if folder.exists() {
         return Err(Error::usage(format!(
-            "{} is there already; nothing is overwritten. Choose another --folder",
+            "{} exists already and is not overwritten; choose another --folder",
             folder.display()
         )));
     }
@@ -98,7 +97,7 @@ fn write_entry(to: &Path, below: &Path, entry: &DirEntry, name: &str) -> std::io
                 .components()
                 .map(|part| {
                     let part = part.as_os_str().to_string_lossy();
-                    // Files that begin with a dot would count in our own repository.
+                    // Names with a leading dot would have an effect in this repository.
                     let part = match part.strip_prefix("dot-") {
                         Some(rest) => format!(".{rest}"),
                         None => part.into_owned(),

@@ -1,4 +1,4 @@
-//! Plugins in OCI registries: fetched, and put there.
+//! Pulls plugins from OCI registries, and pushes them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,19 +17,18 @@ use crate::supply::registry::manifest::{Artifact, Layout};
 use crate::supply::registry::reference::Reference;
 use crate::supply::{self, SupplyError, cache};
 
-/// When every artefact was made, as far as registries are told: the same plugin
-/// pushed twice has the same digest.
+/// The creation time in every manifest, so that the same plugin always has the same
+/// digest.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
-/// What shall be fetched.
+/// What to fetch.
 #[derive(Debug, Clone)]
 pub struct PullRequest {
-    /// A name of `plugins.toml`, or an `oci://` reference; all names if nothing is
-    /// named.
+    /// A name of `plugins.toml`, or an `oci://` reference; `None` for all names.
     pub plugin: Option<String>,
     /// The file to write it to.
     pub output: Option<PathBuf>,
-    /// Certificates (PEM) of authorities that this machine does not know.
+    /// Certificates (PEM) of authorities that this machine does not trust otherwise.
     pub ca_files: Vec<PathBuf>,
     /// What may change about pinned plugins.
     pub pins: PinRequest,
@@ -38,14 +37,14 @@ pub struct PullRequest {
 /// A plugin that was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pulled {
-    /// By a name of `plugins.toml`; it is in the cache now.
+    /// Fetched by a name of `plugins.toml`; it is in the cache now.
     Name {
         /// The name.
         name: String,
         /// Digest of its bytes, hex.
         sha256: String,
     },
-    /// By a reference; it is in a file now.
+    /// Fetched by a reference; it is in a file now.
     Reference {
         /// The file.
         file: PathBuf,
@@ -56,8 +55,8 @@ pub enum Pulled {
     },
 }
 
-/// Fetches plugins, and tells `pulled` of each as it is there. What a reference
-/// names is checked against its own digests and not compiled.
+/// Fetches plugins, and calls `pulled` for each. The bytes of a reference are checked
+/// against their digests and not compiled.
 ///
 /// # Errors
 /// A plugin cannot be fetched, is not what is pinned, or cannot be written.
@@ -78,7 +77,7 @@ pub async fn pull(
         let fetched = supply::pull(Arc::new(registry), reference, None).await?;
         let Some(file) = output else {
             return Err(Error::usage(format!(
-                "{source} is there (sha256:{}); say where to write it with --output",
+                "{source} exists (sha256:{}); name the file to write it to with --output",
                 fetched.sha256
             )));
         };
@@ -94,7 +93,7 @@ pub async fn pull(
     let names = match plugin {
         Some(name) => vec![name],
         None if output.is_some() => {
-            return Err(Error::usage("--output is for one plugin; name it"));
+            return Err(Error::usage("--output is for one plugin; name that plugin"));
         }
         None => supply.plugins.plugins.keys().cloned().collect(),
     };
@@ -111,7 +110,7 @@ pub async fn pull(
     Ok(())
 }
 
-/// A client, and the reference that it is for.
+/// A client for a reference, and the reference.
 fn open(
     app: &App,
     reference: &str,
@@ -122,20 +121,20 @@ fn open(
     Ok((registry, reference))
 }
 
-/// What shall be put into a registry.
+/// What to push.
 #[derive(Debug, Clone)]
 pub struct PushRequest {
     /// The component.
     pub file: PathBuf,
     /// `oci://REGISTRY/REPOSITORY:TAG`
     pub reference: String,
-    /// `KEY=VALUE`, beside what the plugin says of itself.
+    /// Annotations, `KEY=VALUE`, in addition to what the plugin says of itself.
     pub annotations: Vec<String>,
     /// File of the private key that signs it.
     pub key: Option<PathBuf>,
-    /// Which media types are written.
+    /// The media types of the manifest.
     pub layout: Layout,
-    /// Certificates (PEM) of authorities that this machine does not know.
+    /// Certificates (PEM) of authorities that this machine does not trust otherwise.
     pub ca_files: Vec<PathBuf>,
 }
 
@@ -144,7 +143,7 @@ pub struct PushRequest {
 pub struct Pushed {
     /// The reference that was given.
     pub reference: String,
-    /// The reference that never means anything else, by digest.
+    /// The same by digest, which never changes its meaning.
     pub exact: String,
     /// Digest of its manifest, `sha256:…`.
     pub manifest: String,
@@ -154,12 +153,12 @@ pub struct Pushed {
     pub signed_by: Option<String>,
 }
 
-/// Puts a plugin into a registry, and signs it if there is a key. It is compiled
-/// first; what it says of itself becomes annotations.
+/// Pushes a plugin to a registry, and signs it if there is a key. It is compiled first;
+/// what it says of itself becomes annotations.
 ///
 /// # Errors
-/// It may not run or cannot be read, a key or an annotation is wrong, or the
-/// registry does not take it.
+/// It may not run or cannot be read, a key or an annotation is wrong, or the registry
+/// refuses it.
 pub async fn push(app: &App, request: PushRequest, ask: Ask<'_>) -> Result<Pushed> {
     let (registry, reference) = open(app, &request.reference, request.ca_files)?;
     let key = request.key.as_deref();
@@ -193,7 +192,7 @@ pub async fn push(app: &App, request: PushRequest, ask: Ask<'_>) -> Result<Pushe
     })
 }
 
-/// Annotations: what a plugin says of itself, and what is given beside that.
+/// Annotations: what a plugin says of itself, and those that are given.
 fn about(
     description: &Description,
     wasm: &[u8],

@@ -1,4 +1,4 @@
-//! Who vouches for a plugin: pairs of keys, and signatures beside plugins.
+//! Makes pairs of keys, and signs plugins.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::supply::registry::reference::Reference;
 use crate::supply::signature::{Claim, PrivateKey};
 use crate::supply::{self, Fetched, SupplyError, cache};
 
-/// Asks a person a question whose answer is not shown; none if nobody can be asked.
+/// Asks a person a question and hides the answer; `None` if nobody can be asked.
 pub type Ask<'a> = &'a (dyn Fn(&str) -> std::io::Result<Option<String>> + Sync);
 
 /// A new pair of keys.
@@ -33,7 +33,7 @@ pub struct Keys {
 /// Makes `PREFIX.key` and `PREFIX.pub`, in the formats of cosign.
 ///
 /// # Errors
-/// One of them is there already or cannot be written, or there is no password.
+/// One of them exists already or cannot be written, or there is no password.
 pub fn keys(app: &App, prefix: &str, ask: Ask<'_>) -> Result<Keys> {
     let (secret, public) = (
         PathBuf::from(format!("{prefix}.key")),
@@ -42,7 +42,7 @@ pub fn keys(app: &App, prefix: &str, ask: Ask<'_>) -> Result<Keys> {
     for file in [&secret, &public] {
         if file.exists() {
             return Err(Error::usage(format!(
-                "{} is there already; a key is never overwritten. Choose another name",
+                "{} exists already, and a key is never overwritten; choose another name",
                 file.display()
             )));
         }
@@ -73,14 +73,14 @@ fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     options.open(path)?.write_all(bytes)
 }
 
-/// What shall be signed, and with which key.
+/// What to sign, and with which key.
 #[derive(Debug, Clone)]
 pub struct SignRequest {
     /// A name of `plugins.toml`, an `oci://` reference, or a file.
     pub plugin: String,
     /// File of the private key.
     pub key: PathBuf,
-    /// Certificates (PEM) of authorities that this machine does not know.
+    /// Certificates (PEM) of authorities that this machine does not trust otherwise.
     pub ca_files: Vec<PathBuf>,
     /// What may change about pinned plugins.
     pub pins: PinRequest,
@@ -89,7 +89,7 @@ pub struct SignRequest {
 /// A signature that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// What it signs in a registry, as an exact reference; or the file that has it.
+    /// The exact reference that it signs in a registry, or the file that has it.
     pub place: String,
     /// Id of the key that has signed.
     pub by: String,
@@ -98,9 +98,8 @@ pub struct Signature {
 /// Signs a plugin. In a registry the signature is kept beside the plugin, and beside
 /// a file as `FILE.sig`.
 ///
-/// # Errors
-/// There is no such key or plugin, it is not what is pinned, it is not a plugin, or
-/// the signature cannot be written.
+/// The key or the plugin does not exist, the plugin is not the pinned one or not a
+/// plugin, or the signature cannot be written.
 pub async fn sign(app: &App, request: SignRequest, ask: Ask<'_>) -> Result<Signature> {
     let SignRequest {
         plugin,
@@ -135,7 +134,7 @@ pub async fn sign(app: &App, request: SignRequest, ask: Ask<'_>) -> Result<Signa
         let manifest = pinned.as_ref().and_then(|p| p.manifest.clone());
         let fetched = supply::pull(registry.clone(), reference.clone(), manifest).await?;
         as_pinned(&fetched)?;
-        // Nobody should vouch for what is no plugin.
+        // Only a real plugin is signed.
         compile(app, &source, &fetched.wasm).await?;
         let manifest = fetched.manifest.unwrap_or_default();
         attach(&registry, &reference, &manifest, &key).await?;
@@ -191,14 +190,14 @@ pub(super) fn private_key(app: &App, file: &Path, ask: Ask<'_>) -> Result<Privat
     Ok(PrivateKey::from_pem(&text, &password).map_err(|e| wrong(e.to_string()))?)
 }
 
-/// The password of a private key: from the surroundings, or asked for.
+/// The password of a private key: from the environment, or asked for.
 fn password(app: &App, ask: Ask<'_>, question: &str) -> Result<String> {
     if let Some(password) = &app.surroundings.cosign_password {
         return Ok(password.clone());
     }
     ask(question)?.ok_or_else(|| {
         Error::usage(
-            "the private key has a password, and nobody can be asked for it here\n\nhint: put it into COSIGN_PASSWORD",
+            "the private key has a password, and nobody can be asked for it here\n\nhint: set COSIGN_PASSWORD",
         )
     })
 }

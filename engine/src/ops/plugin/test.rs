@@ -1,11 +1,12 @@
-//! What a plugin decides in given worlds, against what it decided when somebody last
-//! looked.
+//! Compares what a plugin decides in given worlds with the decisions that a person has
+//! accepted.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{Loaded, look_at, parameters};
-use crate::journal::{Actor, Call, Event, Told, exchanges};
+use crate::journal::narrate::{decided, sentence};
+use crate::journal::{Actor, Call, Event, Exchange, exchanges};
 use crate::model::{Decider, Level, Millis};
 use crate::ops::app::App;
 use crate::ops::pin::PinRequest;
@@ -13,7 +14,7 @@ use crate::ops::{Error, Result, scenarios};
 use crate::simulate::replicate::{self, Played, START, Subject};
 use crate::supply::files;
 
-/// Which plugin shall be tested, and in which worlds.
+/// The plugin to test, and the worlds.
 #[derive(Debug, Clone)]
 pub struct TestRequest {
     /// A file, or a name of `plugins.toml`.
@@ -24,47 +25,47 @@ pub struct TestRequest {
     pub set: Vec<String>,
     /// Rollouts per scenario.
     pub replicates: u32,
-    /// Whether today's decisions are the right ones from now on.
+    /// Whether to accept the present decisions.
     pub accept: bool,
-    /// The file of decisions, for one file of scenarios; beside it if none is named.
+    /// The file of decisions, for one file of scenarios; by default beside that file.
     pub decisions: Option<PathBuf>,
     /// What may change about pinned plugins.
     pub pins: PinRequest,
 }
 
-/// What was decided in one file of scenarios.
+/// The result for one file of scenarios.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tested {
     /// The file.
     pub scenarios: PathBuf,
-    /// The file of the decisions that were accepted.
+    /// The file of the accepted decisions.
     pub decisions: PathBuf,
-    /// The decisions of now, as that file would have them.
+    /// The present decisions, in the form of that file.
     pub now: String,
-    /// What must never happen and did.
+    /// Rules of the host that were broken.
     pub violations: Vec<String>,
-    /// How the decisions are beside the accepted ones.
+    /// How the decisions compare with the accepted ones.
     pub compared: Compared,
 }
 
-/// How decisions are beside those that somebody has accepted.
+/// How decisions compare with the accepted ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compared {
     /// They were accepted now.
     Accepted,
     /// They are the same.
     Same,
-    /// They are others.
+    /// They differ.
     Different {
         /// The accepted ones.
         accepted: String,
     },
-    /// None were accepted so far.
+    /// No decisions were accepted before.
     New,
 }
 
 impl Tested {
-    /// Whether nothing is wrong.
+    /// Whether the decisions are the accepted ones and no rule was broken.
     #[must_use]
     pub fn passed(&self) -> bool {
         let compared = matches!(self.compared, Compared::Accepted | Compared::Same);
@@ -73,7 +74,7 @@ impl Tested {
 }
 
 /// Plays every scenario with the real driver under a virtual clock, compares the
-/// decisions with the accepted ones, and tells `tested` of each file as it is done.
+/// decisions with the accepted ones, and calls `tested` for each file.
 ///
 /// # Errors
 /// The plugin may not run, a parameter is wrong, or a file cannot be read or written.
@@ -87,8 +88,8 @@ pub async fn test(
             "--decisions names one file, and there are several files of scenarios",
         ));
     }
-    // As in a rollout: probes, queries and guardrails of the rollout file do not
-    // belong to the plugin.
+    // Probes, queries and guardrails of the rollout file do not belong to the plugin,
+    // so they are left out here.
     let Loaded { plugin, .. } = look_at(app, &request.pins, &request.plugin).await?;
     let description = plugin.describe().await?;
     let given = parameters(&request.set, &serde_json::Map::new(), &plugin, &description).await?;
@@ -126,8 +127,8 @@ fn compare(place: &Path, now: &str, accept: bool) -> Result<Compared> {
     }
 }
 
-/// The decisions in all scenarios of a file, as text, and what must never happen
-/// and did.
+/// The decisions in all scenarios of a file as text, and the rules of the host that
+/// were broken.
 async fn decisions(
     subject: &Subject,
     file: &Path,
@@ -149,49 +150,36 @@ async fn decisions(
     Ok((text, violations))
 }
 
-/// What it wrote, what it said, and how it ended.
+/// Writes the strategy's writes, its log and its end.
 fn tell(text: &mut String, played: &Played) {
     for exchange in exchanges(&played.journal) {
-        let event = match exchange.told {
-            Told::Asked(q) if q.by == Actor::Strategy && q.call.is_write() => {
-                say(text, exchange.at, &q.call.to_string());
-                continue;
-            }
-            Told::Answered {
-                question: q, reply, ..
-            } if q.by == Actor::Strategy && !q.in_two => {
-                match q.call {
-                    Call::Log { level, .. } if *level == Level::Debug => {}
-                    Call::Log { .. } => say(text, exchange.at, &q.call.to_string()),
-                    call if call.is_write() => {
-                        say(text, exchange.at, &format!("{call}: {reply}"));
-                    }
-                    _ => {}
-                }
-                continue;
-            }
-            Told::Asked(_) | Told::Answered { .. } => continue,
-            Told::Other(event) => event,
-        };
-        let line = match event {
-            Event::Finished(outcome) => {
-                format!("{}: {}", outcome.verdict, outcome.reason)
-            }
-            Event::Failed { reason } => format!("failed: {reason}"),
-            Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
-            Event::Decided {
-                goal, by, reason, ..
-            } if *by != Decider::Strategy => {
-                format!("{goal}, decided by {by}: {reason}")
-            }
-            _ => continue,
-        };
-        say(text, exchange.at, &line);
+        if let Some(line) = decision(&exchange) {
+            let _ = writeln!(text, "  {}  {line}", since_start(exchange.at));
+        }
     }
 }
 
-fn say(text: &mut String, at: Millis, line: &str) {
-    let _ = writeln!(text, "  {}  {line}", since_start(at));
+/// What a strategy wants or says; what becomes of it is the engine's doing.
+fn decision(exchange: &Exchange<'_>) -> Option<String> {
+    if let Some(question) = exchange.asks().filter(|q| q.by == Actor::Strategy) {
+        return match (question.call, exchange.at_once()) {
+            (Call::Log { level, .. }, _) if *level == Level::Debug => None,
+            (Call::Log { .. }, _) => Some(question.call.to_string()),
+            (call, None) if call.is_write() => Some(call.to_string()),
+            (call, Some((_, reply))) if call.is_write() => Some(format!("{call}: {reply}")),
+            _ => None,
+        };
+    }
+    match exchange.event()? {
+        // Accepted decisions have the word that a verdict is stored as.
+        Event::Finished(outcome) => Some(format!("{}: {}", outcome.verdict, outcome.reason)),
+        Event::Decided { by, .. } if *by == Decider::Strategy => None,
+        Event::Decided {
+            goal, by, reason, ..
+        } => Some(decided(*goal, by, reason)),
+        Event::Failed { .. } | Event::Diverged(_) => sentence(exchange),
+        _ => None,
+    }
 }
 
 /// `h:mm:ss` since the beginning.

@@ -3,7 +3,7 @@
 //! A file is checked in four steps (JSON, schema, types, meaning); each step
 //! reports all that it finds before the next one starts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 use jsonschema::ValidationError;
@@ -12,11 +12,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{
-    Canary, Clock, Corpus, Event, Expect, Millis, Noise, Problem, Scenario, Span, Traffic, Values,
-};
+use super::{Canary, Clock, Corpus, Event, Expect, Millis, Noise, Scenario, Span, Traffic, Values};
 use crate::schema::of_file;
+use crate::spec::problem::{Problem, Problems};
 
 const TASKS_MAX: u32 = 10_000;
 const ZONES_MAX: u32 = 100;
@@ -104,16 +104,32 @@ impl Corpus {
     /// # Errors
     ///
     /// All problems of the first step that finds any, see the module.
-    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+    pub fn parse(text: &str) -> Result<Self, Problems> {
         let json: Value = serde_json::from_str(text).map_err(|error| {
-            // The library's message ends with the line and the column.
-            vec![Problem {
+            Problems(vec![Problem {
                 path: String::new(),
-                scenario: None,
+                line: Some(error.line()),
+                // The library's message ends with the line and the column.
                 message: format!("is not JSON: {error}"),
-            }]
+            }])
         })?;
-        none(against_schema(&json))?;
+        Self::read(&json).map_err(|problems| {
+            let mut places = HashMap::new();
+            if let Ok(file) = serde_json::from_str(text) {
+                find_values(text, file, String::new(), &mut places);
+            }
+            let mut located = Problems(problems).located(text, &places, '/');
+            for problem in &mut located.0 {
+                if let Some(name) = scenario_at(&json, &problem.path) {
+                    problem.path = format!("{} ({name})", problem.path);
+                }
+            }
+            located
+        })
+    }
+
+    fn read(json: &Value) -> Result<Self, Vec<Problem>> {
+        none(against_schema(json))?;
         let corpus = typed(json)?;
         none(corpus.meaning())?;
         Ok(corpus)
@@ -125,7 +141,6 @@ impl Corpus {
         for (index, scenario) in self.scenarios.iter().enumerate() {
             let mut check = Check {
                 path: format!("/scenarios/{index}"),
-                scenario: &scenario.name,
                 problems: &mut problems,
             };
             if !names.insert(&scenario.name) {
@@ -152,20 +167,18 @@ fn against_schema(json: &Value) -> Vec<Problem> {
     let validator = jsonschema::validator_for(&schema).expect("made from types");
     validator
         .iter_errors(json)
-        .flat_map(|error| explain(&schema, json, &error))
+        .flat_map(|error| explain(&schema, &error))
         .collect()
 }
 
-fn explain(schema: &Value, json: &Value, error: &ValidationError<'_>) -> Vec<Problem> {
+fn explain(schema: &Value, error: &ValidationError<'_>) -> Vec<Problem> {
     let path = error.instance_path().as_str();
-    let problem = |key: &str, message: String| Problem {
-        path: if key.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path}/{key}")
-        },
-        scenario: scenario_at(json, path),
-        message,
+    let problem = |key: &str, message: String| {
+        let path = match key {
+            "" => path.to_owned(),
+            key => format!("{path}/{key}"),
+        };
+        problem(path, message)
     };
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
@@ -200,16 +213,40 @@ fn explain(schema: &Value, json: &Value, error: &ValidationError<'_>) -> Vec<Pro
     }
 }
 
-/// The name of the scenario in which `path` is.
-fn scenario_at(json: &Value, path: &str) -> Option<String> {
-    let index = path.strip_prefix("/scenarios/")?.split('/').next()?;
-    let name = json.pointer(&format!("/scenarios/{index}/name"))?;
-    name.as_str().map(ToOwned::to_owned)
+fn problem(path: String, message: String) -> Problem {
+    Problem {
+        path,
+        line: None,
+        message,
+    }
 }
 
-fn typed(json: Value) -> Result<Corpus, Vec<Problem>> {
+/// The name of the scenario in which `path` is.
+fn scenario_at<'a>(json: &'a Value, path: &str) -> Option<&'a str> {
+    let index = path.strip_prefix("/scenarios/")?.split('/').next()?;
+    let name = json.pointer(&format!("/scenarios/{index}/name"))?;
+    name.as_str()
+}
+
+/// At which byte of the text a value is, and each value in it.
+fn find_values(text: &str, value: &RawValue, path: String, places: &mut HashMap<String, usize>) {
+    let json = value.get();
+    if let Ok(object) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
+        for (key, inner) in object {
+            find_values(text, inner, format!("{path}/{key}"), places);
+        }
+    } else if let Ok(array) = serde_json::from_str::<Vec<&RawValue>>(json) {
+        for (index, inner) in array.into_iter().enumerate() {
+            find_values(text, inner, format!("{path}/{index}"), places);
+        }
+    }
+    // It is a part of the text.
+    places.insert(path, json.as_ptr().addr() - text.as_ptr().addr());
+}
+
+fn typed(json: &Value) -> Result<Corpus, Vec<Problem>> {
     let mut problems = vec![];
-    let Some(file) = read::<File>(&json, "", json.clone(), &mut problems) else {
+    let Some(file) = read::<File>("", json.clone(), &mut problems) else {
         return Err(problems);
     };
     let mut scenarios = vec![];
@@ -226,10 +263,10 @@ fn typed(json: Value) -> Result<Corpus, Vec<Problem>> {
             .enumerate()
             .filter_map(|(event, value)| {
                 let path = format!("{path}/events/{event}");
-                read(&json, &path, value.clone(), &mut problems)
+                read(&path, value.clone(), &mut problems)
             })
             .collect();
-        if let Some(scenario) = read::<Scenario>(&json, &path, value, &mut problems) {
+        if let Some(scenario) = read::<Scenario>(&path, value, &mut problems) {
             scenarios.push(Scenario { events, ..scenario });
         }
     }
@@ -242,20 +279,11 @@ fn typed(json: Value) -> Result<Corpus, Vec<Problem>> {
     })
 }
 
-fn read<T: DeserializeOwned>(
-    json: &Value,
-    path: &str,
-    value: Value,
-    problems: &mut Vec<Problem>,
-) -> Option<T> {
+fn read<T: DeserializeOwned>(path: &str, value: Value, problems: &mut Vec<Problem>) -> Option<T> {
     match serde_json::from_value(value) {
         Ok(value) => Some(value),
         Err(error) => {
-            problems.push(Problem {
-                path: path.to_owned(),
-                scenario: scenario_at(json, path),
-                message: error.to_string(),
-            });
+            problems.push(problem(path.to_owned(), error.to_string()));
             None
         }
     }
@@ -264,17 +292,13 @@ fn read<T: DeserializeOwned>(
 /// Collects what is wrong with one scenario.
 struct Check<'a> {
     path: String,
-    scenario: &'a str,
     problems: &'a mut Vec<Problem>,
 }
 
 impl Check<'_> {
     fn add(&mut self, key: &str, message: String) {
-        self.problems.push(Problem {
-            path: format!("{}/{key}", self.path),
-            scenario: Some(self.scenario.to_owned()),
-            message,
-        });
+        self.problems
+            .push(problem(format!("{}/{key}", self.path), message));
     }
 
     fn within(&mut self, key: &str, value: f64, range: RangeInclusive<f64>) {
@@ -517,8 +541,11 @@ mod tests {
     }
 
     fn problems(text: &str) -> Vec<String> {
-        let problems = Corpus::parse(text).expect_err(text);
-        problems.iter().map(ToString::to_string).collect()
+        let problems = Corpus::parse(text).expect_err(text).0;
+        let shown = problems.iter();
+        shown
+            .map(|p| format!("{}: {}", p.path, p.message))
+            .collect()
     }
 
     #[test]
@@ -577,7 +604,7 @@ mod tests {
         let corpus = with("queries", values).expect("valid");
         assert_eq!(corpus.queries["accuracy"].canary, 0.8);
         let refused = with("fault", faults).expect_err("unknown");
-        assert!(refused[0].message.starts_with("unknown field `fault`"));
+        assert!(refused.0[0].message.starts_with("unknown field `fault`"));
     }
 
     #[test]
@@ -647,6 +674,34 @@ mod tests {
         ] {
             assert_eq!(problems(&file(&more)), [expected]);
         }
+    }
+
+    #[test]
+    fn problems_have_lines() {
+        let file = r#"{
+  "apiVersion": "simulate/v1",
+  "scenarios": [
+    {"name": "a", "class": "good", "seed": 1, "traffic": {"rps": 1}, "stable": {}},
+    {
+      "name": "b", "class": "good", "seed": 2, "traffic": {"rps": 1},
+      "stable": {
+        "zones": 0
+      },
+      "canary": {"minTasks": 0}
+    }
+  ]
+}"#;
+        let problems = Corpus::parse(file).expect_err("two problems");
+        assert_eq!(
+            problems.in_file("corpus.json"),
+            "  corpus.json:8: /scenarios/1/stable/zones (b): is 0; it must be from 1 to 100
+  corpus.json:10: /scenarios/1/canary/minTasks (b): is 0; it must be from 1 to 10000"
+        );
+        let missing = file.replace("\"rps\": 1}, \"stable\"", "}, \"stable\"");
+        let problems = Corpus::parse(&missing).expect_err("no rps");
+        assert_eq!(problems.0[0].line, Some(4));
+        let broken = Corpus::parse("{\n\n]").expect_err("no JSON");
+        assert_eq!(broken.0[0].line, Some(3));
     }
 
     #[test]

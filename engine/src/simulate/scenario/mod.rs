@@ -47,19 +47,6 @@ pub struct Values {
     pub sigma: f64,
 }
 
-/// What is wrong with a file, and where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}{}: {message}", .scenario.as_ref().map(|s| format!(" ({s})")).unwrap_or_default())]
-pub struct Problem {
-    /// A JSON pointer such as `/scenarios/3/canary/effect/errorAdd`; empty for
-    /// the file as a whole.
-    pub path: String,
-    /// The name of the scenario, if it has one.
-    pub scenario: Option<String>,
-    /// Reads on from the path: "is 2; it must be from 0 to 1".
-    pub message: String,
-}
-
 /// One service and one rollout.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,5 +1,5 @@
-//! Track 0.1 of the contract: the generated bindings, and what they mean in
-//! the engine's own words. The only file that knows both.
+//! Track 0.1 of the contract: the generated bindings and their translation to the
+//! engine's own types. No other file knows both.
 
 use std::sync::Arc;
 
@@ -126,20 +126,20 @@ impl Bound for Prepared {
 type Answer<T> = Result<Result<T, types::HostError>, Error>;
 
 impl State {
-    /// Who answers; nobody does while a strategy only says who it is.
+    /// Receives the calls; there is nobody while a strategy must not make any.
     fn calls(&self) -> Result<&Arc<dyn Calls>, Error> {
         Ok(self.calls.as_ref().ok_or(Interrupted)?)
     }
 
-    /// Every call of the journal goes through here or the next one, and buys a new
-    /// segment.
+    /// Every call of the journal goes through here or through [`Self::refuse`], and
+    /// begins a new segment of fuel.
     async fn ask(&mut self, call: Call) -> Result<Reply, Error> {
         let reply = self.calls()?.perform(call).await?;
         self.called = Some(Called::Journaled);
         Ok(reply)
     }
 
-    /// A call with arguments that are not taken: an answer like others.
+    /// Answers a call whose arguments are refused. The refusal is an answer like others.
     async fn refuse(&mut self, call: Call, why: String) -> Result<Reply, Error> {
         let why = HostError::new(ErrorKind::Invalid, "invalid-request", why);
         let reply = self.calls()?.refuse(call, why).await?;
@@ -186,7 +186,7 @@ impl traffic::Host for State {
 impl metrics::Host for State {
     async fn get_metrics(&mut self, query: metrics::MetricsQuery) -> Answer<Vec<metrics::Sample>> {
         let odd = query.over_ms.iter().find(|limit| !limit.is_finite());
-        let odd = odd.map(|odd| format!("over-ms has {odd}, which is no latency"));
+        let odd = odd.map(|odd| format!("over-ms has {odd}, which is not a latency"));
         let wrong = too_long("over-ms", query.over_ms.len()).or(odd);
         let query = model::MetricsQuery {
             since: to_millis(query.since),
@@ -207,7 +207,7 @@ impl metrics::Host for State {
             let Reply::Samples(mut samples) = reply else {
                 return None;
             };
-            // The newest are the ones that a gate needs.
+            // A gate needs the newest ones.
             let excess = samples.len().saturating_sub(SAMPLES_MAX);
             samples.drain(..excess);
             Some(samples.into_iter().map(to_sample).collect())
@@ -310,7 +310,8 @@ impl control::Host for State {
     }
 }
 
-/// A journal holds numbers only: what is none is 0, what is infinite is large.
+/// A finite number, because a journal holds no others: 0 for NaN, the largest one
+/// for infinity.
 fn number(value: f64) -> f64 {
     if value.is_nan() {
         0.0
@@ -346,7 +347,7 @@ fn to_finding(f: control::Finding) -> model::Finding {
     }
 }
 
-/// The reply as the guest expects it; another kind of reply is our bug.
+/// The answer as the guest expects it; another kind of answer is a bug of the host.
 fn answer<T>(reply: Reply, expected: impl FnOnce(Reply) -> Option<T>) -> Answer<T> {
     match reply {
         Reply::Failed(error) => Ok(Err(to_error(error))),
@@ -362,7 +363,8 @@ fn done(reply: Reply) -> Option<()> {
 }
 
 fn too_long(what: &str, length: usize) -> Option<String> {
-    (length > LIST_MAX).then(|| format!("{what} has {length} elements; the limit is {LIST_MAX}"))
+    (length > LIST_MAX)
+        .then(|| format!("{what} has {length} elements, and the limit is {LIST_MAX}"))
 }
 
 fn to_error(e: model::HostError) -> types::HostError {
@@ -433,7 +435,7 @@ fn from_millis(at: model::Millis) -> f64 {
     at as f64
 }
 
-/// A time that is negative or no number means: from the beginning.
+/// A negative time, or NaN, means the beginning.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

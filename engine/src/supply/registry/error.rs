@@ -1,20 +1,19 @@
 //! What can go wrong between here and a registry.
 
-/// Why a plugin was not pulled or pushed. The variants are what a caller sorts
-/// by; the texts are for people.
+/// Why a plugin was not pulled or pushed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// The request makes no sense; nothing was sent.
+    /// The reference is invalid; nothing was sent.
     #[error("{reference:?} cannot be used: {found}\n\nhint: {hint}")]
     Reference {
-        /// What was given.
+        /// The reference.
         reference: String,
         /// What is wrong with it.
         found: String,
         /// What to do.
         hint: &'static str,
     },
-    /// A file on this machine is at fault; nothing was sent.
+    /// A file on this machine is invalid or missing; nothing was sent.
     #[error("{file}: {found}\n\nhint: {hint}")]
     File {
         /// Its path.
@@ -26,15 +25,15 @@ pub enum RegistryError {
     },
     /// The registry has no such repository, tag, manifest or blob.
     #[error(
-        "{reference}: the registry does not have it ({answer})\n\nhint: check the repository and the tag; some registries also say this to those who may not read"
+        "{reference}: the registry does not have it ({answer})\n\nhint: check the repository and the tag; some registries give this answer also if the credentials do not permit reading"
     )]
     NotFound {
-        /// What was looked for.
+        /// What was asked for.
         reference: String,
         /// What the registry said.
         answer: String,
     },
-    /// The registry wants to know who asks, or does not let them.
+    /// The registry demands credentials, or does not permit this with those given.
     #[error(
         "{reference}: the registry does not allow this ({answer}); it was asked {asked}\n\nhint: docker login {registry}"
     )]
@@ -43,12 +42,12 @@ pub enum RegistryError {
         reference: String,
         /// What the registry said.
         answer: String,
-        /// With which credentials.
+        /// The credentials that were used.
         asked: String,
-        /// Its host.
+        /// The registry's host.
         registry: String,
     },
-    /// The registry gave something that is not used.
+    /// The registry's answer was refused.
     #[error("{reference}: {content}")]
     Rejected {
         /// Where it came from.
@@ -56,7 +55,7 @@ pub enum RegistryError {
         /// What is wrong with it.
         content: Rejected,
     },
-    /// The registry was not reached, fell silent, or failed.
+    /// The registry could not be reached, stopped answering, or failed.
     #[error("{reference}: {found}\n\nhint: {hint}")]
     Network {
         /// What was asked for.
@@ -68,36 +67,36 @@ pub enum RegistryError {
     },
 }
 
-/// Why what a registry gave is not used. Trying again would not help.
+/// Why an answer of a registry is refused. Trying again would not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// The bytes are not the ones that were asked for.
     #[error(
-        "the digest of the {what} is not the expected one\n  expected: {expected}\n  found:    {found}\n\nhint: the registry, or something before it, changed the bytes; do not use them"
+        "the digest of the {what} is not the expected one\n  expected: {expected}\n  found:    {found}\n\nhint: the registry, or a proxy before it, changed the bytes; do not use them"
     )]
     Digest {
         /// "manifest" or "layer".
         what: &'static str,
-        /// What it must be.
+        /// The digest that was expected.
         expected: String,
-        /// What the bytes have.
+        /// The digest of the bytes.
         found: String,
     },
-    /// It says of itself that it is too big.
+    /// The declared size is above the limit.
     #[error(
         "the {what} has {bytes} bytes and the limit is {max}\n\nhint: check that this is a plugin, or raise the limit"
     )]
     TooLarge {
-        /// "manifest", "layer"...
+        /// "manifest", "layer" and so on.
         what: &'static str,
-        /// What the manifest says.
+        /// The size that the manifest declares.
         bytes: u64,
         /// The limit.
         max: u64,
     },
-    /// It does not end where such things end.
+    /// The answer is longer than the limit.
     #[error(
-        "the {what} has more than {max} bytes\n\nhint: the registry, or something before it, is broken or hostile"
+        "the {what} has more than {max} bytes\n\nhint: the registry, or a proxy before it, is broken or hostile"
     )]
     Endless {
         /// "manifest".
@@ -105,29 +104,29 @@ pub enum Rejected {
         /// The limit.
         max: usize,
     },
-    /// There are more bytes than the manifest says.
+    /// There are more bytes than the manifest declares.
     #[error(
-        "the {what} goes on after the {expected} bytes that its manifest declares\n\nhint: the registry, or something before it, is broken or hostile"
+        "the {what} goes on after the {expected} bytes that its manifest declares\n\nhint: the registry, or a proxy before it, is broken or hostile"
     )]
     Overlong {
         /// "layer" or "signature".
         what: &'static str,
-        /// What the manifest says.
+        /// The size that the manifest declares.
         expected: u64,
     },
-    /// There are fewer bytes than the manifest says.
+    /// There are fewer bytes than the manifest declares.
     #[error(
-        "the {what} ends after {found} of {expected} bytes\n\nhint: the registry, or something before it, is broken; push the plugin again"
+        "the {what} ends after {found} of {expected} bytes\n\nhint: the registry, or a proxy before it, is broken; push the plugin again"
     )]
     Truncated {
         /// "layer" or "signature".
         what: &'static str,
-        /// What the manifest says.
+        /// The size that the manifest declares.
         expected: u64,
-        /// What came.
+        /// The bytes that came.
         found: u64,
     },
-    /// It is something else than a plugin.
+    /// It is not a plugin.
     #[error("{found}\n\nhint: {hint}")]
     Kind {
         /// What it is.

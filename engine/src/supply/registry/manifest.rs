@@ -1,5 +1,5 @@
-//! What lies in a registry: which manifests are read as plugins, and which
-//! are written. Nothing here does I/O.
+//! The manifests in a registry: which are read as plugins, and which are
+//! written. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use super::error::Rejected;
 use super::reference::is_digest;
 use crate::model::sha256_hex;
 
-/// An OCI image manifest, which also carries everything that is no image.
+/// An OCI image manifest, which is also used for everything that is not an image.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-/// Indexes and images are asked for too, because only then can the refusal say
-/// what is there.
+/// Indexes and images are accepted too, because the refusal can then say what is
+/// there.
 pub(super) const ACCEPTED: &[&str] = &[MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 
 const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const WASM_LAYER: &str = "application/wasm";
 const OLDER_CONFIG: &str = "application/vnd.wasm.config.v1+json";
 const OLDER_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
-/// What oras writes where there is no configuration, now and formerly.
+/// Configurations that old and new versions of oras write if there is none.
 const EMPTY_CONFIGS: [&str; 2] = [
     "application/vnd.oci.empty.v1+json",
     "application/vnd.unknown.config.v1+json",
@@ -32,26 +32,26 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 const SIGNATURE_LAYER: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-/// A payload has some 250 bytes.
+/// Largest payload of a signature, bytes. Real ones have about 250.
 const PAYLOAD_BYTES_MAX: u64 = 64 << 10;
 const SIGNATURES_MAX: usize = 64;
 
-/// `sha256:` and the digest in hexadecimal.
+/// The digest of bytes: `sha256:` and hexadecimal digits.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", sha256_hex(bytes))
 }
 
-/// How a plugin is written down.
+/// The format of a plugin in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// As the CNCF's working group says; wkg writes and reads it.
+    /// The format of the CNCF's working group, which wkg reads and writes.
     Cncf,
-    /// As Spin and Kubewarden do, for registries that refuse the other.
+    /// The format of Spin and Kubewarden, for registries that refuse the other.
     Older,
 }
 
-/// A plugin to be pushed. Equal ones have equal manifest digests.
+/// A plugin to be pushed. The same content gives the same manifest digest.
 #[derive(Debug, Clone)]
 pub struct Artifact {
     /// The component.
@@ -60,13 +60,13 @@ pub struct Artifact {
     pub exports: Vec<String>,
     /// What it imports.
     pub imports: Vec<String>,
-    /// When it was made, as `2026-01-31T12:00:00Z`.
+    /// The time that it was made, as `2026-01-31T12:00:00Z`.
     pub created: String,
-    /// Shown by registries and tools.
+    /// Annotations, which registries and tools show.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A piece of content and what is said about it.
+/// The descriptor of a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
@@ -119,7 +119,7 @@ struct Component<'a> {
     imports: &'a [String],
 }
 
-/// An image of no platform and no date, as cosign makes it.
+/// The configuration of an image without platform and date, as cosign writes it.
 #[derive(Serialize)]
 struct SignatureConfig<'a> {
     architecture: &'a str,
@@ -141,7 +141,7 @@ struct Rootfs<'a> {
     diff_ids: Vec<&'a str>,
 }
 
-/// `{}`
+/// Becomes `{}`.
 #[derive(Serialize)]
 struct Nothing {}
 
@@ -195,8 +195,8 @@ fn read(manifest: &[u8]) -> Result<Manifest, Rejected> {
     serde_json::from_slice(manifest).map_err(broken)
 }
 
-/// What is wrong with a manifest as a plugin's, and as one of signatures: how
-/// the fuzzer reaches what otherwise only a registry's answer does.
+/// Parses a manifest as that of a plugin and as that of signatures. For the fuzzer,
+/// which could not reach these functions otherwise.
 #[doc(hidden)]
 #[must_use]
 pub fn complaints(manifest: &[u8], limit_bytes: u64) -> [Option<Rejected>; 2] {
@@ -217,7 +217,7 @@ pub(super) fn plugin(manifest: &[u8], limit_bytes: u64) -> Result<Found, Rejecte
     let known = [WASM_CONFIG, OLDER_CONFIG];
     if !known.contains(&config) && !EMPTY_CONFIGS.contains(&config) {
         return Err(other(
-            format!("it is no plugin: its configuration is {config:?}"),
+            format!("it is not a plugin: its configuration is {config:?}"),
             PUSH,
         ));
     }
@@ -229,7 +229,7 @@ pub(super) fn plugin(manifest: &[u8], limit_bytes: u64) -> Result<Found, Rejecte
     })?;
     if ![WASM_LAYER, OLDER_LAYER].contains(&layer.media_type.as_str()) {
         return Err(other(
-            format!("it is no plugin: its layer is {:?}", layer.media_type),
+            format!("it is not a plugin: its layer is {:?}", layer.media_type),
             PUSH,
         ));
     }
@@ -240,7 +240,7 @@ pub(super) fn plugin(manifest: &[u8], limit_bytes: u64) -> Result<Found, Rejecte
     })
 }
 
-/// What can be said before anything is downloaded.
+/// Checks a descriptor before anything is downloaded.
 fn check(layer: &Descriptor, what: &'static str, max: u64) -> Result<(), Rejected> {
     if !is_digest(&layer.digest) {
         return Err(other(
@@ -286,7 +286,7 @@ pub(super) fn write(artifact: &Artifact, layout: Layout) -> Written {
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
-    // Texts, numbers and maps of texts always become JSON.
+    // Strings, numbers and maps of strings can always be written as JSON.
     serde_json::to_vec(value).unwrap_or_else(|e| unreachable!("{e}"))
 }
 
@@ -332,7 +332,7 @@ pub(super) fn signatures(manifest: &[u8]) -> Result<Vec<(Descriptor, String)>, R
     Ok(signed)
 }
 
-/// The manifest of signatures with one more, or nothing if it has that already.
+/// The manifest of signatures with one more; `None` if it has that one already.
 pub(super) fn with_signature(
     manifest: Option<&[u8]>,
     payload: &[u8],

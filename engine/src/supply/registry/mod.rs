@@ -1,9 +1,9 @@
-//! Plugins in OCI registries: where container images are, with the same
+//! Plugins in OCI registries, where container images are too, with the same
 //! credentials.
 //!
-//! What is pulled is checked against digests and limits before anybody sees
-//! it; which digest to expect is the caller's affair (a lock file, a
-//! signature). Nothing here is cached.
+//! What is pulled is checked against digests and limits before it is returned. The
+//! caller says which digest to expect (from a lock file or a signature). Nothing
+//! is cached here.
 
 use crate::supply::{TEXT_BYTES_MAX, files};
 use std::collections::BTreeMap;
@@ -11,13 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_client::RegistryOperation;
-use oci_client::client::{Certificate, CertificateEncoding};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::clock::Clock;
-use session::{Means, Session};
+use session::{Means, Purpose, Session};
 
 mod credentials;
 pub mod error;
@@ -34,17 +32,17 @@ use reference::Reference;
 pub struct Options {
     /// The folder of `config.json` with the credentials, usually `~/.docker`.
     pub docker_config: Option<PathBuf>,
-    /// Certificates (PEM) of authorities that are trusted besides those that
-    /// this machine trusts.
+    /// Certificates (PEM) of authorities that are trusted in addition to those of
+    /// this machine.
     pub ca_files: Vec<PathBuf>,
-    /// No TLS. Only for registries on this machine; all others are refused.
+    /// Do without TLS. Only for registries on this machine; all others are refused.
     pub plain_http: bool,
-    /// Largest plugin that is pulled.
+    /// Largest plugin that is pulled, bytes.
     pub limit_bytes: u64,
-    /// Time to connect.
+    /// Timeout of the connection.
     pub connect_timeout: Duration,
-    /// Time without a byte. A whole answer may take as long, and a second more
-    /// for each 32 KiB that are asked for.
+    /// Longest time without a byte. A whole answer may take as long, and one second
+    /// more for each 32 KiB.
     pub stall_timeout: Duration,
 }
 
@@ -64,19 +62,19 @@ impl Default for Options {
 /// A plugin from a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
-    /// What to pin.
+    /// The digest to pin.
     pub manifest_digest: String,
     /// The bytes of the manifest.
     pub manifest: String,
     /// The component.
     pub wasm: Vec<u8>,
-    /// Its digest.
+    /// Digest of the component.
     pub wasm_digest: String,
     /// The manifest's annotations.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A signature that somebody has attached; nobody has verified it yet.
+/// A signature that was found, and is not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureFound {
     /// What was signed.
@@ -85,17 +83,17 @@ pub struct SignatureFound {
     pub signature: String,
 }
 
-/// Pulls and pushes.
+/// Pulls and pushes plugins.
 pub struct Registry {
     means: Means,
     limit_bytes: u64,
 }
 
 impl Registry {
-    /// Reads the certificates; connects to nothing.
+    /// Reads the certificates; makes no connection.
     pub fn new(options: Options, clock: Arc<dyn Clock>) -> Result<Self, RegistryError> {
-        // The client takes the process's cryptography. An error means that
-        // there is one already.
+        // The client uses the process's default cryptography. An error means that it
+        // is set already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut certificates = vec![];
         for file in &options.ca_files {
@@ -106,11 +104,11 @@ impl Registry {
             found,
             hint: "install the package ca-certificates".to_owned(),
         };
-        // Without any, the client would panic.
+        // The client would panic without a certificate.
         if rustls_native_certs::load_native_certs().certs.is_empty() {
             return Err(distrusts("there are none".to_owned()));
         }
-        let client = session::client(&options, certificates)
+        let client = session::client(&options, &certificates)
             .map_err(|e| distrusts(session::innermost(&e)))?;
         Ok(Self {
             limit_bytes: options.limit_bytes,
@@ -124,27 +122,27 @@ impl Registry {
         })
     }
 
-    /// The manifest digest that the reference means now.
+    /// The digest of the manifest that the reference means now.
     pub async fn resolve(&self, reference: &Reference) -> Result<String, RegistryError> {
-        let session = self.open(reference, RegistryOperation::Pull).await?;
+        let session = self.open(reference, Purpose::Pull).await?;
         session.resolve(wanted(reference, None)?).await
     }
 
-    /// Fetches a plugin; with `pinned`, a manifest digest, that one and no
-    /// other, wherever the tag points now.
+    /// Fetches a plugin. With `pinned`, the digest of a manifest, fetches that one,
+    /// wherever the tag points now.
     pub async fn pull(
         &self,
         reference: &Reference,
         pinned: Option<&str>,
     ) -> Result<Pulled, RegistryError> {
         let wanted = wanted(reference, pinned)?;
-        let session = self.open(reference, RegistryOperation::Pull).await?;
+        let session = self.open(reference, Purpose::Pull).await?;
         let bytes = session.manifest(wanted).await?;
         let found = manifest::plugin(&bytes, self.limit_bytes).map_err(|c| session.rejected(c))?;
         let wasm = session.blob(&found.layer, "layer").await?;
         Ok(Pulled {
             manifest_digest: manifest::digest(&bytes),
-            // JSON that was read a moment ago.
+            // It was parsed as JSON before.
             manifest: String::from_utf8_lossy(&bytes).into_owned(),
             wasm,
             wasm_digest: found.layer.digest,
@@ -152,7 +150,7 @@ impl Registry {
         })
     }
 
-    /// Puts a plugin under the reference's tag; gives its manifest digest.
+    /// Pushes a plugin under the reference's tag, and returns the digest of its manifest.
     pub async fn push(
         &self,
         reference: &Reference,
@@ -162,11 +160,11 @@ impl Registry {
         let (Some(tag), None) = (reference.tag(), reference.digest()) else {
             return Err(RegistryError::Reference {
                 reference: reference.to_string(),
-                found: "a plugin is pushed to a tag; its digest comes of that".to_owned(),
+                found: "a plugin is pushed to a tag, not to a digest".to_owned(),
                 hint: "write it as oci://registry/repository:tag",
             });
         };
-        let session = self.open(reference, RegistryOperation::Push).await?;
+        let session = self.open(reference, Purpose::Push).await?;
         let written = manifest::write(artifact, layout);
         session.put_blob(&artifact.wasm).await?;
         session.put_blob(&written.config).await?;
@@ -174,15 +172,15 @@ impl Registry {
         Ok(manifest::digest(&written.manifest))
     }
 
-    /// What has been signed in the reference's repository about a manifest,
-    /// where cosign keeps it.
+    /// The signatures of a manifest in the reference's repository, where cosign keeps
+    /// them.
     pub async fn signatures(
         &self,
         reference: &Reference,
         manifest_digest: &str,
     ) -> Result<Vec<SignatureFound>, RegistryError> {
         let tag = signature_tag(reference, manifest_digest)?;
-        let session = self.open(reference, RegistryOperation::Pull).await?;
+        let session = self.open(reference, Purpose::Pull).await?;
         let Some(manifest) = signed(&session, &tag).await? else {
             return Ok(vec![]);
         };
@@ -197,8 +195,8 @@ impl Registry {
         Ok(found)
     }
 
-    /// Adds a signature to those about a manifest. Two that do this at the same
-    /// time may lose one of both; registries have no better.
+    /// Adds a signature to those of a manifest. If two processes do this at the same
+    /// time, one signature may be lost; registries have no operation that prevents it.
     pub async fn attach(
         &self,
         reference: &Reference,
@@ -207,7 +205,7 @@ impl Registry {
         signature: &str,
     ) -> Result<(), RegistryError> {
         let tag = signature_tag(reference, manifest_digest)?;
-        let session = self.open(reference, RegistryOperation::Push).await?;
+        let session = self.open(reference, Purpose::Push).await?;
         let before = signed(&session, &tag).await?;
         let written = manifest::with_signature(before.as_deref(), payload, signature)
             .map_err(|c| session.rejected(c))?;
@@ -222,13 +220,13 @@ impl Registry {
     async fn open<'a>(
         &'a self,
         reference: &'a Reference,
-        operation: RegistryOperation,
+        purpose: Purpose,
     ) -> Result<Session<'a>, RegistryError> {
-        Session::open(&self.means, reference, operation).await
+        Session::open(&self.means, reference, purpose).await
     }
 }
 
-/// The manifest of signatures under that tag, if there are any.
+/// The manifest of the signatures under that tag; `None` if there is none.
 async fn signed(session: &Session<'_>, tag: &str) -> Result<Option<Vec<u8>>, RegistryError> {
     match session.manifest(tag).await {
         Ok(manifest) => Ok(Some(manifest)),
@@ -237,28 +235,28 @@ async fn signed(session: &Session<'_>, tag: &str) -> Result<Option<Vec<u8>>, Reg
     }
 }
 
-/// Where cosign keeps the signatures of a manifest.
+/// The tag under which cosign keeps the signatures of a manifest.
 fn signature_tag(reference: &Reference, manifest_digest: &str) -> Result<String, RegistryError> {
     if reference::is_digest(manifest_digest) {
         return Ok(format!("{}.sig", manifest_digest.replace(':', "-")));
     }
     Err(RegistryError::Reference {
         reference: reference.to_string(),
-        found: format!("{manifest_digest:?} is no digest of a manifest"),
+        found: format!("{manifest_digest:?} is not the digest of a manifest"),
         hint: "a digest is sha256: and 64 lower-case hexadecimal digits",
     })
 }
 
-/// What to ask for: the pin before the digest before the tag.
+/// What to ask for: the pin, else the digest, else the tag.
 fn wanted<'a>(reference: &'a Reference, pinned: Option<&'a str>) -> Result<&'a str, RegistryError> {
     let complain = |found| RegistryError::Reference {
         reference: reference.to_string(),
         found,
-        hint: "pin the digest that the reference means, or take one of both out",
+        hint: "pin the digest that the reference means, or remove one of the two",
     };
     match (pinned, reference.digest(), reference.tag()) {
         (Some(pin), _, _) if !reference::is_digest(pin) => Err(complain(format!(
-            "it is pinned to {pin:?}, which is no sha256 digest"
+            "it is pinned to {pin:?}, which is not a sha256 digest"
         ))),
         (Some(pin), Some(digest), _) if pin != digest => {
             Err(complain(format!("it is pinned to another digest, {pin}")))
@@ -268,7 +266,7 @@ fn wanted<'a>(reference: &'a Reference, pinned: Option<&'a str>) -> Result<&'a s
     }
 }
 
-fn read_certificates(file: &Path) -> Result<Vec<Certificate>, RegistryError> {
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
     let fail = |found: String| RegistryError::File {
         file: file.display().to_string(),
         found,
@@ -278,13 +276,11 @@ fn read_certificates(file: &Path) -> Result<Vec<Certificate>, RegistryError> {
     let mut certificates = vec![];
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|e| fail(e.to_string()))?;
-        certificates.push(Certificate {
-            encoding: CertificateEncoding::Der,
-            data: certificate.to_vec(),
-        });
         // Here the file can still be named.
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+        let checked = roots.add(certificate.clone());
+        checked.map_err(|e| fail(e.to_string()))?;
+        certificates.push(certificate);
     }
     if certificates.is_empty() {
         return Err(fail("there is no certificate in it".to_owned()));

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION, WWW_AUTHENTICATE};
-use oci_client::RegistryOperation;
-use oci_client::client::Certificate;
-use oci_client::errors::{OciDistributionError as Oci, OciErrorCode as Code};
-use oci_client::secrets::RegistryAuth;
 use reqwest::{Client, RequestBuilder};
+use rustls::pki_types::CertificateDer;
 
 use super::Options;
 use super::credentials::{self, Credentials};
@@ -49,6 +47,13 @@ pub(super) struct Means {
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// What for, as a token says it.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose {
+    Pull,
+    Push,
+}
+
 /// See the module.
 pub(super) struct Session<'a> {
     means: &'a Means,
@@ -59,23 +64,37 @@ pub(super) struct Session<'a> {
 
 /// Why one try failed.
 enum Failure {
-    Exchange(Oci),
+    /// There is no answer, or not all of it.
+    Request(reqwest::Error),
+    /// The answer is another than the one that was asked for: what that means, and
+    /// what it says.
+    Answer(Meaning, String),
     /// It took longer than this.
     Late(Duration),
     Content(Rejected),
 }
 
-impl From<Oci> for Failure {
-    fn from(error: Oci) -> Self {
-        Self::Exchange(error)
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Request(error)
     }
+}
+
+/// What a failure says about the thing that was asked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Meaning {
+    Missing,
+    Denied,
+    /// Try again.
+    Passing,
+    Other,
 }
 
 impl<'a> Session<'a> {
     pub(super) async fn open(
         means: &'a Means,
         reference: &'a Reference,
-        operation: RegistryOperation,
+        purpose: Purpose,
     ) -> Result<Self, RegistryError> {
         let complain = |found: String, hint| RegistryError::Reference {
             reference: reference.to_string(),
@@ -114,33 +133,28 @@ impl<'a> Session<'a> {
             credentials,
             token: None,
         };
-        let log_in = || session.get_token(operation);
+        let log_in = || session.get_token(purpose);
         session.token = session.attempt("token", 0, log_in).await?;
         Ok(session)
     }
 
     /// Asks how the registry wants to know who asks, and gets the token for that; none
     /// where it takes a name and a password, or anybody.
-    async fn get_token(&self, operation: RegistryOperation) -> Result<Option<String>, Failure> {
+    async fn get_token(&self, purpose: Purpose) -> Result<Option<String>, Failure> {
         let url = format!("{}/v2/", self.origin());
-        let door = self.means.client.get(url).send().await;
-        let door = door.map_err(Oci::from)?;
+        let door = self.means.client.get(url).send().await?;
         let Some((realm, service)) = challenge(door.headers()) else {
             return Ok(None);
         };
-        let actions = match operation {
-            RegistryOperation::Pull => "pull",
-            RegistryOperation::Push => "pull,push",
+        let actions = match purpose {
+            Purpose::Pull => "pull",
+            Purpose::Push => "pull,push",
         };
         let scope = format!("repository:{}:{actions}", self.reference.repository());
         let mut query = vec![("scope", scope)];
         query.extend(service.map(|service| ("service", service)));
         let request = self.means.client.get(&realm).query(&query);
-        let request = match &self.credentials.auth {
-            RegistryAuth::Basic(name, password) => request.basic_auth(name, Some(password)),
-            _ => request,
-        };
-        let answer = request.send().await.map_err(Oci::from)?;
+        let answer = self.logged_in(request).send().await?;
         let status = answer.status();
         let limit = if status.is_success() {
             TOKEN_BYTES_MAX
@@ -149,8 +163,11 @@ impl<'a> Session<'a> {
         };
         let (bytes, ended) = read(answer, limit).await?;
         if !status.is_success() {
-            let words = String::from_utf8_lossy(&bytes).into_owned();
-            return Err(Oci::AuthenticationFailure(words).into());
+            let words = String::from_utf8_lossy(&bytes);
+            return Err(Failure::Answer(
+                Meaning::Denied,
+                format!("no token: {words}"),
+            ));
         }
         if !ended {
             return Err(Failure::Content(Rejected::Endless {
@@ -163,11 +180,12 @@ impl<'a> Session<'a> {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let read: Result<Token, _> = serde_json::from_slice(&bytes);
-        let token = read.map(|t| t.token.or(t.access_token));
-        let wrong = |why: String| Oci::RegistryTokenDecodeError(why);
-        let token = token.map_err(|e| wrong(e.to_string()))?;
-        let token = token.ok_or_else(|| wrong("there is no token in it".to_owned()))?;
+        let wrong = |why: String| {
+            Failure::Answer(Meaning::Other, format!("its token cannot be read: {why}"))
+        };
+        let read: Token = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let token = read.token.or(read.access_token);
+        let token = token.ok_or_else(|| wrong("there is none in the answer".to_owned()))?;
         Ok(Some(token))
     }
 
@@ -188,7 +206,7 @@ impl<'a> Session<'a> {
         let url = self.url(&format!("manifests/{tag}"));
         let request = self.means.client.head(url);
         let request = request.header(ACCEPT, manifest::ACCEPTED.join(", "));
-        let answer = self.authorized(request).send().await.map_err(Oci::from)?;
+        let answer = self.authorized(request).send().await?;
         let digest = answer.headers().get("docker-content-digest");
         match digest.and_then(|d| d.to_str().ok()) {
             Some(digest) if answer.status().is_success() => Ok(digest.to_owned()),
@@ -205,9 +223,9 @@ impl<'a> Session<'a> {
 
     async fn get_manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, Failure> {
         let url = self.url(&format!("manifests/{tag_or_digest}"));
-        let request = self.means.client.get(&url);
+        let request = self.means.client.get(url);
         let request = request.header(ACCEPT, manifest::ACCEPTED.join(", "));
-        let answer = self.send(request, &url).await?;
+        let answer = self.send(request).await?;
         let (bytes, ended) = read(answer, MANIFEST_BYTES_MAX).await?;
         if !ended {
             return Err(Failure::Content(Rejected::Endless {
@@ -238,7 +256,7 @@ impl<'a> Session<'a> {
 
     async fn get_blob(&self, of: &Descriptor, what: &'static str) -> Result<Vec<u8>, Failure> {
         let url = self.url(&format!("blobs/{}", of.digest));
-        let answer = self.send(self.means.client.get(&url), &url).await?;
+        let answer = self.send(self.means.client.get(url)).await?;
         let expected = of.size;
         let limit = usize::try_from(expected).unwrap_or(usize::MAX);
         let (bytes, ended) = read(answer, limit).await?;
@@ -272,16 +290,18 @@ impl<'a> Session<'a> {
     async fn upload(&self, bytes: &[u8]) -> Result<(), Failure> {
         let url = self.url("blobs/uploads/");
         // Without this header some servers wait for a body.
-        let request = self.means.client.post(&url).header(CONTENT_LENGTH, 0);
-        let begun = self.send(request, &url).await?;
+        let request = self.means.client.post(url).header(CONTENT_LENGTH, 0);
+        let begun = self.send(request).await?;
         // It may be elsewhere, and then nobody needs to know there who we are.
         let place = begun.headers().get(LOCATION).and_then(|l| l.to_str().ok());
         let place = place.and_then(|place| begun.url().join(place).ok());
-        let mut place = place.ok_or(Oci::RegistryNoLocationError)?;
+        let mut place = place.ok_or_else(|| {
+            let said = "it did not return a location for the upload";
+            Failure::Answer(Meaning::Other, said.to_owned())
+        })?;
         let digest = manifest::digest(bytes);
         place.query_pairs_mut().append_pair("digest", &digest);
         let at_home = place.origin() == begun.url().origin();
-        let shown = place.to_string();
         let request = self.means.client.put(place);
         let request = request.header(CONTENT_TYPE, "application/octet-stream");
         let request = request.body(bytes.to_vec());
@@ -290,7 +310,7 @@ impl<'a> Session<'a> {
         } else {
             request
         };
-        checked(request.send().await, &shown).await.map(|_| ())
+        checked(request.send().await?).await.map(|_| ())
     }
 
     pub(super) async fn put_manifest(&self, bytes: &[u8], tag: &str) -> Result<(), RegistryError> {
@@ -299,7 +319,7 @@ impl<'a> Session<'a> {
             let request = self.means.client.put(&url);
             let request = request.header(CONTENT_TYPE, manifest::MANIFEST);
             let request = request.body(bytes.to_vec());
-            self.send(request, &url).await.map(|_| ())
+            self.send(request).await.map(|_| ())
         };
         self.attempt("manifest", 0, send).await
     }
@@ -325,16 +345,23 @@ impl<'a> Session<'a> {
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match (&self.token, &self.credentials.auth) {
-            (Some(token), _) => request.bearer_auth(token),
-            (None, RegistryAuth::Basic(name, password)) => request.basic_auth(name, Some(password)),
-            _ => request,
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => self.logged_in(request),
+        }
+    }
+
+    /// With name and password, if there are any.
+    fn logged_in(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.credentials.login {
+            Some(login) => request.basic_auth(&login.name, Some(&login.password)),
+            None => request,
         }
     }
 
     /// A request that the registry did not refuse; nothing of its answer is read.
-    async fn send(&self, request: RequestBuilder, url: &str) -> Result<reqwest::Response, Failure> {
-        checked(self.authorized(request).send().await, url).await
+    async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response, Failure> {
+        checked(self.authorized(request).send().await?).await
     }
 
     pub(super) fn rejected(&self, content: Rejected) -> RegistryError {
@@ -359,7 +386,7 @@ impl<'a> Session<'a> {
         };
         for wait_ms in BACKOFF_MS {
             match in_time().await {
-                Err(Failure::Exchange(error)) if meaning(&error) == Meaning::Passing => {
+                Err(failure) if failure.is_passing() => {
                     let clock = &self.means.clock;
                     clock.sleep_until(clock.now() + wait_ms).await;
                 }
@@ -377,40 +404,50 @@ impl<'a> Session<'a> {
             found,
             hint,
         };
-        let error = match failure {
-            Failure::Content(content) => return self.rejected(content),
+        match failure {
+            Failure::Content(content) => self.rejected(content),
             Failure::Late(time) => {
                 let seconds = time.as_secs_f64();
-                return network(format!("no {what} within {seconds} s"), AGAIN);
+                network(format!("no {what} within {seconds} s"), AGAIN)
             }
-            Failure::Exchange(error) => error,
-        };
-        match meaning(&error) {
-            Meaning::Missing => RegistryError::NotFound {
+            Failure::Answer(Meaning::Missing, said) => RegistryError::NotFound {
                 reference,
-                answer: said(&error),
+                answer: one_line(&said),
             },
-            Meaning::Denied => RegistryError::Denied {
+            Failure::Answer(Meaning::Denied, said) => RegistryError::Denied {
                 reference,
-                answer: said(&error),
+                answer: one_line(&said),
                 asked: self.credentials.asked.clone(),
                 registry,
             },
-            Meaning::Passing | Meaning::Other => match error {
-                Oci::RequestError(error) if is_nowhere(&error) => network(
-                    format!("{registry} sends us on over plain HTTP, which was not followed"),
-                    "the plugin must be reachable over HTTPS all the way",
-                ),
-                Oci::RequestError(error) if error.is_connect() => network(
-                    innermost(&error),
-                    "check the name and the port of the registry, and its certificate",
-                ),
-                Oci::RequestError(error) => network(
-                    format!("{registry} fell silent: {}", innermost(&error)),
-                    AGAIN,
-                ),
-                error => network(said(&error), AGAIN),
-            },
+            Failure::Answer(Meaning::Passing | Meaning::Other, said) => {
+                network(one_line(&said), AGAIN)
+            }
+            Failure::Request(error) if is_nowhere(&error) => network(
+                format!("{registry} sends us on over plain HTTP, which was not followed"),
+                "the plugin must be reachable over HTTPS all the way",
+            ),
+            Failure::Request(error) if error.is_connect() => network(
+                innermost(&error),
+                "check the name and the port of the registry, and its certificate",
+            ),
+            Failure::Request(error) => network(
+                format!("{registry} fell silent: {}", innermost(&error)),
+                AGAIN,
+            ),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether another try may help.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Answer(meaning, _) => *meaning == Meaning::Passing,
+            // A lost connection. One that was never made is more often a typing
+            // error, and a stall has taken long enough.
+            Self::Request(e) => !e.is_timeout() && !e.is_connect() && !e.is_builder(),
+            Self::Late(_) | Self::Content(_) => false,
         }
     }
 }
@@ -420,7 +457,7 @@ const AGAIN: &str = "try again later, or ask whoever runs the registry";
 /// Reads an answer until it ends or is longer than that; says which.
 async fn read(mut answer: reqwest::Response, max: usize) -> Result<(Vec<u8>, bool), Failure> {
     let mut bytes: Vec<u8> = vec![];
-    while let Some(more) = answer.chunk().await.map_err(Oci::from)? {
+    while let Some(more) = answer.chunk().await? {
         let room = max - bytes.len();
         if more.len() > room {
             bytes.extend_from_slice(&more[..room]);
@@ -432,29 +469,66 @@ async fn read(mut answer: reqwest::Response, max: usize) -> Result<(Vec<u8>, boo
 }
 
 /// An answer, unless it is a no; then what it says, and not much of it.
-async fn checked(
-    answer: reqwest::Result<reqwest::Response>,
-    url: &str,
-) -> Result<reqwest::Response, Failure> {
-    let answer = answer.map_err(Oci::from)?;
-    let code = answer.status().as_u16();
-    if answer.status().is_success() {
+async fn checked(answer: reqwest::Response) -> Result<reqwest::Response, Failure> {
+    let status = answer.status();
+    if status.is_success() {
         return Ok(answer);
     }
-    let url = url.to_owned();
-    if code == 401 {
-        return Err(Oci::UnauthorizedError { url }.into());
+    if status == StatusCode::UNAUTHORIZED {
+        let said = "401: not authorized".to_owned();
+        return Err(Failure::Answer(Meaning::Denied, said));
     }
     let (bytes, _) = read(answer, WORDS_BYTES_MAX).await?;
-    let error = match serde_json::from_slice(&bytes) {
-        Ok(envelope) if code < 500 => Oci::RegistryError { envelope, url },
-        _ => Oci::ServerError {
-            code,
-            url,
-            message: String::from_utf8_lossy(&bytes).into_owned(),
-        },
-    };
-    Err(error.into())
+    let refusal = serde_json::from_slice::<Refusal>(&bytes);
+    Err(match refusal {
+        Ok(refusal) if !status.is_server_error() => {
+            let messages = refusal.errors.iter().map(|e| e.message.as_str());
+            let said = messages.collect::<Vec<_>>().join("; ");
+            Failure::Answer(refusal.meaning(), said)
+        }
+        _ => {
+            let meaning = match status.as_u16() {
+                403 => Meaning::Denied,
+                404 => Meaning::Missing,
+                429 | 500.. => Meaning::Passing,
+                _ => Meaning::Other,
+            };
+            let code = status.as_u16();
+            let words = String::from_utf8_lossy(&bytes);
+            Failure::Answer(meaning, format!("{code}: {words}"))
+        }
+    })
+}
+
+/// How registries say no, after the distribution specification.
+#[derive(serde::Deserialize)]
+struct Refusal {
+    errors: Vec<Reason>,
+}
+
+#[derive(serde::Deserialize)]
+struct Reason {
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Refusal {
+    /// What the first reason means.
+    fn meaning(&self) -> Meaning {
+        match self.errors.first().map(|reason| reason.code.as_str()) {
+            Some("UNAUTHORIZED" | "DENIED") => Meaning::Denied,
+            Some(
+                "NAME_UNKNOWN"
+                | "MANIFEST_UNKNOWN"
+                | "NOT_FOUND"
+                | "BLOB_UNKNOWN"
+                | "MANIFEST_BLOB_UNKNOWN",
+            ) => Meaning::Missing,
+            Some("TOOMANYREQUESTS") => Meaning::Passing,
+            _ => Meaning::Other,
+        }
+    }
 }
 
 /// Where tokens are given out, and for which service, if the registry wants one.
@@ -476,13 +550,13 @@ fn challenge(headers: &HeaderMap) -> Option<(String, Option<String>)> {
 /// The client for all conversations; it keeps connections.
 pub(super) fn client(
     options: &Options,
-    certificates: Vec<Certificate>,
+    certificates: &[CertificateDer<'_>],
 ) -> Result<Client, reqwest::Error> {
     let no_proxy = options.plain_http.then_some(LOOPBACK);
     let no_proxy = no_proxy.and_then(reqwest::NoProxy::from_string);
     let mut roots = vec![];
-    for certificate in &certificates {
-        roots.push(reqwest::Certificate::from_der(&certificate.data)?);
+    for certificate in certificates {
+        roots.push(reqwest::Certificate::from_der(certificate)?);
     }
     Client::builder()
         .proxy(reqwest::Proxy::http(NOWHERE)?.no_proxy(no_proxy))
@@ -493,63 +567,10 @@ pub(super) fn client(
         .build()
 }
 
-/// What an error says about the thing that was asked for.
-#[derive(Clone, Copy, PartialEq)]
-enum Meaning {
-    Missing,
-    Denied,
-    /// Try again.
-    Passing,
-    Other,
-}
-
-fn meaning(error: &Oci) -> Meaning {
-    match error {
-        Oci::UnauthorizedError { .. } | Oci::AuthenticationFailure(_) => Meaning::Denied,
-        Oci::ServerError { code, .. } => match code {
-            401 | 403 => Meaning::Denied,
-            404 => Meaning::Missing,
-            429 | 500.. => Meaning::Passing,
-            _ => Meaning::Other,
-        },
-        Oci::RegistryError { envelope, .. } => {
-            let code = envelope.errors.first().map(|e| &e.code);
-            match code {
-                Some(Code::Unauthorized | Code::Denied) => Meaning::Denied,
-                Some(
-                    Code::NameUnknown
-                    | Code::ManifestUnknown
-                    | Code::NotFound
-                    | Code::BlobUnknown
-                    | Code::ManifestBlobUnknown,
-                ) => Meaning::Missing,
-                Some(Code::Toomanyrequests) => Meaning::Passing,
-                _ => Meaning::Other,
-            }
-        }
-        // A lost connection. One that was never made is more often a typing
-        // error, and a stall has taken long enough.
-        Oci::RequestError(e) if !e.is_timeout() && !e.is_connect() && !e.is_builder() => {
-            Meaning::Passing
-        }
-        _ => Meaning::Other,
-    }
-}
-
 /// What the registry said, in one short line: it may be hostile.
-fn said(error: &Oci) -> String {
-    let text = match error {
-        Oci::ServerError { code, message, .. } => format!("{code}: {message}"),
-        Oci::UnauthorizedError { .. } => "401: not authorized".to_owned(),
-        Oci::AuthenticationFailure(reason) => format!("no token: {reason}"),
-        Oci::RegistryError { envelope, .. } => {
-            let messages = envelope.errors.iter().map(|e| e.message.as_str());
-            messages.collect::<Vec<_>>().join("; ")
-        }
-        other => other.to_string(),
-    };
+fn one_line(said: &str) -> String {
     let printable = |c: char| if crate::model::is_hidden(c) { ' ' } else { c };
-    text.trim().chars().map(printable).take(200).collect()
+    said.trim().chars().map(printable).take(200).collect()
 }
 
 /// The innermost cause says most: "connection refused".

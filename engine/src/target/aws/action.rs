@@ -1,5 +1,5 @@
-//! The whole action of a listener or rule, and what a stack would make of it.
-//! Pure.
+//! The whole action of a listener or rule, and what a stack operation would
+//! change in it. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ use crate::model::{ErrorKind, HostError};
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiveAction(pub(super) Vec<Action>);
 
-/// What one action does, whoever describes it.
+/// One action, reduced to what can be compared between AWS and a template.
 #[derive(Debug, PartialEq)]
 struct Plain {
     kind: String,
@@ -25,11 +25,11 @@ struct Plain {
     groups: BTreeMap<String, f64>,
     /// Seconds, if clients stick to their group.
     sticky: Option<u64>,
-    /// What else it is made of, without what AWS fills in by itself.
+    /// All other settings, without those that AWS fills in by itself.
     rest: BTreeMap<String, String>,
 }
 
-/// Values that AWS shows where nobody gave any.
+/// Values that AWS shows for settings that nobody has set.
 const DEFAULTS: [(&str, &str); 10] = [
     ("SessionCookieName", "AWSELBAuthSessionCookie"),
     ("SessionTimeout", "604800"),
@@ -43,21 +43,21 @@ const DEFAULTS: [(&str, &str); 10] = [
     ("ContentType", "text/plain"),
 ];
 
-/// Parts whose value AWS tells nobody.
+/// Settings whose value AWS does not return.
 const SECRETS: [&str; 2] = ["ClientSecret", "UseExistingClientSecret"];
 
 impl LiveAction {
-    /// Whether both do the same. Weights count by their shares.
+    /// Whether both have the same effect. Weights are compared as shares.
     #[must_use]
     pub fn does_as(&self, other: &Self) -> bool {
         plain(&self.0) == plain(&other.0)
     }
 
-    /// The actions as JSON, for a journal: in the words of a template, and no
-    /// secret is among them, because AWS tells none.
+    /// The actions as JSON for a journal, with the keys of a template. It holds no
+    /// secret, because AWS returns none.
     ///
     /// # Errors
-    /// There is something in it that this engine cannot write down.
+    /// The action has a setting that this version cannot write down.
     pub fn written(&self) -> Result<Value, HostError> {
         let written = Value::Array(self.0.iter().map(write).collect());
         let read = Self::of_written(&written)?;
@@ -67,14 +67,14 @@ impl LiveAction {
         Err(HostError::new(
             ErrorKind::Invalid,
             "unknown-action",
-            "the listener or rule does something that this version of engine does not know, so it could not be given back",
+            "the listener or rule has settings that this version of engine does not know, so its action could not be restored",
         ))
     }
 
-    /// The actions that were written down.
+    /// Reads the actions that [`Self::written`] made.
     ///
     /// # Errors
-    /// That is not such a JSON.
+    /// The JSON has another form.
     pub fn of_written(written: &Value) -> Result<Self, HostError> {
         let actions = written.as_array().map(|all| all.iter().map(read).collect());
         let actions: Option<Option<Vec<Action>>> = actions;
@@ -82,7 +82,7 @@ impl LiveAction {
             HostError::new(
                 ErrorKind::Invalid,
                 "unknown-action",
-                "the action in the journal was written down by another version of engine",
+                "the journal holds the action in a form that this version of engine cannot read; use the version that wrote it",
             )
         })
     }
@@ -93,8 +93,8 @@ impl LiveAction {
         matches!(&plain(&self.0)[..], [one] if one.kind == "forward" && one.sticky.is_none())
     }
 
-    /// What would be another, if a resource got these properties instead; none if
-    /// nothing would. With `weights` also who gets how much.
+    /// Describes what would be lost if the resource got these properties; `None`
+    /// if nothing would. With `weights` the shares are compared too.
     #[must_use]
     pub fn lost(&self, properties: &Value, weights: bool) -> Option<String> {
         let live = plain(&self.0);
@@ -127,7 +127,7 @@ impl LiveAction {
                             .is_none_or(|t| (t - share).abs() > 0.01)
                     })
             } else {
-                // Who gets nothing now may get something then, but nobody new.
+                // A group with weight 0 may get requests again, but no new group may.
                 names(told).iter().any(|arn| {
                     !traffic::forward(&self.0)
                         .unwrap_or_default()
@@ -232,7 +232,7 @@ fn write(action: &Action) -> Value {
     written
 }
 
-/// One action that was written down; none if it was written by somebody else.
+/// Reads one action that [`write`] made; `None` if it has another form.
 fn read(written: &Value) -> Option<Action> {
     let mut action = Action::builder()
         .r#type(ActionTypeEnum::from(written["Type"].as_str()?))
@@ -341,7 +341,7 @@ fn pairs(config: &Value) -> Option<HashMap<String, String>> {
     pairs.collect()
 }
 
-/// What is not about forwarding, in the words of a template.
+/// All settings but those of forwarding, with the keys of a template.
 fn details(action: &Action) -> Value {
     if let Some(c) = action.authenticate_oidc_config() {
         return json!({
@@ -443,7 +443,7 @@ fn of_template(properties: &Value) -> Vec<Plain> {
     actions.iter().map(one).collect()
 }
 
-/// A number, which CloudFormation may write as a text.
+/// A number, which CloudFormation may also write as a string.
 pub(super) fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
@@ -546,7 +546,7 @@ mod tests {
                 "{text}"
             );
         }
-        // What cannot be written down whole is not written down.
+        // An action that cannot be written down completely is not written down at all.
         let config = login.authenticate_oidc_config.as_mut().expect("there");
         config.client_secret = Some("a secret".to_owned());
         assert!(LiveAction(vec![login]).written().is_err());
@@ -582,7 +582,11 @@ mod tests {
             .as_array_mut()
             .expect("list")
             .push(login_told);
-        assert_eq!(live.lost(&told, true), None, "a default is no difference");
+        assert_eq!(
+            live.lost(&told, true),
+            None,
+            "a default is not a difference"
+        );
         let shorter = LiveAction(vec![after, login(60)]);
         let lost = shorter.lost(&told, true).expect("another timeout");
         assert!(lost.contains("SessionTimeout"), "{lost}");

@@ -1,5 +1,5 @@
-//! Every API of AWS that the engine calls, with the IAM action it needs. What
-//! `engine plan` prints and what an error names come from here.
+//! Every AWS API that the engine calls, with the IAM action that it needs.
+//! `engine plan` and the error messages use this list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +40,7 @@ pub enum Api {
 }
 
 impl Api {
-    /// All of them.
+    /// All APIs, in the order of their declaration.
     pub const ALL: [Self; 27] = [
         Self::DescribeStacks,
         Self::ListStackResources,
@@ -105,13 +105,13 @@ impl Api {
         }
     }
 
-    /// Its name, such as `ModifyListener`.
+    /// The name of the API, such as `ModifyListener`.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.action().split_once(':').map_or("", |(_, name)| name)
     }
 
-    /// Whether it changes anything.
+    /// Whether the call changes anything.
     #[must_use]
     pub fn writes(self) -> bool {
         matches!(
@@ -127,9 +127,9 @@ impl Api {
         )
     }
 
-    /// The narrowest resources that IAM lets it be limited to, for this target.
+    /// The narrowest resources to which IAM can limit the call for this target.
     /// The Describe actions of load balancers, CloudWatch and task definitions
-    /// know no resources (Service Authorization Reference).
+    /// accept no resources (Service Authorization Reference).
     fn resources(self, scope: &Scope<'_>) -> Vec<String> {
         let found = scope.found;
         match self {
@@ -173,10 +173,10 @@ impl Api {
     }
 }
 
-/// What a rollout asks of its target, as one word of the target port.
+/// A call of the target port, with what decides which APIs it takes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verb {
-    /// `observe`; the first time, task definitions are read too.
+    /// `observe`; the first time it reads task definitions too.
     Observe {
         /// Revisions that were not read before.
         new_revisions: usize,
@@ -187,36 +187,36 @@ pub enum Verb {
     Health,
     /// `tripped`
     Tripped {
-        /// Whether there are alarms to look at.
+        /// Whether there are alarms to read.
         alarms: bool,
-        /// Whether a deployment is looked at.
+        /// Whether a deployment is read.
         deployment: bool,
     },
     /// `set-weights`
     SetWeights(Weights),
     /// `set-version`
     SetVersion {
-        /// The arm.
+        /// Name of the arm.
         arm: String,
-        /// What it gets.
+        /// The release that it gets.
         release: Release,
     },
     /// `set-tasks`
     SetTasks {
-        /// The arm.
+        /// Name of the arm.
         arm: String,
-        /// How many.
+        /// Number of tasks that it gets.
         tasks: u32,
-        /// Whether that is fewer than it has: then nothing may serve it.
+        /// Whether these are fewer than it has; then no route may send it users.
         takes: bool,
     },
-    /// `elsewhere`: on one load balancer with one listener.
+    /// `elsewhere`, for one load balancer with one listener.
     Elsewhere,
     /// `fit`
     Fit,
     /// `samples`
     Samples,
-    /// `query` by CloudWatch; others do not concern AWS.
+    /// `query`; only queries of CloudWatch call AWS.
     Query {
         /// Whether CloudWatch is asked.
         cloudwatch: bool,
@@ -226,7 +226,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// The APIs that it takes, in order.
+    /// The APIs that the call takes, in order.
     #[must_use]
     pub fn apis(&self, found: &Found) -> Vec<Api> {
         use Api::{
@@ -258,7 +258,7 @@ impl Verb {
             Self::SetWeights(_) => vec![write],
             Self::SetVersion { release, .. } => match release.source {
                 Source::TaskDefinition(_) => vec![DescribeServices, UpdateService],
-                // One look at the newest revision, in case it was registered before.
+                // The newest revision is read in case it has the wanted content already.
                 _ => vec![
                     DescribeServices,
                     DescribeTaskDefinition,
@@ -293,8 +293,8 @@ impl Verb {
     }
 }
 
-/// Actions that a rollout needs although a calm one does not use them: to find
-/// its target, and to say why tasks stopped.
+/// APIs that a rollout needs although an undisturbed one does not call them:
+/// to find its target, and to say why tasks stopped.
 pub const BESIDES: [Api; 13] = [
     Api::ListClusters,
     Api::ListServices,
@@ -311,20 +311,20 @@ pub const BESIDES: [Api; 13] = [
     Api::DescribeTasks,
 ];
 
-/// What a policy is about.
+/// The resources that a policy is limited to.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
     /// The target.
     pub found: &'a Found,
-    /// The stack that it is found by, if it is.
+    /// The stack by which the target was found, if it was.
     pub stack: Option<&'a str>,
-    /// Families of the task definitions of the arms.
+    /// Families of the arms' task definitions.
     pub families: &'a [String],
-    /// Roles that registered tasks run as.
+    /// ARNs of the roles that registered tasks run as.
     pub roles: &'a [String],
 }
 
-/// A policy document for these APIs on this target, as narrow as IAM can be.
+/// The narrowest IAM policy document that permits these APIs on this target.
 #[must_use]
 pub fn policy(scope: Scope<'_>, apis: &BTreeSet<Api>) -> serde_json::Value {
     let roles = scope.roles;

@@ -1,4 +1,4 @@
-//! Clients of the four services, and what their errors mean to a person.
+//! Clients of the AWS services, and error messages that say what to do.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,28 +26,29 @@ use crate::clock::{Clock, SystemClock};
 use crate::model::aws::Access;
 use crate::model::{ErrorKind, HostError, Millis};
 
-/// Where the prototypes' users are when they say nothing.
+/// The region if neither an argument nor the configuration names one.
 const REGION_DEFAULT: &str = "us-east-1";
 
-/// Times of the connection to AWS.
+/// Timeouts, retries and rate of the calls to AWS.
 #[derive(Debug, Clone)]
 pub struct Patience {
-    /// Until a connection stands.
+    /// Timeout for the connection.
     pub connect: Duration,
-    /// One try of a call.
+    /// Timeout for one attempt of a call.
     pub attempt: Duration,
-    /// A call with all its tries. Well below the life of a lease, so that no
-    /// write is on its way when another process takes over.
+    /// Timeout for a call with all its attempts. Well below the life of a lease,
+    /// so that no write is under way when another process takes over.
     pub operation: Duration,
-    /// Tries of a call, with jittered pauses between them.
+    /// Attempts of a call, with jittered delays between them.
     pub attempts: u32,
-    /// The pause before the second try, at most; it doubles.
+    /// Longest delay before the second attempt; it doubles with each attempt.
     pub backoff: Duration,
     /// Calls per second, after a burst of as many; 0 for no limit.
     pub rate: u32,
-    /// Another address for all services, for emulators; `AWS_ENDPOINT_URL` by default.
+    /// Another address for all services, for emulators; `None` for the usual one
+    /// (or `AWS_ENDPOINT_URL`).
     pub endpoint: Option<String>,
-    /// Fixed credentials, for emulators; the usual chain by default.
+    /// Use fixed credentials, for emulators, instead of the usual chain.
     pub fake_credentials: bool,
 }
 
@@ -73,16 +74,16 @@ pub struct Clients {
     pub(super) ecs: aws_sdk_ecs::Client,
     pub(super) cloudwatch: aws_sdk_cloudwatch::Client,
     pub(super) cloudformation: aws_sdk_cloudformation::Client,
-    /// The region they speak to.
+    /// The region of all calls.
     pub region: String,
-    /// Time for one attempt of one call.
+    /// Timeout for one attempt of a call.
     pub(super) attempt: Duration,
     pace: Arc<Pace>,
 }
 
 impl Clients {
     /// Reads the usual configuration (environment, files, profile) and makes
-    /// clients from it. No call leaves before the first use.
+    /// the clients. It sends no call.
     pub async fn connect(access: &Access, patience: &Patience) -> Self {
         let pace = Arc::new(Pace::new(patience.rate));
         let config = configure(access, patience, pace.clone()).await;
@@ -99,7 +100,7 @@ impl Clients {
 }
 
 impl Clients {
-    /// Sends one call at its turn, and says in our words what went wrong with it.
+    /// Sends one call when the rate limit permits it, and explains its error.
     pub(super) async fn ask<T, E>(
         &self,
         api: Api,
@@ -109,7 +110,7 @@ impl Clients {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        // The time until its turn is not the call's own: it must not time out.
+        // The wait for the rate limit is outside the call's own timeouts.
         self.pace.wait().await;
         let sent = PAID.scope(Cell::new(true), sending).await;
         sent.map_err(|error| explain(api, resource, &error))
@@ -117,7 +118,7 @@ impl Clients {
 }
 
 tokio::task_local! {
-    /// Whether the turn of the next attempt was waited for already.
+    /// Whether this attempt has waited for the rate limit already.
     static PAID: Cell<bool>;
 }
 
@@ -169,7 +170,7 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         .as_ref()
         .filter(|_| !patience.fake_credentials)
     {
-        // Who names a profile means it, also where the environment has keys.
+        // A profile that was asked for takes precedence over keys in the environment.
         let surroundings = ProviderConfig::without_region()
             .with_http_client(http)
             .with_region(config.region().cloned());
@@ -194,12 +195,12 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
     config
 }
 
-/// Lets so many requests pass per second, after a burst of as many.
+/// Limits the rate of requests: so many per second, after a burst of as many.
 #[derive(Debug)]
 struct Pace {
     interval_ms: Millis,
     burst_ms: Millis,
-    /// When the next request would be due if all had come evenly.
+    /// When the next request would be due if all had come evenly, ms.
     next: Mutex<Millis>,
 }
 
@@ -220,7 +221,7 @@ impl Pace {
         }
     }
 
-    /// When a request that comes at `now` may go.
+    /// When a request that comes at `now` may be sent.
     fn turn(&self, now: Millis) -> Millis {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let due = (*next).max(now.saturating_sub(self.burst_ms));
@@ -229,7 +230,7 @@ impl Pace {
     }
 }
 
-/// Sends every attempt of every call at its turn.
+/// Delays every attempt of every call until the rate limit permits it.
 #[derive(Debug, Clone)]
 struct Paced<T> {
     inner: T,
@@ -262,7 +263,7 @@ impl HttpConnector for Paced<SharedHttpConnector> {
     }
 }
 
-/// What failed, on which resource, and what to do.
+/// Says which call failed, on which resource, and what to do.
 fn explain<E>(api: Api, resource: &str, error: &SdkError<E, HttpResponse>) -> HostError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -317,7 +318,7 @@ where
             "SlowDown",
         ])
     {
-        let message = format!("AWS throttled {what} ({code}): {said}; later again");
+        let message = format!("AWS throttled {what} ({code}): {said}; try again later");
         return HostError::new(ErrorKind::Throttled, "throttled", message).retryable();
     }
     if status >= 500 {
@@ -364,7 +365,7 @@ where
     .retryable()
 }
 
-/// The innermost cause says most: "connection refused".
+/// The innermost cause, which says most, such as "connection refused".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -373,7 +374,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// What an answer of AWS must have and has not.
+/// The error for an answer of AWS that lacks something it must have.
 pub(super) fn incomplete(api: Api, what: &str) -> HostError {
     HostError::new(
         ErrorKind::Internal,

@@ -1,6 +1,6 @@
 //! Discovery: from a stack name, a listener or a rule to everything that a
-//! rollout needs. Only reads; what is ambiguous is an error that lists what
-//! there is and names the flag that decides.
+//! rollout needs. It only reads. If several things fit, the error lists them
+//! and names the flag that decides.
 
 use aws_sdk_cloudformation::types::StackResourceSummary;
 use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum, Rule};
@@ -13,7 +13,7 @@ use crate::model::ROLES;
 use crate::model::aws::{Find, FindArm, Found, FoundArm, ServiceId};
 use crate::model::{Elsewhere, ErrorKind, HostError};
 
-/// Services in one `DescribeServices`.
+/// Most services in one `DescribeServices`.
 const SERVICES_MAX: usize = 10;
 
 /// Finds the target.
@@ -55,8 +55,8 @@ pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, Ho
     })
 }
 
-/// Finds as much as a write of weights needs: the route and the names of its
-/// arms. The load balancer is asked, and nothing else.
+/// Finds only what a write of weights needs: the route and the names of its
+/// arms. It asks the load balancer and nothing else.
 pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, HostError> {
     let (stack, route) = find_route(clients, find).await?;
     let arms = arms(find, stack.as_ref(), &route)?;
@@ -81,7 +81,7 @@ async fn find_route(clients: &Clients, find: &Find) -> Result<(Option<Stack>, Ro
 }
 
 /// Listeners for tests: those that a person names, and those whose name in the
-/// stack says it.
+/// stack has the word "test".
 fn test_listeners(find: &Find, stack: Option<&Stack>) -> Vec<String> {
     let mut all = find.test_listeners.clone();
     if let Some(stack) = stack {
@@ -100,7 +100,7 @@ fn test_listeners(find: &Find, stack: Option<&Stack>) -> Vec<String> {
 const LISTENER: &str = "AWS::ElasticLoadBalancingV2::Listener";
 const RULE: &str = "AWS::ElasticLoadBalancingV2::ListenerRule";
 
-/// What a stack says of itself.
+/// What CloudFormation says of a stack.
 struct Stack {
     name: String,
     resources: Vec<StackResourceSummary>,
@@ -174,13 +174,13 @@ fn no_such_stack(clients: &Clients, name: &str, error: HostError) -> HostError {
         ErrorKind::NotFound,
         "no-such-stack",
         format!(
-            "there is no stack {name} in {}\n\nhint: `engine deploy canary --stack {name}` makes one; --region and --profile look elsewhere",
+            "there is no stack {name} in {}\n\nhint: `engine deploy canary --stack {name}` makes one; --region and --profile choose another region or account",
             clients.region
         ),
     )
 }
 
-/// The listener or rule whose weights move, and what it does now.
+/// The listener or rule whose weights move, with its current actions.
 struct Route {
     arn: String,
     listener: Listener,
@@ -209,7 +209,7 @@ impl Route {
         arn.unwrap_or_default().to_owned()
     }
 
-    /// The flag that names it.
+    /// The flag that names this route.
     fn flag(&self) -> String {
         let flag = if self.arn.contains(":listener-rule/") {
             "--rule"
@@ -231,7 +231,7 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
     {
         return Err(refused(
             "two-routes",
-            &format!("{rule} is no rule of {listener}\n\nhint: name one of the two"),
+            &format!("{rule} is not a rule of {listener}\n\nhint: name one of the two"),
         ));
     }
     if let Some(rule) = rule {
@@ -254,7 +254,7 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
     if let Some(listener) = by_output("ListenerArn") {
         refuse_other_balancers(listener)?;
         let mut found = routes_of(clients, find, &[listener.to_owned()], &place).await?;
-        // What the stack names is the listener, so its default action comes first.
+        // The stack names the listener, so its default action comes first.
         if let Some(default) = found.iter().position(|r| r.arn == listener) {
             return Ok(found.swap_remove(default));
         }
@@ -275,7 +275,7 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
         .filter_map(|arn| refuse_other_balancers(arn).err())
         .collect();
     listeners.retain(|arn| refuse_other_balancers(arn).is_ok());
-    // A rule may be in the stack and its listener in another one.
+    // A stack may have a rule whose listener is in another stack.
     let own = listeners.len();
     for rule in rules {
         let listener = listener_of(rule);
@@ -305,7 +305,7 @@ async fn route(clients: &Clients, find: &Find, stack: Option<&Stack>) -> Result<
     let mut found = routes_of(clients, find, &listeners, &place).await?;
     let ours: Vec<&str> = stack.of_type(RULE).collect();
     let foreign = &listeners[own..];
-    // Of somebody else's listener only the stack's rules are the stack's.
+    // Only the stack's own rules count on a listener of another stack.
     found.retain(|r| {
         let of = r.listener.listener_arn().unwrap_or_default();
         !foreign.iter().any(|f| f == of) || ours.contains(&r.arn.as_str())
@@ -328,7 +328,7 @@ async fn named_listener(clients: &Clients, find: &Find, arn: &str) -> Result<Rou
     Err(refused(
         "a-rule-and-not-the-listener",
         &format!(
-            "the default action of {arn} does not forward to two target groups, and its rules are not what --listener names\n\nhint: name the rule that shall move:\n  {}",
+            "the default action of {arn} does not forward to two target groups, and --listener does not mean its rules\n\nhint: name the rule whose weights shall move:\n  {}",
             flags.join("\n  ")
         ),
     ))
@@ -363,7 +363,7 @@ async fn routes_of(
     Ok(found)
 }
 
-/// The only one of several routes.
+/// The route, if there is exactly one.
 fn only(mut found: Vec<Route>, place: &str) -> Result<Route, HostError> {
     match found.len() {
         1 => Ok(found.remove(0)),
@@ -386,7 +386,7 @@ fn only(mut found: Vec<Route>, place: &str) -> Result<Route, HostError> {
     }
 }
 
-/// Weights are what application load balancers have.
+/// Only application load balancers have weights.
 fn refuse_other_balancers(arn: &str) -> Result<(), HostError> {
     let kind = arn
         .split_once(":listener/")
@@ -426,8 +426,8 @@ pub(super) async fn rules_of(clients: &Clients, listener: &str) -> Result<Vec<Ru
     }
 }
 
-/// Whether an action shares the traffic between two groups, and between the
-/// arms' groups where those are given.
+/// Whether an action shares the requests between two groups, and between the
+/// arms' groups if those are given.
 fn fits(find: &Find, actions: &[Action]) -> bool {
     let Some(groups) = traffic::forward(actions) else {
         return false;
@@ -444,7 +444,7 @@ fn fits(find: &Find, actions: &[Action]) -> bool {
     groups.len() == 2
 }
 
-/// Whether somebody means the group of that ARN: by it, or by its name.
+/// Whether `given` is this ARN or the name in it.
 fn is_group(given: &str, arn: &str) -> bool {
     given == arn || given == own_name(arn)
 }
@@ -496,7 +496,7 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
         .filter(|a| a.target_group.is_some())
         .collect();
     if given.len() == 2 {
-        // An idle group need not be named by the action.
+        // The action need not name the group that gets no requests.
         groups = given
             .iter()
             .filter_map(|arm| {
@@ -530,14 +530,14 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
         return Err(refused(
             "one-group",
             &format!(
-                "both arms are the target group {first}, and traffic can only move between two\n\nhint: see --arm and target.aws.arms"
+                "both arms have the target group {first}, and each arm needs its own\n\nhint: see --arm and target.aws.arms"
             ),
         ));
     }
     let names = arm_names(find, stack, [first, second])?;
     let mut named = vec![];
     for (group, name) in groups.iter().zip(names) {
-        // An arm may be known by its name alone.
+        // An arm may be given by its name alone.
         let given = find.arms.iter().find(|a| a.name == name);
         named.push(Half {
             arm: FoundArm {
@@ -575,9 +575,9 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
     Ok(named)
 }
 
-/// What people call the arms behind two target groups: as they say, or as the
-/// names of the groups and of the stack's resources tell, if they do without a
-/// doubt. Names that are not about arms at all are kept.
+/// The names of the arms behind two target groups: as given, or else by the
+/// words in the names of the groups and of the stack's resources, if these are
+/// unambiguous. Names without such a word are kept.
 fn arm_names(
     find: &Find,
     stack: Option<&Stack>,
@@ -616,7 +616,7 @@ fn arm_names(
             return Err(refused(
                 "which-arm",
                 &format!(
-                    "the names {} and {} do not tell for certain which arm is which\n\nhint: say it with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP, or with target.aws.arms.NAME.target-group",
+                    "the names {} and {} do not tell which arm is which\n\nhint: say it with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP, or with target.aws.arms.NAME.target-group",
                     own[0], own[1]
                 ),
             ));
@@ -662,7 +662,7 @@ async fn with_services(
             refused(
                 "which-cluster",
                 &format!(
-                    "which cluster is the service {given} in?\n\nhint: write CLUSTER/{given}, or give --cluster"
+                    "the service {given} is given without its cluster\n\nhint: write CLUSTER/{given}, or give --cluster"
                 ),
             )
         })?);
@@ -678,7 +678,7 @@ async fn with_services(
     Ok(halves.into_iter().map(|h| h.arm).collect())
 }
 
-/// Finds out which of the services put their tasks into which group.
+/// Finds which of the services registers its tasks in which group.
 async fn attach(
     clients: &Clients,
     halves: &mut [Half],
@@ -778,7 +778,7 @@ async fn all_services(clients: &Clients) -> Result<Vec<ServiceId>, HostError> {
     }
 }
 
-/// All listeners of a load balancer: one of them may be for tests.
+/// All listeners of a load balancer, those for tests among them.
 pub(super) async fn listeners_of(
     clients: &Clients,
     balancer: &str,
@@ -802,8 +802,8 @@ pub(super) async fn listeners_of(
     }
 }
 
-/// Everything that the load balancers of the arms' groups send to the arms by
-/// other routes than the target's own; with `own`, by that one too.
+/// What the load balancers of the arms' groups send to the arms by other
+/// routes than the target's own; with `own`, by that one too.
 pub(super) async fn elsewhere(
     clients: &Clients,
     found: &Found,
@@ -915,7 +915,7 @@ mod tests {
         let two = |a: &str, b: &str| Ok([a.to_owned(), b.to_owned()]);
         assert_eq!(names(vec![], [0, 1]), two("tg-a", "tg-b"));
         assert_eq!(names(vec![], [2, 3]), Err("which-arm".to_owned()));
-        // One of a pair says what the other one is, by name and by ARN.
+        // The name of one arm tells the name of the other, by group name and by ARN.
         assert_eq!(
             names(vec![arm("stable", "x-prod")], [2, 3]),
             two("canary", "stable")

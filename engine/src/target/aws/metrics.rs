@@ -1,4 +1,4 @@
-//! CloudWatch: one `GetMetricData` for everything about both arms.
+//! CloudWatch: one `GetMetricData` for all metrics of both arms.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ use crate::target::query::Words;
 /// Length of one sample, ms: CloudWatch's own for load balancers.
 pub const PERIOD_MS: u32 = 60_000;
 const PERIOD_S: i32 = 60;
-/// Longest history of one query.
+/// Longest time that one query covers, ms.
 const HISTORY_MS: Millis = 3 * 3_600_000;
 /// Most metrics in one call.
 const QUERIES_MAX: usize = 500;
@@ -41,7 +41,7 @@ enum What {
     Over(usize),
 }
 
-/// One line of the question: whose, where, what.
+/// One metric to ask for: the arm, the zone and the kind.
 #[derive(Debug, Clone, PartialEq)]
 struct Ask {
     arm: usize,
@@ -49,7 +49,7 @@ struct Ask {
     what: What,
 }
 
-/// The lines of the question for one query. Pure.
+/// The metrics to ask for. Pure.
 fn asks(found: &Found, query: &MetricsQuery) -> Vec<Ask> {
     use What::{
         ClientErrors, ConnectionErrors, Cpu, Healthy, Mean, Memory, Over, P50, P90, P95, P99,
@@ -98,8 +98,8 @@ fn dimension(name: &str, value: &str) -> Dimension {
     Dimension::builder().name(name).value(value).build()
 }
 
-/// `app/NAME/ID` and `targetgroup/NAME/ID`: what CloudWatch calls a load
-/// balancer and a target group is the tail of the ARN.
+/// `app/NAME/ID` or `targetgroup/NAME/ID`: CloudWatch names a load balancer or
+/// a target group by the end of its ARN.
 pub(super) fn tail(arn: &str) -> &str {
     let resource = arn.rsplit(':').next().unwrap_or_default();
     resource.strip_prefix("loadbalancer/").unwrap_or(resource)
@@ -154,8 +154,8 @@ fn statistic(found: &Found, query: &MetricsQuery, ask: &Ask) -> Option<MetricSta
     )
 }
 
-/// The closed minutes from `since` on: nothing newer than `delay`, because the
-/// newest minutes still grow, and nothing older than three hours.
+/// The complete minutes since `since`. Nothing newer than `delay` ms, because
+/// the newest minutes still change, and nothing older than three hours.
 fn window(since: Millis, now: Millis, delay: Millis) -> Option<(Millis, Millis)> {
     let period = Millis::from(PERIOD_MS);
     let end = now.saturating_sub(delay) / period * period;
@@ -167,7 +167,7 @@ fn seconds(ms: Millis) -> DateTime {
     DateTime::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
-/// Closed samples of all arms, oldest first.
+/// Samples of the complete periods of all arms, oldest first.
 pub(super) async fn samples(
     clients: &Clients,
     found: &Found,
@@ -184,7 +184,7 @@ pub(super) async fn samples(
             ErrorKind::Invalid,
             "too-many-thresholds",
             format!(
-                "{} thresholds are too many for one question to CloudWatch",
+                "{} thresholds are too many for one call of CloudWatch",
                 query.over_ms.len()
             ),
         ));
@@ -215,7 +215,7 @@ pub(super) async fn samples(
 
 type Values = HashMap<(usize, Option<String>, Millis, What), f64>;
 
-/// Samples from values. Pure.
+/// Makes samples of the values. Pure.
 fn collect(found: &Found, query: &MetricsQuery, values: &Values) -> Vec<Sample> {
     // A minute without requests has no sample, whatever else is known of it.
     let mut minutes: BTreeMap<(Millis, usize, Option<String>), f64> = BTreeMap::new();
@@ -228,7 +228,7 @@ fn collect(found: &Found, query: &MetricsQuery, values: &Values) -> Vec<Sample> 
         .into_iter()
         .map(|((start, arm, zone), requests)| {
             let value = |what| values.get(&(arm, zone.clone(), start, what)).copied();
-            // With requests there, a count that is missing is zero.
+            // Where there were requests, a missing count means zero.
             let number = |what| count(value(what).unwrap_or(0.0));
             let ms = |what| value(what).map(|seconds| seconds * 1_000.0);
             let latency = || {
@@ -255,7 +255,7 @@ fn collect(found: &Found, query: &MetricsQuery, values: &Values) -> Vec<Sample> 
                         .map(|n| number(What::Over(n)))
                         .collect()
                 } else {
-                    // No answer about slow requests is not "none was slow".
+                    // A missing count of slow requests does not mean that none was slow.
                     vec![]
                 },
                 latency: latency(),
@@ -285,7 +285,7 @@ pub(super) async fn points(
     since: Millis,
     now: Millis,
 ) -> Result<Vec<Point>, HostError> {
-    // Its owner knows when it is complete.
+    // Nothing is known about the delay of a custom metric.
     let Some((start, end)) = window(since, now, 0) else {
         return Ok(vec![]);
     };
@@ -469,7 +469,7 @@ mod tests {
             value(0, What::P99, 0.05),
             value(0, What::ConnectionErrors, 2.0),
             value(0, What::TargetErrors, 1.0),
-            // Errors without a count of requests are no evidence.
+            // Errors without a count of requests are not evidence.
             value(1, What::TargetErrors, 7.0),
         ]
         .into();

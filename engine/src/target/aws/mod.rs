@@ -1,5 +1,5 @@
 //! The target on AWS: weighted target groups of an application load balancer,
-//! two ECS services behind them, CloudWatch as the witness.
+//! two ECS services behind them, and metrics from CloudWatch.
 //!
 //! SDK types stay in this folder. Each file has one service: `traffic` and
 //! `discover` (load balancing), `services` (ECS), `metrics` (CloudWatch),
@@ -44,26 +44,26 @@ use client::{Clients, incomplete};
 pub use action::LiveAction;
 pub use metrics::PERIOD_MS;
 
-/// How old the actions may be that a write is based on: they were read a
-/// moment ago, to compare.
+/// How old the actions may be on which a write is based, ms: they were read
+/// just before, to compare.
 const READ_AGE_MAX_MS: Millis = 5_000;
 
-/// How old a read may be that nobody has used yet.
+/// How old an unused read of the traffic may be, ms.
 const UNUSED_AGE_MAX_MS: Millis = 1_000;
 
 /// Finds everything about a target.
 ///
 /// # Errors
-/// It is not there, or ambiguous, or AWS does not answer.
+/// The target does not exist, is ambiguous, or AWS does not answer.
 pub async fn discover(clients: &Clients, find: &Find) -> Result<Found, HostError> {
     discover::discover(clients, find).await
 }
 
 /// Finds what a write of weights needs, from the load balancer alone: the way
-/// back must not wait for anything else.
+/// back must not depend on any other service.
 ///
 /// # Errors
-/// It is not there, or ambiguous, or AWS does not answer.
+/// The route does not exist, is ambiguous, or AWS does not answer.
 pub async fn find_route(clients: &Clients, find: &Find) -> Result<Found, HostError> {
     discover::route_only(clients, find).await
 }
@@ -71,7 +71,7 @@ pub async fn find_route(clients: &Clients, find: &Find) -> Result<Found, HostErr
 /// The image of the main container of a task definition, and its full ARN.
 ///
 /// # Errors
-/// There is no such task definition, or no telling which container is meant.
+/// There is no such task definition, or it is ambiguous which container is meant.
 pub async fn release_of_task_definition(
     clients: &Clients,
     name: &str,
@@ -90,17 +90,17 @@ pub async fn release_of_task_definition(
     })
 }
 
-/// See the module.
+/// A target on AWS, with the clients to reach it.
 pub struct AwsTarget {
     clients: Clients,
     spec: AwsSpec,
     found: Found,
     clock: Arc<dyn Clock>,
     http: HttpClient,
-    /// The actions as they were last read, and when.
+    /// The actions of the last read, and when that was.
     last: Mutex<Option<(Millis, Vec<Action>)>>,
-    /// A read that was only made to see whether the target is still there, and
-    /// that the first question about its traffic may use.
+    /// The traffic that a check of the target has read on the way; the next
+    /// question about the traffic may use it.
     unused: Mutex<Option<(Millis, Traffic)>>,
     /// Images of task definitions, which never change.
     images: Mutex<HashMap<String, String>>,
@@ -134,14 +134,14 @@ impl AwsTarget {
         }
     }
 
-    /// What it is made of.
+    /// The resources of the target.
     #[must_use]
     pub fn found(&self) -> &Found {
         &self.found
     }
 
-    /// Families of the arms' task definitions, and the roles that their tasks
-    /// run as: whoever registers a revision must be allowed to pass these on.
+    /// Families of the arms' task definitions, and ARNs of the roles that their
+    /// tasks run as: registering a revision needs the permission to pass these.
     ///
     /// # Errors
     /// AWS does not answer.
@@ -161,10 +161,10 @@ impl AwsTarget {
         Ok((families, roles))
     }
 
-    /// Whether what was found earlier is still so.
+    /// Whether the resources that were found earlier still fit together.
     ///
     /// # Errors
-    /// It is not, or AWS does not answer.
+    /// They do not, or AWS does not answer.
     pub async fn verify(&self) -> Result<(), HostError> {
         let traffic = traffic::read(&self.found, &self.actions().await?)?;
         *locked(&self.unused) = Some((self.clock.now(), traffic));
@@ -182,7 +182,7 @@ impl AwsTarget {
     /// The whole action of another listener or rule.
     ///
     /// # Errors
-    /// It is not there, or AWS does not answer.
+    /// It does not exist, or AWS does not answer.
     pub async fn action_of(&self, route: &str) -> Result<LiveAction, HostError> {
         Ok(LiveAction(self.read_actions(route).await?))
     }
@@ -261,7 +261,7 @@ impl AwsTarget {
 
     async fn health_of(&self, arm: &FoundArm) -> Result<ArmHealth, HostError> {
         let targets = self.targets(arm).await?;
-        // What drains is on its way out and no part of the arm any more.
+        // Tasks that drain are about to stop and do not count for the arm.
         let states: Vec<&TargetHealthStateEnum> = targets
             .iter()
             .filter_map(|t| t.target_health()?.state())
@@ -272,8 +272,8 @@ impl AwsTarget {
                 )
             })
             .collect();
-        // A group that no action names is not checked. Once it is named, it is, and
-        // until then a load balancer sends to all of its targets.
+        // Targets of a group that no action names are not health-checked. A load
+        // balancer sends to all of them until their first check.
         let healthy = states
             .iter()
             .filter(|s| {
@@ -309,7 +309,7 @@ impl AwsTarget {
             .collect())
     }
 
-    /// The service of an arm, if both services may be written to.
+    /// The service of an arm, if both arms' services may be changed.
     async fn fit_service(&self, arm: &FoundArm) -> Result<Service, HostError> {
         let services = self.services().await?;
         services::fit(&self.found, &services)?;
@@ -319,16 +319,16 @@ impl AwsTarget {
             .ok_or_else(|| incomplete(Api::DescribeServices, "service"))
     }
 
-    /// Whether no route at all sends users to an arm, so that it can do with
-    /// fewer tasks.
+    /// Checks that no route sends users to an arm, so that tasks may be taken
+    /// from it.
     ///
     /// # Errors
-    /// One does, or it cannot be told.
+    /// A route does, or that could not be read.
     pub async fn unserved(&self, arm: &str) -> Result<(), HostError> {
         let all = discover::elsewhere(&self.clients, &self.found, true).await;
         let all = all.map_err(|error| HostError {
             message: format!(
-                "no task is taken from {arm} while it is not known what sends to it: {}",
+                "tasks of {arm} are kept, because it could not be read which routes send requests to it: {}",
                 error.message
             ),
             ..error
@@ -343,13 +343,13 @@ impl AwsTarget {
             ErrorKind::Conflict,
             "still-served",
             format!(
-                "{}, so no task is taken from it; --test-listener or target.aws.test-listeners says where no users come",
+                "{}, so its tasks are kept; if a listener serves no users, name it with --test-listener or target.aws.test-listeners",
                 routes.join(", ")
             ),
         ))
     }
 
-    /// What a service shall run.
+    /// The release that a service is set to run.
     async fn release(&self, arm: &FoundArm, service: &Service) -> Result<Release, HostError> {
         let arn = service.task_definition().unwrap_or_default();
         let known = locked(&self.images).get(arn).cloned();
@@ -473,15 +473,15 @@ impl AwsTarget {
         })
     }
 
-    /// Where the candidate can be reached past the weights: as configured, by a
-    /// listener that sends everything to it, or directly.
+    /// A URL that reaches the candidate whatever the weights are: the configured
+    /// one, a listener that sends everything to it, or a healthy task.
     async fn past_the_weights(&self, arm: &FoundArm) -> Result<String, HostError> {
         if let Some(url) = &self.spec.probe_url {
             return Ok(url.trim_end_matches('/').to_owned());
         }
         if !self.found.test_addresses.is_empty() {
             let all = discover::listeners_of(&self.clients, &self.found.load_balancer).await?;
-            // By the load balancer's own name no certificate fits.
+            // No certificate fits the load balancer's own name.
             let plain = |(_, address): &&(String, String)| address.starts_with("http://");
             for (listener, address) in self.found.test_addresses.iter().filter(plain) {
                 let listener = all.iter().find(|l| l.listener_arn() == Some(listener));
@@ -502,7 +502,7 @@ impl AwsTarget {
         });
         let target = healthy.and_then(|t| t.target());
         let place = target.and_then(|t| Some((t.id()?, t.port()?)));
-        // An instance's id is no address.
+        // The id of an instance is not an address.
         match place {
             Some((ip, port)) if ip.parse::<std::net::IpAddr>().is_ok() => {
                 Ok(format!("http://{ip}:{port}"))
@@ -627,7 +627,7 @@ impl Target for AwsTarget {
             Some((at, actions)) if now.saturating_sub(at) <= READ_AGE_MAX_MS => actions,
             _ => self.actions().await?,
         };
-        // Not on the basis of somebody else's groups.
+        // The write must not be based on actions with other groups.
         traffic::read(&self.found, &actions)?;
         self.write_actions(traffic::rewrite(&self.found, &actions, weights))
             .await
@@ -658,7 +658,7 @@ impl Target for AwsTarget {
             }
         };
         let update = services::Update {
-            // It failed before, and by itself ECS does not try again.
+            // ECS does not try a failed deployment again by itself.
             again: runs == definition,
             task_definition: Some(definition),
             tasks: None,

@@ -1,20 +1,20 @@
-//! Which arm is which, by the words of names. Pure. Only whole words count, and
-//! only those that tell the two apart.
+//! Which arm is which, by the words in names. Pure. Only whole words count, and
+//! only those in which the two names differ.
 
 use crate::model::ROLES;
 
-/// What two names say.
+/// What two names tell about the arms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
     /// The names of both arms.
     Pair([&'static str; 2]),
-    /// Nothing that is about arms.
+    /// No word in them is about arms.
     Nothing,
-    /// Something, but not which arm is which.
+    /// Some words are about arms, but not clearly.
     Doubt,
 }
 
-/// What tells two arms apart, by every name that each of them has: of its
+/// Tells two arms apart by all names that each of them has: of its target
 /// group, and of its resource in the stack. Names that disagree are a doubt.
 pub(super) fn tell(sources: &[[&str; 2]]) -> Told {
     let mut told = [vec![], vec![]];
@@ -36,7 +36,7 @@ pub(super) fn tell(sources: &[[&str; 2]]) -> Told {
     }
 }
 
-/// The words about arms in what is left of two names without their common
+/// The words about arms in what remains of two names without their common
 /// beginning and end.
 fn roles([ours, theirs]: [&str; 2]) -> [Vec<&'static str>; 2] {
     let (ours, theirs) = (words(ours), words(theirs));
@@ -66,7 +66,7 @@ pub(super) fn words(name: &str) -> Vec<String> {
         let begins = before.is_some_and(|before| {
             let other_kind = before.is_alphabetic() != letter.is_alphabetic();
             let hump = before.is_lowercase() && letter.is_uppercase();
-            // The last capital of several belongs to the next word: `TGBlue`.
+            // The last of several capitals begins the next word: `TGBlue`.
             let last = before.is_uppercase()
                 && letter.is_uppercase()
                 && after.is_some_and(|a| a.is_lowercase());
@@ -161,7 +161,7 @@ mod tests {
             assert_eq!(tell(&[[ours, theirs]]), Told::Doubt, "{ours} {theirs}");
             assert_eq!(tell(&[[theirs, ours]]), Told::Doubt, "{theirs} {ours}");
         }
-        // The stack says it the other way round.
+        // The stack and the groups disagree.
         let groups = ["app-stable", "app-canary"];
         let told = |in_stack| tell(&[groups, in_stack]);
         assert_eq!(told(["CanaryGroup", "StableGroup"]), Told::Doubt);

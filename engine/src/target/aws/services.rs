@@ -1,4 +1,4 @@
-//! ECS: what the two services run, new revisions, tasks.
+//! ECS: the two services, their deployments, revisions and tasks.
 
 use aws_sdk_ecs::types::{
     ContainerDefinition, Deployment as EcsDeployment, DeploymentControllerType,
@@ -11,7 +11,7 @@ use super::client::{Clients, incomplete};
 use crate::model::aws::{Found, FoundArm, ServiceId};
 use crate::model::{Deployment, ErrorKind, HostError};
 
-/// Revisions that are looked through for one with the wanted content.
+/// How many of the newest revisions are compared with the wanted one.
 const REVISIONS_MAX: i32 = 5;
 
 /// A service that belongs to an arm.
@@ -21,7 +21,7 @@ pub(super) fn service_of(arm: &FoundArm) -> Result<&ServiceId, HostError> {
             ErrorKind::Invalid,
             "no-service",
             format!(
-                "no ECS service is known for {}: name it with --service {}=CLUSTER/SERVICE or target.aws.arms.{}.service",
+                "no ECS service is known for {}\n\nhint: name it with --service {}=CLUSTER/SERVICE or target.aws.arms.{}.service",
                 arm.name, arm.name, arm.name
             ),
         )
@@ -50,7 +50,7 @@ pub(super) async fn describe(
     Ok(services)
 }
 
-/// Those of the services that are there, in the order of their ids.
+/// Those of the services that exist, in the order of their ids.
 pub(super) async fn present(
     clients: &Clients,
     ids: &[&ServiceId],
@@ -88,7 +88,7 @@ pub(super) async fn present(
     Ok(ids.iter().map(of).collect())
 }
 
-/// A service whose traffic ECS or CodeDeploy shifts by itself is not ours.
+/// Refuses a service whose traffic ECS or CodeDeploy moves by itself.
 fn refuse_foreign_strategy(service: &Service) -> Result<(), HostError> {
     let name = service.service_name().unwrap_or_default();
     let strategy = service
@@ -110,20 +110,20 @@ fn refuse_foreign_strategy(service: &Service) -> Result<(), HostError> {
         ErrorKind::Denied,
         "shifts-by-itself",
         format!(
-            "the service {name} moves traffic by itself ({by}), and two at the wheel are one too many\n\nhint: set its deployment strategy to ROLLING to roll it out with engine"
+            "the service {name} moves traffic by itself ({by}), which would conflict with the rollout\n\nhint: set its deployment strategy to ROLLING to roll it out with engine"
         ),
     ))
 }
 
-/// Whether the services of two arms may be written to: they differ, each has
-/// its tasks in the group of its own arm and of no other, and nobody else
-/// shifts them.
+/// Checks that the services of two arms may be changed: they differ, each
+/// registers its tasks in the group of its own arm and no other, and nothing
+/// else moves their traffic.
 pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), HostError> {
     let arms = found.arms.iter().zip(services);
     let arms: Vec<(&FoundArm, &ServiceId, &Service)> = arms
         .filter_map(|(arm, service)| Some((arm, arm.service.as_ref()?, service.as_ref()?)))
         .collect();
-    // What others shift may be in no group that its service names.
+    // A service that moves traffic by itself may show no group at all.
     for (_, _, service) in &arms {
         refuse_foreign_strategy(service)?;
     }
@@ -139,7 +139,7 @@ pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), Hos
         return refuse(
             "one-service",
             format!(
-                "the service {} is behind both arms, {} and {}, so a new version in it would be before all users at once\n\nhint: each arm needs a service of its own; --service ARM=CLUSTER/SERVICE names it",
+                "the service {} is behind both arms, {} and {}, so a new version in it would serve all users at once\n\nhint: each arm needs a service of its own; --service ARM=CLUSTER/SERVICE names it",
                 id.name, one.name, other.name
             ),
         );
@@ -155,7 +155,7 @@ pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), Hos
             return refuse(
                 "in-the-other-group",
                 format!(
-                    "the service {} is the one of {}, and puts its tasks into the group of {} ({}), so a new version in it would be before the users of both\n\nhint: each service belongs in the group of its own arm alone; --service ARM=CLUSTER/SERVICE says which is which",
+                    "the service {} belongs to {}, but registers its tasks in the group of {} ({}), so a new version in it would serve the users of both\n\nhint: each service must register its tasks in the group of its own arm alone; --service ARM=CLUSTER/SERVICE says which is which",
                     id.name, arm.name, other.name, other.target_group
                 ),
             );
@@ -164,7 +164,7 @@ pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), Hos
             return refuse(
                 "in-another-group",
                 format!(
-                    "the service {} is the one of {}, and does not put its tasks into the group of {} ({}); {}\n\nhint: --service ARM=CLUSTER/SERVICE names another one",
+                    "the service {} belongs to {}, but does not register its tasks in the group of {} ({}); {}\n\nhint: --service ARM=CLUSTER/SERVICE names another one",
                     id.name,
                     arm.name,
                     arm.name,
@@ -172,7 +172,7 @@ pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), Hos
                     if groups.is_empty() {
                         "it is behind no load balancer".to_owned()
                     } else {
-                        format!("it puts them into {}", groups.join(", "))
+                        format!("it registers them in {}", groups.join(", "))
                     }
                 ),
             );
@@ -181,7 +181,7 @@ pub(super) fn fit(found: &Found, services: &[Option<Service>]) -> Result<(), Hos
     Ok(())
 }
 
-/// Whether what runs in a service is what shall run, from one description.
+/// The state of a service's deployment, from one description of the service.
 pub(super) fn deployment(service: &Service) -> Deployment {
     let deployments = service.deployments();
     let Some(primary) = deployments.iter().find(|d| d.status() == Some("PRIMARY")) else {
@@ -191,7 +191,7 @@ pub(super) fn deployment(service: &Service) -> Deployment {
     if primary.rollout_state() == Some(&DeploymentRolloutState::Failed) {
         return Deployment::Failed(reason.to_owned());
     }
-    // The circuit breaker is putting the old revision back.
+    // The circuit breaker is restoring the old revision.
     let under_way = primary.rollout_state() == Some(&DeploymentRolloutState::InProgress);
     if under_way && reason.contains("rolling back") {
         let failed = deployments
@@ -217,8 +217,8 @@ pub(super) fn deployment(service: &Service) -> Deployment {
     ))
 }
 
-/// What ECS says about tasks that did not stay: the newest event and the
-/// reason of a stopped task.
+/// Why tasks of a service did not stay: the newest event of ECS and the reason
+/// of a stopped task.
 pub(super) async fn why_failed(clients: &Clients, id: &ServiceId, service: &Service) -> String {
     let mut why = vec![];
     if let Ok(Some(stopped)) = stopped_reason(clients, id).await {
@@ -285,8 +285,8 @@ pub(super) async fn task_definition(
     Ok((definition, answer.tags.unwrap_or_default()))
 }
 
-/// The container whose image is the version: the one named, the one behind the
-/// load balancer, or the only one.
+/// The container whose image is the version: the one that is named, the one
+/// behind the load balancer, or the only one.
 pub(super) fn main_container<'a>(
     definition: &'a TaskDefinition,
     named: Option<&str>,
@@ -306,7 +306,7 @@ pub(super) fn main_container<'a>(
             ErrorKind::Invalid,
             "which-container",
             format!(
-                "the task definition {} has the containers {}; say which one the version is with target.aws.container",
+                "the task definition {} has the containers {}\n\nhint: name the one whose image is the version with target.aws.container",
                 definition.task_definition_arn().unwrap_or_default(),
                 names.join(", ")
             ),
@@ -321,7 +321,7 @@ pub(super) fn behind<'a>(service: &'a Service, target_group: &str) -> Option<&'a
         .container_name()
 }
 
-/// A task definition as far as a registration decides it, so that two can be
+/// What a registration decides about a task definition, so that two can be
 /// compared.
 fn content(definition: &TaskDefinition) -> TaskDefinition {
     let mut content = definition.clone();
@@ -337,8 +337,8 @@ fn content(definition: &TaskDefinition) -> TaskDefinition {
 }
 
 /// ARN of a revision of `base`'s family that differs from it in one image
-/// only: found if it is there, registered if not. Registering has no token of
-/// its own, so a second try must find what the first one made.
+/// only; registers it if there is none. `RegisterTaskDefinition` takes no
+/// idempotency token, so a second try must find what the first one registered.
 pub(super) async fn revision_with_image(
     clients: &Clients,
     base: &str,
@@ -371,7 +371,7 @@ pub(super) async fn revision_with_image(
         .await?;
     for name in newest.task_definition_arns.unwrap_or_default() {
         let (old, _) = task_definition(clients, &name).await?;
-        // A prefix is not a family yet.
+        // ECS also lists families that only begin with this name.
         if old.family() == base.family() && content(&old) == content(&wanted) {
             return Ok(arn(&old));
         }
@@ -417,14 +417,14 @@ async fn register(
     arn.ok_or_else(|| incomplete(Api::RegisterTaskDefinition, "ARN"))
 }
 
-/// What of a service to change.
+/// The changes to make in a service.
 #[derive(Debug, Default)]
 pub(super) struct Update {
-    /// Another task definition.
+    /// The new task definition.
     pub(super) task_definition: Option<String>,
-    /// Another number of tasks.
+    /// The new number of tasks.
     pub(super) tasks: Option<i32>,
-    /// Deploy although the task definition is the same.
+    /// Whether to deploy although the task definition stays the same.
     pub(super) again: bool,
 }
 
@@ -582,7 +582,7 @@ mod tests {
             DeploymentStrategy::Linear,
         ] {
             one.deployment_configuration = Some(strategy(other));
-            let error = refuse_foreign_strategy(&one).expect_err("two at the wheel");
+            let error = refuse_foreign_strategy(&one).expect_err("refused");
             assert_eq!(error.kind, ErrorKind::Denied);
         }
         one.deployment_configuration = None;

@@ -1,5 +1,5 @@
-//! CloudFormation: what a stack is, change sets, events. A stack operation
-//! writes what the stack believes, so it is told what is live first.
+//! CloudFormation: stacks, change sets, events. A stack operation writes what
+//! its parameters say, so they are set to what is live first.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,19 @@ use super::calls::Api;
 use super::client::{Clients, incomplete};
 use crate::model::{ErrorKind, HostError, Observed, Weights};
 
-/// Largest template that goes in the request itself.
+/// Largest template that a request may contain, bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 51_200;
 
-/// A stack as it is.
+/// A stack as CloudFormation describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stack {
-    /// Its ARN: valid also once it is deleted.
+    /// Its ARN, which stays valid after it was deleted.
     pub id: String,
     /// Such as `UPDATE_COMPLETE`.
     pub status: String,
-    /// Why, if CloudFormation says so.
+    /// The reason for the status, if CloudFormation gives one.
     pub reason: Option<String>,
-    /// Parameters that it was last given.
+    /// The parameters of its last operation.
     pub parameters: BTreeMap<String, String>,
     /// Its outputs.
     pub outputs: BTreeMap<String, String>,
@@ -37,13 +37,13 @@ impl Stack {
         self.status.ends_with("_IN_PROGRESS") && !self.is_empty()
     }
 
-    /// A change set was made for it and never executed: there is nothing yet.
+    /// Whether it consists of a change set that was never executed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.status == StackStatus::ReviewInProgress.as_str()
     }
 
-    /// Whether the last operation did what it should.
+    /// Whether the last operation succeeded.
     #[must_use]
     pub fn is_well(&self) -> bool {
         [
@@ -57,7 +57,7 @@ impl Stack {
     }
 }
 
-/// The stack of that name or ARN, if there is one.
+/// The stack with that name or ARN; `None` if it does not exist.
 ///
 /// # Errors
 /// AWS does not answer.
@@ -87,11 +87,11 @@ pub async fn look(clients: &Clients, name: &str) -> Result<Option<Stack>, HostEr
     }))
 }
 
-/// Names of the parameters that a template declares, with whether it has a
-/// default for each.
+/// Names of the parameters that a template declares, and whether each has a
+/// default.
 ///
 /// # Errors
-/// CloudFormation finds the template wrong, or does not answer.
+/// CloudFormation rejects the template, or AWS does not answer.
 pub async fn declared(
     clients: &Clients,
     template: &str,
@@ -109,7 +109,7 @@ pub async fn declared(
         .collect())
 }
 
-/// What a stack should be told about the live target, by the names that the
+/// The parameters that describe the live target, by the names that the shipped
 /// templates use: weights or colour, images, numbers of tasks. Pure.
 #[must_use]
 pub fn beliefs(live: &Observed) -> BTreeMap<String, String> {
@@ -159,14 +159,14 @@ fn capitalised(name: &str) -> String {
     })
 }
 
-/// Whether a parameter decides who gets the traffic.
+/// Whether a parameter decides which arm gets requests.
 #[must_use]
 pub fn moves_traffic(parameter: &str) -> bool {
     parameter == "ActiveColor" || parameter.ends_with("Weight")
 }
 
-/// What to pass for every parameter of a template: what is given, else what is
-/// live, else what the stack had (none), else its default (left out). Pure.
+/// The value of every parameter of a template: the given one, else the live
+/// one, else that of the stack (`None`), else its default (left out). Pure.
 #[must_use]
 pub fn parameters(
     declared: &BTreeMap<String, bool>,
@@ -176,7 +176,7 @@ pub fn parameters(
 ) -> BTreeMap<String, Option<String>> {
     let mut passed = BTreeMap::new();
     for name in declared.keys() {
-        // What is as it was is no change, whoever says so.
+        // A value that equals the stack's own is passed as "previous value".
         let value = given.get(name).or_else(|| live.get(name));
         match (value, before.get(name)) {
             (Some(value), Some(had)) if value == had => {
@@ -194,7 +194,7 @@ pub fn parameters(
     passed
 }
 
-/// One line of a change set.
+/// One change of a change set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// `Add`, `Modify`, `Remove`.
@@ -203,18 +203,18 @@ pub struct Change {
     pub logical_id: String,
     /// Such as `AWS::ECS::Service`.
     pub kind: String,
-    /// `True`, `False`, `Conditional`; empty where it makes no sense.
+    /// `True`, `False`, `Conditional`; empty where it does not apply.
     pub replacement: String,
-    /// Its ARN or other id, if it is there.
+    /// ARN or other id of the resource, if it exists.
     pub physical_id: String,
-    /// Its properties as the stack believes them, if CloudFormation says so.
+    /// Its properties before the change, if CloudFormation shows them.
     pub before: Option<serde_json::Value>,
-    /// Its properties as they would be, if CloudFormation says so.
+    /// Its properties after the change, if CloudFormation shows them.
     pub after: Option<serde_json::Value>,
 }
 
 impl Change {
-    /// Whether it takes something away that carries live traffic.
+    /// Whether it removes or replaces a resource that carries live traffic.
     #[must_use]
     pub fn takes_away_what_serves(&self) -> bool {
         let serves = [
@@ -229,7 +229,7 @@ impl Change {
         serves.contains(&self.kind.as_str()) && (self.action == "Remove" || replaced)
     }
 
-    /// How many tasks the service would have, if it is one and that is told.
+    /// The number of tasks after the change, if it is a service and the number is known.
     #[must_use]
     pub fn tasks(&self) -> Option<u64> {
         let service = self.kind == "AWS::ECS::Service" && self.action != "Add";
@@ -237,7 +237,7 @@ impl Change {
         super::action::number(&after["DesiredCount"])
     }
 
-    /// Whether it rewrites the action of a listener or rule.
+    /// Whether it changes the action of a listener or rule.
     #[must_use]
     pub fn rewrites_a_route(&self) -> bool {
         let route = self.kind == "AWS::ElasticLoadBalancingV2::Listener"
@@ -253,7 +253,7 @@ pub struct ChangeSet {
     pub id: String,
     /// ARN of the stack.
     pub stack_id: String,
-    /// What it would do; empty if nothing.
+    /// The changes; empty if there are none.
     pub changes: Vec<Change>,
 }
 
@@ -266,15 +266,15 @@ pub struct Proposal<'a> {
     pub template: &'a str,
     /// Whether the stack is new.
     pub create: bool,
-    /// From [`parameters`]: none means as before.
+    /// From [`parameters`]: `None` means the previous value.
     pub parameters: &'a BTreeMap<String, Option<String>>,
-    /// Name of the change set, and its token against doing it twice.
+    /// Name of the change set, which is its idempotency token too.
     pub token: &'a str,
-    /// Role that CloudFormation works as.
+    /// ARN of the role that CloudFormation uses.
     pub role: Option<&'a str>,
 }
 
-/// A change set that CloudFormation works out.
+/// A change set that CloudFormation is computing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposed {
     /// Its ARN.
@@ -324,11 +324,11 @@ pub async fn propose(clients: &Clients, proposal: &Proposal<'_>) -> Result<Propo
     })
 }
 
-/// The change set, once it is worked out: that takes seconds to minutes. One
-/// without changes is discarded at once.
+/// The change set, once CloudFormation has computed it, which takes seconds to minutes.
+/// One without changes is discarded at once.
 ///
 /// # Errors
-/// CloudFormation refuses it: its own reason.
+/// CloudFormation refuses it; the message has its reason.
 pub async fn worked_out(
     clients: &Clients,
     proposed: &Proposed,
@@ -341,7 +341,7 @@ pub async fn worked_out(
             changes,
         })),
         Some(ChangeSetStatus::Failed) => {
-            // A failed one is of no use to anybody.
+            // A failed change set can only be deleted.
             let discarded = discard(clients, &proposed.id, &proposed.stack_id).await;
             if is_no_change(&reason) {
                 discarded?;
@@ -410,10 +410,10 @@ fn change(c: ResourceChange) -> Change {
     }
 }
 
-/// Executes a change set. It is under way when this returns.
+/// Executes a change set. The operation is under way when this returns.
 ///
 /// # Errors
-/// CloudFormation refuses, or does not answer.
+/// CloudFormation refuses, or AWS does not answer.
 pub async fn execute(clients: &Clients, set: &ChangeSet, token: &str) -> Result<(), HostError> {
     let call = clients
         .cloudformation
@@ -431,8 +431,8 @@ pub async fn execute(clients: &Clients, set: &ChangeSet, token: &str) -> Result<
     }
 }
 
-/// A change set that cannot be executed any more was executed by a first try whose
-/// answer was lost, or is out of date because somebody else has changed the stack.
+/// Why a change set cannot be executed any more: a first attempt whose answer was lost
+/// has executed it, or it is obsolete because another operation has changed the stack.
 async fn was_executed(
     clients: &Clients,
     set: &ChangeSet,
@@ -451,7 +451,7 @@ async fn was_executed(
             ErrorKind::Conflict,
             "change-set-obsolete",
             format!(
-                "somebody else changed the stack {} meanwhile, so this change was not made",
+                "another operation changed the stack {} meanwhile, so this change was not made",
                 set.stack_id
             ),
         )),
@@ -459,19 +459,19 @@ async fn was_executed(
     }
 }
 
-/// What is said of a stack that the platform is changing.
+/// The error for a stack that CloudFormation is changing.
 #[must_use]
 pub fn at_work(stack: &str, status: &str) -> HostError {
     HostError::new(
         ErrorKind::Conflict,
         "stack-at-work",
         format!(
-            "the stack {stack} is {status}, and CloudFormation may move the traffic until that is over"
+            "the stack {stack} is {status}, and CloudFormation may move the traffic until it is done"
         ),
     )
 }
 
-/// Drops a change set without executing it.
+/// Deletes a change set without executing it.
 ///
 /// # Errors
 /// AWS does not answer.
@@ -489,7 +489,7 @@ pub async fn discard(clients: &Clients, set: &str, stack: &str) -> Result<(), Ho
 /// Begins to delete a stack.
 ///
 /// # Errors
-/// CloudFormation refuses, or does not answer.
+/// CloudFormation refuses, or AWS does not answer.
 pub async fn delete(clients: &Clients, stack: &str, token: &str) -> Result<(), HostError> {
     let call = clients
         .cloudformation
@@ -502,7 +502,7 @@ pub async fn delete(clients: &Clients, stack: &str, token: &str) -> Result<(), H
         .map(drop)
 }
 
-/// Something that happened to a resource of a stack.
+/// An event of a stack's resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackEvent {
     id: String,
@@ -512,7 +512,7 @@ pub struct StackEvent {
     pub kind: String,
     /// Such as `CREATE_FAILED`.
     pub status: String,
-    /// Why, if CloudFormation says so.
+    /// The reason, if CloudFormation gives one.
     pub reason: Option<String>,
 }
 
@@ -523,13 +523,13 @@ impl StackEvent {
         self.kind == "AWS::CloudFormation::Stack"
     }
 
-    /// Whether an event before it said the same.
+    /// Whether an earlier event said the same.
     #[must_use]
     pub fn is_repeated(&self) -> bool {
         self.reason.as_deref() == Some("Resource creation Initiated")
     }
 
-    /// Whether it is a cause of a failure, and not a consequence of one.
+    /// Whether it is the cause of a failure and not a consequence.
     #[must_use]
     pub fn is_cause(&self) -> bool {
         let cancelled = self
@@ -540,7 +540,7 @@ impl StackEvent {
     }
 }
 
-/// The events of one stack operation, as they come.
+/// Reads the events of one stack operation as they appear.
 #[derive(Debug)]
 pub struct Events {
     stack_id: String,
@@ -548,7 +548,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Everything from now on.
+    /// Begins after the newest event of now.
     ///
     /// # Errors
     /// AWS does not answer.
@@ -580,7 +580,7 @@ impl Events {
             .ask(Api::DescribeStackEvents, &self.stack_id, call.send())
             .await
         {
-            // A stack that is only being made has none.
+            // A stack that is being created has no events yet.
             Err(error) if error.kind == ErrorKind::NotFound => return Ok((vec![], None)),
             answer => answer?,
         };
@@ -597,7 +597,7 @@ impl Events {
         Ok((events.collect(), answer.next_token))
     }
 
-    /// What is new, oldest first.
+    /// The new events, oldest first.
     ///
     /// # Errors
     /// AWS does not answer.
@@ -688,11 +688,15 @@ mod tests {
         assert_eq!(
             passed.get("CanaryWeight"),
             Some(&None),
-            "as before is no change"
+            "a value as before is not a change"
         );
         assert_eq!(passed.get("TaskCpu"), Some(&some("512")));
         assert_eq!(passed.get("Extra"), None, "its default");
-        assert_eq!(passed.get("Gone"), None, "the template has it no more");
+        assert_eq!(
+            passed.get("Gone"),
+            None,
+            "the template does not declare it any more"
+        );
         assert_eq!(passed.get("ActiveColor"), None, "nor this");
     }
 }

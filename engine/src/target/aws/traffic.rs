@@ -1,5 +1,5 @@
-//! Weights in the actions of a listener or rule. Pure: it rewrites what AWS
-//! answered and keeps all that it does not understand.
+//! Weights in the actions of a listener or rule. Pure: it changes the weights in
+//! what AWS returned and keeps everything else.
 
 use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple,
@@ -8,7 +8,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use crate::model::aws::{Found, FoundArm};
 use crate::model::{Elsewhere, ErrorKind, HostError, Traffic, Way, Weights};
 
-/// The target groups that an action forwards to, with their weights; none if
+/// The target groups that an action forwards to, with their weights; `None` if
 /// it does not forward.
 pub(super) fn groups(action: &Action) -> Option<Vec<(String, u32)>> {
     if action.r#type() != Some(&ActionTypeEnum::Forward) {
@@ -34,9 +34,9 @@ pub(super) fn forward(actions: &[Action]) -> Option<Vec<(String, u32)>> {
     actions.iter().find_map(groups)
 }
 
-/// What an action list sends to each of its groups, in percent. A group alone
-/// gets everything, and where all weights are 0 nobody has said who gets
-/// nothing.
+/// What a list of actions sends to each of its groups, in percent. A group
+/// alone gets everything. Where all weights are 0, every group is assumed to get
+/// requests.
 pub(super) fn served(actions: &[Action]) -> Vec<(String, f64)> {
     actions
         .iter()
@@ -45,7 +45,7 @@ pub(super) fn served(actions: &[Action]) -> Vec<(String, f64)> {
         .collect()
 }
 
-/// Weights as percent, without those that get nothing.
+/// Weights as percent, without the groups that get nothing.
 pub(super) fn by_share(groups: Vec<(String, u32)>) -> Vec<(String, f64)> {
     let total: f64 = groups.iter().map(|(_, weight)| f64::from(*weight)).sum();
     let all = f64::from(u32::try_from(groups.len()).unwrap_or(u32::MAX));
@@ -60,7 +60,7 @@ pub(super) fn by_share(groups: Vec<(String, u32)>) -> Vec<(String, f64)> {
     shares.filter(|(_, share)| *share > 0.0).collect()
 }
 
-/// What a route that is not the target's sends to its arms.
+/// What a route other than the target's own sends to its arms.
 pub(super) fn elsewhere(found: &Found, route: &Passage<'_>) -> Vec<Elsewhere> {
     let way = |share: f64| {
         if found.test_listeners.iter().any(|l| l == route.listener) {
@@ -97,13 +97,13 @@ pub(super) struct Passage<'a> {
     pub(super) port: i32,
     /// Such as `HTTPS:443`, or `HTTPS:443 rule 10`.
     pub(super) place: String,
-    /// Whether it is not a rule.
+    /// Whether it is a default action.
     pub(super) is_default: bool,
-    /// What it does.
+    /// Its actions.
     pub(super) actions: &'a [Action],
 }
 
-/// Where the traffic goes, if the actions are still about these two arms.
+/// Who gets the traffic, if the actions are still about these two arms.
 pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostError> {
     let groups = forward(actions).ok_or_else(|| changed(found, "it does not forward any more"))?;
     let known = |arn: &str| found.arms.iter().any(|a| a.target_group == arn);
@@ -132,7 +132,7 @@ fn changed(found: &Found, what: &str) -> HostError {
         ErrorKind::Conflict,
         "route-changed",
         format!(
-            "{} is not about {} any more: {what}",
+            "{} does not forward to {} any more: {what}",
             found.route,
             found
                 .arms
@@ -145,8 +145,9 @@ fn changed(found: &Found, what: &str) -> HostError {
 }
 
 /// The same actions with other weights. A write replaces the whole list, so
-/// every other action and field comes along, stickiness above all; both groups
-/// are named, because one that no action names is not health-checked.
+/// every other action and field is sent again, stickiness above all. Both
+/// groups are named, because AWS does not health-check a group that no action
+/// names.
 pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> Vec<Action> {
     let tuples: Vec<TargetGroupTuple> = found
         .arms
@@ -171,7 +172,7 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
                     .forward_config
                     .and_then(|f| f.target_group_stickiness_config);
                 action.forward_config = Some(config);
-                // AWS takes both only if they name one and the same group.
+                // AWS accepts both fields only if they name the same group.
                 action.target_group_arn = None;
             }
             action
@@ -180,13 +181,13 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
     resent(&rewritten)
 }
 
-/// Actions that were read, as they can be written.
+/// Actions that were read, in the form in which they can be written.
 pub(super) fn resent(actions: &[Action]) -> Vec<Action> {
     actions
         .iter()
         .map(|action| {
             let mut action = action.clone();
-            // AWS never tells a client secret; it keeps the one it has if asked to.
+            // AWS does not return a client secret, and keeps the one it has if asked to.
             if let Some(oidc) = &mut action.authenticate_oidc_config
                 && oidc.client_secret.is_none()
             {

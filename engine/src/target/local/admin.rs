@@ -1,17 +1,17 @@
-//! The loopback admin API: what `engine` in another process talks to.
+//! The loopback admin API of a balancer, for `engine` in other processes.
 //!
 //! | request | does |
 //! |---|---|
 //! | `GET /v1/state` | arms, weights, releases, health |
-//! | `PUT /v1/weights` | sets the whole weights |
+//! | `PUT /v1/weights` | sets the weights of both arms |
 //! | `PUT /v1/arms/{arm}/release` | puts a release into an arm |
-//! | `POST /v1/metrics` | closed samples |
-//! | `POST /v1/arms/{arm}/probe` | one probe, past the weights |
+//! | `POST /v1/metrics` | samples of complete periods |
+//! | `POST /v1/arms/{arm}/probe` | sends one probe to an arm, whatever the weights |
 //!
 //! Every request, reading ones too, carries the balancer's key
-//! (`authorization: Bearer …`, see [`super::key`]). Web pages are kept out besides:
-//! the host must be loopback, an `origin` is refused, and bodies are JSON and must
-//! say so. Errors are a `HostError`.
+//! (`authorization: Bearer …`, see [`super::key`]). Requests of web pages are
+//! refused: the host must be loopback, an `origin` is not allowed, and a body
+//! must have the type JSON. Errors are a `HostError`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use super::key::Laid;
 use crate::model::query::Probe;
 use crate::model::{ErrorKind, HostError, MetricsQuery, Observed, Release, Source, Weights};
 
-/// Few clients at once, and each is quick.
+/// There are few clients, and their requests are short.
 const LIMITS: Limits = Limits {
     connections: 32,
     idle: Duration::from_secs(10),
@@ -48,7 +48,7 @@ const PROBE_MS_MAX: u32 = 600_000;
 /// How long the last requests may take when the balancer stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Serves until told to stop.
+/// Serves until `stopped` says so.
 pub(super) async fn serve(
     listener: TcpListener,
     control: Arc<Control>,
@@ -70,7 +70,7 @@ pub(super) async fn serve(
             if let Some(refused) = refusal(request.headers(), &key) {
                 return Ok(refused);
             }
-            // Whoever has no key keeps no connection either.
+            // A connection without the key must not keep its place.
             let _flow = Flow::new(&connection);
             app.call(request).await
         }
@@ -78,21 +78,22 @@ pub(super) async fn serve(
     connections::serve(listener, LIMITS, stopped, DRAIN, answer).await;
 }
 
-/// The door: whoever comes through can start programs as the balancer's owner.
+/// The answer to a request that is not allowed; `None` if it is. Whoever is
+/// allowed can start programs as the balancer's owner.
 fn refusal(headers: &HeaderMap, key: &Laid) -> Option<Response> {
     let refused = |status: StatusCode, code: &str, message: String| {
         let error = HostError::new(ErrorKind::Denied, code, message);
         let closing = [(axum::http::header::CONNECTION, "close")];
         Some((status, closing, Json(error)).into_response())
     };
-    // A web page can make a browser send requests here under a name of its own
-    // choosing (DNS rebinding); its host header gives it away.
+    // A web page can make a browser send requests here under a name that it
+    // chooses (DNS rebinding), but not with the host header of loopback.
     let host = headers.get(HOST).and_then(|h| h.to_str().ok());
     let host = host.unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     if name != "localhost" && !literal.is_ok_and(|ip| ip.is_loopback()) {
-        let message = "the admin API answers on a loopback address only";
+        let message = "the admin API answers only requests to a loopback address";
         return refused(StatusCode::FORBIDDEN, "not-loopback", message.to_owned());
     }
     if headers.contains_key(ORIGIN) {
@@ -103,15 +104,15 @@ fn refusal(headers: &HeaderMap, key: &Laid) -> Option<Response> {
     if given.is_some_and(|given| key.key.opens(given.as_bytes())) {
         return None;
     }
-    // Its owner may have lost it.
+    // The file may have been removed.
     let message = match key.lay() {
         Ok(()) => "the admin API needs the balancer's key".to_owned(),
-        Err(error) => format!("the balancer's key cannot be laid out: {error}"),
+        Err(error) => format!("the balancer's key cannot be written: {error}"),
     };
     refused(StatusCode::UNAUTHORIZED, UNAUTHORIZED, message)
 }
 
-/// Code of the error that says so.
+/// Code of the error for a request without the key.
 pub(super) const UNAUTHORIZED: &str = "no-key";
 
 async fn state(State(control): State<Arc<Control>>) -> Json<Observed> {
@@ -152,7 +153,7 @@ async fn probe(
     Path(arm): Path<String>,
     Json(probe): Json<Probe>,
 ) -> Response {
-    // Or the path could become a part of the host.
+    // Otherwise the path could become a part of the host.
     if !probe.path.starts_with('/') {
         return invalid("the probe's path must start with /".to_owned());
     }

@@ -1,4 +1,4 @@
-//! One arm: what runs in it, how healthy that is, and what it did.
+//! One arm: its release, its health and its samples.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -22,7 +22,7 @@ use crate::target::http::{self, Client};
 
 /// How long a program that ended stays down before it is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// How often a draining release is looked at.
+/// Interval of the checks whether a replaced release has no requests left.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 
 /// An arm of the balancer.
@@ -30,13 +30,13 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 pub(super) struct Arm {
     pub(super) name: String,
     recorder: Mutex<Recorder>,
-    /// Requests that clients broke or gave up.
+    /// Requests that clients broke off or gave up.
     spoiled: AtomicU64,
     running: RwLock<Arc<Running>>,
 }
 
-/// A release that runs, or is reached, in an arm. Everything stops when the
-/// last user drops it.
+/// The release of an arm. Its programs and checks stop when the last reference
+/// is dropped.
 #[derive(Debug)]
 pub(super) struct Running {
     release: Release,
@@ -60,7 +60,7 @@ impl Drop for Running {
     }
 }
 
-/// Counts a request for as long as its body flows.
+/// Counts a request until its body has ended.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Running>);
 
@@ -89,7 +89,7 @@ impl Arm {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request that its client broke or gave up; it tells nothing else.
+    /// Counts a request that its client broke off or gave up; it is in no sample.
     pub(super) fn count_spoiled(&self) {
         self.spoiled.fetch_add(1, Ordering::Relaxed);
     }
@@ -101,7 +101,7 @@ impl Arm {
             .clone()
     }
 
-    /// Puts another release in; the old one finishes its requests.
+    /// Replaces the release; the old one finishes its requests.
     #[expect(clippy::disallowed_methods, reason = "draining is real time")]
     pub(super) fn replace(&self, new: Arc<Running>, drain: Duration) {
         let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +135,7 @@ impl Arm {
         }
     }
 
-    /// One try of a probe, past the weights.
+    /// Sends one probe, whatever the weights are.
     pub(super) async fn probe(&self, probe: &Probe) -> ProbeReport {
         let running = self.running();
         let Some((_, authority)) = running.clone().pick() else {
@@ -143,7 +143,7 @@ impl Arm {
                 ok: false,
                 status: 0,
                 elapsed_ms: 0.0,
-                detail: format!("{} has no target", self.name),
+                detail: format!("{} has no backend", self.name),
             };
         };
         let timeout = Duration::from_millis(u64::from(probe.timeout_ms));
@@ -159,7 +159,7 @@ impl Upstream {
 }
 
 impl Running {
-    /// Starts or reaches a release and begins to check its health.
+    /// Starts or connects to a release, and begins to check its health.
     pub(super) async fn start(
         arm: &str,
         release: Release,
@@ -174,7 +174,8 @@ impl Running {
                 .map(|url| authority(url).map_err(&invalid))
                 .collect::<Result<Vec<_>, _>>()?,
             Source::Command(command) => {
-                let port = free_port().map_err(|e| invalid(format!("no free port: {e}")))?;
+                let port =
+                    free_port().map_err(|e| invalid(format!("there is no free port: {e}")))?;
                 let log =
                     logs.map(|l| l.join(format!("{arm}-{}.log", file_name(&release.version))));
                 let child = spawn(command, port, log.as_deref()).map_err(&invalid)?;
@@ -186,12 +187,15 @@ impl Running {
             Source::Demo(fault) => {
                 let (address, task) = demo::start(&release.version, *fault)
                     .await
-                    .map_err(|e| invalid(format!("the demo service does not start: {e}")))?;
+                    .map_err(|e| invalid(format!("the demo service cannot be started: {e}")))?;
                 tasks.push(task.abort_handle());
                 vec![local(address.port())]
             }
             Source::Image(_) | Source::TaskDefinition(_) => {
-                return Err(invalid("only a target on AWS runs images".to_owned()));
+                return Err(invalid(
+                    "a local target cannot run an image; give a command, URLs or a demo version"
+                        .to_owned(),
+                ));
             }
         };
         let upstreams = authorities.into_iter().map(|authority| Upstream {
@@ -215,13 +219,13 @@ impl Running {
         Ok(running)
     }
 
-    /// How many targets it has.
+    /// How many backends it has.
     pub(super) fn targets(&self) -> usize {
         self.upstreams.len()
     }
 
-    /// The next healthy target, round robin. As on an AWS load balancer, an arm
-    /// without a healthy target sends to all of them rather than to none.
+    /// The next healthy backend, round robin. As on an AWS load balancer, an arm
+    /// without a healthy backend sends to all of them rather than to none.
     pub(super) fn pick(self: Arc<Self>) -> Option<(InFlight, Authority)> {
         let count = self.upstreams.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
@@ -248,7 +252,7 @@ fn authority(url: &str) -> Result<Authority, String> {
     }
     uri.authority()
         .cloned()
-        .ok_or_else(|| format!("{shown:?} names no host"))
+        .ok_or_else(|| format!("{shown:?} has no host"))
 }
 
 fn local(port: u16) -> Authority {
@@ -284,7 +288,7 @@ fn spawn(
         .collect();
     let (program, arguments) = filled
         .split_first()
-        .ok_or_else(|| "the command is empty".to_owned())?;
+        .ok_or_else(|| "the release's command is empty".to_owned())?;
     let output = || -> Stdio {
         let file = log.and_then(|path| {
             std::fs::create_dir_all(path.parent()?).ok()?;
@@ -302,7 +306,7 @@ fn spawn(
         .stderr(output())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|e| format!("{program:?} does not start: {e}"))
+        .map_err(|e| format!("{program:?} cannot be started: {e}"))
 }
 
 /// Starts a program again whenever it ends; dropping the task kills it.
@@ -323,7 +327,7 @@ async fn supervise(
     }
 }
 
-/// Checks one target for as long as its release runs.
+/// Checks one backend for as long as its release runs.
 async fn check(running: std::sync::Weak<Running>, index: usize, health: HealthCheck) {
     let client = Client::default();
     let timeout = Duration::from_millis(u64::from(health.timeout_ms));
@@ -335,7 +339,7 @@ async fn check(running: std::sync::Weak<Running>, index: usize, health: HealthCh
             .upgrade()
             .map(|r| format!("http://{}{}", r.upstreams[index].authority, health.path))
         else {
-            // The release is being built; its first tick comes a little early.
+            // The first tick may come before the release is complete.
             if running.strong_count() == 0 && passed + failed > 0 {
                 return;
             }

@@ -1,5 +1,5 @@
-//! The balancer as a whole: arms, proxy, admin API, and a file that remembers
-//! weights and releases.
+//! The balancer as a whole: arms, proxy, admin API, and the state file that
+//! keeps weights and releases.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -32,19 +32,19 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// [`Balancer::stop`] lets requests finish.
 #[derive(Debug)]
 pub struct Balancer {
-    /// Where users send requests.
+    /// Address for users' requests.
     pub listen: SocketAddr,
-    /// Where the admin API listens.
+    /// Address of the admin API.
     pub admin: SocketAddr,
-    /// How many connections users may have at once: as configured, or what the
-    /// descriptors of this process allow.
+    /// Most connections of users at once: the configured number, or less if the
+    /// descriptors of this process do not suffice.
     pub connections: usize,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     drain: Duration,
 }
 
-/// What the admin API works on.
+/// What the admin API reads and changes.
 #[derive(Debug)]
 pub(super) struct Control {
     proxy: Arc<Proxy>,
@@ -53,11 +53,11 @@ pub(super) struct Control {
     drain: Duration,
     logs: Option<PathBuf>,
     state: Option<PathBuf>,
-    /// One change at a time, so that the file and the memory agree.
+    /// Held during a change, so that the file and the memory agree.
     changing: Mutex<()>,
 }
 
-/// What survives the process.
+/// The content of the state file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Remembered {
     weights: Weights,
@@ -70,28 +70,28 @@ pub enum StartError {
     /// A port is taken or not allowed.
     #[error("failed to listen at {address} ({what}): {source}")]
     Listen {
-        /// Which.
+        /// The address.
         address: SocketAddr,
         /// `target.local.listen` or `target.local.admin`.
         what: &'static str,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A release does not start.
     #[error("failed to start arm {arm}: {source}")]
     Arm {
-        /// Its name.
+        /// Name of the arm.
         arm: String,
-        /// Why.
+        /// Why its release did not start.
         source: HostError,
     },
-    /// The key of the admin API cannot be laid out for its owner alone.
+    /// The key of the admin API cannot be written for its owner alone.
     #[error(
-        "failed to lay out the key of the admin API: {0}\n\nhint: it lies in a folder that nobody else may read; remove or mend that folder"
+        "failed to write the key of the admin API: {0}\n\nhint: it needs a folder that only you may read; remove that folder or change its permissions to 0700"
     )]
     Key(std::io::Error),
     /// The state file is damaged.
-    #[error("failed to read the balancer's state {}: {message}\n\nhint: remove the file to start with the weights of the configuration", place.display())]
+    #[error("failed to read the balancer's state {}: {message}\n\nhint: remove the file to start with the weights of the rollout file", place.display())]
     State {
         /// The file.
         place: PathBuf,
@@ -101,8 +101,8 @@ pub enum StartError {
 }
 
 impl Balancer {
-    /// Starts arms, proxy and admin API. `state` is a file that remembers weights
-    /// and releases; `logs` is a folder for what the arms' programs print.
+    /// Starts arms, proxy and admin API. `state` is the file that keeps weights and
+    /// releases; `logs` is a folder for the output of the arms' programs.
     pub async fn start(
         spec: &LocalSpec,
         state: Option<&Path>,
@@ -170,7 +170,7 @@ impl Balancer {
         })
     }
 
-    /// Takes no new request, lets the others finish, and ends.
+    /// Refuses new requests, lets the others finish, and stops.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         let grace = self.drain + Duration::from_secs(1);
@@ -202,7 +202,7 @@ fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-/// Largest file of a balancer's state.
+/// Largest state file, bytes.
 const STATE_BYTES_MAX: u64 = 1 << 20;
 
 fn remembered(place: &Path) -> Result<Option<Remembered>, StartError> {
@@ -210,9 +210,9 @@ fn remembered(place: &Path) -> Result<Option<Remembered>, StartError> {
         place: place.to_owned(),
         message,
     };
-    // A pipe or a device would keep us reading for ever.
+    // Reading a pipe or a device might never end.
     if std::fs::metadata(place).is_ok_and(|meta| !meta.is_file() || meta.len() > STATE_BYTES_MAX) {
-        return Err(failed("it is no file that a balancer wrote".to_owned()));
+        return Err(failed("it is not a file that a balancer wrote".to_owned()));
     }
     match std::fs::read(place) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -223,7 +223,7 @@ fn remembered(place: &Path) -> Result<Option<Remembered>, StartError> {
     }
 }
 
-/// Serves users until told to stop, then lets their requests finish.
+/// Serves users until `stopped` says so, then lets their requests finish.
 async fn serve(
     listener: TcpListener,
     limits: Limits,
@@ -300,8 +300,8 @@ impl Control {
         })
     }
 
-    /// Written to a new file that then takes the old one's name: a crash leaves
-    /// the one or the other, never half of it.
+    /// Writes a new file and renames it over the old one, so that a crash leaves
+    /// one of the two complete.
     fn remember(&self, weights: &Weights) -> Result<(), HostError> {
         let Some(place) = &self.state else {
             return Ok(());

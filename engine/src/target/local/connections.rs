@@ -1,9 +1,9 @@
 //! The connections of one listener: how many there may be, how long one may be
-//! idle, and which one makes room.
+//! idle, and which one is closed to make room.
 //!
-//! A connection costs a descriptor, and a process that has none left can neither
-//! serve its users nor hear its owner. So each listener has a limit of its own; at
-//! the limit, the connection that has been idle longest makes room for a new one.
+//! A connection costs a descriptor, and a process without free descriptors can
+//! neither serve users nor answer its admin API. So each listener has a limit of
+//! its own; at the limit, the connection that has been idle longest is closed.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,29 +27,30 @@ use tokio::time::{Instant, Sleep};
 /// Requests at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;
 
-/// What one listener allows.
+/// Limits of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Connections at once.
+    /// Most connections at once.
     pub(super) connections: usize,
-    /// How long one may be silent between two requests, in the middle of a head, or
-    /// while it is written to.
+    /// How long a connection may be silent between two requests, within a head, or
+    /// while an answer is written to it.
     pub(super) idle: Duration,
     /// Largest head of a request, bytes.
     pub(super) head_bytes: usize,
 }
 
-/// One connection, as its listener knows it.
+/// One connection, with what decides whether it is idle.
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: AtomicUsize,
-    /// When the last request ended, or it was accepted, ms of the listener.
+    /// When the last request ended, or the connection was accepted, ms since the
+    /// listener began.
     idle_since: AtomicU64,
     begun: Instant,
     quit: Notify,
 }
 
-/// Keeps a connection from counting as idle.
+/// A request under way, for which the connection does not count as idle.
 #[derive(Debug)]
 pub(super) struct Flow(Arc<Connection>);
 
@@ -100,7 +101,7 @@ impl Drop for Place {
 }
 
 impl Open {
-    /// A place for a new connection; none if all others are busy.
+    /// A place for a new connection; `None` if all others are busy.
     fn place(self: &Arc<Self>) -> Option<Place> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.1.len() >= self.most {
@@ -129,7 +130,7 @@ impl Open {
     }
 }
 
-/// Accepts connections until told to stop, then lets their requests finish.
+/// Accepts connections until `stopped` says so, then lets their requests finish.
 /// `answer` is called for each request.
 pub(super) async fn serve<A, F, B>(
     listener: TcpListener,
@@ -166,12 +167,12 @@ pub(super) async fn serve<A, F, B>(
             accepted = listener.accept() => accepted,
             _ = stopped.wait_for(|stop| *stop) => break,
         };
-        // Out of file descriptors, or the client has gone: the next may do.
+        // There is no free descriptor, or the client has gone; the next may succeed.
         let Ok((stream, peer)) = accepted else {
             pause_accepting().await;
             continue;
         };
-        // With every connection busy, the newest has to come back later.
+        // If all connections are busy, the new one is closed.
         let Some(place) = open.place() else {
             continue;
         };
@@ -185,14 +186,14 @@ pub(super) async fn serve<A, F, B>(
         tokio::spawn(async move {
             let _place = place;
             let served = async {
-                // Whoever connects and says nothing does not get to keep the line.
+                // A client that has sent nothing yet must not keep its place.
                 let mut byte = [0];
                 let first = stream.inner.peek(&mut byte);
                 if !matches!(tokio::time::timeout(limits.idle, first).await, Ok(Ok(1))) {
                     return;
                 }
                 let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                // A client that breaks off is not our error.
+                // A client that breaks off is not an error here.
                 let _ = watcher.watch(served.into_owned()).await;
             };
             tokio::select! {
@@ -205,7 +206,7 @@ pub(super) async fn serve<A, F, B>(
     let _ = tokio::time::timeout(drain, graceful.shutdown()).await;
 }
 
-/// Connections that end meanwhile give their descriptors back.
+/// Waits for other connections to end and to free their descriptors.
 #[expect(
     clippy::disallowed_methods,
     reason = "descriptors are freed in real time"
@@ -214,8 +215,8 @@ async fn pause_accepting() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-/// A stream that ends when it has been silent for too long: while nobody has a
-/// request under way on it, or while it takes nothing of what is written to it.
+/// A stream that ends when it has been silent for too long: while no request is
+/// under way on it, or while it takes nothing of what is written to it.
 #[derive(Debug)]
 struct Patient {
     inner: TcpStream,
@@ -237,7 +238,7 @@ impl Patient {
         }
     }
 
-    /// Ready once the patience is over.
+    /// Ready once it has been silent for too long.
     fn overdue(&mut self, context: &mut Context<'_>, excused: bool) -> Poll<std::io::Error> {
         loop {
             ready!(self.timer.as_mut().poll(context));
@@ -319,8 +320,8 @@ impl AsyncWrite for Patient {
 }
 
 /// How many connections the public listener may have: as many as wanted, but each
-/// takes two descriptors with its request's way to an arm, and a part of them is
-/// kept for unused connections to `targets`, the admin API, the store and health
+/// takes two descriptors with its connection to an arm, and some are reserved for
+/// unused connections to `targets` backends, the admin API, the store and health
 /// checks.
 pub(super) fn affordable(wanted: usize, descriptors: u64, targets: usize) -> usize {
     let all = usize::try_from(descriptors).unwrap_or(usize::MAX);
@@ -330,7 +331,7 @@ pub(super) fn affordable(wanted: usize, descriptors: u64, targets: usize) -> usi
         .min(wanted.max(1))
 }
 
-/// Lets this process have as many descriptors as it may; how many that is.
+/// Raises this process's limit of descriptors as far as allowed, and returns it.
 pub(super) fn descriptors() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -342,7 +343,7 @@ pub(super) fn descriptors() -> u64 {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    // None is no limit.
+    // No value means no limit.
     now.unwrap_or(u64::MAX)
 }
 

@@ -1,4 +1,4 @@
-//! The demo service: an old and a new version of something, good or bad.
+//! The demo service, in versions with and without a fault.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::model::DemoFault;
 
-/// What a request takes without a fault: 4 to 12 ms.
+/// Time that a request takes without a fault: 4 to 12 ms.
 const LATENCY_MS: std::ops::Range<u64> = 4..12;
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) async fn start(
         .fallback(hello)
         .with_state(service);
     let task = tokio::spawn(async move {
-        // Ends when the task is aborted, or with the process.
+        // It ends when the task is aborted, or with the process.
         let _ = axum::serve(listener, app).await;
     });
     Ok((address, task))

@@ -1,10 +1,10 @@
 //! The key to a balancer's admin API: a random token in a file that only its owner
 //! can read, found by the address of the API.
 //!
-//! Whoever can put a release into an arm can start a program as the balancer's
-//! owner, and every user of the machine reaches loopback. The file lies apart from
-//! the state folder, which other engines of the same owner need not share, and
-//! which may be full or gone when traffic must be taken back.
+//! Whoever can change the release of an arm can start a program as the balancer's
+//! owner, and every user of the machine can connect to loopback. The file is not
+//! in the state folder: other engines of the same owner may use another one, and
+//! it may be full or gone when traffic must be taken back.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq as _;
 
 /// Random bytes of a token.
 const RANDOM_BYTES: usize = 32;
-/// A longer file is none of ours.
+/// A longer file does not hold a key.
 const FILE_BYTES_MAX: u64 = 256;
 
 /// A token.
@@ -38,18 +38,18 @@ impl Key {
         Ok(Self(bytes.iter().map(|b| format!("{b:02x}")).collect()))
     }
 
-    /// What a request says in its `authorization`.
+    /// The value of the `authorization` header.
     pub(super) fn header(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
-    /// Whether a request's `authorization` says it; takes as long for a wrong one.
+    /// Whether the `authorization` header has this key; takes as long for a wrong one.
     pub(super) fn opens(&self, header: &[u8]) -> bool {
         self.header().as_bytes().ct_eq(header).into()
     }
 }
 
-/// A key that a balancer has laid out for its owner. Dropping it takes it away.
+/// A key whose file is written. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Laid {
     pub(super) key: Key,
@@ -58,7 +58,7 @@ pub(super) struct Laid {
 }
 
 impl Laid {
-    /// Makes a new key for the admin API at `admin` and lays it out.
+    /// Makes a new key for the admin API at `admin` and writes its file.
     pub(super) fn new(admin: SocketAddr) -> Result<Self, std::io::Error> {
         Self::within(admin, folders())
     }
@@ -73,8 +73,8 @@ impl Laid {
         Ok(laid)
     }
 
-    /// Lays the key out unless it lies there: somebody may have tidied up, and
-    /// without it nobody can take traffic back.
+    /// Writes the file unless it is there. Somebody may have removed it, and without
+    /// it nobody can take traffic back.
     pub(super) fn lay(&self) -> Result<(), std::io::Error> {
         let mut failed = None;
         for folder in &self.folders {
@@ -120,7 +120,7 @@ pub(super) fn keys(admin: SocketAddr) -> Vec<Key> {
     keys
 }
 
-/// Where the key of an admin API may lie, for a person.
+/// The files that may hold the key of an admin API, for a message.
 pub(super) fn places(admin: SocketAddr) -> String {
     let places = folders()
         .into_iter()
@@ -128,12 +128,12 @@ pub(super) fn places(admin: SocketAddr) -> String {
     places.collect::<Vec<_>>().join(" or ")
 }
 
-/// The folders of this user, best first. They are the same for every process of
-/// the user, whatever its environment: also for one that cron starts.
+/// The folders of this user, best first. They do not depend on the environment,
+/// so a process that cron starts has the same.
 fn folders() -> Vec<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let mut folders = vec![];
-    // Made by the system, and gone with the last session.
+    // The system makes it, and removes it with the user's last session.
     let runtime = PathBuf::from(format!("/run/user/{user}"));
     if is_private(&runtime) {
         folders.push(runtime.join("engine"));
@@ -162,8 +162,8 @@ fn place(folder: &Path, admin: SocketAddr) -> PathBuf {
     folder.join(format!("{name}.key"))
 }
 
-/// Whether it is a folder of this user that nobody else can look into: not a link,
-/// and not one that somebody else has put there first.
+/// Whether it is a folder of this user that nobody else can read: not a link, and
+/// not one that somebody else has made first.
 fn is_private(folder: &Path) -> bool {
     std::fs::symlink_metadata(folder).is_ok_and(|meta| {
         meta.is_dir()
@@ -178,12 +178,12 @@ fn make(folder: &Path) -> Result<(), std::io::Error> {
         _ if is_private(folder) => Ok(()),
         _ => Err(std::io::Error::new(
             std::io::ErrorKind::PermissionDenied,
-            "it is not a folder of yours alone (0700)",
+            "it is not a folder that only you may read (mode 0700)",
         )),
     }
 }
 
-/// Written to a new file that then takes the old one's name.
+/// Writes a new file and renames it over the old one.
 fn write(place: &Path, key: &Key) -> Result<(), std::io::Error> {
     let fresh = place.with_extension(format!("{}.new", std::process::id()));
     let _ = std::fs::remove_file(&fresh);
@@ -197,7 +197,7 @@ fn write(place: &Path, key: &Key) -> Result<(), std::io::Error> {
 }
 
 fn read(place: &Path) -> Option<Key> {
-    // Not a pipe that keeps us waiting.
+    // Reading a pipe might never end.
     if !std::fs::symlink_metadata(place).ok()?.is_file() {
         return None;
     }

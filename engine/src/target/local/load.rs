@@ -1,4 +1,4 @@
-//! The built-in load: a steady stream of requests, as users would send them.
+//! The built-in load: a steady stream of requests, such as users would send.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::time::MissedTickBehavior;
 
 use crate::target::http::Client;
 
-/// What the load has seen so far.
+/// Counts of the load so far.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Requests with an answer, or without one.
+    /// Requests sent, with or without an answer.
     pub sent: AtomicU64,
     /// 5xx answers and broken connections.
     pub failed: AtomicU64,
@@ -22,7 +22,7 @@ pub struct Seen {
 /// A running load; stops when dropped.
 #[derive(Debug)]
 pub struct Load {
-    /// Its counts.
+    /// The counts.
     pub seen: Arc<Seen>,
     task: AbortHandle,
 }

@@ -1,6 +1,6 @@
-//! The local target: a weighted load balancer of our own, seen through its
-//! loopback admin API. The same client serves a balancer in this process and
-//! one that `engine local` runs.
+//! The local target: a weighted load balancer that is part of the engine, used
+//! through its loopback admin API. The same client serves a balancer in this
+//! process and one that `engine local` runs.
 
 pub mod admin;
 mod arm;
@@ -35,7 +35,7 @@ use crate::target::query;
 
 /// Length of one sample, ms.
 pub const SAMPLE_PERIOD_MS: u32 = 1_000;
-/// How long one admin call may take.
+/// Timeout of one admin call.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A balancer, by its admin address.
@@ -78,8 +78,8 @@ impl LocalTarget {
     {
         let body = body.map(serde_json::to_vec).transpose();
         let body = body.map_err(|e| internal(&e.to_string()))?;
-        // A balancer refuses before it does anything, and lays its key out again
-        // if it was lost, so a second try is safe and may do.
+        // A balancer refuses a call before it does anything, and writes its key again
+        // if it was lost, so a second attempt is safe and may succeed.
         let mut tried = vec![];
         for _ in 0..2 {
             let fresh = key::keys(self.admin).into_iter().map(Some);
@@ -106,7 +106,7 @@ impl LocalTarget {
             ErrorKind::Denied,
             admin::UNAUTHORIZED,
             format!(
-                "the balancer at {} does not let this process in: its key is not in {}\n\nhint: only the user who started the balancer has its key, on the machine or in the container where it was started; run this as that user",
+                "the balancer at {} refuses this process, because its key is not in {}\n\nhint: only the user who started the balancer has its key, on the machine or in the container where it was started; run this as that user",
                 self.admin,
                 key::places(self.admin)
             ),
@@ -133,7 +133,7 @@ impl LocalTarget {
                 ErrorKind::Unavailable,
                 "admin-unreachable",
                 format!(
-                    "no balancer answers at {}: {e}; start one with `engine local`, or name a target on AWS with --stack",
+                    "no balancer answers at {}: {e}\n\nhint: start one with `engine local`, or name a target on AWS with --stack",
                     self.admin
                 ),
             )
@@ -142,7 +142,7 @@ impl LocalTarget {
     }
 }
 
-/// The key of a local target's lease.
+/// The identity of a local target, under which it is leased.
 #[must_use]
 pub fn identity(admin: SocketAddr) -> String {
     format!("local:{admin}")

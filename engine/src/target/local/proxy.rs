@@ -1,4 +1,4 @@
-//! The data path: picks an arm for each request and passes it through.
+//! The data path: chooses an arm for each request and passes it on.
 //!
 //! hyper speaks HTTP on both sides and keeps the connections; this file only
 //! chooses, forwards and measures.
@@ -32,7 +32,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::model::Weights;
 use crate::model::target::LocalSpec;
 
-/// Unused connections that are kept to each target.
+/// Unused connections that are kept to each backend.
 pub(super) const IDLE_PER_TARGET: usize = 32;
 /// Name of the cookie that keeps a client on its arm.
 const COOKIE_NAME: &str = "engine-arm";
@@ -99,12 +99,12 @@ impl Proxy {
         *self.weights.write().unwrap_or_else(PoisonError::into_inner) = weights;
     }
 
-    /// The arm for a request, and whether the client must be told to stay.
+    /// The arm for a request, and whether to set the cookie that keeps the client on it.
     fn choose(&self, headers: &HeaderMap) -> (&Arm, bool) {
         let weights = self.weights.read().unwrap_or_else(PoisonError::into_inner);
         if self.is_sticky()
             && let Some(name) = cookie(headers)
-            // An arm that was taken out of service keeps nobody.
+            // A cookie does not count for an arm with weight 0.
             && weights.weight(name) > 0
             && let Some(arm) = self.arms.iter().find(|a| a.name == name)
         {
@@ -121,18 +121,18 @@ impl Proxy {
         (&self.arms[0], self.is_sticky())
     }
 
-    /// One request, from its head to the head of its answer. Bodies flow on.
+    /// Handles one request up to the head of its answer. Bodies are streamed.
     pub(super) async fn handle(
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
         flow: Flow,
     ) -> Result<Response<Body>, Infallible> {
-        // Before an arm is chosen: none has to do with these.
+        // Refused before an arm is chosen, because they say nothing about one.
         if request.method() == Method::CONNECT {
             return Ok(problem(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "this is no forward proxy",
+                "this balancer is not a forward proxy",
             ));
         }
         let Ok(room) = self.room.clone().try_acquire_owned() else {
@@ -168,7 +168,7 @@ impl Proxy {
             }
             None => {
                 measured.seen = Some(Class::Error);
-                problem(StatusCode::SERVICE_UNAVAILABLE, "the arm has no target")
+                problem(StatusCode::SERVICE_UNAVAILABLE, "the arm has no backend")
             }
         };
         drop(measured);
@@ -188,7 +188,7 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Waits for an answer as long as the one whose turn it is may take.
+    /// Waits for an answer, for as long as the party whose turn it is may take.
     async fn in_time(
         &self,
         answer: impl Future<Output = Result<Response<Body>, Fault>>,
@@ -199,7 +199,7 @@ impl Proxy {
             let (whose, since) = turn.whose();
             let patience = match whose {
                 Whose::Client => self.body_timeout,
-                // What is broken is answered at once, as soon as it is noticed.
+                // A broken request is answered as soon as that is noticed.
                 Whose::Arm | Whose::Broken => self.response_timeout,
             };
             tokio::select! {
@@ -209,11 +209,11 @@ impl Proxy {
                     now if now != (whose, since) => {}
                     (Whose::Client, _) => return Err(Fault::Client(problem(
                         StatusCode::REQUEST_TIMEOUT,
-                        "the rest of the request does not come",
+                        "the rest of the request did not come in time",
                     ))),
                     _ => return Err(Fault::Arm(problem(
                         StatusCode::GATEWAY_TIMEOUT,
-                        "the target takes too long",
+                        "the backend did not answer in time",
                     ))),
                 },
             }
@@ -225,7 +225,7 @@ impl Proxy {
         mut request: Request<Incoming>,
         peer: SocketAddr,
         authority: Authority,
-        // Until the answer has ended: as long, the way to the arm is open.
+        // Counted until the answer has ended, because the connection to the arm is open.
         counted: (InFlight, OwnedSemaphorePermit, Flow),
         turn: &Arc<Turn>,
     ) -> Result<Response<Body>, Fault> {
@@ -240,10 +240,10 @@ impl Proxy {
             Err(error) if is_request_s(&error) || turn.is_spoiled(Instant::now()) => {
                 return Err(Fault::Client(problem(
                     StatusCode::BAD_REQUEST,
-                    "the request cannot be passed on, or broke off",
+                    "the request cannot be passed on, or was broken off",
                 )));
             }
-            // The arm was never asked.
+            // The failure is this process's, and the arm did not get the request.
             Err(error) if is_ours(&error) => {
                 return Err(Fault::Client(problem(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -253,7 +253,7 @@ impl Proxy {
             Err(_) => {
                 return Err(Fault::Arm(problem(
                     StatusCode::BAD_GATEWAY,
-                    "the target does not answer",
+                    "the backend does not answer",
                 )));
             }
         };
@@ -261,12 +261,12 @@ impl Proxy {
             let Some(client_side) = client_side else {
                 return Err(Fault::Arm(problem(
                     StatusCode::BAD_GATEWAY,
-                    "the target switched protocols unasked",
+                    "the backend switched protocols without being asked",
                 )));
             };
             let target_side = hyper::upgrade::on(&mut response);
-            // From here on it is a tunnel: WebSocket or whatever they agreed on. A
-            // silent one is as idle as a connection without a request.
+            // From here on it is a tunnel, such as a WebSocket. While it is silent it
+            // counts as idle, as a connection without a request does.
             let (in_flight, room, flow) = counted;
             drop(flow);
             tokio::spawn(async move {
@@ -287,14 +287,14 @@ impl Proxy {
             })
             .boxed()
         });
-        // An arm may say no to a body that never came, in whatever words.
+        // An arm may answer anything if the body never came.
         if turn.is_spoiled(Instant::now()) {
             return Err(Fault::Client(response));
         }
         Ok(response)
     }
 
-    /// Rewrites a request for its target.
+    /// Rewrites a request for its backend.
     fn prepare(
         &self,
         request: &mut Request<Incoming>,
@@ -325,7 +325,7 @@ impl Proxy {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, protocol.clone());
         }
-        // HTTP/2 carries the host in its own field.
+        // HTTP/2 has the host in a field of its own.
         if !headers.contains_key(HOST)
             && let Some(host) = host.and_then(|h| HeaderValue::from_str(&h).ok())
         {
@@ -346,11 +346,11 @@ impl Proxy {
     }
 }
 
-/// Who is to blame for an answer that tells nothing else.
+/// Who caused an answer with which the proxy replaces the arm's.
 enum Fault {
-    /// The arm: an error.
+    /// The arm: it counts as an error.
     Arm(Response<Body>),
-    /// The client: no evidence about the arm, neither way.
+    /// The client: it does not count for the arm, neither as good nor as bad.
     Client(Response<Body>),
 }
 
@@ -362,7 +362,7 @@ fn class(status: StatusCode) -> Class {
     }
 }
 
-/// Whether the request itself cannot be written, whoever the target is.
+/// Whether the request itself cannot be written, to whatever backend.
 fn is_request_s(error: &hyper_util::client::legacy::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -377,8 +377,8 @@ fn is_request_s(error: &hyper_util::client::legacy::Error) -> bool {
     false
 }
 
-/// Whether a connection failed for want of something of this process or machine:
-/// descriptors, or ports of its own.
+/// Whether a connection failed because this process or machine lacks descriptors
+/// or local ports.
 fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
     use rustix::io::Errno;
     let own = [
@@ -401,8 +401,8 @@ fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Counts a request when it is dropped. A client that hangs up before the answer
-/// drops it early: as behind an AWS load balancer (460), that is counted apart and
-/// is no evidence, because anybody can do it as often as they like.
+/// drops it early. That is counted apart, as on an AWS load balancer (460), and
+/// is not evidence, because any client can do it as often as it likes.
 struct Measured<'a> {
     arm: &'a Arm,
     begun: Instant,
@@ -414,7 +414,7 @@ impl Drop for Measured<'_> {
     fn drop(&mut self) {
         let now = Instant::now();
         match self.seen {
-            // Time that the client took to send its body is not the arm's.
+            // The time in which the client sent its body does not count for the arm.
             Some(class) => self.arm.recorder().record(
                 SystemClock.now(),
                 (now - self.begun).saturating_sub(self.turn.owed(now)),
@@ -434,7 +434,7 @@ fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     asks.then(|| headers.get(UPGRADE).cloned())?
 }
 
-/// Removes what belongs to one connection, named ones too.
+/// Removes the headers that belong to one connection, those that it names too.
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -442,7 +442,7 @@ fn strip(headers: &mut HeaderMap) {
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(','))
         .filter_map(|token| token.trim().parse().ok())
-        // Naming it there must not take the host away.
+        // The host header stays even if `connection` names it.
         .filter(|name| *name != HOST)
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
@@ -450,7 +450,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// All fields of a name as one.
+/// All fields of one name, joined.
 fn joined(headers: &HeaderMap, name: &HeaderName, between: &str) -> Option<HeaderValue> {
     let parts: Vec<&str> = headers
         .get_all(name)

@@ -10,7 +10,7 @@ use crate::model::{Latency, MetricsQuery, Millis, Sample};
 
 /// Samples that are kept: an hour.
 const KEPT: usize = 3_600;
-/// Latencies beyond this count as this: ten minutes, in microseconds.
+/// Longer latencies count as this one: ten minutes, in microseconds.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// How a request ended.
@@ -21,7 +21,7 @@ pub(super) enum Class {
     Error,
 }
 
-/// Collects the running second and keeps the closed ones.
+/// Collects the current second and keeps the complete ones.
 #[derive(Debug)]
 pub(super) struct Recorder {
     second: Millis,
@@ -30,8 +30,8 @@ pub(super) struct Recorder {
     closed: VecDeque<Closed>,
 }
 
-/// A closed second. The histogram is kept as pairs, because thresholds are
-/// only known when somebody asks.
+/// A complete second. The histogram is kept as pairs, because a query brings its
+/// own thresholds.
 #[derive(Debug)]
 struct Closed {
     start: Millis,
@@ -51,7 +51,7 @@ impl Recorder {
         }
     }
 
-    /// One request that was answered at `now`.
+    /// Records one request that was answered at `now`.
     pub(super) fn record(&mut self, now: Millis, took: Duration, class: Class) {
         self.close_before(now);
         self.counts[class as usize] += 1;
@@ -61,7 +61,7 @@ impl Recorder {
 
     fn close_before(&mut self, now: Millis) {
         let period = Millis::from(SAMPLE_PERIOD_MS);
-        // The clock of a machine can step back; a second is never reopened.
+        // The machine's clock may go back; a complete second is never changed.
         let second = (now / period * period).max(self.second);
         if second == self.second {
             return;
@@ -97,7 +97,7 @@ impl Recorder {
         self.second = second;
     }
 
-    /// The closed samples that a query asks for.
+    /// The complete samples that a query asks for.
     pub(super) fn samples(&mut self, now: Millis, arm: &str, query: &MetricsQuery) -> Vec<Sample> {
         self.close_before(now);
         let first = self.closed.partition_point(|c| c.start < query.since);

@@ -1,10 +1,9 @@
-//! Whose turn it is in a request: the client's, which owes the rest of its body,
-//! or the arm's, which owes an answer.
+//! Whose turn it is in a request: the client's, while the rest of its body is
+//! awaited, or the arm's, while its answer is awaited.
 //!
-//! Only what happens in the arm's turn tells anything about the arm. hyper asks
-//! for a request's body as fast as the arm takes it, so a body that has nothing
-//! to give when it is asked waits for the client, and one that is not asked waits
-//! for the arm.
+//! Only what happens in the arm's turn is evidence about the arm. hyper asks for
+//! a request's body as fast as the arm takes it. So a body that has no bytes when
+//! it is asked waits for the client, and one that is not asked waits for the arm.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +15,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a client may owe a part of its body, all in all, before an arm that
-/// gives up on it is not to blame: servers have read timeouts of their own.
+/// Longest time in total that the arm may have waited for the client's body and
+/// still be blamed for its answer: servers have read timeouts of their own.
 const OWED_MAX: Duration = Duration::from_secs(2);
 
 /// The course of one request.
@@ -31,25 +30,25 @@ pub(super) struct Turn {
 struct State {
     whose: Whose,
     since: Instant,
-    /// Time in which the client was awaited, without the present wait.
+    /// Total time of waiting for the client, without the present wait.
     owed: Duration,
-    /// The client has sent all of it.
+    /// Whether the client has sent the whole request.
     whole: bool,
 }
 
 /// Who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// The arm has all that the client has sent.
+    /// The arm has everything that the client has sent.
     Arm,
     /// The arm would take more, and the client sends nothing.
     Client,
-    /// The client broke its request off, or sent what is no body.
+    /// The client broke off its request, or sent an invalid body.
     Broken,
 }
 
 impl Turn {
-    /// A request whose head came at `now`, `whole` if it has no body.
+    /// A request whose head came at `now`; `whole` if it has no body.
     pub(super) fn new(whole: bool, now: Instant) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
@@ -87,12 +86,12 @@ impl Turn {
         (state.whose, state.since)
     }
 
-    /// Waits until it may be somebody else's turn.
+    /// Waits until the turn may have changed.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Time in which the arm waited for the client.
+    /// Total time in which the arm waited for the client.
     pub(super) fn owed(&self, now: Instant) -> Duration {
         let state = self.state();
         match state.whose {
@@ -101,8 +100,8 @@ impl Turn {
         }
     }
 
-    /// Whether what happens now tells nothing about the arm: the client broke its
-    /// request, or keeps the arm waiting for the rest of it.
+    /// Whether an answer now is not evidence about the arm, because the client broke
+    /// off its request or kept the arm waiting for the rest of it.
     pub(super) fn is_spoiled(&self, now: Instant) -> bool {
         let (broken, whole) = {
             let state = self.state();
@@ -171,7 +170,7 @@ mod tests {
         assert!(!turn.is_spoiled(at(51)));
         turn.to(Whose::Arm, false, at(51));
         assert!(!turn.is_spoiled(at(100)));
-        // A trickle adds up.
+        // Short waits add up.
         turn.to(Whose::Client, false, at(100));
         assert!(turn.is_spoiled(at(102)));
         assert_eq!(turn.owed(at(102)), Duration::from_secs(3));

@@ -1,10 +1,10 @@
-//! Connections to arms, on which an arm has the last word.
+//! Connections to arms, on which the answer is read even if a write fails.
 //!
-//! A server that refuses a large body says so and closes, while the rest of the
+//! A server that refuses a large body answers and closes, while the rest of the
 //! body is still being written. That write fails, and hyper would take the failure
-//! for the end: the answer that is already there would be lost, and the client
-//! that sent the body could make a broken arm of a strict one. So a failed write
-//! waits until there is nothing left to read.
+//! for the end: the answer that is already there would be lost, and any client
+//! could make a strict arm look broken. So a failed write is reported only when
+//! nothing is left to read.
 
 use std::future::Future;
 use std::io;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// Makes such connections.
+/// Makes these connections.
 #[derive(Debug, Clone)]
 pub(super) struct Connector(HttpConnector);
 
@@ -51,11 +51,11 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// See the module.
+/// One of these connections.
 #[derive(Debug)]
 pub(super) struct Upstream {
     inner: TcpStream,
-    /// Nothing more can be read.
+    /// Whether everything was read.
     read_out: bool,
     failed: Option<io::ErrorKind>,
     writer: Option<Waker>,

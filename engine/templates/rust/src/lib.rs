@@ -125,7 +125,7 @@ fn watch(rollout: &mut Rollout, p: &Parameters) -> Result<Seen, HostError> {
     for _ in 0..LOOKS {
         rollout.wait(Duration::from_secs(p.bake_seconds.into()));
         seen = match rollout.query_samples(&query) {
-            // No data is no verdict; the next look may have some.
+            // Without data there is no judgement; the next look may have some.
             Err(error) if error.retryable => Seen::default(),
             samples => Seen::of(&samples?, &rollout.candidate().name),
         };

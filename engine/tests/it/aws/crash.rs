@@ -10,12 +10,13 @@ use engine::rollout::Standing;
 use engine::store::Owner;
 use engine::target::Target as _;
 
-use super::bottle::{self, Bottle, GOOD, Wish, direct, forward, three_steps};
-use super::proxy::Trouble;
-use crate::lab;
+use crate::support::aws::bottle::{self, Bottle, GOOD, Wish, direct, forward, three_steps};
+use crate::support::aws::proxy::Trouble;
+use crate::support::guests;
+use crate::support::lab;
 
 async fn bottle() -> Bottle {
-    let plugin = lab::plugin("canary").await;
+    let plugin = guests::plugin("canary").await;
     let bottle = Bottle::new(Wish::default(), plugin, three_steps()).await;
     for arm in 0..2 {
         bottle.traffic(arm, -5..60, GOOD).await;
@@ -134,7 +135,7 @@ async fn change_dies_at(n: usize, after: bool) -> usize {
         sticky: true,
         ..Wish::default()
     };
-    let plugin = lab::plugin("canary").await;
+    let plugin = guests::plugin("canary").await;
     let mut bottle = Bottle::new(wish, plugin, three_steps()).await;
     bottle.header = bottle::verb(&bottle, bottle.header.baseline.clone());
     bottle.header.work = Work::StackChange {

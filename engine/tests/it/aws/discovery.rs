@@ -9,11 +9,13 @@ use engine::model::{ErrorKind, HostError};
 use engine::target::Target as _;
 use engine::target::aws::client::Clients;
 
-use super::bottle::{self, Made, REGION, Wish, direct, find, forward, impatient, make};
-use super::emulator::{self, unique};
-use super::proxy::Proxy;
-use super::verbs;
-use crate::lab::root;
+use crate::support::aws::bottle::{
+    self, Made, REGION, Wish, direct, find, forward, impatient, make,
+};
+use crate::support::aws::emulator::{self, unique};
+use crate::support::aws::proxy::Proxy;
+use crate::support::aws::stack;
+use crate::support::root;
 
 async fn discover(find: &Find, region: &str) -> Result<Found, HostError> {
     let access = Access {
@@ -196,7 +198,7 @@ fn our_own_stacks_and_the_prototypes_are_found_by_name_alone() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     for (template, parameters) in templates {
         let name = unique("stack");
-        verbs::stack(region, &name, &root().join(template), &parameters);
+        stack(region, &name, &root().join(template), &parameters);
         let by_name = Find {
             stack: Some(name.clone()),
             ..Find::default()

@@ -13,9 +13,10 @@ use engine::target::Target as _;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
-use super::bottle::{Bottle, Wish, verb};
-use super::proxy::{Proxy, Trouble};
-use crate::lab::Scripted;
+use crate::support::aws::bottle::{self, Bottle, Wish, verb};
+use crate::support::aws::emulator;
+use crate::support::aws::proxy::{Proxy, Trouble};
+use crate::support::lab::{self, Scripted};
 
 /// Runs of one verb, and of a whole rollout.
 const VERBS: u64 = 160;
@@ -178,11 +179,7 @@ async fn signal(bottle: &Bottle, name: &str, number: u32) {
         payload: String::new(),
         until: None,
     };
-    bottle
-        .store
-        .signal(crate::lab::ID, &signal)
-        .await
-        .expect("sent");
+    bottle.store.signal(lab::ID, &signal).await.expect("sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,8 +216,8 @@ async fn the_way_back_outlasts_an_outage() {
 async fn the_way_back_needs_the_load_balancer_alone() {
     let strategy = Arc::new(steps(Verdict::RolledBack));
     let mut bottle = Bottle::new(Wish::default(), strategy, json!({})).await;
-    let name = super::emulator::unique("alarm");
-    super::rollout::alarm(&name, "OK").await;
+    let name = emulator::unique("alarm");
+    bottle::alarm(&name, "OK").await;
     bottle.header.guardrails.alarms = vec![name];
     let mut moved = 0;
     bottle.proxy.plot(move |_, name| {

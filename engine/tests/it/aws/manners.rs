@@ -10,10 +10,11 @@ use engine::model::{ErrorKind, Weights};
 use engine::target::Target as _;
 use engine::target::aws::client::{Clients, Patience};
 
-use super::bottle::{self, REGION, Wish, find, impatient, make};
-use super::emulator;
-use super::proxy::{Proxy, Trouble};
-use crate::cli::{engine, stderr};
+use crate::support::aws::bottle::{self, REGION, Wish, find, impatient, make};
+use crate::support::aws::emulator;
+use crate::support::aws::proxy::{Proxy, Trouble};
+use crate::support::binary::{engine, stderr};
+use crate::support::folder;
 
 /// Refuses one API with one code.
 fn refuse(proxy: &Proxy, api: &'static str, status: u16, code: &'static str) {
@@ -142,7 +143,7 @@ async fn ten_calls_a_second_and_no_more() {
 
 #[test]
 fn without_credentials_it_says_so() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let mut command = engine(folder.path(), &["status", "--stack", "x"]);
     emulator::environment(&mut command, &emulator::endpoint(), REGION);
     command
@@ -159,7 +160,7 @@ fn without_credentials_it_says_so() {
 
 #[test]
 fn an_address_where_nobody_answers_is_told() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}", free.local_addr().expect("bound"));
     drop(free);
@@ -177,7 +178,7 @@ fn an_address_where_nobody_answers_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_written_down() {
     let made = make(&Wish::default()).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
     let arguments = ["set-weights", "90", "10", "--listener", &made.listener];
     let mut command = engine(folder.path(), &arguments);
@@ -203,7 +204,7 @@ async fn no_secret_is_written_down() {
 #[tokio::test(flavor = "multi_thread")]
 async fn profiles_and_roles_are_used() {
     let made = make(&Wish::default()).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let config = folder.path().join("config");
     let text = "[profile base]\nregion = us-east-1\naws_access_key_id = a\naws_secret_access_key = b\n[profile deployer]\nregion = us-east-1\nsource_profile = base\nrole_arn = arn:aws:iam::123456789012:role/deployer\n";
     std::fs::write(&config, text).expect("writable");

@@ -14,10 +14,11 @@ use engine::target::Target as _;
 use engine::target::aws::AwsTarget;
 use serde_json::{Value, json};
 
-use super::bottle::{self, GOOD, Made, Minute, Wish, direct, find, make, traffic};
-use super::emulator::script;
-use super::proxy::Proxy;
-use crate::lab::{START, target_folder};
+use crate::support::aws::bottle::{self, GOOD, Made, Minute, Wish, direct, find, make, traffic};
+use crate::support::aws::emulator::script;
+use crate::support::aws::proxy::Proxy;
+use crate::support::lab::START;
+use crate::support::{folder, target_folder};
 
 const MINUTE: u64 = 60_000;
 
@@ -266,7 +267,7 @@ async fn prometheus(page: &'static str) -> Prometheus {
         .expect("a port");
     let scraped = listener.local_addr().expect("bound");
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let config = format!(
         "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs:\n- job_name: app\n  static_configs: [{{targets: ['{scraped}']}}]\n"
     );

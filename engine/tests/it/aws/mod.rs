@@ -2,7 +2,6 @@
 //! the other (`tests/emulator`, with its gaps), a proxy that makes trouble
 //! between them, and the real AWS CLI as the judge.
 
-mod bottle;
 mod crash;
 mod discovery;
 mod emulator;
@@ -11,7 +10,6 @@ mod manners;
 mod metrics;
 mod permissions;
 mod plan;
-mod proxy;
 mod rollout;
 mod routes;
 mod stacks;

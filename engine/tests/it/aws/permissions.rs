@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::emulator::{self, unique};
-use super::proxy::Proxy;
-use crate::cli::{engine, stderr};
-use crate::end_to_end::plugin;
-use crate::lab::root;
+use crate::support::aws::emulator::{self, unique};
+use crate::support::aws::proxy::Proxy;
+use crate::support::binary::{engine, plugin, stderr};
+use crate::support::{folder, root};
 
 /// The APIs in the guide's rows that begin so.
 fn documented(rows: &[&str]) -> BTreeSet<String> {
@@ -62,7 +61,7 @@ fn check(folder: &Path, proxy: &Proxy, arguments: &[&str], code: i32, rows: &[&s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_verb_calls_what_the_guide_says() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let folder = folder.path();
     let proxy = Proxy::start().await;
     let name = unique("allowed");

@@ -11,9 +11,13 @@ use engine::rollout::session::Calls;
 use engine::target::Target as _;
 use serde_json::json;
 
-use super::bottle::{Bottle, GOOD, Minute, REGION, Wish, direct, three_steps};
-use super::emulator::{aws, script};
-use crate::lab;
+use crate::support::aws::bottle::{
+    self, Bottle, GOOD, Minute, REGION, Wish, alarm, direct, three_steps,
+};
+use crate::support::aws::emulator::{self, aws, script};
+use crate::support::aws::proxy::{Proxy, Trouble};
+use crate::support::guests;
+use crate::support::lab;
 
 /// Two hours of it on both arms.
 async fn good_day(bottle: &Bottle) {
@@ -23,7 +27,7 @@ async fn good_day(bottle: &Bottle) {
 }
 
 async fn canary(wish: Wish) -> Bottle {
-    Bottle::new(wish, lab::plugin("canary").await, three_steps()).await
+    Bottle::new(wish, guests::plugin("canary").await, three_steps()).await
 }
 
 /// The writes that the journal has, as people read them.
@@ -126,7 +130,7 @@ async fn a_version_with_errors_is_taken_back_by_one_write() {
 /// The default gate, with metrics that are three minutes late.
 #[tokio::test(flavor = "multi_thread")]
 async fn evidence_promotes_a_good_version() {
-    let plugin = lab::plugin("canary").await;
+    let plugin = guests::plugin("canary").await;
     let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
     let bottle = bottle.image("app:v2");
     bottle.traffic(0, -130..200, GOOD).await;
@@ -161,7 +165,7 @@ async fn evidence_takes_back_errors_and_latency() {
         (Minute { errors: 30, ..GOOD }, "errors: "),
         (slow, "slow requests: "),
     ] {
-        let plugin = lab::plugin("canary").await;
+        let plugin = guests::plugin("canary").await;
         let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
         let bottle = bottle.image("app:v2");
         bottle.traffic(0, -130..200, GOOD).await;
@@ -187,7 +191,7 @@ async fn colours_are_swapped_and_the_old_one_keeps_its_tasks_through_the_bake() 
         tasks: [3, 1],
         ..Wish::default()
     };
-    let plugin = lab::plugin("blue-green").await;
+    let plugin = guests::plugin("blue-green").await;
     let mut bottle = Bottle::new(wish, plugin, json!({"bake": "10m"}))
         .await
         .image("app:v2");
@@ -270,35 +274,9 @@ async fn a_slow_deployment_is_waited_for() {
     );
 }
 
-pub async fn alarm(name: &str, state: &str) {
-    let aws = direct().await;
-    aws.cloudwatch
-        .put_metric_alarm()
-        .alarm_name(name)
-        .namespace("Test")
-        .metric_name("m")
-        .period(60)
-        .evaluation_periods(1)
-        .threshold(1.0)
-        .statistic(aws_sdk_cloudwatch::types::Statistic::Sum)
-        .comparison_operator(aws_sdk_cloudwatch::types::ComparisonOperator::GreaterThanThreshold)
-        .send()
-        .await
-        .expect("an alarm");
-    let state = aws_sdk_cloudwatch::types::StateValue::from(state);
-    aws.cloudwatch
-        .set_alarm_state()
-        .alarm_name(name)
-        .state_value(state)
-        .state_reason("checkout is slow")
-        .send()
-        .await
-        .expect("its state");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_takes_the_rollout_back_in_the_middle_of_a_wait() {
-    let name = super::emulator::unique("alarm");
+    let name = emulator::unique("alarm");
     alarm(&name, "OK").await;
     let strategy = {
         let name = name.clone();
@@ -356,40 +334,6 @@ async fn an_alarm_takes_the_rollout_back_in_the_middle_of_a_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_rollout_begins_while_an_alarm_is_on() {
-    let made = super::bottle::make(&Wish::default()).await;
-    let name = super::emulator::unique("alarm");
-    alarm(&name, "ALARM").await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |alarm: &str| {
-        let text = format!(
-            "[target]\nkind = \"aws\"\n[target.aws]\nlistener = \"{}\"\n[guardrails]\nalarms = [\"{alarm}\"]\n",
-            made.listener
-        );
-        std::fs::write(folder.path().join("rollout.toml"), text).expect("writable");
-    };
-    let canary = crate::end_to_end::plugin("canary");
-    file(&name);
-    let output = super::verbs::run(folder.path(), REGION, &["run", &canary]);
-    assert_eq!(
-        output.status.code(),
-        Some(7),
-        "{}",
-        crate::cli::stderr(&output)
-    );
-    assert!(crate::cli::stderr(&output).contains("checkout is slow"));
-    file("no-such-alarm");
-    let output = super::verbs::run(folder.path(), REGION, &["run", &canary]);
-    assert_eq!(
-        output.status.code(),
-        Some(2),
-        "{}",
-        crate::cli::stderr(&output)
-    );
-    assert!(crate::cli::stderr(&output).contains("no CloudWatch alarm"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_promotion_that_ecs_gives_up_goes_back() {
     let bottle = canary(Wish::default()).await.image("app:v2");
     good_day(&bottle).await;
@@ -424,7 +368,7 @@ async fn who_is_shifted_by_ecs_is_refused() {
         .await
         .expect("it takes any strategy");
     bottle.target.observe().await.expect("it can be looked at");
-    let error = bottle.target.fit().await.expect_err("two at the wheel");
+    let error = bottle.target.fit().await.expect_err("refused");
     assert_eq!(error.code, "shifts-by-itself");
     for written in [
         bottle.target.set_tasks("canary", 2).await,
@@ -495,7 +439,7 @@ async fn the_candidate_is_probed_before_it_gets_traffic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_listener_is_the_way_to_an_idle_candidate() {
     let port = service("127.0.0.1:0").await;
-    let made = super::bottle::make(&Wish::default()).await;
+    let made = bottle::make(&Wish::default()).await;
     let aws = direct().await;
     // The emulator's load balancer is called localhost.
     aws.elb
@@ -503,13 +447,13 @@ async fn a_test_listener_is_the_way_to_an_idle_candidate() {
         .load_balancer_arn(&made.balancer)
         .protocol(aws_sdk_elasticloadbalancingv2::types::ProtocolEnum::Http)
         .port(port)
-        .default_actions(super::bottle::forward(&[(&made.groups[1], 1)]))
+        .default_actions(bottle::forward(&[(&made.groups[1], 1)]))
         .send()
         .await
         .expect("a test listener");
-    let proxy = super::proxy::Proxy::start().await;
+    let proxy = Proxy::start().await;
     let clock = Arc::new(engine::clock::SystemClock);
-    let target = super::bottle::reach(&proxy, super::bottle::find(&made), clock).await;
+    let target = bottle::reach(&proxy, bottle::find(&made), clock).await;
     let report = target
         .probe("canary", &probe("/ok"))
         .await
@@ -553,14 +497,13 @@ async fn a_foreign_write_holds_the_rollout() {
         if name == "GetMetricData" && !modified.swap(true, std::sync::atomic::Ordering::SeqCst) {
             let made = made.clone();
             tokio::spawn(async move {
-                let action =
-                    super::bottle::forward(&[(&made.groups[0], 60), (&made.groups[1], 40)]);
+                let action = bottle::forward(&[(&made.groups[0], 60), (&made.groups[1], 40)]);
                 let modify = direct().await.elb.modify_listener();
                 let modify = modify.listener_arn(&made.listener).default_actions(action);
                 modify.send().await.expect("moved");
             });
         }
-        super::proxy::Trouble::None
+        Trouble::None
     });
     let standing = bottle.run().await;
     match standing {

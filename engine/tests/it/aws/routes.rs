@@ -13,17 +13,24 @@ use engine::clock::SystemClock;
 use engine::journal::{Call, Event};
 use engine::model::aws::{Access, Find, Found};
 use engine::model::{End, HostError, Promotion, Way};
+use engine::ops::begin::BeginRequest;
+use engine::ops::request::{AwsRequest, TargetRequest};
+use engine::ops::status::overview;
+use engine::ops::traffic::{set_weights, switch};
+use engine::ops::way_back::{TakenBack, rollback};
+use engine::ops::{Kind, Result};
 use engine::rollout::Standing;
 use engine::target::Target as _;
 use engine::target::aws::client::Clients;
 use serde_json::{Value, json};
 
-use super::bottle::{self, Bottle, GOOD, Made, REGION, Wish, direct, find, forward, make};
-use super::emulator;
-use super::proxy::{Proxy, Trouble};
-use super::verbs::run;
-use crate::cli::{engine, stderr, stdout};
-use crate::lab;
+use crate::support::app::{TestApp, on, on_aws, refused, rollout, texts};
+use crate::support::aws::bottle::{self, Bottle, GOOD, REGION, Wish, direct, find, forward, make};
+use crate::support::aws::proxy::{Proxy, Trouble};
+use crate::support::aws::run;
+use crate::support::aws::{emulator, stack};
+use crate::support::binary::{engine, stderr, stdout};
+use crate::support::{folder, guests, root};
 
 const COLOURS: Wish = Wish {
     arms: ["blue", "green"],
@@ -179,7 +186,10 @@ async fn no_task_is_taken_from_an_arm_that_any_route_serves() {
         _ => Trouble::None,
     });
     let error = target.set_tasks("blue", 1).await.expect_err("not known");
-    assert!(error.message.contains("while it is not known"), "{error}");
+    assert!(
+        error.message.contains("which routes send requests to it"),
+        "{error}"
+    );
     assert!(error.message.contains("DescribeTargetGroups"), "{error}");
     // More tasks harm nobody.
     target.set_tasks("blue", 3).await.expect("more");
@@ -205,7 +215,7 @@ async fn a_swap_says_what_the_other_listener_does_and_leaves_its_arm_alone() {
         tasks: [3, 1],
         ..COLOURS
     };
-    let plugin = lab::plugin("blue-green").await;
+    let plugin = guests::plugin("blue-green").await;
     let mut bottle = Bottle::new(wish, plugin, json!({"bake": "10m"})).await;
     bottle = bottle.image("app:v2");
     bottle.header.promotion = Promotion::Swap;
@@ -235,35 +245,22 @@ async fn a_swap_says_what_the_other_listener_does_and_leaves_its_arm_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_not_replaced_under_the_users_of_another_route() {
     let made = make(&Wish::default()).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let canary = crate::end_to_end::plugin("canary");
-    let begin = || {
-        let arguments = [
-            "run",
-            &canary,
-            "--listener",
-            &made.listener,
-            "--cluster",
-            &made.cluster,
-            "--image",
-            "app:v2",
-        ];
-        run(folder.path(), REGION, &arguments)
-    };
+    let test = TestApp::new();
     for group in [1, 0] {
         let other = listener(&made.balancer, 443, forward(&[(&made.groups[group], 1)])).await;
-        let output = begin();
-        let arm = &made.arms[group];
-        assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-        let says = format!("HTTP:443 sends 100 % to {arm}");
-        assert!(stderr(&output).contains(&says), "{}", stderr(&output));
+        let request = BeginRequest {
+            image: Some("app:v2".to_owned()),
+            ..rollout("canary", on_aws(on(&made)), &[])
+        };
+        let says = format!("HTTP:443 sends 100 % to {}", made.arms[group]);
+        refused(test.begin(&request).await, Kind::Busy, &[&says]);
         let delete = direct().await.elb.delete_listener().listener_arn(&other);
         delete.send().await.expect("gone");
     }
     // It came after the rollout had begun: the driver looks again.
     let bottle = Bottle::new(
         Wish::default(),
-        lab::plugin("canary").await,
+        guests::plugin("canary").await,
         bottle::three_steps(),
     )
     .await
@@ -290,7 +287,7 @@ async fn verbs_and_status_say_what_else_goes_where() {
     let made = make(&wish).await;
     listener(&made.balancer, 443, forward(&[(&made.groups[0], 1)])).await;
     rule(&made.listener, 7, forward(&[(&made.groups[0], 1)])).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let at = ["--listener", &made.listener, "--cluster", &made.cluster];
     let verb = |verb: &[&str]| run(folder.path(), REGION, &[verb, &at].concat());
     let output = verb(&["switch", "green"]);
@@ -322,7 +319,7 @@ async fn the_route_that_was_named_is_the_route_that_moves() {
     let both = || forward(&[(stable, 100), (canary, 0)]);
     rule(&made.listener, 1, closed()).await;
     let narrow = rule(&made.listener, 2, both()).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let set = |shares: [&str; 2], flag: &str, arn: &str| {
         let arguments = ["set-weights", shares[0], shares[1], flag, arn];
         let more = ["--cluster", &*made.cluster];
@@ -364,32 +361,32 @@ async fn the_route_that_was_named_is_the_route_that_moves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn network_load_balancers_are_refused_in_words() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let arn = |rest: &str| format!("arn:aws:elasticloadbalancing:us-east-1:1:{rest}");
-    for (flag, arn) in [
-        ("--listener", arn("listener/net/a/b/c")),
-        ("--listener", arn("listener/gwy/a/b/c")),
-        ("--rule", arn("listener-rule/net/a/b/c/d")),
+    let test = TestApp::new();
+    let arn = |rest: &str| Some(format!("arn:aws:elasticloadbalancing:us-east-1:1:{rest}"));
+    for (listener, rule) in [
+        (arn("listener/net/a/b/c"), None),
+        (arn("listener/gwy/a/b/c"), None),
+        (None, arn("listener-rule/net/a/b/c/d")),
     ] {
-        for verb in [&["set-weights", "90", "10"][..], &["status"], &["rollback"]] {
-            let output = run(folder.path(), REGION, &[verb, &[flag, &*arn]].concat());
-            assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-            assert!(
-                stderr(&output).contains("application load balancers"),
-                "{}",
-                stderr(&output)
-            );
-        }
+        let at = on_aws(AwsRequest {
+            listener,
+            rule,
+            region: Some(REGION.to_owned()),
+            ..AwsRequest::default()
+        });
+        let says = &["application load balancers"];
+        let set = set_weights(&test.app, &at, &texts(&["90", "10"])).await;
+        refused(set, Kind::Usage, says);
+        let seen = overview(&test.app, &at, None).await;
+        refused(seen, Kind::Usage, says);
+        refused(rollback(&test.app, &at, None).await, Kind::Usage, says);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_who_is_shown_or_asked() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let on = |made: &Made, verb: &[&str]| {
-        let at = ["--listener", &made.listener, "--cluster", &made.cluster];
-        run(folder.path(), REGION, &[verb, &at].concat())
-    };
+    let test = TestApp::new();
+    let given = texts(&["75", "25"]);
     // The words are in both names; the canary comes first in the action.
     let made = make(&Wish {
         arms: ["canary-api-canary", "canary-api-stable"],
@@ -397,17 +394,14 @@ async fn who_is_who_is_shown_or_asked() {
         ..Wish::default()
     })
     .await;
-    let output = on(&made, &["set-weights", "75", "25"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let says = "sets stable 75 %, canary 25 %";
-    assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    let at = on_aws(on(&made));
+    set_weights(&test.app, &at, &given).await.expect("done");
+    let heard = test.heard();
+    assert!(heard.contains("sets stable 75 %, canary 25 %"), "{heard}");
     let mut shown = weights(&made.listener);
     shown.sort_unstable();
     assert_eq!(shown, [25, 75]);
-    let target = on(&made, &["status", "--json"]);
-    let target: Value = serde_json::from_str(&stdout(&target)).expect("JSON");
-    assert_eq!(target["target"]["arms"][0]["weight"], 75);
-    assert_eq!(target["target"]["arms"][0]["name"], "stable");
+    assert_eq!(first_arm(&test, &at).await, ("stable".to_owned(), 75));
 
     // Nothing tells them apart: weights go by name, and who is stable is asked.
     let made = make(&Wish {
@@ -416,14 +410,11 @@ async fn who_is_who_is_shown_or_asked() {
         ..Wish::default()
     })
     .await;
-    for (verb, says) in [
-        (&["set-weights", "75", "25"][..], "=WEIGHT"),
-        (&["rollback"], "engine rollback --to"),
-    ] {
-        let output = on(&made, verb);
-        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-        assert!(stderr(&output).contains(says), "{}", stderr(&output));
-    }
+    let at = on_aws(on(&made));
+    let set = set_weights(&test.app, &at, &given).await;
+    refused(set, Kind::Usage, &["=WEIGHT"]);
+    let back = rollback(&test.app, &at, None).await;
+    refused(back, Kind::Usage, &["engine rollback --to"]);
     assert_eq!(weights(&made.listener), [60, 40]);
 
     // Half a word is a doubt, and flags decide.
@@ -433,71 +424,58 @@ async fn who_is_who_is_shown_or_asked() {
         ..Wish::default()
     })
     .await;
-    let output = on(&made, &["set-weights", "75", "25"]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("--arm stable="),
-        "{}",
-        stderr(&output)
-    );
+    let at = on_aws(on(&made));
+    let set = set_weights(&test.app, &at, &given).await;
+    refused(set, Kind::Usage, &["--arm stable="]);
     assert_eq!(weights(&made.listener), [0, 100]);
-    let stable = format!("stable={}-prod", made.name);
-    let output = on(&made, &["set-weights", "75", "25", "--arm", &stable]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let shown = stdout(&on(&made, &["status", "--json", "--arm", &stable]));
-    let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    let group = &shown["target"]["arms"][0];
-    assert_eq!(
-        (&group["name"], &group["weight"]),
-        (&json!("stable"), &json!(75))
-    );
+    let told = on_aws(AwsRequest {
+        arms: vec![format!("stable={}-prod", made.name)],
+        ..on(&made)
+    });
+    set_weights(&test.app, &told, &given).await.expect("done");
+    assert_eq!(first_arm(&test, &told).await, ("stable".to_owned(), 75));
     // What was decided once is known on the way back.
-    let output = on(&made, &["rollback"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(
-        stdout(&output).starts_with("stable 100 %"),
-        "{}",
-        stdout(&output)
-    );
+    let back = rollback(&test.app, &at, None).await.expect("done");
+    let TakenBack::Moved(moved) = back else {
+        panic!("{back:?}");
+    };
+    assert_eq!(moved.now.share("stable"), 100.0);
+}
+
+/// Name and weight of the arm that is shown first.
+async fn first_arm(test: &TestApp, at: &TargetRequest) -> (String, u32) {
+    let seen = overview(&test.app, at, None).await.expect("seen");
+    let live = seen.live.expect("it answers").seen.observed;
+    (live.arms[0].name.clone(), live.arms[0].weight)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_service_behind_both_arms_is_refused_before_any_write() {
     let made = make(&Wish::default()).await;
-    let service = |arm: &str| format!("{}/{}-{arm}", made.cluster, made.name);
-    let folder = tempfile::tempdir().expect("a folder");
+    let service = |arm: &str, of: &str| format!("{arm}={}/{}-{of}", made.cluster, made.name);
     let proxy = Proxy::start().await;
-    let canary = crate::end_to_end::plugin("canary");
-    let flag = |arm: &str, of: &str| format!("{arm}={}", service(of));
+    let test = TestApp::through(&proxy.endpoint);
     let cases = [
         // One service for both.
         (
-            [flag("stable", "stable"), flag("canary", "stable")],
+            [service("stable", "stable"), service("canary", "stable")],
             "behind both arms",
         ),
         // Each in the other's group.
         (
-            [flag("stable", "canary"), flag("canary", "stable")],
-            "into the group of",
+            [service("stable", "canary"), service("canary", "stable")],
+            "in the group of",
         ),
     ];
-    for (services, says) in &cases {
-        for verb in [
-            &["set-weights", "90", "10"][..],
-            &["switch", "canary"],
-            &["run", &canary, "--image", "app:v2"],
-        ] {
-            let at = ["--listener", &made.listener, "--cluster", &made.cluster];
-            let services = ["--service", &services[0], "--service", &services[1]];
-            let arguments = [verb, &at, &services].concat();
-            let output = through(&proxy, folder.path(), &arguments);
-            let code = output.status.code();
-            assert!(matches!(code, Some(2 | 7)), "{verb:?}: {}", stderr(&output));
-            assert!(
-                stderr(&output).contains(says),
-                "{verb:?}: {}",
-                stderr(&output)
-            );
+    for (services, says) in cases {
+        let at = on_aws(AwsRequest {
+            services: services.to_vec(),
+            ..on(&made)
+        });
+        for written in write_in_every_way(&test, &at).await {
+            let error = written.expect_err("refused");
+            assert!(matches!(error.kind, Kind::Denied | Kind::Busy), "{error:?}");
+            assert!(error.message.contains(says), "{error}");
         }
     }
     // A service that is in neither group.
@@ -507,15 +485,14 @@ async fn one_service_behind_both_arms_is_refused_before_any_write() {
     let create = create.service_name(&lone).desired_count(0);
     let create = create.task_definition(format!("{}-canary", made.name));
     create.send().await.expect("a service");
-    let lone = format!("canary={}/{lone}", made.cluster);
-    let at = ["--listener", &*made.listener, "--service", &*lone];
-    let verb = ["set-weights", "90", "10"];
-    let output = through(&proxy, folder.path(), &[&verb[..], &at].concat());
-    assert!(
-        stderr(&output).contains("behind no load balancer"),
-        "{}",
-        stderr(&output)
-    );
+    let at = on_aws(AwsRequest {
+        cluster: None,
+        services: vec![format!("canary={}/{lone}", made.cluster)],
+        ..on(&made)
+    });
+    let set = set_weights(&test.app, &at, &texts(&["90", "10"])).await;
+    let error = set.expect_err("refused");
+    assert!(error.message.contains("behind no load balancer"), "{error}");
     let wrote = proxy.take().into_iter().any(|c| {
         ["Modify", "Update", "Register"]
             .iter()
@@ -527,10 +504,20 @@ async fn one_service_behind_both_arms_is_refused_before_any_write() {
     let both = forward(&[(&made.groups[0], 50), (&made.groups[1], 50)]);
     let modify = aws.elb.modify_listener().listener_arn(&made.listener);
     modify.default_actions(both).send().await.expect("half");
-    let at = ["--listener", &*made.listener, "--service", &*lone];
-    let output = through(&proxy, folder.path(), &[&["rollback"][..], &at].concat());
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    rollback(&test.app, &at, None).await.expect("done");
     assert_eq!(weights(&made.listener), [100, 0]);
+}
+
+/// What becomes of each verb that writes.
+async fn write_in_every_way(test: &TestApp, at: &TargetRequest) -> [Result<()>; 3] {
+    let request = BeginRequest {
+        image: Some("app:v2".to_owned()),
+        ..rollout("canary", at.clone(), &[])
+    };
+    let set = set_weights(&test.app, at, &texts(&["90", "10"])).await;
+    let switched = switch(&test.app, at, "canary").await;
+    let begun = test.begin(&request).await;
+    [set.map(|_| ()), switched.map(|_| ()), begun.map(|_| ())]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -557,7 +544,7 @@ async fn a_cold_rollback_asks_the_load_balancer_alone() {
         _ => Trouble::Refused(403, "AccessDenied"),
     });
     for (flag, arn) in [("--listener", &made.listener), ("--rule", &narrow)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         let output = through(&proxy, folder.path(), &["rollback", flag, arn]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert_eq!(weights(arn), [100, 0]);
@@ -578,10 +565,8 @@ async fn who_is_shifted_by_ecs_can_be_looked_at_and_not_written() {
     use aws_sdk_ecs::types::{DeploymentConfiguration, DeploymentStrategy};
     let made = make(&Wish::default()).await;
     let aws = direct().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let canary = crate::end_to_end::plugin("canary");
-    let at = ["--listener", &made.listener, "--cluster", &made.cluster];
-    let verb = |verb: &[&str]| run(folder.path(), REGION, &[verb, &at].concat());
+    let test = TestApp::new();
+    let at = on_aws(on(&made));
     for strategy in [
         DeploymentStrategy::BlueGreen,
         DeploymentStrategy::Linear,
@@ -592,33 +577,19 @@ async fn who_is_shifted_by_ecs_can_be_looked_at_and_not_written() {
         let config = DeploymentConfiguration::builder().strategy(strategy);
         let update = update.deployment_configuration(config.build());
         update.send().await.expect("it takes any strategy");
-        let shown = verb(&["status"]);
-        assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
-        assert!(
-            stdout(&shown).contains("moves traffic by itself"),
-            "{}",
-            stdout(&shown)
-        );
-        for writing in [
-            &["set-weights", "90", "10"][..],
-            &["switch", "canary"],
-            &["run", &canary, "--image", "app:v2"],
-        ] {
-            let output = verb(writing);
-            assert_ne!(output.status.code(), Some(0), "{writing:?}");
-            assert!(
-                stderr(&output).contains("moves traffic by itself"),
-                "{writing:?}: {}",
-                stderr(&output)
-            );
+        let seen = overview(&test.app, &at, None).await.expect("seen");
+        let unfit = seen.live.expect("it answers").fit.expect_err("two at it");
+        assert!(unfit.message.contains("moves traffic by itself"), "{unfit}");
+        for written in write_in_every_way(&test, &at).await {
+            let error = written.expect_err("refused");
+            assert!(error.message.contains("moves traffic by itself"), "{error}");
         }
         assert_eq!(weights(&made.listener), [100, 0]);
     }
     let both = forward(&[(&made.groups[0], 50), (&made.groups[1], 50)]);
     let modify = aws.elb.modify_listener().listener_arn(&made.listener);
     modify.default_actions(both).send().await.expect("half");
-    let output = verb(&["rollback"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    rollback(&test.app, &at, None).await.expect("done");
     assert_eq!(
         weights(&made.listener),
         [100, 0],
@@ -630,14 +601,14 @@ async fn who_is_shifted_by_ecs_can_be_looked_at_and_not_written() {
 async fn a_stack_without_outputs_has_one_route_or_names_them_all() {
     let region = "eu-south-1";
     let name = "ecs-blue-green-demo-stack";
-    let template = crate::lab::root().join("engine/tests/fixtures/prototypes/blue-green.yml");
-    super::verbs::stack(
+    let template = root().join("engine/tests/fixtures/prototypes/blue-green.yml");
+    stack(
         region,
         name,
         &template,
         &["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"],
     );
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let look = || run(folder.path(), region, &["switch", "blue", "--stack", name]);
     let shown = run(
         folder.path(),
@@ -685,43 +656,4 @@ async fn a_stack_without_outputs_has_one_route_or_names_them_all() {
     for flag in [format!("--listener {listener}"), format!("--rule {second}")] {
         assert!(stderr(&output).contains(&flag), "{}", stderr(&output));
     }
-}
-
-/// Throttled at everything, `rollback` waits and says so, and does its work in the
-/// end; not permitted, it is a 4 that says that nothing was taken back.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_throttled_rollback_waits_and_a_forbidden_one_is_a_4() {
-    let made = make(&Wish {
-        weights: [50, 50],
-        ..Wish::default()
-    })
-    .await;
-    let proxy = Proxy::start().await;
-    let mut throttled = 10;
-    proxy.plot(move |_, _| {
-        if throttled > 0 {
-            throttled -= 1;
-            return Trouble::Refused(400, "ThrottlingException");
-        }
-        Trouble::None
-    });
-    let folder = tempfile::tempdir().expect("a folder");
-    let arguments = ["rollback", "--listener", &made.listener];
-    let output = through(&proxy, folder.path(), &arguments);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("tries again in"),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(weights(&made.listener), [100, 0]);
-
-    proxy.plot(|_, _| Trouble::Refused(403, "AccessDenied"));
-    let output = through(&proxy, folder.path(), &arguments);
-    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("could not be read"),
-        "{}",
-        stderr(&output)
-    );
 }

@@ -5,11 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::emulator::{self, aws, aws_output, script, unique};
-use super::verbs::{ok, run};
-use crate::cli::{engine, stderr, stdout};
-use crate::end_to_end::{plugin, spawn_with};
-use crate::lab::root;
+use crate::support::aws::emulator::{self, aws, aws_output, script, unique};
+use crate::support::aws::{ok, run, stack};
+use crate::support::binary::{Running, engine, plugin, signal, spawn_with, stderr, stdout};
+use crate::support::{folder, root};
 
 fn weights(region: &str, stack: &str) -> Vec<i64> {
     let described = aws(
@@ -54,25 +53,9 @@ fn weights(region: &str, stack: &str) -> Vec<i64> {
     }
 }
 
-fn parameter(region: &str, stack: &str, key: &str) -> String {
-    let described = aws(
-        region,
-        &["cloudformation", "describe-stacks", "--stack-name", stack],
-    );
-    let parameters = described["Stacks"][0]["Parameters"]
-        .as_array()
-        .expect("parameters")
-        .clone();
-    let found = parameters.iter().find(|p| p["ParameterKey"] == key);
-    found.expect("a parameter")["ParameterValue"]
-        .as_str()
-        .expect("a text")
-        .to_owned()
-}
-
 #[test]
 fn a_canary_stack_from_nothing_to_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "sa-east-1", unique("shop"));
     // As the prototype's users are used to: by the environment.
     let mut command = engine(folder, &["deploy", "canary", "--json"]);
@@ -96,65 +79,14 @@ fn a_canary_stack_from_nothing_to_nothing() {
     );
     assert_eq!(weights(region, &name), [90, 10]);
 
+    // What happens between the two is in `ops/deploy.rs`.
     let stack = ["--stack", name.as_str()];
-    ok(
-        folder,
-        region,
-        &[&["set-weights", "70", "30"], &stack[..]].concat(),
-    );
-    let again = ok(
-        folder,
-        region,
-        &[&["deploy", "canary"], &stack[..]].concat(),
-    );
-    // What the stack believed of the weights is brought up to date, no more.
-    assert_eq!(weights(region, &name), [70, 30], "{again}");
-    assert_eq!(parameter(region, &name, "StableWeight"), "70");
     let again = ok(
         folder,
         region,
         &[&["deploy", "canary"], &stack[..]].concat(),
     );
     assert!(again.contains("no changes"), "{again}");
-
-    // A change elsewhere, the listener's own fields included, keeps the weights.
-    let change = ["deploy", "canary", "-p", "TaskCpu=512"];
-    ok(folder, region, &[&change, &stack[..]].concat());
-    assert_eq!(weights(region, &name), [70, 30]);
-    assert_eq!(parameter(region, &name, "TaskCpu"), "512");
-    assert_eq!(
-        parameter(region, &name, "TaskMemory"),
-        "512",
-        "kept its value"
-    );
-
-    let moves = [
-        "deploy",
-        "canary",
-        "-p",
-        "CanaryWeight=50",
-        "-p",
-        "StableWeight=50",
-    ];
-    let output = run(folder, region, &[&moves, &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("would move live traffic"),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(weights(region, &name), [70, 30]);
-    ok(
-        folder,
-        region,
-        &[&moves, &stack[..], &["--accept-weights"]].concat(),
-    );
-    assert_eq!(weights(region, &name), [50, 50]);
-
-    let dry = ["deploy", "canary", "-p", "TaskMemory=1024", "--dry-run"];
-    let shown = ok(folder, region, &[&dry, &stack[..]].concat());
-    assert!(shown.contains("nothing was changed"), "{shown}");
-    assert_eq!(parameter(region, &name, "TaskMemory"), "512");
 
     let output = run(folder, region, &[&["delete"], &stack[..]].concat());
     assert_eq!(output.status.code(), Some(2), "nobody can be asked here");
@@ -170,7 +102,7 @@ fn a_canary_stack_from_nothing_to_nothing() {
 
 #[test]
 fn a_live_version_is_not_put_back_by_its_stack() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "sa-east-1", unique("live"));
     let stack = ["--stack", name.as_str()];
     let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
@@ -213,103 +145,8 @@ fn a_live_version_is_not_put_back_by_its_stack() {
 }
 
 #[test]
-fn a_failure_shows_the_first_reason() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (folder, region, name) = (folder.path(), "sa-east-1", unique("broken"));
-    let stack = ["--stack", name.as_str()];
-    let broken = [
-        "deploy",
-        "canary",
-        "-p",
-        "ImageURIStable=app:v1",
-        "-p",
-        "ImageURICanary=app:broken",
-    ];
-    let output = run(folder, region, &[&broken, &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    let last = stderr(&output);
-    let last = last
-        .lines()
-        .rfind(|l| l.contains("error:"))
-        .expect("an error")
-        .to_owned();
-    assert!(last.contains("ROLLBACK_COMPLETE"), "{last}");
-    assert!(
-        last.contains("CanaryService") && last.contains("Circuit Breaker"),
-        "{last}"
-    );
-    let good = [
-        "deploy",
-        "canary",
-        "-p",
-        "ImageURIStable=app:v1",
-        "-p",
-        "ImageURICanary=app:v1",
-    ];
-    let output = run(folder, region, &[&good, &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("engine delete"),
-        "{}",
-        stderr(&output)
-    );
-    ok(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
-}
-
-#[test]
-fn what_is_wrong_with_the_input_is_said() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (folder, region) = (folder.path(), "sa-east-1");
-    std::fs::write(folder.join("bad.toml"), "TaskCpu = [1]\n").expect("writable");
-    std::fs::write(folder.join("big.yml"), "#".repeat(60_000)).expect("writable");
-    let cases: [(&[&str], &str); 7] = [
-        (
-            &["deploy", "canary", "-p", "Colour=red"],
-            "has no parameter Colour",
-        ),
-        (&["deploy", "canary", "-p", "TaskCpu"], "is not NAME=VALUE"),
-        (
-            &["deploy", "canary", "--parameters", "bad.toml"],
-            "TaskCpu is [1]",
-        ),
-        (
-            &["deploy", "canary", "--template", "none.yml"],
-            "failed to read the template none.yml",
-        ),
-        (
-            &["deploy", "canary", "--template", "big.yml"],
-            "60000 bytes",
-        ),
-        (
-            &["deploy", "canary"],
-            "the template needs ImageURICanary, ImageURIStable",
-        ),
-        (&["delete", "--yes"], "which stack?"),
-    ];
-    for (arguments, says) in cases {
-        let more: &[&str] = if arguments[0] == "deploy" {
-            &["--stack", "none"]
-        } else {
-            &[]
-        };
-        let output = run(folder, region, &[arguments, more].concat());
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(says),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-    }
-}
-
-#[test]
 fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "sa-east-1", unique("busy"));
     let stack = ["--stack", name.as_str()];
     let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
@@ -384,7 +221,7 @@ fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_that_writes_weights_of_its_own_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let region = "sa-east-1";
     let name = unique("own");
     let text = std::fs::read_to_string(root().join("engine/tests/fixtures/prototypes/canary.yml"));
@@ -467,7 +304,7 @@ const CANARY: [&str; 6] = [
 /// CloudFormation goes back to what it believed before; the traffic does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_update_leaves_the_traffic_where_it_was() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "us-west-2", unique("mend"));
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, &name);
@@ -489,11 +326,11 @@ async fn a_failed_update_leaves_the_traffic_where_it_was() {
 
 #[test]
 fn a_stack_of_another_template_is_not_replaced_by_accident() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "us-west-1", unique("theirs"));
     let template = root().join("engine/tests/fixtures/prototypes/canary.yml");
     let images = ["ImageURIStable=app:v1", "ImageURICanary=app:v1"];
-    super::verbs::stack(region, &name, &template, &images);
+    stack(region, &name, &template, &images);
     let output = run(folder, region, &["deploy", "canary", "--stack", &name]);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     assert!(
@@ -507,7 +344,7 @@ fn a_stack_of_another_template_is_not_replaced_by_accident() {
 /// A person's rollback must not wait for a stack operation of hours.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_goes_through_a_stack_operation() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "eu-west-2", unique("through"));
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, &name);
@@ -548,17 +385,12 @@ async fn a_rollback_goes_through_a_stack_operation() {
 }
 
 /// A deployment that CloudFormation never finishes, with the target in its hands.
-async fn deploying(folder: &Path, region: &str, name: &str) -> crate::end_to_end::Running {
+async fn deploying(folder: &Path, region: &str, name: &str) -> Running {
     deploying_with(folder, region, name, Value::Null).await
 }
 
 /// The same, and these resources fail to change.
-async fn deploying_with(
-    folder: &Path,
-    region: &str,
-    name: &str,
-    fail: Value,
-) -> crate::end_to_end::Running {
+async fn deploying_with(folder: &Path, region: &str, name: &str, fail: Value) -> Running {
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, name);
         ok_on(folder, region, &["set-weights", "60", "40"], name);
@@ -606,7 +438,7 @@ async fn a_change_of_a_stack_is_aborted_alive_and_dead() {
     .into_iter()
     .enumerate()
     {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         let (folder, region, name) = (folder.path(), "eu-north-1", unique(&format!("ab{nth}")));
         let mut process = deploying(folder, region, &name).await;
         if dead {
@@ -655,7 +487,7 @@ async fn a_change_whose_journal_is_damaged_is_passed_over() {
     const SECOND: &str =
         "INSERT INTO journal SELECT rollout, 1, at, epoch, '{}' FROM journal WHERE rollout = ?1";
     for (dead, damage) in [(true, FIRST), (true, SECOND), (false, FIRST)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder();
         let (folder, region, name) = (folder.path(), "eu-north-1", unique("damaged"));
         let mut process = deploying(folder, region, &name).await;
         if dead {
@@ -690,12 +522,12 @@ async fn a_change_whose_journal_is_damaged_is_passed_over() {
 /// end. A failed update that nobody watched is given back then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_was_left_is_resumed_and_given_back() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "eu-north-1", unique("left"));
     let fail = json!({"CanaryService": "no room"});
     let mut process = deploying_with(folder, region, &name, fail).await;
     for _ in 0..2 {
-        crate::end_to_end::signal(&process.0, "INT");
+        signal(&process.0, "INT");
         // Two within a second are one.
         std::thread::sleep(std::time::Duration::from_millis(1_200));
     }
@@ -724,8 +556,7 @@ async fn a_change_that_was_left_is_resumed_and_given_back() {
 /// does not undo it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_else_does_while_a_stack_changes_stays() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let other = tempfile::tempdir().expect("a folder");
+    let (folder, other) = (folder(), folder());
     let (folder, region, name) = (folder.path(), "eu-north-1", unique("else"));
     let mut process = deploying(folder, region, &name).await;
     tokio::task::block_in_place(|| {
@@ -742,7 +573,7 @@ async fn what_somebody_else_does_while_a_stack_changes_stays() {
 /// else has made under the same name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_new_stack_leaves_nothing_and_takes_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "eu-north-1", unique("dry"));
     tokio::task::block_in_place(|| {
         ok_on(
@@ -770,7 +601,7 @@ async fn a_dry_run_of_a_new_stack_leaves_nothing_and_takes_nothing() {
 /// Without the right to read the routes nobody knows whether there are users.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "eu-north-1", unique("kept"));
     tokio::task::block_in_place(|| ok_on(folder, region, &CANARY, &name));
     let arguments = [
@@ -834,7 +665,7 @@ async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
 /// A stack that went with its load balancer leaves a change that only needs its end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_load_balancer_is_gone_ends() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "eu-north-1", unique("gone"));
     let mut process = deploying(folder, region, &name).await;
     process.0.kill().expect("SIGKILL");
@@ -855,7 +686,7 @@ async fn a_change_whose_load_balancer_is_gone_ends() {
         let output = run(folder, region, &["abort", &change]);
         let said = stderr(&output);
         let shown = ok(folder, region, &["status", &change, "--json"]);
-        assert!(shown.contains("is not there any more"), "{shown} {said}");
+        assert!(shown.contains("does not exist any more"), "{shown} {said}");
         assert_eq!(output.status.code(), Some(0), "{said}");
     });
 }
@@ -883,7 +714,7 @@ fn stickiness(region: &str, listener: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_set_outside_the_template_is_kept_or_accepted() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (folder, region, name) = (folder.path(), "ap-northeast-2", unique("sticky"));
     script("cloudformation", json!({"region": region, "polls": 0})).await;
     ok_on(folder, region, &CANARY, &name);

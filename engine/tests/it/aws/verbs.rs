@@ -2,57 +2,14 @@
 //! made them. What the engine says, the AWS CLI must show.
 
 use std::path::Path;
-use std::process::Output;
 
 use serde_json::{Value, json};
 
-use super::bottle::{self, Wish};
-use super::emulator::{self, aws, unique};
-use crate::cli::{engine, stderr, stdout};
-use crate::lab::root;
-
-/// The engine against the emulator.
-pub fn run(folder: &Path, region: &str, arguments: &[&str]) -> Output {
-    let mut command = engine(folder, arguments);
-    emulator::environment(&mut command, &emulator::endpoint(), region);
-    let output = command.output().expect("the binary runs");
-    crate::schemas::hold(arguments, &output);
-    output
-}
-
-pub fn ok(folder: &Path, region: &str, arguments: &[&str]) -> String {
-    let output = run(folder, region, arguments);
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{arguments:?}: {}",
-        stderr(&output)
-    );
-    stdout(&output)
-}
-
-/// A stack from a template, made by the AWS CLI as the prototypes' scripts do.
-pub fn stack(region: &str, name: &str, template: &Path, parameters: &[&str]) {
-    let template = template.display().to_string();
-    let mut arguments = vec![
-        "cloudformation",
-        "deploy",
-        "--stack-name",
-        name,
-        "--template-file",
-        &template,
-        "--capabilities",
-        "CAPABILITY_NAMED_IAM",
-        "--parameter-overrides",
-    ];
-    arguments.extend(parameters);
-    let output = emulator::aws_output(region, &arguments);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
+use crate::support::aws::bottle::{self, Wish};
+use crate::support::aws::emulator::aws;
+use crate::support::aws::{ok, run, stack};
+use crate::support::binary::stderr;
+use crate::support::{folder, root};
 
 /// The weights that the AWS CLI shows, by the word in the group's name.
 fn judged(region: &str, listener: &str, words: [&str; 2]) -> [i64; 2] {
@@ -89,7 +46,7 @@ fn status(folder: &Path, region: &str, name: &str) -> Value {
 
 #[test]
 fn the_canary_prototype() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (region, name) = ("eu-central-1", "ecs-canary-demo-stack");
     let template = root().join("engine/tests/fixtures/prototypes/canary.yml");
     stack(
@@ -127,7 +84,7 @@ fn the_canary_prototype() {
         (&["set-weights", "75", "26"][..], "sum to 101"),
         (
             &["switch", "purple"],
-            "there is no colour \"purple\"; there are stable and canary",
+            "there is no arm \"purple\"; there are stable and canary",
         ),
         (&["set-weights", "1000", "0"], "sum to 1000"),
     ] {
@@ -140,7 +97,7 @@ fn the_canary_prototype() {
 
 #[test]
 fn the_blue_green_prototype() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let (region, name) = ("eu-central-1", "ecs-blue-green-demo-stack");
     let template = root().join("engine/tests/fixtures/prototypes/blue-green.yml");
     stack(
@@ -187,7 +144,7 @@ async fn stickiness_is_kept_and_warned_about() {
         ..Wish::default()
     };
     let made = bottle::make(&wish).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let arguments = [
         "set-weights",
         "90",
@@ -219,87 +176,4 @@ async fn stickiness_is_kept_and_warned_about() {
     let arguments = ["status", "--listener", &made.listener];
     let shown = ok(folder.path(), bottle::REGION, &arguments);
     assert!(shown.contains("clients stick to their arm"), "{shown}");
-}
-
-#[test]
-fn a_switch_to_an_arm_without_a_healthy_target_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (region, name) = ("eu-west-1", unique("sick"));
-    let template = root().join("examples/cloudformation/blue-green.yaml");
-    let parameters = [
-        "ImageURIBlue=app:v1",
-        "ImageURIGreen=app:v1",
-        "DesiredCountGreen=0",
-    ];
-    stack(region, &name, &template, &parameters);
-    let output = run(
-        folder.path(),
-        region,
-        &["switch", "green", "--stack", &name],
-    );
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("green has 0 targets"),
-        "{}",
-        stderr(&output)
-    );
-    let listener = listener_of(&status(folder.path(), region, &name));
-    assert_eq!(judged(region, &listener, ["blue", "green"]), [100, 0]);
-}
-
-#[test]
-fn what_cannot_be_found_is_said_plainly() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let region = "eu-west-1";
-    let cases: [(&[&str], &str); 7] = [
-        (
-            &["status", "--rule", "foo"],
-            "--rule foo is no ARN of a listener-rule",
-        ),
-        (
-            &["abort", "--stack", "nothing-here"],
-            "there is no stack nothing-here",
-        ),
-        (
-            &["status", "--stack", "nothing-here"],
-            "there is no stack nothing-here in eu-west-1",
-        ),
-        (
-            &[
-                "status",
-                "--listener",
-                "arn:aws:elasticloadbalancing:eu-west-1:1:listener/app/a/b/c",
-            ],
-            "ListenerNotFound",
-        ),
-        (
-            &["status", "--cluster", "prod"],
-            "--stack, --listener or --rule",
-        ),
-        (
-            &[
-                "set-weights",
-                "1",
-                "99",
-                "--stack",
-                "x",
-                "--service",
-                "canary",
-            ],
-            "is not ARM=CLUSTER/SERVICE",
-        ),
-        (
-            &["status", "--stack", "a", "--listener", "b"],
-            "cannot be used with",
-        ),
-    ];
-    for (arguments, says) in cases {
-        let output = run(folder.path(), region, arguments);
-        assert_ne!(output.status.code(), Some(0), "{arguments:?}");
-        assert!(
-            stderr(&output).contains(says),
-            "{arguments:?}: {}",
-            stderr(&output)
-        );
-    }
 }

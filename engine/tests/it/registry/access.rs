@@ -16,6 +16,8 @@ use super::proxy::{self, Proxy, Trouble};
 use super::server::{self, Authority, Server};
 use super::{artifact, options, place, plain, pull, push, wasm, whenever, with};
 
+use crate::support::folder;
+
 #[tokio::test]
 async fn plain_http_stays_on_this_machine() {
     let (port, connections) = proxy::bystander().await;
@@ -130,7 +132,7 @@ async fn a_private_authority_is_trusted_when_it_is_named() {
 
 #[test]
 fn files_that_hold_no_certificate() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let file = folder.path().join("ca.pem");
     let open = || {
         let options = Options {
@@ -158,7 +160,7 @@ fn files_that_hold_no_certificate() {
 
 /// A folder with a Docker config.
 fn docker(config: &Value) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     std::fs::write(folder.path().join("config.json"), config.to_string()).expect("written");
     folder
 }
@@ -194,7 +196,7 @@ async fn a_locked_registry_opens_to_the_right_password() {
     let wrong = docker(&json!({"auths": {server.address.clone(): auth(server::NAME, "wrong")}}));
     let elsewhere =
         docker(&json!({"auths": {"registry.example": auth(server::NAME, server::PASSWORD)}}));
-    let empty = tempfile::tempdir().expect("a folder");
+    let empty = folder();
     let file = |folder: &tempfile::TempDir| folder.path().join("config.json").display().to_string();
     for (registry, says) in [
         (
@@ -203,7 +205,11 @@ async fn a_locked_registry_opens_to_the_right_password() {
         ),
         (
             logged_in(elsewhere.path()),
-            format!("{} has none for {}", file(&elsewhere), server.address),
+            format!(
+                "{} has no credentials for {}",
+                file(&elsewhere),
+                server.address
+            ),
         ),
         (
             logged_in(empty.path()),
@@ -354,7 +360,7 @@ fn a_machine_without_certificates() {
 
 #[test]
 fn a_credential_helper_is_asked() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder();
     let script = r#"#!/bin/sh
 read -r server
 case "$1 $server" in

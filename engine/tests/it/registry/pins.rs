@@ -5,9 +5,9 @@ use std::path::Path;
 use super::proxy::{Proxy, Trouble};
 use super::server::{Authority, NAME, PASSWORD, Server};
 use super::whenever;
-use crate::cli::stdout;
-use crate::lab::guest_path;
-use crate::project::{Project, expect};
+use crate::support::binary::stdout;
+use crate::support::guests::guest_path;
+use crate::support::project::{Project, expect};
 
 /// A project whose `gate` comes from a registry.
 struct Client {
@@ -248,7 +248,7 @@ async fn a_vendored_plugin_that_was_changed_is_seen() {
             std::fs::write(proof, "{").expect("writable");
         }
     }
-    project.refused(LOOK, 6, &["what proves its vendored file"]);
+    project.refused(LOOK, 6, &["the proof of its vendored file"]);
     project.done(&["plugin", "vendor"]);
     project.done(LOOK);
 }

@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tempfile::TempDir;
 
-use crate::lab::target_folder;
+use crate::support::target_folder;
 
 /// The name and the password that a locked registry knows.
 pub const NAME: &str = "canary";

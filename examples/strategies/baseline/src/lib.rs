@@ -1,4 +1,4 @@
-//! The candidate against the stable version's own past.
+//! Compares the candidate with the stable version's own past.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use rollout_sdk::analysis::{math, odds};
 use rollout_sdk::prelude::*;
 use rollout_sdk::{Arm, Sample};
 
-/// Chance that an interval like those of the past is unusual.
+/// Probability that an interval like those of the past counts as unusual.
 const UNUSUAL: f64 = 0.05;
-/// Fewest intervals of the past. Below 19 none could be called unusual.
+/// Fewest intervals of the past. With less than 19, none could count as unusual.
 const PAST_MIN: usize = 40;
 type Metric = fn(&Window) -> Option<f64>;
 
-/// How far back, how much traffic, for how long, and how sure.
+/// How much past, how much traffic, how long, and how certain.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Parameters {
@@ -23,7 +23,7 @@ pub struct Parameters {
     /// Intervals of the new version that are judged, 3-100. One lasts until it has
     /// as many requests as a sample of the past has on average.
     pub intervals: u32,
-    /// Chance of taking back a version that is like the past.
+    /// Probability of rolling back a version that is like the past.
     pub alpha: f64,
     /// Longest time for all of it; then a person must decide.
     pub timeout: Span,
@@ -46,7 +46,7 @@ rollout_sdk::strategy! {
     parameters: Parameters, plan: plan, run: run,
 }
 
-/// Checks what the schema cannot, and says what will happen.
+/// Checks what the schema cannot express, and returns the intended steps.
 pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     let mut issues = vec![];
     let mut must = |name: &str, holds: bool, be: &str| {
@@ -69,8 +69,8 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     }])
 }
 
-/// An arm's intervals: samples put together until they have so many requests.
-/// The rates of a few requests scatter more than those of many.
+/// Samples of an arm, joined until each interval has so many requests: the rates
+/// of a few requests vary more than those of many.
 fn intervals(samples: &[Sample], arm: &Arm, requests: u32) -> Vec<Window> {
     let (mut full, mut open) = (vec![], vec![]);
     for sample in samples.iter().filter(|s| s.arm == arm.name) {
@@ -84,8 +84,8 @@ fn intervals(samples: &[Sample], arm: &Arm, requests: u32) -> Vec<Window> {
     full
 }
 
-/// The value that one more of the same kind exceeds with a chance of at most
-/// [`UNUSUAL`]: it may come in at any of the places between them.
+/// The value that one more value of the same kind exceeds with a probability of at
+/// most [`UNUSUAL`]: it is equally likely to fall in any place between the others.
 fn limit(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let rank = ((1.0 - UNUSUAL) * (values.len() + 1) as f64).ceil() as usize;
@@ -102,7 +102,7 @@ fn unlike(seen: &[Window], past: &[Window], p: &Parameters) -> Option<String> {
         let (above, of) = (above.count() as u32, seen.len() as u32);
         let chance = math::binomial_tail(above, of, UNUSUAL);
         let odds = odds(-chance.ln());
-        // Each look at each metric gets an equal part, so that all keep to alpha.
+        // Each look at each metric gets an equal part of alpha.
         (chance < p.alpha / f64::from(p.intervals * 2)).then(|| {
             format!("{above} of {of} intervals had {name} than 95 % of the past; the odds are {odds} against that")
         })
@@ -122,11 +122,11 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
     rollout.reach_share(p.share, "baseline", 0)?;
     let since = rollout.now();
     loop {
-        // A look reads everything again, so looks get rarer as time goes by.
+        // A look reads all samples again, so the pauses between looks grow.
         let pause = Duration::from_secs_f64((rollout.now() - since) / 20_000.0);
         let wake = rollout.wait(pause.max(rollout.sample_period()));
         let samples = match rollout.samples(since) {
-            // What cannot be read now may be readable later, and the timeout runs.
+            // A failed read may succeed later, and the timeout limits the attempts.
             Err(error) if error.retryable => vec![],
             samples => samples?,
         };
@@ -163,8 +163,8 @@ mod tests {
         (outcome.expect("a verdict"), world)
     }
 
-    /// Both arms with errors and a p99 that go up and down; those of the candidate
-    /// times a factor.
+    /// Both arms with an error rate and a p99 that vary; the candidate's are multiplied
+    /// by a factor.
     fn wavy(error_factor: f64, p99_factor: f64) -> World {
         World::new(NAMES, move |arm, start, share| {
             let wave = (start / 1_000.0 * 0.618_033_988_75).fract();

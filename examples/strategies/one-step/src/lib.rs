@@ -12,7 +12,7 @@ pub struct Parameters {
     max_error_rate: f64,
 }
 
-/// The strategy.
+/// Gives the new version one share, waits, and judges it once.
 pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
     rollout.set_share(p.share)?;
     let since = rollout.now();

@@ -1,12 +1,12 @@
-//! A ramp by requests: the share grows when the candidate has served enough,
-//! however long that takes.
+//! A ramp by requests: the share grows once the candidate has served enough of
+//! them, however long that takes.
 
 use std::time::Duration;
 
 use rollout_sdk::analysis::{math, odds, percent};
 use rollout_sdk::prelude::*;
 
-/// Looks at each step at most; each must cost a tenth of its requests.
+/// Most looks at each step; a look must wait for a tenth of the step's requests.
 const LOOKS: u32 = 10;
 
 /// How far, after how many requests, and what is tolerated.
@@ -19,7 +19,7 @@ pub struct Parameters {
     pub requests_per_step: u32,
     /// Share of errors (0-1) above the stable version's that is still good.
     pub margin: f64,
-    /// Chance of taking back, at any of the looks, a version that keeps to the margin.
+    /// Probability of rolling back, at any of the looks, a version that keeps to the margin.
     pub alpha: f64,
     /// Longest time at a step; then a person must decide.
     pub step_timeout: Span,
@@ -45,7 +45,7 @@ rollout_sdk::strategy! {
     run: run,
 }
 
-/// Checks what the schema cannot, and says what will happen.
+/// Checks what the schema cannot express, and returns the intended steps.
 pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     let mut issues = vec![];
     let mut must = |name: &str, holds: bool, be: &str| {
@@ -68,19 +68,19 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     Ok(shares(p)
         .map(|share| PlannedStep {
             share,
-            // Users decide how long it takes.
+            // The time depends on the traffic.
             seconds: None,
             needs_approval: false,
         })
         .collect())
 }
 
-/// Stable keeps some traffic to the last, or there is nothing to compare with.
+/// The stable version keeps some traffic to the end, to compare with.
 fn shares(p: &Parameters) -> impl Iterator<Item = u32> + use<> {
     (p.step..100).step_by(p.step.max(1) as usize)
 }
 
-/// The strategy.
+/// Raises the share step by step, and judges the errors at each step.
 pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
     for share in shares(&p) {
         let title = format!("{share} %");
@@ -89,12 +89,12 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
         let give_up = since + p.step_timeout.0.as_secs_f64() * 1_000.0;
         let mut looked_at = 0;
         loop {
-            // A look reads everything again, so looks get rarer as time goes by.
+            // A look reads all samples again, so the pauses between looks grow.
             let pause = Duration::from_secs_f64((rollout.now() - since) / 20_000.0);
             let wake = rollout.wait(pause.max(rollout.sample_period()));
             let hurried = wake != Wake::Timer;
             let samples = match rollout.samples(since) {
-                // What cannot be read now may be readable later, and the timeout runs.
+                // A failed read may succeed later, and the timeout limits the attempts.
                 Err(error) if error.retryable => vec![],
                 samples => samples?,
             };
@@ -124,12 +124,12 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
 /// Why the candidate is worse than the margin allows, if that is certain enough.
 #[allow(clippy::cast_precision_loss)]
 fn worse(candidate: &Window, stable: &Window, p: &Parameters) -> Option<String> {
-    // One more error in two more requests: of an arm that has hardly been seen
-    // the worst is thought, so that it does not put the blame on the other one.
+    // One more error in two more requests: with few requests the stable arm counts
+    // as bad, so that the candidate is not blamed for it.
     let expected = (f64::from(stable.errors) + 1.0) / (f64::from(stable.requests) + 2.0);
     let tolerated = expected + p.margin;
     let chance = math::binomial_tail(candidate.errors, candidate.requests, tolerated);
-    // Every look gets an equal part, so that all together keep to alpha.
+    // Every look gets an equal part of alpha.
     let looks = LOOKS as usize * shares(p).count();
     (chance < p.alpha / looks as f64).then(|| {
         format!(

@@ -28,33 +28,33 @@ use source::Source;
 const PAST_SAMPLES: u32 = 120;
 /// Samples to read again, because late requests change them.
 const REVISED_SAMPLES: u32 = 5;
-/// Looks without a new sample after which people are told, and after which
-/// `on_no_data` says what to do.
+/// Looks without a new sample after which a note says so, and after which
+/// `on_no_data` decides.
 const SILENT_NOTE: u32 = 10;
 const SILENT_MAX: u32 = 30;
-/// How often to look while a person is asked, at most.
+/// Longest time between two looks while a person is asked.
 const APPROVAL_LOOK: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// A gate with its steps and the metrics of a rollout.
 #[derive(Debug)]
 pub struct Watch {
     gate: Gate,
     settings: Settings,
     source: Source,
-    /// The candidate's share (0-1) and step from a time on (Unix ms).
+    /// The candidate's share (0-1) and step, each from a time on (Unix ms).
     shares: Vec<(f64, f64, usize)>,
-    /// What was taken in, by start (Unix ms).
+    /// The intervals that the gate has seen, by start (Unix ms).
     taken: BTreeMap<u64, (Interval, usize)>,
-    /// End of the newest interval that was taken in, or left out for good.
+    /// End of the newest interval that was seen, or left out for good.
     frontier: f64,
     silent: u32,
     last: Option<Finding>,
 }
 
-/// What came of one look.
+/// The result of one look.
 struct Looked {
     decision: Option<Decision>,
-    /// Why nothing was seen, if so.
+    /// Why nothing was seen, if nothing was.
     silence: Option<String>,
     /// The candidate and the stable arm over the newest samples.
     level: (Window, Window),
@@ -100,13 +100,13 @@ impl Watch {
         })
     }
 
-    /// Share (0-1) of the current step; none when all are done.
+    /// Share (0-1) of the current step; `None` when all are done.
     #[must_use]
     pub fn share(&self) -> Option<f64> {
         self.gate.step().map(|s| s.share)
     }
 
-    /// What people read before every note, such as `step 2/5 at 25 %`.
+    /// What precedes every note, such as `step 2/5 at 25 %`.
     #[must_use]
     pub fn title(&self) -> String {
         let (at, of) = self.gate.position();
@@ -153,8 +153,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Notes that the current step has begun, for who sets its weights by other
-    /// means.
+    /// Notes that the current step has begun, for strategies that set its weights by
+    /// other means.
     pub fn entered(&mut self, rollout: &mut Rollout) {
         let Some(share) = self.share() else {
             return;
@@ -166,11 +166,11 @@ impl Watch {
         self.shares.push((now, share, self.gate.position().0));
     }
 
-    /// Looks at every sample until the current step is done (none), or the
-    /// rollout is over (some outcome). A person's `promote` ends it too.
+    /// Looks at every sample until the current step is done (`None`), or the rollout is
+    /// over (an outcome). A person's `promote` ends the step too.
     ///
     /// # Errors
-    /// None of its own: metrics that cannot be read count as none.
+    /// It does not fail by itself: metrics that cannot be read count as no data.
     pub fn bake(&mut self, rollout: &mut Rollout) -> Result<Option<Outcome>, Error> {
         let title = self.title();
         let (step, steps) = self.gate.position();
@@ -182,14 +182,14 @@ impl Watch {
             }
             if hurried {
                 rollout.log(Level::Info, &format!("{title}: a person promoted it early"));
-                // The look itself may have gone on already.
+                // The last look may have gone on already.
                 if looked.decision != Some(Decision::Advance) {
                     self.gate.skip();
                 }
                 return Ok(None);
             }
             if looked.decision == Some(Decision::Advance) {
-                // A first step may be over before a metric's first value is there.
+                // A first step may be over before a custom metric has its first value.
                 let due = step > 0 || step + 1 == steps;
                 let unmeasured = if due { self.unmeasured() } else { None };
                 return Ok(unmeasured.map(|why| inconclusive(format!("{title}: {why}"))));
@@ -200,7 +200,7 @@ impl Watch {
         }
     }
 
-    /// An outcome if a look ends the rollout: evidence, or a limit.
+    /// The outcome if a look ends the rollout, by evidence or by a limit.
     fn over(&self, looked: &Looked, title: &str) -> Option<Outcome> {
         if let Some(said @ (Decision::RollBack | Decision::GiveUp)) = looked.decision {
             let line = format!("{title}: {}", self.explain(said));
@@ -218,15 +218,16 @@ impl Watch {
         }
     }
 
-    /// A stream of one's own that has never had a value. No data is not good data.
+    /// The name of a custom stream that has never had a value: without data the
+    /// candidate cannot be called good.
     fn unmeasured(&self) -> Option<String> {
         let stream = self.source.unmeasured()?;
         Some(format!(
-            "the stream {stream:?} has no data: its queries gave no value for any sample; is each a series with a value per sample, also where nothing was counted?"
+            "the stream {stream:?} has no data: its queries gave no value for any sample; each must give a value for every sample, 0 where nothing was counted"
         ))
     }
 
-    /// All steps to the end: none when the candidate got through.
+    /// Takes all steps to the end; `None` if the candidate passed them.
     ///
     /// # Errors
     /// As [`Watch::enter`] and [`Watch::bake`].
@@ -240,9 +241,9 @@ impl Watch {
         Ok(None)
     }
 
-    /// Waits until one of `signals` arrives (none), or for `time` (inconclusive),
-    /// and goes on looking: a candidate that has traffic is judged while people
-    /// make up their minds.
+    /// Waits until one of `signals` arrives (`None`), or until `time` is over
+    /// (inconclusive), and goes on looking, so that a candidate with traffic is judged
+    /// while people decide.
     pub fn wait_for(
         &mut self,
         rollout: &mut Rollout,
@@ -276,7 +277,7 @@ impl Watch {
         }
     }
 
-    /// Tells people where it stands; an outcome when silence is enough.
+    /// Reports the state of the look; returns an outcome after too long without data.
     fn hear(&mut self, rollout: &mut Rollout, title: &str, looked: &Looked) -> Option<Outcome> {
         let percent = self.percent();
         if let Some(why) = &looked.silence {
@@ -321,7 +322,7 @@ impl Watch {
         None
     }
 
-    /// What the last look found, in words.
+    /// The last finding in words.
     fn explain(&self, decision: Decision) -> String {
         let config = self.gate.config();
         #[allow(clippy::cast_precision_loss)]
@@ -340,7 +341,7 @@ impl Watch {
         })
     }
 
-    /// What the last look found, in words; for the end of a rollout.
+    /// The last finding in words, for the end of a rollout.
     #[must_use]
     pub fn summary(&self) -> String {
         match &self.last {
@@ -349,7 +350,7 @@ impl Watch {
         }
     }
 
-    /// Takes in what is new.
+    /// Reads the new samples and passes them to the gate.
     fn look(&mut self, rollout: &mut Rollout) -> Looked {
         let period = self.source.period;
         let begun = self.shares.first().map_or(self.frontier, |s| s.0);
@@ -367,8 +368,8 @@ impl Watch {
         for (start, arms) in &fresh.intervals {
             #[allow(clippy::cast_precision_loss)]
             let at = *start as f64;
-            // A sample in which the weights changed belongs to the new ones: its tasks
-            // are as cold.
+            // A sample in which the weights changed counts for the new ones, because its
+            // tasks are cold too.
             let shares = self.shares.iter().rev();
             let Some((_, share, step)) = shares.copied().find(|(from, ..)| *from < at + period)
             else {
@@ -402,7 +403,7 @@ impl Watch {
             if said == Decision::Advance {
                 before_advance = Some(pace);
             } else if let Some(pace) = before_advance.filter(|_| troubled) {
-                // What came at once with it says that it was too soon.
+                // A later sample of the same read shows that the step was too early.
                 self.gate.return_to(pace);
                 before_advance = None;
                 (said, decision) = (Decision::Hold, None);
@@ -443,15 +444,15 @@ impl Watch {
         }
     }
 
-    /// Late requests have changed what was taken in: the evidence from the
-    /// beginning, up to but without the interval at `before`.
+    /// Rebuilds the evidence after late requests have changed samples, up to but
+    /// without the interval at `before`.
     fn rebuild(&mut self, before: u64) {
         let taken: Vec<(Interval, usize)> =
             self.taken.range(..before).map(|(_, t)| t.clone()).collect();
         self.gate.rebuild(&taken);
     }
 
-    /// The last finding as the host wants it.
+    /// The last finding in the form of the contract.
     fn report(&self, said: Decision, until: f64) -> crate::Finding {
         let Some(found) = &self.last else {
             unreachable!("a report follows a look");
@@ -487,7 +488,7 @@ impl Watch {
     }
 }
 
-/// How many tasks serve, from the health of the arms.
+/// Sets the number of tasks from the health of the arms.
 fn learn_tasks(rollout: &mut Rollout, config: &mut Config) {
     let (stable, candidate) = (
         rollout.stable().name.clone(),

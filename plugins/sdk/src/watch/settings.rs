@@ -1,4 +1,4 @@
-//! How a [`super::Watch`] climbs, as a strategy says it.
+//! The settings of a [`super::Watch`].
 
 use analysis::{Config, Measure, Step, StepKind, Stream, probe_share};
 use schemars::JsonSchema;
@@ -53,8 +53,8 @@ pub struct Custom {
     /// Which average is worse: a higher one unless this is true.
     #[serde(default)]
     pub less_is_worse: bool,
-    /// Largest difference of the averages that is none, as a part (0-1) of the
-    /// stable one.
+    /// Largest difference of the averages that does not count, as a part (0-1) of
+    /// the stable one.
     #[serde(default = "a_fiftieth")]
     pub margin: f64,
 }
@@ -68,10 +68,10 @@ fn a_fiftieth() -> f64 {
 }
 
 impl Custom {
-    /// What is wrong with it, if anything.
+    /// Checks the values.
     ///
     /// # Errors
-    /// One sentence.
+    /// A sentence that names what is wrong.
     pub fn check(&self) -> Result<(), String> {
         match (&self.bad, &self.mean, &self.variance) {
             (Some(_), None, None) | (None, Some(_), Some(_)) => {}
@@ -113,7 +113,7 @@ impl Custom {
     }
 }
 
-/// How to climb.
+/// The steps of a watch, and how it decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Shares of the candidate in percent, rising; the last one may be 100.
@@ -121,30 +121,29 @@ pub struct Settings {
     /// Percent that the stable arm keeps during the last look, so that there is
     /// something to compare with; 0 for none.
     pub holdback: f64,
-    /// Give the candidate everything at once, and compare this many samples with
-    /// the past; 0 to climb.
+    /// Give the candidate all traffic at once, and compare this many samples with the
+    /// past; 0 to take steps.
     pub alone: u32,
-    /// Samples after a change of the weights in which latency does not count: cold
-    /// tasks.
+    /// Samples after a change of the weights in which latency does not count, because
+    /// tasks are cold.
     pub warm_up: u32,
-    /// Whether to begin with a handful of requests.
+    /// Whether to begin with a few requests.
     pub probe: bool,
-    /// Fewest samples at each step; the last one holds for all that follow.
+    /// Fewest samples at each step; the last value is used for all further steps.
     pub bake: Vec<u32>,
     /// Samples at the holdback.
     pub bake_holdback: u32,
     /// Samples at a probe.
     pub bake_probe: u32,
-    /// Samples after which to go on unproven, at a step, and at one of 45 % or
-    /// more.
+    /// Samples after which to go on unproven, at a step, and at one of 45 % or more.
     pub bake_max: [u32; 2],
-    /// Every number of the gate.
+    /// The constants of the gate.
     pub config: Config,
-    /// Hard limits on the level, besides the comparison; none if not given.
+    /// Fixed limits in addition to the comparison, if there are any.
     pub limits: Option<Limits>,
-    /// When the evidence stays suspicious.
+    /// What to do when the evidence stays suspicious.
     pub on_inconclusive: OnInconclusive,
-    /// When no samples come any more.
+    /// What to do when no samples come any more.
     pub on_no_data: OnNoData,
 }
 
@@ -158,7 +157,7 @@ impl Settings {
         }
     }
 
-    /// The steps to take, given the traffic before (requests per sample).
+    /// The steps to take, given the requests per sample before the rollout.
     pub(super) fn ladder(&self, requests: f64) -> Vec<Step> {
         let step = |share: f64, kind, bake_min: u32, bake_max: u32| Step {
             share,
@@ -167,7 +166,7 @@ impl Settings {
             bake_max: bake_max.max(bake_min),
             requests_min: match kind {
                 StepKind::Probe | StepKind::Ramp => [REQUESTS_MIN; 2],
-                // Few requests of stable's tell little about many of the candidate's.
+                // A few requests of stable are a poor comparison for many of the candidate.
                 StepKind::Holdback => [REQUESTS_MIN, CONTROL_MIN],
                 StepKind::Alone => [REQUESTS_MIN, 0.0],
             },
@@ -187,7 +186,7 @@ impl Settings {
         }
         let first = ladder.first().map_or(last, |s| s.share);
         if let Some(share) = probe_share(requests, first).filter(|_| self.probe) {
-            // As weights of 1,000, which is what the load balancer can do.
+            // Weights of 1,000 in total are what the load balancer can do.
             let share = ((share * 1_000.0).round() / 1_000.0).max(0.002);
             let bake = self.bake_probe;
             ladder.insert(0, step(share, StepKind::Probe, bake, bake));

@@ -1,4 +1,4 @@
-//! From samples to what the streams saw: the only place that knows how a target
+//! Turns samples into the counts of the streams. No other file knows how a target
 //! counts.
 
 use std::collections::BTreeMap;
@@ -10,18 +10,18 @@ use super::settings::Custom;
 use crate::gate::Window;
 use crate::{Error, ErrorKind, HostError, MetricsQuery, Point, Rollout, Sample};
 
-/// Samples and requests of the stable arm that its thresholds need.
+/// Number of samples, and of requests, of the stable arm that its thresholds need.
 const LEARN_SAMPLES: usize = 5;
 const LEARN_REQUESTS: f64 = 100.0;
-/// Times to ask for the past.
+/// Attempts to read the past.
 const PAST_TRIES: u32 = 3;
-/// A percentile of one sample that is this many times the usual one is no measure
-/// of it.
+/// A percentile of one sample that is this many times the usual one does not count
+/// for the threshold.
 const ODD: f64 = 2.0;
-/// Requests that an arm must expect in a sample before none is a fault.
+/// Fewest expected requests of an arm in a sample for which none is a fault.
 const EXPECTED_MIN: f64 = 20.0;
-/// The candidate's thresholds are this much (0-1) above the stable arm's p90 and
-/// p99: what is slower by less is not slower.
+/// How much (0-1) the candidate's thresholds are above the stable arm's p90 and p99:
+/// a smaller difference does not count.
 const STRETCH: [f64; 2] = [0.05, 0.10];
 
 /// The stable arm's p90 and p99, ms, once they are known.
@@ -30,24 +30,24 @@ type Thresholds = Option<[f64; 2]>;
 /// Samples of one interval: stable, candidate.
 pub(super) type Arms = [Option<Sample>; 2];
 
-/// What the metrics say, read stream by stream.
+/// Reads the metrics, stream by stream.
 #[derive(Debug)]
 pub(super) struct Source {
     /// Names of the arms: stable, candidate.
     names: [String; 2],
     customs: Vec<Custom>,
-    /// Whether they have ever had a value.
+    /// Whether each of the custom streams has ever had a value.
     valued: Vec<bool>,
     /// Length of one sample, ms.
     pub(super) period: f64,
     thresholds: Thresholds,
-    /// Whether it counts slow requests; otherwise percentiles must do.
+    /// Whether the target counts slow requests; otherwise percentiles are used.
     counts_slow: bool,
     /// The stable arm's samples until its thresholds are known.
     learned: Vec<Sample>,
 }
 
-/// What one read brought.
+/// The result of one read.
 pub(super) struct Fresh {
     /// By start (Unix ms).
     pub(super) intervals: BTreeMap<u64, Arms>,
@@ -74,8 +74,8 @@ impl Source {
         }
     }
 
-    /// Whether the rollout file has the queries of the streams of one's own, before
-    /// anything moves.
+    /// Checks that the rollout file has the queries of the custom streams, before any
+    /// traffic moves.
     pub(super) fn check_queries(&self, rollout: &mut Rollout) -> Result<(), Error> {
         let now = rollout.now();
         for custom in &self.customs {
@@ -84,7 +84,7 @@ impl Source {
                     Err(e) if e.kind == ErrorKind::NotFound => {
                         return Err(Error(format!("stream {:?}: {}", custom.name, e.message)));
                     }
-                    // What cannot be read just now is no data, as later on.
+                    // A query that cannot be read now counts as no data, as it does later.
                     _ => {}
                 }
             }
@@ -109,8 +109,8 @@ impl Source {
         )
     }
 
-    /// Samples of the past. One that cannot be read is one that is not known, but
-    /// not at the first failure.
+    /// Samples of the past. After several failed attempts, the past counts as not
+    /// known.
     fn recent(&self, rollout: &mut Rollout, since: f64) -> Vec<Sample> {
         for _ in 0..PAST_TRIES {
             match rollout.samples(since) {
@@ -126,7 +126,7 @@ impl Source {
         vec![]
     }
 
-    /// What is known of the past, in words.
+    /// The calibration in words.
     pub(super) fn describe(&self, samples: usize) -> String {
         match self.thresholds {
             None => "nothing is known of the past: usual noise is assumed, and latency is learned from the first samples".to_owned(),
@@ -180,7 +180,7 @@ impl Source {
         let Some(_) = self.thresholds else {
             return Past::default();
         };
-        // Some sources know zones and have no numbers for them.
+        // Some sources have zones, but no numbers for them.
         let mut samples = vec![];
         for by_zone in [true, false] {
             if samples.is_empty() {
@@ -206,7 +206,7 @@ impl Source {
             let zone = |zone: &Option<String>| {
                 let found = of_zones.iter().find(|s| s.zone == *zone);
                 let mut counts = found.map_or_else(Vec::new, |s| self.past_counts(s, whole));
-                // Streams of one's own have no past: the priors hold for them.
+                // Custom streams have no past: their priors are used.
                 counts.resize(streams, Counts::default());
                 counts
             };
@@ -249,8 +249,8 @@ impl Source {
         }
     }
 
-    /// Why an interval tells nothing: an arm without a request that should have
-    /// had some.
+    /// Why an interval cannot be used: an arm without requests that should have had
+    /// some.
     pub(super) fn is_broken(&self, arms: &Arms, share: f64) -> Option<String> {
         let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
         let total = requests(0) + requests(1);
@@ -259,20 +259,20 @@ impl Source {
             .find(|arm| requests(*arm) == 0.0 && expected[*arm] >= EXPECTED_MIN)
             .map(|arm| {
                 format!(
-                    "{} got no request although about {:.0} were due: is the routing right?",
+                    "{} got no request although about {:.0} were due; check the routing",
                     self.names[arm], expected[arm]
                 )
             })
     }
 
-    /// A stream of one's own whose queries have never had a value for a sample.
+    /// A custom stream whose queries have never had a value for a sample.
     pub(super) fn unmeasured(&self) -> Option<&str> {
         let mut all = self.customs.iter().zip(&self.valued);
         all.find(|(_, valued)| !**valued)
             .map(|(custom, _)| custom.name.as_str())
     }
 
-    /// What the streams saw in the interval that began at `at` (Unix ms).
+    /// The counts of the streams in the interval that began at `at` (Unix ms).
     pub(super) fn seen(&mut self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
         for (custom, valued) in self.customs.iter().zip(&mut self.valued) {
             let mut pairs = custom
@@ -302,9 +302,8 @@ impl Source {
             seen.push(match custom.mean {
                 None => {
                     let bad = [value(&custom.bad, 0), value(&custom.bad, 1)];
-                    // Counters that nothing has counted yet are often not there: where
-                    // one arm has a value, none is zero. Where neither has, it is no
-                    // data.
+                    // A counter that has not counted anything often does not exist. If one arm
+                    // has a value, a missing one is zero; if neither has, there is no data.
                     if bad.iter().any(Option::is_some) {
                         counts(bad.map(Option::unwrap_or_default), [of(0), of(1)])
                     } else {
@@ -331,14 +330,14 @@ impl Source {
         seen
     }
 
-    /// The latency streams: counts where the source counts, else percentiles.
+    /// The latency streams: from counts if the target counts, else from percentiles.
     fn slow(&self, arms: &Arms, of: [f64; 2]) -> [Seen; 2] {
         let none = Seen::Counts {
             stable: Counts::default(),
             candidate: Counts::default(),
         };
         if self.counts_slow {
-            // An arm without the counts has not answered; that is not zero.
+            // An arm without the counts has no answer, which is not zero.
             let whole = |arm: &Option<Sample>| arm.as_ref().is_none_or(|s| s.over.len() == 4);
             if self.thresholds.is_none() || !arms.iter().all(whole) {
                 return [none; 2];
@@ -364,7 +363,7 @@ impl Source {
         }
     }
 
-    /// Values of the streams of one's own.
+    /// Values of the custom streams.
     fn points(&self, rollout: &mut Rollout, since: f64) -> Points {
         let mut points = Points::default();
         for custom in &self.customs {
@@ -384,7 +383,7 @@ impl Source {
 struct Points(BTreeMap<String, Vec<Point>>);
 
 impl Points {
-    /// Of one arm in one interval: a query gives one value per sample.
+    /// The value for one arm in one interval: a query gives one value per sample.
     fn at(&self, query: &str, arm: &str, start: f64, period: f64) -> Option<f64> {
         let values = self.0.get(query)?.iter();
         let within = |p: &&Point| p.arm == arm && p.at >= start && p.at < start + period;
@@ -401,7 +400,7 @@ fn percentiles_of(sample: &Sample) -> Option<Percentiles> {
 }
 
 /// The stable arm's usual p90 and p99 over these samples, weighted by requests;
-/// none while there are too few.
+/// `None` while there are too few.
 fn thresholds(samples: &[Sample]) -> Thresholds {
     let known = || {
         let with = samples
@@ -417,7 +416,7 @@ fn thresholds(samples: &[Sample]) -> Thresholds {
         let mut values: Vec<(f64, f64)> = known().map(|(n, l)| (of(l), n)).collect();
         values.sort_by(|a, b| a.0.total_cmp(&b.0));
         let median = values[values.len() / 2].0;
-        // A few bad minutes in the past must not make slow what is normal.
+        // A few bad minutes of the past must not raise the thresholds.
         values.retain(|(value, _)| *value <= ODD * median);
         let weight: f64 = values.iter().map(|(_, n)| n).sum();
         values.iter().map(|(value, n)| value * n).sum::<f64>() / weight

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::cli::{engine, stderr};
+use super::binary::{engine, stderr};
 
 /// A folder of a user: `plugins.toml`, keys, what the engine keeps.
 pub(crate) struct Project(tempfile::TempDir);
 
 impl Project {
     pub(crate) fn empty() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
+        Self(super::folder())
     }
 
     pub(crate) fn path(&self) -> &Path {

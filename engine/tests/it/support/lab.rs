@@ -1,81 +1,29 @@
 //! A rollout in a bottle: memory store, simulated target, virtual clock.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::status::Status;
-use engine::journal::{Entry, FORMAT, Header, Pin, Work};
-use engine::model::limits::Guardrails;
+use engine::journal::{Entry, Header};
 use engine::model::query::Probe;
 use engine::model::target::TargetSpec;
-use engine::model::{Arm, HostError, Promotion, Role};
+use engine::model::{Arm, HostError, Role, Signal};
 use engine::rollout::fleet::{Fleet, News};
 use engine::rollout::session::Calls;
 use engine::rollout::{Driver, Options, Ran, Resolve, RolloutError, Run, Standing, Strategy};
 use engine::simulate::{Behaviour, SimulatedTarget};
 use engine::store::memory::MemoryStore;
-use engine::store::{Journals as _, Owner};
-use engine::strategy::limits::Limits;
-use engine::strategy::{Host, Plugin};
+use engine::store::{Journals as _, Owner, Schedule as _};
 use engine::target::Target;
 use serde_json::{Value, json};
+
+use super::fixture;
 
 /// When every test rollout begins, Unix ms.
 pub const START: u64 = 1_800_000_000_000;
 /// The id of every test rollout.
 pub const ID: &str = "test-1";
-
-/// The root of the repository.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Bytes of a guest; says how to build it if it is not there.
-pub fn guest(name: &str) -> Vec<u8> {
-    let place = guest_path(name);
-    std::fs::read(&place).unwrap_or_else(|e| {
-        panic!(
-            "{}: {e}; `make plugins test-guests language-guests` builds it",
-            place.display()
-        )
-    })
-}
-
-/// Where a guest is.
-pub fn guest_path(name: &str) -> PathBuf {
-    match name {
-        "canary" | "blue-green" => root().join(format!("plugins/{name}.wasm")),
-        name => target_folder().join(format!("guests/{name}.wasm")),
-    }
-}
-
-/// Where cargo builds.
-pub fn target_folder() -> PathBuf {
-    // target/debug/engine
-    let binary = Path::new(env!("CARGO_BIN_EXE_engine"));
-    binary
-        .parent()
-        .and_then(Path::parent)
-        .expect("two levels up")
-        .to_owned()
-}
-
-/// One host for all tests, with a compile cache.
-pub fn host() -> Arc<Host> {
-    static HOST: OnceLock<Arc<Host>> = OnceLock::new();
-    HOST.get_or_init(|| {
-        let cache = target_folder().join("test-compiled");
-        Arc::new(Host::new(Some(&cache), Limits::default()).expect("the host starts"))
-    })
-    .clone()
-}
-
-/// A guest, ready to run.
-pub async fn plugin(name: &str) -> Arc<Plugin> {
-    host().load(&guest(name)).await.expect("the guest loads")
-}
 
 /// A whole set-up.
 pub struct Lab {
@@ -179,6 +127,25 @@ impl Lab {
     pub async fn status(&self) -> Status {
         Status::of(&self.journal().await).expect("it has begun")
     }
+
+    /// Sends a signal as another process would.
+    pub async fn signal(&self, name: &str, payload: &str) {
+        let signal = Signal {
+            id: format!("{name}-{}", next_number()),
+            name: name.to_owned(),
+            actor: "ada".to_owned(),
+            payload: payload.to_owned(),
+            until: None,
+        };
+        self.store.signal(ID, &signal).await.expect("memory");
+    }
+}
+
+/// Another number each time.
+fn next_number() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Header {
@@ -188,22 +155,11 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
         version: target.peek().arms[index].release.version.clone(),
     };
     Header {
-        format: FORMAT,
         rollout: ID.to_owned(),
         created: START,
-        engine: "test".to_owned(),
-        target: TargetSpec::Simulated {
-            name: "sim".to_owned(),
-        },
-        identity: "sim".to_owned(),
-        sample_period_ms: 1_000,
         arms: vec![arm(0, Role::Stable), arm(1, Role::Candidate)],
         baseline: target.peek().weights(),
         stable: Some(target.peek().arms[0].release.clone()),
-        candidate: None,
-        promotion: Promotion::Swap,
-        capacity: None,
-        guardrails: Guardrails::default(),
         probes: vec![Probe {
             name: "smoke".to_owned(),
             path: "/healthz".to_owned(),
@@ -212,17 +168,8 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
             attempts: 1,
             timeout_ms: 1_000,
         }],
-        queries: vec![],
-        caps: <_>::default(),
-        work: Work::Strategy(Pin {
-            sha256: "test".to_owned(),
-            name: "test".to_owned(),
-            version: "0".to_owned(),
-            source: "test".to_owned(),
-            world: "test".to_owned(),
-            parameters,
-            seed: "2a".to_owned(),
-        }),
+        work: fixture::strategy(parameters),
+        ..fixture::header()
     }
 }
 

@@ -10,11 +10,12 @@ use aws_sdk_ecs::types::{
     PortMapping,
 };
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, TargetGroupTuple, TargetTypeEnum,
+    Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, TargetGroupStickinessConfig,
+    TargetGroupTuple, TargetTypeEnum,
 };
 use aws_smithy_types::DateTime;
 use engine::clock::{Clock, VirtualClock};
-use engine::journal::{Entry, FORMAT, Header, Pin, Work};
+use engine::journal::{Entry, Header, Work};
 use engine::model::aws::{Access, AwsSpec, Find, looked_for};
 use engine::model::limits::Guardrails;
 use engine::model::target::TargetSpec;
@@ -30,7 +31,8 @@ use serde_json::{Value, json};
 
 use super::emulator::{self, unique};
 use super::proxy::Proxy;
-use crate::lab::{self, ID, Resolver, START, owner};
+use crate::support::fixture;
+use crate::support::lab::{self, ID, Resolver, START, owner};
 
 pub const REGION: &str = "us-east-1";
 
@@ -128,140 +130,158 @@ pub fn forward(groups: &[(&str, i32)]) -> Action {
 pub async fn make(wish: &Wish) -> Made {
     let aws = direct().await;
     let name = unique("made");
-    let subnets = tokio::task::spawn_blocking(|| emulator::subnets(REGION))
-        .await
-        .expect("CLI");
-    let network = tokio::task::spawn_blocking(|| emulator::network(REGION))
-        .await
-        .expect("CLI");
-    let balancer = aws
-        .elb
-        .create_load_balancer()
-        .name(&name)
-        .set_subnets(Some(subnets.clone()));
-    let balancer = balancer.send().await.expect("a load balancer");
-    let balancer = balancer.load_balancers()[0]
-        .load_balancer_arn()
-        .expect("ARN")
-        .to_owned();
+    let network = Network::of_region().await;
+    let balancer = balancer(&aws, &name, &network).await;
     let mut groups = vec![];
     for arm in wish.arms {
-        let group = aws
-            .elb
-            .create_target_group()
-            .name(format!("{name}-{arm}"))
-            .protocol(ProtocolEnum::Http)
-            .port(wish.port)
-            .vpc_id(&network)
-            .target_type(TargetTypeEnum::Ip)
-            .send()
-            .await
-            .expect("a target group");
-        groups.push(
-            group.target_groups()[0]
-                .target_group_arn()
-                .expect("ARN")
-                .to_owned(),
-        );
+        groups.push(group(&aws, &format!("{name}-{arm}"), &network, wish.port).await);
     }
     let groups: [String; 2] = groups.try_into().expect("two");
-    let mut action = forward(&[(&groups[0], wish.weights[0]), (&groups[1], wish.weights[1])]);
-    if wish.sticky {
-        let sticky = aws_sdk_elasticloadbalancingv2::types::TargetGroupStickinessConfig::builder()
-            .enabled(true)
-            .duration_seconds(600)
-            .build();
-        let config = action.forward_config.as_mut().expect("forwards");
-        config.target_group_stickiness_config = Some(sticky);
+    let listener = listener(&aws, &balancer, shares(wish, &groups)).await;
+    let create = aws.ecs.create_cluster().cluster_name(&name);
+    create.send().await.expect("a cluster");
+    for arm in 0..2 {
+        task_definition(&aws, &name, wish, arm).await;
+        service(&aws, &name, wish, arm, (&network, &groups[arm])).await;
     }
-    let listener = aws
-        .elb
-        .create_listener()
-        .load_balancer_arn(&balancer)
-        .protocol(ProtocolEnum::Http)
-        .port(80)
-        .default_actions(action)
-        .send()
-        .await
-        .expect("a listener");
-    let listener = listener.listeners()[0]
-        .listener_arn()
-        .expect("ARN")
-        .to_owned();
-    aws.ecs
-        .create_cluster()
-        .cluster_name(&name)
-        .send()
-        .await
-        .expect("a cluster");
-    for (index, arm) in wish.arms.iter().enumerate() {
-        let family = format!("{name}-{arm}");
-        let container = ContainerDefinition::builder()
-            .name("app")
-            .image(wish.images[index])
-            .essential(true)
-            .port_mappings(PortMapping::builder().container_port(wish.port).build())
-            .build();
-        aws.ecs
-            .register_task_definition()
-            .family(&family)
-            .network_mode(NetworkMode::Awsvpc)
-            .requires_compatibilities(Compatibility::Fargate)
-            .cpu("256")
-            .memory("512")
-            .container_definitions(container)
-            .send()
-            .await
-            .expect("a task definition");
-        let vpc = AwsVpcConfiguration::builder().set_subnets(Some(subnets.clone()));
-        let breaker = DeploymentCircuitBreaker::builder()
-            .enable(wish.breaker)
-            .rollback(wish.breaker);
-        aws.ecs
-            .create_service()
-            .cluster(&name)
-            .service_name(format!("{name}-{arm}"))
-            .task_definition(&family)
-            .desired_count(wish.tasks[index])
-            .launch_type(LaunchType::Fargate)
-            .deployment_configuration(
-                DeploymentConfiguration::builder()
-                    .deployment_circuit_breaker(breaker.build())
-                    .build(),
-            )
-            .network_configuration(
-                NetworkConfiguration::builder()
-                    .awsvpc_configuration(vpc.build().expect("subnets"))
-                    .build(),
-            )
-            .load_balancers(
-                LoadBalancer::builder()
-                    .target_group_arn(&groups[index])
-                    .container_name("app")
-                    .container_port(wish.port)
-                    .build(),
-            )
-            .send()
-            .await
-            .expect("a service");
-    }
-    // Time passes there by looking: let both services become steady.
-    for _ in 0..6 {
-        let describe = aws.ecs.describe_services().cluster(&name);
-        let services = wish.arms.map(|arm| format!("{name}-{arm}")).to_vec();
-        describe
-            .set_services(Some(services))
-            .send()
-            .await
-            .expect("services");
-    }
-    Made {
+    let made = Made {
         cluster: name.clone(),
         name,
         balancer,
         listener,
         groups,
         arms: wish.arms.map(ToOwned::to_owned),
+    };
+    become_steady(&aws, &made).await;
+    made
+}
+
+/// The only network of the region, and two subnets of it.
+struct Network {
+    id: String,
+    subnets: Vec<String>,
+}
+
+impl Network {
+    async fn of_region() -> Self {
+        let ask = || Self {
+            id: emulator::network(REGION),
+            subnets: emulator::subnets(REGION),
+        };
+        tokio::task::spawn_blocking(ask).await.expect("CLI")
+    }
+}
+
+/// A load balancer; its ARN.
+async fn balancer(aws: &Direct, name: &str, network: &Network) -> String {
+    let create = aws.elb.create_load_balancer().name(name);
+    let create = create.set_subnets(Some(network.subnets.clone()));
+    let made = create.send().await.expect("a load balancer");
+    let arn = made.load_balancers()[0].load_balancer_arn();
+    arn.expect("ARN").to_owned()
+}
+
+/// A target group; its ARN.
+async fn group(aws: &Direct, name: &str, network: &Network, port: i32) -> String {
+    let create = aws.elb.create_target_group().name(name);
+    let create = create
+        .protocol(ProtocolEnum::Http)
+        .port(port)
+        .vpc_id(&network.id)
+        .target_type(TargetTypeEnum::Ip);
+    let made = create.send().await.expect("a target group");
+    let arn = made.target_groups()[0].target_group_arn();
+    arn.expect("ARN").to_owned()
+}
+
+/// The action of the listener.
+fn shares(wish: &Wish, groups: &[String; 2]) -> Action {
+    let mut action = forward(&[(&groups[0], wish.weights[0]), (&groups[1], wish.weights[1])]);
+    if wish.sticky {
+        let sticky = TargetGroupStickinessConfig::builder()
+            .enabled(true)
+            .duration_seconds(600)
+            .build();
+        let config = action.forward_config.as_mut().expect("forwards");
+        config.target_group_stickiness_config = Some(sticky);
+    }
+    action
+}
+
+/// A listener for users; its ARN.
+async fn listener(aws: &Direct, balancer: &str, action: Action) -> String {
+    let create = aws.elb.create_listener().load_balancer_arn(balancer);
+    let create = create
+        .protocol(ProtocolEnum::Http)
+        .port(80)
+        .default_actions(action);
+    let made = create.send().await.expect("a listener");
+    made.listeners()[0].listener_arn().expect("ARN").to_owned()
+}
+
+/// What an arm runs.
+async fn task_definition(aws: &Direct, name: &str, wish: &Wish, arm: usize) {
+    let container = ContainerDefinition::builder()
+        .name("app")
+        .image(wish.images[arm])
+        .essential(true)
+        .port_mappings(PortMapping::builder().container_port(wish.port).build())
+        .build();
+    aws.ecs
+        .register_task_definition()
+        .family(format!("{name}-{}", wish.arms[arm]))
+        .network_mode(NetworkMode::Awsvpc)
+        .requires_compatibilities(Compatibility::Fargate)
+        .cpu("256")
+        .memory("512")
+        .container_definitions(container)
+        .send()
+        .await
+        .expect("a task definition");
+}
+
+/// The tasks of an arm, in its group.
+async fn service(
+    aws: &Direct,
+    name: &str,
+    wish: &Wish,
+    arm: usize,
+    (network, group): (&Network, &str),
+) {
+    let own = format!("{name}-{}", wish.arms[arm]);
+    let vpc = AwsVpcConfiguration::builder().set_subnets(Some(network.subnets.clone()));
+    let vpc = vpc.build().expect("subnets");
+    let breaker = DeploymentCircuitBreaker::builder()
+        .enable(wish.breaker)
+        .rollback(wish.breaker);
+    let deployment = DeploymentConfiguration::builder().deployment_circuit_breaker(breaker.build());
+    let behind = LoadBalancer::builder()
+        .target_group_arn(group)
+        .container_name("app")
+        .container_port(wish.port);
+    let network = NetworkConfiguration::builder().awsvpc_configuration(vpc);
+    aws.ecs
+        .create_service()
+        .cluster(name)
+        .service_name(&own)
+        .task_definition(&own)
+        .desired_count(wish.tasks[arm])
+        .launch_type(LaunchType::Fargate)
+        .deployment_configuration(deployment.build())
+        .network_configuration(network.build())
+        .load_balancers(behind.build())
+        .send()
+        .await
+        .expect("a service");
+}
+
+/// Time passes there by looking: lets both services become steady.
+async fn become_steady(aws: &Direct, made: &Made) {
+    let services = made.arms.clone().map(|arm| format!("{}-{arm}", made.name));
+    for _ in 0..6 {
+        let describe = aws.ecs.describe_services().cluster(&made.cluster);
+        let describe = describe.set_services(Some(services.to_vec()));
+        describe.send().await.expect("services");
     }
 }
 
@@ -457,10 +477,8 @@ fn header(live: &Observed, identity: &str, parameters: Value) -> Header {
     };
     let tasks = |index: usize| live.arms[index].tasks.expect("a service");
     Header {
-        format: FORMAT,
         rollout: ID.to_owned(),
         created: START,
-        engine: "test".to_owned(),
         target: TargetSpec::Simulated {
             name: "in a bottle".to_owned(),
         },
@@ -469,7 +487,6 @@ fn header(live: &Observed, identity: &str, parameters: Value) -> Header {
         arms: vec![arm(0, Role::Stable), arm(1, Role::Candidate)],
         baseline: live.weights(),
         stable: Some(live.arms[0].release.clone()),
-        candidate: None,
         promotion: Promotion::Copy,
         capacity: Some(Capacity::of(
             tasks(0),
@@ -477,18 +494,8 @@ fn header(live: &Observed, identity: &str, parameters: Value) -> Header {
             tasks(1),
         )),
         guardrails: Guardrails::on_aws(),
-        probes: vec![],
-        queries: vec![],
-        caps: <_>::default(),
-        work: Work::Strategy(Pin {
-            sha256: "test".to_owned(),
-            name: "test".to_owned(),
-            version: "0".to_owned(),
-            source: "test".to_owned(),
-            world: "test".to_owned(),
-            parameters,
-            seed: "2a".to_owned(),
-        }),
+        work: fixture::strategy(parameters),
+        ..fixture::header()
     }
 }
 
@@ -513,4 +520,31 @@ pub fn verb(bottle: &Bottle, weights: Weights) -> Header {
 /// Parameters of a canary of three steps.
 pub fn three_steps() -> Value {
     json!({"gate": "limits", "steps": [10, 50, 100], "bake": "5m"})
+}
+
+/// An alarm of CloudWatch in that state.
+pub async fn alarm(name: &str, state: &str) {
+    let aws = direct().await;
+    aws.cloudwatch
+        .put_metric_alarm()
+        .alarm_name(name)
+        .namespace("Test")
+        .metric_name("m")
+        .period(60)
+        .evaluation_periods(1)
+        .threshold(1.0)
+        .statistic(aws_sdk_cloudwatch::types::Statistic::Sum)
+        .comparison_operator(aws_sdk_cloudwatch::types::ComparisonOperator::GreaterThanThreshold)
+        .send()
+        .await
+        .expect("an alarm");
+    let state = aws_sdk_cloudwatch::types::StateValue::from(state);
+    aws.cloudwatch
+        .set_alarm_state()
+        .alarm_name(name)
+        .state_value(state)
+        .state_reason("checkout is slow")
+        .send()
+        .await
+        .expect("its state");
 }

@@ -1,0 +1,314 @@
+//! What a journal tells, in plain sentences. Terminal, history, explain, pictures
+//! and tests of plugins all have their words from here. Pure: no colours, no
+//! printing.
+
+use super::exchanges::{Exchange, Question, Reader, Told};
+use super::{Call, Entry, Event, Reply, time};
+use crate::model::{Decider, Decision, Goal, Level, Millis, Outcome, Verdict, Wake, Weights};
+
+/// One thing that happened, in a sentence without a full stop. None for what no
+/// person misses: intents, waits that ran out, and answers that are data.
+#[must_use]
+pub fn sentence(exchange: &Exchange<'_>) -> Option<String> {
+    match exchange.told {
+        Told::Asked(_) => None,
+        Told::Answered {
+            question,
+            reply,
+            recovered,
+        } => answered(&question, reply, recovered),
+        Told::Other(event) => happened(event),
+    }
+}
+
+fn answered(question: &Question<'_>, reply: &Reply, recovered: bool) -> Option<String> {
+    Some(match (question.call, reply) {
+        (_, Reply::Woke(Wake::Signal(signal))) => format!("{} by {}", signal.name, signal.actor),
+        (Call::Log { message, .. }, _) => message.clone(),
+        (Call::Report { finding }, _) => finding.to_string(),
+        (Call::Progress { note, .. }, _) => note.clone(),
+        (Call::Probe { name }, Reply::Probed(report)) => {
+            let outcome = if report.ok { "passed" } else { "failed" };
+            format!("probe {name} {outcome}: {}", report.detail)
+        }
+        (Call::GetElsewhere, Reply::Elsewhere(_)) => format!("other routes: {reply}"),
+        // A write that never left was refused; whatever else did not work has failed.
+        (call, Reply::Failed(error)) if call.is_write() && !question.in_two => {
+            format!("{call} refused: {error}")
+        }
+        (call, Reply::Failed(error)) => format!("{call} failed: {error}"),
+        (call, Reply::Done) if call.is_write() && question.in_two => {
+            let found = if recovered {
+                " (found done after a restart)"
+            } else {
+                ""
+            };
+            format!("{}{found}", done(call))
+        }
+        _ => return None,
+    })
+}
+
+/// What a write that was done has changed.
+fn done(call: &Call) -> String {
+    match call {
+        Call::SetWeights { weights } => format!("traffic: {}", weights.shares()),
+        Call::SwitchColor { color } => format!("traffic: all to {color}"),
+        Call::SetVersion { arm, release } => format!("{arm} gets {}", release.version),
+        Call::SetTasks { arm, tasks } => format!("{arm} has {tasks} tasks"),
+        call => call.to_string(),
+    }
+}
+
+fn happened(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Finished(outcome) => finished(outcome),
+        Event::Failed { reason } => format!("the strategy failed: {reason}"),
+        Event::Held { hold, .. } => format!("holds: {hold}"),
+        Event::Continued { actor, adopted, .. } => {
+            format!("continued {}", continued(actor, adopted.as_ref()))
+        }
+        Event::Decided { goal, reason, .. } => match goal {
+            Goal::Promote => format!("promoting: {reason}"),
+            Goal::RollBack => format!("rolling back: {reason}"),
+        },
+        Event::Ignored { name, .. } => format!("{name} makes no sense now; ignored"),
+        Event::TookBack {
+            to, actor, refused, ..
+        } => match refused {
+            None => format!("all traffic taken to {to}, as {actor} asked"),
+            Some(why) => format!("{actor} asked for all traffic on {to}; refused: {why}"),
+        },
+        Event::Diverged(mismatch) => format!("diverged: {mismatch}"),
+        Event::Ended { end, reason } => format!("{end}: {reason}"),
+        Event::Started(_)
+        | Event::Asked { .. }
+        | Event::Answered { .. }
+        | Event::Exchanged { .. } => return None,
+    })
+}
+
+/// What a strategy decided, which is not yet done.
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Promoted => "promotes",
+        Verdict::RolledBack => "rolls back",
+        Verdict::Inconclusive => "cannot tell",
+    }
+}
+
+fn finished(outcome: &Outcome) -> String {
+    format!("{}: {}", verdict(outcome.verdict), outcome.reason)
+}
+
+/// Where a rollout goes, who decided it and why.
+#[must_use]
+pub fn decided(goal: Goal, by: &Decider, reason: &str) -> String {
+    format!("{goal} ({by}): {reason}")
+}
+
+fn continued(actor: &str, adopted: Option<&Weights>) -> String {
+    match adopted {
+        Some(weights) => format!("by {actor}, with {weights} taken over"),
+        None => format!("by {actor}"),
+    }
+}
+
+/// A decision in as few words as fit beside its mark in a picture. None for what is
+/// no decision, and for decisions that another entry tells.
+#[must_use]
+pub fn label(exchange: &Exchange<'_>) -> Option<String> {
+    Some(match exchange.told {
+        Told::Answered {
+            reply: Reply::Woke(Wake::Signal(_)),
+            ..
+        } => return sentence(exchange),
+        Told::Answered { question, .. } => match question.call {
+            Call::Report { finding } => match finding.decision {
+                Decision::Advance | Decision::Hold => finding.decision.to_string(),
+                Decision::Stay | Decision::RollBack => return None,
+            },
+            _ => return None,
+        },
+        Told::Other(Event::Held { hold, .. }) => hold.to_string(),
+        Told::Other(Event::Finished(outcome)) => verdict(outcome.verdict).to_owned(),
+        // What the strategy decided was told a moment ago.
+        Told::Other(Event::Decided {
+            goal, by, reason, ..
+        }) if *by != Decider::Strategy => match goal {
+            Goal::Promote => verdict(Verdict::Promoted).to_owned(),
+            Goal::RollBack => reason.clone(),
+        },
+        Told::Asked(_) | Told::Other(_) => return None,
+    })
+}
+
+/// One line of `history`: everything, in order.
+#[must_use]
+pub fn history(exchange: &Exchange<'_>) -> String {
+    let (word, text) = match exchange.told {
+        Told::Asked(Question { by, call, .. }) => ("asked", format!("{by} {call}")),
+        Told::Answered {
+            question,
+            reply,
+            recovered,
+        } if question.in_two => {
+            let found = if recovered { " (recovered)" } else { "" };
+            ("answered", format!("#{} {reply}{found}", question.seq))
+        }
+        Told::Answered {
+            question: Question { by, call, .. },
+            reply,
+            ..
+        } => match reply {
+            Reply::Done => ("call", format!("{by} {call}")),
+            reply => ("call", format!("{by} {call} -> {reply}")),
+        },
+        Told::Other(event) => listed(event),
+    };
+    let text = format!("{word:<10} {text}");
+    let at = time(exchange.at);
+    format!("{:>5}  {at}  {}", exchange.seq, indented(&text))
+}
+
+/// The kind of an event, and what else there is to say of it.
+fn listed(event: &Event) -> (&'static str, String) {
+    match event {
+        Event::Started(header) => {
+            let (title, target) = (header.title(), &header.identity);
+            let text = format!("{title} on {target} with {}", header.baseline);
+            ("started", text)
+        }
+        Event::Finished(outcome) => ("finished", finished(outcome)),
+        Event::Failed { reason } => ("failed", reason.clone()),
+        Event::Held { hold, .. } => ("held", hold.to_string()),
+        Event::Continued { actor, adopted, .. } => {
+            ("continued", continued(actor, adopted.as_ref()))
+        }
+        Event::Decided {
+            goal, by, reason, ..
+        } => ("decided", decided(*goal, by, reason)),
+        Event::Ignored { name, .. } => ("ignored", name.clone()),
+        Event::TookBack {
+            to, actor, refused, ..
+        } => {
+            let asked = format!("all traffic to {to}, asked by {actor}");
+            match refused {
+                None => ("took back", asked),
+                Some(why) => ("refused", format!("{asked}: {why}")),
+            }
+        }
+        Event::Diverged(mismatch) => ("diverged", mismatch.to_string()),
+        Event::Ended { end, reason } => ("ended", format!("{end}: {reason}")),
+        // A reader tells these as questions and answers.
+        Event::Asked { .. } | Event::Answered { .. } | Event::Exchanged { .. } => {
+            ("call", String::new())
+        }
+    }
+}
+
+/// Turns a journal into the lines that a person wants to see while it grows.
+#[derive(Debug)]
+pub struct Narrator {
+    rollout: String,
+    reader: Reader,
+    last_note: String,
+    last_line: String,
+}
+
+impl Narrator {
+    /// A narrator of this rollout.
+    #[must_use]
+    pub fn new(rollout: &str) -> Self {
+        Self {
+            rollout: rollout.to_owned(),
+            reader: Reader::default(),
+            last_note: String::new(),
+            last_line: String::new(),
+        }
+    }
+
+    /// What to say about an entry, with its time of day (UTC); nothing for most
+    /// reads, and for what was said a moment ago.
+    pub fn line(&mut self, entry: &Entry) -> Option<String> {
+        let mut reader = std::mem::take(&mut self.reader);
+        let text = reader.read(entry, |exchange| self.news(&exchange));
+        self.reader = reader;
+        let text = text.flatten()?;
+        Some(format!("{}  {}", clock(entry.at), indented(&text)))
+    }
+
+    fn news(&mut self, exchange: &Exchange<'_>) -> Option<String> {
+        let mut said_by_strategy = false;
+        let text = match exchange.told {
+            Told::Asked(question) => self.approval(&question)?,
+            Told::Answered { question, .. } => {
+                let text = sentence(exchange)?;
+                match question.call {
+                    Call::Log { level, .. } if *level == Level::Debug => return None,
+                    Call::Log { .. } => said_by_strategy = true,
+                    Call::Report { finding } if finding.decision == Decision::Stay => return None,
+                    Call::Progress { .. } => {
+                        let plain = without_digits(&text);
+                        if plain == self.last_note {
+                            return None;
+                        }
+                        self.last_note = plain;
+                    }
+                    _ => {}
+                }
+                text
+            }
+            // A decision follows the one, and who shows the end says more than the other.
+            Told::Other(Event::Finished(_) | Event::Ended { .. }) => return None,
+            Told::Other(_) => sentence(exchange)?,
+        };
+        // The same again with other numbers is no news, unless the strategy itself
+        // says so.
+        let plain = if said_by_strategy {
+            text.clone()
+        } else {
+            without_digits(&text)
+        };
+        if plain == self.last_line {
+            return None;
+        }
+        self.last_line = plain;
+        Some(text)
+    }
+
+    /// How to end a wait for a person.
+    fn approval(&self, question: &Question<'_>) -> Option<String> {
+        let until = question
+            .deadline
+            .filter(|_| question.call.asks_for_approval())?;
+        let id = &self.rollout;
+        let left = span(until.saturating_sub(question.at));
+        Some(format!(
+            "waits: `engine approve {id}` lets it go on (within {left})"
+        ))
+    }
+}
+
+/// A time of day in UTC, `22:41:03`.
+fn clock(at: Millis) -> String {
+    let stamp = time(at).to_string();
+    stamp.split_once('T').map_or(stamp.clone(), |(_, time)| {
+        time.trim_end_matches('Z').to_owned()
+    })
+}
+
+/// A span of time in whole seconds, `1m 30s`.
+#[must_use]
+pub fn span(ms: Millis) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(ms / 1_000)).to_string()
+}
+
+/// A text of several lines that cannot pass for several entries.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n          ")
+}
+
+fn without_digits(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}

@@ -1,0 +1,97 @@
+//! What a picture of one rollout shows.
+
+/// What one arm did in one metrics interval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArmPoint {
+    /// End of the interval, minutes since the rollout began.
+    pub at_min: f64,
+    /// Requests answered.
+    pub requests: u32,
+    /// How many of them failed.
+    pub errors: u32,
+    /// 95th percentile of the latency, for the interval of the next one.
+    pub p95_ms: Option<f64>,
+    /// 99th percentile of the latency; none without requests.
+    pub p99_ms: Option<f64>,
+}
+
+/// One look of the sequential test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// Minutes since the rollout began.
+    pub at_min: f64,
+    /// Natural logarithm of the evidence that the candidate is worse.
+    pub log_evidence: f64,
+}
+
+/// A change of the traffic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Minutes since the rollout began.
+    pub at_min: f64,
+    /// Percent of the traffic that the candidate gets from then on.
+    pub share: f64,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// The candidate gets more.
+    Advance,
+    /// The rollout waits.
+    Hold,
+    /// The candidate loses its traffic.
+    Rollback,
+    /// The candidate gets all traffic for good.
+    Promote,
+    /// A person said something.
+    Person,
+}
+
+/// A decision with a few words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Minutes since the rollout began.
+    pub at_min: f64,
+    /// Its kind.
+    pub mark: Mark,
+    /// What to write beside it; about thirty letters are shown.
+    pub text: String,
+}
+
+/// All that the picture of one rollout shows. Values that are no numbers are left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// Heading.
+    pub title: String,
+    /// Names of the stable arm and of the candidate.
+    pub names: [String; 2],
+    /// Changes of the candidate's share.
+    pub steps: Vec<Step>,
+    /// The stable arm, in order of time.
+    pub stable: Vec<ArmPoint>,
+    /// The candidate, in order of time.
+    pub candidate: Vec<ArmPoint>,
+    /// The test's looks, in order of time.
+    pub looks: Vec<Look>,
+    /// Natural logarithm of the evidence at which it rolls back.
+    pub limit: f64,
+    /// Decisions.
+    pub decisions: Vec<Decision>,
+    /// Minutes from begin to end.
+    pub end_min: f64,
+}
+
+impl Rollout {
+    /// How many minutes the picture spans.
+    pub(super) fn minutes(&self) -> f64 {
+        let arms = self.stable.iter().chain(&self.candidate);
+        let times = (arms.map(|p| p.at_min))
+            .chain(self.looks.iter().map(|l| l.at_min))
+            .chain(self.steps.iter().map(|s| s.at_min))
+            .chain(self.decisions.iter().map(|d| d.at_min))
+            .chain([self.end_min]);
+        let last = times.filter(|t| t.is_finite()).fold(0.0, f64::max);
+        if last > 0.0 { last } else { 1.0 }
+    }
+}

@@ -1,0 +1,246 @@
+//! The way to an end: a promotion, or the way back. Step by step, from what is live.
+
+use super::WRITES_MAX;
+use super::driver::Driver;
+use super::look::{look_elsewhere, unseen};
+use super::recovery::{self, Step};
+use super::session::{Checks, Interrupt, Session};
+use crate::journal::{Actor, Call, Event, Reply};
+use crate::model::{Decider, End, Goal, Hold, Millis, Observed};
+use crate::store::Durability;
+
+/// A way that is being gone.
+struct Way {
+    goal: Goal,
+    /// How its writes are checked.
+    checks: Checks,
+    /// How long a target that does not answer is asked, ms.
+    patience: Millis,
+    /// When that is over, Unix ms; a write that succeeds begins it anew.
+    give_up: Millis,
+    /// Writes that failed, one after the other.
+    failures: u32,
+    /// Until when an arm may become healthy, Unix ms; none if no arm is waited for.
+    waited_until: Option<Millis>,
+    /// Why tasks could not be set, if so.
+    unscaled: Option<String>,
+}
+
+impl Driver {
+    /// Walks to the goal, step by step, from what is live.
+    pub(super) async fn finalize(
+        &self,
+        session: &mut Session,
+        goal: Goal,
+    ) -> Result<(), Interrupt> {
+        let mut way = self.way_to(session, goal);
+        loop {
+            session.keep_lease().await?;
+            let live = self.look_on_the_way(session, &way).await?;
+            session.saw(&live.weights());
+            let step = self.next_step(session, &way, &live);
+            if !matches!(step, Step::Await { .. }) {
+                way.waited_until = None;
+            }
+            match step {
+                Step::Done if self.outwait(session).await? => continue,
+                Step::Done => return arrive(session, way, &live).await,
+                Step::Await { arm, what } => {
+                    self.await_arm(session, &mut way, &arm, &what).await?;
+                }
+                Step::Bake { until } => self.bake(session, until).await?,
+                Step::Failed(reason) if goal == Goal::Promote => {
+                    let event = Event::Decided {
+                        goal: Goal::RollBack,
+                        by: Decider::Promotion,
+                        reason,
+                        signal: None,
+                    };
+                    return Ok(session.append(event, Durability::Power).await?);
+                }
+                Step::Failed(reason) | Step::Stand(reason) => return Err(stuck(reason)),
+                Step::Do(call) => self.go(session, &mut way, call, &live).await?,
+            }
+            if goal == Goal::Promote && session.needs_attention().await? {
+                return Err(Interrupt::Attention);
+            }
+        }
+    }
+
+    fn way_to(&self, session: &Session, goal: Goal) -> Way {
+        let decision = session.status.decision.as_ref();
+        let by_strategy = decision.is_some_and(|d| d.by == Decider::Strategy);
+        let patience = match goal {
+            // A target that does not answer is no reason to give up on users.
+            Goal::RollBack => self.patience(session),
+            Goal::Promote => 0,
+        };
+        Way {
+            goal,
+            checks: match goal {
+                Goal::RollBack => Checks::WayBack,
+                Goal::Promote if by_strategy => Checks::All,
+                Goal::Promote => Checks::NoGuardrails,
+            },
+            patience,
+            give_up: self.clock.now().saturating_add(patience),
+            failures: 0,
+            waited_until: None,
+            unscaled: None,
+        }
+    }
+
+    async fn look_on_the_way(
+        &self,
+        session: &mut Session,
+        way: &Way,
+    ) -> Result<Observed, Interrupt> {
+        if way.goal == Goal::RollBack && session.status.given.is_none() {
+            return self.glance(session, way.patience).await;
+        }
+        self.observe(session, way.patience).await
+    }
+
+    /// What the plan says, but for tasks that are not worth it.
+    fn next_step(&self, session: &Session, way: &Way, live: &Observed) -> Step {
+        let (header, status) = (&session.header, &session.status);
+        let step = recovery::finalize(way.goal, header, status, live, self.clock.now());
+        match step {
+            // The traffic is where it shall be; a task too many harms nobody.
+            Step::Do(Call::SetTasks { .. }) if way.unscaled.is_some() => Step::Done,
+            // Nor is it worth one write more than the plan has.
+            Step::Do(Call::SetTasks { .. }) if status.moves >= WRITES_MAX => Step::Done,
+            step => step,
+        }
+    }
+
+    /// Waits for an arm that the way needs, as long as the guardrail allows.
+    async fn await_arm(
+        &self,
+        session: &Session,
+        way: &mut Way,
+        arm: &str,
+        what: &str,
+    ) -> Result<(), Interrupt> {
+        if way.goal == Goal::RollBack && way.waited_until.is_none() {
+            self.say(session, &format!("the way back waits for {arm}: {what}"));
+        }
+        let Some(seconds) = self.out_of_patience(session, &mut way.waited_until).await else {
+            return Ok(());
+        };
+        let goal = match way.goal {
+            Goal::Promote => "the promotion",
+            Goal::RollBack => "the way back",
+        };
+        Err(stuck(format!(
+            "{goal} needs {arm}: after {seconds} s {what}"
+        )))
+    }
+
+    /// Lets the time pass; only signals and guards matter meanwhile.
+    async fn bake(&self, session: &mut Session, until: Millis) -> Result<(), Interrupt> {
+        while self.clock.now() < until && !session.needs_attention().await? {
+            let look_again = self.clock.now() + session.poll_ms();
+            self.clock.sleep_until(until.min(look_again)).await;
+        }
+        Ok(())
+    }
+
+    /// One write of the way. If it fails, there is time for another look, or the way
+    /// ends here.
+    async fn go(
+        &self,
+        session: &mut Session,
+        way: &mut Way,
+        call: Call,
+        live: &Observed,
+    ) -> Result<(), Interrupt> {
+        if session.status.moves >= WRITES_MAX {
+            return Err(stuck(format!(
+                "{} writes have not brought the traffic where it belongs, and {call} would be one more: something else writes to this target, or undoes what is written",
+                session.status.moves
+            )));
+        }
+        // The way back restores what users had, and asks nobody.
+        if way.goal == Goal::Promote
+            && let Err(error) = unseen(session, &call).await
+        {
+            return Err(stuck(error.to_string()));
+        }
+        let patient = self.clock.now() < way.give_up;
+        match self
+            .write_on_the_way(session, way, call.clone(), live)
+            .await
+        {
+            Ok(Reply::Failed(error)) if matches!(call, Call::SetTasks { .. }) => {
+                way.unscaled = Some(format!(" ({call} failed: {error})"));
+                Ok(())
+            }
+            Ok(Reply::Failed(error)) => {
+                way.failures += 1;
+                let why = format!("{call} failed: {error}");
+                let again = error.retryable && way.failures < self.options.attempts;
+                if !again && !patient {
+                    return Err(stuck(why));
+                }
+                self.try_again(session, way.failures, &why).await
+            }
+            // It made progress, so its time begins anew.
+            Ok(_) => {
+                way.failures = 0;
+                way.give_up = self.clock.now().saturating_add(way.patience);
+                Ok(())
+            }
+            // Written or not, nobody can tell yet: look again.
+            Err(Interrupt::Held(hold)) if patient => {
+                way.failures += 1;
+                self.try_again(session, way.failures, &hold.to_string())
+                    .await
+            }
+            Err(interrupt) => Err(interrupt),
+        }
+    }
+
+    async fn write_on_the_way(
+        &self,
+        session: &mut Session,
+        way: &Way,
+        call: Call,
+        live: &Observed,
+    ) -> Result<Reply, Interrupt> {
+        match way.goal {
+            // It was looked at a moment ago, and users wait.
+            Goal::RollBack => {
+                let (before, health) = (live.weights(), Some(Ok(live.health())));
+                session
+                    .write_over(Actor::Host, call, way.checks, before, health)
+                    .await
+            }
+            Goal::Promote => session.write(Actor::Host, call, way.checks).await,
+        }
+    }
+}
+
+/// Writes down where the traffic was read, and that the rollout has ended.
+async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), Interrupt> {
+    let evidence = Event::Exchanged {
+        by: Actor::Host,
+        call: Call::GetWeights,
+        reply: Reply::Weights(live.weights()),
+    };
+    session.append(evidence, Durability::Process).await?;
+    look_elsewhere(session).await?;
+    let end = match way.goal {
+        Goal::Promote => End::Promoted,
+        Goal::RollBack => End::RolledBack,
+    };
+    let decision = session.status.decision.as_ref();
+    let mut reason = decision.map_or_else(String::new, |d| d.reason.clone());
+    reason.push_str(way.unscaled.as_deref().unwrap_or(""));
+    let ended = Event::Ended { end, reason };
+    Ok(session.append(ended, Durability::Power).await?)
+}
+
+fn stuck(reason: String) -> Interrupt {
+    Interrupt::Held(Hold::Stuck { reason })
+}

@@ -1,0 +1,207 @@
+//! How the driver looks at a target: again and again where that may help, and on the
+//! way back with more patience and for less.
+
+use super::PAUSE_MAX_MS;
+use super::driver::Driver;
+use super::session::{Interrupt, Session};
+use crate::journal::{Actor, Call, Event, Header, Reply};
+use crate::model::{
+    ArmHealth, Deployment, Elsewhere, ErrorKind, Hold, HostError, Millis, Observed, ObservedArm,
+    Release, Role, Source, Traffic,
+};
+use crate::store::{Durability, StoreError};
+
+impl Driver {
+    /// How long the way back goes on asking a target that does not answer, ms.
+    pub(super) fn patience(&self, session: &Session) -> Millis {
+        let healthy = session.header.guardrails.healthy_timeout_ms;
+        healthy.max(self.options.way_back_patience_ms)
+    }
+
+    /// Says why nothing happens for a while, and lets that while pass.
+    pub(super) async fn try_again(
+        &self,
+        session: &mut Session,
+        failures: u32,
+        why: &str,
+    ) -> Result<(), Interrupt> {
+        let pause = self.pause_after(failures);
+        let seconds = pause.div_ceil(1_000);
+        self.say(session, &format!("{why}; tries again in {seconds} s"));
+        self.pause(pause).await;
+        Ok(session.keep_lease().await?)
+    }
+
+    pub(super) fn pause_after(&self, failures: u32) -> Millis {
+        let doubled = self.options.retry_ms << failures.saturating_sub(1).min(10);
+        doubled.min(PAUSE_MAX_MS)
+    }
+
+    pub(super) fn say(&self, session: &Session, text: &str) {
+        self.resolve.notice(&session.header.rollout, text);
+    }
+
+    /// What the way back needs: while the stable arm runs its old release, no
+    /// more than the load balancer says. The rest must not stand in its way.
+    pub(super) async fn glance(
+        &self,
+        session: &mut Session,
+        patience_ms: Millis,
+    ) -> Result<Observed, Interrupt> {
+        let header = session.header.clone();
+        let target = session.target.clone();
+        let read = || async {
+            let (traffic, health) = tokio::join!(target.traffic(), target.health());
+            let traffic = traffic?;
+            let home = traffic.weights.share(header.arm(Role::Stable)) >= 100.0;
+            if home && header.capacity.is_some() {
+                // Best effort: tasks that are left over are no emergency.
+                if let Ok(all) = target.observe().await {
+                    return Ok(all);
+                }
+            }
+            Ok(from_traffic(&header, &traffic, &health?))
+        };
+        self.patiently(session, patience_ms, read).await
+    }
+
+    /// Reads the target, with retries for what may pass: some, and for at least
+    /// `patience_ms`.
+    pub(super) async fn observe(
+        &self,
+        session: &mut Session,
+        patience_ms: Millis,
+    ) -> Result<Observed, Interrupt> {
+        let target = session.target.clone();
+        let read = || async { target.observe().await };
+        self.patiently(session, patience_ms, read).await
+    }
+
+    pub(super) async fn patiently<F, R>(
+        &self,
+        session: &mut Session,
+        patience_ms: Millis,
+        read: F,
+    ) -> Result<Observed, Interrupt>
+    where
+        F: Fn() -> R + Send,
+        R: Future<Output = Result<Observed, HostError>> + Send,
+    {
+        let mut attempt = 1;
+        let give_up = self.clock.now().saturating_add(patience_ms);
+        loop {
+            match read().await {
+                Ok(live) => return Ok(live),
+                // Not the rollout's fault: it stays as it is for who has the keys.
+                Err(error) if is_locked_out(&error) => return Err(Interrupt::Locked(error)),
+                // On the way back every error may pass, until patience is over.
+                Err(error)
+                    if error.retryable && attempt < self.options.attempts
+                        || self.clock.now() < give_up =>
+                {
+                    let why = format!("the target could not be read: {error}");
+                    if patience_ms > 0 {
+                        self.try_again(session, attempt, &why).await?;
+                    } else {
+                        self.pause(self.pause_after(attempt)).await;
+                        session.keep_lease().await?;
+                    }
+                    attempt += 1;
+                }
+                Err(error) => {
+                    return Err(Interrupt::Held(Hold::Stuck {
+                        reason: format!("the target could not be read: {error}"),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Pauses before the next look at an arm's health. Once the guardrail's time
+    /// for it is over, says at once how many seconds that was.
+    pub(super) async fn out_of_patience(
+        &self,
+        session: &Session,
+        waited_until: &mut Option<Millis>,
+    ) -> Option<Millis> {
+        let limit = session.header.guardrails.healthy_timeout_ms;
+        let now = self.clock.now();
+        if now >= *waited_until.get_or_insert(now.saturating_add(limit)) {
+            return Some(limit / 1_000);
+        }
+        self.pause(session.poll_ms()).await;
+        None
+    }
+
+    pub(super) async fn pause(&self, ms: Millis) {
+        self.clock.sleep_until(self.clock.now() + ms).await;
+    }
+}
+
+/// Writes down what other routes send to the arms, if they do, or that nobody
+/// knows: it is what "all traffic" leaves out.
+pub(super) async fn look_elsewhere(session: &mut Session) -> Result<(), StoreError> {
+    let call = Call::GetElsewhere;
+    let reply = session.read(&call).await;
+    if reply == Reply::Elsewhere(vec![]) {
+        return Ok(());
+    }
+    let event = Event::Exchanged {
+        by: Actor::Host,
+        call,
+        reply,
+    };
+    session.append(event, Durability::Process).await
+}
+
+/// Whether users would see a release change under them: another route may send
+/// them to an arm that has no traffic of the one that moves.
+pub(super) async fn unseen(session: &Session, call: &Call) -> Result<(), HostError> {
+    let Call::SetVersion { arm, .. } = call else {
+        return Ok(());
+    };
+    let elsewhere = session.target.elsewhere().await?;
+    match Elsewhere::seen(&elsewhere, arm).next() {
+        None => Ok(()),
+        Some(route) => Err(HostError::new(
+            ErrorKind::Conflict,
+            "still-served",
+            format!("{route}, so its release is not replaced"),
+        )),
+    }
+}
+
+/// The target as far as its load balancer knows it, with the releases that the
+/// header remembers.
+pub(super) fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHealth]) -> Observed {
+    let arms = traffic.weights.0.iter().map(|w| {
+        let health = health.iter().find(|h| h.arm == w.arm);
+        let release = match &header.stable {
+            Some(old) if w.arm == header.arm(Role::Stable) => old.clone(),
+            _ => Release {
+                version: String::new(),
+                source: Source::Urls(vec![]),
+            },
+        };
+        ObservedArm {
+            name: w.arm.clone(),
+            release,
+            weight: w.weight,
+            healthy: health.map_or(0, |h| h.healthy),
+            total: health.map_or(0, |h| h.total),
+            tasks: None,
+            deployment: Deployment::Steady,
+            spoiled: 0,
+        }
+    });
+    Observed {
+        arms: arms.collect(),
+        sticky: traffic.sticky,
+        address: traffic.address.clone(),
+    }
+}
+
+/// Whether this process has no credentials that the target accepts.
+pub(super) fn is_locked_out(error: &HostError) -> bool {
+    matches!(error.code.as_str(), "no-credentials" | "bad-credentials")
+}

@@ -1,0 +1,234 @@
+//! `deploy` and `delete`: what a stack may do to the traffic.
+
+use engine::ops::Kind;
+use engine::ops::Result;
+use engine::ops::deploy::{
+    Deleted, DeployRequest, Deployed, Deployment, Seen, Template, Watcher, delete, deploy, doomed,
+};
+use engine::ops::request::TargetRequest;
+use engine::ops::traffic::set_weights;
+
+use crate::support::app::{TestApp, on_aws, on_stack, refused, rollout, texts};
+use crate::support::aws::emulator::unique;
+use crate::support::aws::parameter;
+
+const REGION: &str = "sa-east-1";
+const IMAGES: [&str; 2] = ["ImageURIStable=app:v1", "ImageURICanary=app:v1"];
+
+/// Nobody looks, and nobody asks it to stop.
+struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn see(&self, _: Seen<'_>) {}
+    fn stops(&self) -> u32 {
+        0
+    }
+}
+
+/// A stack that is deployed again and again.
+struct Shop {
+    test: TestApp,
+    target: TargetRequest,
+}
+
+impl Shop {
+    fn new() -> Self {
+        Self {
+            test: TestApp::new().hurried(),
+            target: on_aws(on_stack(REGION, &unique("shop"))),
+        }
+    }
+
+    fn request(&self, parameters: &[&str]) -> DeployRequest {
+        DeployRequest {
+            target: self.target.clone(),
+            kind: Template::Canary,
+            template: None,
+            parameters: texts(parameters),
+            file_of_parameters: None,
+            stack_role: None,
+            accept_weights: false,
+            accept: false,
+            accept_replacement: false,
+            dry_run: false,
+        }
+    }
+
+    async fn deploy(&self, request: DeployRequest) -> Result<Deployed> {
+        deploy(&self.test.app, &request, &Unwatched).await
+    }
+
+    /// The stack, made anew.
+    async fn open() -> Self {
+        let shop = Self::new();
+        let made = shop.deploy(shop.request(&IMAGES)).await.expect("made");
+        assert_eq!(made.result, Deployment::Done);
+        let stack = made.stack.expect("it is there");
+        assert_eq!(stack.status, "CREATE_COMPLETE");
+        assert!(stack.outputs.contains_key("ListenerArn"));
+        shop
+    }
+
+    /// The share of the canary, in percent.
+    async fn share(&self) -> f64 {
+        let (_, target) = self.test.app.target(&self.target).await.expect("found");
+        let live = target.observe().await.expect("reachable");
+        live.weights().share("canary")
+    }
+
+    /// What the AWS CLI shows as a parameter of the stack.
+    fn parameter(&self, key: &str) -> String {
+        let name = self.target.aws.stack.as_deref().expect("named");
+        parameter(REGION, name, key)
+    }
+
+    async fn set(&self, weights: [&str; 2]) {
+        let moved = set_weights(&self.test.app, &self.target, &texts(&weights)).await;
+        moved.expect("done");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_elsewhere_keeps_the_weights() {
+    let shop = Shop::open().await;
+    shop.set(["70", "30"]).await;
+    // What the stack believed of the weights is brought up to date, no more.
+    let told = shop.deploy(shop.request(&[])).await.expect("told");
+    assert_eq!(told.weights.expect("a target").share("canary"), 30.0);
+    assert_eq!(shop.share().await, 30.0);
+    assert_eq!(shop.parameter("StableWeight"), "70");
+    let again = shop.deploy(shop.request(&[])).await.expect("as it is");
+    assert_eq!(again.result, Deployment::NoChanges);
+    assert_eq!(again.changes, []);
+    // A change elsewhere, the listener's own fields included, keeps the weights.
+    let changed = shop.deploy(shop.request(&["TaskCpu=512"])).await;
+    assert_eq!(changed.expect("changed").result, Deployment::Done);
+    assert_eq!(shop.share().await, 30.0);
+    assert_eq!(shop.parameter("TaskCpu"), "512");
+    assert_eq!(shop.parameter("TaskMemory"), "512", "kept its value");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_traffic_moves_only_if_that_is_accepted() {
+    let shop = Shop::open().await;
+    shop.set(["70", "30"]).await;
+    let half = || shop.request(&["CanaryWeight=50", "StableWeight=50"]);
+    refused(
+        shop.deploy(half()).await,
+        Kind::Busy,
+        &["would move live traffic", "--accept-weights"],
+    );
+    assert_eq!(shop.share().await, 30.0);
+    let accepted = DeployRequest {
+        accept_weights: true,
+        ..half()
+    };
+    shop.deploy(accepted).await.expect("accepted");
+    assert_eq!(shop.share().await, 50.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_would_change_and_changes_nothing() {
+    let shop = Shop::open().await;
+    let dry = DeployRequest {
+        dry_run: true,
+        ..shop.request(&["TaskMemory=1024"])
+    };
+    let seen = shop.deploy(dry.clone()).await.expect("looked at");
+    assert_eq!(seen.result, Deployment::DryRun);
+    assert!(!seen.changes.is_empty());
+    let again = shop.deploy(dry).await.expect("looked at");
+    assert_eq!(again.changes, seen.changes, "it was not done");
+    assert_eq!(shop.parameter("TaskMemory"), "512");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_goes_unless_a_rollout_has_its_target() {
+    let shop = Shop::open().await;
+    let id = shop
+        .test
+        .begin(&rollout("canary", shop.target.clone(), &[]))
+        .await
+        .expect("it begins");
+    let doomed_now = doomed(&shop.test.app, &shop.target).await.expect("found");
+    refused(
+        delete(&shop.test.app, &doomed_now, &Unwatched).await,
+        Kind::Busy,
+        &["busy with rollout", &id],
+    );
+    refused(
+        shop.deploy(shop.request(&["TaskCpu=512"])).await,
+        Kind::Busy,
+        &["busy with rollout", &id],
+    );
+    let back = engine::ops::way_back::abort(&shop.test.app, &shop.target, Some(&id), "").await;
+    back.expect("it obeys");
+    let gone = delete(&shop.test.app, &doomed_now, &Unwatched).await;
+    let Deleted::Gone(stack) = gone.expect("deleted") else {
+        panic!("nobody stopped it");
+    };
+    assert_eq!(stack.status, "DELETE_COMPLETE");
+    refused(
+        doomed(&shop.test.app, &shop.target).await,
+        Kind::Usage,
+        &["there is no stack"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_says_its_first_reason_and_what_clears_it_away() {
+    let shop = Shop::new();
+    let broken = ["ImageURIStable=app:v1", "ImageURICanary=app:broken"];
+    refused(
+        shop.deploy(shop.request(&broken)).await,
+        Kind::Internal,
+        &["ROLLBACK_COMPLETE", "CanaryService", "Circuit Breaker"],
+    );
+    refused(
+        shop.deploy(shop.request(&IMAGES)).await,
+        Kind::Busy,
+        &["engine delete"],
+    );
+    let broken = doomed(&shop.test.app, &shop.target).await.expect("found");
+    let gone = delete(&shop.test.app, &broken, &Unwatched).await;
+    let Deleted::Gone(stack) = gone.expect("deleted") else {
+        panic!("nobody stopped it");
+    };
+    assert_eq!(stack.status, "DELETE_COMPLETE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_input_is_said() {
+    let shop = Shop::new();
+    let bad = shop.test.write("bad.toml", "TaskCpu = [1]\n");
+    let big = shop.test.write("big.yml", "#".repeat(60_000));
+    let with = |change: &dyn Fn(&mut DeployRequest)| {
+        let mut request = shop.request(&[]);
+        change(&mut request);
+        request
+    };
+    for (request, says) in [
+        (shop.request(&["Colour=red"]), "has no parameter Colour"),
+        (shop.request(&["TaskCpu"]), "is not NAME=VALUE"),
+        (
+            with(&|r| r.file_of_parameters = Some(bad.clone())),
+            "TaskCpu is [1]",
+        ),
+        (
+            with(&|r| r.template = Some(shop.test.at("none.yml"))),
+            "failed to read the template",
+        ),
+        (with(&|r| r.template = Some(big.clone())), "60000 bytes"),
+        (
+            shop.request(&[]),
+            "the template needs ImageURICanary, ImageURIStable",
+        ),
+    ] {
+        refused(shop.deploy(request).await, Kind::Usage, &[says]);
+    }
+    refused(
+        doomed(&shop.test.app, &TargetRequest::default()).await,
+        Kind::Usage,
+        &["which stack?"],
+    );
+}

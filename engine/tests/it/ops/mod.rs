@@ -1,0 +1,14 @@
+//! What people can ask for, without a front end: a request goes in, and the outcome
+//! or the error is looked at as it is. A local balancer and the emulator are real.
+
+mod begin;
+mod command;
+mod deploy;
+mod find;
+mod past;
+mod pin;
+mod plan;
+mod plugin;
+mod status;
+mod traffic;
+mod way_back;

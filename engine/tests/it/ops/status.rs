@@ -1,0 +1,80 @@
+//! `status`: the target, what moves it, and what is known when it does not answer.
+
+use engine::ops::Kind;
+use engine::ops::request::TargetRequest;
+use engine::ops::status::{overview, subject};
+use engine::ops::traffic::switch;
+
+use crate::support::app::{TestApp, local, on, on_aws, refused, rollout};
+use crate::support::aws::bottle::{Wish, direct, make};
+use crate::support::balancer::{demo, healthy, spec, start};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_is_seen_with_and_without_a_rollout() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::new();
+    let at = local(balancer.admin);
+    let seen = overview(&test.app, &at, None).await.expect("seen");
+    assert!(seen.rollout.is_none());
+    let live = seen.live.expect("it answers");
+    assert_eq!(live.seen.observed.weights().share("stable"), 100.0);
+    assert_eq!(live.fit, Ok(()));
+    assert_eq!(live.elsewhere, Ok(vec![]));
+
+    let id = test.begin(&rollout("canary", at.clone(), &[])).await;
+    let id = id.expect("it begins");
+    let found = subject(&test.app, &at, None).await;
+    assert_eq!(found, Ok(Some(id.clone())));
+    let seen = overview(&test.app, &at, None).await.expect("seen");
+    let known = seen.rollout.expect("it has begun");
+    assert_eq!(known.header.rollout, id);
+    assert!(known.driven.is_some(), "it has not ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_change_by_hand_is_no_rollout_of_a_strategy() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::new();
+    let at = local(balancer.admin);
+    switch(&test.app, &at, "canary").await.expect("done");
+    let seen = overview(&test.app, &at, None).await.expect("seen");
+    assert!(seen.rollout.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_does_not_answer_is_told_or_what_was_last_known() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::new();
+    let at = local(balancer.admin);
+    let id = test.begin(&rollout("canary", at.clone(), &[])).await;
+    let id = id.expect("it begins");
+    balancer.stop().await;
+    refused(
+        overview(&test.app, &at, None).await,
+        Kind::Unreachable,
+        &["`engine local`"],
+    );
+    let seen = overview(&test.app, &TargetRequest::default(), Some(&id)).await;
+    let seen = seen.expect("its journal is here");
+    assert!(seen.live.is_none());
+    assert_eq!(seen.rollout.expect("known").header.rollout, id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_moves_by_itself_can_be_looked_at() {
+    use aws_sdk_ecs::types::{DeploymentConfiguration, DeploymentStrategy};
+    let made = make(&Wish::default()).await;
+    let config = DeploymentConfiguration::builder().strategy(DeploymentStrategy::Linear);
+    let update = direct().await.ecs.update_service().cluster(&made.cluster);
+    let update = update.service(format!("{}-canary", made.name));
+    let update = update.deployment_configuration(config.build());
+    update.send().await.expect("it takes any strategy");
+    let test = TestApp::new();
+    let seen = overview(&test.app, &on_aws(on(&made)), None).await;
+    let live = seen.expect("seen").live.expect("it answers");
+    let error = live.fit.expect_err("two at the wheel");
+    assert_eq!(error.code, "shifts-by-itself");
+}

@@ -1,0 +1,169 @@
+//! The emulator, one for all tests of the process, and the AWS CLI beside it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use engine::target::http::Client;
+use serde_json::Value;
+
+use crate::support::{root, target_folder};
+
+/// A program of the emulator's own Python environment.
+pub fn tool(name: &str) -> PathBuf {
+    let place = target_folder().join("emulator/bin").join(name);
+    assert!(
+        place.exists(),
+        "{}: `make emulator` makes it",
+        place.display()
+    );
+    place
+}
+
+/// One emulator.
+pub struct Emulator {
+    pub address: String,
+    /// Its standard input is its life line.
+    process: Child,
+}
+
+impl Emulator {
+    pub fn start(arguments: &[&str]) -> Self {
+        let script = root().join("engine/tests/emulator/serve.py");
+        let mut process = Command::new(tool("python"))
+            .arg(script)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("it says where it listens");
+        let address = line.trim().strip_prefix("listening on ");
+        Self {
+            address: address
+                .unwrap_or_else(|| panic!("it said {line:?}"))
+                .to_owned(),
+            process,
+        }
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The AWS CLI looks at a stack every 30 s, so for it stacks are quick.
+fn emulator() -> &'static Emulator {
+    static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+    EMULATOR.get_or_init(|| Emulator::start(&["--stack-polls", "0"]))
+}
+
+/// `http://127.0.0.1:PORT`
+pub fn endpoint() -> String {
+    format!("http://{}", emulator().address)
+}
+
+/// A name that no other test has.
+pub fn unique(name: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What a process needs to speak to the emulator and to nothing else.
+pub fn environment(command: &mut Command, endpoint: &str, region: &str) {
+    command
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("AWS_REGION", region)
+        .env("AWS_DEFAULT_REGION", region)
+        .env("AWS_ACCESS_KEY_ID", "testing")
+        .env("AWS_SECRET_ACCESS_KEY", "testing")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_CONFIG_FILE", "/nonexistent")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+        .env_remove("AWS_PROFILE");
+}
+
+/// The judge: what the real AWS CLI prints, as JSON.
+pub fn aws(region: &str, arguments: &[&str]) -> Value {
+    let output = aws_output(region, arguments);
+    assert!(
+        output.status.success(),
+        "aws {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or(Value::Null)
+}
+
+pub fn aws_output(region: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(tool("aws"));
+    environment(&mut command, &endpoint(), region);
+    command
+        .args(arguments)
+        .args(["--output", "json"])
+        .output()
+        .expect("the AWS CLI runs")
+}
+
+/// Scripts the emulator.
+pub async fn script(path: &str, body: Value) {
+    let url = format!("{}/shim/{path}", endpoint());
+    let body = serde_json::to_vec(&body).expect("JSON");
+    let timeout = std::time::Duration::from_secs(10);
+    let answer = Client::default()
+        .send("POST", &url, Some(body), timeout)
+        .await;
+    let answer = answer.expect("the emulator answers");
+    assert!(
+        answer.status.is_success(),
+        "{path}: {}",
+        String::from_utf8_lossy(&answer.body)
+    );
+}
+
+/// Two subnets of the region's default network.
+pub fn subnets(region: &str) -> Vec<String> {
+    static KNOWN: OnceLock<std::sync::Mutex<std::collections::HashMap<String, Vec<String>>>> =
+        OnceLock::new();
+    let mut known = KNOWN
+        .get_or_init(Default::default)
+        .lock()
+        .expect("no panic");
+    known
+        .entry(region.to_owned())
+        .or_insert_with(|| {
+            let answer = aws(region, &["ec2", "describe-subnets"]);
+            let subnets = answer["Subnets"].as_array().expect("a list");
+            let ids = subnets.iter().filter_map(|s| s["SubnetId"].as_str());
+            ids.take(2).map(ToOwned::to_owned).collect()
+        })
+        .clone()
+}
+
+/// The only network of the region.
+pub fn network(region: &str) -> String {
+    static KNOWN: OnceLock<std::sync::Mutex<std::collections::HashMap<String, String>>> =
+        OnceLock::new();
+    let mut known = KNOWN
+        .get_or_init(Default::default)
+        .lock()
+        .expect("no panic");
+    known
+        .entry(region.to_owned())
+        .or_insert_with(|| {
+            let answer = aws(region, &["ec2", "describe-vpcs"]);
+            answer["Vpcs"][0]["VpcId"]
+                .as_str()
+                .expect("a default network")
+                .to_owned()
+        })
+        .clone()
+}
