@@ -411,7 +411,7 @@ async fn a_program_is_started_logged_and_restarted() {
         .set_version("canary", &wrong)
         .await
         .expect_err("cannot start");
-    assert!(error.message.contains("does not start"), "{error}");
+    assert!(error.message.contains("cannot be started"), "{error}");
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ fn the_prototypes_verbs() {
     let output = go(&["switch", "purple"]);
     assert_eq!(code(&output), Some(2));
     assert!(
-        stderr(&output).contains("no colour \"purple\"; there are blue and green"),
+        stderr(&output).contains("no arm \"purple\"; there are blue and green"),
         "{}",
         stderr(&output)
     );

@@ -527,7 +527,7 @@ async fn a_change_that_was_left_is_resumed_and_given_back() {
     let fail = json!({"CanaryService": "no room"});
     let mut process = deploying_with(folder, region, &name, fail).await;
     for _ in 0..2 {
-        signal(&process.0, "INT");
+        signal(&process.0, "-INT");
         // Two within a second are one.
         std::thread::sleep(std::time::Duration::from_millis(1_200));
     }

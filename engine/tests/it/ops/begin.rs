@@ -261,11 +261,11 @@ async fn an_image_is_the_candidates_and_a_name_that_moves_is_noted() {
     assert_eq!(candidate.source, Source::Image("app:v2".to_owned()));
     assert_eq!(test.heard(), "");
     make_ready(&test.app, &request("app")).await.expect("ready");
-    assert!(test.heard().contains("can mean another image tomorrow"));
+    assert!(test.heard().contains("may name another image later"));
     refused(
         make_ready(&test.app, &request("app v2")).await,
         Kind::Usage,
-        &["is no REPOSITORY:TAG"],
+        &["is not REPOSITORY:TAG"],
     );
 }
 

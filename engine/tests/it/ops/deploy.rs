@@ -229,6 +229,6 @@ async fn what_is_wrong_with_the_input_is_said() {
     refused(
         doomed(&shop.test.app, &TargetRequest::default()).await,
         Kind::Usage,
-        &["which stack?"],
+        &["no stack is named"],
     );
 }

@@ -98,7 +98,7 @@ async fn flags_that_name_no_target_are_told() {
                 rule: some("foo"),
                 ..AwsRequest::default()
             },
-            "--rule foo is no ARN of a listener-rule",
+            "--rule foo is not the ARN of a listener-rule",
         ),
         (
             AwsRequest {
@@ -126,7 +126,7 @@ async fn flags_that_name_no_target_are_told() {
                 test_listeners: one("8080"),
                 ..named
             },
-            "--test-listener 8080 is no ARN",
+            "--test-listener 8080 is not the ARN",
         ),
     ] {
         refused(on_aws(aws).named(), Kind::Usage, &[says]);

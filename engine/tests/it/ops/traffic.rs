@@ -54,7 +54,7 @@ async fn weights_that_make_no_sense_move_nothing() {
         (&["75", "26"][..], "sum to 101"),
         (&["1000", "0"], "sum to 1000"),
         (&["1", "2", "97"], "3 weights for 2 arms"),
-        (&["a", "b"], "is no weight"),
+        (&["a", "b"], "is not a weight"),
         (&["purple=1", "stable=1"], "the arms are stable, canary"),
     ] {
         let moved = set_weights(&test.app, &at, &texts(weights)).await;
@@ -64,7 +64,7 @@ async fn weights_that_make_no_sense_move_nothing() {
     refused(
         switch(&test.app, &at, "purple").await,
         Kind::Usage,
-        &["no colour \"purple\"; there are stable and canary"],
+        &["no arm \"purple\"; there are stable and canary"],
     );
     let live = target.observe().await.expect("reachable");
     assert_eq!(live.weights().share("stable"), 100.0);
