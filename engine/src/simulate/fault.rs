@@ -125,7 +125,7 @@ mod tests {
     fn mistakes_are_explained() {
         for (text, says) in [
             ("rain@5m", "kinds are metrics-late"),
-            ("aws-throttled@5m", "lasts"),
+            ("aws-throttled@5m", "needs a duration"),
             ("engine-killed@5m+1m", "happens at once"),
             ("engine-killed", "KIND@START"),
             ("engine-killed@soon", "engine-killed@12m"),
