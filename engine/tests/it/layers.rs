@@ -388,7 +388,7 @@ fn no_files_are_in_a_circle() {
             let handed_on = &all.get(&module.to_vec())?.handed_on;
             let origin = handed_on
                 .iter()
-                .find(|o| item.first().is_some() && o.last() == item.first());
+                .find(|o| !item.is_empty() && o.last() == item.first());
             match origin {
                 Some(origin) => path = [&origin[..], &item[1..]].concat(),
                 None => return Some(module.to_vec()),

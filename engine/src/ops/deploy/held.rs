@@ -217,6 +217,12 @@ fn cannot_be_understood(error: &HostError) -> bool {
     read && !error.retryable
 }
 
+/// Whether two regions are one as far as is said: one that is left out comes from the
+/// surroundings.
+fn may_be_one(one: Option<&str>, other: Option<&str>) -> bool {
+    one.is_none() || other.is_none() || one == other
+}
+
 /// Whatever can be read of a stack: a rollout that goes by its name is under way there.
 async fn refuse_with_a_rollout_on(app: &App, taken: &Taken<'_>) -> Result<()> {
     for open in app.open_rollouts().await? {
@@ -226,7 +232,10 @@ async fn refuse_with_a_rollout_on(app: &App, taken: &Taken<'_>) -> Result<()> {
             continue;
         };
         let same = spec.find.stack.as_deref() == Some(taken.stack)
-            && spec.access.region == taken.access.region
+            && may_be_one(
+                spec.access.region.as_deref(),
+                taken.access.region.as_deref(),
+            )
             && !matches!(header.work, Work::StackChange { .. });
         if same {
             return Err(busy_with(app, &header.rollout).await);

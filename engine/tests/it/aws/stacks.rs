@@ -402,12 +402,13 @@ async fn deploying_with(folder: &Path, region: &str, name: &str, fail: Value) ->
         emulator::environment(command, &emulator::endpoint(), region);
     });
     for _ in 0..200 {
-        let taken = tokio::task::block_in_place(|| change_of(folder, region, name));
-        if taken.is_some() {
+        let described = ["cloudformation", "describe-stacks", "--stack-name", name];
+        let shown = aws(region, &described);
+        if shown["Stacks"][0]["StackStatus"] == "UPDATE_IN_PROGRESS" {
             return process;
         }
     }
-    panic!("the deployment did not take the target");
+    panic!("the deployment did not begin");
 }
 
 /// The unfinished change of that stack.
