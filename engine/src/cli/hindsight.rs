@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::exit::Exit;
 use super::plugin::PinArgs;
@@ -16,6 +15,7 @@ use crate::ops::app::App;
 use crate::ops::past::{
     self, Compared, Explained, Exported, Imported, ReplayRequest, Replayed, WhatIfRequest,
 };
+use crate::view;
 
 /// Run a plugin against a recorded journal and say where it first differs
 ///
@@ -109,16 +109,7 @@ pub(super) async fn replay(
     let replayed = past::replay(app, &request).await?;
     let (fits, text) = fit(&replayed);
     if global.json {
-        let entry = match &replayed.fit {
-            Fit::Differs(mismatch) => Some(mismatch.seq),
-            _ => None,
-        };
-        let value = json!({
-            "rollout": replayed.journal.header.rollout, "fits": fits, "calls": replayed.calls,
-            "sha256": replayed.sha256, "sameBytes": replayed.same_bytes,
-            "entry": entry, "at": replayed.differs_at, "message": text,
-        });
-        out!("{value}");
+        json!(view::past::Replay::of(&replayed, text));
     } else {
         let which = if replayed.same_bytes {
             "its own plugin"
@@ -186,10 +177,10 @@ pub(super) async fn what_if(
         set: args.set,
         pins: args.pins.into(),
     };
-    let mut rows = vec![];
+    let mut answer = view::past::WhatIf::default();
     let mut exit = Exit::Done;
     let mut tell = |asked: crate::ops::Result<Compared>, of: usize| match asked {
-        Ok(compared) if global.json => rows.push(row(&compared)),
+        Ok(compared) if global.json => answer.rollouts.push((&compared).into()),
         Ok(compared) if of == 1 => show(&compared),
         Ok(compared) => out!("{}: {}", compared.journal.shown, compare(&compared)),
         Err(error) => {
@@ -199,7 +190,7 @@ pub(super) async fn what_if(
     };
     past::what_if(app, &request, &mut tell).await?;
     if global.json {
-        out!("{}", json!({"rollouts": rows}));
+        json!(answer);
     }
     Ok(exit)
 }
@@ -281,42 +272,17 @@ fn show(compared: &Compared) {
     }
 }
 
-fn row(compared: &Compared) -> Value {
-    let Compared {
-        journal,
-        recorded,
-        answer,
-    } = compared;
-    let (end, reason, failed) = match &answer.end {
-        Ending::Verdict(outcome) => (json!(outcome.verdict), Some(&outcome.reason), None),
-        Ending::Undecided => (json!("undecided"), None, None),
-        Ending::Failed(reason) => (json!("failed"), None, Some(reason)),
-    };
-    let weights: Vec<Value> = answer
-        .weights
-        .iter()
-        .map(|(at, weights)| json!({"at": at, "weights": weights}))
-        .collect();
-    json!({
-        "rollout": journal.header.rollout,
-        "recorded": {"verdict": recorded.verdict, "reason": recorded.reason, "at": recorded.at},
-        "whatIf": {"end": end, "reason": reason, "failed": failed, "at": answer.at, "weights": weights},
-        "differs": compared.differs(),
-        "otherWeightsFrom": answer.parted, "missing": answer.missing,
-    })
-}
-
 pub(super) async fn explain(
     app: &App,
     global: &Global,
     args: ExplainArgs,
 ) -> crate::ops::Result<Exit> {
-    let Explained { header, steps } = past::explain(app, args.rollout.as_deref()).await?;
+    let explained = past::explain(app, args.rollout.as_deref()).await?;
     if global.json {
-        let value = json!({"rollout": header.rollout, "created": header.created, "steps": steps});
-        out!("{value}");
+        json!(view::past::Explanation::from(explained));
         return Ok(Exit::Done);
     }
+    let Explained { header, steps } = explained;
     out!("{} on {}", header.title(), header.identity);
     for step in steps {
         let after = render::span(step.at.saturating_sub(header.created));

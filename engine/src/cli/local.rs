@@ -11,6 +11,7 @@ use crate::clock::SystemClock;
 use crate::model::DemoFault;
 use crate::ops::local::{self, LocalRequest};
 use crate::spec::parse_fault;
+use crate::view;
 
 /// Run the local load balancer by itself, until Ctrl-C
 ///
@@ -69,7 +70,7 @@ pub(super) async fn run(
     let mut interruptions = super::watch::Interruptions::new(std::sync::Arc::new(SystemClock))?;
     let (listen, admin) = (running.listen(), running.admin());
     if global.json {
-        out!("{}", serde_json::json!({"listen": listen, "admin": admin}));
+        json!(view::traffic::Local { listen, admin });
     } else {
         out!(
             "balancing http://{listen} over {}; admin API on {admin}",

@@ -9,6 +9,13 @@ macro_rules! out {
     };
 }
 
+/// Prints an answer as JSON to stdout.
+macro_rules! json {
+    ($view:expr) => {
+        out!("{}", $crate::view::text(&$view))
+    };
+}
+
 /// As the standard one, which panics when nobody reads stderr any more, and prints
 /// whatever it is given.
 macro_rules! eprintln {
@@ -33,6 +40,7 @@ mod plugin;
 pub mod print;
 pub mod render;
 mod run;
+mod schema;
 mod show;
 mod simulate;
 mod stack;
@@ -114,6 +122,7 @@ enum Verb {
     Deploy(stack::DeployArgs),
     Delete(stack::DeleteArgs),
     Local(local::LocalArgs),
+    Schema(schema::SchemaArgs),
     Plugin(plugin::PluginArgs),
 }
 
@@ -169,6 +178,10 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
     if let Verb::Local(args) = verb {
         return local::run(&global, args, &state_dir).await;
     }
+    // It needs no store and no target.
+    if let Verb::Schema(args) = &verb {
+        return schema::schema(&global, args);
+    }
     let app = App::open(&state_dir, surroundings, verb.access(), listener())?;
     match verb {
         Verb::Run(args) => run::run(&app, &global, args).await,
@@ -205,7 +218,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
         Verb::Approve(args) => command::approve(&app, &global, args).await,
         Verb::Deploy(args) => stack::deploy(&app, &global, args).await,
         Verb::Delete(args) => stack::delete(&app, &global, args).await,
-        Verb::Local(_) => Ok(Exit::Done),
+        Verb::Local(_) | Verb::Schema(_) => Ok(Exit::Done),
         Verb::Plugin(args) => plugin::plugin(&app, &global, args).await,
     }
 }

@@ -1,7 +1,6 @@
 //! `engine plan`: shows what a rollout on AWS would do.
 
 use clap::Args;
-use serde_json::json;
 
 use super::Global;
 use super::exit::Exit;
@@ -13,6 +12,7 @@ use crate::ops::plan::{self, Plan};
 use crate::rollout::Options;
 use crate::simulate::rehearsal::Rehearsal;
 use crate::target::aws::client::Patience;
+use crate::view;
 
 /// Show what `engine run` would do on AWS: calls, permissions, times
 ///
@@ -35,30 +35,13 @@ pub(super) async fn plan(app: &App, global: &Global, args: PlanArgs) -> crate::o
     let ready = make_ready(app, &args.run.request(global)).await?;
     let plan = plan::plan(app, ready.header, ready.live, ready.plugin).await?;
     if args.policy {
-        out!("{}", serde_json::to_string_pretty(&plan.policy)?);
+        out!("{:#}", plan.policy);
     } else if global.json {
-        out!("{}", json(&plan));
+        json!(view::plan::Plan::from(&plan));
     } else {
         print(&plan);
     }
     Ok(Exit::Done)
-}
-
-fn json(plan: &Plan) -> serde_json::Value {
-    let writes = |r: &Rehearsal| -> Vec<serde_json::Value> {
-        plan.writes(r)
-            .iter()
-            .map(|w| json!({"atMs": w.at_ms, "api": w.api.name(), "what": w.what}))
-            .collect()
-    };
-    json!({
-        "target": plan.found, "strategy": plan.header.title(),
-        "good": {"end": plan.good.end, "tookMs": plan.good.took_ms, "approved": plan.good.approved},
-        "bad": {"end": plan.bad.end, "exposedMs": plan.bad.exposed_ms},
-        "writes": writes(&plan.good), "writesIfBad": writes(&plan.bad),
-        "reads": plan.reads(), "busiestMinute": plan.busiest_minute(),
-        "policy": plan.policy,
-    })
 }
 
 fn print(plan: &Plan) {
@@ -120,10 +103,10 @@ fn print(plan: &Plan) {
     if plan.good.approved {
         out!("  approvals are given at once here; add the time that people need");
     }
-    let actions = plan.policy["Statement"].as_array().map_or(0, |statements| {
-        let count = |s: &serde_json::Value| s["Action"].as_array().map_or(0, Vec::len);
-        statements.iter().map(count).sum()
-    });
+    let statements = plan.policy["Statement"].as_array().into_iter().flatten();
+    let actions: usize = statements
+        .map(|statement| statement["Action"].as_array().map_or(0, Vec::len))
+        .sum();
     out!("\nneeds {actions} IAM actions; --policy prints them as a policy document");
 }
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use super::exit::Exit;
 use super::watch::{self, How};
@@ -13,7 +12,8 @@ use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::history::{self, HistoryRequest, ListRequest};
-use crate::ops::status::{self, Known, Live, Overview};
+use crate::ops::status::{self, Known, Live};
+use crate::view;
 
 /// Show where the traffic goes, and the rollout that moves it
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub(super) async fn status(
     }
     let overview = status::overview(app, &target, id).await?;
     if global.json {
-        out!("{}", overview_json(&overview));
+        json!(view::traffic::Standing::from(&overview));
         return Ok(Exit::Done);
     }
     match &overview.live {
@@ -89,35 +89,6 @@ pub(super) async fn status(
         None => out!("no rollout"),
     }
     Ok(Exit::Done)
-}
-
-fn overview_json(overview: &Overview) -> serde_json::Value {
-    let target = overview.live.as_ref().map(|live| {
-        let observed = &live.seen.observed;
-        let rates: serde_json::Map<String, serde_json::Value> = observed
-            .arms
-            .iter()
-            .map(|a| (a.name.clone(), json!(live.seen.rates(&a.name))))
-            .collect();
-        let mut target = json!({
-            "identity": overview.identity, "address": observed.address, "sticky": observed.sticky,
-            "arms": observed.arms, "rates": rates,
-        });
-        match &live.elsewhere {
-            Ok(routes) => target["elsewhere"] = json!(routes),
-            Err(error) => target["elsewhereUnread"] = json!(error.message),
-        }
-        if let Err(error) = &live.fit {
-            target["unfit"] = json!(error.message);
-        }
-        target
-    });
-    let known = overview.rollout.as_ref();
-    json!({
-        "target": target,
-        "rollout": known.map(|k| &k.status),
-        "driven": known.and_then(|k| k.driven),
-    })
 }
 
 fn show_live(live: &Live) {
@@ -169,10 +140,7 @@ fn show_known(known: &Known, now: Millis) {
 pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops::Result<Exit> {
     let (header, status) = history::get(app, &global.target(), args.rollout.as_deref()).await?;
     if global.json {
-        out!(
-            "{}",
-            json!({"header": header.without_secrets(), "status": status})
-        );
+        json!(view::rollout::Rollout::of(&header, &status));
         return Ok(Exit::Done);
     }
     out!("rollout    {}", header.rollout);
@@ -243,16 +211,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> crate::o
     };
     let rows = history::list(app, &request).await?;
     if global.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                let end = row.end.map(|end| json!({"how": end, "reason": row.note}));
-                json!({"rollout": row.rollout, "target": row.target,
-                "phase": row.phase, "created": row.created, "updated": row.updated,
-                "end": end})
-            })
-            .collect();
-        out!("{}", json!(rows));
+        json!(view::rollout::List::of(&rows));
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
@@ -294,7 +253,7 @@ pub(super) async fn history(
     };
     let entries = history::history(app, &request).await?;
     if global.json {
-        out!("{}", serde_json::to_string(&entries)?);
+        json!(view::rollout::History(entries));
         return Ok(Exit::Done);
     }
     if drawn {

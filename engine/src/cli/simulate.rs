@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use super::exit::Exit;
 use super::{Global, plugin};
@@ -16,6 +15,7 @@ use crate::simulate::fault::OutsideFault;
 use crate::simulate::replicate::{self, Fate, Played};
 use crate::simulate::report::{Row, Summary};
 use crate::simulate::scenario::Class;
+use crate::view;
 
 /// Fewer replicates than this say little about percentages.
 const REPLICATES_FEW: usize = 100;
@@ -108,8 +108,7 @@ pub(super) async fn simulate(
     simulate::write(app, &request, &simulated, &violations)?;
     let rows = simulated.rows();
     if global.json {
-        let value = json!({"scenarios": rows, "summary": simulated.summary()});
-        out!("{}", serde_json::to_string(&value)?);
+        json!(view::simulation::Report::from(&simulated));
     } else {
         print(&rows, &simulated.summary());
     }
@@ -136,17 +135,7 @@ async fn one(
 ) -> crate::ops::Result<Exit> {
     let One { scenario, played } = simulate::one(app, request, number).await?;
     if global.json {
-        let value = json!({
-            "scenario": scenario,
-            "replicate": number,
-            "fate": played.fate,
-            "minutes": played.minutes,
-            "badRequests": played.bad_requests,
-            "reason": played.reason,
-            "violations": played.violations,
-            "journal": played.journal,
-        });
-        out!("{value}");
+        json!(view::simulation::Replicate::of(&scenario, number, &played));
     } else {
         tell(&played);
     }

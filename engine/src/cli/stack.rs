@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
 
 use super::Global;
 use super::exit::Exit;
@@ -17,6 +16,7 @@ use crate::ops::app::App;
 use crate::ops::deploy::{
     self, Deleted, DeployRequest, Deployed, Deployment, Seen, Template, Watcher,
 };
+use crate::view::stack as view;
 
 /// Which template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -161,7 +161,10 @@ pub(super) async fn delete(
         }
     };
     if global.json {
-        out!("{}", json!({"stack": doomed.name, "status": after.status}));
+        json!(view::Deleted {
+            stack: doomed.name,
+            status: after.status,
+        });
     } else {
         out!("{} is deleted", doomed.name);
     }
@@ -256,17 +259,12 @@ fn asked(name: &str, region: &str) -> crate::ops::Result<()> {
 }
 
 fn report(global: &Global, done: &Deployed) {
-    let (name, result) = (&done.name, done.result.words());
-    let status = done.stack.as_ref().map(|s| s.status.as_str());
     if global.json {
-        let outputs = done.stack.as_ref().map(|s| &s.outputs);
-        out!(
-            "{}",
-            json!({"stack": name, "status": status, "result": result,
-                "changes": done.changes, "outputs": outputs, "weights": done.weights})
-        );
+        json!(view::Deployed::from(done));
         return;
     }
+    let (name, result) = (&done.name, done.result.words());
+    let status = done.stack.as_ref().map(|s| s.status.as_str());
     out!(
         "{name}: {result}{}",
         status.map_or_else(String::new, |s| format!(" ({s})"))

@@ -1,7 +1,6 @@
 //! `set-weights`, `switch` and `rollback`.
 
 use clap::Args;
-use serde_json::json;
 
 use super::exit::Exit;
 use super::{Global, render};
@@ -13,6 +12,8 @@ use crate::ops::command::Reached;
 use crate::ops::traffic::{self, Moved};
 use crate::ops::way_back::{self, TakenBack};
 use crate::rollout::Standing;
+use crate::view;
+use crate::view::traffic::Change;
 
 /// Set the weights of the arms
 #[derive(Debug, Args)]
@@ -78,7 +79,7 @@ pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
         TakenBack::Aborted(reached) => tell(global, reached)?,
         TakenBack::Through { before, now } => {
             if global.json {
-                out!("{}", json!({"before": before, "weights": now}));
+                json!(Change::through(before, now));
             } else {
                 out!("{} (was {})", now.shares(), before.shares());
             }
@@ -90,15 +91,7 @@ pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
 /// Shows where the traffic was moved to.
 fn show(global: &Global, moved: &Moved) -> Exit {
     if global.json {
-        let mut answer = json!({
-            "rollout": moved.rollout, "before": moved.before, "weights": moved.now
-        });
-        match &moved.elsewhere {
-            Some((_, Ok(routes))) => answer["elsewhere"] = json!(routes),
-            Some((_, Err(error))) => answer["elsewhereUnread"] = error.message.clone().into(),
-            None => {}
-        }
-        out!("{answer}");
+        json!(Change::from(moved));
     } else {
         out!(
             "{} (was {})",
@@ -135,7 +128,7 @@ fn show(global: &Global, moved: &Moved) -> Exit {
 /// Shows how a rollout stands; the answer is the code for it.
 pub(super) fn tell(global: &Global, (header, status): &Reached) -> Result<Exit> {
     if global.json {
-        out!("{}", serde_json::to_string(status)?);
+        json!(view::rollout::Status::from(status));
     } else {
         out!("{} {}", header.rollout, verdict(header, status));
     }

@@ -19,6 +19,7 @@ use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::watch::{self, Audience, Ended, Happened, Left, Watched, Wish, Wishes};
 use crate::rollout::Options;
+use crate::view;
 
 /// Ctrl-C and SIGTERM, from the moment this is made: none is lost.
 ///
@@ -198,12 +199,12 @@ fn show_end(global: &Global, ended: &Ended) -> Result<Exit> {
 fn finish(global: &Global, ended: &Ended, exit: Exit) -> Result<()> {
     let Watched { header, status, .. } = &ended.rollout;
     if global.json {
-        let mut answer = serde_json::to_value(status)?;
-        answer["exit"] = (exit as u8).into();
-        if let Some((sent, failed)) = ended.requests {
-            answer["requests"] = serde_json::json!({"sent": sent, "failed": failed});
-        }
-        out!("{answer}");
+        let requests = ended.requests;
+        json!(view::rollout::Driven {
+            status: status.into(),
+            exit: exit as u8,
+            requests: requests.map(|(sent, failed)| view::rollout::Requests { sent, failed }),
+        });
         return Ok(());
     }
     let style = render::phase_style(status.phase);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journal::narrate::sentence;
@@ -13,8 +14,8 @@ use crate::journal::{
 use crate::model::{Decider, Millis, Sample, Wake};
 
 /// One decision, and what was known when it was made.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub struct Step {
     /// When (Unix ms).
     pub at: Millis,

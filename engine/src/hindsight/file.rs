@@ -238,7 +238,7 @@ mod tests {
                 header.rollout = id;
             }
             let error = read(&write(&entries)).expect_err("no id").to_string();
-            assert!(error.contains("no id of a rollout"), "{error}");
+            assert!(error.contains("is not the id of a rollout"), "{error}");
         }
     }
 
@@ -264,7 +264,7 @@ mod tests {
         assert!(matches!(read(&edited), Err(FileError::Changed { .. })));
         for (wrong, says) in [
             (vec![0, 1, 1], "after its end"),
-            (vec![0, 0], "begins again"),
+            (vec![0, 0], "a second first entry"),
         ] {
             let wrong: Vec<Entry> = (0..)
                 .zip(wrong)

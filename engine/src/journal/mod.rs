@@ -15,6 +15,7 @@ pub use exchanges::{Exchange, Question, Told, exchanges, header};
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::limits::Caps;
@@ -32,7 +33,7 @@ use crate::model::{
 pub const FORMAT: u32 = 1;
 
 /// One record of a journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Position, from 0.
     pub seq: u32,
@@ -45,7 +46,7 @@ pub struct Entry {
 }
 
 /// Who makes a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// The plugin.
@@ -64,7 +65,7 @@ impl fmt::Display for Actor {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum Event {
     /// The first entry: everything that the rollout is pinned to.
@@ -164,9 +165,9 @@ pub enum Event {
 }
 
 /// What a rollout is pinned to from its first moment on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Header {
-    /// [`FORMAT`].
+    /// Version of the stored format.
     pub format: u32,
     /// The rollout's id.
     pub rollout: String,
@@ -268,7 +269,7 @@ impl Header {
 }
 
 /// What the rollout does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Work {
     /// Runs a strategy.
@@ -298,7 +299,7 @@ pub enum Work {
 }
 
 /// What is done to a stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StackVerb {
     /// It is created or updated.
@@ -326,7 +327,7 @@ impl Work {
 }
 
 /// Exactly which strategy, with exactly which input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pin {
     /// Lower-case hex digest of the component's bytes.
     pub sha256: String,
@@ -345,7 +346,7 @@ pub struct Pin {
 }
 
 /// One question to the host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "fn")]
 pub enum Call {
     /// `traffic.get-weights`
@@ -519,7 +520,7 @@ impl fmt::Display for Call {
 }
 
 /// One answer of the host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// It is done, and was read back.

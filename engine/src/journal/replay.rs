@@ -6,13 +6,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Actor, Call, Entry, Event, Reply};
 use crate::model::Millis;
 
 /// A strategy that did not do what it did before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Mismatch {
     /// The entry that does not fit.
     pub seq: u32,

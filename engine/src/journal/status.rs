@@ -1,7 +1,5 @@
 //! Status: what a journal says about its rollout. A pure fold over entries.
 
-use serde::Serialize;
-
 use super::exchanges::{Exchange, Question, Reader, Told, header};
 use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
@@ -11,7 +9,7 @@ use crate::model::{
 };
 
 /// Where a rollout stands.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     /// The rollout's id.
     pub rollout: String,
@@ -34,7 +32,6 @@ pub struct Status {
     /// What is decided, once it is.
     pub decision: Option<Decision>,
     /// How it ended and why.
-    #[serde(serialize_with = "end_as_object")]
     pub end: Option<(End, String)>,
     /// The difference, if it diverged.
     pub mismatch: Option<Mismatch>,
@@ -45,88 +42,52 @@ pub struct Status {
     /// Since when the candidate has had traffic, without a break.
     pub exposed_since: Option<Millis>,
     /// When the weights last became what they are.
-    #[serde(skip)]
     pub moved: Millis,
     /// The candidate arm was given its release.
-    #[serde(skip)]
     pub released: bool,
     /// What this rollout last asked the stable arm to run, if it ever did.
-    #[serde(skip)]
     pub given: Option<Given>,
     /// Writes that reached the target since the end was decided.
-    #[serde(skip)]
     pub moves: u32,
     /// A person asked for the promotion after it had been held up.
-    #[serde(skip)]
     pub insisted: bool,
     /// When a write that another process had left without an answer was last
     /// settled: it can still land for a while after that.
-    #[serde(skip)]
     pub recovered: Option<Millis>,
     /// A write without an answer.
-    #[serde(skip)]
     pub in_doubt: Option<InDoubt>,
     /// Ids of the signals that had their effect.
-    #[serde(skip)]
     pub consumed: Vec<String>,
     /// What the strategy returned.
-    #[serde(skip)]
     pub finished: Option<Outcome>,
     /// Why the strategy failed.
-    #[serde(skip)]
     pub failed: Option<String>,
     /// What other routes sent to the arms at the end.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<Elsewhere>,
     /// Why that could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub elsewhere_unread: Option<String>,
     /// Number of entries.
     pub entries: u32,
     /// What came of the last wish to take all traffic to one arm while a stack
     /// was being changed.
-    #[serde(skip)]
     pub taken_back: Option<TakenBack>,
     /// Calls that the strategy has made.
-    #[serde(skip)]
     pub calls: u32,
     /// Bytes of the journal, about, that count towards its limit.
-    #[serde(skip)]
     pub bytes: u64,
     /// See [`crate::model::limits::Caps::all_entries`].
-    #[serde(skip)]
     all_entries: bool,
     /// The deadline has made it hold; it does so only once.
-    #[serde(skip)]
     pub held_at_deadline: bool,
-    #[serde(skip)]
     reader: Reader,
-    #[serde(skip)]
     candidate: String,
-    #[serde(skip)]
     names: Vec<String>,
     /// Whether the strategy has made its first call.
-    #[serde(skip)]
     pub strategy_called: bool,
 }
 
-/// `{"how": "promoted", "reason": "…"}`
-fn end_as_object<S: serde::Serializer>(
-    end: &Option<(End, String)>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    use serde::ser::SerializeMap as _;
-    let Some((how, reason)) = end else {
-        return serializer.serialize_none();
-    };
-    let mut map = serializer.serialize_map(Some(2))?;
-    map.serialize_entry("how", how)?;
-    map.serialize_entry("reason", reason)?;
-    map.end()
-}
-
 /// An open wait of the strategy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
     /// When it is over.
     pub until: Millis,
@@ -143,7 +104,7 @@ impl Waiting {
 }
 
 /// The decision about the end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Where to.
     pub goal: Goal,

@@ -1,5 +1,6 @@
 //! A target on AWS: how to find it, and what was found.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Millis;
@@ -8,7 +9,7 @@ use super::Millis;
 pub const METRICS_DELAY_MS: Millis = 120_000;
 
 /// A target on AWS.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AwsSpec {
     /// Whose AWS it is.
     pub access: Access,
@@ -19,7 +20,7 @@ pub struct AwsSpec {
     pub probe_url: Option<String>,
     /// Container whose image is the version; none if there is only one.
     pub container: Option<String>,
-    /// See [`METRICS_DELAY_MS`].
+    /// How long after its end a minute of metrics counts as complete, ms.
     pub metrics_delay_ms: Millis,
     /// What was found; pinned when a rollout begins.
     pub found: Option<Found>,
@@ -27,7 +28,7 @@ pub struct AwsSpec {
 
 /// Which account and region, and as whom. What is none comes from the
 /// environment, as for every AWS tool.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Access {
     /// Such as `eu-central-1`.
     pub region: Option<String>,
@@ -38,7 +39,7 @@ pub struct Access {
 }
 
 /// What identifies a target; whatever is none is found out.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Find {
     /// Name of a CloudFormation stack.
     pub stack: Option<String>,
@@ -56,7 +57,7 @@ pub struct Find {
 }
 
 /// What is known of one arm.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct FindArm {
     /// Its name.
     pub name: String,
@@ -67,7 +68,7 @@ pub struct FindArm {
 }
 
 /// A target on AWS with every name resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
     /// ARN of the listener rule, or of the listener whose default action it is.
     pub route: String,
@@ -88,8 +89,8 @@ pub struct Found {
     pub test_listeners: Vec<String>,
 }
 
-/// One arm of a [`Found`] target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One arm of a target that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FoundArm {
     /// Its name.
     pub name: String,
@@ -100,7 +101,7 @@ pub struct FoundArm {
 }
 
 /// An ECS service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceId {
     /// Name of its cluster.
     pub cluster: String,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Signal;
@@ -121,7 +122,7 @@ impl Command {
 /// A journal has it as one string: the word for a part of the engine, or a
 /// person's name. A person whose name is such a word is written with
 /// `person:` before it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
 pub enum Decider {
     /// The strategy's verdict.

@@ -1,5 +1,6 @@
 //! What a rollout may do and for how long, whatever its strategy asks.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Goal, Millis};
@@ -14,7 +15,7 @@ pub const JOURNAL_MIB_MAX: u32 = 64;
 pub const MEMORY_MIB_MAX: u32 = 64;
 
 /// What to do when a rollout cannot go on by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnTrouble {
     /// All traffic back to stable.
@@ -24,7 +25,7 @@ pub enum OnTrouble {
 }
 
 /// Limits that the host enforces whatever the strategy asks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Guardrails {
     /// Most percentage points that the candidate may gain in one write.
     pub largest_step: f64,
@@ -54,8 +55,8 @@ pub const DURATION_MAX: Millis = 36_525 * 24 * 3_600_000;
 /// Most alarms that one rollout watches: one call reads them all.
 pub const ALARMS_MAX: usize = 10;
 
-/// See [`Guardrails::before_bake`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Most that the candidate may have before it has had traffic for a while.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BeforeBake {
     /// Percent.
     pub share: f64,
@@ -102,7 +103,7 @@ impl OnTrouble {
 
 /// Limits of one run, stricter than the host's own. A rollout is pinned to
 /// those that it began with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Caps {
     /// Linear memory, MiB.

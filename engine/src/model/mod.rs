@@ -14,6 +14,7 @@ pub mod target;
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use command::{Command, Decider};
@@ -26,7 +27,7 @@ pub type Millis = u64;
 pub const WEIGHT_MAX: u32 = 999;
 
 /// What an arm is in one rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Serves the users today, and again after a rollback.
@@ -36,7 +37,7 @@ pub enum Role {
 }
 
 /// One of the two versions that share the traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Arm {
     /// `stable`/`canary`, `blue`/`green`, or what the target calls it.
     pub name: String,
@@ -47,7 +48,7 @@ pub struct Arm {
 }
 
 /// The weight of one arm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Weight {
     /// The arm's name.
     pub arm: String,
@@ -56,7 +57,7 @@ pub struct Weight {
 }
 
 /// The weights of all arms, in the target's order.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Weights(pub Vec<Weight>);
 
@@ -158,7 +159,7 @@ impl fmt::Display for Weights {
 }
 
 /// What runs in an arm: a version and where it comes from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// A label that people recognise; equal labels mean the same software.
     pub version: String,
@@ -167,7 +168,7 @@ pub struct Release {
 }
 
 /// Where the software of an arm comes from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// Servers that somebody else runs.
@@ -198,7 +199,7 @@ impl Release {
 }
 
 /// What is wrong with a demo service, if anything.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DemoFault {
     /// Share of requests answered with 500, 0-1.
     pub error_rate: f64,
@@ -207,7 +208,7 @@ pub struct DemoFault {
 }
 
 /// Targets of an arm as the load balancer sees them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ArmHealth {
     /// The arm's name.
     pub arm: String,
@@ -218,7 +219,7 @@ pub struct ArmHealth {
 }
 
 /// Response time in milliseconds, until the head of the response.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "the names say it all")]
 pub struct Latency {
     pub mean: f64,
@@ -229,7 +230,7 @@ pub struct Latency {
 }
 
 /// One closed metrics interval of one arm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// The arm's name.
     pub arm: String,
@@ -259,7 +260,7 @@ pub struct Sample {
 }
 
 /// Which samples to return.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MetricsQuery {
     /// Only samples that start at or after this time.
     pub since: Millis,
@@ -270,7 +271,7 @@ pub struct MetricsQuery {
 }
 
 /// One value of a custom query.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Point {
     /// The arm's name.
     pub arm: String,
@@ -281,7 +282,7 @@ pub struct Point {
 }
 
 /// What a probe found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeReport {
     /// Whether the answer was as expected.
     pub ok: bool,
@@ -294,7 +295,7 @@ pub struct ProbeReport {
 }
 
 /// What follows from a look at the metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
     /// Look again.
@@ -319,7 +320,7 @@ impl fmt::Display for Decision {
 }
 
 /// What a look found about one kind of event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamFinding {
     /// As people call it.
     pub name: String,
@@ -336,7 +337,7 @@ pub struct StreamFinding {
 }
 
 /// What a look at the metrics found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// End of the newest sample that was looked at.
     pub until: Millis,
@@ -360,8 +361,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What sort of failure a [`HostError`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What sort of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// A guardrail or a permission forbids it.
@@ -383,7 +384,7 @@ pub enum ErrorKind {
 }
 
 /// Why the host or a target could not or would not do something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct HostError {
     /// The class of the failure.
@@ -416,7 +417,7 @@ impl HostError {
 }
 
 /// What the target looks like right now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Observed {
     /// Every arm, in the target's order.
     pub arms: Vec<ObservedArm>,
@@ -426,8 +427,8 @@ pub struct Observed {
     pub address: String,
 }
 
-/// One arm of an [`Observed`] target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One arm of a target, as it is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ObservedArm {
     /// The arm's name.
     pub name: String,
@@ -452,7 +453,7 @@ pub struct ObservedArm {
 }
 
 /// Whether the platform has brought an arm where it shall be.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Deployment {
     /// What runs is what shall run.
@@ -465,7 +466,7 @@ pub enum Deployment {
 }
 
 /// Who gets how much, without what runs there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// The weights of the arms, in order.
     pub weights: Weights,
@@ -485,7 +486,7 @@ impl Traffic {
 
 /// What another listener or rule than the one whose weights move sends to an
 /// arm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Elsewhere {
     /// The arm.
     pub arm: String,
@@ -500,7 +501,7 @@ pub struct Elsewhere {
 }
 
 /// Who comes by a listener or rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// Users, for all that is known.
@@ -542,7 +543,7 @@ impl fmt::Display for Elsewhere {
 }
 
 /// How many tasks carry the traffic of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
     /// As many as all of it needs.
     pub full: u32,
@@ -629,7 +630,7 @@ impl Observed {
 }
 
 /// Something a person or a machine sent to a rollout.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Signal {
     /// The same id twice is one signal.
     pub id: String,
@@ -645,7 +646,7 @@ pub struct Signal {
 }
 
 /// Why a wait ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wake {
     /// The time was over.
@@ -655,7 +656,7 @@ pub enum Wake {
 }
 
 /// How loud a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the names say it all")]
 pub enum Level {
@@ -665,7 +666,7 @@ pub enum Level {
 }
 
 /// What a strategy found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The candidate is good: it gets all traffic.
@@ -687,7 +688,7 @@ impl fmt::Display for Verdict {
 }
 
 /// A verdict and the sentence that explains it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// What the strategy found.
     pub verdict: Verdict,
@@ -696,7 +697,7 @@ pub struct Outcome {
 }
 
 /// How the new version takes over at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Promotion {
     /// The candidate arm keeps the traffic and is the stable arm from now on.
@@ -706,7 +707,7 @@ pub enum Promotion {
 }
 
 /// Where a rollout goes once it is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
     /// All traffic to the new version.
@@ -746,7 +747,7 @@ impl fmt::Display for Goal {
 }
 
 /// How a rollout ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// The new version has all traffic; read back.
@@ -774,7 +775,7 @@ impl fmt::Display for End {
 }
 
 /// Why a rollout stands still until a person acts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "why")]
 pub enum Hold {
     /// A person said `pause`.
@@ -825,7 +826,7 @@ impl fmt::Display for Hold {
 }
 
 /// The state of a rollout, in the words of Argo Rollouts where it has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the field's own terms")]
 pub enum Phase {

@@ -1,12 +1,14 @@
 //! What a strategy may ask for by name: probes of the candidate, and metrics that
 //! come from elsewhere.
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::secret;
 
 /// One HTTP request to the candidate and what it must answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
     /// Its name.
     pub name: String,
@@ -24,16 +26,57 @@ pub struct Probe {
 
 /// A custom metric, per arm. In its texts `{arm}`, `{version}` and, on AWS,
 /// `{service}`, `{cluster}`, `{target-group}` and `{load-balancer}` are filled in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct Query {
     /// Its name.
     pub name: String,
     /// Where its values come from.
     #[serde(flatten)]
     pub source: QuerySource,
-    /// Headers of its requests; secrets in them are references, see [`secret`].
+    /// Headers of its requests; secrets in them are references such as
+    /// `${NAME}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
+}
+
+/// Field by field, so that each of them is known as a field and not as a key of a map.
+impl Serialize for Query {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut query = serializer.serialize_struct("Query", 8)?;
+        query.serialize_field("name", &self.name)?;
+        match &self.source {
+            QuerySource::Json { url, pointer } => {
+                query.serialize_field("url", url)?;
+                query.serialize_field("pointer", pointer)?;
+            }
+            QuerySource::Prometheus {
+                server,
+                query: expression,
+            } => {
+                query.serialize_field("server", server)?;
+                query.serialize_field("query", expression)?;
+            }
+            QuerySource::CloudWatch(CloudWatchMetric {
+                expression,
+                namespace,
+                metric,
+                statistic,
+                period_s,
+                dimensions,
+            }) => {
+                query.serialize_field("expression", expression)?;
+                query.serialize_field("namespace", namespace)?;
+                query.serialize_field("metric", metric)?;
+                query.serialize_field("statistic", statistic)?;
+                query.serialize_field("period_s", period_s)?;
+                query.serialize_field("dimensions", dimensions)?;
+            }
+        }
+        if !self.headers.is_empty() {
+            query.serialize_field("headers", &self.headers)?;
+        }
+        query.end()
+    }
 }
 
 impl Query {
@@ -58,8 +101,8 @@ impl Query {
 }
 
 /// Where the values of a custom metric come from. Secrets in addresses are
-/// references, see [`secret`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// references such as `${NAME}` or `${file:/PATH}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum QuerySource {
     /// A number in a JSON document.
@@ -81,7 +124,7 @@ pub enum QuerySource {
 }
 
 /// A CloudWatch metric, or an expression over metrics.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CloudWatchMetric {
     /// Metric math or a `SEARCH`, instead of all below.
     pub expression: Option<String>,

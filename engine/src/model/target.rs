@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aws::AwsSpec;
@@ -17,7 +18,7 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 pub const RESPONSE_TIMEOUT_MS: u32 = 60_000;
 
 /// What is rolled out where.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum TargetSpec {
     /// A balancer that already runs (`engine local`), by its admin address.
@@ -44,7 +45,7 @@ pub enum TargetSpec {
 }
 
 /// The set-up of a local balancer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalSpec {
     /// Where users send requests. Port 0 picks a free one.
     pub listen: SocketAddr,
@@ -68,7 +69,7 @@ pub struct LocalSpec {
 }
 
 /// What the clients of a local balancer may take of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Clients {
     /// Connections at once, and requests at once; fewer where the process may have
     /// too few descriptors.
@@ -91,7 +92,7 @@ impl Default for Clients {
 }
 
 /// One arm of a local balancer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalArm {
     /// Its name.
     pub name: String,
@@ -102,7 +103,7 @@ pub struct LocalArm {
 }
 
 /// How a target proves that it is well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthCheck {
     /// Path of the request.
     pub path: String,

@@ -194,7 +194,7 @@ pub async fn look(target: &dyn Target, now: Millis) -> Result<Seen, HostError> {
 }
 
 /// The rates of an arm over the last samples.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Rates {
     /// Requests per second.
     pub rps: f64,

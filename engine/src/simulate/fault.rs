@@ -125,8 +125,8 @@ mod tests {
     fn mistakes_are_explained() {
         for (text, says) in [
             ("rain@5m", "kinds are metrics-late"),
-            ("aws-throttled@5m", "lasts"),
-            ("engine-killed@5m+1m", "happens at once"),
+            ("aws-throttled@5m", "needs a duration"),
+            ("engine-killed@5m+1m", "has no duration"),
             ("engine-killed", "KIND@START"),
             ("engine-killed@soon", "engine-killed@12m"),
             ("engine-killed@5124095576029h", "KIND@START"),

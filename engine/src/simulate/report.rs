@@ -1,5 +1,6 @@
 //! Statistics of many replicates. Pure.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::replicate::{Fate, Played};
@@ -30,8 +31,8 @@ impl From<Played> for Tally {
 }
 
 /// One scenario's result.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub struct Row {
     /// The scenario's name.
     pub name: String,
@@ -158,8 +159,8 @@ impl Row {
 }
 
 /// Statistics over many scenarios.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub struct Summary {
     /// Mean of the false rollbacks over the good scenarios, percent.
     pub false_rollback_mean_pct: Option<f64>,

@@ -619,7 +619,7 @@ mod tests {
                 Guardrails::default(),
                 true,
                 50,
-                "no healthy target",
+                "no healthy task",
             ),
             (&[], strict.clone(), true, 20, ""),
             (&[], strict.clone(), true, 40, "above the guardrail"),

@@ -10,6 +10,7 @@ pub mod imports;
 pub mod plugins;
 pub mod policy;
 mod read;
+pub mod schema;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::model::target::{
 };
 use crate::model::{DemoFault, Millis, Promotion, Release, Source, is_name};
 use policy::Policy;
+pub use read::nearest;
 use read::{Reader, Section};
 
 /// Everything that a rollout file can say.

@@ -141,6 +141,8 @@ impl<'p> Section<'p> {
 
     fn take(&mut self, key: &str) -> Option<Value> {
         self.known.push(key.to_owned());
+        #[cfg(test)]
+        asked(self.at(key));
         self.table.remove(key)
     }
 
@@ -307,7 +309,7 @@ impl<'p> Section<'p> {
         read: impl FnOnce(&mut Self, &str) -> Option<T>,
     ) -> Option<T> {
         if !self.table.contains_key(key) {
-            self.known.push(key.to_owned());
+            self.take(key);
             self.problem(key, message);
             return None;
         }
@@ -321,14 +323,9 @@ impl<'p> Section<'p> {
 
     pub(super) fn finish_in_place(&mut self) {
         for key in self.table.keys() {
-            let near = self
-                .known
-                .iter()
-                .map(|k| (distance(key, k), k))
-                .min()
-                .filter(|(d, _)| *d <= 2);
-            let message = match near {
-                Some((_, near)) => format!("there is no such key; did you mean {near}?"),
+            let known = self.known.iter().map(String::as_str);
+            let message = match nearest(key, known) {
+                Some(near) => format!("there is no such key; did you mean {near}?"),
                 None => {
                     format!("there is no such key; there are {}", self.known.join(", "))
                 }
@@ -346,6 +343,12 @@ fn texts(value: &Value) -> Option<Vec<String>> {
         .collect()
 }
 
+/// The word that somebody may have meant, if there is one so near.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (distance(word, known), known)).min();
+    near.filter(|(d, _)| *d <= 2).map(|(_, near)| near)
+}
+
 /// Edit distance (Levenshtein), for "did you mean".
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
@@ -360,4 +363,22 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+thread_local! {
+    static ASKED: RefCell<Vec<String>> = const { RefCell::new(vec![]) };
+}
+
+#[cfg(test)]
+fn asked(path: String) {
+    ASKED.with_borrow_mut(|all| all.push(path));
+}
+
+/// The paths of all keys that are asked for meanwhile, whether a file has them or not.
+#[cfg(test)]
+pub(super) fn asked_in(read: impl FnOnce()) -> Vec<String> {
+    ASKED.take();
+    read();
+    ASKED.take()
 }

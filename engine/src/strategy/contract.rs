@@ -331,7 +331,7 @@ mod tests {
         };
         assert!(found(b"").contains("empty"));
         assert!(found(b"\0asm\x01\0\0\0").contains("core WebAssembly module"));
-        assert!(found(b"\0asm").contains("cut off"));
+        assert!(found(b"\0asm").contains("incomplete"));
         assert!(found(b"(component)").contains("WebAssembly text"));
         assert!(found(b"#!/bin/sh").contains("does not begin"));
         assert!(found(b"\x7fELF").contains("precompiled"));

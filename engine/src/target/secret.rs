@@ -115,8 +115,8 @@ mod tests {
         assert!(!filled.shown.contains("S3CRET"), "{}", filled.shown);
         assert!(!filled.scrub("you said S3CRET").contains("S3CRET"));
         for (wrong, says) in [
-            ("".to_owned(), "no one line"),
-            ("a\nb".to_owned(), "no one line"),
+            ("".to_owned(), "exactly one line of text"),
+            ("a\nb".to_owned(), "exactly one line of text"),
         ] {
             std::fs::write(&path, wrong).expect("writable");
             let error = fill(&text, str::to_owned).err().expect("no secret");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory as _;
 use engine::cli::Cli;
 use engine::cli::exit::Exit;
+use engine::view::catalogue::{self, Kind, document};
 use serde_json::Value;
 
 use crate::support::guests;
@@ -203,6 +204,117 @@ fn the_verbs_are_those_of_the_command_line() {
     let mut table = "| verb | does |\n|---|---|\n".to_owned();
     rows(&mut table, "engine", &Cli::command());
     check("reference/verbs.md", "verbs", &table);
+}
+
+/// What a key may be, in a word or two.
+fn kind(node: &Value, shared: &Value) -> String {
+    let node = referred(node, shared);
+    if let Some(words) = node["enum"].as_array() {
+        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        return words.join(" or ");
+    }
+    if let Some(shapes) = node["anyOf"].as_array().filter(|_| node["type"].is_null()) {
+        let kinds: Vec<String> = shapes.iter().map(|shape| kind(shape, shared)).collect();
+        return kinds.join(" or ");
+    }
+    let range = match (&node["minimum"], &node["maximum"]) {
+        (least, most) if most.is_number() => format!(", {least} to {most}"),
+        _ => String::new(),
+    };
+    match node["type"].as_str() {
+        Some("string") if node["examples"].is_array() => "duration".to_owned(),
+        Some("string") => "text".to_owned(),
+        Some("boolean") => "true or false".to_owned(),
+        Some("integer") => format!("whole number{range}"),
+        Some("number") => format!("number{range}"),
+        Some("array") => format!("list of {}s", kind(&node["items"], shared)),
+        _ => "table".to_owned(),
+    }
+}
+
+fn referred<'a>(node: &'a Value, shared: &'a Value) -> &'a Value {
+    let name = node["$ref"]
+        .as_str()
+        .and_then(|r| r.strip_prefix("#/$defs/"));
+    name.map_or(node, |name| &shared[name])
+}
+
+/// A row for each key of a file.
+fn key_rows(table: &mut String, node: &Value, shared: &Value, path: &str) {
+    let whole = referred(node, shared);
+    for shapes in ["oneOf", "anyOf"] {
+        for shape in whole[shapes].as_array().into_iter().flatten() {
+            key_rows(table, shape, shared, path);
+        }
+    }
+    if whole["additionalProperties"].is_object() {
+        let inner = format!("{path}NAME.");
+        key_rows(table, &whole["additionalProperties"], shared, &inner);
+    }
+    let required: Vec<&str> = whole["required"]
+        .as_array()
+        .map(|keys| keys.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    for (key, property) in whole["properties"].as_object().into_iter().flatten() {
+        let full = format!("{path}{key}");
+        let about = match &property["description"] {
+            // Each kind of target names itself.
+            Value::Null if property["const"].is_string() => whole["description"].as_str(),
+            about => about.as_str(),
+        };
+        let about = about.unwrap_or_else(|| panic!("{full} is not explained"));
+        let default = match &property["default"] {
+            _ if required.contains(&key.as_str()) => "must be given".to_owned(),
+            Value::Null => String::new(),
+            value => format!("`{value}`"),
+        };
+        let kind = match &property["const"] {
+            Value::Null => kind(property, shared),
+            only => format!("`{only}`"),
+        };
+        let _ = writeln!(
+            table,
+            "| `{full}` | {} | {default} | {} |",
+            cell(&kind),
+            cell(about)
+        );
+        key_rows(table, property, shared, &format!("{full}."));
+    }
+}
+
+#[test]
+fn the_keys_of_files_are_those_of_their_schemas() {
+    for name in ["rollout.toml", "plugins.toml"] {
+        let schema = document(name).expect("a schema").schema();
+        let mut table = "| key | what it may be | default | |\n|---|---|---|---|\n".to_owned();
+        key_rows(&mut table, &schema, &schema["$defs"], "");
+        check("reference/rollout-file.md", name, &table);
+    }
+}
+
+/// Every answer in JSON has a section, whose example is as its schema says.
+#[test]
+fn the_answers_in_json_are_described_by_example() {
+    let answers = || catalogue::documents().filter(|d| d.kind == Kind::Answer);
+    let mut table = "| schema | what `--json` prints |\n|---|---|\n".to_owned();
+    for answer in answers() {
+        let name = answer.name;
+        let _ = writeln!(table, "| [{name}](#{name}) | {} |", cell(answer.about));
+    }
+    check("reference/json.md", "answers", &table);
+    let page = root().join("engine/docs/reference/json.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let mut sections = page.split("\n## ").skip(1);
+    for answer in answers() {
+        let section = sections.next().unwrap_or_default();
+        let (title, text) = section.split_once('\n').unwrap_or_default();
+        assert_eq!(title, answer.name, "sections are in the order of the table");
+        let (_, example) = text.split_once("```json\n").expect("an example");
+        let (example, _) = example.split_once("```").expect("its end");
+        let example: Value = serde_json::from_str(example).expect("JSON");
+        crate::schemas::fits(answer.name, &example);
+    }
+    assert_eq!(sections.next(), None);
 }
 
 #[tokio::test]

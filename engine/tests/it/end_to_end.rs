@@ -72,7 +72,7 @@ fn the_demo_ends_promoted() {
     let reports = entries.as_array().expect("entries").iter();
     let mut reports = reports.filter(|e| e["event"]["call"]["fn"] == "report");
     let finding = &reports.next().expect("a look")["event"]["call"]["finding"];
-    assert!(finding["log_evidence"].is_number(), "{finding}");
+    assert!(finding["log-evidence"].is_number(), "{finding}");
     let plot = folder.path().join("rollout.svg").display().to_string();
     let drawn = run(folder.path(), &["history", "--plot", &plot]);
     assert_eq!(code(&drawn), Some(0), "{}", stderr(&drawn));

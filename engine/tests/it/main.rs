@@ -34,6 +34,7 @@ mod property;
 mod reference;
 mod registry;
 mod render;
+mod schemas;
 mod secrets;
 mod signals;
 mod signature;

@@ -177,17 +177,17 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
         (cold["class"].as_str(), cold["replicates"].as_u64()),
         (Some("good"), Some(12))
     );
-    assert_eq!(bad["rolledBackPct"], 100.0);
-    assert_eq!(bad["medianMinutesToPromote"], Value::Null);
+    assert_eq!(bad["rolled-back-pct"], 100.0);
+    assert_eq!(bad["median-minutes-to-promote"], Value::Null);
     for key in [
-        "promotedPct",
-        "pausedPct",
-        "badRequestsMean",
-        "badRequestsMedian",
+        "promoted-pct",
+        "paused-pct",
+        "bad-requests-mean",
+        "bad-requests-median",
     ] {
         assert!(bad[key].is_number(), "{key}");
     }
-    assert!(bad["medianMinutesToRollback"].as_f64().expect("minutes") < 12.0);
+    assert!(bad["median-minutes-to-rollback"].as_f64().expect("minutes") < 12.0);
 }
 
 #[test]

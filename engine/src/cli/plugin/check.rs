@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use super::pins::PinArgs;
 use crate::cli::Global;
@@ -11,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::ops::app::App;
 use crate::ops::plugin::check::{self, CheckRequest, Checked, World};
 use crate::ops::plugin::inspect::{by_interface, moves_traffic};
+use crate::view;
 
 /// Check that a plugin fits the contract and repeats itself
 ///
@@ -43,27 +43,7 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> crate:
     };
     let checked = check::check(app, request).await?;
     if global.json {
-        let world = |World {
-                         name, fuel, reason, ..
-                     }: &World| {
-            json!({"world": name, "calls": fuel.len(), "fuel": fuel.iter().sum::<u64>(), "reason": reason})
-        };
-        let worlds: Vec<_> = checked.worlds.iter().map(world).collect();
-        let Checked {
-            plugin,
-            description,
-            difference,
-            ..
-        } = &checked;
-        let value = json!({
-            "plugin": checked.shown, "name": description.name, "version": description.version,
-            "world": plugin.world, "sha256": plugin.sha256, "size": plugin.size,
-            "permissions": plugin.permissions, "stubbed": plugin.stubbed,
-            "movesTraffic": moves_traffic(plugin), "runs": worlds,
-            "deterministic": difference.is_none(), "difference": difference,
-            "failed": checked.failed().map(|world| &world.reason),
-        });
-        out!("{value}");
+        json!(view::plugin::Check::from(&checked));
     } else {
         print(&checked);
     }

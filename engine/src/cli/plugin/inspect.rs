@@ -1,10 +1,8 @@
 //! `engine plugin inspect`: what a plugin is and what it can do.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::pins::PinArgs;
 use crate::cli::Global;
@@ -12,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::ops::app::App;
 use crate::ops::plugin::inspect::{self, Annotation, Inspected, Parameter};
 use crate::strategy::limits;
+use crate::view;
 
 /// Show what a plugin is: digest, permissions, parameters, where it comes from
 #[derive(Debug, Args)]
@@ -32,27 +31,7 @@ pub(super) async fn inspect(
 ) -> crate::ops::Result<Exit> {
     let found = inspect::inspect(app, &args.pins.into(), &args.plugin).await?;
     if global.json {
-        let rows: Vec<Value> = found
-            .parameters
-            .iter()
-            .map(|p| json!({"name": p.name, "type": p.kind, "default": p.default, "description": p.about}))
-            .collect();
-        let Inspected {
-            plugin,
-            source,
-            description,
-            schema,
-            annotations,
-            ..
-        } = &found;
-        let value = json!({
-            "name": description.name, "version": description.version, "summary": description.summary,
-            "source": source, "sha256": plugin.sha256, "size": plugin.size, "world": plugin.world,
-            "permissions": plugin.permissions, "stubbed": plugin.stubbed,
-            "parameters": rows, "schema": schema,
-            "annotations": annotations.iter().map(|a| (a.label, a.text.as_str())).collect::<BTreeMap<_, _>>(),
-        });
-        out!("{value}");
+        json!(view::plugin::Inspection::from(&found));
     } else {
         print(&found);
     }

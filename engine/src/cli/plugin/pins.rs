@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use crate::cli::Global;
 use crate::cli::exit::Exit;
 use crate::ops::Kind;
 use crate::ops::app::App;
 use crate::ops::pin::{self, LockFile, PinRequest, Verified};
+use crate::view;
 
 /// What may change about pinned plugins, as with cargo.
 #[derive(Debug, Clone, Default, Args)]
@@ -113,15 +113,7 @@ pub(super) async fn verify(
 ) -> crate::ops::Result<Exit> {
     let all = pin::verify(app, &args.pins.into(), &args.names).await?;
     if global.json {
-        let row = |Verified { name, result }: &Verified| {
-            let message = match result {
-                Ok(_) => "ok",
-                Err(error) => &error.message,
-            };
-            json!({"name": name, "ok": result.is_ok(), "message": message})
-        };
-        let rows: Vec<_> = all.iter().map(row).collect();
-        out!("{}", json!({"plugins": rows}));
+        json!(view::plugin::Verification::from(&all[..]));
     } else {
         for Verified { name, result } in &all {
             match result {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use super::password;
 use super::pins::PinArgs;
@@ -12,6 +11,7 @@ use crate::cli::exit::Exit;
 use crate::ops::app::App;
 use crate::ops::plugin::registry::{self, PullRequest, Pulled, PushRequest};
 use crate::supply::registry::manifest::Layout;
+use crate::view;
 
 /// How a registry is reached.
 #[derive(Debug, Args)]
@@ -111,11 +111,7 @@ pub(super) async fn push(app: &App, global: &Global, args: PushArgs) -> crate::o
     };
     let pushed = registry::push(app, request, &password::ask).await?;
     if global.json {
-        let value = json!({
-            "reference": pushed.reference, "manifest": pushed.manifest,
-            "wasm": format!("sha256:{}", pushed.sha256), "signedBy": pushed.signed_by,
-        });
-        out!("{value}");
+        json!(view::plugin::Push::from(&pushed));
     } else {
         if let Some(key) = pushed.signed_by {
             eprintln!("signed by {key}");

@@ -1,24 +1,22 @@
 //! From text to scenarios, or to all that is wrong with them.
 //!
 //! A file is checked in four steps (JSON, schema, types, meaning); each step
-//! reports all that it finds before the next one starts. The published schema
-//! does not close its inner objects; here unknown keys are refused everywhere.
+//! reports all that it finds before the next one starts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Canary, Clock, Corpus, Event, Expect, Millis, Noise, Scenario, Traffic, Values};
+use super::{Canary, Clock, Corpus, Event, Expect, Millis, Noise, Scenario, Span, Traffic, Values};
 use crate::model::problem::{Problem, Problems};
-
-/// The published schema of the format.
-const SCHEMA: &str = include_str!("../scenario.schema.json");
+use crate::schema::of_file;
 
 const TASKS_MAX: u32 = 10_000;
 const ZONES_MAX: u32 = 100;
@@ -33,17 +31,71 @@ const SHARE: RangeInclusive<f64> = 0.0..=1.0;
 const PERCENT: RangeInclusive<f64> = 0.0..=100.0;
 const NOT_NEGATIVE: RangeInclusive<f64> = 0.0..=f64::INFINITY;
 
-#[derive(Deserialize)]
+/// Scenarios for `engine simulate` and `engine plugin test`.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
+    /// The version of the format.
     #[serde(rename = "apiVersion")]
+    #[schemars(schema_with = "version")]
     _api_version: String,
+    /// Each is a service and one rollout, which is played many times.
+    #[schemars(with = "Vec<Scenario>")]
     scenarios: Vec<Value>,
+    /// What goes wrong outside in all scenarios, spelt as for `--fault`.
     #[serde(default)]
     faults: Vec<String>,
+    /// What custom queries answer in all scenarios, by their names.
     #[serde(default)]
     queries: BTreeMap<String, Values>,
+    /// How many questions for an approval are answered at once; all, if absent.
     approvals: Option<u32>,
+}
+
+fn version(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"const": "simulate/v1"})
+}
+
+/// What happens during the rollout. Which keys an event has depends on its type, and
+/// is checked when it is read: a schema with a shape for each type would only say that
+/// an event fits none of them.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) struct AnyEvent {
+    /// What happens.
+    r#type: AnyEventType,
+    /// When it begins, from the start of the rollout.
+    at: Option<Span>,
+    /// For how long.
+    duration: Option<Span>,
+    /// Share of requests that fail on top, 0-1.
+    error_add: Option<f64>,
+    /// Requests take so many times as long.
+    latency_mult: Option<f64>,
+    /// In each interval, 0-1.
+    probability: Option<f64>,
+}
+
+/// What happens.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "it only describes")]
+enum AnyEventType {
+    /// Something that both arms need fails.
+    SharedOutage,
+    /// Something fails that only the candidate met, though not by its fault.
+    CanaryBlip,
+    /// The metrics of both arms are missing.
+    MetricGap,
+    /// The metrics of both arms are missing in some of the intervals.
+    RandomGap,
+}
+
+/// The JSON Schema of the format.
+#[must_use]
+pub fn schema() -> Value {
+    of_file::<File>()
 }
 
 impl Corpus {
@@ -109,23 +161,14 @@ fn none(problems: Vec<Problem>) -> Result<(), Vec<Problem>> {
 }
 
 fn against_schema(json: &Value) -> Vec<Problem> {
-    let mut schema: Value = serde_json::from_str(SCHEMA).expect("a constant");
-    close(&mut schema["$defs"]);
-    let validator = jsonschema::validator_for(&schema).expect("a constant");
+    let mut schema = schema();
+    // Of the file itself, its type names the keys that are left over.
+    schema["additionalProperties"] = Value::Bool(true);
+    let validator = jsonschema::validator_for(&schema).expect("made from types");
     validator
         .iter_errors(json)
         .flat_map(|error| explain(&schema, &error))
         .collect()
-}
-
-/// Has every object of the schema refuse the keys that it does not describe.
-fn close(schema: &mut Value) {
-    if let Value::Object(object) = schema {
-        if object.get("properties").is_some_and(Value::is_object) {
-            object.insert("additionalProperties".to_owned(), Value::Bool(false));
-        }
-        object.values_mut().for_each(close);
-    }
 }
 
 fn explain(schema: &Value, error: &ValidationError<'_>) -> Vec<Problem> {

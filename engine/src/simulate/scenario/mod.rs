@@ -3,11 +3,15 @@
 
 mod check;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::Number;
+
+pub use check::schema;
 
 /// A duration or a moment, ms.
 pub type Millis = u64;
@@ -30,7 +34,7 @@ pub struct Corpus {
 }
 
 /// Values of a custom query: one for each arm and interval with traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Values {
     /// Mean of the stable arm.
@@ -39,14 +43,16 @@ pub struct Values {
     pub canary: f64,
     /// Standard deviation of one value.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub sigma: f64,
 }
 
 /// One service and one rollout.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
     /// Unique in the file.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9.-]*$"))]
     pub name: String,
     /// One line for people.
     #[serde(default)]
@@ -55,9 +61,11 @@ pub struct Scenario {
     pub class: Class,
     /// Decides everything that is random; a negative one wraps around.
     #[serde(deserialize_with = "seed")]
+    #[schemars(schema_with = "whole")]
     pub seed: u64,
     /// How often to repeat it, each time with other luck.
     #[serde(default = "replicates")]
+    #[schemars(range(min = 1))]
     pub replicates: u32,
     /// Times of the simulation.
     #[serde(default)]
@@ -73,7 +81,8 @@ pub struct Scenario {
     #[serde(default)]
     pub noise: Noise,
     /// What happens during the rollout. Read apart, each with its own path.
-    #[serde(skip)]
+    #[serde(default)]
+    #[schemars(with = "Vec<check::AnyEvent>")]
     pub events: Vec<Event>,
     /// What the author expects of a strategy.
     #[serde(default)]
@@ -81,7 +90,7 @@ pub struct Scenario {
 }
 
 /// Whether a candidate should be promoted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// It should: a rollback is false.
@@ -91,20 +100,24 @@ pub enum Class {
 }
 
 /// Times of the simulation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Clock {
     /// The length of one interval of metrics. All noise is per interval.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(with = "Span")]
     pub interval: Millis,
     /// How long after its end an interval can be read.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(with = "Span")]
     pub metric_delay: Millis,
     /// When the simulation gives up.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(with = "Span")]
     pub horizon: Millis,
     /// How much is known of the stable version before the start.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(with = "Span")]
     pub history: Millis,
 }
 
@@ -120,23 +133,25 @@ impl Default for Clock {
 }
 
 /// What the service is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Traffic {
     /// Requests per second, over the day's mean.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub rps: f64,
     /// How they change over the day; not at all if absent.
     pub diurnal: Option<Diurnal>,
 }
 
 /// A sine on top of the mean traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Diurnal {
     /// Of the mean, 0-1.
     pub amplitude: f64,
     /// From one top to the next.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(with = "Span")]
     pub period: Millis,
     /// Where in the period the rollout starts, as a fraction of it; 0 is the
     /// mean before the top.
@@ -154,7 +169,7 @@ impl Default for Diurnal {
 }
 
 /// The version that runs.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Stable {
     /// How many tasks serve it.
@@ -179,7 +194,7 @@ impl Default for Stable {
 }
 
 /// A log-normal latency.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Latency {
     /// Its median, ms.
@@ -198,7 +213,7 @@ impl Default for Latency {
 }
 
 /// The version to roll out.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Canary {
     /// It has at least so many tasks, however small its share.
@@ -220,7 +235,7 @@ impl Default for Canary {
 }
 
 /// How the candidate differs from the stable version.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Effect {
     /// Share of requests that fail on top, 0-1.
@@ -234,10 +249,12 @@ pub struct Effect {
     /// Those take so many times as long.
     pub tail_mult: f64,
     /// When it begins, from the start of the rollout.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(with = "Span")]
     pub onset: Millis,
     /// How long it grows from nothing; 0 is at once.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(with = "Span")]
     pub ramp: Millis,
     /// How it depends on the candidate's share; not at all if absent.
     pub load: Option<Load>,
@@ -259,7 +276,7 @@ impl Default for Effect {
 }
 
 /// An effect that grows with the candidate's share.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Load {
     /// No effect up to this share, 0-1.
@@ -275,11 +292,12 @@ impl Default for Load {
 }
 
 /// New tasks are worse for a while after each rise of the share.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Warmup {
     /// For how long.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration", serialize_with = "spelt")]
+    #[schemars(with = "Span")]
     pub duration: Millis,
     /// Requests take so many times as long.
     #[serde(default = "one")]
@@ -290,7 +308,7 @@ pub struct Warmup {
 }
 
 /// What varies without a cause.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Noise {
     /// Errors come in clusters of this mean size, 1-1000.
@@ -318,7 +336,7 @@ impl Default for Noise {
 }
 
 /// Noise that both arms share.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CommonNoise {
     /// Standard deviation of the logarithm of the error rate.
@@ -340,7 +358,7 @@ impl Default for CommonNoise {
 }
 
 /// Noise that each arm has for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ArmNoise {
     /// Standard deviation of the logarithm of the error rate.
@@ -365,7 +383,7 @@ impl Default for ArmNoise {
 }
 
 /// How tasks differ, for as long as they live.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TaskNoise {
     /// Standard deviation of the logarithm of the error rate.
@@ -375,7 +393,7 @@ pub struct TaskNoise {
 }
 
 /// Tasks that halt for an interval, as in garbage collection.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Stall {
     /// Of each task in each interval, 0-1.
@@ -440,7 +458,11 @@ pub enum Event {
         #[serde(default, deserialize_with = "duration")]
         at: Millis,
         /// For how long; to the end if absent.
-        #[serde(default = "forever", deserialize_with = "duration")]
+        #[serde(
+            default = "forever",
+            deserialize_with = "duration",
+            serialize_with = "spelt"
+        )]
         duration: Millis,
         /// In each interval, 0-1.
         probability: f64,
@@ -460,7 +482,7 @@ impl Event {
 }
 
 /// What the author expects of a strategy over all replicates.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Expect {
     /// Rollbacks of a good candidate, percent of the replicates.
@@ -487,6 +509,42 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Err
             count.checked_mul(ms).filter(|ms| *ms <= DURATION_MAX)
         })
         .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration of up to a year")))
+}
+
+/// As a file spells it, in the largest unit that fits.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands it over like this"
+)]
+fn spelt<S: Serializer>(ms: &Millis, serializer: S) -> Result<S::Ok, S::Error> {
+    let seconds = ms / 1_000;
+    serializer.serialize_str(&match seconds {
+        s if s > 0 && s.is_multiple_of(3_600) => format!("{}h", s / 3_600),
+        s if s > 0 && s.is_multiple_of(60) => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    })
+}
+
+/// How a file spells a duration.
+struct Span;
+
+impl JsonSchema for Span {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[0-9]+(s|m|h)$"})
+    }
+}
+
+/// Any whole number, also a negative one.
+fn whole(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer"})
 }
 
 fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

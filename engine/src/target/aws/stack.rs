@@ -195,7 +195,7 @@ pub fn parameters(
 }
 
 /// One change of a change set.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// `Add`, `Modify`, `Remove`.
     pub action: String,
@@ -206,13 +206,10 @@ pub struct Change {
     /// `True`, `False`, `Conditional`; empty where it does not apply.
     pub replacement: String,
     /// ARN or other id of the resource, if it exists.
-    #[serde(skip)]
     pub physical_id: String,
     /// Its properties before the change, if CloudFormation shows them.
-    #[serde(skip)]
     pub before: Option<serde_json::Value>,
     /// Its properties after the change, if CloudFormation shows them.
-    #[serde(skip)]
     pub after: Option<serde_json::Value>,
 }
 

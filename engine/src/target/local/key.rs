@@ -261,7 +261,7 @@ mod tests {
         std::os::unix::fs::symlink(&closed, &link).expect("made");
         for folder in [open, link] {
             let refused = Laid::within(admin(), vec![folder.clone()]).expect_err("not private");
-            assert!(refused.to_string().contains("yours alone"), "{refused}");
+            assert!(refused.to_string().contains("only you may read"), "{refused}");
             let second = parent.path().join("second");
             let laid = Laid::within(admin(), vec![folder, second.clone()]).expect("the next");
             assert_eq!(read(&place(&second, admin())), Some(laid.key.clone()));

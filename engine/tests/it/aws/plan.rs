@@ -31,7 +31,9 @@ fn plan(folder: &std::path::Path, made: &bottle::Made, more: &[&str]) -> Output 
     .concat();
     let mut command = engine(folder, &arguments);
     emulator::environment(&mut command, &emulator::endpoint(), REGION);
-    command.output().expect("the binary runs")
+    let output = command.output().expect("the binary runs");
+    crate::schemas::hold(&arguments, &output);
+    output
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,6 +50,9 @@ async fn a_plan_changes_nothing_and_reads_well() {
         &service,
     ];
     let before = emulator::aws(REGION, &arguments)["services"][0]["taskDefinition"].clone();
+    // Its schema is held against it.
+    let output = plan(folder.path(), &made, &["--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let output = plan(folder.path(), &made, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let shown = stdout(&output)

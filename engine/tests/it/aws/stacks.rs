@@ -70,6 +70,7 @@ fn a_canary_stack_from_nothing_to_nothing() {
         .expect("the binary runs");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let answer: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    crate::schemas::fits("deploy", &answer);
     assert_eq!(answer["status"], "CREATE_COMPLETE");
     assert!(answer["outputs"]["ListenerArn"].is_string(), "{answer}");
     assert!(

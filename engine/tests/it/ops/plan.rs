@@ -21,7 +21,10 @@ async fn planned(test: &TestApp, made: &Made, gate: &str) -> Plan {
     };
     let ready = make_ready(&test.app, &request).await.expect("ready");
     let plan = plan(&test.app, ready.header, ready.live, ready.plugin).await;
-    plan.expect("it can be planned")
+    let plan = plan.expect("it can be planned");
+    let shown = engine::view::text(&engine::view::plan::Plan::from(&plan));
+    crate::schemas::fits("plan", &serde_json::from_str(&shown).expect("JSON"));
+    plan
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,9 @@ pub fn engine(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {
-    engine(folder, arguments).output().expect("the binary runs")
+    let output = engine(folder, arguments).output().expect("the binary runs");
+    crate::schemas::hold(arguments, &output);
+    output
 }
 
 pub fn stderr(output: &Output) -> String {

@@ -38,7 +38,9 @@ impl Project {
         command.env("COSIGN_PASSWORD", "secret");
         command.env("DOCKER_CONFIG", self.at("docker"));
         command.envs(environment.iter().copied());
-        command.output().expect("the binary runs")
+        let output = command.output().expect("the binary runs");
+        crate::schemas::hold(arguments, &output);
+        output
     }
 
     pub(crate) fn done(&self, arguments: &[&str]) -> Output {

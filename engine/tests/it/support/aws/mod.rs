@@ -14,7 +14,9 @@ use super::binary::{engine, stderr, stdout};
 pub fn run(folder: &Path, region: &str, arguments: &[&str]) -> Output {
     let mut command = engine(folder, arguments);
     emulator::environment(&mut command, &emulator::endpoint(), region);
-    command.output().expect("the binary runs")
+    let output = command.output().expect("the binary runs");
+    crate::schemas::hold(arguments, &output);
+    output
 }
 
 pub fn ok(folder: &Path, region: &str, arguments: &[&str]) -> String {

@@ -1,0 +1,205 @@
+//! Journals of the past: `explain`, `replay` and `what-if`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::hindsight::explain::Step;
+use crate::hindsight::replay::Fit;
+use crate::hindsight::what_if;
+use crate::model::{Millis, Verdict, Weights};
+use crate::ops::past;
+
+/// Which metric led to which decision.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Explanation {
+    /// The rollout's id.
+    pub rollout: String,
+    /// When it began (Unix ms).
+    pub created: Millis,
+    /// Its decisions, in order.
+    pub steps: Vec<Step>,
+}
+
+impl From<past::Explained> for Explanation {
+    fn from(explained: past::Explained) -> Self {
+        Self {
+            rollout: explained.header.rollout,
+            created: explained.header.created,
+            steps: explained.steps,
+        }
+    }
+}
+
+/// Whether a plugin does what a journal says.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Replay {
+    /// The rollout's id.
+    pub rollout: String,
+    /// Whether every call and the verdict are as recorded.
+    pub fits: bool,
+    /// Calls that were as recorded.
+    pub calls: usize,
+    /// Digest of the plugin that ran, hexadecimal.
+    pub sha256: String,
+    /// Whether that is the plugin of the rollout.
+    pub same_bytes: bool,
+    /// The journal entry at which it differs; null if it differs at none.
+    pub entry: Option<u32>,
+    /// When that entry was made (Unix ms).
+    pub at: Option<Millis>,
+    /// The result in words.
+    pub message: String,
+}
+
+impl Replay {
+    /// Of a replay, with its result in words.
+    #[must_use]
+    pub fn of(replayed: &past::Replayed, message: String) -> Self {
+        Self {
+            rollout: replayed.journal.header.rollout.clone(),
+            fits: matches!(replayed.fit, Fit::Same | Fit::SoFar),
+            calls: replayed.calls,
+            sha256: replayed.sha256.clone(),
+            same_bytes: replayed.same_bytes,
+            entry: match &replayed.fit {
+                Fit::Differs(mismatch) => Some(mismatch.seq),
+                _ => None,
+            },
+            at: replayed.differs_at,
+            message,
+        }
+    }
+}
+
+/// How another plugin or other parameters would have decided.
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct WhatIf {
+    /// Each rollout that was asked about.
+    pub rollouts: Vec<Compared>,
+}
+
+/// One rollout, as it was and as it would have been.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Compared {
+    /// The rollout's id.
+    pub rollout: String,
+    /// What was decided.
+    pub recorded: Recorded,
+    /// What would have been decided.
+    pub what_if: Answer,
+    /// Whether the two ended differently.
+    pub differs: bool,
+    /// From when on the weights would have been others than the recorded ones
+    /// (Unix ms): after that the metrics are still those of the recorded share. Null
+    /// if they never were others.
+    pub other_weights_from: Option<Millis>,
+    /// What was asked and is not in the journal.
+    pub missing: Vec<String>,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Recorded {
+    /// The decision; null if there is none.
+    pub verdict: Option<Verdict>,
+    /// Why.
+    pub reason: String,
+    /// When (Unix ms).
+    pub at: Millis,
+}
+
+/// What would have been decided.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Answer {
+    /// How it would have ended.
+    pub end: Ending,
+    /// Why, if it comes to a verdict.
+    pub reason: Option<String>,
+    /// Why the strategy would have failed; null if it would not.
+    pub failed: Option<String>,
+    /// When (Unix ms).
+    pub at: Millis,
+    /// The weights that it would have set, in order.
+    pub weights: Vec<Moment>,
+}
+
+/// Weights at a moment.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Moment {
+    /// When (Unix ms).
+    pub at: Millis,
+    /// The weights.
+    pub weights: Weights,
+}
+
+/// How a rollout would have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// The candidate would have all traffic.
+    Promoted,
+    /// The candidate would have none.
+    RolledBack,
+    /// The strategy could not tell.
+    Inconclusive,
+    /// The recorded metrics end before it decides.
+    Undecided,
+    /// The strategy would have failed.
+    Failed,
+}
+
+impl From<Verdict> for Ending {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Promoted => Self::Promoted,
+            Verdict::RolledBack => Self::RolledBack,
+            Verdict::Inconclusive => Self::Inconclusive,
+        }
+    }
+}
+
+impl From<&past::Compared> for Compared {
+    fn from(compared: &past::Compared) -> Self {
+        let past::Compared {
+            journal,
+            recorded,
+            answer,
+        } = compared;
+        let (end, reason, failed) = match &answer.end {
+            what_if::Ending::Verdict(outcome) => {
+                (outcome.verdict.into(), Some(outcome.reason.clone()), None)
+            }
+            what_if::Ending::Undecided => (Ending::Undecided, None, None),
+            what_if::Ending::Failed(reason) => (Ending::Failed, None, Some(reason.clone())),
+        };
+        let moment = |(at, weights): &(Millis, Weights)| Moment {
+            at: *at,
+            weights: weights.clone(),
+        };
+        Self {
+            rollout: journal.header.rollout.clone(),
+            differs: compared.differs(),
+            recorded: Recorded {
+                verdict: recorded.verdict,
+                reason: recorded.reason.clone(),
+                at: recorded.at,
+            },
+            what_if: Answer {
+                end,
+                reason,
+                failed,
+                at: answer.at,
+                weights: answer.weights.iter().map(moment).collect(),
+            },
+            other_weights_from: answer.parted,
+            missing: answer.missing.clone(),
+        }
+    }
+}

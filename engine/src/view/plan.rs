@@ -1,0 +1,103 @@
+//! `engine plan`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::aws::Found;
+use crate::model::{End, Millis};
+use crate::ops::plan;
+use crate::simulate::rehearsal::Rehearsal;
+
+/// What a rollout on AWS would do.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Plan {
+    /// The target, with every name resolved.
+    pub target: Found,
+    /// The strategy's name.
+    pub strategy: String,
+    /// The rehearsal with a new version that never fails.
+    pub good: Good,
+    /// The rehearsal with a new version that always fails.
+    pub bad: Bad,
+    /// The writes, if the new version never fails, in order.
+    pub writes: Vec<Write>,
+    /// The writes, if the new version always fails, in order.
+    pub writes_if_bad: Vec<Write>,
+    /// How often each reading API is called, if the new version never fails.
+    pub reads: BTreeMap<String, usize>,
+    /// Most calls of APIs in any minute, if the new version never fails.
+    pub busiest_minute: usize,
+    /// The IAM policy document that the rollout needs, as AWS reads it.
+    pub policy: Value,
+}
+
+/// How a rehearsal with a good version ended.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Good {
+    /// How; null if it waits for a person.
+    pub end: Option<End>,
+    /// How long it took, ms.
+    pub took_ms: Millis,
+    /// Whether an approval was given on the way.
+    pub approved: bool,
+}
+
+/// How a rehearsal with a bad version ended.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bad {
+    /// How; null if it waits for a person.
+    pub end: Option<End>,
+    /// How long the bad version had traffic, ms.
+    pub exposed_ms: Millis,
+}
+
+/// One write.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Write {
+    /// Since the beginning of the rollout, ms.
+    pub at_ms: Millis,
+    /// The API that is called.
+    pub api: String,
+    /// What it changes, in words.
+    pub what: String,
+}
+
+impl From<&plan::Plan> for Plan {
+    fn from(plan: &plan::Plan) -> Self {
+        let writes = |rehearsal: &Rehearsal| {
+            let writes = plan.writes(rehearsal).into_iter();
+            let write = writes.map(|write| Write {
+                at_ms: write.at_ms,
+                api: write.api.name().to_owned(),
+                what: write.what,
+            });
+            write.collect()
+        };
+        let reads = plan.reads().into_iter();
+        Self {
+            target: plan.found.clone(),
+            strategy: plan.header.title().to_owned(),
+            good: Good {
+                end: plan.good.end,
+                took_ms: plan.good.took_ms,
+                approved: plan.good.approved,
+            },
+            bad: Bad {
+                end: plan.bad.end,
+                exposed_ms: plan.bad.exposed_ms,
+            },
+            writes: writes(&plan.good),
+            writes_if_bad: writes(&plan.bad),
+            reads: reads.map(|(api, count)| (api.to_owned(), count)).collect(),
+            busiest_minute: plan.busiest_minute(),
+            policy: plan.policy.clone(),
+        }
+    }
+}

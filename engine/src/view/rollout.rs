@@ -1,0 +1,213 @@
+//! Rollouts: where they stand, and what their journals say.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::journal::replay::Mismatch;
+use crate::journal::summary::Summary;
+use crate::journal::{Entry, Header, status};
+use crate::model::{Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Phase, Weights};
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// The rollout's id.
+    pub rollout: String,
+    /// The strategy's name, or the verb of a person.
+    pub title: String,
+    /// The state.
+    pub phase: Phase,
+    /// Weights that this rollout last wrote or took over.
+    pub weights: Weights,
+    /// Progress in percent, as the strategy last said.
+    pub percent: u32,
+    /// Where it stands and why, in the strategy's words.
+    pub note: String,
+    /// What the strategy last found in the metrics; null if it does not say.
+    pub finding: Option<Finding>,
+    /// The wait that is open; null if there is none.
+    pub waiting: Option<Waiting>,
+    /// Why it is paused; null if it is not.
+    pub hold: Option<Hold>,
+    /// What is decided; null until it is.
+    pub decision: Option<Decision>,
+    /// How it ended; null until it has.
+    pub end: Option<Ended>,
+    /// What the strategy did otherwise than its journal says; null if it did not
+    /// diverge.
+    pub mismatch: Option<Mismatch>,
+    /// When it began (Unix ms).
+    pub created: Millis,
+    /// When the last entry of its journal was made (Unix ms).
+    pub updated: Millis,
+    /// Since when the candidate has had traffic without a break (Unix ms); null if it
+    /// has none.
+    pub exposed_since: Option<Millis>,
+    /// What other listeners and rules sent to the arms at the end; absent if that is
+    /// nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Elsewhere>,
+    /// Why that could not be read; absent if it could.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere_unread: Option<String>,
+    /// Number of entries in its journal.
+    pub entries: u32,
+}
+
+/// A wait of a strategy.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Waiting {
+    /// When it is over (Unix ms).
+    pub until: Millis,
+    /// Signals that end it early.
+    pub signals: Vec<String>,
+}
+
+/// The decision about the end.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Decision {
+    /// Where to.
+    pub goal: Goal,
+    /// Who decided it.
+    pub by: Decider,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a rollout ended.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ended {
+    /// How.
+    pub how: End,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&status::Status> for Status {
+    fn from(status: &status::Status) -> Self {
+        Self {
+            rollout: status.rollout.clone(),
+            title: status.title.clone(),
+            phase: status.phase,
+            weights: status.weights.clone(),
+            percent: status.percent,
+            note: status.note.clone(),
+            finding: status.finding.clone(),
+            waiting: status.waiting.as_ref().map(|waiting| Waiting {
+                until: waiting.until,
+                signals: waiting.signals.clone(),
+            }),
+            hold: status.hold.clone(),
+            decision: status.decision.as_ref().map(|decision| Decision {
+                goal: decision.goal,
+                by: decision.by.clone(),
+                reason: decision.reason.clone(),
+            }),
+            end: status.end.as_ref().map(|(how, reason)| Ended {
+                how: *how,
+                reason: reason.clone(),
+            }),
+            mismatch: status.mismatch.clone(),
+            created: status.created,
+            updated: status.updated,
+            exposed_since: status.exposed_since,
+            elsewhere: status.elsewhere.clone(),
+            elsewhere_unread: status.elsewhere_unread.clone(),
+            entries: status.entries,
+        }
+    }
+}
+
+/// A rollout that was driven or followed, and does not move any more.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Driven {
+    /// Where it stands.
+    #[serde(flatten)]
+    pub status: Status,
+    /// The exit code of the verb.
+    pub exit: u8,
+    /// What the built-in client saw; absent if it sent nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Requests>,
+}
+
+/// Requests of the built-in client.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Requests {
+    /// How many it sent.
+    pub sent: u64,
+    /// How many of them failed.
+    pub failed: u64,
+}
+
+/// Everything about one rollout.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rollout {
+    /// What it was pinned to when it began, without credentials.
+    pub header: Header,
+    /// Where it stands.
+    pub status: Status,
+}
+
+impl Rollout {
+    /// For other eyes: without credentials that an older engine let into a journal.
+    #[must_use]
+    pub fn of(header: &Header, status: &status::Status) -> Self {
+        Self {
+            header: header.without_secrets(),
+            status: status.into(),
+        }
+    }
+}
+
+/// Rollouts, newest first.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct List(pub Vec<Row>);
+
+/// One rollout of a list.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Row {
+    /// The rollout's id.
+    pub rollout: String,
+    /// Identity of its target.
+    pub target: String,
+    /// The state.
+    pub phase: Phase,
+    /// When it began (Unix ms).
+    pub created: Millis,
+    /// When the last entry of its journal was made (Unix ms).
+    pub updated: Millis,
+    /// How it ended; null until it has.
+    pub end: Option<Ended>,
+}
+
+impl List {
+    /// Of the rows of the store.
+    #[must_use]
+    pub fn of(rows: &[Summary]) -> Self {
+        let row = |row: &Summary| Row {
+            rollout: row.rollout.clone(),
+            target: row.target.clone(),
+            phase: row.phase,
+            created: row.created,
+            updated: row.updated,
+            end: row.end.map(|how| Ended {
+                how,
+                reason: row.note.clone(),
+            }),
+        };
+        Self(rows.iter().map(row).collect())
+    }
+}
+
+/// The journal of a rollout: every question and every answer, in order.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct History(pub Vec<Entry>);
