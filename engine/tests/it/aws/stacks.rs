@@ -401,14 +401,23 @@ async fn deploying_with(folder: &Path, region: &str, name: &str, fail: Value) ->
     let process = spawn_with(folder, &arguments, |command| {
         emulator::environment(command, &emulator::endpoint(), region);
     });
+    // Before CloudFormation is told, a command ends the change at once.
+    let told = || change_of(folder, region, name).is_some() && moves(region, name);
     for _ in 0..200 {
-        let described = ["cloudformation", "describe-stacks", "--stack-name", name];
-        let shown = aws(region, &described);
-        if shown["Stacks"][0]["StackStatus"] == "UPDATE_IN_PROGRESS" {
+        if tokio::task::block_in_place(told) {
             return process;
         }
     }
-    panic!("the deployment did not begin");
+    panic!("CloudFormation was not told of the change");
+}
+
+/// Whether CloudFormation is changing that stack.
+fn moves(region: &str, name: &str) -> bool {
+    let described = aws(
+        region,
+        &["cloudformation", "describe-stacks", "--stack-name", name],
+    );
+    described["Stacks"][0]["StackStatus"] == "UPDATE_IN_PROGRESS"
 }
 
 /// The unfinished change of that stack.
@@ -604,7 +613,11 @@ async fn a_dry_run_of_a_new_stack_leaves_nothing_and_takes_nothing() {
 async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
     let folder = folder();
     let (folder, region, name) = (folder.path(), "eu-north-1", unique("kept"));
-    tokio::task::block_in_place(|| ok_on(folder, region, &CANARY, &name));
+    tokio::task::block_in_place(|| {
+        ok_on(folder, region, &CANARY, &name);
+        // A new image goes only where no users are.
+        ok_on(folder, region, &["rollback"], &name);
+    });
     let arguments = [
         "run",
         &plugin("canary"),
@@ -619,12 +632,8 @@ async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
         emulator::environment(command, &emulator::endpoint(), region);
     });
     tokio::task::block_in_place(|| {
-        for _ in 0..100 {
-            let listed = ok(folder, region, &["list", "--stack", &name]);
-            if listed.contains("canary-") {
-                break;
-            }
-        }
+        let begun = |_| ok(folder, region, &["list", "--stack", &name]).contains("canary-");
+        assert!((0..1_000).any(begun), "the rollout does not begin");
     });
     process.0.kill().expect("SIGKILL");
     process.0.wait().expect("it ended");
