@@ -473,7 +473,11 @@ pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
 pub async fn busy_with(app: &App, rollout: &str) -> Error {
     if app.driver(Options::default()).is_change(rollout).await {
         let driven = match app.reached(rollout).await {
-            Ok((header, _)) => app.living_owner(&header).await.is_ok_and(|o| o.is_some()),
+            Ok((header, _)) => {
+                // One that this process has just parked is nobody's once it has left.
+                let busy = app.living_owner(&header).await.unwrap_or_default();
+                busy.is_some_and(|busy| busy.driver() != Some(&app.owner))
+            }
             Err(_) => true,
         };
         if !driven {

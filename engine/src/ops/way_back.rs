@@ -335,6 +335,8 @@ async fn through_stack_change(
         )));
     }
     let (header, status) = app.reached(change).await?;
+    // This process is about to leave, whatever it took over.
+    app.let_go(change).await?;
     if !status.is_over() && app.living_owner(&header).await?.is_none() {
         app.note(format!(
             "CloudFormation is still changing the stack and may move the traffic again, and no process watches it\n\nhint: `engine resume {change}` watches it, and takes the traffic to {stable} again if the stack moves it"
