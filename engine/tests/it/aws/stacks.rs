@@ -513,7 +513,7 @@ async fn a_change_whose_journal_is_damaged_is_passed_over() {
         assert_eq!(damaged.expect("SQL"), 1);
         drop(store);
         if !dead {
-            script("cloudformation", json!({"stack": &name, "polls": 30})).await;
+            script("cloudformation", json!({"stack": &name, "polls": 5})).await;
         }
         tokio::task::block_in_place(|| {
             let output = run(folder, region, &["rollback", "--stack", &name]);
