@@ -252,7 +252,10 @@ async fn docker_configs_that_are_of_no_use() {
             json!({"auths": {proxy.address.clone(): {"identitytoken": "t"}}}),
             "identity token",
         ),
-        (json!({"credsStore": "of-no-such-name"}), "does not start"),
+        (
+            json!({"credsStore": "of-no-such-name"}),
+            "cannot be started",
+        ),
     ] {
         let folder = docker(&config);
         let error = logged_in(folder.path())
