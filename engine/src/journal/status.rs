@@ -202,6 +202,14 @@ impl Status {
         Some(status)
     }
 
+    /// The arm that a person had all traffic taken to while a stack was being changed,
+    /// if that was done.
+    #[must_use]
+    pub fn obeyed_wish(&self) -> Option<&str> {
+        let wish = self.taken_back.as_ref()?;
+        wish.refused.is_none().then_some(wish.to.as_str())
+    }
+
     /// Whether nothing can follow.
     #[must_use]
     pub fn is_over(&self) -> bool {

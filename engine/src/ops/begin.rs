@@ -471,16 +471,12 @@ pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
 
 /// The error that a rollout has the target.
 pub async fn busy_with(app: &App, rollout: &str) -> Error {
-    if app.driver(Options::default()).is_change(rollout).await {
-        let driven = match app.reached(rollout).await {
-            Ok((header, _)) => {
-                // One that this process has just parked is nobody's once it has left.
-                let busy = app.living_owner(&header).await.unwrap_or_default();
-                busy.is_some_and(|busy| busy.driver() != Some(&app.owner))
-            }
-            Err(_) => true,
-        };
-        if !driven {
+    let header = app.store.header(rollout).await.unwrap_or_default();
+    let is_change = |h: &Header| matches!(h.work, Work::StackChange { .. });
+    if let Some(header) = header.filter(is_change) {
+        // One that this process has just parked is nobody's once it has left.
+        let busy = app.living_owner(&header).await.unwrap_or_default();
+        if busy.is_none_or(|busy| busy.driver() == Some(&app.owner)) {
             return Error::busy(format!(
                 "the target is busy: its stack is being changed ({rollout}), and the process that watched that is gone\n\nhint: `engine resume {rollout}` watches the stack until CloudFormation is done; `engine rollback` works meanwhile"
             ));

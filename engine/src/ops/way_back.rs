@@ -13,7 +13,8 @@ use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header, Work};
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
-use crate::model::{Command, End, ErrorKind, Millis, Naming, Phase, Role, Traffic, Weights};
+use crate::model::{Command, End, Millis, Naming, Phase, Role, Traffic, Weights};
+use crate::rollout::recovery::target_is_gone;
 use crate::rollout::{Options, PAUSE_MAX_MS, RolloutError, Standing};
 use crate::store::{Busy, Claim, Cursor, Durability, Page, Store, StoreError};
 use crate::target::Target;
@@ -70,19 +71,15 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
     let stable = stable_or(app, target.identity(), &live, to).await?;
     let weights = live.weights.all_to(&stable);
     let on = (spec, target);
-    let moved = give(app, on.clone(), &live, Verb::Rollback, weights).await?;
-    // A process that lives has in memory what cannot be read here.
-    let again = match unread {
-        Some((rollout, change)) => {
-            let command = match change {
-                true => Command::TakeBack { to: stable.clone() },
-                false => abort_for("rollback"),
-            };
-            see_it_stay(app, on, &stable, &rollout, &command).await?
-        }
-        None => None,
+    let Some((rollout, change)) = unread else {
+        let moved = give(app, on, &live, Verb::Rollback, weights).await?;
+        return Ok(TakenBack::Moved(Box::new(moved)));
     };
-    Ok(TakenBack::Moved(Box::new(again.unwrap_or(moved))))
+    let command = match change {
+        true => Command::TakeBack { to: stable.clone() },
+        false => abort_for("rollback"),
+    };
+    past_its_journal(app, on, &stable, &rollout, &command).await
 }
 
 /// Gives up a rollout: all traffic back to the stable arm. Where no journal can be
@@ -95,7 +92,10 @@ pub async fn abort(
 ) -> Result<TakenBack> {
     let (header, status) = match app.meant(request, id).await {
         Err(_) if let Some(unread) = unread(app, request, id).await? => {
-            return past_its_journal(app, unread, reason).await;
+            let reach = || async { Ok(app.ports.reach(&unread.target).await?) };
+            let on = (unread.target.clone(), patiently(app, reach).await?);
+            let (stable, id) = (unread.arm(Role::Stable), &unread.rollout);
+            return past_its_journal(app, on, stable, id, &abort_for(reason)).await;
         }
         Err(error) if knows_nothing(app).await => {
             let named = request.named()?.is_some();
@@ -136,17 +136,19 @@ async fn unread(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<
         .then_some(header))
 }
 
-/// Takes the traffic of a rollout back whose journal cannot be read.
-async fn past_its_journal(app: &App, header: Header, reason: &str) -> Result<TakenBack> {
-    let reach = || async { Ok(app.ports.reach(&header.target).await?) };
-    let target = patiently(app, reach).await?;
-    let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
-    let stable = header.arm(Role::Stable).to_owned();
-    let on = (header.target.clone(), target);
-    let weights = live.weights.all_to(&stable);
+/// Takes the traffic of a rollout back whose journal cannot be read. A process that
+/// drives it has in memory what cannot be read here, and is told by that command.
+async fn past_its_journal(
+    app: &App,
+    on: (TargetSpec, Arc<dyn Target>),
+    stable: &str,
+    rollout: &str,
+    command: &Command,
+) -> Result<TakenBack> {
+    let live = patiently(app, || async { Ok(on.1.traffic().await?) }).await?;
+    let weights = live.weights.all_to(stable);
     let moved = give(app, on.clone(), &live, Verb::Rollback, weights).await?;
-    let abort = abort_for(reason);
-    let again = see_it_stay(app, on, &stable, &header.rollout, &abort).await?;
+    let again = see_it_stay(app, on, stable, rollout, command).await?;
     Ok(TakenBack::Moved(Box::new(again.unwrap_or(moved))))
 }
 
@@ -186,7 +188,7 @@ async fn abort_change(app: &App, header: &Header) -> Result<TakenBack> {
             if error
                 .target
                 .as_ref()
-                .is_some_and(|e| e.kind == ErrorKind::NotFound)
+                .is_some_and(|e| target_is_gone(header, e))
                 && app.living_owner(header).await?.is_none() =>
         {
             app.driver(Options::default()).drive(id).await?;
@@ -335,12 +337,14 @@ async fn through_stack_change(
         )));
     }
     let (header, status) = app.reached(change).await?;
-    // This process is about to leave, whatever it took over.
-    app.let_go(change).await?;
-    if !status.is_over() && app.living_owner(&header).await?.is_none() {
-        app.note(format!(
-            "CloudFormation is still changing the stack and may move the traffic again, and no process watches it\n\nhint: `engine resume {change}` watches it, and takes the traffic to {stable} again if the stack moves it"
-        ));
+    if !status.is_over() {
+        // This process is about to leave, whatever it took over.
+        app.let_go(change).await?;
+        if app.living_owner(&header).await?.is_none() {
+            app.note(format!(
+                "CloudFormation is still changing the stack and may move the traffic again, and no process watches it\n\nhint: `engine resume {change}` watches it, and takes the traffic to {stable} again if the stack moves it"
+            ));
+        }
     }
     app.say_unwritten();
     Ok(TakenBack::Through {
@@ -373,9 +377,9 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
     refuse_without_history(app, live)?;
     // The arm with more traffic, or all of it, may well be the one that shall lose it.
     Err(Error::usage(format!(
-        "no arm is called stable and no earlier rollout says which one is; now {}\n\nhint: `engine rollback --to {}` says it",
+        "no arm is called stable and no earlier rollout says which one is; now {}\n\n{}",
         live.weights.shares(),
-        live.names().join("` or `engine rollback --to ")
+        say_which(live)
     )))
 }
 
@@ -385,9 +389,17 @@ fn refuse_without_history(app: &App, live: &Traffic) -> Result<()> {
         return Ok(());
     };
     Err(Error::usage(format!(
-        "no arm is called stable, and the history that says which one is cannot be read: {why}\n\nhint: `engine rollback --to {}` says it",
-        live.names().join("` or `engine rollback --to ")
+        "no arm is called stable, and the history that says which one is cannot be read: {why}\n\n{}",
+        say_which(live)
     )))
+}
+
+/// How a person names the arm.
+fn say_which(live: &Traffic) -> String {
+    format!(
+        "hint: `engine rollback --to {}` says it",
+        live.names().join("` or `engine rollback --to ")
+    )
 }
 
 /// The arm that the history of a target says is stable, from its newest rollouts on.

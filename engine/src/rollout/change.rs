@@ -396,10 +396,9 @@ fn undoes(session: &Session, stack: Option<&StackNow>, live: &Weights) -> Option
         return None;
     };
     let by_stack = stack.is_some_and(|stack| stack.believes.is_some() && !stack.disowns(live));
-    let wish = session.status.taken_back.as_ref();
-    match wish.filter(|wish| wish.refused.is_none()) {
-        Some(wish) if live.share(&wish.to) < 100.0 => Some(Call::SwitchColor {
-            color: wish.to.clone(),
+    match session.status.obeyed_wish() {
+        Some(to) if live.share(to) < 100.0 => Some(Call::SwitchColor {
+            color: to.to_owned(),
         }),
         None if *live != session.status.weights && by_stack && !accepts => Some(Call::SetWeights {
             weights: session.status.weights.clone(),
@@ -545,8 +544,7 @@ impl Changing {
     /// weights long after that.
     async fn hold_to_the_wish(&mut self, heard: &mut Vec<Heard>) -> Result<(), Interrupt> {
         let session = &mut self.session;
-        let wish = session.status.taken_back.clone();
-        let Some(wish) = wish.filter(|wish| wish.refused.is_none()) else {
+        let Some(to) = session.status.obeyed_wish().map(ToOwned::to_owned) else {
             return Ok(());
         };
         if session.status.in_doubt.is_some() || self.taken_again >= WRITES_MAX {
@@ -559,18 +557,16 @@ impl Changing {
                 return Ok(());
             }
         };
-        if live.share(&wish.to) >= 100.0 {
+        if live.share(&to) >= 100.0 {
             return Ok(());
         }
         self.taken_again += 1;
-        let call = Call::SwitchColor {
-            color: wish.to.clone(),
-        };
+        let call = Call::SwitchColor { color: to.clone() };
         let reply = session.write(Actor::Host, call, Checks::WayBack).await?;
         heard.push(match reply {
             Reply::Failed(error) => Heard::InDoubt(error.to_string()),
             _ => Heard::TookAgain {
-                to: wish.to,
+                to,
                 from: live.shares(),
             },
         });

@@ -144,11 +144,13 @@ impl Held {
     /// meanwhile takes precedence over weights that were accepted before.
     pub(super) async fn settle(&mut self, app: &App, accepts: bool) -> Result<()> {
         self.attend(app).await?;
-        match accepts && !self.changing.was_taken_back() {
-            _ if !self.told => Ok(()),
-            true => Ok(self.changing.accept(&app.actor).await?),
-            false => self.mend(app).await,
+        if !self.told {
+            return Ok(());
         }
+        if accepts && !self.changing.was_taken_back() {
+            return Ok(self.changing.accept(&app.actor).await?);
+        }
+        self.mend(app).await
     }
 
     /// Leaves the stack to CloudFormation, and returns the rollout that a person can
