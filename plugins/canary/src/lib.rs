@@ -485,7 +485,7 @@ mod tests {
         let outcome = judged(&mut world, r#"{"on-no-data": "pause"}"#);
         assert_eq!(outcome.verdict, Verdict::Inconclusive);
         assert!(
-            outcome.reason.contains("is the routing right?"),
+            outcome.reason.contains("check the routing"),
             "{}",
             outcome.reason
         );
