@@ -1,7 +1,8 @@
 //! Figures and ratios, side by side in one run: `make bench`.
 //!
 //! Each block says what it measures, our figure, and what it is compared with. It
-//! asserts nothing; the budgets are in docs/design/architecture.md.
+//! asserts nothing; the budgets are in docs/design/architecture.md. Words after `--`
+//! choose the parts whose titles have one of them.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
@@ -20,14 +21,16 @@ use engine::journal::status::Status;
 use engine::journal::summary::Summary;
 use engine::journal::{Call, Entry, Event, Header, Reply};
 use engine::model::target::{HealthCheck, LocalArm, LocalSpec, TargetSpec};
-use engine::model::{Arm, ArmHealth, DemoFault, HostError, Millis, Release, Role, Source, Weights};
+use engine::model::{
+    Arm, ArmHealth, DemoFault, End, HostError, Millis, Release, Role, Source, Weights,
+};
 use engine::rollout::fleet::{Fleet, News};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Driver, Options, Ran, Resolve, Run, Standing, Strategy};
 use engine::simulate::{Behaviour, SimulatedTarget};
 use engine::store::memory::MemoryStore;
 use engine::store::sqlite::SqliteStore;
-use engine::store::{Journals as _, Owner, Store};
+use engine::store::{Durability, Journals as _, Owner, Store};
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
 use engine::target::Target;
@@ -69,18 +72,40 @@ fn row(what: &str, figure: String) {
     println!("  {what:<58} {figure}");
 }
 
+/// Prints the title of a part if it is to run: all do, unless words of titles are given.
+fn wanted(title: &str) -> bool {
+    // Cargo itself passes `--bench`.
+    let mut words = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .peekable();
+    let wanted = words.peek().is_none() || words.any(|word| title.contains(&word));
+    if wanted {
+        println!("{title}");
+    }
+    wanted
+}
+
 #[tokio::main]
 async fn main() {
-    println!("strategy host");
-    strategy().await;
-    println!("10,000 parked rollouts in one process (SQLite store)");
-    parked(10_000).await;
-    println!("store");
-    store().await;
-    println!("proxy, closed loop on loopback, client and servers on the same cores");
-    proxy().await;
-    println!("whole processes");
-    processes().await;
+    if wanted("strategy host") {
+        strategy().await;
+    }
+    if wanted("10,000 parked rollouts in one process (SQLite store)") {
+        parked(10_000).await;
+    }
+    if wanted("store") {
+        store().await;
+    }
+    if wanted("100,000 finished and 1,000 open rollouts in one store, whole processes") {
+        crowd(100_000, 1_000).await;
+    }
+    if wanted("proxy, closed loop on loopback, client and servers on the same cores") {
+        proxy().await;
+    }
+    if wanted("whole processes") {
+        processes().await;
+    }
 }
 
 // === Strategy host ===
@@ -541,14 +566,8 @@ async fn store() {
     let summary = Summary::of(&first, &Status::new(&first));
     let mut seq = 0;
     for (what, durability) in [
-        (
-            "append, safe from a dead process",
-            engine::store::Durability::Process,
-        ),
-        (
-            "append, safe from a power cut",
-            engine::store::Durability::Power,
-        ),
+        ("append, safe from a dead process", Durability::Process),
+        ("append, safe from a power cut", Durability::Power),
     ] {
         let time = median(300, async || {
             seq += 1;
@@ -569,6 +588,126 @@ async fn store() {
         })
         .await;
         row(what, format!("{:.0} us", us(time)));
+    }
+}
+
+// === A store with much history ===
+
+/// Entries of a finished rollout, and of an open one.
+const CROWD_ENTRIES: u32 = 20;
+
+/// Rollouts at a time: SQLite commits what waits together.
+const CROWD_TASKS: usize = 256;
+
+/// Puts a rollout into the store that has ended, or waits for somebody who drives it on.
+async fn member(store: Arc<dyn Store>, n: u32, finished: bool) {
+    // An open rollout occupies its target alone; finished ones share a hundred.
+    let (id, target) = match finished {
+        true => (format!("done-{n}"), format!("service-{}", n % 100)),
+        false => (format!("open-{n}"), format!("busy-{n}")),
+    };
+    let mut first = header(&id, json!({}), u64::from(n) * 1_000);
+    first.identity = target;
+    let owner = Owner {
+        host: "here".to_owned(),
+        pid: 1,
+        started: "now".to_owned(),
+    };
+    // One of the finished has a lease of its own while it is written, so that no two
+    // of a target wait for each other.
+    let claim = engine::store::Claim {
+        target: if finished { &id } else { &first.identity },
+        rollout: &id,
+        owner: &owner,
+        now: first.created,
+        ttl_ms: 60_000,
+        dead_epoch: None,
+    };
+    let lease = store.claim(claim).await.expect("free");
+    let mut events = vec![Event::Started(Box::new(first.clone()))];
+    let read = || Event::Exchanged {
+        by: engine::journal::Actor::Strategy,
+        call: Call::GetHealth,
+        reply: health(),
+    };
+    events.extend((1..CROWD_ENTRIES - 1).map(|_| read()));
+    events.push(match finished {
+        true => Event::Ended {
+            end: End::Promoted,
+            reason: "canary is as good as stable".to_owned(),
+        },
+        false => read(),
+    });
+    let entries: Vec<Entry> = (0..)
+        .zip(events)
+        .map(|(seq, event)| Entry {
+            seq,
+            at: first.created + u64::from(seq),
+            epoch: lease.epoch,
+            event,
+        })
+        .collect();
+    let summary = Summary::of_journal(&entries).expect("begins with its header");
+    store
+        .append(&lease, entries, &summary, Durability::Process)
+        .await
+        .expect("ours");
+    match finished {
+        true => store.release(&lease).await.expect("ours"),
+        false => store.park(&lease, None).await.expect("ours"),
+    }
+}
+
+async fn crowd(finished: u32, open: u32) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("engine.db");
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&place).expect("opens"));
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    // The open ones among the older ones, where a list finds them last.
+    for n in 0..finished + open {
+        tasks.spawn(member(store.clone(), n, n >= open));
+        if tasks.len() >= CROWD_TASKS {
+            tasks.join_next().await.expect("one").expect("no panic");
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic");
+    }
+    drop(store);
+    let size = std::fs::metadata(&place).expect("is there").len();
+    row(
+        "write them",
+        format!("{:.0} s, {} MiB", begun.elapsed().as_secs_f64(), size >> 20),
+    );
+    let last = format!("done-{}", finished + open - 1);
+    for arguments in [
+        &["list"] as &[&str],
+        &["list", "--json"],
+        &["get", &last],
+        &["history"],
+        &["status"],
+        &["status", "open-0"],
+    ] {
+        let time = median(30, async || {
+            let output = Command::new(env!("CARGO_BIN_EXE_engine"))
+                .current_dir(folder.path())
+                .arg("--state-dir")
+                .arg(folder.path())
+                .args(arguments)
+                .output()
+                .expect("runs");
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        })
+        .await;
+        row(
+            &format!("`engine {}`", arguments.join(" ")),
+            format!("{:.1} ms", us(time) / 1e3),
+        );
     }
 }
 

@@ -509,90 +509,15 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the world of the recorded answers says to a question that was not asked then.
     fn answer(&self, state: &mut State, call: &Call) -> Reply {
         match call {
             Call::GetWeights => Reply::Weights(state.weights.clone()),
-            Call::SetWeights { .. } | Call::SwitchColor { .. } => {
-                let Some(wanted) = call.weights_after(&state.weights) else {
-                    return Reply::Done;
-                };
-                match wanted.ordered_as(&self.arms) {
-                    Ok(weights) => {
-                        state.write(weights);
-                        Reply::Done
-                    }
-                    Err(message) => Reply::Failed(HostError::new(
-                        ErrorKind::Invalid,
-                        "invalid-weights",
-                        message,
-                    )),
-                }
-            }
-            Call::GetMetrics { query } => {
-                if let Some(why) = self.past.failure(METRICS, state.now) {
-                    return Reply::Failed(why);
-                }
-                if self.past.begin == Millis::MAX {
-                    state.lacks("any metrics".to_owned());
-                } else if query.since.saturating_add(self.period) <= self.past.begin {
-                    let begin = crate::journal::time(self.past.begin);
-                    state.lacks(format!("metrics from before {begin}"));
-                }
-                let (samples, uncounted) = self.past.samples(query, state.now);
-                for threshold in uncounted {
-                    state.lacks(format!("requests slower than {threshold} ms"));
-                }
-                Reply::Samples(samples)
-            }
-            Call::Query { name, since } => {
-                if let Some(why) = self.past.failure(name, state.now) {
-                    return Reply::Failed(why);
-                }
-                let Some(points) = self.past.points.get(name) else {
-                    state.lacks(format!("the query {name}"));
-                    return if self.queries.contains(name) {
-                        Reply::Points(vec![])
-                    } else {
-                        Reply::Failed(HostError::new(
-                            ErrorKind::NotFound,
-                            "not-found",
-                            format!("the rollout file had no query {name:?}"),
-                        ))
-                    };
-                };
-                let known = points.iter();
-                let known = known.filter(|(seen, p)| *seen <= state.now && p.at >= *since);
-                Reply::Points(known.map(|(_, p)| p.clone()).collect())
-            }
-            Call::GetHealth => {
-                let before = self.past.health.iter().rev();
-                let mut before = before.filter(|(at, _)| *at <= state.now);
-                let all_well = || {
-                    let well = |arm: &String| ArmHealth {
-                        arm: arm.clone(),
-                        healthy: 1,
-                        total: 1,
-                    };
-                    self.arms.iter().map(well).collect()
-                };
-                Reply::Health(
-                    before
-                        .next()
-                        .map_or_else(all_well, |(_, arms)| arms.clone()),
-                )
-            }
-            Call::Probe { name } => match self.past.probes.get(name) {
-                Some(report) => Reply::Probed(report.clone()),
-                None => {
-                    state.lacks(format!("the probe {name}"));
-                    Reply::Probed(ProbeReport {
-                        ok: true,
-                        status: 0,
-                        elapsed_ms: 0.0,
-                        detail: "not recorded; counted as passed".to_owned(),
-                    })
-                }
-            },
+            Call::SetWeights { .. } | Call::SwitchColor { .. } => self.write(state, call),
+            Call::GetMetrics { query } => self.metrics(state, query),
+            Call::Query { name, since } => self.query(state, name, *since),
+            Call::GetHealth => Reply::Health(self.health(state.now)),
+            Call::Probe { name } => self.probe(state, name),
             Call::Wait { seconds, .. } => {
                 // People are assumed to agree at once.
                 if call.asks_for_approval() {
@@ -611,6 +536,90 @@ impl World {
             }
             _ => Reply::Done,
         }
+    }
+
+    fn write(&self, state: &mut State, call: &Call) -> Reply {
+        let Some(wanted) = call.weights_after(&state.weights) else {
+            return Reply::Done;
+        };
+        match wanted.ordered_as(&self.arms) {
+            Ok(weights) => {
+                state.write(weights);
+                Reply::Done
+            }
+            Err(message) => Reply::Failed(HostError::new(
+                ErrorKind::Invalid,
+                "invalid-weights",
+                message,
+            )),
+        }
+    }
+
+    fn metrics(&self, state: &mut State, query: &MetricsQuery) -> Reply {
+        if let Some(why) = self.past.failure(METRICS, state.now) {
+            return Reply::Failed(why);
+        }
+        if self.past.begin == Millis::MAX {
+            state.lacks("any metrics".to_owned());
+        } else if query.since.saturating_add(self.period) <= self.past.begin {
+            let begin = crate::journal::time(self.past.begin);
+            state.lacks(format!("metrics from before {begin}"));
+        }
+        let (samples, uncounted) = self.past.samples(query, state.now);
+        for threshold in uncounted {
+            state.lacks(format!("requests slower than {threshold} ms"));
+        }
+        Reply::Samples(samples)
+    }
+
+    fn query(&self, state: &mut State, name: &String, since: Millis) -> Reply {
+        if let Some(why) = self.past.failure(name, state.now) {
+            return Reply::Failed(why);
+        }
+        let Some(points) = self.past.points.get(name) else {
+            state.lacks(format!("the query {name}"));
+            return if self.queries.contains(name) {
+                Reply::Points(vec![])
+            } else {
+                Reply::Failed(HostError::new(
+                    ErrorKind::NotFound,
+                    "not-found",
+                    format!("the rollout file had no query {name:?}"),
+                ))
+            };
+        };
+        let known = points.iter();
+        let known = known.filter(|(seen, p)| *seen <= state.now && p.at >= since);
+        Reply::Points(known.map(|(_, p)| p.clone()).collect())
+    }
+
+    /// As it was last read before `now`; if it never was, all arms are well.
+    fn health(&self, now: Millis) -> Vec<ArmHealth> {
+        let mut before = self.past.health.iter().rev().filter(|(at, _)| *at <= now);
+        let all_well = || {
+            let well = |arm: &String| ArmHealth {
+                arm: arm.clone(),
+                healthy: 1,
+                total: 1,
+            };
+            self.arms.iter().map(well).collect()
+        };
+        before
+            .next()
+            .map_or_else(all_well, |(_, arms)| arms.clone())
+    }
+
+    fn probe(&self, state: &mut State, name: &String) -> Reply {
+        if let Some(report) = self.past.probes.get(name) {
+            return Reply::Probed(report.clone());
+        }
+        state.lacks(format!("the probe {name}"));
+        Reply::Probed(ProbeReport {
+            ok: true,
+            status: 0,
+            elapsed_ms: 0.0,
+            detail: "not recorded; counted as passed".to_owned(),
+        })
     }
 }
 

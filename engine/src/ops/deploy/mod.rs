@@ -214,29 +214,7 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
     };
     let done = work.update(held.as_mut()).await;
     let (weights, left) = match held {
-        Some(held) if matches!(done, Ok((.., Deployment::Left))) => {
-            (Some(held.weights().clone()), Some(held.leave().await?))
-        }
-        Some(mut held) => {
-            // A failed update goes back to its former parameters, which nobody has
-            // accepted.
-            let moved = held.settle(app, args.accept_weights && done.is_ok()).await;
-            let weights = held.weights().clone();
-            let ended = held.end(done.as_ref().map(|(_, _, how)| how.words()), &moved);
-            let ended = ended.await;
-            match (&done, moved) {
-                // Where the users are comes first.
-                (Err(why), Err(error)) => {
-                    return Err(error.context(why.message.replace("\n\n", "; ")));
-                }
-                (Ok(_), moved) => {
-                    moved?;
-                    ended?;
-                }
-                (Err(_), Ok(())) => {}
-            }
-            (Some(weights), None)
-        }
+        Some(held) => given_back(app, args, held, &done).await?,
         None => (None, None),
     };
     let (stack, changes, result) = done?;
@@ -248,6 +226,35 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
         weights,
         left,
     })
+}
+
+/// Ends the hold on the target: the traffic goes back to where it was, unless
+/// CloudFormation is left alone with the stack. Returns where the traffic is, and the
+/// rollout that a person must resume.
+async fn given_back(
+    app: &App,
+    args: &DeployRequest,
+    mut held: Held,
+    done: &Result<Update>,
+) -> Result<(Option<Weights>, Option<String>)> {
+    if matches!(done, Ok((.., Deployment::Left))) {
+        return Ok((Some(held.weights().clone()), Some(held.leave().await?)));
+    }
+    // A failed update goes back to its former parameters, which nobody has accepted.
+    let moved = held.settle(app, args.accept_weights && done.is_ok()).await;
+    let weights = held.weights().clone();
+    let ended = held.end(done.as_ref().map(|(_, _, how)| how.words()), &moved);
+    let ended = ended.await;
+    match (done, moved) {
+        // Where the users are comes first.
+        (Err(why), Err(error)) => return Err(error.context(why.message.replace("\n\n", "; "))),
+        (Ok(_), moved) => {
+            moved?;
+            ended?;
+        }
+        (Err(_), Ok(())) => {}
+    }
+    Ok((Some(weights), None))
 }
 
 impl Deployment {
@@ -324,17 +331,10 @@ impl Work<'_> {
         if set.changes.is_empty() {
             return Ok(done(self.before.cloned(), Deployment::NoChanges));
         }
-        let mut checked = match &live {
-            Some(live) => {
-                leaves_the_traffic(self.args, self.declared, self.given, live, &had, &set)
-            }
-            None => Ok(()),
+        let mut checked = match (&held, &live) {
+            (Some(held), Some(live)) => self.checked(held, live, &had, &set).await,
+            _ => Ok(()),
         };
-        if let (Ok(()), Some(held), Some(live)) = (&checked, &held, &live)
-            && !self.args.accept
-        {
-            checked = self.keeps_what_serves(held, live, &set).await;
-        }
         let stopped = self.watcher.stops() > 0;
         let mut events = None;
         if checked.is_ok() && !self.args.dry_run && !stopped {
@@ -366,6 +366,22 @@ impl Work<'_> {
                 None => done(self.before.cloned(), Deployment::Left),
             },
         )
+    }
+
+    /// Whether the change leaves the live traffic alone, as far as the person has not
+    /// accepted that it does not.
+    async fn checked(
+        &self,
+        held: &Held,
+        live: &Observed,
+        had: &BTreeMap<String, String>,
+        set: &ChangeSet,
+    ) -> Result<()> {
+        leaves_the_traffic(self.args, self.declared, self.given, live, had, set)?;
+        match self.args.accept {
+            true => Ok(()),
+            false => self.keeps_what_serves(held, live, set).await,
+        }
     }
 
     /// The change set, once CloudFormation has computed it; `None` if a person stopped
