@@ -253,6 +253,7 @@ impl Still {
                 .iter()
                 .map(|part| requests / part)
                 .collect(),
+            whole: None,
             latency: Some(Latency {
                 mean: 60.0,
                 p50: 60.0,

@@ -70,6 +70,7 @@ fn sample(arm: &str) -> Sample {
         errors: 0,
         client_errors: 0,
         over: vec![0],
+        whole: None,
         latency: None,
         cpu: None,
         memory: None,

@@ -698,6 +698,7 @@ mod tests {
             client_errors: 0,
             over: vec![over],
             latency: None,
+            whole: None,
             cpu: None,
             memory: None,
             healthy: None,

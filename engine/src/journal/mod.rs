@@ -723,6 +723,7 @@ mod tests {
             client_errors: 11,
             over: vec![12; 8],
             latency: Some(latency),
+            whole: None,
             cpu: Some(41.0),
             memory: None,
             healthy: Some(2),

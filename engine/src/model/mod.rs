@@ -242,14 +242,18 @@ pub struct Sample {
     pub period_ms: u32,
     /// Requests in the interval; at least one, or there is no sample.
     pub requests: u32,
-    /// 5xx answers and failed connections.
+    /// 5xx answers, answers that broke off or whose protocol says failure (gRPC), and
+    /// failed connections.
     pub errors: u32,
     /// 4xx answers.
     pub client_errors: u32,
     /// Requests slower than each threshold of the query.
     pub over: Vec<u32>,
-    /// Response times, where the source knows them.
+    /// Times to the head of the answer, where the source knows them.
     pub latency: Option<Latency>,
+    /// Times to the end of the answer, where the source knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Latency>,
     /// Percent of what the arm has reserved.
     pub cpu: Option<f64>,
     /// Percent of what the arm has reserved.

@@ -57,7 +57,8 @@ pub struct LocalSpec {
     pub sticky_seconds: u32,
     /// How long a replaced release may finish its requests.
     pub drain_ms: u32,
-    /// How long a target may take until the head of its answer.
+    /// How long a backend may take until the head of its answer, and be silent within
+    /// it while the client waits.
     pub response_timeout_ms: u32,
     /// Active health checks.
     pub health: HealthCheck,
@@ -105,6 +106,9 @@ pub struct LocalArm {
 /// How a target proves that it is well.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthCheck {
+    /// What the check speaks.
+    #[serde(default)]
+    pub protocol: HealthProtocol,
     /// Path of the request.
     pub path: String,
     /// Time between two checks.
@@ -117,9 +121,24 @@ pub struct HealthCheck {
     pub unhealthy_after: u32,
 }
 
+/// What a health check speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthProtocol {
+    /// A GET request, over the version of HTTP that the traffic has.
+    #[default]
+    Http,
+    /// The gRPC health protocol (`grpc.health.v1`).
+    Grpc {
+        /// The service that is asked about; empty for the whole server.
+        service: String,
+    },
+}
+
 impl Default for HealthCheck {
     fn default() -> Self {
         Self {
+            protocol: HealthProtocol::default(),
             path: "/healthz".to_owned(),
             interval_ms: 500,
             timeout_ms: 2_000,

@@ -232,6 +232,7 @@ impl SimulatedTarget {
                 .iter()
                 .map(|limit| if mean > *limit { requests } else { 0 })
                 .collect(),
+            whole: None,
             latency: Some(Latency {
                 mean,
                 p50: mean * 0.9,

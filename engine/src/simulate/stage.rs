@@ -295,6 +295,7 @@ impl Stage {
                 .iter()
                 .map(|ms| scaled(histogram.exceed(*ms), part))
                 .collect(),
+            whole: None,
             latency: Some(Latency {
                 mean: p50,
                 p50,

@@ -21,8 +21,8 @@ use crate::model::problem::Problems;
 use crate::model::query::{Probe, Query, QuerySource};
 use crate::model::secret;
 use crate::model::target::{
-    ADMIN_DEFAULT, Clients, HealthCheck, LISTEN_DEFAULT, LocalArm, LocalSpec, RESPONSE_TIMEOUT_MS,
-    TargetSpec,
+    ADMIN_DEFAULT, Clients, HealthCheck, HealthProtocol, LISTEN_DEFAULT, LocalArm, LocalSpec,
+    RESPONSE_TIMEOUT_MS, TargetSpec,
 };
 use crate::model::{DemoFault, Millis, Promotion, Release, Source, is_name};
 use policy::Policy;
@@ -246,6 +246,12 @@ fn target(mut section: Section<'_>) -> TargetSpec {
     let upstream_http2 = local.boolean("upstream-http2");
     let load_rps = local.integer("load-rps", 0, 100_000);
     let health = health(local.section("health"));
+    if health.protocol != HealthProtocol::Http && upstream_http2 != Some(true) {
+        local.problem(
+            "health.protocol",
+            "gRPC needs HTTP/2; write upstream-http2 = true in [target.local]",
+        );
+    }
     let limited = local.has("clients");
     let clients = clients(local.section("clients"));
     let spec = if arms.is_empty() {
@@ -384,7 +390,23 @@ fn health(mut section: Section<'_>) -> HealthCheck {
     let ms = |value: Option<Millis>, default| {
         value.map_or(default, |v| u32::try_from(v).unwrap_or(u32::MAX))
     };
+    let protocol = section.text("protocol");
+    let service = section.text("service");
+    let protocol = match protocol.as_deref() {
+        Some("grpc") => HealthProtocol::Grpc {
+            service: service.unwrap_or_default(),
+        },
+        found => {
+            if found.is_some_and(|name| name != "http") {
+                section.problem("protocol", "must be \"http\" or \"grpc\"");
+            } else if service.is_some() {
+                section.problem("service", "belongs to protocol = \"grpc\"");
+            }
+            HealthProtocol::Http
+        }
+    };
     let check = HealthCheck {
+        protocol,
         path: section.path("path").unwrap_or(d.path),
         interval_ms: ms(section.duration("interval"), d.interval_ms).max(50),
         timeout_ms: ms(section.duration("timeout"), d.timeout_ms).max(10),

@@ -86,7 +86,7 @@ pub struct Local {
     /// How long a replaced release may finish its requests.
     #[schemars(extend("default" = "10s"))]
     pub drain: Option<Span>,
-    /// How long a server may take until the head of its answer.
+    /// How long a server may take until the head of its answer, and be silent within it.
     #[schemars(extend("default" = "60s"))]
     pub response_timeout: Option<Span>,
     /// Whether the balancer speaks HTTP/2 to the arms, as gRPC needs it.
@@ -105,6 +105,11 @@ pub struct Local {
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 pub struct Health {
+    /// What the check speaks: a GET request, or the gRPC health protocol.
+    #[schemars(extend("enum" = ["http", "grpc"], "default" = "http"))]
+    pub protocol: Option<String>,
+    /// The gRPC service that is asked about; none means the whole server.
+    pub service: Option<String>,
     /// The path that is asked for.
     #[schemars(extend("pattern" = "^/", "default" = "/healthz"))]
     pub path: Option<String>,

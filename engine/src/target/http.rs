@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::HeaderValue;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -49,8 +49,12 @@ fn connection(error: &hyper_util::client::legacy::Error) -> String {
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
+    /// Its header fields.
+    pub head: HeaderMap,
     /// Its whole body.
     pub body: Bytes,
+    /// The fields after its body, if there are any.
+    pub trailers: Option<HeaderMap>,
     /// When it came, Unix ms.
     pub at: Millis,
 }
@@ -68,8 +72,20 @@ type Secure = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, 
 
 impl Default for Client {
     fn default() -> Self {
+        Self::speaking(false)
+    }
+}
+
+impl Client {
+    /// A client that speaks HTTP/2 from the first byte where a URL begins with http.
+    pub(super) fn http2() -> Self {
+        Self::speaking(true)
+    }
+
+    fn speaking(http2: bool) -> Self {
         Self {
             plain: hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+                .http2_only(http2)
                 .build(connector()),
             secure: std::sync::Arc::default(),
         }
@@ -119,7 +135,7 @@ impl Client {
         self.send_with(method, url, &[], body, timeout).await
     }
 
-    /// One request with headers; a body is JSON. The headers may be secrets: no
+    /// One request with headers; a body is JSON if they do not say what it is. The headers may be secrets: no
     /// error shows them.
     pub async fn send_with(
         &self,
@@ -137,8 +153,9 @@ impl Client {
             });
             request = request.header(*name, value.map_err(hyper::http::Error::from)?);
         }
-        if body.is_some() {
-            request = request.header(hyper::header::CONTENT_TYPE, "application/json");
+        let has_type = headers.iter().any(|(name, _)| *name == CONTENT_TYPE);
+        if body.is_some() && !has_type {
+            request = request.header(CONTENT_TYPE, "application/json");
         }
         let request = request.body(Full::from(body.unwrap_or_default()))?;
         let exchange = async {
@@ -147,12 +164,14 @@ impl Client {
             } else {
                 self.plain.request(request).await?
             };
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), BODY_BYTES_MAX);
-            let body = body.collect().await.map_err(HttpError::Body)?.to_bytes();
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, BODY_BYTES_MAX);
+            let body = body.collect().await.map_err(HttpError::Body)?;
             Ok(Answer {
-                status,
-                body,
+                status: head.status,
+                head: head.headers,
+                trailers: body.trailers().cloned(),
+                body: body.to_bytes(),
                 at: SystemClock.now(),
             })
         };

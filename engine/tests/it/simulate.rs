@@ -353,6 +353,7 @@ mod golden {
                 client_errors: 0,
                 // Recorded with each arm's own thresholds.
                 over: vec![slow, slow, tail, tail],
+                whole: None,
                 latency: Some(engine::model::Latency {
                     mean: 60.0,
                     p50: 60.0,

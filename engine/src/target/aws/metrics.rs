@@ -259,6 +259,7 @@ fn collect(found: &Found, query: &MetricsQuery, values: &Values) -> Vec<Sample> 
                     vec![]
                 },
                 latency: latency(),
+                whole: None,
                 cpu: value(What::Cpu),
                 memory: value(What::Memory),
                 healthy: value(What::Healthy).map(count),

@@ -12,8 +12,9 @@ use hyper::Uri;
 use hyper::http::uri::Authority;
 use tokio::task::AbortHandle;
 
-use super::demo;
+use super::backend::Lane;
 use super::samples::Recorder;
+use super::{demo, health};
 use crate::model::query::Probe;
 use crate::model::secret::redacted;
 use crate::model::target::HealthCheck;
@@ -29,10 +30,46 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Arm {
     pub(super) name: String,
+    pub(super) tally: Arc<Tally>,
+    running: RwLock<Arc<Running>>,
+}
+
+/// What its requests have come to.
+#[derive(Debug)]
+pub(super) struct Tally {
     recorder: Mutex<Recorder>,
     /// Requests that clients broke off or gave up.
     spoiled: AtomicU64,
-    running: RwLock<Arc<Running>>,
+}
+
+impl Tally {
+    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that its client broke off or gave up; it is in no sample.
+    pub(super) fn count_spoiled(&self) {
+        self.spoiled.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How backends are spoken to and checked.
+#[derive(Debug, Clone)]
+pub(super) struct Manners {
+    /// Whether they speak HTTP/2, and HTTP/1.1 otherwise.
+    pub(super) http2: bool,
+    /// Their health checks.
+    pub(super) health: HealthCheck,
+}
+
+impl Manners {
+    /// A client that speaks to backends what the traffic speaks.
+    pub(super) fn client(&self) -> Client {
+        match self.http2 {
+            true => Client::http2(),
+            false => Client::default(),
+        }
+    }
 }
 
 /// The release of an arm. Its programs and checks stop when the last reference
@@ -40,15 +77,18 @@ pub(super) struct Arm {
 #[derive(Debug)]
 pub(super) struct Running {
     release: Release,
-    upstreams: Vec<Upstream>,
+    manners: Manners,
+    upstreams: Vec<Arc<Upstream>>,
     next: AtomicUsize,
     in_flight: AtomicUsize,
     tasks: Vec<AbortHandle>,
 }
 
 #[derive(Debug)]
-struct Upstream {
-    authority: Authority,
+pub(super) struct Upstream {
+    pub(super) authority: Authority,
+    /// Its HTTP/2 connection.
+    pub(super) lane: Lane,
     healthy: AtomicBool,
 }
 
@@ -74,24 +114,17 @@ impl Arm {
     pub(super) async fn start(
         name: &str,
         release: Release,
-        health: &HealthCheck,
+        manners: &Manners,
         logs: Option<PathBuf>,
     ) -> Result<Self, HostError> {
         Ok(Self {
             name: name.to_owned(),
-            recorder: Mutex::new(Recorder::new()),
-            spoiled: AtomicU64::new(0),
-            running: RwLock::new(Running::start(name, release, health, logs).await?),
+            tally: Arc::new(Tally {
+                recorder: Mutex::new(Recorder::new()),
+                spoiled: AtomicU64::new(0),
+            }),
+            running: RwLock::new(Running::start(name, release, manners, logs).await?),
         })
-    }
-
-    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a request that its client broke off or gave up; it is in no sample.
-    pub(super) fn count_spoiled(&self) {
-        self.spoiled.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn running(&self) -> Arc<Running> {
@@ -131,14 +164,14 @@ impl Arm {
             total: u32::try_from(running.upstreams.len()).unwrap_or(u32::MAX),
             tasks: None,
             deployment: Deployment::Steady,
-            spoiled: self.spoiled.load(Ordering::Relaxed),
+            spoiled: self.tally.spoiled.load(Ordering::Relaxed),
         }
     }
 
     /// Sends one probe, whatever the weights are.
     pub(super) async fn probe(&self, probe: &Probe) -> ProbeReport {
         let running = self.running();
-        let Some((_, authority)) = running.clone().pick() else {
+        let Some((_, upstream)) = running.clone().pick() else {
             return ProbeReport {
                 ok: false,
                 status: 0,
@@ -147,8 +180,8 @@ impl Arm {
             };
         };
         let timeout = Duration::from_millis(u64::from(probe.timeout_ms));
-        let base = format!("http://{authority}");
-        http::probe(&Client::default(), &base, probe, timeout).await
+        let base = format!("http://{}", upstream.authority);
+        http::probe(&running.manners.client(), &base, probe, timeout).await
     }
 }
 
@@ -163,7 +196,7 @@ impl Running {
     pub(super) async fn start(
         arm: &str,
         release: Release,
-        health: &HealthCheck,
+        manners: &Manners,
         logs: Option<PathBuf>,
     ) -> Result<Arc<Self>, HostError> {
         let invalid = |m: String| HostError::new(ErrorKind::Invalid, "invalid-release", m);
@@ -198,18 +231,22 @@ impl Running {
                 ));
             }
         };
-        let upstreams = authorities.into_iter().map(|authority| Upstream {
-            authority,
-            healthy: AtomicBool::new(false),
+        let upstreams = authorities.into_iter().map(|authority| {
+            Arc::new(Upstream {
+                authority,
+                lane: Lane::default(),
+                healthy: AtomicBool::new(false),
+            })
         });
-        let upstreams: Vec<Upstream> = upstreams.collect();
+        let upstreams: Vec<Arc<Upstream>> = upstreams.collect();
         let running = Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
             for index in 0..upstreams.len() {
-                let task = tokio::spawn(check(weak.clone(), index, health.clone()));
+                let task = tokio::spawn(check(weak.clone(), index, manners.clone()));
                 tasks.push(task.abort_handle());
             }
             Self {
                 release,
+                manners: manners.clone(),
                 upstreams,
                 next: AtomicUsize::new(0),
                 in_flight: AtomicUsize::new(0),
@@ -226,17 +263,17 @@ impl Running {
 
     /// The next healthy backend, round robin. As on an AWS load balancer, an arm
     /// without a healthy backend sends to all of them rather than to none.
-    pub(super) fn pick(self: Arc<Self>) -> Option<(InFlight, Authority)> {
+    pub(super) fn pick(self: Arc<Self>) -> Option<(InFlight, Arc<Upstream>)> {
         let count = self.upstreams.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let turn = (0..count).map(|n| &self.upstreams[(first.wrapping_add(n)) % count]);
         let upstream = turn
             .clone()
             .find(|u| u.is_healthy())
-            .or_else(|| turn.clone().next())?;
-        let authority = upstream.authority.clone();
+            .or_else(|| turn.clone().next())?
+            .clone();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Some((InFlight(self), authority))
+        Some((InFlight(self), upstream))
     }
 }
 
@@ -328,16 +365,17 @@ async fn supervise(
 }
 
 /// Checks one backend for as long as its release runs.
-async fn check(running: std::sync::Weak<Running>, index: usize, health: HealthCheck) {
-    let client = Client::default();
+async fn check(running: std::sync::Weak<Running>, index: usize, manners: Manners) {
+    let client = manners.client();
+    let health = &manners.health;
     let timeout = Duration::from_millis(u64::from(health.timeout_ms));
     let mut ticks = tokio::time::interval(Duration::from_millis(u64::from(health.interval_ms)));
     let (mut passed, mut failed) = (0, 0);
     loop {
         ticks.tick().await;
-        let Some(url) = running
+        let Some(base) = running
             .upgrade()
-            .map(|r| format!("http://{}{}", r.upstreams[index].authority, health.path))
+            .map(|r| format!("http://{}", r.upstreams[index].authority))
         else {
             // The first tick may come before the release is complete.
             if running.strong_count() == 0 && passed + failed > 0 {
@@ -345,8 +383,7 @@ async fn check(running: std::sync::Weak<Running>, index: usize, health: HealthCh
             }
             continue;
         };
-        let answer = client.send("GET", &url, None, timeout).await;
-        if answer.is_ok_and(|a| a.status.is_success() || a.status.is_redirection()) {
+        if health::is_well(&client, &base, &manners, timeout).await {
             (passed, failed) = (passed + 1, 0);
         } else {
             (passed, failed) = (0, failed + 1);

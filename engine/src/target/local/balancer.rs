@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::admin;
-use super::arm::Arm;
+use super::arm::{Arm, Manners};
 use super::connections::{self, Flow, Limits};
 use super::control::{Control, Remembered};
 use super::key::Laid;
@@ -92,13 +92,17 @@ impl Balancer {
             .as_ref()
             .and_then(|r| r.weights.ordered_as(&names).ok())
             .unwrap_or(configured);
+        let manners = Manners {
+            http2: spec.upstream_http2,
+            health: spec.health.clone(),
+        };
         let mut arms = vec![];
         for arm in &spec.arms {
             let release = remembered
                 .as_ref()
                 .and_then(|r| r.releases.iter().find(|(name, _)| *name == arm.name))
                 .map_or_else(|| arm.release.clone(), |(_, release)| release.clone());
-            let started = Arm::start(&arm.name, release, &spec.health, logs.clone()).await;
+            let started = Arm::start(&arm.name, release, &manners, logs.clone()).await;
             arms.push(started.map_err(|source| StartError::Arm {
                 arm: arm.name.clone(),
                 source,
@@ -119,7 +123,7 @@ impl Balancer {
         let control = Arc::new(Control {
             proxy: proxy.clone(),
             listen,
-            health: spec.health.clone(),
+            manners,
             drain,
             logs,
             state: state.map(Path::to_owned),

@@ -150,6 +150,7 @@ pub(super) async fn serve<A, F, B>(
         .http1()
         .timer(TokioTimer::new())
         .max_buf_size(limits.head_bytes)
+        .max_headers(FIELDS_MAX)
         .header_read_timeout(limits.idle);
     builder
         .http2()
@@ -318,6 +319,10 @@ impl AsyncWrite for Patient {
         Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
+
+/// Most fields of a head: more than the bytes of a head have room for in practice, so
+/// that the bytes are the limit, as behind an AWS load balancer.
+pub(super) const FIELDS_MAX: usize = 4_096;
 
 /// Unused connections that are kept to each backend.
 pub(super) const IDLE_PER_TARGET: usize = 32;

@@ -10,11 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::arm::{Arm, Running};
+use super::arm::{Arm, Manners, Running};
 use super::proxy::Proxy;
 use crate::clock::{Clock, SystemClock};
 use crate::model::query::Probe;
-use crate::model::target::HealthCheck;
 use crate::model::{
     ErrorKind, HostError, MetricsQuery, Observed, ProbeReport, Release, Sample, Weights,
 };
@@ -24,7 +23,7 @@ use crate::model::{
 pub(super) struct Control {
     pub(super) proxy: Arc<Proxy>,
     pub(super) listen: SocketAddr,
-    pub(super) health: HealthCheck,
+    pub(super) manners: Manners,
     pub(super) drain: Duration,
     pub(super) logs: Option<PathBuf>,
     pub(super) state: Option<PathBuf>,
@@ -69,7 +68,7 @@ impl Control {
         let _one = self.changing.lock().await;
         let arm = self.arm(arm)?;
         let logs = self.logs.clone();
-        let running = Running::start(&arm.name, release, &self.health, logs).await?;
+        let running = Running::start(&arm.name, release, &self.manners, logs).await?;
         arm.replace(running, self.drain);
         self.remember(&self.proxy.weights())
     }
@@ -80,7 +79,7 @@ impl Control {
             .proxy
             .arms
             .iter()
-            .flat_map(|arm| arm.recorder().samples(now, &arm.name, query))
+            .flat_map(|arm| arm.tally.recorder().samples(now, &arm.name, query))
             .collect();
         samples.sort_by_key(|s| s.start);
         samples

@@ -3,11 +3,14 @@
 //! process and one that `engine local` runs.
 
 pub mod admin;
+mod answer;
 mod arm;
+mod backend;
 pub mod balancer;
 mod connections;
 mod control;
 mod demo;
+mod health;
 mod key;
 pub mod load;
 mod proxy;

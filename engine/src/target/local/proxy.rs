@@ -1,7 +1,7 @@
 //! The data path: chooses an arm for each request and passes it on.
 //!
-//! hyper speaks HTTP on both sides and keeps the connections; this file only
-//! chooses, forwards and measures.
+//! hyper speaks HTTP on both sides; `backend` has the connections to arms, and `answer`
+//! judges what comes back on them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
@@ -18,17 +18,16 @@ use hyper::header::{
 };
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::arm::{Arm, InFlight};
-use super::connections::{Flow, IDLE_PER_TARGET};
+use super::answer::{Answer, Broken, Exchange};
+use super::arm::{Arm, InFlight, Upstream};
+use super::backend::Backends;
+use super::connections::Flow;
 use super::samples::Class;
 use super::turn::{ClientBody, Turn, Whose};
-use super::upstream::Connector;
-use crate::clock::{Clock, SystemClock};
 use crate::model::Weights;
 use crate::model::target::LocalSpec;
 
@@ -47,7 +46,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const ARM: HeaderName = HeaderName::from_static("x-engine-arm");
 
-type Body = BoxBody<Bytes, hyper::Error>;
+type Body = UnsyncBoxBody<Bytes, Broken>;
 
 /// Passes requests to arms by weight.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ pub(super) struct Proxy {
     sticky_seconds: u32,
     response_timeout: Duration,
     http2: bool,
-    client: Client<Connector, ClientBody>,
+    backends: Backends,
     body_timeout: Duration,
     /// Requests that may be under way at once.
     room: Arc<Semaphore>,
@@ -65,18 +64,13 @@ pub(super) struct Proxy {
 
 impl Proxy {
     pub(super) fn new(arms: Vec<Arm>, weights: Weights, spec: &LocalSpec, room: usize) -> Self {
-        let http2 = spec.upstream_http2;
         Self {
             arms,
             weights: RwLock::new(weights),
             sticky_seconds: spec.sticky_seconds,
             response_timeout: Duration::from_millis(u64::from(spec.response_timeout_ms)),
-            http2,
-            client: Client::builder(TokioExecutor::new())
-                .http2_only(http2)
-                .pool_idle_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(IDLE_PER_TARGET)
-                .build(Connector::new()),
+            http2: spec.upstream_http2,
+            backends: Backends::new(),
             body_timeout: Duration::from_millis(u64::from(spec.clients.body_ms)),
             room: Arc::new(Semaphore::new(room)),
         }
@@ -139,37 +133,44 @@ impl Proxy {
                 "too many requests at once",
             ));
         };
+        let host = match host_of(&request) {
+            Ok(host) => host,
+            Err(why) => return Ok(problem(StatusCode::BAD_REQUEST, why)),
+        };
         let (arm, stick) = self.choose(request.headers());
         let begun = Instant::now();
-        let mut measured = Measured {
-            arm,
-            begun,
-            turn: Turn::new(request.is_end_stream(), begun),
-            seen: None,
-        };
-        let turn = measured.turn.clone();
+        let turn = Turn::new(request.is_end_stream(), begun);
+        let mut exchange = Exchange::new(arm.tally.clone(), turn.clone(), begun);
         let mut response = match arm.running().pick() {
-            Some((in_flight, authority)) => {
+            Some((in_flight, upstream)) => {
                 let counted = (in_flight, room, flow);
-                let answer = self.forward(request, peer, authority, counted, &turn);
+                let way = Way {
+                    peer,
+                    host,
+                    upstream: &upstream,
+                };
+                let answer = self.forward(request, way, counted, &turn);
                 match self.in_time(answer, &turn).await {
-                    Ok(response) => {
-                        measured.seen = Some(class(response.status()));
-                        response
+                    Ok(Passed::Answer(response, counted)) => {
+                        let patience = self.response_timeout;
+                        Answer::of(response, exchange, patience, counted).map(BodyExt::boxed_unsync)
+                    }
+                    Ok(Passed::Tunnel(response)) => {
+                        exchange.judge(Class::Fine);
+                        response.map(|body| body.map_err(Broken::from).boxed_unsync())
                     }
                     Err(Fault::Arm(response)) => {
-                        measured.seen = Some(Class::Error);
+                        exchange.judge(Class::Error);
                         response
                     }
                     Err(Fault::Client(response)) => response,
                 }
             }
             None => {
-                measured.seen = Some(Class::Error);
+                exchange.judge(Class::Error);
                 problem(StatusCode::SERVICE_UNAVAILABLE, "the arm has no backend")
             }
         };
-        drop(measured);
         let headers = response.headers_mut();
         if let Ok(name) = HeaderValue::from_str(&arm.name) {
             headers.insert(ARM, name);
@@ -189,9 +190,9 @@ impl Proxy {
     /// Waits for an answer, for as long as the party whose turn it is may take.
     async fn in_time(
         &self,
-        answer: impl Future<Output = Result<Response<Body>, Fault>>,
+        answer: impl Future<Output = Result<Passed, Fault>>,
         turn: &Turn,
-    ) -> Result<Response<Body>, Fault> {
+    ) -> Result<Passed, Fault> {
         let mut answer = std::pin::pin!(answer);
         loop {
             let (whose, since) = turn.whose();
@@ -221,28 +222,32 @@ impl Proxy {
     async fn forward(
         &self,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
-        authority: Authority,
-        // Counted until the answer has ended, because the connection to the arm is open.
-        counted: (InFlight, OwnedSemaphorePermit, Flow),
+        way: Way<'_>,
+        counted: Counted,
         turn: &Arc<Turn>,
-    ) -> Result<Response<Body>, Fault> {
-        let upgrade = upgrade_of(request.headers());
+    ) -> Result<Passed, Fault> {
+        // HTTP/2 has no upgrade; a server may leave an upgrade alone (RFC 9110, 7.8).
+        let upgrade = upgrade_of(request.headers()).filter(|_| !self.http2);
         let client_side = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        if let Err(why) = self.prepare(&mut request, peer, authority, upgrade.as_ref()) {
+        let upstream = way.upstream;
+        if let Err(why) = self.prepare(&mut request, way, upgrade.as_ref()) {
             return Err(Fault::Client(problem(StatusCode::BAD_REQUEST, &why)));
         }
         let request = request.map(|body| ClientBody::new(body, turn.clone()));
-        let mut response = match self.client.request(request).await {
+        let sent = match self.http2 {
+            true => upstream.lane.send(&upstream.authority, request).await,
+            false => self.backends.send(request).await,
+        };
+        let mut response = match sent {
             Ok(response) => response,
-            Err(error) if is_request_s(&error) || turn.is_spoiled(Instant::now()) => {
+            Err(error) if is_request_s(error.as_ref()) || turn.is_spoiled(Instant::now()) => {
                 return Err(Fault::Client(problem(
                     StatusCode::BAD_REQUEST,
                     "the request cannot be passed on, or was broken off",
                 )));
             }
             // The failure is this process's, and the arm did not get the request.
-            Err(error) if is_ours(&error) => {
+            Err(error) if is_ours(error.as_ref()) => {
                 return Err(Fault::Client(problem(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "too many connections at once",
@@ -274,33 +279,26 @@ impl Proxy {
                     let _ = tokio::io::copy_bidirectional(&mut a, &mut b).await;
                 }
             });
-            return Ok(response.map(|body| body.boxed()));
+            return Ok(Passed::Tunnel(response));
         }
         strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
-        let response = response.map(|body| {
-            body.map_frame(move |frame| {
-                let _counted = &counted;
-                frame
-            })
-            .boxed()
-        });
-        // An arm may answer anything if the body never came.
-        if turn.is_spoiled(Instant::now()) {
-            return Err(Fault::Client(response));
-        }
-        Ok(response)
+        Ok(Passed::Answer(response, counted))
     }
 
     /// Rewrites a request for its backend.
     fn prepare(
         &self,
         request: &mut Request<Incoming>,
-        peer: SocketAddr,
-        authority: Authority,
+        way: Way<'_>,
         upgrade: Option<&HeaderValue>,
     ) -> Result<(), String> {
-        let host = request.uri().authority().map(ToString::to_string);
+        let backend = way.upstream.authority.clone();
+        // HTTP/2 has the host in a field of its own (RFC 9113, 8.3.1).
+        let authority = match &way.host {
+            Some(host) if self.http2 => host.clone(),
+            _ => backend,
+        };
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.scheme = Some(Scheme::HTTP);
         parts.authority = Some(authority);
@@ -323,17 +321,16 @@ impl Proxy {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, protocol.clone());
         }
-        // HTTP/2 has the host in a field of its own.
-        if !headers.contains_key(HOST)
-            && let Some(host) = host.and_then(|h| HeaderValue::from_str(&h).ok())
-        {
+        headers.remove(HOST);
+        if let Some(host) = way.host.filter(|_| !self.http2) {
+            let host = HeaderValue::from_str(host.as_str()).map_err(|e| e.to_string())?;
             headers.insert(HOST, host);
         }
         // HTTP/2 may split cookies over several fields; HTTP/1.1 has one.
         if let Some(cookies) = joined(headers, &COOKIE, "; ") {
             headers.insert(COOKIE, cookies);
         }
-        if let Ok(hop) = HeaderValue::from_str(&peer.ip().to_string()) {
+        if let Ok(hop) = HeaderValue::from_str(&way.peer.ip().to_string()) {
             headers.append(FORWARDED_FOR, hop);
         }
         if let Some(path) = joined(headers, &FORWARDED_FOR, ", ") {
@@ -344,6 +341,26 @@ impl Proxy {
     }
 }
 
+/// From whom a request comes, and where it goes.
+struct Way<'a> {
+    peer: SocketAddr,
+    /// The host that the client asked for.
+    host: Option<Authority>,
+    upstream: &'a Upstream,
+}
+
+/// What is counted until the answer has ended, because the connection to the arm is
+/// open until then.
+type Counted = (InFlight, OwnedSemaphorePermit, Flow);
+
+/// What an arm sent back.
+enum Passed {
+    /// The head of an answer.
+    Answer(Response<Incoming>, Counted),
+    /// Its consent to another protocol.
+    Tunnel(Response<Incoming>),
+}
+
 /// Who caused an answer with which the proxy replaces the arm's.
 enum Fault {
     /// The arm: it counts as an error.
@@ -352,17 +369,39 @@ enum Fault {
     Client(Response<Body>),
 }
 
-fn class(status: StatusCode) -> Class {
-    match status {
-        s if s.is_server_error() => Class::Error,
-        s if s.is_client_error() => Class::ClientError,
-        _ => Class::Fine,
+/// The host that a request is for. It has exactly one (RFC 9112, section 3.2; RFC 9113,
+/// section 8.3.1): servers behind might choose another one than this balancer.
+fn host_of<B>(request: &Request<B>) -> Result<Option<Authority>, &'static str> {
+    let mut fields = request.headers().get_all(HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err("the request has more than one Host");
+    }
+    let named = request.uri().authority();
+    let host = match field {
+        None if request.version() == Version::HTTP_11 => return Err("the request has no Host"),
+        None => return Ok(named.cloned()),
+        // An absolute form may come with an empty one.
+        Some(value) if value.is_empty() => return Ok(named.cloned()),
+        Some(value) => Authority::try_from(value.as_bytes()),
+    };
+    let host = host.map_err(|_| "the Host of the request is not a host")?;
+    if host.as_str().contains('@') {
+        return Err("the Host of the request is not a host");
+    }
+    match named {
+        // The address in the request line counts (RFC 9112, section 3.2.2).
+        Some(named) if request.version() < Version::HTTP_2 => Ok(Some(named.clone())),
+        Some(named) if !named.as_str().eq_ignore_ascii_case(host.as_str()) => {
+            Err("the request names two different hosts")
+        }
+        _ => Ok(Some(host)),
     }
 }
 
 /// Whether the request itself cannot be written, to whatever backend.
-fn is_request_s(error: &hyper_util::client::legacy::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
+fn is_request_s(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(inner) = cause {
         if inner
             .downcast_ref::<hyper::Error>()
@@ -396,31 +435,6 @@ fn is_ours(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// Counts a request when it is dropped. A client that hangs up before the answer
-/// drops it early. That is counted apart, as on an AWS load balancer (460), and
-/// is not evidence, because any client can do it as often as it likes.
-struct Measured<'a> {
-    arm: &'a Arm,
-    begun: Instant,
-    turn: Arc<Turn>,
-    seen: Option<Class>,
-}
-
-impl Drop for Measured<'_> {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        match self.seen {
-            // The time in which the client sent its body does not count for the arm.
-            Some(class) => self.arm.recorder().record(
-                SystemClock.now(),
-                (now - self.begun).saturating_sub(self.turn.owed(now)),
-                class,
-            ),
-            None => self.arm.count_spoiled(),
-        }
-    }
 }
 
 /// The protocol that the client wants to switch to.
@@ -472,7 +486,7 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 
 fn problem(status: StatusCode, message: &str) -> Response<Body> {
     let body = Full::from(format!("{message}\n")).map_err(|never| match never {});
-    let mut response = Response::new(body.boxed());
+    let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     response
 }

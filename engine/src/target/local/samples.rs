@@ -26,7 +26,10 @@ pub(super) enum Class {
 pub(super) struct Recorder {
     second: Millis,
     counts: [u32; 3],
+    /// Times to the head of the answer, us.
     histogram: Histogram<u32>,
+    /// Times to its end, us.
+    whole: Histogram<u32>,
     closed: VecDeque<Closed>,
 }
 
@@ -37,26 +40,31 @@ struct Closed {
     start: Millis,
     counts: [u32; 3],
     latency: Latency,
+    whole: Latency,
     pairs: Vec<(u32, u32)>,
 }
 
 impl Recorder {
     pub(super) fn new() -> Self {
+        let histogram =
+            || Histogram::new_with_bounds(1, LATENCY_US_MAX, 2).expect("constant and valid bounds");
         Self {
             second: 0,
             counts: [0; 3],
-            histogram: Histogram::new_with_bounds(1, LATENCY_US_MAX, 2)
-                .expect("constant and valid bounds"),
+            histogram: histogram(),
+            whole: histogram(),
             closed: VecDeque::new(),
         }
     }
 
-    /// Records one request that was answered at `now`.
-    pub(super) fn record(&mut self, now: Millis, took: Duration, class: Class) {
+    /// Records one request whose answer ended at `now`, with the times to its head and
+    /// to its end.
+    pub(super) fn record(&mut self, now: Millis, head: Duration, whole: Duration, class: Class) {
         self.close_before(now);
         self.counts[class as usize] += 1;
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.histogram.saturating_record(us.max(1));
+        let us = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.histogram.saturating_record(us(head));
+        self.whole.saturating_record(us(whole));
     }
 
     fn close_before(&mut self, now: Millis) {
@@ -67,21 +75,14 @@ impl Recorder {
             return;
         }
         if !self.histogram.is_empty() {
-            let ms = |us: u64| Duration::from_micros(us).as_secs_f64() * 1_000.0;
-            let at = |quantile| ms(self.histogram.value_at_quantile(quantile));
             if self.closed.len() == KEPT {
                 self.closed.pop_front();
             }
             self.closed.push_back(Closed {
                 start: self.second,
                 counts: self.counts,
-                latency: Latency {
-                    mean: self.histogram.mean() / 1_000.0,
-                    p50: at(0.5),
-                    p90: at(0.9),
-                    p95: at(0.95),
-                    p99: at(0.99),
-                },
+                latency: latency(&self.histogram),
+                whole: latency(&self.whole),
                 pairs: self
                     .histogram
                     .iter_recorded()
@@ -92,6 +93,7 @@ impl Recorder {
                     .collect(),
             });
             self.histogram.reset();
+            self.whole.reset();
             self.counts = [0; 3];
         }
         self.second = second;
@@ -123,11 +125,26 @@ impl Recorder {
                     })
                     .collect(),
                 latency: Some(closed.latency),
+                whole: Some(closed.whole),
                 cpu: None,
                 memory: None,
                 healthy: None,
             })
             .collect()
+    }
+}
+
+fn latency(histogram: &Histogram<u32>) -> Latency {
+    let at = |quantile| {
+        let us = histogram.value_at_quantile(quantile);
+        Duration::from_micros(us).as_secs_f64() * 1_000.0
+    };
+    Latency {
+        mean: histogram.mean() / 1_000.0,
+        p50: at(0.5),
+        p90: at(0.9),
+        p95: at(0.95),
+        p99: at(0.99),
     }
 }
 
@@ -153,9 +170,15 @@ mod tests {
                 1 => Class::ClientError,
                 _ => Class::Fine,
             };
-            recorder.record(10_000 + ms, Duration::from_millis(ms), class);
+            recorder.record(
+                10_000 + ms,
+                Duration::from_millis(ms),
+                Duration::from_millis(2 * ms),
+                class,
+            );
         }
-        recorder.record(13_500, Duration::from_millis(7), Class::Fine);
+        let took = Duration::from_millis(7);
+        recorder.record(13_500, took, took, Class::Fine);
         assert_eq!(
             ask(&mut recorder, 10_999, 0, &[]).len(),
             1,
@@ -179,6 +202,8 @@ mod tests {
         let latency = first.latency.expect("always known here");
         assert!((latency.p50 - 50.0).abs() < 1.0, "{latency:?}");
         assert!((latency.p99 - 99.0).abs() < 1.5, "{latency:?}");
+        let whole = first.whole.expect("always known here");
+        assert!((whole.p50 - 100.0).abs() < 2.0, "{whole:?}");
         assert_eq!(samples[1].start, 13_000);
         assert_eq!(ask(&mut recorder, 15_000, 10_001, &[]).len(), 1);
     }
@@ -187,7 +212,8 @@ mod tests {
     fn an_hour_is_kept() {
         let mut recorder = Recorder::new();
         for second in 0..4_000 {
-            recorder.record(second * 1_000, Duration::from_millis(1), Class::Fine);
+            let took = Duration::from_millis(1);
+            recorder.record(second * 1_000, took, took, Class::Fine);
         }
         assert_eq!(ask(&mut recorder, 4_000_000, 0, &[]).len(), KEPT);
     }

@@ -5,6 +5,7 @@
 //! a request's body as fast as the arm takes it. So a body that has no bytes when
 //! it is asked waits for the client, and one that is not asked waits for the arm.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -111,16 +112,80 @@ impl Turn {
     }
 }
 
+/// Largest body that is kept to be sent once more, bytes.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
 /// The body of a request, on its way to an arm.
 #[derive(Debug)]
 pub(super) struct ClientBody {
-    inner: Incoming,
+    /// What went out before and goes out first.
+    again: VecDeque<Bytes>,
+    inner: Option<Incoming>,
+    turn: Arc<Turn>,
+    kept: Option<Arc<Mutex<Kept>>>,
+}
+
+/// What has gone out of a body.
+#[derive(Debug)]
+pub(super) struct Kept {
+    parts: VecDeque<Bytes>,
+    bytes: usize,
+    /// Whether that is all of the body.
+    whole: bool,
     turn: Arc<Turn>,
 }
 
 impl ClientBody {
     pub(super) fn new(inner: Incoming, turn: Arc<Turn>) -> Self {
-        Self { inner, turn }
+        Self {
+            again: VecDeque::new(),
+            inner: Some(inner),
+            turn,
+            kept: None,
+        }
+    }
+
+    /// Keeps what goes out from now on.
+    pub(super) fn keep(&mut self) -> Arc<Mutex<Kept>> {
+        let kept = Kept {
+            parts: VecDeque::new(),
+            bytes: 0,
+            whole: self.is_end_stream(),
+            turn: self.turn.clone(),
+        };
+        let kept = Arc::new(Mutex::new(kept));
+        self.kept = Some(kept.clone());
+        kept
+    }
+
+    /// The body once more, if it was kept as a whole.
+    pub(super) fn again(kept: &Kept) -> Option<Self> {
+        let whole = kept.whole && kept.bytes <= KEPT_BYTES_MAX;
+        whole.then(|| Self {
+            again: kept.parts.clone(),
+            inner: None,
+            turn: kept.turn.clone(),
+            kept: None,
+        })
+    }
+}
+
+impl Kept {
+    fn note(&mut self, polled: Option<&Frame<Bytes>>, whole: bool) {
+        // Trailers are not kept, nor what is too much.
+        let part = polled.map(|frame| frame.data_ref());
+        match part {
+            Some(Some(part)) => {
+                self.bytes = self.bytes.saturating_add(part.len());
+                self.parts.push_back(part.clone());
+            }
+            Some(None) => self.bytes = usize::MAX,
+            None => {}
+        }
+        if self.bytes > KEPT_BYTES_MAX {
+            self.parts.clear();
+        }
+        self.whole = whole;
     }
 }
 
@@ -132,23 +197,37 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Some(part) = self.again.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(part))));
+        }
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(&mut *inner).poll_frame(context);
         let (whose, whole) = match &polled {
             Poll::Pending => (Whose::Client, false),
             Poll::Ready(None) => (Whose::Arm, true),
-            Poll::Ready(Some(Ok(_))) => (Whose::Arm, self.inner.is_end_stream()),
+            Poll::Ready(Some(Ok(_))) => (Whose::Arm, inner.is_end_stream()),
             Poll::Ready(Some(Err(_))) => (Whose::Broken, false),
         };
+        if let (Some(kept), Poll::Ready(ready)) = (&self.kept, &polled) {
+            let frame = ready.as_ref().and_then(|frame| frame.as_ref().ok());
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.note(frame, whole);
+        }
         self.turn.to(whose, whole, Instant::now());
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.again.is_empty() && self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Some(inner) => inner.size_hint(),
+            None => SizeHint::with_exact(self.again.iter().map(|part| part.len() as u64).sum()),
+        }
     }
 }
 

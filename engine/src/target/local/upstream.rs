@@ -9,6 +9,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use hyper::Uri;
@@ -17,6 +19,30 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service;
+
+/// What is known of the use of one connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Link(Arc<Use>);
+
+#[derive(Debug, Default)]
+struct Use {
+    /// Whether it has carried an answer.
+    answered: AtomicBool,
+    /// Whether anything came on it since something was last written to it.
+    heard: AtomicBool,
+}
+
+impl Link {
+    /// Notes that the head of an answer came on it.
+    pub(super) fn answered(&self) {
+        self.0.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it served an earlier request and has brought nothing for the last one.
+    pub(super) fn is_stale(&self) -> bool {
+        self.0.answered.load(Ordering::Relaxed) && !self.0.heard.load(Ordering::Relaxed)
+    }
+}
 
 /// Makes these connections.
 #[derive(Debug, Clone)]
@@ -43,6 +69,7 @@ impl Service<Uri> for Connector {
             let inner = connecting.await?.into_inner();
             Ok(TokioIo::new(Upstream {
                 inner,
+                link: Link::default(),
                 read_out: false,
                 failed: None,
                 writer: None,
@@ -55,6 +82,7 @@ impl Service<Uri> for Connector {
 #[derive(Debug)]
 pub(super) struct Upstream {
     inner: TcpStream,
+    link: Link,
     /// Whether everything was read.
     read_out: bool,
     failed: Option<io::ErrorKind>,
@@ -63,7 +91,7 @@ pub(super) struct Upstream {
 
 impl Connection for Upstream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().extra(self.link.clone())
     }
 }
 
@@ -73,6 +101,7 @@ impl Upstream {
         context: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.link.0.heard.store(false, Ordering::Relaxed);
         if self.failed.is_none() {
             match write(Pin::new(&mut self.inner), context) {
                 Poll::Ready(Err(error)) => self.failed = Some(error.kind()),
@@ -102,6 +131,9 @@ impl AsyncRead for Upstream {
             Poll::Ready(Err(_)) => true,
             Poll::Pending => false,
         };
+        if buffer.filled().len() > before {
+            self.link.0.heard.store(true, Ordering::Relaxed);
+        }
         if ended {
             self.read_out = true;
             if let Some(writer) = self.writer.take() {

@@ -1,0 +1,306 @@
+//! The course of one request, and what it says about its arm.
+//!
+//! An answer is judged when it has ended: a body that breaks off, or a gRPC status
+//! that says failure, is an error of the arm, however good the head looked. What the
+//! client broke off is counted apart, as on an AWS load balancer (460), and is not
+//! evidence, because any client can do it as often as it likes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::{Response, StatusCode};
+use tokio::time::{Instant, Sleep};
+
+use super::arm::Tally;
+use super::samples::Class;
+use super::turn::{Turn, Whose};
+use crate::clock::{Clock, SystemClock};
+
+/// Why an answer cannot be passed on to its end.
+pub(super) type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// One request of an arm. It is counted when this is dropped.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    tally: Arc<Tally>,
+    begun: Instant,
+    pub(super) turn: Arc<Turn>,
+    /// From the request to the head of the answer, without the client's own time.
+    head: Option<Duration>,
+    /// Time in which the client did not take what was there of the answer.
+    withheld: Duration,
+    seen: Option<Class>,
+}
+
+impl Exchange {
+    pub(super) fn new(tally: Arc<Tally>, turn: Arc<Turn>, begun: Instant) -> Self {
+        Self {
+            tally,
+            begun,
+            turn,
+            head: None,
+            withheld: Duration::ZERO,
+            seen: None,
+        }
+    }
+
+    /// Notes that the head of the answer is there.
+    pub(super) fn heard(&mut self) {
+        let now = Instant::now();
+        let took = (now - self.begun).saturating_sub(self.turn.owed(now));
+        self.head.get_or_insert(took);
+    }
+
+    /// Judges it. Until then it counts as broken off by the client.
+    pub(super) fn judge(&mut self, class: Class) {
+        self.heard();
+        self.seen = Some(class);
+    }
+
+    /// Takes back the judgement, because the client spoiled it.
+    fn spoil(&mut self) {
+        self.seen = None;
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        match (self.seen, self.head) {
+            (Some(class), Some(head)) => {
+                let now = Instant::now();
+                let whole = (now - self.begun)
+                    .saturating_sub(self.turn.owed(now))
+                    .saturating_sub(self.withheld);
+                let mut recorder = self.tally.recorder();
+                recorder.record(SystemClock.now(), head, whole.max(head), class);
+            }
+            _ => self.tally.count_spoiled(),
+        }
+    }
+}
+
+/// What the status of an answer says.
+pub(super) fn class(status: StatusCode) -> Class {
+    match status {
+        s if s.is_server_error() => Class::Error,
+        s if s.is_client_error() => Class::ClientError,
+        _ => Class::Fine,
+    }
+}
+
+/// Whether the verdict of an answer is in its gRPC status (grpc-web has it in the
+/// body, which is not read).
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+    let rest = kind.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// What a gRPC status says: the class of the HTTP status that
+/// [google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto)
+/// gives for it. A status that is missing or unknown is one of the server, as the gRPC
+/// specification has it (UNKNOWN).
+fn grpc_class(headers: &HeaderMap) -> Class {
+    let status = headers.get("grpc-status").and_then(|v| v.to_str().ok());
+    match status.and_then(|s| s.parse().ok()) {
+        Some(0) => Class::Fine,
+        // CANCELLED, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED,
+        // RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE, UNAUTHENTICATED.
+        Some(1 | 3 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 16) => Class::ClientError,
+        // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+        Some(_) | None => Class::Error,
+    }
+}
+
+/// The body of an answer on its way to the client, with all that is counted until it
+/// has ended.
+pub(super) struct Answer<C> {
+    inner: Incoming,
+    exchange: Exchange,
+    /// What the answer counts as if its body comes to its end.
+    class: Class,
+    /// Whether trailers can still change that.
+    grpc: bool,
+    /// How long the arm may be silent, and since when it is.
+    patience: Duration,
+    silent: Option<Pin<Box<Sleep>>>,
+    /// When the last part was handed over.
+    handed: Option<Instant>,
+    _counted: C,
+}
+
+impl<C> Answer<C> {
+    /// Judges a head that has come, and its body when that has ended. `patience` is how
+    /// long the arm may send nothing while its client waits.
+    pub(super) fn of(
+        response: Response<Incoming>,
+        mut exchange: Exchange,
+        patience: Duration,
+        counted: C,
+    ) -> Response<Self> {
+        exchange.heard();
+        let (head, inner) = response.into_parts();
+        let grpc = head.status == StatusCode::OK && is_grpc(&head.headers);
+        // Without a body the status is among the headers.
+        let in_head = grpc && (inner.is_end_stream() || head.headers.contains_key("grpc-status"));
+        let class = match in_head {
+            true => grpc_class(&head.headers),
+            false => class(head.status),
+        };
+        let body = Self {
+            inner,
+            exchange,
+            class,
+            grpc: grpc && !in_head,
+            patience,
+            silent: None,
+            handed: None,
+            _counted: counted,
+        };
+        Response::from_parts(head, body)
+    }
+
+    /// The arm has sent all that it had to.
+    fn end(&mut self) {
+        let class = match self.grpc {
+            // It ended without the status that the protocol demands.
+            true => Class::Error,
+            false => self.class,
+        };
+        self.judge(class);
+    }
+
+    fn judge(&mut self, class: Class) {
+        self.exchange.judge(class);
+        // An arm may answer anything if the client's body never came.
+        if self.exchange.turn.is_spoiled(Instant::now()) {
+            self.exchange.spoil();
+        }
+    }
+
+    /// Ready once the arm has been silent for too long. While the client has not sent
+    /// its whole request, the silence may be its own.
+    fn overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let deadline = Instant::now() + self.patience;
+        let silent = self
+            .silent
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        loop {
+            ready!(silent.as_mut().poll(context));
+            if self.exchange.turn.whose().0 != Whose::Client {
+                return Poll::Ready(());
+            }
+            silent.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl<C: Unpin> Body for Answer<C> {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(handed) = self.handed.take() {
+            self.exchange.withheld += handed.elapsed();
+        }
+        let polled = match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(polled) => polled,
+            Poll::Pending => {
+                ready!(self.overdue(context));
+                self.judge(Class::Error);
+                return Poll::Ready(Some(Err(
+                    "the backend stopped in the middle of its answer".into()
+                )));
+            }
+        };
+        self.silent = None;
+        Poll::Ready(match polled {
+            Some(Ok(frame)) => {
+                if let (true, Some(trailers)) = (self.grpc, frame.trailers_ref()) {
+                    (self.class, self.grpc) = (grpc_class(trailers), false);
+                }
+                self.handed = Some(Instant::now());
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                self.judge(Class::Error);
+                Some(Err(error.into()))
+            }
+            None => {
+                self.end();
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<C> Drop for Answer<C> {
+    fn drop(&mut self) {
+        // A body whose length is known is dropped after its last byte without being
+        // asked for its end.
+        if self.exchange.seen.is_none() && self.inner.is_end_stream() {
+            self.end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            hyper::header::HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )])
+    }
+
+    #[test]
+    fn a_grpc_status_counts_as_the_http_status_that_stands_for_it() {
+        let of = |status| grpc_class(&headers("grpc-status", status));
+        assert_eq!(of("0"), Class::Fine);
+        for fault_of_client in ["1", "3", "5", "6", "7", "8", "9", "10", "11", "16"] {
+            assert_eq!(of(fault_of_client), Class::ClientError, "{fault_of_client}");
+        }
+        for fault_of_server in ["2", "4", "12", "13", "14", "15", "17", "-1", "", "ok"] {
+            assert_eq!(of(fault_of_server), Class::Error, "{fault_of_server}");
+        }
+        assert_eq!(grpc_class(&HeaderMap::new()), Class::Error);
+    }
+
+    #[test]
+    fn grpc_is_told_from_what_only_sounds_like_it() {
+        for grpc in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc;x=1",
+        ] {
+            assert!(is_grpc(&headers("content-type", grpc)), "{grpc}");
+        }
+        for other in [
+            "application/grpc-web",
+            "application/json",
+            "text/application/grpc",
+        ] {
+            assert!(!is_grpc(&headers("content-type", other)), "{other}");
+        }
+    }
+}

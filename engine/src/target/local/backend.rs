@@ -1,0 +1,194 @@
+//! Connections to backends: which one carries a request, and when a request is sent
+//! once more.
+//!
+//! A server may close a connection that it has kept alive just as the next request
+//! goes out on it. That is nobody's fault: the request is sent again on a new
+//! connection if no byte of an answer had come and sending it twice does no harm
+//! (RFC 9110, section 9.2.2; RFC 9113, section 8.7).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
+use hyper::http::{Extensions, Uri};
+use hyper::{Request, Response};
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::TokioExecutor;
+use tower_service::Service as _;
+
+use super::answer::Broken;
+use super::connections::{FIELDS_MAX, IDLE_PER_TARGET};
+use super::turn::{ClientBody, Kept};
+use super::upstream::{Connector, Link};
+
+/// How long a connection without a request is kept.
+const IDLE: Duration = Duration::from_secs(30);
+/// Largest head of an answer, bytes; as behind an AWS load balancer.
+const HEAD_BYTES_MAX: u32 = 64 << 10;
+
+/// Sends requests to backends.
+#[derive(Debug)]
+pub(super) struct Backends {
+    kept: Client<Connector, ClientBody>,
+    /// Makes a connection for each request.
+    fresh: Client<Connector, ClientBody>,
+}
+
+/// The HTTP/2 connection to one backend; all requests share it.
+#[derive(Default)]
+pub(super) struct Lane(tokio::sync::Mutex<Option<http2::SendRequest<ClientBody>>>);
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").finish_non_exhaustive()
+    }
+}
+
+/// A request that can perhaps be sent again.
+struct Again {
+    head: Parts,
+    kept: Arc<Mutex<Kept>>,
+}
+
+impl Again {
+    fn of(request: &mut Request<ClientBody>) -> Self {
+        let kept = request.body_mut().keep();
+        let mut bare = Request::new(());
+        *bare.method_mut() = request.method().clone();
+        *bare.uri_mut() = request.uri().clone();
+        *bare.version_mut() = request.version();
+        *bare.headers_mut() = request.headers().clone();
+        let (head, ()) = bare.into_parts();
+        Self { head, kept }
+    }
+
+    /// The request, if all of its body is still there.
+    fn request(self) -> Option<Request<ClientBody>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let body = ClientBody::again(&kept)?;
+        Some(Request::from_parts(self.head, body))
+    }
+
+    /// The same if the backend may get the request twice.
+    fn harmless(self) -> Option<Request<ClientBody>> {
+        self.head.method.is_idempotent().then(|| self.request())?
+    }
+}
+
+impl Backends {
+    pub(super) fn new() -> Self {
+        let client = |idle| {
+            Client::builder(TokioExecutor::new())
+                .http1_max_headers(FIELDS_MAX)
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(idle)
+                .build(Connector::new())
+        };
+        Self {
+            kept: client(IDLE_PER_TARGET),
+            fresh: client(0),
+        }
+    }
+
+    /// Sends a request over HTTP/1.1 to the backend that its URI names.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<ClientBody>,
+    ) -> Result<Response<Incoming>, Broken> {
+        let again = Again::of(&mut request);
+        match self.kept.request(request).await {
+            Ok(answer) => {
+                if let Some(link) = answer.extensions().get::<Link>() {
+                    link.answered();
+                }
+                Ok(answer)
+            }
+            Err(error) => match again.harmless() {
+                Some(request) if was_stale(&error) => Ok(self.fresh.request(request).await?),
+                _ => Err(error.into()),
+            },
+        }
+    }
+}
+
+/// Whether the connection had served a request before, and brought no byte of an
+/// answer to this one.
+fn was_stale(error: &Error) -> bool {
+    let mut extras = Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extras);
+    }
+    extras.get::<Link>().is_some_and(Link::is_stale)
+}
+
+impl Lane {
+    /// Sends a request over HTTP/2 to that backend. The authority of the request's URI
+    /// is the one that the client asked for.
+    pub(super) async fn send(
+        &self,
+        backend: &Authority,
+        mut request: Request<ClientBody>,
+    ) -> Result<Response<Incoming>, Broken> {
+        let again = Again::of(&mut request);
+        let (mut sender, reused) = self.sender(backend).await?;
+        let mut failed = match sender.try_send_request(request).await {
+            Ok(answer) => return Ok(answer),
+            Err(failed) => failed,
+        };
+        let unsent = failed.take_message();
+        let error = failed.into_error();
+        let once_more = match unsent {
+            Some(request) => Some(request),
+            None if was_not_processed(&error) => again.request(),
+            None if reused && sender.is_closed() => again.harmless(),
+            None => None,
+        };
+        let Some(request) = once_more else {
+            return Err(error.into());
+        };
+        self.forget().await;
+        let (mut sender, _) = self.sender(backend).await?;
+        Ok(sender.send_request(request).await?)
+    }
+
+    /// A sender on the connection to the backend, and whether it was there before.
+    async fn sender(
+        &self,
+        backend: &Authority,
+    ) -> Result<(http2::SendRequest<ClientBody>, bool), Broken> {
+        let mut lane = self.0.lock().await;
+        if let Some(sender) = lane.as_ref().filter(|s| !s.is_closed()) {
+            return Ok((sender.clone(), true));
+        }
+        let place = Uri::builder().scheme("http").authority(backend.clone());
+        let stream = Connector::new()
+            .call(place.path_and_query("/").build()?)
+            .await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .max_header_list_size(HEAD_BYTES_MAX)
+            .handshake(stream)
+            .await?;
+        // It ends with its last sender.
+        tokio::spawn(connection);
+        *lane = Some(sender.clone());
+        Ok((sender, false))
+    }
+
+    /// Lets the next request make a new connection.
+    async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
+}
+
+/// Whether the backend says that it has not begun with the request: it shuts down, or
+/// refuses the stream.
+fn was_not_processed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<h2::Error>());
+    cause.is_some_and(|e| {
+        let refused = e.reason() == Some(h2::Reason::REFUSED_STREAM);
+        e.is_remote() && (e.is_go_away() || e.is_reset() && refused)
+    })
+}

@@ -1,0 +1,164 @@
+//! How a backend is asked whether it is well.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, TE};
+
+use super::arm::Manners;
+use crate::model::target::HealthProtocol;
+use crate::target::http::{Answer, Client};
+
+/// The method of the gRPC health protocol.
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+/// `HealthCheckResponse.status`: the service works.
+const SERVING: u64 = 1;
+/// The gRPC status of a method that a server does not have.
+const UNIMPLEMENTED: u32 = 12;
+
+/// Whether a backend is well: by the gRPC health protocol where that is asked for, and
+/// else if its path answers 2xx or 3xx.
+///
+/// A gRPC server refuses the path itself. Then it is asked by the health protocol, and
+/// one that does not have it is taken for well because it answered, as on an AWS load
+/// balancer (whose success code for gRPC is 12 if nobody says another).
+pub(super) async fn is_well(
+    client: &Client,
+    base: &str,
+    manners: &Manners,
+    timeout: Duration,
+) -> bool {
+    let health = &manners.health;
+    if let HealthProtocol::Grpc { service } = &health.protocol {
+        let status = grpc(client, base, service, timeout).await;
+        return status == Some(Grpc::Status(SERVING));
+    }
+    let answer = client
+        .send("GET", &format!("{base}{}", health.path), None, timeout)
+        .await;
+    match answer {
+        Ok(answer) if !is_grpc(&answer) && is_good(answer.status) => true,
+        Ok(answer) if !manners.http2 || !refuses_the_path(&answer) => false,
+        Err(_) if !manners.http2 => false,
+        _ => matches!(
+            grpc(client, base, "", timeout).await,
+            Some(Grpc::Status(SERVING) | Grpc::Failed(UNIMPLEMENTED))
+        ),
+    }
+}
+
+fn is_good(status: StatusCode) -> bool {
+    status.is_success() || status.is_redirection()
+}
+
+fn is_grpc(answer: &Answer) -> bool {
+    let kind = answer.head.get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether the server knows no plain requests: gRPC servers answer such a request with
+/// a status of their own, these HTTP statuses, or a reset stream.
+fn refuses_the_path(answer: &Answer) -> bool {
+    is_grpc(answer)
+        || matches!(
+            answer.status,
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        )
+}
+
+/// What the gRPC health protocol says.
+#[derive(Debug, PartialEq, Eq)]
+enum Grpc {
+    /// The status of the service.
+    Status(u64),
+    /// The gRPC status of a call that failed.
+    Failed(u32),
+}
+
+async fn grpc(client: &Client, base: &str, service: &str, timeout: Duration) -> Option<Grpc> {
+    let headers = [
+        (CONTENT_TYPE.as_str(), "application/grpc".to_owned()),
+        (TE.as_str(), "trailers".to_owned()),
+    ];
+    let url = format!("{base}{CHECK}");
+    let answer = client
+        .send_with("POST", &url, &headers, Some(request(service)), timeout)
+        .await
+        .ok()?;
+    // Without a message the status is in the head.
+    let fields = answer.trailers.as_ref().unwrap_or(&answer.head);
+    let status: u32 = fields.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+    match status {
+        0 => serving_status(&answer.body).map(Grpc::Status),
+        failed => Some(Grpc::Failed(failed)),
+    }
+}
+
+/// A `HealthCheckRequest` as a gRPC message: a byte for "not compressed", its length,
+/// and the service's name as field 1.
+fn request(service: &str) -> Vec<u8> {
+    let mut message = vec![];
+    if !service.is_empty() {
+        message.push(0x0a);
+        varint(service.len() as u64, &mut message);
+        message.extend(service.as_bytes());
+    }
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    let mut framed = vec![0];
+    framed.extend(length.to_be_bytes());
+    framed.extend(message);
+    framed
+}
+
+fn varint(mut value: u64, to: &mut Vec<u8>) {
+    while value >= 0x80 {
+        to.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
+
+/// `status` of a `HealthCheckResponse` (field 1, an enum; 0 if it is absent).
+fn serving_status(framed: &[u8]) -> Option<u64> {
+    let message = match framed.split_at_checked(5)? {
+        ([0, ..], message) => message,
+        // Nobody asked for a compressed one.
+        _ => return None,
+    };
+    let Some((0x08, rest)) = message.split_first().map(|(tag, rest)| (*tag, rest)) else {
+        return message.is_empty().then_some(0);
+    };
+    let mut value = 0_u64;
+    for (n, byte) in rest.iter().take(9).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * n);
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_and_the_answer_are_in_the_protocol_s_bytes() {
+        assert_eq!(request(""), [0, 0, 0, 0, 0]);
+        assert_eq!(request("ab"), [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
+        let long = "x".repeat(200);
+        assert_eq!(request(&long)[..8], [0, 0, 0, 0, 203, 0x0a, 0xc8, 1]);
+        assert_eq!(serving_status(&[0, 0, 0, 0, 2, 8, 1]), Some(1));
+        assert_eq!(serving_status(&[0, 0, 0, 0, 2, 8, 2]), Some(2));
+        assert_eq!(serving_status(&[0, 0, 0, 0, 0]), Some(0));
+        for odd in [
+            &[][..],
+            &[0, 0],
+            &[1, 0, 0, 0, 2, 8, 1],
+            &[0, 0, 0, 0, 1, 8],
+            &[0, 0, 0, 0, 1, 9],
+        ] {
+            assert_eq!(serving_status(odd), None, "{odd:?}");
+        }
+    }
+}
