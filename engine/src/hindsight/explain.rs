@@ -80,7 +80,7 @@ impl Story {
             self.known.lines.extend(sentence(entry));
         } else if by_strategy && call.is_write() {
             match (reply, sentence(entry)) {
-                // What was asked for; what has become of it the next metrics show.
+                // The call is the decision; the metrics after it show what it did.
                 (Reply::Done, _) if question.in_two => {
                     self.step(entry, call.to_string(), "strategy");
                 }
@@ -103,7 +103,7 @@ impl Story {
             Event::Finished(_) | Event::Failed { .. } => self.step(entry, did, "strategy"),
             Event::Held { .. } | Event::Diverged(_) => self.step(entry, did, "host"),
             Event::Continued { actor, .. } => self.step(entry, did, actor),
-            // What the strategy decided was told a moment ago.
+            // The verdict of the strategy was told by the step before.
             Event::Decided { by, .. } if *by != Decider::Strategy => {
                 self.step(entry, did, &by.to_string());
             }
@@ -130,7 +130,7 @@ impl Story {
                 self.known.points.push((name.clone(), points.clone()));
             }
             (Call::Report { .. }, _) => self.known.finding = sentence(entry),
-            // It says what the next step says.
+            // The next step says the same.
             (Call::Progress { .. }, _) => {}
             _ => self.known.lines.extend(sentence(entry)),
         }
