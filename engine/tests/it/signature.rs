@@ -177,7 +177,7 @@ fn keys_of_other_kinds_are_named() {
             public(SIGSTORE_KEY),
             "this is a private key, and a public one is wanted",
         ),
-        (public(&sec1), "this is no public key but \"EC PARAMETERS\""),
+        (public(&sec1), "this is not a public key but \"EC PARAMETERS\""),
         (
             public(&p384),
             "this is a private key, and a public one is wanted",
@@ -233,20 +233,20 @@ fn hostile_key_files() {
         let text = forged(|j| j["kdf"]["params"] = serde_json::json!({"N": n, "r": r, "p": p}));
         let error = PrivateKey::from_pem(&text, PASSWORD).expect_err("senseless");
         assert!(
-            error.to_string().contains("make no sense"),
+            error.to_string().contains("are not valid"),
             "{n} {r} {p}: {error}"
         );
     }
     for (text, says) in [
-        (String::new(), "no key in PEM form"),
-        ("hello".to_owned(), "no key in PEM form"),
+        (String::new(), "not a key in PEM form"),
+        ("hello".to_owned(), "not a key in PEM form"),
         (
             "-----BEGIN PRIVATE KEY-----\nAAAA".to_owned(),
-            "no key in PEM form",
+            "not a key in PEM form",
         ),
         (
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PUBLIC KEY-----".to_owned(),
-            "no key in PEM form",
+            "not a key in PEM form",
         ),
         (
             "-----BEGIN PRIVATE KEY-----\n%\n-----END PRIVATE KEY-----".to_owned(),
@@ -274,11 +274,11 @@ fn hostile_key_files() {
         ),
         (
             forged(|j| j["kdf"]["salt"] = "%".into()),
-            "its salt is no base64",
+            "its salt is not base64",
         ),
         (
             forged(|j| j["cipher"]["nonce"] = "AAAA".into()),
-            "its nonce has not 24 bytes",
+            "its nonce does not have 24 bytes",
         ),
         (
             forged(|j| j["ciphertext"] = "AAAA".into()),
