@@ -163,8 +163,8 @@ fn keys_of_other_kinds_are_named() {
     let p384_public = make("pkey -in p384 -pubout");
     let ed25519_public = make("pkey -in ed25519 -pubout");
     for (error, says) in [
-        (private(&p384), "no private key on P-256"),
-        (private(&ed25519), "no private key on P-256"),
+        (private(&p384), "not a private key on P-256"),
+        (private(&ed25519), "not a private key on P-256"),
         (private(&sec1), "SEC 1"),
         (private(&encrypted), "not as cosign does it"),
         (
@@ -177,7 +177,10 @@ fn keys_of_other_kinds_are_named() {
             public(SIGSTORE_KEY),
             "this is a private key, and a public one is wanted",
         ),
-        (public(&sec1), "this is not a public key but \"EC PARAMETERS\""),
+        (
+            public(&sec1),
+            "this is not a public key but \"EC PARAMETERS\"",
+        ),
         (
             public(&p384),
             "this is a private key, and a public one is wanted",
@@ -254,11 +257,11 @@ fn hostile_key_files() {
         ),
         (
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----".to_owned(),
-            "no private key on P-256",
+            "not a private key on P-256",
         ),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".to_owned(),
-            "no private key but \"CERTIFICATE\"",
+            "not a private key but \"CERTIFICATE\"",
         ),
         ("a".repeat(20_000), "at most 16384 bytes"),
         (enclosed(b"{"), "damaged"),
