@@ -141,7 +141,7 @@ fn useless(rule: &str) -> Option<String> {
     };
     let known = |what: &str, names: &[&str]| {
         Some(format!(
-            "has {rule:?}, and {what}; there is {}",
+            "has {rule:?}, and {what}; choose one of: {}",
             names.join(", ")
         ))
     };

@@ -1,4 +1,4 @@
-//! `engine plan`.
+//! The answer of `engine plan`.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub struct Plan {
     pub writes_if_bad: Vec<Write>,
     /// How often each reading API is called, if the new version never fails.
     pub reads: BTreeMap<String, usize>,
-    /// Most calls of APIs in any minute, if the new version never fails.
+    /// Most API calls in one minute, if the new version never fails.
     pub busiest_minute: usize,
     /// The IAM policy document that the rollout needs, as AWS reads it.
     pub policy: Value,

@@ -1,4 +1,4 @@
-//! `engine plugin inspect | check | verify | push`.
+//! The answers of `engine plugin inspect | check | verify | push`.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ pub struct Inspection {
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// What it may be.
+    /// Which values it may have.
     #[serde(rename = "type")]
     pub kind: String,
     /// What it is if nobody sets it; empty if it must be set.
@@ -110,7 +110,7 @@ pub struct Check {
     pub runs: Vec<Run>,
     /// Whether it repeated itself, also after crashes.
     pub deterministic: bool,
-    /// Where it did not; null if it did.
+    /// Where it did not repeat itself; null if it did.
     pub difference: Option<String>,
     /// Why it failed in a world; null if it did not.
     pub failed: Option<String>,
@@ -124,7 +124,7 @@ pub struct Run {
     pub world: String,
     /// Calls that it made.
     pub calls: usize,
-    /// Instructions that it used, all in all (wasmtime's fuel).
+    /// Instructions that it used in all (wasmtime's fuel).
     pub fuel: u64,
     /// How it ended, in words.
     pub reason: String,
@@ -161,11 +161,11 @@ impl From<&check::Checked> for Check {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Verification {
-    /// Each plugin that was looked at.
+    /// Each plugin that was verified.
     pub plugins: Vec<Verified>,
 }
 
-/// One plugin that was looked at.
+/// One plugin that was verified.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Verified {
