@@ -21,7 +21,7 @@ use crate::ops::watch::{self, Audience, Ended, Happened, Left, Watched, Wish, Wi
 use crate::rollout::Options;
 use crate::view;
 
-/// Ctrl-C and SIGTERM; none is lost from the moment on at which this is made.
+/// Ctrl-C and SIGTERM, from the moment on at which this is made; none of them is lost.
 ///
 /// A signal within a second of another one counts as the same interruption:
 /// `timeout` signals a process and then its group, which is one wish.

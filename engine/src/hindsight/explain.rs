@@ -49,14 +49,14 @@ struct Story {
     known: Known,
     /// Where the traffic is at the end, if the rollout brought it somewhere.
     traffic: Option<String>,
-    /// Samples that an earlier step knew already.
+    /// Start, arm and zone of the samples that an earlier step has told.
     told: BTreeSet<(Millis, String, Option<String>)>,
 }
 
 /// What was learned since the last step.
 #[derive(Default)]
 struct Known {
-    /// By arm, as they were first seen.
+    /// New samples, each as it was first seen.
     samples: Vec<Sample>,
     points: Vec<(String, Vec<crate::model::Point>)>,
     finding: Option<String>,
@@ -139,13 +139,13 @@ impl Story {
     fn step(&mut self, entry: &Exchange<'_>, did: String, by: &str) {
         let known = std::mem::take(&mut self.known);
         let mut because = known.lines;
-        // A strategy that waits reports the same at every look.
+        // A strategy that waits may report the same at every look, so repeated lines go.
         because.dedup();
         because.extend(by_arm(&known.samples));
         for (name, points) in &known.points {
             because.extend(means(name, points));
         }
-        // A verdict often repeats the finding.
+        // A verdict often repeats the finding, which then need not be told twice.
         because.extend(known.finding.filter(|f| {
             let said = f.split_once(": ").map_or(f.as_str(), |(_, said)| said);
             !did.contains(said)

@@ -29,7 +29,7 @@ use crate::model::{
     Wake, Weights, cut,
 };
 
-/// Version of the stored format, in every header.
+/// Version of the stored format, as every header has it.
 pub const FORMAT: u32 = 1;
 
 /// One entry of a journal.
@@ -112,34 +112,34 @@ pub enum Event {
     },
     /// The rollout stands still until a person acts.
     Held {
-        /// Why.
+        /// Why it stands still.
         hold: Hold,
-        /// The signal that caused it.
+        /// Id of the signal that caused it, if one did.
         signal: Option<String>,
     },
     /// A person let it go on.
     Continued {
-        /// Who.
+        /// Who it was.
         actor: String,
         /// Weights that were taken over as if the rollout had written them.
         adopted: Option<Weights>,
-        /// The signal that caused it.
+        /// Id of the signal that caused it.
         signal: Option<String>,
     },
-    /// The end is decided; what is left is to get there.
+    /// The end is decided; what is left is to bring the traffic there.
     Decided {
-        /// Where to.
+        /// Where the traffic goes.
         goal: Goal,
         /// Who decided it.
         by: Decider,
-        /// Why.
+        /// Why it was decided.
         reason: String,
-        /// The signal that caused it.
+        /// Id of the signal that caused it, if one did.
         signal: Option<String>,
     },
     /// A person's command that cannot be obeyed where the rollout stands.
     Ignored {
-        /// The signal.
+        /// Id of the signal.
         signal: String,
         /// Its name.
         name: String,
@@ -152,16 +152,16 @@ pub enum Event {
         actor: String,
         /// Why it could not be done; `None` if it was done and read back.
         refused: Option<String>,
-        /// The signal that asked.
+        /// Id of the signal that carried the command.
         signal: String,
     },
     /// On replay the strategy made another call than the journal has.
     Diverged(replay::Mismatch),
     /// The rollout has ended; no entry follows.
     Ended {
-        /// How.
+        /// How it ended.
         end: End,
-        /// Why.
+        /// Why it ended like this.
         reason: String,
     },
 }
@@ -431,7 +431,7 @@ pub enum Call {
     SetTasks {
         /// The arm.
         arm: String,
-        /// How many.
+        /// The number of tasks.
         tasks: u32,
     },
 }

@@ -43,7 +43,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// What to do with a call.
+/// How a call is answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// The journal knows the answer.
@@ -53,14 +53,14 @@ pub enum Step {
         /// When it was given, Unix ms.
         at: Millis,
     },
-    /// The journal has the question only: the process died, or parked, here.
+    /// The journal has only the question: the process died here, or parked the rollout.
     Open {
         /// The intent's `seq`.
         seq: u32,
         /// The deadline of the wait, Unix ms.
         deadline: Option<Millis>,
     },
-    /// The journal is used up; this call is new.
+    /// The journal has no further calls; this one is new.
     Fresh,
     /// The journal has another call here.
     Mismatch(Mismatch),
@@ -123,7 +123,7 @@ impl Cursor {
         Self(exchanges)
     }
 
-    /// What the journal says to the strategy's next call.
+    /// How the strategy's next call is answered.
     pub fn next(&mut self, asked: &Call) -> Step {
         let Some(recorded) = self.0.front() else {
             return Step::Fresh;

@@ -65,7 +65,7 @@ pub struct Status {
     pub failed: Option<String>,
     /// What other listeners and rules sent to the arms at the end.
     pub elsewhere: Vec<Elsewhere>,
-    /// Why that could not be read.
+    /// Why it could not be read what other listeners and rules sent.
     pub elsewhere_unread: Option<String>,
     /// Number of entries of its journal.
     pub entries: u32,
@@ -108,11 +108,11 @@ impl Waiting {
 /// The decision about the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Where to.
+    /// Where the traffic goes.
     pub goal: Goal,
     /// Who decided it.
     pub by: Decider,
-    /// Why.
+    /// Why it was decided.
     pub reason: String,
 }
 

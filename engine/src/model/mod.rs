@@ -514,7 +514,7 @@ pub enum Way {
     /// Nobody has said who: all of it goes to one arm, and its port is neither 80
     /// nor 443, as test listeners have it.
     Unsaid,
-    /// Tests alone: somebody has said so.
+    /// Only tests, because the stack or a person says so.
     Tests,
 }
 
@@ -642,9 +642,9 @@ pub struct Signal {
     pub id: String,
     /// `approve`, `promote`, `pause`, `resume`, `abort`, or a strategy's own.
     pub name: String,
-    /// Who sent it.
+    /// Who gave the command.
     pub actor: String,
-    /// Free text.
+    /// A text that belongs to the command, such as a reason; may be empty.
     pub payload: String,
     /// The deadline of the wait that it is meant for, Unix ms; `None` for any wait.
     #[serde(default)]
@@ -677,7 +677,7 @@ pub enum Level {
 pub enum Verdict {
     /// The candidate is good: it gets all traffic.
     Promoted,
-    /// The candidate is bad: it gets none.
+    /// The candidate is bad: it gets no traffic.
     RolledBack,
     /// The strategy cannot tell whether the candidate is good; a person must decide.
     Inconclusive,

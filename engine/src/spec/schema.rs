@@ -64,7 +64,7 @@ pub enum Target {
     },
     /// An Application Load Balancer before two ECS services.
     Aws {
-        /// How to find it.
+        /// How the engine finds the target.
         aws: Box<Aws>,
     },
 }

@@ -107,9 +107,9 @@ pub struct Compared {
 pub struct Recorded {
     /// The verdict; null if there is none.
     pub verdict: Option<Verdict>,
-    /// Why.
+    /// Why it was decided.
     pub reason: String,
-    /// When (Unix ms).
+    /// When it was decided (Unix ms).
     pub at: Millis,
 }
 
@@ -123,7 +123,7 @@ pub struct Answer {
     pub reason: Option<String>,
     /// Why the strategy would have failed; null if it would not.
     pub failed: Option<String>,
-    /// When (Unix ms).
+    /// When it would have ended (Unix ms).
     pub at: Millis,
     /// The weights that it would have set, in order.
     pub weights: Vec<Moment>,
@@ -133,7 +133,7 @@ pub struct Answer {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Moment {
-    /// When (Unix ms).
+    /// When they would have been set (Unix ms).
     pub at: Millis,
     /// The weights.
     pub weights: Weights,

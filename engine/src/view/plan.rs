@@ -35,11 +35,11 @@ pub struct Plan {
     pub policy: Value,
 }
 
-/// How a rehearsal with a good version ended.
+/// How the rehearsal with a version that never fails ended.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Good {
-    /// How; null if it waits for a person.
+    /// How it ended; null if it waits for a person.
     pub end: Option<End>,
     /// How long it took, ms.
     pub took_ms: Millis,
@@ -47,11 +47,11 @@ pub struct Good {
     pub approved: bool,
 }
 
-/// How a rehearsal with a bad version ended.
+/// How the rehearsal with a version that always fails ended.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Bad {
-    /// How; null if it waits for a person.
+    /// How it ended; null if it waits for a person.
     pub end: Option<End>,
     /// How long the bad version had traffic, ms.
     pub exposed_ms: Millis,

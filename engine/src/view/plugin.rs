@@ -14,17 +14,17 @@ use crate::ops::plugin::{check, inspect};
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Inspection {
-    /// As it says itself.
+    /// Its name, as it says itself.
     pub name: String,
-    /// As it says itself.
+    /// Its version, as it says itself.
     pub version: String,
-    /// One sentence, as it says itself.
+    /// What it does in one sentence, as it says itself.
     pub summary: String,
     /// Where its bytes come from.
     pub source: String,
-    /// Their digest, hexadecimal.
+    /// SHA-256 of its bytes, hexadecimal.
     pub sha256: String,
-    /// Their number.
+    /// Size, bytes.
     pub size: usize,
     /// The world of the contract that it exports, with its version.
     pub world: String,
@@ -90,15 +90,15 @@ impl From<&inspect::Inspected> for Inspection {
 pub struct Check {
     /// The file or name that was checked.
     pub plugin: String,
-    /// As it says itself.
+    /// Its name, as it says itself.
     pub name: String,
-    /// As it says itself.
+    /// Its version, as it says itself.
     pub version: String,
     /// The world of the contract that it exports, with its version.
     pub world: String,
-    /// The digest of its bytes, hexadecimal.
+    /// SHA-256 of its bytes, hexadecimal.
     pub sha256: String,
-    /// Their number.
+    /// Size, bytes.
     pub size: usize,
     /// The functions that it may call.
     pub permissions: Vec<String>,

@@ -73,7 +73,7 @@ pub struct Decision {
     pub goal: Goal,
     /// Who decided it.
     pub by: Decider,
-    /// Why.
+    /// Why it was decided.
     pub reason: String,
 }
 
@@ -81,9 +81,9 @@ pub struct Decision {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ended {
-    /// How.
+    /// Whether it was promoted, rolled back, or ended otherwise.
     pub how: End,
-    /// Why.
+    /// Why it ended like this.
     pub reason: String,
 }
 

@@ -1,5 +1,5 @@
-//! `engine plugin test`: what a plugin decides in given worlds, against what it
-//! decided when somebody last looked.
+//! `engine plugin test`: compares what a plugin decides in simulated worlds with the
+//! decisions that a person has accepted.
 
 use std::path::PathBuf;
 
