@@ -310,7 +310,7 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> crate::ops::Result<Ex
     match past::import(app, &args.file).await? {
         Imported::Known { rollout } => eprintln!("rollout {rollout} is in the store already"),
         Imported::New { rollout, entries } => {
-            eprintln!("rollout {rollout} is imported; it has {entries} entries")
+            eprintln!("rollout {rollout} is imported; it has {entries} entries");
         }
     }
     Ok(Exit::Done)

@@ -62,9 +62,9 @@ pub fn rate_top(picture: &Rollout) -> f64 {
     top(picture, wilson).clamp(0.1, 100.0)
 }
 
-/// The 99th percentile, if there is a finite one, with an interval as if the tail were log-normal from the 95th
-/// on: the standard error of a sample quantile is `sqrt(q (1 - q) / n) / density` (Cramer 1946,
-/// section 28.5), on a logarithmic scale 3.73 sigma / sqrt(n) at 99 %, and sigma is
+/// The 99th percentile, if there is a finite one, with an interval as if the tail were log-normal
+/// from the 95th on: the standard error of a sample quantile is `sqrt(q (1 - q) / n) / density`
+/// (Cramer 1946, section 28.5), on a logarithmic scale 3.73 sigma / sqrt(n) at 99 %, and sigma is
 /// `ln(p99 / p95) / (2.326 - 1.645)`.
 fn p99(point: &ArmPoint) -> Option<Estimate> {
     let usable = |ms: &f64| ms.is_finite() && *ms >= 0.0;

@@ -337,9 +337,9 @@ fn what_is_read_as_a_claim() {
             "atomic container signature",
             "its type is",
         ),
-        ("sha256:0a", "sha512:0a", "no sha256 digest"),
-        ("sha256:0a", "sha256:0A", "no sha256 digest"),
-        ("sha256:0a", "sha256:", "no sha256 digest"),
+        ("sha256:0a", "sha512:0a", "not a sha256 digest"),
+        ("sha256:0a", "sha256:0A", "not a sha256 digest"),
+        ("sha256:0a", "sha256:", "not a sha256 digest"),
         ("\"docker-manifest-digest\"", "\"digest\"", "missing field"),
         ("\"type\"", "\"kind\"", "missing field"),
         (
