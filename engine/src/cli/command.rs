@@ -1,4 +1,4 @@
-//! Verbs that speak to a rollout: `resume`, `pause`, `abort`, `promote`,
+//! Verbs that command a rollout: `resume`, `pause`, `abort`, `promote`,
 //! `approve`.
 
 use clap::Args;
@@ -29,7 +29,8 @@ pub struct ResumeArgs {
     /// What the first Ctrl-C (or SIGTERM) does
     #[arg(long, value_enum, default_value_t = OnInterrupt::Suspend)]
     on_interrupt: OnInterrupt,
-    /// Drop the rollout from memory at every call
+    /// Drop the rollout from memory at every call and rebuild it from its
+    /// journal: slower, and must make no difference
     #[arg(long)]
     chaos_evict: bool,
 }
@@ -54,7 +55,7 @@ pub struct AbortArgs {
     /// The rollout [default: the newest unfinished one]
     #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
-    /// Why, for the history
+    /// The reason, for the history
     #[arg(long, default_value = "")]
     reason: String,
 }
@@ -70,7 +71,7 @@ pub struct PromoteArgs {
     /// The rollout [default: the newest unfinished one]
     #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
-    /// Skip everything that is left
+    /// Skip every step that is left
     #[arg(long)]
     full: bool,
 }
@@ -81,7 +82,7 @@ pub struct ApproveArgs {
     /// The rollout [default: the newest unfinished one]
     #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
-    /// A word for the history
+    /// A comment for the history
     #[arg(long, default_value = "")]
     comment: String,
 }

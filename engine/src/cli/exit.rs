@@ -25,7 +25,7 @@ pub enum Exit {
     Rejected = 6,
     /// The target is busy, or somebody else changed it.
     Busy = 7,
-    /// The strategy did not repeat itself.
+    /// On replay the strategy made another call than its journal has.
     Diverged = 8,
     /// A simulated scenario is not as expected.
     Unmet = 9,
@@ -46,7 +46,7 @@ impl Exit {
         Self::Unmet,
     ];
 
-    /// What it means, as the documents list it.
+    /// What it means, in the words of the documents, whose table is made from this.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Done => "promoted, or done",

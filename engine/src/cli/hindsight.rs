@@ -1,4 +1,4 @@
-//! Verbs about rollouts that were: `replay`, `what-if`, `explain`, `export`,
+//! Verbs about past rollouts: `replay`, `what-if`, `explain`, `export`,
 //! `import`.
 
 use std::path::PathBuf;
@@ -19,8 +19,9 @@ use crate::view;
 
 /// Run a plugin against a recorded journal and say where it first differs
 ///
-/// It gets the recorded answers. A new version that gives the same calls can be
-/// swapped in without surprise; keep journals beside a plugin as its tests.
+/// The plugin gets the recorded answers. A new version that makes the same calls
+/// would have led this rollout in the same way. Journals that are kept beside a
+/// plugin are tests of it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   engine replay canary-x7k2m9q4                       does its own plugin repeat itself
@@ -38,9 +39,10 @@ pub struct ReplayArgs {
 
 /// Show how another plugin or other parameters would have decided
 ///
-/// Reads are answered from the metrics that finished rollouts have recorded, when
-/// they were known then. Where the weights would have been others, the metrics
-/// are still those of the recorded share, and that is said.
+/// Reads are answered with the metrics that finished rollouts have recorded, and
+/// never with what was not known yet at that time. Where the weights would have
+/// been others, the metrics are still those of the recorded share; the output says
+/// from when on.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   engine what-if --all --set alpha=0.001                     all finished rollouts, once more
@@ -159,7 +161,7 @@ fn fit(replayed: &Replayed) -> (bool, String) {
         Fit::Otherwise { recorded, now } => (
             false,
             format!(
-                "its calls are as recorded, and its verdict is not\n  recorded: {recorded}\n  now:      {now}"
+                "its calls are as recorded, but its verdict is not\n  recorded: {recorded}\n  now:      {now}"
             ),
         ),
     }
@@ -300,14 +302,16 @@ pub(super) async fn explain(
 
 pub(super) async fn export(app: &App, args: ExportArgs) -> crate::ops::Result<Exit> {
     let Exported { file, entries } = past::export(app, &args.rollout, args.output).await?;
-    eprintln!("{} has {entries} entries", file.display());
+    eprintln!("{} is written; it has {entries} entries", file.display());
     Ok(Exit::Done)
 }
 
 pub(super) async fn import(app: &App, args: ImportArgs) -> crate::ops::Result<Exit> {
     match past::import(app, &args.file).await? {
-        Imported::Known { rollout } => eprintln!("{rollout} is here already"),
-        Imported::New { rollout, entries } => eprintln!("{rollout} has {entries} entries"),
+        Imported::Known { rollout } => eprintln!("rollout {rollout} is in the store already"),
+        Imported::New { rollout, entries } => {
+            eprintln!("rollout {rollout} is imported; it has {entries} entries");
+        }
     }
     Ok(Exit::Done)
 }

@@ -16,13 +16,13 @@ use crate::view;
 /// Run the local load balancer by itself, until Ctrl-C
 ///
 /// Without a rollout file it balances two versions of the built-in demo
-/// service. Other processes use it through its admin address, as they will use
-/// an AWS load balancer. They must run as the same user: the admin API asks for a
-/// key, which lies in a folder of that user alone.
+/// service. Other processes use it through its admin address, in the same way as
+/// a load balancer on AWS. They must run as the same user: the admin API asks for
+/// a key, which lies in a folder that only this user can read.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   engine local                                    two demo versions on 127.0.0.1:8080
-  engine local --demo-fault error-rate=0.2        the second one fails now and then
+  engine local --demo-fault error-rate=0.2        the second one fails one request in five
   engine local --names blue,green --load 50       colours, and 50 requests a second
   engine local -f rollout.toml                    the arms of a rollout file
 then, in another terminal:
@@ -42,11 +42,11 @@ pub struct LocalArgs {
     /// Names of the two demo arms
     #[arg(long, value_name = "A,B", value_parser = super::run::two_names, default_value = "stable,canary")]
     names: [String; 2],
-    /// Requests per second to send to itself
+    /// Requests per second that the balancer sends to itself
     #[arg(long, value_name = "RPS", default_value_t = 0)]
     load: u32,
-    /// Keep weights and releases in this file, across restarts; what it remembers
-    /// goes before the rollout file
+    /// Keep weights and releases in this file, across restarts; what this file has
+    /// counts more than the rollout file
     #[arg(long, value_name = "FILE")]
     state: Option<std::path::PathBuf>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Data goes to stdout, progress and problems to stderr.
 
-/// Prints a line to stdout; see [`print`].
+/// Prints a line of data to stdout, in which nothing can control the terminal.
 macro_rules! out {
     ($($text:tt)*) => {
         $crate::cli::print::data(&(format!($($text)*) + "\n"))
@@ -16,15 +16,15 @@ macro_rules! json {
     };
 }
 
-/// As the standard one, which panics when nobody reads stderr any more, and prints
-/// whatever it is given.
+/// Prints a line to stderr. The standard macro panics when nobody reads stderr any
+/// more, and prints characters that control the terminal.
 macro_rules! eprintln {
     ($($text:tt)*) => {
         $crate::cli::print::news(&(format!($($text)*) + "\n"))
     };
 }
 
-/// As [`eprintln`].
+/// Prints to stderr without ending the line, for the reasons of `eprintln` above.
 macro_rules! eprint {
     ($($text:tt)*) => {
         $crate::cli::print::news(&format!($($text)*))
@@ -76,7 +76,7 @@ pub struct Cli {
     verb: Verb,
 }
 
-/// What every verb takes.
+/// Options that every verb takes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
@@ -173,12 +173,12 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
         .state_dir
         .clone()
         .unwrap_or_else(|| surroundings.state_dir());
-    // Journals name files in it, and are read from other folders.
+    // Journals hold paths in this folder, and are read from other working folders too.
     let state_dir = std::path::absolute(&state_dir)?;
     if let Verb::Local(args) = verb {
         return local::run(&global, args, &state_dir).await;
     }
-    // It needs no store and no target.
+    // A schema needs neither store nor target, so neither is opened for it.
     if let Verb::Schema(args) = &verb {
         return schema::schema(&global, args);
     }

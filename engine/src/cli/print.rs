@@ -1,6 +1,6 @@
-//! What reaches a terminal or a pipe. Names, messages and metrics are of plugins,
-//! journals, registries and targets: whatever they contain, it is shown, and does
-//! nothing.
+//! Writes to a terminal or a pipe. Names, messages and metrics come from plugins,
+//! journals, registries and targets, so whatever they contain must be shown and must
+//! not control the terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,7 +8,8 @@ use std::io::Write;
 
 use crate::model::is_hidden;
 
-/// The styles of [`console`] that we use; nothing else begins with an escape.
+/// The styles of [`console`] that the engine uses. They are the only escape sequences
+/// that are printed.
 const STYLES: [&str; 9] = [
     "\u{1b}[0m",
     "\u{1b}[1m",
@@ -53,20 +54,21 @@ pub fn plain(text: &str, styled: bool) -> Cow<'_, str> {
     shown.into()
 }
 
-/// To stdout. Whoever has closed the other end (`| head`) does not want the rest,
-/// which is not an error.
+/// Writes to stdout. Whoever has closed the other end (`| head`) does not want the
+/// rest, so a failed write is not an error.
 pub(super) fn data(text: &str) {
     let text = plain(text, console::colors_enabled());
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// As [`plain`], for stderr. Styles may have been made for stdout.
+/// A text for stderr, made harmless by [`plain`]. Its styles may have been made for
+/// stdout, so they stay if either of the two shows colours.
 pub(super) fn plain_news(text: &str) -> Cow<'_, str> {
     let styled = console::colors_enabled() || console::colors_enabled_stderr();
     plain(text, styled)
 }
 
-/// To stderr.
+/// Writes to stderr.
 pub(super) fn news(text: &str) {
     let text = plain_news(text);
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -9,7 +9,7 @@ use crate::journal::status::Status;
 use crate::model::{Command, Deployment, Millis, Phase, Weights};
 use crate::ops::status::Seen;
 
-/// A target for a column: of an ARN the load balancer's name.
+/// A target, short enough for a column: of an ARN only the load balancer's name.
 pub fn short_identity(identity: &str) -> &str {
     match identity.strip_prefix("arn:") {
         Some(arn) => arn.split('/').nth(2).unwrap_or(identity),
@@ -17,7 +17,7 @@ pub fn short_identity(identity: &str) -> &str {
     }
 }
 
-/// Width of a weights bar, columns.
+/// Width of the bar that shows an arm's share, in columns.
 pub const BAR: usize = 24;
 
 /// `2026-11-21T22:41:03Z`
@@ -41,7 +41,7 @@ pub fn shares(weights: &Weights) -> String {
     weights.shares()
 }
 
-/// One line per arm: who, how much, how it is.
+/// One line per arm: its name, version, share, requests and health.
 pub fn arm_lines(seen: &Seen, bar_width: usize) -> Vec<String> {
     let live = &seen.observed;
     let weights = live.weights();
@@ -91,7 +91,7 @@ fn bar(share: f64, width: usize) -> String {
     format!("{}{}", "█".repeat(full), "░".repeat(width - full))
 }
 
-/// The head of a live view: what, in which phase, why.
+/// The first lines of a live view: which rollout, in which phase, and why.
 pub fn head(status: &Status, now: Millis) -> Vec<String> {
     let style = phase_style(status.phase);
     let mut lines = vec![format!(
@@ -132,8 +132,9 @@ pub fn head(status: &Status, now: Millis) -> Vec<String> {
     lines
 }
 
-/// If the rest goes as the part behind us. Nobody knows about a hold, a person,
-/// or a process that has not been heard of for a while.
+/// The time that is left, ms, if the rest goes as fast as the part that is done. None
+/// can be told of a hold, of a wait for a person, or if no entry was written for two
+/// minutes.
 fn time_left(status: &Status, now: Millis) -> Option<Millis> {
     let done = u64::from(status.percent);
     let moves = status.decision.is_none()

@@ -20,7 +20,7 @@ use crate::view::catalogue::{Catalogue, Kind, document, documents, like};
   engine schema status                                 what `engine status --json` prints
   engine schema status | jq '.properties | keys'       its keys")]
 pub struct SchemaArgs {
-    /// The name, such as rollout.toml or status
+    /// The name of the schema, such as rollout.toml or status
     name: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Verbs that only look: `status`, `get`, `list`, `history`.
+//! Verbs that only read: `status`, `get`, `list`, `history`.
 
 use std::path::PathBuf;
 
@@ -41,10 +41,10 @@ pub struct GetArgs {
 /// List rollouts, newest first
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// At most so many
+    /// At most so many rollouts
     #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Single verbs too: set-weights, switch, rollback
+    /// Also list single verbs: set-weights, switch, rollback
     #[arg(long, short)]
     all: bool,
 }
@@ -154,7 +154,7 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
             Role::Stable => "stable",
             Role::Candidate => "candidate",
         };
-        // A single verb does not ask what runs where.
+        // The journal of a single verb does not say what the arms run.
         let version = if arm.version.is_empty() { "" } else { ", " };
         out!("arm        {} ({role}{version}{})", arm.name, arm.version);
     }

@@ -1,4 +1,4 @@
-//! `engine simulate`: many rollouts in worlds of dice, on all cores.
+//! `engine simulate`: plays many rollouts in random worlds, on all cores.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ pub struct SimulateArgs {
     /// Only the rollout of this number, from 0, and its whole story
     #[arg(long, value_name = "K", conflicts_with = "replicates")]
     replicate: Option<u32>,
-    /// Other luck than that of the scenarios' own seeds
+    /// Changes the seeds of all scenarios, for other random numbers; 0 leaves them
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// What goes wrong around every rollout: metrics-late@5m+5m,
@@ -178,7 +178,7 @@ fn tell(played: &Played) {
     );
 }
 
-/// What must never happen and did, each with a command that shows it again.
+/// The rules of the host that were broken, each with a command that shows it again.
 fn violations(request: &SimulateRequest, shown: &str, counted: &Counted) -> Vec<String> {
     let name = &counted.row.name;
     let again = |number: u32| {
@@ -211,7 +211,7 @@ fn violations(request: &SimulateRequest, shown: &str, counted: &Counted) -> Vec<
     lines.collect()
 }
 
-/// Shows how far it is, where somebody looks on.
+/// Shows the progress if stderr is a terminal.
 fn progress() -> impl Fn(usize, usize) + Sync {
     let terminal = console::Term::stderr();
     let shown = terminal.is_term();
@@ -219,7 +219,7 @@ fn progress() -> impl Fn(usize, usize) + Sync {
         if !shown {
             return;
         }
-        // Lost output is no reason to stop.
+        // A terminal that cannot be written to must not stop the simulation.
         if done == of {
             let _ = terminal.clear_line();
         } else if done.is_multiple_of(100) {
@@ -269,7 +269,7 @@ fn print(rows: &[Row], summary: &Summary) {
         }
         if row.violations > 0 {
             out!(
-                "{:width$}  {} violations of what must hold",
+                "{:width$}  {} violations of what must always hold",
                 "",
                 row.violations
             );

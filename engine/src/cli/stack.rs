@@ -1,4 +1,5 @@
-//! `engine deploy` and `engine delete`: parses, asks, and shows.
+//! `engine deploy` and `engine delete`: reads their arguments, asks before a stack
+//! is deleted, and shows what happens.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use crate::ops::deploy::{
 };
 use crate::view::stack as view;
 
-/// Which template.
+/// Which of the engine's own templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
     /// Arms stable and canary, shared by weights
@@ -133,11 +134,12 @@ pub(super) async fn deploy(
     })
 }
 
-/// What a person has to know who left while CloudFormation was at it.
+/// Says what goes on, and how to follow it, to a person who leaves before
+/// CloudFormation is done.
 fn say_left(rollout: Option<&str>) {
     match rollout {
         Some(id) => eprintln!(
-            "CloudFormation goes on, and nobody sees what it does to the traffic: `engine resume {id}` does"
+            "CloudFormation goes on, and no process watches what it does to the traffic; `engine resume {id}` does that"
         ),
         None => eprintln!("CloudFormation goes on; its events say how it ends"),
     }
@@ -241,7 +243,7 @@ fn show(seen: Seen<'_>) {
     }
 }
 
-/// Asks for the stack's name.
+/// Asks for the stack's name, so that nobody deletes another one by mistake.
 fn asked(name: &str, region: &str) -> crate::ops::Result<()> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::usage(
@@ -255,7 +257,9 @@ fn asked(name: &str, region: &str) -> crate::ops::Result<()> {
     if line.trim() == name {
         return Ok(());
     }
-    Err(Error::usage("nothing was deleted"))
+    Err(Error::usage(
+        "that is not the name of the stack, so nothing was deleted",
+    ))
 }
 
 fn report(global: &Global, done: &Deployed) {

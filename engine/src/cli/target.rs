@@ -12,22 +12,22 @@ pub struct AwsArgs {
     /// CloudFormation stack with the load balancer and the services
     #[arg(long, global = true, value_name = "NAME", conflicts_with_all = ["local", "listener", "rule"])]
     stack: Option<String>,
-    /// Listener whose default action forwards to both arms, and moves
+    /// Listener whose default action shares out the requests
     #[arg(long, global = true, value_name = "ARN", conflicts_with_all = ["local", "rule"])]
     listener: Option<String>,
-    /// Listener rule that forwards to both arms, and moves
+    /// Listener rule that shares out the requests
     #[arg(long, global = true, value_name = "ARN", conflicts_with = "local")]
     rule: Option<String>,
     /// ECS cluster of the services
     #[arg(long, global = true, value_name = "NAME")]
     cluster: Option<String>,
-    /// Target group of an arm, if names do not tell which is which
+    /// Target group of an arm, if names do not say which it is
     #[arg(long = "arm", global = true, value_name = "ARM=TARGET-GROUP")]
     arms: Vec<String>,
-    /// Listener by which only tests come, no users
+    /// Test listener: only tests use it, and no users
     #[arg(long = "test-listener", global = true, value_name = "ARN")]
     test_listeners: Vec<String>,
-    /// ECS service of an arm, if it is not found
+    /// ECS service of an arm, if the engine does not find it
     #[arg(long = "service", global = true, value_name = "ARM=CLUSTER/SERVICE")]
     services: Vec<String>,
     /// AWS region [default: as for the AWS CLI, else us-east-1]
@@ -36,13 +36,13 @@ pub struct AwsArgs {
     /// Profile of the shared AWS configuration
     #[arg(long, global = true, value_name = "NAME")]
     profile: Option<String>,
-    /// Role to assume
+    /// IAM role to assume
     #[arg(long, global = true, value_name = "ARN")]
     role: Option<String>,
 }
 
 impl Global {
-    /// Which target the flags mean.
+    /// The target that the flags name.
     pub(super) fn target(&self) -> TargetRequest {
         let aws = self.aws.clone();
         TargetRequest {

@@ -32,7 +32,7 @@ pub struct SetWeightsArgs {
   engine switch green
   engine switch blue           also the quick way back")]
 pub struct SwitchArgs {
-    /// The arm
+    /// The arm that gets all traffic
     color: String,
 }
 
@@ -40,9 +40,9 @@ pub struct SwitchArgs {
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:
   engine rollback
-  engine rollback --to blue       where neither a name nor the history says which arm
+  engine rollback --to blue       where neither an arm's name nor the history says which arm is stable
 
-It works without the state folder too: what cannot be written down is said.
+It works without the state folder too, and then says what it could not record.
 Exit code: 0 when all traffic is back, 4 when it could not be taken back.")]
 pub struct RollbackArgs {
     /// The arm that shall have all traffic [default: the stable one]
@@ -69,7 +69,7 @@ pub(super) async fn rollback(app: &App, global: &Global, args: RollbackArgs) -> 
     })
 }
 
-/// Shows how the traffic was taken back.
+/// Shows how the traffic was taken back; returns the exit code for it.
 pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
     Ok(match back {
         TakenBack::Moved(moved) => match show(global, moved) {
@@ -88,7 +88,7 @@ pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
     })
 }
 
-/// Shows where the traffic was moved to.
+/// Shows where the traffic was moved to; returns the exit code for it.
 fn show(global: &Global, moved: &Moved) -> Exit {
     if global.json {
         json!(Change::from(moved));
@@ -125,7 +125,7 @@ fn show(global: &Global, moved: &Moved) -> Exit {
     }
 }
 
-/// Shows how a rollout stands; the answer is the code for it.
+/// Shows how a rollout stands; returns the exit code for it.
 pub(super) fn tell(global: &Global, (header, status): &Reached) -> Result<Exit> {
     if global.json {
         json!(view::rollout::Status::from(status));

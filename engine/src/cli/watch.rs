@@ -1,4 +1,4 @@
-//! Shows a rollout while it is driven or followed, and what came of it.
+//! Shows a rollout while it is driven or followed, and how it ended.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::ops::watch::{self, Audience, Ended, Happened, Left, Watched, Wish, Wi
 use crate::rollout::Options;
 use crate::view;
 
-/// Ctrl-C and SIGTERM, from the moment this is made: none is lost.
+/// Ctrl-C and SIGTERM, from the moment on at which this is made; none of them is lost.
 ///
-/// What comes within a second of another one is the same: `timeout` signals a
-/// process and then its group, and nobody means two things by that.
+/// A signal within a second of another one counts as the same interruption:
+/// `timeout` signals a process and then its group, which is one wish.
 pub struct Interruptions {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -32,7 +32,7 @@ pub struct Interruptions {
     last: Option<Millis>,
 }
 
-/// See [`Interruptions`].
+/// How long after an interruption another signal counts as the same one, ms.
 const SAME_MS: Millis = 1_000;
 
 impl Interruptions {
@@ -47,7 +47,7 @@ impl Interruptions {
         })
     }
 
-    /// Returns at the next one.
+    /// Returns at the next interruption.
     pub async fn next(&mut self) {
         loop {
             tokio::select! {
@@ -73,7 +73,8 @@ pub(super) enum OnInterrupt {
 }
 
 /// Sees a verb to its end that moves traffic by itself: what it has sent cannot be
-/// called back. The first Ctrl-C says so, and the second leaves, with that code.
+/// called back. The first Ctrl-C says so, and the second leaves with the exit code
+/// `left`.
 pub(super) async fn to_its_end(
     app: &App,
     left: Exit,
@@ -93,7 +94,7 @@ pub(super) async fn to_its_end(
                     return Ok(left);
                 }
                 asked = true;
-                eprintln!("interrupted: finishes what it has begun with the traffic (once more to leave at once)");
+                eprintln!("interrupted: the engine finishes what it has begun with the traffic (press Ctrl-C again to leave at once)");
             }
         }
     }
@@ -119,19 +120,19 @@ fn wishes(clock: Arc<dyn Clock>, on_interrupt: OnInterrupt) -> std::io::Result<W
     Ok(wishes)
 }
 
-/// What becomes of a rollout that is watched.
+/// What this process does with a rollout while it shows it.
 #[derive(Clone, Copy)]
 pub(super) enum How {
     /// This process drives it.
     Drive(Options, OnInterrupt),
-    /// Another process drives it; this one goes on with it if that does not any more.
+    /// Another process drives it; this one takes over if that one stops.
     FollowOrDrive(Options, OnInterrupt),
-    /// Another process drives it.
+    /// Another process drives it, and this one only shows it.
     Follow,
 }
 
-/// Shows a rollout until it does not move any more, or the person leaves; the answer
-/// is the code for it.
+/// Shows a rollout until it does not move any more, or the person leaves; returns the
+/// exit code for it.
 pub(super) async fn watch(app: &App, global: &Global, rollout: &str, how: How) -> Result<Exit> {
     let on_interrupt = match how {
         How::Drive(_, on_interrupt) | How::FollowOrDrive(_, on_interrupt) => on_interrupt,
@@ -236,7 +237,7 @@ impl View {
 
     fn show(&mut self, rollout: &Watched, what: Happened<'_>) {
         match what {
-            // What is history already is not told again.
+            // The narrator must know the earlier entries, but people have seen them.
             Happened::Begun(entries) => {
                 for entry in entries {
                     self.narrator.line(entry);
@@ -251,7 +252,9 @@ impl View {
             Happened::Tick if self.live => self.draw(rollout),
             Happened::Tick => {}
             Happened::TakingBack => {
-                self.say("interrupted: taking all traffic back (once more to quit at once)");
+                self.say(
+                    "interrupted: taking all traffic back (press Ctrl-C again to leave at once)",
+                );
             }
             Happened::TakingOver => self.say(&format!(
                 "the process that drove rollout {} does not answer any more; this one takes over",
@@ -287,7 +290,7 @@ impl View {
         }
         self.erase();
         for line in &lines {
-            // One line each, or the wrong ones would be erased.
+            // `erase` counts lines, so none of them may become two on the screen.
             let line = plain_news(line).replace('\n', " ");
             // A screen that cannot be drawn must not stop the rollout.
             let _ = self

@@ -49,14 +49,14 @@ struct Story {
     known: Known,
     /// Where the traffic is at the end, if the rollout brought it somewhere.
     traffic: Option<String>,
-    /// Samples that an earlier step knew already.
+    /// Start, arm and zone of the samples that an earlier step has told.
     told: BTreeSet<(Millis, String, Option<String>)>,
 }
 
 /// What was learned since the last step.
 #[derive(Default)]
 struct Known {
-    /// By arm, as they were first seen.
+    /// New samples, each as it was first seen.
     samples: Vec<Sample>,
     points: Vec<(String, Vec<crate::model::Point>)>,
     finding: Option<String>,
@@ -80,7 +80,7 @@ impl Story {
             self.known.lines.extend(sentence(entry));
         } else if by_strategy && call.is_write() {
             match (reply, sentence(entry)) {
-                // What was asked for; what has become of it the next metrics show.
+                // The call is the decision; the metrics after it show what it did.
                 (Reply::Done, _) if question.in_two => {
                     self.step(entry, call.to_string(), "strategy");
                 }
@@ -103,7 +103,7 @@ impl Story {
             Event::Finished(_) | Event::Failed { .. } => self.step(entry, did, "strategy"),
             Event::Held { .. } | Event::Diverged(_) => self.step(entry, did, "host"),
             Event::Continued { actor, .. } => self.step(entry, did, actor),
-            // What the strategy decided was told a moment ago.
+            // The verdict of the strategy was told by the step before.
             Event::Decided { by, .. } if *by != Decider::Strategy => {
                 self.step(entry, did, &by.to_string());
             }
@@ -130,7 +130,7 @@ impl Story {
                 self.known.points.push((name.clone(), points.clone()));
             }
             (Call::Report { .. }, _) => self.known.finding = sentence(entry),
-            // It says what the next step says.
+            // The next step says the same.
             (Call::Progress { .. }, _) => {}
             _ => self.known.lines.extend(sentence(entry)),
         }
@@ -139,13 +139,13 @@ impl Story {
     fn step(&mut self, entry: &Exchange<'_>, did: String, by: &str) {
         let known = std::mem::take(&mut self.known);
         let mut because = known.lines;
-        // A strategy that waits reports the same at every look.
+        // A strategy that waits may report the same at every look, so repeated lines go.
         because.dedup();
         because.extend(by_arm(&known.samples));
         for (name, points) in &known.points {
             because.extend(means(name, points));
         }
-        // A verdict often repeats the finding.
+        // A verdict often repeats the finding, which then need not be told twice.
         because.extend(known.finding.filter(|f| {
             let said = f.split_once(": ").map_or(f.as_str(), |(_, said)| said);
             !did.contains(said)

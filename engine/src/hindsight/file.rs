@@ -1,5 +1,5 @@
-//! A journal as one file of JSON lines. The first line says what it is, the last has the
-//! digest of all before it, so that a cut or an edit is noticed. Pure.
+//! A journal as one file of JSON lines. The first line says what the file is, and the last
+//! has the digest of all lines before it, so that a cut or an edit is noticed. Pure.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -96,7 +96,7 @@ fn line(value: &impl Serialize) -> String {
 /// Reads the journal in a file.
 ///
 /// # Errors
-/// Says why it is not one.
+/// Why the text is not an exported journal.
 pub fn read(text: &str) -> Result<Vec<Entry>, FileError> {
     let (first, _) = text.split_once('\n').unwrap_or((text, ""));
     let first: First = serde_json::from_str(first).map_err(|e| FileError::Kind(e.to_string()))?;
@@ -150,12 +150,14 @@ pub fn read(text: &str) -> Result<Vec<Entry>, FileError> {
         entries.push(entry);
     }
     if Status::of(&entries).is_none() {
-        return Err(FileError::Kind("it has no first entry".to_owned()));
+        return Err(FileError::Kind(
+            "its first entry, which says what the rollout is, is missing".to_owned(),
+        ));
     }
     Ok(entries)
 }
 
-/// Removes control characters, because a journal is shown on terminals.
+/// Replaces control characters by spaces, because a journal is shown on terminals.
 fn show_plainly(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -170,8 +172,8 @@ fn show_plainly(value: &mut Value) {
     }
 }
 
-/// The journal as another engine keeps it: it says nothing about a target with the same
-/// name there.
+/// The journal as the engine that imports it keeps it. Its target gets another identity,
+/// because a target of that name here may be another one.
 #[must_use]
 pub fn imported(mut entries: Vec<Entry>) -> Vec<Entry> {
     if let Some(Event::Started(header)) = entries.first_mut().map(|e| &mut e.event)

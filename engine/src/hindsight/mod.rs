@@ -1,4 +1,4 @@
-//! What finished rollouts can teach: their journals, read again.
+//! Reads the journals of finished rollouts again, to learn from them.
 //!
 //! [`mod@file`] turns a journal into one file and back; [`mod@replay`] runs a
 //! plugin against it; [`what_if`] asks another plugin, or other parameters, what

@@ -27,9 +27,9 @@ pub struct Replayed {
 /// How a plugin compares with a journal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fit {
-    /// It made every call, and returned the verdict.
+    /// It made every recorded call, and returned the recorded verdict.
     Same,
-    /// It made every call; the journal has no end, and neither has the replay.
+    /// It made every call that is recorded; the journal does not have its verdict.
     SoFar,
     /// It made another call, or returned too early.
     Differs(Box<Mismatch>),

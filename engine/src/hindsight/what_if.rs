@@ -1,5 +1,5 @@
-//! What if: another plugin, or the same with other parameters, gets the metrics
-//! that a rollout has recorded, when they were known then.
+//! What if: another plugin, or the same with other parameters, gets the metrics that a
+//! rollout has recorded, and never earlier than they could be known.
 //!
 //! As long as it makes the recorded calls, it gets the recorded answers at the recorded
 //! times. From its first other call on, answers are put together from all that was
@@ -23,7 +23,7 @@ use crate::model::{
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 
-/// Number of samples for which weights may differ before it counts.
+/// For how many periods of a sample the weights may differ before it counts.
 const MOMENT: Millis = 2;
 
 /// What a plugin would have done.
@@ -35,7 +35,7 @@ pub struct WhatIf {
     pub findings: Vec<Finding>,
     /// How it would have ended.
     pub end: Ending,
-    /// When (Unix ms).
+    /// When it ended (Unix ms).
     pub at: Millis,
     /// Since when its weights would have differed from the recorded ones (Unix ms).
     pub parted: Option<Millis>,
@@ -87,7 +87,7 @@ pub fn recorded(entries: &[Entry]) -> Recorded {
     })
 }
 
-/// Asks a strategy.
+/// Runs a strategy on the recorded metrics.
 pub async fn what_if(
     strategy: &dyn Strategy,
     header: &Header,
@@ -140,8 +140,7 @@ pub async fn what_if(
     }
 }
 
-/// A journal without reports and logs, because other words do not mean another
-/// decision.
+/// A journal without reports and logs: a plugin with other words does not decide otherwise.
 fn decisive(entries: &[Entry]) -> Vec<Entry> {
     let aside = |e: &Exchange<'_>| e.at_once().is_some_and(|(q, _)| q.call.is_aside());
     let asides: BTreeSet<u32> = exchanges(entries).filter(aside).map(|e| e.seq).collect();
@@ -165,8 +164,8 @@ fn weights_of(entries: &[Entry]) -> Vec<(Millis, Weights)> {
     written
 }
 
-/// Since when the two differ for longer than a moment, which is allowed because the
-/// recorded rollout also waited for tasks and answers.
+/// Since when the two differ for longer than `moment`, ms. A shorter difference does not
+/// count, because the recorded rollout also waited for tasks and answers.
 fn parted(
     recorded: &[(Millis, Weights)],
     asked: &[(Millis, Weights)],
@@ -202,7 +201,7 @@ fn parted(
     None
 }
 
-/// One version of a sample, and since when it can be known.
+/// One version of a sample, and since when it could be known.
 #[derive(Debug, Clone)]
 struct Seen {
     known: Millis,
@@ -213,7 +212,7 @@ struct Seen {
 /// The metrics in a journal.
 #[derive(Debug, Default)]
 struct Past {
-    /// By start and arm, then by zone; `None` is the whole arm.
+    /// By start and arm, then by zone; the zone `None` is the whole arm.
     samples: BTreeMap<(Millis, String), BTreeMap<Option<String>, Vec<Seen>>>,
     points: BTreeMap<String, Vec<(Millis, Point)>>,
     health: Vec<(Millis, Vec<ArmHealth>)>,
@@ -262,14 +261,15 @@ impl Past {
         }
     }
 
-    /// Why it could not be read then.
+    /// Why it could not be read at that time, if so.
     fn failure(&self, what: &str, now: Millis) -> Option<HostError> {
         let mut all = self.failing.get(what)?.iter();
         let then = all.find(|(from, until, _)| (*from..*until).contains(&now));
         then.map(|(.., why)| why.clone())
     }
 
-    /// Samples as they were known at that time, and the thresholds that nobody counted.
+    /// Samples as they were known at that time, and the thresholds of the query for which
+    /// no requests were counted.
     fn samples(&self, query: &MetricsQuery, now: Millis) -> (Vec<Sample>, Vec<f64>) {
         let mut uncounted = vec![];
         let mut answer: Vec<Sample> = vec![];
@@ -281,7 +281,7 @@ impl Past {
                 .iter()
                 .filter_map(|(zone, v)| Some((zone.is_some(), best(v, query, now)?)));
             let known: Vec<(bool, &Seen)> = known.collect();
-            // Each arm once: as a whole, or by its zones.
+            // Each arm counts once: as a whole, or by its zones.
             let both = known.iter().any(|(zone, _)| *zone) && known.iter().any(|(zone, _)| !zone);
             let mut whole: Option<Sample> = None;
             for (_, seen) in known
@@ -301,11 +301,11 @@ impl Past {
     }
 }
 
-/// A past while its journal is read.
+/// The metrics of a journal while it is read.
 struct Reading {
     past: Past,
     created: Millis,
-    /// Samples as they came: in which look, with which thresholds.
+    /// Samples in the order of the answers: index in `looks`, thresholds, sample.
     raw: Vec<(usize, Vec<f64>, Sample)>,
     /// When metrics were read, and since when they were asked for.
     looks: Vec<(Millis, Millis)>,
@@ -343,7 +343,7 @@ impl Reading {
         for sample in samples {
             let end = end(sample);
             past.end = past.end.max(end);
-            // What was long known says nothing about how fast it came.
+            // A sample from before the rollout says nothing about how soon samples are known.
             if sample.start >= self.created {
                 past.lag = past.lag.min(at.saturating_sub(end));
             }
@@ -353,8 +353,8 @@ impl Reading {
         self.looks.push((at, query.since));
     }
 
-    /// Gives each sample the moment since when it can be known, which depends on
-    /// how fast the fastest came.
+    /// Gives each sample the time since which it could be known. That depends on the
+    /// shortest time after which a sample was there.
     fn finish(mut self) -> Past {
         if self.past.lag == Millis::MAX {
             self.past.lag = 0;
@@ -381,8 +381,8 @@ impl Reading {
         self.past
     }
 
-    /// The first version of a sample is known as early as any sample is, but not
-    /// when it was looked for and not there.
+    /// Since when the first version of a sample could be known: as early as the fastest
+    /// sample, but not while it was asked for and not there.
     fn since_when(&self, look: usize, sample: &Sample) -> Millis {
         let mut before = self.looks[..look].iter().rev();
         let vain = before.find(|(_, since)| *since <= sample.start);
@@ -397,7 +397,7 @@ fn end(sample: &Sample) -> Millis {
     sample.start.saturating_add(Millis::from(sample.period_ms))
 }
 
-/// The version that counts most of what is asked, and of these the newest.
+/// The version with the most thresholds of the query, and of several the newest.
 fn best<'s>(versions: &'s [Seen], query: &MetricsQuery, now: Millis) -> Option<&'s Seen> {
     let known = versions.iter().filter(|v| v.known <= now).enumerate();
     let best = known.max_by_key(|(order, v)| {
@@ -431,7 +431,7 @@ fn place(seen: &Seen, threshold: f64) -> Option<usize> {
     seen.over_ms.iter().position(same)
 }
 
-/// Adds a zone to the sum of the others. Percentiles cannot be added.
+/// Adds a zone to the sum of the others, without latencies: percentiles cannot be added.
 fn add(whole: &mut Sample, zone: &Sample) {
     let add = |sum: &mut u32, count: u32| *sum = sum.saturating_add(count);
     add(&mut whole.requests, zone.requests);
@@ -443,7 +443,7 @@ fn add(whole: &mut Sample, zone: &Sample) {
     whole.latency = None;
 }
 
-/// The key of failed reads of metrics; no query has that name.
+/// The key of failed reads of metrics, which cannot be the name of a query.
 const METRICS: &str = "";
 
 struct State {

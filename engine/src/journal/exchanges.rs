@@ -9,8 +9,8 @@ use crate::model::{Millis, Weights};
 /// Something that a journal tells.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Told<'a> {
-    /// A question whose answer comes later, or never came: a wait has begun, or a
-    /// write is on its way.
+    /// A question whose answer comes in a later entry, or never came: a wait has begun, or
+    /// a write was sent.
     Asked(Question<'a>),
     /// A question and its answer.
     Answered {
@@ -18,7 +18,8 @@ pub enum Told<'a> {
         question: Question<'a>,
         /// The answer.
         reply: &'a Reply,
-        /// The process died in between; the answer was found by reading.
+        /// Whether the process died in between, so that the answer was found by reading
+        /// the target.
         recovered: bool,
     },
     /// Everything that is neither a question nor an answer.
@@ -32,16 +33,16 @@ pub struct Question<'a> {
     pub seq: u32,
     /// When it was asked (Unix ms).
     pub at: Millis,
-    /// Who asks.
+    /// Who makes the call.
     pub by: Actor,
-    /// For what.
+    /// The call.
     pub call: &'a Call,
-    /// Weights just before a write whose intent was written down.
+    /// Weights just before a write whose intent was journaled.
     pub before: Option<&'a Weights>,
-    /// When a wait is over (Unix ms).
+    /// The deadline of a wait (Unix ms).
     pub deadline: Option<Millis>,
-    /// Whether question and answer are two entries, as those of waits and of
-    /// writes that left; reads and refused calls are one.
+    /// Whether question and answer are two entries, as those of waits and of writes that
+    /// were sent. A read or a refused call has its answer in the same entry.
     pub in_two: bool,
 }
 
@@ -83,7 +84,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// A read, a log line or a refused call, with its answer: what is one entry.
+    /// A read, a log line or a refused call, with its answer, if this is one: they are in
+    /// one entry.
     #[must_use]
     pub fn at_once(&self) -> Option<(&Question<'a>, &'a Reply)> {
         self.answered().filter(|(question, _)| !question.in_two)
@@ -167,7 +169,7 @@ impl Reader {
     }
 }
 
-/// What a journal begins with; none if its beginning is missing.
+/// The header in a journal's first entry; `None` if that entry is missing.
 #[must_use]
 pub fn header(entries: &[Entry]) -> Option<&Header> {
     match &entries.first()?.event {
@@ -192,7 +194,7 @@ pub fn exchanges(entries: &[Entry]) -> impl Iterator<Item = Exchange<'_>> {
     })
 }
 
-/// One entry; none if it answers and `asked` does not say what.
+/// What one entry tells; `None` if it is an answer and `asked` has not its question.
 fn exchange<'a>(entry: &'a Entry, asked: Option<Question<'a>>) -> Option<Exchange<'a>> {
     let question = |by: &Actor, call: &'a Call| Question {
         seq: entry.seq,

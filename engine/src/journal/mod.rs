@@ -1,8 +1,8 @@
 //! The journal: every call of a rollout and its answer, in order.
 //!
-//! It is the durable truth, the audit log and the test fixture. The WIT import,
-//! the journal entry, the target verb and the line in `history` are the same
-//! [`Call`].
+//! All that is known of a rollout after a crash is in it, and so it also serves as the
+//! audit log and as the input of tests. The plugin's import, the journal's entry, what
+//! the target does and the line in `history` are the same [`Call`].
 
 pub mod exchanges;
 pub mod narrate;
@@ -29,15 +29,15 @@ use crate::model::{
     Wake, Weights, cut,
 };
 
-/// Version of the stored format, in every header.
+/// Version of the stored format, as every header has it.
 pub const FORMAT: u32 = 1;
 
-/// One record of a journal.
+/// One entry of a journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Position, from 0.
     pub seq: u32,
-    /// When it was appended.
+    /// When it was appended, Unix ms.
     pub at: Millis,
     /// Epoch of the lease under which it was appended.
     pub epoch: u32,
@@ -70,33 +70,35 @@ impl fmt::Display for Actor {
 pub enum Event {
     /// The first entry: everything that the rollout is pinned to.
     Started(Box<Header>),
-    /// Intent. Durable before a write leaves the host or a wait begins.
+    /// The intent of a write, durable before the write is sent; or the beginning of a
+    /// wait.
     Asked {
-        /// Who asks.
+        /// Who makes the call.
         by: Actor,
-        /// For what.
+        /// The call.
         call: Call,
         /// Weights just before a write.
         before: Option<Weights>,
-        /// When a wait is over.
+        /// The deadline of a wait, Unix ms.
         deadline: Option<Millis>,
     },
     /// The answer to an intent.
     Answered {
-        /// Who asked.
+        /// Who made the call.
         by: Actor,
         /// `seq` of the intent.
         of: u32,
         /// The answer.
         reply: Reply,
-        /// The process died in between; the answer was found by reading.
+        /// Whether the process died in between, so that the answer was found by reading
+        /// the target.
         recovered: bool,
     },
-    /// A read, a log line or a refused call: question and answer in one.
+    /// A read, a log line or a refused call, with its answer in the same entry.
     Exchanged {
-        /// Who asked.
+        /// Who made the call.
         by: Actor,
-        /// What.
+        /// The call.
         call: Call,
         /// The answer.
         reply: Reply,
@@ -105,39 +107,39 @@ pub enum Event {
     Finished(Outcome),
     /// The strategy trapped, ran out of fuel or returned an error.
     Failed {
-        /// Trap text, with the guest's own last words.
+        /// The text of the trap, with the last lines that the guest wrote.
         reason: String,
     },
     /// The rollout stands still until a person acts.
     Held {
-        /// Why.
+        /// Why it stands still.
         hold: Hold,
-        /// The signal that caused it.
+        /// Id of the signal that caused it, if one did.
         signal: Option<String>,
     },
     /// A person let it go on.
     Continued {
-        /// Who.
+        /// Who it was.
         actor: String,
         /// Weights that were taken over as if the rollout had written them.
         adopted: Option<Weights>,
-        /// The signal that caused it.
+        /// Id of the signal that caused it.
         signal: Option<String>,
     },
-    /// The end is decided; what is left is to get there.
+    /// The end is decided; what is left is to bring the traffic there.
     Decided {
-        /// Where to.
+        /// Where the traffic goes.
         goal: Goal,
         /// Who decided it.
         by: Decider,
-        /// Why.
+        /// Why it was decided.
         reason: String,
-        /// The signal that caused it.
+        /// Id of the signal that caused it, if one did.
         signal: Option<String>,
     },
-    /// A person's command that makes no sense in this state.
+    /// A person's command that cannot be obeyed where the rollout stands.
     Ignored {
-        /// The signal.
+        /// Id of the signal.
         signal: String,
         /// Its name.
         name: String,
@@ -148,18 +150,18 @@ pub enum Event {
         to: String,
         /// Who asked.
         actor: String,
-        /// Why it could not be done; none if it was done and read back.
+        /// Why it could not be done; `None` if it was done and read back.
         refused: Option<String>,
-        /// The signal that asked.
+        /// Id of the signal that carried the command.
         signal: String,
     },
-    /// The strategy did something else than the journal says.
+    /// On replay the strategy made another call than the journal has.
     Diverged(replay::Mismatch),
-    /// Nothing follows.
+    /// The rollout has ended; no entry follows.
     Ended {
-        /// How.
+        /// How it ended.
         end: End,
-        /// Why.
+        /// Why it ended like this.
         reason: String,
     },
 }
@@ -171,27 +173,29 @@ pub struct Header {
     pub format: u32,
     /// The rollout's id.
     pub rollout: String,
-    /// When it began.
+    /// When it began, Unix ms.
     pub created: Millis,
     /// Version of the engine that began it.
     pub engine: String,
     /// What is rolled out where.
     pub target: TargetSpec,
-    /// Identity of the target: the key of the lease.
+    /// Identity of the target, such as the ARN of its route: only one rollout at a time
+    /// has a lease on it.
     pub identity: String,
-    /// Length of one metrics sample there.
+    /// The period of the target's samples, ms.
     pub sample_period_ms: u32,
     /// The arms and their roles.
     pub arms: Vec<Arm>,
     /// Weights when it began.
     pub baseline: Weights,
-    /// What the stable arm ran when it began; none for a single verb.
+    /// What the stable arm ran when it began; `None` for a single verb.
     pub stable: Option<Release>,
     /// A release to put into the candidate arm first.
     pub candidate: Option<Release>,
     /// How the new version takes over.
     pub promotion: Promotion,
-    /// How many tasks the traffic needs; none where the target has no say in that.
+    /// How many tasks the traffic needs; `None` where the engine does not set their
+    /// number.
     #[serde(default)]
     pub capacity: Option<Capacity>,
     /// Limits that the host enforces.
@@ -223,8 +227,8 @@ impl Header {
         self.arms.iter().map(|a| a.name.clone()).collect()
     }
 
-    /// The header for other eyes: without credentials that an older engine let
-    /// into it.
+    /// The header as it may be shown: without credentials that an older engine has
+    /// accepted in a rollout file.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
         let mut shown = self.clone();
@@ -318,34 +322,34 @@ impl fmt::Display for StackVerb {
 }
 
 impl Work {
-    /// Whether a person wants all traffic back on the stable arm: then no error
-    /// of the target that may pass is a reason to give up.
+    /// Whether a person wants all traffic back on the stable arm: then an error of the
+    /// target that may pass does not end the work.
     #[must_use]
     pub fn goes_back(&self) -> bool {
         matches!(self, Self::Verb { verb, .. } if verb == "rollback")
     }
 }
 
-/// Exactly which strategy, with exactly which input.
+/// The strategy that a rollout is pinned to, and its input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pin {
     /// Lower-case hex digest of the component's bytes.
     pub sha256: String,
-    /// As `describe` says.
+    /// Its name, as its function `describe` returns it.
     pub name: String,
-    /// As `describe` says.
+    /// Its version, as its function `describe` returns it.
     pub version: String,
-    /// Where the bytes came from; for people only.
+    /// Where the bytes came from; nothing depends on it.
     pub source: String,
-    /// The world and track that it exports.
+    /// The world of the contract that it exports, with its version.
     pub world: String,
-    /// JSON object.
+    /// Its parameters, a JSON object.
     pub parameters: serde_json::Value,
     /// Seed of everything random in the guest, hex.
     pub seed: String,
 }
 
-/// One question to the host.
+/// What a strategy, or the host itself, asks of the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "fn")]
 pub enum Call {
@@ -353,7 +357,7 @@ pub enum Call {
     GetWeights,
     /// `traffic.set-weights`
     SetWeights {
-        /// Absolute weights.
+        /// The weight of every arm.
         weights: Weights,
     },
     /// `traffic.switch-color`
@@ -370,14 +374,14 @@ pub enum Call {
     Query {
         /// Name in the rollout file.
         name: String,
-        /// Only values from this time on.
+        /// Only values from this time on, Unix ms.
         since: Millis,
     },
     /// `metrics.get-health`
     GetHealth,
     /// `control.wait`
     Wait {
-        /// For how long at most.
+        /// For how long at most, s.
         seconds: u32,
         /// Signals that end it.
         signals: Vec<String>,
@@ -389,14 +393,14 @@ pub enum Call {
     },
     /// `control.log`
     Log {
-        /// How loud.
+        /// How important it is.
         level: Level,
         /// The line.
         message: String,
     },
     /// `control.progress`
     Progress {
-        /// 0-100.
+        /// Progress in percent, from 0 to 100.
         percent: u32,
         /// Where it stands and why.
         note: String,
@@ -420,20 +424,21 @@ pub enum Call {
     Restore {
         /// The weights that are part of it.
         weights: Weights,
-        /// The action, as the target wrote it down.
+        /// The action, in the form in which the target gave it.
         action: serde_json::Value,
     },
     /// Host only: set the number of tasks of an arm.
     SetTasks {
         /// The arm.
         arm: String,
-        /// How many.
+        /// The number of tasks.
         tasks: u32,
     },
 }
 
 impl Call {
-    /// Whether the call changes the world: intent first, one at a time.
+    /// Whether the call changes the target: then its intent is journaled first, and only
+    /// one of them is under way at a time.
     #[must_use]
     pub fn is_write(&self) -> bool {
         matches!(
@@ -461,7 +466,7 @@ impl Call {
         matches!(self, Self::Wait { signals, .. } if signals.iter().any(|s| s == Command::APPROVE))
     }
 
-    /// Whether the call is about weights, which the load balancer alone can tell of.
+    /// Whether the call changes weights, so that the load balancer alone says what it did.
     #[must_use]
     pub fn moves_traffic(&self) -> bool {
         matches!(
@@ -470,7 +475,8 @@ impl Call {
         )
     }
 
-    /// The weights that the call would leave, given the weights there are.
+    /// The weights after the call, if `now` are the weights before it; `None` if it does
+    /// not change weights.
     #[must_use]
     pub fn weights_after(&self, now: &Weights) -> Option<Weights> {
         match self {
@@ -483,7 +489,7 @@ impl Call {
 
 /// A time as people write it, in UTC.
 pub(crate) fn time(at: Millis) -> humantime::Rfc3339Timestamp {
-    // A guest may ask for any time, and a file may have any; the calendar ends with the year 9999.
+    // A guest or a file may name any time, and the form of RFC 3339 ends with the year 9999.
     let since_1970 = std::time::Duration::from_millis(at.min(253_402_300_799_000));
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since_1970)
 }
@@ -525,27 +531,27 @@ impl fmt::Display for Call {
 pub enum Reply {
     /// It is done, and was read back.
     Done,
-    /// To `get-weights`.
+    /// The answer to `get-weights`.
     Weights(Weights),
-    /// To `get-metrics`.
+    /// The answer to `get-metrics`.
     Samples(Vec<Sample>),
-    /// To `query`.
+    /// The answer to `query`.
     Points(Vec<Point>),
-    /// To `get-health`.
+    /// The answer to `get-health`.
     Health(Vec<ArmHealth>),
-    /// To `wait`.
+    /// The answer to `wait`.
     Woke(Wake),
-    /// To `probe`.
+    /// The answer to `probe`.
     Probed(ProbeReport),
-    /// To `get-elsewhere`.
+    /// The answer to `get-elsewhere`.
     Elsewhere(Vec<Elsewhere>),
     /// It could not or must not be done.
     Failed(HostError),
 }
 
 impl Event {
-    /// Id of the signal that had its effect with this, if one did; a wait that a
-    /// signal ends has it in its answer.
+    /// Id of the signal that this event obeys, if it obeys one. A wait that a signal ends
+    /// has the signal in its answer instead.
     #[must_use]
     pub fn signal(&self) -> Option<&str> {
         match self {
@@ -557,7 +563,8 @@ impl Event {
         }
     }
 
-    /// Bytes that it takes in a journal, about, and always the same.
+    /// About how many bytes it takes in a journal. The result is always the same, because
+    /// a replay must come to the same limit.
     #[must_use]
     pub fn size(&self) -> u64 {
         match self {
@@ -568,13 +575,13 @@ impl Event {
     }
 }
 
-/// Bytes that a question and its answer take in a journal, about.
+/// About how many bytes a call and its answer take in a journal.
 #[must_use]
 pub fn exchange_size(call: &Call, reply: &Reply) -> u64 {
     ENTRY_BYTES + json_size(call) + reply.written()
 }
 
-/// The length of something as JSON.
+/// The length of a value as JSON, in bytes.
 fn json_size(value: &impl Serialize) -> u64 {
     struct Count(u64);
     impl std::io::Write for Count {
@@ -587,17 +594,17 @@ fn json_size(value: &impl Serialize) -> u64 {
         }
     }
     let mut count = Count(0);
-    // Counting cannot fail, and what has no form as JSON is in no journal.
+    // Counting cannot fail, and only values that can be written as JSON are in journals.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }
 
-/// Most samples or points in one answer: the newest.
+/// Most samples or points in one answer; of more, the newest are kept.
 pub const SAMPLES_MAX: usize = 10_000;
 
 impl Reply {
-    /// Whether a write left its mark on the target, even if somebody else wrote
-    /// over it since, or the target only said so.
+    /// Whether a write has reached the target, also if somebody else has written over it
+    /// since, or if the target accepted it and shows no change.
     #[must_use]
     pub fn reached_the_target(&self) -> bool {
         match self {
@@ -607,7 +614,7 @@ impl Reply {
         }
     }
 
-    /// The same, no larger than a journal takes: a target can say anything.
+    /// The same answer, cut to what a journal takes: a target may answer with anything.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         match &mut self {
@@ -624,8 +631,8 @@ impl Reply {
         self
     }
 
-    /// Its own bytes. Metrics are many and alike: they are estimated, because a call
-    /// has no time to spell them.
+    /// The bytes of the answer itself. Samples and points are many and alike, so their
+    /// size is estimated: to write them as JSON would delay every call.
     fn written(&self) -> u64 {
         let digits = |n: &u32| n.checked_ilog10().unwrap_or(0) as usize + 2;
         let bytes: usize = match self {
@@ -642,8 +649,8 @@ impl Reply {
         bytes as u64
     }
 
-    /// Bytes that it takes in a journal, about, as they were counted when nothing
-    /// but answers was.
+    /// About how many bytes it takes in a journal, in the count of earlier engines, which
+    /// counted only answers.
     #[must_use]
     pub fn size(&self) -> u64 {
         let bytes = match self {
@@ -664,7 +671,7 @@ pub const FOREIGN_CHANGE: &str = "foreign-change";
 /// Code of a write that the target accepted and did not do.
 pub const WRITE_IGNORED: &str = "write-ignored";
 
-// As JSON; see the test.
+// About how many bytes each takes as JSON; a test compares them with real entries.
 const ENTRY_BYTES: u64 = 256;
 const SAMPLE_BYTES: usize = 320;
 const POINT_BYTES: usize = 64;

@@ -1,13 +1,12 @@
-//! What a journal tells, in plain sentences. Terminal, history, explain, pictures
-//! and tests of plugins all have their words from here. Pure: no colours, no
-//! printing.
+//! Tells a journal in plain sentences. The terminal, `history`, `explain`, pictures and
+//! tests of plugins all take their words from here. Pure: no colours, no printing.
 
 use super::exchanges::{Exchange, Question, Reader, Told};
 use super::{Call, Entry, Event, Reply, time};
 use crate::model::{Decider, Decision, Goal, Level, Millis, Outcome, Verdict, Wake, Weights};
 
-/// One thing that happened, in a sentence without a full stop. None for what no
-/// person misses: intents, waits that ran out, and answers that are data.
+/// One thing that happened, in a sentence without a full stop. `None` for what people do
+/// not need to read: intents, waits that ran out, and answers that are data.
 #[must_use]
 pub fn sentence(exchange: &Exchange<'_>) -> Option<String> {
     match exchange.told {
@@ -32,7 +31,7 @@ fn answered(question: &Question<'_>, reply: &Reply, recovered: bool) -> Option<S
             format!("probe {name} {outcome}: {}", report.detail)
         }
         (Call::GetElsewhere, Reply::Elsewhere(_)) => format!("other routes: {reply}"),
-        // A write that never left was refused; whatever else did not work has failed.
+        // A write that was never sent was refused; every other call has failed.
         (call, Reply::Failed(error)) if call.is_write() && !question.in_two => {
             format!("{call} refused: {error}")
         }
@@ -49,7 +48,7 @@ fn answered(question: &Question<'_>, reply: &Reply, recovered: bool) -> Option<S
     })
 }
 
-/// What a write that was done has changed.
+/// What a write has changed that was done.
 fn done(call: &Call) -> String {
     match call {
         Call::SetWeights { weights } => format!("traffic: {}", weights.shares()),
@@ -72,7 +71,7 @@ fn happened(event: &Event) -> Option<String> {
             Goal::Promote => format!("promoting: {reason}"),
             Goal::RollBack => format!("rolling back: {reason}"),
         },
-        Event::Ignored { name, .. } => format!("{name} makes no sense now; ignored"),
+        Event::Ignored { name, .. } => format!("{name} was ignored: it cannot be obeyed now"),
         Event::TookBack {
             to, actor, refused, ..
         } => match refused {
@@ -114,8 +113,8 @@ fn continued(actor: &str, adopted: Option<&Weights>) -> String {
     }
 }
 
-/// A decision in as few words as fit beside its mark in a picture. None for what is
-/// no decision, and for decisions that another entry tells.
+/// A decision in as few words as fit beside its mark in a picture. `None` for what is not
+/// a decision, and for decisions that another entry tells.
 #[must_use]
 pub fn label(exchange: &Exchange<'_>) -> Option<String> {
     Some(match exchange.told {
@@ -132,7 +131,7 @@ pub fn label(exchange: &Exchange<'_>) -> Option<String> {
         },
         Told::Other(Event::Held { hold, .. }) => hold.to_string(),
         Told::Other(Event::Finished(outcome)) => verdict(outcome.verdict).to_owned(),
-        // What the strategy decided was told a moment ago.
+        // The verdict of the strategy was told by the entry before.
         Told::Other(Event::Decided {
             goal, by, reason, ..
         }) if *by != Decider::Strategy => match goal {
@@ -171,7 +170,7 @@ pub fn history(exchange: &Exchange<'_>) -> String {
     format!("{:>5}  {at}  {}", exchange.seq, indented(&text))
 }
 
-/// The kind of an event, and what else there is to say of it.
+/// The kind of an event in one word, and what it says.
 fn listed(event: &Event) -> (&'static str, String) {
     match event {
         Event::Started(header) => {
@@ -200,7 +199,7 @@ fn listed(event: &Event) -> (&'static str, String) {
         }
         Event::Diverged(mismatch) => ("diverged", mismatch.to_string()),
         Event::Ended { end, reason } => ("ended", format!("{end}: {reason}")),
-        // A reader tells these as questions and answers.
+        // These are told as questions and answers, so they do not get here.
         Event::Asked { .. } | Event::Answered { .. } | Event::Exchanged { .. } => {
             ("call", String::new())
         }
@@ -228,8 +227,8 @@ impl Narrator {
         }
     }
 
-    /// What to say about an entry, with its time of day (UTC); nothing for most
-    /// reads, and for what was said a moment ago.
+    /// What to say about an entry, with its time of day (UTC); `None` for most reads, and
+    /// for what the line before has said.
     pub fn line(&mut self, entry: &Entry) -> Option<String> {
         let mut reader = std::mem::take(&mut self.reader);
         let text = reader.read(entry, |exchange| self.news(&exchange));
@@ -259,12 +258,13 @@ impl Narrator {
                 }
                 text
             }
-            // A decision follows the one, and who shows the end says more than the other.
+            // After a verdict comes a decision that says the same, and the caller shows the
+            // end with more than its entry has.
             Told::Other(Event::Finished(_) | Event::Ended { .. }) => return None,
             Told::Other(_) => sentence(exchange)?,
         };
-        // The same again with other numbers is no news, unless the strategy itself
-        // says so.
+        // A line that differs from the one before only in its numbers is left out, unless
+        // the strategy itself logs it.
         let plain = if said_by_strategy {
             text.clone()
         } else {
@@ -304,7 +304,7 @@ pub fn span(ms: Millis) -> String {
     humantime::format_duration(std::time::Duration::from_secs(ms / 1_000)).to_string()
 }
 
-/// A text of several lines that cannot pass for several entries.
+/// A text whose further lines are indented, so that they do not look like entries.
 fn indented(text: &str) -> String {
     text.replace('\n', "\n          ")
 }

@@ -1,4 +1,4 @@
-//! Replay: answers a strategy's calls from the journal while there are any.
+//! Replay: answers a strategy's calls from the journal as long as it has answers.
 //!
 //! Pure. The k-th call of the strategy must equal the k-th recorded one;
 //! anything else is a [`Mismatch`], and the rollout has diverged.
@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use super::{Actor, Call, Entry, Event, Reply};
 use crate::model::Millis;
 
-/// A strategy that did not do what it did before.
+/// Where a strategy made another call on replay than its journal has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Mismatch {
-    /// The entry that does not fit.
+    /// Number of the entry that differs.
     pub seq: u32,
     /// What the journal has there.
     pub recorded: Call,
-    /// What the strategy asked now; none when it returned instead.
+    /// What the strategy asked now; `None` if it returned instead.
     pub asked: Option<Call>,
 }
 
@@ -37,30 +37,30 @@ impl fmt::Display for Mismatch {
              likely cause: the plugin reads something that is not in the journal \
              (its own clock or randomness), or these are not the bytes it began with\n  \
              the traffic stays where it is; `engine abort` takes it back to stable, \
-             `engine promote --full` finishes by hand",
+             `engine promote --full` gives all of it to the new version",
             self.seq, self.recorded
         )
     }
 }
 
-/// What to do with a call.
+/// How a call is answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// The journal knows the answer.
     Recorded {
         /// The answer.
         reply: Reply,
-        /// When it was given.
+        /// When it was given, Unix ms.
         at: Millis,
     },
-    /// The journal has the question only: the process died, or parked, here.
+    /// The journal has only the question: the process died here, or parked the rollout.
     Open {
         /// The intent's `seq`.
         seq: u32,
-        /// When the wait is over.
+        /// The deadline of the wait, Unix ms.
         deadline: Option<Millis>,
     },
-    /// The journal is used up; this call is new.
+    /// The journal has no further calls; this one is new.
     Fresh,
     /// The journal has another call here.
     Mismatch(Mismatch),
@@ -123,7 +123,7 @@ impl Cursor {
         Self(exchanges)
     }
 
-    /// What the journal says to the strategy's next call.
+    /// How the strategy's next call is answered.
     pub fn next(&mut self, asked: &Call) -> Step {
         let Some(recorded) = self.0.front() else {
             return Step::Fresh;

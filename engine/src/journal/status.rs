@@ -15,11 +15,11 @@ pub struct Status {
     pub rollout: String,
     /// The strategy's name, or the verb of a person.
     pub title: String,
-    /// The field's word for the state.
+    /// Which part of it is under way.
     pub phase: Phase,
     /// Weights that this rollout last wrote or took over.
     pub weights: Weights,
-    /// Percent, as the strategy last said.
+    /// Progress in percent, as the strategy last said.
     pub percent: u32,
     /// Where it stands and why, in the strategy's words.
     pub note: String,
@@ -35,49 +35,51 @@ pub struct Status {
     pub end: Option<(End, String)>,
     /// The difference, if it diverged.
     pub mismatch: Option<Mismatch>,
-    /// When it began.
+    /// When it began, Unix ms.
     pub created: Millis,
-    /// When the last entry was made.
+    /// When the last entry was made, Unix ms.
     pub updated: Millis,
-    /// Since when the candidate has had traffic, without a break.
+    /// Since when the candidate has had traffic without a break, Unix ms.
     pub exposed_since: Option<Millis>,
-    /// When the weights last became what they are.
+    /// When the weights last changed, Unix ms.
     pub moved: Millis,
-    /// The candidate arm was given its release.
+    /// Whether the candidate arm was given its release.
     pub released: bool,
     /// What this rollout last asked the stable arm to run, if it ever did.
     pub given: Option<Given>,
-    /// Writes that reached the target since the end was decided.
+    /// Number of writes that reached the target since the end was decided.
     pub moves: u32,
-    /// A person asked for the promotion after it had been held up.
+    /// Whether a person asked for the promotion while the rollout stood still.
     pub insisted: bool,
-    /// When a write that another process had left without an answer was last
-    /// settled: it can still land for a while after that.
+    /// When it was last found out what has become of a write that another process had
+    /// left without an answer, Unix ms. Such a write can still take effect for a while
+    /// after that.
     pub recovered: Option<Millis>,
     /// A write without an answer.
     pub in_doubt: Option<InDoubt>,
-    /// Ids of the signals that had their effect.
+    /// Ids of the signals that were obeyed.
     pub consumed: Vec<String>,
     /// What the strategy returned.
     pub finished: Option<Outcome>,
     /// Why the strategy failed.
     pub failed: Option<String>,
-    /// What other routes sent to the arms at the end.
+    /// What other listeners and rules sent to the arms at the end.
     pub elsewhere: Vec<Elsewhere>,
-    /// Why that could not be read.
+    /// Why it could not be read what other listeners and rules sent.
     pub elsewhere_unread: Option<String>,
-    /// Number of entries.
+    /// Number of entries of its journal.
     pub entries: u32,
     /// What came of the last wish to take all traffic to one arm while a stack
     /// was being changed.
     pub taken_back: Option<TakenBack>,
     /// Calls that the strategy has made.
     pub calls: u32,
-    /// Bytes of the journal, about, that count towards its limit.
+    /// About how many bytes of the journal count towards its limit.
     pub bytes: u64,
-    /// See [`crate::model::limits::Caps::all_entries`].
+    /// Whether all entries count towards the journal's limit, or only answers; from
+    /// [`crate::model::limits::Caps::all_entries`].
     all_entries: bool,
-    /// The deadline has made it hold; it does so only once.
+    /// Whether the deadline has made it stand still, which happens only once.
     pub held_at_deadline: bool,
     reader: Reader,
     candidate: String,
@@ -89,9 +91,9 @@ pub struct Status {
 /// An open wait of the strategy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// When it is over.
+    /// Its deadline, Unix ms.
     pub until: Millis,
-    /// What ends it early.
+    /// Names of the signals that end it early.
     pub signals: Vec<String>,
 }
 
@@ -106,11 +108,11 @@ impl Waiting {
 /// The decision about the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Where to.
+    /// Where the traffic goes.
     pub goal: Goal,
     /// Who decided it.
     pub by: Decider,
-    /// Why.
+    /// Why it was decided.
     pub reason: String,
 }
 
@@ -119,7 +121,7 @@ pub struct Decision {
 pub struct TakenBack {
     /// The arm.
     pub to: String,
-    /// Why it could not be done; none if it was done and read back.
+    /// Why it could not be done; `None` if it was done and read back.
     pub refused: Option<String>,
 }
 
@@ -137,9 +139,9 @@ pub struct Given {
 pub struct InDoubt {
     /// `seq` of the intent.
     pub seq: u32,
-    /// Who asked.
+    /// Who made the call.
     pub by: Actor,
-    /// For what.
+    /// The call.
     pub call: Call,
     /// Weights just before.
     pub before: Weights,
@@ -192,7 +194,7 @@ impl Status {
         status
     }
 
-    /// The status that `entries` add up to; none if they do not begin with a header.
+    /// The status that `entries` add up to; `None` if they do not begin with a header.
     #[must_use]
     pub fn of(entries: &[Entry]) -> Option<Self> {
         let mut status = Self::new(header(entries)?);
@@ -252,7 +254,7 @@ impl Status {
         }
     }
 
-    /// A wait begins, or a write is on its way.
+    /// A wait begins, or a write is about to be sent.
     fn asked(&mut self, question: &Question<'_>) {
         self.called(question.by);
         match question.call {
@@ -279,7 +281,7 @@ impl Status {
         });
     }
 
-    /// A wait is over, or it is known what has become of a write.
+    /// A wait is over, or the answer to a write is known.
     fn answered(&mut self, at: Millis, call: &Call, reply: &Reply) {
         if reply.reached_the_target() {
             self.moves = self.moves.saturating_add(1);
@@ -387,7 +389,7 @@ impl Status {
     }
 
     fn moved_to(&mut self, weights: Weights, at: Millis) {
-        // A strategy may name the arms in any order; the target has one.
+        // A strategy may name the arms in any order; they are kept in the target's.
         let weights = weights.ordered_as(&self.names).unwrap_or(weights);
         if weights.weight(&self.candidate) == 0 {
             self.exposed_since = None;

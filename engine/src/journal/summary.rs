@@ -1,8 +1,8 @@
 //! Summary: one row of the list of rollouts.
 //!
-//! It is written beside each entry, so that a list, a history or a schedule is
-//! answered from rows and no journal is loaded for it. The journal is the truth:
-//! a row can be made again from it at any time.
+//! The row is written with each entry, so that a list, a history or a schedule is
+//! answered from rows and no journal is loaded for it. A row can be made again from
+//! its journal at any time, and the journal counts where they differ.
 
 use super::Header;
 use super::status::Status;
@@ -18,7 +18,7 @@ pub struct Summary {
     pub target: String,
     /// The strategy's name, or the verb of a person.
     pub title: String,
-    /// Digest of the plugin that it runs; none if it runs no strategy.
+    /// SHA-256 of the plugin that it runs, in hex; `None` if it does not run a strategy.
     pub plugin: Option<String>,
     /// When it began (Unix ms).
     pub created: Millis,
@@ -26,11 +26,11 @@ pub struct Summary {
     pub updated: Millis,
     /// Number of entries that this row is made of.
     pub entries: u32,
-    /// The field's word for its state.
+    /// Its phase.
     pub phase: Phase,
     /// Why it ended or is paused; else where it stands, in the strategy's words.
     pub note: String,
-    /// How it ended; none while it has not.
+    /// How it ended; `None` while it has not.
     pub end: Option<End>,
 }
 
@@ -60,8 +60,8 @@ impl Summary {
         }
     }
 
-    /// The row that a journal, from its first entry on, adds up to; none if it
-    /// does not begin with a header.
+    /// The row of a journal, from its first entry on; `None` if it does not begin with a
+    /// header.
     #[must_use]
     pub fn of_journal(entries: &[super::Entry]) -> Option<Self> {
         Some(Self::of(super::header(entries)?, &Status::of(entries)?))

@@ -4,11 +4,11 @@ use super::Header;
 use super::status::Status;
 use crate::model::{End, Hold, Promotion, Role, Way};
 
-/// What can be said of an arm at the end: only what was read.
+/// What traffic an arm has at the end. It says only what was read.
 fn has_all(status: &Status, arm: &str) -> String {
     if let Some(why) = &status.elsewhere_unread {
         return format!(
-            "has all of the route that was moved, read back; what others send elsewhere could not be read: {why}"
+            "has all requests of the target's route, read back; what other listeners and rules send to the arms could not be read: {why}"
         );
     }
     let others: Vec<String> = status
@@ -21,13 +21,13 @@ fn has_all(status: &Status, arm: &str) -> String {
         return "has all traffic, read back.".to_owned();
     }
     format!(
-        "has all of the route that was moved, read back, but not everything: {}.",
+        "has all requests of the target's route, read back, but not everything: {}.",
         others.join(", ")
     )
 }
 
-/// Where the traffic is after a rollout that brought it somewhere: only what was
-/// read. None for every other end, and before the end.
+/// Where the traffic is after a rollout that was promoted or rolled back: only what was
+/// read. `None` for every other end, and before the end.
 #[must_use]
 pub fn traffic(header: &Header, status: &Status) -> Option<String> {
     let old = header.arm(Role::Stable);
@@ -44,7 +44,7 @@ pub fn traffic(header: &Header, status: &Status) -> Option<String> {
     }
 }
 
-/// The end of a rollout, or what holds it, and what a person can do.
+/// The end of a rollout, or why it is paused, and what a person can do.
 #[must_use]
 pub fn verdict(header: &Header, status: &Status) -> String {
     match &status.end {

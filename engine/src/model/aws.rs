@@ -5,20 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use super::Millis;
 
-/// How long after its end a minute of metrics counts as complete.
+/// How long after its end a minute of metrics counts as complete by default, ms.
 pub const METRICS_DELAY_MS: Millis = 120_000;
 
 /// A target on AWS.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AwsSpec {
-    /// Whose AWS it is.
+    /// The account and region, and who calls.
     pub access: Access,
     /// How to find the target.
     pub find: Find,
     /// Where a candidate without traffic can be reached, such as
     /// `https://test.example.org`; else through its test listener or directly.
     pub probe_url: Option<String>,
-    /// Container whose image is the version; none if there is only one.
+    /// Container whose image is the version; `None` if a task has only one.
     pub container: Option<String>,
     /// How long after its end a minute of metrics counts as complete, ms.
     pub metrics_delay_ms: Millis,
@@ -26,8 +26,8 @@ pub struct AwsSpec {
     pub found: Option<Found>,
 }
 
-/// Which account and region, and as whom. What is none comes from the
-/// environment, as for every AWS tool.
+/// Which account and region, and as whom. What is `None` comes from the environment,
+/// as for every AWS tool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Access {
     /// Such as `eu-central-1`.
@@ -38,7 +38,7 @@ pub struct Access {
     pub role: Option<String>,
 }
 
-/// What identifies a target; whatever is none is found out.
+/// What identifies a target. The engine finds out whatever is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Find {
     /// Name of a CloudFormation stack.
@@ -49,9 +49,10 @@ pub struct Find {
     pub rule: Option<String>,
     /// Name or ARN of the ECS cluster.
     pub cluster: Option<String>,
-    /// The arms, where names or services are not as they look.
+    /// The arms, where the engine cannot tell them by the names of target groups or does
+    /// not find their services.
     pub arms: Vec<FindArm>,
-    /// ARNs of listeners by which only tests come, no users.
+    /// ARNs of test listeners: only tests use them, and no users.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub test_listeners: Vec<String>,
 }
@@ -70,21 +71,21 @@ pub struct FindArm {
 /// A target on AWS with every name resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
-    /// ARN of the listener rule, or of the listener whose default action it is.
+    /// ARN of the listener rule, or of the listener whose default action is the route.
     pub route: String,
     /// ARN of the load balancer.
     pub load_balancer: String,
     /// Where users send requests, such as `http://NAME.elb.amazonaws.com`.
     pub address: String,
-    /// Its availability zones.
+    /// The availability zones of the load balancer.
     pub zones: Vec<String>,
     /// The two arms.
     pub arms: Vec<FoundArm>,
     /// Address of a listener that sends everything to the candidate, by the
     /// ARN of the target group it sends to.
     pub test_addresses: Vec<(String, String)>,
-    /// ARNs of listeners by which only tests come, because the stack or a person
-    /// says so.
+    /// ARNs of test listeners: only tests use them, because the stack or a person says
+    /// so.
     #[serde(default)]
     pub test_listeners: Vec<String>,
 }
@@ -96,7 +97,7 @@ pub struct FoundArm {
     pub name: String,
     /// ARN of its target group.
     pub target_group: String,
-    /// Its ECS service; none if the targets are no tasks of a service.
+    /// Its ECS service; `None` if what is registered are not the tasks of a service.
     pub service: Option<ServiceId>,
 }
 
@@ -132,7 +133,7 @@ impl Found {
     }
 }
 
-/// A target that is only looked for.
+/// A target that is still to be found, with the default delay of its metrics.
 #[must_use]
 pub fn looked_for(access: Access, find: Find) -> AwsSpec {
     AwsSpec {

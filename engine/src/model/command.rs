@@ -1,4 +1,4 @@
-//! What people say to a rollout, and who decided what.
+//! The commands that people give to a rollout, and who decided where it goes.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ const ADOPT: &str = "adopt";
 pub enum Command {
     /// All traffic back to the stable arm.
     Abort {
-        /// Why, for the history; may be empty.
+        /// The reason, for the history; may be empty.
         reason: String,
     },
     /// Hold the rollout where it is.
@@ -26,16 +26,16 @@ pub enum Command {
         /// Go on from the weights that the target has now, whoever set them.
         adopt: bool,
     },
-    /// All traffic to the new version, past everything that is left.
+    /// All traffic to the new version, past every step that is left.
     PromoteFull {
-        /// Why, for the history; may be empty.
+        /// The reason, for the history; may be empty.
         reason: String,
     },
     /// End the present wait, whatever it waits for.
     Promote,
     /// Approve the step that a strategy waits before.
     Approve {
-        /// A word for the history; may be empty.
+        /// A comment for the history; may be empty.
         comment: String,
     },
     /// All traffic to one arm while a stack is being changed.
@@ -50,7 +50,7 @@ impl Command {
     /// strategies fixes it.
     pub const APPROVE: &str = "approve";
 
-    /// The command that a signal carries; none if it is a strategy's own.
+    /// The command that a signal carries; `None` if the signal is a strategy's own.
     #[must_use]
     pub fn of(signal: &Signal) -> Option<Self> {
         let text = || signal.payload.clone();
@@ -127,20 +127,21 @@ impl Command {
 pub enum Decider {
     /// The strategy's verdict.
     Strategy,
-    /// An alarm or a failed deployment.
+    /// The host, because of an alarm or a failed deployment.
     Guard,
-    /// The time for the rollout was over.
+    /// The host, because the rollout's deadline has passed.
     Deadline,
-    /// The strategy failed, and the guardrails say what follows.
+    /// The host, because the strategy failed: the guardrails say what follows.
     OnPluginError,
-    /// The candidate could not be made ready.
+    /// The host, because the candidate could not be made ready.
     Preparation,
-    /// The promotion could not be finished.
+    /// The host, because the promotion could not be finished.
     Promotion,
     /// A person, or a machine with a name of its own.
     Person(String),
 }
 
+/// Tells a person from a part of the engine whose word is the same.
 const PERSON: &str = "person:";
 
 impl Decider {
@@ -180,7 +181,7 @@ impl From<Decider> for String {
 }
 
 impl From<String> for Decider {
-    /// What no version so far has written is somebody's name.
+    /// A word that is not one of the engine's own is a person's name.
     fn from(text: String) -> Self {
         if let Some((_, engine)) = Self::ENGINE.into_iter().find(|(word, _)| *word == text) {
             return engine;

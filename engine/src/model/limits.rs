@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Goal, Millis};
 
-/// Most calls that a strategy may make in one rollout; one that gets here polls
-/// too often or loops.
+/// Most calls that a strategy may make in one rollout. A strategy that makes so many
+/// polls too often or loops.
 pub const CALLS_MAX: u32 = 50_000;
-/// Largest journal of one rollout, MiB, about.
+/// Largest journal of one rollout, about, in MiB.
 pub const JOURNAL_MIB_MAX: u32 = 64;
 
-/// Most memory that a policy may grant a guest, MiB: what the host reserves.
+/// Most memory that a policy may grant a guest, in MiB: as much as the host reserves.
 pub const MEMORY_MIB_MAX: u32 = 64;
 
 /// What to do when a rollout cannot go on by itself.
@@ -27,40 +27,40 @@ pub enum OnTrouble {
 /// Limits that the host enforces whatever the strategy asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Guardrails {
-    /// Most percentage points that the candidate may gain in one write.
+    /// Most percentage points by which one write may raise the candidate's share.
     pub largest_step: f64,
-    /// Most that the candidate may have before it has had traffic for a while.
+    /// Largest share of the candidate before it has had traffic for a while.
     pub before_bake: Option<BeforeBake>,
-    /// The rollout must have a verdict this long after it began.
+    /// The rollout must have a verdict this long after it began, ms.
     pub deadline_ms: Millis,
-    /// What happens then.
+    /// What happens when the deadline has passed.
     pub on_deadline: OnTrouble,
     /// What happens when the plugin traps, hangs or returns an error.
     pub on_plugin_error: OnTrouble,
-    /// How long to wait for a healthy target before a write is refused.
+    /// How long to wait for a healthy backend before a write is refused, ms.
     pub healthy_timeout_ms: Millis,
-    /// How long the old version keeps its tasks once the new one has all
-    /// traffic, and the alarms can still take it back.
+    /// How long the old version keeps its tasks once the new one has all traffic, and
+    /// the alarms can still take it back, ms.
     #[serde(default)]
     pub final_bake_ms: Millis,
-    /// Names of CloudWatch alarms; one in ALARM takes the rollout back.
+    /// Names of CloudWatch alarms; one in the state ALARM takes the rollout back.
     #[serde(default)]
     pub alarms: Vec<String>,
 }
 
-/// Longest time that anybody may ask for: a hundred years. Added to a moment it is
-/// still a moment.
+/// Longest duration that anybody may ask for, ms: a hundred years. Added to a time of
+/// today it does not overflow.
 pub const DURATION_MAX: Millis = 36_525 * 24 * 3_600_000;
 
-/// Most alarms that one rollout watches: one call reads them all.
+/// Most alarms that one rollout watches, so that one call reads them all.
 pub const ALARMS_MAX: usize = 10;
 
-/// Most that the candidate may have before it has had traffic for a while.
+/// Largest share of the candidate before it has had traffic for a while.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BeforeBake {
-    /// Percent.
+    /// That share, in percent.
     pub share: f64,
-    /// How long the candidate must have had traffic to get more.
+    /// How long the candidate must have had traffic before it may get more, ms.
     pub bake_ms: Millis,
 }
 
@@ -80,7 +80,7 @@ impl Default for Guardrails {
 }
 
 impl Guardrails {
-    /// As by default, with the time that tasks need to start.
+    /// The defaults for AWS, where tasks need longer to become healthy.
     #[must_use]
     pub fn on_aws() -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Guardrails {
 }
 
 impl OnTrouble {
-    /// The goal it stands for, if it is one.
+    /// The goal that it stands for; `None` for a pause.
     #[must_use]
     pub fn goal(self) -> Option<Goal> {
         match self {
@@ -106,16 +106,17 @@ impl OnTrouble {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Caps {
-    /// Linear memory, MiB.
+    /// Linear memory of the plugin, MiB.
     pub memory_mib: Option<u32>,
     /// Instructions (wasmtime's fuel) between two calls.
     pub fuel: Option<u64>,
     /// Calls of the strategy in the whole rollout.
     pub calls: Option<u32>,
-    /// Size of the journal, MiB, about.
+    /// Size of the journal, about, in MiB.
     pub journal_mib: Option<u32>,
-    /// Whether all of the journal counts. A rollout that began when only answers
-    /// did keeps to that, or a new engine would end it.
+    /// Whether all of the journal counts towards its limit. Earlier engines counted only
+    /// answers; a rollout that began with one of them keeps to that, because the new
+    /// count might end it.
     #[serde(default = "no")]
     pub all_entries: bool,
 }
@@ -137,7 +138,7 @@ impl Default for Caps {
 }
 
 impl Caps {
-    /// Those of a rollout whose journal says nothing about them.
+    /// The limits of a rollout of an earlier engine, whose journal does not have them.
     #[must_use]
     pub fn of_old() -> Self {
         Self {
@@ -146,8 +147,8 @@ impl Caps {
         }
     }
 
-    /// Why there is no further call after so many calls, with so many bytes in the
-    /// journal.
+    /// Why the strategy may not make another call after `calls` calls and with `bytes`
+    /// bytes in the journal; `None` if it may.
     #[must_use]
     pub fn used_up(&self, calls: u32, bytes: u64) -> Option<String> {
         let most = self.calls.unwrap_or(CALLS_MAX);
@@ -167,7 +168,7 @@ impl Caps {
         })
     }
 
-    /// What both allow.
+    /// The limits within which both of them are kept.
     #[must_use]
     pub fn stricter(self, other: Self) -> Self {
         Self {

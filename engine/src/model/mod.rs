@@ -1,4 +1,4 @@
-//! The words of a rollout, as values: arms, weights, samples, verdicts.
+//! What a rollout is about, as values: arms, weights, samples, verdicts.
 //!
 //! Pure data. What the strategy contract calls a record has the same name and
 //! the same fields here, so that a journal reads like the contract.
@@ -52,7 +52,7 @@ pub struct Arm {
 pub struct Weight {
     /// The arm's name.
     pub arm: String,
-    /// 0-999; the arm's share is weight / sum.
+    /// From 0 to 999; the arm's share is its weight over the sum of both.
     pub weight: u32,
 }
 
@@ -91,7 +91,7 @@ impl Weights {
         )
     }
 
-    /// `stable 95 %, canary 5 %`
+    /// The shares for people, such as `stable 95 %, canary 5 %`.
     #[must_use]
     pub fn shares(&self) -> String {
         let parts: Vec<String> = self
@@ -102,7 +102,7 @@ impl Weights {
         parts.join(", ")
     }
 
-    /// The weight of `arm`; 0 when it is not named.
+    /// The weight of `arm`, from 0 to 999; 0 if it is not named here.
     #[must_use]
     pub fn weight(&self, arm: &str) -> u32 {
         self.0.iter().find(|w| w.arm == arm).map_or(0, |w| w.weight)
@@ -111,7 +111,7 @@ impl Weights {
     /// The share of `arm` in percent, 0-100.
     #[must_use]
     pub fn share(&self, arm: &str) -> f64 {
-        // A journal from elsewhere may have any weights.
+        // Weights of an imported journal may be any, so their sum may not fit a `u32`.
         let sum: f64 = self.0.iter().map(|w| f64::from(w.weight)).sum();
         if sum > 0.0 {
             100.0 * f64::from(self.weight(arm)) / sum
@@ -120,8 +120,11 @@ impl Weights {
         }
     }
 
-    /// The same weights in the order of `arms`, or what is wrong with them:
-    /// every arm named once, each 0-999, and a sum above 0.
+    /// The same weights in the order of `arms`.
+    ///
+    /// # Errors
+    /// What is wrong with them: each arm must be named once, with a weight from 0 to 999,
+    /// and the sum must be above 0.
     pub fn ordered_as(&self, arms: &[String]) -> Result<Self, String> {
         let known = arms.join(", ");
         for (index, w) in self.0.iter().enumerate() {
@@ -187,8 +190,8 @@ pub enum Source {
 }
 
 impl Release {
-    /// Whether what runs is this release. Two revisions of a task definition
-    /// differ even with the same image: their settings may.
+    /// Whether what runs is this release. Two revisions of a task definition count as
+    /// different even with the same image, because their settings may differ.
     #[must_use]
     pub fn is(&self, running: &Self) -> bool {
         match (&self.source, &running.source) {
@@ -201,26 +204,27 @@ impl Release {
 /// What is wrong with a demo service, if anything.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DemoFault {
-    /// Share of requests answered with 500, 0-1.
+    /// Part of the requests that are answered with status 500, from 0 to 1.
     pub error_rate: f64,
     /// Latency added to every request, ms.
     pub latency_ms: u32,
 }
 
-/// Targets of an arm as the load balancer sees them.
+/// The backends of an arm as the load balancer sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ArmHealth {
     /// The arm's name.
     pub arm: String,
-    /// Targets that pass their health check.
+    /// Backends that pass their health check.
     pub healthy: u32,
-    /// All registered targets.
+    /// All registered backends.
     pub total: u32,
 }
 
-/// Response time in milliseconds, until the head of the response.
+/// Response times in one period, ms, until the headers of the response: the mean and
+/// percentiles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[expect(missing_docs, reason = "the names say it all")]
+#[expect(missing_docs, reason = "the names are those of the statistics")]
 pub struct Latency {
     pub mean: f64,
     pub p50: f64,
@@ -229,36 +233,37 @@ pub struct Latency {
     pub p99: f64,
 }
 
-/// One closed metrics interval of one arm.
+/// What was measured on one arm in one complete period.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// The arm's name.
     pub arm: String,
     /// Availability zone, where the query asked to split by zone.
     pub zone: Option<String>,
-    /// Start of the interval.
+    /// Start of the period, Unix ms.
     pub start: Millis,
-    /// Length of the interval.
+    /// Length of the period, ms.
     pub period_ms: u32,
-    /// Requests in the interval; at least one, or there is no sample.
+    /// Requests in the period: at least one, because a period without requests has no
+    /// sample.
     pub requests: u32,
     /// 5xx answers, answers that broke off or whose protocol says failure (gRPC), and
     /// failed connections.
     pub errors: u32,
     /// 4xx answers.
     pub client_errors: u32,
-    /// Requests slower than each threshold of the query.
+    /// Number of requests slower than each threshold of the query, in its order.
     pub over: Vec<u32>,
     /// Times to the head of the answer, where the source knows them.
     pub latency: Option<Latency>,
     /// Times to the end of the answer, where the source knows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<Latency>,
-    /// Percent of what the arm has reserved.
+    /// CPU, percent of what the arm has reserved.
     pub cpu: Option<f64>,
-    /// Percent of what the arm has reserved.
+    /// Memory, percent of what the arm has reserved.
     pub memory: Option<f64>,
-    /// Fewest healthy targets in the interval, where the source knows.
+    /// Fewest healthy backends in the period, where the source knows.
     #[serde(default)]
     pub healthy: Option<u32>,
 }
@@ -266,9 +271,9 @@ pub struct Sample {
 /// Which samples to return.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MetricsQuery {
-    /// Only samples that start at or after this time.
+    /// Only samples that start at or after this time, Unix ms.
     pub since: Millis,
-    /// Latency thresholds in ms to count requests above.
+    /// Latency thresholds, ms: requests that took longer are counted for each.
     pub over_ms: Vec<f64>,
     /// Split arms by availability zone where possible.
     pub by_zone: bool,
@@ -279,7 +284,7 @@ pub struct MetricsQuery {
 pub struct Point {
     /// The arm's name.
     pub arm: String,
-    /// When it was measured.
+    /// When it was measured, Unix ms.
     pub at: Millis,
     /// The value, in the query's own unit.
     pub value: f64,
@@ -298,13 +303,13 @@ pub struct ProbeReport {
     pub detail: String,
 }
 
-/// What follows from a look at the metrics.
+/// What the gate concludes from a look at the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
-    /// Look again.
+    /// Stay at this step; it is not time to go on.
     Stay,
-    /// Look again although it was time to go on.
+    /// Stay at this step although it was time to go on.
     Hold,
     /// Go on to the next step.
     Advance,
@@ -323,10 +328,10 @@ impl fmt::Display for Decision {
     }
 }
 
-/// What a look found about one kind of event.
+/// What a look found about one stream: one kind of bad event, or one average.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamFinding {
-    /// As people call it.
+    /// The name of the stream for people, such as `errors`.
     pub name: String,
     /// Bad events of the candidate.
     pub candidate_bad: f64,
@@ -336,24 +341,25 @@ pub struct StreamFinding {
     pub stable_bad: f64,
     /// Requests of the stable arm.
     pub stable_of: f64,
-    /// Natural logarithm of the evidence that the candidate is worse in this.
+    /// Natural logarithm of the evidence, as odds, that the candidate is worse in this
+    /// stream.
     pub log_evidence: f64,
 }
 
 /// What a look at the metrics found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
-    /// End of the newest sample that was looked at.
+    /// End of the newest sample that was read, Unix ms.
     pub until: Millis,
-    /// Natural logarithm of the evidence that the candidate is worse.
+    /// Natural logarithm of the evidence, as odds, that the candidate is worse.
     pub log_evidence: f64,
-    /// Where it would roll back.
+    /// The value of `log_evidence` at which the gate rolls back.
     pub log_limit: f64,
-    /// What follows.
+    /// What the gate concludes from it.
     pub decision: Decision,
-    /// Bad requests so far that are the candidate's fault: an estimate.
+    /// An estimate of the bad requests so far that are the candidate's fault.
     pub excess_requests: f64,
-    /// Each kind of event.
+    /// The finding about each stream.
     pub streams: Vec<StreamFinding>,
     /// The same in words.
     pub explanation: String,
@@ -365,25 +371,25 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What sort of failure it is.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// A guardrail or a permission forbids it.
     Denied,
-    /// The request makes no sense.
+    /// The arguments of the call are not valid.
     Invalid,
-    /// The destination has no healthy target.
+    /// The arm that would get traffic has no healthy backend.
     Unhealthy,
     /// The target is not as the host left it.
     Conflict,
     /// What was named does not exist.
     NotFound,
-    /// Too many calls; later again.
+    /// There were too many calls; the same call may succeed later.
     Throttled,
     /// The other side cannot be reached or does not answer.
     Unavailable,
-    /// A bug, here or there.
+    /// A bug of the engine or of the other side.
     Internal,
 }
 
@@ -391,9 +397,9 @@ pub enum ErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct HostError {
-    /// The class of the failure.
+    /// The kind of the failure.
     pub kind: ErrorKind,
-    /// Stable and machine-readable, kebab-case.
+    /// A word for programs, in kebab-case; it stays the same in later versions.
     pub code: String,
     /// For a person: what failed and what to do.
     pub message: String,
@@ -440,11 +446,11 @@ pub struct ObservedArm {
     pub release: Release,
     /// Its weight.
     pub weight: u32,
-    /// Targets that pass their health check.
+    /// Backends that pass their health check.
     pub healthy: u32,
-    /// All registered targets.
+    /// All registered backends.
     pub total: u32,
-    /// Tasks it shall have; none where the target has no say in that.
+    /// Tasks that it shall have; `None` where the engine does not set their number.
     #[serde(default)]
     pub tasks: Option<u32>,
     /// Whether what runs is what shall run.
@@ -463,13 +469,13 @@ pub enum Deployment {
     /// What runs is what shall run.
     #[default]
     Steady,
-    /// The platform is still at it: how far.
+    /// The platform is still changing it; the text says how far it is.
     Moving(String),
-    /// The platform gave up: its own reason.
+    /// The platform gave up; the text is its own reason.
     Failed(String),
 }
 
-/// Who gets how much, without what runs there.
+/// The weights of a target, without what runs in its arms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Traffic {
     /// The weights of the arms, in order.
@@ -488,8 +494,7 @@ impl Traffic {
     }
 }
 
-/// What another listener or rule than the one whose weights move sends to an
-/// arm.
+/// What a listener or rule other than the target's own route sends to an arm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Elsewhere {
     /// The arm.
@@ -498,34 +503,35 @@ pub struct Elsewhere {
     pub route: String,
     /// The same as people call it, such as `HTTPS:443`.
     pub place: String,
-    /// Percent of what comes there that the arm gets.
+    /// Percent of the requests to that listener or rule that the arm gets.
     pub share: f64,
-    /// Who comes there.
+    /// Who sends requests there.
     pub way: Way,
 }
 
-/// Who comes by a listener or rule.
+/// Who sends requests to a listener or rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
-    /// Users, for all that is known.
+    /// Users, as far as is known.
     Users,
     /// Nobody has said who: all of it goes to one arm, and its port is neither 80
     /// nor 443, as test listeners have it.
     Unsaid,
-    /// Tests alone: somebody has said so.
+    /// Only tests, because the stack or a person says so.
     Tests,
 }
 
 impl Elsewhere {
-    /// Those that users may come by, to an arm: it must not lose its tasks.
+    /// The listeners and rules by which users may reach an arm: because of them it must
+    /// not lose its tasks.
     pub fn serving<'a>(all: &'a [Self], arm: &'a str) -> impl Iterator<Item = &'a Self> {
         all.iter()
             .filter(move |e| e.arm == arm && e.way != Way::Tests)
     }
 
-    /// Those that users come by for all that is known, to an arm: its release must
-    /// not be replaced as if nobody saw it.
+    /// The listeners and rules by which users reach an arm, as far as is known: because
+    /// of them its release must not be replaced as if nobody used it.
     pub fn seen<'a>(all: &'a [Self], arm: &'a str) -> impl Iterator<Item = &'a Self> {
         all.iter()
             .filter(move |e| e.arm == arm && e.way == Way::Users)
@@ -549,9 +555,9 @@ impl fmt::Display for Elsewhere {
 /// How many tasks carry the traffic of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
-    /// As many as all of it needs.
+    /// Tasks for all of the traffic.
     pub full: u32,
-    /// As many as an arm without traffic keeps.
+    /// Tasks that an arm without traffic keeps.
     pub idle: u32,
 }
 
@@ -570,7 +576,7 @@ impl Capacity {
     /// Tasks for `share` percent of the traffic: at least one.
     #[must_use]
     pub fn for_share(&self, share: f64) -> u32 {
-        // Shares are quotients: 3 * 33.333... / 100 is not quite 1.
+        // Shares are quotients, so 3 * 33.333... / 100 may come out a little above 1.
         whole((f64::from(self.full) * share / 100.0 - 1e-9).ceil()).max(1)
     }
 }
@@ -633,18 +639,18 @@ impl Observed {
     }
 }
 
-/// Something a person or a machine sent to a rollout.
+/// The stored form of a command that a person or a machine gave to a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Signal {
-    /// The same id twice is one signal.
+    /// Signals with the same id count as one.
     pub id: String,
     /// `approve`, `promote`, `pause`, `resume`, `abort`, or a strategy's own.
     pub name: String,
-    /// Who sent it.
+    /// Who gave the command.
     pub actor: String,
-    /// Free text.
+    /// A text that belongs to the command, such as a reason; may be empty.
     pub payload: String,
-    /// The wait it is meant for, by its deadline; none means any.
+    /// The deadline of the wait that it is meant for, Unix ms; `None` for any wait.
     #[serde(default)]
     pub until: Option<Millis>,
 }
@@ -653,13 +659,13 @@ pub struct Signal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wake {
-    /// The time was over.
+    /// Its deadline has passed.
     Timer,
     /// A signal came first.
     Signal(Signal),
 }
 
-/// How loud a log line is.
+/// How important a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the names say it all")]
@@ -669,15 +675,15 @@ pub enum Level {
     Warn,
 }
 
-/// What a strategy found.
+/// What a strategy returns at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The candidate is good: it gets all traffic.
     Promoted,
-    /// The candidate is bad: it gets none.
+    /// The candidate is bad: it gets no traffic.
     RolledBack,
-    /// The strategy cannot tell; a person must.
+    /// The strategy cannot tell whether the candidate is good; a person must decide.
     Inconclusive,
 }
 
@@ -694,9 +700,9 @@ impl fmt::Display for Verdict {
 /// A verdict and the sentence that explains it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
-    /// What the strategy found.
+    /// The verdict.
     pub verdict: Verdict,
-    /// For the person on call.
+    /// Why, for the person on call.
     pub reason: String,
 }
 
@@ -750,15 +756,15 @@ impl fmt::Display for Goal {
     }
 }
 
-/// How a rollout ended.
+/// How a rollout ended: what the host has read from the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// The new version has all traffic; read back.
+    /// The new version has all traffic, and that was read back.
     Promoted,
-    /// The new version has none; read back.
+    /// The new version has no traffic, and that was read back.
     RolledBack,
-    /// The traffic could not be taken back. Page someone.
+    /// The traffic could not be taken back, so a person must look at it at once.
     RollbackFailed,
     /// A single verb by a person (`set-weights`, `switch`), done.
     Done,
@@ -782,19 +788,19 @@ impl fmt::Display for End {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "why")]
 pub enum Hold {
-    /// A person said `pause`.
+    /// A person paused the rollout.
     Asked {
-        /// Who.
+        /// Who it was.
         actor: String,
     },
     /// The strategy could not tell good from bad.
     Inconclusive {
-        /// Its own words.
+        /// Why, in the strategy's own words.
         reason: String,
     },
-    /// The strategy failed and the guardrails say pause.
+    /// The strategy failed, and the guardrails ask for a pause then.
     StrategyError {
-        /// Trap text or the strategy's own error.
+        /// The text of the trap, or the strategy's own error.
         reason: String,
     },
     /// Somebody else moved the weights.
@@ -804,7 +810,7 @@ pub enum Hold {
         /// What the target has now.
         found: Weights,
     },
-    /// The time for the rollout is over and the guardrails say pause.
+    /// The deadline has passed, and the guardrails ask for a pause then.
     Deadline,
     /// The host could not reach the goal.
     Stuck {
@@ -829,7 +835,7 @@ impl fmt::Display for Hold {
     }
 }
 
-/// The state of a rollout, in the words of Argo Rollouts where it has them.
+/// Which part of a rollout is under way, in the words of Argo Rollouts where it has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the field's own terms")]
@@ -865,14 +871,14 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Whether a character tells a terminal something, instead of being shown.
+/// Whether a terminal takes a character as a command instead of showing it.
 #[must_use]
 pub fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a character is not seen as itself: it tells a terminal something, or
-/// looks like nothing at all and makes two names look the same.
+/// Whether people do not see a character as itself: a terminal takes it as a command, or
+/// it is invisible, so that two different names look the same.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     is_control(c)
@@ -885,10 +891,11 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Longest text that somebody else may send in one field; the rest is cut off.
+/// Longest text, in bytes, that a plugin or a target may send in one field; the rest is
+/// cut off.
 pub const TEXT_BYTES_MAX: usize = 4_096;
 
-/// Cuts a text of somebody else to [`TEXT_BYTES_MAX`].
+/// Cuts a text from outside to [`TEXT_BYTES_MAX`], with `…` at the end if it was longer.
 #[must_use]
 pub fn cut(mut text: String) -> String {
     if text.len() > TEXT_BYTES_MAX {

@@ -1,8 +1,8 @@
-//! What a name looks like, and what the names of arms say about their roles. The
-//! only place that reads them.
+//! What a name looks like, and what the names of arms say about their roles. Nothing
+//! else may conclude a role from a name.
 
-/// Whether a text can be the name of an arm, a plugin or a rollout: it stands in
-/// addresses, cookies, headers and arguments, and no path looks like it.
+/// Whether a text can be the name of an arm, a plugin or a rollout. Names stand in
+/// addresses, cookies, headers and arguments, and must not be taken for a path.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -16,8 +16,8 @@ pub const ROLES: [[&str; 2]; 2] = [["stable", "canary"], ["blue", "green"]];
 /// What the names of two arms say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
-    /// One arm is the stable one by name. It stays that, so it gets the new
-    /// release when a version is promoted.
+    /// One arm is called stable. It stays the stable one, so it gets the new release
+    /// when a version is promoted.
     Roles {
         /// Whether the other name says its role too.
         both: bool,

@@ -10,7 +10,7 @@ pub struct Problem {
     /// `/scenarios/3/canary/minTasks`; empty for the file as a whole.
     pub path: String,
     /// The line of that key, from 1, or of the innermost table around it that the
-    /// file has; none if there is no such table.
+    /// file has; `None` if the file has none of these tables.
     pub line: Option<usize>,
     /// What is wrong and what to write instead, to be read after the key.
     pub message: String,
@@ -31,7 +31,7 @@ impl Problems {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// With the lines filled in. `places` says at which byte of the text each key
+    /// The problems with their lines filled in. `places` says at which byte of the text each key
     /// is, and the parts of a key are joined by `separator`.
     pub(crate) fn located(
         mut self,

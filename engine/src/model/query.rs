@@ -20,7 +20,7 @@ pub struct Probe {
     pub contains: Option<String>,
     /// Tries, a second apart, before it counts as failed.
     pub attempts: u32,
-    /// How long one try may take.
+    /// How long one try may take, ms.
     pub timeout_ms: u32,
 }
 
@@ -90,7 +90,7 @@ impl Query {
         }
     }
 
-    /// Takes out credentials that an older engine let into it.
+    /// Hides credentials that an older engine has accepted in its address.
     pub(crate) fn redact(&mut self) {
         match &mut self.source {
             QuerySource::Json { url, .. } => *url = secret::redacted(url),
@@ -126,15 +126,15 @@ pub enum QuerySource {
 /// A CloudWatch metric, or an expression over metrics.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CloudWatchMetric {
-    /// Metric math or a `SEARCH`, instead of all below.
+    /// An expression of metric math, or a `SEARCH`; the other fields are then unused.
     pub expression: Option<String>,
     /// Such as `ML/Serving`.
     pub namespace: String,
     /// Name of the metric.
     pub metric: String,
-    /// `Average`, `Sum`, `p99`, `TC(0.5:)` and what else CloudWatch knows.
+    /// A statistic that CloudWatch knows, such as `Average`, `Sum`, `p99` or `TC(0.5:)`.
     pub statistic: String,
-    /// Length of one value, s.
+    /// The time that one value stands for, s.
     pub period_s: u32,
     /// Name and value of each dimension.
     pub dimensions: Vec<(String, String)>,

@@ -1,14 +1,15 @@
-//! Secrets in the texts of a rollout file: named there, never written there.
+//! Secrets in the texts of a rollout file, which may name them and must not contain
+//! them.
 //!
-//! A rollout file is read by many, and what it says goes into journals, exports,
-//! logs and messages. So a credential is a reference, `${NAME}` for a variable of
-//! the environment or `${file:/PATH}` for a file, and only who sends a request
-//! looks behind it. A credential that stands in a text itself is refused (by `spec`);
-//! one of an older journal is not shown. Pure.
+//! Many people read a rollout file, and what it says goes into journals, exports, logs
+//! and messages. So a credential is a reference, `${NAME}` for a variable of the
+//! environment or `${file:/PATH}` for a file, and only the code that sends a request
+//! reads its value. `spec` refuses a credential that stands in a text itself; one in an
+//! older journal is not shown. Pure.
 
-/// What stands for a secret that is not shown.
+/// What is shown in place of a secret.
 const MASK: &str = "***";
-/// Words of names that carry a credential, as the last word of the name.
+/// Words that mark the name of a credential, as the last word of the name.
 const NAMES: [&str; 20] = [
     "token",
     "password",
@@ -31,7 +32,7 @@ const NAMES: [&str; 20] = [
     "session-id",
     "pass",
 ];
-/// More of them, in the query of a URL and as the name of a header.
+/// More such words, in the query of a URL and as the name of a header.
 const SHORT_NAMES: [&str; 4] = ["key", "sig", "auth", "pw"];
 /// What comes before a credential in a header.
 const SCHEMES: [&str; 4] = ["bearer ", "basic ", "token ", "apikey "];
@@ -39,7 +40,7 @@ const SCHEMES: [&str; 4] = ["bearer ", "basic ", "token ", "apikey "];
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// As it is.
+    /// A text without references, as it is.
     Text(&'a str),
     /// The value of a variable of the environment.
     Env(&'a str),
@@ -105,7 +106,8 @@ pub fn is_secret_name(name: &str) -> bool {
     NAMES.iter().any(|known| fits(known))
 }
 
-/// The same, where short names are usual too.
+/// Whether a credential has this name in the query of a URL or as a header, where short
+/// names are usual too.
 pub(crate) fn is_secret_key(name: &str) -> bool {
     let last = plain(name);
     let last = last.rsplit('-').next().unwrap_or_default();
@@ -129,7 +131,8 @@ fn plain(name: &str) -> String {
     words
 }
 
-/// Where in a text a credential stands itself, as byte ranges in order.
+/// Where a text contains a credential instead of a reference to one: ranges of bytes, in
+/// order.
 pub(crate) fn literals(text: &str) -> Vec<std::ops::Range<usize>> {
     let hidden = without_references(text);
     let is_literal = |range: &std::ops::Range<usize>| {
@@ -147,13 +150,13 @@ pub(crate) fn literals(text: &str) -> Vec<std::ops::Range<usize>> {
     found
 }
 
-/// Whether an address names a user, which no request carries.
+/// Whether an address names a user, which the engine does not send with a request.
 #[must_use]
 pub fn has_user(address: &str) -> bool {
     !user_infos(&without_references(address)).is_empty()
 }
 
-/// The text with its references blotted out, byte by byte.
+/// The text with each byte of its references replaced by a zero, so that positions stay.
 fn without_references(text: &str) -> String {
     let mut hidden = text.to_owned();
     let mut from = 0;
@@ -192,7 +195,7 @@ fn assignments(text: &str) -> Vec<std::ops::Range<usize>> {
             i + before[i..].chars().next().map_or(1, char::len_utf8)
         })..];
         let in_url = start.is_some_and(|i| before[i..].starts_with(['?', '&', ';']));
-        // `http://` is no assignment.
+        // The colon of `http://` does not assign a value.
         let known = if in_url {
             is_secret_key(name)
         } else {
@@ -226,7 +229,7 @@ fn schemes(text: &str) -> Vec<std::ops::Range<usize>> {
             let start = at + scheme.len();
             let end = text[start..].find(|c: char| "\"'<> \n\t,;\\".contains(c));
             let end = end.map_or(text.len(), |i| i + start);
-            // A word of a sentence is shorter, and so is nothing.
+            // In a sentence, `basic` is followed by a shorter word, or by nothing.
             if starts && end - start >= 8 {
                 found.push(start..end);
             }
@@ -274,10 +277,10 @@ pub(crate) fn is_value_of(flag: &str, value: &str) -> bool {
         && is_plain(value)
 }
 
-/// Whether a text is no reference to something.
+/// Whether a text is a value itself and not a reference to one.
 pub(crate) fn is_plain(text: &str) -> bool {
     let hidden = without_references(text);
-    // A scheme before the reference, such as `Bearer ${TOKEN}`, is no secret.
+    // A scheme before the reference, as in `Bearer ${TOKEN}`, is not a secret itself.
     let rest = hidden.trim_start_matches(|c: char| c.is_ascii_alphabetic());
     let referred = hidden.contains('\0') && rest.chars().all(|c| c == '\0' || c == ' ');
     !text.is_empty() && !referred && !is_filled_in(text)

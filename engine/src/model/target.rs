@@ -1,5 +1,5 @@
-//! What is rolled out where, as a rollout pins it: a balancer of our own, or a
-//! load balancer of AWS.
+//! What is rolled out where, as a rollout pins it: the engine's own balancer, or a
+//! load balancer on AWS.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -14,7 +14,8 @@ pub const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 /// The default address of `engine local` itself.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// As long as an AWS load balancer waits for a target by default.
+/// How long a backend may take by default until the headers of its answer, ms: as long
+/// as a load balancer on AWS waits.
 pub const RESPONSE_TIMEOUT_MS: u32 = 60_000;
 
 /// What is rolled out where.
@@ -37,7 +38,7 @@ pub enum TargetSpec {
     },
     /// An application load balancer before two ECS services.
     Aws(Box<AwsSpec>),
-    /// No balancer at all: a scripted one, for tests.
+    /// A simulated target, for simulations and tests.
     Simulated {
         /// Identity of the target.
         name: String,
@@ -55,30 +56,30 @@ pub struct LocalSpec {
     pub arms: Vec<LocalArm>,
     /// Seconds that a client stays on its arm; 0 turns the cookie off.
     pub sticky_seconds: u32,
-    /// How long a replaced release may finish its requests.
+    /// How long a replaced release may finish its requests, ms.
     pub drain_ms: u32,
-    /// How long a backend may take until the head of its answer, and be silent within
-    /// it while the client waits.
+    /// How long a backend may take until the headers of its answer, and be silent
+    /// within it while the client waits, ms.
     pub response_timeout_ms: u32,
     /// Active health checks.
     pub health: HealthCheck,
     /// Speak HTTP/2 to the arms (for gRPC); HTTP/1.1 otherwise.
     pub upstream_http2: bool,
-    /// What users may take of it.
+    /// Limits for its clients.
     #[serde(default)]
     pub clients: Clients,
 }
 
-/// What the clients of a local balancer may take of it.
+/// Limits for the clients of a local balancer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Clients {
-    /// Connections at once, and requests at once; fewer where the process may have
-    /// too few descriptors.
+    /// Most connections at the same time, and most requests at the same time; fewer where
+    /// the operating system allows the process too few file descriptors.
     pub connections: u32,
-    /// How long a connection may be silent between two requests, in the middle of a
-    /// head, or while it is written to.
+    /// How long a connection may be silent between two requests, in the middle of the
+    /// headers, or while it is written to, ms.
     pub idle_ms: u32,
-    /// How long a client may take for the next part of its body.
+    /// How long a client may take for the next part of its body, ms.
     pub body_ms: u32,
 }
 
@@ -97,28 +98,36 @@ impl Default for Clients {
 pub struct LocalArm {
     /// Its name.
     pub name: String,
-    /// Its weight at first.
+    /// Its weight at first, from 0 to 999.
     pub weight: u32,
     /// What it runs at first.
     pub release: Release,
 }
 
-/// How a target proves that it is well.
+/// Active health checks of the backends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthCheck {
     /// What the check speaks.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "HealthProtocol::is_http")]
     pub protocol: HealthProtocol,
     /// Path of the request.
     pub path: String,
-    /// Time between two checks.
+    /// Time between two checks, ms.
     pub interval_ms: u32,
-    /// How long one may take.
+    /// How long one check may take, ms.
     pub timeout_ms: u32,
-    /// Successes in a row that make it healthy.
+    /// Successes in a row that make a backend healthy.
     pub healthy_after: u32,
-    /// Failures in a row that make it unhealthy.
+    /// Failures in a row that make a backend unhealthy.
     pub unhealthy_after: u32,
+}
+
+impl HealthProtocol {
+    /// Whether it is the usual one, which is not written down.
+    #[must_use]
+    pub fn is_http(&self) -> bool {
+        *self == Self::Http
+    }
 }
 
 /// What a health check speaks.

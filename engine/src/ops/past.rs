@@ -1,5 +1,5 @@
-//! Rollouts that were: replayed, asked what if, explained, exported, imported. None
-//! of this touches a target.
+//! Past rollouts: replay, what-if, explain, export and import. None of them touches a
+//! target.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use crate::store::{Claim, Durability, Page};
 use crate::strategy::Plugin;
 use crate::supply::files;
 
-/// Largest file of a journal: some times what a journal may have in a store.
+/// Largest file of a journal, bytes: several times what a journal may have in a store.
 const JOURNAL_BYTES_MAX: u64 = 512 << 20;
 
-/// A journal and what it is about.
+/// A journal, its header and the name by which it was asked for.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// How the user called it.
+    /// The id or the file that the user named.
     pub shown: String,
-    /// What its rollout began with.
+    /// The header in its first entry.
     pub header: Header,
     /// All entries.
     pub entries: Vec<Entry>,
@@ -83,7 +83,7 @@ fn read(path: &Path) -> Result<Vec<Entry>> {
     file::read(&text).map_err(|e| Error::usage(format!("{shown} cannot be used: {e}")))
 }
 
-/// The plugin that is named; without a name, the one that the rollout is pinned to.
+/// The plugin with that name; without a name, the one that the rollout is pinned to.
 async fn its_plugin(
     app: &App,
     pins: &PinRequest,
@@ -96,7 +96,7 @@ async fn its_plugin(
     if let Some(bytes) = app.store.get(&pin.sha256).await? {
         return Ok(app.ports.host()?.load_exactly(&bytes, &pin.sha256).await?);
     }
-    // The store keeps bytes for unfinished rollouts only.
+    // The store keeps the bytes of plugins only as long as unfinished rollouts need them.
     if let Some(bytes) = pins.kept(app, pin) {
         return Ok(app.ports.host()?.load(&bytes).await?);
     }
@@ -118,7 +118,7 @@ pub struct ReplayRequest {
     pub pins: PinRequest,
 }
 
-/// A plugin beside a recorded journal.
+/// How a plugin compares with a recorded journal.
 #[derive(Debug, Clone)]
 pub struct Replayed {
     /// The journal.
@@ -173,7 +173,7 @@ async fn finished(app: &App) -> Result<Vec<String>> {
     Ok(finished.map(|row| row.rollout).collect())
 }
 
-/// Rollouts that shall be decided once more.
+/// Which rollouts shall be decided once more, and by what.
 #[derive(Debug, Clone, Default)]
 pub struct WhatIfRequest {
     /// Rollouts, or files of [`export`].
@@ -201,7 +201,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// Whether another verdict would have come of it, or none in place of one.
+    /// Whether the verdict would have been another one, or there would have been none.
     #[must_use]
     pub fn differs(&self) -> bool {
         match &self.answer.end {
@@ -264,8 +264,8 @@ async fn ask(app: &App, request: &WhatIfRequest, name: &str) -> Result<Compared>
     })
 }
 
-/// The recorded parameters that hold for a strategy of that name: those of one
-/// strategy mean nothing to another.
+/// The recorded parameters, if the strategy has the recorded name: another strategy has
+/// other parameters.
 fn parameters_before(pin: &Pin, name: &str) -> Map<String, Value> {
     match &pin.parameters {
         Value::Object(parameters) if name == pin.name => parameters.clone(),
@@ -276,7 +276,7 @@ fn parameters_before(pin: &Pin, name: &str) -> Map<String, Value> {
 /// A rollout, step by step.
 #[derive(Debug, Clone)]
 pub struct Explained {
-    /// What the rollout began with.
+    /// The header in the rollout's first entry.
     pub header: Header,
     /// Which metric led to which decision.
     pub steps: Vec<Step>,
@@ -369,7 +369,8 @@ pub async fn import(app: &App, path: &Path) -> Result<Imported> {
             "there is another rollout {rollout} here already; nothing is overwritten"
         )));
     }
-    // A place of its own: the target may be busy, and this never touches it.
+    // The import claims an identity of its own: the target may be busy, and an import
+    // never touches it.
     let place = format!("imported {rollout}");
     let driver = app.driver(<_>::default());
     let lease = driver

@@ -19,10 +19,10 @@ use crate::rollout::{Options, PAUSE_MAX_MS, RolloutError, Standing};
 use crate::store::{Busy, Claim, Cursor, Durability, Page, Store, StoreError};
 use crate::target::Target;
 
-/// How long a stack operation may take to hear a person, ms.
+/// How long a change of a stack may take to obey a command, ms.
 const HEARD_WITHIN_MS: Millis = 35_000;
-/// How long the way back tries to reach a process that drives a rollout, ms: longer
-/// than that one tries to write.
+/// How long the way back tries to tell a process that drives a rollout, ms: longer than
+/// that process goes on trying a write.
 const REACH_MS: Millis = 45_000;
 
 /// How the traffic was taken back.
@@ -30,13 +30,13 @@ const REACH_MS: Millis = 45_000;
 pub enum TakenBack {
     /// By a small rollout of its own.
     Moved(Box<Moved>),
-    /// By the rollout that had the target: how that stands now.
+    /// By the rollout that had the target, with its status now.
     Aborted(Box<(Header, Status)>),
-    /// By the stack operation that had the target.
+    /// By the change of a stack that had the target.
     Through {
         /// The weights before.
         before: Weights,
-        /// The weights as they were read.
+        /// The weights as they were read back.
         now: Weights,
     },
 }
@@ -45,7 +45,7 @@ pub enum TakenBack {
 /// under way is aborted.
 pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> Result<TakenBack> {
     let driver = app.driver(Options::default());
-    // A rollout has pinned what the way back needs: nothing is looked for.
+    // A rollout has pinned what the way back needs, so nothing has to be found on AWS.
     if let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target)
         && let Some(route) = spec.find.route()
         && let Some(busy) = app.store.occupant(route).await?
@@ -129,7 +129,7 @@ async fn unread(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<
     let Ok(Some(header)) = store.header(&id).await else {
         return Ok(None);
     };
-    // It may have ended long ago.
+    // The header does not say whether the rollout has ended; the lease does.
     let busy = store.occupant(&header.identity).await.unwrap_or_default();
     Ok(busy
         .is_some_and(|busy| busy.rollout == id)
@@ -137,7 +137,7 @@ async fn unread(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<
 }
 
 /// Takes the traffic of a rollout back whose journal cannot be read. A process that
-/// drives it has in memory what cannot be read here, and is told by that command.
+/// drives it has its status in memory, and is told by `command`.
 async fn past_its_journal(
     app: &App,
     on: (TargetSpec, Arc<dyn Target>),
@@ -152,7 +152,7 @@ async fn past_its_journal(
     Ok(TakenBack::Moved(Box::new(again.unwrap_or(moved))))
 }
 
-/// Aborts a rollout and sees it obeyed.
+/// Aborts a rollout and waits until it is rolled back.
 pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBack> {
     let abort = abort_for(reason);
     command(app, id, &abort, Status::is_over).await?;
@@ -172,7 +172,8 @@ fn abort_for(reason: &str) -> Command {
     }
 }
 
-/// A stack goes its own way; the traffic is taken back all the same.
+/// Takes the traffic back while a stack is being changed. CloudFormation goes on with
+/// the stack.
 async fn abort_change(app: &App, header: &Header) -> Result<TakenBack> {
     let id = &header.rollout;
     let reach = || async {
@@ -182,8 +183,8 @@ async fn abort_change(app: &App, header: &Header) -> Result<TakenBack> {
     };
     match patiently(app, reach).await {
         Ok(target) => through_stack_change(app, target.as_ref(), id, None).await,
-        // A load balancer that went with its stack has no traffic to take back, and
-        // the rollout only needs its end.
+        // A load balancer that was deleted with its stack has no traffic to take back, so
+        // only the end of the rollout is missing in its journal.
         Err(error)
             if error
                 .target
@@ -198,13 +199,14 @@ async fn abort_change(app: &App, header: &Header) -> Result<TakenBack> {
     }
 }
 
-/// Whether there is a journal to go by: a process can die between its claim and its
-/// first entry, and a journal can be damaged. Neither may keep users where they are.
+/// Whether the journal of a rollout can be read. A process can die between its claim and
+/// its first entry, and a journal can be damaged; users must not stay on the candidate
+/// because of either.
 async fn has_journal(app: &App, busy: &Busy) -> bool {
     app.journal(&busy.rollout).await.is_ok()
 }
 
-/// The rollout that has the target takes its traffic back.
+/// Aborts the rollout that has the target, so that it takes its traffic back.
 async fn abort_instead(app: &App, busy: &Busy, to: Option<&str>) -> Result<TakenBack> {
     refuse_another_arm(app, &busy.rollout, to).await?;
     abort_rollout(app, &busy.rollout, "rollback").await
@@ -216,12 +218,13 @@ fn not_read(error: &Error) -> Error {
     ))
 }
 
-/// While a rollout is under way, its own journal says where the traffic goes.
+/// Refuses an arm other than the stable one of a rollout that is under way: its journal
+/// says where its way back goes.
 async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> Result<()> {
     let (header, ..) = app.journal(rollout).await?;
     let stable = header.arm(Role::Stable);
     let Some(to) = to else {
-        // Of a person's way back the destination counts as the stable arm.
+        // In the journal of `rollback`, the arm that it gives all traffic is the stable one.
         let naming = Naming::of(header.arms.iter().map(|arm| arm.name.as_str()));
         return match (&header.work, naming.stable()) {
             (Work::Verb { actor, .. }, Some(named)) if named != stable => {
@@ -240,8 +243,8 @@ async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> Resul
     )))
 }
 
-/// Does something that the way back begins with, again and again for minutes
-/// while the target does not answer.
+/// Does something that the way back begins with, and tries it again for minutes while
+/// the target does not answer.
 async fn patiently<T, F, R>(app: &App, read: F) -> Result<T>
 where
     F: Fn() -> R,
@@ -255,7 +258,7 @@ where
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        // Nobody listens at a local address: that does not pass by itself.
+        // If nothing listens at a local address, waiting does not help.
         let passes = error
             .target
             .as_ref()
@@ -312,7 +315,7 @@ async fn through_stack_change(
             match driven {
                 Ok(Standing::Held(hold)) => break Some(hold.to_string()),
                 Ok(_) => break Some("another command came first".to_owned()),
-                // Another process was faster, and obeys.
+                // Another process has taken the change over, and obeys.
                 Err(RolloutError::Store(StoreError::Busy(_) | StoreError::Fenced { .. })) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -338,7 +341,7 @@ async fn through_stack_change(
     }
     let (header, status) = app.reached(change).await?;
     if !status.is_over() {
-        // This process is about to leave, whatever it took over.
+        // This process is about to end and must not keep what it took over.
         app.let_go(change).await?;
         if app.living_owner(&header).await?.is_none() {
             app.note(format!(
@@ -353,7 +356,7 @@ async fn through_stack_change(
     })
 }
 
-/// The arm that a person names, if it is there; else the stable one.
+/// The arm that a person names, if the target has it; without a name, the stable one.
 async fn stable_or(app: &App, identity: &str, live: &Traffic, to: Option<&str>) -> Result<String> {
     match to {
         Some(arm) if live.names().iter().any(|name| name == arm) => Ok(arm.to_owned()),
@@ -375,7 +378,7 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
         return Ok(stable);
     }
     refuse_without_history(app, live)?;
-    // The arm with more traffic, or all of it, may well be the one that shall lose it.
+    // The arm with more traffic may well be the candidate, so it is not taken.
     Err(Error::usage(format!(
         "no arm is called stable and no earlier rollout says which one is; now {}\n\n{}",
         live.weights.shares(),
@@ -383,7 +386,7 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
     )))
 }
 
-/// Refuses to say what an unreadable history says.
+/// Refuses to name the stable arm if the history that would name it cannot be read.
 fn refuse_without_history(app: &App, live: &Traffic) -> Result<()> {
     let Some(why) = app.unwritten() else {
         return Ok(());
@@ -394,7 +397,7 @@ fn refuse_without_history(app: &App, live: &Traffic) -> Result<()> {
     )))
 }
 
-/// How a person names the arm.
+/// The hint how a person names the arm.
 fn say_which(live: &Traffic) -> String {
     format!(
         "hint: `engine rollback --to {}` says it",
@@ -419,15 +422,15 @@ async fn last_stable(app: &App, identity: &str) -> Result<Option<String>> {
                 continue;
             };
             let stable = match (row.end, &header.work) {
-                // As an earlier version wrote it down: a rollback is where the traffic
-                // belongs, and a second one stays there.
+                // An earlier version journaled a rollback like this: the arm that it gave
+                // all traffic to is the stable one.
                 (Some(End::Done), Work::Verb { weights, .. }) if header.work.goes_back() => {
                     all_on(weights)
                 }
-                // A person's change began where the users belong, unless it was only
-                // the next of several.
+                // Before `set-weights` or `switch` the stable arm had all traffic, unless
+                // another such verb came before it.
                 (Some(End::Done), Work::Verb { .. }) => all_on(&header.baseline),
-                // A stack belongs to no arm.
+                // The change of a stack has no stable arm.
                 (_, Work::StackChange { .. }) => None,
                 _ => Some(header.arm(Role::Stable).to_owned()),
             };
@@ -438,14 +441,14 @@ async fn last_stable(app: &App, identity: &str) -> Result<Option<String>> {
     }
 }
 
-/// As [`App::target`], with no more questions than the way back needs.
+/// The target, like [`App::target`], but read with no more calls than the way back needs.
 async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
     let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target) else {
         return app.target(request).await;
     };
     let route = spec.find.route();
     let target = match app.ports.way_back_on_aws(&spec).await {
-        // Which arm is which was decided by an earlier rollout on this route.
+        // An earlier rollout on this route has journaled which arm is which.
         Err(error) if !error.retryable && route.is_some() => {
             let newest = app.store.history(&Page::newest(route, 1)).await?;
             let header = match newest.first() {
@@ -482,7 +485,7 @@ async fn knows_nothing(app: &App) -> bool {
 }
 
 /// A process that drives a rollout and could not be told of the way back may move
-/// the traffic again until it hears of it. What it did so is taken back once more.
+/// the traffic again until it is told. If it has, the traffic is taken back once more.
 async fn see_it_stay(
     app: &App,
     on: (TargetSpec, Arc<dyn Target>),
@@ -508,9 +511,9 @@ async fn see_it_stay(
     Ok(again)
 }
 
-/// Ends a rollout whose journal cannot be read, after its traffic was taken back:
-/// nobody could go on with it, and its target would be busy for ever. Where that
-/// cannot be written either, it stays as it is.
+/// Ends a rollout whose journal cannot be read, after its traffic was taken back: no
+/// process could go on with it, and its target would stay busy. If the end cannot be
+/// written either, the rollout stays as it is.
 async fn close_unreadable(app: &App, store: &dyn Store, identity: &str, rollout: &str) {
     let now = app.clock.now();
     let claim = Claim {
@@ -555,9 +558,12 @@ async fn close_unreadable(app: &App, store: &dyn Store, identity: &str, rollout:
     }
 }
 
-/// A process that drives the rollout and could not be told of the way back goes on
-/// with it, as soon as it can. So it is told, or has lost the rollout, or a person
-/// must stop it.
+/// Waits until the process that drives a rollout was told of the way back, or has lost
+/// the rollout: before that it may move the traffic again.
+///
+/// # Errors
+/// Rollback failed, if it still drives the rollout after [`REACH_MS`]: a person must stop
+/// it.
 async fn reach_the_driver(
     app: &App,
     store: &dyn Store,

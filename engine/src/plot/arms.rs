@@ -6,7 +6,8 @@ use super::data::{ArmPoint, Rollout};
 
 /// Quantile of the normal distribution for 95 %.
 const Z: f64 = 1.959_963_984_540_054;
-/// A line is broken between points that are this many times the usual distance apart.
+/// A line has a gap where two points are more than this many times the usual distance
+/// apart.
 const GAP: f64 = 1.5;
 
 /// How an arm's line looks.
@@ -61,9 +62,9 @@ pub fn rate_top(picture: &Rollout) -> f64 {
     top(picture, wilson).clamp(0.1, 100.0)
 }
 
-/// The 99th percentile, if it is one, with an interval as if the tail were log-normal from the 95th
-/// on: the standard error of a sample quantile is `sqrt(q (1 - q) / n) / density` (Cramer 1946,
-/// section 28.5), on a logarithmic scale 3.73 sigma / sqrt(n) at 99 %, and sigma is
+/// The 99th percentile, if there is a finite one, with an interval as if the tail were log-normal
+/// from the 95th on: the standard error of a sample quantile is `sqrt(q (1 - q) / n) / density`
+/// (Cramer 1946, section 28.5), on a logarithmic scale 3.73 sigma / sqrt(n) at 99 %, and sigma is
 /// `ln(p99 / p95) / (2.326 - 1.645)`.
 fn p99(point: &ArmPoint) -> Option<Estimate> {
     let usable = |ms: &f64| ms.is_finite() && *ms >= 0.0;
@@ -89,7 +90,8 @@ pub fn p99_top(picture: &Rollout) -> f64 {
     if top > 0.0 { top } else { 1.0 }
 }
 
-/// A top for every value, and for the intervals unless few requests make them huge.
+/// The top of an axis: above every value, and above the intervals unless few requests make
+/// them very large.
 fn top(picture: &Rollout, estimate: fn(&ArmPoint) -> Option<Estimate>) -> f64 {
     let all = picture.stable.iter().chain(&picture.candidate);
     let estimates: Vec<Estimate> = all.filter_map(estimate).collect();
@@ -100,7 +102,8 @@ fn top(picture: &Rollout, estimate: fn(&ArmPoint) -> Option<Estimate>) -> f64 {
     (most * 1.15).max(usual * 1.25)
 }
 
-/// The arm's values in runs without a gap: a point without a value ends one, a long silence too.
+/// The arm's values in runs without a gap. A point without a value ends a run, and so does a
+/// long time without points.
 fn runs<T>(points: &[ArmPoint], value: impl Fn(&ArmPoint) -> Option<T>) -> Vec<Vec<(f64, T)>> {
     let mut distances: Vec<f64> = points
         .windows(2)
@@ -169,7 +172,7 @@ fn both(
         13.0,
         &format!("{title} (shaded: 95 % interval{more})"),
     )?;
-    // The stable arm comes last: its dashes and rings hide nothing.
+    // The stable arm is drawn last, because its dashes and rings do not hide the candidate.
     let arms = [
         (runs(&picture.candidate, estimate), true),
         (runs(&picture.stable, estimate), false),

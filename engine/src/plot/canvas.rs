@@ -1,4 +1,4 @@
-//! What both pictures are drawn with: colours, text, lines, axes and panels.
+//! Draws what both kinds of pictures consist of: colours, text, lines, axes and panels.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use super::Error;
 pub const WIDTH: f64 = 1000.0;
 /// The SVG's own units per pixel: the library draws on whole units only.
 const UNITS: f64 = 4.0;
-/// The library divides a font's size by this to get the SVG's.
+/// The library divides the size of a font by this for the SVG.
 const FONT_FACTOR: f64 = 1.24;
 /// Least distance of two markers on a line, pixels.
 const MARKER_EVERY: f64 = 16.0;
@@ -30,7 +30,7 @@ pub const LARGE: f64 = 18.0;
 
 // Colours that people with any colour vision tell apart:
 // M. Okabe and K. Ito, "Color Universal Design", jfly.uni-koeln.de/color, 2008.
-/// Text and what belongs to no arm.
+/// Text, and whatever does not belong to one arm.
 pub const BLACK: RGBColor = RGBColor(0, 0, 0);
 /// The stable arm, and good ends.
 pub const BLUE: RGBColor = RGBColor(0, 114, 178);
@@ -38,11 +38,11 @@ pub const BLUE: RGBColor = RGBColor(0, 114, 178);
 pub const VERMILLION: RGBColor = RGBColor(213, 94, 0);
 /// Steps forward.
 pub const GREEN: RGBColor = RGBColor(0, 158, 115);
-/// Waiting.
+/// Waits.
 pub const ORANGE: RGBColor = RGBColor(230, 159, 0);
-/// People.
+/// Commands of people.
 pub const PURPLE: RGBColor = RGBColor(204, 121, 167);
-/// Frames and what is not there.
+/// Frames, and text where data are missing.
 pub const GREY: RGBColor = RGBColor(110, 110, 110);
 /// Lines that guide the eye through all panels.
 pub const SILVER: RGBColor = RGBColor(160, 160, 160);
@@ -61,7 +61,7 @@ pub struct Stroke {
     pub colour: RGBColor,
     /// Its width, pixels.
     pub width: f64,
-    /// Drawn in dashes.
+    /// Whether it is drawn in dashes.
     pub dashed: bool,
 }
 
@@ -89,7 +89,7 @@ pub fn draw(
         paint(&area)?;
         area.present()?;
     }
-    // The same picture in units that are finer than its size says.
+    // The picture keeps its size in pixels, and its coordinates get finer units.
     let fine = format!("width=\"{}\" height=\"{}\"", drawn.0, drawn.1);
     let real = format!("width=\"{}\" height=\"{}\"", size.0, size.1);
     Ok((svg.replacen(&fine, &real, 1), size))
@@ -127,7 +127,8 @@ pub fn text_width(words: &str, size: f64) -> f64 {
     words.chars().map(part).sum::<f64>() * size
 }
 
-/// A text from outside: one line that XML can carry, of at most so many letters.
+/// A text from outside as one line of characters that XML allows, cut to a number of
+/// letters.
 pub fn clean(words: &str, letters: usize) -> String {
     let plain = |c: char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
     let all = words.chars().map(|c| if plain(c) { c } else { ' ' });
@@ -178,7 +179,7 @@ pub fn block(
     Ok(())
 }
 
-/// Those points of a line that are far enough apart to have markers.
+/// The points of a line that get markers: those that are far enough apart.
 pub fn sparse(points: &[Dot]) -> impl Iterator<Item = Dot> {
     let mut next = i32::MIN;
     points.iter().copied().filter(move |at| {
@@ -196,19 +197,19 @@ pub fn disc(area: &Area<'_>, at: Dot, radius: f64, colour: RGBColor) -> Result<(
     Ok(())
 }
 
-/// A circle that hides nothing.
+/// A circle that is not filled, so that it does not hide what is below.
 pub fn ring(area: &Area<'_>, at: Dot, radius: f64, colour: RGBColor) -> Result<(), Error> {
     let style = colour.stroke_width(units(1.3) as u32);
     area.draw(&Circle::new(at, units(radius), style))?;
     Ok(())
 }
 
-/// An axis: what it spans and where it says something.
+/// An axis: which values it spans, and where it has labels.
 #[derive(Debug, Clone)]
 pub struct Axis {
-    /// From where to where.
+    /// The values at its two ends.
     pub range: Range<f64>,
-    /// Places with a grid line, and their labels.
+    /// Values with a grid line, and their labels.
     pub ticks: Vec<(f64, String)>,
 }
 
@@ -262,11 +263,11 @@ fn round_step(least: f64) -> f64 {
 pub struct Frame {
     /// Left edge of the plotted part, pixels.
     pub left: f64,
-    /// Its right edge.
+    /// Right edge of the plotted part, pixels.
     pub right: f64,
-    /// Its upper edge.
+    /// Upper edge of the plotted part, pixels.
     pub top: f64,
-    /// Its lower edge.
+    /// Lower edge of the plotted part, pixels.
     pub bottom: f64,
     /// The axis from left to right.
     pub x: Axis,
@@ -344,7 +345,7 @@ impl Panel {
         text(area, at, NORMAL, Align::Left, BLACK, words)
     }
 
-    /// Says that there is nothing to show.
+    /// Writes `no data` into the panel.
     pub fn no_data(&self, area: &Area<'_>) -> Result<(), Error> {
         let Frame { left, right, .. } = self.frame;
         let at = dot(
@@ -354,7 +355,7 @@ impl Panel {
         text(area, at, NORMAL, Align::Center, GREY, "no data")
     }
 
-    /// Where a pair of values is; at the edge if it is off the axes.
+    /// Where a pair of values is drawn: at the edge if the axes do not reach it.
     pub fn at(&self, x: f64, y: f64) -> Dot {
         let (x, y) = (self.frame.x.clamp(x), self.frame.y.clamp(y));
         self.places.translate(&(x, y))

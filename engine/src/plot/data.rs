@@ -1,6 +1,6 @@
 //! What a picture of one rollout shows.
 
-/// What one arm did in one metrics interval.
+/// What was measured on one arm in one interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArmPoint {
     /// End of the interval, minutes since the rollout began.
@@ -9,13 +9,13 @@ pub struct ArmPoint {
     pub requests: u32,
     /// How many of them failed.
     pub errors: u32,
-    /// 95th percentile of the latency, for the interval of the next one.
+    /// 95th percentile of the latency, ms, from which the interval of the 99th is computed.
     pub p95_ms: Option<f64>,
-    /// 99th percentile of the latency; none without requests.
+    /// 99th percentile of the latency, ms; `None` without requests.
     pub p99_ms: Option<f64>,
 }
 
-/// One look of the sequential test.
+/// One look of the gate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Look {
     /// Minutes since the rollout began.
@@ -36,7 +36,7 @@ pub struct Step {
 /// What was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// The candidate gets more.
+    /// The candidate gets more traffic.
     Advance,
     /// The rollout waits.
     Hold,
@@ -44,7 +44,7 @@ pub enum Mark {
     Rollback,
     /// The candidate gets all traffic for good.
     Promote,
-    /// A person said something.
+    /// A person gave a command.
     Person,
 }
 
@@ -59,7 +59,7 @@ pub struct Decision {
     pub text: String,
 }
 
-/// All that the picture of one rollout shows. Values that are no numbers are left out.
+/// All that the picture of one rollout shows. Values that are not numbers are left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rollout {
     /// Heading.
@@ -72,9 +72,9 @@ pub struct Rollout {
     pub stable: Vec<ArmPoint>,
     /// The candidate, in order of time.
     pub candidate: Vec<ArmPoint>,
-    /// The test's looks, in order of time.
+    /// The looks of the gate, in order of time.
     pub looks: Vec<Look>,
-    /// Natural logarithm of the evidence at which it rolls back.
+    /// Natural logarithm of the evidence at which the gate rolls back.
     pub limit: f64,
     /// Decisions.
     pub decisions: Vec<Decision>,

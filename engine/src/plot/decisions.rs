@@ -7,15 +7,16 @@ use super::canvas::{
 };
 use super::data::{Decision, Mark};
 
-/// Flags above each other.
+/// Number of rows of flags above each other.
 const LANES: usize = 4;
-/// Height of one, pixels.
+/// Height of a row of flags, pixels.
 const LANE: f64 = 18.0;
-/// Decisions of one kind that are nearer than this are one flag, pixels.
+/// Decisions of one kind that are nearer to each other than this share a flag, pixels.
 const SAME: f64 = 10.0;
-/// From the line to its words, pixels.
+/// Distance of a line to its words, pixels.
 const OFF: f64 = 10.0;
-/// Decisions without room for words that are nearer than this are one marker, pixels.
+/// Decisions without room for words share a marker if they are nearer to each other than
+/// this, pixels.
 const CROWD: f64 = 44.0;
 /// Letters that a flag shows.
 const LETTERS: usize = 30;
@@ -24,12 +25,12 @@ const LETTERS: usize = 30;
 #[derive(Debug)]
 struct Flag {
     x: f64,
-    /// Their kind; none if there are several.
+    /// Their kind; `None` if they have several.
     mark: Option<Mark>,
     text: String,
     /// How many decisions it stands for.
     count: usize,
-    /// Its lane and the edges of its words; none if there was no room for them.
+    /// Its row, and the edges of its words in pixels; `None` if there was no room for them.
     lane: Option<(usize, [f64; 2])>,
 }
 
@@ -112,7 +113,7 @@ impl Flags {
         Ok(())
     }
 
-    /// What the markers that occur mean, ending at `right`.
+    /// The legend of the markers that occur, which ends at `right`.
     pub fn legend(&self, area: &Area<'_>, y: f64, right: f64) -> Result<(), Error> {
         let kinds = [
             (Mark::Person, "person"),
@@ -134,7 +135,8 @@ impl Flags {
     }
 }
 
-/// Flags without a lane lose their words, and near ones become one with how many it stands for.
+/// Takes the words from flags without a row. Those that are near each other become one flag
+/// with their number.
 fn crowded(flags: Vec<Flag>) -> Vec<Flag> {
     let mut kept: Vec<Flag> = Vec::new();
     for flag in flags {
@@ -161,7 +163,7 @@ fn crowded(flags: Vec<Flag>) -> Vec<Flag> {
     kept
 }
 
-/// The uppermost lane where neither words nor lines cross, right of the line or left of it.
+/// The uppermost row in which neither words nor lines cross, right of the line or left of it.
 fn room(placed: &[Flag], flag: &Flag, right: f64) -> Option<(usize, [f64; 2])> {
     let width = canvas::text_width(&flag.text, SMALL);
     let after = [flag.x + OFF, flag.x + OFF + width];
@@ -181,7 +183,7 @@ fn room(placed: &[Flag], flag: &Flag, right: f64) -> Option<(usize, [f64; 2])> {
                     let all = [theirs[0].min(x - OFF), theirs[1].max(x + OFF)];
                     match other.cmp(&lane) {
                         std::cmp::Ordering::Equal => own[1] < all[0] || all[1] < own[0],
-                        // Its line comes down through these words, or this line through its words.
+                        // One of the two lines would go through the words of the other.
                         std::cmp::Ordering::Less => x < own[0] || own[1] < x,
                         std::cmp::Ordering::Greater => flag.x < all[0] || all[1] < flag.x,
                     }
@@ -191,7 +193,7 @@ fn room(placed: &[Flag], flag: &Flag, right: f64) -> Option<(usize, [f64; 2])> {
     lanes.into_iter().find(|(lane, words)| fits(*lane, *words))
 }
 
-/// A small shape; drawn, because a font may lack the sign.
+/// A small shape. It is drawn and not written, because a font may not have such a sign.
 fn marker(area: &Area<'_>, (x, y): Dot, mark: Option<Mark>) -> Result<(), Error> {
     let around = |dx: f64, dy: f64| (x + units(dx), y + units(dy));
     let thick = |colour| Stroke {
@@ -199,7 +201,7 @@ fn marker(area: &Area<'_>, (x, y): Dot, mark: Option<Mark>) -> Result<(), Error>
         width: 2.4,
         dashed: false,
     };
-    // Hides the line behind it.
+    // A white ground hides the line behind the shape.
     canvas::disc(area, (x, y), 7.0, plotters::style::WHITE)?;
     let Some(mark) = mark else {
         return canvas::disc(area, (x, y), 3.5, BLACK);

@@ -1,4 +1,5 @@
-//! Many replicates of scenarios: who was exposed, and how soon it was rolled back.
+//! Many replicates of scenarios: how many requests were bad, and how soon the candidate was
+//! rolled back.
 
 use super::canvas::{
     self, Align, Area, Axis, BLACK, BLUE, Dot, Frame, GREY, LARGE, Panel, SMALL, Stroke,
@@ -22,13 +23,13 @@ pub struct Replicates {
 
 /// Height of a scenario's row, pixels.
 const ROW: f64 = 26.0;
-/// The exposure's panel: left and right edge, pixels.
+/// Left and right edge of the panel of bad requests, pixels.
 const EXPOSURE: [f64; 2] = [214.0, 548.0];
-/// The minutes' panel.
+/// Left and right edge of the panel of minutes, pixels.
 const MINUTES: [f64; 2] = [578.0, 866.0];
-/// Height above the rows.
+/// Height above the rows, pixels.
 const TOP: f64 = 92.0;
-/// Up to so many values are drawn one by one, because quartiles of few say little.
+/// Up to this many values are drawn one by one, because quartiles of few values say little.
 const FEW: usize = 12;
 
 /// Draws the distributions of many scenarios, a row each.
@@ -108,7 +109,7 @@ fn stripes(area: &Area<'_>, rows: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where a count is on the axis: logarithmic, with a place for none.
+/// Where a count is on the axis, which is logarithmic in 1 + n, so that 0 has a place.
 fn symlog(count: f64) -> f64 {
     (1.0 + count.max(0.0)).log10()
 }
@@ -165,7 +166,7 @@ fn row(
     Ok(())
 }
 
-/// Whole percent, but 0 and 100 only if none or all.
+/// A part in whole percent; 0 and 100 are shown only for none and for all.
 fn percent(part: usize, all: u32) -> u32 {
     let exact = 100.0 * part as f64 / f64::from(all.max(1));
     match part {
@@ -175,7 +176,7 @@ fn percent(part: usize, all: u32) -> u32 {
     }
 }
 
-/// The value below which this part of the sorted dots lies.
+/// The value below which a part of the sorted values lies.
 fn quantile(sorted: &[Dot], part: f64) -> Option<Dot> {
     let last = sorted.len().checked_sub(1)?;
     sorted.get((last as f64 * part).round() as usize).copied()
@@ -210,7 +211,7 @@ fn spread(area: &Area<'_>, sorted: &[Dot], colour: RGBColor) -> Result<(), Error
     canvas::line(area, &[(x, y - half), (x, y + half)], bar)
 }
 
-/// How to read a row.
+/// Explains how to read a row.
 fn key(area: &Area<'_>, y: f64) -> Result<(), Error> {
     let sample: Vec<Dot> = (0..=20)
         .map(|i| dot(EXPOSURE[0] + 4.0 * f64::from(i), y))

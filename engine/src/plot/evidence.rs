@@ -1,4 +1,4 @@
-//! The evidence of the sequential test, as odds on a logarithmic axis.
+//! The evidence that the gate has found, as odds on a logarithmic axis.
 
 use super::Error;
 use super::canvas::{self, Align, Area, Axis, BLACK, Dot, Panel, SMALL, Stroke, units};
@@ -7,7 +7,7 @@ use super::data::{Look, Rollout};
 /// Decades of evidence that are shown.
 const EVIDENCE: [f64; 2] = [-3.0, 4.0];
 
-/// Evidence as odds: `100:1`, or `1:100` if it speaks for the candidate.
+/// Evidence as odds: `100:1` that the candidate is worse, or `1:100` if it is likely not.
 fn odds(log10: f64) -> String {
     let number = |log10: f64| match 10f64.powf(log10) {
         n if n >= 1e6 => format!("{n:.0e}"),
@@ -21,12 +21,13 @@ fn odds(log10: f64) -> String {
     }
 }
 
-/// The evidence in decades.
+/// Evidence in decades (powers of ten), from its natural logarithm.
 fn decades(log: f64) -> f64 {
     log / std::f64::consts::LN_10
 }
 
-/// The decades shown, from the candidate's favour upwards; an end says so if looks are beyond it.
+/// The axis of decades, with evidence for the candidate at the bottom. The label at an end
+/// has `≤` or `≥` if looks lie beyond it.
 pub fn axis(looks: &[Look]) -> Axis {
     let [low, high] = EVIDENCE;
     let label = |decade: f64| {

@@ -1,4 +1,4 @@
-//! A journal as the data of a picture.
+//! Makes the data of a picture from a journal.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use crate::journal::{
 };
 use crate::model::{self, Goal, Millis, Role, Sample, Verdict, Wake, Weights};
 
-/// Evidence at which a rollout goes back, if its journal has no finding.
+/// Natural logarithm of the evidence at which a rollout goes back, if its journal does not
+/// have a finding.
 const LIMIT: f64 = 100.0;
 
 /// The data of a journal: every look and step, and each sample as it was last read.
@@ -23,12 +24,12 @@ pub fn rollout(entries: &[Entry]) -> Option<Rollout> {
     Some(sketch.finish(entries.last()?.at))
 }
 
-/// A picture while its journal is read.
+/// The data of a picture while its journal is read.
 struct Sketch<'a> {
     header: &'a Header,
     picture: Rollout,
     weights: Weights,
-    /// By arm, the stable one first, and start.
+    /// Points by arm, the stable one first, and by the start of their samples.
     samples: BTreeMap<(usize, Millis), Sample>,
     /// How the rollout ended, for the title.
     how: &'static str,
@@ -108,7 +109,7 @@ impl<'a> Sketch<'a> {
 
     fn finish(mut self, end: Millis) -> Rollout {
         for ((arm, start), sample) in std::mem::take(&mut self.samples) {
-            // What was read for calibration lies before the picture.
+            // Samples from before the rollout were read for calibration; the picture begins later.
             if start < self.header.created {
                 continue;
             }
@@ -138,7 +139,7 @@ impl<'a> Sketch<'a> {
     }
 }
 
-/// The kind of a decision; none for what is none.
+/// The kind of a decision; `None` for what is not a decision.
 fn mark(exchange: &Exchange<'_>) -> Option<Mark> {
     let by_goal = |goal: Goal| match goal {
         Goal::Promote => Mark::Promote,
@@ -164,7 +165,7 @@ fn mark(exchange: &Exchange<'_>) -> Option<Mark> {
     })
 }
 
-/// How a rollout ends that this decides, for a title.
+/// How a rollout ends with this decision, in the words of the title.
 fn how(event: &Event) -> Option<&'static str> {
     let verdict = match event {
         Event::Decided { goal, .. } => Verdict::from(*goal),

@@ -25,20 +25,23 @@ pub use rollout::rollout;
 
 /// Pixels of a PNG per pixel of its SVG.
 const PNG_SCALE: u32 = 1;
-/// The most pixels of a PNG; each takes four bytes while it is drawn.
+/// Most pixels of a PNG. Each takes four bytes of memory while it is drawn.
 const PIXELS_MAX: u64 = 40_000_000;
 
 /// What kind of file a picture is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Scalable, for print and for browsers.
+    /// SVG: it scales, for print and for browsers.
     Svg,
-    /// Pixels.
+    /// PNG: pixels.
     Png,
 }
 
 impl Format {
-    /// The format of a file's extension.
+    /// The format that a file's extension names.
+    ///
+    /// # Errors
+    /// If it is neither `.svg` nor `.png`.
     pub fn of(path: &Path) -> Result<Self, String> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         match extension.to_ascii_lowercase().as_str() {
@@ -52,7 +55,7 @@ impl Format {
     }
 }
 
-/// Why there is no picture.
+/// Why a picture could not be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The drawing library refused something.
@@ -66,9 +69,9 @@ pub enum Error {
         "failed to render a picture of {width} x {height} pixels: at most {PIXELS_MAX} are allowed\n\nhint: write it as .svg, or show fewer scenarios"
     )]
     TooLarge {
-        /// Wanted width.
+        /// The width that it would have, pixels.
         width: u32,
-        /// Wanted height.
+        /// The height that it would have, pixels.
         height: u32,
     },
     /// The pixels could not be written as a PNG.
@@ -76,7 +79,7 @@ pub enum Error {
     Encode(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The drawn SVG in the format wanted.
+/// The drawn SVG as the bytes of a file in the wanted format.
 fn encode(svg: String, (width, height): (u32, u32), format: Format) -> Result<Vec<u8>, Error> {
     if format == Format::Svg {
         return Ok(svg.into_bytes());

@@ -16,8 +16,8 @@ const HEAD: f64 = 34.0;
 
 /// Draws one rollout.
 ///
-/// The error rates have 95 % intervals. The 99th percentiles have none: an interval of a quantile
-/// needs the order statistics, and a point has only the summary.
+/// The error rates and the 99th percentiles have 95 % intervals. Those of the percentiles are an
+/// estimate: an exact one needs all response times, and a point has only their summary.
 pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
     let flags = Flags::place(&picture.decisions, picture.minutes(), SIDES);
     let top = FLAGS + flags.height() + HEAD - 8.0;
@@ -49,7 +49,7 @@ pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
             next(panels[2], Axis::linear(arms::p99_top(picture), 4))?,
             next(panels[3], evidence::axis(&picture.looks))?,
         ];
-        // Below the data, so that no line of theirs hides a value.
+        // Their lines are drawn first, so that none of them hides a value.
         flags.lines(area, FLAGS + flags.height(), bottom)?;
         flags.draw(area, FLAGS)?;
         shares(area, &all[0], picture)?;
@@ -65,7 +65,7 @@ pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
     encode(svg, size, format)
 }
 
-/// The arms' names and the kinds of decisions that occur.
+/// The legend: the names of the arms, and the kinds of decisions that occur.
 fn legend(area: &Area<'_>, picture: &Rollout, flags: &Flags) -> Result<(), Error> {
     let mut x = 16.0;
     for (name, candidate) in picture.names.iter().zip([false, true]) {

@@ -1,8 +1,8 @@
 //! A session: one attempt of one process to move a rollout on.
 //!
-//! [`Session::perform`] is the whole idea: answer from the journal if it knows
-//! the answer; otherwise check, write the intent down, act, read back, write
-//! the answer down.
+//! [`Session::perform`] does the main thing: it answers a call from the journal if the
+//! journal has the answer; otherwise it checks the call, journals the intent, acts, reads
+//! back, and journals the answer.
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ use crate::target::Target;
 /// Why a call did not return to the strategy.
 #[derive(Debug)]
 pub enum Interrupt {
-    /// The wait is long: drop everything and come back at `until`.
+    /// The wait is long: the rollout leaves memory and wakes at `until`.
     Parked {
-        /// When to come back (Unix ms).
+        /// When it wakes (Unix ms).
         until: Millis,
     },
     /// A person's command or the deadline is due; the driver decides.
     Attention,
-    /// The strategy does not repeat itself.
+    /// On replay the strategy made another call than the journal has.
     Diverged(Box<Mismatch>),
     /// The rollout must stand still.
     Held(Hold),
@@ -52,27 +52,28 @@ impl From<StoreError> for Interrupt {
     }
 }
 
-/// Whether a write may leave.
+/// Whether a write may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// Now.
+    /// It may be sent now.
     Granted,
-    /// Not at all, for this reason.
+    /// It may not be sent, for this reason.
     Refused(HostError),
 }
 
 /// How a write is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checks {
-    /// Foreign changes, guardrails, health, lease.
+    /// For foreign changes, guardrails, health and the lease.
     All,
-    /// Without guardrails: a person decided.
+    /// For all but guardrails, because a person decided.
     NoGuardrails,
-    /// Health and lease only: the way back to stable must not be blocked.
+    /// For health and the lease only, because nothing else may block the way back.
     WayBack,
 }
 
-/// See the module.
+/// One attempt of one process to move a rollout on: what it knows of the rollout, and the
+/// ports through which it acts.
 pub struct Session {
     pub(super) header: Arc<Header>,
     pub(super) status: Status,
@@ -89,19 +90,19 @@ pub struct Session {
     signals: Vec<Signal>,
     signals_after: u64,
     guarded: Millis,
-    /// Since when the guards cannot be read.
+    /// Since when the guards (alarms and deployments) cannot be read, Unix ms.
     blind_since: Option<Millis>,
-    /// What must take the rollout back, once it is seen.
+    /// The alarm or the failed deployment because of which the rollout must go back.
     pub(super) tripped: Option<String>,
     pub(super) interrupt: Option<Interrupt>,
-    /// The write that left last, while its answer is not in the journal.
+    /// The write that was sent last, as long as its answer is not in the journal.
     pub(super) sent: Option<InDoubt>,
-    /// Weights as they were last read, and when.
+    /// When weights were last read (Unix ms), and the weights.
     seen: Option<(Millis, Weights)>,
 }
 
-/// How long after the lease was last proven a write may leave. Who takes the
-/// lease over reckons with it; see [`Target::late_write_ms`].
+/// How long after the lease was last renewed a write may be sent. The process that takes
+/// the lease over counts on it: [`Target::late_write_ms`] includes this time.
 const LEAVE_WITHIN: std::time::Duration =
     std::time::Duration::from_millis(crate::target::LEAVE_WITHIN_MS);
 
@@ -143,7 +144,7 @@ impl Session {
         self.seen = Some((self.clock.now(), weights.clone()));
     }
 
-    /// Where the traffic was last seen, for who must act now.
+    /// Where the traffic was last seen, in words for the person who must act now.
     pub(super) fn last_seen(&self) -> String {
         match &self.seen {
             Some((at, weights)) => {
@@ -158,8 +159,8 @@ impl Session {
         &self.lease
     }
 
-    /// How often to look at a target that is to become ready: a slow one less
-    /// often, because somebody counts the calls.
+    /// How long to wait between two reads of a target that is to become ready, ms: longer
+    /// where samples are long, as on AWS, which limits the rate of calls.
     pub(super) fn poll_ms(&self) -> Millis {
         Millis::from(self.header.sample_period_ms / 20).clamp(250, 5_000)
     }
@@ -191,7 +192,7 @@ impl Session {
             epoch: self.lease.epoch,
             event,
         };
-        // A session whose store fails is over, so it may be ahead of its journal then.
+        // If the store fails, this session ends, so its status may be ahead of the journal.
         self.status.apply(&entry);
         let summary = Summary::of(&self.header, &self.status);
         self.store
@@ -199,7 +200,7 @@ impl Session {
             .await
     }
 
-    /// Signals that have had no effect yet, in the order they were sent.
+    /// Signals that were not obeyed yet, in the order in which they were sent.
     pub(super) async fn pending(&mut self) -> Result<Vec<Signal>, StoreError> {
         for (number, _, signal) in self
             .store
@@ -238,8 +239,8 @@ impl Session {
         decided.is_some_and(|d| d.goal == crate::model::Goal::RollBack)
     }
 
-    /// Whether the target has anything that could trip. On the way back nothing
-    /// can: it must need the load balancer alone.
+    /// Whether the target has alarms or deployments to watch. On the way back they are not
+    /// watched, because it must need nothing but the load balancer.
     fn is_guarded(&self) -> bool {
         if self.going_back() {
             return false;
@@ -248,7 +249,7 @@ impl Session {
         guards && matches!(self.header.work, Work::Strategy(_))
     }
 
-    /// Looks at the guards when it is time to.
+    /// Reads the guards if they were not read for [`Options::guard_poll_ms`].
     async fn check_guards(&mut self) -> Result<(), Interrupt> {
         let now = self.clock.now();
         let due = now.saturating_sub(self.guarded) >= self.options.guard_poll_ms;
@@ -256,7 +257,7 @@ impl Session {
             return Ok(());
         }
         self.guarded = now;
-        // Before that the preparation looks after the candidate's deployment.
+        // Until the strategy runs, the preparation watches the candidate's deployment.
         let arm = self.header.arm(Role::Candidate);
         let arm = self.status.strategy_called.then_some(arm);
         let alarms = &self.header.guardrails.alarms;
@@ -315,7 +316,7 @@ impl Session {
             Step::Mismatch(mismatch) => return Err(Interrupt::Diverged(Box::new(mismatch))),
             Step::Open { seq, deadline } => {
                 let Call::Wait { signals, .. } = &call else {
-                    // The driver settles writes before it runs the strategy.
+                    // The driver finds out about writes in doubt before it runs the strategy.
                     return Err(Interrupt::Attention);
                 };
                 let deadline = deadline.unwrap_or_else(|| self.clock.now());
@@ -377,7 +378,8 @@ impl Session {
         }
     }
 
-    /// Ends a fresh call: here the chaos switch evicts.
+    /// Ends a call that was not in the journal. With `chaos_evict` the rollout leaves memory
+    /// here.
     fn answered(&mut self, reply: Reply) -> Result<Reply, Interrupt> {
         if self.options.chaos_evict {
             return Err(Interrupt::Parked {
@@ -406,7 +408,7 @@ impl Session {
             let mut for_waits = pending
                 .into_iter()
                 .filter(|s| Command::of(s) == Some(Command::Promote) || names.contains(&s.name));
-            // A command for an earlier wait, too late for it, must not end this one.
+            // A command that came too late for an earlier wait must not end this one.
             let signal = loop {
                 match for_waits.next() {
                     Some(signal) if signal.until.is_some_and(|until| until != deadline) => {
@@ -453,7 +455,8 @@ impl Session {
         }
     }
 
-    /// Samples of a share that somebody else set say nothing about this step.
+    /// Holds if somebody else has set the weights: samples of another share say nothing about
+    /// this step.
     async fn check_foreign(&self) -> Result<(), Interrupt> {
         match self.target.traffic().await {
             Ok(live) if live.weights != self.status.weights => {
@@ -462,7 +465,8 @@ impl Session {
                     found: live.weights,
                 }))
             }
-            // If it cannot be read, the samples cannot either, and that is an answer.
+            // If the weights cannot be read, samples cannot be read either, and the strategy
+            // gets that error as its answer.
             _ => Ok(()),
         }
     }
@@ -518,15 +522,15 @@ impl Session {
         }
     }
 
-    /// Performs a write with the traffic safety protocol and returns what the
-    /// caller is told. Every refusal is an answer, and is in the journal.
+    /// Checks a write, sends it, reads it back and returns the answer. A refusal is an answer
+    /// too, and is journaled.
     pub(super) async fn write(
         &mut self,
         by: Actor,
         call: Call,
         checks: Checks,
     ) -> Result<Reply, Interrupt> {
-        // Whoever moves traffic gives some to an arm, whose health then counts.
+        // A change of weights gives traffic to an arm, which must be healthy.
         let moves = call.moves_traffic();
         let (traffic, health) = if moves {
             let (traffic, health) = tokio::join!(self.target.traffic(), self.target.health());
@@ -543,7 +547,7 @@ impl Session {
         }
     }
 
-    /// The same, over weights and health that were read just now.
+    /// Performs a write over the weights `before` and the `health` that were read just now.
     pub(super) async fn write_over(
         &mut self,
         by: Actor,
@@ -570,7 +574,7 @@ impl Session {
             {
                 return self.refuse(by, call, error).await;
             }
-            // The same weights can still be part of another action.
+            // `restore` also writes the rest of the action, which may differ.
             let whole = matches!(call, Call::Restore { .. });
             if wanted == before && before == self.status.weights && !whole {
                 let event = Event::Exchanged {
@@ -596,8 +600,7 @@ impl Session {
         self.send(by, call, before).await
     }
 
-    /// Capacity follows the share: an arm that gains traffic first gets the
-    /// tasks for it.
+    /// Gives an arm that gains traffic the tasks for it before it gets the traffic.
     async fn make_room(&mut self, before: &Weights, wanted: &Weights) -> Result<Leave, Interrupt> {
         let Some(capacity) = self.header.capacity else {
             return Ok(Leave::Granted);
@@ -621,7 +624,7 @@ impl Session {
         Ok(Leave::Granted)
     }
 
-    /// Intent, write, answer.
+    /// Journals the intent of a write, sends it and journals the answer.
     async fn send(&mut self, by: Actor, call: Call, before: Weights) -> Result<Reply, Interrupt> {
         let seq = self.status.entries;
         let event = Event::Asked {
@@ -648,7 +651,7 @@ impl Session {
         let mut accepted = 0;
         let mut sent = Ok(());
         let reply = loop {
-            // What was accepted may only take a moment to show.
+            // A write that was accepted may need a moment until it is seen.
             if accepted != 1 {
                 // Another process may have taken over since the last try.
                 self.renew().await?;
@@ -658,13 +661,13 @@ impl Session {
             if sent.is_ok() {
                 accepted += 1;
             }
-            // Whatever the answer was, only what is live counts.
+            // Whatever the target answered, only what is read back counts.
             match self.look_at(write).await {
                 Ok((recovery::Settled::Happened, _)) => break Reply::Done,
                 Ok((recovery::Settled::Conflict, live)) => {
                     break Reply::Failed(conflict(write, &live));
                 }
-                // It was refused, and would be again.
+                // The target refused it and would do so again.
                 Ok(_) if sent.as_ref().is_err_and(|e| !e.retryable) => {
                     break sent.map_or_else(Reply::Failed, |()| Reply::Done);
                 }
@@ -673,7 +676,8 @@ impl Session {
                     break Reply::Failed(sent.err().unwrap_or_else(|| ignored(&live)));
                 }
                 Err(_) if attempt < self.options.attempts => {}
-                // Not known: leave the intent open, to be settled later.
+                // What the write did is not known: its intent stays without an answer until
+                // it can be read.
                 Err(error) => {
                     return Err(Interrupt::Held(Hold::Stuck {
                         reason: format!("{} could not be read back: {error}", write.call),
@@ -722,12 +726,12 @@ impl Session {
                 return Ok((recovery::Settled::Happened, live));
             }
             return match self.target.traffic().await {
-                // The weights can be right and the rest of the action is not.
+                // The weights may be right while the rest of the action is not.
                 Ok(live) if live.weights == write.before => {
                     Ok((recovery::Settled::Reissue, live.weights))
                 }
                 Ok(live) => Ok((recovery::Settled::Conflict, live.weights)),
-                // The action is not about these arms any more: that is what to mend.
+                // The action does not forward to these arms any more, so it is written again.
                 Err(error) if !error.retryable && error.kind == ErrorKind::Conflict => {
                     Ok((recovery::Settled::Reissue, write.before.clone()))
                 }
@@ -742,8 +746,8 @@ impl Session {
         Ok((recovery::settle(write, &live), live.weights()))
     }
 
-    /// Whether a write in doubt may still be sent: its destination can have
-    /// fallen ill while nobody looked.
+    /// Whether a write in doubt may still be sent: the arm that gains traffic may have become
+    /// unhealthy meanwhile.
     pub(super) async fn still_healthy(&mut self, write: &InDoubt) -> Result<Leave, Interrupt> {
         match write.call.weights_after(&write.before) {
             Some(wanted) => {
@@ -765,10 +769,9 @@ impl Session {
         Ok(reply)
     }
 
-    /// Waits until every arm that gains traffic has healthy targets: one, or as
-    /// many as the traffic needs where that is known. On the way back one is
-    /// enough: the stable arm carried the users before, and has what it has.
-    /// `seen` is a look that was taken just now.
+    /// Waits until every arm that gains traffic has healthy backends: one, or as many as the
+    /// traffic needs where that is known. On the way back one is enough: to wait for more
+    /// would leave users on the candidate. `seen` is the health that was read just now.
     async fn await_healthy(
         &mut self,
         (before, wanted): (&Weights, &Weights),
@@ -792,7 +795,7 @@ impl Session {
                     .map(|a| too_few(a, needed(&a.arm))),
                 Err(error) => Some(error),
             };
-            // Nobody watches over a raise while the guards cannot be read.
+            // While the guards cannot be read, the candidate must not get more traffic.
             let blind = checks != Checks::WayBack && self.blind_since.is_some();
             let Some(error) = sick.or_else(|| blind.then(unguarded)) else {
                 return Ok(Leave::Granted);
@@ -810,11 +813,11 @@ impl Session {
 fn too_few(arm: &ArmHealth, needed: u32) -> HostError {
     let message = match arm.healthy {
         0 => format!(
-            "{} has {} targets and none is healthy, so it gets no traffic; see its health check",
+            "{} has {} backends and none is healthy, so it gets no traffic; see its health check",
             arm.arm, arm.total
         ),
         some => format!(
-            "{} has {some} healthy targets and needs {needed} for its share, so it gets no more traffic",
+            "{} has {some} healthy backends and needs {needed} for its share, so it gets no more traffic",
             arm.arm
         ),
     };
@@ -825,7 +828,7 @@ fn unguarded() -> HostError {
     HostError::new(
         ErrorKind::Unavailable,
         "unguarded",
-        "the alarms cannot be read, so nobody would watch over a raise",
+        "the alarms cannot be read, so they could not stop a candidate that gets more traffic",
     )
     .retryable()
 }
@@ -880,7 +883,7 @@ fn conflict(write: &InDoubt, live: &Weights) -> HostError {
         ErrorKind::Conflict,
         FOREIGN_CHANGE,
         format!(
-            "{} was asked with {} in place, and now the target has {}: somebody else writes to it",
+            "{} was asked when the weights were {}, and now the target has {}: somebody else writes to it",
             write.call, write.before, live
         ),
     )
@@ -890,12 +893,12 @@ fn ignored(live: &Weights) -> HostError {
     HostError::new(
         ErrorKind::Unavailable,
         WRITE_IGNORED,
-        format!("the target said ok and still has {live} when read back"),
+        format!("the target accepted the write and still has {live} when read back"),
     )
     .retryable()
 }
 
-/// A session that a strategy talks to.
+/// A session as a strategy uses it: the host's side of its calls.
 pub(super) struct Shared {
     pub(super) session: Mutex<Session>,
     now: std::sync::atomic::AtomicU64,
@@ -914,7 +917,7 @@ impl Shared {
         })
     }
 
-    /// Takes the session's time after a rewind.
+    /// Takes over the session's time after a rewind.
     pub(super) fn rewound(&self, session: &Session) {
         self.now
             .store(session.logical_now, std::sync::atomic::Ordering::Relaxed);

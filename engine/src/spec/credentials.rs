@@ -1,10 +1,12 @@
-//! Credentials that stand in a rollout file itself, where only references may.
+//! Finds credentials that stand in a rollout file itself, where only references to
+//! them may stand.
 
 use toml::{Table, Value};
 
 use crate::model::secret::{is_plain, is_secret_key, is_secret_name, is_value_of, literals};
 
-/// Paths of the texts of a table that hold a credential themselves.
+/// Paths of the texts in a table that contain a credential instead of a reference to
+/// one.
 #[must_use]
 pub fn in_table(table: &Table) -> Vec<String> {
     let mut found = vec![];

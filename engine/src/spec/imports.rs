@@ -1,6 +1,6 @@
-//! The names of what a component imports and exports. There is one reading of
-//! them, for the contract, policies, locks and people; what it cannot read is
-//! refused, because a linker may still find something by it.
+//! Reads the names of what a component imports and exports, for the contract,
+//! policies, locks and people alike. A name that cannot be read is refused, because
+//! a linker may still find something by it.
 
 use semver::Version;
 
@@ -11,7 +11,7 @@ pub struct Interface<'a> {
     pub package: &'a str,
     /// `traffic`
     pub name: &'a str,
-    /// Its release.
+    /// Its version: three numbers and no more.
     pub version: Version,
 }
 
@@ -19,7 +19,8 @@ impl<'a> Interface<'a> {
     /// Reads a name.
     ///
     /// # Errors
-    /// Why it is none: another kind of name, or no whole release.
+    /// Why it is not the name of an interface: it is of another form, or its version is
+    /// not three numbers.
     pub fn parse(text: &'a str) -> Result<Self, String> {
         let form = || "a name is namespace:package/interface@1.2.3".to_owned();
         let (place, version) = text.split_once('@').ok_or_else(form)?;
@@ -28,8 +29,8 @@ impl<'a> Interface<'a> {
         if ![namespace, short, name].into_iter().all(is_word) {
             return Err(form());
         }
-        // Linkers look past what follows the three numbers, and compare them as
-        // numbers: only one spelling of a release is taken.
+        // Linkers ignore what follows the three numbers, and compare them as numbers, so
+        // only one spelling of each version is accepted.
         let release = |v: &Version| v.pre.is_empty() && v.build.is_empty();
         let version = Version::parse(version).ok().filter(release);
         let version = version.ok_or("a version is three numbers, such as 0.1.0")?;
@@ -64,15 +65,15 @@ impl<'a> Interface<'a> {
 pub struct Import<'a> {
     /// The interface.
     pub interface: Interface<'a>,
-    /// `set-weights`; none for all of it.
+    /// `set-weights`; `None` for the whole interface.
     pub function: Option<&'a str>,
 }
 
 impl<'a> Import<'a> {
-    /// Reads what [`crate::strategy::Plugin::permissions`] and locks hold.
+    /// Reads an import as [`crate::strategy::Plugin::permissions`] and locks spell it.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the text is not an import, and how one is written.
     pub fn parse(text: &'a str) -> Result<Self, String> {
         let (interface, function) = match text.split_once('#') {
             Some((interface, function)) => (interface, Some(function)),

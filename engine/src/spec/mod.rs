@@ -2,7 +2,7 @@
 //!
 //! `rollout.toml` is read strictly: an unknown key is an error, and all
 //! problems are reported at once with their paths. Later code sees only the
-//! types here, never the raw file. Pure: reading the file is the CLI's job.
+//! types here, never the raw file. Pure: `ops` reads the file.
 
 pub mod aws;
 pub mod credentials;
@@ -40,7 +40,7 @@ pub struct Spec {
     pub candidate: Option<Release>,
     /// Limits that the host enforces.
     pub guardrails: Guardrails,
-    /// How the new version takes over; none means what suits the target.
+    /// How the new version takes over; if `None`, in the way that suits the target.
     pub promotion: Option<Promotion>,
     /// Probes, by name.
     pub probes: Vec<Probe>,
@@ -61,14 +61,17 @@ pub struct StrategySpec {
     pub parameters: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What is said of a text that holds a credential; the text itself is not shown.
+/// The message about a text that contains a credential; the text itself is not shown.
 const CREDENTIAL: &str = "has a credential in it, which would go into journals and exports; name it instead: ${NAME} for a variable of the environment or ${file:/PATH} in a query's url, server and headers and in a probe's path; a program that an arm runs inherits the environment of engine";
 
-/// What is said of an address with a user in it.
+/// The message about an address with a user in it.
 const USER: &str = "names a user, which is not sent; write headers = { authorization = \"Basic ${NAME}\" }, with the base64 of USER:PASSWORD in that variable";
 
 impl Spec {
     /// Reads a rollout file.
+    ///
+    /// # Errors
+    /// All its problems with their paths and lines.
     pub fn parse(text: &str) -> Result<Self, Problems> {
         let reader = Reader::new(text);
         let table = reader.table()?;
@@ -147,7 +150,7 @@ impl Spec {
         all.map(|(path, text)| (path, text.as_str()))
     }
 
-    /// What an empty file says.
+    /// The same as an empty file: a local balancer that runs already.
     #[must_use]
     pub fn bare() -> Self {
         Self {
@@ -164,7 +167,7 @@ impl Spec {
         }
     }
 
-    /// What the flags alone say about a target on AWS.
+    /// A target on AWS that flags name, without a rollout file.
     #[must_use]
     pub fn on_aws(target: AwsSpec) -> Self {
         Self {
@@ -495,7 +498,10 @@ fn guardrails(mut section: Section<'_>, d: Guardrails) -> Guardrails {
         alarms: section.texts("alarms").unwrap_or_default(),
     };
     if guardrails.alarms.len() > ALARMS_MAX {
-        section.problem("alarms", &format!("has more than {ALARMS_MAX} names"));
+        section.problem(
+            "alarms",
+            &format!("has more than {ALARMS_MAX} names, the most that one rollout watches"),
+        );
     }
     if guardrails.deadline_ms == 0 {
         section.problem(
@@ -583,7 +589,10 @@ fn headers(mut section: Section<'_>) -> Vec<(String, String)> {
     for name in section.keys() {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if name.is_empty() || !name.bytes().all(fits) {
-            section.problem(&name, "is no name of a header");
+            section.problem(
+                &name,
+                "is not the name of a header; write letters, digits, -, _ and .",
+            );
         }
         let value = section.text(&name).unwrap_or_default();
         if value.chars().any(char::is_control) {
@@ -595,7 +604,11 @@ fn headers(mut section: Section<'_>) -> Vec<(String, String)> {
     headers
 }
 
-/// Parses `error-rate=0.2` and `latency=+300ms`, comma-separated or repeated.
+/// Parses the fault of a demo service: `error-rate=0.2`, `latency=+300ms`, or both with
+/// a comma between them. The rate is from 0 to 1.
+///
+/// # Errors
+/// What is wrong with the text and what to write instead.
 pub fn parse_fault(text: &str) -> Result<DemoFault, String> {
     let mut fault = DemoFault::default();
     let mut seen = BTreeMap::new();

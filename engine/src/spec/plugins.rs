@@ -8,15 +8,15 @@ use super::read::{Reader, Section};
 use crate::model::is_name;
 use crate::model::problem::Problems;
 
-/// The name of the file, in the folder that the engine is called from.
+/// The name of the file. It is looked for in the working folder and in those above it.
 pub const FILE: &str = "plugins.toml";
 
 /// A plugins file, validated.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plugins {
-    /// By name.
+    /// The plugins that the team uses, by name.
     pub plugins: BTreeMap<String, Wanted>,
-    /// Whose signature what needs.
+    /// Whose signature the sources need.
     pub signatures: Vec<SignatureRule>,
     /// Files of certificates that are trusted besides the machine's own.
     pub ca_files: Vec<String>,
@@ -27,12 +27,12 @@ pub struct Plugins {
 pub struct Wanted {
     /// `oci://registry/repository:tag`, or a path.
     pub source: String,
-    /// Files of public keys, one of which must have signed it; none means that
-    /// the rules for its source count.
+    /// Files of public keys, one of which must have signed it; if `None`, the rules
+    /// for its source say who must have.
     pub signed_by: Option<Vec<String>>,
 }
 
-/// What comes from there must be signed by one of these.
+/// A rule: what comes from this source must be signed by one of these keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureRule {
     /// A source, or the first segments of one, spelled as [`plainly`] does it.
@@ -69,8 +69,8 @@ impl Plugins {
         reader.into_result(file)
     }
 
-    /// Files of the keys that may sign what comes from a registry; none if it
-    /// needs no signature. The rule that says most of the source counts.
+    /// Files of the keys, one of which must have signed what comes from a registry;
+    /// `None` if it needs no signature. Of several rules the most specific counts.
     #[must_use]
     pub fn keys_for(&self, source: &str) -> Option<&[String]> {
         let source = plainly(source);
@@ -81,8 +81,9 @@ impl Plugins {
         (!best.keys.is_empty()).then_some(&best.keys)
     }
 
-    /// The same for a file; `place` says where a rule's folder is, and must spell
-    /// it as `path` is spelled.
+    /// Files of the keys, one of which must have signed a file; `None` if it needs no
+    /// signature. `place` says where a rule's folder is, and must spell it as `path`
+    /// is spelled.
     #[must_use]
     pub fn keys_for_file(&self, path: &Path, place: impl Fn(&str) -> PathBuf) -> Option<&[String]> {
         let rules = self.signatures.iter();
@@ -96,8 +97,8 @@ impl Plugins {
 }
 
 impl SignatureRule {
-    /// Whole path segments only: a rule for `…/platform/` must not speak for
-    /// `…/platform-of-somebody-else/`.
+    /// Whether the rule is for this source. It compares whole path segments: a rule
+    /// for `…/platform/` must not apply to `…/platform-of-somebody-else/`.
     fn covers(&self, source: &str) -> bool {
         let (Some(rule), Some(rest)) = (
             self.source.strip_prefix(OCI),
@@ -113,8 +114,8 @@ impl SignatureRule {
     }
 }
 
-/// One spelling for all that mean the same: a rule must not depend on a capital
-/// letter in a host, on the port that everybody has, or on `./`.
+/// One spelling for all sources that mean the same: a rule must not depend on a
+/// capital letter in a host, on the default port, or on `./`.
 fn plainly(source: &str) -> String {
     let Some(rest) = source.strip_prefix(OCI) else {
         return lexically(Path::new(source)).display().to_string();

@@ -7,17 +7,18 @@ use super::read::{Reader, Section};
 use crate::model::limits::{CALLS_MAX, Caps, JOURNAL_MIB_MAX, MEMORY_MIB_MAX};
 use crate::model::problem::Problems;
 
-/// See the module.
+/// A policy: what plugins may import, which of them may run, who must have signed
+/// them, and how much they may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Imports that no plugin may have.
     pub deny_imports: Vec<String>,
-    /// The only plugins that may run, by digest (hex); none means any.
+    /// The only plugins that may run, by digest (hex); any may if `None`.
     pub digests: Option<Vec<String>>,
     /// Groups of files of public keys: of each group one must have signed the
     /// plugin.
     pub signers: Vec<Vec<String>>,
-    /// Numbers that every run keeps to.
+    /// Limits that every run keeps to.
     pub caps: Caps,
 }
 
@@ -32,7 +33,7 @@ impl Policy {
         reader.into_result(policy)
     }
 
-    /// What both allow.
+    /// The policy that allows what both of them allow.
     #[must_use]
     pub fn stricter(self, other: Self) -> Self {
         let digests = match (self.digests, other.digests) {
@@ -78,7 +79,7 @@ pub const CONTRACT: &[(&str, &[&str])] = &[
 ];
 
 /// What the standard libraries of guests import: the packages of WASI 0.2's
-/// command world. All of it are stubs.
+/// command world. The host has only stubs for them.
 pub const WASI: &[&str] = &[
     "wasi:cli",
     "wasi:clocks",
@@ -97,9 +98,9 @@ struct Named<'a> {
     function: Option<&'a str>,
 }
 
-/// `traffic` is the contract's package, `traffic.set-weights` one function of it,
-/// `rollout:traffic/traffic@0.1.0#set-weights` the same as locks spell it, and
-/// `wasi:sockets` a package of anybody. A version narrows nothing.
+/// Reads a rule. `traffic` is the contract's package, `traffic.set-weights` one function
+/// of it, `rollout:traffic/traffic@0.1.0#set-weights` the same as locks spell it, and
+/// `wasi:sockets` a package from elsewhere. A rule with a version denies every version.
 fn named(text: &str) -> Option<Named<'_>> {
     let (place, function) = match text.split_once('#') {
         Some((place, function)) => (place, Some(function)),
@@ -130,7 +131,8 @@ fn named(text: &str) -> Option<Named<'_>> {
     })
 }
 
-/// Why a rule denies nothing that a plugin could import.
+/// Why a rule is a mistake: it denies nothing that a plugin could import. `None` if it
+/// denies something.
 fn useless(rule: &str) -> Option<String> {
     let Some(named) = named(rule) else {
         return Some(format!(
@@ -139,18 +141,18 @@ fn useless(rule: &str) -> Option<String> {
     };
     let known = |what: &str, names: &[&str]| {
         Some(format!(
-            "has {rule:?}, and {what}; there is {}",
+            "has {rule:?}, and {what}; choose one of: {}",
             names.join(", ")
         ))
     };
     let Some(name) = named.package.strip_prefix("rollout:") else {
-        // All of them are stubs, so nobody knows their functions.
+        // The host has only stubs for them and does not know their functions.
         let whole = named.interface.is_none() && named.function.is_none();
         if whole && WASI.contains(&named.package.as_str()) {
             return None;
         }
         return known(
-            "beside the contract plugins import whole packages of wasi",
+            "outside of the contract a rule can only name a whole package of WASI",
             WASI,
         );
     };
@@ -173,7 +175,7 @@ fn covers(rule: &str, import: &str) -> bool {
     let (Some(rule), Ok(import)) = (named(rule), Import::parse(import)) else {
         return true;
     };
-    // Who imports a whole interface imports each of its functions.
+    // A plugin that imports a whole interface imports each of its functions.
     let same = |a: Option<&str>, b: Option<&str>| a.is_none() || b.is_none() || a == b;
     rule.package == import.interface.package
         && same(rule.interface, Some(import.interface.name))
@@ -190,7 +192,7 @@ pub(super) fn read(mut section: Section<'_>) -> Policy {
     for digest in digests.iter().flatten().filter(|d| !super::is_sha256(d)) {
         section.problem(
             "digests",
-            &format!("has {digest:?}, which is no SHA-256 of 64 hexadecimal digits"),
+            &format!("has {digest:?}, which is not a SHA-256: that has 64 hexadecimal digits"),
         );
     }
     let deny_imports = section.texts("deny-imports").unwrap_or_default();

@@ -35,7 +35,7 @@ impl<'t> Reader<'t> {
             Problems(vec![Problem {
                 path: String::new(),
                 line: before.map(|text| 1 + text.matches('\n').count()),
-                // It quotes the line, whatever is in it.
+                // The parser quotes the line, and a credential may be in it.
                 message: redacted(e.to_string().trim_end()),
             }])
         })
@@ -54,7 +54,7 @@ impl<'t> Reader<'t> {
         });
     }
 
-    /// The value if there were no problems, in the order of the file's paths.
+    /// The value if there were no problems; else all of them, each with its line.
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Problems> {
         let problems = Problems(self.found.into_inner());
         if problems.0.is_empty() {
@@ -68,7 +68,8 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// At which byte each key of a table is, and each key of the tables in it.
+/// Fills `places` with the byte at which each key of a table stands, and each key of
+/// the tables in it.
 fn find_keys(table: &DeTable<'_>, path: &str, places: &mut HashMap<String, usize>) {
     for (key, value) in table {
         let path = match path {
@@ -90,10 +91,10 @@ pub(super) struct Section<'p> {
     path: String,
     /// Keys that the file has.
     present: Vec<String>,
-    /// What nobody has asked for yet.
+    /// The keys that were not read yet, with their values.
     table: Table,
     missing: bool,
-    /// Keys that somebody has asked for.
+    /// Keys that were read, whether the file has them or not.
     known: Vec<String>,
 }
 
@@ -156,7 +157,7 @@ impl<'p> Section<'p> {
         let read = read(&value);
         if read.is_none() {
             let value = if is_secret_name(key) {
-                "no text".to_owned()
+                "not a text".to_owned()
             } else {
                 redacted(&value.to_string())
             };
@@ -316,7 +317,7 @@ impl<'p> Section<'p> {
         read(self, key)
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that were not read: they are unknown.
     pub(super) fn finish(mut self) {
         self.finish_in_place();
     }
@@ -343,13 +344,14 @@ fn texts(value: &Value) -> Option<Vec<String>> {
         .collect()
 }
 
-/// The word that somebody may have meant, if there is one so near.
+/// The known word that somebody may have meant: the nearest one, if no more than two
+/// letters differ.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (distance(word, known), known)).min();
     near.filter(|(d, _)| *d <= 2).map(|(_, near)| near)
 }
 
-/// Edit distance (Levenshtein), for "did you mean".
+/// Edit distance (Levenshtein) in characters, for "did you mean".
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

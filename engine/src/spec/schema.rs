@@ -1,9 +1,10 @@
-//! What files may say, as types that are made into JSON Schemas for editors.
+//! The keys of the files that people write, as types from which JSON Schemas for
+//! editors are made.
 //!
 //! The readers of these files collect all problems with their paths, accept several
-//! spellings and check what no schema can say, so they are written by hand and have
-//! the last word. The types here only describe. A test holds the two together: each
-//! key that a reader asks for is described here, and the reverse.
+//! spellings and check what no schema can say, so they are written by hand and decide
+//! what is valid. The types here only describe. A test compares the two: each key that
+//! a reader asks for is described here, and the reverse.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -63,7 +64,7 @@ pub enum Target {
     },
     /// An Application Load Balancer before two ECS services.
     Aws {
-        /// How to find it.
+        /// How the engine finds the target.
         aws: Box<Aws>,
     },
 }
@@ -86,7 +87,8 @@ pub struct Local {
     /// How long a replaced release may finish its requests.
     #[schemars(extend("default" = "10s"))]
     pub drain: Option<Span>,
-    /// How long a server may take until the head of its answer, and be silent within it.
+    /// How long a server may take until the headers of its answer, and be silent within
+    /// it.
     #[schemars(extend("default" = "60s"))]
     pub response_timeout: Option<Span>,
     /// Whether the balancer speaks HTTP/2 to the arms, as gRPC needs it.
@@ -95,9 +97,9 @@ pub struct Local {
     /// Requests per second that the built-in client sends.
     #[schemars(range(max = 100_000), extend("default" = 0))]
     pub load_rps: Option<u32>,
-    /// How a server proves that it is well.
+    /// Active health checks of the servers.
     pub health: Option<Health>,
-    /// What the clients may take of the balancer.
+    /// Limits for the clients of the balancer.
     pub clients: Option<Clients>,
 }
 
@@ -110,7 +112,7 @@ pub struct Health {
     pub protocol: Option<String>,
     /// The gRPC service that is asked about; none means the whole server.
     pub service: Option<String>,
-    /// The path that is asked for.
+    /// Path of the request.
     #[schemars(extend("pattern" = "^/", "default" = "/healthz"))]
     pub path: Option<String>,
     /// Time between two checks.
@@ -127,11 +129,11 @@ pub struct Health {
     pub unhealthy_after: Option<u32>,
 }
 
-/// What the clients may take of a local balancer.
+/// Limits for the clients of a local balancer.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 pub struct Clients {
-    /// Connections at once, and requests at once.
+    /// Most connections at the same time, and most requests at the same time.
     #[schemars(range(min = 1, max = 1_000_000), extend("default" = 4096))]
     pub connections: Option<u32>,
     /// How long a connection may be silent.
@@ -146,7 +148,7 @@ pub struct Clients {
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 pub struct Arm {
-    /// Its weight at first. The default is 100 for `stable` and `blue`, and 0 for
+    /// Its weight at first, from 0 to 999. The default is 100 for `stable` and `blue`, and 0 for
     /// others.
     #[schemars(range(max = 999))]
     pub weight: Option<u32>,
@@ -180,7 +182,7 @@ pub struct Release {
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 pub struct Demo {
-    /// Share of the requests that are answered with 500.
+    /// Part of the requests that are answered with status 500, from 0 to 1.
     #[schemars(range(min = 0, max = 1), extend("default" = 0))]
     pub error_rate: Option<f64>,
     /// Latency that is added to every request.
@@ -188,8 +190,8 @@ pub struct Demo {
     pub latency: Option<Span>,
 }
 
-/// A target on AWS. One of `stack`, `listener` and `rule` is needed; what is not said
-/// is found out.
+/// A target on AWS. One of `stack`, `listener` and `rule` is needed; the engine finds
+/// the rest.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 #[schemars(extend("anyOf" = [{"required": ["stack"]}, {"required": ["listener"]}, {"required": ["rule"]}]))]
@@ -202,17 +204,18 @@ pub struct Aws {
     pub role: Option<String>,
     /// Name of the CloudFormation stack that has the target.
     pub stack: Option<String>,
-    /// ARN of the listener whose default action moves.
+    /// ARN of the listener whose default action shares out the requests.
     #[schemars(extend("pattern" = ":listener/"))]
     pub listener: Option<String>,
-    /// ARN of the listener rule whose action moves.
+    /// ARN of the listener rule whose action shares out the requests.
     #[schemars(extend("pattern" = ":listener-rule/"))]
     pub rule: Option<String>,
     /// Name or ARN of the ECS cluster.
     pub cluster: Option<String>,
-    /// The two arms, by name, where names or services are not as they look.
+    /// The two arms, by name, where the engine cannot tell them by the names of target
+    /// groups or does not find their services.
     pub arms: Option<BTreeMap<String, AwsArm>>,
-    /// ARNs of listeners by which only tests come, no users.
+    /// ARNs of test listeners: only tests use them, and no users.
     #[schemars(length(min = 1), inner(regex(pattern = ":listener/")))]
     pub test_listeners: Option<Vec<String>>,
     /// Where a candidate without traffic can be reached, such as
@@ -253,10 +256,10 @@ pub struct Strategy {
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 pub struct Guardrails {
-    /// Most percentage points that the candidate may gain in one write.
+    /// Most percentage points by which one write may raise the candidate's share.
     #[schemars(range(min = 1, max = 100), extend("default" = 100))]
     pub largest_step: Option<f64>,
-    /// Most that the candidate may have before it has had traffic for a while.
+    /// Largest share of the candidate before it has had traffic for a while.
     pub before_bake: Option<BeforeBake>,
     /// The rollout must have a verdict this long after it began.
     #[schemars(extend("default" = "24h"))]
@@ -279,14 +282,14 @@ pub struct Guardrails {
     pub alarms: Option<Vec<String>>,
 }
 
-/// Most that the candidate may have before it has had traffic for a while.
+/// Largest share of the candidate before it has had traffic for a while.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 pub struct BeforeBake {
-    /// Percent of the traffic.
+    /// That share, in percent.
     #[schemars(range(min = 0, max = 100))]
     pub share: f64,
-    /// How long the candidate must have had traffic to get more.
+    /// How long the candidate must have had traffic before it may get more.
     pub bake: Span,
 }
 
@@ -314,7 +317,7 @@ pub enum Promotion {
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 pub struct Probe {
-    /// The path that is asked for.
+    /// Path of the request.
     #[schemars(extend("pattern" = "^/"))]
     pub path: String,
     /// The status that it must answer.
@@ -369,16 +372,16 @@ pub struct Prometheus {
 #[schemars(rename_all = "kebab-case")]
 #[schemars(extend("anyOf" = [{"required": ["expression"]}, {"required": ["namespace", "metric"]}]))]
 pub struct CloudWatch {
-    /// Metric math or a `SEARCH`.
+    /// An expression of metric math, or a `SEARCH`.
     pub expression: Option<String>,
     /// Such as `ML/Serving`.
     pub namespace: Option<String>,
     /// Name of the metric.
     pub metric: Option<String>,
-    /// `Average`, `Sum`, `p99`, `TC(0.5:)` and what else CloudWatch knows.
+    /// A statistic that CloudWatch knows, such as `Average`, `Sum`, `p99` or `TC(0.5:)`.
     #[schemars(extend("default" = "Average"))]
     pub statistic: Option<String>,
-    /// Length of one value, a multiple of one minute.
+    /// The time that one value stands for, a multiple of one minute.
     #[schemars(extend("default" = "60s"))]
     pub period: Option<Span>,
     /// Name and value of each dimension.
@@ -420,7 +423,7 @@ pub struct PolicyTable {
 pub struct PluginsFile {
     /// Where each plugin comes from, by its name.
     pub plugins: Option<BTreeMap<String, Plugin>>,
-    /// Whose signature a source needs, by how the source begins.
+    /// Whose signature a source needs, by the beginning of the source.
     pub signatures: Option<BTreeMap<String, SignatureRule>>,
     /// Files of certificates that are trusted besides the machine's own.
     #[schemars(length(min = 1))]

@@ -1,7 +1,7 @@
-//! Signatures with a pair of keys, as cosign makes and reads them: ECDSA on
-//! P-256 with SHA-256 over a short JSON text that names a manifest digest.
+//! Signatures with a pair of keys, as cosign makes and reads them: ECDSA on P-256 with
+//! SHA-256 over a short JSON text that names a manifest digest.
 //!
-//! No transparency log, no certificates: whoever has the public key can verify
+//! Transparency logs and certificates are not used: whoever has the public key can verify
 //! offline. Files of keys are those of `cosign generate-key-pair`.
 
 use std::fmt;
@@ -26,10 +26,10 @@ use super::registry::reference::is_digest;
 /// Why a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The text is no key, or not the wanted one.
+    /// The text is not a key, or not a key of the wanted kind.
     #[error("{found}\n\nhint: {hint}")]
     Kind {
-        /// What it is instead.
+        /// What was found instead.
         found: String,
         /// What to do.
         hint: &'static str,
@@ -49,8 +49,10 @@ pub enum KeyError {
         /// What is allowed.
         max: String,
     },
-    /// This machine gives no random numbers.
-    #[error("there are no random numbers to be had\n\nhint: check /dev/urandom on this machine")]
+    /// The operating system does not give random numbers.
+    #[error(
+        "the operating system does not give random numbers\n\nhint: check /dev/urandom on this machine"
+    )]
     Random,
 }
 
@@ -71,14 +73,14 @@ const OLDER_ENCRYPTED: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 const PKCS8_ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
 
 const MAKE: &str = "make a pair with `cosign generate-key-pair`";
-/// A key file has some 700 bytes.
+/// Largest key file; usual ones have about 700 bytes.
 const KEY_BYTES_MAX: usize = 16 << 10;
 
-/// Of an uncompressed point of the curve.
+/// Length of an uncompressed point of the curve.
 const POINT_BYTES: usize = 65;
 const UNCOMPRESSED: u8 = 4;
 
-/// Verifies signatures.
+/// A public key on P-256, which verifies signatures.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     point: [u8; POINT_BYTES],
@@ -91,7 +93,10 @@ impl fmt::Debug for PublicKey {
 }
 
 impl PublicKey {
-    /// Reads a `cosign.pub`.
+    /// Reads the text of a `cosign.pub`.
+    ///
+    /// # Errors
+    /// Why it is not a public key on P-256.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         const HINT: &str = "give the cosign.pub of a pair made with `cosign generate-key-pair`";
         let (label, der) = pem(text, HINT)?;
@@ -103,9 +108,14 @@ impl PublicKey {
                     HINT,
                 ));
             }
-            other => return Err(kind(format!("this is no public key but {other:?}"), HINT)),
+            other => {
+                return Err(kind(
+                    format!("this is not a public key but {other:?}"),
+                    HINT,
+                ));
+            }
         }
-        // The point comes last, and a key has only one DER form.
+        // The point stands at the end. A key has only one DER form, so any other is refused.
         let key = der.last_chunk().map(|point| Self { point: *point });
         key.filter(|key| key.point[0] == UNCOMPRESSED && key.der() == der)
             .ok_or_else(|| {
@@ -116,7 +126,7 @@ impl PublicKey {
             })
     }
 
-    /// As `cosign.pub` has it.
+    /// The key as the text of a `cosign.pub`.
     #[must_use]
     pub fn to_pem(&self) -> String {
         to_pem(PUBLIC, &self.der())
@@ -141,7 +151,8 @@ impl PublicKey {
     }
 }
 
-/// Signs. Forgets itself when it is dropped, and never prints itself.
+/// A private key on P-256, which signs. Its memory is overwritten when it is dropped, and
+/// it is never printed.
 pub struct PrivateKey {
     pkcs8: Zeroizing<Vec<u8>>,
     pair: EcdsaKeyPair,
@@ -154,7 +165,10 @@ impl fmt::Debug for PrivateKey {
 }
 
 impl PrivateKey {
-    /// A new key.
+    /// Makes a new key.
+    ///
+    /// # Errors
+    /// If the operating system does not give random numbers.
     pub fn generate() -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
@@ -162,7 +176,11 @@ impl PrivateKey {
         Self::from_pkcs8(Zeroizing::new(pkcs8.as_ref().to_vec()))
     }
 
-    /// Reads a `cosign.key`, or a key in plain PKCS#8, which needs no password.
+    /// Reads the text of a `cosign.key`, or of a key in plain PKCS#8, which needs no
+    /// password.
+    ///
+    /// # Errors
+    /// Why it is not a private key on P-256, or that the password does not open it.
     pub fn from_pem(text: &str, password: &str) -> Result<Self, KeyError> {
         let (label, bytes) = pem(text, MAKE)?;
         let bytes = Zeroizing::new(bytes);
@@ -181,16 +199,22 @@ impl PrivateKey {
                 "this is a public key, and a private one is wanted",
                 "give the cosign.key of the pair",
             )),
-            other => Err(kind(format!("this is no private key but {other:?}"), MAKE)),
+            other => Err(kind(
+                format!("this is not a private key but {other:?}"),
+                MAKE,
+            )),
         }
     }
 
-    /// As `cosign.key` has it.
+    /// The key as the text of a `cosign.key`, encrypted with the password.
+    ///
+    /// # Errors
+    /// If the operating system does not give random numbers.
     pub fn to_encrypted_pem(&self, password: &str) -> Result<String, KeyError> {
         Ok(to_pem(ENCRYPTED, &seal(&self.pkcs8, password)?))
     }
 
-    /// The other half.
+    /// The public key of the pair.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         let mut point = [0; POINT_BYTES];
@@ -199,6 +223,9 @@ impl PrivateKey {
     }
 
     /// A signature over these bytes, base64 of DER.
+    ///
+    /// # Errors
+    /// If the operating system does not give random numbers.
     pub fn sign(&self, payload: &[u8]) -> Result<String, KeyError> {
         let signature = self.pair.sign(&SystemRandom::new(), payload);
         Ok(BASE64.encode(signature.map_err(|_| KeyError::Random)?))
@@ -208,7 +235,7 @@ impl PrivateKey {
         let (curve, random) = (&ECDSA_P256_SHA256_ASN1_SIGNING, SystemRandom::new());
         let pair = EcdsaKeyPair::from_pkcs8(curve, &pkcs8, &random).map_err(|why| {
             kind(
-                format!("this is no private key on P-256 with its public half ({why})"),
+                format!("this is not a private key on P-256 together with its public key ({why})"),
                 MAKE,
             )
         })?;
@@ -216,8 +243,8 @@ impl PrivateKey {
     }
 }
 
-/// What cosign keeps in a key file: a password made into a key by scrypt, and a
-/// box of NaCl.
+/// What cosign keeps in a key file: the private key in a NaCl secretbox, whose key scrypt
+/// makes from the password.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     kdf: Kdf,
@@ -246,13 +273,13 @@ struct Cipher {
     nonce: String,
 }
 
-/// What cosign takes.
+/// The cost of scrypt that cosign uses.
 const COST: Cost = Cost {
     n: 1 << 16,
     r: 8,
     p: 1,
 };
-/// Four times what cosign takes.
+/// Four times as much as the keys of cosign need.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 const PASSES_MAX: u32 = 4;
 const KEY_BYTES: usize = 32;
@@ -267,7 +294,7 @@ fn box_of(password: &str, salt: &[u8], cost: &Cost) -> Result<XSalsa20Poly1305, 
             max: format!("{MEMORY_BYTES_MAX} bytes, {PASSES_MAX} times"),
         });
     }
-    let refused = || kind("its scrypt parameters make no sense", MAKE);
+    let refused = || kind("its scrypt parameters are not valid", MAKE);
     if !cost.n.is_power_of_two() {
         return Err(refused());
     }
@@ -294,13 +321,13 @@ fn open(sealed: &[u8], password: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let bytes = |text: &str, what: &str| {
         BASE64
             .decode(text)
-            .map_err(|_| kind(format!("its {what} is no base64"), MAKE))
+            .map_err(|_| kind(format!("its {what} is not base64"), MAKE))
     };
     let salt = bytes(&sealed.kdf.salt, "salt")?;
     let nonce = bytes(&sealed.cipher.nonce, "nonce")?;
     let ciphertext = bytes(&sealed.ciphertext, "ciphertext")?;
     let nonce =
-        <[u8; 24]>::try_from(nonce).map_err(|_| kind("its nonce has not 24 bytes", MAKE))?;
+        <[u8; 24]>::try_from(nonce).map_err(|_| kind("its nonce does not have 24 bytes", MAKE))?;
     let opened = box_of(password, &salt, &sealed.kdf.params)?
         .decrypt(Nonce::from_slice(&nonce), ciphertext.as_slice());
     opened.map(Zeroizing::new).map_err(|_| KeyError::Password)
@@ -349,8 +376,12 @@ fn pem<'a>(text: &'a str, hint: &'static str) -> Result<(&'a str, Vec<u8>), KeyE
         let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
         Some((label, body))
     };
-    let (label, body) =
-        block().ok_or_else(|| kind("this is no key in PEM form (-----BEGIN ...)", hint))?;
+    let (label, body) = block().ok_or_else(|| {
+        kind(
+            "this is not a key in PEM form, which begins with -----BEGIN",
+            hint,
+        )
+    })?;
     let body: String = body.split_ascii_whitespace().collect();
     let bytes = BASE64
         .decode(body)
@@ -370,27 +401,27 @@ fn to_pem(label: &str, bytes: &[u8]) -> String {
     text + &format!("\n-----END {label}-----\n")
 }
 
-/// What a signature says: "this manifest is that repository's".
+/// What a signature says: that a manifest belongs to a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The repository, as `registry.example/team/canary`. Cosign does not look
-    /// at it when it verifies.
+    /// The repository, as `registry.example/team/canary`. Cosign does not check it when it
+    /// verifies.
     pub repository: String,
     /// The manifest that was signed.
     pub manifest_digest: String,
 }
 
-/// Why a signed text says nothing about a manifest.
+/// Why a signed text is not a claim about a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the signed text is no claim about a manifest: {0}\n\nhint: sign the manifest again, with `cosign sign --key` or `engine plugin sign`"
+    "the signed text is not a claim about a manifest: {0}\n\nhint: sign the manifest again, with `cosign sign --key` or `engine plugin sign`"
 )]
 pub struct ClaimError(String);
 
 #[derive(Serialize, Deserialize)]
 struct SimpleSigning {
     critical: Critical,
-    /// Others may write here what they like.
+    /// Other tools may write anything here, and it is ignored.
     #[serde(default, skip_deserializing)]
     optional: (),
 }
@@ -437,6 +468,9 @@ impl Claim {
     }
 
     /// Reads what was signed. Verify the signature first.
+    ///
+    /// # Errors
+    /// Why the text is not a claim about a manifest.
     pub fn read(payload: &[u8]) -> Result<Self, ClaimError> {
         let read: SimpleSigning =
             serde_json::from_slice(payload).map_err(|e| ClaimError(e.to_string()))?;
@@ -453,7 +487,7 @@ impl Claim {
         }
         let digest = image.docker_manifest_digest;
         if !is_digest(&digest) {
-            return Err(ClaimError(format!("{digest:?} is no sha256 digest")));
+            return Err(ClaimError(format!("{digest:?} is not a sha256 digest")));
         }
         Ok(Self {
             repository: identity.docker_reference,

@@ -16,7 +16,7 @@ use crate::simulate::scenario;
 use crate::spec::nearest;
 use crate::spec::schema::{PluginsFile, PolicyTable, RolloutFile};
 
-/// Whether something is read or written.
+/// Whether people write something or the engine answers with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -29,11 +29,11 @@ pub enum Kind {
 /// One entry of the catalogue.
 #[derive(Debug, Clone, Copy)]
 pub struct Document {
-    /// Under which `engine schema` shows it.
+    /// The name under which `engine schema` shows it.
     pub name: &'static str,
     /// What it is, in one line.
     pub about: &'static str,
-    /// Whether it is read or written.
+    /// Whether it is a file or an answer.
     pub kind: Kind,
     schema: fn() -> Value,
 }
@@ -88,7 +88,7 @@ answers! {
     plugin::Inspection: "plugin-inspect", "plugin inspect: what a plugin is and what it can do";
     plugin::Verification: "plugin-verify", "plugin verify: whether plugins are as they are pinned";
     plugin::Push: "plugin-push", "plugin push: a plugin that was put into a registry";
-    Catalogue: "schema", "schema: what there is a schema of";
+    Catalogue: "schema", "schema: the list of all schemas";
 }
 
 /// Every file that people write.
@@ -130,7 +130,7 @@ pub fn document(name: &str) -> Option<&'static Document> {
     documents().find(|document| document.name == name)
 }
 
-/// The names that somebody may have meant.
+/// The names that a person may have meant by a name that does not exist.
 #[must_use]
 pub fn like(name: &str) -> Vec<&'static str> {
     let names = || documents().map(|document| document.name);
@@ -141,7 +141,7 @@ pub fn like(name: &str) -> Vec<&'static str> {
     names().filter(parts).collect()
 }
 
-/// What there is a schema of.
+/// The list of all schemas.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Catalogue(Vec<Entry>);
 

@@ -1,9 +1,9 @@
 //! JSON whose keys are in kebab-case, whatever the fields of the types are called.
 //!
-//! Journals store the fields of their types as Rust spells them, with `_`, and keep
-//! to that: an older journal must still be read. What people and scripts are shown
-//! has `-` everywhere. Only the fields of types are spelt anew. The keys of maps are
-//! names of arms, parameters of a plugin or words of AWS, and stay as they are.
+//! Journals store the fields of their types as Rust spells them, with `_`, and that does
+//! not change, because older journals must still be read. Answers for people and scripts
+//! have `-` everywhere. Only the names of fields are spelt anew: the keys of maps are names
+//! of arms, parameters of a plugin or words of AWS, and stay as they are.
 
 use std::borrow::Cow;
 

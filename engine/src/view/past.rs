@@ -1,4 +1,4 @@
-//! Journals of the past: `explain`, `replay` and `what-if`.
+//! The answers of `explain`, `replay` and `what-if`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -45,7 +45,7 @@ pub struct Replay {
     pub sha256: String,
     /// Whether that is the plugin of the rollout.
     pub same_bytes: bool,
-    /// The journal entry at which it differs; null if it differs at none.
+    /// Number of the journal entry at which it differs; null if it does not differ.
     pub entry: Option<u32>,
     /// When that entry was made (Unix ms).
     pub at: Option<Millis>,
@@ -54,7 +54,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Of a replay, with its result in words.
+    /// The answer for a replay, with its result in words.
     #[must_use]
     pub fn of(replayed: &past::Replayed, message: String) -> Self {
         Self {
@@ -93,9 +93,9 @@ pub struct Compared {
     pub what_if: Answer,
     /// Whether the two ended differently.
     pub differs: bool,
-    /// From when on the weights would have been others than the recorded ones
-    /// (Unix ms): after that the metrics are still those of the recorded share. Null
-    /// if they never were others.
+    /// Since when the weights would have differed from the recorded ones (Unix ms). From
+    /// then on the metrics are still those of the recorded share. Null if the weights
+    /// would not have differed.
     pub other_weights_from: Option<Millis>,
     /// What was asked and is not in the journal.
     pub missing: Vec<String>,
@@ -105,11 +105,11 @@ pub struct Compared {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Recorded {
-    /// The decision; null if there is none.
+    /// The verdict; null if there is none.
     pub verdict: Option<Verdict>,
-    /// Why.
+    /// Why it was decided.
     pub reason: String,
-    /// When (Unix ms).
+    /// When it was decided (Unix ms).
     pub at: Millis,
 }
 
@@ -123,17 +123,17 @@ pub struct Answer {
     pub reason: Option<String>,
     /// Why the strategy would have failed; null if it would not.
     pub failed: Option<String>,
-    /// When (Unix ms).
+    /// When it would have ended (Unix ms).
     pub at: Millis,
     /// The weights that it would have set, in order.
     pub weights: Vec<Moment>,
 }
 
-/// Weights at a moment.
+/// Weights, and when they would have been set.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Moment {
-    /// When (Unix ms).
+    /// When they would have been set (Unix ms).
     pub at: Millis,
     /// The weights.
     pub weights: Weights,
@@ -145,7 +145,7 @@ pub struct Moment {
 pub enum Ending {
     /// The candidate would have all traffic.
     Promoted,
-    /// The candidate would have none.
+    /// The candidate would have no traffic.
     RolledBack,
     /// The strategy could not tell.
     Inconclusive,

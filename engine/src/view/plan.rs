@@ -1,4 +1,4 @@
-//! `engine plan`.
+//! The answer of `engine plan`.
 
 use std::collections::BTreeMap;
 
@@ -29,17 +29,17 @@ pub struct Plan {
     pub writes_if_bad: Vec<Write>,
     /// How often each reading API is called, if the new version never fails.
     pub reads: BTreeMap<String, usize>,
-    /// Most calls of APIs in any minute, if the new version never fails.
+    /// Most API calls in one minute, if the new version never fails.
     pub busiest_minute: usize,
     /// The IAM policy document that the rollout needs, as AWS reads it.
     pub policy: Value,
 }
 
-/// How a rehearsal with a good version ended.
+/// How the rehearsal with a version that never fails ended.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Good {
-    /// How; null if it waits for a person.
+    /// How it ended; null if it waits for a person.
     pub end: Option<End>,
     /// How long it took, ms.
     pub took_ms: Millis,
@@ -47,11 +47,11 @@ pub struct Good {
     pub approved: bool,
 }
 
-/// How a rehearsal with a bad version ended.
+/// How the rehearsal with a version that always fails ended.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Bad {
-    /// How; null if it waits for a person.
+    /// How it ended; null if it waits for a person.
     pub end: Option<End>,
     /// How long the bad version had traffic, ms.
     pub exposed_ms: Millis,

@@ -1,4 +1,4 @@
-//! `engine plugin inspect | check | verify | push`.
+//! The answers of `engine plugin inspect | check | verify | push`.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use crate::ops::plugin::{check, inspect};
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Inspection {
-    /// As it says itself.
+    /// Its name, as it says itself.
     pub name: String,
-    /// As it says itself.
+    /// Its version, as it says itself.
     pub version: String,
-    /// One sentence, as it says itself.
+    /// What it does in one sentence, as it says itself.
     pub summary: String,
     /// Where its bytes come from.
     pub source: String,
-    /// Their digest, hexadecimal.
+    /// SHA-256 of its bytes, hexadecimal.
     pub sha256: String,
-    /// Their number.
+    /// Size, bytes.
     pub size: usize,
     /// The world of the contract that it exports, with its version.
     pub world: String,
@@ -46,7 +46,7 @@ pub struct Inspection {
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// What it may be.
+    /// Which values it may have.
     #[serde(rename = "type")]
     pub kind: String,
     /// What it is if nobody sets it; empty if it must be set.
@@ -90,15 +90,15 @@ impl From<&inspect::Inspected> for Inspection {
 pub struct Check {
     /// The file or name that was checked.
     pub plugin: String,
-    /// As it says itself.
+    /// Its name, as it says itself.
     pub name: String,
-    /// As it says itself.
+    /// Its version, as it says itself.
     pub version: String,
     /// The world of the contract that it exports, with its version.
     pub world: String,
-    /// The digest of its bytes, hexadecimal.
+    /// SHA-256 of its bytes, hexadecimal.
     pub sha256: String,
-    /// Their number.
+    /// Size, bytes.
     pub size: usize,
     /// The functions that it may call.
     pub permissions: Vec<String>,
@@ -110,7 +110,7 @@ pub struct Check {
     pub runs: Vec<Run>,
     /// Whether it repeated itself, also after crashes.
     pub deterministic: bool,
-    /// Where it did not; null if it did.
+    /// Where it did not repeat itself; null if it did.
     pub difference: Option<String>,
     /// Why it failed in a world; null if it did not.
     pub failed: Option<String>,
@@ -124,7 +124,7 @@ pub struct Run {
     pub world: String,
     /// Calls that it made.
     pub calls: usize,
-    /// Instructions that it used, all in all (wasmtime's fuel).
+    /// Instructions that it used in all (wasmtime's fuel).
     pub fuel: u64,
     /// How it ended, in words.
     pub reason: String,
@@ -161,11 +161,11 @@ impl From<&check::Checked> for Check {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Verification {
-    /// Each plugin that was looked at.
+    /// Each plugin that was verified.
     pub plugins: Vec<Verified>,
 }
 
-/// One plugin that was looked at.
+/// One plugin that was verified.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Verified {

@@ -16,7 +16,7 @@ pub struct Status {
     pub rollout: String,
     /// The strategy's name, or the verb of a person.
     pub title: String,
-    /// The state.
+    /// Which part of it is under way.
     pub phase: Phase,
     /// Weights that this rollout last wrote or took over.
     pub weights: Weights,
@@ -34,8 +34,8 @@ pub struct Status {
     pub decision: Option<Decision>,
     /// How it ended; null until it has.
     pub end: Option<Ended>,
-    /// What the strategy did otherwise than its journal says; null if it did not
-    /// diverge.
+    /// Where the strategy made another call on replay than its journal has; null if it did
+    /// not diverge.
     pub mismatch: Option<Mismatch>,
     /// When it began (Unix ms).
     pub created: Millis,
@@ -69,11 +69,11 @@ pub struct Waiting {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Decision {
-    /// Where to.
+    /// Where the traffic goes.
     pub goal: Goal,
     /// Who decided it.
     pub by: Decider,
-    /// Why.
+    /// Why it was decided.
     pub reason: String,
 }
 
@@ -81,9 +81,9 @@ pub struct Decision {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Ended {
-    /// How.
+    /// Whether it was promoted, rolled back, or ended otherwise.
     pub how: End,
-    /// Why.
+    /// Why it ended like this.
     pub reason: String,
 }
 
@@ -157,7 +157,8 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// For other eyes: without credentials that an older engine let into a journal.
+    /// The answer for a rollout, without credentials that an older engine has accepted in a
+    /// rollout file.
     #[must_use]
     pub fn of(header: &Header, status: &status::Status) -> Self {
         Self {
@@ -190,7 +191,7 @@ pub struct Row {
 }
 
 impl List {
-    /// Of the rows of the store.
+    /// The answer for rows of the store.
     #[must_use]
     pub fn of(rows: &[Summary]) -> Self {
         let row = |row: &Summary| Row {

@@ -1,4 +1,4 @@
-//! `engine simulate`.
+//! The answers of `engine simulate`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::simulate::report::{Row, Summary};
 pub struct Report {
     /// Each scenario.
     pub scenarios: Vec<Row>,
-    /// What they have in common.
+    /// The summary of all scenarios.
     pub summary: Summary,
 }
 
@@ -39,18 +39,18 @@ pub struct Replicate {
     pub fate: Fate,
     /// Minutes until the traffic was where it stayed; null if it paused.
     pub minutes: Option<f64>,
-    /// Bad requests that users would not have seen without the candidate: expected.
+    /// Expected number of bad requests that users would not have seen without the candidate.
     pub bad_requests: f64,
-    /// Why it ended so.
+    /// Why it ended like this.
     pub reason: String,
-    /// What must never happen and did.
+    /// The rules of the host that were broken; empty in a correct engine.
     pub violations: Vec<String>,
     /// Its journal.
     pub journal: Vec<Entry>,
 }
 
 impl Replicate {
-    /// Of one rollout of a scenario.
+    /// The answer for one rollout of a scenario.
     #[must_use]
     pub fn of(scenario: &str, replicate: u32, played: &Played) -> Self {
         Self {

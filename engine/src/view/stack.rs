@@ -1,4 +1,4 @@
-//! `engine deploy` and `engine delete`.
+//! The answers of `engine deploy` and `engine delete`.
 
 use std::collections::BTreeMap;
 
@@ -49,11 +49,12 @@ pub enum Deployment {
 pub struct Change {
     /// `Add`, `Modify` or `Remove`.
     pub action: String,
-    /// Its name in the template.
+    /// The name of the resource in the template.
     pub logical_id: String,
-    /// Such as `AWS::ECS::Service`.
+    /// The type of the resource, such as `AWS::ECS::Service`.
     pub kind: String,
-    /// `True`, `False` or `Conditional`; empty where it makes no sense.
+    /// Whether the resource is replaced: `True`, `False` or `Conditional`; empty for a
+    /// resource that is added or removed.
     pub replacement: String,
 }
 

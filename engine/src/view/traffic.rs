@@ -1,4 +1,4 @@
-//! Targets and the traffic on them.
+//! The answers about targets and their traffic.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::ops::traffic::Moved;
 pub struct Standing {
     /// The target now; null if it cannot be reached.
     pub target: Option<Target>,
-    /// The rollout that has the target, or the last that had it; null if there was
+    /// The rollout that has the target, or the last one that had it; null if there was
     /// none.
     pub rollout: Option<Status>,
     /// Whether a process drives that rollout; null if it has ended.
@@ -56,10 +56,10 @@ pub struct Target {
 pub struct Rates {
     /// Requests per second.
     pub rps: f64,
-    /// Share of errors in percent; null without requests.
+    /// Failed requests in percent; null without requests.
     pub error_percent: Option<f64>,
-    /// The 99th percentile of the response time in ms, weighted by requests; null if
-    /// it is not known.
+    /// The 99th percentile of the response times, ms, as a mean weighted by requests; null
+    /// if it is not known.
     pub p99_ms: Option<f64>,
 }
 
@@ -120,7 +120,7 @@ pub struct Change {
     pub before: Weights,
     /// The weights as they were read back.
     pub weights: Weights,
-    /// Where one arm has everything: what other listeners and rules send to the arms.
+    /// What other listeners and rules send to the arms, if one arm has all weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<Vec<Elsewhere>>,
     /// Why that could not be read; absent if it could.
@@ -129,7 +129,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// By the change of a stack that had the target.
+    /// The answer where the change of a stack that had the target moved the traffic.
     #[must_use]
     pub fn through(before: &Weights, now: &Weights) -> Self {
         Self {

@@ -163,8 +163,8 @@ fn keys_of_other_kinds_are_named() {
     let p384_public = make("pkey -in p384 -pubout");
     let ed25519_public = make("pkey -in ed25519 -pubout");
     for (error, says) in [
-        (private(&p384), "no private key on P-256"),
-        (private(&ed25519), "no private key on P-256"),
+        (private(&p384), "not a private key on P-256"),
+        (private(&ed25519), "not a private key on P-256"),
         (private(&sec1), "SEC 1"),
         (private(&encrypted), "not as cosign does it"),
         (
@@ -177,7 +177,10 @@ fn keys_of_other_kinds_are_named() {
             public(SIGSTORE_KEY),
             "this is a private key, and a public one is wanted",
         ),
-        (public(&sec1), "this is no public key but \"EC PARAMETERS\""),
+        (
+            public(&sec1),
+            "this is not a public key but \"EC PARAMETERS\"",
+        ),
         (
             public(&p384),
             "this is a private key, and a public one is wanted",
@@ -233,20 +236,20 @@ fn hostile_key_files() {
         let text = forged(|j| j["kdf"]["params"] = serde_json::json!({"N": n, "r": r, "p": p}));
         let error = PrivateKey::from_pem(&text, PASSWORD).expect_err("senseless");
         assert!(
-            error.to_string().contains("make no sense"),
+            error.to_string().contains("are not valid"),
             "{n} {r} {p}: {error}"
         );
     }
     for (text, says) in [
-        (String::new(), "no key in PEM form"),
-        ("hello".to_owned(), "no key in PEM form"),
+        (String::new(), "not a key in PEM form"),
+        ("hello".to_owned(), "not a key in PEM form"),
         (
             "-----BEGIN PRIVATE KEY-----\nAAAA".to_owned(),
-            "no key in PEM form",
+            "not a key in PEM form",
         ),
         (
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PUBLIC KEY-----".to_owned(),
-            "no key in PEM form",
+            "not a key in PEM form",
         ),
         (
             "-----BEGIN PRIVATE KEY-----\n%\n-----END PRIVATE KEY-----".to_owned(),
@@ -254,11 +257,11 @@ fn hostile_key_files() {
         ),
         (
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----".to_owned(),
-            "no private key on P-256",
+            "not a private key on P-256",
         ),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".to_owned(),
-            "no private key but \"CERTIFICATE\"",
+            "not a private key but \"CERTIFICATE\"",
         ),
         ("a".repeat(20_000), "at most 16384 bytes"),
         (enclosed(b"{"), "damaged"),
@@ -274,11 +277,11 @@ fn hostile_key_files() {
         ),
         (
             forged(|j| j["kdf"]["salt"] = "%".into()),
-            "its salt is no base64",
+            "its salt is not base64",
         ),
         (
             forged(|j| j["cipher"]["nonce"] = "AAAA".into()),
-            "its nonce has not 24 bytes",
+            "its nonce does not have 24 bytes",
         ),
         (
             forged(|j| j["ciphertext"] = "AAAA".into()),
@@ -334,9 +337,9 @@ fn what_is_read_as_a_claim() {
             "atomic container signature",
             "its type is",
         ),
-        ("sha256:0a", "sha512:0a", "no sha256 digest"),
-        ("sha256:0a", "sha256:0A", "no sha256 digest"),
-        ("sha256:0a", "sha256:", "no sha256 digest"),
+        ("sha256:0a", "sha512:0a", "not a sha256 digest"),
+        ("sha256:0a", "sha256:0A", "not a sha256 digest"),
+        ("sha256:0a", "sha256:", "not a sha256 digest"),
         ("\"docker-manifest-digest\"", "\"digest\"", "missing field"),
         ("\"type\"", "\"kind\"", "missing field"),
         (

@@ -1,4 +1,4 @@
-//! `engine plugin check`: everything that can be said of a plugin without a target.
+//! `engine plugin check`: checks everything about a plugin that needs no target.
 
 use std::path::PathBuf;
 

@@ -88,7 +88,7 @@ fn print(found: &Inspected) {
     }
 }
 
-/// Enough for a table; `--json` has the rest.
+/// The first sentence of a text, which is enough for a table; `--json` has all.
 fn first_sentence(text: &str) -> &str {
     text.split_once(". ").map_or(text, |(first, _)| first)
 }

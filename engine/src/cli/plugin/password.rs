@@ -1,6 +1,6 @@
-//! Asks for a password, where somebody looks on.
+//! Asks for a password at a terminal.
 
-/// Asks at the terminal without showing the answer; none if there is no terminal.
+/// Asks at the terminal without showing the answer. `None` if stderr is not a terminal.
 pub(super) fn ask(question: &str) -> std::io::Result<Option<String>> {
     let terminal = console::Term::stderr();
     if !terminal.is_term() {

@@ -1,4 +1,5 @@
-//! `engine plugin lock | update | verify | vendor`: what names mean.
+//! `engine plugin lock | update | verify | vendor`: which bytes the names in
+//! plugins.toml stand for.
 
 use std::path::PathBuf;
 
@@ -42,7 +43,7 @@ impl From<PinArgs> for PinRequest {
 
 /// Pin what plugins.toml names and plugins.lock does not have yet
 ///
-/// What is pinned stays as it is; what plugins.toml no longer names goes.
+/// What is pinned stays as it is; what plugins.toml no longer names is removed.
 #[derive(Debug, Args)]
 pub(super) struct LockArgs {
     #[command(flatten)]
@@ -123,7 +124,7 @@ pub(super) async fn verify(
             }
         }
     }
-    // The last line is about the first.
+    // The first error decides the exit code, and `main` shows it after the others.
     let mut errors = all.into_iter().filter_map(|v| v.result.err());
     let first = errors.next();
     for error in errors {

@@ -1,5 +1,5 @@
-//! `engine plugin test`: what a plugin decides in given worlds, against what it
-//! decided when somebody last looked.
+//! `engine plugin test`: compares what a plugin decides in simulated worlds with the
+//! decisions that a person has accepted.
 
 use std::path::PathBuf;
 
@@ -31,10 +31,11 @@ pub(super) struct TestArgs {
     /// Rollouts per scenario
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     replicates: u32,
-    /// Take today's decisions for the right ones
+    /// Accept the present decisions as the right ones
     #[arg(long)]
     accept: bool,
-    /// The file of decisions, for one file of scenarios [default: beside it]
+    /// The file of accepted decisions, if there is one file of scenarios [default:
+    /// beside that file]
     #[arg(long, value_name = "FILE")]
     decisions: Option<PathBuf>,
     #[command(flatten)]

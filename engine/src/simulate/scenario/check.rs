@@ -1,4 +1,4 @@
-//! From text to scenarios, or to all that is wrong with them.
+//! Reads scenarios from a text, or collects all that is wrong with them.
 //!
 //! A file is checked in four steps (JSON, schema, types, meaning); each step
 //! reports all that it finds before the next one starts.
@@ -21,10 +21,10 @@ use crate::schema::of_file;
 const TASKS_MAX: u32 = 10_000;
 const ZONES_MAX: u32 = 100;
 const CLUSTER_MEAN_MAX: f64 = 1_000.0;
-/// Of a logarithm.
+/// Largest standard deviation of a logarithm.
 const SD_MAX: f64 = 10.0;
 const INTERVALS_MAX: u64 = 100_000;
-/// Low enough to add up the intervals of hours in 32 bits.
+/// Low enough that the sum over the intervals of hours fits in 32 bits.
 const REQUESTS_PER_INTERVAL_MAX: f64 = 2e7;
 
 const SHARE: RangeInclusive<f64> = 0.0..=1.0;
@@ -39,16 +39,16 @@ struct File {
     #[serde(rename = "apiVersion")]
     #[schemars(schema_with = "version")]
     _api_version: String,
-    /// Each is a service and one rollout, which is played many times.
+    /// The scenarios. Each is a service and one rollout, which is played many times.
     #[schemars(with = "Vec<Scenario>")]
     scenarios: Vec<Value>,
-    /// What goes wrong outside in all scenarios, spelt as for `--fault`.
+    /// Faults around the rollout in all scenarios, spelt as for `--fault`.
     #[serde(default)]
     faults: Vec<String>,
     /// What custom queries answer in all scenarios, by their names.
     #[serde(default)]
     queries: BTreeMap<String, Values>,
-    /// How many questions for an approval are answered at once; all, if absent.
+    /// How many requests for an approval are approved at once; all of them if absent.
     approvals: Option<u32>,
 }
 
@@ -69,11 +69,11 @@ pub(super) struct AnyEvent {
     at: Option<Span>,
     /// For how long.
     duration: Option<Span>,
-    /// Share of requests that fail on top, 0-1.
+    /// Added to the part of the requests that fail, from 0 to 1.
     error_add: Option<f64>,
-    /// Requests take so many times as long.
+    /// Factor of the latency of every request.
     latency_mult: Option<f64>,
-    /// In each interval, 0-1.
+    /// The probability in each interval, from 0 to 1.
     probability: Option<f64>,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct AnyEvent {
 enum AnyEventType {
     /// Something that both arms need fails.
     SharedOutage,
-    /// Something fails that only the candidate met, though not by its fault.
+    /// Something fails that only the candidate needs, and not by the candidate's fault.
     CanaryBlip,
     /// The metrics of both arms are missing.
     MetricGap,
@@ -103,7 +103,8 @@ impl Corpus {
     ///
     /// # Errors
     ///
-    /// All problems of the first step that finds any, see the module.
+    /// All problems that the first step with problems finds. The steps are JSON, schema,
+    /// types and meaning.
     pub fn parse(text: &str) -> Result<Self, Problems> {
         let json: Value = serde_json::from_str(text).map_err(|error| {
             Problems(vec![Problem {
@@ -162,7 +163,7 @@ fn none(problems: Vec<Problem>) -> Result<(), Vec<Problem>> {
 
 fn against_schema(json: &Value) -> Vec<Problem> {
     let mut schema = schema();
-    // Of the file itself, its type names the keys that are left over.
+    // Unknown keys of the file itself are reported when its type is read.
     schema["additionalProperties"] = Value::Bool(true);
     let validator = jsonschema::validator_for(&schema).expect("made from types");
     validator
@@ -228,7 +229,7 @@ fn scenario_at<'a>(json: &'a Value, path: &str) -> Option<&'a str> {
     name.as_str()
 }
 
-/// At which byte of the text a value is, and each value in it.
+/// Fills `places` with the byte of the text at which a value stands, and each value in it.
 fn find_values(text: &str, value: &RawValue, path: String, places: &mut HashMap<String, usize>) {
     let json = value.get();
     if let Ok(object) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
@@ -240,7 +241,7 @@ fn find_values(text: &str, value: &RawValue, path: String, places: &mut HashMap<
             find_values(text, inner, format!("{path}/{index}"), places);
         }
     }
-    // It is a part of the text.
+    // A raw value borrows from the text, so the difference is its position.
     places.insert(path, json.as_ptr().addr() - text.as_ptr().addr());
 }
 
@@ -641,7 +642,7 @@ mod tests {
             ),
             (
                 json!({"clock": {"history": "99999999999999999999h"}}),
-                "/scenarios/0 (a): \"99999999999999999999h\" is no duration of up to a year".to_owned(),
+                "/scenarios/0 (a): \"99999999999999999999h\" is not a duration of up to a year".to_owned(),
             ),
             (
                 json!({"canary": {"effect": {"errorAdd": 1.5}}}),

@@ -13,23 +13,22 @@ use serde_json::Number;
 
 pub use check::schema;
 
-/// A duration or a moment, ms.
+/// A duration, or a time since the start of the rollout, ms.
 pub type Millis = u64;
 
-/// A year.
+/// Longest duration in a file, ms: a year.
 const DURATION_MAX: Millis = 365 * 24 * 3_600_000;
 
 /// The scenarios of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Corpus {
-    /// In the order of the file.
+    /// The scenarios, in the order of the file.
     pub scenarios: Vec<Scenario>,
     /// Names of faults to inject in every scenario; empty if the file has none.
     pub faults: Vec<String>,
     /// Values of custom queries in every scenario, by the query's name.
     pub queries: BTreeMap<String, Values>,
-    /// Approvals that are given in advance, one for each question; none means
-    /// as many as anybody asks for.
+    /// How many requests for an approval are approved at once; all of them if `None`.
     pub approvals: Option<u32>,
 }
 
@@ -51,7 +50,7 @@ pub struct Values {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
-    /// Unique in the file.
+    /// Its name, which no other scenario of the file has.
     #[schemars(regex(pattern = "^[a-z0-9][a-z0-9.-]*$"))]
     pub name: String,
     /// One line for people.
@@ -59,28 +58,30 @@ pub struct Scenario {
     pub summary: String,
     /// Whether the candidate should be promoted.
     pub class: Class,
-    /// Decides everything that is random; a negative one wraps around.
+    /// The seed of everything that is random. A negative number stands for the unsigned one
+    /// with the same 64 bits.
     #[serde(deserialize_with = "seed")]
     #[schemars(schema_with = "whole")]
     pub seed: u64,
-    /// How often to repeat it, each time with other luck.
+    /// Number of replicates: rollouts with other random numbers each.
     #[serde(default = "replicates")]
     #[schemars(range(min = 1))]
     pub replicates: u32,
     /// Times of the simulation.
     #[serde(default)]
     pub clock: Clock,
-    /// What the service is asked.
+    /// The requests to the service.
     pub traffic: Traffic,
-    /// The version that runs.
+    /// The version that runs today.
     pub stable: Stable,
     /// The version to roll out.
     #[serde(default)]
     pub canary: Canary,
-    /// What varies without a cause.
+    /// Random variation.
     #[serde(default)]
     pub noise: Noise,
-    /// What happens during the rollout. Read apart, each with its own path.
+    /// What happens during the rollout. The reader takes each event by itself, so that a
+    /// problem names its path.
     #[serde(default)]
     #[schemars(with = "Vec<check::AnyEvent>")]
     pub events: Vec<Event>,
@@ -93,9 +94,9 @@ pub struct Scenario {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
-    /// It should: a rollback is false.
+    /// It should be promoted; a rollback is false.
     Good,
-    /// It should not: a promotion is a miss.
+    /// It should not be promoted; a promotion is a miss.
     Bad,
 }
 
@@ -107,15 +108,15 @@ pub struct Clock {
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
     #[schemars(with = "Span")]
     pub interval: Millis,
-    /// How long after its end an interval can be read.
+    /// How long after its end the metrics of an interval can be read.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
     #[schemars(with = "Span")]
     pub metric_delay: Millis,
-    /// When the simulation gives up.
+    /// How long after its start the simulation of a rollout stops.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
     #[schemars(with = "Span")]
     pub horizon: Millis,
-    /// How much is known of the stable version before the start.
+    /// For how long before the start the metrics of the stable version are known.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
     #[schemars(with = "Span")]
     pub history: Millis,
@@ -132,14 +133,14 @@ impl Default for Clock {
     }
 }
 
-/// What the service is asked.
+/// The requests to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Traffic {
-    /// Requests per second, over the day's mean.
+    /// Requests per second, the mean over a day.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub rps: f64,
-    /// How they change over the day; not at all if absent.
+    /// How the number of requests changes over the day; not at all if absent.
     pub diurnal: Option<Diurnal>,
 }
 
@@ -147,14 +148,14 @@ pub struct Traffic {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Diurnal {
-    /// Of the mean, 0-1.
+    /// The amplitude as a fraction of the mean, from 0 to 1.
     pub amplitude: f64,
-    /// From one top to the next.
+    /// Time from one maximum to the next.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
     #[schemars(with = "Span")]
     pub period: Millis,
-    /// Where in the period the rollout starts, as a fraction of it; 0 is the
-    /// mean before the top.
+    /// Where in the period the rollout starts, as a fraction of it; at 0 the traffic is at
+    /// its mean and rises.
     pub phase: f64,
 }
 
@@ -168,15 +169,15 @@ impl Default for Diurnal {
     }
 }
 
-/// The version that runs.
+/// The version that runs today.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Stable {
-    /// How many tasks serve it.
+    /// Number of its tasks.
     pub tasks: u32,
-    /// Over how many zones they are spread.
+    /// Number of availability zones over which its tasks are spread.
     pub zones: u32,
-    /// Share of requests that fail, 0-1.
+    /// Part of the requests that fail, from 0 to 1.
     pub error_rate: f64,
     /// How long a request takes.
     pub latency: Latency,
@@ -216,11 +217,11 @@ impl Default for Latency {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Canary {
-    /// It has at least so many tasks, however small its share.
+    /// The least number of its tasks, however small its share is.
     pub min_tasks: u32,
     /// How it differs from the stable version.
     pub effect: Effect,
-    /// How it starts; warm if absent.
+    /// How new tasks warm up; without a warm-up if absent.
     pub warmup: Option<Warmup>,
 }
 
@@ -238,21 +239,21 @@ impl Default for Canary {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Effect {
-    /// Share of requests that fail on top, 0-1.
+    /// Added to the part of the requests that fail, from 0 to 1.
     pub error_add: f64,
-    /// Times as many requests fail.
+    /// Factor of the part of the requests that fail.
     pub error_mult: f64,
-    /// Every request takes so many times as long.
+    /// Factor of the latency of every request.
     pub latency_mult: f64,
-    /// Share of requests that are slower still, 0-1.
+    /// Part of the requests that are slower still, from 0 to 1.
     pub tail_fraction: f64,
-    /// Those take so many times as long.
+    /// Factor of the latency of those requests.
     pub tail_mult: f64,
     /// When it begins, from the start of the rollout.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
     #[schemars(with = "Span")]
     pub onset: Millis,
-    /// How long it grows from nothing; 0 is at once.
+    /// How long it takes to grow from nothing to the full effect; 0 is at once.
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
     #[schemars(with = "Span")]
     pub ramp: Millis,
@@ -279,9 +280,9 @@ impl Default for Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Load {
-    /// No effect up to this share, 0-1.
+    /// There is no effect up to this share, from 0 to 1.
     pub from: f64,
-    /// The full effect from this share, 0-1.
+    /// The effect is full from this share on, from 0 to 1.
     pub to: f64,
 }
 
@@ -299,27 +300,27 @@ pub struct Warmup {
     #[serde(deserialize_with = "duration", serialize_with = "spelt")]
     #[schemars(with = "Span")]
     pub duration: Millis,
-    /// Requests take so many times as long.
+    /// Factor of the latency of every request.
     #[serde(default = "one")]
     pub latency_mult: f64,
-    /// Share of requests that fail on top, 0-1.
+    /// Added to the part of the requests that fail, from 0 to 1.
     #[serde(default)]
     pub error_add: f64,
 }
 
-/// What varies without a cause.
+/// Random variation of errors and latencies.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Noise {
-    /// Errors come in clusters of this mean size, 1-1000.
+    /// Errors come in clusters of this mean size, from 1 to 1000.
     pub error_cluster_mean: f64,
-    /// What both arms share.
+    /// Noise that both arms share.
     pub common: CommonNoise,
-    /// What each arm, and each zone of the history, has for itself.
+    /// Noise that each arm, and each zone of the history, has for itself.
     pub arm: ArmNoise,
-    /// How tasks differ, for as long as they live.
+    /// How tasks differ from each other as long as they run.
     pub task: TaskNoise,
-    /// Tasks that halt for an interval; never if absent.
+    /// Tasks that stall for an interval; none do if absent.
     pub stall: Option<Stall>,
 }
 
@@ -382,7 +383,7 @@ impl Default for ArmNoise {
     }
 }
 
-/// How tasks differ, for as long as they live.
+/// How tasks differ from each other as long as they run.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TaskNoise {
@@ -392,16 +393,16 @@ pub struct TaskNoise {
     pub latency_sd: f64,
 }
 
-/// Tasks that halt for an interval, as in garbage collection.
+/// Tasks that stall for an interval, as in garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Stall {
-    /// Of each task in each interval, 0-1.
+    /// The probability for each task in each interval, from 0 to 1.
     pub probability: f64,
-    /// Share of the task's requests that are slower, 0-1.
+    /// Part of the task's requests that are slower, from 0 to 1.
     #[serde(default = "one")]
     pub fraction: f64,
-    /// Those take so many times as long.
+    /// Factor of the latency of those requests.
     #[serde(default = "five")]
     pub mult: f64,
 }
@@ -424,14 +425,14 @@ pub enum Event {
         /// For how long.
         #[serde(deserialize_with = "duration")]
         duration: Millis,
-        /// Share of requests that fail on top, 0-1.
+        /// Added to the part of the requests that fail, from 0 to 1.
         #[serde(default = "outage_error_add")]
         error_add: f64,
-        /// Requests take so many times as long.
+        /// Factor of the latency of every request.
         #[serde(default = "outage_latency_mult")]
         latency_mult: f64,
     },
-    /// Something fails that only the candidate met, though not by its fault.
+    /// Something fails that only the candidate needs, and not by the candidate's fault.
     CanaryBlip {
         /// From the start of the rollout.
         #[serde(deserialize_with = "duration")]
@@ -439,7 +440,7 @@ pub enum Event {
         /// For how long.
         #[serde(deserialize_with = "duration")]
         duration: Millis,
-        /// Share of requests that fail on top, 0-1.
+        /// Added to the part of the requests that fail, from 0 to 1.
         #[serde(default = "blip_error_add")]
         error_add: f64,
     },
@@ -464,7 +465,7 @@ pub enum Event {
             serialize_with = "spelt"
         )]
         duration: Millis,
-        /// In each interval, 0-1.
+        /// The probability in each interval, from 0 to 1.
         probability: f64,
     },
 }
@@ -485,17 +486,17 @@ impl Event {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Expect {
-    /// Rollbacks of a good candidate, percent of the replicates.
+    /// Most rollbacks of a good candidate, percent of the replicates.
     pub max_false_rollback_pct: Option<f64>,
-    /// Median time to full weight, minutes.
+    /// Longest median time until the candidate has all traffic, minutes.
     pub max_median_promote_minutes: Option<f64>,
-    /// Rollbacks of a bad candidate, percent of the replicates.
+    /// Fewest rollbacks of a bad candidate, percent of the replicates.
     pub min_detect_pct: Option<f64>,
-    /// Median of the bad requests served.
+    /// Largest median of the bad requests that users see.
     pub max_median_bad_requests: Option<f64>,
-    /// Mean of the bad requests served.
+    /// Largest mean of the bad requests that users see.
     pub max_mean_bad_requests: Option<f64>,
-    /// Median time to the rollback of a bad candidate, minutes.
+    /// Longest median time to the rollback of a bad candidate, minutes.
     pub max_median_rollback_minutes: Option<f64>,
 }
 
@@ -508,10 +509,10 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Err
             let count: Millis = text.strip_suffix(unit)?.parse().ok()?;
             count.checked_mul(ms).filter(|ms| *ms <= DURATION_MAX)
         })
-        .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration of up to a year")))
+        .ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration of up to a year")))
 }
 
-/// As a file spells it, in the largest unit that fits.
+/// Writes a duration as a file spells it, in the largest unit that fits.
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands it over like this"

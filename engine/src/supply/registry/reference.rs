@@ -1,4 +1,4 @@
-//! Where a plugin is: `oci://registry/repository:tag@digest`.
+//! A reference to a plugin in a registry: `oci://registry/repository:tag@digest`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use super::error::RegistryError;
 
 const SCHEME: &str = "oci://";
 
-/// A place in a registry. It always has a tag or a digest: there is no silent
-/// `latest`, because nobody could say later what was run.
+/// A place in a registry. It always has a tag or a digest. Without either, `latest` is
+/// not assumed, because nobody could say later what was run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     registry: String,
@@ -30,13 +30,13 @@ impl Reference {
         &self.repository
     }
 
-    /// The tag, which can move.
+    /// The tag. A registry can let it mean other bytes later.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The manifest digest, which cannot.
+    /// The digest of the manifest, which always means the same bytes.
     #[must_use]
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
@@ -103,30 +103,30 @@ fn parse(text: &str) -> Result<Reference, Complaint> {
         None => (path, None),
     };
     if !is_registry(registry) {
-        return Err(complain(&format!("{registry:?} is no host and port")));
+        return Err(complain(&format!("{registry:?} is not a host and port")));
     }
     if !is_repository(repository) {
         return Err((
-            format!("{repository:?} is no repository"),
+            format!("{repository:?} is not a repository"),
             "a repository has lower-case letters and digits, with . _ - between them, and / between its parts",
         ));
     }
     if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
         return Err((
-            format!("{tag:?} is no tag"),
+            format!("{tag:?} is not a tag"),
             "a tag has at most 128 letters, digits and . _ -, and begins with a letter, a digit or _",
         ));
     }
     if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
         return Err((
-            format!("{digest:?} is no digest"),
+            format!("{digest:?} is not a digest"),
             "a digest is sha256: and 64 lower-case hexadecimal digits",
         ));
     }
     if tag.is_none() && digest.is_none() {
         return Err((
             "it has neither a tag nor a digest".to_owned(),
-            "say which one you mean, such as :1.2.0; there is no silent \"latest\"",
+            "write the version that you mean, such as :1.2.0; \"latest\" is not assumed",
         ));
     }
     Ok(Reference {
@@ -137,7 +137,7 @@ fn parse(text: &str) -> Result<Reference, Complaint> {
     })
 }
 
-/// Without the port.
+/// The host of a registry, without the port.
 fn host(registry: &str) -> &str {
     match registry.rsplit_once(':') {
         Some((host, _)) if !registry.ends_with(']') => host,
@@ -185,7 +185,8 @@ fn is_tag(text: &str) -> bool {
         && text.chars().all(|c| word(c) || c == '.' || c == '-')
 }
 
-/// The only kind of digest that is used here.
+/// Whether a text is a digest of the only kind that is used here: `sha256:` and 64
+/// lower-case hexadecimal digits.
 #[must_use]
 pub fn is_digest(text: &str) -> bool {
     let hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
@@ -242,36 +243,36 @@ mod tests {
             ("https://r/c:1", "does not begin with oci://"),
             ("oci://", "no repository"),
             ("oci://r", "no repository"),
-            ("oci://r/", "\"\" is no repository"),
-            ("oci:///c:1", "\"\" is no host and port"),
-            ("oci://r:0/c:1", "\"r:0\" is no host"),
-            ("oci://r:+5/c:1", "\"r:+5\" is no host"),
-            ("oci://r:65536/c:1", "no host and port"),
-            ("oci://r:/c:1", "no host and port"),
-            ("oci://-r/c:1", "no host and port"),
-            ("oci://r..s/c:1", "no host and port"),
+            ("oci://r/", "\"\" is not a repository"),
+            ("oci:///c:1", "\"\" is not a host and port"),
+            ("oci://r:0/c:1", "\"r:0\" is not a host"),
+            ("oci://r:+5/c:1", "\"r:+5\" is not a host"),
+            ("oci://r:65536/c:1", "not a host and port"),
+            ("oci://r:/c:1", "not a host and port"),
+            ("oci://-r/c:1", "not a host and port"),
+            ("oci://r..s/c:1", "not a host and port"),
             ("oci://user:word@r/c:1", "no repository"),
-            ("oci://r e/c:1", "no host and port"),
-            ("oci://[::g]/c:1", "no host and port"),
-            ("oci://::1/c:1", "no host and port"),
-            ("oci://r/C:1", "\"C\" is no repository"),
-            ("oci://r/../v2:1", "\"../v2\" is no repository"),
-            ("oci://r/a//b:1", "\"a//b\" is no repository"),
-            ("oci://r/a...b:1", "is no repository"),
-            ("oci://r/a___b:1", "is no repository"),
-            ("oci://r/c?x=1:1", "is no repository"),
-            ("oci://r/c%2f:1", "is no repository"),
-            ("oci://r/c:", "\"\" is no tag"),
-            ("oci://r/c:1:2", "\"1:2\" is no tag"),
-            ("oci://r/c:-1", "\"-1\" is no tag"),
-            ("oci://r/c:1\n", "is no tag"),
-            ("oci://r/c:é", "is no tag"),
-            (&long, "is no tag"),
+            ("oci://r e/c:1", "not a host and port"),
+            ("oci://[::g]/c:1", "not a host and port"),
+            ("oci://::1/c:1", "not a host and port"),
+            ("oci://r/C:1", "\"C\" is not a repository"),
+            ("oci://r/../v2:1", "\"../v2\" is not a repository"),
+            ("oci://r/a//b:1", "\"a//b\" is not a repository"),
+            ("oci://r/a...b:1", "is not a repository"),
+            ("oci://r/a___b:1", "is not a repository"),
+            ("oci://r/c?x=1:1", "is not a repository"),
+            ("oci://r/c%2f:1", "is not a repository"),
+            ("oci://r/c:", "\"\" is not a tag"),
+            ("oci://r/c:1:2", "\"1:2\" is not a tag"),
+            ("oci://r/c:-1", "\"-1\" is not a tag"),
+            ("oci://r/c:1\n", "is not a tag"),
+            ("oci://r/c:é", "is not a tag"),
+            (&long, "is not a tag"),
             ("oci://r/c", "neither a tag nor a digest"),
-            ("oci://r/c@", "\"\" is no digest"),
-            (&short, "is no digest"),
-            (&upper, "is no digest"),
-            (&other, "is no digest"),
+            ("oci://r/c@", "\"\" is not a digest"),
+            (&short, "is not a digest"),
+            (&upper, "is not a digest"),
+            (&other, "is not a digest"),
         ] {
             let error = text.parse::<Reference>().expect_err(text).to_string();
             assert!(error.contains(says), "{text:?}: {error}");

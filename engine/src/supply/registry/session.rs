@@ -1,5 +1,5 @@
-//! One conversation with one registry about one repository: credentials,
-//! retries, limits, and the meaning of what goes wrong.
+//! A session with one registry about one repository: credentials, retries, limits, and
+//! what the answers of a registry mean when something goes wrong.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,28 +17,27 @@ use super::manifest::{self, Descriptor};
 use super::reference::{Reference, is_digest};
 use crate::clock::Clock;
 
-/// Before the second, third and fourth try.
+/// Pauses before the second, third and fourth try.
 const BACKOFF_MS: [u64; 3] = [200, 800, 2_000];
 
-/// Slower ones are given up.
+/// Transfers that are slower than this are given up.
 const BYTES_PER_SECOND_MIN: u64 = 32 << 10;
 
-/// Registries themselves take none above 4 MiB.
+/// Registries do not accept larger manifests either.
 const MANIFEST_BYTES_MAX: usize = 4 << 20;
-/// Tokens have some kilobytes.
+/// Largest answer with a token; usual ones have a few kilobytes.
 const TOKEN_BYTES_MAX: usize = 256 << 10;
-/// Of what a registry says when it says no, or that it has taken something; the
-/// rest is not read.
+/// How much is read of an answer in which a registry refuses a request.
 const WORDS_BYTES_MAX: usize = 64 << 10;
 
-/// Nobody can listen on port 0. The client is told that this is its proxy for
-/// plain HTTP, so wherever a registry, a redirect or a token server sends it,
-/// nothing leaves this machine unencrypted.
+/// An address at which nothing can listen: port 0. It is the client's proxy for plain
+/// HTTP, so wherever a registry, a redirect or a token server sends the client, nothing
+/// leaves this machine unencrypted.
 const NOWHERE: &str = "http://127.0.0.1:0";
 const NOWHERE_ADDRESS: &str = "127.0.0.1:0,";
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
-/// What every conversation needs.
+/// What every session needs.
 pub(super) struct Means {
     pub(super) client: Client,
     pub(super) docker_config: Option<PathBuf>,
@@ -47,14 +46,14 @@ pub(super) struct Means {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// What for, as a token says it.
+/// What a session is for. The token is asked for just that.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
     Pull,
     Push,
 }
 
-/// See the module.
+/// A session about one repository, with the credentials that its registry asks for.
 pub(super) struct Session<'a> {
     means: &'a Means,
     reference: &'a Reference,
@@ -64,12 +63,11 @@ pub(super) struct Session<'a> {
 
 /// Why one try failed.
 enum Failure {
-    /// There is no answer, or not all of it.
+    /// The request could not be sent, or its answer is missing or incomplete.
     Request(reqwest::Error),
-    /// The answer is another than the one that was asked for: what that means, and
-    /// what it says.
+    /// The registry refused: what that means, and the text of its answer.
     Answer(Meaning, String),
-    /// It took longer than this.
+    /// The try took longer than this.
     Late(Duration),
     Content(Rejected),
 }
@@ -80,12 +78,12 @@ impl From<reqwest::Error> for Failure {
     }
 }
 
-/// What a failure says about the thing that was asked for.
+/// What a refusal says about the thing that was asked for.
 #[derive(Clone, Copy, PartialEq)]
 enum Meaning {
     Missing,
     Denied,
-    /// Try again.
+    /// Another try may succeed.
     Passing,
     Other,
 }
@@ -112,7 +110,8 @@ impl<'a> Session<'a> {
         }
         let (folder, registry) = (means.docker_config.clone(), reference.registry().to_owned());
         let (sender, found) = tokio::sync::oneshot::channel();
-        // A thread of its own: a helper that hangs must not keep the process.
+        // On a thread of its own, because a credential helper that hangs must not keep
+        // the process from ending.
         std::thread::spawn(move || {
             let _ = sender.send(credentials::find(folder.as_deref(), &registry));
         });
@@ -138,8 +137,8 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// Asks how the registry wants to know who asks, and gets the token for that; none
-    /// where it takes a name and a password, or anybody.
+    /// Asks the registry how it authenticates, and gets a token if it wants one. `None` if
+    /// it accepts a name and a password, or anybody.
     async fn get_token(&self, purpose: Purpose) -> Result<Option<String>, Failure> {
         let url = format!("{}/v2/", self.origin());
         let door = self.means.client.get(url).send().await?;
@@ -189,7 +188,7 @@ impl<'a> Session<'a> {
         Ok(Some(token))
     }
 
-    /// The registry's own digest of what a tag means now.
+    /// The digest of the manifest that a tag means now, as the registry gives it.
     pub(super) async fn resolve(&self, tag: &str) -> Result<String, RegistryError> {
         let ask = || self.get_digest(tag);
         let digest = self.attempt("manifest", 0, ask).await?;
@@ -210,12 +209,12 @@ impl<'a> Session<'a> {
         let digest = answer.headers().get("docker-content-digest");
         match digest.and_then(|d| d.to_str().ok()) {
             Some(digest) if answer.status().is_success() => Ok(digest.to_owned()),
-            // It does not say, or says no, for which a HEAD has no words.
+            // The answer has no digest, or is a refusal, whose text a HEAD does not have.
             _ => Ok(manifest::digest(&self.get_manifest(tag).await?)),
         }
     }
 
-    /// The bytes of a manifest, by tag or digest; those of a digest have it.
+    /// The bytes of a manifest, by tag or digest; by digest, they are checked against it.
     pub(super) async fn manifest(&self, tag_or_digest: &str) -> Result<Vec<u8>, RegistryError> {
         let ask = || self.get_manifest(tag_or_digest);
         self.attempt("manifest", 0, ask).await
@@ -244,7 +243,8 @@ impl<'a> Session<'a> {
         Ok(bytes)
     }
 
-    /// A blob, at most as long as its manifest says, and exactly what it says.
+    /// The bytes of a blob. They have the length and the digest that its manifest says, and
+    /// no more than that is read.
     pub(super) async fn blob(
         &self,
         of: &Descriptor,
@@ -292,7 +292,7 @@ impl<'a> Session<'a> {
         // Without this header some servers wait for a body.
         let request = self.means.client.post(url).header(CONTENT_LENGTH, 0);
         let begun = self.send(request).await?;
-        // It may be elsewhere, and then nobody needs to know there who we are.
+        // The place may be on another host, which must not get our credentials.
         let place = begun.headers().get(LOCATION).and_then(|l| l.to_str().ok());
         let place = place.and_then(|place| begun.url().join(place).ok());
         let mut place = place.ok_or_else(|| {
@@ -330,7 +330,7 @@ impl<'a> Session<'a> {
         } else {
             "https"
         };
-        // Docker's own registry has two names.
+        // Docker's own registry answers at another name than the one in references.
         let registry = match self.reference.registry() {
             "docker.io" => "index.docker.io",
             other => other,
@@ -338,7 +338,7 @@ impl<'a> Session<'a> {
         format!("{scheme}://{registry}")
     }
 
-    /// Something of the repository.
+    /// The address of something in the repository.
     fn url(&self, what: &str) -> String {
         let repository = self.reference.repository();
         format!("{}/v2/{repository}/{what}", self.origin())
@@ -351,7 +351,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// With name and password, if there are any.
+    /// The request with name and password, if there are any.
     fn logged_in(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.credentials.login {
             Some(login) => request.basic_auth(&login.name, Some(&login.password)),
@@ -359,7 +359,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A request that the registry did not refuse; nothing of its answer is read.
+    /// Sends a request. Fails if the registry refuses it; the body of any other answer is
+    /// not read yet.
     async fn send(&self, request: RequestBuilder) -> Result<reqwest::Response, Failure> {
         checked(self.authorized(request).send().await?).await
     }
@@ -371,8 +372,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Tries again if that may help. Each try has its time, by the bytes that
-    /// are to be moved.
+    /// Tries again if that may help. The time for each try depends on the bytes that are
+    /// to be sent or received.
     async fn attempt<T, Try: Future<Output = Result<T, Failure>>>(
         &self,
         what: &'static str,
@@ -424,7 +425,9 @@ impl<'a> Session<'a> {
                 network(one_line(&said), AGAIN)
             }
             Failure::Request(error) if is_nowhere(&error) => network(
-                format!("{registry} sends us on over plain HTTP, which was not followed"),
+                format!(
+                    "{registry} redirects to an address with plain HTTP, which the engine does not follow"
+                ),
                 "the plugin must be reachable over HTTPS all the way",
             ),
             Failure::Request(error) if error.is_connect() => network(
@@ -432,7 +435,7 @@ impl<'a> Session<'a> {
                 "check the name and the port of the registry, and its certificate",
             ),
             Failure::Request(error) => network(
-                format!("{registry} fell silent: {}", innermost(&error)),
+                format!("{registry} stopped answering: {}", innermost(&error)),
                 AGAIN,
             ),
         }
@@ -444,17 +447,17 @@ impl Failure {
     fn is_passing(&self) -> bool {
         match self {
             Self::Answer(meaning, _) => *meaning == Meaning::Passing,
-            // A lost connection. One that was never made is more often a typing
-            // error, and a stall has taken long enough.
+            // A connection that was lost. One that could not be made is more often a typing
+            // error, and after a timeout another try would take too long.
             Self::Request(e) => !e.is_timeout() && !e.is_connect() && !e.is_builder(),
             Self::Late(_) | Self::Content(_) => false,
         }
     }
 }
 
-const AGAIN: &str = "try again later, or ask whoever runs the registry";
+const AGAIN: &str = "try again later, or ask the people who run the registry";
 
-/// Reads an answer until it ends or is longer than that; says which.
+/// Reads the body of an answer, up to `max` bytes, and says whether it ended there.
 async fn read(mut answer: reqwest::Response, max: usize) -> Result<(Vec<u8>, bool), Failure> {
     let mut bytes: Vec<u8> = vec![];
     while let Some(more) = answer.chunk().await? {
@@ -468,7 +471,8 @@ async fn read(mut answer: reqwest::Response, max: usize) -> Result<(Vec<u8>, boo
     Ok((bytes, true))
 }
 
-/// An answer, unless it is a no; then what it says, and not much of it.
+/// The answer, unless the registry refuses; then what the refusal means, with the
+/// beginning of its text.
 async fn checked(answer: reqwest::Response) -> Result<reqwest::Response, Failure> {
     let status = answer.status();
     if status.is_success() {
@@ -500,7 +504,7 @@ async fn checked(answer: reqwest::Response) -> Result<reqwest::Response, Failure
     })
 }
 
-/// How registries say no, after the distribution specification.
+/// The body of a refusal, as the OCI distribution specification describes it.
 #[derive(serde::Deserialize)]
 struct Refusal {
     errors: Vec<Reason>,
@@ -514,7 +518,7 @@ struct Reason {
 }
 
 impl Refusal {
-    /// What the first reason means.
+    /// What the refusal means, by its first reason.
     fn meaning(&self) -> Meaning {
         match self.errors.first().map(|reason| reason.code.as_str()) {
             Some("UNAUTHORIZED" | "DENIED") => Meaning::Denied,
@@ -531,7 +535,7 @@ impl Refusal {
     }
 }
 
-/// Where tokens are given out, and for which service, if the registry wants one.
+/// The address that gives tokens, and for which service, if the registry wants a token.
 fn challenge(headers: &HeaderMap) -> Option<(String, Option<String>)> {
     let all = headers.get_all(WWW_AUTHENTICATE).iter();
     let all = all.filter_map(|value| http_auth::parse_challenges(value.to_str().ok()?).ok());
@@ -547,7 +551,7 @@ fn challenge(headers: &HeaderMap) -> Option<(String, Option<String>)> {
     })
 }
 
-/// The client for all conversations; it keeps connections.
+/// The HTTP client for all sessions; it keeps connections.
 pub(super) fn client(
     options: &Options,
     certificates: &[CertificateDer<'_>],
@@ -567,13 +571,14 @@ pub(super) fn client(
         .build()
 }
 
-/// What the registry said, in one short line: it may be hostile.
+/// What the registry said, in one short line without control characters: it may be
+/// hostile.
 fn one_line(said: &str) -> String {
     let printable = |c: char| if crate::model::is_hidden(c) { ' ' } else { c };
     said.trim().chars().map(printable).take(200).collect()
 }
 
-/// The innermost cause says most: "connection refused".
+/// The innermost cause of an error, which says most, such as "connection refused".
 pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -582,7 +587,8 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Only the debugging form names the address that was not reached.
+/// Whether a request was sent to [`NOWHERE`]. Only the debugging form of an error names
+/// the address that was not reached.
 fn is_nowhere(error: &impl std::fmt::Debug) -> bool {
     format!("{error:?}").contains(NOWHERE_ADDRESS)
 }

@@ -16,13 +16,10 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Response, StatusCode};
 use tokio::time::{Instant, Sleep};
 
-use super::arm::Tally;
-use super::samples::Class;
+use super::Broken;
+use super::samples::{Class, Tally};
 use super::turn::{Turn, Whose};
 use crate::clock::{Clock, SystemClock};
-
-/// Why an answer cannot be passed on to its end.
-pub(super) type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// One request of an arm. It is counted when this is dropped.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::Uri;
@@ -13,13 +13,13 @@ use hyper::http::uri::Authority;
 use tokio::task::AbortHandle;
 
 use super::backend::Lane;
-use super::samples::Recorder;
+use super::health::Manners;
+use super::samples::Tally;
 use super::{demo, health};
 use crate::model::query::Probe;
 use crate::model::secret::redacted;
-use crate::model::target::HealthCheck;
 use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
-use crate::target::http::{self, Client};
+use crate::target::http;
 
 /// How long a program that ended stays down before it is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
@@ -32,44 +32,6 @@ pub(super) struct Arm {
     pub(super) name: String,
     pub(super) tally: Arc<Tally>,
     running: RwLock<Arc<Running>>,
-}
-
-/// What its requests have come to.
-#[derive(Debug)]
-pub(super) struct Tally {
-    recorder: Mutex<Recorder>,
-    /// Requests that clients broke off or gave up.
-    spoiled: AtomicU64,
-}
-
-impl Tally {
-    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
-        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a request that its client broke off or gave up; it is in no sample.
-    pub(super) fn count_spoiled(&self) {
-        self.spoiled.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// How backends are spoken to and checked.
-#[derive(Debug, Clone)]
-pub(super) struct Manners {
-    /// Whether they speak HTTP/2, and HTTP/1.1 otherwise.
-    pub(super) http2: bool,
-    /// Their health checks.
-    pub(super) health: HealthCheck,
-}
-
-impl Manners {
-    /// A client that speaks to backends what the traffic speaks.
-    pub(super) fn client(&self) -> Client {
-        match self.http2 {
-            true => Client::http2(),
-            false => Client::default(),
-        }
-    }
 }
 
 /// The release of an arm. Its programs and checks stop when the last reference
@@ -119,10 +81,7 @@ impl Arm {
     ) -> Result<Self, HostError> {
         Ok(Self {
             name: name.to_owned(),
-            tally: Arc::new(Tally {
-                recorder: Mutex::new(Recorder::new()),
-                spoiled: AtomicU64::new(0),
-            }),
+            tally: Arc::default(),
             running: RwLock::new(Running::start(name, release, manners, logs).await?),
         })
     }
@@ -164,7 +123,7 @@ impl Arm {
             total: u32::try_from(running.upstreams.len()).unwrap_or(u32::MAX),
             tasks: None,
             deployment: Deployment::Steady,
-            spoiled: self.tally.spoiled.load(Ordering::Relaxed),
+            spoiled: self.tally.spoiled(),
         }
     }
 

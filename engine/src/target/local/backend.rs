@@ -19,7 +19,7 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 use tower_service::Service as _;
 
-use super::answer::Broken;
+use super::Broken;
 use super::connections::{FIELDS_MAX, IDLE_PER_TARGET};
 use super::turn::{ClientBody, Kept};
 use super::upstream::{Connector, Link};

@@ -11,9 +11,10 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::admin;
-use super::arm::{Arm, Manners};
+use super::arm::Arm;
 use super::connections::{self, Flow, Limits};
 use super::control::{Control, Remembered};
+use super::health::Manners;
 use super::key::Laid;
 use super::proxy::Proxy;
 use crate::model::target::LocalSpec;

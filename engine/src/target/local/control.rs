@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::arm::{Arm, Manners, Running};
+use super::arm::{Arm, Running};
+use super::health::Manners;
 use super::proxy::Proxy;
 use crate::clock::{Clock, SystemClock};
 use crate::model::query::Probe;

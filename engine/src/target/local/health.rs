@@ -5,8 +5,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, TE};
 
-use super::arm::Manners;
-use crate::model::target::HealthProtocol;
+use crate::model::target::{HealthCheck, HealthProtocol};
 use crate::target::http::{Answer, Client};
 
 /// The method of the gRPC health protocol.
@@ -15,6 +14,25 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 const SERVING: u64 = 1;
 /// The gRPC status of a method that a server does not have.
 const UNIMPLEMENTED: u32 = 12;
+
+/// How backends are spoken to and checked.
+#[derive(Debug, Clone)]
+pub(super) struct Manners {
+    /// Whether they speak HTTP/2, and HTTP/1.1 otherwise.
+    pub(super) http2: bool,
+    /// Their health checks.
+    pub(super) health: HealthCheck,
+}
+
+impl Manners {
+    /// A client that speaks to backends what the traffic speaks.
+    pub(super) fn client(&self) -> Client {
+        match self.http2 {
+            true => Client::http2(),
+            false => Client::default(),
+        }
+    }
+}
 
 /// Whether a backend is well: by the gRPC health protocol where that is asked for, and
 /// else if its path answers 2xx or 3xx.

@@ -42,6 +42,9 @@ pub const SAMPLE_PERIOD_MS: u32 = 1_000;
 /// Timeout of one admin call.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why a request or an answer cannot be passed on.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
 /// A balancer, by its admin address.
 #[derive(Debug, Clone)]
 pub struct LocalTarget {

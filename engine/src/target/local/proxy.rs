@@ -22,7 +22,8 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::answer::{Answer, Broken, Exchange};
+use super::Broken;
+use super::answer::{Answer, Exchange};
 use super::arm::{Arm, InFlight, Upstream};
 use super::backend::Backends;
 use super::connections::Flow;

@@ -1,6 +1,8 @@
 //! One-second samples of one arm: counts and a latency histogram.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -19,6 +21,30 @@ pub(super) enum Class {
     Fine,
     ClientError,
     Error,
+}
+
+/// What the requests of one arm have come to.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    recorder: Mutex<Recorder>,
+    /// Requests that clients broke off or gave up.
+    spoiled: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that its client broke off or gave up; it is in no sample.
+    pub(super) fn count_spoiled(&self) {
+        self.spoiled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that clients broke off or gave up so far.
+    pub(super) fn spoiled(&self) -> u64 {
+        self.spoiled.load(Ordering::Relaxed)
+    }
 }
 
 /// Collects the current second and keeps the complete ones.
@@ -44,8 +70,8 @@ struct Closed {
     pairs: Vec<(u32, u32)>,
 }
 
-impl Recorder {
-    pub(super) fn new() -> Self {
+impl Default for Recorder {
+    fn default() -> Self {
         let histogram =
             || Histogram::new_with_bounds(1, LATENCY_US_MAX, 2).expect("constant and valid bounds");
         Self {
@@ -56,7 +82,9 @@ impl Recorder {
             closed: VecDeque::new(),
         }
     }
+}
 
+impl Recorder {
     /// Records one request whose answer ended at `now`, with the times to its head and
     /// to its end.
     pub(super) fn record(&mut self, now: Millis, head: Duration, whole: Duration, class: Class) {
@@ -163,7 +191,7 @@ mod tests {
 
     #[test]
     fn seconds_close_and_empty_ones_have_no_sample() {
-        let mut recorder = Recorder::new();
+        let mut recorder = Recorder::default();
         for ms in 1..=100 {
             let class = match ms % 10 {
                 0 => Class::Error,
@@ -210,7 +238,7 @@ mod tests {
 
     #[test]
     fn an_hour_is_kept() {
-        let mut recorder = Recorder::new();
+        let mut recorder = Recorder::default();
         for second in 0..4_000 {
             let took = Duration::from_millis(1);
             recorder.record(second * 1_000, took, took, Class::Fine);

@@ -59,7 +59,9 @@ async fn plain_http_stays_on_this_machine() {
             .await
             .expect_err("refused");
         assert!(
-            error.to_string().contains("sends us on over plain HTTP"),
+            error
+                .to_string()
+                .contains("redirects to an address with plain HTTP"),
             "{error}"
         );
     }
