@@ -341,6 +341,8 @@ impl Status {
                 self.mismatch = None;
                 self.failed = None;
                 if let Some(weights) = adopted {
+                    // What was asked for before that does not hold any more.
+                    self.taken_back = None;
                     self.moved_to(weights.clone(), at);
                 }
             }

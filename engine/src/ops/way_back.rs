@@ -577,7 +577,9 @@ async fn reach_the_driver(
     let mut said = false;
     loop {
         let busy = store.occupant(identity).await.unwrap_or_default();
-        let busy = busy.filter(|busy| app.is_driven(rollout, busy));
+        // This process itself may drive it: then it knows.
+        let other = |busy: &Busy| busy.driver().is_some_and(|owner| *owner != app.owner);
+        let busy = busy.filter(|busy| app.is_driven(rollout, busy) && other(busy));
         let Some(pid) = busy.and_then(|busy| busy.driver().map(|owner| owner.pid)) else {
             return Ok(());
         };

@@ -55,6 +55,19 @@ pub enum Heard {
         /// Where the traffic was, in words.
         from: String,
     },
+    /// The stack moved the traffic away from where people left it; it is there again,
+    /// and was read back.
+    HeldThere {
+        /// Where it is, in words.
+        at: String,
+        /// Where the stack had moved it, in words.
+        from: String,
+    },
+    /// Somebody else moved the traffic there, in words, and it stays there.
+    LeftThere(String),
+    /// The traffic was brought back as often as this may be done, and something has
+    /// moved it there again, in words. It stays there until the stack is done.
+    GaveUp(String),
     /// What became of a write is not known yet: the next look settles it.
     InDoubt(String),
 }
@@ -71,8 +84,16 @@ pub enum GivenBack {
         /// Where it is.
         now: Weights,
     },
-    /// Somebody else had moved it there, and it stays there.
-    Elsewhere(Weights),
+    /// It stays where it was found.
+    Elsewhere {
+        /// Where that is.
+        now: Weights,
+        /// Where it was before the change.
+        belonged: Weights,
+        /// Whether somebody else has certainly moved it. Otherwise it is back on the
+        /// stable arm, and a person or the stack may have done that.
+        foreign: bool,
+    },
     /// The change had moved it, and it could not be brought back.
     Refused {
         /// Where it was, in words.
@@ -88,8 +109,12 @@ pub enum GivenBack {
 pub struct Changing {
     driver: Driver,
     session: Session,
-    /// How often the traffic was taken to where a person wants it after that was done.
+    /// How often the traffic was brought back while the stack changed.
     taken_again: u32,
+    /// Whether the platform was, or is about to be, told to change the stack.
+    told: bool,
+    /// The weights that the stack was asked to write, if it was asked for any.
+    asked: Option<Weights>,
 }
 
 impl Driver {
@@ -135,6 +160,8 @@ impl Driver {
             driver: self.clone(),
             session,
             taken_again: 0,
+            told: false,
+            asked: None,
         })
     }
 
@@ -395,16 +422,35 @@ fn undoes(session: &Session, stack: Option<&StackNow>, live: &Weights) -> Option
     let Work::StackChange { accepts, .. } = session.header.work else {
         return None;
     };
-    let by_stack = stack.is_some_and(|stack| stack.believes.is_some() && !stack.disowns(live));
+    let disowned = stack.is_some_and(|stack| stack.disowns(live));
+    let known = stack.is_some_and(|stack| stack.believes.is_some());
+    // Nobody has accepted the weights that a failed change goes back to.
+    let accepted = accepts && stack.is_some_and(|stack| stack.well);
+    let belongs = &session.status.weights;
     match session.status.obeyed_wish() {
-        Some(to) if live.share(to) < 100.0 => Some(Call::SwitchColor {
+        Some(to) if live.share(to) < 100.0 && !disowned => Some(Call::SwitchColor {
             color: to.to_owned(),
         }),
-        None if *live != session.status.weights && by_stack && !accepts => Some(Call::SetWeights {
-            weights: session.status.weights.clone(),
-        }),
+        None if live != belongs
+            && known
+            && !disowned
+            && !accepted
+            && !may_be_a_way_back(&session.header, belongs, live) =>
+        {
+            Some(Call::SetWeights {
+                weights: belongs.clone(),
+            })
+        }
         _ => None,
     }
+}
+
+/// Whether a person may have taken the traffic back: all of it is on the stable arm,
+/// which served before too. The stack can have written that as well, but nobody is
+/// given an arm again that a person may have taken them from.
+fn may_be_a_way_back(header: &Header, belongs: &Weights, live: &Weights) -> bool {
+    let stable = header.arm(Role::Stable);
+    !stable.is_empty() && live.share(stable) >= 100.0 && belongs.share(stable) > 0.0
 }
 
 fn interrupted(header: &Header) -> String {
@@ -500,6 +546,19 @@ impl Changing {
         }
     }
 
+    /// Notes that the platform is told now, with the weights that it is asked to write,
+    /// if it is asked for any. From here on the stack can have moved the traffic.
+    pub fn tell(&mut self, asked: Option<Weights>) {
+        self.told = true;
+        self.asked = asked;
+    }
+
+    /// Whether the platform was told.
+    #[must_use]
+    pub fn was_told(&self) -> bool {
+        self.told
+    }
+
     /// Whether a person took the traffic back while the stack changed.
     #[must_use]
     pub fn was_taken_back(&self) -> bool {
@@ -537,17 +596,20 @@ impl Changing {
                 _ => break,
             }
         }
-        self.hold_to_the_wish(heard).await
+        self.hold_the_traffic(heard).await
     }
 
-    /// What a person asked for holds until the platform is done: it may write its own
-    /// weights long after that.
-    async fn hold_to_the_wish(&mut self, heard: &mut Vec<Heard>) -> Result<(), Interrupt> {
+    /// Where people left the traffic, or took it meanwhile, it stays until the platform
+    /// is done: the stack may write its own weights at any time until then, and it can
+    /// be hours.
+    async fn hold_the_traffic(&mut self, heard: &mut Vec<Heard>) -> Result<(), Interrupt> {
         let session = &mut self.session;
-        let Some(to) = session.status.obeyed_wish().map(ToOwned::to_owned) else {
+        let Work::StackChange { stack, accepts, .. } = &session.header.work else {
             return Ok(());
         };
-        if session.status.in_doubt.is_some() || self.taken_again >= WRITES_MAX {
+        let wish = session.status.obeyed_wish().map(ToOwned::to_owned);
+        let holds = wish.is_some() || self.told && !accepts;
+        if session.status.in_doubt.is_some() || self.taken_again > WRITES_MAX || !holds {
             return Ok(());
         }
         let live = match session.target.traffic().await {
@@ -557,20 +619,70 @@ impl Changing {
                 return Ok(());
             }
         };
-        if live.share(&to) >= 100.0 {
+        let belongs = session.status.weights.clone();
+        let there = match &wish {
+            Some(to) => live.share(to) >= 100.0,
+            None => live == belongs,
+        };
+        if there {
+            return Ok(());
+        }
+        // Without knowing the stack, only what a person has asked for is held.
+        let owner = match session.target.stack(stack).await {
+            Ok(Some(stack)) if stack.believes.is_some() => Some(self.disowned(&stack, &live)),
+            _ => None,
+        };
+        let session = &mut self.session;
+        let foreign = owner == Some(true);
+        if foreign || wish.is_none() && may_be_a_way_back(&session.header, &belongs, &live) {
+            heard.push(Heard::LeftThere(live.shares()));
+            adopt(session, live).await?;
+            return Ok(());
+        }
+        if wish.is_none() && owner.is_none() {
             return Ok(());
         }
         self.taken_again += 1;
-        let call = Call::SwitchColor { color: to.clone() };
+        if self.taken_again > WRITES_MAX {
+            heard.push(Heard::GaveUp(live.shares()));
+            return Ok(());
+        }
+        let (call, done) = match wish {
+            Some(to) => (
+                Call::SwitchColor { color: to.clone() },
+                Heard::TookAgain {
+                    to,
+                    from: live.shares(),
+                },
+            ),
+            None => (
+                Call::SetWeights {
+                    weights: belongs.clone(),
+                },
+                Heard::HeldThere {
+                    at: belongs.shares(),
+                    from: live.shares(),
+                },
+            ),
+        };
         let reply = session.write(Actor::Host, call, Checks::WayBack).await?;
         heard.push(match reply {
             Reply::Failed(error) => Heard::InDoubt(error.to_string()),
-            _ => Heard::TookAgain {
-                to,
-                from: live.shares(),
-            },
+            _ => done,
         });
         Ok(())
+    }
+
+    /// Whether these live weights are neither what the stack's parameters say nor what
+    /// it was asked to write: somebody else has written them.
+    fn disowned(&self, stack: &StackNow, live: &Weights) -> bool {
+        let asked_for = |asked: &Weights| {
+            asked
+                .0
+                .iter()
+                .all(|w| asked.share(&w.arm) == live.share(&w.arm))
+        };
+        stack.disowns(live) && !self.asked.as_ref().is_some_and(asked_for)
     }
 
     /// Restores the traffic, if the change has moved it. With `action`, the rest of the
@@ -629,14 +741,15 @@ impl Changing {
             return Ok(GivenBack::AsBefore);
         };
         let stack = session.target.stack(stack).await.map_err(locked)?;
-        if before != belongs && stack.is_some_and(|stack| stack.disowns(&before)) {
-            let event = Event::Continued {
-                actor: "somebody else".to_owned(),
-                adopted: Some(before.clone()),
-                signal: None,
-            };
-            session.append(event, Durability::Power).await?;
-            return Ok(GivenBack::Elsewhere(before));
+        let foreign = stack.is_some_and(|stack| self.disowned(&stack, &before));
+        let session = &mut self.session;
+        if before != belongs && (foreign || may_be_a_way_back(&session.header, &belongs, &before)) {
+            adopt(session, before.clone()).await?;
+            return Ok(GivenBack::Elsewhere {
+                now: before,
+                belonged: belongs,
+                foreign,
+            });
         }
         let call = match whole {
             Some(action) => Call::Restore {
@@ -717,6 +830,16 @@ impl Changing {
         }
         Ok(())
     }
+}
+
+/// Takes the live weights over as those that belong there.
+async fn adopt(session: &mut Session, live: Weights) -> Result<(), Interrupt> {
+    let event = Event::Continued {
+        actor: "somebody else".to_owned(),
+        adopted: Some(live),
+        signal: None,
+    };
+    Ok(session.append(event, Durability::Power).await?)
 }
 
 /// The same arms with no traffic at all.

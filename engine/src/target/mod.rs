@@ -53,7 +53,7 @@ pub fn may_leave() -> Result<(), HostError> {
             ErrorKind::Unavailable,
             "left-too-late",
             format!(
-                "this process was frozen for more than {} s before the write could be sent, so it was not sent",
+                "more than {} s have passed since the lease was proven, so this attempt was not sent",
                 LEAVE_WITHIN_MS / 1_000
             ),
         )
@@ -76,6 +76,8 @@ pub struct StackNow {
     /// What the platform is doing to it, in its own word (`UPDATE_IN_PROGRESS`); none
     /// once it is done.
     pub at_work: Option<String>,
+    /// Whether its last operation came to a good end.
+    pub well: bool,
     /// The weights that its parameters say: what it writes when it writes any. None
     /// where it has no such parameters.
     pub believes: Option<Weights>,

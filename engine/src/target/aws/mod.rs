@@ -599,6 +599,7 @@ impl Target for AwsTarget {
         let names = self.found.arms.iter().map(|arm| arm.name.as_str());
         Ok(stack.map(|stack| StackNow {
             believes: stack::believed(&stack.parameters, names),
+            well: stack.is_well(),
             at_work: stack.is_moving().then_some(stack.status),
         }))
     }

@@ -420,24 +420,64 @@ pub async fn execute(clients: &Clients, set: &ChangeSet, token: &str) -> Result<
         .execute_change_set()
         .change_set_name(&set.id)
         .client_request_token(token);
-    let executed = clients
+    clients
         .ask(Api::ExecuteChangeSet, &set.stack_id, call.send())
-        .await;
-    match executed {
-        Err(error) if error.message.contains("InvalidChangeSetStatus") => {
-            was_executed(clients, set, error).await
-        }
-        executed => executed.map(drop),
+        .await
+        .map(drop)
+}
+
+/// Finds out whether a change set is executed after [`execute`] came back with an error:
+/// its answer may have been lost. If nobody has executed it, it is deleted, so that the
+/// request cannot be obeyed later; after that the error is certain.
+///
+/// # Errors
+/// The one that is given, if the change set was not and cannot be executed. Code
+/// [`PERHAPS_EXECUTED`], if that is not known.
+pub async fn was_executed(
+    clients: &Clients,
+    set: &ChangeSet,
+    error: HostError,
+) -> Result<(), HostError> {
+    if !error.retryable && !error.message.contains("InvalidChangeSetStatus") {
+        return Err(error);
+    }
+    let unknown = |why: HostError| {
+        HostError::new(
+            ErrorKind::Unavailable,
+            PERHAPS_EXECUTED,
+            format!(
+                "CloudFormation was asked to change {}, and it is not known whether it does: {error}; {why}",
+                set.stack_id
+            ),
+        )
+    };
+    match what_became_of(clients, set).await {
+        Ok(Became::Executed) => return Ok(()),
+        Ok(Became::Obsolete) => return Err(obsolete(set)),
+        Ok(Became::Waiting) => {}
+        Err(why) => return Err(unknown(why)),
+    }
+    discard(clients, &set.id, &set.stack_id)
+        .await
+        .map_err(&unknown)?;
+    // It may have been executed just before it was deleted.
+    match look(clients, &set.stack_id).await {
+        Ok(Some(stack)) if stack.is_moving() => Ok(()),
+        Ok(_) => Err(error),
+        Err(why) => Err(unknown(why)),
     }
 }
 
-/// Why a change set cannot be executed any more: a first attempt whose answer was lost
-/// has executed it, or it is obsolete because another operation has changed the stack.
-async fn was_executed(
-    clients: &Clients,
-    set: &ChangeSet,
-    refused: HostError,
-) -> Result<(), HostError> {
+/// What became of a change set.
+enum Became {
+    Executed,
+    /// Another operation has changed the stack, so it cannot be executed any more.
+    Obsolete,
+    /// Nobody has executed it.
+    Waiting,
+}
+
+async fn what_became_of(clients: &Clients, set: &ChangeSet) -> Result<Became, HostError> {
     let call = clients
         .cloudformation
         .describe_change_set()
@@ -445,19 +485,28 @@ async fn was_executed(
     let found = clients
         .ask(Api::DescribeChangeSet, &set.id, call.send())
         .await?;
-    match found.execution_status {
-        Some(ExecutionStatus::ExecuteInProgress | ExecutionStatus::ExecuteComplete) => Ok(()),
-        Some(ExecutionStatus::Obsolete) => Err(HostError::new(
-            ErrorKind::Conflict,
-            "change-set-obsolete",
-            format!(
-                "another operation changed the stack {} meanwhile, so this change was not made",
-                set.stack_id
-            ),
-        )),
-        _ => Err(refused),
-    }
+    Ok(match found.execution_status {
+        Some(ExecutionStatus::ExecuteInProgress | ExecutionStatus::ExecuteComplete) => {
+            Became::Executed
+        }
+        Some(ExecutionStatus::Obsolete) => Became::Obsolete,
+        _ => Became::Waiting,
+    })
 }
+
+fn obsolete(set: &ChangeSet) -> HostError {
+    HostError::new(
+        ErrorKind::Conflict,
+        "change-set-obsolete",
+        format!(
+            "another operation changed the stack {} meanwhile, so this change was not made",
+            set.stack_id
+        ),
+    )
+}
+
+/// Code of the error after which a stack may or may not be changed.
+pub const PERHAPS_EXECUTED: &str = "perhaps-executed";
 
 /// The error for a stack that CloudFormation is changing.
 #[must_use]
