@@ -18,6 +18,9 @@ use crate::target::secret;
 /// Largest answer that is read.
 const BODY_BYTES_MAX: usize = 16 << 20;
 
+/// Largest head of an answer over HTTP/2, bytes; as for the traffic.
+const HEAD_BYTES_MAX: u32 = 64 << 10;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -86,6 +89,7 @@ impl Client {
         Self {
             plain: hyper_util::client::legacy::Client::builder(TokioExecutor::new())
                 .http2_only(http2)
+                .http2_max_header_list_size(HEAD_BYTES_MAX)
                 .build(connector()),
             secure: std::sync::Arc::default(),
         }

@@ -31,6 +31,7 @@ mod order;
 mod pins;
 mod process;
 mod property;
+mod proxy;
 mod reference;
 mod registry;
 mod render;

@@ -114,6 +114,15 @@ impl Held {
                 Heard::TookAgain { to, from } => {
                     format!("  the stack moved the traffic to {from}; it is at {to} again")
                 }
+                Heard::HeldThere { at, from } => {
+                    format!("  the stack moved the traffic to {from}; it is at {at} again")
+                }
+                Heard::LeftThere(now) => format!(
+                    "  the traffic was moved to {now}, and it is not certain that the stack did that: it stays there"
+                ),
+                Heard::GaveUp(now) => format!(
+                    "  something moved the traffic to {now} again and again; it stays there until the stack is done"
+                ),
                 Heard::InDoubt(why) => format!("  {why}; looks again soon"),
             });
         }
@@ -175,10 +184,20 @@ impl Held {
                 app.note("versions may have gone back too: see `engine status`");
                 Ok(())
             }
-            Ok(GivenBack::Elsewhere(now)) => {
+            Ok(GivenBack::Elsewhere {
+                now, foreign: true, ..
+            }) => {
                 app.note(format!(
                     "somebody moved the traffic to {} while the stack changed, and not the stack did: it stays there",
                     now.shares()
+                ));
+                Ok(())
+            }
+            Ok(GivenBack::Elsewhere { now, belonged, .. }) => {
+                app.note(format!(
+                    "the traffic went back to {} while the stack changed; a person or the stack did that, so it stays there (it was {} before)",
+                    now.shares(),
+                    belonged.shares()
                 ));
                 Ok(())
             }

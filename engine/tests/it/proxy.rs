@@ -1,0 +1,576 @@
+//! What a good proxy does, one test for each behaviour of the local balancer: when an
+//! answer is judged, how HTTP/2 and gRPC pass, what is sent once more, and which
+//! requests are refused before an arm sees them.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::model::MetricsQuery;
+use engine::model::target::HealthProtocol;
+use engine::target::Target;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::balancer::{healthy, spec, url};
+use crate::support::clients::{say, seen, start, upstream};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const GET: &[u8] = b"GET /x HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n";
+
+/// Answers each connection with these bytes, and closes it.
+async fn answering(bytes: &'static [u8]) -> SocketAddr {
+    upstream(move |mut stream: TcpStream, _| async move {
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+    })
+    .await
+}
+
+// === When an answer is judged ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_is_an_error_of_its_arm() {
+    let broken: [&[u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\nten bytes.",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",
+    ];
+    for bytes in broken {
+        let (balancer, target) = start(answering(bytes).await, |_| ()).await;
+        say(balancer.listen, GET, PATIENCE).await;
+        let shown = String::from_utf8_lossy(bytes);
+        assert_eq!(seen(&target).await, (1, 1, 0), "{shown}");
+    }
+    let whole: [&[u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        // Its end is the end of the connection.
+        b"HTTP/1.1 200 OK\r\n\r\nhello",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ];
+    for bytes in whole {
+        let (balancer, target) = start(answering(bytes).await, |_| ()).await;
+        say(balancer.listen, GET, PATIENCE).await;
+        let shown = String::from_utf8_lossy(bytes);
+        assert_eq!(seen(&target).await, (1, 0, 0), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_within_an_answer_is_an_error_of_its_arm() {
+    let address = upstream(|mut stream: TcpStream, _| async move {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nten bytes.";
+        let _ = stream.write_all(head).await;
+        tokio::time::sleep(PATIENCE).await;
+    })
+    .await;
+    let (balancer, target) = start(address, |spec| spec.response_timeout_ms = 300).await;
+    let heard = say(balancer.listen, GET, PATIENCE).await;
+    assert!(heard.ends_with("ten bytes."), "{heard}");
+    assert_eq!(seen(&target).await, (1, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_in_the_middle_of_an_answer_says_nothing_about_its_arm() {
+    let address = upstream(|mut stream: TcpStream, _| async move {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n";
+        let _ = stream.write_all(head).await;
+        while stream.write_all(&[0; 1024]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let (balancer, target) = start(address, |_| ()).await;
+    say(balancer.listen, GET, Duration::from_millis(100)).await;
+    assert_eq!(seen(&target).await, (0, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latency_is_the_time_to_the_head_and_the_time_to_the_end_stands_beside_it() {
+    let address = upstream(|mut stream: TcpStream, _| async move {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na";
+        let _ = stream.write_all(head).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let _ = stream.write_all(b"b").await;
+    })
+    .await;
+    let (balancer, target) = start(address, |_| ()).await;
+    say(balancer.listen, GET, PATIENCE).await;
+    seen(&target).await;
+    let samples = target.samples(&MetricsQuery::default()).await;
+    let samples = samples.expect("reachable");
+    let (head, whole) = (
+        samples[0].latency.expect("known"),
+        samples[0].whole.expect("known"),
+    );
+    assert!(head.p99 < 300.0, "{head:?}");
+    assert!(whole.p99 >= 390.0, "{whole:?}");
+}
+
+// === HTTP/2 and gRPC ===
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// A server that speaks HTTP/2 alone.
+async fn http2(answer: impl Fn(Parts) -> Answer + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let (head, body) = request.into_parts();
+                let answer = answer.clone();
+                async move {
+                    let _ = body.collect().await;
+                    Ok::<_, Infallible>(answer(head))
+                }
+            });
+            tokio::spawn(async move {
+                let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    address
+}
+
+fn plain(text: impl Into<Bytes>) -> Answer {
+    Response::new(Full::new(text.into()).boxed())
+}
+
+/// What a gRPC server answers: perhaps a message, and the status after it.
+fn grpc(message: Option<&'static [u8]>, status: &'static str) -> Answer {
+    let fields = HeaderMap::from_iter([(
+        "grpc-status".parse().expect("a name"),
+        HeaderValue::from_static(status),
+    )]);
+    let mut answer = match message {
+        Some(message) => {
+            let body = Full::new(Bytes::from_static(message));
+            Response::new(body.with_trailers(async { Some(Ok(fields)) }).boxed())
+        }
+        // Without a message the status is in the head.
+        None => {
+            let mut answer = Response::new(Empty::new().boxed());
+            *answer.headers_mut() = fields;
+            answer
+        }
+    };
+    let kind = HeaderValue::from_static("application/grpc");
+    answer.headers_mut().insert("content-type", kind);
+    answer
+}
+
+/// Sends a request over HTTP/2, and reads the answer with its trailers.
+async fn ask(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+) -> (hyper::http::response::Parts, Bytes, Option<HeaderMap>) {
+    let stream = TcpStream::connect(address).await.expect("listens");
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("speaks HTTP/2");
+    tokio::spawn(connection);
+    let request = Request::post(format!("http://{host}{path}"));
+    let request = request.body(Empty::<Bytes>::new()).expect("valid");
+    let (head, body) = sender
+        .send_request(request)
+        .await
+        .expect("answered")
+        .into_parts();
+    let body = body.collect().await.expect("whole");
+    let trailers = body.trailers().cloned();
+    (head, body.to_bytes(), trailers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_grpc_is_what_counts_and_trailers_pass() {
+    let address = http2(|head| match head.uri.path() {
+        "/healthz" => plain(""),
+        "/good" => grpc(Some(b"answer"), "0"),
+        "/broken" => grpc(Some(b"answer"), "13"),
+        "/refused" => grpc(None, "16"),
+        "/overloaded" => grpc(None, "14"),
+        _ => {
+            let mut answer = plain("no status at all");
+            let kind = HeaderValue::from_static("application/grpc");
+            answer.headers_mut().insert("content-type", kind);
+            answer
+        }
+    })
+    .await;
+    // Requests, errors and those of clients after each.
+    for (path, errors) in [
+        ("/good", (0, 0)),
+        ("/broken", (1, 0)),
+        ("/refused", (0, 1)),
+        ("/overloaded", (1, 0)),
+        ("/unsaid", (1, 0)),
+    ] {
+        let (balancer, target) = start(address, |spec| spec.upstream_http2 = true).await;
+        let (head, body, trailers) = ask(balancer.listen, "shop.example", path).await;
+        match path {
+            "/good" | "/broken" => {
+                assert_eq!(body, "answer");
+                assert!(
+                    trailers.is_some_and(|t| t.contains_key("grpc-status")),
+                    "{path}"
+                );
+            }
+            "/refused" => assert_eq!(head.headers["grpc-status"], "16"),
+            _ => {}
+        }
+        assert_eq!(seen(&target).await.1, errors.0, "{path}");
+        let samples = target.samples(&MetricsQuery::default()).await;
+        let client_errors = samples.expect("reachable")[0].client_errors;
+        assert_eq!(client_errors, errors.1, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_authority_of_http_2_is_the_host_that_the_client_asked_for() {
+    let address = http2(|head| {
+        let host = head.headers.get("host").map(|h| format!("{h:?}"));
+        plain(format!(
+            "{:?} {host:?}",
+            head.uri.authority().map(ToString::to_string)
+        ))
+    })
+    .await;
+    let (balancer, target) = start(address, |spec| spec.upstream_http2 = true).await;
+    healthy(&target, "stable", 1).await;
+    let says = "Some(\"shop.example\") None";
+    let heard = say(balancer.listen, GET, PATIENCE).await;
+    assert!(heard.ends_with(says), "{heard}");
+    let (_, body, _) = ask(balancer.listen, "shop.example", "/x").await;
+    assert_eq!(body, says);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_checks_speak_what_the_traffic_speaks() {
+    let is = |answer: fn(Parts) -> Answer, protocol: HealthProtocol| async move {
+        let address = http2(answer).await;
+        let (_balancer, target) = start(address, |spec| {
+            spec.upstream_http2 = true;
+            spec.health.protocol = protocol;
+        })
+        .await;
+        for _ in 0..20 {
+            let live = target.observe().await.expect("reachable");
+            if live.arms[0].healthy == 1 {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
+    };
+    let grpc_health = || HealthProtocol::Grpc {
+        service: "shop.Shop".to_owned(),
+    };
+    // A plain server over HTTP/2.
+    assert!(is(|_| plain("well"), HealthProtocol::Http).await);
+    // gRPC servers, without and with the health protocol.
+    assert!(is(|_| grpc(None, "12"), HealthProtocol::Http).await);
+    assert!(
+        is(
+            |_| grpc(Some(b"\0\0\0\0\x02\x08\x01"), "0"),
+            HealthProtocol::Http
+        )
+        .await
+    );
+    assert!(is(|_| grpc(Some(b"\0\0\0\0\x02\x08\x01"), "0"), grpc_health()).await);
+    // One that says that it does not serve, one that fails, and one that does not know.
+    assert!(
+        !is(
+            |_| grpc(Some(b"\0\0\0\0\x02\x08\x02"), "0"),
+            HealthProtocol::Http
+        )
+        .await
+    );
+    assert!(!is(|_| grpc(Some(b"\0\0\0\0\x02\x08\x02"), "0"), grpc_health()).await);
+    assert!(!is(|_| grpc(None, "13"), HealthProtocol::Http).await);
+    assert!(!is(|_| grpc(None, "12"), grpc_health()).await);
+}
+
+// === What is sent once more ===
+
+/// A server that answers the first request of each connection, and closes it when the
+/// second one comes. Returns its address and what it has got.
+async fn hasty() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = listener.local_addr().expect("bound");
+    let got = Arc::new(Mutex::new(vec![]));
+    let keeps = got.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let got = keeps.clone();
+            tokio::spawn(async move {
+                for nth in 0..2 {
+                    let mut bytes = vec![0; 4096];
+                    let mut text = String::new();
+                    // The bodies of this test end with a dot.
+                    while !text.ends_with("\r\n\r\n") && !text.ends_with('.') {
+                        match stream.read(&mut bytes).await {
+                            Ok(0) | Err(_) => return,
+                            Ok(n) => text += &String::from_utf8_lossy(&bytes[..n]),
+                        }
+                        if text.contains("content-length: 5") && !text.ends_with('.') {
+                            text = text.trim_end().to_owned();
+                        }
+                    }
+                    let health = text.starts_with("GET /healthz");
+                    if !health {
+                        let line = text.split(' ').next().unwrap_or_default();
+                        got.lock().expect("whole").push(line.to_owned());
+                    }
+                    if nth == 1 && !health {
+                        return;
+                    }
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    let _ = stream.write_all(answer).await;
+                }
+            });
+        }
+    });
+    (address, got)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_kept_connection_lost_is_sent_again_if_that_does_no_harm() {
+    for (method, body, again) in [
+        ("GET", "", true),
+        ("DELETE", "", true),
+        ("PUT", "abcd.", true),
+        // The server may have done it, and twice might be wrong.
+        ("POST", "abcd.", false),
+    ] {
+        let (address, got) = hasty().await;
+        let (balancer, target) = start(address, |_| ()).await;
+        let request = |method: &str, body: &str| {
+            let length = match body {
+                "" => String::new(),
+                body => format!("content-length: {}\r\n", body.len()),
+            };
+            format!("{method} /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{length}\r\n{body}")
+        };
+        let first = say(balancer.listen, request("GET", "").as_bytes(), PATIENCE).await;
+        assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+        let second = say(balancer.listen, request(method, body).as_bytes(), PATIENCE).await;
+        let code = if again {
+            "HTTP/1.1 200"
+        } else {
+            "HTTP/1.1 502"
+        };
+        assert!(second.starts_with(code), "{method}: {second}");
+        let times = if again { 2 } else { 1 };
+        let got = got.lock().expect("whole").clone();
+        assert_eq!(got[1..], vec![method; times], "{method}");
+        assert_eq!(seen(&target).await, (2, u32::from(!again), 0), "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_always_hangs_up_is_at_fault() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let address = upstream(move |_, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async {}
+    })
+    .await;
+    let (balancer, target) = start(address, |_| ()).await;
+    let heard = say(balancer.listen, GET, PATIENCE).await;
+    assert!(heard.starts_with("HTTP/1.1 502"), "{heard}");
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "it was a new connection");
+    assert_eq!(seen(&target).await, (1, 1, 0));
+}
+
+// === Heads ===
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_one_host() {
+    let address = upstream(|mut stream: TcpStream, head: String| async move {
+        let host = head.lines().find(|l| l.to_lowercase().starts_with("host:"));
+        let text = host.unwrap_or("no host").to_owned();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        );
+        let _ = stream.write_all(answer.as_bytes()).await;
+    })
+    .await;
+    let (balancer, target) = start(address, |_| ()).await;
+    let refused = [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: user@a\r\n\r\n",
+        "GET http://a/ HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+    ];
+    for request in refused {
+        let request = request.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+        let heard = say(balancer.listen, request.as_bytes(), PATIENCE).await;
+        assert!(heard.starts_with("HTTP/1.1 400"), "{request}: {heard}");
+    }
+    assert_eq!(seen(&target).await, (0, 0, 0), "no arm was asked");
+    let passed = [
+        (
+            "GET / HTTP/1.1\r\nhost: shop.example:80",
+            "host: shop.example:80",
+        ),
+        (
+            "GET http://shop.example/x HTTP/1.1\r\nhost: other",
+            "host: shop.example",
+        ),
+        (
+            "GET http://shop.example/x HTTP/1.1\r\nhost:",
+            "host: shop.example",
+        ),
+    ];
+    for (request, host) in passed {
+        let whole = format!("{request}\r\nconnection: close\r\n\r\n");
+        let heard = say(balancer.listen, whole.as_bytes(), PATIENCE).await;
+        assert!(heard.ends_with(host), "{request}: {heard}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_without_a_body_and_with_news_before_them_pass() {
+    let head: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\nconnection: close\r\n\r\n";
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("HEAD", head, "content-length: 4000"),
+        ("GET", b"HTTP/1.1 204 No Content\r\nx-a: 1\r\n\r\n", "204 No Content"),
+        (
+            "GET",
+            b"HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\ncontent-length: 9\r\n\r\n",
+            "304 Not Modified",
+        ),
+        (
+            "GET",
+            b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            "ok",
+        ),
+        (
+            "GET",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            "ok",
+        ),
+    ];
+    for (method, bytes, says) in cases {
+        let (balancer, target) = start(answering(bytes).await, |_| ()).await;
+        let request = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let heard = say(balancer.listen, request.as_bytes(), PATIENCE).await;
+        assert!(heard.contains(says), "{method} {says}: {heard}");
+        assert_eq!(seen(&target).await, (1, 0, 0), "{method} {says}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_to_be_told_to_go_on_is_told() {
+    let address = upstream(crate::support::clients::good).await;
+    let (balancer, _target) = start(address, |_| ()).await;
+    let mut stream = TcpStream::connect(balancer.listen).await.expect("listens");
+    let head = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\nconnection: close\r\n\r\n";
+    stream.write_all(head).await.expect("open");
+    let mut bytes = [0; 25];
+    stream.read_exact(&mut bytes).await.expect("told");
+    assert!(bytes.starts_with(b"HTTP/1.1 100 Continue"));
+    stream.write_all(b"abc").await.expect("open");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.expect("answered");
+    assert!(rest.contains("HTTP/1.1 200"), "{rest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_may_be_as_large_as_behind_a_load_balancer_of_aws() {
+    let fields: String = (0..500)
+        .map(|n| format!("x-{n}: {}\r\n", "y".repeat(80)))
+        .collect();
+    let kept: &'static str = fields.clone().leak();
+    let address = upstream(move |mut stream: TcpStream, head: String| {
+        let many = head.lines().filter(|l| l.starts_with("x-")).count();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\nx-got: {many}\r\n{kept}content-length: 0\r\n\r\n"
+        );
+        async move {
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await;
+    let (balancer, target) = start(address, |_| ()).await;
+    let request = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{fields}\r\n");
+    let heard = say(balancer.listen, request.as_bytes(), PATIENCE).await;
+    // The engine's own field is one of them.
+    assert!(
+        heard.contains("x-got: 502") || heard.contains("x-got: 500"),
+        "{}",
+        &heard[..200]
+    );
+    assert!(heard.contains("x-499: yyy"), "the answer's fields came too");
+    assert_eq!(seen(&target).await, (1, 0, 0));
+    // And over HTTP/2.
+    let address = http2(move |head| {
+        let mut answer = plain(head.headers.len().to_string());
+        for n in 0..300 {
+            let name: hyper::header::HeaderName = format!("x-{n}").parse().expect("a name");
+            answer.headers_mut().insert(
+                name,
+                HeaderValue::from_static("yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"),
+            );
+        }
+        answer
+    })
+    .await;
+    let (balancer, target) = start(address, |spec| spec.upstream_http2 = true).await;
+    healthy(&target, "stable", 1).await;
+    let (head, ..) = ask(balancer.listen, "shop.example", "/x").await;
+    assert!(head.headers.contains_key("x-299"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_http_2_cannot_carry_is_an_ordinary_request() {
+    let address = http2(|head| plain(format!("{:?}", head.version))).await;
+    let (balancer, target) = start(address, |spec| spec.upstream_http2 = true).await;
+    healthy(&target, "stable", 1).await;
+    let request =
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\r\n";
+    let heard = say(balancer.listen, request, PATIENCE).await;
+    assert!(heard.ends_with("HTTP/2.0"), "{heard}");
+    assert_eq!(seen(&target).await, (1, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_speak_what_the_traffic_speaks() {
+    let address = http2(|head| plain(format!("{:?}", head.version))).await;
+    let mut spec = spec([url(address), url(address)]);
+    spec.upstream_http2 = true;
+    let (balancer, target) = crate::support::balancer::start(&spec).await;
+    let probe = engine::model::query::Probe {
+        name: "version".to_owned(),
+        path: "/v".to_owned(),
+        status: 200,
+        contains: Some("HTTP/2.0".to_owned()),
+        attempts: 1,
+        timeout_ms: 5_000,
+    };
+    let report = target.probe("stable", &probe).await.expect("known");
+    assert!(report.ok, "{report:?}");
+    drop(balancer);
+}
