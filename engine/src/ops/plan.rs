@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::advice::Input;
 use super::app::App;
 use super::error::{Error, Result};
 use crate::journal::Header;
@@ -58,9 +59,8 @@ pub async fn plan(
     strategy: Arc<dyn Strategy>,
 ) -> Result<Plan> {
     let TargetSpec::Aws(spec) = header.target.clone() else {
-        return Err(Error::usage(
-            "a plan is for a target on AWS: name one with --stack, --listener, --rule or a rollout file",
-        ));
+        return Err(Error::usage("a plan is for a target on AWS")
+            .give(Input::LoadBalancer, "names one, as a rollout file does"));
     };
     let target = app.ports.on_aws(&spec).await?;
     let found = target.found().clone();
