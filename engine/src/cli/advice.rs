@@ -102,6 +102,9 @@ fn command(ask: &Ask) -> String {
 fn flag(input: &Input) -> String {
     let flag = match input {
         Input::StackParameterOf(name) => return format!("--parameter {name}=VALUE"),
+        Input::Offline(source) => {
+            return format!("{source} is in a registry, and --offline (or --frozen)");
+        }
         Input::AcceptWeights => "--accept-weights",
         Input::AcceptChange => "--accept",
         Input::AcceptReplacement => "--accept-replacement",
@@ -118,7 +121,7 @@ fn flag(input: &Input) -> String {
         Input::PartOfArm => "--arm or --service",
         Input::Stable => "--stable NAME",
         Input::Image => "--image",
-        Input::TaskDefinition => "--task-definition",
+        Input::Release => "--image and --task-definition",
         Input::DemoFault => "--demo-fault",
         Input::DemoRate => "--rate",
         Input::DemoNames => "--names",
@@ -127,7 +130,6 @@ fn flag(input: &Input) -> String {
         Input::StateFolder => "--state-dir",
         Input::PluginsFile => "--plugins",
         Input::Locked => "--locked",
-        Input::Offline => "--offline (or --frozen)",
         Input::Parameter => "--set",
         Input::Query => "--query",
         Input::Folder => "--folder",

@@ -113,8 +113,8 @@ pub enum Input {
     Stable,
     /// The image of the new version.
     Image,
-    /// The task definition of the new version.
-    TaskDefinition,
+    /// What the new version runs on AWS, in any way.
+    Release,
     /// The fault of the demo's new version.
     DemoFault,
     /// Requests per second of the demo.
@@ -131,8 +131,8 @@ pub enum Input {
     PluginsFile,
     /// That pins must be there and stay as they are.
     Locked,
-    /// That nothing may be fetched.
-    Offline,
+    /// That nothing may be fetched, also not that source in a registry.
+    Offline(String),
     /// A parameter of a strategy.
     Parameter,
     /// The answer to a query.
@@ -172,7 +172,7 @@ impl fmt::Display for Input {
             Self::PartOfArm => "the parts of an arm",
             Self::Stable => "the stable arm",
             Self::Image => "the image",
-            Self::TaskDefinition => "the task definition",
+            Self::Release => "the image and the task definition",
             Self::DemoFault => "the fault of the new version",
             Self::DemoRate => "the rate of requests",
             Self::DemoNames => "the names of the arms",
@@ -181,7 +181,9 @@ impl fmt::Display for Input {
             Self::StateFolder => "the state folder",
             Self::PluginsFile => "the plugins file",
             Self::Locked => "a locked run",
-            Self::Offline => "an offline run",
+            Self::Offline(source) => {
+                return write!(f, "{source} is in a registry, and an offline run");
+            }
             Self::Parameter => "the parameter",
             Self::Query => "the answer to a query",
             Self::Folder => "the folder",

@@ -361,13 +361,8 @@ async fn candidate(
         return Ok(None);
     }
     let TargetSpec::Aws(spec) = target else {
-        let input = match request.image {
-            Some(_) => Input::Image,
-            None => Input::TaskDefinition,
-        };
-        return Err(
-            Error::argument(input, "needs a target on AWS").give(Input::LoadBalancer, "names one")
-        );
+        return Err(Error::argument(Input::Release, "need a target on AWS")
+            .give(Input::LoadBalancer, "names one"));
     };
     if let Some(image) = &request.image {
         if image.is_empty() || image.contains(char::is_whitespace) {

@@ -80,8 +80,8 @@ impl PinRequest {
         if !self.offline {
             return Ok(());
         }
-        let why = format!("fetches nothing, and {source} is in a registry");
-        Err(Error::argument(Input::Offline, why))
+        let offline = Input::Offline(source.to_owned());
+        Err(Error::argument(offline, "fetches nothing"))
     }
 
     /// The file that is named, or the nearest one; if there is none, the place where it

@@ -102,10 +102,11 @@ pub async fn abort(
         Err(error) if knows_nothing(app).await => {
             let named = request.named()?.is_some();
             if id.is_some() || !named {
-                let error = error.context(
-                    "no journal can be read that says what to take back; name the load balancer and no rollout",
-                );
-                return Err(error.give(Input::Target, "names it"));
+                let error = error.context("no journal can be read that says what to take back");
+                return Err(error.give(
+                    Input::Target,
+                    "without a rollout names the load balancer whose traffic is taken back",
+                ));
             }
             return rollback(app, request, None).await;
         }
