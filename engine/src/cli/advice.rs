@@ -66,6 +66,7 @@ fn sentence(advice: &Advice) -> String {
     match advice {
         Advice::Ask(ask, does) => format!("{} {does}", command(ask)),
         Advice::Give(input, does) => format!("{} {does}", flag(input)),
+        Advice::Name(input) => format!("name it with {}", flag(input)),
         Advice::PinPlugins => {
             "write one and run `engine plugin lock`; without it there is nothing that --locked could keep to"
                 .to_owned()

@@ -13,6 +13,8 @@ pub enum Advice {
     Ask(Ask, String),
     /// Ask for the same again and give something with it, which does that.
     Give(Input, String),
+    /// Name what the error says is not named, with that.
+    Name(Input),
     /// Name plugins in a plugins file and pin them, as whoever wants only pinned plugins
     /// must.
     PinPlugins,

@@ -228,7 +228,7 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
             "both arms have traffic and the names {} do not tell which one is stable",
             live.names().join(" and ")
         ))
-        .give(Input::Stable, "says it"));
+        .name_it(Input::Stable));
     }
     let mut arms = arms(live, stable).map_err(Error::usage)?;
     let Some(new) = &spec.candidate else {
@@ -361,8 +361,9 @@ async fn candidate(
         return Ok(None);
     }
     let TargetSpec::Aws(spec) = target else {
-        return Err(Error::argument(Input::Release, "need a target on AWS")
-            .give(Input::LoadBalancer, "names one"));
+        return Err(
+            Error::argument(Input::Release, "need a target on AWS").name_it(Input::LoadBalancer)
+        );
     };
     if let Some(image) = &request.image {
         if image.is_empty() || image.contains(char::is_whitespace) {

@@ -127,6 +127,12 @@ impl Error {
         self.advise(Advice::give(input, does))
     }
 
+    /// As [`Self::advise`]: name what is not named, with that.
+    #[must_use]
+    pub fn name_it(self, input: Input) -> Self {
+        self.advise(Advice::Name(input))
+    }
+
     /// As [`Self::advise`], in words.
     #[must_use]
     pub fn hint(self, words: impl Into<String>) -> Self {

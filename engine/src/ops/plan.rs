@@ -59,8 +59,10 @@ pub async fn plan(
     strategy: Arc<dyn Strategy>,
 ) -> Result<Plan> {
     let TargetSpec::Aws(spec) = header.target.clone() else {
-        return Err(Error::usage("a plan is for a target on AWS")
-            .give(Input::LoadBalancer, "names one, as a rollout file does"));
+        return Err(Error::usage(
+            "a plan is for a target on AWS, and neither the request nor a rollout file names one",
+        )
+        .name_it(Input::LoadBalancer));
     };
     let target = app.ports.on_aws(&spec).await?;
     let found = target.found().clone();

@@ -181,8 +181,7 @@ impl TargetRequest {
                 Ok(Some(Spec::on_aws(target)))
             }
             None if aws.refines_a_target() => {
-                Err(Error::usage("no load balancer is named")
-                    .give(Input::LoadBalancer, "names one"))
+                Err(Error::usage("no load balancer is named").name_it(Input::LoadBalancer))
             }
             None => Ok(None),
         }

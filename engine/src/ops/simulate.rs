@@ -160,9 +160,7 @@ pub async fn many(
 pub async fn one(app: &App, request: &SimulateRequest, number: u32) -> Result<One> {
     let Loaded { scenarios, .. } = load(app, request).await?;
     let [s] = &scenarios[..] else {
-        return Err(
-            Error::usage("one replicate is of one scenario").give(Input::Scenario, "names it")
-        );
+        return Err(Error::usage("one replicate is of one scenario").name_it(Input::Scenario));
     };
     let name = s.scenario.name.clone();
     let played = replicate::play(&s.subject, &s.scenario, number)

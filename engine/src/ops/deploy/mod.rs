@@ -509,8 +509,7 @@ pub struct Doomed {
 /// Finds the stack that would be deleted; changes nothing.
 pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
     let (access, name) = place(app, target)?;
-    let name =
-        name.ok_or_else(|| Error::usage("no stack is named").give(Input::Stack, "names it"))?;
+    let name = name.ok_or_else(|| Error::usage("no stack is named").name_it(Input::Stack))?;
     let clients = app.ports.clients(&access).await;
     let Some(stack) = stack::look(&clients, &name).await? else {
         return Err(Error::usage(format!(

@@ -80,7 +80,7 @@ pub async fn pull(
                 "{source} exists (sha256:{}), and no file is named to write it to",
                 fetched.sha256
             ))
-            .give(Input::OutputFile, "names it"));
+            .name_it(Input::OutputFile));
         };
         cache::write(&file, &fetched.wasm)?;
         pulled(Pulled::Reference {
