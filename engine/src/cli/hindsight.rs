@@ -186,7 +186,7 @@ pub(super) async fn what_if(
         Ok(compared) if of == 1 => show(&compared),
         Ok(compared) => out!("{}: {}", compared.journal.shown, compare(&compared)),
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", super::advice::text(&error));
             exit = Exit::from(error.kind);
         }
     };

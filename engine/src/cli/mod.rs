@@ -31,6 +31,7 @@ macro_rules! eprint {
     };
 }
 
+pub mod advice;
 mod command;
 pub mod exit;
 mod hindsight;
@@ -56,6 +57,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::ops::app::{Access, App, Surroundings};
 use crate::ops::news::{Listener, News};
+use crate::view::failure::{Failure, Wrong};
 use exit::Exit;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -148,7 +150,7 @@ impl Verb {
 /// Shows on stderr what an operation tells.
 fn listener() -> Listener {
     std::sync::Arc::new(|news| match news {
-        News::Note(text) => eprintln!("note: {text}"),
+        News::Note(note) => eprintln!("note: {}", advice::note(&note)),
         News::Progress(text) => eprintln!("{text}"),
         News::Trouble(text) => eprintln!("error: {text}"),
     })
@@ -156,13 +158,26 @@ fn listener() -> Listener {
 
 /// Runs the command line to its exit code.
 pub async fn main(cli: Cli, surroundings: Surroundings) -> ExitCode {
+    let json = cli.global.json;
     // Boxed, or the futures of all verbs nest too deep for the compiler.
     match Box::pin(dispatch(cli, surroundings)).await {
         Ok(exit) => exit.into(),
         Err(error) => {
             let style = console::Style::new().for_stderr().red().bold();
-            eprintln!("{} {error}", style.apply_to("error:"));
-            Exit::from(error.kind).into()
+            eprintln!("{} {}", style.apply_to("error:"), advice::text(&error));
+            let exit = Exit::from(error.kind);
+            if json && !print::has_answered() {
+                let (message, advice) = advice::parts(&error);
+                json!(Failure {
+                    error: Wrong {
+                        kind: error.kind.into(),
+                        message,
+                        advice,
+                        exit_code: exit as u8,
+                    },
+                });
+            }
+            exit.into()
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::is_hidden;
 
@@ -54,9 +55,18 @@ pub fn plain(text: &str, styled: bool) -> Cow<'_, str> {
     shown.into()
 }
 
+/// Whether something was printed to stdout.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// Whether something was printed to stdout, which then has its one answer.
+pub(super) fn has_answered() -> bool {
+    ANSWERED.load(Ordering::Relaxed)
+}
+
 /// Writes to stdout. Whoever has closed the other end (`| head`) does not want the
 /// rest, so a failed write is not an error.
 pub(super) fn data(text: &str) {
+    ANSWERED.store(true, Ordering::Relaxed);
     let text = plain(text, console::colors_enabled());
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

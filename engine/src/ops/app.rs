@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::advice::{Ask, Input};
 use super::error::{Context as _, Result};
-use super::news::{Listener, News};
+use super::news::{Listener, News, Note};
 use super::ports::Ports;
 use super::private;
 use crate::clock::{Clock, SystemClock};
@@ -75,7 +76,8 @@ fn open_store(state_dir: &Path, access: Access, listener: &Listener) -> Result<O
     match access {
         Access::Write => {
             let store = make_store(state_dir, listener, None).map_err(|e| {
-                e.context("hint: `engine rollback` and `engine abort` work without the store; --state-dir names another one")
+                e.ask(Ask::TakeBack, "works without the store")
+                    .give(Input::StateFolder, "names another one")
             })?;
             Ok((Arc::new(store), None))
         }
@@ -146,8 +148,8 @@ impl App {
     }
 
     /// Reports something worth knowing.
-    pub fn note(&self, text: impl Into<String>) {
-        (self.listener)(News::Note(text.into()));
+    pub fn note(&self, note: impl Into<Note>) {
+        (self.listener)(News::Note(note.into()));
     }
 
     /// Reports what is being done or waited for.
@@ -165,7 +167,7 @@ impl App {
     pub fn say_unwritten(&self) {
         if let Some(why) = self.unwritten() {
             self.note(format!(
-                "this could not be written down, so `engine history` and `engine status` do not know of it: {why}"
+                "this could not be written down, so neither the history nor the status of a rollout knows of it: {why}"
             ));
         }
     }
@@ -247,9 +249,8 @@ pub fn make_private(state_dir: &Path, listener: &Listener) -> Result<()> {
         Ok(mended) => say_mended(state_dir, mended, listener),
         // The folder of another user can be used all the same.
         Err(error) if state_dir.is_dir() => {
-            listener(News::Note(format!(
-                "{shown} cannot be made readable for you alone: {error}"
-            )));
+            let note = format!("{shown} cannot be made readable for you alone: {error}");
+            listener(News::Note(note.into()));
         }
         Err(error) => {
             return Err(error).with_context(|| format!("failed to make the state folder {shown}"));
@@ -260,9 +261,10 @@ pub fn make_private(state_dir: &Path, listener: &Listener) -> Result<()> {
 
 fn say_mended(state_dir: &Path, mended: usize, listener: &Listener) {
     if mended > 0 {
-        listener(News::Note(format!(
+        let note = format!(
             "others could read {mended} files and folders of {}, where journals and logs are; now only you can",
             state_dir.display()
-        )));
+        );
+        listener(News::Note(note.into()));
     }
 }

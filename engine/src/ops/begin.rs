@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::advice::{Advice, Ask, Input};
 use super::app::App;
 use super::error::{Context as _, Error, Result};
+use super::news::Note;
 use super::pin::PinRequest;
 use super::plugin::{self, Loaded};
 use super::private;
@@ -131,15 +133,16 @@ fn wanted(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
     let spec = match file {
         Some(mut spec) => {
             secrets_are_there(&spec)?;
-            for (flag, given) in [
-                ("--demo-fault", request.demo_fault.is_some()),
-                ("--rate", request.rate.is_some()),
-                ("--names", request.names.is_some()),
+            for (input, given) in [
+                (Input::DemoFault, request.demo_fault.is_some()),
+                (Input::DemoRate, request.rate.is_some()),
+                (Input::DemoNames, request.names.is_some()),
             ] {
                 if given {
-                    return Err(Error::usage(format!(
-                        "{flag} is for the demo that `engine run` sets up by itself; with --local, --stack or a rollout file the target exists already"
-                    )));
+                    return Err(Error::argument(
+                        input,
+                        "is for the demo that is set up where no target is named; here a target is named, by the request or by the rollout file",
+                    ));
                 }
             }
             // A resumed rollout finds its balancer's state there.
@@ -222,9 +225,10 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
     let on_aws = matches!(spec.target, TargetSpec::Aws(_));
     if on_aws && stable.is_none() && !live.naming().has_an_order() && !all_on_one {
         return Err(Error::usage(format!(
-            "both arms have traffic and the names {} do not tell which one is stable\n\nhint: say it with --stable NAME",
+            "both arms have traffic and the names {} do not tell which one is stable",
             live.names().join(" and ")
-        )));
+        ))
+        .name_it(Input::Stable));
     }
     let mut arms = arms(live, stable).map_err(Error::usage)?;
     let Some(new) = &spec.candidate else {
@@ -234,9 +238,10 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
         let running = live.arm(&arm.name).map(|a| &a.release);
         if running.is_none_or(|r| !new.is(r)) && weights.weight(&arm.name) > 0 {
             return Err(Error::busy(format!(
-                "{} has traffic, so it cannot be replaced by {}\n\nhint: `engine rollback` takes the traffic back first",
+                "{} has traffic, so it cannot be replaced by {}",
                 arm.name, new.version
-            )));
+            ))
+            .ask(Ask::Rollback, "takes the traffic back first"));
         }
         arm.version.clone_from(&new.version);
     }
@@ -249,7 +254,7 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
 /// As with [`make_ready`]; and busy, if something else has taken the target meanwhile.
 pub async fn begin_rollout(app: &App, request: &BeginRequest, options: Options) -> Result<Ready> {
     let ready = make_ready(app, request).await?;
-    for note in advice(&ready) {
+    for note in notes(&ready) {
         app.note(note);
     }
     begin_ready(app, &ready, options).await?;
@@ -273,18 +278,18 @@ async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
 }
 
 /// What a person should know before a rollout begins.
-fn advice(ready: &Ready) -> Vec<String> {
+fn notes(ready: &Ready) -> Vec<Note> {
     let mut notes = vec![];
     if ready.live.sticky {
-        notes
-            .push("clients stick to their arm here, so shares move slower than weights".to_owned());
+        notes.push("clients stick to their arm here, so shares move slower than weights".into());
     }
     let mut versions = ready.live.arms.iter().map(|a| a.release.version.as_str());
     let first = versions.next().unwrap_or_default();
     if ready.header.candidate.is_none() && versions.all(|version| version == first) {
-        notes.push(format!(
-            "both arms run {first} already; --image, or a [candidate] in the rollout file, puts a new version in"
-        ));
+        let both = format!(
+            "both arms run {first} already; a [candidate] in the rollout file puts a new version in"
+        );
+        notes.push(Note::from(both).advise(Advice::give(Input::Image, "does it too")));
     }
     notes
 }
@@ -314,34 +319,39 @@ async fn seen_by_nobody(
             continue;
         }
         if let Some(route) = Elsewhere::seen(&elsewhere, &arm.name).next() {
-            let (when, hint) = match arm.role {
+            let (when, advice) = match arm.role {
                 Role::Candidate => (
                     "its users would get the new version at once",
-                    "if that listener is for tests alone, name it with --test-listener ARN",
+                    Advice::give(
+                        Input::TestListener,
+                        "names it, if that listener is for tests alone",
+                    ),
                 ),
                 Role::Stable => (
                     "a promotion by copy would replace the version of its users",
-                    "or use promotion = \"swap\", which does not replace it",
+                    Advice::words("or use promotion = \"swap\", which does not replace it"),
                 ),
             };
-            return Err(Error::busy(format!(
-                "{route}: {when}\n\nhint: bring that route to the other arm first; {hint} ({})",
-                route.route
-            )));
+            let first = format!("bring that route to the other arm first ({})", route.route);
+            return Err(Error::busy(format!("{route}: {when}"))
+                .hint(first)
+                .advise(advice));
         }
         for route in elsewhere
             .iter()
             .filter(|e| e.arm == arm.name && e.way == Way::Unsaid)
         {
-            app.note(format!(
-                "{route}; its users get the new version at once (if it is for tests alone, name it with --test-listener)"
-            ));
+            let note = Note::from(format!("{route}; its users get the new version at once"));
+            app.note(note.advise(Advice::give(
+                Input::TestListener,
+                "names it, if it is for tests alone",
+            )));
         }
     }
     Ok(())
 }
 
-/// The release that a flag names for the candidate.
+/// The release that the request names for the candidate.
 async fn candidate(
     app: &App,
     request: &BeginRequest,
@@ -351,15 +361,14 @@ async fn candidate(
         return Ok(None);
     }
     let TargetSpec::Aws(spec) = target else {
-        return Err(Error::usage(
-            "--image and --task-definition need a target on AWS, such as --stack NAME",
-        ));
+        return Err(
+            Error::argument(Input::Release, "need a target on AWS").name_it(Input::LoadBalancer)
+        );
     };
     if let Some(image) = &request.image {
         if image.is_empty() || image.contains(char::is_whitespace) {
-            return Err(Error::usage(format!(
-                "--image {image:?} is not REPOSITORY:TAG"
-            )));
+            let why = format!("{image:?} is not REPOSITORY:TAG");
+            return Err(Error::argument(Input::Image, why));
         }
         if is_mutable(image) {
             app.note(format!(
@@ -478,16 +487,23 @@ pub async fn busy_with(app: &App, rollout: &str) -> Error {
         let busy = app.living_owner(&header).await.unwrap_or_default();
         if busy.is_none_or(|busy| busy.driver() == Some(&app.owner)) {
             return Error::busy(format!(
-                "the target is busy: its stack is being changed ({rollout}), and the process that watched that is gone\n\nhint: `engine resume {rollout}` watches the stack until CloudFormation is done; `engine rollback` works meanwhile"
-            ));
+                "the target is busy: its stack is being changed ({rollout}), and the process that watched that is gone"
+            ))
+            .ask(
+                Ask::Resume(rollout.to_owned()),
+                "watches the stack until CloudFormation is done",
+            )
+            .ask(Ask::Rollback, "works meanwhile");
         }
         return Error::busy(format!(
-            "the target is busy: `engine deploy` or `engine delete` changes its stack ({rollout})\n\nhint: `engine rollback` works meanwhile; other verbs must wait"
-        ));
+            "the target is busy: another process changes its stack ({rollout})"
+        ))
+        .ask(Ask::Rollback, "works meanwhile")
+        .hint("everything else must wait");
     }
-    Error::busy(format!(
-        "the target is busy with rollout {rollout}\n\nhint: `engine status {rollout}` shows it, `engine abort {rollout}` takes its traffic back"
-    ))
+    Error::busy(format!("the target is busy with rollout {rollout}"))
+        .ask(Ask::StatusOf(rollout.to_owned()), "shows it")
+        .ask(Ask::Abort(rollout.to_owned()), "takes its traffic back")
 }
 
 /// An id that is short, can be read aloud, and is unlikely to repeat: 8 letters and

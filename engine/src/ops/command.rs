@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::advice::Ask;
 use super::app::App;
 use super::begin::new_id_part;
 use super::error::{Error, Result};
@@ -42,8 +43,9 @@ fn refuse_a_change(header: &Header) -> Result<()> {
     let id = &header.rollout;
     match header.work {
         Work::StackChange { .. } => Err(Error::usage(format!(
-            "rollout {id} is a change of a stack, which CloudFormation makes at its own pace: it can neither be paused nor promoted\n\nhint: `engine abort {id}` takes the traffic back"
-        ))),
+            "rollout {id} is a change of a stack, which CloudFormation makes at its own pace: it can neither be paused nor promoted"
+        ))
+        .ask(Ask::Abort(id.clone()), "takes the traffic back")),
         _ => Ok(()),
     }
 }
@@ -64,8 +66,13 @@ pub async fn resume(
     }
     if let Some(Hold::Inconclusive { reason }) = &status.hold {
         return Err(Error::usage(format!(
-            "the strategy of rollout {id} has ended without a decision: {reason}\n\nhint: `engine promote {id} --full` or `engine abort {id}` decides"
-        )));
+            "the strategy of rollout {id} has ended without a decision: {reason}"
+        ))
+        .ask(
+            Ask::PromoteFully(id.clone()),
+            "gives all traffic to the new version",
+        )
+        .ask(Ask::Abort(id), "takes it back"));
     }
     if status.hold.is_some() || status.mismatch.is_some() {
         let signal = signal(app, &Command::Resume { adopt });
@@ -93,9 +100,10 @@ pub async fn pause(app: &App, request: &TargetRequest, id: Option<&str>) -> Resu
     refuse_a_change(&header)?;
     if let Some(decision) = &status.decision {
         return Err(Error::usage(format!(
-            "rollout {id} is decided ({}), and cannot be paused any more; `engine abort {id}` takes the traffic back",
+            "rollout {id} is decided ({}), and cannot be paused any more",
             decision.reason
-        )));
+        ))
+        .ask(Ask::Abort(id.clone()), "takes the traffic back"));
     }
     if status.hold.is_none() {
         command(app, id, &Command::Pause, |s| s.hold.is_some()).await?;
@@ -140,9 +148,9 @@ pub async fn promote(app: &App, request: &TargetRequest, id: Option<&str>) -> Re
     refuse_a_change(&header)?;
     let id = header.rollout.clone();
     if status.hold.is_some() || status.mismatch.is_some() {
-        return Err(Error::usage(format!(
-            "rollout {id} is paused; `engine resume {id}` goes on, `engine promote {id} --full` finishes it"
-        )));
+        return Err(Error::usage(format!("rollout {id} is paused"))
+            .ask(Ask::Resume(id.clone()), "lets it go on")
+            .ask(Ask::PromoteFully(id), "finishes it"));
     }
     let Some(waiting) = &status.waiting else {
         return Err(Error::usage(format!(
@@ -281,9 +289,10 @@ async fn wait_or_drive(
         // Once it is decided, the target determines how long it takes.
         if now > give_up && status.decision.is_none() {
             return Err(Error::busy(format!(
-                "the process that drives rollout {id} has not obeyed within {} s; the command stays in its queue\n\nhint: `engine status {id} -w` shows what happens",
+                "the process that drives rollout {id} has not obeyed within {} s; the command stays in its queue",
                 OBEY.as_secs()
-            )));
+            ))
+            .ask(Ask::Watch(id.to_owned()), "shows what happens"));
         }
         app.clock.sleep_until(now + 100).await;
     }

@@ -1,8 +1,9 @@
 //! Why an operation failed: one type for every front end. A front end turns its
-//! [`Kind`] into an exit code or an HTTP status, and shows its message.
+//! [`Kind`] into an exit code or an HTTP status, and its [`Advice`] into its own words.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
+use super::advice::{Advice, Ask, Input};
 use crate::model::problem::Problems;
 use crate::model::{ErrorKind, HostError};
 use crate::rollout::RolloutError;
@@ -36,12 +37,17 @@ pub enum Kind {
 
 /// A failed operation.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{message}")]
 pub struct Error {
     /// Its class.
     pub kind: Kind,
-    /// What was wrong and what to do, in whole sentences.
+    /// The part of the request that is wrong. The message is then the rest of a sentence
+    /// that begins with it, and a front end may put its own name of that part there.
+    pub argument: Option<Input>,
+    /// What was wrong, in words that hold for every front end. What comes from beneath
+    /// the operations may have a paragraph at its end that begins with `hint: `.
     pub message: String,
+    /// What a person can do.
+    pub advice: Vec<Advice>,
     /// The error of the target, if it came from the target.
     pub target: Option<Box<HostError>>,
 }
@@ -54,7 +60,9 @@ impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
+            argument: None,
             message: message.into(),
+            advice: vec![],
             target: None,
         }
     }
@@ -62,6 +70,14 @@ impl Error {
     /// Wrong usage or configuration.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
+    }
+
+    /// That part of the request is wrong; the message is what is said of it.
+    pub fn argument(argument: Input, message: impl Into<String>) -> Self {
+        Self {
+            argument: Some(argument),
+            ..Self::usage(message)
+        }
     }
 
     /// What was named does not exist.
@@ -87,8 +103,40 @@ impl Error {
     /// The same failure, with what was being done in front of its message.
     #[must_use]
     pub fn context(mut self, doing: impl Display) -> Self {
-        self.message = format!("{doing}: {}", self.message);
+        self.message = format!("{doing}: {self}");
+        self.argument = None;
         self
+    }
+
+    /// The same failure, and something more that a person can do.
+    #[must_use]
+    pub fn advise(mut self, advice: Advice) -> Self {
+        self.advice.push(advice);
+        self
+    }
+
+    /// As [`Self::advise`]: ask for something, which `does` that.
+    #[must_use]
+    pub fn ask(self, ask: Ask, does: impl Into<String>) -> Self {
+        self.advise(Advice::ask(ask, does))
+    }
+
+    /// As [`Self::advise`]: give something with the same request, which `does` that.
+    #[must_use]
+    pub fn give(self, input: Input, does: impl Into<String>) -> Self {
+        self.advise(Advice::give(input, does))
+    }
+
+    /// As [`Self::advise`]: name what is not named, with that.
+    #[must_use]
+    pub fn name_it(self, input: Input) -> Self {
+        self.advise(Advice::Name(input))
+    }
+
+    /// As [`Self::advise`], in words.
+    #[must_use]
+    pub fn hint(self, words: impl Into<String>) -> Self {
+        self.advise(Advice::words(words))
     }
 
     /// A failure of that class, with the messages of an error and its causes.
@@ -104,6 +152,15 @@ impl Error {
             cause = inner.source();
         }
         Self::new(kind, message)
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(argument) = &self.argument {
+            write!(f, "{argument} ")?;
+        }
+        f.write_str(&self.message)
     }
 }
 
@@ -237,6 +294,15 @@ mod tests {
             "failed to read the target: too many calls"
         );
         assert!(error.target.is_some_and(|e| e.retryable));
+    }
+
+    #[test]
+    fn a_context_keeps_the_advice_and_the_part_of_the_request() {
+        let error = Error::argument(Input::Rule, "foo is wrong").ask(Ask::List, "shows it");
+        assert_eq!(error.to_string(), "the rule foo is wrong");
+        let error = error.context("failed to look");
+        assert_eq!(error.to_string(), "failed to look: the rule foo is wrong");
+        assert_eq!(error.advice, [Advice::ask(Ask::List, "shows it")]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::advice::Ask;
 use super::app::App;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
@@ -69,9 +70,10 @@ impl App {
         let entries = self.store.load(id, 0).await?;
         match (header(&entries).cloned(), Status::of(&entries)) {
             (Some(header), Some(status)) => Ok((header, status, entries)),
-            _ => Err(Error::usage(format!(
-                "there is no rollout {id:?}; `engine list` shows them"
-            ))),
+            _ => {
+                Err(Error::usage(format!("there is no rollout {id:?}"))
+                    .ask(Ask::List, "shows them"))
+            }
         }
     }
 
@@ -79,9 +81,10 @@ impl App {
     pub async fn on_target(&self, identity: &str) -> Result<String> {
         match self.store.open(Some(identity)).await?.into_iter().next() {
             Some(open) => Ok(open.summary.rollout),
-            None => Err(Error::usage(format!(
-                "no rollout is under way on {identity}; see `engine list`"
-            ))),
+            None => Err(
+                Error::usage(format!("no rollout is under way on {identity}"))
+                    .ask(Ask::List, "shows all of them"),
+            ),
         }
     }
 
@@ -94,9 +97,9 @@ impl App {
         let open = self.open_rollouts().await?;
         let driven: Vec<&Open> = open.iter().filter(|o| self.lives(&o.busy)).collect();
         match (&open[..], &driven[..]) {
-            ([], _) => Err(Error::usage(
-                "no rollout is under way; name one, or see `engine list`",
-            )),
+            ([], _) => {
+                Err(Error::usage("no rollout is under way; name one").ask(Ask::List, "shows them"))
+            }
             ([one], _) => Ok(one.summary.rollout.clone()),
             (_, [one]) => Ok(one.summary.rollout.clone()),
             (several, _) => {

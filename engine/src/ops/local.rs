@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::advice::Input;
 use super::app::make_private;
 use super::error::{Error, Result};
 use super::news::{Listener, News};
@@ -86,8 +87,9 @@ pub async fn start(
     spec.listen = request.listen.unwrap_or(spec.listen);
     spec.admin = request.admin.unwrap_or(spec.admin);
     if !spec.admin.ip().is_loopback() {
-        return Err(Error::usage(
-            "--admin must be a loopback address: whoever can use it can start programs and move the traffic",
+        return Err(Error::argument(
+            Input::Admin,
+            "must be a loopback address: whoever can use it can start programs and move the traffic",
         ));
     }
     make_private(state_dir, listener)?;
@@ -98,10 +100,11 @@ pub async fn start(
         .map_err(|e| Error::usage(e.to_string()))?;
     let wanted = usize::try_from(spec.clients.connections).unwrap_or(usize::MAX);
     if balancer.connections < wanted {
-        listener(News::Note(format!(
+        let note = format!(
             "users can have only {} connections at once, not {wanted}, because this process may open too few file descriptors (see ulimit -n)",
             balancer.connections
-        )));
+        );
+        listener(News::Note(note.into()));
     }
     let load = (request.load > 0).then(|| load::start(balancer.listen, request.load));
     Ok(Running {

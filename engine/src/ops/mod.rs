@@ -2,6 +2,7 @@
 //! or a typed [`Error`] comes out, and [`news`] tells what happens meanwhile.
 //! Nothing here parses arguments, prints, or knows exit codes.
 
+pub mod advice;
 pub mod app;
 pub mod begin;
 pub mod command;
@@ -27,4 +28,5 @@ pub mod traffic;
 pub mod watch;
 pub mod way_back;
 
+pub use advice::{Advice, Ask, Input};
 pub use error::{Context, Error, Kind, Result};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::advice::{Ask, Input};
 use super::app::App;
 use super::error::{Context as _, Error, Result};
 use super::pin::PinRequest;
@@ -228,9 +229,9 @@ pub async fn what_if(
         false => request.rollouts.clone(),
     };
     if named.is_empty() {
-        return Err(Error::usage(
-            "no rollout is named: give ids or files, or --all for all finished ones; `engine list` shows them",
-        ));
+        return Err(Error::usage("no rollout is named: give ids or files")
+            .give(Input::AllFinished, "stands for all finished ones")
+            .ask(Ask::List, "shows them"));
     }
     for name in &named {
         let asked = ask(app, request, name).await;
@@ -357,7 +358,7 @@ pub async fn import(app: &App, path: &Path) -> Result<Imported> {
     let status = Status::of(&entries);
     let Some(Status { rollout, .. }) = status.filter(Status::is_over) else {
         return Err(Error::usage(format!(
-            "{shown} is the journal of a rollout that has not ended; only one engine may drive it, the one that has it. `replay`, `what-if` and `explain` read the file itself"
+            "{shown} is the journal of a rollout that has not ended; only one engine may drive it, the one that has it. The file itself can be explained, replayed and asked what if"
         )));
     };
     let known = file::imported(app.store.load(&rollout, 0).await?);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::app::App;
 use super::compile::compile;
-use super::{Error, Result};
+use super::{Advice, Ask, Error, Input, Result};
 use crate::journal::Pin;
 use crate::model::sha256_hex;
 use crate::spec::plugins;
@@ -38,22 +38,24 @@ impl PinRequest {
         let file = self.file();
         if self.plugins.is_none() && is_of_another(&file) {
             return Err(Error::usage(format!(
-                "{} belongs to another user than this folder, so it is not trusted to say what runs here\n\nhint: if you trust it, name it with --plugins",
+                "{} belongs to another user than this folder, so it is not trusted to say what runs here",
                 file.display()
-            )));
+            ))
+            .give(Input::PluginsFile, "names it, if you trust it"));
         }
         let supply = Supply::open(&file, cache_folder(app), access(app), mode)?;
         let Some(mut supply) = supply else {
-            // Without the file nothing can be pinned, and --locked asks for pins.
+            // Without the file nothing can be pinned, and `locked` asks for pins.
             return match &self.plugins {
                 Some(file) => Err(Error::usage(format!(
-                    "there is no {}, which --plugins names",
+                    "there is no {}, which is named as the plugins file",
                     file.display()
                 ))),
                 None if self.locked => Err(Error::usage(format!(
-                    "there is no {} here or in a folder above, so there is nothing that --locked could keep to",
+                    "there is no {} here or in a folder above",
                     plugins::FILE
-                ))),
+                ))
+                .advise(Advice::PinPlugins)),
                 None => Ok(None),
             };
         };
@@ -78,9 +80,8 @@ impl PinRequest {
         if !self.offline {
             return Ok(());
         }
-        Err(Error::usage(format!(
-            "{source} is in a registry, and --offline (or --frozen) fetches nothing"
-        )))
+        let offline = Input::Offline(source.to_owned());
+        Err(Error::argument(offline, "fetches nothing"))
     }
 
     /// The file that is named, or the nearest one; if there is none, the place where it
@@ -277,9 +278,11 @@ pub async fn lock(app: &App, request: &PinRequest) -> Result<LockFile> {
     let gone: Vec<String> = supply.lock.iter().map(|l| l.name.clone()).collect();
     for name in gone.into_iter().filter(|n| !names.contains(n)) {
         if supply.mode.locked {
-            return Err(Error::usage(format!(
-                "plugins.lock has {name}, which plugins.toml does not name any more, and --locked changes nothing\n\nhint: run `engine plugin lock` and commit plugins.lock"
-            )));
+            let why = format!(
+                "changes nothing, and plugins.lock has {name}, which plugins.toml does not name any more"
+            );
+            return Err(Error::argument(Input::Locked, why)
+                .ask(Ask::LockPlugins, "removes it; commit plugins.lock"));
         }
         app.progress(format!("{name}: gone"));
         supply.forget(&name);
@@ -302,8 +305,9 @@ pub async fn update(
 ) -> Result<LockFile> {
     let mut supply = request.supply(app)?;
     if supply.mode.locked {
-        return Err(Error::usage(
-            "--locked, the default where CI=true, and an update contradict each other",
+        return Err(Error::argument(
+            Input::Locked,
+            "(the default where CI=true) and an update contradict each other",
         ));
     }
     let mut changed = false;
@@ -359,15 +363,16 @@ async fn verify_one(app: &App, supply: &Supply, name: &str) -> Result<Locked> {
         let now = supply.resolve(&wanted.source).await?;
         let then = pinned.manifest.clone().unwrap_or_default();
         if now != then {
-            return Err(SupplyError::Digest {
+            let moved = Error::from(SupplyError::Digest {
                 name: format!("{name} ({})", wanted.source),
                 pinned: then,
                 found: now,
-                hint: format!(
-                    "somebody has moved the tag; the pinned plugin still runs. If the change is wanted, run `engine plugin update {name}`"
-                ),
-            }
-            .into());
+                hint: "somebody has moved the tag; the pinned plugin still runs".to_owned(),
+            });
+            return Err(moved.ask(
+                Ask::UpdatePlugin(name.to_owned()),
+                "takes the change over, if it is wanted",
+            ));
         }
     }
     let fetched = supply.fetch_pinned(&pinned).await?;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::advice::Input;
 use super::app::App;
 use super::error::{Error, Result};
 use crate::journal::Header;
@@ -59,8 +60,9 @@ pub async fn plan(
 ) -> Result<Plan> {
     let TargetSpec::Aws(spec) = header.target.clone() else {
         return Err(Error::usage(
-            "a plan is for a target on AWS: name one with --stack, --listener, --rule or a rollout file",
-        ));
+            "a plan is for a target on AWS, and neither the request nor a rollout file names one",
+        )
+        .name_it(Input::LoadBalancer));
     };
     let target = app.ports.on_aws(&spec).await?;
     let found = target.found().clone();

@@ -81,10 +81,11 @@ impl Ports {
         let kept = match private::folder(&cache) {
             Ok(()) => Some(cache.as_path()),
             Err(error) => {
-                (self.listener)(News::Note(format!(
+                let note = format!(
                     "compiled plugins are not kept, because {} cannot be made readable for you alone: {error}",
                     cache.display()
-                )));
+                );
+                (self.listener)(News::Note(note.into()));
                 None
             }
         };

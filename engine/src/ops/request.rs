@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::advice::Input;
 use super::app::App;
 use super::error::{Error, Result};
 use crate::model::aws::{Access, AwsSpec, Find, FindArm, looked_for};
@@ -72,15 +73,14 @@ impl AwsRequest {
     /// The target of the flags, over that of a file.
     fn over(&self, mut spec: AwsSpec) -> Result<AwsSpec> {
         spec.access = self.access(spec.access);
-        for (flag, given, part) in [
-            ("--listener", &self.listener, ":listener/"),
-            ("--rule", &self.rule, ":listener-rule/"),
+        for (input, given, part) in [
+            (Input::Listener, &self.listener, ":listener/"),
+            (Input::Rule, &self.rule, ":listener-rule/"),
         ] {
             if let Some(arn) = given.as_ref().filter(|arn| !arn.contains(part)) {
-                return Err(Error::usage(format!(
-                    "{flag} {arn} is not the ARN of a {}, which contains {part}",
-                    part.trim_matches([':', '/'])
-                )));
+                let what = part.trim_matches([':', '/']);
+                let why = format!("{arn} is not the ARN of a {what}, which contains {part}");
+                return Err(Error::argument(input, why));
             }
         }
         if self.names_a_target() {
@@ -94,36 +94,38 @@ impl AwsRequest {
                 .split_once('=')
                 .filter(|(arm, group)| is_name(arm) && !group.is_empty())
                 .ok_or_else(|| {
-                    Error::usage(format!(
-                        "--arm {given} is not ARM=TARGET-GROUP, such as --arm canary=app-canary-tg"
-                    ))
+                    Error::argument(
+                        Input::Arm,
+                        format!("{given} is not ARM=TARGET-GROUP, such as canary=app-canary-tg"),
+                    )
                 })?;
             arm_of(&mut spec.find, arm).target_group = Some(group.to_owned());
         }
         for given in &self.services {
             let (arm, service) = given.split_once('=').ok_or_else(|| {
-                Error::usage(format!(
-                    "--service {given} is not ARM=CLUSTER/SERVICE, such as --service canary=prod/app-canary"
-                ))
+                Error::argument(
+                    Input::Service,
+                    format!("{given} is not ARM=CLUSTER/SERVICE, such as canary=prod/app-canary"),
+                )
             })?;
             arm_of(&mut spec.find, arm).service = Some(service.to_owned());
         }
         let arms: Vec<&str> = spec.find.arms.iter().map(|a| a.name.as_str()).collect();
         if arms.len() > 2 {
             return Err(Error::usage(format!(
-                "a target has two arms, and {} are named: {}\n\nhint: see --arm, --service and target.aws.arms",
+                "a target has two arms, and {} are named: {}",
                 arms.len(),
                 arms.join(", ")
-            )));
+            ))
+            .give(Input::PartOfArm, "names an arm, as target.aws.arms does"));
         }
         if let Some(arn) = self
             .test_listeners
             .iter()
             .find(|l| !l.contains(":listener/"))
         {
-            return Err(Error::usage(format!(
-                "--test-listener {arn} is not the ARN of a listener, which contains :listener/"
-            )));
+            let why = format!("{arn} is not the ARN of a listener, which contains :listener/");
+            return Err(Error::argument(Input::TestListener, why));
         }
         spec.find.test_listeners.extend(self.test_listeners.clone());
         Ok(spec)
@@ -168,8 +170,9 @@ impl TargetRequest {
                 }
                 if aws.names_a_target() || aws.refines_a_target() {
                     return Err(Error::usage(
-                        "the rollout file has a local target, and the flags name one on AWS\n\nhint: --file names another rollout file",
-                    ));
+                        "the rollout file has a local target, and the request names one on AWS",
+                    )
+                    .give(Input::RolloutFile, "names another rollout file"));
                 }
                 Ok(Some(spec))
             }
@@ -177,9 +180,9 @@ impl TargetRequest {
                 let target = aws.over(looked_for(Access::default(), Find::default()))?;
                 Ok(Some(Spec::on_aws(target)))
             }
-            None if aws.refines_a_target() => Err(Error::usage(
-                "no load balancer is named\n\nhint: name one with --stack, --listener or --rule",
-            )),
+            None if aws.refines_a_target() => {
+                Err(Error::usage("no load balancer is named").name_it(Input::LoadBalancer))
+            }
             None => Ok(None),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::advice::Input;
 use super::app::App;
 use super::error::{Context as _, Error, Result};
 use super::pin::PinRequest;
@@ -159,14 +160,12 @@ pub async fn many(
 pub async fn one(app: &App, request: &SimulateRequest, number: u32) -> Result<One> {
     let Loaded { scenarios, .. } = load(app, request).await?;
     let [s] = &scenarios[..] else {
-        return Err(Error::usage(
-            "--replicate is for one scenario: name it with --only",
-        ));
+        return Err(Error::usage("one replicate is of one scenario").name_it(Input::Scenario));
     };
     let name = s.scenario.name.clone();
     let played = replicate::play(&s.subject, &s.scenario, number)
         .await
-        .with_context(|| format!("failed to play {name} --replicate {number}"))?;
+        .with_context(|| format!("failed to play replicate {number} of {name}"))?;
     Ok(One {
         scenario: name,
         played,

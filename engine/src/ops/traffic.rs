@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::advice::{Advice, Ask, Input};
 use super::app::App;
 use super::begin::{begin, by_hand};
 use super::error::{Error, Result};
+use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::{Header, Work};
 use crate::model::target::TargetSpec;
@@ -43,15 +45,13 @@ pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -
         let names = live.names();
         // On AWS the order comes from the names, if they have one.
         if matches!(spec, TargetSpec::Aws(_)) && !live.weights.naming().has_an_order() {
+            let named: Vec<String> = names.iter().map(|n| format!("{n}=WEIGHT")).collect();
             return Err(Error::usage(format!(
-                "the names {} do not say which arm is meant first\n\nhint: write {}, or name the arms with --arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
-                names.join(" and "),
-                names
-                    .iter()
-                    .map(|n| format!("{n}=WEIGHT"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            )));
+                "the names {} do not say which arm is meant first",
+                names.join(" and ")
+            ))
+            .hint(format!("write {}", named.join(" ")))
+            .give(Input::Arms, "names the arms"));
         }
         app.progress(format!("sets {}", weights.shares()));
     }
@@ -186,15 +186,19 @@ async fn begin_after_lease(
             Err(again) => error = again,
         }
     }
-    Err(Error::rollback(format!(
-        "no traffic was taken back; when it was last read, {}: {error:#}",
+    let failed = Error::rollback(format!(
+        "no traffic was taken back; when it was last read, {}: {error}",
         header.baseline.shares()
-    )))
+    ));
+    Err(Error {
+        advice: error.advice,
+        ..failed
+    })
 }
 
-/// A note if an arm has too few healthy backends for its share. `engine run` adds tasks
+/// A note if an arm has too few healthy backends for its share. A rollout adds tasks
 /// first; a single verb does not.
-async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option<String> {
+async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option<Note> {
     let most = |w: &Weights| w.0.iter().max_by_key(|a| a.weight).map(|a| a.arm.clone());
     let (from, to) = (most(now)?, most(wanted)?);
     if from == to {
@@ -210,9 +214,10 @@ async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option
     let carried = Capacity::of(healthy(&from), now.share(&from), 0);
     let (has, needed) = (healthy(&to), carried.for_share(wanted.share(&to)));
     (has > 0 && has < needed).then(|| {
-        format!(
-            "{to} has {has} healthy backends, and its share needs {needed}, judging by {from}; `engine run` adds tasks first"
-        )
+        let note = format!(
+            "{to} has {has} healthy backends, and its share needs {needed}, judging by {from}"
+        );
+        Note::from(note).advise(Advice::ask(Ask::Run, "adds tasks first"))
     })
 }
 
@@ -251,8 +256,11 @@ fn parse(given: &[String], names: &[String]) -> Result<Weights> {
         let sum: u32 = numbers.iter().fold(0, |sum, n| sum.saturating_add(*n));
         if sum != 100 {
             return Err(Error::usage(format!(
-                "{} sum to {sum}, and percentages must sum to 100\n\nhint: other weights need names, such as {}=9 {}=1",
-                given.join(" + "),
+                "{} sum to {sum}, and percentages must sum to 100",
+                given.join(" + ")
+            ))
+            .hint(format!(
+                "other weights need names, such as {}=9 {}=1",
                 names[0],
                 names[names.len() - 1]
             )));

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::advice::{Advice, Ask, Input};
 use super::app::App;
 use super::command::{command, signal};
 use super::error::{Error, Kind, Result};
+use super::news::Note;
 use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
@@ -100,8 +102,10 @@ pub async fn abort(
         Err(error) if knows_nothing(app).await => {
             let named = request.named()?.is_some();
             if id.is_some() || !named {
-                return Err(error.context(
-                    "no journal can be read that says what to take back; name the load balancer with --listener, --rule, --stack or --local and no rollout",
+                let error = error.context("no journal can be read that says what to take back");
+                return Err(error.give(
+                    Input::Target,
+                    "without a rollout names the load balancer whose traffic is taken back",
                 ));
             }
             return rollback(app, request, None).await;
@@ -213,9 +217,12 @@ async fn abort_instead(app: &App, busy: &Busy, to: Option<&str>) -> Result<Taken
 }
 
 fn not_read(error: &Error) -> Error {
-    Error::rollback(format!(
-        "nothing was taken back, and where the traffic is could not be read: {error:#}"
-    ))
+    let message =
+        format!("nothing was taken back, and where the traffic is could not be read: {error}");
+    Error {
+        advice: error.advice.clone(),
+        ..Error::rollback(message)
+    }
 }
 
 /// Refuses an arm other than the stable one of a rollout that is under way: its journal
@@ -227,11 +234,13 @@ async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> Resul
         // In the journal of `rollback`, the arm that it gives all traffic is the stable one.
         let naming = Naming::of(header.arms.iter().map(|arm| arm.name.as_str()));
         return match (&header.work, naming.stable()) {
-            (Work::Verb { actor, .. }, Some(named)) if named != stable => {
-                Err(Error::busy(format!(
-                    "{actor} takes all traffic to {stable} just now ({rollout})\n\nhint: `engine rollback --to {named}` takes it to {named} once that is done"
-                )))
-            }
+            (Work::Verb { actor, .. }, Some(named)) if named != stable => Err(Error::busy(
+                format!("{actor} takes all traffic to {stable} just now ({rollout})"),
+            )
+            .ask(
+                Ask::RollbackTo(named.to_owned()),
+                format!("takes it to {named} once that is done"),
+            )),
             _ => Ok(()),
         };
     };
@@ -239,8 +248,16 @@ async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> Resul
         return Ok(());
     }
     Err(Error::usage(format!(
-        "rollout {rollout} is under way and its stable arm is {stable}, so the traffic is not taken to {to}\n\nhint: `engine rollback` without --to takes it back to {stable}; `engine switch {to}` gives it to {to} after that"
-    )))
+        "rollout {rollout} is under way and its stable arm is {stable}, so the traffic is not taken to {to}"
+    ))
+    .ask(
+        Ask::Rollback,
+        format!("without the name of an arm takes it back to {stable}"),
+    )
+    .ask(
+        Ask::Switch(to.to_owned()),
+        format!("gives it to {to} after that"),
+    ))
 }
 
 /// Does something that the way back begins with, and tries it again for minutes while
@@ -303,8 +320,9 @@ async fn through_stack_change(
         }
         if status.is_over() {
             return Err(Error::rollback(format!(
-                "the change of the stack ended just before it was told to take the traffic to {stable}\n\nhint: `engine rollback` once more takes it back"
-            )));
+                "the change of the stack ended just before it was told to take the traffic to {stable}"
+            ))
+            .ask(Ask::Rollback, "once more takes it back"));
         }
         if app.living_owner(&header).await?.is_none() {
             let driven = app.driver(Options::default()).drive(change).await;
@@ -322,9 +340,13 @@ async fn through_stack_change(
         }
         if let Some(why) = app.unwritten() {
             return Err(Error::rollback(format!(
-                "`engine deploy` or `engine delete` is changing this stack, and cannot be told to take the traffic back: {why}\n\nhint: `engine rollback --state-dir FOLDER`, with another folder that can be written to, does it; now {}",
+                "another process is changing this stack, and cannot be told to take the traffic back, which is {} now: {why}",
                 live.weights.shares()
-            )));
+            ))
+            .give(
+                Input::StateFolder,
+                "does it, if it names another folder, which can be written to",
+            ));
         }
         if app.clock.now() >= give_up {
             break Some("the process that changes the stack did not answer".to_owned());
@@ -344,9 +366,15 @@ async fn through_stack_change(
         // This process is about to end and must not keep what it took over.
         app.let_go(change).await?;
         if app.living_owner(&header).await?.is_none() {
-            app.note(format!(
-                "CloudFormation is still changing the stack and may move the traffic again, and no process watches it\n\nhint: `engine resume {change}` watches it, and takes the traffic to {stable} again if the stack moves it"
-            ));
+            let note = Note::from(
+                "CloudFormation is still changing the stack and may move the traffic again, and no process watches it",
+            );
+            app.note(note.advise(Advice::ask(
+                Ask::Resume(change.to_owned()),
+                format!(
+                    "watches it, and takes the traffic to {stable} again if the stack moves it"
+                ),
+            )));
         }
     }
     app.say_unwritten();
@@ -379,11 +407,13 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
     }
     refuse_without_history(app, live)?;
     // The arm with more traffic may well be the candidate, so it is not taken.
-    Err(Error::usage(format!(
-        "no arm is called stable and no earlier rollout says which one is; now {}\n\n{}",
-        live.weights.shares(),
-        say_which(live)
-    )))
+    Err(say_which(
+        live,
+        format!(
+            "no arm is called stable and no earlier rollout says which one is; now {}",
+            live.weights.shares()
+        ),
+    ))
 }
 
 /// Refuses to name the stable arm if the history that would name it cannot be read.
@@ -391,18 +421,22 @@ fn refuse_without_history(app: &App, live: &Traffic) -> Result<()> {
     let Some(why) = app.unwritten() else {
         return Ok(());
     };
-    Err(Error::usage(format!(
-        "no arm is called stable, and the history that says which one is cannot be read: {why}\n\n{}",
-        say_which(live)
-    )))
+    Err(say_which(
+        live,
+        format!(
+            "no arm is called stable, and the history that says which one is cannot be read: {why}"
+        ),
+    ))
 }
 
-/// The hint how a person names the arm.
-fn say_which(live: &Traffic) -> String {
-    format!(
-        "hint: `engine rollback --to {}` says it",
-        live.names().join("` or `engine rollback --to ")
-    )
+/// The error that a person must name the arm.
+fn say_which(live: &Traffic, why: String) -> Error {
+    live.names()
+        .into_iter()
+        .fold(Error::usage(why), |error, arm| {
+            let does = format!("takes all traffic to {arm}");
+            error.ask(Ask::RollbackTo(arm), does)
+        })
 }
 
 /// The arm that the history of a target says is stable, from its newest rollouts on.
@@ -586,8 +620,10 @@ async fn reach_the_driver(
         told = told || store.signal(rollout, &signal).await.is_ok();
         if app.clock.now() >= give_up {
             return Err(Error::rollback(format!(
-                "the traffic was taken back, but process {pid} still drives rollout {rollout} and may move it again\n\nhint: stop that process (`kill {pid}`), then `engine rollback` once more"
-            )));
+                "the traffic was taken back, but process {pid} still drives rollout {rollout} and may move it again"
+            ))
+            .hint(format!("stop that process (`kill {pid}`)"))
+            .ask(Ask::Rollback, "after that takes it back once more"));
         }
         if !said {
             app.progress(format!(

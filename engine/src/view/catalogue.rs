@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::kebab::kebab;
-use super::{View, past, plan, plugin, rollout, simulation, stack, traffic};
+use super::{View, failure, past, plan, plugin, rollout, simulation, stack, traffic};
 use crate::schema::{of_file, tidy};
 use crate::simulate::scenario;
 use crate::spec::nearest;
@@ -89,6 +89,7 @@ answers! {
     plugin::Verification: "plugin-verify", "plugin verify: whether plugins are as they are pinned";
     plugin::Push: "plugin-push", "plugin push: a plugin that was put into a registry";
     Catalogue: "schema", "schema: the list of all schemas";
+    failure::Failure: "error", "every verb that fails before it has answered: what was wrong";
 }
 
 /// Every file that people write.

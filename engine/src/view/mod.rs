@@ -10,6 +10,7 @@
 //! write. The tests hold every real answer against its schema.
 
 pub mod catalogue;
+pub mod failure;
 mod kebab;
 pub mod past;
 pub mod plan;

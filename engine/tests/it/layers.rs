@@ -210,6 +210,73 @@ fn only_a_front_end_prints_and_parses() {
     }
 }
 
+/// The literals of a Rust file outside of its comments, with what they escape.
+fn literals(code: &str) -> Vec<&str> {
+    let mut all = vec![];
+    let mut rest = code;
+    // No raw literal and no character is a quote there; see the assertion below.
+    while let Some(begin) = rest.find('"') {
+        let inside = &rest[begin + 1..];
+        let mut escaped = false;
+        let end = inside.find(|c| {
+            let ends = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        let Some(end) = end else {
+            break;
+        };
+        all.push(&inside[..end]);
+        rest = &inside[end + 1..];
+    }
+    all
+}
+
+/// Whether a text has a flag of a command line in it, or one of our commands.
+fn is_of_a_command_line(text: &str) -> bool {
+    let flag = text.match_indices("--").any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + 2..].chars().next();
+        before.is_none_or(|c| !c.is_alphanumeric() && c != '-')
+            && after.is_some_and(|c| c.is_ascii_lowercase() || c == '{')
+    });
+    flag || text.contains("`engine ") || text.contains("engine plugin ")
+}
+
+#[test]
+fn operations_name_no_flags_and_no_verbs() {
+    for text in [
+        "use --accept-weights",
+        "--set {set}",
+        "`engine resume ID` goes on",
+    ] {
+        assert!(is_of_a_command_line(text), "{text}");
+    }
+    for text in ["a -- b", "--", "an engine runs", "x--y"] {
+        assert!(!is_of_a_command_line(text), "{text}");
+    }
+    assert_eq!(literals(r#"f("a \"--b\"", "c")"#), [r#"a \"--b\""#, "c"]);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = 0;
+    for (module, code) in modules(&source) {
+        if module.first().is_none_or(|first| first != "ops") {
+            continue;
+        }
+        let name = module.join("::");
+        for odd in ["r#\"", "'\"'"] {
+            assert!(!code.contains(odd), "{name} has {odd}");
+        }
+        for text in literals(&code) {
+            found += 1;
+            assert!(
+                !is_of_a_command_line(text),
+                "{name}: an operation has other front ends too; what a person can do is `ops::advice`, and its words are in `cli/advice.rs`: {text}"
+            );
+        }
+    }
+    assert!(found > 300, "the literals are found: {found}");
+}
+
 #[test]
 fn pure_files_do_no_io() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::LazyLock;
 
+use engine::cli::print::plain;
 use engine::hindsight::file;
 use engine::view::catalogue::{Kind, documents};
 use engine::view::stack::Deleted;
@@ -85,8 +86,36 @@ fn answers(arguments: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// Whether a verb says in JSON what was wrong. Panics if that is not as its schema says,
+/// or other than what its exit code and stderr say.
+fn failed(arguments: &[&str], output: &Output) -> bool {
+    let answer = serde_json::from_str::<Value>(&stdout(output)).unwrap_or_default();
+    let Some(error) = answer.get("error").and_then(Value::as_object) else {
+        return false;
+    };
+    fits("error", &answer);
+    assert_eq!(
+        error["exit-code"].as_i64(),
+        output.status.code().map(i64::from),
+        "{arguments:?}: {answer}"
+    );
+    let said = stderr(output);
+    for part in [&error["message"], &error["advice"]] {
+        // Nothing invisible is printed as it is.
+        let part = plain(part.as_str().unwrap_or_default(), false);
+        assert!(
+            said.contains(&*part),
+            "{arguments:?}: {part:?} is not in {said:?}"
+        );
+    }
+    true
+}
+
 /// Panics if a verb has answered in JSON otherwise than its schema says.
 pub fn hold(arguments: &[&str], output: &Output) {
+    if failed(arguments, output) {
+        return;
+    }
     let answer = stdout(output);
     let names = answers(arguments);
     if names.is_empty() || answer.is_empty() {
@@ -362,6 +391,70 @@ fn the_verb_prints_schemas_and_lists_them() {
     let json = go(&["schema", "--json"]);
     assert!(stdout(&json).contains("\"name\":\"rollout.toml\""));
     assert!(!folder.path().join("state").exists(), "it needs no store");
+}
+
+/// What was wrong is an answer too, of every verb and once.
+#[test]
+fn a_verb_that_fails_says_so_in_json() {
+    let folder = folder();
+    let place = folder.path();
+    let refused = |arguments: &[&str], exit: i32| {
+        let output = run(place, &[arguments, &["--json"]].concat());
+        let said = stderr(&output);
+        assert_eq!(code(&output), Some(exit), "{arguments:?}: {said}");
+        assert!(said.starts_with("error: "), "{arguments:?}: {said}");
+        let answer: Value = serde_json::from_str(&stdout(&output)).expect("one JSON");
+        fits("error", &answer);
+        answer
+    };
+    assert_eq!(
+        refused(&["get", "nobody"], 2),
+        json!({"error": {
+            "kind": "usage",
+            "message": "there is no rollout \"nobody\"",
+            "advice": "`engine list` shows them",
+            "exit-code": 2,
+        }})
+    );
+    let nobody = refused(&["status", "--local", "127.0.0.1:1"], 1);
+    assert_eq!(nobody["error"]["kind"], "unreachable");
+    let advice = nobody["error"]["advice"].as_str().unwrap_or_default();
+    assert!(
+        advice.starts_with("start one with `engine local`"),
+        "{nobody}"
+    );
+    let wrong = refused(&["status", "--rule", "foo"], 2);
+    let message = wrong["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("--rule foo is not"), "{wrong}");
+    assert_eq!(wrong["error"]["advice"], Value::Null);
+    std::fs::write(place.join("run.sh"), "#!/bin/sh\n").expect("writable");
+    for verb in [&["run", "run.sh"][..], &["plugin", "inspect", "run.sh"]] {
+        let rejected = refused(verb, 6);
+        assert_eq!(rejected["error"]["kind"], "rejected", "{rejected}");
+    }
+    // Without --json, and where the arguments cannot be read, nothing is answered.
+    for arguments in [&["get", "nobody"][..], &["frobnicate", "--json"]] {
+        let output = run(place, arguments);
+        assert_eq!((code(&output), &*stdout(&output)), (Some(2), ""));
+    }
+}
+
+/// A verb that has answered says what is wrong besides on stderr alone.
+#[test]
+fn there_is_one_answer() {
+    let folder = folder();
+    let place = folder.path();
+    std::fs::write(place.join("gate.wasm"), "no component").expect("writable");
+    std::fs::write(
+        place.join("plugins.toml"),
+        "[plugins]\ngate = \"gate.wasm\"\n",
+    )
+    .expect("writable");
+    let output = run(place, &["plugin", "verify", "--json"]);
+    assert_eq!(code(&output), Some(6), "{}", stderr(&output));
+    let answer: Value = serde_json::from_str(&stdout(&output)).expect("one JSON");
+    assert_eq!(answer["plugins"][0]["ok"], false, "{answer}");
+    assert!(stderr(&output).starts_with("error: "));
 }
 
 /// One answer of each verb that needs neither AWS nor a registry; [`run`] holds each

@@ -128,7 +128,7 @@ pub(super) async fn verify(
     let mut errors = all.into_iter().filter_map(|v| v.result.err());
     let first = errors.next();
     for error in errors {
-        eprintln!("error: {error}");
+        eprintln!("error: {}", crate::cli::advice::text(&error));
     }
     first.map_or(Ok(Exit::Done), Err)
 }

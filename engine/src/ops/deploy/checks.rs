@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::DeployRequest;
 use crate::model::Observed;
-use crate::ops::{Error, Result};
+use crate::ops::{Advice, Ask, Error, Input, Result};
 use crate::target::aws::stack::{self, ChangeSet, Stack};
 
 /// Refuses a stack that cannot be updated in its present status.
@@ -14,24 +14,29 @@ pub(super) fn refuse_unready(name: &str, stack: Option<&Stack>) -> Result<()> {
         return Ok(());
     };
     let status = stack.status.as_str();
-    let hint = match status {
-        "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED" => {
-            format!("`engine delete --stack {name}` deletes it; it was never complete")
-        }
-        "UPDATE_ROLLBACK_FAILED" => format!(
-            "`aws cloudformation continue-update-rollback --stack-name {name}` continues its rollback"
+    let advice = match status {
+        "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" | "CREATE_FAILED" => Advice::ask(
+            Ask::DeleteStack(name.to_owned()),
+            "deletes it; it was never complete",
+        ),
+        "UPDATE_ROLLBACK_FAILED" => Advice::ask(
+            Ask::ContinueStackRollback(name.to_owned()),
+            "continues its rollback",
         ),
         _ if status.ends_with("_FAILED") => {
-            "see its events, and repair it in CloudFormation first".to_owned()
+            Advice::words("see its events, and repair it in CloudFormation first")
         }
-        _ if stack.is_moving() => "another operation changes it; wait until it is over".to_owned(),
+        _ if stack.is_moving() => {
+            Advice::words("another operation changes it; wait until it is over")
+        }
         _ => return Ok(()),
     };
     let reason = stack.reason.as_ref();
     Err(Error::busy(format!(
-        "the stack {name} is {status}{}, and cannot be updated\n\nhint: {hint}",
+        "the stack {name} is {status}{}, and cannot be updated",
         reason.map_or_else(String::new, |r| format!(" ({r})"))
-    )))
+    ))
+    .advise(advice))
 }
 
 /// Refuses a deployment without a parameter that the template needs.
@@ -47,11 +52,9 @@ pub(super) fn missing(
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::usage(format!(
-        "the template needs {}\n\nhint: --parameter {}=VALUE",
-        missing.join(", "),
-        missing[0]
-    )))
+    let first = Input::StackParameterOf(missing[0].to_owned());
+    let error = Error::usage(format!("the template needs {}", missing.join(", ")));
+    Err(error.give(first, "gives it a value"))
 }
 
 /// Refuses a change set that would write other weights than the live ones.
@@ -68,8 +71,10 @@ fn keeps_traffic(
         .find(|(name, value)| stack::moves_traffic(name) && known.get(*name) != Some(*value));
     if let Some((name, value)) = moved {
         return Err(Error::busy(format!(
-            "{name}={value} would move live traffic, which is {shares} now\n\nhint: `engine set-weights` and `engine switch` move traffic safely; --accept-weights lets the stack do it"
-        )));
+            "{name}={value} would move live traffic, which is {shares} now"
+        ))
+        .ask(Ask::MoveTraffic, "moves traffic safely")
+        .give(Input::AcceptWeights, "lets the stack do it"));
     }
     let Some(change) = set.changes.iter().find(|c| c.rewrites_a_route()) else {
         return Ok(());
@@ -86,9 +91,11 @@ fn keeps_traffic(
         "the template takes no weights as parameters"
     };
     Err(Error::busy(format!(
-        "the change of {} would rewrite its weights, which are {shares} now: {why}\n\nhint: bring the traffic to one arm first, or use --accept-weights",
+        "the change of {} would rewrite its weights, which are {shares} now: {why}",
         change.logical_id
-    )))
+    ))
+    .hint("bring the traffic to one arm first")
+    .give(Input::AcceptWeights, "lets the stack do it"))
 }
 
 /// Checks that the change keeps the traffic where it is.
@@ -108,7 +115,7 @@ pub(super) fn leaves_the_traffic(
     }
     if let Some(change) = set.changes.iter().find(|c| c.takes_away_what_serves()) {
         return Err(Error::busy(format!(
-            "the change would {} {} ({}), which serves live traffic\n\nhint: check that this is the right template for the stack; --accept-replacement does it all the same",
+            "the change would {} {} ({}), which serves live traffic",
             if change.action == "Remove" {
                 "remove"
             } else {
@@ -116,13 +123,17 @@ pub(super) fn leaves_the_traffic(
             },
             change.logical_id,
             change.kind
-        )));
+        ))
+        .hint("check that this is the right template for the stack")
+        .give(Input::AcceptReplacement, "does it all the same"));
     }
     let port = given.get("ContainerPort");
     if port.is_some_and(|p| had.get("ContainerPort").is_some_and(|had| had != p)) {
         return Err(Error::busy(
-            "another ContainerPort would close the old one before the new tasks serve\n\nhint: make a new stack, or use --accept-replacement",
-        ));
+            "another ContainerPort would close the old one before the new tasks serve",
+        )
+        .hint("make a new stack")
+        .give(Input::AcceptReplacement, "does it all the same"));
     }
     Ok(())
 }

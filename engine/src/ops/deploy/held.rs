@@ -9,8 +9,10 @@ use crate::model::aws::{Access, AwsSpec, Find, looked_for};
 use crate::model::target::TargetSpec;
 use crate::model::{End, ErrorKind, HostError, Naming, Weights};
 use crate::ops::Error;
+use crate::ops::advice::{Advice, Ask, Input};
 use crate::ops::app::App;
 use crate::ops::begin::{busy_with, by_hand};
+use crate::ops::news::Note;
 use crate::rollout::change::{Changing, GivenBack, Heard};
 use crate::rollout::roles::roles;
 use crate::rollout::{Options, RolloutError};
@@ -61,9 +63,10 @@ impl Held {
                 return Ok(None);
             }
             Err(error) => {
-                return Err(Error::from(error).context(
-                    "the live weights cannot be read, so the stack could not be told to keep them (--accept-weights does it all the same)",
-                ));
+                let error = Error::from(error).context(
+                    "the live weights cannot be read, so the stack could not be told to keep them",
+                );
+                return Err(error.give(Input::AcceptWeights, "does it all the same"));
             }
         };
         let header = header(app, &taken, &spec, &target);
@@ -181,7 +184,8 @@ impl Held {
                     "the stack moved the traffic to {from}; it is back at {}",
                     now.shares()
                 ));
-                app.note("versions may have gone back too: see `engine status`");
+                let note = Note::from("versions may have gone back too");
+                app.note(note.advise(Advice::ask(Ask::Status, "shows them")));
                 Ok(())
             }
             Ok(GivenBack::Elsewhere {
@@ -202,8 +206,9 @@ impl Held {
                 Ok(())
             }
             Ok(GivenBack::Refused { from, now, why }) => Err(Error::rollback(format!(
-                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}\n\nhint: set the weights with `engine set-weights`"
-            ))),
+                "the stack moved the traffic to {from}, and it could not be brought back to {belongs}: {why}; it is at {now}"
+            ))
+            .ask(Ask::MoveTraffic, "moves it")),
             Err(RolloutError::Target(error)) => Err(Error::from(error).context(format!(
                 "where the traffic is now could not be read; it was {belongs}"
             ))),
@@ -218,7 +223,8 @@ impl Held {
         traffic: &Result<()>,
     ) -> Result<()> {
         let short = |error: &Error| {
-            let first = error.message.split("\n\n").next();
+            let whole = error.to_string();
+            let first = whole.split("\n\n").next();
             first.unwrap_or_default().to_owned()
         };
         let what = &self.what;

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::advice::Input;
 use super::app::App;
 use super::begin::new_id_part;
 use super::error::{Error, Result};
@@ -247,7 +248,11 @@ async fn given_back(
     let ended = ended.await;
     match (done, moved) {
         // Where the users are comes first.
-        (Err(why), Err(error)) => return Err(error.context(why.message.replace("\n\n", "; "))),
+        (Err(why), Err(error)) => {
+            let mut error = error.context(why.message.replace("\n\n", "; "));
+            error.advice.extend(why.advice.iter().cloned());
+            return Err(error);
+        }
         (Ok(_), moved) => {
             moved?;
             ended?;
@@ -426,7 +431,6 @@ impl Work<'_> {
     /// Checks that the change keeps the live actions of listeners and rules, and the
     /// tasks of arms that have users.
     async fn keeps_what_serves(&self, held: &Held, live: &Observed, set: &ChangeSet) -> Result<()> {
-        let hint = "hint: make the template say what is live first, or let the stack overwrite it with --accept";
         for change in set.changes.iter().filter(|c| c.rewrites_a_route()) {
             let target = &held.target;
             let ours = change.physical_id == target.identity();
@@ -450,9 +454,11 @@ impl Work<'_> {
                     format!("it was changed outside the stack: {lost}")
                 };
                 return Err(Error::busy(format!(
-                    "the change would rewrite the action of {}, and the template does not carry all of it: {lost}\n\n{hint}",
+                    "the change would rewrite the action of {}, and the template does not carry all of it: {lost}",
                     change.logical_id
-                )));
+                ))
+                .hint("make the template say what is live first")
+                .give(Input::AcceptChange, "lets the stack overwrite it"));
             }
         }
         for (arm, known) in live.arms.iter().zip(&held.target.found().arms) {
@@ -472,11 +478,12 @@ impl Work<'_> {
             };
             if takes && let Err(error) = held.target.unserved(&arm.name).await {
                 return Err(Error::busy(format!(
-                    "the change would take tasks from {}: it has {}, and would have {}; {error}\n\nhint: --accept does it all the same",
+                    "the change would take tasks from {}: it has {}, and would have {}; {error}",
                     change.logical_id,
                     arm.tasks.unwrap_or_default(),
                     change.tasks().unwrap_or_default()
-                )));
+                ))
+                .give(Input::AcceptChange, "does it all the same"));
             }
         }
         Ok(())
@@ -520,11 +527,7 @@ pub struct Doomed {
 /// Finds the stack that would be deleted; changes nothing.
 pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
     let (access, name) = place(app, target)?;
-    let name = name.ok_or_else(|| {
-        Error::usage(
-            "no stack is named\n\nhint: name it with --stack, as in `engine delete --stack my-stack`",
-        )
-    })?;
+    let name = name.ok_or_else(|| Error::usage("no stack is named").name_it(Input::Stack))?;
     let clients = app.ports.clients(&access).await;
     let Some(stack) = stack::look(&clients, &name).await? else {
         return Err(Error::usage(format!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::DeployRequest;
-use crate::ops::{Error, Result};
+use crate::ops::{Error, Input, Result};
 use crate::supply::files;
 use crate::target::aws::stack::TEMPLATE_BYTES_MAX;
 
@@ -96,9 +96,10 @@ pub(super) fn given(args: &DeployRequest) -> Result<BTreeMap<String, String>> {
     }
     for one in &args.parameters {
         let (name, value) = one.split_once('=').ok_or_else(|| {
-            Error::usage(format!(
-                "--parameter {one} is not NAME=VALUE, such as --parameter TaskCpu=512"
-            ))
+            Error::argument(
+                Input::StackParameter,
+                format!("{one} is not NAME=VALUE, such as TaskCpu=512"),
+            )
         })?;
         given.insert(name.to_owned(), value.to_owned());
     }

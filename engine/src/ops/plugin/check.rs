@@ -12,7 +12,7 @@ use super::{Loaded, look_at, parameters};
 use crate::journal::{Actor, Call, Entry, exchanges};
 use crate::ops::app::App;
 use crate::ops::pin::PinRequest;
-use crate::ops::{Error, Kind, Result};
+use crate::ops::{Error, Input, Kind, Result};
 use crate::rollout::session::Calls;
 use crate::rollout::{Ran, Run, Strategy};
 use crate::simulate::replicate::{self, Fate, Played, Subject};
@@ -82,17 +82,22 @@ impl Checked {
     /// It does not repeat itself, or it failed in a world.
     pub fn verdict(&self) -> Result<()> {
         let shown = &self.shown;
-        let why = match (&self.difference, self.failed()) {
-            (None, None) => return Ok(()),
-            (None, Some(world)) => format!(
-                "{shown} fails in the {} world, so nothing is known about its decisions: {}\n\nhint: --set gives it parameters, and --query NAME=NUMBER gives its queries an answer",
+        let rejected = |why| Error::new(Kind::Rejected, why);
+        match (&self.difference, self.failed()) {
+            (None, None) => Ok(()),
+            (None, Some(world)) => Err(rejected(format!(
+                "{shown} fails in the {} world, so nothing is known about its decisions: {}",
                 world.name, world.reason
-            ),
-            (Some(difference), _) => format!(
-                "{shown} does not repeat itself: {difference}\n\nhint: everything that it learns must come from its calls: no clock, randomness, threads or state of its own between two runs"
-            ),
-        };
-        Err(Error::new(Kind::Rejected, why))
+            ))
+            .give(Input::Parameter, "gives it a parameter")
+            .give(Input::Query, "gives a query of it an answer")),
+            (Some(difference), _) => Err(rejected(format!(
+                "{shown} does not repeat itself: {difference}"
+            ))
+            .hint(
+                "everything that it learns must come from its calls: no clock, randomness, threads or state of its own between two runs",
+            )),
+        }
     }
 }
 
@@ -157,9 +162,10 @@ fn values(given: &[String]) -> Result<BTreeMap<String, Values>> {
     };
     let all = given.iter().map(|text| {
         value(text).ok_or_else(|| {
-            Error::usage(format!(
-                "--query {text} is not NAME=NUMBER, such as accuracy=0.93"
-            ))
+            Error::argument(
+                Input::Query,
+                format!("{text} is not NAME=NUMBER, such as accuracy=0.93"),
+            )
         })
     });
     all.collect()

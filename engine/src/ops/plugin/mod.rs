@@ -62,7 +62,7 @@ pub async fn load(
     let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
     let path = given.map(Path::to_owned).or(named).ok_or_else(|| {
         Error::usage(
-            "no strategy is named: give a plugin, such as `engine run plugins/canary.wasm`, or strategy.plugin in the rollout file",
+            "no strategy is named: give a plugin, such as plugins/canary.wasm, or strategy.plugin in the rollout file",
         )
     })?;
     let host = app.surroundings.policy.as_deref();
@@ -71,7 +71,7 @@ pub async fn load(
     let in_ci = app.surroundings.ci && purpose == Purpose::Rollout;
     if supply.is_none() && in_ci && spec.strategy.sha256.is_none() {
         app.note(format!(
-            "nothing pins {}: CI=true asks for --locked, and there is no {}",
+            "nothing pins {}, and CI=true asks for plugins that are pinned: there is no {}",
             path.display(),
             plugins::FILE
         ));

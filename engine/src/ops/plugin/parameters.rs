@@ -6,7 +6,7 @@ use std::time::Duration;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
-use crate::ops::{Error, Result};
+use crate::ops::{Error, Input, Result};
 use crate::strategy::contract::Rejected;
 use crate::strategy::limits::{cut, one_line};
 use crate::strategy::{Description, Plugin};
@@ -76,9 +76,10 @@ fn check(
     })?;
     for set in sets {
         let (key, value) = set.split_once('=').ok_or_else(|| {
-            Error::usage(format!(
-                "--set {set} is not KEY=VALUE, such as --set bake=5m"
-            ))
+            Error::argument(
+                Input::Parameter,
+                format!("{set} is not KEY=VALUE, such as bake=5m"),
+            )
         })?;
         parameters.insert(key.to_owned(), value_for(&schema, key, value));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, DirEntry, include_dir};
 
 use crate::model::is_name;
-use crate::ops::{Error, Result};
+use crate::ops::{Error, Input, Result};
 
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../plugins/sdk/src");
@@ -50,9 +50,10 @@ pub fn make(name: &str, language: Language, folder: Option<PathBuf>) -> Result<P
     let folder = folder.unwrap_or_else(|| PathBuf::from(name));
     if folder.exists() {
         return Err(Error::usage(format!(
-            "{} exists already and is not overwritten; choose another --folder",
+            "{} exists already and is not overwritten",
             folder.display()
-        )));
+        ))
+        .give(Input::Folder, "names another one"));
     }
     let written = write_project(&folder, name, language);
     written.map_err(|e| Error::usage(format!("failed to write {}: {e}", folder.display())))?;

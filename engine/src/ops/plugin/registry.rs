@@ -9,7 +9,7 @@ use super::sign::{self, Ask};
 use crate::ops::app::App;
 use crate::ops::compile::compile;
 use crate::ops::pin::{PinRequest, access, by_name};
-use crate::ops::{Error, Result};
+use crate::ops::{Error, Input, Result};
 use crate::spec::plugins::OCI;
 use crate::strategy::{Description, Plugin};
 use crate::supply::registry::Registry;
@@ -77,9 +77,10 @@ pub async fn pull(
         let fetched = supply::pull(Arc::new(registry), reference, None).await?;
         let Some(file) = output else {
             return Err(Error::usage(format!(
-                "{source} exists (sha256:{}); name the file to write it to with --output",
+                "{source} exists (sha256:{}), and no file is named to write it to",
                 fetched.sha256
-            )));
+            ))
+            .name_it(Input::OutputFile));
         };
         cache::write(&file, &fetched.wasm)?;
         pulled(Pulled::Reference {
@@ -93,7 +94,10 @@ pub async fn pull(
     let names = match plugin {
         Some(name) => vec![name],
         None if output.is_some() => {
-            return Err(Error::usage("--output is for one plugin; name that plugin"));
+            return Err(Error::argument(
+                Input::OutputFile,
+                "is for one plugin; name that plugin",
+            ));
         }
         None => supply.plugins.plugins.keys().cloned().collect(),
     };
@@ -212,9 +216,9 @@ fn about(
         }
     }
     for annotation in given {
-        let (name, text) = annotation
-            .split_once('=')
-            .ok_or_else(|| Error::usage(format!("--annotate {annotation} is not KEY=VALUE")))?;
+        let (name, text) = annotation.split_once('=').ok_or_else(|| {
+            Error::argument(Input::Annotation, format!("{annotation} is not KEY=VALUE"))
+        })?;
         about.insert(name.to_owned(), text.to_owned());
     }
     Ok(about)

@@ -10,7 +10,7 @@ use crate::journal::{Actor, Call, Event, Exchange, exchanges};
 use crate::model::{Decider, Level, Millis};
 use crate::ops::app::App;
 use crate::ops::pin::PinRequest;
-use crate::ops::{Error, Result, scenarios};
+use crate::ops::{Error, Input, Result, scenarios};
 use crate::simulate::replicate::{self, Played, START, Subject};
 use crate::supply::files;
 
@@ -84,8 +84,9 @@ pub async fn test(
     tested: &mut (dyn FnMut(Tested) + Send),
 ) -> Result<()> {
     if request.decisions.is_some() && request.scenarios.len() > 1 {
-        return Err(Error::usage(
-            "--decisions names one file, and there are several files of scenarios",
+        return Err(Error::argument(
+            Input::DecisionsFile,
+            "names one file, and there are several files of scenarios",
         ));
     }
     // Probes, queries and guardrails of the rollout file do not belong to the plugin,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use engine::cli::advice;
 use engine::clock::VirtualClock;
 use engine::ops::app::{App, Surroundings};
 use engine::ops::begin::{self, BeginRequest};
@@ -93,11 +94,12 @@ impl TestApp {
         place
     }
 
-    /// What was told so far, and forgets it.
+    /// What was told so far, as the command line says it, and forgets it.
     pub fn heard(&self) -> String {
         let news = std::mem::take(&mut *self.news.lock().expect("no panic"));
         let texts = news.into_iter().map(|news| match news {
-            News::Note(text) | News::Progress(text) | News::Trouble(text) => text,
+            News::Note(note) => advice::note(&note),
+            News::Progress(text) | News::Trouble(text) => text,
         });
         texts.collect::<Vec<_>>().join("\n")
     }
@@ -187,8 +189,9 @@ pub fn refused<T>(result: Result<T>, kind: Kind, says: &[&str]) -> Error {
         panic!("it was done");
     };
     assert_eq!(error.kind, kind, "{error}");
+    let said = advice::text(&error);
     for part in says {
-        assert!(error.message.contains(part), "{part:?} is not in: {error}");
+        assert!(said.contains(part), "{part:?} is not in: {said}");
     }
     error
 }

@@ -96,7 +96,9 @@ pub fn until(folder: &Path, admin: &str, wanted: impl Fn(&Value) -> bool) -> Val
     let mut last = Value::Null;
     for _ in 0..300 {
         let output = run(folder, &["status", "--json", "--local", admin]);
-        if let Ok(status) = serde_json::from_str::<Value>(&stdout(&output)) {
+        if let Ok(status) = serde_json::from_str::<Value>(&stdout(&output))
+            && output.status.success()
+        {
             if wanted(&status) {
                 return status;
             }
