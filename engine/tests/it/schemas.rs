@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use engine::hindsight::file;
 use engine::view::catalogue::{Kind, documents};
 use engine::view::stack::Deleted;
-use engine::view::{rollout, text};
+use engine::view::{View, rollout, text};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -33,6 +33,13 @@ fn problems(name: &str, value: &Value) -> Vec<String> {
 pub fn fits(name: &str, value: &Value) {
     let problems = problems(name, value);
     assert!(problems.is_empty(), "{name}: {problems:#?}\n{value:#}");
+}
+
+/// What an answer looks like as JSON; panics if it is not as its schema says.
+pub fn shown<V: View>(view: &V) -> Value {
+    let value = serde_json::from_str(&text(view)).expect("JSON");
+    fits(V::NAME, &value);
+    value
 }
 
 /// The schemas of what a verb may answer; none if that is no JSON of ours.
