@@ -1,6 +1,5 @@
 //! Names, digests, permissions, signatures and policies, as a user meets them.
 
-use engine::journal::narrate::Narrator;
 use engine::ops::simulate::{self, SimulateRequest};
 use engine::ops::{Kind, history, request::TargetRequest};
 use engine::simulate::replicate;
@@ -8,6 +7,7 @@ use engine::simulate::replicate;
 use crate::support::app::refused;
 use crate::support::binary::{engine, run, stderr, stdout};
 use crate::support::guests::guest_path;
+use crate::support::lab::story;
 use crate::support::project::{GATE, Project, done};
 
 /// One plugin, `gate`, with the bytes of a guest.
@@ -602,10 +602,7 @@ async fn capped(policy: &str, act: &str, amount: &str) -> String {
     };
     let played = done(simulate::one(&project.app, &request, 0).await).played;
     assert_eq!(played.violations, Vec::<String>::new());
-    let mut narrator = Narrator::new(replicate::ROLLOUT);
-    let lines = played.journal.iter().filter_map(|e| narrator.line(e));
-    let lines: Vec<String> = lines.chain([played.reason.clone()]).collect();
-    lines.join("\n")
+    story(&played.journal, replicate::ROLLOUT) + &played.reason
 }
 
 #[tokio::test(flavor = "multi_thread")]

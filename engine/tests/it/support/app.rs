@@ -11,14 +11,16 @@ use engine::ops::begin::{self, BeginRequest};
 use engine::ops::news::{Listener, News};
 use engine::ops::ports::Ports;
 use engine::ops::request::{AwsRequest, TargetRequest};
+use engine::ops::watch::{self, Audience, Left, Wish};
 use engine::ops::{Error, Kind, Result};
+use engine::rollout::fleet::Fleet;
 use engine::rollout::{Options, Standing};
 use engine::store::memory::MemoryStore;
 
 use super::aws::bottle::{Made, REGION, impatient};
 use super::aws::emulator;
 use super::guests::guest_path;
-use super::lab::START;
+use super::lab::{START, stopped};
 use super::{folder, target_folder};
 
 /// Who asks in these tests.
@@ -74,6 +76,13 @@ impl TestApp {
         }
     }
 
+    /// The same app in other surroundings.
+    pub fn within(&self, change: impl FnOnce(&mut Surroundings)) -> App {
+        let mut app = self.app.clone();
+        change(&mut app.surroundings);
+        app
+    }
+
     /// Where waiting takes no time.
     #[must_use]
     pub fn hurried(mut self) -> Self {
@@ -120,6 +129,36 @@ impl TestApp {
         let driver = self.app.driver(Options::default());
         driver.drive(rollout).await.expect("the driver works")
     }
+
+    /// The same, through all that it waits for.
+    pub async fn drive_on(&self, rollout: &str) -> Standing {
+        let mut fleet = Fleet::new(self.app.driver(Options::default()));
+        fleet.add(rollout.to_owned(), self.app.clock.now());
+        stopped(fleet.next().await).expect("the driver works")
+    }
+}
+
+/// Begins a rollout, drives it until the canary has that share of the traffic, percent,
+/// and leaves it there; its id.
+pub async fn suspended(app: &App, request: &BeginRequest, share: f64) -> String {
+    let begun = begin::begin_rollout(app, request, Options::default()).await;
+    let id = begun.expect("it begins").header.rollout;
+    let (wish, mut wishes) = tokio::sync::mpsc::unbounded_channel();
+    let audience = Audience {
+        hears: &mut |seen, _| {
+            let weights = &seen.status.weights;
+            if weights.share("canary") >= share {
+                // Nobody hears it once the rollout is left.
+                let _ = wish.send(Wish::Leave);
+            }
+        },
+        wishes: &mut wishes,
+        sees_arms: false,
+    };
+    let ended = watch::drive(app, &id, Options::default(), audience).await;
+    let left = ended.expect("it is driven").left;
+    assert!(matches!(left, Left::Suspended { .. }), "{left:?}");
+    id
 }
 
 /// A local balancer, by its admin address.
