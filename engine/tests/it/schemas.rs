@@ -418,6 +418,7 @@ fn verbs_answer_as_their_schemas_say() {
     assert_eq!(code(&output), Some(5), "{}", stderr(&output));
     let paused: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(paused["hold"]["why"], "asked", "{paused}");
+    assert_eq!(paused["exit"], 5, "{paused}");
     let aborted = answer(&["abort"], 3);
     assert_eq!(aborted["end"]["how"], "rolled-back", "{aborted}");
     let id = aborted["rollout"].as_str().expect("an id").to_owned();

@@ -132,7 +132,12 @@ impl TestApp {
 
     /// The same, through all that it waits for.
     pub async fn drive_on(&self, rollout: &str) -> Standing {
-        let mut fleet = Fleet::new(self.app.driver(Options::default()));
+        self.drive_with(rollout, Options::default()).await
+    }
+
+    /// The same in another way.
+    pub async fn drive_with(&self, rollout: &str, options: Options) -> Standing {
+        let mut fleet = Fleet::new(self.app.driver(options));
         fleet.add(rollout.to_owned(), self.app.clock.now());
         stopped(fleet.next().await).expect("the driver works")
     }
