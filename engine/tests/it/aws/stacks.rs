@@ -584,32 +584,17 @@ async fn a_dry_run_of_a_new_stack_leaves_nothing_and_takes_nothing() {
 /// Without the right to read the routes nobody knows whether there are users.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "eu-north-1", unique("kept"));
-    tokio::task::block_in_place(|| {
-        ok_on(folder, region, &CANARY, &name);
-        // A new image goes only where no users are.
-        ok_on(folder, region, &["rollback"], &name);
-    });
-    let arguments = [
-        "run",
-        &plugin("canary"),
-        "--image",
-        "app:v2",
-        "--set",
-        "approve-before=5",
-        "--stack",
-        &name,
-    ];
-    let mut process = spawn_with(folder, &arguments, |command| {
-        emulator::environment(command, &emulator::endpoint(), region);
-    });
-    tokio::task::block_in_place(|| {
-        let begun = |_| ok(folder, region, &["list", "--stack", &name]).contains("canary-");
-        assert!((0..1_000).any(begun), "the rollout does not begin");
-    });
-    process.0.kill().expect("SIGKILL");
-    process.0.wait().expect("it ended");
+    let region = "eu-north-1";
+    let shop = Shop::named(region, &unique("kept"));
+    let app = &shop.test.app;
+    shop.deploy(shop.request(&IMAGES)).await.expect("made");
+    // A new image goes only where no users are.
+    rollback(app, &shop.target, None).await.expect("done");
+    let request = BeginRequest {
+        image: Some("app:v2".to_owned()),
+        ..rollout("canary", shop.target.clone(), &["approve-before=5"])
+    };
+    let id = shop.test.begin_and_leave(&request).await;
     let arguments = ["elbv2", "describe-load-balancers"];
     let all = aws(region, &arguments);
     let balancers = all["LoadBalancers"].as_array().expect("some");
@@ -634,15 +619,8 @@ async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
             &ours,
         ],
     );
-    tokio::task::block_in_place(|| {
-        let output = run(folder, region, &["delete", "--yes", "--stack", &name]);
-        assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-        assert!(
-            stderr(&output).contains("busy with rollout canary-"),
-            "{}",
-            stderr(&output)
-        );
-    });
+    let says = format!("busy with rollout {id}");
+    refused(shop.delete().await, Kind::Busy, &[&says]);
 }
 
 /// A stack that went with its load balancer leaves a change that only needs its end.
