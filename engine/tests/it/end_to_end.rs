@@ -355,7 +355,7 @@ async fn a_foreign_change_stops_it_with_a_7() {
     let at = local(balancer.admin);
     let test = TestApp::surrounded(<_>::default());
     let request = rollout("canary", at.clone(), &["bake=30s", "steps=20,100"]);
-    let id = suspended(&test.app, &request, 20.0).await;
+    let id = suspended(&test.app, &request, ("canary", 20.0)).await;
     let weights = Weights::of([("stable", 60), ("canary", 40)]);
     target.set_weights(&weights).await.expect("valid");
     let standing = test.drive_on(&id).await;
@@ -419,7 +419,7 @@ async fn a_journal_that_does_not_fit_is_an_8() {
     let at = local(balancer.admin);
     let test = TestApp::surrounded(<_>::default());
     let request = rollout("canary", at.clone(), &["bake=30s"]);
-    let id = suspended(&test.app, &request, 5.0).await;
+    let id = suspended(&test.app, &request, ("canary", 5.0)).await;
     let (.., mut entries) = test.app.journal(&id).await.expect("known");
     let mut changed = 0;
     for entry in &mut entries {
@@ -505,7 +505,7 @@ async fn a_way_back_that_is_blocked_is_a_4() {
         target: in_file(&file),
         ..BeginRequest::default()
     };
-    let id = suspended(&test.app, &request, 50.0).await;
+    let id = suspended(&test.app, &request, ("canary", 50.0)).await;
     drop(old);
     let standing = test.drive_on(&id).await;
     assert_eq!(Exit::from(&standing), Exit::RollbackFailed, "{standing:?}");

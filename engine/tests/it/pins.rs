@@ -1,11 +1,14 @@
 //! Names, digests, permissions, signatures and policies, as a user meets them.
 
+use engine::model::End;
+use engine::ops::begin::BeginRequest;
 use engine::ops::simulate::{self, SimulateRequest};
 use engine::ops::{Kind, history, request::TargetRequest};
+use engine::rollout::{Options, Standing};
 use engine::simulate::replicate;
 
-use crate::support::app::refused;
-use crate::support::binary::{engine, run, stderr, stdout};
+use crate::support::app::{refused, suspended, texts};
+use crate::support::binary::{engine, stderr};
 use crate::support::guests::guest_path;
 use crate::support::lab::story;
 use crate::support::project::{GATE, Project, done};
@@ -644,49 +647,25 @@ async fn a_journal_does_not_grow_without_end() {
 async fn a_rollout_goes_on_with_the_bytes_that_it_began_with() {
     let project = with("canary");
     done(project.lock().await);
-    let mut first = engine(
-        &project.at("."),
-        &[
-            "run",
-            "gate",
-            "--set",
-            "gate=limits",
-            "--set",
-            "steps=50,100",
-            "--set",
-            "bake=3s",
-        ],
-    )
-    .stderr(std::process::Stdio::null())
-    .stdout(std::process::Stdio::null())
-    .spawn()
-    .expect("the binary runs");
-    let under_way = || {
-        let list = stdout(&run(&project.at("."), &["list", "--json"]));
-        let list: serde_json::Value = serde_json::from_str(&list).unwrap_or_default();
-        list[0]["phase"] == "progressing"
+    let request = BeginRequest {
+        plugin: Some(GATE.into()),
+        // Whatever else this machine does meanwhile.
+        set: texts(&["gate=limits", "steps=50,100", "bake=3s", "max-p99=60s"]),
+        pins: project.pins.clone(),
+        ..BeginRequest::default()
     };
-    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !under_way() {
-        assert!(std::time::Instant::now() < give_up, "it does not begin");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    let interrupted = std::process::Command::new("kill")
-        .args(["-INT", &first.id().to_string()])
-        .status();
-    assert!(interrupted.expect("kill runs").success());
-    assert_eq!(first.wait().expect("it ends").code(), Some(5), "suspended");
+    let id = suspended(&project.app, &request, ("canary", 50.0)).await;
+    assert!(id.starts_with("canary-"), "{id}");
+    project.app.ports.stop().await;
     put(&project, "gate.wasm", "blue-green");
     done(project.update().await);
-    let resumed = run(&project.at("."), &["resume"]);
-    assert_eq!(resumed.status.code(), Some(0), "{}", stderr(&resumed));
+    // Another process has the store alone.
+    let driver = project.test.restarted().driver(Options::default());
+    let standing = driver.drive(&id).await.expect("the driver works");
     assert!(
-        stdout(&resumed).contains("promoted"),
-        "{}",
-        stdout(&resumed)
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
     );
-    let list = stdout(&run(&project.at("."), &["list", "--json"]));
-    assert!(list.contains("canary-"), "{list}");
     // The next one is the new one.
     assert_eq!(project.looks_like().await, "blue-green");
 }

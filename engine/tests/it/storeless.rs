@@ -8,26 +8,24 @@ use std::time::{Duration, Instant};
 use engine::model::Weights;
 use engine::ops::Kind;
 use engine::ops::app::{Access, App};
-use engine::ops::begin::BeginRequest;
+use engine::ops::begin::{BeginRequest, begin_rollout};
 use engine::ops::history::{HistoryRequest, ListRequest, get, history, list};
 use engine::ops::news::{Listener, News};
 use engine::ops::past::{explain, export};
 use engine::ops::request::TargetRequest;
 use engine::ops::status::overview;
 use engine::ops::traffic::set_weights;
-use engine::ops::watch::{self, Audience, Happened, Left};
-use engine::ops::way_back::{abort, rollback};
+use engine::ops::watch::Happened;
+use engine::ops::way_back::{TakenBack, abort, rollback};
 use engine::rollout::Options;
 use engine::target::Target as _;
 use engine::target::local::LocalTarget;
 use engine::target::local::balancer::Balancer;
 use rusqlite::{Connection, params};
 
-use crate::support::app::{TestApp, local, refused, rollout, suspended, texts};
+use crate::support::app::{TestApp, drive_until, local, refused, rollout, suspended, texts};
 use crate::support::balancer::{Local, begin, begin_and_pause, demo, healthy, named, spec, start};
-use crate::support::binary::{
-    code, engine, plugin, run, signal, spawn, stderr, stdout, until, wait,
-};
+use crate::support::binary::{code, engine, run, signal, spawn, stderr, wait};
 use crate::support::folder;
 
 /// Ways in which a store cannot be written to. What must live as long as the
@@ -276,7 +274,7 @@ async fn reading_needs_no_lock() {
     let (balancer, _target) = balanced(["stable", "canary"]).await;
     let at = local(balancer.admin);
     let writer = Person::with(place, Access::Write).expect("it is made");
-    let id = suspended(&writer.app, &waiting(&at), 50.0).await;
+    let id = suspended(&writer.app, &waiting(&at), ("canary", 50.0)).await;
     let other = Connection::open(place.join("state/engine.db")).expect("there");
     other.execute_batch("BEGIN EXCLUSIVE").expect("free");
     let begun = Instant::now();
@@ -356,18 +354,18 @@ fn resume_takes_over_from_a_frozen_owner() {
 
 /// However many verbs came after it, a rollout that has not ended is known and
 /// keeps its plugin.
-#[test]
-fn ten_thousand_verbs_later() {
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_verbs_later() {
     let folder = folder();
     let place = folder.path();
-    let local = Local::start(place, &[]);
-    let other = Local::start(place, &["--load", "50"]);
-    local.wait_for_health(place);
-    other.wait_for_health(place);
-    let id = begin_and_pause(&local, place);
-    let elsewhere = other.admin();
-    let verb = run(place, &["set-weights", "100", "0", "--local", &elsewhere]);
-    assert_eq!(code(&verb), Some(0), "{}", stderr(&verb));
+    let (balancer, target) = balanced(["stable", "canary"]).await;
+    let (elsewhere, _other) = balanced(["stable", "canary"]).await;
+    let (at, elsewhere) = (local(balancer.admin), local(elsewhere.admin));
+    let person = Person::with(place, Access::Write).expect("it is made");
+    let id = suspended(&person.app, &waiting(&at), ("canary", 50.0)).await;
+    let verb = set_weights(&person.app, &elsewhere, &texts(&["100", "0"])).await;
+    verb.expect("done");
+    drop(person);
     let mut store = Connection::open(place.join("state/engine.db")).expect("there");
     let rows: Vec<(String, i64, i64, String)> = store
         .prepare("SELECT rollout, seq, at, event FROM journal WHERE rollout LIKE 'set-weights-%'")
@@ -393,32 +391,28 @@ fn ten_thousand_verbs_later() {
     transaction.commit().expect("room");
     drop(store);
     // This one sweeps what nobody needs any more.
-    let path = plugin("blue-green");
-    let swept = run(
-        place,
-        &[
-            "run",
-            &path,
-            "--local",
-            &elsewhere,
-            "--set",
-            "bake=1s",
-            "--set",
-            "gate=limits",
-        ],
-    );
-    assert!(
-        code(&swept).is_some_and(|code| code != 1),
-        "{}",
-        stderr(&swept)
-    );
-    let list = stdout(&run(place, &["list", "--all", "-n", "1"]));
-    assert!(list.contains(&id), "{list}");
-    let resumed = spawn(place, &["resume", "--local", &local.admin()]);
-    until(place, &local.admin(), |s| s["driven"] == true);
-    let output = run(place, &["abort", "--local", &local.admin()]);
-    assert_eq!(code(&output), Some(3), "{}", stderr(&output));
-    assert_eq!(code(&wait(resumed)), Some(3));
+    let person = Person::with(place, Access::Write).expect("there");
+    let request = rollout("blue-green", elsewhere.clone(), &["bake=1s", "gate=limits"]);
+    let swept = begin_rollout(&person.app, &request, Options::default()).await;
+    swept.expect("it begins");
+    let newest = ListRequest {
+        limit: 1,
+        all: true,
+        ..ListRequest::default()
+    };
+    let rows = list(&person.app, &newest).await.expect("rows");
+    assert!(rows.iter().any(|row| row.rollout == id), "{rows:?}");
+    // It goes on, and so has its plugin.
+    let person = Person::with(place, Access::Write).expect("there");
+    let mut looks = 0;
+    drive_until(&person.app, &id, |_, happened| {
+        looks += u32::from(matches!(happened, Happened::Entry(_)));
+        looks > 1
+    })
+    .await;
+    let back = abort(&Person::back(place).app, &at, None, "").await;
+    assert!(matches!(back, Ok(TakenBack::Aborted(_))), "{back:?}");
+    assert_eq!(share(&target, "stable").await, 100.0);
 }
 
 /// Several changes by hand do not make the new version the stable one.
@@ -483,7 +477,7 @@ async fn what_cannot_be_read_is_passed_over_or_refused() {
     let (balancer, target) = balanced(["stable", "canary"]).await;
     let at = local(balancer.admin);
     let writer = Person::with(place, Access::Write).expect("it is made");
-    suspended(&writer.app, &waiting(&at), 50.0).await;
+    suspended(&writer.app, &waiting(&at), ("canary", 50.0)).await;
     drop(writer);
     let store = place.join("state/engine.db");
     let other = Connection::open(&store).expect("there");

@@ -2,21 +2,24 @@
 //! traffic stays where it is.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use engine::clock::SystemClock;
 use engine::model::End;
 use engine::ops::Kind;
 use engine::ops::begin::BeginRequest;
 use engine::ops::command::promote_fully;
 use engine::ops::deploy::{DeployRequest, Deployment, Template};
+use engine::ops::history::{ListRequest, list};
 use engine::ops::status::overview;
-use engine::ops::way_back::rollback;
+use engine::ops::way_back::{TakenBack, abort, rollback};
 use engine::rollout::Standing;
 use serde_json::{Value, json};
 
-use crate::support::app::{refused, rollout};
+use crate::support::app::{refused, rollout, suspended};
 use crate::support::aws::emulator::{self, aws, aws_output, script, unique};
 use crate::support::aws::{ok, run, stack};
-use crate::support::binary::{Running, engine, plugin, signal, spawn_with, stderr, stdout};
+use crate::support::binary::{Running, engine, signal, spawn_with, stderr, stdout};
 use crate::support::shop::{IMAGES, Shop};
 use crate::support::{folder, root};
 
@@ -142,79 +145,50 @@ async fn a_live_version_is_not_put_back_by_its_stack() {
     assert_eq!(arms[1].release.version, "app:v2", "{arms:?}");
 }
 
-#[test]
-fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "sa-east-1", unique("busy"));
-    let stack = ["--stack", name.as_str()];
-    let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
-    ok(
-        folder,
-        region,
-        &[&["deploy", "blue-green"], &images[..], &stack[..]].concat(),
-    );
-    let arguments = [
-        "run",
-        &plugin("blue-green"),
-        "--set",
-        "bake=1h",
-        "--stack",
-        &name,
-    ];
-    let mut process = spawn_with(folder, &arguments, |command| {
-        emulator::environment(command, &emulator::endpoint(), region);
-    });
-    for _ in 0..200 {
-        if weights(region, &name) == [0, 100] {
-            break;
-        }
-    }
-    for verb in [
-        &["delete", "--yes"][..],
-        &["deploy", "blue-green", "-p", "TaskCpu=512"],
-    ] {
-        let output = run(folder, region, &[verb, &stack[..]].concat());
-        assert_eq!(
-            output.status.code(),
-            Some(7),
-            "{verb:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains("busy with rollout blue-green-"),
-            "{}",
-            stderr(&output)
-        );
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
+    let region = "sa-east-1";
+    let shop = Shop::named(region, &unique("busy"));
+    let colours = |parameters: &[&str]| DeployRequest {
+        kind: Template::BlueGreen,
+        ..shop.request(parameters)
+    };
+    let images = ["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"];
+    shop.deploy(colours(&images)).await.expect("made");
+    let app = &shop.test.app;
+    // It shall not be over before anybody has looked.
+    let mut patient = app.clone();
+    patient.clock = Arc::new(SystemClock);
+    let request = rollout("blue-green", shop.target.clone(), &["bake=1h"]);
+    let id = suspended(&patient, &request, ("green", 100.0)).await;
+    assert_eq!(weights(region, shop.name()), [0, 100]);
+    // Nobody drives the rollout, and it still occupies its target.
+    let says = format!("busy with rollout {id}");
+    refused(shop.delete().await, Kind::Busy, &[&says]);
+    let changed = shop.deploy(colours(&["TaskCpu=512"])).await;
+    refused(changed, Kind::Busy, &[&says]);
     // A command for another stack's rollout is not for this one.
-    let other = unique("other");
-    let images = [
-        "deploy",
-        "blue-green",
-        "-p",
-        "ImageURIBlue=app:v1",
-        "-p",
-        "ImageURIGreen=app:v1",
-    ];
-    ok_on(folder, region, &images, &other);
-    let output = run(folder, region, &["abort", "--stack", &other]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("no rollout is under way on"),
-        "{}",
-        stderr(&output)
-    );
-    let listed = ok(folder, region, &["list", "--stack", &other]);
-    assert!(!listed.contains("blue-green-"), "{listed}");
-    process.0.kill().expect("SIGKILL");
-    drop(process);
-    // The process is dead and the rollout is not: it still occupies its target.
-    let output = run(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    let output = run(folder, region, &["abort", "--stack", &name]);
-    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert_eq!(weights(region, &name), [100, 0]);
-    ok(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
+    let other = Shop::named(region, &unique("other"));
+    let made = DeployRequest {
+        target: other.target.clone(),
+        ..colours(&images)
+    };
+    other.deploy(made).await.expect("made");
+    let aborted = abort(app, &other.target, None, "").await;
+    refused(aborted, Kind::Usage, &["no rollout is under way on"]);
+    let there = ListRequest {
+        target: other.target.clone(),
+        limit: 100,
+        all: false,
+    };
+    assert_eq!(list(app, &there).await, Ok(vec![]));
+    let back = abort(app, &shop.target, None, "").await.expect("done");
+    let TakenBack::Aborted(aborted) = back else {
+        panic!("{back:?}");
+    };
+    assert_eq!(aborted.1.end.expect("it is over").0, End::RolledBack);
+    assert_eq!(weights(region, shop.name()), [100, 0]);
+    shop.delete().await.expect("deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

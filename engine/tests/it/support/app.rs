@@ -11,7 +11,7 @@ use engine::ops::begin::{self, BeginRequest};
 use engine::ops::news::{Listener, News};
 use engine::ops::ports::Ports;
 use engine::ops::request::{AwsRequest, TargetRequest};
-use engine::ops::watch::{self, Audience, Left, Wish};
+use engine::ops::watch::{self, Audience, Happened, Left, Watched, Wish};
 use engine::ops::{Error, Kind, Result};
 use engine::rollout::fleet::Fleet;
 use engine::rollout::{Options, Standing};
@@ -83,6 +83,23 @@ impl TestApp {
         app
     }
 
+    /// Another process that has the same store, and remembers nothing else.
+    pub fn restarted(&self) -> App {
+        let App {
+            state_dir,
+            surroundings,
+            listener,
+            ..
+        } = self.app.clone();
+        let ports = Ports::new(&state_dir, self.store.clone(), listener.clone());
+        App::over(
+            &state_dir,
+            surroundings,
+            (self.store.clone(), ports),
+            listener,
+        )
+    }
+
     /// Where waiting takes no time.
     #[must_use]
     pub fn hurried(mut self) -> Self {
@@ -143,16 +160,25 @@ impl TestApp {
     }
 }
 
-/// Begins a rollout, drives it until the canary has that share of the traffic, percent,
+/// Begins a rollout, drives it until that arm has that share of the traffic, percent,
 /// and leaves it there; its id.
-pub async fn suspended(app: &App, request: &BeginRequest, share: f64) -> String {
+pub async fn suspended(app: &App, request: &BeginRequest, (arm, share): (&str, f64)) -> String {
     let begun = begin::begin_rollout(app, request, Options::default()).await;
     let id = begun.expect("it begins").header.rollout;
+    drive_until(app, &id, |seen, _| seen.status.weights.share(arm) >= share).await;
+    id
+}
+
+/// Drives a rollout until that has happened, and leaves it.
+pub async fn drive_until(
+    app: &App,
+    id: &str,
+    mut enough: impl FnMut(&Watched, Happened<'_>) -> bool + Send,
+) {
     let (wish, mut wishes) = tokio::sync::mpsc::unbounded_channel();
     let audience = Audience {
-        hears: &mut |seen, _| {
-            let weights = &seen.status.weights;
-            if weights.share("canary") >= share {
+        hears: &mut |seen, happened| {
+            if enough(seen, happened) {
                 // Nobody hears it once the rollout is left.
                 let _ = wish.send(Wish::Leave);
             }
@@ -160,10 +186,9 @@ pub async fn suspended(app: &App, request: &BeginRequest, share: f64) -> String 
         wishes: &mut wishes,
         sees_arms: false,
     };
-    let ended = watch::drive(app, &id, Options::default(), audience).await;
+    let ended = watch::drive(app, id, Options::default(), audience).await;
     let left = ended.expect("it is driven").left;
     assert!(matches!(left, Left::Suspended { .. }), "{left:?}");
-    id
 }
 
 /// A local balancer, by its admin address.

@@ -26,7 +26,7 @@ pub const GATE: &str = "gate";
 /// folder, and may have other surroundings and another request.
 #[derive(Clone)]
 pub struct Project {
-    test: Arc<TestApp>,
+    pub test: Arc<TestApp>,
     pub app: App,
     pub pins: PinRequest,
 }

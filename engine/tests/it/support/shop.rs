@@ -39,8 +39,13 @@ impl Shop {
 
     /// The one of that name.
     pub fn named(region: &str, name: &str) -> Self {
+        Self::of(TestApp::new(), region, name)
+    }
+
+    /// The one of that name, for somebody.
+    pub fn of(test: TestApp, region: &str, name: &str) -> Self {
         Self {
-            test: TestApp::new().hurried(),
+            test: test.hurried(),
             target: on_aws(on_stack(region, name)),
             region: region.to_owned(),
         }
