@@ -73,8 +73,9 @@ async fn a_changed_file_is_rejected_with_both_digests() {
     assert_eq!(project.lock_file(), lock, "nothing is taken over silently");
     let list = history::list(&project.app, &<_>::default()).await;
     assert_eq!(list, Ok(vec![]), "no rollout began");
-    done(project.update().await);
+    assert!(done(project.update().await).written);
     assert!(project.lock_file().contains(&digest("blue-green")));
+    done(project.verify().await);
     done(project.look().await);
 }
 
@@ -107,6 +108,7 @@ async fn in_ci_nothing_new_is_pinned() {
     let says = &["gate is not pinned"];
     refused(locked.lock().await, Kind::Rejected, says);
     refused(locked.verify().await, Kind::Rejected, says);
+    refused(locked.vendor().await, Kind::Rejected, says);
     refused(
         locked.update().await,
         Kind::Usage,
