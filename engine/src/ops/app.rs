@@ -17,7 +17,9 @@ use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Owner, Store, process};
 
-/// The store, the ports and the process that an operation works with.
+/// The store, the ports and the process that an operation works with. Clones share
+/// them.
+#[derive(Clone)]
 pub struct App {
     /// Folder of the store, the compile cache and the logs.
     pub state_dir: PathBuf,
@@ -184,15 +186,9 @@ impl App {
         let lifeboat = Arc::new(Lifeboat::adrift(Some(self.store.clone()), why));
         lifeboat.take_along(rollout, entries);
         Self {
-            state_dir: self.state_dir.clone(),
             store: lifeboat.clone(),
             lifeboat: Some(lifeboat),
-            clock: self.clock.clone(),
-            ports: self.ports.clone(),
-            owner: self.owner.clone(),
-            listener: self.listener.clone(),
-            actor: self.actor.clone(),
-            surroundings: self.surroundings.clone(),
+            ..self.clone()
         }
     }
 

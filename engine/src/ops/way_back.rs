@@ -509,13 +509,9 @@ async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc
 
 /// Whether the store has no journal at all, or none that can be read.
 async fn knows_nothing(app: &App) -> bool {
-    match app.below() {
-        Some(store) => store
-            .history(&Page::newest(None, 1))
-            .await
-            .map_or(true, |all| all.is_empty()),
-        None => true,
-    }
+    let store = app.below().unwrap_or_else(|| app.store.clone());
+    let newest = store.history(&Page::newest(None, 1)).await;
+    newest.map_or(true, |all| all.is_empty())
 }
 
 /// A process that drives a rollout and could not be told of the way back may move

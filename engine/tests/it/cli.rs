@@ -11,12 +11,8 @@ fn help(verb: &[&str]) -> String {
 }
 
 #[test]
-fn help_names_every_verb_and_every_exit_code() {
-    insta::assert_snapshot!(help(&[]));
-}
-
-#[test]
-fn help_has_examples() {
+fn help_names_every_verb_and_every_exit_code_and_has_examples() {
+    insta::assert_snapshot!("help_names_every_verb_and_every_exit_code", help(&[]));
     for verb in [
         "run",
         "local",
@@ -28,7 +24,7 @@ fn help_has_examples() {
     ] {
         assert!(help(&[verb]).contains("Examples:"), "{verb}");
     }
-    insta::assert_snapshot!(help(&["run"]));
+    insta::assert_snapshot!("help_has_examples", help(&["run"]));
 }
 
 #[test]
@@ -62,6 +58,14 @@ fn wrong_usage_is_a_2() {
             "must be a loopback address",
         ),
         (
+            &["plugin", "new", "my-gate", "--lang", "c"],
+            "invalid value 'c' for '--lang <LANG>'",
+        ),
+        (
+            &["plugin", "new", "my-gate", "--lang", "c"],
+            "rust, python, js",
+        ),
+        (
             &["run", "x.wasm", "-f", "missing.toml"],
             "failed to read missing.toml",
         ),
@@ -72,11 +76,20 @@ fn wrong_usage_is_a_2() {
         assert!(text.contains(says), "{arguments:?}: {text}");
         assert!(!text.contains('\u{1b}'), "no colours in a file: {text}");
     }
+    // The template that there is not has left nothing behind.
+    assert!(!folder.path().join("my-gate").exists());
 }
 
+/// One failure of each kind that a beginner meets, as it is shown.
 #[test]
-fn a_rollout_file_with_problems_is_a_2_that_names_them_all() {
+fn what_is_wrong_is_shown_with_its_exit_code() {
     let folder = folder();
+    let script = folder.path().join("run.sh");
+    std::fs::write(&script, "#!/bin/sh\n").expect("writable");
+    let output = run(folder.path(), &["run", "run.sh"]);
+    assert_eq!(output.status.code(), Some(6));
+    insta::assert_snapshot!("a_plugin_that_is_none_is_a_6", stderr(&output));
+
     std::fs::write(
         folder.path().join("rollout.toml"),
         "promotion = 1\n[guardrails]\ndedline = \"1h\"\n[target]\nkind = \"local\"\n",
@@ -84,22 +97,12 @@ fn a_rollout_file_with_problems_is_a_2_that_names_them_all() {
     .expect("writable");
     let output = run(folder.path(), &["run", "x.wasm"]);
     assert_eq!(output.status.code(), Some(2));
-    insta::assert_snapshot!(stderr(&output));
-}
+    insta::assert_snapshot!(
+        "a_rollout_file_with_problems_is_a_2_that_names_them_all",
+        stderr(&output)
+    );
+    std::fs::remove_file(folder.path().join("rollout.toml")).expect("removed");
 
-#[test]
-fn a_plugin_that_is_none_is_a_6() {
-    let folder = folder();
-    let script = folder.path().join("run.sh");
-    std::fs::write(&script, "#!/bin/sh\n").expect("writable");
-    let output = run(folder.path(), &["run", "run.sh"]);
-    assert_eq!(output.status.code(), Some(6));
-    insta::assert_snapshot!(stderr(&output));
-}
-
-#[test]
-fn nobody_listens() {
-    let folder = folder();
     let output = run(folder.path(), &["status", "--local", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(

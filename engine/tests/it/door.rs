@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use engine::model::target::LocalSpec;
 use engine::model::{DemoFault, Source, Weights};
+use engine::ops::Kind;
+use engine::ops::status::overview;
 use engine::target::Target;
 use engine::target::http::Client;
 use engine::target::local::LocalTarget;
@@ -15,6 +17,7 @@ use engine::target::local::balancer::Balancer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::app::{TestApp, local, refused};
 use crate::support::balancer::{self, spec};
 use crate::support::binary::{Running, run, stderr, until};
 use crate::support::folder;
@@ -277,9 +280,8 @@ fn rollback_works_while_the_public_side_is_full() {
     drop(held);
 }
 
-#[test]
-fn who_has_no_key_is_told_where_it_lies() {
-    let folder = folder();
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_key_is_told_where_it_lies() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free");
     let admin = listener.local_addr().expect("bound");
     // What a balancer of another user says, to everything.
@@ -293,12 +295,8 @@ fn who_has_no_key_is_told_where_it_lies() {
             );
         }
     });
-    let output = run(folder.path(), &["status", "--local", &admin.to_string()]);
-    let text = stderr(&output);
+    let test = TestApp::surrounded(<_>::default());
+    let seen = overview(&test.app, &local(admin), None).await;
     let name = format!("127.0.0.1-{}.key", admin.port());
-    assert_ne!(output.status.code(), Some(0));
-    assert!(
-        text.contains(&name) && text.contains("as that user"),
-        "{text}"
-    );
+    refused(seen, Kind::Denied, &[&name, "as that user"]);
 }

@@ -3,13 +3,28 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use engine::model::{DemoFault, Weights};
+use engine::cli::exit::Exit;
+use engine::journal::verdict::verdict;
+use engine::journal::{Call, Event};
+use engine::model::{DemoFault, End, Weights};
+use engine::ops::begin::{BeginRequest, begin_rollout};
+use engine::ops::command::{promote_fully, resume};
+use engine::ops::request::TargetRequest;
+use engine::ops::way_back::{TakenBack, abort};
+use engine::rollout::{Options, Standing};
+use engine::spec::parse_fault;
 use engine::target::Target;
+use engine::target::local::LocalTarget;
+use engine::target::local::balancer::Balancer;
+use engine::view::rollout as view;
 use serde_json::Value;
 
-use crate::support::balancer::{self, Local};
+use crate::schemas;
+use crate::support::app::{TestApp, in_file, local, rollout, suspended};
+use crate::support::balancer::{self, Local, demo, healthy, spec};
 use crate::support::binary::{code, plugin, run, signal, spawn, stderr, stdout, until, wait};
 use crate::support::folder;
+use crate::support::lab;
 
 /// Goes on with a rollout, and once it is driven again promotes it.
 fn finish_in_full(folder: &Path, admin: &str, resume: &[&str]) {
@@ -80,35 +95,43 @@ fn the_demo_ends_promoted() {
     assert!(picture.contains("rolls back at 100:1"));
 }
 
-#[test]
-fn blue_green_on_colours() {
-    let folder = folder();
-    let arguments = [
-        "run",
-        &plugin("blue-green"),
-        "--names",
-        "blue,green",
-        "--set",
-        "bake=2s",
-        "--json",
-    ];
-    let output = run(folder.path(), &arguments);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    let status: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
-    assert_eq!(status["phase"], "succeeded");
+/// Begins a rollout on a demo of its own and drives it to its end.
+async fn rolled_out(test: &TestApp, request: &BeginRequest, options: Options) -> (String, End) {
+    let begun = begin_rollout(&test.app, request, options).await;
+    let id = begun.expect("it begins").header.rollout;
+    match test.drive_with(&id, options).await {
+        Standing::Over(end, _) => (id, end),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blue_green_on_colours() {
+    let test = TestApp::surrounded(<_>::default());
+    let good = BeginRequest {
+        names: Some(["blue", "green"].map(str::to_owned)),
+        ..rollout("blue-green", TargetRequest::default(), &["bake=2s"])
+    };
+    let (id, end) = rolled_out(&test, &good, Options::default()).await;
+    assert_eq!(end, End::Promoted);
+    let (header, status) = test.app.reached(&id).await.expect("known");
+    let shown = schemas::shown(&view::Rollout::of(&header, &status));
+    assert_eq!(shown["status"]["phase"], "succeeded");
     assert_eq!(
-        status["weights"][1]["weight"], 100,
+        status.weights.share("green"),
+        100.0,
         "green keeps the traffic"
     );
-    assert!(
-        stderr(&output).contains("traffic: all to green"),
-        "progress is on stderr"
-    );
-    assert_eq!(status["exit"], 0);
-    let mut bad = arguments[..6].to_vec();
-    bad.extend(["--demo-fault", "error-rate=0.3"]);
-    let output = run(folder.path(), &bad);
-    assert_eq!(code(&output), Some(3), "{}", stderr(&output));
+    let (.., entries) = test.app.journal(&id).await.expect("known");
+    let story = lab::story(&entries, &id);
+    assert!(story.contains("traffic: all to green"), "{story}");
+    let bad = BeginRequest {
+        demo_fault: Some(parse_fault("error-rate=0.3").expect("a fault")),
+        ..good
+    };
+    let test = TestApp::surrounded(<_>::default());
+    let (_, end) = rolled_out(&test, &bad, Options::default()).await;
+    assert_eq!(end, End::RolledBack);
 }
 
 #[test]
@@ -319,41 +342,44 @@ fn abort_from_another_process_and_on_an_orphan() {
     assert_eq!(status["target"]["arms"][0]["weight"], 100);
 }
 
+/// A balancer whose two arms are healthy.
+async fn balanced() -> (Balancer, LocalTarget) {
+    let (balancer, target) = balancer::start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    (balancer, target)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_change_stops_it_with_a_7() {
-    let folder = folder();
-    let local = Local::start(folder.path(), &["--load", "100"]);
-    let admin = local.admin();
-    let arguments = [
-        "run",
-        &plugin("canary"),
-        "--local",
-        &admin,
-        "--set",
-        "bake=30s",
-        "--set",
-        "steps=20,100",
-    ];
-    let process = spawn(folder.path(), &arguments);
-    until(folder.path(), &admin, |s| {
-        s["rollout"]["weights"][1]["weight"] == 20
-    });
+    let (balancer, target) = balanced().await;
+    let at = local(balancer.admin);
+    let test = TestApp::surrounded(<_>::default());
+    let request = rollout("canary", at.clone(), &["bake=30s", "steps=20,100"]);
+    let id = suspended(&test.app, &request, ("canary", 20.0)).await;
     let weights = Weights::of([("stable", 60), ("canary", 40)]);
-    local.target().set_weights(&weights).await.expect("valid");
-    let output = wait(process);
-    assert_eq!(code(&output), Some(7), "{}", stderr(&output));
-    let text = stdout(&output);
+    target.set_weights(&weights).await.expect("valid");
+    let standing = test.drive_on(&id).await;
+    assert_eq!(Exit::from(&standing), Exit::Busy);
+    let (header, status) = test.app.reached(&id).await.expect("known");
+    let text = verdict(&header, &status);
     assert!(text.contains("somebody else moved the traffic"), "{text}");
     assert!(
         text.contains("stable=80 canary=20") && text.contains("stable=60 canary=40"),
         "{text}"
     );
-    assert_eq!(
-        local.target().observe().await.expect("reachable").weights(),
-        weights,
-        "left alone"
-    );
-    finish_in_full(folder.path(), &admin, &["resume", "--adopt"]);
+    let live = target.observe().await.expect("reachable");
+    assert_eq!(live.weights(), weights, "left alone");
+    // Whoever adopts that goes on from there.
+    let resumed = resume(&test.app, &at, Some(&id), true).await;
+    assert_eq!(resumed, Ok((id.clone(), false)));
+    promote_in_full(&test, &id).await;
+}
+
+/// Promotes a rollout that nobody drives.
+async fn promote_in_full(test: &TestApp, id: &str) {
+    let promoted = promote_fully(&test.app, &TargetRequest::default(), Some(id)).await;
+    let (end, _) = promoted.expect("done").1.end.expect("it is over");
+    assert_eq!(end, End::Promoted);
 }
 
 #[test]
@@ -387,48 +413,47 @@ fn ctrl_c_suspends_and_resume_goes_on() {
     finish_in_full(folder.path(), &admin, &["resume"]);
 }
 
-#[test]
-fn a_journal_that_does_not_fit_is_an_8() {
-    let folder = folder();
-    let local = Local::start(folder.path(), &["--load", "100"]);
-    let admin = local.admin();
-    let arguments = [
-        "run",
-        &plugin("canary"),
-        "--local",
-        &admin,
-        "--set",
-        "bake=30s",
-    ];
-    let process = spawn(folder.path(), &arguments);
-    until(folder.path(), &admin, |s| {
-        s["rollout"]["entries"].as_u64() > Some(8)
-    });
-    signal(&process.0, "-INT");
-    assert_eq!(code(&wait(process)), Some(5));
-    let journal = rusqlite::Connection::open(folder.path().join("state/engine.db")).expect("opens");
-    let changed = journal.execute(
-        "UPDATE journal SET event = replace(event, '\"canary\",\"weight\":5', '\"canary\",\"weight\":7')
-         WHERE event LIKE '%asked%set-weights%'",
-        [],
-    );
-    assert_eq!(changed.expect("updates"), 1);
-    drop(journal);
-    let output = run(folder.path(), &["resume"]);
-    assert_eq!(code(&output), Some(8), "{}", stderr(&output));
-    let text = stdout(&output);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_does_not_fit_is_an_8() {
+    let (balancer, target) = balanced().await;
+    let at = local(balancer.admin);
+    let test = TestApp::surrounded(<_>::default());
+    let request = rollout("canary", at.clone(), &["bake=30s"]);
+    let id = suspended(&test.app, &request, ("canary", 5.0)).await;
+    let (.., mut entries) = test.app.journal(&id).await.expect("known");
+    let mut changed = 0;
+    for entry in &mut entries {
+        if let Event::Asked {
+            call: Call::SetWeights { weights },
+            ..
+        } = &mut entry.event
+        {
+            *weights = Weights::of([("stable", 93), ("canary", 7)]);
+            changed += 1;
+        }
+    }
+    assert_eq!(changed, 1, "{entries:#?}");
+    test.store.plant(&id, entries);
+    let standing = test.drive_on(&id).await;
+    assert_eq!(Exit::from(&standing), Exit::Diverged);
+    let (header, status) = test.app.reached(&id).await.expect("known");
+    let text = verdict(&header, &status);
     assert!(
         text.contains("journal entry") && text.contains("canary=7") && text.contains("canary=5"),
         "{text}"
     );
-    let output = run(folder.path(), &["abort"]);
-    assert_eq!(code(&output), Some(3), "{}", stderr(&output));
+    let back = abort(&test.app, &at, Some(&id), "").await.expect("done");
+    let TakenBack::Aborted(aborted) = back else {
+        panic!("{back:?}");
+    };
+    assert_eq!(aborted.1.end.expect("it is over").0, End::RolledBack);
+    let live = target.observe().await.expect("reachable");
+    assert_eq!(live.weights().share("stable"), 100.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_way_back_that_is_blocked_is_a_4() {
-    use engine::target::local::balancer::Balancer;
-    let folder = folder();
+    let test = TestApp::surrounded(<_>::default());
     let arm = |fault| {
         balancer::spec([
             engine::model::Source::Demo(fault),
@@ -475,65 +500,48 @@ async fn a_way_back_that_is_blocked_is_a_4() {
         new.listen,
         plugin("canary")
     );
-    std::fs::write(folder.path().join("rollout.toml"), text).expect("writable");
-    let process = spawn(folder.path(), &["run"]);
-    for _ in 0..200 {
-        let list = stdout(&run(folder.path(), &["list"]));
-        if list.contains("step 1/2") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let file = test.write("rollout.toml", text);
+    let request = BeginRequest {
+        target: in_file(&file),
+        ..BeginRequest::default()
+    };
+    let id = suspended(&test.app, &request, ("canary", 50.0)).await;
     drop(old);
-    let output = wait(process);
-    assert_eq!(
-        code(&output),
-        Some(4),
-        "{}{}",
-        stdout(&output),
-        stderr(&output)
-    );
-    assert!(
-        stdout(&output).contains("ROLLBACK FAILED"),
-        "{}",
-        stdout(&output)
-    );
+    let standing = test.drive_on(&id).await;
+    assert_eq!(Exit::from(&standing), Exit::RollbackFailed, "{standing:?}");
+    let (header, status) = test.app.reached(&id).await.expect("known");
+    let text = verdict(&header, &status);
+    assert!(text.contains("ROLLBACK FAILED"), "{text}");
 }
 
-#[test]
-fn eviction_at_every_call_ends_the_same() {
-    let folder = folder();
-    let arguments = [
-        "run",
-        &plugin("canary"),
-        "--chaos-evict",
-        "--set",
-        "bake=1s",
-        "--set",
-        "steps=50,100",
-    ];
-    let output = run(folder.path(), &arguments);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+#[tokio::test(flavor = "multi_thread")]
+async fn eviction_at_every_call_ends_the_same() {
+    let test = TestApp::surrounded(<_>::default());
+    let set = ["bake=1s", "steps=50,100"];
+    let request = rollout("canary", TargetRequest::default(), &set);
+    let options = Options {
+        chaos_evict: true,
+        ..Options::default()
+    };
+    let (_, end) = rolled_out(&test, &request, options).await;
+    assert_eq!(end, End::Promoted);
 }
 
-#[test]
-fn a_parked_rollout_costs_no_instance_and_wakes() {
-    let folder = folder();
-    let local = Local::start(folder.path(), &["--load", "100"]);
-    let admin = local.admin();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_rollout_costs_no_instance_and_wakes() {
+    let (balancer, _target) = balanced().await;
+    let test = TestApp::surrounded(<_>::default());
     // Every wait is longer than what stays in memory.
-    let arguments = [
-        "run",
-        &plugin("hostile"),
-        "--local",
-        &admin,
-        "--set",
-        "act=wait",
-        "--set",
-        "amount=7",
-    ];
+    let set = ["act=wait", "amount=7"];
+    let request = rollout("hostile", local(balancer.admin), &set);
     let begun = Instant::now();
-    let output = run(folder.path(), &arguments);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let id = test.begin(&request).await.expect("it begins");
+    let standing = test.drive(&id).await;
+    assert!(matches!(standing, Standing::Parked(_)), "{standing:?}");
+    let standing = test.drive_on(&id).await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
     assert!(begun.elapsed() >= Duration::from_secs(7));
 }

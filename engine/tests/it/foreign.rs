@@ -9,8 +9,13 @@ use std::time::{Duration, Instant};
 use engine::hindsight::file;
 use engine::journal::{Entry, Event};
 use engine::model::is_hidden;
+use engine::ops::Kind;
+use engine::ops::begin::BeginRequest;
+use engine::ops::history::list;
+use engine::ops::plugin::check::{CheckRequest, check};
 use serde_json::{Value, json};
 
+use crate::support::app::{TestApp, refused};
 use crate::support::binary::{engine, run, stderr, stdout};
 use crate::support::components::{binary, component};
 use crate::support::lab::{self, Lab};
@@ -229,8 +234,8 @@ async fn texts_of_elsewhere_are_only_texts() {
     }
 }
 
-#[test]
-fn a_rejection_without_a_reason_is_one() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_without_a_reason_is_one() {
     // `err`, and a list of no issues.
     let rejects = r#"(func $validate (param i32 i32) (result i32)
         (i32.store8 (i32.const 128) (i32.const 1))
@@ -241,30 +246,28 @@ fn a_rejection_without_a_reason_is_one() {
         (i32.store8 (i32.const 128) (i32.const 1))
         (i32.store (i32.const 132) (i32.const 80000)) (i32.store (i32.const 136) (i32.const 1))
         (i32.const 128))"#;
-    let folder = folder();
+    let test = TestApp::surrounded(<_>::default());
     for (rejects, says) in [
         (rejects, "it rejects them and does not say why"),
         (wordless, "strategy.parameters: "),
     ] {
-        let bytes = binary(&component(rejects));
-        std::fs::write(folder.path().join("mute.wasm"), bytes).expect("writable");
-        for arguments in [
-            &["run", "mute.wasm"][..],
-            &["plan", "mute.wasm"],
-            &["plugin", "check", "mute.wasm"],
-        ] {
-            let output = run(folder.path(), arguments);
-            let words = stderr(&output);
-            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {words}");
-            assert!(words.contains("does not accept its parameters"), "{words}");
-            assert!(words.contains(says), "{arguments:?}: {words}");
-        }
+        let plugin = test.write("mute.wasm", binary(&component(rejects)));
+        let says = ["does not accept its parameters", says];
+        // `plan` gets a rollout ready too.
+        let request = BeginRequest {
+            plugin: Some(plugin.clone()),
+            ..BeginRequest::default()
+        };
+        refused(test.begin(&request).await, Kind::Usage, &says);
+        let request = CheckRequest {
+            plugin,
+            set: vec![],
+            queries: vec![],
+            pins: <_>::default(),
+        };
+        refused(check(&test.app, request).await, Kind::Usage, &says);
     }
-    let list = stdout(&run(folder.path(), &["list", "--json"]));
-    assert_eq!(
-        serde_json::from_str::<Value>(&list).expect("JSON"),
-        json!([])
-    );
+    assert_eq!(list(&test.app, &<_>::default()).await, Ok(vec![]));
 }
 
 #[tokio::test]

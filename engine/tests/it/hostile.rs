@@ -6,15 +6,19 @@
 //! down is made here.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use engine::journal::summary::Summary;
 use engine::journal::{Call, Event, Reply};
 use engine::model::{ArmHealth, End, HostError, Weights};
+use engine::ops::Kind;
+use engine::ops::begin::BeginRequest;
+use engine::ops::history::{ListRequest, list};
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Ran, Standing, Strategy as _};
 use engine::strategy::Host;
@@ -22,10 +26,11 @@ use engine::strategy::contract::Rejected;
 use engine::strategy::limits::{EPOCH_TICK, Limits};
 use serde_json::{Value, json};
 
-use crate::support::binary::{run, stderr, stdout};
+use crate::support::app::{TestApp, refused, texts};
+use crate::support::binary::{stderr, stdout};
 use crate::support::components::{beside, binary, component, corpus, host};
+use crate::support::guests;
 use crate::support::lab::{self, Lab};
-use crate::support::{folder, guests};
 
 /// A case that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -692,42 +697,57 @@ async fn a_guest_does_not_talk_to_the_terminal() {
     }
 }
 
-/// What the binary makes of a file: its exit code and its words.
-struct Refused {
-    folder: tempfile::TempDir,
+/// A demo whose new version a hostile component is to roll out.
+struct Demo {
+    test: TestApp,
+    plugin: PathBuf,
 }
 
-impl Refused {
-    fn of(bytes: &[u8], arguments: &[&str], code: i32, says: &str) -> Self {
-        let folder = folder();
-        std::fs::write(folder.path().join("evil.wasm"), bytes).expect("writable");
-        let refused = Self { folder };
-        refused.run(&[&["run", "evil.wasm"], arguments].concat(), code, says);
-        refused
+impl Demo {
+    fn with(bytes: &[u8]) -> Self {
+        let test = TestApp::surrounded(<_>::default());
+        let plugin = test.write("evil.wasm", bytes);
+        Self { test, plugin }
     }
 
-    fn run(&self, arguments: &[&str], code: i32, says: &str) {
+    async fn begin(&self, set: &[&str]) -> engine::ops::Result<String> {
+        let request = BeginRequest {
+            plugin: Some(self.plugin.clone()),
+            set: texts(set),
+            ..BeginRequest::default()
+        };
         let begun = Instant::now();
-        let output = run(self.folder.path(), arguments);
-        let words = stderr(&output);
-        let shown: String = words.chars().take(1_000).collect();
-        assert_eq!(output.status.code(), Some(code), "{shown}");
-        assert!(words.contains(says), "{shown}");
-        assert!(words.len() < 6_000, "{} bytes: {shown}", words.len());
-        assert!(begun.elapsed() < PATIENCE, "{shown}");
+        let result = self.test.begin(&request).await;
+        assert!(begun.elapsed() < PATIENCE, "{result:?}");
+        result
     }
 
-    fn rollouts(&self) -> Vec<Value> {
-        let list = stdout(&run(self.folder.path(), &["list", "--json"]));
-        serde_json::from_str(&list).expect("JSON")
-    }
-
-    /// Nothing has begun, and nothing has to be tidied up.
-    fn leaves_nothing(&self) {
-        assert_eq!(self.rollouts(), Vec::<Value>::new());
-        let balancers = self.folder.path().join("state/embedded");
+    /// Nothing begins, and nothing has to be tidied up.
+    async fn refuses(&self, set: &[&str], kind: Kind, says: &str) {
+        let error = refused(self.begin(set).await, kind, &[says]);
+        let length = error.message.len();
+        assert!(length < 6_000, "{length} bytes: {error}");
+        assert_eq!(self.rollouts().await, []);
+        let balancers = self.test.at("state/embedded");
         let left = std::fs::read_dir(&balancers).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{}", balancers.display());
+    }
+
+    /// It begins; how it ends.
+    async fn rolls_out(&self, set: &[&str]) -> (End, String) {
+        let id = self.begin(set).await.expect("it begins");
+        match self.test.drive(&id).await {
+            Standing::Over(end, reason) => (end, reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn rollouts(&self) -> Vec<Summary> {
+        let all = ListRequest {
+            limit: 100,
+            ..ListRequest::default()
+        };
+        list(&self.test.app, &all).await.expect("memory")
     }
 }
 
@@ -735,8 +755,8 @@ fn case(name: &str) -> Vec<u8> {
     Case::read(&corpus().join(format!("cases/{name}.wat"))).bytes
 }
 
-#[test]
-fn the_binary_refuses_before_anything_begins() {
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_refused_before_anything_begins() {
     for (name, says) in [
         (
             "start-traps",
@@ -746,15 +766,23 @@ fn the_binary_refuses_before_anything_begins() {
         ("describe-calls", "it called the host, which only `run` may"),
         ("validate-traps", "its own code failed in validate"),
     ] {
-        Refused::of(&case(name), &[], 6, says).leaves_nothing();
+        let demo = Demo::with(&case(name));
+        demo.refuses(&[], Kind::Rejected, says).await;
     }
-    let endless = Refused::of(b"", &[], 6, "the file is empty");
-    endless.run(&["run", "/dev/zero"], 2, "only files are read");
-    endless.leaves_nothing();
+    let empty = Demo::with(b"");
+    empty
+        .refuses(&[], Kind::Rejected, "the file is empty")
+        .await;
+    let endless = Demo {
+        plugin: "/dev/zero".into(),
+        ..empty
+    };
+    let says = "only files are read";
+    endless.refuses(&[], Kind::Usage, says).await;
 }
 
-#[test]
-fn the_binary_takes_the_traffic_back() {
+#[tokio::test(flavor = "multi_thread")]
+async fn its_traffic_is_taken_back() {
     // What fails in describe already would not get as far as a rollout.
     let after_run = "(func $after (param i32)
       (if (i32.eq (local.get 0) (i32.const 160)) (then unreachable)))";
@@ -766,10 +794,13 @@ fn the_binary_takes_the_traffic_back() {
         ),
         (case("run-odd-verdict"), "unexpected discriminant: 9"),
     ] {
-        let rollouts = Refused::of(&bytes, &[], 3, says).rollouts();
+        let demo = Demo::with(&bytes);
+        let (end, reason) = demo.rolls_out(&[]).await;
+        assert_eq!(end, End::RolledBack, "{reason}");
+        assert!(reason.contains(says), "{reason}");
+        let rollouts = demo.rollouts().await;
         assert_eq!(rollouts.len(), 1, "{rollouts:?}");
-        let end = rollouts[0]["end"].to_string();
-        assert!(end.contains("rolled"), "{rollouts:?}");
+        assert_eq!(rollouts[0].end, Some(End::RolledBack));
     }
 }
 
@@ -786,8 +817,8 @@ fn with_schema(schema: &str) -> Vec<u8> {
     )))
 }
 
-#[test]
-fn a_schema_is_hostile_too() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_is_hostile_too() {
     let refers = |to: &str| json!({"$ref": to}).to_string();
     // Each level asks twice for the next one.
     let level = |n: usize| {
@@ -803,32 +834,39 @@ fn a_schema_is_hostile_too() {
     let itself = json!({"properties": {"k": {"$ref": "#/properties/k"}}}).to_string();
     let slow = r#"{"properties": {"k": {"pattern": "^(?=a)((a+)+)+\\2$"}}}"#;
     let slow_text = format!("k={}b", "a".repeat(40));
-    let pattern = ["--set", &slow_text];
-    for (schema, arguments, code, says) in [
-        ("{", &[][..], 6, "its parameters schema is not JSON"),
-        ("[]", &[], 6, "its parameters schema is wrong"),
-        (&deep, &[], 6, "recursion limit exceeded"),
-        (&refers("file:///etc/passwd"), &[], 6, "file:///etc/passwd"),
+    let pattern = [&*slow_text];
+    for (schema, set, kind, says) in [
+        (
+            "{",
+            &[][..],
+            Kind::Rejected,
+            "its parameters schema is not JSON",
+        ),
+        ("[]", &[], Kind::Rejected, "its parameters schema is wrong"),
+        (&deep, &[], Kind::Rejected, "recursion limit exceeded"),
+        (
+            &refers("file:///etc/passwd"),
+            &[],
+            Kind::Rejected,
+            "file:///etc/passwd",
+        ),
         (
             &refers("https://example.com/x"),
             &[],
-            6,
+            Kind::Rejected,
             "https://example.com/x",
         ),
-        (&doubles, &[], 6, "cannot be checked in time"),
-        ("false", &[], 2, "False schema does not allow"),
-        (&required, &[], 2, "\"p0\" is a required property"),
-        (slow, &pattern, 2, "backtracking"),
+        (&doubles, &[], Kind::Rejected, "cannot be checked in time"),
+        ("false", &[], Kind::Usage, "False schema does not allow"),
+        (&required, &[], Kind::Usage, "\"p0\" is a required property"),
+        (slow, &pattern, Kind::Usage, "backtracking"),
     ] {
-        Refused::of(&with_schema(schema), arguments, code, says).leaves_nothing();
+        let demo = Demo::with(&with_schema(schema));
+        demo.refuses(set, kind, says).await;
     }
     // What refers to itself and forbids nothing is silly, and works.
-    for (schema, arguments) in [(refers("#"), &[][..]), (itself, &["--set", "k=1,2"])] {
-        Refused::of(
-            &with_schema(&schema),
-            arguments,
-            0,
-            "promoting: did as told",
-        );
+    for (schema, set) in [(refers("#"), &[][..]), (itself, &["k=1,2"])] {
+        let ended = Demo::with(&with_schema(&schema)).rolls_out(set).await;
+        assert_eq!(ended, (End::Promoted, "did as told".to_owned()));
     }
 }

@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+use engine::ops::Kind;
+use engine::ops::begin::{BeginRequest, begin_rollout};
+use engine::ops::plugin::inspect::inspect;
 use engine::spec::policy::Policy;
 use engine::strategy::Host;
 use proptest::prelude::*;
@@ -10,9 +13,8 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::support::binary::{engine, stderr};
+use crate::support::app::{TestApp, refused};
 use crate::support::components::{beside, binary, component, host};
-use crate::support::{folder, root};
 
 /// What the contract has, and the shell of the hostile components imports.
 const PACKAGES: [&str; 3] = ["traffic", "metrics", "control"];
@@ -220,12 +222,12 @@ async fn an_import_is_an_interface() {
     }
 }
 
-/// The policy of a person, and the binary.
-#[test]
-fn a_build_does_not_get_past_a_policy() {
-    let folder = folder();
-    let policy = folder.path().join("policy.toml");
-    std::fs::write(&policy, "deny-imports = [\"traffic\"]").expect("writable");
+/// The policy of a person.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_does_not_get_past_a_policy() {
+    let test = TestApp::surrounded(<_>::default());
+    let policy = test.write("policy.toml", "deny-imports = [\"traffic\"]");
+    let strict = test.within(|surroundings| surroundings.policy = Some(policy));
     for (version, says) in [
         ("0.1.0", "deny-imports has \"traffic\""),
         ("0.1.9", "deny-imports has \"traffic\""),
@@ -244,16 +246,14 @@ fn a_build_does_not_get_past_a_policy() {
     ] {
         let name = format!("rollout:traffic/traffic@{version}");
         let bytes = binary(&component("").replace(&offered("traffic"), &name));
-        std::fs::write(folder.path().join("sly.wasm"), bytes).expect("writable");
-        for verb in [&["run", "sly.wasm"][..], &["plugin", "inspect", "sly.wasm"]] {
-            let output = engine(folder.path(), verb)
-                .env("ENGINE_POLICY", &policy)
-                .output()
-                .expect("runs");
-            let words = stderr(&output);
-            assert_eq!(output.status.code(), Some(6), "{verb:?} {name}: {words}");
-            assert!(words.contains(says), "{verb:?} {name}: {words}");
-        }
+        let plugin = test.write("sly.wasm", bytes);
+        let request = BeginRequest {
+            plugin: Some(plugin.clone()),
+            ..BeginRequest::default()
+        };
+        let begun = begin_rollout(&strict, &request, <_>::default()).await;
+        refused(begun, Kind::Rejected, &[says]);
+        let seen = inspect(&strict, &<_>::default(), &plugin).await;
+        refused(seen, Kind::Rejected, &[says]);
     }
-    assert!(root().exists());
 }

@@ -115,34 +115,6 @@ async fn they_describe_themselves_alike() {
     }
 }
 
-/// The refusal names the languages that there are, and nothing is written.
-#[test]
-fn a_language_without_a_template_is_refused() {
-    let folder = folder();
-    let place = folder.path().join("my-gate");
-    let place_text = place.display().to_string();
-    let output = run(
-        folder.path(),
-        &[
-            "plugin",
-            "new",
-            "my-gate",
-            "--lang",
-            "c",
-            "--folder",
-            &place_text,
-        ],
-    );
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    let says = stderr(&output);
-    assert!(
-        says.contains("invalid value 'c' for '--lang <LANG>'"),
-        "{says}"
-    );
-    assert!(says.contains("rust, python, js"), "{says}");
-    assert!(!place.exists(), "nothing is written");
-}
-
 /// As a user would, with real requests and real time.
 #[test]
 fn every_template_rolls_out_on_the_demo() {

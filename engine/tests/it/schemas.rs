@@ -10,7 +10,7 @@ use engine::cli::print::plain;
 use engine::hindsight::file;
 use engine::view::catalogue::{Kind, documents};
 use engine::view::stack::Deleted;
-use engine::view::{rollout, text};
+use engine::view::{View, rollout, text};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -34,6 +34,13 @@ fn problems(name: &str, value: &Value) -> Vec<String> {
 pub fn fits(name: &str, value: &Value) {
     let problems = problems(name, value);
     assert!(problems.is_empty(), "{name}: {problems:#?}\n{value:#}");
+}
+
+/// What an answer looks like as JSON; panics if it is not as its schema says.
+pub fn shown<V: View>(view: &V) -> Value {
+    let value = serde_json::from_str(&text(view)).expect("JSON");
+    fits(V::NAME, &value);
+    value
 }
 
 /// The schemas of what a verb may answer; none if that is no JSON of ours.
@@ -504,6 +511,7 @@ fn verbs_answer_as_their_schemas_say() {
     assert_eq!(code(&output), Some(5), "{}", stderr(&output));
     let paused: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(paused["hold"]["why"], "asked", "{paused}");
+    assert_eq!(paused["exit"], 5, "{paused}");
     let aborted = answer(&["abort"], 3);
     assert_eq!(aborted["end"]["how"], "rolled-back", "{aborted}");
     let id = aborted["rollout"].as_str().expect("an id").to_owned();

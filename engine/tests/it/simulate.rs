@@ -11,16 +11,23 @@ use engine::model::{
     ArmHealth, Decision, End, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
     Release, Sample, Weights,
 };
+use engine::ops::Kind;
+use engine::ops::picture::draw_rollout;
+use engine::ops::simulate::{self, One, SimulateRequest, Simulated};
 use engine::rollout::Standing;
 use engine::rollout::fleet::Fleet;
+use engine::simulate::fault::OutsideFault;
 use engine::simulate::many::{self, Play};
 use engine::simulate::replicate::{self, Fate, Subject};
 use engine::simulate::report::Row;
 use engine::simulate::scenario::Corpus;
 use engine::strategy::Plugin;
 use engine::target::Target;
+use engine::view;
+use engine::view::simulation::{Replicate, Report};
 use serde_json::{Value, json};
 
+use crate::support::app::{TestApp, refused, texts};
 use crate::support::binary::{code, plugin, run, stderr, stdout};
 use crate::support::guests;
 use crate::support::lab;
@@ -66,18 +73,18 @@ async fn the_development_corpus_is_as_expected() {
 }
 
 /// So that nobody copies what no longer works.
-#[test]
-fn the_examples_are_as_their_own_scenarios_expect() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_are_as_their_own_scenarios_expect() {
+    let test = TestApp::surrounded(<_>::default());
     for (example, guest) in [("request-ramp", "request_ramp"), ("baseline", "baseline")] {
-        let folder = folder();
         let scenario = format!("examples/strategies/{example}/scenario.json");
-        let scenario = root().join(scenario).display().to_string();
-        let plugin = guests::guest_path(guest).display().to_string();
-        let output = run(
-            folder.path(),
-            &["simulate", &plugin, "--scenario", &scenario],
-        );
-        assert_eq!(code(&output), Some(0), "{example}: {}", stdout(&output));
+        let request = SimulateRequest {
+            plugin: Some(guests::guest_path(guest)),
+            scenarios: vec![root().join(scenario)],
+            ..SimulateRequest::default()
+        };
+        let rows = simulated(&test, &request).await.rows();
+        assert!(rows.iter().all(Row::passed), "{example}: {rows:#?}");
     }
 }
 
@@ -151,23 +158,38 @@ async fn dying_changes_nothing() {
     }
 }
 
-#[test]
-fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
-    let folder = folder();
-    let file = scenarios("development").display().to_string();
-    let play = |more: &[&str]| {
-        let arguments = ["simulate", &plugin("canary"), "--scenario", &file, "--json"];
-        let only = ["--only", "bad-medium-plus5", "--only", "aa-cold-start"];
-        run(
-            folder.path(),
-            &[&arguments[..], &only, &["--replicates", "12"], more].concat(),
-        )
+/// Plays the canary in some of the scenarios.
+fn canary(only: &[&str]) -> SimulateRequest {
+    SimulateRequest {
+        plugin: Some(guests::guest_path("canary")),
+        scenarios: vec![scenarios("development")],
+        only: texts(only),
+        ..SimulateRequest::default()
+    }
+}
+
+async fn simulated(test: &TestApp, request: &SimulateRequest) -> Simulated {
+    let simulated = simulate::many(&test.app, request, &|_, _| {}).await;
+    simulated.expect("it plays")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
+    let test = TestApp::surrounded(<_>::default());
+    let play = async |jobs: Option<u32>, seed: u64| {
+        let request = SimulateRequest {
+            replicates: Some(12),
+            jobs,
+            seed,
+            ..canary(&["bad-medium-plus5", "aa-cold-start"])
+        };
+        Report::from(&simulated(&test, &request).await)
     };
-    let one = play(&["--jobs", "1"]);
-    assert_eq!(code(&one), Some(0), "{}", stderr(&one));
-    assert_eq!(stdout(&one), stdout(&play(&["--jobs", "3"])));
-    assert_ne!(stdout(&one), stdout(&play(&["--seed", "1"])));
-    let value: Value = serde_json::from_str(&stdout(&one)).expect("JSON");
+    let one = play(Some(1), 0).await;
+    let bytes = view::text(&one);
+    assert_eq!(bytes, view::text(&play(Some(3), 0).await));
+    assert_ne!(bytes, view::text(&play(None, 1).await));
+    let value = crate::schemas::shown(&one);
     let [cold, bad] = [&value["scenarios"][0], &value["scenarios"][1]];
     assert_eq!(
         (cold["name"].as_str(), bad["name"].as_str()),
@@ -191,7 +213,7 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
 }
 
 #[test]
-fn a_failed_expectation_is_a_9_and_a_failure_in_junit() {
+fn a_failed_expectation_is_a_9_and_a_failure_in_junit_and_one_tells_its_story() {
     let folder = folder();
     let text = std::fs::read_to_string(scenarios("development")).expect("a file");
     let strict = text.replace(
@@ -235,68 +257,80 @@ fn a_failed_expectation_is_a_9_and_a_failure_in_junit() {
     );
     let picture = std::fs::read_to_string(&plot).expect("written");
     assert!(picture.contains("<svg") && picture.contains("bad-low-plus50"));
-}
-
-#[test]
-fn one_replicate_tells_its_story() {
-    let folder = folder();
-    let file = scenarios("development").display().to_string();
-    let plot = folder.path().join("one.png").display().to_string();
-    let arguments = [
+    let story = [
         "simulate",
         &plugin("canary"),
         "--scenario",
         &file,
         "--only",
-        "bad-medium-plus5",
+        "bad-low-plus50",
         "--replicate",
         "2",
-        "--plot",
-        &plot,
     ];
-    let output = run(folder.path(), &arguments);
+    let output = run(folder.path(), &story);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let story = stdout(&output);
-    assert!(story.contains("that it is worse; errors"), "{story}");
     assert!(story.contains("rolled back after"), "{story}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replicate_tells_its_story() {
+    let test = TestApp::surrounded(<_>::default());
+    let one = simulate::one(&test.app, &canary(&["bad-medium-plus5"]), 2).await;
+    let One { scenario, played } = one.expect("it plays");
+    crate::schemas::shown(&Replicate::of(&scenario, 2, &played));
+    let story = lab::story(&played.journal, replicate::ROLLOUT);
+    assert!(story.contains("that it is worse; errors"), "{story}");
+    assert_eq!(played.fate, Fate::RolledBack);
+    assert!(played.minutes.is_some());
+    let plot = test.at("one.png");
+    draw_rollout(&test.app, &played.journal, &plot).expect("drawn");
     let png = std::fs::read(&plot).expect("written");
     assert_eq!(&png[1..4], b"PNG");
 }
 
-#[test]
-fn mistakes_are_explained() {
-    let folder = folder();
-    let canary = plugin("canary");
-    let file = scenarios("development").display().to_string();
-    let odd = folder.path().join("odd.json");
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_explained() {
+    let test = TestApp::surrounded(<_>::default());
     let text = r#"{"apiVersion": "simulate/v1", "scenarios": [{"name": "a", "class": "good", "seed": 1,
         "traffic": {"rps": 1}, "stable": {"errorrate": 2}}]}"#;
-    std::fs::write(&odd, text).expect("writable");
-    let odd = odd.display().to_string();
-    let base = ["simulate", &canary, "--scenario"];
-    for (arguments, says) in [
-        (vec!["no.json"], "failed to read scenario no.json"),
-        (vec![&*odd], "/scenarios/0/stable"),
-        (vec![&*odd], "errorrate"),
+    let odd = test.write("odd.json", text);
+    let with = |change: &dyn Fn(&mut SimulateRequest)| {
+        let mut request = canary(&[]);
+        change(&mut request);
+        request
+    };
+    for (request, says) in [
         (
-            vec![&*file, "--only", "nothing"],
-            "there is no scenario \"nothing\"; there are aa-low",
+            with(&|r| r.scenarios = vec!["no.json".into()]),
+            &["failed to read scenario no.json"][..],
         ),
-        (vec![&*file, "--replicate", "1"], "name it with --only"),
         (
-            vec![&*file, "--plot", "out.pdf"],
-            "must end in .svg or .png",
+            with(&|r| r.scenarios = vec![odd.clone()]),
+            &["/scenarios/0/stable", "errorrate"],
         ),
-        (vec![&*file, "--fault", "rain@5m"], "kinds are metrics-late"),
         (
-            vec![&*file, "--set", "steps=200"],
-            "strategy.parameters.steps.0",
+            canary(&["nothing"]),
+            &["there is no scenario \"nothing\"; there are aa-low"],
+        ),
+        (
+            with(&|r| r.plot = Some("out.pdf".into())),
+            &["must end in .svg or .png"],
+        ),
+        (
+            with(&|r| r.set = texts(&["steps=200"])),
+            &["strategy.parameters.steps.0"],
         ),
     ] {
-        let output = run(folder.path(), &[&base[..], &arguments].concat());
-        assert_eq!(code(&output), Some(2), "{}", stderr(&output));
-        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+        let played = simulate::many(&test.app, &request, &|_, _| {}).await;
+        refused(played, Kind::Usage, says);
     }
+    let one = simulate::one(&test.app, &canary(&[]), 1).await;
+    refused(one, Kind::Usage, &["name it with --only"]);
+    let rain = "rain@5m"
+        .parse::<OutsideFault>()
+        .expect_err("no such fault");
+    assert!(rain.contains("kinds are metrics-late"), "{rain}");
 }
 
 /// The recorded runs of the reference, through the compiled plugin: a target

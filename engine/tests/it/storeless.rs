@@ -2,14 +2,30 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use engine::model::Weights;
+use engine::ops::Kind;
+use engine::ops::app::{Access, App};
+use engine::ops::begin::{BeginRequest, begin_rollout};
+use engine::ops::history::{HistoryRequest, ListRequest, get, history, list};
+use engine::ops::news::{Listener, News};
+use engine::ops::past::{explain, export};
+use engine::ops::request::TargetRequest;
+use engine::ops::status::overview;
+use engine::ops::traffic::set_weights;
+use engine::ops::watch::Happened;
+use engine::ops::way_back::{TakenBack, abort, rollback};
+use engine::rollout::Options;
+use engine::target::Target as _;
+use engine::target::local::LocalTarget;
+use engine::target::local::balancer::Balancer;
 use rusqlite::{Connection, params};
 
-use crate::support::balancer::{Local, begin, begin_and_pause};
-use crate::support::binary::{
-    code, engine, plugin, run, signal, spawn, stderr, stdout, until, wait,
-};
+use crate::support::app::{TestApp, drive_until, local, refused, rollout, suspended, texts};
+use crate::support::balancer::{Local, begin, begin_and_pause, demo, healthy, named, spec, start};
+use crate::support::binary::{code, engine, run, signal, spawn, stderr, wait};
 use crate::support::folder;
 
 /// Ways in which a store cannot be written to. What must live as long as the
@@ -17,8 +33,6 @@ use crate::support::folder;
 fn break_store(folder: &Path, how: &str) -> Option<Connection> {
     let state = folder.join("state");
     let store = state.join("engine.db");
-    // The balancer has made it, as any verb does.
-    std::fs::remove_dir_all(&state).expect("ours");
     match how {
         "the folder is a file" => std::fs::write(&state, "").expect("writable"),
         "the folder cannot be made" => {
@@ -38,7 +52,7 @@ fn break_store(folder: &Path, how: &str) -> Option<Connection> {
         "the database is a folder" => std::fs::create_dir_all(store).expect("writable"),
         "a frozen process has the lock" => {
             std::fs::create_dir_all(&state).expect("writable");
-            assert_eq!(code(&run(folder, &["list"])), Some(0));
+            Person::with(folder, Access::Write).expect("it is made");
             let other = Connection::open(&store).expect("there");
             other.execute_batch("BEGIN EXCLUSIVE").expect("free");
             return Some(other);
@@ -48,9 +62,56 @@ fn break_store(folder: &Path, how: &str) -> Option<Connection> {
     None
 }
 
-fn set(local: &Local, folder: &Path, weights: [&str; 2]) {
-    let output = local.run_elsewhere(folder, &["set-weights", weights[0], weights[1]]);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+/// A person of this process, with the store of a folder.
+struct Person {
+    app: App,
+    news: Arc<Mutex<Vec<String>>>,
+}
+
+impl Person {
+    /// Who opens the store in that folder like this.
+    fn with(folder: &Path, access: Access) -> engine::ops::Result<Self> {
+        let news: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = news.clone();
+        let listener: Listener = Arc::new(move |news| {
+            let (News::Note(text) | News::Progress(text) | News::Trouble(text)) = news;
+            heard.lock().expect("no panic").push(text);
+        });
+        let app = App::open(&folder.join("state"), <_>::default(), access, listener)?;
+        Ok(Self { app, news })
+    }
+
+    /// Who takes traffic back.
+    fn back(folder: &Path) -> Self {
+        Self::with(folder, Access::WayBack).expect("the way back is always there")
+    }
+
+    fn heard(&self) -> String {
+        self.news.lock().expect("no panic").join("\n")
+    }
+}
+
+/// A balancer whose two arms are healthy.
+async fn balanced(names: [&str; 2]) -> (Balancer, LocalTarget) {
+    let (balancer, target) = start(&named(spec([demo(), demo()]), names)).await;
+    for arm in names {
+        healthy(&target, arm, 1).await;
+    }
+    (balancer, target)
+}
+
+/// Moves the traffic as somebody does whose store is well.
+async fn set(target: &LocalTarget, weights: [(&str, u32); 2]) {
+    target
+        .set_weights(&Weights::of(weights))
+        .await
+        .expect("valid");
+}
+
+/// The share of an arm, percent.
+async fn share(target: &LocalTarget, arm: &str) -> f64 {
+    let live = target.observe().await.expect("reachable");
+    live.weights().share(arm)
 }
 
 const TROUBLES: [&str; 6] = [
@@ -62,61 +123,65 @@ const TROUBLES: [&str; 6] = [
     "a frozen process has the lock",
 ];
 
-#[test]
-fn the_way_back_works_without_a_store() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_works_without_a_store() {
     for how in TROUBLES {
         let folder = folder();
         let place = folder.path();
-        let local = Local::start(place, &[]);
-        local.wait_for_health(place);
+        let (balancer, target) = balanced(["stable", "canary"]).await;
+        let at = local(balancer.admin);
         let trouble = break_store(place, how);
         // The frozen process keeps nobody from reading that there is no rollout.
         let readable = how == "a frozen process has the lock";
-        let verbs = [("rollback", 0), ("abort", 3)];
-        for (verb, exit) in verbs.into_iter().take(if readable { 1 } else { 2 }) {
-            set(&local, place, ["stable=50", "canary=50"]);
-            let output = run(place, &[verb, "--local", &local.admin()]);
-            let said = stderr(&output);
-            assert_eq!(code(&output), Some(exit), "{how}, {verb}: {said}");
-            assert!(said.contains("could not be written down"), "{how}: {said}");
-            assert_eq!(local.weights(place), "stable=100 canary=0", "{how}, {verb}");
+        let verbs = ["rollback", "abort"];
+        for verb in verbs.into_iter().take(if readable { 1 } else { 2 }) {
+            set(&target, [("stable", 50), ("canary", 50)]).await;
+            let person = Person::back(place);
+            let back = match verb {
+                "rollback" => rollback(&person.app, &at, None).await,
+                _ => abort(&person.app, &at, None, "").await,
+            };
+            assert!(back.is_ok(), "{how}, {verb}: {back:?}");
+            let heard = person.heard();
+            assert!(
+                heard.contains("could not be written down"),
+                "{how}: {heard}"
+            );
+            assert_eq!(share(&target, "stable").await, 100.0, "{how}, {verb}");
         }
         // What is no way back does nothing, and says what still works.
-        let output = run(
-            place,
-            &["set-weights", "50", "50", "--local", &local.admin()],
-        );
-        assert_ne!(code(&output), Some(0), "{how}");
+        let half = match Person::with(place, Access::Write) {
+            Ok(person) => {
+                let half = set_weights(&person.app, &at, &texts(&["50", "50"])).await;
+                half.map(|_| ())
+            }
+            Err(error) => Err(error),
+        };
+        let error = half.expect_err(how);
         if !readable {
-            assert!(
-                stderr(&output).contains("engine rollback"),
-                "{how}: {}",
-                stderr(&output)
-            );
+            assert!(error.message.contains("engine rollback"), "{how}: {error}");
         }
-        assert_eq!(local.weights(place), "stable=100 canary=0", "{how}");
+        assert_eq!(share(&target, "stable").await, 100.0, "{how}");
         drop(trouble);
     }
 }
 
-#[test]
-fn without_a_history_colours_are_not_guessed() {
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_history_colours_are_not_guessed() {
     let folder = folder();
-    let place = folder.path();
-    let local = Local::start(place, &["--names", "blue,green"]);
-    local.wait_for_health(place);
-    set(&local, place, ["blue=25", "green=75"]);
-    break_store(place, "the database is garbage");
-    let admin = local.admin();
-    let output = run(place, &["rollback", "--local", &admin]);
-    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("--to blue"), "{}", stderr(&output));
-    assert_eq!(local.weights(place), "blue=25 green=75");
-    let output = run(place, &["rollback", "--to", "blue", "--local", &admin]);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    assert_eq!(local.weights(place), "blue=100 green=0");
-    let output = run(place, &["rollback", "--to", "red", "--local", &admin]);
-    assert_eq!(code(&output), Some(2), "{}", stderr(&output));
+    let (balancer, target) = balanced(["blue", "green"]).await;
+    let at = local(balancer.admin);
+    set(&target, [("blue", 25), ("green", 75)]).await;
+    break_store(folder.path(), "the database is garbage");
+    let person = Person::back(folder.path());
+    let back = rollback(&person.app, &at, None).await;
+    refused(back, Kind::Usage, &["--to blue"]);
+    assert_eq!(share(&target, "blue").await, 25.0);
+    let back = rollback(&person.app, &at, Some("blue")).await;
+    back.expect("done");
+    assert_eq!(share(&target, "blue").await, 100.0);
+    let back = rollback(&person.app, &at, Some("red")).await;
+    refused(back, Kind::Usage, &[]);
 }
 
 /// Nothing can be written any more, as on a full disk.
@@ -162,6 +227,23 @@ fn a_full_disk_does_not_stop_an_abort() {
     }
 }
 
+/// A canary that waits with half of the traffic.
+fn waiting(at: &TargetRequest) -> BeginRequest {
+    let set = ["gate=limits", "probe=false", "steps=50,100", "bake=600s"];
+    rollout("canary", at.clone(), &set)
+}
+
+/// The rollouts that the store in that folder has.
+async fn rollouts(folder: &Path) -> engine::ops::Result<Vec<String>> {
+    let person = Person::with(folder, Access::Read)?;
+    let all = ListRequest {
+        limit: 100,
+        ..ListRequest::default()
+    };
+    let rows = list(&person.app, &all).await?;
+    Ok(rows.into_iter().map(|row| row.rollout).collect())
+}
+
 #[test]
 fn a_rollout_whose_store_fails_takes_the_traffic_back() {
     let folder = folder();
@@ -185,30 +267,32 @@ fn a_rollout_whose_store_fails_takes_the_traffic_back() {
     assert_eq!(local.weights(place), "stable=100 canary=0");
 }
 
-#[test]
-fn reading_needs_no_lock() {
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_needs_no_lock() {
     let folder = folder();
     let place = folder.path();
-    let local = Local::start(place, &[]);
-    local.wait_for_health(place);
-    let id = begin_and_pause(&local, place);
+    let (balancer, _target) = balanced(["stable", "canary"]).await;
+    let at = local(balancer.admin);
+    let writer = Person::with(place, Access::Write).expect("it is made");
+    let id = suspended(&writer.app, &waiting(&at), ("canary", 50.0)).await;
     let other = Connection::open(place.join("state/engine.db")).expect("there");
     other.execute_batch("BEGIN EXCLUSIVE").expect("free");
-    let admin = local.admin();
     let begun = Instant::now();
-    for arguments in [
-        &["status", "--local", &admin][..],
-        &["list"],
-        &["get", &id],
-        &["history", &id],
-        &["explain", &id],
-        &["export", &id],
-    ] {
-        let output = run(place, arguments);
-        assert_eq!(code(&output), Some(0), "{arguments:?}: {}", stderr(&output));
-        assert!(stdout(&output).contains(&id) || arguments[0] != "list");
-    }
-    drop(other);
+    let reader = Person::with(place, Access::Read).expect("it can be read");
+    let (app, named) = (&reader.app, Some(id.as_str()));
+    let seen = overview(app, &at, None).await.expect("seen");
+    assert_eq!(seen.rollout.expect("known").header.rollout, id);
+    assert_eq!(rollouts(place).await.as_deref(), Ok(&[id.clone()][..]));
+    get(app, &at, named).await.expect("known");
+    let asked = HistoryRequest {
+        rollout: Some(id.clone()),
+        ..HistoryRequest::default()
+    };
+    history(app, &asked).await.expect("known");
+    explain(app, named).await.expect("known");
+    let exported = export(app, &id, Some(place.join("x.journal"))).await;
+    exported.expect("written");
+    drop((other, writer, reader));
     // A copy of the folder that nobody may write to, log included.
     let copied = place.join("copied");
     let copy = copied.join("state");
@@ -223,9 +307,7 @@ fn reading_needs_no_lock() {
     use std::os::unix::fs::PermissionsExt as _;
     let closed = std::fs::Permissions::from_mode(0o500);
     std::fs::set_permissions(&copy, closed).expect("ours");
-    let output = run(&copied, &["list"]);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    assert!(stdout(&output).contains(&id), "{}", stdout(&output));
+    assert_eq!(rollouts(&copied).await, Ok(vec![id]));
     assert!(
         begun.elapsed() < Duration::from_secs(300),
         "it waited for the lock"
@@ -272,18 +354,18 @@ fn resume_takes_over_from_a_frozen_owner() {
 
 /// However many verbs came after it, a rollout that has not ended is known and
 /// keeps its plugin.
-#[test]
-fn ten_thousand_verbs_later() {
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_verbs_later() {
     let folder = folder();
     let place = folder.path();
-    let local = Local::start(place, &[]);
-    let other = Local::start(place, &["--load", "50"]);
-    local.wait_for_health(place);
-    other.wait_for_health(place);
-    let id = begin_and_pause(&local, place);
-    let elsewhere = other.admin();
-    let verb = run(place, &["set-weights", "100", "0", "--local", &elsewhere]);
-    assert_eq!(code(&verb), Some(0), "{}", stderr(&verb));
+    let (balancer, target) = balanced(["stable", "canary"]).await;
+    let (elsewhere, _other) = balanced(["stable", "canary"]).await;
+    let (at, elsewhere) = (local(balancer.admin), local(elsewhere.admin));
+    let person = Person::with(place, Access::Write).expect("it is made");
+    let id = suspended(&person.app, &waiting(&at), ("canary", 50.0)).await;
+    let verb = set_weights(&person.app, &elsewhere, &texts(&["100", "0"])).await;
+    verb.expect("done");
+    drop(person);
     let mut store = Connection::open(place.join("state/engine.db")).expect("there");
     let rows: Vec<(String, i64, i64, String)> = store
         .prepare("SELECT rollout, seq, at, event FROM journal WHERE rollout LIKE 'set-weights-%'")
@@ -309,66 +391,49 @@ fn ten_thousand_verbs_later() {
     transaction.commit().expect("room");
     drop(store);
     // This one sweeps what nobody needs any more.
-    let path = plugin("blue-green");
-    let swept = run(
-        place,
-        &[
-            "run",
-            &path,
-            "--local",
-            &elsewhere,
-            "--set",
-            "bake=1s",
-            "--set",
-            "gate=limits",
-        ],
-    );
-    assert!(
-        code(&swept).is_some_and(|code| code != 1),
-        "{}",
-        stderr(&swept)
-    );
-    let list = stdout(&run(place, &["list", "--all", "-n", "1"]));
-    assert!(list.contains(&id), "{list}");
-    let resumed = spawn(place, &["resume", "--local", &local.admin()]);
-    until(place, &local.admin(), |s| s["driven"] == true);
-    let output = run(place, &["abort", "--local", &local.admin()]);
-    assert_eq!(code(&output), Some(3), "{}", stderr(&output));
-    assert_eq!(code(&wait(resumed)), Some(3));
+    let person = Person::with(place, Access::Write).expect("there");
+    let request = rollout("blue-green", elsewhere.clone(), &["bake=1s", "gate=limits"]);
+    let swept = begin_rollout(&person.app, &request, Options::default()).await;
+    swept.expect("it begins");
+    let newest = ListRequest {
+        limit: 1,
+        all: true,
+        ..ListRequest::default()
+    };
+    let rows = list(&person.app, &newest).await.expect("rows");
+    assert!(rows.iter().any(|row| row.rollout == id), "{rows:?}");
+    // It goes on, and so has its plugin.
+    let person = Person::with(place, Access::Write).expect("there");
+    let mut looks = 0;
+    drive_until(&person.app, &id, |_, happened| {
+        looks += u32::from(matches!(happened, Happened::Entry(_)));
+        looks > 1
+    })
+    .await;
+    let back = abort(&Person::back(place).app, &at, None, "").await;
+    assert!(matches!(back, Ok(TakenBack::Aborted(_))), "{back:?}");
+    assert_eq!(share(&target, "stable").await, 100.0);
 }
 
 /// Several changes by hand do not make the new version the stable one.
-#[test]
-fn the_last_stable_arm_outlives_what_people_set() {
-    let folder = folder();
-    let place = folder.path();
-    let local = Local::start(place, &["--names", "blue,green"]);
-    local.wait_for_health(place);
-    let admin = local.admin();
-    let go = |arguments: &[&str]| run(place, &[arguments, &["--local", &admin]].concat());
-    let tries: [(&[[&str; 3]], &str); 3] = [
-        (
-            &[["set-weights", "40", "60"], ["set-weights", "10", "90"]],
-            "blue=100 green=0",
-        ),
-        (
-            &[["set-weights", "50", "50"], ["set-weights", "0", "100"]],
-            "blue=100 green=0",
-        ),
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_stable_arm_outlives_what_people_set() {
+    let (balancer, target) = balanced(["blue", "green"]).await;
+    let at = local(balancer.admin);
+    let test = TestApp::new();
+    let tries = [
+        ([["40", "60"], ["10", "90"]], "blue"),
+        ([["50", "50"], ["0", "100"]], "blue"),
         // All users were on green, and somebody tried blue with a few.
-        (
-            &[["set-weights", "0", "100"], ["set-weights", "1", "99"]],
-            "blue=0 green=100",
-        ),
+        ([["0", "100"], ["1", "99"]], "green"),
     ];
     for (steps, back) in tries {
         for step in steps {
-            let output = go(step);
-            assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+            let moved = set_weights(&test.app, &at, &texts(&step)).await;
+            moved.expect("done");
         }
-        let output = go(&["rollback"]);
-        assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-        assert_eq!(local.weights(place), back, "{steps:?}");
+        rollback(&test.app, &at, None).await.expect("done");
+        assert_eq!(share(&target, back).await, 100.0, "{steps:?}");
     }
 }
 
@@ -405,45 +470,42 @@ fn an_owner_behind_a_lock_is_told_before_the_end() {
 
 /// A claim without a journal, a damaged journal and a pipe keep nobody from going
 /// back; and an unreadable store takes nobody's traffic but that which is named.
-#[test]
-fn what_cannot_be_read_is_passed_over_or_refused() {
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_passed_over_or_refused() {
     let folder = folder();
     let place = folder.path();
-    let local = Local::start(place, &[]);
-    local.wait_for_health(place);
-    let admin = local.admin();
-    begin_and_pause(&local, place);
+    let (balancer, target) = balanced(["stable", "canary"]).await;
+    let at = local(balancer.admin);
+    let writer = Person::with(place, Access::Write).expect("it is made");
+    suspended(&writer.app, &waiting(&at), ("canary", 50.0)).await;
+    drop(writer);
     let store = place.join("state/engine.db");
     let other = Connection::open(&store).expect("there");
     let garble = "UPDATE journal SET event = '{}' WHERE seq = 0";
     assert_eq!(other.execute(garble, []).expect("SQL"), 1);
     drop(other);
-    assert_eq!(code(&run(place, &["status", "--local", &admin])), Some(0));
-    let named = run(place, &["abort", "canary-nosuch12", "--local", &admin]);
-    assert_ne!(code(&named), Some(3), "{}", stderr(&named));
-    assert_eq!(local.weights(place), "stable=50 canary=50");
-    let output = run(place, &["rollback", "--local", &admin]);
-    assert_eq!(
-        local.weights(place),
-        "stable=100 canary=0",
-        "{}",
-        stderr(&output)
-    );
+    let reader = Person::with(place, Access::Read).expect("it can be read");
+    overview(&reader.app, &at, None).await.expect("seen");
+    drop(reader);
+    let named = abort(&Person::back(place).app, &at, Some("canary-nosuch12"), "").await;
+    assert!(named.is_err(), "{named:?}");
+    assert_eq!(share(&target, "stable").await, 50.0);
+    let back = rollback(&Person::back(place).app, &at, None).await;
+    assert_eq!(share(&target, "stable").await, 100.0, "{back:?}");
     // A pipe in its place.
-    set(&local, place, ["50", "50"]);
+    set(&target, [("stable", 50), ("canary", 50)]).await;
     std::fs::remove_dir_all(place.join("state")).expect("ours");
     std::fs::create_dir(place.join("state")).expect("ours");
     let made = Command::new("mkfifo").arg(&store).status().expect("mkfifo");
     assert!(made.success());
-    let list = run(place, &["list"]);
-    assert_eq!(code(&list), Some(1), "{}", stderr(&list));
-    let output = run(place, &["rollback", "--local", &admin]);
-    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    assert_eq!(local.weights(place), "stable=100 canary=0");
+    refused(rollouts(place).await, Kind::Internal, &[]);
+    let back = rollback(&Person::back(place).app, &at, None).await;
+    back.expect("done");
+    assert_eq!(share(&target, "stable").await, 100.0);
     // No folder, and so no journal: what is named is taken back.
-    set(&local, place, ["50", "50"]);
+    set(&target, [("stable", 50), ("canary", 50)]).await;
     std::fs::remove_dir_all(place.join("state")).expect("ours");
-    let output = run(place, &["abort", "--local", &admin]);
-    assert_eq!(code(&output), Some(3), "{}", stderr(&output));
-    assert_eq!(local.weights(place), "stable=100 canary=0");
+    let back = abort(&Person::back(place).app, &at, None, "").await;
+    back.expect("done");
+    assert_eq!(share(&target, "stable").await, 100.0);
 }

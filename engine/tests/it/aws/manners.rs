@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use engine::clock::SystemClock;
 use engine::model::aws::Access;
 use engine::model::{ErrorKind, Weights};
+use engine::ops::Kind;
+use engine::ops::status::overview;
 use engine::target::Target as _;
 use engine::target::aws::client::{Clients, Patience};
 
+use crate::support::app::{TestApp, on_aws, on_stack, refused};
 use crate::support::aws::bottle::{self, REGION, Wish, find, impatient, make};
 use crate::support::aws::emulator;
 use crate::support::aws::proxy::{Proxy, Trouble};
@@ -141,37 +144,16 @@ async fn ten_calls_a_second_and_no_more() {
     );
 }
 
-#[test]
-fn without_credentials_it_says_so() {
-    let folder = folder();
-    let mut command = engine(folder.path(), &["status", "--stack", "x"]);
-    emulator::environment(&mut command, &emulator::endpoint(), REGION);
-    command
-        .env_remove("AWS_ACCESS_KEY_ID")
-        .env_remove("AWS_SECRET_ACCESS_KEY");
-    let output = command.output().expect("the binary runs");
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("no usable AWS credentials"),
-        "{}",
-        stderr(&output)
-    );
-}
-
-#[test]
-fn an_address_where_nobody_answers_is_told() {
-    let folder = folder();
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_where_nobody_answers_is_told() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}", free.local_addr().expect("bound"));
     drop(free);
-    let mut command = engine(folder.path(), &["status", "--stack", "x"]);
-    emulator::environment(&mut command, &address, REGION);
-    let output = command.output().expect("the binary runs");
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("DescribeStacks"),
-        "{}",
-        stderr(&output)
+    let test = TestApp::through(&address);
+    refused(
+        overview(&test.app, &on_aws(on_stack(REGION, "x")), None).await,
+        Kind::Unreachable,
+        &["DescribeStacks"],
     );
 }
 
@@ -202,7 +184,7 @@ async fn no_secret_is_written_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn profiles_and_roles_are_used() {
+async fn profiles_and_roles_are_used_and_without_credentials_it_says_so() {
     let made = make(&Wish::default()).await;
     let folder = folder();
     let config = folder.path().join("config");
@@ -255,4 +237,14 @@ async fn profiles_and_roles_are_used() {
         .output()
         .expect("the binary runs");
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    // Nobody has any.
+    let mut command = engine(folder.path(), &["status", "--stack", "x"]);
+    emulator::environment(&mut command, &emulator::endpoint(), REGION);
+    command
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SECRET_ACCESS_KEY");
+    let output = command.output().expect("the binary runs");
+    let says = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{says}");
+    assert!(says.contains("no usable AWS credentials"), "{says}");
 }

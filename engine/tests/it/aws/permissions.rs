@@ -1,12 +1,20 @@
 //! What the guide says a verb may call is what it calls.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use crate::support::aws::emulator::{self, unique};
+use engine::model::End;
+use engine::ops::begin::BeginRequest;
+use engine::ops::deploy::{DeployRequest, Template};
+use engine::ops::status::overview;
+use engine::ops::traffic::{set_weights, switch};
+use engine::ops::way_back::rollback;
+use engine::rollout::Standing;
+
+use crate::support::app::{TestApp, rollout, texts};
+use crate::support::aws::emulator::unique;
 use crate::support::aws::proxy::Proxy;
-use crate::support::binary::{engine, plugin, stderr};
-use crate::support::{folder, root};
+use crate::support::root;
+use crate::support::shop::Shop;
 
 /// The APIs in the guide's rows that begin so.
 fn documented(rows: &[&str]) -> BTreeSet<String> {
@@ -23,25 +31,14 @@ fn documented(rows: &[&str]) -> BTreeSet<String> {
     names
 }
 
-/// Runs a verb from a cold cache; what it called must be what the rows say.
-fn check(folder: &Path, proxy: &Proxy, arguments: &[&str], code: i32, rows: &[&str]) {
-    let _ = std::fs::remove_dir_all(folder.join("state"));
-    proxy.take();
-    let mut command = engine(folder, arguments);
-    emulator::environment(&mut command, &proxy.endpoint, "ca-central-1");
-    let output = command.output().expect("the binary runs");
-    assert_eq!(
-        output.status.code(),
-        Some(code),
-        "{arguments:?}: {}",
-        stderr(&output)
-    );
+/// What a verb called, from a cold cache, must be what the rows say.
+fn check(proxy: &Proxy, verb: &str, rows: &[&str]) {
     let called: BTreeSet<String> = proxy.take().into_iter().collect();
     let allowed = documented(rows);
     for api in &called {
         assert!(
             allowed.contains(api),
-            "{arguments:?} called {api}, the guide has {allowed:?}"
+            "{verb} called {api}, the guide has {allowed:?}"
         );
     }
     let own = documented(&rows[rows.len() - 1..]);
@@ -56,37 +53,61 @@ fn check(folder: &Path, proxy: &Proxy, arguments: &[&str], code: i32, rows: &[&s
         .filter(writes)
         .filter(|n| !called.contains(*n) && *n != "ModifyRule" && *n != "DeleteChangeSet")
         .collect();
-    assert!(missing.is_empty(), "{arguments:?} never called {missing:?}");
+    assert!(missing.is_empty(), "{verb} never called {missing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_verb_calls_what_the_guide_says() {
-    let folder = folder();
-    let folder = folder.path();
     let proxy = Proxy::start().await;
     let name = unique("allowed");
-    let stack = ["--stack", name.as_str()];
-    let finding = "finding a target by its stack";
-    let check = |arguments: &[&str], code: i32, rows: &[&str]| {
-        let arguments = [arguments, &stack[..]].concat();
-        tokio::task::block_in_place(|| check(folder, &proxy, &arguments, code, rows));
+    // Nobody remembers anything.
+    let cold = || {
+        proxy.take();
+        Shop::of(TestApp::through(&proxy.endpoint), "ca-central-1", &name)
     };
-    let images = [
-        "deploy",
-        "blue-green",
-        "-p",
-        "ImageURIBlue=a:1",
-        "-p",
-        "ImageURIGreen=a:1",
-    ];
-    check(&images, 0, &[finding, "status", "deploy"]);
-    check(&["status"], 0, &[finding, "status"]);
-    check(&["set-weights", "90", "10"], 0, &[finding, "set-weights"]);
-    check(&["rollback", "--to", "blue"], 0, &[finding, "set-weights"]);
-    check(&["switch", "green"], 0, &[finding, "set-weights"]);
-    check(&["switch", "blue"], 0, &[finding, "set-weights"]);
-    let colours = plugin("blue-green");
-    let run = ["run", &colours, "--image", "a:broken"];
-    check(&run, 3, &[finding, "status", "set-weights", "run"]);
-    check(&["delete", "--yes"], 0, &[finding, "delete"]);
+    let finding = "finding a target by its stack";
+
+    let shop = cold();
+    let colours = DeployRequest {
+        kind: Template::BlueGreen,
+        ..shop.request(&["ImageURIBlue=a:1", "ImageURIGreen=a:1"])
+    };
+    shop.deploy(colours).await.expect("made");
+    check(&proxy, "deploy", &[finding, "status", "deploy"]);
+
+    let Shop { test, target, .. } = cold();
+    overview(&test.app, &target, None).await.expect("seen");
+    check(&proxy, "status", &[finding, "status"]);
+
+    let Shop { test, target, .. } = cold();
+    let moved = set_weights(&test.app, &target, &texts(&["90", "10"])).await;
+    moved.expect("done");
+    check(&proxy, "set-weights", &[finding, "set-weights"]);
+
+    let Shop { test, target, .. } = cold();
+    let back = rollback(&test.app, &target, Some("blue")).await;
+    back.expect("done");
+    check(&proxy, "rollback", &[finding, "set-weights"]);
+
+    for arm in ["green", "blue"] {
+        let Shop { test, target, .. } = cold();
+        switch(&test.app, &target, arm).await.expect("done");
+        check(&proxy, "switch", &[finding, "set-weights"]);
+    }
+
+    let Shop { test, target, .. } = cold();
+    let broken = BeginRequest {
+        image: Some("a:broken".to_owned()),
+        ..rollout("blue-green", target, &[])
+    };
+    let id = test.begin(&broken).await.expect("it begins");
+    let standing = test.drive_on(&id).await;
+    assert!(
+        matches!(standing, Standing::Over(End::RolledBack, _)),
+        "{standing:?}"
+    );
+    check(&proxy, "run", &[finding, "status", "set-weights", "run"]);
+
+    cold().delete().await.expect("deleted");
+    check(&proxy, "delete", &[finding, "delete"]);
 }

@@ -2,8 +2,6 @@
 //! what is not done to an arm that one of them serves. Who is who, and which
 //! route is meant.
 
-use std::path::Path;
-use std::process::Output;
 use std::sync::Arc;
 
 use aws_sdk_elasticloadbalancingv2::types::{
@@ -12,7 +10,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use engine::clock::SystemClock;
 use engine::journal::{Call, Event};
 use engine::model::aws::{Access, Find, Found};
-use engine::model::{End, HostError, Promotion, Way};
+use engine::model::{End, ErrorKind, HostError, Promotion, Way};
 use engine::ops::begin::BeginRequest;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
@@ -22,15 +20,15 @@ use engine::ops::{Kind, Result};
 use engine::rollout::Standing;
 use engine::target::Target as _;
 use engine::target::aws::client::Clients;
-use serde_json::{Value, json};
+use engine::view::traffic as view;
+use serde_json::json;
 
-use crate::support::app::{TestApp, on, on_aws, refused, rollout, texts};
+use crate::schemas;
+use crate::support::app::{TestApp, on, on_aws, on_stack, refused, rollout, texts};
 use crate::support::aws::bottle::{self, Bottle, GOOD, REGION, Wish, direct, find, forward, make};
 use crate::support::aws::proxy::{Proxy, Trouble};
-use crate::support::aws::run;
 use crate::support::aws::{emulator, stack};
-use crate::support::binary::{engine, stderr, stdout};
-use crate::support::{folder, guests, root};
+use crate::support::{guests, root};
 
 const COLOURS: Wish = Wish {
     arms: ["blue", "green"],
@@ -51,7 +49,7 @@ async fn discover(find: &Find) -> Result<Found, HostError> {
     engine::target::aws::discover(&clients, find).await
 }
 
-async fn listener(balancer: &str, port: i32, action: Action) -> String {
+pub async fn listener(balancer: &str, port: i32, action: Action) -> String {
     let create = direct().await.elb.create_listener();
     let made = create
         .load_balancer_arn(balancer)
@@ -107,12 +105,6 @@ fn weights(route: &str) -> Vec<i64> {
     groups
         .map(|g| g["Weight"].as_i64().expect("a weight"))
         .collect()
-}
-
-fn through(proxy: &Proxy, folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = engine(folder, arguments);
-    emulator::environment(&mut command, &proxy.endpoint, REGION);
-    command.output().expect("the binary runs")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,28 +279,36 @@ async fn verbs_and_status_say_what_else_goes_where() {
     let made = make(&wish).await;
     listener(&made.balancer, 443, forward(&[(&made.groups[0], 1)])).await;
     rule(&made.listener, 7, forward(&[(&made.groups[0], 1)])).await;
-    let folder = folder();
-    let at = ["--listener", &made.listener, "--cluster", &made.cluster];
-    let verb = |verb: &[&str]| run(folder.path(), REGION, &[verb, &at].concat());
-    let output = verb(&["switch", "green"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    for says in [
+    let test = TestApp::new();
+    let at = on_aws(on(&made));
+    let says = [
         "HTTP:443 sends 100 % to blue",
         "HTTP:80 rule 7 sends 100 % to blue",
-    ] {
-        assert!(stderr(&output).contains(says), "{}", stderr(&output));
-        let shown = stdout(&verb(&["status"]));
-        assert!(shown.contains(says), "{shown}");
+    ];
+    let moved = switch(&test.app, &at, "green").await.expect("done");
+    let (all, routes) = moved.elsewhere.expect("one has everything");
+    assert_eq!(all, "green");
+    let seen = overview(&test.app, &at, None).await.expect("seen");
+    let shown = schemas::shown(&view::Standing::from(&seen));
+    for routes in [routes, seen.live.expect("it answers").elsewhere] {
+        let routes = routes.expect("read").into_iter();
+        // Both are said, because green has everything here.
+        assert!(routes.clone().all(|route| route.arm == "blue"));
+        let routes: Vec<String> = routes.map(|route| route.to_string()).collect();
+        for says in says {
+            assert!(routes.iter().any(|r| r.contains(says)), "{routes:?}");
+        }
     }
-    let shown: Value = serde_json::from_str(&stdout(&verb(&["status", "--json"]))).expect("JSON");
     assert_eq!(
         shown["target"]["elsewhere"].as_array().map(Vec::len),
         Some(2)
     );
     // Where blue has everything there is nothing to say.
-    let output = verb(&["switch", "blue", "--json"]);
-    assert!(!stderr(&output).contains("sends"), "{}", stderr(&output));
-    let answer: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let moved = switch(&test.app, &at, "blue").await.expect("done");
+    let (all, routes) = moved.elsewhere.as_ref().expect("one has everything");
+    let routes = routes.as_ref().expect("read");
+    assert!(routes.iter().all(|route| route.arm == *all), "{routes:?}");
+    let answer = schemas::shown(&view::Change::from(&moved));
     assert_eq!(answer["elsewhere"][0]["arm"], "blue");
 }
 
@@ -319,23 +319,22 @@ async fn the_route_that_was_named_is_the_route_that_moves() {
     let both = || forward(&[(stable, 100), (canary, 0)]);
     rule(&made.listener, 1, closed()).await;
     let narrow = rule(&made.listener, 2, both()).await;
-    let folder = folder();
-    let set = |shares: [&str; 2], flag: &str, arn: &str| {
-        let arguments = ["set-weights", shares[0], shares[1], flag, arn];
-        let more = ["--cluster", &*made.cluster];
-        run(folder.path(), REGION, &[&arguments[..], &more].concat())
+    let test = TestApp::new();
+    let by_listener = on_aws(on(&made));
+    let by_rule = on_aws(AwsRequest {
+        listener: None,
+        rule: Some(narrow.clone()),
+        ..on(&made)
+    });
+    let set = async |shares: [&str; 2], at: &TargetRequest| {
+        set_weights(&test.app, at, &texts(&shares)).await
     };
-    let output = set(["90", "10"], "--listener", &made.listener);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("sets stable 90 %, canary 10 %"),
-        "{}",
-        stderr(&output)
-    );
+    set(["90", "10"], &by_listener).await.expect("done");
+    let heard = test.heard();
+    assert!(heard.contains("sets stable 90 %, canary 10 %"), "{heard}");
     assert_eq!(weights(&made.listener), [90, 10]);
     assert_eq!(weights(&narrow), [100, 0]);
-    let output = set(["70", "30"], "--rule", &narrow);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    set(["70", "30"], &by_rule).await.expect("done");
     assert_eq!(weights(&made.listener), [90, 10]);
     assert_eq!(weights(&narrow), [70, 30]);
     // The default is something else now; the rule is not what was named.
@@ -346,10 +345,9 @@ async fn the_route_that_was_named_is_the_route_that_moves() {
         .send()
         .await
         .expect("closed");
-    let output = set(["50", "50"], "--listener", &made.listener);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     let says = format!("--rule {narrow}");
-    assert!(stderr(&output).contains(&says), "{}", stderr(&output));
+    let half = set(["50", "50"], &by_listener).await;
+    refused(half, Kind::Usage, &[&says]);
     assert_eq!(weights(&narrow), [70, 30]);
     let foreign = Find {
         rule: Some(narrow.replace(&made.name, "other")),
@@ -543,20 +541,31 @@ async fn a_cold_rollback_asks_the_load_balancer_alone() {
         | "ModifyRule" => Trouble::None,
         _ => Trouble::Refused(403, "AccessDenied"),
     });
-    for (flag, arn) in [("--listener", &made.listener), ("--rule", &narrow)] {
-        let folder = folder();
-        let output = through(&proxy, folder.path(), &["rollback", flag, arn]);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let bare = AwsRequest {
+        region: Some(REGION.to_owned()),
+        ..AwsRequest::default()
+    };
+    let by_listener = AwsRequest {
+        listener: Some(made.listener.clone()),
+        ..bare.clone()
+    };
+    let by_rule = AwsRequest {
+        rule: Some(narrow.clone()),
+        ..bare
+    };
+    for (at, arn) in [(by_listener, &made.listener), (by_rule, &narrow)] {
+        let test = TestApp::through(&proxy.endpoint);
+        let back = rollback(&test.app, &on_aws(at), None).await.expect("done");
         assert_eq!(weights(arn), [100, 0]);
         let calls = proxy.take();
         let written = calls.iter().position(|c| c.starts_with("Modify"));
         assert!(written.expect("written") <= 9, "{calls:?}");
-        // What could not be asked afterwards is said.
-        assert!(
-            stderr(&output).contains("could not be read"),
-            "{}",
-            stderr(&output)
-        );
+        // What could not be asked afterwards is told.
+        let TakenBack::Moved(moved) = back else {
+            panic!("{back:?}");
+        };
+        let (_, unread) = moved.elsewhere.expect("one has everything");
+        assert_eq!(unread.expect_err("not permitted").kind, ErrorKind::Denied);
     }
 }
 
@@ -608,18 +617,14 @@ async fn a_stack_without_outputs_has_one_route_or_names_them_all() {
         &template,
         &["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"],
     );
-    let folder = folder();
-    let look = || run(folder.path(), region, &["switch", "blue", "--stack", name]);
-    let shown = run(
-        folder.path(),
-        region,
-        &["status", "--json", "--stack", name],
-    );
-    let shown: Value = serde_json::from_str(&stdout(&shown)).expect("JSON");
-    let listener = shown["target"]["identity"]
-        .as_str()
-        .expect("ARN")
-        .to_owned();
+    let at = on_aws(on_stack(region, name));
+    // Nothing is remembered of the stack.
+    let look = async || {
+        let test = TestApp::new();
+        switch(&test.app, &at, "blue").await.map(|moved| moved.now)
+    };
+    let seen = overview(&TestApp::new().app, &at, None).await;
+    let listener = seen.expect("seen").identity;
     let current = ["elbv2", "describe-listeners", "--listener-arns", &listener];
     let actions = emulator::aws(region, &current)["Listeners"][0]["DefaultActions"].to_string();
     let rule = |priority: &str, actions: &str| {
@@ -644,16 +649,9 @@ async fn a_stack_without_outputs_has_one_route_or_names_them_all() {
         "1",
         "Type=fixed-response,FixedResponseConfig={StatusCode=503}",
     );
-    let cold = || std::fs::remove_dir_all(folder.path().join("state")).is_ok();
-    cold();
-    let output = look();
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    look().await.expect("done");
     // Two that fit are an error that names both.
     let second = rule("2", &actions);
-    cold();
-    let output = look();
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    for flag in [format!("--listener {listener}"), format!("--rule {second}")] {
-        assert!(stderr(&output).contains(&flag), "{}", stderr(&output));
-    }
+    let says = [format!("--listener {listener}"), format!("--rule {second}")];
+    refused(look().await, Kind::Usage, &[&says[0], &says[1]]);
 }

@@ -2,12 +2,25 @@
 //! traffic stays where it is.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use engine::clock::SystemClock;
+use engine::model::End;
+use engine::ops::Kind;
+use engine::ops::begin::BeginRequest;
+use engine::ops::command::promote_fully;
+use engine::ops::deploy::{DeployRequest, Deployment, Template};
+use engine::ops::history::{ListRequest, list};
+use engine::ops::status::overview;
+use engine::ops::way_back::{TakenBack, abort, rollback};
+use engine::rollout::Standing;
 use serde_json::{Value, json};
 
+use crate::support::app::{refused, rollout, suspended};
 use crate::support::aws::emulator::{self, aws, aws_output, script, unique};
 use crate::support::aws::{ok, run, stack};
-use crate::support::binary::{Running, engine, plugin, signal, spawn_with, stderr, stdout};
+use crate::support::binary::{Running, engine, signal, spawn_with, stderr, stdout};
+use crate::support::shop::{IMAGES, Shop};
 use crate::support::{folder, root};
 
 fn weights(region: &str, stack: &str) -> Vec<i64> {
@@ -100,156 +113,102 @@ fn a_canary_stack_from_nothing_to_nothing() {
     );
 }
 
-#[test]
-fn a_live_version_is_not_put_back_by_its_stack() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "sa-east-1", unique("live"));
-    let stack = ["--stack", name.as_str()];
-    let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
-    ok(
-        folder,
-        region,
-        &[&["deploy", "blue-green"], &images[..], &stack[..]].concat(),
-    );
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_version_is_not_put_back_by_its_stack() {
+    let region = "sa-east-1";
+    let shop = Shop::new(region);
+    let colours = |parameters: &[&str]| DeployRequest {
+        kind: Template::BlueGreen,
+        ..shop.request(parameters)
+    };
+    let images = ["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"];
+    shop.deploy(colours(&images)).await.expect("made");
     // A rollout in between: green runs v2 and has the traffic.
-    let run_it = [
-        "run",
-        &plugin("blue-green"),
-        "--image",
-        "app:v2",
-        "--set",
-        "gate=limits",
-        "--set",
-        "bake=1s",
-        "--set",
-        "on-no-data=pause",
-    ];
-    let output = run(folder, region, &[&run_it, &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
-    ok(folder, region, &["promote", "--full"]);
-    assert_eq!(weights(region, &name), [0, 100]);
+    let set = ["gate=limits", "bake=1s", "on-no-data=pause"];
+    let request = BeginRequest {
+        image: Some("app:v2".to_owned()),
+        ..rollout("blue-green", shop.target.clone(), &set)
+    };
+    let app = &shop.test.app;
+    let id = shop.test.begin(&request).await.expect("it begins");
+    let standing = shop.test.drive_on(&id).await;
+    assert!(matches!(standing, Standing::Held(_)), "{standing:?}");
+    let reached = promote_fully(app, &shop.target, Some(&id)).await;
+    let (end, _) = reached.expect("it may").1.end.expect("it is over");
+    assert_eq!(end, End::Promoted);
+    assert_eq!(weights(region, shop.name()), [0, 100]);
     // Any other change of the stack must leave v2 and the colour alone.
-    let change = ["deploy", "blue-green", "-p", "TaskCpu=512"];
-    ok(folder, region, &[&change, &stack[..]].concat());
-    assert_eq!(weights(region, &name), [0, 100]);
-    let shown = ok(
-        folder,
-        region,
-        &[&["status", "--json"], &stack[..]].concat(),
-    );
-    let status: Value = serde_json::from_str(&shown).expect("JSON");
-    assert_eq!(
-        status["target"]["arms"][1]["release"]["version"], "app:v2",
-        "{status}"
-    );
+    shop.deploy(colours(&["TaskCpu=512"])).await.expect("done");
+    assert_eq!(weights(region, shop.name()), [0, 100]);
+    let seen = overview(app, &shop.target, None).await.expect("seen");
+    let arms = seen.live.expect("it answers").seen.observed.arms;
+    assert_eq!(arms[1].release.version, "app:v2", "{arms:?}");
 }
 
-#[test]
-fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "sa-east-1", unique("busy"));
-    let stack = ["--stack", name.as_str()];
-    let images = ["-p", "ImageURIBlue=app:v1", "-p", "ImageURIGreen=app:v1"];
-    ok(
-        folder,
-        region,
-        &[&["deploy", "blue-green"], &images[..], &stack[..]].concat(),
-    );
-    let arguments = [
-        "run",
-        &plugin("blue-green"),
-        "--set",
-        "bake=1h",
-        "--stack",
-        &name,
-    ];
-    let mut process = spawn_with(folder, &arguments, |command| {
-        emulator::environment(command, &emulator::endpoint(), region);
-    });
-    for _ in 0..200 {
-        if weights(region, &name) == [0, 100] {
-            break;
-        }
-    }
-    for verb in [
-        &["delete", "--yes"][..],
-        &["deploy", "blue-green", "-p", "TaskCpu=512"],
-    ] {
-        let output = run(folder, region, &[verb, &stack[..]].concat());
-        assert_eq!(
-            output.status.code(),
-            Some(7),
-            "{verb:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains("busy with rollout blue-green-"),
-            "{}",
-            stderr(&output)
-        );
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_is_left_alone_while_a_rollout_runs_and_the_other_way_round() {
+    let region = "sa-east-1";
+    let shop = Shop::named(region, &unique("busy"));
+    let colours = |parameters: &[&str]| DeployRequest {
+        kind: Template::BlueGreen,
+        ..shop.request(parameters)
+    };
+    let images = ["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"];
+    shop.deploy(colours(&images)).await.expect("made");
+    let app = &shop.test.app;
+    // It shall not be over before anybody has looked.
+    let mut patient = app.clone();
+    patient.clock = Arc::new(SystemClock);
+    let request = rollout("blue-green", shop.target.clone(), &["bake=1h"]);
+    let id = suspended(&patient, &request, ("green", 100.0)).await;
+    assert_eq!(weights(region, shop.name()), [0, 100]);
+    // Nobody drives the rollout, and it still occupies its target.
+    let says = format!("busy with rollout {id}");
+    refused(shop.delete().await, Kind::Busy, &[&says]);
+    let changed = shop.deploy(colours(&["TaskCpu=512"])).await;
+    refused(changed, Kind::Busy, &[&says]);
     // A command for another stack's rollout is not for this one.
-    let other = unique("other");
-    let images = [
-        "deploy",
-        "blue-green",
-        "-p",
-        "ImageURIBlue=app:v1",
-        "-p",
-        "ImageURIGreen=app:v1",
-    ];
-    ok_on(folder, region, &images, &other);
-    let output = run(folder, region, &["abort", "--stack", &other]);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("no rollout is under way on"),
-        "{}",
-        stderr(&output)
-    );
-    let listed = ok(folder, region, &["list", "--stack", &other]);
-    assert!(!listed.contains("blue-green-"), "{listed}");
-    process.0.kill().expect("SIGKILL");
-    drop(process);
-    // The process is dead and the rollout is not: it still occupies its target.
-    let output = run(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    let output = run(folder, region, &["abort", "--stack", &name]);
-    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert_eq!(weights(region, &name), [100, 0]);
-    ok(folder, region, &[&["delete", "--yes"], &stack[..]].concat());
+    let other = Shop::named(region, &unique("other"));
+    let made = DeployRequest {
+        target: other.target.clone(),
+        ..colours(&images)
+    };
+    other.deploy(made).await.expect("made");
+    let aborted = abort(app, &other.target, None, "").await;
+    refused(aborted, Kind::Usage, &["no rollout is under way on"]);
+    let there = ListRequest {
+        target: other.target.clone(),
+        limit: 100,
+        all: false,
+    };
+    assert_eq!(list(app, &there).await, Ok(vec![]));
+    let back = abort(app, &shop.target, None, "").await.expect("done");
+    let TakenBack::Aborted(aborted) = back else {
+        panic!("{back:?}");
+    };
+    assert_eq!(aborted.1.end.expect("it is over").0, End::RolledBack);
+    assert_eq!(weights(region, shop.name()), [100, 0]);
+    shop.delete().await.expect("deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_that_writes_weights_of_its_own_is_refused() {
-    let folder = folder();
-    let region = "sa-east-1";
-    let name = unique("own");
+    let shop = Shop::new("sa-east-1");
+    let name = shop.name();
     let text = std::fs::read_to_string(root().join("engine/tests/fixtures/prototypes/canary.yml"));
     let text = text
         .expect("a fixture")
         .replace("app-", &format!("{name}-"));
-    let path = folder.path().join("own.yml");
-    std::fs::write(&path, &text).expect("writable");
-    let place = path.display().to_string();
-    let deploy = |path: &Path, more: &[&str]| {
-        let path = path.display().to_string();
-        let arguments = [
-            &["deploy", "canary", "--stack", &name, "--template", &path],
-            more,
-        ]
-        .concat();
-        run(folder.path(), region, &arguments)
+    let template = shop.test.write("own.yml", &text);
+    let deploy = |parameters: &[&str]| {
+        shop.deploy(DeployRequest {
+            template: Some(template.clone()),
+            ..shop.request(parameters)
+        })
     };
-    let images = ["-p", "ImageURIStable=app:v1", "-p", "ImageURICanary=app:v1"];
-    script("cloudformation", json!({"stack": &name, "polls": 2})).await;
-    let output = deploy(&path, &images);
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{place}: {}",
-        stderr(&output)
-    );
-    script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+    script("cloudformation", json!({"stack": name, "polls": 2})).await;
+    deploy(&IMAGES).await.expect("made");
+    script("cloudformation", json!({"stack": name, "polls": 0})).await;
     // The next version of the template has its weights written down.
     let fixed = text
         .replace("Weight: !Ref StableWeight", "Weight: 80")
@@ -257,14 +216,9 @@ async fn a_template_that_writes_weights_of_its_own_is_refused() {
     assert_ne!(fixed, text, "the fixture refers to its parameters");
     let lines = fixed.lines().collect::<Vec<_>>().join("\n");
     let without = remove_parameter(&remove_parameter(&lines, "StableWeight"), "CanaryWeight");
-    std::fs::write(&path, &without).expect("writable");
-    let output = deploy(&path, &[]);
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("takes no weights as parameters"),
-        "{}",
-        stderr(&output)
-    );
+    shop.test.write("own.yml", &without);
+    let says = &["takes no weights as parameters"];
+    refused(deploy(&[]).await, Kind::Busy, says);
 }
 
 /// The template without that parameter's own block.
@@ -304,41 +258,35 @@ const CANARY: [&str; 6] = [
 /// CloudFormation goes back to what it believed before; the traffic does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_update_leaves_the_traffic_where_it_was() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "us-west-2", unique("mend"));
-    tokio::task::block_in_place(|| {
-        ok_on(folder, region, &CANARY, &name);
-        ok_on(folder, region, &["rollback"], &name);
-    });
+    let region = "us-west-2";
+    let shop = Shop::open(region).await;
+    let name = shop.name();
+    let back = rollback(&shop.test.app, &shop.target, None).await;
+    back.expect("done");
     let fail = json!({"CanaryService": "no room in the zone"});
-    script("cloudformation", json!({"stack": &name, "fail": fail})).await;
-    let output = tokio::task::block_in_place(|| {
-        let arguments = ["deploy", "canary", "-p", "TaskCpu=512", "--stack", &name];
-        run(folder, region, &arguments)
-    });
-    script("cloudformation", json!({"stack": &name, "fail": null})).await;
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    let said = stderr(&output);
-    assert!(said.contains("no room in the zone"), "{said}");
-    assert!(said.contains("it is back at stable 100 %"), "{said}");
-    assert_eq!(weights(region, &name), [100, 0]);
+    script("cloudformation", json!({"stack": name, "fail": fail})).await;
+    let failed = shop.deploy(shop.request(&["TaskCpu=512"])).await;
+    script("cloudformation", json!({"stack": name, "fail": null})).await;
+    refused(failed, Kind::Internal, &["no room in the zone"]);
+    let heard = shop.test.heard();
+    assert!(heard.contains("it is back at stable 100 %"), "{heard}");
+    assert_eq!(weights(region, name), [100, 0]);
 }
 
-#[test]
-fn a_stack_of_another_template_is_not_replaced_by_accident() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "us-west-1", unique("theirs"));
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_of_another_template_is_not_replaced_by_accident() {
+    let region = "us-west-1";
+    let shop = Shop::new(region);
     let template = root().join("engine/tests/fixtures/prototypes/canary.yml");
     let images = ["ImageURIStable=app:v1", "ImageURICanary=app:v1"];
-    stack(region, &name, &template, &images);
-    let output = run(folder, region, &["deploy", "canary", "--stack", &name]);
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("--accept-replacement"),
-        "{}",
-        stderr(&output)
+    stack(region, shop.name(), &template, &images);
+    refused(
+        shop.deploy(shop.request(&[])).await,
+        Kind::Busy,
+        &["--accept-replacement"],
     );
-    ok(folder, region, &["status", "--stack", &name]);
+    let seen = overview(&shop.test.app, &shop.target, None).await;
+    assert!(seen.expect("seen").live.is_some());
 }
 
 /// A person's rollback must not wait for a stack operation of hours.
@@ -583,60 +531,44 @@ async fn what_somebody_else_does_while_a_stack_changes_stays() {
 /// else has made under the same name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_new_stack_leaves_nothing_and_takes_nothing() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "eu-north-1", unique("dry"));
-    tokio::task::block_in_place(|| {
-        ok_on(
-            folder,
-            region,
-            &[&CANARY[..], &["--dry-run"]].concat(),
-            &name,
-        );
-        let described = aws_output(
-            region,
-            &["cloudformation", "describe-stacks", "--stack-name", &name],
-        );
-        assert!(!described.status.success(), "{}", stdout(&described));
-        ok_on(folder, region, &CANARY, &name);
-        ok_on(
-            folder,
-            region,
-            &[&CANARY[..], &["--dry-run"]].concat(),
-            &name,
-        );
-        ok_on(folder, region, &["status"], &name);
-    });
+    let region = "eu-north-1";
+    let shop = Shop::new(region);
+    let dry = DeployRequest {
+        dry_run: true,
+        ..shop.request(&IMAGES)
+    };
+    let seen = shop.deploy(dry.clone()).await.expect("looked at");
+    assert_eq!(seen.result, Deployment::DryRun);
+    let described = aws_output(
+        region,
+        &[
+            "cloudformation",
+            "describe-stacks",
+            "--stack-name",
+            shop.name(),
+        ],
+    );
+    assert!(!described.status.success(), "{}", stdout(&described));
+    shop.deploy(shop.request(&IMAGES)).await.expect("made");
+    shop.deploy(dry).await.expect("looked at");
+    let seen = overview(&shop.test.app, &shop.target, None).await;
+    assert!(seen.expect("seen").live.is_some());
 }
 
 /// Without the right to read the routes nobody knows whether there are users.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "eu-north-1", unique("kept"));
-    tokio::task::block_in_place(|| {
-        ok_on(folder, region, &CANARY, &name);
-        // A new image goes only where no users are.
-        ok_on(folder, region, &["rollback"], &name);
-    });
-    let arguments = [
-        "run",
-        &plugin("canary"),
-        "--image",
-        "app:v2",
-        "--set",
-        "approve-before=5",
-        "--stack",
-        &name,
-    ];
-    let mut process = spawn_with(folder, &arguments, |command| {
-        emulator::environment(command, &emulator::endpoint(), region);
-    });
-    tokio::task::block_in_place(|| {
-        let begun = |_| ok(folder, region, &["list", "--stack", &name]).contains("canary-");
-        assert!((0..1_000).any(begun), "the rollout does not begin");
-    });
-    process.0.kill().expect("SIGKILL");
-    process.0.wait().expect("it ended");
+    let region = "eu-north-1";
+    let shop = Shop::named(region, &unique("kept"));
+    let app = &shop.test.app;
+    shop.deploy(shop.request(&IMAGES)).await.expect("made");
+    // A new image goes only where no users are.
+    rollback(app, &shop.target, None).await.expect("done");
+    let request = BeginRequest {
+        image: Some("app:v2".to_owned()),
+        ..rollout("canary", shop.target.clone(), &["approve-before=5"])
+    };
+    let id = shop.test.begin_and_leave(&request).await;
     let arguments = ["elbv2", "describe-load-balancers"];
     let all = aws(region, &arguments);
     let balancers = all["LoadBalancers"].as_array().expect("some");
@@ -661,15 +593,8 @@ async fn a_stack_under_a_rollout_is_not_deleted_whatever_can_be_read() {
             &ours,
         ],
     );
-    tokio::task::block_in_place(|| {
-        let output = run(folder, region, &["delete", "--yes", "--stack", &name]);
-        assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-        assert!(
-            stderr(&output).contains("busy with rollout canary-"),
-            "{}",
-            stderr(&output)
-        );
-    });
+    let says = format!("busy with rollout {id}");
+    refused(shop.delete().await, Kind::Busy, &[&says]);
 }
 
 /// A stack that went with its load balancer leaves a change that only needs its end.
@@ -724,46 +649,38 @@ fn stickiness(region: &str, listener: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_set_outside_the_template_is_kept_or_accepted() {
-    let folder = folder();
-    let (folder, region, name) = (folder.path(), "ap-northeast-2", unique("sticky"));
+    let region = "ap-northeast-2";
     script("cloudformation", json!({"region": region, "polls": 0})).await;
-    ok_on(folder, region, &CANARY, &name);
-    let status = ok_on(folder, region, &["status", "--json"], &name);
-    let status: Value = serde_json::from_str(&status).expect("JSON");
-    let listener = status["target"]["identity"]
-        .as_str()
-        .expect("ARN")
-        .to_owned();
+    let shop = Shop::open(region).await;
+    let name = shop.name();
+    let seen = overview(&shop.test.app, &shop.target, None).await;
+    let listener = seen.expect("seen").identity;
     set_stickiness(region, &listener);
-    ok_on(folder, region, &["set-weights", "70", "30"], &name);
-    let before = weights(region, &name);
+    shop.set(["70", "30"]).await;
+    let before = weights(region, name);
     // The weights are told, and with them the listener would be rewritten.
-    let deploy = |more: &[&'static str]| {
-        let verb = [&["deploy", "canary"][..], more].concat();
-        let arguments = on_stack(&verb, &name);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        run(folder, region, &arguments)
-    };
-    let output = deploy(&[]);
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    for says in ["stickiness is 300 s and would be off", "--accept"] {
-        assert!(stderr(&output).contains(says), "{}", stderr(&output));
-    }
-    assert_eq!(stickiness(region, &listener), true);
-    assert_eq!(weights(region, &name), before);
-    // Fewer tasks for an arm that serves.
-    let output = deploy(&["--accept-weights", "-p", "DesiredCountStable=1"]);
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    let output = deploy(&["--accept"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(stickiness(region, &listener), false, "as was accepted");
-    assert_eq!(weights(region, &name), before, "weights are not");
-    let output = deploy(&["-p", "DesiredCountStable=1"]);
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("would take tasks from"),
-        "{}",
-        stderr(&output)
+    refused(
+        shop.deploy(shop.request(&[])).await,
+        Kind::Busy,
+        &["stickiness is 300 s and would be off", "--accept"],
     );
+    assert_eq!(stickiness(region, &listener), true);
+    assert_eq!(weights(region, name), before);
+    // Fewer tasks for an arm that serves.
+    let fewer = || shop.request(&["DesiredCountStable=1"]);
+    let accepts_weights = DeployRequest {
+        accept_weights: true,
+        ..fewer()
+    };
+    refused(shop.deploy(accepts_weights).await, Kind::Busy, &[]);
+    let accepts = DeployRequest {
+        accept: true,
+        ..shop.request(&[])
+    };
+    shop.deploy(accepts).await.expect("accepted");
+    assert_eq!(stickiness(region, &listener), false, "as was accepted");
+    assert_eq!(weights(region, name), before, "weights are not");
+    let says = &["would take tasks from"];
+    refused(shop.deploy(fewer()).await, Kind::Busy, says);
     script("cloudformation", json!({"region": region, "polls": 2})).await;
 }

@@ -1,14 +1,22 @@
 //! `status`, `set-weights`, `switch`, `rollback` on stacks as the prototypes
 //! made them. What the engine says, the AWS CLI must show.
 
-use std::path::Path;
-
+use engine::model::Weights;
+use engine::ops::Kind;
+use engine::ops::request::TargetRequest;
+use engine::ops::status::overview;
+use engine::ops::traffic::{set_weights, switch};
+use engine::ops::way_back::{TakenBack, rollback};
+use engine::view::traffic as view;
 use serde_json::{Value, json};
 
-use crate::support::aws::bottle::{self, Wish};
+use crate::schemas;
+use crate::support::app::{TestApp, on_aws, on_stack, refused, texts};
+use crate::support::aws::bottle::{self, REGION, Wish, forward};
 use crate::support::aws::emulator::aws;
 use crate::support::aws::{ok, run, stack};
 use crate::support::binary::stderr;
+use crate::support::shop::Shop;
 use crate::support::{folder, root};
 
 /// The weights that the AWS CLI shows, by the word in the group's name.
@@ -32,21 +40,20 @@ fn judged(region: &str, listener: &str, words: [&str; 2]) -> [i64; 2] {
     })
 }
 
+/// What `status` says in JSON.
+async fn status(test: &TestApp, at: &TargetRequest) -> Value {
+    let seen = overview(&test.app, at, None).await.expect("seen");
+    schemas::shown(&view::Standing::from(&seen))
+}
+
 fn listener_of(status: &Value) -> String {
-    status["target"]["identity"]
-        .as_str()
-        .expect("an ARN")
-        .to_owned()
+    let identity = status["target"]["identity"].as_str();
+    identity.expect("an ARN").to_owned()
 }
 
-fn status(folder: &Path, region: &str, name: &str) -> Value {
-    let text = ok(folder, region, &["status", "--json", "--stack", name]);
-    serde_json::from_str(&text).expect("JSON")
-}
-
-#[test]
-fn the_canary_prototype() {
-    let folder = folder();
+#[tokio::test(flavor = "multi_thread")]
+async fn the_canary_prototype() {
+    let test = TestApp::new();
     let (region, name) = ("eu-central-1", "ecs-canary-demo-stack");
     let template = root().join("engine/tests/fixtures/prototypes/canary.yml");
     stack(
@@ -55,49 +62,56 @@ fn the_canary_prototype() {
         &template,
         &["ImageURIStable=app:v1", "ImageURICanary=app:v2"],
     );
+    let at = on_aws(on_stack(region, name));
 
-    let shown = ok(folder.path(), region, &["status", "--stack", name]);
+    let shown = ok(folder().path(), region, &["status", "--stack", name]);
     insta::assert_snapshot!(shown.replace("http://localhost", "ADDRESS"));
-    let seen = status(folder.path(), region, name);
+    let seen = status(&test, &at).await;
     let listener = listener_of(&seen);
     let words = ["stable", "canary"];
     assert_eq!(judged(region, &listener, words), [95, 5]);
     assert_eq!(seen["target"]["arms"][0]["weight"], 95);
     assert_eq!(seen["target"]["arms"][1]["release"]["version"], "app:v2");
 
-    let verbs: [(&[&str], [i64; 2]); 4] = [
-        (&["set-weights", "75", "25"], [75, 25]),
-        (&["set-weights", "stable=9", "canary=1"], [9, 1]),
-        (&["set-weights", "0", "100"], [0, 100]),
-        (&["rollback"], [100, 0]),
+    let given: [(&[&str], [i64; 2]); 3] = [
+        (&["75", "25"], [75, 25]),
+        (&["stable=9", "canary=1"], [9, 1]),
+        (&["0", "100"], [0, 100]),
     ];
-    for (verb, weights) in verbs {
-        let arguments = [verb, &["--stack", name, "--json"]].concat();
-        let answer: Value =
-            serde_json::from_str(&ok(folder.path(), region, &arguments)).expect("JSON");
-        let said = [0, 1].map(|n| answer["weights"][n]["weight"].as_i64().expect("a weight"));
-        assert_eq!(said, weights, "{verb:?}");
-        assert_eq!(judged(region, &listener, words), weights, "{verb:?}");
+    let check = |now: &Weights, weights: [i64; 2]| {
+        let said = words.map(|arm| i64::from(now.weight(arm)));
+        assert_eq!(said, weights);
+        assert_eq!(judged(region, &listener, words), weights);
+    };
+    for (given, weights) in given {
+        let moved = set_weights(&test.app, &at, &texts(given)).await;
+        let moved = moved.expect("done");
+        schemas::shown(&view::Change::from(&moved));
+        check(&moved.now, weights);
     }
+    let back = rollback(&test.app, &at, None).await.expect("done");
+    let TakenBack::Moved(moved) = back else {
+        panic!("{back:?}");
+    };
+    check(&moved.now, [100, 0]);
 
     for (wrong, says) in [
-        (&["set-weights", "75", "26"][..], "sum to 101"),
-        (
-            &["switch", "purple"],
-            "there is no arm \"purple\"; there are stable and canary",
-        ),
-        (&["set-weights", "1000", "0"], "sum to 1000"),
+        (&["75", "26"], "sum to 101"),
+        (&["1000", "0"], "sum to 1000"),
     ] {
-        let output = run(folder.path(), region, &[wrong, &["--stack", name]].concat());
-        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
-        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+        let set = set_weights(&test.app, &at, &texts(wrong)).await;
+        refused(set, Kind::Usage, &[says]);
     }
+    refused(
+        switch(&test.app, &at, "purple").await,
+        Kind::Usage,
+        &["there is no arm \"purple\"; there are stable and canary"],
+    );
     assert_eq!(judged(region, &listener, words), [100, 0], "nothing moved");
 }
 
-#[test]
-fn the_blue_green_prototype() {
-    let folder = folder();
+#[tokio::test(flavor = "multi_thread")]
+async fn the_blue_green_prototype() {
     let (region, name) = ("eu-central-1", "ecs-blue-green-demo-stack");
     let template = root().join("engine/tests/fixtures/prototypes/blue-green.yml");
     stack(
@@ -106,24 +120,23 @@ fn the_blue_green_prototype() {
         &template,
         &["ImageURIBlue=app:v1", "ImageURIGreen=app:v2"],
     );
+    let shop = Shop::named(region, name);
+    let (test, at) = (&shop.test, shop.target.clone());
     let words = ["blue", "green"];
-    let listener = listener_of(&status(folder.path(), region, name));
+    let listener = listener_of(&status(test, &at).await);
     assert_eq!(judged(region, &listener, words), [100, 0]);
-    ok(folder.path(), region, &["switch", "green", "--stack", name]);
-    assert_eq!(judged(region, &listener, words), [0, 100]);
-    ok(folder.path(), region, &["switch", "blue", "--stack", name]);
-    assert_eq!(judged(region, &listener, words), [100, 0]);
-    ok(folder.path(), region, &["switch", "green", "--stack", name]);
-    ok(folder.path(), region, &["rollback", "--stack", name]);
+    for (arm, weights) in [("green", [0, 100]), ("blue", [100, 0]), ("green", [0, 100])] {
+        switch(&test.app, &at, arm).await.expect("done");
+        assert_eq!(judged(region, &listener, words), weights);
+    }
+    rollback(&test.app, &at, None).await.expect("done");
     assert_eq!(judged(region, &listener, words), [100, 0], "back to blue");
     // Gone and back under the same name: what was remembered is found again.
-    ok(folder.path(), region, &["delete", "--stack", name, "--yes"]);
-    let gone = run(folder.path(), region, &["status", "--stack", name]);
-    assert_ne!(gone.status.code(), Some(0));
-    assert!(
-        stderr(&gone).contains("there is no stack"),
-        "{}",
-        stderr(&gone)
+    shop.delete().await.expect("deleted");
+    refused(
+        overview(&test.app, &at, None).await,
+        Kind::NotFound,
+        &["there is no stack"],
     );
     stack(
         region,
@@ -131,49 +144,56 @@ fn the_blue_green_prototype() {
         &template,
         &["ImageURIBlue=app:v1", "ImageURIGreen=app:v2"],
     );
-    let again = listener_of(&status(folder.path(), region, name));
+    let again = listener_of(&status(test, &at).await);
     assert_ne!(again, listener);
-    ok(folder.path(), region, &["switch", "green", "--stack", name]);
+    switch(&test.app, &at, "green").await.expect("done");
     assert_eq!(judged(region, &again, words), [0, 100]);
 }
 
+/// What a terminal says beside the weights.
 #[tokio::test(flavor = "multi_thread")]
-async fn stickiness_is_kept_and_warned_about() {
+async fn stickiness_and_other_routes_are_kept_and_told() {
     let wish = Wish {
         sticky: true,
         ..Wish::default()
     };
     let made = bottle::make(&wish).await;
+    let other = forward(&[(&made.groups[0], 1)]);
+    super::routes::listener(&made.balancer, 443, other).await;
     let folder = folder();
-    let arguments = [
-        "set-weights",
-        "90",
-        "10",
-        "--listener",
-        &made.listener,
-        "--cluster",
-        &made.cluster,
+    let at = ["--listener", &*made.listener, "--cluster", &made.cluster];
+    let says = [
+        "clients stick to their arm",
+        "HTTP:443 sends 100 % to stable",
     ];
-    let output = run(folder.path(), bottle::REGION, &arguments);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("clients stick to their arm"),
-        "{}",
-        stderr(&output)
+    let output = run(
+        folder.path(),
+        REGION,
+        &[&["switch", "canary"], &at[..]].concat(),
     );
+    let told = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let shown = ok(folder.path(), REGION, &[&["status"], &at[..]].concat());
+    for says in says {
+        assert!(told.contains(says), "{told}");
+        assert!(shown.contains(says), "{shown}");
+    }
+    let back = run(
+        folder.path(),
+        REGION,
+        &[&["switch", "stable"], &at[..]].concat(),
+    );
+    assert!(!stderr(&back).contains("sends"), "{}", stderr(&back));
     let arguments = [
         "elbv2",
         "describe-listeners",
         "--listener-arns",
         &made.listener,
     ];
-    let shown = aws(bottle::REGION, &arguments);
+    let shown = aws(REGION, &arguments);
     let config = &shown["Listeners"][0]["DefaultActions"][0]["ForwardConfig"];
     assert_eq!(
         config["TargetGroupStickinessConfig"],
         json!({"Enabled": true, "DurationSeconds": 600})
     );
-    let arguments = ["status", "--listener", &made.listener];
-    let shown = ok(folder.path(), bottle::REGION, &arguments);
-    assert!(shown.contains("clients stick to their arm"), "{shown}");
 }

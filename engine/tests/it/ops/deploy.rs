@@ -1,96 +1,18 @@
 //! `deploy` and `delete`: what a stack may do to the traffic.
 
 use engine::ops::Kind;
-use engine::ops::Result;
-use engine::ops::deploy::{
-    Deleted, DeployRequest, Deployed, Deployment, Seen, Template, Watcher, delete, deploy, doomed,
-};
+use engine::ops::deploy::{DeployRequest, Deployment, doomed};
 use engine::ops::request::TargetRequest;
-use engine::ops::traffic::set_weights;
 
-use crate::support::app::{TestApp, on_aws, on_stack, refused, rollout, texts};
-use crate::support::aws::emulator::unique;
-use crate::support::aws::parameter;
+use crate::support::app::{refused, rollout};
+use crate::support::shop::{IMAGES, Shop};
 
+/// A region of these tests alone.
 const REGION: &str = "sa-east-1";
-const IMAGES: [&str; 2] = ["ImageURIStable=app:v1", "ImageURICanary=app:v1"];
-
-/// Nobody looks, and nobody asks it to stop.
-struct Unwatched;
-
-impl Watcher for Unwatched {
-    fn see(&self, _: Seen<'_>) {}
-    fn stops(&self) -> u32 {
-        0
-    }
-}
-
-/// A stack that is deployed again and again.
-struct Shop {
-    test: TestApp,
-    target: TargetRequest,
-}
-
-impl Shop {
-    fn new() -> Self {
-        Self {
-            test: TestApp::new().hurried(),
-            target: on_aws(on_stack(REGION, &unique("shop"))),
-        }
-    }
-
-    fn request(&self, parameters: &[&str]) -> DeployRequest {
-        DeployRequest {
-            target: self.target.clone(),
-            kind: Template::Canary,
-            template: None,
-            parameters: texts(parameters),
-            file_of_parameters: None,
-            stack_role: None,
-            accept_weights: false,
-            accept: false,
-            accept_replacement: false,
-            dry_run: false,
-        }
-    }
-
-    async fn deploy(&self, request: DeployRequest) -> Result<Deployed> {
-        deploy(&self.test.app, &request, &Unwatched).await
-    }
-
-    /// The stack, made anew.
-    async fn open() -> Self {
-        let shop = Self::new();
-        let made = shop.deploy(shop.request(&IMAGES)).await.expect("made");
-        assert_eq!(made.result, Deployment::Done);
-        let stack = made.stack.expect("it is there");
-        assert_eq!(stack.status, "CREATE_COMPLETE");
-        assert!(stack.outputs.contains_key("ListenerArn"));
-        shop
-    }
-
-    /// The share of the canary, in percent.
-    async fn share(&self) -> f64 {
-        let (_, target) = self.test.app.target(&self.target).await.expect("found");
-        let live = target.observe().await.expect("reachable");
-        live.weights().share("canary")
-    }
-
-    /// What the AWS CLI shows as a parameter of the stack.
-    fn parameter(&self, key: &str) -> String {
-        let name = self.target.aws.stack.as_deref().expect("named");
-        parameter(REGION, name, key)
-    }
-
-    async fn set(&self, weights: [&str; 2]) {
-        let moved = set_weights(&self.test.app, &self.target, &texts(&weights)).await;
-        moved.expect("done");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_elsewhere_keeps_the_weights() {
-    let shop = Shop::open().await;
+    let shop = Shop::open(REGION).await;
     shop.set(["70", "30"]).await;
     // What the stack believed of the weights is brought up to date, no more.
     let told = shop.deploy(shop.request(&[])).await.expect("told");
@@ -110,7 +32,7 @@ async fn a_change_elsewhere_keeps_the_weights() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_traffic_moves_only_if_that_is_accepted() {
-    let shop = Shop::open().await;
+    let shop = Shop::open(REGION).await;
     shop.set(["70", "30"]).await;
     let half = || shop.request(&["CanaryWeight=50", "StableWeight=50"]);
     refused(
@@ -129,7 +51,7 @@ async fn live_traffic_moves_only_if_that_is_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_what_would_change_and_changes_nothing() {
-    let shop = Shop::open().await;
+    let shop = Shop::open(REGION).await;
     let dry = DeployRequest {
         dry_run: true,
         ..shop.request(&["TaskMemory=1024"])
@@ -144,18 +66,13 @@ async fn a_dry_run_says_what_would_change_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_goes_unless_a_rollout_has_its_target() {
-    let shop = Shop::open().await;
+    let shop = Shop::open(REGION).await;
     let id = shop
         .test
         .begin(&rollout("canary", shop.target.clone(), &[]))
         .await
         .expect("it begins");
-    let doomed_now = doomed(&shop.test.app, &shop.target).await.expect("found");
-    refused(
-        delete(&shop.test.app, &doomed_now, &Unwatched).await,
-        Kind::Busy,
-        &["busy with rollout", &id],
-    );
+    refused(shop.delete().await, Kind::Busy, &["busy with rollout", &id]);
     refused(
         shop.deploy(shop.request(&["TaskCpu=512"])).await,
         Kind::Busy,
@@ -163,11 +80,7 @@ async fn a_stack_goes_unless_a_rollout_has_its_target() {
     );
     let back = engine::ops::way_back::abort(&shop.test.app, &shop.target, Some(&id), "").await;
     back.expect("it obeys");
-    let gone = delete(&shop.test.app, &doomed_now, &Unwatched).await;
-    let Deleted::Gone(stack) = gone.expect("deleted") else {
-        panic!("nobody stopped it");
-    };
-    assert_eq!(stack.status, "DELETE_COMPLETE");
+    shop.delete().await.expect("deleted");
     refused(
         doomed(&shop.test.app, &shop.target).await,
         Kind::Usage,
@@ -177,7 +90,7 @@ async fn a_stack_goes_unless_a_rollout_has_its_target() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_says_its_first_reason_and_what_clears_it_away() {
-    let shop = Shop::new();
+    let shop = Shop::new(REGION);
     let broken = ["ImageURIStable=app:v1", "ImageURICanary=app:broken"];
     refused(
         shop.deploy(shop.request(&broken)).await,
@@ -189,17 +102,12 @@ async fn a_failure_says_its_first_reason_and_what_clears_it_away() {
         Kind::Busy,
         &["engine delete"],
     );
-    let broken = doomed(&shop.test.app, &shop.target).await.expect("found");
-    let gone = delete(&shop.test.app, &broken, &Unwatched).await;
-    let Deleted::Gone(stack) = gone.expect("deleted") else {
-        panic!("nobody stopped it");
-    };
-    assert_eq!(stack.status, "DELETE_COMPLETE");
+    shop.delete().await.expect("deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_the_input_is_said() {
-    let shop = Shop::new();
+    let shop = Shop::new(REGION);
     let bad = shop.test.write("bad.toml", "TaskCpu = [1]\n");
     let big = shop.test.write("big.yml", "#".repeat(60_000));
     let with = |change: &dyn Fn(&mut DeployRequest)| {

@@ -1,15 +1,15 @@
-//! `lock`, `update`, `verify`, `vendor`: what names mean, and what may change.
+//! `lock`, `update`, `verify`, `vendor`: what names mean, and what may change; the rest
+//! is in `pins.rs`.
 
 use engine::ops::Kind;
-use engine::ops::app::Surroundings;
 use engine::ops::pin::{PinRequest, lock, update, vendor, verify};
 
 use crate::support::app::{TestApp, refused, texts};
 use crate::support::guests::guest;
 
 /// One plugin, `gate`, with the bytes of a guest.
-fn with(guest_name: &str, surroundings: Surroundings) -> (TestApp, PinRequest) {
-    let test = TestApp::surrounded(surroundings);
+fn with(guest_name: &str) -> (TestApp, PinRequest) {
+    let test = TestApp::surrounded(<_>::default());
     test.write("gate.wasm", guest(guest_name));
     let names = test.write("plugins.toml", "[plugins]\ngate = \"gate.wasm\"\n");
     let request = PinRequest {
@@ -25,7 +25,7 @@ fn digest(name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_is_written_once_and_holds() {
-    let (test, request) = with("canary", Surroundings::default());
+    let (test, request) = with("canary");
     let made = lock(&test.app, &request).await.expect("locked");
     assert!(made.written);
     assert_eq!(made.file, test.at("plugins.lock"));
@@ -39,32 +39,9 @@ async fn a_lock_is_written_once_and_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_file_is_rejected_with_both_digests_until_it_is_taken_over() {
-    let (test, request) = with("canary", Surroundings::default());
-    lock(&test.app, &request).await.expect("locked");
-    test.write("gate.wasm", guest("blue-green"));
-    let verified = verify(&test.app, &request, &[]).await.expect("compared");
-    refused(
-        verified.into_iter().next().expect("one").result,
-        Kind::Rejected,
-        &[
-            &digest("canary"),
-            &digest("blue-green"),
-            "engine plugin update gate",
-        ],
-    );
-    let gate = texts(&["gate"]);
-    let updated = update(&test.app, &request, &gate, true).await;
-    assert!(updated.expect("taken over").written);
-    let verified = verify(&test.app, &request, &gate).await.expect("compared");
-    let pinned = verified[0].result.as_ref().expect("as pinned");
-    assert_eq!(pinned.wasm, digest("blue-green"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_new_permission_has_to_be_accepted() {
     // The hostile guest imports less than the canary.
-    let (test, request) = with("hostile", Surroundings::default());
+    let (test, request) = with("hostile");
     lock(&test.app, &request).await.expect("locked");
     let before = std::fs::read(test.at("plugins.lock")).expect("written");
     test.write("gate.wasm", guest("canary"));
@@ -91,29 +68,8 @@ async fn a_new_permission_has_to_be_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_ci_nothing_new_is_pinned() {
-    let surroundings = Surroundings {
-        ci: true,
-        ..Surroundings::default()
-    };
-    let (test, request) = with("canary", surroundings);
-    let says = &["gate is not pinned"];
-    refused(lock(&test.app, &request).await, Kind::Rejected, says);
-    let verified = verify(&test.app, &request, &[]).await.expect("compared");
-    let result = verified.into_iter().next().expect("one").result;
-    refused(result, Kind::Rejected, says);
-    refused(vendor(&test.app, &request).await, Kind::Rejected, says);
-    refused(
-        update(&test.app, &request, &[], false).await,
-        Kind::Usage,
-        &["contradict each other"],
-    );
-    assert!(!test.at("plugins.lock").exists());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_name_or_a_file_that_is_not_there_is_told() {
-    let (test, request) = with("canary", Surroundings::default());
+    let (test, request) = with("canary");
     let unknown = texts(&["gatte"]);
     refused(
         verify(&test.app, &request, &unknown).await,

@@ -1,13 +1,17 @@
-//! Names, locks and signatures with a real registry, through the binary.
+//! Names, locks and signatures with a real registry.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use engine::ops::Kind;
+use engine::ops::plugin::registry::PushRequest;
+use engine::supply::registry::manifest::Layout;
 
 use super::proxy::{Proxy, Trouble};
 use super::server::{Authority, NAME, PASSWORD, Server};
 use super::whenever;
-use crate::support::binary::stdout;
+use crate::support::app::refused;
 use crate::support::guests::guest_path;
-use crate::support::project::{Project, expect};
+use crate::support::project::{GATE, Project, done};
 
 /// A project whose `gate` comes from a registry.
 struct Client {
@@ -40,21 +44,32 @@ impl Client {
         self.write("plugins.toml", &text);
     }
 
-    fn says(&self, arguments: &[&str]) -> String {
-        stdout(&self.done(arguments)).trim().to_owned()
+    /// A guest, to be pushed to the tag.
+    fn pushing(&self, guest: &str) -> PushRequest {
+        PushRequest {
+            file: guest_path(guest),
+            reference: self.source.clone(),
+            annotations: vec![],
+            key: None,
+            layout: Layout::Cncf,
+            ca_files: vec![],
+        }
     }
 
     /// Pushes a guest to the tag; the manifest's digest.
-    fn push(&self, guest: &str, more: &[&str]) -> String {
-        self.push_to(&self.source, guest, more)
+    async fn push(&self, guest: &str) -> String {
+        let exact = done(self.publish(self.pushing(guest)).await);
+        exact.split_once('@').expect("a digest").1.to_owned()
     }
 
-    fn push_to(&self, place: &str, guest: &str, more: &[&str]) -> String {
-        let file = guest_path(guest).display().to_string();
-        let mut arguments = vec!["plugin", "push", &file, place];
-        arguments.extend(more);
-        let exact = self.says(&arguments);
-        exact.split_once('@').expect("a digest").1.to_owned()
+    /// The same project where nothing is fetched.
+    fn offline(&self) -> Project {
+        self.project.clone().offline()
+    }
+
+    /// The same project where nothing is fetched or changed.
+    fn frozen(&self) -> Project {
+        self.project.clone().frozen()
     }
 
     /// Nothing of the cache is left.
@@ -63,103 +78,113 @@ impl Client {
     }
 }
 
-const LOOK: &[&str] = &["plugin", "inspect", "gate"];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn from_push_to_run_without_a_network() {
     let server = Server::open();
     let project = Client::of(&server.address);
-    let manifest = project.push("canary", &[]);
+    let manifest = project.push("canary").await;
     assert_eq!(
-        project.push("canary", &[]),
+        project.push("canary").await,
         manifest,
         "the same plugin, the same digest"
     );
-    project.done(&["plugin", "lock"]);
-    let lock = project.lock();
+    done(project.lock().await);
+    let lock = project.lock_file();
     assert!(lock.contains(&manifest), "{lock}");
-    project.done(&["plugin", "verify"]);
-    project.done(&["plugin", "vendor"]);
+    done(project.verify().await);
+    done(project.vendor().await);
     drop(server);
     // The cache has it, and so has the vendor folder.
-    project.done(&["plugin", "inspect", "gate", "--offline"]);
+    done(project.offline().look().await);
     project.forget();
-    project.done(&["plugin", "check", "gate", "--frozen"]);
+    done(project.frozen().check().await);
     // Without either there is nothing to run, and that is said.
     std::fs::remove_dir_all(project.at("plugins.vendor")).expect("it was there");
-    project.refused(
-        &["run", "gate", "--offline"],
-        2,
+    refused(
+        project.offline().get_ready(Some(GATE.as_ref())).await,
+        Kind::Usage,
         &["neither in the cache", "engine plugin vendor"],
     );
-    project.refused(LOOK, 1, &["127.0.0.1"]);
-    assert_eq!(project.lock(), lock);
+    refused(project.look().await, Kind::Internal, &["127.0.0.1"]);
+    assert_eq!(project.lock_file(), lock);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moved_tag_changes_nothing_until_somebody_says_so() {
     let server = Server::open();
     let project = Client::of(&server.address);
-    let first = project.push("blue-green", &[]);
-    project.done(&["plugin", "lock"]);
-    let second = project.push("canary", &[]);
+    let first = project.push("blue-green").await;
+    done(project.lock().await);
+    let second = project.push("canary").await;
     project.forget();
     // What is pinned still runs, from the registry.
-    assert!(project.says(LOOK).starts_with("blue-green "));
+    assert_eq!(project.looks_like().await, "blue-green");
     let says = [
         first.as_str(),
         second.as_str(),
         "moved the tag",
         "engine plugin update gate",
     ];
-    project.refused(&["plugin", "verify"], 6, &says);
-    project.done(&["plugin", "update", "--accept-imports"]);
-    assert!(project.says(LOOK).starts_with("canary "));
-    project.done(&["plugin", "verify"]);
+    refused(project.verify().await, Kind::Rejected, &says);
+    done(project.update().await);
+    assert_eq!(project.looks_like().await, "canary");
+    done(project.verify().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_plugin_is_a_6_and_leaves_nothing_behind() {
+async fn a_damaged_plugin_is_rejected_and_leaves_nothing_behind() {
     let server = Server::open();
     let writer = Client::of(&server.address);
-    writer.push("canary", &[]);
+    writer.push("canary").await;
     let size = std::fs::metadata(guest_path("canary"))
         .expect("a guest")
         .len();
     let size = usize::try_from(size).expect("small");
     let wrong = |size| move || Trouble::Other(vec![7; size]);
-    for (trouble, code, says) in [
+    for (trouble, kind, says) in [
         (
             Box::new(wrong(size)) as Box<dyn Fn() -> Trouble + Send>,
-            6,
+            Kind::Rejected,
             "expected: sha256:",
         ),
-        (Box::new(wrong(size - 1)), 6, "ends after"),
-        (Box::new(|| Trouble::Endless), 6, "goes on after"),
-        (Box::new(|| Trouble::Cut(1_000)), 1, "127.0.0.1"),
+        (Box::new(wrong(size - 1)), Kind::Rejected, "ends after"),
+        (
+            Box::new(|| Trouble::Endless),
+            Kind::Rejected,
+            "goes on after",
+        ),
+        (
+            Box::new(|| Trouble::Cut(1_000)),
+            Kind::Internal,
+            "127.0.0.1",
+        ),
     ] {
         let layer =
             engine::model::sha256_hex(&std::fs::read(guest_path("canary")).expect("a guest"));
         let layer: &'static str = Box::leak(layer.into_boxed_str());
         let proxy = Proxy::start(&server.address, whenever(layer, trouble)).await;
         let project = Client::of(&proxy.address);
-        project.refused(LOOK, code, &[says]);
-        assert_eq!(project.lock(), "", "{says}");
+        refused(project.look().await, kind, &[says]);
+        assert_eq!(project.lock_file(), "", "{says}");
         assert!(!project.at("state/plugins").exists(), "{says}");
     }
     // No manifest is that long, whatever its registry says.
     let endless = whenever("/manifests/", || Trouble::Endless);
     let proxy = Proxy::start(&server.address, endless).await;
     let project = Client::of(&proxy.address);
-    project.refused(LOOK, 6, &["the manifest has more than 4194304 bytes"]);
+    refused(
+        project.look().await,
+        Kind::Rejected,
+        &["the manifest has more than 4194304 bytes"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_that_was_tampered_with_is_not_believed() {
     let server = Server::open();
     let project = Client::of(&server.address);
-    project.push("canary", &[]);
-    project.done(&["plugin", "lock"]);
+    project.push("canary").await;
+    done(project.lock().await);
     let cached = || {
         let all = std::fs::read_dir(project.at("state/plugins"))
             .expect("a cache")
@@ -169,78 +194,79 @@ async fn a_cache_that_was_tampered_with_is_not_believed() {
             .expect("bytes")
     };
     std::fs::copy(guest_path("blue-green"), cached()).expect("writable");
-    project.refused(
-        &["plugin", "inspect", "gate", "--offline"],
-        2,
+    refused(
+        project.offline().look().await,
+        Kind::Usage,
         &["neither in the cache"],
     );
-    assert!(project.says(LOOK).starts_with("canary "), "fetched again");
-    project.done(&["plugin", "inspect", "gate", "--offline"]);
+    assert_eq!(project.looks_like().await, "canary", "fetched again");
+    done(project.offline().look().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_signed_plugins_run_where_that_is_asked() {
     let server = Server::open();
     let project = Client::of(&server.address);
-    project.done(&["plugin", "keys", "team"]);
-    project.done(&["plugin", "keys", "stranger"]);
+    done(project.keys("team"));
+    done(project.keys("stranger"));
     let rule = format!(
         "[signatures.\"oci://{}/team/\"]\nkeys = [\"team.pub\"]\n",
         server.address
     );
     project.name(&rule);
-    let manifest = project.push("canary", &[]);
-    project.refused(
-        LOOK,
-        6,
+    let manifest = project.push("canary").await;
+    refused(
+        project.look().await,
+        Kind::Rejected,
         &["gate must be signed: it is not signed", "team.pub"],
     );
-    project.done(&["plugin", "sign", &project.source, "--key", "stranger.key"]);
-    project.refused(LOOK, 6, &["none of the keys"]);
-    let signed = project.says(&["plugin", "sign", &project.source, "--key", "team.key"]);
+    done(project.sign(&project.source, "stranger.key").await);
+    refused(project.look().await, Kind::Rejected, &["none of the keys"]);
+    let signed = done(project.sign(&project.source, "team.key").await).place;
     assert!(signed.ends_with(&manifest), "{signed}");
-    project.done(LOOK);
-    assert!(project.lock().contains("signed-by"), "{}", project.lock());
-    project.done(&["plugin", "verify"]);
+    done(project.look().await);
+    assert!(
+        project.lock_file().contains("signed-by"),
+        "{}",
+        project.lock_file()
+    );
+    done(project.verify().await);
     // The proof is kept with the plugin, and checked offline too.
-    project.done(&["plugin", "vendor"]);
+    done(project.vendor().await);
     project.forget();
     drop(server);
-    project.done(&["plugin", "inspect", "gate", "--frozen"]);
+    done(project.frozen().look().await);
     project.name(&rule.replace("team.pub", "stranger2.pub"));
     std::fs::copy(project.at("stranger.pub"), project.at("stranger2.pub")).expect("there");
-    project.done(&["plugin", "inspect", "gate", "--frozen"]);
-    project.done(&["plugin", "keys", "third"]);
+    done(project.frozen().look().await);
+    done(project.keys("third"));
     project.name(&rule.replace("team.pub", "third.pub"));
-    project.refused(
-        &["plugin", "inspect", "gate", "--frozen"],
-        6,
+    refused(
+        project.frozen().look().await,
+        Kind::Rejected,
         &["none of the keys"],
     );
-    forged(&project, &rule);
+    forged(&project, &rule).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vendored_plugin_that_was_changed_is_seen() {
     let server = Server::open();
     let project = Client::of(&server.address);
-    project.push("canary", &[]);
-    project.done(&["plugin", "lock"]);
-    project.done(&["plugin", "vendor"]);
-    let lock = project.lock();
+    project.push("canary").await;
+    done(project.lock().await);
+    done(project.vendor().await);
+    let lock = project.lock_file();
     let digest = lock.split("wasm = \"sha256:").nth(1).expect("a digest");
     let file = project.at(&format!("plugins.vendor/{}.wasm", &digest[..64]));
     std::fs::write(&file, b"changed").expect("writable");
     // The cache and the network have the right one.
-    for arguments in [
-        LOOK,
-        &["plugin", "verify"],
-        &["plugin", "verify", "--frozen"],
-    ] {
-        project.refused(arguments, 6, &["its vendored file", &digest[..64]]);
-    }
-    project.done(&["plugin", "vendor"]);
-    project.done(&["plugin", "verify", "--frozen"]);
+    let says = ["its vendored file", &digest[..64]];
+    refused(project.look().await, Kind::Rejected, &says);
+    refused(project.verify().await, Kind::Rejected, &says);
+    refused(project.frozen().verify().await, Kind::Rejected, &says);
+    done(project.vendor().await);
+    done(project.frozen().verify().await);
     // So is what proves who has signed it.
     let proofs = std::fs::read_dir(project.at("plugins.vendor")).expect("a folder");
     for proof in proofs.map(|e| e.expect("a file").path()) {
@@ -248,49 +274,52 @@ async fn a_vendored_plugin_that_was_changed_is_seen() {
             std::fs::write(proof, "{").expect("writable");
         }
     }
-    project.refused(LOOK, 6, &["the proof of its vendored file"]);
-    project.done(&["plugin", "vendor"]);
-    project.done(LOOK);
+    refused(
+        project.look().await,
+        Kind::Rejected,
+        &["the proof of its vendored file"],
+    );
+    done(project.vendor().await);
+    done(project.look().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_signed_later_is_not_fetched_by_hand() {
     let server = Server::open();
     let project = Client::of(&server.address);
-    project.done(&["plugin", "keys", "team"]);
-    project.push("canary", &[]);
-    project.done(LOOK);
+    done(project.keys("team"));
+    project.push("canary").await;
+    done(project.look().await);
     project.name(&format!(
         "[signatures.\"oci://{}/team/\"]\nkeys = [\"team.pub\"]\n",
         server.address
     ));
-    project.refused(LOOK, 6, &["it is not signed"]);
-    project.done(&["plugin", "sign", "gate", "--key", "team.key"]);
+    refused(project.look().await, Kind::Rejected, &["it is not signed"]);
+    done(project.sign(GATE, "team.key").await);
     // The cache has it without the signature.
-    project.refused(
-        &["plugin", "check", "gate", "--offline"],
-        6,
+    refused(
+        project.offline().check().await,
+        Kind::Rejected,
         &["it is not signed"],
     );
-    project.done(LOOK);
+    done(project.look().await);
     // An operator asks for another one.
-    project.done(&["plugin", "keys", "operator"]);
+    done(project.keys("operator"));
     project.write("policy.toml", "signers = [\"operator.pub\"]\n");
-    let policy = project.at("policy.toml").display().to_string();
-    let policy = [("ENGINE_POLICY", policy.as_str())];
-    expect(
-        &project.run_with(LOOK, &policy),
-        6,
+    let operated = project.project.clone().under("policy.toml");
+    refused(
+        operated.look().await,
+        Kind::Rejected,
         &["none of the keys", "policy.toml"],
     );
-    project.done(&["plugin", "sign", "gate", "--key", "operator.key"]);
-    expect(&project.run_with(LOOK, &policy), 0, &[]);
+    done(project.sign(GATE, "operator.key").await);
+    done(operated.look().await);
     drop(server);
-    expect(&project.run_with(LOOK, &policy), 0, &[]);
+    done(operated.look().await);
 }
 
 /// A manifest that is signed, with other bytes beside it.
-fn forged(project: &Client, rule: &str) {
+async fn forged(project: &Client, rule: &str) {
     project.name(rule);
     let bytes = std::fs::read(guest_path("blue-green")).expect("a guest");
     let sha256 = engine::model::sha256_hex(&bytes);
@@ -300,12 +329,14 @@ fn forged(project: &Client, rule: &str) {
         "sha256:{}",
         engine::model::sha256_hex(&std::fs::read(guest_path("canary")).expect("a guest"))
     );
-    let lock = project.lock().replace(&old, &format!("sha256:{sha256}"));
+    let lock = project
+        .lock_file()
+        .replace(&old, &format!("sha256:{sha256}"));
     assert!(lock.contains(&sha256));
     project.write("plugins.lock", &lock);
-    project.refused(
-        &["plugin", "inspect", "gate", "--frozen"],
-        6,
+    refused(
+        project.frozen().look().await,
+        Kind::Rejected,
         &["its manifest is not about sha256:"],
     );
 }
@@ -314,9 +345,11 @@ fn forged(project: &Client, rule: &str) {
 async fn the_credentials_of_docker_are_used() {
     let server = Server::locked();
     let project = Client::of(&server.address);
-    let file = guest_path("canary").display().to_string();
-    let push = ["plugin", "push", &file, &project.source];
-    project.refused(&push, 2, &["does not allow this", "docker login"]);
+    refused(
+        project.publish(project.pushing("canary")).await,
+        Kind::Usage,
+        &["does not allow this", "docker login"],
+    );
     std::fs::create_dir(project.at("docker")).expect("a folder");
     let secret = {
         use base64::Engine as _;
@@ -324,9 +357,9 @@ async fn the_credentials_of_docker_are_used() {
     };
     let config = serde_json::json!({"auths": {&server.address: {"auth": secret}}});
     project.write("docker/config.json", &config.to_string());
-    project.done(&push);
-    project.done(&["plugin", "lock"]);
-    project.done(&["plugin", "verify"]);
+    project.push("canary").await;
+    done(project.lock().await);
+    done(project.verify().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -335,63 +368,62 @@ async fn a_private_authority_is_named_in_the_file() {
     let server = Server::secure(&authority);
     let port = server.address.split_once(':').expect("a port").1.to_owned();
     let project = Client::of(&format!("localhost:{port}"));
-    let ca = authority.file("ca.pem").display().to_string();
-    project.push("canary", &["--ca", &ca]);
+    let ca = authority.file("ca.pem");
+    let pushed = PushRequest {
+        ca_files: vec![ca.clone()],
+        ..project.pushing("canary")
+    };
+    done(project.publish(pushed).await);
     project.name(&format!("ca-files = [{ca:?}]"));
-    project.done(&["plugin", "lock"]);
-    project.done(&["plugin", "verify"]);
+    done(project.lock().await);
+    done(project.verify().await);
     let stranger = Authority::new();
-    let ca = stranger.file("ca.pem").display().to_string();
+    let ca = stranger.file("ca.pem");
     project.name(&format!("ca-files = [{ca:?}]"));
-    project.refused(&["plugin", "verify"], 1, &["localhost"]);
+    refused(project.verify().await, Kind::Internal, &["localhost"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_and_older_layouts_come_out_as_they_went_in() {
     let server = Server::open();
     let project = Client::of(&server.address);
-    project.push("canary", &["--compat-media-types"]);
-    project.done(&["plugin", "pull", &project.source, "--output", "out.wasm"]);
+    let older = |file: PathBuf| PushRequest {
+        file,
+        layout: Layout::Older,
+        ..project.pushing("canary")
+    };
+    done(project.publish(older(guest_path("canary"))).await);
+    done(project.pull(&project.source, "out.wasm").await);
     let read = |path: &Path| std::fs::read(path).expect("a file");
     assert_eq!(read(&project.at("out.wasm")), read(&guest_path("canary")));
-    project.done(&["plugin", "pull", "gate", "--output", "again.wasm"]);
+    done(project.pull(GATE, "again.wasm").await);
     assert_eq!(read(&project.at("again.wasm")), read(&guest_path("canary")));
     // What is no plugin is not published.
     project.write("junk.wasm", "junk");
-    project.refused(
-        &["plugin", "push", "junk.wasm", &project.source],
-        6,
+    refused(
+        project.publish(older(project.at("junk.wasm"))).await,
+        Kind::Rejected,
         &["not a WebAssembly component"],
     );
-    project.refused(
-        &["plugin", "push", "out.wasm", "oci://registry.example/x"],
-        2,
-        &["tag"],
-    );
+    let untagged = PushRequest {
+        reference: "oci://registry.example/x".to_owned(),
+        ..older(project.at("out.wasm"))
+    };
+    refused(project.publish(untagged).await, Kind::Usage, &["tag"]);
 }
 
 /// The stable thing about a running rollout is its plugin.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_versions_of_one_name_lie_side_by_side() {
     let server = Server::open();
-    let (old, new) = (Client::of(&server.address), Client::of(&server.address));
-    old.push("blue-green", &[]);
-    old.done(&["plugin", "lock"]);
-    new.push("canary", &[]);
+    let (old, mut new) = (Client::of(&server.address), Client::of(&server.address));
+    old.push("blue-green").await;
+    done(old.lock().await);
+    new.push("canary").await;
     // Both use one state folder, and so one cache.
-    let shared = old.at("state").display().to_string();
-    let look = ["--state-dir", shared.as_str(), "plugin", "inspect", "gate"];
-    let run = |project: &Project| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_engine"))
-            .current_dir(project.path())
-            .env_remove("CI")
-            .args(look)
-            .output()
-            .expect("the binary runs");
-        stdout(&output)
-    };
+    new.project.app.state_dir.clone_from(&old.app.state_dir);
     for _ in 0..2 {
-        assert!(run(&new).starts_with("canary "));
-        assert!(run(&old).starts_with("blue-green "));
+        assert_eq!(new.looks_like().await, "canary");
+        assert_eq!(old.looks_like().await, "blue-green");
     }
 }

@@ -12,14 +12,16 @@ use engine::ops::begin::{self, BeginRequest};
 use engine::ops::news::{Listener, News};
 use engine::ops::ports::Ports;
 use engine::ops::request::{AwsRequest, TargetRequest};
+use engine::ops::watch::{self, Audience, Happened, Left, Watched, Wish};
 use engine::ops::{Error, Kind, Result};
+use engine::rollout::fleet::Fleet;
 use engine::rollout::{Options, Standing};
 use engine::store::memory::MemoryStore;
 
 use super::aws::bottle::{Made, REGION, impatient};
 use super::aws::emulator;
 use super::guests::guest_path;
-use super::lab::START;
+use super::lab::{START, stopped};
 use super::{folder, target_folder};
 
 /// Who asks in these tests.
@@ -75,6 +77,30 @@ impl TestApp {
         }
     }
 
+    /// The same app in other surroundings.
+    pub fn within(&self, change: impl FnOnce(&mut Surroundings)) -> App {
+        let mut app = self.app.clone();
+        change(&mut app.surroundings);
+        app
+    }
+
+    /// Another process that has the same store, and remembers nothing else.
+    pub fn restarted(&self) -> App {
+        let App {
+            state_dir,
+            surroundings,
+            listener,
+            ..
+        } = self.app.clone();
+        let ports = Ports::new(&state_dir, self.store.clone(), listener.clone());
+        App::over(
+            &state_dir,
+            surroundings,
+            (self.store.clone(), ports),
+            listener,
+        )
+    }
+
     /// Where waiting takes no time.
     #[must_use]
     pub fn hurried(mut self) -> Self {
@@ -122,6 +148,49 @@ impl TestApp {
         let driver = self.app.driver(Options::default());
         driver.drive(rollout).await.expect("the driver works")
     }
+
+    /// The same, through all that it waits for.
+    pub async fn drive_on(&self, rollout: &str) -> Standing {
+        self.drive_with(rollout, Options::default()).await
+    }
+
+    /// The same in another way.
+    pub async fn drive_with(&self, rollout: &str, options: Options) -> Standing {
+        let mut fleet = Fleet::new(self.app.driver(options));
+        fleet.add(rollout.to_owned(), self.app.clock.now());
+        stopped(fleet.next().await).expect("the driver works")
+    }
+}
+
+/// Begins a rollout, drives it until that arm has that share of the traffic, percent,
+/// and leaves it there; its id.
+pub async fn suspended(app: &App, request: &BeginRequest, (arm, share): (&str, f64)) -> String {
+    let begun = begin::begin_rollout(app, request, Options::default()).await;
+    let id = begun.expect("it begins").header.rollout;
+    drive_until(app, &id, |seen, _| seen.status.weights.share(arm) >= share).await;
+    id
+}
+
+/// Drives a rollout until that has happened, and leaves it.
+pub async fn drive_until(
+    app: &App,
+    id: &str,
+    mut enough: impl FnMut(&Watched, Happened<'_>) -> bool + Send,
+) {
+    let (wish, mut wishes) = tokio::sync::mpsc::unbounded_channel();
+    let audience = Audience {
+        hears: &mut |seen, happened| {
+            if enough(seen, happened) {
+                // Nobody hears it once the rollout is left.
+                let _ = wish.send(Wish::Leave);
+            }
+        },
+        wishes: &mut wishes,
+        sees_arms: false,
+    };
+    let ended = watch::drive(app, id, Options::default(), audience).await;
+    let left = ended.expect("it is driven").left;
+    assert!(matches!(left, Left::Suspended { .. }), "{left:?}");
 }
 
 /// A local balancer, by its admin address.

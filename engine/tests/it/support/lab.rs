@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
+use engine::journal::narrate::Narrator;
 use engine::journal::status::Status;
 use engine::journal::{Entry, Header};
 use engine::model::query::Probe;
@@ -171,6 +172,13 @@ fn header(names: [&str; 2], target: &SimulatedTarget, parameters: Value) -> Head
         work: fixture::strategy(parameters),
         ..fixture::header()
     }
+}
+
+/// What a journal tells, line by line.
+pub fn story(journal: &[Entry], rollout: &str) -> String {
+    let mut narrator = Narrator::new(rollout);
+    let lines = journal.iter().filter_map(|entry| narrator.line(entry));
+    lines.collect::<Vec<String>>().join("\n")
 }
 
 /// Where the one rollout of a fleet stands.
