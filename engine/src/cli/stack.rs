@@ -157,6 +157,13 @@ pub(super) async fn delete(
     let screen = Screen::new(app)?;
     let after = match deploy::delete(app, &doomed, &screen).await? {
         Deleted::Gone(after) => after,
+        Deleted::Stopped => {
+            eprintln!(
+                "stopped before CloudFormation was told anything: {} is not deleted",
+                doomed.name
+            );
+            return Ok(Exit::Paused);
+        }
         Deleted::Left(rollout) => {
             say_left(rollout.as_deref());
             return Ok(Exit::Paused);

@@ -182,10 +182,11 @@ async fn ask(
     path: &str,
 ) -> (hyper::http::response::Parts, Bytes, Option<HeaderMap>) {
     let stream = TcpStream::connect(address).await.expect("listens");
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("speaks HTTP/2");
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .max_header_list_size(64 << 10)
+        .handshake(TokioIo::new(stream))
+        .await
+        .expect("speaks HTTP/2");
     tokio::spawn(connection);
     let request = Request::post(format!("http://{host}{path}"));
     let request = request.body(Empty::<Bytes>::new()).expect("valid");

@@ -74,7 +74,10 @@ impl Person {
         let news: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = news.clone();
         let listener: Listener = Arc::new(move |news| {
-            let (News::Note(text) | News::Progress(text) | News::Trouble(text)) = news;
+            let text = match news {
+                News::Note(note) => note.text,
+                News::Progress(text) | News::Trouble(text) => text,
+            };
             heard.lock().expect("no panic").push(text);
         });
         let app = App::open(&folder.join("state"), <_>::default(), access, listener)?;
@@ -159,7 +162,8 @@ async fn the_way_back_works_without_a_store() {
         };
         let error = half.expect_err(how);
         if !readable {
-            assert!(error.message.contains("engine rollback"), "{how}: {error}");
+            let said = engine::cli::advice::error(&error);
+            assert!(said.contains("engine rollback"), "{how}: {said}");
         }
         assert_eq!(share(&target, "stable").await, 100.0, "{how}");
         drop(trouble);

@@ -1,6 +1,7 @@
 //! The target of a stack that is being changed: no rollout can begin there, commands
 //! are obeyed, and every write of its traffic is journaled.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Result;
@@ -19,6 +20,7 @@ use crate::rollout::{Options, RolloutError};
 use crate::store::StoreError;
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;
+use crate::target::aws::stack::{self, Change, ChangeSet};
 
 /// Which stack is changed, and how.
 pub(super) struct Taken<'a> {
@@ -40,8 +42,9 @@ pub(super) struct Held {
     what: String,
     /// The whole action of the route before the change, as JSON.
     action: Option<serde_json::Value>,
-    /// Whether CloudFormation was, or is about to be, asked to change the stack.
-    told: bool,
+    /// What the change set does to the route, if it does anything.
+    route: Option<Change>,
+    stack: String,
 }
 
 impl Held {
@@ -84,7 +87,8 @@ impl Held {
             target,
             what: format!("{} of the stack {}", taken.change, taken.stack),
             action: None,
-            told: false,
+            route: None,
+            stack: taken.stack.to_owned(),
         };
         if taken.whole {
             let action = held.target.action().await;
@@ -118,7 +122,7 @@ impl Held {
                     format!("  the stack moved the traffic to {from}; it is at {to} again")
                 }
                 Heard::HeldThere { at, from } => {
-                    format!("  the stack moved the traffic to {from}; it is at {at} again")
+                    format!("  the stack moved the traffic to {from}; it is back at {at}")
                 }
                 Heard::LeftThere(now) => format!(
                     "  the traffic was moved to {now}, and it is not certain that the stack did that: it stays there"
@@ -147,16 +151,72 @@ impl Held {
                 )));
             }
         }
-        self.changing.prove().await?;
-        self.told = true;
-        Ok(())
+        Ok(self.changing.prove().await?)
+    }
+
+    /// Notes that CloudFormation is told now to execute that change set, which was made
+    /// with these parameters.
+    pub(super) fn tell(&mut self, parameters: &BTreeMap<String, String>, set: &ChangeSet) {
+        let arms = self.target.found().arms.iter().map(|arm| arm.name.as_str());
+        self.changing.tell(stack::believed(parameters, arms));
+        let route = self.target.identity();
+        let mut changes = set.changes.iter().filter(|c| c.rewrites_a_route());
+        self.route = changes.find(|c| c.physical_id == route).cloned();
+    }
+
+    /// Notes that CloudFormation is told now to delete the stack.
+    pub(super) fn tell_to_delete(&mut self) {
+        self.changing.tell(None);
+    }
+
+    /// Whether CloudFormation is certainly not at work on the stack: it was never told,
+    /// or it is done.
+    pub(super) async fn stack_rests(&self) -> bool {
+        if !self.changing.was_told() {
+            return true;
+        }
+        let now = self.target.stack(&self.stack).await;
+        now.is_ok_and(|stack| stack.is_none_or(|stack| stack.at_work.is_none()))
+    }
+
+    /// Leaves the change to whoever goes on with it, because CloudFormation does and
+    /// this process cannot. Returns the error that says so.
+    pub(super) async fn left_at_work(self, error: &Error) -> Error {
+        let rollout = self.changing.rollout().to_owned();
+        let error = error.clone();
+        match self.changing.leave().await {
+            Ok(()) => error
+                .context("CloudFormation may be changing the stack, and nobody watches it now")
+                .ask(
+                    Ask::Resume(rollout),
+                    "watches it, and takes the traffic back if the stack moves it",
+                ),
+            Err(lost) => Error::from(lost).context(error.message),
+        }
+    }
+
+    /// Whether the live action of the route is what the stack can have made of it: the
+    /// change set, or the rollback to what was before. What else is there, somebody has
+    /// put there.
+    async fn is_of_the_stack(&self) -> bool {
+        let Some(route) = &self.route else {
+            return false;
+        };
+        let Ok(live) = self.target.action().await else {
+            return true;
+        };
+        let made = |told: &Option<serde_json::Value>| match told {
+            Some(told) => live.lost(told, false).is_none(),
+            None => live.only_forwards(),
+        };
+        made(&route.after) || made(&route.before)
     }
 
     /// Accepts or restores the traffic once the stack is done. A command that came
     /// meanwhile takes precedence over weights that were accepted before.
     pub(super) async fn settle(&mut self, app: &App, accepts: bool) -> Result<()> {
         self.attend(app).await?;
-        if !self.told {
+        if !self.changing.was_told() {
             return Ok(());
         }
         if accepts && !self.changing.was_taken_back() {
@@ -177,7 +237,15 @@ impl Held {
     /// former parameters. The rest of the action is restored too, if it was kept.
     async fn mend(&mut self, app: &App) -> Result<()> {
         let belongs = self.weights().shares();
-        match self.changing.give_back(self.action.as_ref()).await {
+        let mut action = self.action.take();
+        if let Some(before) = &action
+            && self.target.does(before).await.is_ok_and(|does| !does)
+            && !self.is_of_the_stack().await
+        {
+            app.note("somebody changed the action of the listener or rule while the stack changed: it stays, and only its weights are looked after");
+            action = None;
+        }
+        match self.changing.give_back(action.as_ref()).await {
             Ok(GivenBack::AsBefore) => Ok(()),
             Ok(GivenBack::Back { from, now }) => {
                 app.note(format!(

@@ -40,6 +40,8 @@ const POLL_MS: u64 = 2_000;
 const BEGUN_WITHIN_MS: u64 = 300_000;
 /// See [`LEAVE_WITHIN_MS`].
 const LEAVE_WITHIN: Duration = Duration::from_millis(LEAVE_WITHIN_MS);
+/// How often CloudFormation is told to delete a stack, if its answers are lost.
+const TELLS_MAX: u32 = 3;
 /// Failed reads of a stack in a row after which it is left unwatched.
 const FAILURES_MAX: u32 = 30;
 
@@ -241,6 +243,11 @@ async fn given_back(
     if matches!(done, Ok((.., Deployment::Left))) {
         return Ok((Some(held.weights().clone()), Some(held.leave().await?)));
     }
+    if let Err(error) = done
+        && !held.stack_rests().await
+    {
+        return Err(held.left_at_work(error).await);
+    }
     // A failed update goes back to its former parameters, which nobody has accepted.
     let moved = held.settle(app, args.accept_weights && done.is_ok()).await;
     let weights = held.weights().clone();
@@ -340,16 +347,17 @@ impl Work<'_> {
             (Some(held), Some(live)) => self.checked(held, live, &had, &set).await,
             _ => Ok(()),
         };
-        let stopped = self.watcher.stops() > 0;
         let mut events = None;
-        if checked.is_ok() && !self.args.dry_run && !stopped {
+        if checked.is_ok() && !self.args.dry_run && self.watcher.stops() == 0 {
             events = Some(Events::from_now(self.clients, &set.stack_id).await?);
             if let Some(held) = &mut held {
                 let made_for = live.as_ref().map(Observed::weights);
                 checked = held.ready(self.app, made_for.as_ref()).await;
             }
         }
-        let Some(events) = events.filter(|_| checked.is_ok()) else {
+        // Asked last: what came before takes seconds where AWS is slow.
+        let stopped = self.watcher.stops() > 0;
+        let Some(events) = events.filter(|_| checked.is_ok() && !stopped) else {
             stack::discard(self.clients, &set.id, &set.stack_id).await?;
             if self.before.is_none() {
                 clear_away(self.app, self.clients, &set.stack_id, &token).await?;
@@ -361,9 +369,20 @@ impl Work<'_> {
             };
             return Ok(done(self.before.cloned(), how));
         };
+        if let Some(held) = &mut held {
+            // A parameter that is not given keeps its value.
+            let of = |(name, value): (&String, &Option<String>)| {
+                let value = value.as_ref().or_else(|| had.get(name))?;
+                Some((name.clone(), value.clone()))
+            };
+            held.tell(&parameters.iter().filter_map(of).collect(), &set);
+        }
         // CloudFormation does not check the lease: a late request would change the stack
         // while another process has its target.
-        leaving_within(LEAVE_WITHIN, stack::execute(self.clients, &set, &token)).await?;
+        let told = leaving_within(LEAVE_WITHIN, stack::execute(self.clients, &set, &token));
+        if let Err(error) = told.await {
+            stack::was_executed(self.clients, &set, error).await?;
+        }
         let operation = (set.stack_id.as_str(), events);
         Ok(
             match follow(self.app, self.clients, operation, self.watcher, held).await? {
@@ -548,6 +567,8 @@ pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
 pub enum Deleted {
     /// The stack is gone; its last state.
     Gone(Stack),
+    /// A person stopped it before CloudFormation was told anything.
+    Stopped,
     /// A person stopped this process; CloudFormation goes on. With the rollout that a
     /// person can resume, if the stack has a target.
     Left(Option<String>),
@@ -569,26 +590,73 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result
     let deleted = async {
         let events = Events::from_now(&clients, &doomed.id).await?;
         let token = format!("engine-{}", new_id_part());
-        if let Some(held) = &mut held {
-            held.ready(app, None).await?;
-        }
-        let told = stack::delete(&clients, &doomed.name, &token);
-        leaving_within(LEAVE_WITHIN, told).await?;
+        tell_to_delete(app, &clients, doomed, &token, held.as_mut(), watcher).await?;
         let operation = (doomed.id.as_str(), events);
         follow(app, &clients, operation, watcher, held.as_mut()).await
     };
     let after = deleted.await;
+    let stopped = after.as_ref().is_err_and(|e| *e == stopped());
     match (held, &after) {
         (Some(held), Ok(None)) => return Ok(Deleted::Left(Some(held.leave().await?))),
+        (Some(held), Err(error)) if !stopped && !held.stack_rests().await => {
+            return Err(held.left_at_work(error).await);
+        }
         (Some(held), after) => {
-            let ended = held.end(after.as_ref().map(|_| "done"), &Ok(())).await;
+            let done = match after {
+                Err(_) if stopped => Ok(Deployment::Stopped.words()),
+                after => after.as_ref().map(|_| "done"),
+            };
+            let ended = held.end(done, &Ok(())).await;
             if after.is_ok() {
                 ended?;
             }
         }
         (None, _) => {}
     }
+    if stopped {
+        return Ok(Deleted::Stopped);
+    }
     Ok(after?.map_or(Deleted::Left(None), Deleted::Gone))
+}
+
+/// What ends a deletion that a person stopped in time.
+fn stopped() -> Error {
+    Error::busy("stopped: nothing was deleted")
+}
+
+/// Tells CloudFormation to delete a stack. An answer that was lost is made up for by
+/// looking at the stack, and by telling it once more with the same token, which does
+/// nothing twice.
+async fn tell_to_delete(
+    app: &App,
+    clients: &Clients,
+    doomed: &Doomed,
+    token: &str,
+    mut held: Option<&mut Held>,
+    watcher: &dyn Watcher,
+) -> Result<()> {
+    for attempt in 1.. {
+        if let Some(held) = &mut held {
+            held.ready(app, None).await?;
+        }
+        if watcher.stops() > 0 && attempt == 1 {
+            return Err(stopped());
+        }
+        if let Some(held) = &mut held {
+            held.tell_to_delete();
+        }
+        let told = stack::delete(clients, &doomed.id, token);
+        match leaving_within(LEAVE_WITHIN, told).await {
+            Err(error) if error.retryable && attempt < TELLS_MAX => {
+                let now = stack::look(clients, &doomed.id).await;
+                if matches!(now, Ok(None)) || now.is_ok_and(|s| s.is_some_and(|s| s.is_moving())) {
+                    break;
+                }
+            }
+            told => return Ok(told?),
+        }
+    }
+    Ok(())
 }
 
 /// The account and the stack: of the request, else the rollout file, else the
