@@ -153,18 +153,25 @@ pub async fn overview(app: &App, request: &TargetRequest, id: Option<&str>) -> R
         None => None,
     };
     let rollout = match found.rollout {
-        Some(id) => {
-            let (header, status, _) = app.journal(&id).await?;
-            let driven = match status.is_over() {
-                true => None,
-                false => Some(app.living_owner(&header).await?.is_some()),
-            };
-            Some(Known {
-                header,
-                status,
-                driven,
-            })
-        }
+        Some(id) => match app.journal(&id).await {
+            Ok((header, status, _)) => {
+                let driven = match status.is_over() {
+                    true => None,
+                    false => Some(app.living_owner(&header).await?.is_some()),
+                };
+                Some(Known {
+                    header,
+                    status,
+                    driven,
+                })
+            }
+            // Where the users are must be seen, whatever became of a journal.
+            Err(error) if live.is_some() => {
+                app.note(format!("rollout {id} cannot be shown: {error}"));
+                None
+            }
+            Err(error) => return Err(error),
+        },
         None => None,
     };
     Ok(Overview {

@@ -147,14 +147,18 @@ impl Driver {
         Ok(standing)
     }
 
-    /// The target of a rollout; of a change of a stack, one that is still there.
+    /// The target of a rollout; of a change of a stack, one that is still there. A stack
+    /// that is being changed, or cannot be read, may have users that are not seen now.
     async fn target_of(&self, header: &Header) -> Result<Arc<dyn Target>, HostError> {
         let target = self.resolve.target(&header.target).await?;
-        if matches!(header.work, Work::StackChange { .. })
+        if let Work::StackChange { stack, .. } = &header.work
             && let Err(error) = target.traffic().await
             && recovery::target_is_gone(header, &error)
         {
-            return Err(error);
+            let rests = target.stack(stack).await;
+            if rests.is_ok_and(|stack| stack.is_none_or(|stack| stack.at_work.is_none())) {
+                return Err(error);
+            }
         }
         Ok(target)
     }

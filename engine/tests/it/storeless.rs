@@ -162,7 +162,7 @@ async fn the_way_back_works_without_a_store() {
         };
         let error = half.expect_err(how);
         if !readable {
-            let said = engine::cli::advice::error(&error);
+            let said = engine::cli::advice::text(&error);
             assert!(said.contains("engine rollback"), "{how}: {said}");
         }
         assert_eq!(share(&target, "stable").await, 100.0, "{how}");

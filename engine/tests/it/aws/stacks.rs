@@ -9,18 +9,19 @@ use engine::model::End;
 use engine::ops::Kind;
 use engine::ops::begin::BeginRequest;
 use engine::ops::command::promote_fully;
-use engine::ops::deploy::{DeployRequest, Deployment, Template};
+use engine::ops::deploy::{Deleted, DeployRequest, Deployment, Template, delete, doomed};
 use engine::ops::history::{ListRequest, list};
 use engine::ops::status::overview;
 use engine::ops::way_back::{TakenBack, abort, rollback};
 use engine::rollout::Standing;
 use serde_json::{Value, json};
 
-use crate::support::app::{refused, rollout, suspended};
+use crate::support::app::{TestApp, refused, rollout, suspended};
 use crate::support::aws::emulator::{self, aws, aws_output, script, unique};
+use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::aws::{ok, run, stack};
 use crate::support::binary::{Running, engine, signal, spawn_with, stderr, stdout};
-use crate::support::shop::{IMAGES, Shop};
+use crate::support::shop::{IMAGES, Leaving, Meanwhile, Shop};
 use crate::support::{folder, root};
 
 fn weights(region: &str, stack: &str) -> Vec<i64> {
@@ -683,4 +684,210 @@ async fn what_was_set_outside_the_template_is_kept_or_accepted() {
     let says = &["would take tasks from"];
     refused(shop.deploy(fewer()).await, Kind::Busy, says);
     script("cloudformation", json!({"region": region, "polls": 2})).await;
+}
+
+/// What somebody does at the console to the weights of a listener.
+fn move_by_hand(region: &str, listener: &str, shares: [i64; 2]) {
+    let arguments = ["elbv2", "describe-listeners", "--listener-arns", listener];
+    let mut actions = aws(region, &arguments)["Listeners"][0]["DefaultActions"].clone();
+    let groups = actions[0]["ForwardConfig"]["TargetGroups"].as_array_mut();
+    for group in groups.expect("groups") {
+        let arn = group["TargetGroupArn"].as_str().expect("an ARN").to_owned();
+        group["Weight"] = json!(shares[usize::from(arn.contains("anary"))]);
+    }
+    let actions = actions.to_string();
+    let modify = ["elbv2", "modify-listener", "--listener-arn", listener];
+    aws(
+        region,
+        &[&modify[..], &["--default-actions", &actions]].concat(),
+    );
+}
+
+async fn listener_of(shop: &Shop) -> String {
+    let seen = overview(&shop.test.app, &shop.target, None).await;
+    seen.expect("seen").identity
+}
+
+/// Stickiness stands for all that people put on a route, such as a login.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_puts_on_a_route_while_its_stack_changes_stays() {
+    let region = "eu-central-1";
+    let shop = Shop::open(region).await;
+    shop.set(["60", "40"]).await;
+    let listener = listener_of(&shop).await;
+    let somebody = Meanwhile::new(|| set_stickiness(region, &listener));
+    let request = shop.request(&["TaskCpu=512"]);
+    shop.deploy_with(request, &somebody).await.expect("done");
+    assert_eq!(stickiness(region, &listener), true);
+    assert_eq!(weights(region, shop.name()), [60, 40]);
+    let heard = shop.test.heard();
+    assert!(heard.contains("somebody changed the action"), "{heard}");
+}
+
+/// A stack that was made with 100/0 can have written 100/0, and so can a person who
+/// takes the traffic back. Nobody is given the canary again by guessing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_back_is_never_undone_by_a_stack_s_end() {
+    let region = "eu-central-1";
+    let shop = Shop::new(region);
+    let all = [&IMAGES[..], &["StableWeight=100", "CanaryWeight=0"]].concat();
+    shop.deploy(shop.request(&all)).await.expect("made");
+    shop.set(["60", "40"]).await;
+    let listener = listener_of(&shop).await;
+    let fail = json!({"CanaryService": "no room"});
+    script(
+        "cloudformation",
+        json!({"stack": shop.name(), "fail": fail}),
+    )
+    .await;
+    let on_call = Meanwhile::new(|| move_by_hand(region, &listener, [100, 0]));
+    let request = shop.request(&["TaskCpu=512"]);
+    let failed = shop.deploy_with(request, &on_call).await;
+    script(
+        "cloudformation",
+        json!({"stack": shop.name(), "fail": null}),
+    )
+    .await;
+    refused(failed, Kind::Internal, &["no room"]);
+    assert_eq!(weights(region, shop.name()), [100, 0]);
+    let heard = shop.test.heard();
+    assert!(heard.contains("it stays there"), "{heard}");
+}
+
+/// A person may change their mind, at the console too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_does_after_a_rollback_stays_too() {
+    let folder = folder();
+    let (folder, region, name) = (folder.path(), "eu-central-1", unique("mind"));
+    let mut process = deploying(folder, region, &name).await;
+    tokio::task::block_in_place(|| {
+        ok_on(folder, region, &["rollback"], &name);
+        let shown = ok_on(folder, region, &["status", "--json"], &name);
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        let listener = shown["target"]["identity"].as_str().expect("an ARN");
+        move_by_hand(region, listener, [0, 100]);
+        std::thread::sleep(std::time::Duration::from_secs(5));
+        assert_eq!(weights(region, &name), [0, 100]);
+    });
+    script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+    let ended = process.0.wait().expect("it ended");
+    assert_eq!(ended.code(), Some(0));
+    assert_eq!(weights(region, &name), [0, 100]);
+}
+
+/// Whoever asks in time is obeyed before CloudFormation hears anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_is_stopped_in_time_deletes_nothing() {
+    let region = "eu-central-1";
+    let shop = Shop::open(region).await;
+    let doomed = doomed(&shop.test.app, &shop.target).await.expect("there");
+    let deleted = delete(&shop.test.app, &doomed, &Leaving).await;
+    assert!(matches!(deleted, Ok(Deleted::Stopped)), "{deleted:?}");
+    assert_eq!(weights(region, shop.name()), [95, 5], "it is all there");
+    let request = ListRequest {
+        limit: 5,
+        all: true,
+        ..<_>::default()
+    };
+    let rows = list(&shop.test.app, &request);
+    let rows = rows.await.expect("rows");
+    assert!(rows.iter().all(|row| row.end.is_some()), "{rows:?}");
+    shop.delete().await.expect("now it goes");
+}
+
+/// CloudFormation may do what it was told although nobody heard that it will.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_leaves_no_stack_unwatched() {
+    let region = "eu-central-1";
+    let proxy = Proxy::start().await;
+    let shop = Shop::of(TestApp::through(&proxy.endpoint), region, &unique("lost"));
+    let made = shop.deploy(shop.request(&IMAGES)).await.expect("made");
+    assert_eq!(made.result, Deployment::Done);
+    for lost in ["ExecuteChangeSet", "DeleteStack"] {
+        proxy.plot(move |nth, name| match name == lost && nth == 0 {
+            true => Trouble::AnswerLost,
+            false => Trouble::None,
+        });
+        match lost {
+            "DeleteStack" => shop.delete().await.expect("it is gone"),
+            _ => {
+                let done = shop.deploy(shop.request(&["TaskCpu=512"])).await;
+                assert_eq!(done.expect("followed").result, Deployment::Done);
+                assert_eq!(shop.parameter("TaskCpu"), "512");
+            }
+        }
+    }
+}
+
+/// A process that cannot see what CloudFormation does leaves the change to one that
+/// can: nothing ends while the stack may move the traffic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_cannot_be_followed_is_left_to_be_resumed() {
+    let region = "eu-central-1";
+    let proxy = Proxy::start().await;
+    let shop = Shop::of(TestApp::through(&proxy.endpoint), region, &unique("unseen"));
+    shop.deploy(shop.request(&IMAGES)).await.expect("made");
+    shop.set(["60", "40"]).await;
+    script(
+        "cloudformation",
+        json!({"stack": shop.name(), "polls": 100_000}),
+    )
+    .await;
+    let mut told = false;
+    proxy.plot(move |_, name| {
+        told |= name == "ExecuteChangeSet";
+        match told && name == "DescribeStackEvents" {
+            true => Trouble::Refused(403, "AccessDenied"),
+            false => Trouble::None,
+        }
+    });
+    let failed = shop.deploy(shop.request(&["TaskCpu=512"])).await;
+    proxy.calm();
+    let error = failed.expect_err("it cannot be followed");
+    let said = engine::cli::advice::text(&error);
+    assert!(said.contains("engine resume"), "{said}");
+    let rows = || async {
+        let request = ListRequest {
+            limit: 5,
+            all: true,
+            ..<_>::default()
+        };
+        list(&shop.test.app, &request).await.expect("rows")
+    };
+    let open = rows().await.into_iter().find(|row| row.end.is_none());
+    let open = open.expect("the change is open").rollout;
+    script("cloudformation", json!({"stack": shop.name(), "polls": 0})).await;
+    let ended = shop.test.drive_on(&open).await;
+    assert!(matches!(ended, Standing::Over(End::Done, _)), "{ended:?}");
+    assert_eq!(weights(region, shop.name()), [60, 40]);
+}
+
+/// Weights that were accepted for a change are not accepted for its failure.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_change_that_was_left_gives_back_what_was_accepted_for_its_success() {
+    let region = "eu-central-1";
+    let shop = Shop::open(region).await;
+    shop.set(["60", "40"]).await;
+    let fail = json!({"CanaryService": "no room"});
+    script(
+        "cloudformation",
+        json!({"stack": shop.name(), "fail": fail, "polls": 4}),
+    )
+    .await;
+    let request = DeployRequest {
+        accept_weights: true,
+        ..shop.request(&["TaskCpu=512", "StableWeight=50", "CanaryWeight=50"])
+    };
+    let leaving = Meanwhile::leaving(|| (), 2);
+    let left = shop.deploy_with(request, &leaving).await.expect("left");
+    assert_eq!(left.result, Deployment::Left);
+    script("cloudformation", json!({"stack": shop.name(), "polls": 0})).await;
+    let ended = shop.test.drive_on(&left.left.expect("a rollout")).await;
+    script(
+        "cloudformation",
+        json!({"stack": shop.name(), "fail": null}),
+    )
+    .await;
+    assert!(matches!(ended, Standing::Over(End::Done, _)), "{ended:?}");
+    assert_eq!(weights(region, shop.name()), [60, 40]);
 }

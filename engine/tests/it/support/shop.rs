@@ -1,5 +1,7 @@
 //! A stack that comes, changes and goes with the operations of this process.
 
+use std::sync::Mutex;
+
 use engine::ops::Result;
 use engine::ops::deploy::{
     Deleted, DeployRequest, Deployed, Deployment, Seen, Template, Watcher, delete, deploy, doomed,
@@ -21,6 +23,51 @@ impl Watcher for Unwatched {
     fn see(&self, _: Seen<'_>) {}
     fn stops(&self) -> u32 {
         0
+    }
+}
+
+/// Does something once, at the first event of an operation, and then wants to leave as
+/// often as is said.
+pub struct Meanwhile<F> {
+    act: Mutex<Option<F>>,
+    stops: u32,
+}
+
+impl<F: FnOnce() + Send> Meanwhile<F> {
+    pub fn new(act: F) -> Self {
+        Self::leaving(act, 0)
+    }
+
+    pub fn leaving(act: F, stops: u32) -> Self {
+        Self {
+            act: Mutex::new(Some(act)),
+            stops,
+        }
+    }
+}
+
+impl<F: FnOnce() + Send> Watcher for Meanwhile<F> {
+    fn see(&self, seen: Seen<'_>) {
+        if matches!(seen, Seen::Event(_))
+            && let Some(act) = self.act.lock().expect("no panic").take()
+        {
+            tokio::task::block_in_place(act);
+        }
+    }
+
+    fn stops(&self) -> u32 {
+        let acted = self.act.lock().expect("no panic").is_none();
+        if acted { self.stops } else { 0 }
+    }
+}
+
+/// Wants to leave from the beginning.
+pub struct Leaving;
+
+impl Watcher for Leaving {
+    fn see(&self, _: Seen<'_>) {}
+    fn stops(&self) -> u32 {
+        1
     }
 }
 
@@ -83,7 +130,16 @@ impl Shop {
     }
 
     pub async fn deploy(&self, request: DeployRequest) -> Result<Deployed> {
-        let done = deploy(&self.test.app, &request, &Unwatched).await?;
+        self.deploy_with(request, &Unwatched).await
+    }
+
+    /// The same while somebody watches.
+    pub async fn deploy_with(
+        &self,
+        request: DeployRequest,
+        watcher: &dyn Watcher,
+    ) -> Result<Deployed> {
+        let done = deploy(&self.test.app, &request, watcher).await?;
         crate::schemas::shown(&engine::view::stack::Deployed::from(&done));
         Ok(done)
     }
