@@ -371,7 +371,7 @@ async fn candidate(
             source: Source::Image(image.clone()),
         }));
     }
-    let clients = app.ports.clients(&spec.access).await;
+    let clients = app.ports.clients_of(spec).await?;
     let name = request.task_definition.as_deref().unwrap_or_default();
     let container = spec.container.as_deref();
     Ok(Some(

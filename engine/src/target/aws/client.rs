@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::ProvideRegion as _;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -99,6 +101,23 @@ impl Clients {
     }
 }
 
+/// The region that is configured: by an argument or file, else by the environment or a
+/// profile. It asks no machine: a region that nobody wrote down contradicts nothing.
+pub async fn configured_region(access: &Access) -> Option<String> {
+    if access.region.is_some() {
+        return access.region.clone();
+    }
+    let mut region = EnvironmentVariableRegionProvider::new().region().await;
+    if region.is_none() {
+        let mut profile = ProfileFileRegionProvider::builder();
+        if let Some(name) = &access.profile {
+            profile = profile.profile_name(name);
+        }
+        region = profile.build().region().await;
+    }
+    region.map(|region| region.to_string())
+}
+
 impl Clients {
     /// Sends one call when the rate limit permits it, and explains its error.
     pub(super) async fn ask<T, E>(
@@ -113,7 +132,7 @@ impl Clients {
         // The wait for the rate limit is outside the call's own timeouts.
         self.pace.wait().await;
         let sent = PAID.scope(Cell::new(true), sending).await;
-        sent.map_err(|error| explain(api, resource, &error))
+        sent.map_err(|error| explain(api, resource, &self.region, &error))
     }
 }
 
@@ -264,7 +283,12 @@ impl HttpConnector for Paced<SharedHttpConnector> {
 }
 
 /// Says which call failed, on which resource, and what to do.
-fn explain<E>(api: Api, resource: &str, error: &SdkError<E, HttpResponse>) -> HostError
+fn explain<E>(
+    api: Api,
+    resource: &str,
+    region: &str,
+    error: &SdkError<E, HttpResponse>,
+) -> HostError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
@@ -275,7 +299,7 @@ where
     };
     let said = error.message().unwrap_or("no reason given");
     let Some(code) = error.code() else {
-        return unanswered(&what, error);
+        return unanswered(&what, region, error);
     };
     let status = error.raw_response().map_or(0, |r| r.status().as_u16());
     let one_of = |codes: &[&str]| codes.contains(&code);
@@ -326,15 +350,16 @@ where
         return HostError::new(ErrorKind::Unavailable, "aws-failed", message).retryable();
     }
     let missing = code.contains("NotFound") || said.contains("does not exist");
-    let (kind, short) = if missing {
-        (ErrorKind::NotFound, "not-found")
-    } else {
-        (ErrorKind::Invalid, "refused")
-    };
-    HostError::new(kind, short, format!("AWS refused {what} ({code}): {said}"))
+    if missing {
+        // What is missing here may well exist in another region.
+        let message = format!("AWS refused {what} in {region} ({code}): {said}");
+        return HostError::new(ErrorKind::NotFound, "not-found", message);
+    }
+    let message = format!("AWS refused {what} ({code}): {said}");
+    HostError::new(ErrorKind::Invalid, "refused", message)
 }
 
-fn unanswered<E>(what: &str, error: &SdkError<E, HttpResponse>) -> HostError
+fn unanswered<E>(what: &str, region: &str, error: &SdkError<E, HttpResponse>) -> HostError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
@@ -360,7 +385,7 @@ where
     HostError::new(
         ErrorKind::Unavailable,
         "aws-unreachable",
-        format!("AWS gave no usable answer to {what}: {why}{status}"),
+        format!("AWS in {region} gave no usable answer to {what}: {why}{status}"),
     )
     .retryable()
 }
