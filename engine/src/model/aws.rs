@@ -205,8 +205,14 @@ mod tests {
     #[test]
     fn an_arn_says_its_region_and_a_name_does_not() {
         for (text, region) in [
-            (arn("eu-central-1", "listener/app/a/b/c"), Some("eu-central-1")),
-            ("arn:aws-cn:ecs:cn-north-1:1:service/a/b".to_owned(), Some("cn-north-1")),
+            (
+                arn("eu-central-1", "listener/app/a/b/c"),
+                Some("eu-central-1"),
+            ),
+            (
+                "arn:aws-cn:ecs:cn-north-1:1:service/a/b".to_owned(),
+                Some("cn-north-1"),
+            ),
             ("arn:aws:iam::1:role/engine".to_owned(), None),
             ("shop-stable".to_owned(), None),
             ("prod/shop".to_owned(), None),

@@ -9,7 +9,7 @@ use aws_config::meta::region::ProvideRegion as _;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -78,6 +78,8 @@ pub struct Clients {
     pub(super) cloudformation: aws_sdk_cloudformation::Client,
     /// The region of all calls.
     pub region: String,
+    /// The profile that was asked for.
+    profile: Option<String>,
     /// Timeout for one attempt of a call.
     pub(super) attempt: Duration,
     pace: Arc<Pace>,
@@ -97,6 +99,7 @@ impl Clients {
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             cloudformation: aws_sdk_cloudformation::Client::new(&config),
             region: config.region().map(ToString::to_string).unwrap_or_default(),
+            profile: access.profile.clone(),
         }
     }
 }
@@ -132,8 +135,61 @@ impl Clients {
         // The wait for the rate limit is outside the call's own timeouts.
         self.pace.wait().await;
         let sent = PAID.scope(Cell::new(true), sending).await;
-        sent.map_err(|error| explain(api, resource, &self.region, &error))
+        match sent {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                if error.code().is_none() && self.needs_login(&error).await {
+                    return Err(login_session(self.profile.as_deref()));
+                }
+                Err(explain(api, resource, &self.region, &error))
+            }
+        }
     }
+}
+
+impl Clients {
+    /// Whether a call failed because the profile has a session of `aws login`. The SDK
+    /// says why a profile cannot be used the first time only, so a fresh provider is
+    /// asked; one that cannot even be built sends nothing.
+    async fn needs_login<E>(&self, error: &SdkError<E, HttpResponse>) -> bool
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let said = DisplayErrorContext(error).to_string();
+        if said.contains(LOGIN_FEATURE) {
+            return true;
+        }
+        if !said.contains("initialization error already taken") {
+            return false;
+        }
+        let mut again = ProfileFileCredentialsProvider::builder();
+        if let Some(name) = &self.profile {
+            again = again.profile_name(name);
+        }
+        match again.build().provide_credentials().await {
+            Ok(_) => false,
+            Err(why) => DisplayErrorContext(why).to_string().contains(LOGIN_FEATURE),
+        }
+    }
+}
+
+/// The part of the SDK that a profile with `login_session` needs. It brings a client for
+/// one more service and elliptic curves along, for what the AWS CLI can hand over.
+const LOGIN_FEATURE: &str = "credentials-login";
+
+fn login_session(profile: Option<&str>) -> HostError {
+    let whose = profile.map_or_else(
+        || "the AWS profile".to_owned(),
+        |name| format!("the AWS profile {name}"),
+    );
+    let name = profile.unwrap_or("NAME");
+    HostError::new(
+        ErrorKind::Denied,
+        "no-credentials",
+        format!(
+            "{whose} has a session of `aws login` (login_session), which engine does not support by itself\n\nhint: the AWS CLI hands it over: make a second profile with `credential_process = aws configure export-credentials --profile {name} --format process`, and name that one with --profile or AWS_PROFILE"
+        ),
+    )
 }
 
 tokio::task_local! {

@@ -103,11 +103,12 @@ pub(super) struct Passage<'a> {
     pub(super) actions: &'a [Action],
 }
 
-/// Who gets the traffic, if the actions are still about these two arms.
+/// Who gets the traffic, if the actions are still about these two arms. Another group may
+/// be named with weight 0: it gets no requests.
 pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostError> {
     let groups = forward(actions).ok_or_else(|| changed(found, "it does not forward any more"))?;
     let known = |arn: &str| found.arms.iter().any(|a| a.target_group == arn);
-    if let Some((stranger, _)) = groups.iter().find(|(arn, _)| !known(arn)) {
+    if let Some((stranger, _)) = groups.iter().find(|(arn, w)| *w > 0 && !known(arn)) {
         return Err(changed(found, &format!("it forwards to {stranger}")));
     }
     let weight = |arm: &FoundArm| {
@@ -147,7 +148,7 @@ fn changed(found: &Found, what: &str) -> HostError {
 /// The same actions with other weights. A write replaces the whole list, so
 /// every other action and field is sent again, stickiness above all. Both
 /// groups are named, because AWS does not health-check a group that no action
-/// names.
+/// names, and a third keeps the weight 0 that [`read`] has seen.
 pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> Vec<Action> {
     let tuples: Vec<TargetGroupTuple> = found
         .arms
@@ -165,8 +166,16 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
         .map(|action| {
             let mut action = action.clone();
             if groups(&action).is_some() {
+                let ours = |tuple: &&TargetGroupTuple| {
+                    let mut arms = found.arms.iter();
+                    arms.any(|a| Some(a.target_group.as_str()) == tuple.target_group_arn())
+                };
+                let config = action.forward_config.as_ref();
+                let others = config.map(ForwardActionConfig::target_groups);
+                let others = others.unwrap_or_default().iter().filter(|t| !ours(t));
+                let tuples = tuples.iter().chain(others).cloned().collect();
                 let mut config = ForwardActionConfig::builder()
-                    .set_target_groups(Some(tuples.clone()))
+                    .set_target_groups(Some(tuples))
                     .build();
                 config.target_group_stickiness_config = action
                     .forward_config
@@ -297,6 +306,15 @@ mod tests {
         let error = read(&found(), &[action]).expect_err("not ours");
         assert_eq!(error.kind, ErrorKind::Conflict);
         assert!(error.message.contains("arn:other"), "{error}");
+        let idle = forward_to(
+            &[("arn:stable", 50), ("arn:canary", 0), ("arn:other", 0)],
+            None,
+        );
+        let wanted = Weights::of([("stable", 0), ("canary", 100)]);
+        let written = rewrite(&found(), &[idle], &wanted);
+        assert_eq!(read(&found(), &written).expect("two arms").weights, wanted);
+        let kept = forward(&written).expect("still forwards");
+        assert_eq!(kept.last(), Some(&("arn:other".to_owned(), 0)), "kept");
         let redirect = Action::builder().r#type(ActionTypeEnum::Redirect).build();
         assert!(read(&found(), &[redirect]).is_err());
     }
