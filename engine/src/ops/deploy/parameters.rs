@@ -162,7 +162,9 @@ mod tests {
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let pairs = pairs.iter();
-        pairs.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -192,9 +194,18 @@ mod tests {
         let note = not_taken((Template::Canary, "shop"), &environment, &told, &had);
         let note = note.expect("four are not taken");
         for (line, is_there) in [
-            ("IMAGE_URI_CANARY=app:v2: use `engine run plugins/canary.wasm --stack shop --image app:v2`", true),
-            ("STABLE_WEIGHT=95: use `engine set-weights 95 5 --stack shop`", true),
-            ("DESIRED_COUNT_STABLE=3: use `engine deploy canary --stack shop -p DesiredCountStable=3`", true),
+            (
+                "IMAGE_URI_CANARY=app:v2: use `engine run plugins/canary.wasm --stack shop --image app:v2`",
+                true,
+            ),
+            (
+                "STABLE_WEIGHT=95: use `engine set-weights 95 5 --stack shop`",
+                true,
+            ),
+            (
+                "DESIRED_COUNT_STABLE=3: use `engine deploy canary --stack shop -p DesiredCountStable=3`",
+                true,
+            ),
             ("IMAGE_URI_STABLE", false),
             ("IMAGE_URI_BLUE", false),
             ("TASK_CPU", false),
@@ -203,12 +214,18 @@ mod tests {
             assert_eq!(note.contains(line), is_there, "{line}: {note}");
         }
         let same = map(&[("IMAGE_URI_STABLE", "app:v1")]);
-        assert_eq!(not_taken((Template::Canary, "shop"), &same, &told, &had), None);
+        assert_eq!(
+            not_taken((Template::Canary, "shop"), &same, &told, &had),
+            None
+        );
         let colour = map(&[("ACTIVE_COLOR", "green")]);
         let had = map(&[("ActiveColor", "blue")]);
         let told = BTreeMap::from([("ActiveColor".to_owned(), None)]);
         let note = not_taken((Template::BlueGreen, "shop"), &colour, &told, &had);
         let note = note.expect("a colour");
-        assert!(note.contains("`engine switch green --stack shop`"), "{note}");
+        assert!(
+            note.contains("`engine switch green --stack shop`"),
+            "{note}"
+        );
     }
 }

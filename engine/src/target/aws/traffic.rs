@@ -2,7 +2,8 @@
 //! what AWS returned and keeps everything else.
 
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple,
+    Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple, TargetHealthDescription,
+    TargetHealthStateEnum,
 };
 
 use crate::model::aws::{Found, FoundArm};
@@ -190,6 +191,49 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
     resent(&rewritten)
 }
 
+/// Most reasons that are told of one group.
+const REASONS_MAX: usize = 3;
+
+/// Why targets do not pass their health checks, in the words of ELB with its code, each
+/// reason once. Targets that drain are about to go, and unused ones are not checked.
+pub(super) fn why_unhealthy(targets: &[TargetHealthDescription]) -> Option<String> {
+    let mut reasons: Vec<(String, u32)> = vec![];
+    for health in targets.iter().filter_map(|t| t.target_health()) {
+        let counts = matches!(
+            health.state(),
+            Some(
+                TargetHealthStateEnum::Unhealthy
+                    | TargetHealthStateEnum::Unavailable
+                    | TargetHealthStateEnum::Initial
+            )
+        );
+        let code = health.reason().map_or("", |r| r.as_str());
+        let said = health.description().unwrap_or_default();
+        let reason = match (code, said) {
+            ("", "") => continue,
+            ("", one) | (one, "") => one.to_owned(),
+            (code, said) => format!("{code}: {said}"),
+        };
+        if !counts {
+            continue;
+        }
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((reason, 1)),
+        }
+    }
+    let several = reasons.len() > 1;
+    let each = reasons
+        .into_iter()
+        .take(REASONS_MAX)
+        .map(|(reason, count)| match several {
+            true => format!("{count} × {reason}"),
+            false => reason,
+        });
+    let all: Vec<String> = each.collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
 /// Actions that were read, in the form in which they can be written.
 pub(super) fn resent(actions: &[Action]) -> Vec<Action> {
     actions
@@ -285,6 +329,39 @@ mod tests {
         let oidc = written[0].authenticate_oidc_config().expect("kept");
         assert_eq!(oidc.issuer(), Some("https://login"));
         assert_eq!(oidc.use_existing_client_secret(), Some(true));
+    }
+
+    #[test]
+    fn the_reasons_of_elb_are_told_once_each() {
+        use TargetHealthStateEnum as Is;
+        use aws_sdk_elasticloadbalancingv2::types::{TargetHealth, TargetHealthReasonEnum as Why};
+        let target = |state, why: Option<Why>, said: &str| {
+            let health = TargetHealth::builder()
+                .state(state)
+                .set_reason(why)
+                .description(said);
+            let health = health.build();
+            TargetHealthDescription::builder()
+                .target_health(health)
+                .build()
+        };
+        let codes = || {
+            let said = "Health checks failed with these codes: [503]";
+            target(Is::Unhealthy, Some(Why::ResponseCodeMismatch), said)
+        };
+        let late = || target(Is::Unhealthy, Some(Why::Timeout), "Request timed out");
+        let fine = || target(Is::Healthy, None, "");
+        let going = || target(Is::Draining, Some(Why::DeregistrationInProgress), "goes");
+        assert_eq!(why_unhealthy(&[fine(), going()]), None);
+        assert_eq!(
+            why_unhealthy(&[codes(), fine(), codes()]).as_deref(),
+            Some("Target.ResponseCodeMismatch: Health checks failed with these codes: [503]")
+        );
+        let both = why_unhealthy(&[late(), codes(), late()]).expect("two reasons");
+        assert!(
+            both.starts_with("2 × Target.Timeout: Request timed out; 1 × "),
+            "{both}"
+        );
     }
 
     #[test]
