@@ -956,6 +956,26 @@ mod tests {
     }
 
     #[test]
+    fn shares_are_shown_as_exactly_as_people_read_them() {
+        for (share, shown) in [
+            (0.0, "0"),
+            (0.01, "<0.1"),
+            (0.7, "0.7"),
+            (5.0, "5"),
+            (100.0 / 3.0, "33.3"),
+            (99.3, "99.3"),
+            (99.99, ">99.9"),
+            (100.0, "100"),
+        ] {
+            assert_eq!(percent(share), shown, "{share}");
+        }
+        let weights = Weights::of([("stable", 993), ("canary", 7)]);
+        assert_eq!(weights.shares(), "stable 99.3 %, canary 0.7 %");
+        let weights = Weights::of([("stable", 998), ("canary", 1)]);
+        assert_eq!(weights.shares(), "stable 99.9 %, canary 0.1 %");
+    }
+
+    #[test]
     fn weights_are_put_in_the_targets_order() {
         let given = Weights::of([("canary", 5), ("stable", 95)]);
         let ordered = given.ordered_as(&arms()).expect("valid");

@@ -13,7 +13,7 @@ use crate::support::app::{TestApp, in_file, on, on_aws, refused};
 use crate::support::aws::bottle::{Made, REGION, Wish, direct, forward, make};
 use crate::support::aws::emulator;
 use crate::support::binary::{engine, plugin, spawn_with, stderr, stdout};
-use crate::support::folder;
+use crate::support::{folder, target_folder};
 
 /// Where nothing of these tests lies.
 const ELSEWHERE: &str = "ap-northeast-3";
@@ -167,6 +167,12 @@ async fn a_pinned_rollout_needs_no_region_of_its_shell() {
         })
         .await;
         let folder = folder();
+        // Compiling a plugin takes seconds, and all tests have the same ones.
+        let state = folder.path().join("state");
+        std::fs::create_dir(&state).expect("writable");
+        let compiled = target_folder().join("test-compiled");
+        std::fs::create_dir_all(&compiled).expect("writable");
+        std::os::unix::fs::symlink(&compiled, state.join("compiled")).expect("a link");
         let arguments = [
             "run",
             &plugin("canary"),
@@ -185,24 +191,17 @@ async fn a_pinned_rollout_needs_no_region_of_its_shell() {
             surround(command, begun)
         });
         tokio::task::block_in_place(|| {
-            let mut id = None;
             for _ in 0..200 {
-                let listed = from(folder.path(), then, &["list", "--json"]);
-                let listed: Value = serde_json::from_str(&stdout(&listed)).expect("JSON");
-                id = listed[0]["rollout"].as_str().map(ToOwned::to_owned);
-                if id.is_some() {
+                if weights(&made) == [90, 10] {
                     break;
                 }
             }
+            assert_eq!(weights(&made), [90, 10], "{begun:?}");
             drop(process);
-            let id = id.expect("it began");
-            let forward = format!(
-                "Type=forward,ForwardConfig={{TargetGroups=[{{TargetGroupArn={},Weight=90}},{{TargetGroupArn={},Weight=10}}]}}",
-                made.groups[0], made.groups[1]
-            );
-            let moved = ["elbv2", "modify-listener", "--listener-arn", &made.listener];
-            let moved = [&moved[..], &["--default-actions", &forward]].concat();
-            emulator::aws(REGION, &moved);
+            let listed = from(folder.path(), then, &["list", "--json"]);
+            let listed: Value = serde_json::from_str(&stdout(&listed)).expect("JSON");
+            let id = listed[0]["rollout"].as_str();
+            let id = id.unwrap_or_else(|| panic!("{listed}")).to_owned();
             let shown = from(folder.path(), then, &["status", &id]);
             assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
             assert!(stdout(&shown).contains("90 %"), "{}", stdout(&shown));
