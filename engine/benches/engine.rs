@@ -137,6 +137,7 @@ fn health() -> Reply {
         arm: "stable".to_owned(),
         healthy: 1,
         total: 1,
+        health_reason: None,
     }])
 }
 

@@ -98,6 +98,9 @@ pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> Resu
         true => How::FollowOrDrive(options, args.on_interrupt),
         false => How::Drive(options, args.on_interrupt),
     };
+    // The first entry of its own may take minutes.
+    let (_, status) = app.reached(&id).await?;
+    eprintln!("{}", watch::standing(&status, app.clock.now()));
     watch::watch(app, global, &id, how).await
 }
 

@@ -6,7 +6,7 @@ use console::Style;
 
 pub use crate::journal::narrate::span;
 use crate::journal::status::Status;
-use crate::model::{Command, Deployment, Millis, Phase, Weights};
+use crate::model::{Command, Deployment, Millis, Phase, Weights, percent};
 use crate::ops::status::Seen;
 
 /// A target, short enough for a column: of an ARN only the load balancer's name.
@@ -54,10 +54,11 @@ pub fn arm_lines(seen: &Seen, bar_width: usize) -> Vec<String> {
             let share = weights.share(&arm.name);
             let r = seen.rates(&arm.name);
             let mut line = format!(
-                "  {:names$}  {:versions$}  {} {share:>3.0} %",
+                "  {:names$}  {:versions$}  {} {:>3} %",
                 arm.name,
                 arm.release.version,
                 bar(share, bar_width),
+                percent(share),
             );
             let _ = match (r.error_percent, r.p99_ms) {
                 (Some(errors), Some(p99)) => write!(
@@ -68,6 +69,9 @@ pub fn arm_lines(seen: &Seen, bar_width: usize) -> Vec<String> {
                 _ => write!(line, "  {:41}", "    no requests"),
             };
             let _ = write!(line, "  {}/{} healthy", arm.healthy, arm.total);
+            if let Some(why) = &arm.health_reason {
+                let _ = write!(line, " ({why})");
+            }
             if let Deployment::Moving(what) | Deployment::Failed(what) = &arm.deployment {
                 let _ = write!(line, ", {what}");
             }

@@ -13,6 +13,7 @@ use super::render;
 use super::{Global, traffic};
 use crate::clock::Clock;
 use crate::journal::narrate::Narrator;
+use crate::journal::status::Status;
 use crate::journal::verdict::verdict;
 use crate::model::Millis;
 use crate::ops::Result;
@@ -223,6 +224,23 @@ struct View {
     term: Term,
     live: bool,
     drawn: usize,
+    /// When something was last said, Unix ms.
+    said: Millis,
+}
+
+/// How long a view that is not drawn again and again is silent, ms.
+const SILENCE_MAX_MS: Millis = 60_000;
+
+/// Where a rollout stands, in one line: its phase, how far it is or why it waits, and the
+/// traffic.
+pub(super) fn standing(status: &Status, now: Millis) -> String {
+    let head = render::head(status, now);
+    let head: Vec<&str> = head.iter().map(|line| line.trim()).collect();
+    format!(
+        "{} · traffic: {}",
+        head.join(" · "),
+        render::shares(&status.weights)
+    )
 }
 
 impl View {
@@ -232,10 +250,14 @@ impl View {
             term: Term::stderr(),
             live: std::io::stderr().is_terminal() && !global.json,
             drawn: 0,
+            said: Millis::MAX,
         }
     }
 
     fn show(&mut self, rollout: &Watched, what: Happened<'_>) {
+        if !matches!(what, Happened::Entry(_) | Happened::Tick) {
+            self.said = rollout.now;
+        }
         match what {
             // The narrator must know the earlier entries, but people have seen them.
             Happened::Begun(entries) => {
@@ -245,11 +267,16 @@ impl View {
             }
             Happened::Entry(entry) => {
                 if let Some(line) = self.narrator.line(entry) {
+                    self.said = rollout.now;
                     self.say(&line);
                 }
             }
             Happened::Notice(text) => self.say(text),
             Happened::Tick if self.live => self.draw(rollout),
+            Happened::Tick if rollout.now.saturating_sub(self.said) >= SILENCE_MAX_MS => {
+                self.said = rollout.now;
+                self.say(&standing(&rollout.status, rollout.now));
+            }
             Happened::Tick => {}
             Happened::TakingBack => {
                 self.say(

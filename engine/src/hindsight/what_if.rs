@@ -601,6 +601,7 @@ impl World {
                 arm: arm.clone(),
                 healthy: 1,
                 total: 1,
+                health_reason: None,
             };
             self.arms.iter().map(well).collect()
         };

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Millis;
+use super::{ErrorKind, HostError, Millis};
 
 /// How long after its end a minute of metrics counts as complete by default, ms.
 pub const METRICS_DELAY_MS: Millis = 120_000;
@@ -110,6 +110,41 @@ pub struct ServiceId {
     pub name: String,
 }
 
+impl AwsSpec {
+    /// The region of the ARNs that were given or found, with the ARN that says it. It
+    /// comes before every configured region, because nothing with this ARN lies elsewhere.
+    /// `None` if the target is known by names alone.
+    ///
+    /// # Errors
+    /// ARNs of several regions were given: no target lies in two.
+    pub fn region_of_arns(&self) -> Result<Option<(&str, &str)>, HostError> {
+        if let Some(found) = &self.found {
+            return Ok(region_of(&found.route).map(|region| (region, found.route.as_str())));
+        }
+        let find = &self.find;
+        let of_arms = find.arms.iter();
+        let of_arms = of_arms.flat_map(|arm| arm.target_group.iter().chain(&arm.service));
+        let given = find.rule.iter().chain(&find.listener).chain(&find.stack);
+        let given = given.chain(of_arms).chain(&find.cluster);
+        let mut all = given
+            .chain(&find.test_listeners)
+            .filter_map(|arn| Some((region_of(arn)?, arn.as_str())));
+        let Some((region, arn)) = all.next() else {
+            return Ok(None);
+        };
+        match all.find(|(other, _)| *other != region) {
+            None => Ok(Some((region, arn))),
+            Some((other, stranger)) => Err(HostError::new(
+                ErrorKind::Invalid,
+                "two-regions",
+                format!(
+                    "{arn} is in {region}, and {stranger} is in {other}; everything of a target is in one region"
+                ),
+            )),
+        }
+    }
+}
+
 impl Find {
     /// The listener or rule that is named by its ARN: the identity of the target,
     /// whatever else is still to be found.
@@ -133,6 +168,19 @@ impl Found {
     }
 }
 
+/// The region in an ARN, such as `eu-central-1`. `None` for a name, for an ARN without a
+/// region, and for a text that cannot be a region: it becomes part of a host's name.
+#[must_use]
+pub fn region_of(arn: &str) -> Option<&str> {
+    let mut parts = arn.split(':');
+    if parts.next() != Some("arn") {
+        return None;
+    }
+    let region = parts.nth(2)?;
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (!region.is_empty() && region.len() <= 32 && region.chars().all(fits)).then_some(region)
+}
+
 /// A target that is still to be found, with the default delay of its metrics.
 #[must_use]
 pub fn looked_for(access: Access, find: Find) -> AwsSpec {
@@ -143,5 +191,60 @@ pub fn looked_for(access: Access, find: Find) -> AwsSpec {
         container: None,
         metrics_delay_ms: METRICS_DELAY_MS,
         found: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arn(region: &str, rest: &str) -> String {
+        format!("arn:aws:elasticloadbalancing:{region}:1:{rest}")
+    }
+
+    #[test]
+    fn an_arn_says_its_region_and_a_name_does_not() {
+        for (text, region) in [
+            (
+                arn("eu-central-1", "listener/app/a/b/c"),
+                Some("eu-central-1"),
+            ),
+            (
+                "arn:aws-cn:ecs:cn-north-1:1:service/a/b".to_owned(),
+                Some("cn-north-1"),
+            ),
+            ("arn:aws:iam::1:role/engine".to_owned(), None),
+            ("shop-stable".to_owned(), None),
+            ("prod/shop".to_owned(), None),
+            ("arn:aws:ecs".to_owned(), None),
+            (arn("eu.example.org/", "listener/app/a/b/c"), None),
+        ] {
+            assert_eq!(region_of(&text), region, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_found_or_given_says_the_region_and_two_are_refused() {
+        let find = Find {
+            stack: Some("shop".to_owned()),
+            rule: Some(arn("eu-west-1", "listener-rule/app/a/b/c/d")),
+            ..Find::default()
+        };
+        let mut spec = looked_for(Access::default(), find);
+        let region = |spec: &AwsSpec| {
+            let said = spec.region_of_arns().map_err(|e| e.code);
+            said.map(|said| said.map(|(region, _)| region.to_owned()))
+        };
+        assert_eq!(region(&spec), Ok(Some("eu-west-1".to_owned())));
+        spec.find.arms.push(FindArm {
+            name: "stable".to_owned(),
+            target_group: Some(arn("us-east-1", "targetgroup/stable/1")),
+            service: None,
+        });
+        assert_eq!(region(&spec), Err("two-regions".to_owned()));
+        spec.find.rule = None;
+        assert_eq!(region(&spec), Ok(Some("us-east-1".to_owned())));
+        spec.find.arms.clear();
+        assert_eq!(region(&spec), Ok(None));
     }
 }

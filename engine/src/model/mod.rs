@@ -97,7 +97,7 @@ impl Weights {
         let parts: Vec<String> = self
             .0
             .iter()
-            .map(|w| format!("{} {:.0} %", w.arm, self.share(&w.arm)))
+            .map(|w| format!("{} {} %", w.arm, percent(self.share(&w.arm))))
             .collect();
         parts.join(", ")
     }
@@ -210,6 +210,22 @@ pub struct DemoFault {
     pub latency_ms: u32,
 }
 
+/// A share in percent for people: whole where it is whole, else with one decimal, so that
+/// weights 993 and 7 are `99.3` and `0.7`. Nothing that is not all or nothing is shown so.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    let tenths = (share * 10.0).round() / 10.0;
+    if share > 0.0 && tenths <= 0.0 {
+        "<0.1".to_owned()
+    } else if share < 100.0 && tenths >= 100.0 {
+        ">99.9".to_owned()
+    } else if (tenths - tenths.round()).abs() < 1e-9 && (share - tenths).abs() < 0.05 {
+        format!("{tenths:.0}")
+    } else {
+        format!("{tenths:.1}")
+    }
+}
+
 /// The backends of an arm as the load balancer sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ArmHealth {
@@ -219,6 +235,9 @@ pub struct ArmHealth {
     pub healthy: u32,
     /// All registered backends.
     pub total: u32,
+    /// Why backends do not pass, in the load balancer's own words, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_reason: Option<String>,
 }
 
 /// Response times in one period, ms, until the headers of the response: the mean and
@@ -450,6 +469,9 @@ pub struct ObservedArm {
     pub healthy: u32,
     /// All registered backends.
     pub total: u32,
+    /// Why backends do not pass, in the load balancer's own words, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_reason: Option<String>,
     /// Tasks that it shall have; `None` where the engine does not set their number.
     #[serde(default)]
     pub tasks: Option<u32>,
@@ -546,8 +568,10 @@ impl fmt::Display for Elsewhere {
         };
         write!(
             f,
-            "{}{what} sends {:.0} % to {}",
-            self.place, self.share, self.arm
+            "{}{what} sends {} % to {}",
+            self.place,
+            percent(self.share),
+            self.arm
         )
     }
 }
@@ -628,6 +652,7 @@ impl Observed {
                 arm: a.name.clone(),
                 healthy: a.healthy,
                 total: a.total,
+                health_reason: a.health_reason.clone(),
             })
             .collect()
     }
@@ -928,6 +953,26 @@ mod tests {
 
     fn arms() -> Vec<String> {
         vec!["stable".to_owned(), "canary".to_owned()]
+    }
+
+    #[test]
+    fn shares_are_shown_as_exactly_as_people_read_them() {
+        for (share, shown) in [
+            (0.0, "0"),
+            (0.01, "<0.1"),
+            (0.7, "0.7"),
+            (5.0, "5"),
+            (100.0 / 3.0, "33.3"),
+            (99.3, "99.3"),
+            (99.99, ">99.9"),
+            (100.0, "100"),
+        ] {
+            assert_eq!(percent(share), shown, "{share}");
+        }
+        let weights = Weights::of([("stable", 993), ("canary", 7)]);
+        assert_eq!(weights.shares(), "stable 99.3 %, canary 0.7 %");
+        let weights = Weights::of([("stable", 998), ("canary", 1)]);
+        assert_eq!(weights.shares(), "stable 99.9 %, canary 0.1 %");
     }
 
     #[test]

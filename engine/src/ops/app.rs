@@ -226,6 +226,10 @@ pub struct Surroundings {
     pub stack: BTreeMap<String, String>,
 }
 
+/// The variable that names the stack of `deploy` and `delete` where neither a flag nor a
+/// file does.
+pub const STACK_VARIABLE: &str = "STACK_NAME";
+
 impl Surroundings {
     /// The state folder if none is named.
     #[must_use]

@@ -90,6 +90,7 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     let arms = who_is_who(&spec, &live, request.stable.as_deref())?;
     let promotion =
         promotion(spec.candidate.as_ref(), spec.promotion, &live, &arms).map_err(Error::usage)?;
+    have_services(&target_spec, spec.candidate.as_ref(), &arms, promotion)?;
     seen_by_nobody(app, target.as_ref(), &spec, &live, &arms, promotion).await?;
     let header = Header {
         format: FORMAT,
@@ -294,6 +295,30 @@ fn notes(ready: &Ready) -> Vec<Note> {
     notes
 }
 
+/// Refuses a release on AWS for an arm without a service that could run it.
+fn have_services(
+    target: &TargetSpec,
+    new: Option<&Release>,
+    arms: &[Arm],
+    promotion: Promotion,
+) -> Result<()> {
+    let (TargetSpec::Aws(spec), Some(new)) = (target, new) else {
+        return Ok(());
+    };
+    let Some(found) = &spec.found else {
+        return Ok(());
+    };
+    let gets_it = |arm: &&Arm| arm.role == Role::Candidate || promotion == Promotion::Copy;
+    let is_bare = |arm: &&Arm| found.arm(&arm.name).is_some_and(|a| a.service.is_none());
+    match arms.iter().filter(gets_it).find(is_bare) {
+        None => Ok(()),
+        Some(Arm { name, .. }) => Err(Error::usage(format!(
+            "no ECS service is behind the target group of {name}, so nothing there can run {}\n\nhint: name its service with --service {name}=CLUSTER/SERVICE or target.aws.arms.{name}.service",
+            new.version
+        ))),
+    }
+}
+
 /// Refuses to put a release into an arm to which another route sends users, whatever
 /// its weight on the target's route.
 async fn seen_by_nobody(
@@ -380,7 +405,7 @@ async fn candidate(
             source: Source::Image(image.clone()),
         }));
     }
-    let clients = app.ports.clients(&spec.access).await;
+    let clients = app.ports.clients_of(spec).await?;
     let name = request.task_definition.as_deref().unwrap_or_default();
     let container = spec.container.as_deref();
     Ok(Some(

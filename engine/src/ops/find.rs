@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::advice::Ask;
-use super::app::App;
+use super::app::{App, STACK_VARIABLE};
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::status::Status;
@@ -54,12 +54,19 @@ impl App {
     pub async fn target(&self, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
         let spec = match request.named()? {
             Some(spec) => spec.target,
-            None => self.rollout_in_sight().await?.map_or(
-                TargetSpec::Local {
-                    admin: ADMIN_DEFAULT,
-                },
-                |header| header.target,
-            ),
+            None => {
+                if let Some(stack) = self.surroundings.stack.get(STACK_VARIABLE) {
+                    self.note(format!(
+                        "{STACK_VARIABLE}={stack} of the environment names a stack for deploy and delete only; --stack {stack} names it here"
+                    ));
+                }
+                self.rollout_in_sight().await?.map_or(
+                    TargetSpec::Local {
+                        admin: ADMIN_DEFAULT,
+                    },
+                    |header| header.target,
+                )
+            }
         };
         let target = self.ports.reach(&spec).await?;
         Ok((spec, target))

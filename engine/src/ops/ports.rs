@@ -1,6 +1,6 @@
 //! The targets and plugins that journals name, found or started once in a process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::strategy::Host;
 use crate::strategy::limits::Limits;
 use crate::target::Target;
-use crate::target::aws::client::{Clients, Patience};
+use crate::target::aws::client::{Clients, Patience, configured_region};
 use crate::target::aws::{self, AwsTarget};
 use crate::target::local::balancer::Balancer;
 use crate::target::local::load::Load;
@@ -37,6 +37,8 @@ pub struct Ports {
     embedded: Mutex<HashMap<SocketAddr, Embedded>>,
     patience: Patience,
     clients: Mutex<HashMap<AwsAccess, Clients>>,
+    /// Regions of ARNs that were compared with the configured one.
+    compared: Mutex<HashSet<(AwsAccess, String)>>,
     /// Targets on AWS, by the ARN of their listener or rule.
     on_aws: Mutex<HashMap<String, Arc<AwsTarget>>>,
 }
@@ -62,6 +64,7 @@ impl Ports {
             embedded: Mutex::default(),
             patience: Patience::default(),
             clients: Mutex::default(),
+            compared: Mutex::default(),
             on_aws: Mutex::default(),
         }
     }
@@ -105,10 +108,35 @@ impl Ports {
         clients
     }
 
+    /// Clients for the region of a target. An ARN says its region itself; a configured
+    /// one that differs is passed over, and that is said once.
+    ///
+    /// # Errors
+    /// ARNs of several regions were given.
+    pub async fn clients_of(&self, spec: &AwsSpec) -> Result<Clients, HostError> {
+        let Some((region, arn)) = spec.region_of_arns()? else {
+            return Ok(self.clients(&spec.access).await);
+        };
+        let compared = (spec.access.clone(), region.to_owned());
+        if self.compared.lock().await.insert(compared)
+            && let Some(configured) = configured_region(&spec.access).await
+            && configured != region
+        {
+            (self.listener)(News::Note(format!(
+                "the region {region} is used, because {arn} lies there, and not the configured {configured}"
+            )));
+        }
+        let access = AwsAccess {
+            region: Some(region.to_owned()),
+            ..spec.access.clone()
+        };
+        Ok(self.clients(&access).await)
+    }
+
     /// A target on AWS: as a rollout has pinned it, as it was found before if that is still
     /// valid, or found now.
     pub async fn on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
-        match self.known_on_aws(spec).await {
+        match self.known_on_aws(spec).await? {
             Some(target) => Ok(target),
             None => self.find_on_aws(spec).await,
         }
@@ -117,32 +145,34 @@ impl Ports {
     /// A target on AWS for the way back, which is found through the load balancer
     /// alone.
     pub async fn way_back_on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
-        if let Some(target) = self.known_on_aws(spec).await {
+        if let Some(target) = self.known_on_aws(spec).await? {
             return Ok(target);
         }
-        let clients = self.clients(&spec.access).await;
+        let clients = self.clients_of(spec).await?;
         let found = aws::find_route(&clients, &spec.find).await?;
         Ok(self.keep(clients, spec, found).await)
     }
 
-    async fn known_on_aws(&self, spec: &AwsSpec) -> Option<Arc<AwsTarget>> {
-        let clients = self.clients(&spec.access).await;
+    async fn known_on_aws(&self, spec: &AwsSpec) -> Result<Option<Arc<AwsTarget>>, HostError> {
+        let clients = self.clients_of(spec).await?;
         if let Some(found) = &spec.found {
-            return Some(self.keep(clients, spec, found.clone()).await);
+            return Ok(Some(self.keep(clients, spec, found.clone()).await));
         }
         let key = key(&clients.region, spec);
         let remembered = self.store.recall(&key).await.unwrap_or_default();
-        let found = remembered.and_then(|text| serde_json::from_str(&text).ok())?;
+        let Some(found) = remembered.and_then(|text| serde_json::from_str(&text).ok()) else {
+            return Ok(None);
+        };
         let target = self.keep(clients, spec, found).await;
-        match target.verify().await {
+        Ok(match target.verify().await {
             Err(error) if !error.retryable => None,
             _ => Some(target),
-        }
+        })
     }
 
     /// A target on AWS, found now.
     pub async fn find_on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
-        let clients = self.clients(&spec.access).await;
+        let clients = self.clients_of(spec).await?;
         let key = key(&clients.region, spec);
         let found = aws::discover(&clients, &spec.find).await?;
         if let Ok(text) = serde_json::to_string(&found) {

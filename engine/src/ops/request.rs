@@ -10,6 +10,7 @@ use crate::model::aws::{Access, AwsSpec, Find, FindArm, looked_for};
 use crate::model::is_name;
 use crate::model::target::TargetSpec;
 use crate::spec::Spec;
+use crate::spec::aws::is_group;
 use crate::supply::files;
 use crate::target::Target as _;
 
@@ -92,11 +93,11 @@ impl AwsRequest {
         for given in &self.arms {
             let (arm, group) = given
                 .split_once('=')
-                .filter(|(arm, group)| is_name(arm) && !group.is_empty())
+                .filter(|(arm, group)| is_name(arm) && is_group(group))
                 .ok_or_else(|| {
                     Error::argument(
                         Input::Arm,
-                        format!("{given} is not ARM=TARGET-GROUP, such as canary=app-canary-tg"),
+                        format!("{given} is not ARM=TARGET-GROUP with the name or ARN of a target group, such as canary=app-canary-tg"),
                     )
                 })?;
             arm_of(&mut spec.find, arm).target_group = Some(group.to_owned());

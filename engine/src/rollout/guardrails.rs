@@ -2,7 +2,7 @@
 
 use crate::journal::Header;
 use crate::journal::status::Status;
-use crate::model::{ErrorKind, HostError, Millis, Role, Weights};
+use crate::model::{ErrorKind, HostError, Millis, Role, Weights, percent};
 
 /// Tolerance for shares that are not round numbers, percentage points.
 const EPSILON: f64 = 1e-6;
@@ -26,7 +26,9 @@ pub fn check(
             ErrorKind::Denied,
             "largest-step",
             format!(
-                "the step from {from:.0} % to {to:.0} % is more than guardrails.largest-step = {}",
+                "the step from {} % to {} % is more than guardrails.largest-step = {}",
+                percent(from),
+                percent(to),
                 rails.largest_step
             ),
         ));
@@ -42,7 +44,8 @@ pub fn check(
                 ErrorKind::Denied,
                 "before-bake",
                 format!(
-                    "{to:.0} % is more than the {} % of guardrails.before-bake, and the candidate has had traffic for {} s of the {} s that it needs",
+                    "{} % is more than the {} % of guardrails.before-bake, and the candidate has had traffic for {} s of the {} s that it needs",
+                    percent(to),
                     bake.share,
                     baked / 1_000,
                     bake.bake_ms / 1_000

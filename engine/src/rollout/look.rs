@@ -183,6 +183,7 @@ pub(super) fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHeal
             weight: w.weight,
             healthy: health.map_or(0, |h| h.healthy),
             total: health.map_or(0, |h| h.total),
+            health_reason: health.and_then(|h| h.health_reason.clone()),
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,

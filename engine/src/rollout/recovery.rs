@@ -577,20 +577,31 @@ fn healthy_or(live: &Observed, arm: &str, step: Step) -> Step {
     match live.arm(arm) {
         Some(a) if a.healthy == 0 => Step::Await {
             arm: arm.to_owned(),
-            what: format!("none of its {} backends is healthy", a.total),
+            what: with_reason(format!("none of its {} backends is healthy", a.total), a),
         },
         _ => step,
     }
 }
 
+/// What is waited for, with what the load balancer says of the backends.
+fn with_reason(what: String, arm: &ObservedArm) -> String {
+    match &arm.health_reason {
+        Some(why) => format!("{what} ({why})"),
+        None => what,
+    }
+}
+
 fn steady_or(live: &Observed, arm: &str, step: Step) -> Step {
-    match live.arm(arm).map(|a| &a.deployment) {
-        Some(Deployment::Moving(what)) => Step::Await {
+    let Some(live_arm) = live.arm(arm) else {
+        return healthy_or(live, arm, step);
+    };
+    match &live_arm.deployment {
+        Deployment::Moving(what) => Step::Await {
             arm: arm.to_owned(),
-            what: what.clone(),
+            what: with_reason(what.clone(), live_arm),
         },
-        Some(Deployment::Failed(why)) => Step::Failed(format!("{arm}: {why}")),
-        _ => healthy_or(live, arm, step),
+        Deployment::Failed(why) => Step::Failed(with_reason(format!("{arm}: {why}"), live_arm)),
+        Deployment::Steady => healthy_or(live, arm, step),
     }
 }
 
@@ -610,6 +621,7 @@ mod tests {
             weight: weights[index],
             healthy: healthy[index],
             total: 1,
+            health_reason: None,
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,

@@ -811,14 +811,18 @@ impl Session {
 }
 
 fn too_few(arm: &ArmHealth, needed: u32) -> HostError {
+    let why = arm.health_reason.as_ref();
     let message = match arm.healthy {
         0 => format!(
-            "{} has {} backends and none is healthy, so it gets no traffic; see its health check",
-            arm.arm, arm.total
+            "{} has {} backends and none is healthy, so it gets no traffic; {}",
+            arm.arm,
+            arm.total,
+            why.map_or("see its health check", String::as_str)
         ),
         some => format!(
-            "{} has {some} healthy backends and needs {needed} for its share, so it gets no more traffic",
-            arm.arm
+            "{} has {some} healthy backends and needs {needed} for its share, so it gets no more traffic{}",
+            arm.arm,
+            why.map_or_else(String::new, |why| format!("; {why}"))
         ),
     };
     HostError::new(ErrorKind::Unhealthy, "no-healthy-target", message).retryable()

@@ -99,6 +99,7 @@ impl SimulatedTarget {
             weight,
             healthy: 2,
             total: 2,
+            health_reason: None,
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,

@@ -140,6 +140,7 @@ impl Stage {
         let share = weights.share(&self.setting.names[1]) / 100.0;
         let tasks = [self.setting.tasks, self.candidate_tasks(share)];
         let arms = (0..2).map(|arm| ObservedArm {
+            health_reason: None,
             name: self.setting.names[arm].clone(),
             release: Release {
                 version: ["v1", "v2"][arm].to_owned(),

@@ -67,13 +67,40 @@ fn arm((name, mut section): (String, Section<'_>)) -> FindArm {
     if !is_name(&name) {
         section.problem("", "an arm's name is made of letters, digits, - and _");
     }
+    let target_group = section.text("target-group");
+    if target_group
+        .as_deref()
+        .is_some_and(|group| !is_group(group))
+    {
+        section.problem(
+            "target-group",
+            "must be the ARN of a target group, which contains :targetgroup/, or its name, of letters, digits and -",
+        );
+    }
     let arm = FindArm {
-        target_group: section.text("target-group"),
+        target_group,
         service: section.text("service"),
         name,
     };
     section.finish();
     arm
+}
+
+/// Whether a text can be the ARN or the name of a target group.
+#[must_use]
+pub fn is_group(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (1..=32).contains(&name.len()) && name.chars().all(fits)
+    };
+    match text.split_once(":targetgroup/") {
+        Some((before, path)) => {
+            before.starts_with("arn:")
+                && path.split('/').count() == 2
+                && path.split('/').all(is_name)
+        }
+        None => is_name(text),
+    }
 }
 
 pub(super) fn metric(mut section: Section<'_>) -> CloudWatchMetric {

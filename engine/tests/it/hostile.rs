@@ -602,6 +602,7 @@ impl Calls for Slow {
             arm: "stable".to_owned(),
             healthy: 1,
             total: 1,
+            health_reason: None,
         }]))
     }
 

@@ -249,4 +249,10 @@ fn a_killed_demo_resumes_with_its_own_balancer() {
         "{}",
         stdout(&output)
     );
+    let said = stderr(&output);
+    let first = said.lines().next().unwrap_or_default();
+    assert!(
+        first.contains("traffic: stable"),
+        "it speaks at once: {said}"
+    );
 }

@@ -431,6 +431,7 @@ mod golden {
                         weight: weights.weight(name),
                         healthy: total,
                         total,
+                        health_reason: None,
                         tasks: None,
                         deployment: engine::model::Deployment::Steady,
                         spoiled: 0,

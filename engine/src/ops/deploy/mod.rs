@@ -30,7 +30,7 @@ use crate::target::aws::stack::{
 use crate::target::{LEAVE_WITHIN_MS, Target as _, leaving_within};
 use checks::{leaves_the_traffic, missing, refuse_unready};
 use held::{Held, Taken};
-use parameters::{given, template};
+use parameters::{given, not_taken, template};
 
 pub use parameters::{STACK_VARIABLE, TEMPLATE_VARIABLE, VARIABLES, variables};
 
@@ -315,6 +315,13 @@ impl Work<'_> {
         let had = had.unwrap_or_default();
         let parameters = stack::parameters(self.declared, self.given, &known, &had);
         missing(self.declared, &parameters)?;
+        if self.before.is_some() {
+            let environment = &self.app.surroundings.stack;
+            let place = (self.args.kind, self.name);
+            if let Some(note) = not_taken(place, environment, &parameters, &had) {
+                self.app.note(note);
+            }
+        }
         let token = format!("engine-{}", new_id_part());
         let proposal = Proposal {
             stack: self.name,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::DeployRequest;
+use super::{DeployRequest, Template};
 use crate::ops::{Error, Input, Result};
 use crate::supply::files;
 use crate::target::aws::stack::TEMPLATE_BYTES_MAX;
@@ -26,8 +26,7 @@ pub const VARIABLES: [(&str, &str); 14] = [
     ("STABLE_WEIGHT", "StableWeight"),
     ("CANARY_WEIGHT", "CanaryWeight"),
 ];
-/// The variable that names the stack where neither a flag nor a file does.
-pub const STACK_VARIABLE: &str = "STACK_NAME";
+pub use crate::ops::app::STACK_VARIABLE;
 /// The variable that names a template where no flag does.
 pub const TEMPLATE_VARIABLE: &str = "TEMPLATE_FILE";
 
@@ -35,6 +34,58 @@ pub const TEMPLATE_VARIABLE: &str = "TEMPLATE_FILE";
 pub fn variables() -> impl Iterator<Item = &'static str> {
     let of_parameters = VARIABLES.iter().map(|(variable, _)| *variable);
     of_parameters.chain([STACK_VARIABLE, TEMPLATE_VARIABLE])
+}
+
+/// What a stack that exists does not take from the environment, with the command that
+/// does each; `None` if it has all of it already. `told` are the parameters of the update,
+/// and `had` those of the stack, which hold where nothing else is told. Pure.
+pub(super) fn not_taken(
+    (kind, stack): (Template, &str),
+    environment: &BTreeMap<String, String>,
+    told: &BTreeMap<String, Option<String>>,
+    had: &BTreeMap<String, String>,
+) -> Option<String> {
+    let (word, plugin) = match kind {
+        Template::Canary => ("canary", "plugins/canary.wasm"),
+        Template::BlueGreen => ("blue-green", "plugins/blue-green.wasm"),
+    };
+    let is_told = |parameter: &str| {
+        let value = told.get(parameter)?;
+        value.as_ref().or_else(|| had.get(parameter))
+    };
+    let mut lines = vec![];
+    for (variable, parameter) in VARIABLES {
+        let Some(value) = environment.get(variable) else {
+            continue;
+        };
+        let same = is_told(parameter) == Some(value);
+        if same || !told.contains_key(parameter) && !had.contains_key(parameter) {
+            continue;
+        }
+        let command = if parameter.starts_with("ImageURI") {
+            format!("engine run {plugin} --stack {stack} --image {value}")
+        } else if parameter == "ActiveColor" {
+            format!("engine switch {value} --stack {stack}")
+        } else if parameter.ends_with("Weight") {
+            // One command moves both weights.
+            let weights = ["STABLE_WEIGHT", "CANARY_WEIGHT"].map(|name| environment.get(name));
+            match weights {
+                [Some(stable), Some(canary)] => {
+                    format!("engine set-weights {stable} {canary} --stack {stack}")
+                }
+                _ => format!("engine set-weights STABLE CANARY --stack {stack}"),
+            }
+        } else {
+            format!("engine deploy {word} --stack {stack} -p {parameter}={value}")
+        };
+        lines.push(format!("\n  {variable}={value}: use `{command}`"));
+    }
+    (!lines.is_empty()).then(|| {
+        format!(
+            "the stack {stack} exists, and it does not take these variables of the environment, which are for a new one:{}",
+            lines.concat()
+        )
+    })
 }
 
 /// The template that the request, or else the environment, names; otherwise the one
@@ -104,4 +155,78 @@ pub(super) fn given(args: &DeployRequest) -> Result<BTreeMap<String, String>> {
         given.insert(name.to_owned(), value.to_owned());
     }
     Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_taken_has_its_command_and_what_is_there_is_not_named() {
+        let had = map(&[
+            ("ImageURIStable", "app:v1"),
+            ("ImageURICanary", "app:v1"),
+            ("StableWeight", "95"),
+            ("CanaryWeight", "5"),
+            ("TaskCpu", "256"),
+            ("DesiredCountStable", "2"),
+        ]);
+        let mut told: BTreeMap<String, Option<String>> =
+            had.keys().map(|name| (name.clone(), None)).collect();
+        // The live weights, and a parameter of a flag.
+        told.insert("StableWeight".to_owned(), Some("60".to_owned()));
+        told.insert("TaskCpu".to_owned(), Some("1024".to_owned()));
+        let environment = map(&[
+            ("IMAGE_URI_STABLE", "app:v1"),
+            ("IMAGE_URI_CANARY", "app:v2"),
+            ("IMAGE_URI_BLUE", "app:v2"),
+            ("STABLE_WEIGHT", "95"),
+            ("CANARY_WEIGHT", "5"),
+            ("TASK_CPU", "1024"),
+            ("DESIRED_COUNT_STABLE", "3"),
+        ]);
+        let note = not_taken((Template::Canary, "shop"), &environment, &told, &had);
+        let note = note.expect("four are not taken");
+        for (line, is_there) in [
+            (
+                "IMAGE_URI_CANARY=app:v2: use `engine run plugins/canary.wasm --stack shop --image app:v2`",
+                true,
+            ),
+            (
+                "STABLE_WEIGHT=95: use `engine set-weights 95 5 --stack shop`",
+                true,
+            ),
+            (
+                "DESIRED_COUNT_STABLE=3: use `engine deploy canary --stack shop -p DesiredCountStable=3`",
+                true,
+            ),
+            ("IMAGE_URI_STABLE", false),
+            ("IMAGE_URI_BLUE", false),
+            ("TASK_CPU", false),
+            ("CANARY_WEIGHT", false),
+        ] {
+            assert_eq!(note.contains(line), is_there, "{line}: {note}");
+        }
+        let same = map(&[("IMAGE_URI_STABLE", "app:v1")]);
+        assert_eq!(
+            not_taken((Template::Canary, "shop"), &same, &told, &had),
+            None
+        );
+        let colour = map(&[("ACTIVE_COLOR", "green")]);
+        let had = map(&[("ActiveColor", "blue")]);
+        let told = BTreeMap::from([("ActiveColor".to_owned(), None)]);
+        let note = not_taken((Template::BlueGreen, "shop"), &colour, &told, &had);
+        let note = note.expect("a colour");
+        assert!(
+            note.contains("`engine switch green --stack shop`"),
+            "{note}"
+        );
+    }
 }

@@ -11,7 +11,7 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use serde_json::{Map, Value, json};
 
 use super::traffic;
-use crate::model::{ErrorKind, HostError};
+use crate::model::{ErrorKind, HostError, percent};
 
 /// The actions of a listener or rule as they were read.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,7 +170,7 @@ fn shares(action: &Plain) -> String {
     let shares: Vec<String> = action
         .groups
         .iter()
-        .map(|(arn, share)| format!("{share:.0} % to {}", name(arn)))
+        .map(|(arn, share)| format!("{} % to {}", percent(*share), name(arn)))
         .collect();
     shares.join(", ")
 }

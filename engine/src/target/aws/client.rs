@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::ProvideRegion as _;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -76,6 +78,8 @@ pub struct Clients {
     pub(super) cloudformation: aws_sdk_cloudformation::Client,
     /// The region of all calls.
     pub region: String,
+    /// The profile that was asked for.
+    profile: Option<String>,
     /// Timeout for one attempt of a call.
     pub(super) attempt: Duration,
     pace: Arc<Pace>,
@@ -95,8 +99,26 @@ impl Clients {
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             cloudformation: aws_sdk_cloudformation::Client::new(&config),
             region: config.region().map(ToString::to_string).unwrap_or_default(),
+            profile: access.profile.clone(),
         }
     }
+}
+
+/// The region that is configured: by an argument or file, else by the environment or a
+/// profile. It asks no machine: a region that nobody wrote down contradicts nothing.
+pub async fn configured_region(access: &Access) -> Option<String> {
+    if access.region.is_some() {
+        return access.region.clone();
+    }
+    let mut region = EnvironmentVariableRegionProvider::new().region().await;
+    if region.is_none() {
+        let mut profile = ProfileFileRegionProvider::builder();
+        if let Some(name) = &access.profile {
+            profile = profile.profile_name(name);
+        }
+        region = profile.build().region().await;
+    }
+    region.map(|region| region.to_string())
 }
 
 impl Clients {
@@ -113,8 +135,61 @@ impl Clients {
         // The wait for the rate limit is outside the call's own timeouts.
         self.pace.wait().await;
         let sent = PAID.scope(Cell::new(true), sending).await;
-        sent.map_err(|error| explain(api, resource, &error))
+        match sent {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                if error.code().is_none() && self.needs_login(&error).await {
+                    return Err(login_session(self.profile.as_deref()));
+                }
+                Err(explain(api, resource, &self.region, &error))
+            }
+        }
     }
+}
+
+impl Clients {
+    /// Whether a call failed because the profile has a session of `aws login`. The SDK
+    /// says why a profile cannot be used the first time only, so a fresh provider is
+    /// asked; one that cannot even be built sends nothing.
+    async fn needs_login<E>(&self, error: &SdkError<E, HttpResponse>) -> bool
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let said = DisplayErrorContext(error).to_string();
+        if said.contains(LOGIN_FEATURE) {
+            return true;
+        }
+        if !said.contains("initialization error already taken") {
+            return false;
+        }
+        let mut again = ProfileFileCredentialsProvider::builder();
+        if let Some(name) = &self.profile {
+            again = again.profile_name(name);
+        }
+        match again.build().provide_credentials().await {
+            Ok(_) => false,
+            Err(why) => DisplayErrorContext(why).to_string().contains(LOGIN_FEATURE),
+        }
+    }
+}
+
+/// The part of the SDK that a profile with `login_session` needs. It brings a client for
+/// one more service and elliptic curves along, for what the AWS CLI can hand over.
+const LOGIN_FEATURE: &str = "credentials-login";
+
+fn login_session(profile: Option<&str>) -> HostError {
+    let whose = profile.map_or_else(
+        || "the AWS profile".to_owned(),
+        |name| format!("the AWS profile {name}"),
+    );
+    let name = profile.unwrap_or("NAME");
+    HostError::new(
+        ErrorKind::Denied,
+        "no-credentials",
+        format!(
+            "{whose} has a session of `aws login` (login_session), which engine does not support by itself\n\nhint: the AWS CLI hands it over: make a second profile with `credential_process = aws configure export-credentials --profile {name} --format process`, and name that one with --profile or AWS_PROFILE"
+        ),
+    )
 }
 
 tokio::task_local! {
@@ -264,7 +339,12 @@ impl HttpConnector for Paced<SharedHttpConnector> {
 }
 
 /// Says which call failed, on which resource, and what to do.
-fn explain<E>(api: Api, resource: &str, error: &SdkError<E, HttpResponse>) -> HostError
+fn explain<E>(
+    api: Api,
+    resource: &str,
+    region: &str,
+    error: &SdkError<E, HttpResponse>,
+) -> HostError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
@@ -275,7 +355,7 @@ where
     };
     let said = error.message().unwrap_or("no reason given");
     let Some(code) = error.code() else {
-        return unanswered(&what, error);
+        return unanswered(&what, region, error);
     };
     let status = error.raw_response().map_or(0, |r| r.status().as_u16());
     let one_of = |codes: &[&str]| codes.contains(&code);
@@ -326,15 +406,16 @@ where
         return HostError::new(ErrorKind::Unavailable, "aws-failed", message).retryable();
     }
     let missing = code.contains("NotFound") || said.contains("does not exist");
-    let (kind, short) = if missing {
-        (ErrorKind::NotFound, "not-found")
-    } else {
-        (ErrorKind::Invalid, "refused")
-    };
-    HostError::new(kind, short, format!("AWS refused {what} ({code}): {said}"))
+    if missing {
+        // What is missing here may well exist in another region.
+        let message = format!("AWS refused {what} in {region} ({code}): {said}");
+        return HostError::new(ErrorKind::NotFound, "not-found", message);
+    }
+    let message = format!("AWS refused {what} ({code}): {said}");
+    HostError::new(ErrorKind::Invalid, "refused", message)
 }
 
-fn unanswered<E>(what: &str, error: &SdkError<E, HttpResponse>) -> HostError
+fn unanswered<E>(what: &str, region: &str, error: &SdkError<E, HttpResponse>) -> HostError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
@@ -360,7 +441,7 @@ where
     HostError::new(
         ErrorKind::Unavailable,
         "aws-unreachable",
-        format!("AWS gave no usable answer to {what}: {why}{status}"),
+        format!("AWS in {region} gave no usable answer to {what}: {why}{status}"),
     )
     .retryable()
 }

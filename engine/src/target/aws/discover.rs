@@ -262,7 +262,7 @@ async fn route_of_stack(clients: &Clients, find: &Find, stack: &Stack) -> Result
         if let Some(default) = found.iter().position(|r| r.arn == listener) {
             return Ok(found.swap_remove(default));
         }
-        return only(found, &place);
+        return only(find, found, &place);
     }
     let tests = test_listeners(find, Some(stack));
     let (own, foreign) = listeners_in(stack, &tests);
@@ -276,7 +276,7 @@ async fn route_of_stack(clients: &Clients, find: &Find, stack: &Stack) -> Result
         let of = r.listener.listener_arn().unwrap_or_default();
         !foreign.iter().any(|f| f == of) || ours.contains(&r.arn.as_str())
     });
-    only(found, &place)
+    only(find, found, &place)
 }
 
 /// The listeners of a stack that are not for tests, and those of others that have rules
@@ -333,7 +333,7 @@ async fn named_listener(clients: &Clients, find: &Find, arn: &str) -> Result<Rou
         return Ok(default);
     }
     if rules.is_empty() {
-        return only(rules, arn);
+        return only(find, rules, arn);
     }
     let flags: Vec<String> = rules.iter().map(Route::flag).collect();
     Err(refused(
@@ -360,30 +360,36 @@ async fn routes_of(
         .ask(Api::DescribeListeners, place, describe.send())
         .await?;
     let mut found = vec![];
+    let mut almost = None;
     for listener in described.listeners.unwrap_or_default() {
         let arn = listener.listener_arn().unwrap_or_default().to_owned();
+        let mut routes = vec![];
         for rule in rules_of(clients, &arn).await? {
-            if rule.is_default() != Some(true) && fits(find, rule.actions()) {
-                found.push(Route::of_rule(rule, listener.clone()));
+            if rule.is_default() != Some(true) {
+                routes.push(Route::of_rule(rule, listener.clone()));
             }
         }
-        if fits(find, listener.default_actions()) {
-            found.push(Route::of_default(listener));
+        routes.push(Route::of_default(listener));
+        for route in routes {
+            match fits(find, &route.arn, &route.actions) {
+                Ok(true) => found.push(route),
+                Ok(false) => {}
+                // The default action says most about a listener, and comes last.
+                Err(why) => almost = Some(why),
+            }
         }
     }
-    Ok(found)
+    match almost {
+        Some(why) if found.is_empty() => Err(why),
+        _ => Ok(found),
+    }
 }
 
 /// The route, if there is exactly one.
-fn only(mut found: Vec<Route>, place: &str) -> Result<Route, HostError> {
+fn only(find: &Find, mut found: Vec<Route>, place: &str) -> Result<Route, HostError> {
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(refused(
-            "no-weighted-action",
-            &format!(
-                "no listener or rule of {place} forwards to two target groups\n\nhint: name both groups in its forward action, the idle one with weight 0; where the arms are not the only groups, name them in target.aws.arms"
-            ),
-        )),
+        0 => Err(nothing_fits(find, place)),
         _ => {
             let flags: Vec<String> = found.iter().map(Route::flag).collect();
             Err(refused(
@@ -395,6 +401,19 @@ fn only(mut found: Vec<Route>, place: &str) -> Result<Route, HostError> {
             ))
         }
     }
+}
+
+fn nothing_fits(find: &Find, place: &str) -> HostError {
+    let message = if let [(one, first), (other, second)] = given_groups(find)[..] {
+        format!(
+            "no listener or rule of {place} forwards to {first} or {second}, the target groups of {one} and {other}\n\nhint: --arm and target.aws.arms.NAME.target-group name a group of its forward action"
+        )
+    } else {
+        format!(
+            "no listener or rule of {place} forwards to two target groups\n\nhint: name both groups in its forward action, the idle one with weight 0"
+        )
+    };
+    refused("no-weighted-action", &message)
 }
 
 /// Only application load balancers have weights.
@@ -439,20 +458,76 @@ pub(super) async fn rules_of(clients: &Clients, listener: &str) -> Result<Vec<Ru
 
 /// Whether an action shares the requests between two groups, and between the
 /// arms' groups if those are given.
-fn fits(find: &Find, actions: &[Action]) -> bool {
+///
+/// # Errors
+/// It is about more groups than two arms can have, or not about the group of one of
+/// the arms that are given.
+fn fits(find: &Find, route: &str, actions: &[Action]) -> Result<bool, HostError> {
     let Some(groups) = traffic::forward(actions) else {
-        return false;
+        return Ok(false);
     };
-    let given: Vec<&str> = find
-        .arms
-        .iter()
-        .filter_map(|a| a.target_group.as_deref())
-        .collect();
-    if given.len() == 2 {
-        let ours = |arn: &str| given.iter().any(|given| is_group(given, arn));
-        return groups.iter().all(|(arn, _)| ours(arn));
+    let given = given_groups(find);
+    if given.len() < 2 {
+        return match groups.len() {
+            0..=1 => Ok(false),
+            2 => Ok(true),
+            _ => Err(refused(
+                "not-two-arms",
+                &format!(
+                    "{route} forwards to {} target groups, and a target has two arms: {}\n\nhint: name both arms with their groups, with --arm NAME=GROUP twice or in target.aws.arms; any other group of the action needs weight 0 and keeps it",
+                    groups.len(),
+                    listed(&groups)
+                ),
+            )),
+        };
     }
-    groups.len() == 2
+    let is_ours = |arn: &str| given.iter().any(|(_, group)| is_group(group, arn));
+    if !groups.iter().any(|(arn, _)| is_ours(arn)) {
+        return Ok(false);
+    }
+    let stranger = groups.iter().find(|(arn, w)| *w > 0 && !is_ours(arn));
+    let Some((stranger, weight)) = stranger else {
+        return Ok(true);
+    };
+    // A group that is known by its name alone must be in the action.
+    let lost = given.iter().find(|(_, group)| {
+        !group.contains(":targetgroup/") && !groups.iter().any(|(arn, _)| is_group(group, arn))
+    });
+    if let Some((arm, group)) = lost {
+        return Err(no_such_group(route, arm, group, &groups));
+    }
+    Err(refused(
+        "not-two-arms",
+        &format!(
+            "{route} also sends requests to the target group {} (weight {weight}), which is neither arm, so weights of the arms would not be shares of all requests\n\nhint: set its weight to 0 in this action, where it then stays, or give it a rule of its own",
+            own_name(stranger)
+        ),
+    ))
+}
+
+/// The arms whose target groups are given, with these.
+fn given_groups(find: &Find) -> Vec<(&str, &str)> {
+    let arms = find.arms.iter();
+    arms.filter_map(|a| Some((a.name.as_str(), a.target_group.as_deref()?)))
+        .collect()
+}
+
+fn no_such_group(route: &str, arm: &str, group: &str, groups: &[(String, u32)]) -> HostError {
+    refused(
+        "no-such-group",
+        &format!(
+            "{route} forwards to no target group {group}, which --arm {arm}=... or target.aws.arms.{arm}.target-group names; it forwards to {}\n\nhint: name one of these, or the group of {arm} by its ARN",
+            listed(groups)
+        ),
+    )
+}
+
+/// Groups of an action with their weights, in words.
+fn listed(groups: &[(String, u32)]) -> String {
+    let each = groups
+        .iter()
+        .map(|(arn, weight)| format!("{} (weight {weight})", own_name(arn)));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether `given` is this ARN or the name in it.
@@ -519,43 +594,29 @@ fn arms(find: &Find, stack: Option<&Stack>, route: &Route) -> Result<Vec<Half>, 
 
 /// The two target groups that the traffic moves between.
 fn groups_of(find: &Find, route: &Route) -> Result<[String; 2], HostError> {
-    let mut groups: Vec<String> = traffic::forward(&route.actions)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(arn, _)| arn)
-        .collect();
-    let given: Vec<&str> = find
-        .arms
-        .iter()
-        .filter_map(|a| a.target_group.as_deref())
-        .collect();
+    fits(find, &route.arn, &route.actions)?;
+    let live = traffic::forward(&route.actions).unwrap_or_default();
+    let mut groups: Vec<String> = live.iter().map(|(arn, _)| arn.clone()).collect();
+    let given = given_groups(find);
     if given.len() == 2 {
         // The action need not name the group that gets no requests.
-        groups = given
-            .into_iter()
-            .map(|given| {
-                let known = groups.iter().find(|arn| is_group(given, arn));
-                known.cloned().unwrap_or_else(|| given.to_owned())
-            })
-            .collect();
-        if let Some(no_arn) = groups.iter().find(|g| !g.contains(":targetgroup/")) {
-            return Err(refused(
-                "no-such-group",
-                &format!(
-                    "{} forwards to no target group {no_arn}\n\nhint: name it by its ARN in --arm or target.aws.arms",
-                    route.arn
-                ),
-            ));
+        let mut all = vec![];
+        for (arm, given) in given {
+            let known = groups.iter().find(|arn| is_group(given, arn)).cloned();
+            if known.is_none() && !given.contains(":targetgroup/") {
+                return Err(no_such_group(&route.arn, arm, given, &live));
+            }
+            all.push(known.unwrap_or_else(|| given.to_owned()));
         }
+        groups = all;
     }
     let groups: [String; 2] = groups.try_into().map_err(|groups: Vec<String>| {
         refused(
             "not-two-arms",
             &format!(
-                "{} forwards to {} target groups, and a target has two arms: {}\n\nhint: name both arms with their groups in target.aws.arms",
+                "{} forwards to {} target groups, and a target has two arms\n\nhint: name both groups in its forward action, the idle one with weight 0",
                 route.arn,
                 groups.len(),
-                groups.join(", ")
             ),
         )
     })?;

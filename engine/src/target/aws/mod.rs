@@ -288,6 +288,7 @@ impl AwsTarget {
             arm: arm.name.clone(),
             healthy: whole(healthy),
             total: whole(states.len()),
+            health_reason: traffic::why_unhealthy(&targets),
         })
     }
 
@@ -387,6 +388,7 @@ impl AwsTarget {
             weight: traffic.weights.weight(&arm.name),
             healthy: health.healthy,
             total: health.total,
+            health_reason: health.health_reason.clone(),
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,

@@ -693,6 +693,7 @@ mod tests {
             weight,
             healthy: 1,
             total: 1,
+            health_reason: None,
             tasks: Some(tasks),
             deployment: Deployment::Steady,
             spoiled: 0,

@@ -2,7 +2,8 @@
 //! what AWS returned and keeps everything else.
 
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple,
+    Action, ActionTypeEnum, ForwardActionConfig, TargetGroupTuple, TargetHealthDescription,
+    TargetHealthStateEnum,
 };
 
 use crate::model::aws::{Found, FoundArm};
@@ -103,11 +104,12 @@ pub(super) struct Passage<'a> {
     pub(super) actions: &'a [Action],
 }
 
-/// Who gets the traffic, if the actions are still about these two arms.
+/// Who gets the traffic, if the actions are still about these two arms. Another group may
+/// be named with weight 0: it gets no requests.
 pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostError> {
     let groups = forward(actions).ok_or_else(|| changed(found, "it does not forward any more"))?;
     let known = |arn: &str| found.arms.iter().any(|a| a.target_group == arn);
-    if let Some((stranger, _)) = groups.iter().find(|(arn, _)| !known(arn)) {
+    if let Some((stranger, _)) = groups.iter().find(|(arn, w)| *w > 0 && !known(arn)) {
         return Err(changed(found, &format!("it forwards to {stranger}")));
     }
     let weight = |arm: &FoundArm| {
@@ -147,7 +149,7 @@ fn changed(found: &Found, what: &str) -> HostError {
 /// The same actions with other weights. A write replaces the whole list, so
 /// every other action and field is sent again, stickiness above all. Both
 /// groups are named, because AWS does not health-check a group that no action
-/// names.
+/// names, and a third keeps the weight 0 that [`read`] has seen.
 pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> Vec<Action> {
     let tuples: Vec<TargetGroupTuple> = found
         .arms
@@ -165,8 +167,16 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
         .map(|action| {
             let mut action = action.clone();
             if groups(&action).is_some() {
+                let ours = |tuple: &&TargetGroupTuple| {
+                    let mut arms = found.arms.iter();
+                    arms.any(|a| Some(a.target_group.as_str()) == tuple.target_group_arn())
+                };
+                let config = action.forward_config.as_ref();
+                let others = config.map(ForwardActionConfig::target_groups);
+                let others = others.unwrap_or_default().iter().filter(|t| !ours(t));
+                let tuples = tuples.iter().chain(others).cloned().collect();
                 let mut config = ForwardActionConfig::builder()
-                    .set_target_groups(Some(tuples.clone()))
+                    .set_target_groups(Some(tuples))
                     .build();
                 config.target_group_stickiness_config = action
                     .forward_config
@@ -179,6 +189,49 @@ pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> V
         })
         .collect();
     resent(&rewritten)
+}
+
+/// Most reasons that are told of one group.
+const REASONS_MAX: usize = 3;
+
+/// Why targets do not pass their health checks, in the words of ELB with its code, each
+/// reason once. Targets that drain are about to go, and unused ones are not checked.
+pub(super) fn why_unhealthy(targets: &[TargetHealthDescription]) -> Option<String> {
+    let mut reasons: Vec<(String, u32)> = vec![];
+    for health in targets.iter().filter_map(|t| t.target_health()) {
+        let counts = matches!(
+            health.state(),
+            Some(
+                TargetHealthStateEnum::Unhealthy
+                    | TargetHealthStateEnum::Unavailable
+                    | TargetHealthStateEnum::Initial
+            )
+        );
+        let code = health.reason().map_or("", |r| r.as_str());
+        let said = health.description().unwrap_or_default();
+        let reason = match (code, said) {
+            ("", "") => continue,
+            ("", one) | (one, "") => one.to_owned(),
+            (code, said) => format!("{code}: {said}"),
+        };
+        if !counts {
+            continue;
+        }
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((reason, 1)),
+        }
+    }
+    let several = reasons.len() > 1;
+    let each = reasons
+        .into_iter()
+        .take(REASONS_MAX)
+        .map(|(reason, count)| match several {
+            true => format!("{count} × {reason}"),
+            false => reason,
+        });
+    let all: Vec<String> = each.collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// Actions that were read, in the form in which they can be written.
@@ -279,6 +332,39 @@ mod tests {
     }
 
     #[test]
+    fn the_reasons_of_elb_are_told_once_each() {
+        use TargetHealthStateEnum as Is;
+        use aws_sdk_elasticloadbalancingv2::types::{TargetHealth, TargetHealthReasonEnum as Why};
+        let target = |state, why: Option<Why>, said: &str| {
+            let health = TargetHealth::builder()
+                .state(state)
+                .set_reason(why)
+                .description(said);
+            let health = health.build();
+            TargetHealthDescription::builder()
+                .target_health(health)
+                .build()
+        };
+        let codes = || {
+            let said = "Health checks failed with these codes: [503]";
+            target(Is::Unhealthy, Some(Why::ResponseCodeMismatch), said)
+        };
+        let late = || target(Is::Unhealthy, Some(Why::Timeout), "Request timed out");
+        let fine = || target(Is::Healthy, None, "");
+        let going = || target(Is::Draining, Some(Why::DeregistrationInProgress), "goes");
+        assert_eq!(why_unhealthy(&[fine(), going()]), None);
+        assert_eq!(
+            why_unhealthy(&[codes(), fine(), codes()]).as_deref(),
+            Some("Target.ResponseCodeMismatch: Health checks failed with these codes: [503]")
+        );
+        let both = why_unhealthy(&[late(), codes(), late()]).expect("two reasons");
+        assert!(
+            both.starts_with("2 × Target.Timeout: Request timed out; 1 × "),
+            "{both}"
+        );
+    }
+
+    #[test]
     fn an_action_with_a_single_group_is_all_to_it() {
         let only = Action::builder()
             .r#type(ActionTypeEnum::Forward)
@@ -297,6 +383,15 @@ mod tests {
         let error = read(&found(), &[action]).expect_err("not ours");
         assert_eq!(error.kind, ErrorKind::Conflict);
         assert!(error.message.contains("arn:other"), "{error}");
+        let idle = forward_to(
+            &[("arn:stable", 50), ("arn:canary", 0), ("arn:other", 0)],
+            None,
+        );
+        let wanted = Weights::of([("stable", 0), ("canary", 100)]);
+        let written = rewrite(&found(), &[idle], &wanted);
+        assert_eq!(read(&found(), &written).expect("two arms").weights, wanted);
+        let kept = forward(&written).expect("still forwards");
+        assert_eq!(kept.last(), Some(&("arn:other".to_owned(), 0)), "kept");
         let redirect = Action::builder().r#type(ActionTypeEnum::Redirect).build();
         assert!(read(&found(), &[redirect]).is_err());
     }

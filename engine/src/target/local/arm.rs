@@ -121,6 +121,7 @@ impl Arm {
             weight,
             healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
             total: u32::try_from(running.upstreams.len()).unwrap_or(u32::MAX),
+            health_reason: None,
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: self.tally.spoiled(),

@@ -37,7 +37,9 @@ class Context:
         suffix = hex_id(12).upper()
         room = limit - len(suffix) - 2
         logical = logical[: room // 2]
-        return f"{self.stack_name[: room - len(logical)]}-{logical}-{suffix}"
+        # A name that is cut at a hyphen would have two of them, which load balancers refuse.
+        stack = self.stack_name[: room - len(logical)].rstrip("-")
+        return f"{stack}-{logical}-{suffix}"
 
     def call_ecs(self, operation, **request):
         return ecs.OPERATIONS[operation](self.ecs, request)

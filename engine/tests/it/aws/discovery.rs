@@ -162,6 +162,98 @@ async fn arms_can_have_any_name() {
     assert!(error.message.contains("there is no arm middle"), "{error}");
 }
 
+/// What a person names, as arms.
+fn arms(of: [(&str, &str); 2]) -> Vec<FindArm> {
+    of.map(|(name, group)| FindArm {
+        name: name.to_owned(),
+        target_group: Some(group.to_owned()),
+        service: None,
+    })
+    .to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_group_is_idle_and_kept_or_refused_with_a_hint_that_works() {
+    let made = make(&Wish::default()).await;
+    let stranger = make(&Wish::default()).await.groups[0].clone();
+    let by_arn = [&*made.groups[0], &*made.groups[1]];
+    let by_name = by_arn.map(|arn| arn.split('/').nth(1).expect("a name"));
+    let named = |groups: [&str; 2]| Find {
+        arms: arms([("stable", groups[0]), ("canary", groups[1])]),
+        ..find(&made)
+    };
+    let rule = rule(&made, "/three/*", 3, by_arn).await;
+    let as_rule = |find: Find| Find {
+        listener: None,
+        rule: Some(rule.clone()),
+        ..find
+    };
+    for third in [10, 0] {
+        let three = || forward(&[(by_arn[0], 100), (&stranger, third), (by_arn[1], 0)]);
+        let aws = direct().await;
+        let modify = aws.elb.modify_listener().listener_arn(&made.listener);
+        modify.default_actions(three()).send().await.expect("three");
+        let modify = aws.elb.modify_rule().rule_arn(&rule);
+        modify.actions(three()).send().await.expect("three");
+        // Nobody knows which of the three are the arms.
+        for unnamed in [find(&made), as_rule(find(&made))] {
+            let error = discover(&unnamed, REGION).await.expect_err("three");
+            assert_eq!(error.code, "not-two-arms");
+            assert!(error.message.contains("--arm"), "{error}");
+            let weight = format!("(weight {third})");
+            assert!(error.message.contains(&weight), "{error}");
+        }
+        for groups in [by_arn, by_name] {
+            for named in [named(groups), as_rule(named(groups))] {
+                let found = discover(&named, REGION).await;
+                if third > 0 {
+                    let error = found.expect_err("a third has requests");
+                    assert_eq!(error.code, "not-two-arms");
+                    assert!(error.message.contains("set its weight to 0"), "{error}");
+                    let name = stranger.split('/').nth(1).expect("a name");
+                    assert!(error.message.contains(name), "{error}");
+                    continue;
+                }
+                let found = found.expect("as the hint says");
+                assert_eq!(found.arms[1].target_group, made.groups[1]);
+                let proxy = Proxy::start().await;
+                let target = bottle::reach(&proxy, named, Arc::new(SystemClock)).await;
+                let weights = engine::model::Weights::of([("stable", 60), ("canary", 40)]);
+                target.set_weights(&weights).await.expect("written");
+                assert_eq!(target.traffic().await.expect("read").weights, weights);
+            }
+        }
+    }
+    let shown = emulator::aws(REGION, &["elbv2", "describe-rules", "--rule-arns", &rule]);
+    let groups = &shown["Rules"][0]["Actions"][0]["ForwardConfig"]["TargetGroups"];
+    assert_eq!(groups[2]["TargetGroupArn"], stranger.as_str(), "{shown}");
+    assert_eq!(groups[2]["Weight"], 0, "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_the_route_does_not_name_is_said_with_its_key() {
+    let made = make(&Wish::default()).await;
+    let name = made.groups[1].split('/').nth(1).expect("a name").to_owned();
+    let half = Find {
+        arms: arms([("stable", "shop-other"), ("canary", &name)]),
+        ..find(&made)
+    };
+    let error = discover(&half, REGION).await.expect_err("one is not there");
+    assert_eq!(error.code, "no-such-group");
+    for part in ["shop-other", "target.aws.arms.stable.target-group", &name] {
+        assert!(error.message.contains(part), "{part}: {error}");
+    }
+    let none = Find {
+        arms: arms([("stable", "shop-one"), ("canary", "shop-two")]),
+        ..find(&made)
+    };
+    let error = discover(&none, REGION).await.expect_err("none is there");
+    assert_eq!(error.code, "no-weighted-action");
+    for part in ["shop-one", "shop-two", "target.aws.arms"] {
+        assert!(error.message.contains(part), "{part}: {error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_group_alone_is_no_target() {
     let made = make(&Wish::default()).await;

@@ -10,6 +10,8 @@ mod manners;
 mod metrics;
 mod permissions;
 mod plan;
+mod prototypes;
+mod regions;
 mod rollout;
 mod routes;
 mod stacks;

@@ -259,6 +259,8 @@ async fn an_image_without_healthy_targets_never_gets_traffic() {
         if !breaker {
             // Nobody but the engine's own patience ends it.
             assert!(reason(&standing).contains("after 900 s"), "{standing:?}");
+            let why = "Target.ResponseCodeMismatch: Health checks failed with these codes: [500]";
+            assert!(reason(&standing).contains(why), "ELB's own: {standing:?}");
         }
     }
 }

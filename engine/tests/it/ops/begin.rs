@@ -330,3 +330,29 @@ async fn a_bad_version_is_taken_back() {
         assert!(text.contains("stable has all traffic, read back"), "{text}");
     }
 }
+
+/// A service that is not there is a wrong request, and no rollout that is taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_without_a_service_to_run_it_begins_nothing() {
+    let made = make(&Wish::default()).await;
+    let service = format!("{}-canary", made.name);
+    let image = || BeginRequest {
+        image: Some("app:v2".to_owned()),
+        ..rollout("canary", on_aws(on(&made)), &[])
+    };
+    let test = TestApp::new();
+    let mut missing = on(&made);
+    missing.services = vec![format!("canary={}/nope", made.cluster)];
+    let missing = BeginRequest {
+        target: on_aws(missing),
+        ..image()
+    };
+    let error = make_ready(&test.app, &missing).await;
+    refused(error, Kind::NotFound, &["no ECS service nope"]);
+    let delete = direct().await.ecs.delete_service().cluster(&made.cluster);
+    let gone = delete.service(&service).force(true).send().await;
+    gone.expect("it is deleted");
+    let says = ["no ECS service", "canary", "--service canary="];
+    refused(make_ready(&test.app, &image()).await, Kind::Usage, &says);
+    assert_eq!(count(&test).await, 0);
+}
