@@ -103,7 +103,8 @@ pub async fn start(
             balancer.connections
         )));
     }
-    let load = (request.load > 0).then(|| load::start(balancer.listen, request.load));
+    super::ports::tell_when_late(&balancer, listener);
+    let load = (request.load > 0).then(|| load::start(&balancer, request.load));
     Ok(Running {
         balancer,
         load,

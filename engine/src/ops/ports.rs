@@ -22,7 +22,7 @@ use crate::strategy::limits::Limits;
 use crate::target::Target;
 use crate::target::aws::client::{Clients, Patience};
 use crate::target::aws::{self, AwsTarget};
-use crate::target::local::balancer::Balancer;
+use crate::target::local::balancer::{Balancer, Opened};
 use crate::target::local::load::Load;
 use crate::target::local::{self, LocalTarget};
 
@@ -238,7 +238,8 @@ impl Ports {
                 };
             }
         };
-        let load = (*load_rps > 0).then(|| local::load::start(balancer.listen, *load_rps));
+        tell_when_late(&balancer, &self.listener);
+        let load = (*load_rps > 0).then(|| local::load::start(&balancer, *load_rps));
         let mut fixed = local.clone();
         (fixed.listen, fixed.admin) = (balancer.listen, balancer.admin);
         let target = Arc::new(LocalTarget::new(balancer.admin));
@@ -317,6 +318,20 @@ impl Resolve for Ports {
             None => (self.listener)(News::Progress(line)),
         }
     }
+}
+
+/// Notes it if users are served although an arm of theirs is not healthy.
+pub(super) fn tell_when_late(balancer: &Balancer, listener: &Listener) {
+    let (opened, listener) = (balancer.opened(), listener.clone());
+    tokio::spawn(async move {
+        let Some(Opened::Late(arms)) = opened.await else {
+            return;
+        };
+        listener(News::Note(format!(
+            "{} did not become healthy in time, and users are served all the same from now on; see [target.local.health], and the log of what it runs",
+            arms.join(" and ")
+        )));
+    });
 }
 
 /// The key under which a found target is remembered.

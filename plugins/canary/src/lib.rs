@@ -192,6 +192,13 @@ fn check(p: &Parameters) -> Vec<Issue> {
             ),
         );
     }
+    if p.gate == GateKind::Limits && !p.streams.is_empty() {
+        issue(
+            "/streams".into(),
+            "would not be looked at: gate = \"limits\" knows errors and latency alone; leave them out, or use gate = \"evidence\""
+                .into(),
+        );
+    }
     for (index, stream) in p.streams.iter().enumerate() {
         if let Err(message) = stream.check() {
             issue(format!("/streams/{index}"), message);
