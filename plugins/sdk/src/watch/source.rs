@@ -38,6 +38,8 @@ pub(super) struct Source {
     customs: Vec<Custom>,
     /// Why the last read of a query brought no value, by its name.
     without: BTreeMap<String, String>,
+    /// The values that the last read of a query brought, by its name.
+    known: BTreeMap<String, Vec<Point>>,
     /// Length of one sample, ms.
     pub(super) period: f64,
     thresholds: Thresholds,
@@ -67,6 +69,7 @@ impl Source {
             ],
             customs: customs.to_vec(),
             without: BTreeMap::new(),
+            known: BTreeMap::new(),
             period,
             thresholds: None,
             counts_slow: true,
@@ -389,11 +392,13 @@ impl Source {
             let values = match rollout.query(query, since) {
                 Ok(values) => {
                     self.without.remove(query);
+                    self.known.insert(query.clone(), values.clone());
                     values
                 }
                 Err(error) => {
                     self.without.insert(query.clone(), error.message);
-                    vec![]
+                    // What was seen before has not become unknown.
+                    self.known.get(query).cloned().unwrap_or_default()
                 }
             };
             points.0.insert(query.clone(), values);
