@@ -13,6 +13,7 @@ use super::news::{Listener, News};
 use super::private;
 use crate::clock::SystemClock;
 use crate::model::aws::{Access as AwsAccess, AwsSpec, Found};
+use crate::model::network::Network;
 use crate::model::target::{LocalSpec, TargetSpec};
 use crate::model::{ErrorKind, HostError};
 use crate::rollout::{Resolve, Strategy};
@@ -70,6 +71,18 @@ impl Ports {
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
         Self { patience, ..self }
+    }
+
+    /// The same, through proxies and with certificates of the environment.
+    #[must_use]
+    pub fn with_network(mut self, network: Network) -> Self {
+        self.patience.network = network;
+        self
+    }
+
+    /// A local target, whose queries may ask other machines.
+    fn local(&self, admin: SocketAddr) -> LocalTarget {
+        LocalTarget::new(admin).with_network(&self.patience.network)
     }
 
     /// The strategy host, which is made when it is first needed.
@@ -189,7 +202,7 @@ impl Ports {
                 ));
             }
         };
-        let target = LocalTarget::new(admin);
+        let target = self.local(admin);
         target.observe().await?;
         Ok(target)
     }
@@ -242,7 +255,7 @@ impl Ports {
         let load = (*load_rps > 0).then(|| local::load::start(&balancer, *load_rps));
         let mut fixed = local.clone();
         (fixed.listen, fixed.admin) = (balancer.listen, balancer.admin);
-        let target = Arc::new(LocalTarget::new(balancer.admin));
+        let target = Arc::new(self.local(balancer.admin));
         embedded.insert(balancer.admin, Embedded { balancer, load });
         let spec = TargetSpec::Embedded {
             local: fixed,

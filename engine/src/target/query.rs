@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper::header::AUTHORIZATION;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::http::{Answer, Client};
@@ -224,6 +225,8 @@ struct Request<'a> {
     name: &'a str,
     url: Filled,
     headers: Vec<(&'a str, Filled)>,
+    /// What is in a header in another form.
+    hidden: Vec<Filled>,
 }
 
 impl<'a> Request<'a> {
@@ -241,10 +244,19 @@ impl<'a> Request<'a> {
             let text = secret::fill(text, str::to_owned).map_err(missing)?;
             Ok((header.as_str(), text))
         });
+        let mut headers: Vec<_> = headers.collect::<Result<_, HostError>>()?;
+        let mut hidden = vec![];
+        if let Some(login) = &query.basic_auth {
+            let user = secret::fill(&login.user, str::to_owned).map_err(missing)?;
+            let password = secret::fill(&login.password, str::to_owned).map_err(missing)?;
+            headers.push((AUTHORIZATION.as_str(), user.login(&password)));
+            hidden = vec![user, password];
+        }
         Ok(Self {
             name,
             url: secret::fill(url, words).map_err(missing)?,
-            headers: headers.collect::<Result<_, HostError>>()?,
+            headers,
+            hidden,
         })
     }
 
@@ -294,6 +306,7 @@ impl<'a> Request<'a> {
         let headers = self.headers.iter().map(|(_, filled)| filled);
         let what = std::iter::once(&self.url)
             .chain(headers)
+            .chain(&self.hidden)
             .fold(what.to_owned(), |what, filled| filled.scrub(&what));
         HostError::new(
             ErrorKind::Unavailable,

@@ -524,6 +524,7 @@ async fn custom_queries_read_a_number_from_json() {
             pointer: pointer.to_owned(),
         },
         headers: vec![],
+        basic_auth: None,
     };
     let points = target
         .query(&query("/data/value"), 0)
