@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use engine::cli::Cli;
+use engine::model::network::Network;
 use engine::ops::app::Surroundings;
 use engine::ops::deploy;
 
@@ -28,6 +29,7 @@ fn surroundings() -> Surroundings {
         docker_config: path("DOCKER_CONFIG"),
         cosign_password: std::env::var("COSIGN_PASSWORD").ok(),
         policy: path("ENGINE_POLICY"),
+        network: Network::read(|name| std::env::var(name).ok()),
         stack: deploy::variables()
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
             .filter(|(_, value)| !value.is_empty())

@@ -7,6 +7,7 @@ pub mod aws;
 mod command;
 pub mod limits;
 mod naming;
+pub mod network;
 pub mod problem;
 pub mod query;
 pub mod secret;

@@ -37,12 +37,24 @@ pub struct Query {
     /// `${NAME}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
+    /// The name and the password that its requests send, if its source asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+}
+
+/// A name and a password, which are sent as RFC 7617 (Basic) says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BasicAuth {
+    /// The name.
+    pub user: String,
+    /// A reference to the password, such as `${NAME}` or `${file:/PATH}`.
+    pub password: String,
 }
 
 /// Field by field, so that each of them is known as a field and not as a key of a map.
 impl Serialize for Query {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut query = serializer.serialize_struct("Query", 8)?;
+        let mut query = serializer.serialize_struct("Query", 9)?;
         query.serialize_field("name", &self.name)?;
         match &self.source {
             QuerySource::Json { url, pointer } => {
@@ -75,6 +87,9 @@ impl Serialize for Query {
         if !self.headers.is_empty() {
             query.serialize_field("headers", &self.headers)?;
         }
+        if let Some(basic_auth) = &self.basic_auth {
+            query.serialize_field("basic_auth", basic_auth)?;
+        }
         query.end()
     }
 }
@@ -87,6 +102,7 @@ impl Query {
             name: name.to_owned(),
             source,
             headers: vec![],
+            basic_auth: None,
         }
     }
 

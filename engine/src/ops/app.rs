@@ -11,11 +11,13 @@ use super::ports::Ports;
 use super::private;
 use crate::clock::{Clock, SystemClock};
 use crate::journal::Entry;
+use crate::model::network::Network;
 use crate::rollout::{Driver, Options};
 use crate::store::lifeboat::Lifeboat;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Owner, Store, process};
+use crate::target::http::certificates;
 
 /// The store, the ports and the process that an operation works with. Clones share
 /// them.
@@ -115,12 +117,14 @@ impl App {
     /// Opens the store in `state_dir`, as a verb needs it.
     pub fn open(
         state_dir: &Path,
-        surroundings: Surroundings,
+        mut surroundings: Surroundings,
         access: Access,
         listener: Listener,
     ) -> Result<Self> {
         let (store, lifeboat) = open_store(state_dir, access, &listener)?;
-        let ports = Ports::new(state_dir, store.clone(), listener.clone());
+        settle(&mut surroundings.network, &listener);
+        let ports = Ports::new(state_dir, store.clone(), listener.clone())
+            .with_network(surroundings.network.clone());
         Ok(Self {
             lifeboat,
             ..Self::over(state_dir, surroundings, (store, ports), listener)
@@ -205,6 +209,21 @@ impl App {
     }
 }
 
+/// Leaves out proxies and certificates that cannot be used, and notes it. It is no error,
+/// because not every verb needs them, and the way back may do without.
+fn settle(network: &mut Network, listener: &Listener) {
+    let mut troubles = network.settle();
+    if let Some(Err(trouble)) = network.ca_bundle.as_deref().map(certificates) {
+        network.ca_bundle = None;
+        troubles.push(format!(
+            "the certificates that AWS_CA_BUNDLE names are not trusted: {trouble}"
+        ));
+    }
+    for trouble in troubles {
+        listener(News::Note(trouble));
+    }
+}
+
 /// The environment of the process, as the front end has read it.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
@@ -222,6 +241,9 @@ pub struct Surroundings {
     pub cosign_password: Option<String>,
     /// `ENGINE_POLICY`
     pub policy: Option<PathBuf>,
+    /// Proxies and certificates: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`
+    /// and `AWS_CA_BUNDLE`.
+    pub network: Network,
     /// Variables that give parameters of a stack, by name.
     pub stack: BTreeMap<String, String>,
 }

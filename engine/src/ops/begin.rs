@@ -177,13 +177,15 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chos
     let file = &spec.strategy.parameters;
     let parameters = plugin::parameters(&request.set, file, &loaded.plugin, &description).await?;
     no_credentials(&parameters)?;
+    let parameters = Value::Object(parameters);
+    plugin::queries::check(&description, &parameters, &spec.queries)?;
     let pin = Pin {
         sha256: loaded.plugin.sha256.clone(),
         name: description.name,
         version: description.version,
         source: loaded.source.clone(),
         world: loaded.plugin.world.clone(),
-        parameters: Value::Object(parameters),
+        parameters,
         seed: format!("{:032x}", rand::random::<u128>()),
     };
     Ok(Chosen { loaded, pin })

@@ -106,7 +106,8 @@ pub async fn start(
         );
         listener(News::Note(note.into()));
     }
-    let load = (request.load > 0).then(|| load::start(balancer.listen, request.load));
+    super::ports::tell_when_late(&balancer, listener);
+    let load = (request.load > 0).then(|| load::start(&balancer, request.load));
     Ok(Running {
         balancer,
         load,

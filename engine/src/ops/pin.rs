@@ -143,6 +143,7 @@ pub(super) fn access(app: &App) -> Access {
     let docker = app.surroundings.docker_config.clone();
     Access {
         docker_config: docker.or_else(|| home.map(|h| h.join(".docker"))),
+        network: app.surroundings.network.clone(),
         clock: app.clock.clone(),
     }
 }

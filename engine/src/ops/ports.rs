@@ -13,6 +13,7 @@ use super::news::{Listener, News};
 use super::private;
 use crate::clock::SystemClock;
 use crate::model::aws::{Access as AwsAccess, AwsSpec, Found};
+use crate::model::network::Network;
 use crate::model::target::{LocalSpec, TargetSpec};
 use crate::model::{ErrorKind, HostError};
 use crate::rollout::{Resolve, Strategy};
@@ -22,7 +23,7 @@ use crate::strategy::limits::Limits;
 use crate::target::Target;
 use crate::target::aws::client::{Clients, Patience, configured_region};
 use crate::target::aws::{self, AwsTarget};
-use crate::target::local::balancer::Balancer;
+use crate::target::local::balancer::{Balancer, Opened};
 use crate::target::local::load::Load;
 use crate::target::local::{self, LocalTarget};
 
@@ -73,6 +74,18 @@ impl Ports {
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
         Self { patience, ..self }
+    }
+
+    /// The same, through proxies and with certificates of the environment.
+    #[must_use]
+    pub fn with_network(mut self, network: Network) -> Self {
+        self.patience.network = network;
+        self
+    }
+
+    /// A local target, whose queries may ask other machines.
+    fn local(&self, admin: SocketAddr) -> LocalTarget {
+        LocalTarget::new(admin).with_network(&self.patience.network)
     }
 
     /// The strategy host, which is made when it is first needed.
@@ -220,7 +233,7 @@ impl Ports {
                 ));
             }
         };
-        let target = LocalTarget::new(admin);
+        let target = self.local(admin);
         target.observe().await?;
         Ok(target)
     }
@@ -269,10 +282,11 @@ impl Ports {
                 };
             }
         };
-        let load = (*load_rps > 0).then(|| local::load::start(balancer.listen, *load_rps));
+        tell_when_late(&balancer, &self.listener);
+        let load = (*load_rps > 0).then(|| local::load::start(&balancer, *load_rps));
         let mut fixed = local.clone();
         (fixed.listen, fixed.admin) = (balancer.listen, balancer.admin);
-        let target = Arc::new(LocalTarget::new(balancer.admin));
+        let target = Arc::new(self.local(balancer.admin));
         embedded.insert(balancer.admin, Embedded { balancer, load });
         let spec = TargetSpec::Embedded {
             local: fixed,
@@ -348,6 +362,20 @@ impl Resolve for Ports {
             None => (self.listener)(News::Progress(line)),
         }
     }
+}
+
+/// Notes it if users are served although an arm of theirs is not healthy.
+pub(super) fn tell_when_late(balancer: &Balancer, listener: &Listener) {
+    let (opened, listener) = (balancer.opened(), listener.clone());
+    tokio::spawn(async move {
+        let Some(Opened::Late(arms)) = opened.await else {
+            return;
+        };
+        listener(News::Note(format!(
+            "{} did not become healthy in time, and users are served all the same from now on; see [target.local.health], and the log of what it runs",
+            arms.join(" and ")
+        )));
+    });
 }
 
 /// The key under which a found target is remembered.

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use crate::model::aws::AwsSpec;
 use crate::model::limits::{ALARMS_MAX, BeforeBake, Guardrails, OnTrouble};
 use crate::model::problem::Problems;
-use crate::model::query::{Probe, Query, QuerySource};
+use crate::model::query::{BasicAuth, Probe, Query, QuerySource};
 use crate::model::secret;
 use crate::model::target::{
     ADMIN_DEFAULT, Clients, HealthCheck, HealthProtocol, LISTEN_DEFAULT, LocalArm, LocalSpec,
@@ -62,10 +62,10 @@ pub struct StrategySpec {
 }
 
 /// The message about a text that contains a credential; the text itself is not shown.
-const CREDENTIAL: &str = "has a credential in it, which would go into journals and exports; name it instead: ${NAME} for a variable of the environment or ${file:/PATH} in a query's url, server and headers and in a probe's path; a program that an arm runs inherits the environment of engine";
+const CREDENTIAL: &str = "has a credential in it, which would go into journals and exports; name it instead: ${NAME} for a variable of the environment or ${file:/PATH} in a query's url, server, headers and basic-auth and in a probe's path; a program that an arm runs inherits the environment of engine";
 
 /// The message about an address with a user in it.
-const USER: &str = "names a user, which is not sent; write headers = { authorization = \"Basic ${NAME}\" }, with the base64 of USER:PASSWORD in that variable";
+const USER: &str = "names a user, which is not sent; write basic-auth = { user = \"NAME\", password = \"${NAME}\" } in [queries.NAME], with the password in that variable";
 
 impl Spec {
     /// Reads a rollout file.
@@ -140,7 +140,15 @@ impl Spec {
                 let path = format!("queries.{}.headers.{header}", query.name);
                 (path, text)
             });
-            own.into_iter().chain(headers)
+            let login = query.basic_auth.as_ref().map(|login| {
+                let path = |key: &str| format!("queries.{}.basic-auth.{key}", query.name);
+                [
+                    (path("user"), &login.user),
+                    (path("password"), &login.password),
+                ]
+            });
+            let login = login.into_iter().flatten();
+            own.into_iter().chain(headers).chain(login)
         });
         let probes = self.probes.iter().map(|probe| {
             let path = format!("probes.{}.path", probe.name);
@@ -553,6 +561,11 @@ fn query((name, mut section): (String, Section<'_>)) -> Query {
         if secret::has_user(&server) {
             table.problem("server", USER);
         }
+        for key in ["headers", "basic-auth"] {
+            if table.has(key) {
+                table.problem(key, "belongs one level up, beside `prometheus`");
+            }
+        }
         table.finish();
         QuerySource::Prometheus { server, query }
     } else if section.has("cloudwatch") {
@@ -576,11 +589,38 @@ fn query((name, mut section): (String, Section<'_>)) -> Query {
     if has_headers && matches!(source, QuerySource::CloudWatch(_)) {
         section.problem("headers", "is for `url` and `prometheus`; AWS has its own");
     }
+    let basic_auth = section.has("basic-auth").then(|| {
+        let mut table = section.section("basic-auth");
+        let login = BasicAuth {
+            user: table.required_text("user"),
+            password: table.required_text("password"),
+        };
+        if login.user.contains([':', '\n']) {
+            table.problem("user", "must have no colon and be one line");
+        }
+        table.finish();
+        login
+    });
+    if basic_auth.is_some() {
+        if matches!(source, QuerySource::CloudWatch(_)) {
+            section.problem(
+                "basic-auth",
+                "is for `url` and `prometheus`; AWS has its own",
+            );
+        }
+        if headers.iter().any(|(name, _)| name == "authorization") {
+            section.problem(
+                "basic-auth",
+                "and headers.authorization are the same header; leave one of them out",
+            );
+        }
+    }
     section.finish();
     Query {
         name,
         source,
         headers,
+        basic_auth,
     }
 }
 

@@ -353,6 +353,20 @@ pub struct Query {
     /// Headers of its requests; secrets in them are references such as `${NAME}` or
     /// `${file:/PATH}`.
     pub headers: Option<BTreeMap<String, String>>,
+    /// The name and the password that its requests send, for `url` and `prometheus`.
+    pub basic_auth: Option<BasicAuth>,
+}
+
+/// A name and a password.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub struct BasicAuth {
+    /// The name.
+    #[schemars(length(min = 1))]
+    pub user: String,
+    /// A reference to the password: `${NAME}` or `${file:/PATH}`.
+    #[schemars(length(min = 1))]
+    pub password: String,
 }
 
 /// A range query of a Prometheus server.

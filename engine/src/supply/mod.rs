@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::model::network::Network;
 use crate::model::problem::Problems;
 use crate::model::sha256_hex;
 use crate::spec::plugins::{Plugins, Wanted, lexically};
@@ -224,6 +225,8 @@ pub struct Mode {
 pub struct Access {
     /// Folder of Docker's configuration, with its credentials.
     pub docker_config: Option<PathBuf>,
+    /// Proxies and certificates.
+    pub network: Network,
     /// The clock for time limits.
     pub clock: Arc<dyn Clock>,
 }
@@ -711,12 +714,15 @@ pub const VENDOR: &str = "plugins.vendor";
 /// A certificate cannot be read.
 pub fn registry(
     access: &Access,
-    ca_files: Vec<PathBuf>,
+    mut ca_files: Vec<PathBuf>,
     reference: &Reference,
 ) -> Result<Registry, RegistryError> {
+    let plain_http = ca_files.is_empty() && reference.is_loopback();
+    ca_files.extend(access.network.ca_bundle.clone());
     let options = registry::Options {
         docker_config: access.docker_config.clone(),
-        plain_http: ca_files.is_empty() && reference.is_loopback(),
+        network: access.network.clone(),
+        plain_http,
         ca_files,
         limit_bytes: BYTES_MAX,
         ..registry::Options::default()

@@ -1,22 +1,29 @@
 //! A small HTTP and HTTPS client: one request, one bounded answer.
 
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::clock::{Clock, SystemClock};
+use crate::model::network::Network;
 use crate::model::query::Probe;
 use crate::model::{Millis, ProbeReport};
+use crate::target::route::Route;
 use crate::target::secret;
 
 /// Largest answer that is read.
 const BODY_BYTES_MAX: usize = 16 << 20;
+/// Largest file of certificates, bytes.
+const CERTIFICATES_BYTES_MAX: u64 = 16 << 20;
 
 /// Largest head of an answer over HTTP/2, bytes; as for the traffic.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
@@ -65,66 +72,96 @@ pub struct Answer {
 /// Sends requests; keeps connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    plain: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    plain: hyper_util::client::legacy::Client<Route, Full<Bytes>>,
     /// Made when it is first needed: reading the machine's certificates takes
     /// longer than many a verb.
-    secure: std::sync::Arc<std::sync::OnceLock<Secure>>,
+    secure: Arc<OnceLock<Secure>>,
+    route: Route,
+    ca_bundle: Option<PathBuf>,
 }
 
-type Secure = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Secure = hyper_util::client::legacy::Client<HttpsConnector<Route>, Full<Bytes>>;
 
 impl Default for Client {
     fn default() -> Self {
-        Self::speaking(false)
+        Self::speaking(false, Route::direct())
     }
 }
 
 impl Client {
     /// A client that speaks HTTP/2 from the first byte where a URL begins with http.
     pub(super) fn http2() -> Self {
-        Self::speaking(true)
+        Self::speaking(true, Route::direct())
     }
 
-    fn speaking(http2: bool) -> Self {
+    /// A client that goes through proxies and trusts the certificates of a network.
+    #[must_use]
+    pub fn through(network: &Network) -> Self {
+        Self {
+            ca_bundle: network.ca_bundle.clone(),
+            ..Self::speaking(false, Route::through(network))
+        }
+    }
+
+    fn speaking(http2: bool, route: Route) -> Self {
         Self {
             plain: hyper_util::client::legacy::Client::builder(TokioExecutor::new())
                 .http2_only(http2)
                 .http2_max_header_list_size(HEAD_BYTES_MAX)
-                .build(connector()),
-            secure: std::sync::Arc::default(),
+                .build(route.clone()),
+            secure: Arc::default(),
+            route,
+            ca_bundle: None,
         }
+    }
+
+    fn secure(&self) -> &Secure {
+        self.secure.get_or_init(|| {
+            let connector = HttpsConnectorBuilder::new()
+                .with_tls_config(trust(self.ca_bundle.as_deref()))
+                .https_only()
+                .enable_http1()
+                .wrap_connector(self.route.clone());
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector)
+        })
     }
 }
 
-fn secure() -> Secure {
-    let mut connector = connector();
-    connector.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(trust())
-        .https_only()
-        .enable_http1()
-        .wrap_connector(connector);
-    hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector)
+/// The certificates (PEM) in a file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let shown = file.display();
+    // Reading a pipe or a device might never end.
+    match std::fs::metadata(file) {
+        Ok(meta) if !meta.is_file() || meta.len() > CERTIFICATES_BYTES_MAX => {
+            return Err(format!("{shown} is not a file of certificates"));
+        }
+        Ok(_) => {}
+        Err(error) => return Err(format!("{shown} cannot be read: {error}")),
+    }
+    let pem = std::fs::read(file).map_err(|e| format!("{shown} cannot be read: {e}"))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(format!("{shown} has no certificates in PEM")),
+    }
 }
 
-/// Trusts what this machine trusts.
-fn trust() -> rustls::ClientConfig {
+/// Trusts what this machine trusts, and the certificates of that file.
+fn trust(more: Option<&Path>) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(Ok(more)) = more.map(certificates) {
+        roots.add_parsable_certificates(more);
+    }
     let ring = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     // ring has every suite of the default protocol versions, so this cannot fail.
     rustls::ClientConfig::builder_with_provider(ring)
         .with_safe_default_protocol_versions()
         .map(|b| b.with_root_certificates(roots).with_no_client_auth())
         .unwrap_or_else(|e| unreachable!("{e}"))
-}
-
-/// Connects fast or not at all.
-pub fn connector() -> HttpConnector {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(Duration::from_secs(2)));
-    connector
 }
 
 impl Client {
@@ -157,6 +194,9 @@ impl Client {
             });
             request = request.header(*name, value.map_err(hyper::http::Error::from)?);
         }
+        if let Some(credentials) = self.route.credentials(url) {
+            request = request.header(PROXY_AUTHORIZATION, credentials);
+        }
         let has_type = headers.iter().any(|(name, _)| *name == CONTENT_TYPE);
         if body.is_some() && !has_type {
             request = request.header(CONTENT_TYPE, "application/json");
@@ -164,7 +204,7 @@ impl Client {
         let request = request.body(Full::from(body.unwrap_or_default()))?;
         let exchange = async {
             let answer = if url.starts_with("https://") {
-                self.secure.get_or_init(secure).request(request).await?
+                self.secure().request(request).await?
             } else {
                 self.plain.request(request).await?
             };

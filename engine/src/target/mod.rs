@@ -9,6 +9,7 @@ pub mod aws;
 pub mod http;
 pub mod local;
 mod query;
+pub mod route;
 pub mod secret;
 
 use async_trait::async_trait;

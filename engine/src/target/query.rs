@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use hyper::header::AUTHORIZATION;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::http::{Answer, Client};
 use super::secret::{self, Filled};
 use crate::model::query::{Query, QuerySource};
+use crate::model::secret::is_secret_key;
 use crate::model::{ErrorKind, HostError, Millis, Point};
 
 /// How long a query may take.
@@ -57,7 +59,8 @@ impl Words {
     }
 }
 
-/// Values of a query for all arms. A source that has nothing is no error.
+/// Values of a query for all arms. A source that has nothing is no error, and one whose
+/// values are all no numbers is one.
 pub(super) async fn ask(
     client: &Client,
     query: &Query,
@@ -66,19 +69,21 @@ pub(super) async fn ask(
     now: Millis,
 ) -> Result<Vec<Point>, HostError> {
     let mut points = vec![];
+    let mut without = vec![];
     for arm in arms {
         match &query.source {
             QuerySource::Json { url, pointer } => {
                 let words = |text: &str| arm.fill(&text.replace("{since}", &since.to_string()));
                 let asked = Request::new(query, url, words)?;
                 if let Some(answer) = asked.get(client).await? {
-                    let value = asked
-                        .json(&answer)?
-                        .pointer(pointer)
-                        .and_then(serde_json::Value::as_f64)
-                        .ok_or_else(|| {
-                            asked.failed(&format!("there is no number at {pointer:?}"))
-                        })?;
+                    let document = asked.json(&answer)?;
+                    let found = document.pointer(pointer);
+                    let value = found.and_then(serde_json::Value::as_f64).ok_or_else(|| {
+                        asked.failed(&format!(
+                            "there is no number at {pointer:?} but {}",
+                            kind(found)
+                        ))
+                    })?;
                     points.push(Point {
                         arm: arm.arm.clone(),
                         at: answer.at,
@@ -95,7 +100,13 @@ pub(super) async fn ask(
                     server,
                     expression: &arm.fill(text),
                 };
-                points.extend(asked.points(client, &arm.arm, since, now).await?);
+                let values = asked.points(client, &arm.arm, since, now).await?;
+                let before = points.len();
+                points.extend(values.iter().filter(|p| p.value.is_finite()).cloned());
+                // A rate over nothing is NaN, and no value.
+                if let Some(last) = values.last().filter(|_| points.len() == before) {
+                    without.push(format!("{} for {}", last.value, last.arm));
+                }
             }
             QuerySource::CloudWatch(_) => {
                 return Err(HostError::new(
@@ -109,7 +120,35 @@ pub(super) async fn ask(
             }
         }
     }
+    if points.is_empty() && !without.is_empty() {
+        return Err(HostError::new(
+            ErrorKind::Unavailable,
+            "query-not-a-number",
+            format!(
+                "query {:?} gives no number: {}; a division by 0 requests does that",
+                query.name,
+                without.join(" and ")
+            ),
+        )
+        .retryable());
+    }
     Ok(points)
+}
+
+/// What stands where a number should, in words.
+fn kind(found: Option<&serde_json::Value>) -> String {
+    use serde_json::Value;
+    match found {
+        None => "nothing".to_owned(),
+        Some(Value::Null) => "null".to_owned(),
+        Some(Value::Bool(value)) => value.to_string(),
+        Some(Value::String(text)) => {
+            format!("the text {:?}", text.chars().take(40).collect::<String>())
+        }
+        Some(Value::Array(_)) => "a list".to_owned(),
+        Some(Value::Object(_)) => "an object".to_owned(),
+        Some(Value::Number(number)) => format!("{number}, which is too large"),
+    }
 }
 
 /// A range query of Prometheus for one arm.
@@ -120,6 +159,7 @@ struct Range<'a> {
 }
 
 impl Range<'_> {
+    /// Its values, also those that are no numbers.
     async fn points(
         &self,
         client: &Client,
@@ -161,12 +201,10 @@ impl Range<'_> {
             .filter_map(|s| s["values"].as_array())
             .flatten();
         let points = values.filter_map(|pair| {
-            let value: f64 = pair[1].as_str()?.parse().ok()?;
-            // A rate over nothing is NaN, and no value.
-            value.is_finite().then(|| Point {
+            Some(Point {
                 arm: arm.to_owned(),
                 at: seconds_to_ms(pair[0].as_f64().unwrap_or_default()),
-                value,
+                value: pair[1].as_str()?.parse().ok()?,
             })
         });
         Ok(points.collect())
@@ -187,6 +225,8 @@ struct Request<'a> {
     name: &'a str,
     url: Filled,
     headers: Vec<(&'a str, Filled)>,
+    /// What is in a header in another form.
+    hidden: Vec<Filled>,
 }
 
 impl<'a> Request<'a> {
@@ -204,10 +244,19 @@ impl<'a> Request<'a> {
             let text = secret::fill(text, str::to_owned).map_err(missing)?;
             Ok((header.as_str(), text))
         });
+        let mut headers: Vec<_> = headers.collect::<Result<_, HostError>>()?;
+        let mut hidden = vec![];
+        if let Some(login) = &query.basic_auth {
+            let user = secret::fill(&login.user, str::to_owned).map_err(missing)?;
+            let password = secret::fill(&login.password, str::to_owned).map_err(missing)?;
+            headers.push((AUTHORIZATION.as_str(), user.login(&password)));
+            hidden = vec![user, password];
+        }
         Ok(Self {
             name,
             url: secret::fill(url, words).map_err(missing)?,
-            headers: headers.collect::<Result<_, HostError>>()?,
+            headers,
+            hidden,
         })
     }
 
@@ -230,6 +279,21 @@ impl<'a> Request<'a> {
             .ok()
             .and_then(|d| d["error"].as_str().map(ToOwned::to_owned));
         let said = said.map_or_else(String::new, |e| format!(": {e}"));
+        let credentials = self.headers.iter().any(|(name, _)| is_secret_key(name));
+        let hint = match answer.status.as_u16() {
+            401 if credentials => "it does not take the credentials of this query",
+            401 => {
+                "it asks for credentials, and this query has none; see `headers` and `basic-auth` in the rollout file"
+            }
+            403 => "the credentials of this query may not read that",
+            407 => "the proxy before it asks for credentials",
+            _ => "",
+        };
+        if !hint.is_empty() {
+            let mut error = self.failed(&format!("it refused ({}){said}: {hint}", answer.status));
+            (error.kind, error.code) = (ErrorKind::Denied, "query-refused".to_owned());
+            return Err(error);
+        }
         Err(self.failed(&format!("it answered {}{said}", answer.status)))
     }
 
@@ -242,6 +306,7 @@ impl<'a> Request<'a> {
         let headers = self.headers.iter().map(|(_, filled)| filled);
         let what = std::iter::once(&self.url)
             .chain(headers)
+            .chain(&self.hidden)
             .fold(what.to_owned(), |what, filled| filled.scrub(&what));
         HostError::new(
             ErrorKind::Unavailable,

@@ -2,6 +2,8 @@
 
 use std::io::Read as _;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
 use crate::model::secret::{Part, parts, redacted};
 
 /// Longest secret in a file, bytes.
@@ -17,6 +19,17 @@ pub struct Filled {
 }
 
 impl Filled {
+    /// The value of a header that sends this name with that password (RFC 7617).
+    pub(super) fn login(&self, password: &Self) -> Self {
+        let together = format!("{}:{}", self.text, password.text);
+        let encoded = BASE64_STANDARD.encode(together);
+        Self {
+            text: format!("Basic {encoded}"),
+            shown: "Basic ***".to_owned(),
+            secrets: vec![(encoded, "***".to_owned())],
+        }
+    }
+
     /// A message without the secrets, in case the other side has repeated them.
     pub(super) fn scrub(&self, message: &str) -> String {
         let scrub = |text: String, (secret, name): &(String, String)| text.replace(secret, name);

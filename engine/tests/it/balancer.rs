@@ -10,7 +10,7 @@ use engine::model::{DemoFault, MetricsQuery, Release, Source, Weights};
 use engine::target::Target;
 use engine::target::http::Client;
 use engine::target::local::LocalTarget;
-use engine::target::local::balancer::Balancer;
+use engine::target::local::balancer::{Balancer, Opened};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Version};
 use hyper_util::rt::TokioExecutor;
@@ -524,6 +524,7 @@ async fn custom_queries_read_a_number_from_json() {
             pointer: pointer.to_owned(),
         },
         headers: vec![],
+        basic_auth: None,
     };
     let points = target
         .query(&query("/data/value"), 0)
@@ -580,4 +581,102 @@ async fn the_admin_api_answers_to_its_own_name_only() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.expect("closed");
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+}
+
+/// A program that begins to listen a second after its start, and answers everything.
+const LATE: &str = "import http.server, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header('content-length', '0'); self.end_headers()
+    def log_message(self, *_): pass
+time.sleep(1)
+http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_wait_until_the_arm_that_serves_them_is_up() {
+    let late = || {
+        Source::Command(
+            ["python3", "-c", LATE, "{port}"]
+                .map(ToOwned::to_owned)
+                .to_vec(),
+        )
+    };
+    // The candidate has no weight, so nobody waits for it.
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let dead = free.local_addr().expect("bound");
+    drop(free);
+    let (balancer, target) = start(&spec([late(), url(dead)])).await;
+    let url = format!("http://{}/", balancer.listen);
+    let all = (0..20).map(|_| {
+        let (client, url) = (Client::default(), url.clone());
+        tokio::spawn(async move { client.send("GET", &url, None, PATIENCE).await })
+    });
+    for answer in all.collect::<Vec<_>>() {
+        let answer = answer.await.expect("not cancelled").expect("answered");
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(balancer.opened().await, Some(Opened::Healthy));
+    let mut samples = vec![];
+    for _ in 0..100 {
+        samples = target
+            .samples(&MetricsQuery::default())
+            .await
+            .expect("reachable");
+        if samples.iter().map(|s| s.requests).sum::<u32>() == 20 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        samples
+            .iter()
+            .map(|s| (s.requests, s.errors))
+            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+        (20, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_an_arm_that_was_never_healthy_are_no_evidence() {
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let dead = free.local_addr().expect("bound");
+    drop(free);
+    let (balancer, target) = start(&spec([demo(), url(dead)])).await;
+    healthy(&target, "stable", 1).await;
+    // A person sends users to an arm that is not up yet.
+    let both = Weights::of([("stable", 0), ("canary", 1)]);
+    target.set_weights(&both).await.expect("valid");
+    let url = format!("http://{}/", balancer.listen);
+    let ask = || async {
+        let answer = Client::default().send("GET", &url, None, PATIENCE).await;
+        answer.expect("answered").status.as_u16()
+    };
+    for _ in 0..5 {
+        assert_eq!(ask().await, 502);
+    }
+    let up = LocalSpec {
+        listen: dead,
+        ..spec([demo(), demo()])
+    };
+    let _up = Balancer::start(&up, None, None)
+        .await
+        .expect("the port is free");
+    healthy(&target, "canary", 1).await;
+    assert_eq!(ask().await, 200);
+    let mut samples = vec![];
+    for _ in 0..100 {
+        samples = target
+            .samples(&MetricsQuery::default())
+            .await
+            .expect("reachable");
+        if !samples.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let counts: Vec<_> = samples
+        .iter()
+        .map(|s| (s.arm.as_str(), s.requests, s.errors))
+        .collect();
+    assert_eq!(counts, [("canary", 1, 0)]);
 }

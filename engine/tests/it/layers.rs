@@ -64,6 +64,7 @@ const PURE: &[&str] = &[
     "model/command.rs",
     "model/limits.rs",
     "model/naming.rs",
+    "model/network.rs",
     "model/problem.rs",
     "model/query.rs",
     "model/secret.rs",

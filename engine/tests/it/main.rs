@@ -26,6 +26,7 @@ mod imports;
 mod languages;
 mod layers;
 mod limits;
+mod network;
 mod ops;
 mod order;
 mod pins;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 mod access;
 mod pins;
 mod proxy;
-mod server;
+pub mod server;
 mod signatures;
 mod trouble;
 

@@ -240,6 +240,7 @@ async fn a_query_sends_its_secrets_and_says_them_to_nobody() {
     let target = LocalTarget::new(balancer.admin);
     let query = |path: &str| Query {
         headers: vec![("authorization".to_owned(), format!("Bearer {named}"))],
+        basic_auth: None,
         ..Query::new(
             "accuracy",
             QuerySource::Json {

@@ -192,6 +192,13 @@ fn check(p: &Parameters) -> Vec<Issue> {
             ),
         );
     }
+    if p.gate == GateKind::Limits && !p.streams.is_empty() {
+        issue(
+            "/streams".into(),
+            "would not be looked at: gate = \"limits\" knows errors and latency alone; leave them out, or use gate = \"evidence\""
+                .into(),
+        );
+    }
     for (index, stream) in p.streams.iter().enumerate() {
         if let Err(message) = stream.check() {
             issue(format!("/streams/{index}"), message);
@@ -574,6 +581,98 @@ mod tests {
             .expect("the shape is right");
         let issues = plan(&p).expect_err("no variance");
         assert_eq!(issues[0].path, "/streams/0");
+    }
+
+    const WRONG: &str = r#"{"streams": [{"name": "wrong", "bad": "wrong", "of": "answers"}]}"#;
+
+    #[test]
+    fn no_step_passes_on_a_stream_without_a_value() {
+        // Nothing ever, nothing of the candidate, and nothing to count out of.
+        for values in [
+            [[f64::NAN, f64::NAN], [f64::NAN, f64::NAN]],
+            [[2.0, f64::NAN], [200.0, f64::NAN]],
+            [[2.0, 2.0], [f64::NAN, f64::NAN]],
+        ] {
+            let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+            world.queries = vec![
+                ("wrong".to_owned(), values[0]),
+                ("answers".to_owned(), values[1]),
+            ];
+            let outcome = judged(&mut world, WRONG);
+            assert_eq!(outcome.verdict, Verdict::Inconclusive, "{values:?}");
+            assert!(
+                outcome
+                    .reason
+                    .contains("the stream \"wrong\" has no data: its queries"),
+                "{}",
+                outcome.reason
+            );
+            // The probe is the only share that the candidate ever had.
+            assert_eq!(
+                world.calls,
+                ["get-health", "set-weights stable=975 canary=25"]
+            );
+            let last = world.findings.last().expect("it has looked");
+            assert_eq!(last.decision, rollout_sdk::Decision::Hold);
+            assert!(
+                last.explanation.contains("has no data"),
+                "{}",
+                last.explanation
+            );
+        }
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        world.queries = vec![
+            ("wrong".to_owned(), [f64::NAN; 2]),
+            ("answers".to_owned(), [200.0; 2]),
+        ];
+        let back = WRONG.replacen('{', r#"{"on-no-data": "rollback", "#, 1);
+        assert_eq!(judged(&mut world, &back).verdict, Verdict::RolledBack);
+    }
+
+    #[test]
+    fn a_stream_that_falls_silent_stops_the_climb_where_it_is() {
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        world.queries = vec![
+            ("wrong".to_owned(), [2.0; 2]),
+            ("answers".to_owned(), [200.0; 2]),
+        ];
+        // Readable for two steps, and refused from then on.
+        rollout_sdk::Host::wait(&mut world, 60, &[]);
+        world.queries_end = Some((
+            world.now + 12_000.0,
+            "it refused (401 Unauthorized)".to_owned(),
+        ));
+        world.calls.clear();
+        let outcome = world.run(WRONG, run).expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::Inconclusive, "{}", outcome.reason);
+        assert!(outcome.reason.contains("step 4/5"), "{}", outcome.reason);
+        assert!(
+            outcome
+                .reason
+                .contains("has no data: it refused (401 Unauthorized)"),
+            "{}",
+            outcome.reason
+        );
+    }
+
+    #[test]
+    fn a_late_first_value_is_waited_for() {
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        world.queries = vec![
+            ("wrong".to_owned(), [2.0; 2]),
+            ("answers".to_owned(), [200.0; 2]),
+        ];
+        rollout_sdk::Host::wait(&mut world, 60, &[]);
+        world.queries_begin = world.now + 8_000.0;
+        let outcome = world.run(WRONG, run).expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+    }
+
+    #[test]
+    fn streams_beside_limits_are_refused() {
+        let p: Parameters = rollout_sdk::parse(&limited(WRONG)).expect("the shape is right");
+        let issues = plan(&p).expect_err("nobody would look at them");
+        assert_eq!(issues[0].path, "/streams");
     }
 
     #[test]

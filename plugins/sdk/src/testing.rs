@@ -29,6 +29,10 @@ pub struct World {
     /// Custom queries with the constant values of stable and candidate; NaN for no
     /// value.
     pub queries: Vec<(String, [f64; 2])>,
+    /// The time (Unix ms) from which on custom queries have values.
+    pub queries_begin: f64,
+    /// The time (Unix ms) from which on they fail, and the message.
+    pub queries_end: Option<(f64, String)>,
     /// Signals by the time (Unix ms) at which they arrive.
     pub signals: Vec<(f64, Signal)>,
     /// Errors with which the next writes fail.
@@ -65,6 +69,8 @@ impl World {
             probes: vec![],
             counts_slow: true,
             queries: vec![],
+            queries_begin: 0.0,
+            queries_end: None,
             signals: vec![],
             refuse: vec![],
             now: 1_000_000.0,
@@ -221,6 +227,19 @@ impl Host for World {
                 retryable: false,
             });
         };
+        if let Some((_, message)) = self
+            .queries_end
+            .as_ref()
+            .filter(|(end, _)| self.now >= *end)
+        {
+            return Err(HostError {
+                kind: ErrorKind::Denied,
+                code: "query-refused".to_owned(),
+                message: message.clone(),
+                retryable: true,
+            });
+        }
+        let since = since.max(self.queries_begin);
         let recent = self.history.iter().filter(|s| s.start >= since);
         Ok(recent
             .map(|sample| Point {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod inspect;
 mod parameters;
 pub mod project;
+pub mod queries;
 pub mod registry;
 pub mod sign;
 pub mod test;

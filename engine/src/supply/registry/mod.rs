@@ -15,6 +15,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use crate::clock::Clock;
+use crate::model::network::Network;
 use session::{Means, Purpose, Session};
 
 mod credentials;
@@ -35,6 +36,8 @@ pub struct Options {
     /// Certificates (PEM) of authorities that are trusted in addition to those of
     /// this machine.
     pub ca_files: Vec<PathBuf>,
+    /// The proxy, if registries are reached through one.
+    pub network: Network,
     /// Do without TLS. Only for registries on this machine; all others are refused.
     pub plain_http: bool,
     /// Largest plugin that is pulled, bytes.
@@ -51,6 +54,7 @@ impl Default for Options {
         Self {
             docker_config: None,
             ca_files: vec![],
+            network: Network::default(),
             plain_http: false,
             limit_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(10),

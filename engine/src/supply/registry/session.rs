@@ -562,7 +562,12 @@ pub(super) fn client(
     for certificate in certificates {
         roots.push(reqwest::Certificate::from_der(certificate)?);
     }
-    Client::builder()
+    let mut builder = Client::builder();
+    if let Some(proxy) = &options.network.https_proxy {
+        let direct = reqwest::NoProxy::from_string(&options.network.direct());
+        builder = builder.proxy(reqwest::Proxy::https(proxy)?.no_proxy(direct));
+    }
+    builder
         .proxy(reqwest::Proxy::http(NOWHERE)?.no_proxy(no_proxy))
         .tls_certs_merge(roots)
         .connect_timeout(options.connect_timeout)

@@ -11,8 +11,9 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::Builder as HttpBuilder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
     SharedHttpConnector,
@@ -26,6 +27,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use super::calls::Api;
 use crate::clock::{Clock, SystemClock};
 use crate::model::aws::Access;
+use crate::model::network::Network;
 use crate::model::{ErrorKind, HostError, Millis};
 
 /// The region if neither an argument nor the configuration names one.
@@ -50,6 +52,8 @@ pub struct Patience {
     /// Another address for all services, for emulators; `None` for the usual one
     /// (or `AWS_ENDPOINT_URL`).
     pub endpoint: Option<String>,
+    /// Proxies and certificates.
+    pub network: Network,
     /// Use fixed credentials, for emulators, instead of the usual chain.
     pub fake_credentials: bool,
 }
@@ -64,6 +68,7 @@ impl Default for Patience {
             backoff: Duration::from_millis(500),
             rate: 10,
             endpoint: None,
+            network: Network::default(),
             fake_credentials: false,
         }
     }
@@ -82,6 +87,8 @@ pub struct Clients {
     profile: Option<String>,
     /// Timeout for one attempt of a call.
     pub(super) attempt: Duration,
+    /// How probes and queries reach other machines.
+    pub(super) network: Network,
     pace: Arc<Pace>,
 }
 
@@ -94,6 +101,7 @@ impl Clients {
         Self {
             pace,
             attempt: patience.attempt,
+            network: patience.network.clone(),
             elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
             ecs: aws_sdk_ecs::Client::new(&config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
@@ -199,9 +207,7 @@ tokio::task_local! {
 
 async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> SdkConfig {
     let http = Paced {
-        inner: HttpBuilder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https(),
+        inner: through(patience.network.clone()),
         pace,
     };
     let timeouts = TimeoutConfig::builder()
@@ -268,6 +274,33 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         config = config.into_builder().credentials_provider(provider).build();
     }
     config
+}
+
+/// A client for HTTP that goes through the proxy for `https://` addresses, and trusts the
+/// certificates of the network. Plain HTTP, which only emulators and the services on the
+/// same machine speak, goes without a proxy.
+fn through(network: Network) -> SharedHttpClient {
+    HttpBuilder::new().build_with_connector_fn(move |settings, components| {
+        let mut builder = Connector::builder();
+        builder
+            .set_connector_settings(settings.cloned())
+            .set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        let proxy = network.https_proxy.as_deref().map(ProxyConfig::https);
+        // One that is no address was left out before, with a note.
+        if let Some(Ok(proxy)) = proxy {
+            builder = builder.proxy_config(proxy.no_proxy(network.direct()));
+        }
+        let mut builder = builder.tls_provider(Provider::Rustls(CryptoMode::Ring));
+        let more = network.ca_bundle.as_ref().map(std::fs::read);
+        if let Some(Ok(pem)) = more {
+            let trusted = TrustStore::empty().with_native_roots(true);
+            let trusted = trusted.with_pem_certificate(pem);
+            if let Ok(context) = TlsContext::builder().with_trust_store(trusted).build() {
+                builder = builder.tls_context(context);
+            }
+        }
+        builder.build()
+    })
 }
 
 /// Limits the rate of requests: so many per second, after a burst of as many.

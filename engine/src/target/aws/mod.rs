@@ -123,11 +123,11 @@ impl AwsTarget {
     #[must_use]
     pub fn new(clients: Clients, spec: AwsSpec, found: Found, clock: Arc<dyn Clock>) -> Self {
         Self {
+            http: HttpClient::through(&clients.network),
             clients,
             spec,
             found,
             clock,
-            http: HttpClient::default(),
             last: Mutex::default(),
             unused: Mutex::default(),
             images: Mutex::default(),

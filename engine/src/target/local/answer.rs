@@ -68,6 +68,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         match (self.seen, self.head) {
+            (Some(_), Some(_)) if !self.tally.has_begun() => {}
             (Some(class), Some(head)) => {
                 let now = Instant::now();
                 let whole = (now - self.begun)

@@ -23,6 +23,8 @@ use crate::target::http;
 
 /// How long a program that ended stays down before it is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// How long it may take to connect to a backend.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// Interval of the checks whether a replaced release has no requests left.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 
@@ -79,10 +81,12 @@ impl Arm {
         manners: &Manners,
         logs: Option<PathBuf>,
     ) -> Result<Self, HostError> {
+        let tally = Arc::<Tally>::default();
+        let running = Running::start(name, release, manners, logs, tally.clone()).await?;
         Ok(Self {
             name: name.to_owned(),
-            tally: Arc::default(),
-            running: RwLock::new(Running::start(name, release, manners, logs).await?),
+            tally,
+            running: RwLock::new(running),
         })
     }
 
@@ -128,6 +132,23 @@ impl Arm {
         }
     }
 
+    /// Whether it has a healthy backend.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.running().upstreams.iter().any(|u| u.is_healthy())
+    }
+
+    /// Whether a backend takes connections, healthy or not.
+    pub(super) async fn listens(&self) -> bool {
+        for upstream in &self.running().upstreams {
+            let connecting = tokio::net::TcpStream::connect(upstream.authority.as_str());
+            let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
+            if connected.is_ok_and(|connected| connected.is_ok()) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Sends one probe, whatever the weights are.
     pub(super) async fn probe(&self, probe: &Probe) -> ProbeReport {
         let running = self.running();
@@ -158,6 +179,7 @@ impl Running {
         release: Release,
         manners: &Manners,
         logs: Option<PathBuf>,
+        tally: Arc<Tally>,
     ) -> Result<Arc<Self>, HostError> {
         let invalid = |m: String| HostError::new(ErrorKind::Invalid, "invalid-release", m);
         let mut tasks = vec![];
@@ -201,7 +223,8 @@ impl Running {
         let upstreams: Vec<Arc<Upstream>> = upstreams.collect();
         let running = Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
             for index in 0..upstreams.len() {
-                let task = tokio::spawn(check(weak.clone(), index, manners.clone()));
+                let checking = check(weak.clone(), index, manners.clone(), tally.clone());
+                let task = tokio::spawn(checking);
                 tasks.push(task.abort_handle());
             }
             Self {
@@ -325,7 +348,12 @@ async fn supervise(
 }
 
 /// Checks one backend for as long as its release runs.
-async fn check(running: std::sync::Weak<Running>, index: usize, manners: Manners) {
+async fn check(
+    running: std::sync::Weak<Running>,
+    index: usize,
+    manners: Manners,
+    tally: Arc<Tally>,
+) {
     let client = manners.client();
     let health = &manners.health;
     let timeout = Duration::from_millis(u64::from(health.timeout_ms));
@@ -354,6 +382,7 @@ async fn check(running: std::sync::Weak<Running>, index: usize, manners: Manners
         let upstream = &running.upstreams[index];
         if passed >= health.healthy_after {
             upstream.healthy.store(true, Ordering::Relaxed);
+            tally.begin();
         } else if failed >= health.unhealthy_after {
             upstream.healthy.store(false, Ordering::Relaxed);
         }

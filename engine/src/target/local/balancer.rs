@@ -22,6 +22,12 @@ use crate::model::{HostError, Weights};
 
 /// Largest head of a request, bytes; as behind an AWS load balancer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// How long the connections of users wait, after the start, for the arms that serve them:
+/// until their backends listen, and, if they listen, until they are healthy.
+const LISTENS_WITHIN: Duration = Duration::from_secs(30);
+const HEALTHY_WITHIN: Duration = Duration::from_secs(5);
+/// Time between two looks whether they are.
+const OPEN_POLL: Duration = Duration::from_millis(10);
 
 /// A balancer that runs in this process. Dropping it stops it at once;
 /// [`Balancer::stop`] lets requests finish.
@@ -34,9 +40,19 @@ pub struct Balancer {
     /// Most connections of users at once: the configured number, or less if the
     /// descriptors of this process do not suffice.
     pub connections: usize,
+    opened: watch::Receiver<Option<Opened>>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     drain: Duration,
+}
+
+/// Why a balancer has begun to serve users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// Each arm with a weight has a healthy backend.
+    Healthy,
+    /// These arms have a weight, and did not become healthy in time.
+    Late(Vec<String>),
 }
 
 /// Why a balancer does not start.
@@ -135,18 +151,35 @@ impl Balancer {
             idle: Duration::from_millis(u64::from(spec.clients.idle_ms)),
             head_bytes: HEAD_BYTES_MAX,
         };
+        let (opening, opened) = watch::channel(None);
+        let halt = stopped.clone();
+        let users = async move {
+            let _ = opening.send(open(&proxy, halt.clone()).await);
+            serve(listener, limits, proxy, halt, drain).await;
+        };
         let tasks = vec![
-            tokio::spawn(serve(listener, limits, proxy, stopped.clone(), drain)),
+            tokio::spawn(users),
             tokio::spawn(admin::serve(admin_listener, control, key, stopped)),
         ];
         Ok(Self {
             listen,
             admin,
             connections,
+            opened,
             stop,
             tasks,
             drain,
         })
+    }
+
+    /// Waits until it serves users, and says why it does; `None` if it was stopped before.
+    /// Until then their connections wait.
+    pub fn opened(&self) -> impl Future<Output = Option<Opened>> + use<> {
+        let mut opened = self.opened.clone();
+        async move {
+            let opened = opened.wait_for(Option::is_some).await.ok()?;
+            opened.clone()
+        }
     }
 
     /// Refuses new requests, lets the others finish, and stops.
@@ -200,6 +233,47 @@ fn remembered(place: &Path) -> Result<Option<Remembered>, StartError> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(e.to_string())),
     }
+}
+
+/// Waits until each arm that has a weight now has a healthy backend: a program that is
+/// still starting would answer its first users with errors. If it takes too long, users
+/// are served all the same, and from then on every arm's answers are evidence. `None` if
+/// it was stopped before.
+#[expect(clippy::disallowed_methods, reason = "programs start in real time")]
+async fn open(proxy: &Proxy, mut stopped: watch::Receiver<bool>) -> Option<Opened> {
+    let weights = proxy.weights();
+    let serve = proxy.arms.iter().filter(|a| weights.weight(&a.name) > 0);
+    let mut late: Vec<&Arm> = serve.collect();
+    let polls = |time: Duration| time.as_millis() / OPEN_POLL.as_millis();
+    for poll in 0..polls(LISTENS_WITHIN) {
+        late.retain(|arm| !arm.is_healthy());
+        if late.is_empty() {
+            return Some(Opened::Healthy);
+        }
+        let patient = poll < polls(HEALTHY_WITHIN);
+        if !patient && all_listen(&late).await {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(OPEN_POLL) => {}
+            _ = stopped.wait_for(|stop| *stop) => return None,
+        }
+    }
+    for arm in &proxy.arms {
+        arm.tally.begin();
+    }
+    let late = late.iter().map(|arm| arm.name.clone());
+    Some(Opened::Late(late.collect()))
+}
+
+/// Whether each of the arms has a backend that takes connections.
+async fn all_listen(arms: &[&Arm]) -> bool {
+    for arm in arms {
+        if !arm.listens().await {
+            return false;
+        }
+    }
+    true
 }
 
 /// Serves users until `stopped` says so, then lets their requests finish.

@@ -69,7 +69,8 @@ impl Control {
         let _one = self.changing.lock().await;
         let arm = self.arm(arm)?;
         let logs = self.logs.clone();
-        let running = Running::start(&arm.name, release, &self.manners, logs).await?;
+        let running =
+            Running::start(&arm.name, release, &self.manners, logs, arm.tally.clone()).await?;
         arm.replace(running, self.drain);
         self.remember(&self.proxy.weights())
     }

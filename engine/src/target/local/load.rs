@@ -1,6 +1,5 @@
 //! The built-in load: a steady stream of requests, such as users would send.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::balancer::Balancer;
 use crate::target::http::Client;
 
 /// Counts of the load so far.
@@ -33,14 +33,16 @@ impl Drop for Load {
     }
 }
 
-/// Sends `rps` requests per second to `address`.
+/// Sends `rps` requests per second to the users' side of a balancer, once it is open.
 #[must_use]
-pub fn start(address: SocketAddr, rps: u32) -> Load {
+pub fn start(balancer: &Balancer, rps: u32) -> Load {
     let seen = Arc::new(Seen::default());
     let counts = seen.clone();
     let client = Client::default();
-    let url = format!("http://{address}/");
+    let url = format!("http://{}/", balancer.listen);
+    let opened = balancer.opened();
     let task = tokio::spawn(async move {
+        opened.await;
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rps.max(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {

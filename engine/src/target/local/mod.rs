@@ -28,6 +28,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock as _, SystemClock};
+use crate::model::network::Network;
 use crate::model::query::{Probe, Query};
 use crate::model::{
     ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release, Sample,
@@ -51,6 +52,8 @@ pub struct LocalTarget {
     admin: SocketAddr,
     identity: String,
     client: Client,
+    /// Asks queries, perhaps of other machines.
+    asking: Client,
 }
 
 impl LocalTarget {
@@ -61,6 +64,16 @@ impl LocalTarget {
             admin,
             identity: identity(admin),
             client: Client::default(),
+            asking: Client::default(),
+        }
+    }
+
+    /// The same, with queries that go through proxies where the network has them.
+    #[must_use]
+    pub fn with_network(self, network: &Network) -> Self {
+        Self {
+            asking: Client::through(network),
+            ..self
         }
     }
 
@@ -199,7 +212,7 @@ impl Target for LocalTarget {
             .into_iter()
             .map(|a| query::Words::new(&a.name, &a.release.version))
             .collect();
-        query::ask(&self.client, query, &arms, since, SystemClock.now()).await
+        query::ask(&self.asking, query, &arms, since, SystemClock.now()).await
     }
 
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {

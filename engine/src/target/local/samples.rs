@@ -1,7 +1,7 @@
 //! One-second samples of one arm: counts and a latency histogram.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ pub(super) enum Class {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     recorder: Mutex<Recorder>,
+    /// Whether the arm has been healthy since the balancer was started. What its backends
+    /// answer while they start for the first time says nothing about their version.
+    begun: AtomicBool,
     /// Requests that clients broke off or gave up.
     spoiled: AtomicU64,
 }
@@ -34,6 +37,16 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts requests from now on, because the arm is healthy.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the arm has been healthy since the balancer was started.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Counts a request that its client broke off or gave up; it is in no sample.

@@ -50,7 +50,7 @@ pub(super) struct Connector(HttpConnector);
 
 impl Connector {
     pub(super) fn new() -> Self {
-        Self(crate::target::http::connector())
+        Self(crate::target::route::connector())
     }
 }
 

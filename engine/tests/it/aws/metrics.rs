@@ -226,6 +226,7 @@ async fn custom_metrics_come_from_cloudwatch() {
         name: "accuracy".to_owned(),
         source: QuerySource::CloudWatch(metric.clone()),
         headers: vec![],
+        basic_auth: None,
     };
     let points = target.query(&query(&metric), START).await.expect("points");
     let of = |arm: &str| -> Vec<f64> {
@@ -311,6 +312,7 @@ async fn custom_metrics_come_from_prometheus() {
             query: text.to_owned(),
         },
         headers: vec![],
+        basic_auth: None,
     };
     let since = SystemClock.now() - 2 * MINUTE;
     let by_arm = query("tokens_per_second{arm=\"{arm}\"}");

@@ -165,7 +165,7 @@ impl Authority {
                 "-CAkey",
                 "ca.key",
                 "-addext",
-                "subjectAltName=DNS:localhost",
+                "subjectAltName=DNS:localhost,DNS:service.test",
                 "-addext",
                 "basicConstraints=critical,CA:FALSE",
             ],

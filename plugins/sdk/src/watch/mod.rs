@@ -15,7 +15,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use analysis::{Config, Decision, Finding, Gate, Interval, StepKind};
+use analysis::{Config, Decision, Finding, Gate, Interval, Seen, StepKind};
 
 pub use settings::{Custom, GateKind, OnInconclusive, Settings};
 
@@ -32,6 +32,8 @@ const REVISED_SAMPLES: u32 = 5;
 /// `on_no_data` decides.
 const SILENT_NOTE: u32 = 10;
 const SILENT_MAX: u32 = 30;
+/// Samples that a step is held for a stream without a value, after which it is given up.
+const UNMEASURED_MAX: u32 = 10;
 /// Longest time between two looks while a person is asked.
 const APPROVAL_LOOK: Duration = Duration::from_secs(60);
 
@@ -48,6 +50,10 @@ pub struct Watch {
     /// End of the newest interval that was seen, or left out for good.
     frontier: f64,
     silent: u32,
+    /// Whether each of the custom streams has had a value at the current step.
+    measured: Vec<bool>,
+    /// Samples for which the current step was held because a stream has had none.
+    unmeasured: u32,
     last: Option<Finding>,
 }
 
@@ -95,6 +101,8 @@ impl Watch {
             taken: BTreeMap::new(),
             frontier: now,
             silent: 0,
+            measured: vec![false; customs.len()],
+            unmeasured: 0,
             last: None,
             settings,
         })
@@ -164,6 +172,8 @@ impl Watch {
             self.frontier = now;
         }
         self.shares.push((now, share, self.gate.position().0));
+        self.measured.fill(false);
+        self.unmeasured = 0;
     }
 
     /// Looks at every sample until the current step is done (`None`), or the rollout is
@@ -173,7 +183,6 @@ impl Watch {
     /// It does not fail by itself: metrics that cannot be read count as no data.
     pub fn bake(&mut self, rollout: &mut Rollout) -> Result<Option<Outcome>, Error> {
         let title = self.title();
-        let (step, steps) = self.gate.position();
         loop {
             let hurried = matches!(rollout.wait(rollout.sample_period()), Wake::Signal(_));
             let looked = self.look(rollout);
@@ -189,10 +198,16 @@ impl Watch {
                 return Ok(None);
             }
             if looked.decision == Some(Decision::Advance) {
-                // A first step may be over before a custom metric has its first value.
-                let due = step > 0 || step + 1 == steps;
-                let unmeasured = if due { self.unmeasured() } else { None };
-                return Ok(unmeasured.map(|why| inconclusive(format!("{title}: {why}"))));
+                return Ok(None);
+            }
+            if self.unmeasured >= UNMEASURED_MAX
+                && let Some(why) = self.unmeasured()
+            {
+                let line = format!("{title}: {why}");
+                return Ok(Some(match self.settings.on_no_data {
+                    OnNoData::Rollback => rolled_back(line),
+                    OnNoData::Hold | OnNoData::Pause => inconclusive(line),
+                }));
             }
             if let Some(outcome) = self.hear(rollout, &title, &looked) {
                 return Ok(Some(outcome));
@@ -218,13 +233,11 @@ impl Watch {
         }
     }
 
-    /// The name of a custom stream that has never had a value: without data the
-    /// candidate cannot be called good.
+    /// Why the step may not be passed: a custom stream has had no value at it, and without
+    /// data the candidate cannot be called good.
     fn unmeasured(&self) -> Option<String> {
-        let stream = self.source.unmeasured()?;
-        Some(format!(
-            "the stream {stream:?} has no data: its queries gave no value for any sample; each must give a value for every sample, 0 where nothing was counted"
-        ))
+        let at = self.measured.iter().position(|measured| !measured)?;
+        Some(self.source.describe_unmeasured(at))
     }
 
     /// Takes all steps to the end; `None` if the candidate passed them.
@@ -294,6 +307,12 @@ impl Watch {
                 format!("{title}: waits for samples; {why}")
             };
             rollout.progress(percent, &note);
+            return None;
+        }
+        if self.unmeasured > 0
+            && let Some(why) = self.unmeasured()
+        {
+            rollout.progress(percent, &format!("{title}: holds, {why}"));
             return None;
         }
         let (pace, step) = (self.gate.pace(), self.gate.step()?);
@@ -388,6 +407,15 @@ impl Watch {
                 share,
                 seen: self.source.seen(arms, at, &fresh),
             };
+            if step == self.gate.position().0 {
+                for (measured, seen) in self
+                    .measured
+                    .iter_mut()
+                    .zip(self.source.customs(&interval.seen))
+                {
+                    *measured = *measured || is_measured(seen, share);
+                }
+            }
             let known = self.taken.insert(*start, (interval.clone(), step));
             if !is_new {
                 revised |= known.is_none_or(|(before, _)| before != interval);
@@ -399,6 +427,11 @@ impl Watch {
             any = true;
             let pace = self.gate.pace();
             let (mut said, finding) = self.gate.look(&interval);
+            if said == Decision::Advance && self.unmeasured().is_some() {
+                self.gate.return_to(pace);
+                self.unmeasured += 1;
+                said = Decision::Hold;
+            }
             let troubled = finding.suspicious || finding.incident;
             if said == Decision::Advance {
                 before_advance = Some(pace);
@@ -483,9 +516,23 @@ impl Watch {
                     log_evidence: s.log_evidence,
                 })
                 .collect(),
-            explanation: self.explain(said),
+            explanation: match self.unmeasured().filter(|_| self.unmeasured > 0) {
+                Some(why) if said == Decision::Hold => {
+                    format!("{}; holds, {why}", self.explain(Decision::Stay))
+                }
+                _ => self.explain(said),
+            },
         }
     }
+}
+
+/// Whether a stream has a value of both arms, or of the candidate if it has all traffic.
+fn is_measured(seen: &Seen, share: f64) -> bool {
+    let (candidate, stable) = match seen {
+        Seen::Counts { candidate, stable } => (candidate.of, stable.of),
+        Seen::Moments { candidate, stable } => (candidate.of, stable.of),
+    };
+    candidate > 0.0 && (stable > 0.0 || share >= 1.0)
 }
 
 /// Sets the number of tasks from the health of the arms.

@@ -42,13 +42,17 @@ pub struct Custom {
     #[serde(default = "a_fifth")]
     pub share: f64,
     /// Query of the number of bad events per sample.
+    #[schemars(extend("x-query" = "series"))]
     pub bad: Option<String>,
     /// Query of the average per sample, instead of `bad`.
+    #[schemars(extend("x-query" = "series"))]
     pub mean: Option<String>,
     /// Query of the variance of one value, with `mean`.
+    #[schemars(extend("x-query" = "series"))]
     pub variance: Option<String>,
     /// Query of the number of events or values per sample; the requests if not
     /// given.
+    #[schemars(extend("x-query" = "series"))]
     pub of: Option<String>,
     /// Which average is worse: a higher one unless this is true.
     #[serde(default)]

@@ -8,7 +8,7 @@ use analysis::{Counts, Moments, Past, Seen};
 
 use super::settings::Custom;
 use crate::gate::Window;
-use crate::{Error, ErrorKind, HostError, MetricsQuery, Point, Rollout, Sample};
+use crate::{Error, ErrorKind, HostError, Level, MetricsQuery, Point, Rollout, Sample};
 
 /// Number of samples, and of requests, of the stable arm that its thresholds need.
 const LEARN_SAMPLES: usize = 5;
@@ -36,8 +36,10 @@ pub(super) struct Source {
     /// Names of the arms: stable, candidate.
     names: [String; 2],
     customs: Vec<Custom>,
-    /// Whether each of the custom streams has ever had a value.
-    valued: Vec<bool>,
+    /// Why the last read of a query brought no value, by its name.
+    without: BTreeMap<String, String>,
+    /// The values that the last read of a query brought, by its name.
+    known: BTreeMap<String, Vec<Point>>,
     /// Length of one sample, ms.
     pub(super) period: f64,
     thresholds: Thresholds,
@@ -66,7 +68,8 @@ impl Source {
                 rollout.candidate().name.clone(),
             ],
             customs: customs.to_vec(),
-            valued: vec![false; customs.len()],
+            without: BTreeMap::new(),
+            known: BTreeMap::new(),
             period,
             thresholds: None,
             counts_slow: true,
@@ -75,8 +78,8 @@ impl Source {
     }
 
     /// Checks that the rollout file has the queries of the custom streams, before any
-    /// traffic moves.
-    pub(super) fn check_queries(&self, rollout: &mut Rollout) -> Result<(), Error> {
+    /// traffic moves, and warns of those that cannot be read now.
+    pub(super) fn check_queries(&mut self, rollout: &mut Rollout) -> Result<(), Error> {
         let now = rollout.now();
         for custom in &self.customs {
             for query in custom.queries() {
@@ -84,8 +87,14 @@ impl Source {
                     Err(e) if e.kind == ErrorKind::NotFound => {
                         return Err(Error(format!("stream {:?}: {}", custom.name, e.message)));
                     }
-                    // A query that cannot be read now counts as no data, as it does later.
-                    _ => {}
+                    // It may be readable later; until then no step is passed.
+                    Err(e) => {
+                        let stream = &custom.name;
+                        let warning =
+                            format!("the stream {stream:?} has no data yet: {}", e.message);
+                        rollout.log(Level::Warn, &warning);
+                    }
+                    Ok(_) => {}
                 }
             }
         }
@@ -265,22 +274,32 @@ impl Source {
             })
     }
 
-    /// A custom stream whose queries have never had a value for a sample.
-    pub(super) fn unmeasured(&self) -> Option<&str> {
-        let mut all = self.customs.iter().zip(&self.valued);
-        all.find(|(_, valued)| !**valued)
-            .map(|(custom, _)| custom.name.as_str())
+    /// What the custom streams have seen, of all streams.
+    pub(super) fn customs<'a>(&self, seen: &'a [Seen]) -> &'a [Seen] {
+        &seen[seen.len().saturating_sub(self.customs.len())..]
+    }
+
+    /// Why the custom stream at that index has no data.
+    pub(super) fn describe_unmeasured(&self, at: usize) -> String {
+        let Some(custom) = self.customs.get(at) else {
+            return String::new();
+        };
+        let mut failed = custom.queries().filter_map(|query| self.without.get(query));
+        let why = failed.next().map_or_else(
+            || {
+                let queries: Vec<_> = custom.queries().map(|query| format!("{query:?}")).collect();
+                format!(
+                    "its queries ({}) gave no value of both arms for any sample of this step; each must give a value for every sample, 0 where nothing was counted",
+                    queries.join(", ")
+                )
+            },
+            Clone::clone,
+        );
+        format!("the stream {:?} has no data: {why}", custom.name)
     }
 
     /// The counts of the streams in the interval that began at `at` (Unix ms).
-    pub(super) fn seen(&mut self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
-        for (custom, valued) in self.customs.iter().zip(&mut self.valued) {
-            let mut pairs = custom
-                .queries()
-                .flat_map(|query| self.names.iter().map(move |arm| (query, arm)));
-            *valued = *valued
-                || pairs.any(|(query, arm)| fresh.points.at(query, arm, at, self.period).is_some());
-        }
+    pub(super) fn seen(&self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
         let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
         let errors = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.errors));
         let counts = |bad: [f64; 2], of: [f64; 2]| Seen::Counts {
@@ -364,15 +383,25 @@ impl Source {
     }
 
     /// Values of the custom streams.
-    fn points(&self, rollout: &mut Rollout, since: f64) -> Points {
+    fn points(&mut self, rollout: &mut Rollout, since: f64) -> Points {
         let mut points = Points::default();
-        for custom in &self.customs {
-            for query in custom.queries() {
-                if !points.0.contains_key(query) {
-                    let values = rollout.query(query, since).unwrap_or_default();
-                    points.0.insert(query.clone(), values);
-                }
+        for query in self.customs.iter().flat_map(Custom::queries) {
+            if points.0.contains_key(query) {
+                continue;
             }
+            let values = match rollout.query(query, since) {
+                Ok(values) => {
+                    self.without.remove(query);
+                    self.known.insert(query.clone(), values.clone());
+                    values
+                }
+                Err(error) => {
+                    self.without.insert(query.clone(), error.message);
+                    // What was seen before has not become unknown.
+                    self.known.get(query).cloned().unwrap_or_default()
+                }
+            };
+            points.0.insert(query.clone(), values);
         }
         points
     }

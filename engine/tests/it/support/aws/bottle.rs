@@ -71,6 +71,7 @@ pub fn impatient(endpoint: &str) -> Patience {
         backoff: std::time::Duration::from_millis(10),
         rate: 0,
         endpoint: Some(endpoint.to_owned()),
+        network: engine::model::network::Network::default(),
         fake_credentials: true,
     }
 }
