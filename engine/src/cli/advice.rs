@@ -2,6 +2,7 @@
 //! command line.
 
 use crate::ops::news::Note;
+use crate::ops::template::Template;
 use crate::ops::{Advice, Ask, Error, Input};
 
 /// How a paragraph with advice begins.
@@ -93,6 +94,30 @@ fn command(ask: &Ask) -> String {
         Ask::DeleteStack(name) => format!("`engine delete --stack {name}`"),
         Ask::ContinueStackRollback(name) => {
             format!("`aws cloudformation continue-update-rollback --stack-name {name}`")
+        }
+        Ask::RunImage { kind, stack, image } => {
+            let plugin = match kind {
+                Template::Canary => "plugins/canary.wasm",
+                Template::BlueGreen => "plugins/blue-green.wasm",
+            };
+            format!("`engine run {plugin} --stack {stack} --image {image}`")
+        }
+        Ask::SwitchOn { stack, arm } => format!("`engine switch {arm} --stack {stack}`"),
+        Ask::SetWeightsOn { stack, weights } => {
+            let weights = weights.as_ref().map(|weights| weights.join(" "));
+            let weights = weights.as_deref().unwrap_or("STABLE CANARY");
+            format!("`engine set-weights {weights} --stack {stack}`")
+        }
+        Ask::DeployParameter {
+            kind,
+            stack,
+            parameter,
+        } => {
+            let kind = match kind {
+                Template::Canary => "canary",
+                Template::BlueGreen => "blue-green",
+            };
+            format!("`engine deploy {kind} --stack {stack} -p {parameter}`")
         }
         Ask::LockPlugins => "`engine plugin lock`".to_owned(),
         Ask::UpdatePlugin(name) => format!("`engine plugin update {name}`"),

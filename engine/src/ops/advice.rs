@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::template::Template;
+
 /// Something that a person can do about an error or a note.
 ///
 /// The texts in it are the rest of a sentence in the singular, whose subject the front
@@ -72,6 +74,39 @@ pub enum Ask {
     DeleteStack(String),
     /// To continue the rollback of that stack, in CloudFormation.
     ContinueStackRollback(String),
+    /// To roll out an image on a stack of the engine's template.
+    RunImage {
+        /// The template.
+        kind: Template,
+        /// The stack.
+        stack: String,
+        /// The image.
+        image: String,
+    },
+    /// To give all traffic of a stack to an arm.
+    SwitchOn {
+        /// The stack.
+        stack: String,
+        /// The arm.
+        arm: String,
+    },
+    /// To set the weights of a stack: these of the stable arm and of the canary, if they
+    /// are known.
+    SetWeightsOn {
+        /// The stack.
+        stack: String,
+        /// Both weights.
+        weights: Option<[String; 2]>,
+    },
+    /// To update a stack of the engine's template with that parameter.
+    DeployParameter {
+        /// The template.
+        kind: Template,
+        /// The stack.
+        stack: String,
+        /// `NAME=VALUE`.
+        parameter: String,
+    },
     /// To pin plugins.
     LockPlugins,
     /// To pin what that plugin is now.

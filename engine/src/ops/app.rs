@@ -220,7 +220,7 @@ fn settle(network: &mut Network, listener: &Listener) {
         ));
     }
     for trouble in troubles {
-        listener(News::Note(trouble));
+        listener(News::Note(trouble.into()));
     }
 }
 

@@ -315,9 +315,10 @@ fn have_services(
     match arms.iter().filter(gets_it).find(is_bare) {
         None => Ok(()),
         Some(Arm { name, .. }) => Err(Error::usage(format!(
-            "no ECS service is behind the target group of {name}, so nothing there can run {}\n\nhint: name its service with --service {name}=CLUSTER/SERVICE or target.aws.arms.{name}.service",
+            "no ECS service is behind the target group of {name}, so nothing there can run {}",
             new.version
-        ))),
+        ))
+        .name_it(Input::Service)),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::advice::Ask;
+use super::advice::{Advice, Ask, Input};
 use super::app::{App, STACK_VARIABLE};
 use super::error::{Error, Result};
+use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Header, header};
@@ -56,9 +57,10 @@ impl App {
             Some(spec) => spec.target,
             None => {
                 if let Some(stack) = self.surroundings.stack.get(STACK_VARIABLE) {
-                    self.note(format!(
-                        "{STACK_VARIABLE}={stack} of the environment names a stack for deploy and delete only; --stack {stack} names it here"
+                    let note = Note::from(format!(
+                        "{STACK_VARIABLE}={stack} of the environment names a stack that is made, changed or deleted, and not one whose traffic is moved"
                     ));
+                    self.note(note.advise(Advice::give(Input::Stack, "names that")));
                 }
                 self.rollout_in_sight().await?.map_or(
                     TargetSpec::Local {

@@ -24,6 +24,7 @@ pub mod request;
 pub mod scenarios;
 pub mod simulate;
 pub mod status;
+pub mod template;
 pub mod traffic;
 pub mod watch;
 pub mod way_back;

@@ -137,7 +137,7 @@ impl Ports {
         {
             (self.listener)(News::Note(format!(
                 "the region {region} is used, because {arn} lies there, and not the configured {configured}"
-            )));
+            ).into()));
         }
         let access = AwsAccess {
             region: Some(region.to_owned()),
@@ -374,7 +374,7 @@ pub(super) fn tell_when_late(balancer: &Balancer, listener: &Listener) {
         listener(News::Note(format!(
             "{} did not become healthy in time, and users are served all the same from now on; see [target.local.health], and the log of what it runs",
             arms.join(" and ")
-        )));
+        ).into()));
     });
 }
 

@@ -32,6 +32,7 @@ use checks::{leaves_the_traffic, missing, refuse_unready};
 use held::{Held, Taken};
 use parameters::{given, not_taken, template};
 
+pub use super::template::Template;
 pub use parameters::{STACK_VARIABLE, TEMPLATE_VARIABLE, VARIABLES, variables};
 
 /// Interval between two reads of a stack, ms.
@@ -44,35 +45,6 @@ const LEAVE_WITHIN: Duration = Duration::from_millis(LEAVE_WITHIN_MS);
 const TELLS_MAX: u32 = 3;
 /// Failed reads of a stack in a row after which it is left unwatched.
 const FAILURES_MAX: u32 = 30;
-
-/// The template to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Template {
-    /// Arms stable and canary, shared by weights.
-    Canary,
-    /// Arms blue and green, one of them active.
-    BlueGreen,
-}
-
-impl Template {
-    /// The template itself, YAML.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Canary => include_str!("../../../../examples/cloudformation/canary.yaml"),
-            Self::BlueGreen => include_str!("../../../../examples/cloudformation/blue-green.yaml"),
-        }
-    }
-
-    /// The name of its stack where no other is given.
-    #[must_use]
-    pub fn stack(self) -> &'static str {
-        match self {
-            Self::Canary => "ecs-canary-demo-stack",
-            Self::BlueGreen => "ecs-blue-green-demo-stack",
-        }
-    }
-}
 
 /// The stack to create or update.
 #[derive(Debug, Clone)]
@@ -318,7 +290,7 @@ impl Work<'_> {
         if self.before.is_some() {
             let environment = &self.app.surroundings.stack;
             let place = (self.args.kind, self.name);
-            if let Some(note) = not_taken(place, environment, &parameters, &had) {
+            for note in not_taken(place, environment, &parameters, &had) {
                 self.app.note(note);
             }
         }

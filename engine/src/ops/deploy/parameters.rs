@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{DeployRequest, Template};
+use crate::ops::advice::{Advice, Ask};
+use crate::ops::news::Note;
 use crate::ops::{Error, Input, Result};
 use crate::supply::files;
 use crate::target::aws::stack::TEMPLATE_BYTES_MAX;
@@ -36,24 +38,20 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
     of_parameters.chain([STACK_VARIABLE, TEMPLATE_VARIABLE])
 }
 
-/// What a stack that exists does not take from the environment, with the command that
-/// does each; `None` if it has all of it already. `told` are the parameters of the update,
-/// and `had` those of the stack, which hold where nothing else is told. Pure.
+/// What a stack that exists does not take from the environment, with what takes it;
+/// nothing if it has all of it already. `told` are the parameters of the update, and
+/// `had` those of the stack, which hold where nothing else is told. Pure.
 pub(super) fn not_taken(
     (kind, stack): (Template, &str),
     environment: &BTreeMap<String, String>,
     told: &BTreeMap<String, Option<String>>,
     had: &BTreeMap<String, String>,
-) -> Option<String> {
-    let (word, plugin) = match kind {
-        Template::Canary => ("canary", "plugins/canary.wasm"),
-        Template::BlueGreen => ("blue-green", "plugins/blue-green.wasm"),
-    };
+) -> Vec<Note> {
     let is_told = |parameter: &str| {
         let value = told.get(parameter)?;
         value.as_ref().or_else(|| had.get(parameter))
     };
-    let mut lines = vec![];
+    let mut notes = vec![];
     for (variable, parameter) in VARIABLES {
         let Some(value) = environment.get(variable) else {
             continue;
@@ -62,30 +60,41 @@ pub(super) fn not_taken(
         if same || !told.contains_key(parameter) && !had.contains_key(parameter) {
             continue;
         }
-        let command = if parameter.starts_with("ImageURI") {
-            format!("engine run {plugin} --stack {stack} --image {value}")
+        let stack = stack.to_owned();
+        let ask = if parameter.starts_with("ImageURI") {
+            Ask::RunImage {
+                kind,
+                stack,
+                image: value.clone(),
+            }
         } else if parameter == "ActiveColor" {
-            format!("engine switch {value} --stack {stack}")
+            Ask::SwitchOn {
+                arm: value.clone(),
+                stack,
+            }
         } else if parameter.ends_with("Weight") {
-            // One command moves both weights.
+            // Both weights move together.
             let weights = ["STABLE_WEIGHT", "CANARY_WEIGHT"].map(|name| environment.get(name));
-            match weights {
-                [Some(stable), Some(canary)] => {
-                    format!("engine set-weights {stable} {canary} --stack {stack}")
-                }
-                _ => format!("engine set-weights STABLE CANARY --stack {stack}"),
+            Ask::SetWeightsOn {
+                weights: match weights {
+                    [Some(stable), Some(canary)] => Some([stable.clone(), canary.clone()]),
+                    _ => None,
+                },
+                stack,
             }
         } else {
-            format!("engine deploy {word} --stack {stack} -p {parameter}={value}")
+            Ask::DeployParameter {
+                kind,
+                stack,
+                parameter: format!("{parameter}={value}"),
+            }
         };
-        lines.push(format!("\n  {variable}={value}: use `{command}`"));
+        let note = Note::from(format!(
+            "the stack exists, and {variable}={value} of the environment is for a new one"
+        ));
+        notes.push(note.advise(Advice::ask(ask, "does that")));
     }
-    (!lines.is_empty()).then(|| {
-        format!(
-            "the stack {stack} exists, and it does not take these variables of the environment, which are for a new one:{}",
-            lines.concat()
-        )
-    })
+    notes
 }
 
 /// The template that the request, or else the environment, names; otherwise the one
@@ -192,41 +201,52 @@ mod tests {
             ("TASK_CPU", "1024"),
             ("DESIRED_COUNT_STABLE", "3"),
         ]);
-        let note = not_taken((Template::Canary, "shop"), &environment, &told, &had);
-        let note = note.expect("four are not taken");
-        for (line, is_there) in [
-            (
-                "IMAGE_URI_CANARY=app:v2: use `engine run plugins/canary.wasm --stack shop --image app:v2`",
-                true,
-            ),
-            (
-                "STABLE_WEIGHT=95: use `engine set-weights 95 5 --stack shop`",
-                true,
-            ),
-            (
-                "DESIRED_COUNT_STABLE=3: use `engine deploy canary --stack shop -p DesiredCountStable=3`",
-                true,
-            ),
-            ("IMAGE_URI_STABLE", false),
-            ("IMAGE_URI_BLUE", false),
-            ("TASK_CPU", false),
-            ("CANARY_WEIGHT", false),
+        let notes = not_taken((Template::Canary, "shop"), &environment, &told, &had);
+        let asks: Vec<Ask> = notes.iter().map(ask_of).collect();
+        let (kind, stack) = (Template::Canary, "shop".to_owned());
+        let image = Ask::RunImage {
+            kind,
+            stack: stack.clone(),
+            image: "app:v2".to_owned(),
+        };
+        let weights = Ask::SetWeightsOn {
+            stack: stack.clone(),
+            weights: Some(["95".to_owned(), "5".to_owned()]),
+        };
+        let tasks = Ask::DeployParameter {
+            kind,
+            stack: stack.clone(),
+            parameter: "DesiredCountStable=3".to_owned(),
+        };
+        for ask in [image, weights, tasks] {
+            assert!(asks.contains(&ask), "{ask:?}: {asks:?}");
+        }
+        let said: Vec<&str> = notes.iter().map(|note| note.text.as_str()).collect();
+        for variable in [
+            "IMAGE_URI_STABLE",
+            "IMAGE_URI_BLUE",
+            "TASK_CPU",
+            "CANARY_WEIGHT",
         ] {
-            assert_eq!(note.contains(line), is_there, "{line}: {note}");
+            assert!(!said.concat().contains(variable), "{variable}: {said:?}");
         }
         let same = map(&[("IMAGE_URI_STABLE", "app:v1")]);
-        assert_eq!(
-            not_taken((Template::Canary, "shop"), &same, &told, &had),
-            None
-        );
+        assert_eq!(not_taken((kind, "shop"), &same, &told, &had), []);
         let colour = map(&[("ACTIVE_COLOR", "green")]);
         let had = map(&[("ActiveColor", "blue")]);
         let told = BTreeMap::from([("ActiveColor".to_owned(), None)]);
-        let note = not_taken((Template::BlueGreen, "shop"), &colour, &told, &had);
-        let note = note.expect("a colour");
-        assert!(
-            note.contains("`engine switch green --stack shop`"),
-            "{note}"
-        );
+        let notes = not_taken((Template::BlueGreen, "shop"), &colour, &told, &had);
+        let switch = Ask::SwitchOn {
+            arm: "green".to_owned(),
+            stack,
+        };
+        assert_eq!(notes.iter().map(ask_of).collect::<Vec<_>>(), [switch]);
+    }
+
+    fn ask_of(note: &Note) -> Ask {
+        match &note.advice {
+            Some(Advice::Ask(ask, _)) => ask.clone(),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -114,7 +114,10 @@ fn canary(region: &'static str, template: Option<PathBuf>) {
     // Again, as users of the prototype would: with the variables still there.
     let again = it.deploy(&images);
     let said = stderr(&again);
-    assert!(!said.contains("does not take"), "nothing is new: {said}");
+    assert!(
+        !said.contains("of the environment"),
+        "nothing is new: {said}"
+    );
     it.does(&["set-weights", "stable=993", "canary=7"]);
     let seen = it.does(&["status"]);
     assert!(seen.contains("99.3 %") && seen.contains("0.7 %"), "{seen}");
@@ -126,8 +129,8 @@ fn canary(region: &'static str, template: Option<PathBuf>) {
     ];
     let said = stderr(&it.deploy(&news));
     for part in [
-        "IMAGE_URI_CANARY=app:v2: use `engine run plugins/canary.wasm --stack ecs-canary-demo-stack --image app:v2`",
-        "CANARY_WEIGHT=50: use `engine set-weights 50 50 --stack ecs-canary-demo-stack`",
+        "IMAGE_URI_CANARY=app:v2 of the environment is for a new one; `engine run plugins/canary.wasm --stack ecs-canary-demo-stack --image app:v2` does that",
+        "CANARY_WEIGHT=50 of the environment is for a new one; `engine set-weights 50 50 --stack ecs-canary-demo-stack` does that",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -162,7 +165,7 @@ fn blue_green(region: &'static str, template: Option<PathBuf>) {
     it.does(&["switch", "blue"]);
     assert_eq!(it.weights(), [100, 0], "the quick way back");
     let said = stderr(&it.deploy(&[("ACTIVE_COLOR", "green")]));
-    let command = "ACTIVE_COLOR=green: use `engine switch green --stack ecs-blue-green-demo-stack`";
+    let command = "ACTIVE_COLOR=green of the environment is for a new one; `engine switch green --stack ecs-blue-green-demo-stack` does that";
     assert!(said.contains(command), "{said}");
     assert_eq!(it.weights(), [100, 0], "a deployment moves no traffic");
     it.delete();
