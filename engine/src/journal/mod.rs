@@ -622,11 +622,12 @@ impl Reply {
             Self::Points(all) => drop(all.drain(..all.len().saturating_sub(SAMPLES_MAX))),
             Self::Probed(report) => report.detail = cut(std::mem::take(&mut report.detail)),
             Self::Failed(error) => error.message = cut(std::mem::take(&mut error.message)),
-            Self::Done
-            | Self::Weights(_)
-            | Self::Health(_)
-            | Self::Elsewhere(_)
-            | Self::Woke(_) => {}
+            Self::Health(arms) => {
+                for arm in arms {
+                    arm.health_reason = arm.health_reason.take().map(cut);
+                }
+            }
+            Self::Done | Self::Weights(_) | Self::Elsewhere(_) | Self::Woke(_) => {}
         }
         self
     }

@@ -101,7 +101,7 @@ async fn an_arm_without_a_healthy_target_gets_no_traffic() {
     refused(
         switch(&test.app, &at, "green").await,
         Kind::Busy,
-        &["green has 0 targets"],
+        &["green has 0 backends"],
     );
     let moved = switch(&test.app, &at, "blue").await.expect("done");
     assert_eq!(moved.before.share("blue"), 100.0, "nothing had moved");
