@@ -67,6 +67,7 @@ async fn one_call_brings_everything_about_both_arms() {
     let slow = Minute {
         requests: 50,
         errors: 4,
+        unanswered: 0,
         latency_ms: 300.0,
     };
     traffic(&made, 1, 2..9, slow).await;
