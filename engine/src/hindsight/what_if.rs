@@ -16,6 +16,7 @@ use crate::journal::{
     Actor, Call, Entry, Event, Exchange, Header, Pin, Reply, exchange_size, exchanges, header,
 };
 use crate::model::limits::Caps;
+use crate::model::query::UNANSWERED;
 use crate::model::{
     ArmHealth, Command, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point,
     ProbeReport, Sample, Verdict, Wake, Weights,
@@ -322,7 +323,10 @@ impl Reading {
                 past.recovers(name, at);
                 let known = past.points.entry(name.clone()).or_default();
                 for point in points {
-                    let same = |(_, p): &(Millis, Point)| p.arm == point.arm && p.at == point.at;
+                    let same = |(_, p): &(Millis, Point)| {
+                        let value = p.value.to_bits() == point.value.to_bits();
+                        p.arm == point.arm && p.at == point.at && value
+                    };
                     if !known.iter().any(same) {
                         known.push((at, point.clone()));
                     }
@@ -577,6 +581,14 @@ impl World {
             return Reply::Failed(why);
         }
         let Some(points) = self.past.points.get(name) else {
+            if name == UNANSWERED {
+                // Many targets do not count them, and an older journal has none.
+                return Reply::Failed(HostError::new(
+                    ErrorKind::NotFound,
+                    "not-found",
+                    "the journal has no requests without an answer",
+                ));
+            }
             state.lacks(format!("the query {name}"));
             return if self.queries.contains(name) {
                 Reply::Points(vec![])

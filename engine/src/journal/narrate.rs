@@ -3,7 +3,10 @@
 
 use super::exchanges::{Exchange, Question, Reader, Told};
 use super::{Call, Entry, Event, Reply, time};
-use crate::model::{Decider, Decision, Goal, Level, Millis, Outcome, Verdict, Wake, Weights};
+use crate::model::query::UNANSWERED;
+use crate::model::{
+    Decider, Decision, ErrorKind, Goal, Level, Millis, Outcome, Verdict, Wake, Weights,
+};
 
 /// One thing that happened, in a sentence without a full stop. `None` for what people do
 /// not need to read: intents, waits that ran out, and answers that are data.
@@ -31,6 +34,12 @@ fn answered(question: &Question<'_>, reply: &Reply, recovered: bool) -> Option<S
             format!("probe {name} {outcome}: {}", report.detail)
         }
         (Call::GetElsewhere, Reply::Elsewhere(_)) => format!("other routes: {reply}"),
+        // Many targets do not count them, and a strategy asks to find out.
+        (Call::Query { name, .. }, Reply::Failed(error))
+            if name == UNANSWERED && error.kind == ErrorKind::NotFound =>
+        {
+            return None;
+        }
         // A write that was never sent was refused; every other call has failed.
         (call, Reply::Failed(error)) if call.is_write() && !question.in_two => {
             format!("{call} refused: {error}")

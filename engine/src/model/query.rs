@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::secret;
 
+/// The query by which a strategy asks how many requests got no answer from an arm. It
+/// needs no entry in the rollout file; targets that do not count them do not have it.
+pub const UNANSWERED: &str = "engine:unanswered";
+
 /// One HTTP request to the candidate and what it must answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {

@@ -18,6 +18,7 @@ use crate::journal::summary::Summary;
 use crate::journal::{
     Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, WRITE_IGNORED, Work,
 };
+use crate::model::query::UNANSWERED;
 use crate::model::{
     ArmHealth, Command, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights,
 };
@@ -490,6 +491,11 @@ impl Session {
     }
 
     async fn query(&self, name: &str, since: Millis) -> Result<Reply, HostError> {
+        if name == UNANSWERED
+            && let Some(points) = self.target.unanswered(since).await?
+        {
+            return Ok(Reply::Points(points));
+        }
         let query = self.header.queries.iter().find(|q| q.name == name);
         let query = query.ok_or_else(|| {
             let known: Vec<&str> = self

@@ -544,6 +544,12 @@ fn probe((name, mut section): (String, Section<'_>)) -> Probe {
 }
 
 fn query((name, mut section): (String, Section<'_>)) -> Query {
+    if name.starts_with("engine:") {
+        section.problem(
+            "",
+            "begins with engine:, as the engine's own queries do; write another name",
+        );
+    }
     let is_web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
     let kinds = ["url", "prometheus", "cloudwatch"];
     if kinds.iter().filter(|k| section.has(k)).count() != 1 {

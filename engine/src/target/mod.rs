@@ -172,6 +172,11 @@ pub trait Target: Send + Sync {
     async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError>;
     /// Values of a custom query for all arms.
     async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError>;
+    /// How many requests got no answer from each arm, a value for each period with requests;
+    /// none where the target does not count them.
+    async fn unanswered(&self, _since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+        Ok(None)
+    }
     /// Sends one probe to an arm, whatever the weights are.
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError>;
 }

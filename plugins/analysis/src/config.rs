@@ -119,6 +119,9 @@ pub struct Stream {
     pub warm_up: u32,
     /// What counts as a shared incident in it.
     pub incident: Incident,
+    /// Whether a step that goes on early must have shown the candidate to be not worse in
+    /// it.
+    pub proof: bool,
 }
 
 /// What a stream is made of.
@@ -184,6 +187,7 @@ impl Stream {
             slack_min: 0.000_5,
             warm_up: 0,
             incident: Incident::Surge,
+            proof: true,
         }
     }
 
@@ -208,6 +212,7 @@ impl Stream {
             slack_min: 0.005,
             warm_up: 2,
             incident: Incident::Share,
+            proof: true,
         }
     }
 
@@ -238,6 +243,24 @@ impl Stream {
             slack_min: 0.002,
             warm_up: 2,
             incident: Incident::Never,
+            proof: true,
+        }
+    }
+
+    /// Requests that got no answer from the arm. Their shares come late and are rough,
+    /// because a request is counted in one interval and its answer may be in the next, so
+    /// a small difference does not count and no step waits for them.
+    #[must_use]
+    pub fn unanswered(share: f64) -> Self {
+        Self {
+            name: "requests without an answer".to_owned(),
+            share,
+            margin: 1.5,
+            excess: 0.01,
+            catastrophe: 0,
+            incident: Incident::Never,
+            proof: false,
+            ..Self::errors()
         }
     }
 
@@ -296,6 +319,14 @@ impl Config {
             }
         }
         self.streams.push(stream);
+    }
+
+    /// Adds the stream of requests without an answer, to which the errors give a tenth of
+    /// their share. It comes before the streams that are added later.
+    pub fn add_unanswered(&mut self) {
+        let share = self.streams[0].share / 10.0;
+        self.streams[0].share -= share;
+        self.streams.push(Stream::unanswered(share));
     }
 
     /// Checks the values.

@@ -183,13 +183,14 @@ impl Evidence {
         }
         for (at, stream) in config.streams.iter().enumerate() {
             let dispersion = calibration.spreads[at].dispersion;
-            found[at].non_inferior = self.streams[at].is_non_inferior(
-                stream,
-                dispersion,
-                found[at].margin,
-                later,
-                config,
-            );
+            found[at].non_inferior = !stream.proof
+                || self.streams[at].is_non_inferior(
+                    stream,
+                    dispersion,
+                    found[at].margin,
+                    later,
+                    config,
+                );
         }
         let top = (0..terms.len()).fold(0, |top, at| if terms[at] > terms[top] { at } else { top });
         Finding {

@@ -669,6 +669,53 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_does_not_answer_is_found() {
+        let run_with = |parts: [f64; 2]| {
+            let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+            world.unanswered = Some(parts);
+            let outcome = judged(&mut world, "{}");
+            (outcome, world)
+        };
+        // All clients of all versions leave now and then, and that cancels out.
+        for part in [0.0, 0.02, 0.3] {
+            let (outcome, world) = run_with([part, part]);
+            assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+            let last = world.findings.last().expect("it has looked");
+            assert_eq!(last.streams[3].name, "requests without an answer");
+            assert!(last.streams[3].stable_of > 0.0, "it was compared");
+        }
+        // One that hangs gets no more than the first share, one that hangs at times is
+        // taken back before the last step.
+        let (outcome, world) = run_with([0.0, 1.0]);
+        assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
+        assert!(
+            outcome.reason.contains("requests without an answer: "),
+            "{}",
+            outcome.reason
+        );
+        assert_eq!(
+            world.calls,
+            ["get-health", "set-weights stable=975 canary=25"]
+        );
+        let held = world
+            .findings
+            .iter()
+            .find(|f| f.decision == rollout_sdk::Decision::Hold);
+        let held = &held.expect("no step while it is in doubt").explanation;
+        assert!(held.contains("have no answer yet"), "{held}");
+        let (outcome, world) = run_with([0.01, 0.05]);
+        assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
+        assert!(
+            !world
+                .calls
+                .iter()
+                .any(|c| c == "set-weights stable=5 canary=95"),
+            "{:?}",
+            world.calls
+        );
+    }
+
+    #[test]
     fn streams_beside_limits_are_refused() {
         let p: Parameters = rollout_sdk::parse(&limited(WRONG)).expect("the shape is right");
         let issues = plan(&p).expect_err("nobody would look at them");

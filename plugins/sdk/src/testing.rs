@@ -29,6 +29,9 @@ pub struct World {
     /// Custom queries with the constant values of stable and candidate; NaN for no
     /// value.
     pub queries: Vec<(String, [f64; 2])>,
+    /// Part (0-1) of the requests of stable and candidate that gets no answer, if that is
+    /// counted.
+    pub unanswered: Option<[f64; 2]>,
     /// The time (Unix ms) from which on custom queries have values.
     pub queries_begin: f64,
     /// The time (Unix ms) from which on they fail, and the message.
@@ -69,6 +72,7 @@ impl World {
             probes: vec![],
             counts_slow: true,
             queries: vec![],
+            unanswered: None,
             queries_begin: 0.0,
             queries_end: None,
             signals: vec![],
@@ -219,6 +223,18 @@ impl Host for World {
     }
 
     fn query(&mut self, name: &str, since: f64) -> Result<Vec<Point>, HostError> {
+        if let Some(parts) = self.unanswered.filter(|_| name == "engine:unanswered") {
+            let recent = self.history.iter().filter(|s| s.start >= since);
+            let points = recent.map(|sample| {
+                let part = parts[usize::from(sample.arm != self.arms[0].name)];
+                Point {
+                    arm: sample.arm.clone(),
+                    at: sample.start,
+                    value: (f64::from(sample.requests) * part).round(),
+                }
+            });
+            return Ok(points.collect());
+        }
         let Some((_, values)) = self.queries.iter().find(|(known, _)| known == name) else {
             return Err(HostError {
                 kind: ErrorKind::NotFound,

@@ -26,6 +26,9 @@ const QUERIES_MAX: usize = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum What {
     Requests,
+    /// Answers 2xx and 3xx; 4xx and 5xx are the two kinds of errors.
+    Successes,
+    Redirects,
     TargetErrors,
     ConnectionErrors,
     ClientErrors,
@@ -40,6 +43,14 @@ enum What {
     /// Requests slower than the n-th threshold.
     Over(usize),
 }
+
+/// The answers of targets, by class.
+const ANSWERS: [What; 4] = [
+    What::Successes,
+    What::Redirects,
+    What::ClientErrors,
+    What::TargetErrors,
+];
 
 /// One metric to ask for: the arm, the zone and the kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +120,8 @@ fn statistic(found: &Found, query: &MetricsQuery, ask: &Ask) -> Option<MetricSta
     let arm = found.arms.get(ask.arm)?;
     let (metric, stat) = match ask.what {
         What::Requests => ("RequestCount", "Sum".to_owned()),
+        What::Successes => ("HTTPCode_Target_2XX_Count", "Sum".to_owned()),
+        What::Redirects => ("HTTPCode_Target_3XX_Count", "Sum".to_owned()),
         What::TargetErrors => ("HTTPCode_Target_5XX_Count", "Sum".to_owned()),
         What::ConnectionErrors => ("TargetConnectionErrorCount", "Sum".to_owned()),
         What::ClientErrors => ("HTTPCode_Target_4XX_Count", "Sum".to_owned()),
@@ -189,6 +202,69 @@ pub(super) async fn samples(
             ),
         ));
     }
+    let values = read(clients, found, query, &asks, (start, end)).await?;
+    Ok(collect(found, query, &values))
+}
+
+/// The requests of each minute that got no answer from their arm's targets.
+pub(super) async fn unanswered(
+    clients: &Clients,
+    found: &Found,
+    since: Millis,
+    now: Millis,
+    delay: Millis,
+) -> Result<Vec<Point>, HostError> {
+    let Some(times) = window(since, now, delay) else {
+        return Ok(vec![]);
+    };
+    let arms = 0..found.arms.len();
+    let asks = arms.flat_map(|arm| {
+        let one = move |what| Ask {
+            arm,
+            zone: None,
+            what,
+        };
+        [What::Requests, What::ConnectionErrors]
+            .into_iter()
+            .chain(ANSWERS)
+            .map(one)
+    });
+    let asks: Vec<Ask> = asks.collect();
+    let values = read(clients, found, &MetricsQuery::default(), &asks, times).await?;
+    Ok(count_unanswered(found, &values))
+}
+
+/// What is left of the requests without those that were answered, and at least the
+/// connections that failed. Pure.
+fn count_unanswered(found: &Found, values: &Values) -> Vec<Point> {
+    let value = |arm: usize, at, what| values.get(&(arm, None, at, what)).copied();
+    let mut points: Vec<Point> = values
+        .iter()
+        .filter(|((.., what), requests)| *what == What::Requests && **requests >= 1.0)
+        .filter_map(|((arm, _, at, _), requests)| {
+            let count = |what| value(*arm, *at, what).unwrap_or(0.0);
+            let answered: f64 = ANSWERS.into_iter().map(count).sum();
+            Some(Point {
+                arm: found.arms.get(*arm)?.name.clone(),
+                at: *at,
+                value: (requests - answered)
+                    .max(count(What::ConnectionErrors))
+                    .max(0.0),
+            })
+        })
+        .collect();
+    points.sort_by(|a, b| (a.at, &a.arm).cmp(&(b.at, &b.arm)));
+    points
+}
+
+/// The values of all metrics that are asked for.
+async fn read(
+    clients: &Clients,
+    found: &Found,
+    query: &MetricsQuery,
+    asks: &[Ask],
+    (start, end): (Millis, Millis),
+) -> Result<Values, HostError> {
     let queries = asks.iter().enumerate().filter_map(|(index, ask)| {
         let stat = statistic(found, query, ask)?;
         let query = MetricDataQuery::builder()
@@ -210,7 +286,7 @@ pub(super) async fn samples(
             values.insert((ask.arm, ask.zone.clone(), at, ask.what), *value);
         }
     }
-    Ok(collect(found, query, &values))
+    Ok(values)
 }
 
 type Values = HashMap<(usize, Option<String>, Millis, What), f64>;
@@ -455,6 +531,36 @@ mod tests {
         );
         let (start, end) = window(0, now, 0).expect("three hours");
         assert_eq!(end - start, HISTORY_MS);
+    }
+
+    #[test]
+    fn what_is_left_without_the_answers_got_none() {
+        let at = 60_000;
+        let value = |arm: usize, what, value: f64| ((arm, None, at, what), value);
+        let values: Values = [
+            value(0, What::Requests, 100.0),
+            value(0, What::Successes, 80.0),
+            value(0, What::Redirects, 10.0),
+            value(0, What::ClientErrors, 5.0),
+            value(0, What::TargetErrors, 3.0),
+            // Connections that failed are among them, or are not counted as requests.
+            value(1, What::Requests, 10.0),
+            value(1, What::Successes, 9.0),
+            value(1, What::ConnectionErrors, 4.0),
+        ]
+        .into();
+        let points = count_unanswered(&found(), &values);
+        let seen: Vec<_> = points.iter().map(|p| (p.arm.as_str(), p.value)).collect();
+        assert_eq!(seen, [("canary", 4.0), ("stable", 2.0)]);
+        // An answer may be counted a minute after its request.
+        let late: Values = [
+            value(0, What::Requests, 3.0),
+            value(0, What::Successes, 5.0),
+        ]
+        .into();
+        assert!(count_unanswered(&found(), &late)[0].value.abs() < 1e-9);
+        let alone: Values = [value(0, What::Successes, 5.0)].into();
+        assert_eq!(count_unanswered(&found(), &alone), []);
     }
 
     #[test]

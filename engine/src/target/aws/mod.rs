@@ -699,6 +699,12 @@ impl Target for AwsTarget {
         metrics::samples(&self.clients, &self.found, query, now, delay).await
     }
 
+    async fn unanswered(&self, since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+        let (now, delay) = (self.clock.now(), self.spec.metrics_delay_ms);
+        let points = metrics::unanswered(&self.clients, &self.found, since, now, delay).await?;
+        Ok(Some(points))
+    }
+
     async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError> {
         let mut words = vec![];
         let services = self.services().await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum};
 use aws_smithy_types::DateTime;
 use engine::clock::{Clock as _, SystemClock, VirtualClock};
-use engine::model::query::{CloudWatchMetric, Query, QuerySource};
+use engine::model::query::{BasicAuth, CloudWatchMetric, Query, QuerySource};
 use engine::model::{MetricsQuery, Sample};
 use engine::target::Target as _;
 use engine::target::aws::AwsTarget;
@@ -67,6 +67,7 @@ async fn one_call_brings_everything_about_both_arms() {
     let slow = Minute {
         requests: 50,
         errors: 4,
+        unanswered: 0,
         latency_ms: 300.0,
     };
     traffic(&made, 1, 2..9, slow).await;
@@ -103,6 +104,36 @@ async fn one_call_brings_everything_about_both_arms() {
     assert!((latency.p99 - 300.0).abs() < 1.0, "{latency:?}");
     assert_eq!(of("stable")[0].errors, 0, "no count of errors is none");
     assert_eq!(of("stable")[0].over, [0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_without_an_answer_are_counted_arm_by_arm() {
+    let (made, _, target, proxy) = target(START + 10 * MINUTE).await;
+    let left = Minute {
+        unanswered: 6,
+        errors: 2,
+        ..GOOD
+    };
+    traffic(&made, 0, 0..9, left).await;
+    let hangs = Minute {
+        requests: 50,
+        unanswered: 50,
+        ..GOOD
+    };
+    traffic(&made, 1, 2..9, hangs).await;
+    let points = target.unanswered(START).await.expect("read");
+    assert_eq!(proxy.take(), ["GetMetricData"], "one call");
+    let points = points.expect("counted on AWS");
+    let of = |arm: &str| -> Vec<f64> {
+        let own = points.iter().filter(|p| p.arm == arm);
+        own.map(|p| p.value).collect()
+    };
+    assert_eq!(of("stable"), [6.0; 8]);
+    assert_eq!(
+        of("canary"),
+        [50.0; 6],
+        "a minute without requests has no value"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,6 +292,11 @@ impl Drop for Prometheus {
 }
 
 async fn prometheus(page: &'static str) -> Prometheus {
+    prometheus_with(page, "").await
+}
+
+/// With the contents of its own file for who is let in.
+async fn prometheus_with(page: &'static str, web: &str) -> Prometheus {
     let app =
         axum::Router::new().route("/metrics", axum::routing::get(move || async move { page }));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
@@ -273,6 +309,7 @@ async fn prometheus(page: &'static str) -> Prometheus {
         "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\nscrape_configs:\n- job_name: app\n  static_configs: [{{targets: ['{scraped}']}}]\n"
     );
     std::fs::write(folder.path().join("prometheus.yml"), config).expect("writable");
+    std::fs::write(folder.path().join("web.yml"), web).expect("writable");
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = free.local_addr().expect("bound").to_string();
     drop(free);
@@ -285,6 +322,7 @@ async fn prometheus(page: &'static str) -> Prometheus {
     let process = Command::new(place)
         .current_dir(folder.path())
         .arg("--config.file=prometheus.yml")
+        .arg("--web.config.file=web.yml")
         .arg("--storage.tsdb.path=data")
         .arg(format!("--web.listen-address={address}"))
         .stdout(Stdio::null())
@@ -341,6 +379,70 @@ async fn custom_metrics_come_from_prometheus() {
         .await
         .expect_err("no expression");
     assert!(wrong.message.contains("parse error"), "{wrong}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prometheus_behind_a_password_is_logged_in_to() {
+    let page = "tokens_per_second{arm=\"stable\"} 41\ntokens_per_second{arm=\"canary\"} 57\n";
+    // canary:opensesame, as bcrypt at its cheapest.
+    let web = "basic_auth_users: {canary: '$2b$04$8QB4R95CKf/p5zD8pKBz8.VLKrxwE65LTf64vregOsSNCeESaZGGW'}\n";
+    let server = prometheus_with(page, web).await;
+    let made = make(&Wish::default()).await;
+    let proxy = Proxy::start().await;
+    let target = bottle::reach(&proxy, find(&made), Arc::new(SystemClock)).await;
+    let folder = folder();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "opensesame\n").expect("writable");
+    let query = |text: &str, user: Option<&str>| Query {
+        basic_auth: user.map(|user| BasicAuth {
+            user: user.to_owned(),
+            password: format!("${{file:{}}}", password.display()),
+        }),
+        ..Query::new(
+            "tokens",
+            QuerySource::Prometheus {
+                server: server.address.clone(),
+                query: text.to_owned(),
+            },
+        )
+    };
+    let since = SystemClock.now() - 2 * MINUTE;
+    let by_arm = "tokens_per_second{arm=\"{arm}\"}";
+    let mut points = vec![];
+    for _ in 0..100 {
+        let asked = target.query(&query(by_arm, Some("canary")), since).await;
+        points = asked.unwrap_or_default();
+        if points.len() >= 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(
+        points.iter().any(|p| p.arm == "canary" && p.value == 57.0),
+        "{points:?}"
+    );
+    for (user, says) in [
+        (None, "it asks for credentials, and this query has none"),
+        (
+            Some("somebody"),
+            "it does not take the credentials of this query",
+        ),
+    ] {
+        let error = target.query(&query(by_arm, user), since).await;
+        let error = error.expect_err("refused");
+        assert_eq!(error.code, "query-refused", "{error}");
+        assert!(
+            error.message.contains(says) && error.message.contains("401"),
+            "{error}"
+        );
+    }
+    let nan = format!("{by_arm} * NaN");
+    let error = target.query(&query(&nan, Some("canary")), since).await;
+    let error = error.expect_err("no number");
+    assert!(
+        error.message.contains("NaN for stable and NaN for canary"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -164,6 +164,14 @@ async fn evidence_takes_back_errors_and_latency() {
     for (bad, says) in [
         (Minute { errors: 30, ..GOOD }, "errors: "),
         (slow, "slow requests: "),
+        // A version that hangs answers nothing, so it has no error and no latency.
+        (
+            Minute {
+                unanswered: 600,
+                ..GOOD
+            },
+            "requests without an answer: ",
+        ),
     ] {
         let plugin = guests::plugin("canary").await;
         let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
@@ -182,6 +190,24 @@ async fn evidence_takes_back_errors_and_latency() {
         assert!(reason(&standing).contains(says), "{standing:?}");
         assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_leave_both_arms_are_no_evidence_against_one() {
+    let left = Minute {
+        unanswered: 30,
+        ..GOOD
+    };
+    let plugin = guests::plugin("canary").await;
+    let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
+    let bottle = bottle.image("app:v2");
+    bottle.traffic(0, -130..200, left).await;
+    bottle.traffic(1, 0..200, left).await;
+    let standing = bottle.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

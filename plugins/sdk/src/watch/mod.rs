@@ -54,6 +54,8 @@ pub struct Watch {
     measured: Vec<bool>,
     /// Samples for which the current step was held because a stream has had none.
     unmeasured: u32,
+    /// Start of the first interval whose answers may still come.
+    complete: f64,
     last: Option<Finding>,
 }
 
@@ -77,6 +79,10 @@ impl Watch {
         mut settings: Settings,
         customs: &[Custom],
     ) -> Result<Self, Error> {
+        let mut source = Source::new(rollout, customs);
+        if source.find_unanswered(rollout) {
+            settings.config.add_unanswered();
+        }
         for custom in customs {
             custom.check()?;
             settings.config.add(custom.stream());
@@ -86,7 +92,6 @@ impl Watch {
         }
         settings.config.check()?;
         learn_tasks(rollout, &mut settings.config);
-        let mut source = Source::new(rollout, customs);
         source.check_queries(rollout)?;
         let now = rollout.now();
         let since = (now - source.period * f64::from(PAST_SAMPLES)).max(0.0);
@@ -103,6 +108,7 @@ impl Watch {
             silent: 0,
             measured: vec![false; customs.len()],
             unmeasured: 0,
+            complete: now,
             last: None,
             settings,
         })
@@ -315,6 +321,12 @@ impl Watch {
             rollout.progress(percent, &format!("{title}: holds, {why}"));
             return None;
         }
+        if looked.decision == Some(Decision::Hold)
+            && let Some(why) = self.doubt()
+        {
+            rollout.progress(percent, &format!("{title}: holds, {why}"));
+            return None;
+        }
         let (pace, step) = (self.gate.pace(), self.gate.step()?);
         let odds = self.last.as_ref().map_or(0.0, |f| f.log_evidence);
         let note = if pace.held > 0 {
@@ -378,6 +390,7 @@ impl Watch {
             Ok(fresh) => fresh,
             Err(e) => return self.silence(format!("the metrics cannot be read: {}", e.message)),
         };
+        self.complete(rollout);
         let level = fresh.level;
         let mut decision = None;
         let mut before_advance = None;
@@ -432,6 +445,10 @@ impl Watch {
                 self.unmeasured += 1;
                 said = Decision::Hold;
             }
+            if said == Decision::Advance && self.doubt().is_some() {
+                self.gate.return_to(pace);
+                said = Decision::Hold;
+            }
             let troubled = finding.suspicious || finding.incident;
             if said == Decision::Advance {
                 before_advance = Some(pace);
@@ -466,6 +483,37 @@ impl Watch {
             silence: None,
             level,
         }
+    }
+
+    /// Adds the requests without an answer to intervals that are old enough for their
+    /// answers to have been counted.
+    fn complete(&mut self, rollout: &mut Rollout) {
+        let old = self.frontier - self.source.period * f64::from(REVISED_SAMPLES);
+        self.source.read_unanswered(rollout, self.complete.min(old));
+        let mut changed = false;
+        for (start, (interval, _)) in self.taken.range_mut(source::key(self.complete)..) {
+            #[allow(clippy::cast_precision_loss)]
+            let at = *start as f64;
+            let known = at < old && self.source.complete(&mut interval.seen, at);
+            // One that never becomes known must not stand in the way of the others.
+            if !known && at + self.source.period * f64::from(REVISED_SAMPLES) >= old {
+                break;
+            }
+            self.complete = at + self.source.period;
+            changed = true;
+        }
+        if changed {
+            self.rebuild(u64::MAX);
+        }
+    }
+
+    /// Why it is in doubt whether the candidate answers, in the newest intervals.
+    fn doubt(&self) -> Option<String> {
+        #[allow(clippy::cast_precision_loss)]
+        let newest = self.taken.range(source::key(self.complete)..);
+        #[allow(clippy::cast_precision_loss)]
+        self.source
+            .doubt(newest.map(|(start, (interval, _))| (*start as f64, &interval.seen[..])))
     }
 
     fn silence(&mut self, why: String) -> Looked {
@@ -520,7 +568,10 @@ impl Watch {
                 Some(why) if said == Decision::Hold => {
                     format!("{}; holds, {why}", self.explain(Decision::Stay))
                 }
-                _ => self.explain(said),
+                _ => match self.doubt().filter(|_| said == Decision::Hold) {
+                    Some(why) => format!("{}; holds, {why}", self.explain(Decision::Stay)),
+                    None => self.explain(said),
+                },
             },
         }
     }

@@ -10,9 +10,17 @@ use super::settings::Custom;
 use crate::gate::Window;
 use crate::{Error, ErrorKind, HostError, Level, MetricsQuery, Point, Rollout, Sample};
 
+/// The query by which a target tells how many requests got no answer from an arm, where
+/// it counts them. No rollout file has a query of this name.
+const UNANSWERED: &str = "engine:unanswered";
+/// Requests without an answer from which on, and the part (0-1) of all from which on, and
+/// how many times stable's part, nothing is raised until it is known what became of them.
+const DOUBT: (f64, f64, f64) = (5.0, 0.2, 4.0);
 /// Number of samples, and of requests, of the stable arm that its thresholds need.
 const LEARN_SAMPLES: usize = 5;
 const LEARN_REQUESTS: f64 = 100.0;
+/// Errors, slow and very slow requests: the streams of every target.
+const BUILT_IN: usize = 3;
 /// Attempts to read the past.
 const PAST_TRIES: u32 = 3;
 /// A percentile of one sample that is this many times the usual one does not count
@@ -40,6 +48,10 @@ pub(super) struct Source {
     without: BTreeMap<String, String>,
     /// The values that the last read of a query brought, by its name.
     known: BTreeMap<String, Vec<Point>>,
+    /// Whether the target counts requests without an answer.
+    counts_unanswered: bool,
+    /// Those that were read last.
+    unanswered: Points,
     /// Length of one sample, ms.
     pub(super) period: f64,
     thresholds: Thresholds,
@@ -70,6 +82,8 @@ impl Source {
             customs: customs.to_vec(),
             without: BTreeMap::new(),
             known: BTreeMap::new(),
+            counts_unanswered: false,
+            unanswered: Points::default(),
             period,
             thresholds: None,
             counts_slow: true,
@@ -99,6 +113,84 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// Finds out whether the target counts requests without an answer.
+    pub(super) fn find_unanswered(&mut self, rollout: &mut Rollout) -> bool {
+        let now = rollout.now();
+        // An error other than this may pass.
+        let missing = |e: &HostError| e.kind == ErrorKind::NotFound;
+        self.counts_unanswered = !rollout.query(UNANSWERED, now).is_err_and(|e| missing(&e));
+        self.counts_unanswered
+    }
+
+    /// Reads the requests without an answer in samples that start at `since` (Unix ms) or
+    /// later.
+    pub(super) fn read_unanswered(&mut self, rollout: &mut Rollout, since: f64) {
+        if self.counts_unanswered
+            && let Ok(values) = rollout.query(UNANSWERED, since)
+        {
+            self.unanswered.0.insert(UNANSWERED.to_owned(), values);
+        }
+    }
+
+    /// Requests without an answer in the interval that began at `at` (Unix ms), out of
+    /// those that were `seen` in it: candidate, stable; `None` where they are not known.
+    fn without_answer(&self, seen: &[Seen], at: f64) -> Option<[Counts; 2]> {
+        let Some(Seen::Counts { candidate, stable }) = seen.first() else {
+            return None;
+        };
+        let counts = |arm: usize, of: f64| {
+            let bad = self
+                .unanswered
+                .at(UNANSWERED, &self.names[arm], at, self.period);
+            // An arm without requests has no value, and needs none.
+            (of <= 0.0 || bad.is_some()).then(|| Counts::new(bad.unwrap_or(0.0).min(of), of))
+        };
+        Some([counts(1, candidate.of)?, counts(0, stable.of)?])
+    }
+
+    /// Puts the requests without an answer into an interval that began at `at` (Unix ms).
+    /// Returns whether they are known.
+    pub(super) fn complete(&self, seen: &mut [Seen], at: f64) -> bool {
+        let Some([candidate, stable]) = self.without_answer(seen, at) else {
+            return false;
+        };
+        if let Some(stream) = seen.get_mut(BUILT_IN) {
+            *stream = Seen::Counts { candidate, stable };
+        }
+        true
+    }
+
+    /// Why it is in doubt whether the candidate answers, in intervals whose answers may
+    /// still come.
+    pub(super) fn doubt<'a>(
+        &self,
+        intervals: impl Iterator<Item = (f64, &'a [Seen])>,
+    ) -> Option<String> {
+        if !self.counts_unanswered {
+            return None;
+        }
+        let mut sums = [Counts::default(); 2];
+        for [candidate, stable] in intervals.filter_map(|(at, seen)| self.without_answer(seen, at))
+        {
+            for (sum, counts) in sums.iter_mut().zip([candidate, stable]) {
+                *sum = Counts::new(sum.bad + counts.bad, sum.of + counts.of);
+            }
+        }
+        let [candidate, stable] = sums;
+        let part = |counts: Counts| counts.bad / counts.of.max(1.0);
+        let (least, share, times) = DOUBT;
+        let doubtful = candidate.bad >= least
+            && part(candidate) >= share
+            && part(candidate) >= times * part(stable)
+            && stable.of > 0.0;
+        doubtful.then(|| {
+            format!(
+                "{:.0} of {:.0} requests of {} have no answer yet, and {:.0} of {:.0} of {}",
+                candidate.bad, candidate.of, self.names[1], stable.bad, stable.of, self.names[0]
+            )
+        })
     }
 
     /// The stable arm before the rollout, for `streams` streams, and its requests
@@ -309,6 +401,10 @@ impl Source {
         let of = [requests(0), requests(1)];
         let mut seen = vec![counts([errors(0), errors(1)], of)];
         seen.extend(self.slow(arms, of));
+        if self.counts_unanswered {
+            // Answers may still come; they are put in once they are complete.
+            seen.push(counts([0.0; 2], [0.0; 2]));
+        }
         for custom in &self.customs {
             let value = |query: &Option<String>, arm: usize| {
                 let query = query.as_ref()?;
@@ -408,7 +504,7 @@ impl Source {
 }
 
 /// Values by query.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Points(BTreeMap<String, Vec<Point>>);
 
 impl Points {

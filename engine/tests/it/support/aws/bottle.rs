@@ -408,12 +408,15 @@ impl Bottle {
 pub struct Minute {
     pub requests: u32,
     pub errors: u32,
+    /// Requests that got no answer.
+    pub unanswered: u32,
     pub latency_ms: f64,
 }
 
 pub const GOOD: Minute = Minute {
     requests: 600,
     errors: 0,
+    unanswered: 0,
     latency_ms: 40.0,
 };
 
@@ -448,6 +451,10 @@ pub async fn traffic(made: &Made, arm: usize, minutes: std::ops::Range<i64>, min
                 .value(f64::from(minute.requests))
                 .build(),
         );
+        if minute.requests > minute.errors + minute.unanswered {
+            let answered = f64::from(minute.requests - minute.errors - minute.unanswered);
+            data.push(datum("HTTPCode_Target_2XX_Count").value(answered).build());
+        }
         if minute.errors > 0 {
             let errors = f64::from(minute.errors);
             data.push(datum("HTTPCode_Target_5XX_Count").value(errors).build());
@@ -455,7 +462,7 @@ pub async fn traffic(made: &Made, arm: usize, minutes: std::ops::Range<i64>, min
         data.push(
             datum("TargetResponseTime")
                 .values(minute.latency_ms / 1_000.0)
-                .counts(f64::from(minute.requests))
+                .counts(f64::from(minute.requests - minute.unanswered).max(1.0))
                 .build(),
         );
     }
