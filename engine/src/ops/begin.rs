@@ -9,11 +9,14 @@ use serde_json::{Map, Value};
 
 use super::app::App;
 use super::error::{Context as _, Error, Result};
+use super::find::last_rollout;
 use super::pin::PinRequest;
 use super::plugin::{self, Loaded};
 use super::private;
 use super::request::TargetRequest;
 use crate::journal::{FORMAT, Header, Pin, Work};
+use crate::model::aws::AwsSpec;
+use crate::model::image::ImageReference;
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
 use crate::model::{
@@ -25,7 +28,7 @@ use crate::spec::Spec;
 use crate::store::StoreError;
 use crate::strategy::Plugin;
 use crate::target::Target;
-use crate::target::aws::release_of_task_definition;
+use crate::target::aws::{TaskChange, Wanted, release_of_task_definition};
 
 /// Requests per second of the demo's load.
 const DEMO_RPS: u32 = 100;
@@ -68,6 +71,8 @@ pub struct Ready {
     pub live: Observed,
     /// Whether the balancer is part of this process.
     pub embedded: bool,
+    /// What changes in the task definitions of the arms, on AWS.
+    pub changes: Vec<TaskChange>,
 }
 
 /// Reads, resolves and checks everything that a rollout needs; changes nothing.
@@ -77,17 +82,30 @@ pub struct Ready {
 /// not in a state in which a rollout may begin; rejected, if the plugin may not run.
 pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     let id_part = new_id_part();
-    let mut spec = wanted(app, request, &id_part)?;
+    let mut spec = asked_for(app, request, &id_part)?;
     let strategy = strategy(app, request, &spec).await?;
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
     is_free(app, target.as_ref()).await?;
     if let Some(candidate) = candidate(app, request, &spec.target).await? {
         spec.candidate = Some(candidate);
     }
-    let live = look(target.as_ref(), &spec).await?;
-    let arms = who_is_who(&spec, &live, request.stable.as_deref())?;
+    let mut live = look(target.as_ref(), &spec).await?;
+    let mut arms = who_is_who(&spec, &live, request.stable.as_deref())?;
     let promotion =
         promotion(spec.candidate.as_ref(), spec.promotion, &live, &arms).map_err(Error::usage)?;
+    let mut changes = vec![];
+    let mut target_spec = target_spec;
+    if let TargetSpec::Aws(found) = &mut target_spec {
+        let pinned = pin(app, found, &mut spec, &arms, promotion).await?;
+        // What the arms run is called by the container that was chosen.
+        if pinned != **found {
+            live = app.ports.on_aws(&pinned).await?.observe().await?;
+            arms = who_is_who(&spec, &live, request.stable.as_deref())?;
+            **found = pinned;
+        }
+        let target = app.ports.on_aws(found).await?;
+        changes = target.task_changes(wanted(&spec, &arms, promotion)).await?;
+    }
     seen_by_nobody(app, target.as_ref(), &spec, &live, &arms, promotion).await?;
     let header = Header {
         format: FORMAT,
@@ -119,12 +137,13 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         bytes: strategy.loaded.bytes,
         live,
         embedded,
+        changes,
     })
 }
 
 /// The spec of the file, or of the demo. A balancer in this process keeps its state
 /// in a file of its own.
-fn wanted(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
+fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
     let file = request.target.named()?;
     let folder = app.state_dir.join("embedded");
     let place = folder.join(format!("{id_part}.json")).display().to_string();
@@ -215,6 +234,51 @@ async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
     Ok(live)
 }
 
+/// What a rollout wants to run, for its target on AWS.
+fn wanted<'a>(spec: &'a Spec, arms: &'a [Arm], promotion: Promotion) -> Wanted<'a> {
+    let arm = |role| {
+        let arm = arms.iter().find(|a| a.role == role);
+        arm.map_or("", |a| a.name.as_str())
+    };
+    Wanted {
+        stable: arm(Role::Stable),
+        candidate: arm(Role::Candidate),
+        release: spec.candidate.as_ref(),
+        promotion,
+    }
+}
+
+/// The target with the container that is the version, and with what a new task
+/// definition changes.
+async fn pin(
+    app: &App,
+    found: &AwsSpec,
+    spec: &mut Spec,
+    arms: &[Arm],
+    promotion: Promotion,
+) -> Result<AwsSpec> {
+    let target = app.ports.on_aws(found).await?;
+    let last = match last_rollout(app, target.identity()).await? {
+        Some(id) => app.store.header(&id).await?,
+        None => None,
+    };
+    // A rollout that has put the same task definition there knows what was there before.
+    let before = match (last.map(|header| header.target), &spec.candidate) {
+        (Some(TargetSpec::Aws(last)), Some(Release { source, .. })) => last
+            .changes
+            .filter(|changes| *source == Source::TaskDefinition(changes.to.clone()))
+            .map(|changes| changes.of),
+        _ => None,
+    };
+    let pinned = target
+        .pinned(wanted(spec, arms, promotion), before.as_deref())
+        .await?;
+    if let (Some(candidate), Some(changes)) = (&mut spec.candidate, &pinned.changes) {
+        candidate.version.clone_from(&changes.version);
+    }
+    Ok(pinned)
+}
+
 /// The arms with their roles and the versions that the strategy will first see.
 fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<Arm>> {
     let weights = live.weights();
@@ -274,7 +338,13 @@ async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
 
 /// What a person should know before a rollout begins.
 fn advice(ready: &Ready) -> Vec<String> {
-    let mut notes = vec![];
+    let changed = |change: &TaskChange| {
+        let differences = change.differences.iter().map(ToString::to_string);
+        let differences: Vec<String> = differences.collect();
+        format!("{change}; {}", differences.join(", "))
+    };
+    let changes = ready.changes.iter().filter(|c| !c.differences.is_empty());
+    let mut notes: Vec<String> = changes.map(changed).collect();
     if ready.live.sticky {
         notes
             .push("clients stick to their arm here, so shares move slower than weights".to_owned());
@@ -308,7 +378,7 @@ async fn seen_by_nobody(
         let new = spec.candidate.as_ref();
         let replaced = match arm.role {
             Role::Candidate => new.is_some_and(|new| running.is_none_or(|r| !new.is(r))),
-            Role::Stable => promotion == Promotion::Copy,
+            Role::Stable => promotion.copies(),
         };
         if !replaced {
             continue;
@@ -356,9 +426,9 @@ async fn candidate(
         ));
     };
     if let Some(image) = &request.image {
-        if image.is_empty() || image.contains(char::is_whitespace) {
+        if let Err(why) = ImageReference::parse(image) {
             return Err(Error::usage(format!(
-                "--image {image:?} is not REPOSITORY:TAG"
+                "--image {image:?} is not REPOSITORY:TAG: {why}"
             )));
         }
         if is_mutable(image) {

@@ -4,9 +4,10 @@
 
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
+use crate::model::target::TargetSpec;
 use crate::model::{
     Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed, ObservedArm,
-    Promotion, Release, Role, Signal, Verdict, Weights,
+    Promotion, Release, Role, Signal, Source, Verdict, Weights,
 };
 
 /// The next move of a rollout.
@@ -416,7 +417,9 @@ fn move_traffic(
     if goal == Goal::RollBack {
         return match (header.promotion, &header.stable) {
             // A promotion by copy may have replaced the stable release already.
-            (Promotion::Copy, Some(old)) => way_back_from_a_copy(header, status, live, old),
+            (promotion, Some(old)) if promotion.copies() => {
+                way_back_from_a_copy(header, status, live, old)
+            }
             _ => all_to(live, stable),
         };
     }
@@ -437,7 +440,8 @@ fn move_traffic(
         return bake_on_the_candidate(&|| Step::Done);
     }
     let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
-    match (release(stable), release(candidate)) {
+    let new = release(candidate).map(|new| for_the_stable_arm(header, &new));
+    match (release(stable), new) {
         (Some(old), Some(new)) if !new.is(&old) => bake_on_the_candidate(&|| {
             // The stable arm has no traffic now, so it can be replaced.
             if status.given.as_ref().is_some_and(|given| given.taken)
@@ -500,7 +504,8 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
         };
     }
     // The arm was given the old release again, and does not run it.
-    let new = live.arm(candidate).map(|a| &a.release);
+    let new = live.arm(candidate);
+    let new = new.map(|a| for_the_stable_arm(header, &a.release));
     match new.is_some_and(|new| new.is(&arm.release)) {
         true if !given.taken => match all_to(live, candidate) {
             Step::Done => Step::Do(restore),
@@ -532,13 +537,40 @@ fn foreign_release(header: &Header, status: &Status, live: &Observed) -> Option<
     }
     let old = header.stable.as_ref()?;
     let stable = live.arm(header.arm(Role::Stable))?;
-    let touches = header.promotion == Promotion::Copy && status.given.is_none();
-    (touches && !old.is(&stable.release) && !running.is(&stable.release)).then(|| {
+    let touches = header.promotion.copies() && status.given.is_none();
+    let there = for_the_stable_arm(header, running).is(&stable.release);
+    (touches && !old.is(&stable.release) && !there).then(|| {
         format!(
             "{} runs {} and had {} when this rollout began: somebody else deployed to it, and the promotion would replace that",
             stable.name, stable.release.version, old.version
         )
     })
+}
+
+/// What a promotion by copy gives to the stable arm, if the candidate runs `new`. A task
+/// definition has a size, roles, variables and logs too, and those of what serves stay:
+/// only what the new version changed goes there.
+fn for_the_stable_arm(header: &Header, new: &Release) -> Release {
+    let Source::TaskDefinition(arn) = &new.source else {
+        return new.clone();
+    };
+    if header.promotion == Promotion::CopyWhole {
+        return new.clone();
+    }
+    let changes = match &header.target {
+        TargetSpec::Aws(spec) => spec.changes.as_ref().filter(|c| c.to == *arn),
+        _ => None,
+    };
+    match changes {
+        Some(changes) => Release {
+            version: changes.version.clone(),
+            source: Source::Changes(changes.clone()),
+        },
+        None => Release {
+            version: new.version.clone(),
+            source: Source::Image(new.version.clone()),
+        },
+    }
 }
 
 /// An arm that was given a release and runs another one now.
@@ -561,7 +593,9 @@ fn release_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
     };
     let idle = match (goal, header.promotion) {
         (Goal::Promote, Promotion::Swap) => Role::Stable,
-        (Goal::Promote, Promotion::Copy) | (Goal::RollBack, _) => Role::Candidate,
+        (Goal::Promote, Promotion::Copy | Promotion::CopyWhole) | (Goal::RollBack, _) => {
+            Role::Candidate
+        }
     };
     let arm = header.arm(idle);
     match live.arm(arm).and_then(|a| a.tasks) {

@@ -258,6 +258,17 @@ impl Verb {
             Self::SetWeights(_) => vec![write],
             Self::SetVersion { release, .. } => match release.source {
                 Source::TaskDefinition(_) => vec![DescribeServices, UpdateService],
+                // What changed is read from two revisions first.
+                Source::Changes(_) => vec![
+                    DescribeServices,
+                    DescribeTaskDefinition,
+                    DescribeTaskDefinition,
+                    DescribeTaskDefinition,
+                    ListTaskDefinitions,
+                    DescribeTaskDefinition,
+                    RegisterTaskDefinition,
+                    UpdateService,
+                ],
                 // The newest revision is read in case it has the wanted content already.
                 _ => vec![
                     DescribeServices,
