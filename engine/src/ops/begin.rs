@@ -144,6 +144,13 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
 /// The spec of the file, or of the demo. A balancer in this process keeps its state
 /// in a file of its own.
 fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
+    if let Some(image) = &request.image
+        && let Err(why) = ImageReference::parse(image)
+    {
+        return Err(Error::usage(format!(
+            "--image {image:?} is not REPOSITORY:TAG: {why}"
+        )));
+    }
     let file = request.target.named()?;
     let folder = app.state_dir.join("embedded");
     let place = folder.join(format!("{id_part}.json")).display().to_string();
@@ -271,7 +278,7 @@ async fn pin(
         _ => None,
     };
     let pinned = target
-        .pinned(wanted(spec, arms, promotion), before.as_deref())
+        .pinned(found, wanted(spec, arms, promotion), before.as_deref())
         .await?;
     if let (Some(candidate), Some(changes)) = (&mut spec.candidate, &pinned.changes) {
         candidate.version.clone_from(&changes.version);
@@ -426,11 +433,6 @@ async fn candidate(
         ));
     };
     if let Some(image) = &request.image {
-        if let Err(why) = ImageReference::parse(image) {
-            return Err(Error::usage(format!(
-                "--image {image:?} is not REPOSITORY:TAG: {why}"
-            )));
-        }
         if is_mutable(image) {
             app.note(format!(
                 "{image} may name another image later, even between the judgement and the promotion; use a tag that never moves, or a digest"

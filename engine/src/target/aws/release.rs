@@ -212,7 +212,7 @@ impl AwsTarget {
         Ok(found)
     }
 
-    /// The spec of this target with what a rollout is pinned to: the container that is
+    /// `spec` of this target with what a rollout is pinned to: the container that is
     /// the version, where a task has several, and what a new task definition changes.
     /// `before` is what the candidate ran before `release`, if it runs that already.
     ///
@@ -220,10 +220,11 @@ impl AwsTarget {
     /// It cannot be told which container gets the image.
     pub async fn pinned(
         &self,
+        spec: &AwsSpec,
         wanted: Wanted<'_>,
         before: Option<&str>,
     ) -> Result<AwsSpec, HostError> {
-        let mut spec = self.spec.clone();
+        let mut spec = spec.clone();
         spec.changes = None;
         let [stable, Some(runs)] = self.of_arms(wanted).await? else {
             return Ok(spec);
