@@ -11,8 +11,8 @@ use crate::model::aws::Found;
 use crate::model::target::TargetSpec;
 use crate::model::{MetricsQuery, Millis};
 use crate::simulate::rehearsal::{Candidate, Rehearsal};
-use crate::target::{Target, aws::TaskChange};
 use crate::target::aws::calls::{self, Api, BESIDES, Scope};
+use crate::target::{Target, aws::TaskChange};
 
 /// Requests per second in the rehearsal, if the target's are not known.
 const RPS: f64 = 100.0;

@@ -343,10 +343,7 @@ fn release(section: &mut Section<'_>, finish: bool) -> Release {
     let image = section.text("image");
     if let Some(image) = image {
         if let Err(why) = ImageReference::parse(&image) {
-            section.problem(
-                "image",
-                &format!("{image:?} is not REPOSITORY:TAG: {why}"),
-            );
+            section.problem("image", &format!("{image:?} is not REPOSITORY:TAG: {why}"));
         }
         section.finish_in_place();
         return Release {

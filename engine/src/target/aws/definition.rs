@@ -126,9 +126,9 @@ impl Definition {
         let containers = self.containers();
         if let Some(name) = named {
             let found = containers.iter().find(|c| c.name == name);
-            return found.map(|c| c.name).ok_or_else(|| {
-                self.which(&format!("no container {name}"), "name one of these")
-            });
+            return found
+                .map(|c| c.name)
+                .ok_or_else(|| self.which(&format!("no container {name}"), "name one of these"));
         }
         if let [only] = containers[..] {
             return Ok(only.name);
@@ -200,7 +200,9 @@ impl Definition {
         let own = all.find(|c| c.get("name").and_then(Value::as_str) == Some(name));
         let own = own.unwrap_or(&Value::Null);
         own.get("essential") == Some(&Value::Bool(false))
-            || own.get("firelensConfiguration").is_some_and(|v| !v.is_null())
+            || own
+                .get("firelensConfiguration")
+                .is_some_and(|v| !v.is_null())
             || self.json.pointer("/proxyConfiguration/containerName")
                 == Some(&Value::String(name.to_owned()))
     }
@@ -253,7 +255,10 @@ impl Definition {
 
     /// A definition that was made of `base` is no revision, unless it is the same.
     fn made_of(mut self, base: &Self) -> Self {
-        let family = self.arn().rsplit_once(':').map(|(family, _)| family.to_owned());
+        let family = self
+            .arn()
+            .rsplit_once(':')
+            .map(|(family, _)| family.to_owned());
         if !self.says_the_same(base)
             && let (Some(object), Some(family)) = (self.json.as_object_mut(), family)
         {
@@ -316,7 +321,10 @@ fn by_key<'a, const N: usize>(lists: [&'a Value; N]) -> Option<[BTreeMap<String,
     let key_of = |item: &Value| -> Option<String> {
         // A port is told by its number and protocol.
         if let Some(port) = item.get("containerPort") {
-            let protocol = item.get("protocol").and_then(Value::as_str).unwrap_or("tcp");
+            let protocol = item
+                .get("protocol")
+                .and_then(Value::as_str)
+                .unwrap_or("tcp");
             return Some(format!("{port}/{protocol}"));
         }
         let key = KEYS.iter().find_map(|key| item.get(key)?.as_str());
@@ -382,12 +390,7 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Difference
                         });
                     }
                 }
-                (a, b) => compare(
-                    &path,
-                    &a.unwrap_or_default(),
-                    &b.unwrap_or_default(),
-                    found,
-                ),
+                (a, b) => compare(&path, &a.unwrap_or_default(), &b.unwrap_or_default(), found),
             }
         }
         return;
@@ -447,7 +450,8 @@ fn put_into(base: &Value, of: &Value, to: &Value) -> Value {
         let items = list.as_array().into_iter().flatten();
         let key = |item: &Value| {
             let mut all = map.iter();
-            all.find(|(_, known)| **known == item).map(|(key, _)| key.clone())
+            all.find(|(_, known)| **known == item)
+                .map(|(key, _)| key.clone())
         };
         items.filter_map(key).collect()
     };
@@ -460,8 +464,183 @@ fn put_into(base: &Value, of: &Value, to: &Value) -> Value {
     let part = |map: &BTreeMap<String, &Value>, key: &str| {
         map.get(key).copied().cloned().unwrap_or_default()
     };
-    let merged = keys.iter().map(|key| {
-        put_into(&part(&bases, key), &part(&ofs, key), &part(&tos, key))
-    });
+    let merged = keys
+        .iter()
+        .map(|key| put_into(&part(&bases, key), &part(&ofs, key), &part(&tos, key)));
     Value::Array(merged.filter(|item| !item.is_null()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn definition(content: Value) -> Definition {
+        let mut json = json!({
+            "taskDefinitionArn": "arn:aws:ecs:us-east-1:1:task-definition/shop:7",
+            "family": "shop",
+            "revision": 7,
+            "status": "ACTIVE",
+            "registeredAt": 1.5,
+        });
+        let own = json.as_object_mut().expect("an object");
+        own.extend(content.as_object().expect("an object").clone());
+        let answer = json!({"taskDefinition": json, "tags": [
+            {"key": "team", "value": "shop"},
+            {"key": "aws:cloudformation:stack-name", "value": "shop"},
+        ]});
+        Definition::of_answer(&answer).expect("a definition")
+    }
+
+    fn containers(all: Value) -> Definition {
+        definition(json!({"containerDefinitions": all}))
+    }
+
+    fn shown(from: &Definition, to: &Definition) -> Vec<String> {
+        let all = from.differences(to);
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_new_image_keeps_all_else_even_what_is_not_known_here() {
+        let all = json!({
+            "cpu": "256",
+            "volumes": [{"name": "data", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}],
+            "ephemeralStorage": {"sizeInGiB": 50},
+            "somethingOfNextYear": {"deep": [1, 2]},
+            "containerDefinitions": [
+                {"name": "log", "image": "fluent:1", "firelensConfiguration": {"type": "fluentbit"}},
+                {"name": "app", "image": "app:v1", "secrets": [{"name": "KEY", "valueFrom": "arn"}], "versionConsistency": "enabled"},
+            ],
+        });
+        let old = definition(all.clone());
+        let new = old.with_image("app", "app:v2");
+        assert_eq!(shown(&old, &new), ["app.image: app:v1 -> app:v2"]);
+        assert_eq!((new.short(), old.short()), ("shop", "shop:7"));
+        let mut wanted = all;
+        wanted["containerDefinitions"][1]["image"] = json!("app:v2");
+        wanted["family"] = json!("shop");
+        wanted["tags"] = json!([{"key": "team", "value": "shop"}]);
+        assert_eq!(new.registration(), wanted);
+        assert_eq!(old.with_image("app", "app:v1"), old, "nothing to register");
+    }
+
+    #[test]
+    fn only_what_changed_goes_into_another_definition() {
+        let app = |image: &str, more: Value| {
+            let mut app = json!({"name": "app", "image": image});
+            let own = app.as_object_mut().expect("an object");
+            own.extend(more.as_object().expect("an object").clone());
+            app
+        };
+        let of = definition(
+            json!({"cpu": "256", "memory": "512", "containerDefinitions": [
+                app("app:v1", json!({
+                    "environment": [{"name": "ROLE", "value": "canary"}, {"name": "OLD", "value": "1"}],
+                    "portMappings": [{"containerPort": 80}],
+                    "healthCheck": {"command": ["CMD", "a"], "interval": 5},
+                })),
+            ]}),
+        );
+        let to = definition(
+            json!({"cpu": "256", "memory": "1024", "containerDefinitions": [
+                app("app:v2", json!({
+                    "environment": [{"name": "NEW", "value": "2"}, {"name": "ROLE", "value": "canary"}],
+                    "portMappings": [{"containerPort": 80}, {"containerPort": 9090}],
+                    "healthCheck": {"command": ["CMD", "b"], "interval": 5},
+                })),
+                {"name": "agent", "image": "agent:1"},
+            ]}),
+        );
+        let own = definition(
+            json!({"cpu": "1024", "memory": "2048", "taskRoleArn": "r", "containerDefinitions": [
+                {"name": "audit", "image": "audit:1"},
+                app("app:v1", json!({
+                    "environment": [{"name": "OLD", "value": "1"}, {"name": "ROLE", "value": "stable"}],
+                    "portMappings": [{"containerPort": 80, "hostPort": 80, "protocol": "tcp"}],
+                    "healthCheck": {"command": ["CMD", "a"], "interval": 30},
+                })),
+            ]}),
+        );
+        let new = own.with_changes(&of, &to);
+        let mut wanted = json!({"family": "shop", "cpu": "1024", "memory": "1024", "taskRoleArn": "r", "containerDefinitions": [
+            {"name": "audit", "image": "audit:1"},
+            app("app:v2", json!({
+                "environment": [{"name": "ROLE", "value": "stable"}, {"name": "NEW", "value": "2"}],
+                "portMappings": [{"containerPort": 80, "hostPort": 80, "protocol": "tcp"}, {"containerPort": 9090}],
+                "healthCheck": {"command": ["CMD", "b"], "interval": 30},
+            })),
+            {"name": "agent", "image": "agent:1"},
+        ]});
+        wanted["tags"] = json!([{"key": "team", "value": "shop"}]);
+        assert_eq!(new.registration(), wanted);
+        assert!(
+            new.with_changes(&of, &to).says_the_same(&new),
+            "once is enough"
+        );
+        assert!(own.with_changes(&of, &of).says_the_same(&own));
+    }
+
+    #[test]
+    fn secrets_are_not_shown_among_the_differences() {
+        let with = |value: &str| {
+            containers(json!([{
+                "name": "app",
+                "image": "app:v1",
+                "environment": [{"name": "DB", "value": format!("postgres://u:{value}@db")}],
+                "command": ["serve", format!("--password={value}")],
+                "logConfiguration": {"logDriver": "splunk", "options": {"splunk-token": value}},
+            }]))
+        };
+        let all = shown(&with("hunter2"), &with("geheim9"));
+        assert_eq!(all.len(), 3, "{all:?}");
+        let text = all.join("\n");
+        assert!(
+            !text.contains("hunter2") && !text.contains("geheim9"),
+            "{text}"
+        );
+        assert!(text.contains("app.environment.DB"), "{text}");
+        let none = containers(json!([]));
+        let text = shown(&none, &with("geheim9")).join("\n");
+        assert_eq!(text, "app: image app:v1 is new");
+    }
+
+    #[test]
+    fn what_ecs_fills_in_is_no_difference() {
+        let plain = containers(json!([{"name": "app", "image": "a"}]));
+        let filled = definition(
+            json!({"volumes": [], "placementConstraints": null, "containerDefinitions": [
+                {"name": "app", "image": "a", "environment": [], "mountPoints": []},
+            ]}),
+        );
+        assert!(plain.says_the_same(&filled));
+    }
+
+    #[test]
+    fn the_version_is_told_where_nobody_has_said_which_container_it_is() {
+        let version = |all: Value| containers(all).version(None);
+        let app = json!({"name": "app", "image": "reg.example/shop:v1"});
+        assert_eq!(version(json!([app.clone()])), "reg.example/shop:v1");
+        for helper in [
+            json!({"name": "proxy", "image": "nginx:1.27"}),
+            json!({"name": "x", "image": "reg.example/x:1", "essential": false}),
+            json!({"name": "x", "image": "reg.example/x:1", "firelensConfiguration": {"type": "fluentbit"}}),
+        ] {
+            assert_eq!(version(json!([helper, app.clone()])), "reg.example/shop:v1");
+        }
+        let two = json!([app, {"name": "api", "image": "reg.example/api:v3"}]);
+        assert_eq!(
+            version(two.clone()),
+            "reg.example/shop:v1 + reg.example/api:v3"
+        );
+        assert_eq!(containers(two).version(Some("api")), "reg.example/api:v3");
+        let mesh = definition(json!({
+            "proxyConfiguration": {"containerName": "envoy"},
+            "containerDefinitions": [
+                {"name": "envoy", "image": "reg.example/envoy:1"},
+                {"name": "app", "image": "shop:v1"},
+            ],
+        }));
+        assert_eq!(mesh.version(None), "shop:v1");
+    }
 }

@@ -142,9 +142,7 @@ impl AwsTarget {
             self.definition(&changes.of).await?,
             self.definition(&changes.to).await?,
         );
-        Ok(definition
-            .with_changes(&of, &to)
-            .says_the_same(definition))
+        Ok(definition.with_changes(&of, &to).says_the_same(definition))
     }
 
     /// ARN of the task definition with which a service runs that release; a revision is
@@ -234,19 +232,22 @@ impl AwsTarget {
         spec.container = match source {
             Some(Source::Image(image)) => {
                 let name = runs.for_image(named, Some(image))?;
-                let receives = stable.as_ref().filter(|_| wanted.promotion == Promotion::Copy);
+                let receives = stable
+                    .as_ref()
+                    .filter(|_| wanted.promotion == Promotion::Copy);
                 if let Some(stable) = receives.filter(|s| s.containers().len() > 1) {
                     stable.for_image(Some(name), Some(image))?;
                 }
                 let several = |d: &Definition| d.containers().len() > 1;
-                let needed = named.is_some()
-                    || several(&runs)
-                    || stable.as_deref().is_some_and(several);
+                let needed =
+                    named.is_some() || several(&runs) || stable.as_deref().is_some_and(several);
                 needed.then(|| name.to_owned())
             }
             Some(Source::TaskDefinition(arn)) => {
                 let new = self.definition(arn).await?;
-                named.map(ToOwned::to_owned).or_else(|| only_change(&runs, &new))
+                named
+                    .map(ToOwned::to_owned)
+                    .or_else(|| only_change(&runs, &new))
             }
             _ => match (named, &stable) {
                 (Some(name), _) => Some(runs.for_image(Some(name), None)?.to_owned()),
@@ -260,7 +261,11 @@ impl AwsTarget {
         let container = spec.container.as_deref();
         match source {
             Some(Source::TaskDefinition(arn)) => {
-                let before = if runs.arn() == arn { before } else { Some(runs.arn()) };
+                let before = if runs.arn() == arn {
+                    before
+                } else {
+                    Some(runs.arn())
+                };
                 let new = self.definition(arn).await?;
                 spec.changes = match before {
                     Some(before) => {
@@ -300,7 +305,11 @@ impl AwsTarget {
         let (Some(stable), Some(new), true) = (stable, new, wanted.promotion.copies()) else {
             return Ok(all);
         };
-        let source = match (wanted.promotion, wanted.release.map(|r| &r.source), &self.spec.changes) {
+        let source = match (
+            wanted.promotion,
+            wanted.release.map(|r| &r.source),
+            &self.spec.changes,
+        ) {
             (Promotion::CopyWhole, ..) => Source::TaskDefinition(new.arn().to_owned()),
             (_, Some(Source::TaskDefinition(_)), Some(changes)) => Source::Changes(changes.clone()),
             (_, Some(Source::Image(image)), _) => Source::Image(image.clone()),
@@ -310,7 +319,9 @@ impl AwsTarget {
             // It may be a revision that is still to be registered.
             (_, Promotion::CopyWhole) => new,
             // Nothing of it is copied if the image is the same.
-            (Source::Image(image), _) if stable.version(self.spec.container.as_deref()) == *image => {
+            (Source::Image(image), _)
+                if stable.version(self.spec.container.as_deref()) == *image =>
+            {
                 return Ok(all);
             }
             _ => self.made_of(&stable, &source).await?,

@@ -137,7 +137,12 @@ async fn a_new_image_goes_into_the_container_of_its_repository() {
     let test = TestApp::new();
     let wanted = request(&bottle.made, image("reg.example/shop:v2"));
     let ready = make_ready(&test.app, &wanted).await.expect("ready");
-    let versions: Vec<_> = ready.header.arms.iter().map(|a| a.version.as_str()).collect();
+    let versions: Vec<_> = ready
+        .header
+        .arms
+        .iter()
+        .map(|a| a.version.as_str())
+        .collect();
     assert_eq!(versions, ["reg.example/shop:v1", "reg.example/shop:v2"]);
     for change in &ready.changes {
         assert_eq!(change.container.as_deref(), Some("app"), "{change:?}");
@@ -334,15 +339,24 @@ async fn a_task_definition_brings_its_changes_and_nothing_else() {
     );
     let after = runs(&bottle.made, "stable").await;
     assert_eq!(after["family"], format!("{}-stable", bottle.made.name));
-    assert_eq!((&after["cpu"], &after["memory"]), (&json!("1024"), &json!("1024")));
+    assert_eq!(
+        (&after["cpu"], &after["memory"]),
+        (&json!("1024"), &json!("1024"))
+    );
     assert_eq!(of_container(&after, "app", "image"), "app:v2");
-    assert_eq!(*of_container(&after, "app", "command"), json!(["serve", "--fast"]));
+    assert_eq!(
+        *of_container(&after, "app", "command"),
+        json!(["serve", "--fast"])
+    );
     let role = format!("{}-stable", bottle.made.name);
     assert_eq!(
         *of_container(&after, "app", "environment"),
         json!([{"name": "ROLE", "value": role}, {"name": "FLAG", "value": "on"}])
     );
-    assert_eq!(runs(&bottle.made, "canary").await["taskDefinitionArn"], json!(new));
+    assert_eq!(
+        runs(&bottle.made, "canary").await["taskDefinitionArn"],
+        json!(new)
+    );
 }
 
 /// The same image with other settings is another version.
@@ -356,7 +370,12 @@ async fn a_change_of_settings_alone_is_promoted_too() {
     let test = TestApp::new();
     let wanted = request(&bottle.made, |r| r.task_definition = Some(new.clone()));
     let ready = make_ready(&test.app, &wanted).await.expect("ready");
-    let versions: Vec<_> = ready.header.arms.iter().map(|a| a.version.clone()).collect();
+    let versions: Vec<_> = ready
+        .header
+        .arms
+        .iter()
+        .map(|a| a.version.clone())
+        .collect();
     let called = format!("app:v1 ({}-canary:2)", bottle.made.name);
     assert_eq!(versions, ["app:v1", &called]);
     bottled(&mut bottle, ready).await;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum};
 use aws_sdk_ecs::types::{
     AwsVpcConfiguration, Compatibility, ContainerDefinition, DeploymentCircuitBreaker,
-    DeploymentConfiguration, KeyValuePair, LaunchType, LoadBalancer, NetworkConfiguration, NetworkMode,
-    PortMapping,
+    DeploymentConfiguration, KeyValuePair, LaunchType, LoadBalancer, NetworkConfiguration,
+    NetworkMode, PortMapping,
 };
 use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, TargetGroupStickinessConfig,
@@ -247,7 +247,9 @@ async fn task_definition(aws: &Direct, name: &str, wish: &Wish, arm: usize) {
     };
     let role = KeyValuePair::builder().name("ROLE").value(&family).build();
     let beside = wish.beside.iter();
-    let mut containers: Vec<_> = beside.map(|(n, image)| container(n, image).build()).collect();
+    let mut containers: Vec<_> = beside
+        .map(|(n, image)| container(n, image).build())
+        .collect();
     containers.push(container("app", wish.images[arm]).environment(role).build());
     let [cpu, memory] = wish.sizes[arm];
     aws.ecs
