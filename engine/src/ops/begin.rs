@@ -106,7 +106,22 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         let target = app.ports.on_aws(found).await?;
         changes = target.task_changes(wanted(&spec, &arms, promotion)).await?;
     }
-    seen_by_nobody(app, target.as_ref(), &spec, &live, &arms, promotion).await?;
+    let repeats = repeats(&spec, &live, &arms, promotion);
+    let mut stable = arms
+        .iter()
+        .find(|a| a.role == Role::Stable)
+        .and_then(|a| live.arm(&a.name))
+        .map(|a| a.release.clone());
+    if !repeats.is_empty() {
+        let target = app.ports.reach(&target_spec).await?;
+        stable = what_the_name_meant(app, target.as_ref(), &arms, &repeats, stable).await;
+    }
+    let arrives = Arrival {
+        candidate: spec.candidate.as_ref(),
+        repeats: &repeats,
+        promotion,
+    };
+    seen_by_nobody(app, target.as_ref(), arrives, &live, &arms).await?;
     let header = Header {
         format: FORMAT,
         rollout: format!("{}-{id_part}", strategy.pin.name),
@@ -116,12 +131,9 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         identity: target.identity().to_owned(),
         sample_period_ms: target.sample_period_ms(),
         baseline: live.weights(),
-        stable: arms
-            .iter()
-            .find(|a| a.role == Role::Stable)
-            .and_then(|a| live.arm(&a.name))
-            .map(|a| a.release.clone()),
+        stable,
         candidate: spec.candidate,
+        repeats,
         promotion,
         capacity: capacity(&live, &arms),
         arms,
@@ -366,15 +378,94 @@ fn advice(ready: &Ready) -> Vec<String> {
     notes
 }
 
+/// The arms that run an image of the candidate's very name, and are given it anew. An
+/// image that is named by its digest is always the same.
+fn repeats(spec: &Spec, live: &Observed, arms: &[Arm], promotion: Promotion) -> Vec<String> {
+    let Some(new) = &spec.candidate else {
+        return vec![];
+    };
+    let Source::Image(image) = &new.source else {
+        return vec![];
+    };
+    if ImageReference::parse(image).is_ok_and(|i| i.digest.is_some()) {
+        return vec![];
+    }
+    let given = arms.iter().filter(|arm| match arm.role {
+        // What has users is not replaced under them.
+        Role::Candidate => live.weights().weight(&arm.name) == 0,
+        Role::Stable => promotion == Promotion::Copy,
+    });
+    let same = given.filter(|arm| live.arm(&arm.name).is_some_and(|a| new.is(&a.release)));
+    same.map(|arm| arm.name.clone()).collect()
+}
+
+/// Says which images the arms run whose name is the candidate's, and what the stable arm
+/// must get on the way back: its image by the digest, because the name may mean another
+/// one by then.
+async fn what_the_name_meant(
+    app: &App,
+    target: &dyn Target,
+    arms: &[Arm],
+    repeats: &[String],
+    mut stable: Option<Release>,
+) -> Option<Release> {
+    for arm in arms.iter().filter(|arm| repeats.contains(&arm.name)) {
+        let (name, image) = (&arm.name, &arm.version);
+        let digests = target.digests(name).await;
+        let known = match &digests {
+            Ok(all) if !all.is_empty() => format!("as {}", all.join(" and ")),
+            Ok(_) => "and its tasks do not say as which digest".to_owned(),
+            Err(error) => format!("and as which digest could not be read ({error})"),
+        };
+        let anew = match arm.role {
+            Role::Candidate => "so its tasks are started anew",
+            Role::Stable => "so its tasks are started anew at the promotion",
+        };
+        app.note(format!(
+            "{name} runs {image} already, {known}; the name may mean another image now, {anew}"
+        ));
+        if arm.role == Role::Candidate {
+            continue;
+        }
+        match (digests.as_deref(), ImageReference::parse(image)) {
+            (Ok([digest]), Ok(_)) => {
+                let version = by_digest(image, digest);
+                stable = Some(Release {
+                    source: Source::Image(version.clone()),
+                    version,
+                });
+            }
+            _ => app.note(format!(
+                "the image that {name} runs is known by its name alone, so no way back from the promotion can bring it back; push a new version under a new tag to have one"
+            )),
+        }
+    }
+    stable
+}
+
+/// The image of that name by its digest.
+fn by_digest(image: &str, digest: &str) -> String {
+    let last = image.rfind('/').map_or(0, |slash| slash + 1);
+    let end = image[last..].find(':').map_or(image.len(), |at| last + at);
+    format!("{}@{digest}", &image[..end])
+}
+
+/// What arrives in the arms.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    candidate: Option<&'a Release>,
+    repeats: &'a [String],
+    promotion: Promotion,
+}
+
 /// Refuses to put a release into an arm to which another route sends users, whatever
 /// its weight on the target's route.
 async fn seen_by_nobody(
     app: &App,
     target: &dyn Target,
-    spec: &Spec,
+    arrives: Arrival<'_>,
     live: &Observed,
     arms: &[Arm],
-    promotion: Promotion,
 ) -> Result<()> {
     let elsewhere = target
         .elsewhere()
@@ -382,10 +473,11 @@ async fn seen_by_nobody(
         .context("failed to read what other listeners and rules send to the arms")?;
     for arm in arms {
         let running = live.arm(&arm.name).map(|a| &a.release);
-        let new = spec.candidate.as_ref();
+        let new = arrives.candidate;
         let replaced = match arm.role {
+            Role::Candidate if arrives.repeats.contains(&arm.name) => true,
             Role::Candidate => new.is_some_and(|new| running.is_none_or(|r| !new.is(r))),
-            Role::Stable => promotion.copies(),
+            Role::Stable => arrives.promotion.copies(),
         };
         if !replaced {
             continue;
@@ -517,6 +609,7 @@ pub(super) fn by_hand(
         capacity: None,
         stable: None,
         candidate: None,
+        repeats: vec![],
         promotion: Promotion::Swap,
         guardrails: Guardrails {
             healthy_timeout_ms: 0,
@@ -575,6 +668,18 @@ pub fn new_id_part() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_named_by_its_digest() {
+        for (image, name) in [
+            ("app", "app@sha256:1"),
+            ("app:v1", "app@sha256:1"),
+            ("r.example:5000/a/app", "r.example:5000/a/app@sha256:1"),
+            ("r.example:5000/app:v1", "r.example:5000/app@sha256:1"),
+        ] {
+            assert_eq!(by_digest(image, "sha256:1"), name);
+        }
+    }
 
     #[test]
     fn names_that_move_are_known() {

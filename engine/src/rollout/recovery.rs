@@ -361,8 +361,9 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
     let Some(arm) = live.arm(name) else {
         return Step::Done;
     };
+    let again = header.repeats(name) && !status.released;
     if let Some(release) = &header.candidate
-        && !release.is(&arm.release)
+        && (again || !release.is(&arm.release))
     {
         if !status.released {
             return Step::Do(Call::SetVersion {
@@ -441,8 +442,10 @@ fn move_traffic(
     }
     let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
     let new = release(candidate).map(|new| for_the_stable_arm(header, &new));
+    // A release of the same name is given once, and then the name says nothing any more.
+    let again = header.repeats(stable) && !status.given.as_ref().is_some_and(|given| given.taken);
     match (release(stable), new) {
-        (Some(old), Some(new)) if !new.is(&old) => bake_on_the_candidate(&|| {
+        (Some(old), Some(new)) if again || !new.is(&old) => bake_on_the_candidate(&|| {
             // The stable arm has no traffic now, so it can be replaced.
             if status.given.as_ref().is_some_and(|given| given.taken)
                 && let Some(arm) = live.arm(stable)
@@ -762,6 +765,55 @@ mod tests {
         assert_eq!((arm.as_str(), release.version.as_str()), ("stable", "v1"));
         assert_eq!(step([0, 100], ["v1", "v2"]), set(100, 0));
         assert_eq!(step([100, 0], ["v1", "v2"]), Step::Done);
+    }
+
+    #[test]
+    fn an_image_of_the_same_name_is_given_to_both_arms_and_taken_back_by_its_digest() {
+        let image = |name: &str| Release {
+            version: name.to_owned(),
+            source: Source::Image(name.to_owned()),
+        };
+        let mut header = header();
+        header.promotion = Promotion::Copy;
+        header.stable = Some(image("app@sha256:1"));
+        header.candidate = Some(image("app:v1"));
+        header.repeats = vec!["stable".to_owned(), "canary".to_owned()];
+        header.arms[1].version = "app:v1".to_owned();
+        let mut status = Status::new(&header);
+        let same = |w| live(w, ["app:v1", "app:v1"], [1, 1]);
+        let given = |step: Step| match step {
+            Step::Do(Call::SetVersion { arm, release }) => (arm, release.version),
+            other => panic!("{other:?}"),
+        };
+        let of = |arm: &str, version: &str| (arm.to_owned(), version.to_owned());
+        let first = prepare(&header, &status, &same([100, 0]));
+        assert_eq!(given(first), of("canary", "app:v1"));
+        status.released = true;
+        assert_eq!(prepare(&header, &status, &same([100, 0])), Step::Done);
+
+        let now = header.created;
+        let promote = |status: &Status, w| finalize(Goal::Promote, &header, status, &same(w), now);
+        assert_eq!(promote(&status, [50, 50]), set(0, 100));
+        assert_eq!(given(promote(&status, [0, 100])), of("stable", "app:v1"));
+        status.given = Some(crate::journal::status::Given {
+            release: image("app:v1"),
+            taken: true,
+        });
+        assert_eq!(promote(&status, [0, 100]), set(100, 0));
+        assert_eq!(promote(&status, [100, 0]), Step::Done);
+
+        // Its own old tasks are gone, so the name brings nothing back.
+        let back =
+            |status: &Status, live: &Observed| finalize(Goal::RollBack, &header, status, live, now);
+        assert_eq!(back(&status, &same([100, 0])), set(0, 100));
+        let restore = back(&status, &same([0, 100]));
+        assert_eq!(given(restore), of("stable", "app@sha256:1"));
+        status.given = Some(crate::journal::status::Given {
+            release: image("app@sha256:1"),
+            taken: true,
+        });
+        let restored = live([0, 100], ["app@sha256:1", "app:v1"], [1, 1]);
+        assert_eq!(back(&status, &restored), set(100, 0));
     }
 
     #[test]

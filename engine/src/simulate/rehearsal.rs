@@ -300,6 +300,11 @@ impl Target for Recorder {
         Ok(vec![])
     }
 
+    async fn digests(&self, _: &str) -> Result<Vec<String>, HostError> {
+        self.note(calls::Verb::Digests);
+        Ok(vec![])
+    }
+
     async fn fit(&self) -> Result<(), HostError> {
         self.note(calls::Verb::Fit);
         Ok(())

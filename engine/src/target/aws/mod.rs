@@ -540,6 +540,14 @@ impl Target for AwsTarget {
         }
     }
 
+    async fn digests(&self, arm: &str) -> Result<Vec<String>, HostError> {
+        let arm = self.arm(arm)?;
+        let Some(id) = &arm.service else {
+            return Ok(vec![]);
+        };
+        services::digests(&self.clients, id, self.spec.container.as_deref()).await
+    }
+
     async fn stack(&self, stack: &str) -> Result<Option<StackNow>, HostError> {
         let stack = stack::look(&self.clients, stack).await?;
         let names = self.found.arms.iter().map(|arm| arm.name.as_str());

@@ -275,6 +275,49 @@ async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<Stri
     }))
 }
 
+/// Digests of the images from which the running tasks of a service were started, each
+/// once: those of the container that is the version.
+pub(super) async fn digests(
+    clients: &Clients,
+    id: &ServiceId,
+    container: Option<&str>,
+) -> Result<Vec<String>, HostError> {
+    let list = clients
+        .ecs
+        .list_tasks()
+        .cluster(&id.cluster)
+        .service_name(&id.name)
+        .desired_status(DesiredStatus::Running)
+        .max_results(100);
+    let listed = clients.ask(Api::ListTasks, &id.name, list.send()).await?;
+    let arns = listed.task_arns.unwrap_or_default();
+    if arns.is_empty() {
+        return Ok(vec![]);
+    }
+    let describe = clients
+        .ecs
+        .describe_tasks()
+        .cluster(&id.cluster)
+        .set_tasks(Some(arns));
+    let tasks = clients
+        .ask(Api::DescribeTasks, &id.name, describe.send())
+        .await?
+        .tasks;
+    let mut found = vec![];
+    for task in tasks.unwrap_or_default() {
+        let all = task.containers();
+        let own = match all {
+            [only] => Some(only),
+            _ => all.iter().find(|c| c.name() == container),
+        };
+        let digest = own.and_then(|c| c.image_digest());
+        found.extend(digest.map(ToOwned::to_owned));
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
 /// The body of an answer, for what must be kept as ECS wrote it.
 #[derive(Debug, Clone, Default)]
 struct Body(Arc<Mutex<Vec<u8>>>);

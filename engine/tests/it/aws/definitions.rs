@@ -15,10 +15,9 @@ use engine::target::aws::client::Clients;
 use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, in_file, on, on_aws, refused, rollout};
-use crate::support::aws::bottle::{
-    Bottle, GOOD, Made, REGION, Wish, direct, impatient, make, three_steps,
-};
-use crate::support::aws::{emulator, run};
+use crate::support::aws::bottle::{Bottle, GOOD, Made, REGION, Wish, impatient, make, three_steps};
+use crate::support::aws::emulator::{self, script};
+use crate::support::aws::run;
 use crate::support::binary::{plugin, stderr, stdout};
 use crate::support::lab::{ID, START};
 use crate::support::{folder, guests};
@@ -458,5 +457,137 @@ async fn what_no_registry_can_have_is_refused_before_ecs_is_asked() {
     }
     let families = ["stable", "canary"].map(|arm| revisions(&format!("{}-{arm}", made.name)));
     assert_eq!(families, [1, 1], "nothing was registered");
-    drop(direct().await);
+}
+
+/// The digests of the images that the tasks of an arm run.
+async fn digests(made: &Made, arm: &str) -> Vec<String> {
+    let service = format!("{}-{arm}", made.name);
+    let list = ["ecs", "list-tasks", "--cluster", &made.cluster];
+    let list = [&list[..], &["--service-name", &service]].concat();
+    let tasks = emulator::aws(REGION, &list)["taskArns"].clone();
+    let tasks: Vec<&str> = tasks
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let describe = [
+        "ecs",
+        "describe-tasks",
+        "--cluster",
+        &made.cluster,
+        "--tasks",
+    ];
+    let described = emulator::aws(REGION, &[&describe[..], &tasks].concat());
+    let tasks = described["tasks"].as_array().expect("a list").clone();
+    let digest = |task: Value| {
+        let digest = &task["containers"][0]["imageDigest"];
+        digest.as_str().unwrap_or("untold").to_owned()
+    };
+    let mut all: Vec<String> = tasks.into_iter().map(digest).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_was_pushed_again_is_a_new_version() {
+    let wish = Wish {
+        images: ["pushed-again:v1", "pushed-again:v1"],
+        ..Wish::default()
+    };
+    let mut bottle = canary(wish).await;
+    let old = digests(&bottle.made, "stable").await;
+    assert_eq!(old.len(), 1, "{old:?}");
+    script("ecs/push", json!({"image": "pushed-again:v1"})).await;
+    let test = TestApp::new();
+    let wanted = request(&bottle.made, image("pushed-again:v1"));
+    let ready = make_ready(&test.app, &wanted).await.expect("ready");
+    assert_eq!(ready.header.repeats, ["stable", "canary"]);
+    let heard = test.heard();
+    assert!(
+        heard.contains(&old[0]) && heard.contains("started anew"),
+        "{heard}"
+    );
+    let by_digest = format!("pushed-again@{}", old[0]);
+    let stable = ready.header.stable.clone().expect("what it runs");
+    assert_eq!(stable.version, by_digest, "for the way back");
+
+    bottled(&mut bottle, ready).await;
+    let standing = bottle.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
+    let new = digests(&bottle.made, "canary").await;
+    assert_eq!(new.len(), 1, "{new:?}");
+    assert_ne!(new, old);
+    assert_eq!(digests(&bottle.made, "stable").await, new, "promoted too");
+    let journal = format!("{:?}", bottle.journal().await);
+    let said = format!("canary runs pushed-again:v1 as {}", new[0]);
+    assert!(journal.contains(&said), "which one was judged");
+    let family = format!("{}-canary", bottle.made.name);
+    assert_eq!(revisions(&family), 1, "the same definition");
+}
+
+/// Siblings: nothing was pushed, a digest is always the same, and a registry that tells
+/// no digest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_may_mean_another_image_is_said() {
+    let wish = Wish {
+        images: ["pushed-untold:v1", "pushed-untold:v1"],
+        ..Wish::default()
+    };
+    script(
+        "ecs/push",
+        json!({"image": "pushed-untold:v1", "untold": true}),
+    )
+    .await;
+    let mut bottle = canary(wish).await;
+    let test = TestApp::new();
+    let wanted = request(&bottle.made, image("pushed-untold:v1"));
+    let ready = make_ready(&test.app, &wanted).await.expect("ready");
+    let heard = test.heard();
+    for said in [
+        "do not say as which digest",
+        "started anew",
+        "under a new tag",
+    ] {
+        assert!(heard.contains(said), "{said}: {heard}");
+    }
+    bottled(&mut bottle, ready).await;
+    let standing = bottle.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
+    let updates = bottle.proxy.take();
+    let updates = updates.iter().filter(|c| *c == "UpdateService").count();
+    assert!(updates >= 2, "both arms were started anew: {updates}");
+    let journal = format!("{:?}", bottle.journal().await);
+    assert!(journal.contains("does not say which digest"), "{journal}");
+
+    let wish = Wish {
+        images: ["pushed-never:v1", "pushed-never:v1"],
+        ..Wish::default()
+    };
+    let mut bottle = canary(wish).await;
+    let old = digests(&bottle.made, "stable").await;
+    let wanted = request(&bottle.made, image("pushed-never:v1"));
+    let ready = make_ready(&TestApp::new().app, &wanted)
+        .await
+        .expect("ready");
+    bottled(&mut bottle, ready).await;
+    bottle.run().await;
+    let journal = format!("{:?}", bottle.journal().await);
+    let said = format!("as {}, the image that the stable arm runs as well", old[0]);
+    assert!(journal.contains(&said), "{journal}");
+
+    let digest = format!("app@sha256:{}", "cd".repeat(32));
+    let made = make(&Wish::default()).await;
+    let wanted = request(&made, |r| r.image = Some(digest.clone()));
+    let ready = make_ready(&TestApp::new().app, &wanted)
+        .await
+        .expect("ready");
+    assert_eq!(ready.header.repeats, [""; 0]);
 }
