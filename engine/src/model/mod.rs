@@ -190,7 +190,7 @@ pub enum Source {
     TaskDefinition(String),
     /// What one revision of a task definition changed against another, put into a
     /// copy of the task definition that the arm runs today.
-    Changes(aws::Changes),
+    Changes(Box<aws::Changes>),
 }
 
 impl Release {

@@ -567,7 +567,7 @@ fn for_the_stable_arm(header: &Header, new: &Release) -> Release {
     match changes {
         Some(changes) => Release {
             version: changes.version.clone(),
-            source: Source::Changes(changes.clone()),
+            source: Source::Changes(Box::new(changes.clone())),
         },
         None => Release {
             version: new.version.clone(),

@@ -4,7 +4,8 @@
 //! SDK types stay in this folder. Each file has one service: `traffic` and
 //! `discover` (load balancing), `services` (ECS), `metrics` (CloudWatch),
 //! `stack` (CloudFormation); `client` carries the calls and explains their
-//! errors, `calls` lists them with the permissions they need.
+//! errors, `calls` lists them with the permissions they need. `release` has what the
+//! arms run, made of task definitions (`definition`).
 
 mod action;
 pub mod calls;
