@@ -311,7 +311,9 @@ impl AwsTarget {
             &self.spec.changes,
         ) {
             (Promotion::CopyWhole, ..) => Source::TaskDefinition(new.arn().to_owned()),
-            (_, Some(Source::TaskDefinition(_)), Some(changes)) => Source::Changes(Box::new(changes.clone())),
+            (_, Some(Source::TaskDefinition(_)), Some(changes)) => {
+                Source::Changes(Box::new(changes.clone()))
+            }
             (_, Some(Source::Image(image)), _) => Source::Image(image.clone()),
             _ => Source::Image(new.version(self.spec.container.as_deref())),
         };
