@@ -33,7 +33,7 @@ pub struct PlanArgs {
 
 pub(super) async fn plan(app: &App, global: &Global, args: PlanArgs) -> crate::ops::Result<Exit> {
     let ready = make_ready(app, &args.run.request(global)).await?;
-    let plan = plan::plan(app, ready.header, ready.live, ready.plugin).await?;
+    let plan = plan::plan(app, ready).await?;
     if args.policy {
         out!("{:#}", plan.policy);
     } else if global.json {
@@ -51,6 +51,16 @@ fn print(plan: &Plan) {
         plan.found.address,
         plan.found.route
     );
+    let changes = plan.changes.iter().filter(|c| !c.differences.is_empty());
+    for (n, change) in changes.enumerate() {
+        if n == 0 {
+            out!("\ntask definitions, if the new version is good:");
+        }
+        out!("  {change}");
+        for difference in &change.differences {
+            out!("    {difference}");
+        }
+    }
     out!("\nwrites, if the new version is good:");
     for write in plan.writes(&plan.good) {
         out!(

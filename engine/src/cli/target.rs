@@ -30,6 +30,9 @@ pub struct AwsArgs {
     /// ECS service of an arm, if the engine does not find it
     #[arg(long = "service", global = true, value_name = "ARM=CLUSTER/SERVICE")]
     services: Vec<String>,
+    /// Container whose image is the version, where a task has several
+    #[arg(long, global = true, value_name = "NAME")]
+    container: Option<String>,
     /// AWS region [default: as for the AWS CLI, else us-east-1]
     #[arg(long, global = true, value_name = "REGION")]
     region: Option<String>,
@@ -56,6 +59,7 @@ impl Global {
                 arms: aws.arms,
                 test_listeners: aws.test_listeners,
                 services: aws.services,
+                container: aws.container,
                 region: aws.region,
                 profile: aws.profile,
                 role: aws.role,

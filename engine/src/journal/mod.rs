@@ -192,6 +192,10 @@ pub struct Header {
     pub stable: Option<Release>,
     /// A release to put into the candidate arm first.
     pub candidate: Option<Release>,
+    /// Arms that ran an image of the candidate's very name when it began. A tag may mean
+    /// another image now, so they are given the release although its name is the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<String>,
     /// How the new version takes over.
     pub promotion: Promotion,
     /// How many tasks the traffic needs; `None` where the engine does not set their
@@ -219,6 +223,13 @@ impl Header {
             .iter()
             .find(|a| a.role == role)
             .map_or("", |a| a.name.as_str())
+    }
+
+    /// Whether that arm is given the candidate's release although it ran an image of that
+    /// name.
+    #[must_use]
+    pub fn repeats(&self, arm: &str) -> bool {
+        self.repeats.iter().any(|name| name == arm)
     }
 
     /// The names of the arms.

@@ -34,7 +34,7 @@ pub fn traffic(header: &Header, status: &Status) -> Option<String> {
     let new = header.arm(Role::Candidate);
     let (end, _) = status.end.as_ref()?;
     match (end, header.promotion) {
-        (End::Promoted, Promotion::Copy) => Some(format!(
+        (End::Promoted, Promotion::Copy | Promotion::CopyWhole) => Some(format!(
             "{old} runs the new version and {}",
             has_all(status, old)
         )),

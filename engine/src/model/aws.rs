@@ -1,5 +1,7 @@
 //! A target on AWS: how to find it, and what was found.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,10 +22,55 @@ pub struct AwsSpec {
     pub probe_url: Option<String>,
     /// Container whose image is the version; `None` if a task has only one.
     pub container: Option<String>,
+    /// What the candidate's new task definition changes, for a promotion by copy; pinned
+    /// when a rollout begins with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
     /// How long after its end a minute of metrics counts as complete, ms.
     pub metrics_delay_ms: Millis,
     /// What was found; pinned when a rollout begins.
     pub found: Option<Found>,
+}
+
+/// What a revision of a task definition changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Changes {
+    /// ARN of the revision that the candidate ran before.
+    pub of: String,
+    /// ARN of the new revision.
+    pub to: String,
+    /// What the new revision is called.
+    pub version: String,
+}
+
+/// One difference between two task definitions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Difference {
+    /// What differs, such as `cpu` or `app.image`; `app` is the name of a container.
+    pub path: String,
+    /// What it was; `None` if there was nothing.
+    pub before: Option<String>,
+    /// What it will be; `None` if there will be nothing.
+    pub after: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match (&self.before, &self.after) {
+            (None, Some(after)) => write!(f, "{path}: {after} is new"),
+            (Some(before), None) => write!(f, "{path}: {before} is gone"),
+            (Some(before), Some(after)) if before == after => {
+                write!(f, "{path}: changed {after}")
+            }
+            (before, after) => write!(
+                f,
+                "{path}: {} -> {}",
+                before.as_deref().unwrap_or_default(),
+                after.as_deref().unwrap_or_default()
+            ),
+        }
+    }
 }
 
 /// Which account and region, and as whom. What is `None` comes from the environment,
@@ -189,6 +236,7 @@ pub fn looked_for(access: Access, find: Find) -> AwsSpec {
         find,
         probe_url: None,
         container: None,
+        changes: None,
         metrics_delay_ms: METRICS_DELAY_MS,
         found: None,
     }

@@ -5,6 +5,7 @@
 
 pub mod aws;
 mod command;
+pub mod image;
 pub mod limits;
 mod naming;
 pub mod network;
@@ -188,6 +189,9 @@ pub enum Source {
     /// A revision of an ECS task definition, by ARN. Its release's version is
     /// the image of its main container.
     TaskDefinition(String),
+    /// What one revision of a task definition changed against another, put into a
+    /// copy of the task definition that the arm runs today.
+    Changes(Box<aws::Changes>),
 }
 
 impl Release {
@@ -738,8 +742,21 @@ pub struct Outcome {
 pub enum Promotion {
     /// The candidate arm keeps the traffic and is the stable arm from now on.
     Swap,
-    /// The stable arm gets the candidate's release, then the traffic back.
+    /// The stable arm gets the candidate's release, then the traffic back. On AWS it
+    /// keeps its own task definition but for what the new version changed in the
+    /// candidate's.
     Copy,
+    /// As `copy`, but on AWS the stable service gets the candidate's task definition as
+    /// it is, with its size, roles, variables and logs.
+    CopyWhole,
+}
+
+impl Promotion {
+    /// Whether the stable arm gets the new release.
+    #[must_use]
+    pub fn copies(self) -> bool {
+        matches!(self, Self::Copy | Self::CopyWhole)
+    }
 }
 
 /// Where a rollout goes once it is decided.

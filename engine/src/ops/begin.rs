@@ -10,12 +10,15 @@ use serde_json::{Map, Value};
 use super::advice::{Advice, Ask, Input};
 use super::app::App;
 use super::error::{Context as _, Error, Result};
+use super::find::last_rollout;
 use super::news::Note;
 use super::pin::PinRequest;
 use super::plugin::{self, Loaded};
 use super::private;
 use super::request::TargetRequest;
 use crate::journal::{FORMAT, Header, Pin, Work};
+use crate::model::aws::AwsSpec;
+use crate::model::image::ImageReference;
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
 use crate::model::{
@@ -27,7 +30,7 @@ use crate::spec::Spec;
 use crate::store::StoreError;
 use crate::strategy::Plugin;
 use crate::target::Target;
-use crate::target::aws::release_of_task_definition;
+use crate::target::aws::{TaskChange, Wanted, release_of_task_definition};
 
 /// Requests per second of the demo's load.
 const DEMO_RPS: u32 = 100;
@@ -70,6 +73,8 @@ pub struct Ready {
     pub live: Observed,
     /// Whether the balancer is part of this process.
     pub embedded: bool,
+    /// What changes in the task definitions of the arms, on AWS.
+    pub changes: Vec<TaskChange>,
 }
 
 /// Reads, resolves and checks everything that a rollout needs; changes nothing.
@@ -79,19 +84,47 @@ pub struct Ready {
 /// not in a state in which a rollout may begin; rejected, if the plugin may not run.
 pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     let id_part = new_id_part();
-    let mut spec = wanted(app, request, &id_part)?;
+    let mut spec = asked_for(app, request, &id_part)?;
     let strategy = strategy(app, request, &spec).await?;
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
     is_free(app, target.as_ref()).await?;
     if let Some(candidate) = candidate(app, request, &spec.target).await? {
         spec.candidate = Some(candidate);
     }
-    let live = look(target.as_ref(), &spec).await?;
-    let arms = who_is_who(&spec, &live, request.stable.as_deref())?;
+    let mut live = look(target.as_ref(), &spec).await?;
+    let mut arms = who_is_who(&spec, &live, request.stable.as_deref())?;
     let promotion =
         promotion(spec.candidate.as_ref(), spec.promotion, &live, &arms).map_err(Error::usage)?;
     have_services(&target_spec, spec.candidate.as_ref(), &arms, promotion)?;
-    seen_by_nobody(app, target.as_ref(), &spec, &live, &arms, promotion).await?;
+    let mut changes = vec![];
+    let mut target_spec = target_spec;
+    if let TargetSpec::Aws(found) = &mut target_spec {
+        let pinned = pin(app, found, &mut spec, &arms, promotion).await?;
+        // What the arms run is called by the container that was chosen.
+        if pinned != **found {
+            live = app.ports.on_aws(&pinned).await?.observe().await?;
+            arms = who_is_who(&spec, &live, request.stable.as_deref())?;
+            **found = pinned;
+        }
+        let target = app.ports.on_aws(found).await?;
+        changes = target.task_changes(wanted(&spec, &arms, promotion)).await?;
+    }
+    let repeats = repeats(&spec, &live, &arms, promotion);
+    let mut stable = arms
+        .iter()
+        .find(|a| a.role == Role::Stable)
+        .and_then(|a| live.arm(&a.name))
+        .map(|a| a.release.clone());
+    if !repeats.is_empty() {
+        let target = app.ports.reach(&target_spec).await?;
+        stable = what_the_name_meant(app, target.as_ref(), &arms, &repeats, stable).await;
+    }
+    let arrives = Arrival {
+        candidate: spec.candidate.as_ref(),
+        repeats: &repeats,
+        promotion,
+    };
+    seen_by_nobody(app, target.as_ref(), arrives, &live, &arms).await?;
     let header = Header {
         format: FORMAT,
         rollout: format!("{}-{id_part}", strategy.pin.name),
@@ -101,12 +134,9 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         identity: target.identity().to_owned(),
         sample_period_ms: target.sample_period_ms(),
         baseline: live.weights(),
-        stable: arms
-            .iter()
-            .find(|a| a.role == Role::Stable)
-            .and_then(|a| live.arm(&a.name))
-            .map(|a| a.release.clone()),
+        stable,
         candidate: spec.candidate,
+        repeats,
         promotion,
         capacity: capacity(&live, &arms),
         arms,
@@ -122,12 +152,20 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         bytes: strategy.loaded.bytes,
         live,
         embedded,
+        changes,
     })
 }
 
 /// The spec of the file, or of the demo. A balancer in this process keeps its state
 /// in a file of its own.
-fn wanted(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
+fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
+    if let Some(image) = &request.image
+        && let Err(why) = ImageReference::parse(image)
+    {
+        return Err(Error::usage(format!(
+            "--image {image:?} is not REPOSITORY:TAG: {why}"
+        )));
+    }
     let file = request.target.named()?;
     let folder = app.state_dir.join("embedded");
     let place = folder.join(format!("{id_part}.json")).display().to_string();
@@ -221,6 +259,51 @@ async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
     Ok(live)
 }
 
+/// What a rollout wants to run, for its target on AWS.
+fn wanted<'a>(spec: &'a Spec, arms: &'a [Arm], promotion: Promotion) -> Wanted<'a> {
+    let arm = |role| {
+        let arm = arms.iter().find(|a| a.role == role);
+        arm.map_or("", |a| a.name.as_str())
+    };
+    Wanted {
+        stable: arm(Role::Stable),
+        candidate: arm(Role::Candidate),
+        release: spec.candidate.as_ref(),
+        promotion,
+    }
+}
+
+/// The target with the container that is the version, and with what a new task
+/// definition changes.
+async fn pin(
+    app: &App,
+    found: &AwsSpec,
+    spec: &mut Spec,
+    arms: &[Arm],
+    promotion: Promotion,
+) -> Result<AwsSpec> {
+    let target = app.ports.on_aws(found).await?;
+    let last = match last_rollout(app, target.identity()).await? {
+        Some(id) => app.store.header(&id).await?,
+        None => None,
+    };
+    // A rollout that has put the same task definition there knows what was there before.
+    let before = match (last.map(|header| header.target), &spec.candidate) {
+        (Some(TargetSpec::Aws(last)), Some(Release { source, .. })) => last
+            .changes
+            .filter(|changes| *source == Source::TaskDefinition(changes.to.clone()))
+            .map(|changes| changes.of),
+        _ => None,
+    };
+    let pinned = target
+        .pinned(found, wanted(spec, arms, promotion), before.as_deref())
+        .await?;
+    if let (Some(candidate), Some(changes)) = (&mut spec.candidate, &pinned.changes) {
+        candidate.version.clone_from(&changes.version);
+    }
+    Ok(pinned)
+}
+
 /// The arms with their roles and the versions that the strategy will first see.
 fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<Arm>> {
     let weights = live.weights();
@@ -282,7 +365,13 @@ async fn begin_ready(app: &App, ready: &Ready, options: Options) -> Result<()> {
 
 /// What a person should know before a rollout begins.
 fn notes(ready: &Ready) -> Vec<Note> {
-    let mut notes = vec![];
+    let changed = |change: &TaskChange| {
+        let differences = change.differences.iter().map(ToString::to_string);
+        let differences: Vec<String> = differences.collect();
+        format!("{change}; {}", differences.join(", "))
+    };
+    let changes = ready.changes.iter().filter(|c| !c.differences.is_empty());
+    let mut notes: Vec<Note> = changes.map(|change| changed(change).into()).collect();
     if ready.live.sticky {
         notes.push("clients stick to their arm here, so shares move slower than weights".into());
     }
@@ -322,15 +411,94 @@ fn have_services(
     }
 }
 
+/// The arms that run an image of the candidate's very name, and are given it anew. An
+/// image that is named by its digest is always the same.
+fn repeats(spec: &Spec, live: &Observed, arms: &[Arm], promotion: Promotion) -> Vec<String> {
+    let Some(new) = &spec.candidate else {
+        return vec![];
+    };
+    let Source::Image(image) = &new.source else {
+        return vec![];
+    };
+    if ImageReference::parse(image).is_ok_and(|i| i.digest.is_some()) {
+        return vec![];
+    }
+    let given = arms.iter().filter(|arm| match arm.role {
+        // What has users is not replaced under them.
+        Role::Candidate => live.weights().weight(&arm.name) == 0,
+        Role::Stable => promotion == Promotion::Copy,
+    });
+    let same = given.filter(|arm| live.arm(&arm.name).is_some_and(|a| new.is(&a.release)));
+    same.map(|arm| arm.name.clone()).collect()
+}
+
+/// Says which images the arms run whose name is the candidate's, and what the stable arm
+/// must get on the way back: its image by the digest, because the name may mean another
+/// one by then.
+async fn what_the_name_meant(
+    app: &App,
+    target: &dyn Target,
+    arms: &[Arm],
+    repeats: &[String],
+    mut stable: Option<Release>,
+) -> Option<Release> {
+    for arm in arms.iter().filter(|arm| repeats.contains(&arm.name)) {
+        let (name, image) = (&arm.name, &arm.version);
+        let digests = target.digests(name).await;
+        let known = match &digests {
+            Ok(all) if !all.is_empty() => format!("as {}", all.join(" and ")),
+            Ok(_) => "and its tasks do not say as which digest".to_owned(),
+            Err(error) => format!("and as which digest could not be read ({error})"),
+        };
+        let anew = match arm.role {
+            Role::Candidate => "so its tasks are started anew",
+            Role::Stable => "so its tasks are started anew at the promotion",
+        };
+        app.note(format!(
+            "{name} runs {image} already, {known}; the name may mean another image now, {anew}"
+        ));
+        if arm.role == Role::Candidate {
+            continue;
+        }
+        match (digests.as_deref(), ImageReference::parse(image)) {
+            (Ok([digest]), Ok(_)) => {
+                let version = by_digest(image, digest);
+                stable = Some(Release {
+                    source: Source::Image(version.clone()),
+                    version,
+                });
+            }
+            _ => app.note(format!(
+                "the image that {name} runs is known by its name alone, so no way back from the promotion can bring it back; push a new version under a new tag to have one"
+            )),
+        }
+    }
+    stable
+}
+
+/// The image of that name by its digest.
+fn by_digest(image: &str, digest: &str) -> String {
+    let last = image.rfind('/').map_or(0, |slash| slash + 1);
+    let end = image[last..].find(':').map_or(image.len(), |at| last + at);
+    format!("{}@{digest}", &image[..end])
+}
+
+/// What arrives in the arms.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    candidate: Option<&'a Release>,
+    repeats: &'a [String],
+    promotion: Promotion,
+}
+
 /// Refuses to put a release into an arm to which another route sends users, whatever
 /// its weight on the target's route.
 async fn seen_by_nobody(
     app: &App,
     target: &dyn Target,
-    spec: &Spec,
+    arrives: Arrival<'_>,
     live: &Observed,
     arms: &[Arm],
-    promotion: Promotion,
 ) -> Result<()> {
     let elsewhere = target
         .elsewhere()
@@ -338,10 +506,11 @@ async fn seen_by_nobody(
         .context("failed to read what other listeners and rules send to the arms")?;
     for arm in arms {
         let running = live.arm(&arm.name).map(|a| &a.release);
-        let new = spec.candidate.as_ref();
+        let new = arrives.candidate;
         let replaced = match arm.role {
+            Role::Candidate if arrives.repeats.contains(&arm.name) => true,
             Role::Candidate => new.is_some_and(|new| running.is_none_or(|r| !new.is(r))),
-            Role::Stable => promotion == Promotion::Copy,
+            Role::Stable => arrives.promotion.copies(),
         };
         if !replaced {
             continue;
@@ -394,10 +563,6 @@ async fn candidate(
         );
     };
     if let Some(image) = &request.image {
-        if image.is_empty() || image.contains(char::is_whitespace) {
-            let why = format!("{image:?} is not REPOSITORY:TAG");
-            return Err(Error::argument(Input::Image, why));
-        }
         if is_mutable(image) {
             app.note(format!(
                 "{image} may name another image later, even between the judgement and the promotion; use a tag that never moves, or a digest"
@@ -482,6 +647,7 @@ pub(super) fn by_hand(
         capacity: None,
         stable: None,
         candidate: None,
+        repeats: vec![],
         promotion: Promotion::Swap,
         guardrails: Guardrails {
             healthy_timeout_ms: 0,
@@ -547,6 +713,18 @@ pub fn new_id_part() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_named_by_its_digest() {
+        for (image, name) in [
+            ("app", "app@sha256:1"),
+            ("app:v1", "app@sha256:1"),
+            ("r.example:5000/a/app", "r.example:5000/a/app@sha256:1"),
+            ("r.example:5000/app:v1", "r.example:5000/app@sha256:1"),
+        ] {
+            assert_eq!(by_digest(image, "sha256:1"), name);
+        }
+    }
 
     #[test]
     fn names_that_move_are_known() {

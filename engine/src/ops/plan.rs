@@ -2,19 +2,18 @@
 //! times, from two rehearsals. It only reads from AWS.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::advice::Input;
 use super::app::App;
+use super::begin::Ready;
 use super::error::{Error, Result};
 use crate::journal::Header;
 use crate::model::aws::Found;
 use crate::model::target::TargetSpec;
-use crate::model::{MetricsQuery, Millis, Observed};
-use crate::rollout::Strategy;
+use crate::model::{MetricsQuery, Millis};
 use crate::simulate::rehearsal::{Candidate, Rehearsal};
-use crate::target::Target;
 use crate::target::aws::calls::{self, Api, BESIDES, Scope};
+use crate::target::{Target, aws::TaskChange};
 
 /// Requests per second in the rehearsal, if the target's are not known.
 const RPS: f64 = 100.0;
@@ -28,6 +27,8 @@ pub struct Plan {
     pub header: Header,
     /// Its target.
     pub found: Found,
+    /// What changes in the task definitions of the arms.
+    pub changes: Vec<TaskChange>,
     /// The rehearsal with a new version that never fails.
     pub good: Rehearsal,
     /// The rehearsal with a new version that always fails.
@@ -52,12 +53,14 @@ pub struct Write {
 /// # Errors
 ///
 /// The target is not on AWS or cannot be read, or the strategy does not come to an end.
-pub async fn plan(
-    app: &App,
-    header: Header,
-    live: Observed,
-    strategy: Arc<dyn Strategy>,
-) -> Result<Plan> {
+pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
+    let Ready {
+        header,
+        live,
+        plugin: strategy,
+        changes,
+        ..
+    } = ready;
     let TargetSpec::Aws(spec) = header.target.clone() else {
         return Err(Error::usage(
             "a plan is for a target on AWS, and neither the request nor a rollout file names one",
@@ -89,6 +92,7 @@ pub async fn plan(
     Ok(Plan {
         header: candidate.header,
         found,
+        changes,
         good,
         bad,
         policy,

@@ -197,7 +197,7 @@ impl Ports {
 
     async fn keep(&self, clients: Clients, spec: &AwsSpec, found: Found) -> Arc<AwsTarget> {
         let mut all = self.on_aws.lock().await;
-        if let Some(target) = all.get(&found.route).filter(|t| *t.found() == found) {
+        if let Some(target) = all.get(&found.route).filter(|t| t.is(spec, &found)) {
             return target.clone();
         }
         let target = AwsTarget::new(clients, spec.clone(), found, Arc::new(SystemClock));

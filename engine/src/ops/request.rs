@@ -42,6 +42,8 @@ pub struct AwsRequest {
     pub test_listeners: Vec<String>,
     /// Services of arms, `ARM=CLUSTER/SERVICE`.
     pub services: Vec<String>,
+    /// Container whose image is the version, where a task has several.
+    pub container: Option<String>,
     /// AWS region.
     pub region: Option<String>,
     /// Profile of the shared AWS configuration.
@@ -69,6 +71,7 @@ impl AwsRequest {
             || !self.services.is_empty()
             || !self.arms.is_empty()
             || !self.test_listeners.is_empty()
+            || self.container.is_some()
     }
 
     /// The target of the flags, over that of a file.
@@ -89,6 +92,7 @@ impl AwsRequest {
             spec.find.listener.clone_from(&self.listener);
             spec.find.rule.clone_from(&self.rule);
         }
+        spec.container = self.container.clone().or(spec.container);
         spec.find.cluster = self.cluster.clone().or(spec.find.cluster);
         for given in &self.arms {
             let (arm, group) = given

@@ -9,6 +9,8 @@ use super::find::last_rollout;
 use super::request::TargetRequest;
 use crate::journal::Header;
 use crate::journal::status::Status;
+use crate::model::aws::AwsSpec;
+use crate::model::target::TargetSpec;
 use crate::model::{Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Sample};
 use crate::store::Page;
 use crate::target::Target;
@@ -113,6 +115,7 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
     let (identity, live) = match app.target(request).await {
         Ok((spec, target)) => {
             let now = app.clock.now();
+            let (spec, target) = by_its_container(app, spec, target).await;
             let live = match look(target.as_ref(), now).await {
                 // A part of the target may have been replaced, so it is found anew.
                 Err(e) if e.kind == ErrorKind::NotFound => {
@@ -135,6 +138,37 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
         live,
         rollout,
     })
+}
+
+/// The target with the container that is the version where a task has several: if the
+/// request does not name one, that of its last rollout.
+async fn by_its_container(
+    app: &App,
+    spec: TargetSpec,
+    target: Arc<dyn Target>,
+) -> (TargetSpec, Arc<dyn Target>) {
+    let TargetSpec::Aws(aws) = &spec else {
+        return (spec, target);
+    };
+    if aws.container.is_some() {
+        return (spec, target);
+    }
+    let last = match last_rollout(app, target.identity()).await {
+        Ok(Some(id)) => app.store.header(&id).await.unwrap_or_default(),
+        _ => None,
+    };
+    let container = match last.map(|header| header.target) {
+        Some(TargetSpec::Aws(last)) if last.container.is_some() => last.container,
+        _ => return (spec, target),
+    };
+    let known = TargetSpec::Aws(Box::new(AwsSpec {
+        container,
+        ..(**aws).clone()
+    }));
+    match app.ports.reach(&known).await {
+        Ok(target) => (known, target),
+        Err(_) => (spec, target),
+    }
 }
 
 /// Observes a target and its rollout: the one that is named, or the one on the target

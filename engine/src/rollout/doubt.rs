@@ -6,7 +6,7 @@ use super::driver::Driver;
 use super::recovery::{self, Settled};
 use super::session::{Interrupt, Leave, Session};
 use crate::journal::status::InDoubt;
-use crate::journal::{Event, FOREIGN_CHANGE, Reply};
+use crate::journal::{Call, Event, FOREIGN_CHANGE, Reply};
 use crate::model::{ErrorKind, Goal, Hold, HostError};
 use crate::store::{Durability, StoreError};
 
@@ -39,7 +39,13 @@ impl Driver {
             false => self.observe(session, 0).await?,
         };
         let due = recovery::deadline_is_due(&session.header, &session.status, self.clock.now());
-        let (reply, conflict) = match recovery::settle(write, &live) {
+        // Of a release whose name was there before nobody can see whether it was given, and
+        // a second time does no harm.
+        let settled = match &write.call {
+            Call::SetVersion { arm, .. } if session.header.repeats(arm) => Settled::Reissue,
+            _ => recovery::settle(write, &live),
+        };
+        let (reply, conflict) = match settled {
             // It never happened, and is not wanted any more.
             Settled::Reissue if going_back || due => (Reply::Failed(abandoned()), None),
             Settled::Reissue => match session.still_healthy(write).await? {

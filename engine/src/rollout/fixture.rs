@@ -31,6 +31,7 @@ pub fn header() -> Header {
         baseline: Weights::of([("stable", 100), ("canary", 0)]),
         stable: None,
         candidate: None,
+        repeats: vec![],
         promotion: Promotion::Swap,
         capacity: None,
         guardrails: Guardrails::default(),

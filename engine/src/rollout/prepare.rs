@@ -7,7 +7,8 @@ use super::look::unseen;
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Reply};
-use crate::model::{Decider, Goal, Hold, Role};
+use crate::model::image::ImageReference;
+use crate::model::{Decider, Goal, Hold, Level, Role, Source};
 use crate::store::Durability;
 
 impl Driver {
@@ -70,7 +71,10 @@ impl Driver {
             }
             let live = self.observe(session, 0).await?;
             match recovery::prepare(&session.header, &session.status, &live) {
-                Step::Done => return self.probe_all(session).await,
+                Step::Done => {
+                    say_digest(session).await?;
+                    return self.probe_all(session).await;
+                }
                 Step::Failed(reason) | Step::Stand(reason) => return Ok(Some(reason)),
                 Step::Bake { .. } => {}
                 Step::Await { arm, what } => {
@@ -99,4 +103,43 @@ impl Driver {
             }
         }
     }
+}
+
+/// Writes down which image the candidate runs, by its digest: a tag may mean another one
+/// tomorrow.
+async fn say_digest(session: &mut Session) -> Result<(), Interrupt> {
+    let Some(Source::Image(image)) = session.header.candidate.as_ref().map(|c| &c.source) else {
+        return Ok(());
+    };
+    if ImageReference::parse(image).is_ok_and(|i| i.digest.is_some()) {
+        return Ok(());
+    }
+    let arm = session.header.arm(Role::Candidate);
+    let (level, message) = match session.target.digests(arm).await {
+        Ok(digests) if digests.is_empty() => (
+            Level::Info,
+            format!("the target does not say which digest the image {image} of {arm} has"),
+        ),
+        Ok(digests) => {
+            let all = digests.join(" and ");
+            let stable = session.header.stable.as_ref();
+            let same = stable.is_some_and(|s| digests.iter().any(|d| s.version.ends_with(d)));
+            let note = match (same, digests.len()) {
+                (true, _) => ", the image that the stable arm runs as well",
+                (false, 1) => "",
+                (false, _) => ": its tasks run different images",
+            };
+            (Level::Info, format!("{arm} runs {image} as {all}{note}"))
+        }
+        Err(error) => (
+            Level::Warn,
+            format!("which digest the image {image} of {arm} has could not be read: {error}"),
+        ),
+    };
+    let event = Event::Exchanged {
+        by: Actor::Host,
+        call: Call::Log { level, message },
+        reply: Reply::Done,
+    };
+    Ok(session.append(event, Durability::Process).await?)
 }

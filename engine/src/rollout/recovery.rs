@@ -4,9 +4,10 @@
 
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
+use crate::model::target::TargetSpec;
 use crate::model::{
     Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed, ObservedArm,
-    Promotion, Release, Role, Signal, Verdict, Weights,
+    Promotion, Release, Role, Signal, Source, Verdict, Weights,
 };
 
 /// The next move of a rollout.
@@ -360,8 +361,9 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
     let Some(arm) = live.arm(name) else {
         return Step::Done;
     };
+    let again = header.repeats(name) && !status.released;
     if let Some(release) = &header.candidate
-        && !release.is(&arm.release)
+        && (again || !release.is(&arm.release))
     {
         if !status.released {
             return Step::Do(Call::SetVersion {
@@ -416,7 +418,9 @@ fn move_traffic(
     if goal == Goal::RollBack {
         return match (header.promotion, &header.stable) {
             // A promotion by copy may have replaced the stable release already.
-            (Promotion::Copy, Some(old)) => way_back_from_a_copy(header, status, live, old),
+            (promotion, Some(old)) if promotion.copies() => {
+                way_back_from_a_copy(header, status, live, old)
+            }
             _ => all_to(live, stable),
         };
     }
@@ -437,8 +441,11 @@ fn move_traffic(
         return bake_on_the_candidate(&|| Step::Done);
     }
     let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
-    match (release(stable), release(candidate)) {
-        (Some(old), Some(new)) if !new.is(&old) => bake_on_the_candidate(&|| {
+    let new = release(candidate).map(|new| for_the_stable_arm(header, &new));
+    // A release of the same name is given once, and then the name says nothing any more.
+    let again = header.repeats(stable) && !status.given.as_ref().is_some_and(|given| given.taken);
+    match (release(stable), new) {
+        (Some(old), Some(new)) if again || !new.is(&old) => bake_on_the_candidate(&|| {
             // The stable arm has no traffic now, so it can be replaced.
             if status.given.as_ref().is_some_and(|given| given.taken)
                 && let Some(arm) = live.arm(stable)
@@ -500,7 +507,8 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
         };
     }
     // The arm was given the old release again, and does not run it.
-    let new = live.arm(candidate).map(|a| &a.release);
+    let new = live.arm(candidate);
+    let new = new.map(|a| for_the_stable_arm(header, &a.release));
     match new.is_some_and(|new| new.is(&arm.release)) {
         true if !given.taken => match all_to(live, candidate) {
             Step::Done => Step::Do(restore),
@@ -532,13 +540,40 @@ fn foreign_release(header: &Header, status: &Status, live: &Observed) -> Option<
     }
     let old = header.stable.as_ref()?;
     let stable = live.arm(header.arm(Role::Stable))?;
-    let touches = header.promotion == Promotion::Copy && status.given.is_none();
-    (touches && !old.is(&stable.release) && !running.is(&stable.release)).then(|| {
+    let touches = header.promotion.copies() && status.given.is_none();
+    let there = for_the_stable_arm(header, running).is(&stable.release);
+    (touches && !old.is(&stable.release) && !there).then(|| {
         format!(
             "{} runs {} and had {} when this rollout began: somebody else deployed to it, and the promotion would replace that",
             stable.name, stable.release.version, old.version
         )
     })
+}
+
+/// What a promotion by copy gives to the stable arm, if the candidate runs `new`. A task
+/// definition has a size, roles, variables and logs too, and those of what serves stay:
+/// only what the new version changed goes there.
+fn for_the_stable_arm(header: &Header, new: &Release) -> Release {
+    let Source::TaskDefinition(arn) = &new.source else {
+        return new.clone();
+    };
+    if header.promotion == Promotion::CopyWhole {
+        return new.clone();
+    }
+    let changes = match &header.target {
+        TargetSpec::Aws(spec) => spec.changes.as_ref().filter(|c| c.to == *arn),
+        _ => None,
+    };
+    match changes {
+        Some(changes) => Release {
+            version: changes.version.clone(),
+            source: Source::Changes(Box::new(changes.clone())),
+        },
+        None => Release {
+            version: new.version.clone(),
+            source: Source::Image(new.version.clone()),
+        },
+    }
 }
 
 /// An arm that was given a release and runs another one now.
@@ -561,7 +596,9 @@ fn release_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
     };
     let idle = match (goal, header.promotion) {
         (Goal::Promote, Promotion::Swap) => Role::Stable,
-        (Goal::Promote, Promotion::Copy) | (Goal::RollBack, _) => Role::Candidate,
+        (Goal::Promote, Promotion::Copy | Promotion::CopyWhole) | (Goal::RollBack, _) => {
+            Role::Candidate
+        }
     };
     let arm = header.arm(idle);
     match live.arm(arm).and_then(|a| a.tasks) {
@@ -740,6 +777,55 @@ mod tests {
         assert_eq!((arm.as_str(), release.version.as_str()), ("stable", "v1"));
         assert_eq!(step([0, 100], ["v1", "v2"]), set(100, 0));
         assert_eq!(step([100, 0], ["v1", "v2"]), Step::Done);
+    }
+
+    #[test]
+    fn an_image_of_the_same_name_is_given_to_both_arms_and_taken_back_by_its_digest() {
+        let image = |name: &str| Release {
+            version: name.to_owned(),
+            source: Source::Image(name.to_owned()),
+        };
+        let mut header = header();
+        header.promotion = Promotion::Copy;
+        header.stable = Some(image("app@sha256:1"));
+        header.candidate = Some(image("app:v1"));
+        header.repeats = vec!["stable".to_owned(), "canary".to_owned()];
+        header.arms[1].version = "app:v1".to_owned();
+        let mut status = Status::new(&header);
+        let same = |w| live(w, ["app:v1", "app:v1"], [1, 1]);
+        let given = |step: Step| match step {
+            Step::Do(Call::SetVersion { arm, release }) => (arm, release.version),
+            other => panic!("{other:?}"),
+        };
+        let of = |arm: &str, version: &str| (arm.to_owned(), version.to_owned());
+        let first = prepare(&header, &status, &same([100, 0]));
+        assert_eq!(given(first), of("canary", "app:v1"));
+        status.released = true;
+        assert_eq!(prepare(&header, &status, &same([100, 0])), Step::Done);
+
+        let now = header.created;
+        let promote = |status: &Status, w| finalize(Goal::Promote, &header, status, &same(w), now);
+        assert_eq!(promote(&status, [50, 50]), set(0, 100));
+        assert_eq!(given(promote(&status, [0, 100])), of("stable", "app:v1"));
+        status.given = Some(crate::journal::status::Given {
+            release: image("app:v1"),
+            taken: true,
+        });
+        assert_eq!(promote(&status, [0, 100]), set(100, 0));
+        assert_eq!(promote(&status, [100, 0]), Step::Done);
+
+        // Its own old tasks are gone, so the name brings nothing back.
+        let back =
+            |status: &Status, live: &Observed| finalize(Goal::RollBack, &header, status, live, now);
+        assert_eq!(back(&status, &same([100, 0])), set(0, 100));
+        let restore = back(&status, &same([0, 100]));
+        assert_eq!(given(restore), of("stable", "app@sha256:1"));
+        status.given = Some(crate::journal::status::Given {
+            release: image("app@sha256:1"),
+            taken: true,
+        });
+        let restored = live([0, 100], ["app@sha256:1", "app:v1"], [1, 1]);
+        assert_eq!(back(&status, &restored), set(100, 0));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub fn promotion(
         Promotion::Swap
     };
     match wanted {
-        Some(Promotion::Copy) if !copyable => Err("promotion = \"copy\" needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"".to_owned()),
+        Some(wanted) if wanted.copies() && !copyable => Err("a promotion by copy needs a candidate that can be started in the stable arm, and its source is a list of urls; use promotion = \"swap\"".to_owned()),
         chosen => Ok(chosen.unwrap_or(default)),
     }
 }

@@ -232,7 +232,7 @@ struct Recorder {
     names: Vec<String>,
     delay_ms: Millis,
     verbs: Mutex<Vec<(Millis, calls::Verb)>>,
-    /// Versions whose task definition is known.
+    /// Task definitions that are known.
     revisions: Mutex<BTreeSet<String>>,
 }
 
@@ -273,7 +273,10 @@ impl Target for Recorder {
                 .revisions
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let new = |a: &&crate::model::ObservedArm| known.insert(a.release.version.clone());
+            let new = |a: &&crate::model::ObservedArm| match &a.release.source {
+                Source::TaskDefinition(arn) => known.insert(arn.clone()),
+                _ => known.insert(a.release.version.clone()),
+            };
             live.arms.iter().filter(new).count()
         };
         self.note(calls::Verb::Observe { new_revisions });
@@ -294,6 +297,11 @@ impl Target for Recorder {
 
     async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
         self.note(calls::Verb::Elsewhere);
+        Ok(vec![])
+    }
+
+    async fn digests(&self, _: &str) -> Result<Vec<String>, HostError> {
+        self.note(calls::Verb::Digests);
         Ok(vec![])
     }
 
@@ -324,10 +332,10 @@ impl Target for Recorder {
             arm: arm.to_owned(),
             release: release.clone(),
         });
-        // On AWS an image becomes a task definition.
+        // On AWS an image, and what changed, becomes a task definition of the arm.
         let mut revision = release.clone();
-        if let Source::Image(image) = &release.source {
-            revision.source = Source::TaskDefinition(format!("with {image}"));
+        if let Source::Image(_) | Source::Changes(_) = &release.source {
+            revision.source = Source::TaskDefinition(format!("{arm} with {}", release.version));
         }
         self.copy.set_version(arm, &revision).await
     }

@@ -386,6 +386,7 @@ fn header(subject: &Subject, sample_period_ms: u32) -> Header {
             source: Source::Demo(DemoFault::default()),
         }),
         candidate: None,
+        repeats: vec![],
         promotion: Promotion::Swap,
         capacity: None,
         guardrails: subject.guardrails.clone(),

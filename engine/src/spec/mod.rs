@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::model::aws::AwsSpec;
+use crate::model::image::ImageReference;
 use crate::model::limits::{ALARMS_MAX, BeforeBake, Guardrails, OnTrouble};
 use crate::model::problem::Problems;
 use crate::model::query::{BasicAuth, Probe, Query, QuerySource};
@@ -96,7 +97,11 @@ impl Spec {
             guardrails: guardrails(root.section("guardrails"), defaults),
             promotion: root.choice(
                 "promotion",
-                &[("swap", Promotion::Swap), ("copy", Promotion::Copy)],
+                &[
+                    ("swap", Promotion::Swap),
+                    ("copy", Promotion::Copy),
+                    ("copy-whole", Promotion::CopyWhole),
+                ],
             ),
             probes: root.named("probes").into_iter().map(probe).collect(),
             queries: root.named("queries").into_iter().map(query).collect(),
@@ -345,6 +350,9 @@ fn arm((name, mut section): (String, Section<'_>)) -> LocalArm {
 fn release(section: &mut Section<'_>, finish: bool) -> Release {
     let image = section.text("image");
     if let Some(image) = image {
+        if let Err(why) = ImageReference::parse(&image) {
+            section.problem("image", &format!("{image:?} is not REPOSITORY:TAG: {why}"));
+        }
         section.finish_in_place();
         return Release {
             version: image.clone(),

@@ -309,8 +309,13 @@ pub enum OnTrouble {
 pub enum Promotion {
     /// The candidate arm keeps the traffic and is the stable arm from now on.
     Swap,
-    /// The stable arm gets the candidate's release, then the traffic back.
+    /// The stable arm gets the candidate's release, then the traffic back. On AWS it
+    /// keeps its own task definition but for what the new version changed in the
+    /// candidate's.
     Copy,
+    /// As `copy`, but on AWS the stable service gets the candidate's task definition as
+    /// it is, with its size, roles, variables and logs.
+    CopyWhole,
 }
 
 /// One GET request to the candidate and what it must answer.

@@ -132,6 +132,11 @@ pub trait Target: Send + Sync {
     async fn fit(&self) -> Result<(), HostError> {
         Ok(())
     }
+    /// Digests of the images from which the running backends of an arm were started, each
+    /// once; none if the target does not know them.
+    async fn digests(&self, _arm: &str) -> Result<Vec<String>, HostError> {
+        Ok(vec![])
+    }
     /// The stack of that name as it is now; none if it is gone, or where there are no
     /// stacks.
     async fn stack(&self, _stack: &str) -> Result<Option<StackNow>, HostError> {

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::model::aws::Found;
+use crate::model::aws::{Difference, Found};
 use crate::model::{End, Millis};
 use crate::ops::plan;
 use crate::simulate::rehearsal::Rehearsal;
+use crate::target::aws;
 
 /// What a rollout on AWS would do.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -17,6 +18,8 @@ use crate::simulate::rehearsal::Rehearsal;
 pub struct Plan {
     /// The target, with every name resolved.
     pub target: Found,
+    /// What changes in the task definitions of the arms, if the new version never fails.
+    pub task_definitions: Vec<TaskChange>,
     /// The strategy's name.
     pub strategy: String,
     /// The rehearsal with a new version that never fails.
@@ -33,6 +36,35 @@ pub struct Plan {
     pub busiest_minute: usize,
     /// The IAM policy document that the rollout needs, as AWS reads it.
     pub policy: Value,
+}
+
+/// What changes in what an arm runs.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TaskChange {
+    /// The arm.
+    pub arm: String,
+    /// The container that gets the new image; null where a task definition is named.
+    pub container: Option<String>,
+    /// What runs now, `FAMILY:REVISION`.
+    pub before: String,
+    /// What runs then, `FAMILY:REVISION`; `FAMILY` alone if the revision is still to be
+    /// registered.
+    pub after: String,
+    /// What differs between the two, sorted by path.
+    pub differences: Vec<Difference>,
+}
+
+impl From<&aws::TaskChange> for TaskChange {
+    fn from(change: &aws::TaskChange) -> Self {
+        Self {
+            arm: change.arm.clone(),
+            container: change.container.clone(),
+            before: change.before.clone(),
+            after: change.after.clone(),
+            differences: change.differences.clone(),
+        }
+    }
 }
 
 /// How the rehearsal with a version that never fails ended.
@@ -83,6 +115,7 @@ impl From<&plan::Plan> for Plan {
         let reads = plan.reads().into_iter();
         Self {
             target: plan.found.clone(),
+            task_definitions: plan.changes.iter().map(TaskChange::from).collect(),
             strategy: plan.header.title().to_owned(),
             good: Good {
                 end: plan.good.end,

@@ -214,6 +214,8 @@ pub enum Verb {
     Elsewhere,
     /// `fit`
     Fit,
+    /// `digests` of an arm.
+    Digests,
     /// `samples`
     Samples,
     /// `query`; only queries of CloudWatch call AWS.
@@ -231,8 +233,9 @@ impl Verb {
     pub fn apis(&self, found: &Found) -> Vec<Api> {
         use Api::{
             DescribeAlarms, DescribeListeners, DescribeRules, DescribeServices,
-            DescribeTargetGroups, DescribeTargetHealth, DescribeTaskDefinition, GetMetricData,
-            ListTaskDefinitions, ModifyListener, ModifyRule, RegisterTaskDefinition, UpdateService,
+            DescribeTargetGroups, DescribeTargetHealth, DescribeTaskDefinition, DescribeTasks,
+            GetMetricData, ListTaskDefinitions, ListTasks, ModifyListener, ModifyRule,
+            RegisterTaskDefinition, UpdateService,
         };
         let (read, write) = if found.is_rule() {
             (DescribeRules, ModifyRule)
@@ -258,6 +261,17 @@ impl Verb {
             Self::SetWeights(_) => vec![write],
             Self::SetVersion { release, .. } => match release.source {
                 Source::TaskDefinition(_) => vec![DescribeServices, UpdateService],
+                // What changed is read from two revisions first.
+                Source::Changes(_) => vec![
+                    DescribeServices,
+                    DescribeTaskDefinition,
+                    DescribeTaskDefinition,
+                    DescribeTaskDefinition,
+                    ListTaskDefinitions,
+                    DescribeTaskDefinition,
+                    RegisterTaskDefinition,
+                    UpdateService,
+                ],
                 // The newest revision is read in case it has the wanted content already.
                 _ => vec![
                     DescribeServices,
@@ -278,6 +292,7 @@ impl Verb {
             }
             Self::Elsewhere => vec![DescribeTargetGroups, DescribeListeners, DescribeRules],
             Self::Fit => if_any(DescribeServices, has_services),
+            Self::Digests => vec![ListTasks, DescribeTasks],
             Self::Samples => vec![GetMetricData],
             Self::Query { cloudwatch } => {
                 let mut apis = if_any(DescribeServices, has_services);

@@ -4,14 +4,17 @@
 //! SDK types stay in this folder. Each file has one service: `traffic` and
 //! `discover` (load balancing), `services` (ECS), `metrics` (CloudWatch),
 //! `stack` (CloudFormation); `client` carries the calls and explains their
-//! errors, `calls` lists them with the permissions they need.
+//! errors, `calls` lists them with the permissions they need. `release` has what the
+//! arms run, made of task definitions (`definition`).
 
 mod action;
 pub mod calls;
 pub mod client;
+mod definition;
 mod discover;
 mod metrics;
 mod names;
+mod release;
 mod services;
 pub mod stack;
 mod traffic;
@@ -40,9 +43,11 @@ use crate::model::{
 };
 use calls::Api;
 use client::{Clients, incomplete};
+use definition::Definition;
 
 pub use action::LiveAction;
 pub use metrics::PERIOD_MS;
+pub use release::{TaskChange, Wanted, release_of_task_definition};
 
 /// How old the actions may be on which a write is based, ms: they were read
 /// just before, to compare.
@@ -68,28 +73,6 @@ pub async fn find_route(clients: &Clients, find: &Find) -> Result<Found, HostErr
     discover::route_only(clients, find).await
 }
 
-/// The image of the main container of a task definition, and its full ARN.
-///
-/// # Errors
-/// There is no such task definition, or it is ambiguous which container is meant.
-pub async fn release_of_task_definition(
-    clients: &Clients,
-    name: &str,
-    container: Option<&str>,
-) -> Result<Release, HostError> {
-    let (definition, _) = services::task_definition(clients, name).await?;
-    let main = services::main_container(&definition, container, None)?;
-    Ok(Release {
-        version: main.image().unwrap_or_default().to_owned(),
-        source: Source::TaskDefinition(
-            definition
-                .task_definition_arn()
-                .unwrap_or_default()
-                .to_owned(),
-        ),
-    })
-}
-
 /// A target on AWS, with the clients to reach it.
 pub struct AwsTarget {
     clients: Clients,
@@ -102,8 +85,8 @@ pub struct AwsTarget {
     /// The traffic that a check of the target has read on the way; the next
     /// question about the traffic may use it.
     unused: Mutex<Option<(Millis, Traffic)>>,
-    /// Images of task definitions, which never change.
-    images: Mutex<HashMap<String, String>>,
+    /// Task definitions by their ARNs.
+    definitions: Mutex<HashMap<String, Arc<Definition>>>,
 }
 
 impl std::fmt::Debug for AwsTarget {
@@ -130,7 +113,7 @@ impl AwsTarget {
             clock,
             last: Mutex::default(),
             unused: Mutex::default(),
-            images: Mutex::default(),
+            definitions: Mutex::default(),
         }
     }
 
@@ -140,25 +123,11 @@ impl AwsTarget {
         &self.found
     }
 
-    /// Families of the arms' task definitions, and ARNs of the roles that their
-    /// tasks run as: registering a revision needs the permission to pass these.
-    ///
-    /// # Errors
-    /// AWS does not answer.
-    pub async fn families_and_roles(&self) -> Result<(Vec<String>, Vec<String>), HostError> {
-        let (mut families, mut roles) = (vec![], vec![]);
-        for service in self.services().await?.iter().flatten() {
-            let arn = service.task_definition().unwrap_or_default();
-            let (definition, _) = services::task_definition(&self.clients, arn).await?;
-            families.extend(definition.family);
-            roles.extend(definition.task_role_arn);
-            roles.extend(definition.execution_role_arn);
-        }
-        for list in [&mut families, &mut roles] {
-            list.sort();
-            list.dedup();
-        }
-        Ok((families, roles))
+    /// Whether it is the target that was found so, and is used as this spec says.
+    #[must_use]
+    pub fn is(&self, spec: &AwsSpec, found: &Found) -> bool {
+        let of = |spec: &AwsSpec| (spec.container.clone(), spec.changes.clone());
+        self.found == *found && of(&self.spec) == of(spec)
     }
 
     /// Whether the resources that were found earlier still fit together.
@@ -350,28 +319,6 @@ impl AwsTarget {
         ))
     }
 
-    /// The release that a service is set to run.
-    async fn release(&self, arm: &FoundArm, service: &Service) -> Result<Release, HostError> {
-        let arn = service.task_definition().unwrap_or_default();
-        let known = locked(&self.images).get(arn).cloned();
-        let image = match known {
-            Some(image) => image,
-            None => {
-                let (definition, _) = services::task_definition(&self.clients, arn).await?;
-                let behind = services::behind(service, &arm.target_group);
-                let main =
-                    services::main_container(&definition, self.spec.container.as_deref(), behind)?;
-                let image = main.image().unwrap_or_default().to_owned();
-                locked(&self.images).insert(arn.to_owned(), image.clone());
-                image
-            }
-        };
-        Ok(Release {
-            version: image,
-            source: Source::TaskDefinition(arn.to_owned()),
-        })
-    }
-
     async fn observe_arm(
         &self,
         arm: &FoundArm,
@@ -394,7 +341,7 @@ impl AwsTarget {
             spoiled: 0,
         };
         if let (Some(service), Some(id)) = (service, &arm.service) {
-            observed.release = self.release(arm, service).await?;
+            observed.release = self.release(service).await?;
             observed.tasks = u32::try_from(service.desired_count()).ok();
             observed.deployment = match services::deployment(service) {
                 Deployment::Failed(reason) => {
@@ -596,6 +543,14 @@ impl Target for AwsTarget {
         }
     }
 
+    async fn digests(&self, arm: &str) -> Result<Vec<String>, HostError> {
+        let arm = self.arm(arm)?;
+        let Some(id) = &arm.service else {
+            return Ok(vec![]);
+        };
+        services::digests(&self.clients, id, self.spec.container.as_deref()).await
+    }
+
     async fn stack(&self, stack: &str) -> Result<Option<StackNow>, HostError> {
         let stack = stack::look(&self.clients, stack).await?;
         let names = self.found.arms.iter().map(|arm| arm.name.as_str());
@@ -641,25 +596,7 @@ impl Target for AwsTarget {
         let id = services::service_of(arm)?;
         let service = &self.fit_service(arm).await?;
         let runs = service.task_definition().unwrap_or_default();
-        let definition = match &release.source {
-            Source::TaskDefinition(arn) => arn.clone(),
-            Source::Image(image) => {
-                let behind = services::behind(service, &arm.target_group).map(ToOwned::to_owned);
-                let named = self.spec.container.clone();
-                let container = move |d: &aws_sdk_ecs::types::TaskDefinition| {
-                    let main = services::main_container(d, named.as_deref(), behind.as_deref())?;
-                    Ok(main.name().unwrap_or_default().to_owned())
-                };
-                services::revision_with_image(&self.clients, runs, container, image).await?
-            }
-            other => {
-                return Err(HostError::new(
-                    ErrorKind::Invalid,
-                    "not-an-image",
-                    format!("{other:?} cannot run in an ECS service; give an image"),
-                ));
-            }
-        };
+        let definition = self.definition_for(service, release).await?;
         let update = services::Update {
             // ECS does not try a failed deployment again by itself.
             again: runs == definition,
@@ -710,7 +647,7 @@ impl Target for AwsTarget {
         let services = self.services().await?;
         for (arm, service) in self.found.arms.iter().zip(&services) {
             let version = match service {
-                Some(service) => self.release(arm, service).await?.version,
+                Some(service) => self.release(service).await?.version,
                 None => String::new(),
             };
             words.push(self.words(&version, arm));

@@ -1,13 +1,22 @@
 //! ECS: the two services, their deployments, revisions and tasks.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use aws_sdk_ecs::types::{
-    ContainerDefinition, Deployment as EcsDeployment, DeploymentControllerType,
-    DeploymentRolloutState, DeploymentStrategy, DesiredStatus, Service, SortOrder, TaskDefinition,
-    TaskDefinitionField, TaskDefinitionStatus,
+    Deployment as EcsDeployment, DeploymentControllerType, DeploymentRolloutState,
+    DeploymentStrategy, DesiredStatus, Service, SortOrder, TaskDefinitionField,
+    TaskDefinitionStatus,
 };
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
+use super::definition::Definition;
 use crate::model::aws::{Found, FoundArm, ServiceId};
 use crate::model::{Deployment, ErrorKind, HostError};
 
@@ -266,99 +275,106 @@ async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<Stri
     }))
 }
 
+/// Digests of the images from which the running tasks of a service were started, each
+/// once: those of the container that is the version.
+pub(super) async fn digests(
+    clients: &Clients,
+    id: &ServiceId,
+    container: Option<&str>,
+) -> Result<Vec<String>, HostError> {
+    let list = clients
+        .ecs
+        .list_tasks()
+        .cluster(&id.cluster)
+        .service_name(&id.name)
+        .desired_status(DesiredStatus::Running)
+        .max_results(100);
+    let listed = clients.ask(Api::ListTasks, &id.name, list.send()).await?;
+    let arns = listed.task_arns.unwrap_or_default();
+    if arns.is_empty() {
+        return Ok(vec![]);
+    }
+    let describe = clients
+        .ecs
+        .describe_tasks()
+        .cluster(&id.cluster)
+        .set_tasks(Some(arns));
+    let tasks = clients
+        .ask(Api::DescribeTasks, &id.name, describe.send())
+        .await?
+        .tasks;
+    let mut found = vec![];
+    for task in tasks.unwrap_or_default() {
+        let all = task.containers();
+        let own = match all {
+            [only] => Some(only),
+            _ => all.iter().find(|c| c.name() == container),
+        };
+        let digest = own.and_then(|c| c.image_digest());
+        found.extend(digest.map(ToOwned::to_owned));
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// The body of an answer, for what must be kept as ECS wrote it.
+#[derive(Debug, Clone, Default)]
+struct Body(Arc<Mutex<Vec<u8>>>);
+
+#[dyn_dispatch_hint]
+impl Intercept for Body {
+    fn name(&self) -> &'static str {
+        "Body"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let bytes = context.response().body().bytes().unwrap_or_default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes.to_vec();
+        Ok(())
+    }
+}
+
 /// A task definition by ARN or `FAMILY:REVISION`.
 pub(super) async fn task_definition(
     clients: &Clients,
     name: &str,
-) -> Result<(TaskDefinition, Vec<aws_sdk_ecs::types::Tag>), HostError> {
+) -> Result<Definition, HostError> {
+    let body = Body::default();
     let call = clients
         .ecs
         .describe_task_definition()
         .task_definition(name)
-        .include(TaskDefinitionField::Tags);
-    let answer = clients
+        .include(TaskDefinitionField::Tags)
+        .customize()
+        .interceptor(body.clone());
+    clients
         .ask(Api::DescribeTaskDefinition, name, call.send())
         .await?;
-    let definition = answer
-        .task_definition
-        .ok_or_else(|| incomplete(Api::DescribeTaskDefinition, "task definition"))?;
-    Ok((definition, answer.tags.unwrap_or_default()))
+    let bytes = body.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = serde_json::from_slice(&bytes).ok();
+    answer
+        .and_then(|answer| Definition::of_answer(&answer))
+        .ok_or_else(|| incomplete(Api::DescribeTaskDefinition, "task definition"))
 }
 
-/// The container whose image is the version: the one that is named, the one
-/// behind the load balancer, or the only one.
-pub(super) fn main_container<'a>(
-    definition: &'a TaskDefinition,
-    named: Option<&str>,
-    behind: Option<&str>,
-) -> Result<&'a ContainerDefinition, HostError> {
-    let containers = definition.container_definitions();
-    let by_name = |name: &str| containers.iter().find(|c| c.name() == Some(name));
-    let found = match (named, behind, containers) {
-        (Some(name), ..) => by_name(name),
-        (None, Some(name), _) if by_name(name).is_some() => by_name(name),
-        (None, _, [only]) => Some(only),
-        _ => None,
-    };
-    found.ok_or_else(|| {
-        let names: Vec<&str> = containers.iter().filter_map(|c| c.name()).collect();
-        HostError::new(
-            ErrorKind::Invalid,
-            "which-container",
-            format!(
-                "the task definition {} has the containers {}\n\nhint: name the one whose image is the version with target.aws.container",
-                definition.task_definition_arn().unwrap_or_default(),
-                names.join(", ")
-            ),
-        )
-    })
-}
-
-/// The name of the container that a service puts behind a target group.
-pub(super) fn behind<'a>(service: &'a Service, target_group: &str) -> Option<&'a str> {
-    let mut all = service.load_balancers().iter();
-    all.find(|l| l.target_group_arn() == Some(target_group))?
-        .container_name()
-}
-
-/// What a registration decides about a task definition, so that two can be
-/// compared.
-fn content(definition: &TaskDefinition) -> TaskDefinition {
-    let mut content = definition.clone();
-    content.task_definition_arn = None;
-    content.revision = 0;
-    content.status = None;
-    content.registered_at = None;
-    content.registered_by = None;
-    content.deregistered_at = None;
-    content.compatibilities = None;
-    content.requires_attributes = None;
-    content
-}
-
-/// ARN of a revision of `base`'s family that differs from it in one image
-/// only; registers it if there is none. `RegisterTaskDefinition` takes no
-/// idempotency token, so a second try must find what the first one registered.
-pub(super) async fn revision_with_image(
+/// ARN of a revision with the content of `wanted`: `base` itself, one of the newest of
+/// its family, or a new one. `RegisterTaskDefinition` takes no idempotency token, so a
+/// second try must find what the first one registered.
+pub(super) async fn revision(
     clients: &Clients,
-    base: &str,
-    container: impl Fn(&TaskDefinition) -> Result<String, HostError>,
-    image: &str,
+    base: &Definition,
+    wanted: &Definition,
 ) -> Result<String, HostError> {
-    let (base, tags) = task_definition(clients, base).await?;
-    let name = container(&base)?;
-    let mut wanted = base.clone();
-    for container in wanted.container_definitions.iter_mut().flatten() {
-        if container.name.as_deref() == Some(&name) {
-            container.image = Some(image.to_owned());
-        }
+    if base.is_active() && wanted.says_the_same(base) {
+        return Ok(base.arn().to_owned());
     }
-    let arn = |d: &TaskDefinition| d.task_definition_arn().unwrap_or_default().to_owned();
-    let active = base.status() == Some(&TaskDefinitionStatus::Active);
-    if active && content(&wanted) == content(&base) {
-        return Ok(arn(&base));
-    }
-    let family = base.family().unwrap_or_default();
+    let family = base.family();
     let list = clients
         .ecs
         .list_task_definitions()
@@ -370,48 +386,32 @@ pub(super) async fn revision_with_image(
         .ask(Api::ListTaskDefinitions, family, list.send())
         .await?;
     for name in newest.task_definition_arns.unwrap_or_default() {
-        let (old, _) = task_definition(clients, &name).await?;
+        let old = task_definition(clients, &name).await?;
         // ECS also lists families that only begin with this name.
-        if old.family() == base.family() && content(&old) == content(&wanted) {
-            return Ok(arn(&old));
+        if old.family() == family && old.says_the_same(wanted) {
+            return Ok(old.arn().to_owned());
         }
     }
-    register(clients, wanted, tags).await
+    register(clients, wanted).await
 }
 
-async fn register(
-    clients: &Clients,
-    wanted: TaskDefinition,
-    tags: Vec<aws_sdk_ecs::types::Tag>,
-) -> Result<String, HostError> {
-    let family = wanted.family.clone().unwrap_or_default();
-    // ECS keeps tags with this prefix for itself.
-    let tags: Vec<_> = tags
-        .into_iter()
-        .filter(|t| !t.key().unwrap_or_default().starts_with("aws:"))
-        .collect();
+async fn register(clients: &Clients, wanted: &Definition) -> Result<String, HostError> {
+    let body = wanted.registration().to_string();
+    // What is sent is the JSON of ECS itself, because the types of this SDK know only
+    // the fields of its day.
     let call = clients
         .ecs
         .register_task_definition()
-        .set_family(wanted.family)
-        .set_task_role_arn(wanted.task_role_arn)
-        .set_execution_role_arn(wanted.execution_role_arn)
-        .set_network_mode(wanted.network_mode)
-        .set_container_definitions(wanted.container_definitions)
-        .set_volumes(wanted.volumes)
-        .set_placement_constraints(wanted.placement_constraints)
-        .set_requires_compatibilities(wanted.requires_compatibilities)
-        .set_cpu(wanted.cpu)
-        .set_memory(wanted.memory)
-        .set_pid_mode(wanted.pid_mode)
-        .set_ipc_mode(wanted.ipc_mode)
-        .set_proxy_configuration(wanted.proxy_configuration)
-        .set_ephemeral_storage(wanted.ephemeral_storage)
-        .set_runtime_platform(wanted.runtime_platform)
-        .set_enable_fault_injection(wanted.enable_fault_injection)
-        .set_tags((!tags.is_empty()).then_some(tags));
+        .family(wanted.family())
+        .set_container_definitions(Some(vec![]))
+        .customize()
+        .mutate_request(move |request| {
+            let length = body.len().to_string();
+            request.headers_mut().insert("content-length", length);
+            *request.body_mut() = SdkBody::from(body.as_str());
+        });
     let answer = clients
-        .ask(Api::RegisterTaskDefinition, &family, call.send())
+        .ask(Api::RegisterTaskDefinition, wanted.family(), call.send())
         .await?;
     let arn = answer.task_definition.and_then(|d| d.task_definition_arn);
     arn.ok_or_else(|| incomplete(Api::RegisterTaskDefinition, "ARN"))

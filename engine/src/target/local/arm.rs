@@ -206,7 +206,7 @@ impl Running {
                 tasks.push(task.abort_handle());
                 vec![local(address.port())]
             }
-            Source::Image(_) | Source::TaskDefinition(_) => {
+            Source::Image(_) | Source::TaskDefinition(_) | Source::Changes(_) => {
                 return Err(invalid(
                     "a local target cannot run an image; give a command, URLs or a demo version"
                         .to_owned(),

@@ -35,6 +35,7 @@ def region(name):
 
 def reset():
     regions.clear()
+    rollout.pushed.clear()
 
 
 def tail(name_or_arn):
@@ -383,3 +384,10 @@ def script(region_name, request):
 def kill(region_name, request):
     """POST /shim/ecs/kill"""
     return {"unhealthy": active_service(region(region_name), request).kill(int(request.get("tasks", 1)))}
+
+
+def push(region_name, request):
+    """POST /shim/ecs/push"""
+    image = request["image"]
+    rollout.pushed[image] = None if request.get("untold") else (rollout.pushed.get(image) or 0) + 1
+    return {"image": image, "digest": rollout.digest_of(image)}

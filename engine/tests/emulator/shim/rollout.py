@@ -1,5 +1,6 @@
 """One ECS service and how it rolls out. Time is counted in ticks: DescribeServices calls that name the service."""
 
+import hashlib
 import time
 
 from . import elbv2
@@ -12,6 +13,17 @@ TICKS_TO_FAIL_HEALTH = 5
 TICKS_FAILED_IS_LISTED = 6
 TICKS_STOPPED_IS_LISTED = 50
 MAX_EVENTS = 100
+
+
+pushed = {}  # image name -> how often it was pushed again, None where no task tells its digest
+
+
+def digest_of(image):
+    """What the name of an image means now, as a registry would say it."""
+    if "@" in image:
+        return image.partition("@")[2]
+    times = pushed.get(image, 0)
+    return None if times is None else "sha256:" + hashlib.sha256(f"{image} {times}".encode()).hexdigest()
 
 
 class Task:
@@ -28,6 +40,8 @@ class Task:
         self.started = time.time()
         self.stopped = None
         self.stopped_at_tick = None
+        # A task keeps what its image's name meant when it was started.
+        self.digests = {c["image"]: digest_of(c["image"]) for c in self.definition["containerDefinitions"]}
 
     def stop(self, code, reason):
         self.desired_status, self.stop_code, self.stopped_reason = "STOPPED", code, reason
@@ -59,6 +73,7 @@ class Task:
                     "taskArn": self.arn,
                     "lastStatus": "RUNNING" if running else "STOPPED",
                     "reason": None if running else self.stopped_reason,
+                    **({"imageDigest": self.digests[container["image"]]} if pulled and self.digests[container["image"]] else {}),
                 }
                 for container in self.definition["containerDefinitions"]
             ],

@@ -89,7 +89,11 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
     let here = before.get(n).map(String::as_str) == Some("RegisterTaskDefinition");
     let again = registered(&bottle.proxy.take());
     let arrived = registered(&before[..n.min(before.len())]) + usize::from(here && after);
-    assert_eq!(arrived + again, 1, "call {n}, after {after}: one revision");
+    assert_eq!(
+        arrived + again,
+        2,
+        "call {n}, after {after}: one revision for each arm"
+    );
     before
 }
 

@@ -3,6 +3,7 @@
 //! between them, and the real AWS CLI as the judge.
 
 mod crash;
+mod definitions;
 mod discovery;
 mod emulator;
 mod faults;

@@ -75,7 +75,7 @@ async fn a_good_version_is_promoted_by_copy() {
             "set-tasks canary 1",
         ]
     );
-    // The CLI sees it too: both services run the candidate's task definition.
+    // The CLI sees it too: each service runs its own family with the new image.
     let arguments = |arm: &str| {
         let service = format!("{}-{arm}", bottle.made.name);
         let cluster = bottle.made.cluster.clone();
@@ -94,7 +94,15 @@ async fn a_good_version_is_promoted_by_copy() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         aws(REGION, &arguments)["services"][0].clone()
     });
-    assert_eq!(shown[0]["taskDefinition"], shown[1]["taskDefinition"]);
+    for (service, arm) in shown.iter().zip(["stable", "canary"]) {
+        let definition = service["taskDefinition"].as_str().expect("an ARN");
+        let own = format!("/{}-{arm}:2", bottle.made.name);
+        assert!(definition.ends_with(&own), "{definition}");
+        let describe = ["ecs", "describe-task-definition", "--task-definition"];
+        let definition = aws(REGION, &[&describe[..], &[definition]].concat());
+        let containers = &definition["taskDefinition"]["containerDefinitions"];
+        assert_eq!(containers[0]["image"], "app:v2");
+    }
     assert_eq!(shown[0]["desiredCount"], 4);
     assert_eq!(shown[1]["desiredCount"], 1);
     let family = format!("{}-canary", bottle.made.name);

@@ -38,6 +38,8 @@ const COLOURS: Wish = Wish {
     sticky: false,
     breaker: true,
     port: 8000,
+    beside: &[],
+    sizes: [["256", "512"]; 2],
 };
 
 async fn discover(find: &Find) -> Result<Found, HostError> {

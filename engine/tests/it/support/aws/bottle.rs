@@ -6,8 +6,8 @@ use std::sync::Arc;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum};
 use aws_sdk_ecs::types::{
     AwsVpcConfiguration, Compatibility, ContainerDefinition, DeploymentCircuitBreaker,
-    DeploymentConfiguration, LaunchType, LoadBalancer, NetworkConfiguration, NetworkMode,
-    PortMapping,
+    DeploymentConfiguration, KeyValuePair, LaunchType, LoadBalancer, NetworkConfiguration,
+    NetworkMode, PortMapping,
 };
 use aws_sdk_elasticloadbalancingv2::types::{
     Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, TargetGroupStickinessConfig,
@@ -97,6 +97,11 @@ pub struct Wish {
     pub sticky: bool,
     pub breaker: bool,
     pub port: i32,
+    /// Other containers of each task, by name and image; the first one is behind the
+    /// load balancer.
+    pub beside: &'static [(&'static str, &'static str)],
+    /// CPU and memory of the arms' tasks.
+    pub sizes: [[&'static str; 2]; 2],
 }
 
 impl Default for Wish {
@@ -109,7 +114,16 @@ impl Default for Wish {
             sticky: false,
             breaker: true,
             port: 8000,
+            beside: &[],
+            sizes: [["256", "512"]; 2],
         }
+    }
+}
+
+impl Wish {
+    /// The container that the load balancer sends to.
+    fn front(&self) -> &'static str {
+        self.beside.first().map_or("app", |(name, _)| name)
     }
 }
 
@@ -222,20 +236,31 @@ async fn listener(aws: &Direct, balancer: &str, action: Action) -> String {
 
 /// What an arm runs.
 async fn task_definition(aws: &Direct, name: &str, wish: &Wish, arm: usize) {
-    let container = ContainerDefinition::builder()
-        .name("app")
-        .image(wish.images[arm])
-        .essential(true)
-        .port_mappings(PortMapping::builder().container_port(wish.port).build())
-        .build();
+    let family = format!("{name}-{}", wish.arms[arm]);
+    let container = |name: &str, image: &str| {
+        let port = PortMapping::builder().container_port(wish.port).build();
+        let ports = (name == wish.front()).then(|| vec![port]);
+        ContainerDefinition::builder()
+            .name(name)
+            .image(image)
+            .essential(true)
+            .set_port_mappings(ports)
+    };
+    let role = KeyValuePair::builder().name("ROLE").value(&family).build();
+    let beside = wish.beside.iter();
+    let mut containers: Vec<_> = beside
+        .map(|(n, image)| container(n, image).build())
+        .collect();
+    containers.push(container("app", wish.images[arm]).environment(role).build());
+    let [cpu, memory] = wish.sizes[arm];
     aws.ecs
         .register_task_definition()
-        .family(format!("{name}-{}", wish.arms[arm]))
+        .family(family)
         .network_mode(NetworkMode::Awsvpc)
         .requires_compatibilities(Compatibility::Fargate)
-        .cpu("256")
-        .memory("512")
-        .container_definitions(container)
+        .cpu(cpu)
+        .memory(memory)
+        .set_container_definitions(Some(containers))
         .send()
         .await
         .expect("a task definition");
@@ -258,7 +283,7 @@ async fn service(
     let deployment = DeploymentConfiguration::builder().deployment_circuit_breaker(breaker.build());
     let behind = LoadBalancer::builder()
         .target_group_arn(group)
-        .container_name("app")
+        .container_name(wish.front())
         .container_port(wish.port);
     let network = NetworkConfiguration::builder().awsvpc_configuration(vpc);
     aws.ecs
