@@ -2,6 +2,7 @@
 //! Pure. The same functions serve a rollout that runs, one that was killed and one
 //! that a person aborts.
 
+use super::roles::capacity_now;
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
 use crate::model::{
@@ -300,7 +301,10 @@ pub enum Settled {
 pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
     let happened = match &write.call {
         Call::SetVersion { arm, release } => live.arm(arm).is_some_and(|a| release.is(&a.release)),
-        Call::SetTasks { arm, tasks } => live.arm(arm).is_some_and(|a| a.tasks == Some(*tasks)),
+        // Where users are, more tasks than were asked for are not taken away again.
+        Call::SetTasks { arm, tasks } => live.arm(arm).is_some_and(|a| {
+            a.tasks == Some(*tasks) || a.weight > 0 && a.tasks.is_some_and(|has| has > *tasks)
+        }),
         _ => return settle_traffic(write, &live.weights()),
     };
     if happened {
@@ -400,7 +404,7 @@ pub fn finalize(
     now: Millis,
 ) -> Step {
     match move_traffic(goal, header, status, live, now) {
-        Step::Done => release_tasks(goal, header, live),
+        Step::Done => settle_tasks(goal, header, live),
         step => step,
     }
 }
@@ -553,22 +557,27 @@ fn went_back(arm: &ObservedArm, wanted: &str) -> Step {
     ))
 }
 
-/// Once the traffic has reached its end, the arm without any gives up the tasks that
-/// it only had to carry traffic.
-fn release_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
-    let Some(capacity) = &header.capacity else {
+/// Once the traffic has reached its end, the arm that has it gets the tasks that it lacks:
+/// it may have lost some while it had little traffic, and the traffic may have grown. Then
+/// the arm without any gives up the tasks that it only had to carry traffic.
+fn settle_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
+    let Some(capacity) = capacity_now(header, live) else {
         return Step::Done;
     };
-    let idle = match (goal, header.promotion) {
-        (Goal::Promote, Promotion::Swap) => Role::Stable,
-        (Goal::Promote, Promotion::Copy) | (Goal::RollBack, _) => Role::Candidate,
+    let (serving, idle) = match (goal, header.promotion) {
+        (Goal::Promote, Promotion::Swap) => (Role::Candidate, Role::Stable),
+        (Goal::Promote, Promotion::Copy) | (Goal::RollBack, _) => (Role::Stable, Role::Candidate),
     };
-    let arm = header.arm(idle);
-    match live.arm(arm).and_then(|a| a.tasks) {
-        Some(tasks) if tasks > capacity.idle => Step::Do(Call::SetTasks {
-            arm: arm.to_owned(),
-            tasks: capacity.idle,
-        }),
+    let tasks = |role| live.arm(header.arm(role)).and_then(|a| a.tasks);
+    let set = |role, tasks| {
+        Step::Do(Call::SetTasks {
+            arm: header.arm(role).to_owned(),
+            tasks,
+        })
+    };
+    match (tasks(serving), tasks(idle)) {
+        (Some(has), _) if has < capacity.full => set(serving, capacity.full),
+        (_, Some(has)) if has > capacity.idle => set(idle, capacity.idle),
         _ => Step::Done,
     }
 }
@@ -752,6 +761,28 @@ mod tests {
         assert_eq!(now([75, 25]), Settled::Happened);
         assert_eq!(now([95, 5]), Settled::Reissue);
         assert_eq!(now([50, 50]), Settled::Conflict);
+    }
+
+    #[test]
+    fn tasks_that_somebody_added_are_not_taken_from_users() {
+        let doubt = InDoubt {
+            seq: 4,
+            by: crate::journal::Actor::Host,
+            call: Call::SetTasks {
+                arm: "canary".to_owned(),
+                tasks: 4,
+            },
+            before: Weights::of([("stable", 50), ("canary", 50)]),
+        };
+        let now = |canary: u32, tasks: u32| {
+            let mut live = live([100 - canary, canary], ["v1", "v2"], [1, 1]);
+            live.arms[1].tasks = Some(tasks);
+            settle(&doubt, &live)
+        };
+        assert_eq!(now(50, 4), Settled::Happened);
+        assert_eq!(now(50, 7), Settled::Happened);
+        assert_eq!(now(50, 2), Settled::Reissue);
+        assert_eq!(now(0, 7), Settled::Reissue);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which arm is stable and which the candidate, and how the roles end. Pure.
 
+use crate::journal::Header;
 use crate::model::{Arm, Capacity, Observed, Promotion, Release, Role, Source, Weights};
 
 /// The numbers of tasks, if the target has them: what all traffic needs, going by the
@@ -12,6 +13,21 @@ pub fn capacity(live: &Observed, arms: &[Arm]) -> Option<Capacity> {
     let candidate = arms.iter().find(|a| a.role == Role::Candidate)?;
     let idle = live.arm(&candidate.name)?.tasks?;
     Some(Capacity::of(serving.tasks?, share, idle))
+}
+
+/// What the traffic needs now: the larger of the number at the start and of what an arm has
+/// now, because auto scaling or a person may have added tasks since. A number that became
+/// smaller does not count: the stable arm may have lost tasks only because it has lost traffic.
+/// Nor do the tasks that the candidate had without any traffic.
+pub fn capacity_now(header: &Header, live: &Observed) -> Option<Capacity> {
+    let start = header.capacity?;
+    let tasks = |role| live.arm(header.arm(role)).and_then(|a| a.tasks);
+    let stable = tasks(Role::Stable).unwrap_or(0);
+    let candidate = tasks(Role::Candidate).filter(|tasks| *tasks > start.idle);
+    Some(Capacity {
+        full: start.full.max(stable).max(candidate.unwrap_or(0)),
+        idle: start.idle,
+    })
 }
 
 /// Gives the arms their roles: by flag, by traffic, or by name.
