@@ -207,7 +207,7 @@ pub struct Header {
     /// Limits that an operator has set for the strategy.
     #[serde(default = "Caps::of_old")]
     pub caps: Caps,
-    /// A strategy, or one verb of a person.
+    /// A strategy, or what a person asked for.
     pub work: Work,
 }
 
@@ -260,6 +260,7 @@ impl Header {
         match &self.work {
             Work::Strategy(pin) => &pin.name,
             Work::Verb { verb, .. } => verb,
+            Work::Undo { .. } => "undo",
             Work::StackChange {
                 change: StackVerb::Deploy,
                 ..
@@ -286,6 +287,14 @@ pub enum Work {
         actor: String,
         /// The weights to set.
         weights: Weights,
+    },
+    /// Brings back the release that served before a promotion: into the arm without
+    /// traffic, and all traffic there.
+    Undo {
+        /// Id of the rollout whose promotion is undone.
+        of: String,
+        /// Who asked for it.
+        actor: String,
     },
     /// Changes the stack that the target belongs to, and keeps the traffic where
     /// it is meanwhile.

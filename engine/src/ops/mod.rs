@@ -24,6 +24,7 @@ pub mod scenarios;
 pub mod simulate;
 pub mod status;
 pub mod traffic;
+pub mod undo;
 pub mod watch;
 pub mod way_back;
 

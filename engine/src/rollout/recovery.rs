@@ -30,6 +30,13 @@ pub enum Move {
     Finalize(Goal),
     /// Run the strategy.
     Strategy,
+    /// Put the former release into the arm without traffic, and decide that it takes over.
+    Undo {
+        /// Who decides it.
+        by: Decider,
+        /// Why.
+        reason: String,
+    },
     /// Do the one write of a verb.
     Verb {
         /// The weights to set.
@@ -99,6 +106,10 @@ pub fn next_move(
         }),
         Work::Verb { weights, .. } => Move::Verb {
             weights: weights.clone(),
+        },
+        Work::Undo { of, actor } => Move::Undo {
+            by: Decider::Person(actor.clone()),
+            reason: format!("{actor} undoes {of}"),
         },
         _ => next_of_strategy(header, status, now),
     }
