@@ -2,9 +2,8 @@
 //! new version.
 
 use engine::journal::{Event, Work};
-use engine::model::{End, Observed};
+use engine::model::{End, Observed, Release, Source};
 use engine::ops::Kind;
-use engine::ops::begin::BeginRequest;
 use engine::ops::command::promote_fully;
 use engine::ops::request::TargetRequest;
 use engine::ops::traffic::{set_weights, switch};
@@ -34,17 +33,35 @@ async fn promoted(test: &TestApp, wish: &Wish) -> (Made, TargetRequest, String) 
     (made, at, id)
 }
 
+fn version(image: &str) -> Release {
+    Release {
+        version: image.to_owned(),
+        source: Source::Image(image.to_owned()),
+    }
+}
+
 async fn promote(test: &TestApp, at: &TargetRequest, image: &str) -> String {
-    let request = BeginRequest {
-        image: Some(image.to_owned()),
-        ..rollout("canary", at.clone(), &["gate=limits"])
-    };
+    // A promotion in full skips the preparation, so the candidate gets its version before.
+    let (_, target) = test.app.target(at).await.expect("it is there");
+    let seen = target.observe().await.expect("readable");
+    let idle = seen.arms.iter().find(|arm| arm.weight == 0);
+    let idle = &idle.expect("one is without traffic").name;
+    target
+        .set_version(idle, &version(image))
+        .await
+        .expect("done");
+    for _ in 0..6 {
+        target.observe().await.expect("readable");
+    }
+    let request = rollout("canary", at.clone(), &["gate=limits"]);
     let id = test.begin_and_leave(&request).await;
-    let (_, status) = promote_fully(&test.app, at, Some(&id)).await.expect("done");
+    promote_fully(&test.app, at, Some(&id))
+        .await
+        .expect("decided");
+    let standing = test.drive(&id).await;
     assert!(
-        matches!(status.end, Some((End::Promoted, _))),
-        "{:?}",
-        status.end
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
     );
     id
 }
@@ -72,9 +89,21 @@ async fn begun(test: &TestApp, at: &TargetRequest, id: Option<&str>) -> String {
     }
 }
 
+/// No two verbs of a person begin at the same moment.
+async fn a_second_passes(test: &TestApp) {
+    let clock = &test.app.clock;
+    clock.sleep_until(clock.now() + 1_000).await;
+}
+
+async fn switched(test: &TestApp, at: &TargetRequest, arm: &str) {
+    a_second_passes(test).await;
+    switch(&test.app, at, arm).await.expect("done");
+}
+
 /// Takes the traffic back; whether that changed anything, and what was said.
 async fn back(test: &TestApp, at: &TargetRequest) -> (bool, String) {
     test.heard();
+    a_second_passes(test).await;
     match rollback(&test.app, at, None).await.expect("done") {
         TakenBack::Moved(moved) => (moved.before != moved.now, test.heard()),
         other => panic!("{other:?}"),
@@ -170,13 +199,13 @@ async fn a_rollback_says_where_it_goes_and_why_after_a_switch_by_hand_too() {
     let test = TestApp::new().hurried();
     let (_, at, id) = promoted(&test, &colours()).await;
     // The quick way back by hand is no reason to go forward again.
-    switch(&test.app, &at, "blue").await.expect("done");
+    switched(&test, &at, "blue").await;
     let (changed, said) = back(&test, &at).await;
     assert!(!changed, "{said}");
     let why = format!("it had all traffic before rollout {id} was promoted");
     assert!(said.contains(&why), "{said}");
     assert!(said.contains("engine rollback --to green"), "{said}");
-    switch(&test.app, &at, "green").await.expect("done");
+    switched(&test, &at, "green").await;
     let (changed, said) = back(&test, &at).await;
     assert!(changed, "{said}");
     assert!(
@@ -188,8 +217,8 @@ async fn a_rollback_says_where_it_goes_and_why_after_a_switch_by_hand_too() {
     // Without any rollout the last switch is taken back, and that is said first.
     let made = make(&colours()).await;
     let at = on_aws(on(&made));
-    switch(&test.app, &at, "green").await.expect("done");
-    switch(&test.app, &at, "blue").await.expect("done");
+    switched(&test, &at, "green").await;
+    switched(&test, &at, "blue").await;
     let (changed, said) = back(&test, &at).await;
     assert!(changed, "{said}");
     assert!(
@@ -226,10 +255,7 @@ async fn what_cannot_be_undone_is_refused_and_changes_nothing() {
     );
     // Somebody has put a third version there meanwhile.
     let (_, target) = test.app.target(&at).await.expect("there");
-    let third = engine::model::Release {
-        version: "app:v3".to_owned(),
-        source: engine::model::Source::Image("app:v3".to_owned()),
-    };
+    let third = version("app:v3");
     target.set_version("stable", &third).await.expect("done");
     refused(
         undo(&test.app, &at, None).await,
