@@ -24,9 +24,9 @@ use crate::model::query::{Probe, Query};
 use crate::model::secret::{redacted, redacted_arguments};
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, ArmHealth, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold, HostError,
-    Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source,
-    Wake, Weights, cut,
+    Arm, ArmHealth, ArmScaling, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold,
+    HostError, Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release,
+    Sample, Scaling, Source, Wake, Weights, cut,
 };
 
 /// Version of the stored format, as every header has it.
@@ -198,6 +198,10 @@ pub struct Header {
     /// number.
     #[serde(default)]
     pub capacity: Option<Capacity>,
+    /// The arms that auto scaling changes, as it was when the rollout began: what is put
+    /// back at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaling: Vec<ArmScaling>,
     /// Limits that the host enforces.
     pub guardrails: Guardrails,
     /// Probes by name.
@@ -436,6 +440,13 @@ pub enum Call {
         /// The action, in the form in which the target gave it.
         action: serde_json::Value,
     },
+    /// Host only: set what auto scaling may do with an arm.
+    SetScaling {
+        /// The arm.
+        arm: String,
+        /// All of it.
+        scaling: Scaling,
+    },
     /// Host only: set the number of tasks of an arm.
     SetTasks {
         /// The arm.
@@ -456,8 +467,16 @@ impl Call {
                 | Self::SwitchColor { .. }
                 | Self::SetVersion { .. }
                 | Self::SetTasks { .. }
+                | Self::SetScaling { .. }
                 | Self::Restore { .. }
         )
+    }
+
+    /// Whether the call changes how many tasks an arm has, or may have: the traffic does not
+    /// depend on it.
+    #[must_use]
+    pub fn sizes(&self) -> bool {
+        matches!(self, Self::SetTasks { .. } | Self::SetScaling { .. })
     }
 
     /// Whether the call only tells people something.
@@ -530,6 +549,7 @@ impl fmt::Display for Call {
                 write!(f, "restore the whole action with {weights}")
             }
             Self::SetTasks { arm, tasks } => write!(f, "set-tasks {arm} {tasks}"),
+            Self::SetScaling { arm, scaling } => write!(f, "set-scaling {arm} {scaling}"),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::journal::{FORMAT, Header, Pin, Work};
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
+    Arm, ArmScaling, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
@@ -106,6 +106,7 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         candidate: spec.candidate,
         promotion,
         capacity: capacity(&live, &arms),
+        scaling: scaling(app, target.as_ref()).await,
         arms,
         guardrails: spec.guardrails,
         probes: spec.probes,
@@ -213,6 +214,20 @@ async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
         .context("failed to read the target")?;
     target.fit().await?;
     Ok(live)
+}
+
+/// The arms that auto scaling changes. A rollout goes on without knowing it, because it
+/// works out before each raise how many tasks are needed.
+pub(super) async fn scaling(app: &App, target: &dyn Target) -> Vec<ArmScaling> {
+    match target.scaling().await {
+        Ok(scaling) => scaling,
+        Err(error) => {
+            app.note(format!(
+                "whether auto scaling changes the number of tasks could not be read, so it is not held back during the rollout, which counts the tasks before each raise: {error}"
+            ));
+            vec![]
+        }
+    }
 }
 
 /// The arms with their roles and the versions that the strategy will first see.
@@ -443,6 +458,7 @@ pub(super) fn by_hand(
         arms,
         baseline,
         capacity: None,
+        scaling: vec![],
         stable: None,
         candidate: None,
         promotion: Promotion::Swap,

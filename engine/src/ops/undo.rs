@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::app::App;
-use super::begin::{begin, by_hand};
+use super::begin::{begin, by_hand, scaling};
 use super::error::{Context as _, Error, Result};
 use super::request::TargetRequest;
 use super::traffic::all_on;
@@ -69,7 +69,10 @@ pub async fn undo(app: &App, request: &TargetRequest, id: Option<&str>) -> Resul
             idle.name, idle.release.version, old.version
         )));
     }
-    let header = header(app, (spec, target.as_ref()), &undone, old, &live, serving);
+    let header = Header {
+        scaling: scaling(app, target.as_ref()).await,
+        ..header(app, (spec, target.as_ref()), &undone, old, &live, serving)
+    };
     app.progress(format!(
         "undoes {of}: {} gets {}, and then all traffic, which {} has now with {}",
         idle.name,

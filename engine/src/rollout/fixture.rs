@@ -33,6 +33,7 @@ pub fn header() -> Header {
         candidate: None,
         promotion: Promotion::Swap,
         capacity: None,
+        scaling: vec![],
         guardrails: Guardrails::default(),
         probes: vec![],
         queries: vec![],

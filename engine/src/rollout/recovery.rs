@@ -2,12 +2,12 @@
 //! Pure. The same functions serve a rollout that runs, one that was killed and one
 //! that a person aborts.
 
-use super::roles::capacity_now;
+use super::roles::{capacity_now, scaling_to_put_back};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
 use crate::model::{
-    Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed, ObservedArm,
-    Promotion, Release, Role, Signal, Verdict, Weights,
+    ArmScaling, Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed,
+    ObservedArm, Promotion, Release, Role, Signal, Verdict, Weights,
 };
 
 /// The next move of a rollout.
@@ -316,6 +316,8 @@ pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
         Call::SetTasks { arm, tasks } => live.arm(arm).is_some_and(|a| {
             a.tasks == Some(*tasks) || a.weight > 0 && a.tasks.is_some_and(|has| has > *tasks)
         }),
+        // What auto scaling does is not seen here, and telling it again is safe.
+        Call::SetScaling { .. } => false,
         _ => return settle_traffic(write, &live.weights()),
     };
     if happened {
@@ -415,7 +417,14 @@ pub fn finalize(
     now: Millis,
 ) -> Step {
     match move_traffic(goal, header, status, live, now) {
-        Step::Done => settle_tasks(goal, header, live),
+        Step::Done => match scaling_to_put_back(header, status) {
+            // Before tasks are taken, or auto scaling would add them again.
+            Some(ArmScaling { arm, scaling }) => Step::Do(Call::SetScaling {
+                arm: arm.clone(),
+                scaling: *scaling,
+            }),
+            None => settle_tasks(goal, header, live),
+        },
         step => step,
     }
 }
@@ -571,7 +580,8 @@ fn went_back(arm: &ObservedArm, wanted: &str) -> Step {
 /// Once the traffic has reached its end, the arm that has it gets the tasks that it lacks:
 /// it may have lost some while it had little traffic, and the traffic may have grown. Then
 /// the arm without any gives up the tasks that it only had to carry traffic.
-fn settle_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
+#[must_use]
+pub fn settle_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
     let Some(capacity) = capacity_now(header, live) else {
         return Step::Done;
     };

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 pub use super::calls::{Calls, Interrupted};
-use super::roles::capacity_now;
+use super::roles::{capacity_now, scaling_for_a_raise};
 use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
@@ -20,8 +20,8 @@ use crate::journal::{
     Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, WRITE_IGNORED, Work,
 };
 use crate::model::{
-    ArmHealth, Capacity, Command, ErrorKind, Hold, HostError, Millis, Observed, Role, Signal, Wake,
-    Weights,
+    ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, Millis, Observed, Role,
+    Signal, Wake, Weights,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
@@ -597,6 +597,22 @@ impl Session {
         self.send(by, call, before).await
     }
 
+    /// Lets auto scaling take no task that the rollout needs: of the stable arm, for the way
+    /// back, none, and of the candidate none below its share. If it cannot be told, the
+    /// rollout goes on, and counts the tasks again before the next raise.
+    async fn hold_scaling(
+        &mut self,
+        capacity: Capacity,
+        (before, wanted): (&Weights, &Weights),
+    ) -> Result<(), Interrupt> {
+        for held in scaling_for_a_raise(&self.header, &self.status, capacity, wanted) {
+            let ArmScaling { arm, scaling } = held;
+            let call = Call::SetScaling { arm, scaling };
+            self.send(Actor::Host, call, before.clone()).await?;
+        }
+        Ok(())
+    }
+
     /// Gives the arms that gain traffic the tasks for it. No arm ever loses a task here.
     async fn make_room(
         &mut self,
@@ -604,6 +620,7 @@ impl Session {
         capacity: Capacity,
         (before, wanted): (&Weights, &Weights),
     ) -> Result<Leave, Interrupt> {
+        self.hold_scaling(capacity, (before, wanted)).await?;
         for arm in &live.arms {
             let tasks = capacity.for_share(wanted.share(&arm.name));
             let gains = wanted.share(&arm.name) > before.share(&arm.name);
@@ -671,6 +688,10 @@ impl Session {
                     break Reply::Failed(sent.err().unwrap_or_else(|| ignored(&live)));
                 }
                 Err(_) if attempt < self.options.attempts => {}
+                // No traffic depends on it, so the rollout does not stand still for it.
+                Err(error) if matches!(write.call, Call::SetScaling { .. }) => {
+                    break Reply::Failed(error);
+                }
                 // What the write did is not known: its intent stays without an answer until
                 // it can be read.
                 Err(error) => {
@@ -699,6 +720,7 @@ impl Session {
         match &write.call {
             Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
             Call::SetTasks { arm, tasks } => self.target.set_tasks(arm, *tasks).await,
+            Call::SetScaling { arm, scaling } => self.target.set_scaling(arm, scaling).await,
             Call::Restore { action, .. } => self.target.restore(action).await,
             call => match call.weights_after(&write.before) {
                 Some(weights) => {
@@ -732,6 +754,15 @@ impl Session {
                 }
                 Err(error) => Err(error),
             };
+        }
+        if let Call::SetScaling { arm, scaling } = &write.call {
+            let now = self.target.scaling().await?;
+            let is_so = now.iter().any(|a| a.arm == *arm && a.scaling == *scaling);
+            let settled = match is_so {
+                true => recovery::Settled::Happened,
+                false => recovery::Settled::Reissue,
+            };
+            return Ok((settled, write.before.clone()));
         }
         if write.call.weights_after(&write.before).is_some() {
             let live = self.target.traffic().await?.weights;

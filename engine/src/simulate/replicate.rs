@@ -388,6 +388,7 @@ fn header(subject: &Subject, sample_period_ms: u32) -> Header {
         candidate: None,
         promotion: Promotion::Swap,
         capacity: None,
+        scaling: vec![],
         guardrails: subject.guardrails.clone(),
         probes: vec![],
         queries: queries(subject),

@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use engine::journal::{Call, Event, Reply};
-use engine::model::{End, Outcome, Promotion, Verdict, Weights};
+use engine::model::{End, Outcome, Promotion, Scaling, Signal, Verdict, Weights};
 use engine::rollout::session::Calls;
 use engine::rollout::{Ran, Standing};
-use serde_json::json;
+use engine::store::Schedule as _;
+use engine::target::Target as _;
+use serde_json::{Value, json};
 
-use crate::support::aws::bottle::{Bottle, Made, Wish, direct};
+use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct};
+use crate::support::aws::emulator::{aws, script};
 use crate::support::lab;
 
 /// What somebody else does to the services between two writes of the strategy.
@@ -259,4 +262,252 @@ async fn idle_tasks_of_the_candidate_do_not_count() {
         writes(&bottle).await
     );
     assert_eq!(tasks(&bottle).await, [2, 6]);
+}
+
+/// Puts the services of both arms under auto scaling: their fewest and most tasks.
+async fn scalable(made: &Made, limits: [[i32; 2]; 2]) {
+    for (arm, [min, max]) in made.arms.iter().zip(limits) {
+        let resource = format!("service/{}/{}-{arm}", made.cluster, made.name);
+        let (min, max) = (min.to_string(), max.to_string());
+        let arguments = [
+            &["application-autoscaling", "register-scalable-target"][..],
+            &["--service-namespace", "ecs", "--resource-id", &resource],
+            &["--scalable-dimension", "ecs:service:DesiredCount"],
+            &["--min-capacity", &min, "--max-capacity", &max],
+        ]
+        .concat();
+        tokio::task::block_in_place(|| aws(REGION, &arguments));
+    }
+}
+
+/// What the AWS CLI shows of the scalable targets, by arm.
+fn shown(made: &Made) -> [Value; 2] {
+    let answer = tokio::task::block_in_place(|| {
+        aws(
+            REGION,
+            &[
+                "application-autoscaling",
+                "describe-scalable-targets",
+                "--service-namespace",
+                "ecs",
+            ],
+        )
+    });
+    let all = answer["ScalableTargets"].as_array().expect("a list");
+    [0, 1].map(|arm| {
+        let name = format!("service/{}/{}-{}", made.cluster, made.name, made.arms[arm]);
+        let mut found = all.iter().filter(|t| t["ResourceId"] == *name);
+        found.next().expect("registered").clone()
+    })
+}
+
+/// A policy wants so many tasks, or operations are forbidden.
+async fn policy(made: &Made, arm: usize, what: Value) {
+    let mut body = what;
+    body["cluster"] = json!(made.cluster);
+    body["service"] = json!(format!("{}-{}", made.name, made.arms[arm]));
+    script("autoscaling", body).await;
+}
+
+/// A rollout under auto scaling whose policies want one task in each arm all the time.
+async fn scaled_rollout(limits: [[i32; 2]; 2], verdict: Verdict) -> (Bottle, [Value; 2]) {
+    let made: Arc<std::sync::Mutex<Option<Made>>> = Arc::default();
+    let known = made.clone();
+    let strategy = lab::Scripted(move |calls: Arc<dyn Calls>| {
+        let made = known.lock().expect("no panic").clone().expect("made");
+        async move {
+            for share in [50, 100] {
+                let weights = Weights::of([("stable", 100 - share), ("canary", share)]);
+                match calls.perform(Call::SetWeights { weights }).await {
+                    Ok(Reply::Done) => {}
+                    Ok(other) => return Ran::Trapped(other.to_string()),
+                    Err(_) => return Ran::Interrupted,
+                }
+                for arm in [0, 1] {
+                    policy(&made, arm, json!({"tasks": 1})).await;
+                }
+            }
+            Ran::Returned(Ok(Outcome {
+                verdict,
+                reason: "as the test wants".to_owned(),
+            }))
+        }
+    });
+    let mut bottle = Bottle::new(four_and_one(), Arc::new(strategy), json!({})).await;
+    *made.lock().expect("no panic") = Some(bottle.made.clone());
+    scalable(&bottle.made, limits).await;
+    let before = shown(&bottle.made);
+    bottle.header.scaling = bottle.target.scaling().await.expect("readable");
+    (bottle.image("app:v2"), before)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_scaling_takes_nothing_that_the_rollout_needs_and_is_put_back() {
+    for (verdict, end) in [
+        (Verdict::Promoted, End::Promoted),
+        (Verdict::RolledBack, End::RolledBack),
+    ] {
+        let (bottle, before) = scaled_rollout([[1, 20], [1, 3]], verdict).await;
+        ends(&bottle, end).await;
+        let writes = writes(&bottle).await;
+        assert_eq!(
+            writes[..7],
+            [
+                "set-version canary app:v2",
+                "set-scaling stable 1 to 20 tasks, scale-in suspended",
+                "set-scaling canary 2 to 3 tasks",
+                "set-tasks canary 2",
+                "set-weights stable=50 canary=50",
+                "set-scaling canary 4 to 4 tasks",
+                "set-tasks canary 4",
+            ]
+        );
+        // Stable has kept its tasks, so the way back needed none.
+        assert!(
+            writes
+                .iter()
+                .all(|write| !write.starts_with("set-tasks stable")),
+            "{writes:?}"
+        );
+        assert_eq!(
+            writes[writes.len() - 3..],
+            [
+                "set-scaling stable 1 to 20 tasks",
+                "set-scaling canary 1 to 3 tasks",
+                "set-tasks canary 1",
+            ]
+        );
+        assert_eq!(tasks(&bottle).await, [4, 1]);
+        assert_eq!(shown(&bottle.made), before, "all is as it was");
+    }
+}
+
+/// What somebody suspended before stays so, and an arm without auto scaling needs none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_suspended_before_stays_suspended() {
+    let (mut bottle, _) = scaled_rollout([[4, 8], [4, 8]], Verdict::Promoted).await;
+    let suspended = Scaling {
+        out_suspended: true,
+        scheduled_suspended: true,
+        ..bottle.header.scaling[0].scaling
+    };
+    let set = bottle.target.set_scaling("stable", &suspended).await;
+    set.expect("permitted");
+    bottle.header.scaling = bottle.target.scaling().await.expect("readable");
+    bottle.header.scaling.retain(|one| one.arm == "stable");
+    let before = shown(&bottle.made);
+    ends(&bottle, End::Promoted).await;
+    assert_eq!(shown(&bottle.made), before);
+    let writes = writes(&bottle).await;
+    let told: Vec<&String> = writes.iter().filter(|w| w.contains("scaling")).collect();
+    assert_eq!(
+        told,
+        [
+            "set-scaling stable 4 to 8 tasks, scale-in suspended, scale-out suspended, schedules suspended",
+            "set-scaling stable 4 to 8 tasks, scale-out suspended, schedules suspended",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_the_rollout_goes_on_and_counts() {
+    let (bottle, before) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+    policy(&bottle.made, 0, json!({"deny": ["RegisterScalableTarget"]})).await;
+    ends(&bottle, End::Promoted).await;
+    // The policies took all tasks but one, and no arm got traffic without the tasks for it.
+    let writes = writes(&bottle).await;
+    assert_eq!(
+        writes[writes.len() - 4..],
+        [
+            "set-version stable app:v2",
+            "set-tasks stable 4",
+            "set-weights stable=100 canary=0",
+            "set-tasks canary 1",
+        ]
+    );
+    assert_eq!(
+        writes.iter().filter(|w| w.contains("scaling")).count(),
+        2,
+        "once for each arm: {writes:?}"
+    );
+    let journal = bottle.journal().await;
+    let said = journal.iter().any(|e| {
+        matches!(&e.event, Event::Answered { reply: Reply::Failed(error), .. }
+            if error.message.contains("application-autoscaling:RegisterScalableTarget"))
+    });
+    assert!(said, "the journal names the permission");
+    assert_eq!(shown(&bottle.made), before);
+    policy(
+        &bottle.made,
+        0,
+        json!({"deny": ["DescribeScalableTargets"]}),
+    )
+    .await;
+    let error = bottle.target.scaling().await.expect_err("not permitted");
+    assert_eq!(error.code, "no-permission");
+}
+
+/// The process dies after any entry: whoever goes on puts all back.
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_scaling_is_put_back_after_a_crash_and_an_abort() {
+    for crash in [
+        "set-scaling stable",
+        "set-scaling canary 2",
+        "set-tasks canary 2",
+    ] {
+        for happened in [false, true] {
+            let (bottle, before) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+            let driver = bottle.driver();
+            driver
+                .begin(bottle.header.clone())
+                .await
+                .expect("it begins");
+            let (twin, _) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+            ends(&twin, End::Promoted).await;
+            let journal = twin.journal().await;
+            let asked = journal.iter().position(|e| {
+                matches!(&e.event, Event::Asked { call, .. } if call.to_string().starts_with(crash))
+            });
+            let length = asked.expect("asked") + 1;
+            // The journal of the twin, as far as it came, is what this one has done.
+            let mut planted = journal[..length].to_vec();
+            let Event::Started(header) = &mut planted[0].event else {
+                panic!("it begins so");
+            };
+            **header = bottle.header.clone();
+            for (nth, entry) in planted.iter().enumerate() {
+                let Event::Asked { call, .. } = &entry.event else {
+                    continue;
+                };
+                if nth + 1 == length && !happened {
+                    continue;
+                }
+                match call {
+                    Call::SetScaling { arm, scaling } => {
+                        bottle.target.set_scaling(arm, scaling).await.expect("done");
+                    }
+                    Call::SetTasks { arm, tasks } => {
+                        bottle.target.set_tasks(arm, *tasks).await.expect("done");
+                    }
+                    _ => {}
+                }
+            }
+            bottle.store.plant(lab::ID, planted);
+            let abort = Signal {
+                id: "abort-1".to_owned(),
+                name: "abort".to_owned(),
+                actor: "ada".to_owned(),
+                payload: String::new(),
+                until: None,
+            };
+            bottle.store.signal(lab::ID, &abort).await.expect("memory");
+            let standing = bottle.go_on().await.expect("the driver works");
+            assert!(
+                matches!(standing, Standing::Over(End::RolledBack, _)),
+                "{crash}: {standing:?}"
+            );
+            assert_eq!(shown(&bottle.made), before, "{crash}, happened: {happened}");
+            assert_eq!(tasks(&bottle).await[0], 4);
+        }
+    }
 }
