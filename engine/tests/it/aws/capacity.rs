@@ -419,10 +419,10 @@ async fn without_the_permission_the_rollout_goes_on_and_counts() {
     assert_eq!(
         writes[writes.len() - 4..],
         [
+            "set-weights stable=0 canary=100",
             "set-version stable app:v2",
             "set-tasks stable 4",
             "set-weights stable=100 canary=0",
-            "set-tasks canary 1",
         ]
     );
     assert_eq!(
