@@ -647,16 +647,28 @@ mod tests {
         assert_eq!(arm(blue(), &steps), says("blue", "a rollout"));
         // Who has left blue too is taken back to where he was before.
         let on = [moved("blue", true), moved("green", true)];
-        assert_eq!(arm(blue(), &on), says("blue", "a move from blue"));
+        assert_eq!(
+            arm(blue(), &on),
+            says("blue", "it had all traffic before a move from blue")
+        );
         let round = [moved("green", true), moved("blue", true)];
-        assert_eq!(arm(blue(), &round), says("green", "a move from green"));
+        assert_eq!(
+            arm(blue(), &round),
+            says("green", "it had all traffic before a move from green")
+        );
         // Without a rollout the last move is taken back, and one that was none is not.
-        assert_eq!(arm(None, &round), says("green", "a move from green"));
+        assert_eq!(
+            arm(None, &round),
+            says("green", "it had all traffic before a move from green")
+        );
         let none = [moved("green", false), moved("blue", true)];
-        assert_eq!(arm(None, &none), says("blue", "a move from blue"));
+        assert_eq!(
+            arm(None, &none),
+            says("blue", "it had all traffic before a move from blue")
+        );
         assert_eq!(
             arm(None, &[moved("green", false)]),
-            says("green", "a move from green")
+            says("green", "it had all traffic before a move from green")
         );
         assert_eq!(arm(None, &[moved("", false)]), None);
         assert_eq!(arm(None, &[]), None);
