@@ -618,63 +618,6 @@ fn home_after(last: Option<Home>, by_hand: &[ByHand]) -> Option<Home> {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_only_goes_home_by_hand_does_not_make_another_arm_stable() {
-        let moved = |from: &str, left| ByHand {
-            from: (!from.is_empty()).then(|| from.to_owned()),
-            left,
-            what: format!("a move from {from}"),
-        };
-        let blue = || {
-            Some(Home {
-                arm: "blue".to_owned(),
-                why: "a rollout".to_owned(),
-            })
-        };
-        let arm = |last: Option<Home>, moves: &[ByHand]| {
-            home_after(last, moves).map(|home| (home.arm, home.why))
-        };
-        let says = |arm: &str, why: &str| Some((arm.to_owned(), why.to_owned()));
-        // A rollout was promoted from blue to green, and a person went back at once.
-        let back = [moved("green", true)];
-        assert_eq!(arm(blue(), &back), says("blue", "a rollout"));
-        // In steps it is the same.
-        let steps = [moved("", false), moved("green", true)];
-        assert_eq!(arm(blue(), &steps), says("blue", "a rollout"));
-        // Who has left blue too is taken back to where he was before.
-        let on = [moved("blue", true), moved("green", true)];
-        assert_eq!(
-            arm(blue(), &on),
-            says("blue", "it had all traffic before a move from blue")
-        );
-        let round = [moved("green", true), moved("blue", true)];
-        assert_eq!(
-            arm(blue(), &round),
-            says("green", "it had all traffic before a move from green")
-        );
-        // Without a rollout the last move is taken back, and one that was none is not.
-        assert_eq!(
-            arm(None, &round),
-            says("green", "it had all traffic before a move from green")
-        );
-        let none = [moved("green", false), moved("blue", true)];
-        assert_eq!(
-            arm(None, &none),
-            says("blue", "it had all traffic before a move from blue")
-        );
-        assert_eq!(
-            arm(None, &[moved("green", false)]),
-            says("green", "it had all traffic before a move from green")
-        );
-        assert_eq!(arm(None, &[moved("", false)]), None);
-        assert_eq!(arm(None, &[]), None);
-    }
-}
-
 /// The target, like [`App::target`], but read with no more calls than the way back needs.
 async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
     let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target) else {
@@ -828,5 +771,62 @@ async fn reach_the_driver(
             said = true;
         }
         app.clock.sleep_until(app.clock.now() + 500).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_goes_home_by_hand_does_not_make_another_arm_stable() {
+        let moved = |from: &str, left| ByHand {
+            from: (!from.is_empty()).then(|| from.to_owned()),
+            left,
+            what: format!("a move from {from}"),
+        };
+        let blue = || {
+            Some(Home {
+                arm: "blue".to_owned(),
+                why: "a rollout".to_owned(),
+            })
+        };
+        let arm = |last: Option<Home>, moves: &[ByHand]| {
+            home_after(last, moves).map(|home| (home.arm, home.why))
+        };
+        let says = |arm: &str, why: &str| Some((arm.to_owned(), why.to_owned()));
+        // A rollout was promoted from blue to green, and a person went back at once.
+        let back = [moved("green", true)];
+        assert_eq!(arm(blue(), &back), says("blue", "a rollout"));
+        // In steps it is the same.
+        let steps = [moved("", false), moved("green", true)];
+        assert_eq!(arm(blue(), &steps), says("blue", "a rollout"));
+        // Who has left blue too is taken back to where he was before.
+        let on = [moved("blue", true), moved("green", true)];
+        assert_eq!(
+            arm(blue(), &on),
+            says("blue", "it had all traffic before a move from blue")
+        );
+        let round = [moved("green", true), moved("blue", true)];
+        assert_eq!(
+            arm(blue(), &round),
+            says("green", "it had all traffic before a move from green")
+        );
+        // Without a rollout the last move is taken back, and one that was none is not.
+        assert_eq!(
+            arm(None, &round),
+            says("green", "it had all traffic before a move from green")
+        );
+        let none = [moved("green", false), moved("blue", true)];
+        assert_eq!(
+            arm(None, &none),
+            says("blue", "it had all traffic before a move from blue")
+        );
+        assert_eq!(
+            arm(None, &[moved("green", false)]),
+            says("green", "it had all traffic before a move from green")
+        );
+        assert_eq!(arm(None, &[moved("", false)]), None);
+        assert_eq!(arm(None, &[]), None);
     }
 }

@@ -193,8 +193,8 @@ impl Driver {
                     Call::SetScaling { .. } => way.scaling_lost = true,
                     _ => way.untasked = true,
                 }
-                let why = way.unscaled.get_or_insert_default();
-                why.push_str(&format!(" ({call} failed: {error})"));
+                let why = format!(" ({call} failed: {error})");
+                way.unscaled.get_or_insert_default().push_str(&why);
                 Ok(())
             }
             Ok(_) if call.sizes() => {
