@@ -88,6 +88,7 @@ fn command(ask: &Ask) -> String {
         Ask::PromoteFully(id) => format!("`engine promote {id} --full`"),
         Ask::Rollback => "`engine rollback`".to_owned(),
         Ask::RollbackTo(arm) => format!("`engine rollback --to {arm}`"),
+        Ask::Undo(id) => format!("`engine undo {id}`"),
         Ask::TakeBack => "`engine rollback` or `engine abort`".to_owned(),
         Ask::Switch(arm) => format!("`engine switch {arm}`"),
         Ask::MoveTraffic => "`engine set-weights` or `engine switch`".to_owned(),

@@ -29,11 +29,13 @@ pub enum Exit {
     Diverged = 8,
     /// A simulated scenario is not as expected.
     Unmet = 9,
+    /// There was nothing to take back or to undo.
+    Unchanged = 10,
 }
 
 impl Exit {
     /// All of them, by number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
         Self::Unexpected,
         Self::Usage,
@@ -44,6 +46,7 @@ impl Exit {
         Self::Busy,
         Self::Diverged,
         Self::Unmet,
+        Self::Unchanged,
     ];
 
     /// What it means, in the words of the documents, whose table is made from this.
@@ -60,6 +63,9 @@ impl Exit {
             Self::Diverged => "the strategy diverged from its journal; `replay` found a difference",
             Self::Unmet => {
                 "a simulated scenario is not as expected; `plugin test` found other decisions"
+            }
+            Self::Unchanged => {
+                "nothing to take back: what `rollback` or `undo` asks for is so already"
             }
         }
     }

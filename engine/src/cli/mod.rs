@@ -47,6 +47,7 @@ mod simulate;
 mod stack;
 mod target;
 mod traffic;
+mod undo;
 mod watch;
 
 use std::net::SocketAddr;
@@ -66,7 +67,8 @@ const EXIT_CODES: &str = "Exit codes:
   2  usage or configuration     7  target busy, or changed by somebody else
   3  rolled back                8  strategy diverged from its journal
   4  rollback failed: page someone
-  9  a simulated scenario is not as expected";
+  9  a simulated scenario is not as expected
+ 10  nothing to take back: it is so already";
 
 /// Progressive delivery with strategies as WebAssembly components.
 #[derive(Debug, Parser)]
@@ -117,6 +119,7 @@ enum Verb {
     SetWeights(traffic::SetWeightsArgs),
     Switch(traffic::SwitchArgs),
     Rollback(traffic::RollbackArgs),
+    Undo(undo::UndoArgs),
     Promote(command::PromoteArgs),
     Pause(command::PauseArgs),
     Abort(command::AbortArgs),
@@ -224,6 +227,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
             let back = traffic::rollback(&app, &global, args);
             watch::to_its_end(&app, Exit::RollbackFailed, back).await
         }
+        Verb::Undo(args) => undo::undo(&app, &global, args).await,
         Verb::Promote(args) => command::promote(&app, &global, args).await,
         Verb::Pause(args) => command::pause(&app, &global, args).await,
         Verb::Abort(args) => {

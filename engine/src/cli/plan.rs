@@ -70,6 +70,11 @@ fn print(plan: &Plan) {
             write.what
         );
     }
+    if plan.header.capacity.is_some() {
+        out!(
+            "  numbers of tasks are by what runs now; a rollout works them out anew before each raise"
+        );
+    }
     let reads = plan.reads();
     let all: usize = reads.values().sum();
     out!(

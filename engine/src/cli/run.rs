@@ -95,7 +95,9 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exi
     let rollout = &ready.header.rollout;
     let title = match &ready.header.work {
         Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),
-        Work::Verb { .. } | Work::StackChange { .. } => ready.header.title().to_owned(),
+        Work::Verb { .. } | Work::Undo { .. } | Work::StackChange { .. } => {
+            ready.header.title().to_owned()
+        }
     };
     let part = if ready.embedded {
         " (the balancer is part of this process)"

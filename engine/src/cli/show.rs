@@ -170,6 +170,7 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
             actor,
             weights,
         } => out!("verb       {verb} {weights}, by {actor}"),
+        Work::Undo { of, actor } => out!("verb       undo {of}, by {actor}"),
         Work::StackChange {
             stack,
             change,

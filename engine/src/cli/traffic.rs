@@ -43,7 +43,8 @@ pub struct SwitchArgs {
   engine rollback --to blue       where neither an arm's name nor the history says which arm is stable
 
 It works without the state folder too, and then says what it could not record.
-Exit code: 0 when all traffic is back, 4 when it could not be taken back.")]
+Exit code: 0 when all traffic is back, 10 when it was there already and nothing has changed,
+4 when it could not be taken back.")]
 pub struct RollbackArgs {
     /// The arm that shall have all traffic [default: the stable one]
     #[arg(long, value_name = "ARM")]
@@ -62,8 +63,10 @@ pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> Resu
 
 pub(super) async fn rollback(app: &App, global: &Global, args: RollbackArgs) -> Result<Exit> {
     let back = way_back::rollback(app, &global.target(), args.to.as_deref()).await?;
+    let unchanged = matches!(&back, TakenBack::Moved(moved) if moved.before == moved.now);
     // All traffic on stable is what was asked for.
     Ok(match taken_back(global, &back)? {
+        Exit::RolledBack if unchanged => Exit::Unchanged,
         Exit::RolledBack => Exit::Done,
         exit => exit,
     })

@@ -24,9 +24,9 @@ use crate::model::query::{Probe, Query};
 use crate::model::secret::{redacted, redacted_arguments};
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, ArmHealth, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold, HostError,
-    Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release, Sample, Source,
-    Wake, Weights, cut,
+    Arm, ArmHealth, ArmScaling, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold,
+    HostError, Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release,
+    Sample, Scaling, Source, Wake, Weights, cut,
 };
 
 /// Version of the stored format, as every header has it.
@@ -202,6 +202,10 @@ pub struct Header {
     /// number.
     #[serde(default)]
     pub capacity: Option<Capacity>,
+    /// The arms that auto scaling changes, as it was when the rollout began: what is put
+    /// back at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaling: Vec<ArmScaling>,
     /// Limits that the host enforces.
     pub guardrails: Guardrails,
     /// Probes by name.
@@ -211,7 +215,7 @@ pub struct Header {
     /// Limits that an operator has set for the strategy.
     #[serde(default = "Caps::of_old")]
     pub caps: Caps,
-    /// A strategy, or one verb of a person.
+    /// A strategy, or what a person asked for.
     pub work: Work,
 }
 
@@ -271,6 +275,7 @@ impl Header {
         match &self.work {
             Work::Strategy(pin) => &pin.name,
             Work::Verb { verb, .. } => verb,
+            Work::Undo { .. } => "undo",
             Work::StackChange {
                 change: StackVerb::Deploy,
                 ..
@@ -297,6 +302,14 @@ pub enum Work {
         actor: String,
         /// The weights to set.
         weights: Weights,
+    },
+    /// Brings back the release that served before a promotion: into the arm without
+    /// traffic, and all traffic there.
+    Undo {
+        /// Id of the rollout whose promotion is undone.
+        of: String,
+        /// Who asked for it.
+        actor: String,
     },
     /// Changes the stack that the target belongs to, and keeps the traffic where
     /// it is meanwhile.
@@ -438,6 +451,13 @@ pub enum Call {
         /// The action, in the form in which the target gave it.
         action: serde_json::Value,
     },
+    /// Host only: set what auto scaling may do with an arm.
+    SetScaling {
+        /// The arm.
+        arm: String,
+        /// All of it.
+        scaling: Scaling,
+    },
     /// Host only: set the number of tasks of an arm.
     SetTasks {
         /// The arm.
@@ -458,8 +478,16 @@ impl Call {
                 | Self::SwitchColor { .. }
                 | Self::SetVersion { .. }
                 | Self::SetTasks { .. }
+                | Self::SetScaling { .. }
                 | Self::Restore { .. }
         )
+    }
+
+    /// Whether the call changes how many tasks an arm has, or may have: the traffic does not
+    /// depend on it.
+    #[must_use]
+    pub fn sizes(&self) -> bool {
+        matches!(self, Self::SetTasks { .. } | Self::SetScaling { .. })
     }
 
     /// Whether the call only tells people something.
@@ -532,6 +560,7 @@ impl fmt::Display for Call {
                 write!(f, "restore the whole action with {weights}")
             }
             Self::SetTasks { arm, tasks } => write!(f, "set-tasks {arm} {tasks}"),
+            Self::SetScaling { arm, scaling } => write!(f, "set-scaling {arm} {scaling}"),
         }
     }
 }

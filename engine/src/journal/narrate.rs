@@ -64,6 +64,7 @@ fn done(call: &Call) -> String {
         Call::SwitchColor { color } => format!("traffic: all to {color}"),
         Call::SetVersion { arm, release } => format!("{arm} gets {}", release.version),
         Call::SetTasks { arm, tasks } => format!("{arm} has {tasks} tasks"),
+        Call::SetScaling { arm, scaling } => format!("auto scaling of {arm}: {scaling}"),
         call => call.to_string(),
     }
 }

@@ -4,8 +4,8 @@ use super::exchanges::{Exchange, Question, Reader, Told, header};
 use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::{
-    Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Outcome, Phase, Release, Role, Wake,
-    Weights,
+    ArmScaling, Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Outcome, Phase, Release,
+    Role, Wake, Weights,
 };
 
 /// Where a rollout stands.
@@ -47,7 +47,13 @@ pub struct Status {
     pub released: bool,
     /// What this rollout last asked the stable arm to run, if it ever did.
     pub given: Option<Given>,
-    /// Number of writes that reached the target since the end was decided.
+    /// What auto scaling was told to do with arms, the last of each at the end. What it
+    /// refused is not in here, and what may have reached it is.
+    pub scaling: Vec<ArmScaling>,
+    /// Whether auto scaling could not be told something.
+    pub unscalable: bool,
+    /// Number of writes of traffic and releases that reached the target since the end was
+    /// decided.
     pub moves: u32,
     /// Whether a person asked for the promotion while the rollout stood still.
     pub insisted: bool,
@@ -170,6 +176,8 @@ impl Status {
             moved: header.created,
             released: false,
             given: None,
+            scaling: vec![],
+            unscalable: false,
             moves: 0,
             insisted: false,
             recovered: None,
@@ -271,6 +279,12 @@ impl Status {
                     taken: false,
                 });
             }
+            Call::SetScaling { arm, scaling } => {
+                self.scaling.push(ArmScaling {
+                    arm: arm.clone(),
+                    scaling: *scaling,
+                });
+            }
             _ => {}
         }
         self.in_doubt = Some(InDoubt {
@@ -283,7 +297,7 @@ impl Status {
 
     /// A wait is over, or the answer to a write is known.
     fn answered(&mut self, at: Millis, call: &Call, reply: &Reply) {
-        if reply.reached_the_target() {
+        if reply.reached_the_target() && !call.sizes() {
             self.moves = self.moves.saturating_add(1);
         }
         if let Reply::Woke(wake) = reply {
@@ -295,6 +309,14 @@ impl Status {
         }
         self.in_doubt = None;
         if *reply != Reply::Done {
+            if let Call::SetScaling { arm, .. } = call {
+                self.unscalable = true;
+                let refused = matches!(reply, Reply::Failed(error) if !error.retryable);
+                let told = self.scaling.iter().rposition(|told| told.arm == *arm);
+                if let Some(told) = told.filter(|_| refused) {
+                    self.scaling.remove(told);
+                }
+            }
             return;
         }
         if let Some(weights) = call.weights_after(&self.weights) {

@@ -581,6 +581,46 @@ impl fmt::Display for Elsewhere {
     }
 }
 
+/// What auto scaling may do with the number of tasks of an arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Scaling {
+    /// Fewest tasks.
+    pub min: u32,
+    /// Most tasks.
+    pub max: u32,
+    /// Whether its policies must not take tasks away.
+    pub in_suspended: bool,
+    /// Whether its policies must not add tasks.
+    pub out_suspended: bool,
+    /// Whether its schedules have no effect.
+    pub scheduled_suspended: bool,
+}
+
+impl fmt::Display for Scaling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {} tasks", self.min, self.max)?;
+        for (suspended, what) in [
+            (self.in_suspended, "scale-in"),
+            (self.out_suspended, "scale-out"),
+            (self.scheduled_suspended, "schedules"),
+        ] {
+            if suspended {
+                write!(f, ", {what} suspended")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An arm that auto scaling changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArmScaling {
+    /// Name of the arm.
+    pub arm: String,
+    /// What auto scaling may do with it.
+    pub scaling: Scaling,
+}
+
 /// How many tasks carry the traffic of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {

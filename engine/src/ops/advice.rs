@@ -64,6 +64,8 @@ pub enum Ask {
     Rollback,
     /// To take all traffic back to that arm.
     RollbackTo(String),
+    /// To bring back the release from before that rollout.
+    Undo(String),
     /// Either of what takes traffic back.
     TakeBack,
     /// To give all traffic to that arm.

@@ -22,7 +22,7 @@ use crate::model::image::ImageReference;
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
+    Arm, ArmScaling, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
@@ -139,6 +139,7 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         repeats,
         promotion,
         capacity: capacity(&live, &arms),
+        scaling: scaling(app, target.as_ref()).await,
         arms,
         guardrails: spec.guardrails,
         probes: spec.probes,
@@ -162,9 +163,8 @@ fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
     if let Some(image) = &request.image
         && let Err(why) = ImageReference::parse(image)
     {
-        return Err(Error::usage(format!(
-            "--image {image:?} is not REPOSITORY:TAG: {why}"
-        )));
+        let why = format!("{image:?} is not REPOSITORY:TAG: {why}");
+        return Err(Error::argument(Input::Image, why));
     }
     let file = request.target.named()?;
     let folder = app.state_dir.join("embedded");
@@ -302,6 +302,20 @@ async fn pin(
         candidate.version.clone_from(&changes.version);
     }
     Ok(pinned)
+}
+
+/// The arms that auto scaling changes. A rollout goes on without knowing it, because it
+/// works out before each raise how many tasks are needed.
+pub(super) async fn scaling(app: &App, target: &dyn Target) -> Vec<ArmScaling> {
+    match target.scaling().await {
+        Ok(scaling) => scaling,
+        Err(error) => {
+            app.note(format!(
+                "whether auto scaling changes the number of tasks could not be read, so it is not held back during the rollout, which counts the tasks before each raise: {error}"
+            ));
+            vec![]
+        }
+    }
 }
 
 /// The arms with their roles and the versions that the strategy will first see.
@@ -645,6 +659,7 @@ pub(super) fn by_hand(
         arms,
         baseline,
         capacity: None,
+        scaling: vec![],
         stable: None,
         candidate: None,
         repeats: vec![],

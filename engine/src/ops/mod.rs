@@ -26,6 +26,7 @@ pub mod simulate;
 pub mod status;
 pub mod template;
 pub mod traffic;
+pub mod undo;
 pub mod watch;
 pub mod way_back;
 

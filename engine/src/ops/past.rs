@@ -68,11 +68,13 @@ impl Journal {
     pub fn pin(&self) -> Result<&Pin> {
         match &self.header.work {
             Work::Strategy(pin) => Ok(pin),
-            Work::Verb { .. } | Work::StackChange { .. } => Err(Error::usage(format!(
-                "{} is a single {}, without a strategy",
-                self.shown,
-                self.header.title()
-            ))),
+            Work::Verb { .. } | Work::Undo { .. } | Work::StackChange { .. } => {
+                Err(Error::usage(format!(
+                    "{} is a single {}, without a strategy",
+                    self.shown,
+                    self.header.title()
+                )))
+            }
         }
     }
 }

@@ -69,10 +69,15 @@ pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
     };
     let target = app.ports.on_aws(&spec).await?;
     let found = target.found().clone();
+    let scaled = !header.scaling.is_empty();
     let candidate = Candidate {
         rps: requests_per_second(target.as_ref(), app.clock.now()).await,
         metrics_delay_ms: spec.metrics_delay_ms,
-        header,
+        // It is read once, and a copy of the target has none.
+        header: Header {
+            scaling: vec![],
+            ..header
+        },
         live,
         strategy,
     };
@@ -81,6 +86,9 @@ pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
     let mut apis: BTreeSet<Api> = BESIDES.into_iter().collect();
     let verbs = [&good, &bad].into_iter().flat_map(|r| &r.verbs);
     apis.extend(verbs.flat_map(|(_, v)| v.apis(&found)));
+    if scaled {
+        apis.insert(Api::RegisterScalableTarget);
+    }
     let (families, roles) = target.families_and_roles().await?;
     let scope = Scope {
         found: &found,

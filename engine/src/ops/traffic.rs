@@ -21,6 +21,8 @@ use crate::target::Target;
 pub struct Moved {
     /// The small rollout that moved it.
     pub rollout: String,
+    /// Of a way back: why the traffic belongs where it was taken.
+    pub why: Option<String>,
     /// The weights before.
     pub before: Weights,
     /// The weights as they were read back.
@@ -159,6 +161,7 @@ pub(super) async fn give(
     };
     Ok(Moved {
         rollout,
+        why: None,
         before,
         now,
         standing,

@@ -15,7 +15,7 @@ use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header, Work};
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
-use crate::model::{Command, End, Millis, Naming, Phase, Role, Traffic, Weights};
+use crate::model::{Command, End, Millis, Naming, Phase, Promotion, Role, Traffic, Weights};
 use crate::rollout::recovery::target_is_gone;
 use crate::rollout::{Options, PAUSE_MAX_MS, RolloutError, Standing};
 use crate::store::{Busy, Claim, Cursor, Durability, Page, Store, StoreError};
@@ -70,11 +70,17 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         }
     }
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
-    let stable = stable_or(app, target.identity(), &live, to).await?;
+    let Home { arm: stable, why } = home(app, target.identity(), &live, to).await?;
     let weights = live.weights.all_to(&stable);
+    if live.weights.share(&stable) < 100.0 {
+        app.progress(format!("takes all traffic to {stable}: {why}"));
+    }
+    let identity = target.identity().to_owned();
     let on = (spec, target);
     let Some((rollout, change)) = unread else {
-        let moved = give(app, on, &live, Verb::Rollback, weights).await?;
+        let mut moved = give(app, on, &live, Verb::Rollback, weights).await?;
+        explain(app, &identity, &moved, &stable, &why).await;
+        moved.why = Some(why);
         return Ok(TakenBack::Moved(Box::new(moved)));
     };
     let command = match change {
@@ -213,6 +219,13 @@ async fn has_journal(app: &App, busy: &Busy) -> bool {
 /// Aborts the rollout that has the target, so that it takes its traffic back.
 async fn abort_instead(app: &App, busy: &Busy, to: Option<&str>) -> Result<TakenBack> {
     refuse_another_arm(app, &busy.rollout, to).await?;
+    if let Some(header) = app.store.header(&busy.rollout).await.unwrap_or_default() {
+        app.progress(format!(
+            "gives up rollout {}, which takes all traffic to its stable arm {}",
+            busy.rollout,
+            header.arm(Role::Stable)
+        ));
+    }
     abort_rollout(app, &busy.rollout, "rollback").await
 }
 
@@ -308,7 +321,8 @@ async fn through_stack_change(
     to: Option<&str>,
 ) -> Result<TakenBack> {
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
-    let stable = stable_or(app, target.identity(), &live, to).await?;
+    let Home { arm: stable, why } = home(app, target.identity(), &live, to).await?;
+    app.progress(format!("takes all traffic to {stable}: {why}"));
     let (header, ..) = app.journal(change).await?;
     let signal = signal(app, &Command::TakeBack { to: stable.clone() });
     app.store.signal(change, &signal).await?;
@@ -384,26 +398,39 @@ async fn through_stack_change(
     })
 }
 
-/// The arm that a person names, if the target has it; without a name, the stable one.
-async fn stable_or(app: &App, identity: &str, live: &Traffic, to: Option<&str>) -> Result<String> {
-    match to {
-        Some(arm) if live.names().iter().any(|name| name == arm) => Ok(arm.to_owned()),
-        Some(arm) => Err(Error::usage(format!(
-            "there is no arm {arm:?}; there are {}",
-            live.names().join(" and ")
-        ))),
-        None => stable(app, identity, live).await,
-    }
+/// Where the way back goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Home {
+    /// The arm.
+    arm: String,
+    /// Why it is this one, as the end of a sentence.
+    why: String,
 }
 
-/// The arm called stable, or the one that the history of this target says is it.
-async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
+/// The arm that a person names, if the target has it; without a name, the arm called
+/// stable, or the one that the history of this target says is it.
+async fn home(app: &App, identity: &str, live: &Traffic, to: Option<&str>) -> Result<Home> {
+    if let Some(arm) = to {
+        return match live.names().iter().any(|name| name == arm) {
+            true => Ok(Home {
+                arm: arm.to_owned(),
+                why: "it was named".to_owned(),
+            }),
+            false => Err(Error::usage(format!(
+                "there is no arm {arm:?}; there are {}",
+                live.names().join(" and ")
+            ))),
+        };
+    }
     if let Some(arm) = live.weights.naming().stable() {
-        return Ok(arm.to_owned());
+        return Ok(Home {
+            arm: arm.to_owned(),
+            why: "its name says that it is the stable arm".to_owned(),
+        });
     }
     refuse_without_history(app, live)?;
-    if let Some(stable) = last_stable(app, identity).await? {
-        return Ok(stable);
+    if let Some(home) = home_of_history(app, identity).await? {
+        return Ok(home);
     }
     refuse_without_history(app, live)?;
     // The arm with more traffic may well be the candidate, so it is not taken.
@@ -414,6 +441,67 @@ async fn stable(app: &App, identity: &str, live: &Traffic) -> Result<String> {
             live.weights.shares()
         ),
     ))
+}
+
+/// Notes what it means that nothing has changed, and that both arms run the same version
+/// after a promotion by copy. Whatever cannot be read is left out: the traffic is where it
+/// belongs.
+async fn explain(app: &App, identity: &str, moved: &Moved, stable: &str, why: &str) {
+    let other = moved.now.0.iter().find(|w| w.arm != stable);
+    let undo = match newest_promotion(app, identity).await {
+        Ok(Some(header)) if !matches!(header.work, Work::Undo { .. }) => {
+            let id = &header.rollout;
+            let old = header
+                .stable
+                .as_ref()
+                .map_or("", |old| old.version.as_str());
+            let both = match header.promotion {
+                Promotion::Copy | Promotion::CopyWhole => format!(
+                    "; rollout {id} has put its version into both arms, so neither has {old} any more"
+                ),
+                Promotion::Swap => String::new(),
+            };
+            let undo = Advice::ask(Ask::Undo(id.clone()), format!("brings {old} back"));
+            Some((both, undo))
+        }
+        _ => None,
+    };
+    let (both, undo) = undo.unzip();
+    let both = both.unwrap_or_default();
+    if moved.before == moved.now {
+        let nothing = Note::from(format!(
+            "nothing was taken back: {stable} had all traffic already ({why}){both}"
+        ));
+        app.note(match undo {
+            Some(undo) => nothing.advise(undo),
+            None => nothing,
+        });
+        if let Some(other) = other {
+            let arm = other.arm.clone();
+            let does = format!("gives all traffic to {arm}");
+            let note = Note::from(format!("{arm} has no traffic"));
+            app.note(note.advise(Advice::ask(Ask::RollbackTo(arm), does)));
+        }
+    } else if let Some(undo) = undo.filter(|_| !both.is_empty()) {
+        app.note(Note::from(both.trim_start_matches("; ")).advise(undo));
+    }
+}
+
+/// The newest promotion on a target; a later undo of one counts as one too.
+pub(super) async fn newest_promotion(app: &App, identity: &str) -> Result<Option<Header>> {
+    for row in app
+        .store
+        .history(&Page::newest(Some(identity), 100))
+        .await?
+    {
+        if row.end != Some(End::Promoted) {
+            continue;
+        }
+        if let Some(header) = app.store.header(&row.rollout).await? {
+            return Ok(Some(header));
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses to name the stable arm if the history that would name it cannot be read.
@@ -439,13 +527,25 @@ fn say_which(live: &Traffic, why: String) -> Error {
         })
 }
 
-/// The arm that the history of a target says is stable, from its newest rollouts on.
-async fn last_stable(app: &App, identity: &str) -> Result<Option<String>> {
+/// A move of the traffic by hand.
+struct ByHand {
+    /// The arm that had all traffic before; none if no arm had.
+    from: Option<String>,
+    /// Whether that arm had less of it afterwards.
+    left: bool,
+    /// What was done, as the end of a sentence.
+    what: String,
+}
+
+/// The arm that the history of a target says is stable, from its newest rollouts on. What
+/// people have moved by hand since the last rollout is taken into account.
+async fn home_of_history(app: &App, identity: &str) -> Result<Option<Home>> {
     let mut page = Page::newest(Some(identity), 100);
+    let mut by_hand = vec![];
     loop {
         let rows = app.store.history(&page).await?;
         let Some(last) = rows.last() else {
-            return Ok(None);
+            return Ok(home_after(None, &by_hand));
         };
         page.after = Some(Cursor::at(last));
         for row in &rows {
@@ -455,24 +555,108 @@ async fn last_stable(app: &App, identity: &str) -> Result<Option<String>> {
             let Some(header) = app.store.header(&row.rollout).await? else {
                 continue;
             };
-            let stable = match (row.end, &header.work) {
-                // An earlier version journaled a rollback like this: the arm that it gave
-                // all traffic to is the stable one.
-                (Some(End::Done), Work::Verb { weights, .. }) if header.work.goes_back() => {
-                    all_on(weights)
-                }
-                // Before `set-weights` or `switch` the stable arm had all traffic, unless
-                // another such verb came before it.
-                (Some(End::Done), Work::Verb { .. }) => all_on(&header.baseline),
-                // The change of a stack has no stable arm.
-                (_, Work::StackChange { .. }) => None,
-                _ => Some(header.arm(Role::Stable).to_owned()),
-            };
-            if stable.is_some() {
-                return Ok(stable);
+            match said(&header, row.end) {
+                Said::Nothing => {}
+                Said::ByHand(one) => by_hand.push(one),
+                Said::Home(home) => return Ok(home_after(Some(home), &by_hand)),
             }
         }
+        // People may move it by hand for years without a rollout.
+        if by_hand.iter().any(|one| one.from.is_some()) {
+            return Ok(home_after(None, &by_hand));
+        }
     }
+}
+
+/// What an entry of the history says about the stable arm.
+enum Said {
+    Nothing,
+    ByHand(ByHand),
+    Home(Home),
+}
+
+fn said(header: &Header, end: Option<End>) -> Said {
+    let id = &header.rollout;
+    let at = crate::journal::time(header.created);
+    let home = |arm: &str, why: String| {
+        Said::Home(Home {
+            arm: arm.to_owned(),
+            why,
+        })
+    };
+    match (&header.work, end) {
+        // An earlier version journaled a rollback like this: the arm that it gave
+        // all traffic to is the stable one.
+        (Work::Verb { weights, actor, .. }, Some(End::Done)) if header.work.goes_back() => {
+            all_on(weights).map_or(Said::Nothing, |arm| {
+                home(
+                    &arm,
+                    format!("the way back that {actor} took at {at} went there"),
+                )
+            })
+        }
+        (
+            Work::Verb {
+                verb,
+                actor,
+                weights,
+            },
+            Some(End::Done),
+        ) => {
+            let from = all_on(&header.baseline);
+            Said::ByHand(ByHand {
+                left: from.as_ref().is_some_and(|arm| weights.share(arm) < 100.0),
+                from,
+                what: format!("the `engine {verb}` of {actor} at {at}"),
+            })
+        }
+        (Work::Verb { actor, .. }, _) => home(
+            header.arm(Role::Stable),
+            format!("the way back that {actor} took at {at} went there"),
+        ),
+        // The change of a stack has no stable arm.
+        (Work::StackChange { .. }, _) => Said::Nothing,
+        // What was undone is not what users go back to.
+        (Work::Undo { of, .. }, Some(End::Promoted)) => home(
+            header.arm(match header.promotion {
+                Promotion::Copy | Promotion::CopyWhole => Role::Stable,
+                Promotion::Swap => Role::Candidate,
+            }),
+            format!("rollout {id} has undone {of} there"),
+        ),
+        (Work::Undo { .. }, _) => Said::Nothing,
+        (Work::Strategy(_), Some(End::Promoted)) if header.promotion == Promotion::Swap => home(
+            header.arm(Role::Stable),
+            format!("it had all traffic before rollout {id} was promoted"),
+        ),
+        (Work::Strategy(_), _) => home(
+            header.arm(Role::Stable),
+            format!("it is the stable arm of rollout {id}, the last one here"),
+        ),
+    }
+}
+
+/// The stable arm, by the last rollout and by what people did by hand since, newest first.
+/// Who has moved the traffic away from the stable arm, and on to another one, has made
+/// that one stable; who has only moved it back to the stable arm has not.
+fn home_after(last: Option<Home>, by_hand: &[ByHand]) -> Option<Home> {
+    let left = |arm: &str| {
+        let mut moves = by_hand.iter();
+        moves.any(|one| one.left && one.from.as_deref() == Some(arm))
+    };
+    if let Some(home) = last
+        && !left(&home.arm)
+    {
+        return Some(home);
+    }
+    let mut moves = by_hand.iter();
+    let newest = moves
+        .find(|one| one.left)
+        .or_else(|| by_hand.iter().find(|one| one.from.is_some()))?;
+    Some(Home {
+        arm: newest.from.clone()?,
+        why: format!("it had all traffic before {}", newest.what),
+    })
 }
 
 /// The target, like [`App::target`], but read with no more calls than the way back needs.
@@ -628,5 +812,62 @@ async fn reach_the_driver(
             said = true;
         }
         app.clock.sleep_until(app.clock.now() + 500).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_goes_home_by_hand_does_not_make_another_arm_stable() {
+        let moved = |from: &str, left| ByHand {
+            from: (!from.is_empty()).then(|| from.to_owned()),
+            left,
+            what: format!("a move from {from}"),
+        };
+        let blue = || {
+            Some(Home {
+                arm: "blue".to_owned(),
+                why: "a rollout".to_owned(),
+            })
+        };
+        let arm = |last: Option<Home>, moves: &[ByHand]| {
+            home_after(last, moves).map(|home| (home.arm, home.why))
+        };
+        let says = |arm: &str, why: &str| Some((arm.to_owned(), why.to_owned()));
+        // A rollout was promoted from blue to green, and a person went back at once.
+        let back = [moved("green", true)];
+        assert_eq!(arm(blue(), &back), says("blue", "a rollout"));
+        // In steps it is the same.
+        let steps = [moved("", false), moved("green", true)];
+        assert_eq!(arm(blue(), &steps), says("blue", "a rollout"));
+        // Who has left blue too is taken back to where he was before.
+        let on = [moved("blue", true), moved("green", true)];
+        assert_eq!(
+            arm(blue(), &on),
+            says("blue", "it had all traffic before a move from blue")
+        );
+        let round = [moved("green", true), moved("blue", true)];
+        assert_eq!(
+            arm(blue(), &round),
+            says("green", "it had all traffic before a move from green")
+        );
+        // Without a rollout the last move is taken back, and one that was none is not.
+        assert_eq!(
+            arm(None, &round),
+            says("green", "it had all traffic before a move from green")
+        );
+        let none = [moved("green", false), moved("blue", true)];
+        assert_eq!(
+            arm(None, &none),
+            says("blue", "it had all traffic before a move from blue")
+        );
+        assert_eq!(
+            arm(None, &[moved("green", false)]),
+            says("green", "it had all traffic before a move from green")
+        );
+        assert_eq!(arm(None, &[moved("", false)]), None);
+        assert_eq!(arm(None, &[]), None);
     }
 }

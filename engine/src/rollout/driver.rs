@@ -215,6 +215,17 @@ impl Driver {
                 Err(Interrupt::Parked { until }) => return Ok(Some(Standing::Parked(until))),
                 done => self.or_hold(session, done).await?,
             },
+            Move::Undo { by, reason } => {
+                if self.prepare(session).await? {
+                    let event = Event::Decided {
+                        goal: Goal::Promote,
+                        by,
+                        reason,
+                        signal: None,
+                    };
+                    session.append(event, Durability::Power).await?;
+                }
+            }
             Move::Strategy => {
                 if !session.status.strategy_called && !self.prepare(session).await? {
                     return Ok(None);

@@ -22,8 +22,14 @@ struct Way {
     failures: u32,
     /// Until when an arm may become healthy, Unix ms; none if no arm is waited for.
     waited_until: Option<Millis>,
-    /// Why tasks could not be set, if so.
+    /// Why the number of tasks, or auto scaling, could not be set, if so.
     unscaled: Option<String>,
+    /// Whether the number of tasks could not be set.
+    untasked: bool,
+    /// Whether auto scaling could not be told to do what it did before.
+    scaling_lost: bool,
+    /// How often tasks were set on this way.
+    resized: u32,
 }
 
 impl Driver {
@@ -87,6 +93,9 @@ impl Driver {
             failures: 0,
             waited_until: None,
             unscaled: None,
+            untasked: false,
+            scaling_lost: false,
+            resized: 0,
         }
     }
 
@@ -104,12 +113,19 @@ impl Driver {
     /// What the plan says, but for tasks that are not worth it.
     fn next_step(&self, session: &Session, way: &Way, live: &Observed) -> Step {
         let (header, status) = (&session.header, &session.status);
-        let step = recovery::finalize(way.goal, header, status, live, self.clock.now());
+        let mut step = recovery::finalize(way.goal, header, status, live, self.clock.now());
+        if matches!(step, Step::Do(Call::SetScaling { .. })) && way.scaling_lost {
+            step = recovery::settle_tasks(way.goal, header, live);
+        }
         match step {
             // The traffic is where it shall be; a task too many harms nobody.
-            Step::Do(Call::SetTasks { .. }) if way.unscaled.is_some() => Step::Done,
-            // Nor is it worth one write more than the plan has.
-            Step::Do(Call::SetTasks { .. }) if status.moves >= WRITES_MAX => Step::Done,
+            Step::Do(Call::SetTasks { .. }) if way.untasked => Step::Done,
+            // Nor does it help to set a number that something else sets too.
+            Step::Do(Call::SetTasks { .. })
+                if status.moves >= WRITES_MAX || way.resized >= WRITES_MAX =>
+            {
+                Step::Done
+            }
             step => step,
         }
     }
@@ -155,7 +171,7 @@ impl Driver {
         call: Call,
         live: &Observed,
     ) -> Result<(), Interrupt> {
-        if session.status.moves >= WRITES_MAX {
+        if session.status.moves >= WRITES_MAX && !call.sizes() {
             return Err(stuck(format!(
                 "{} writes have not brought the traffic where it belongs, and {call} would be one more: something else writes to this target, or undoes what is written",
                 session.status.moves
@@ -172,8 +188,17 @@ impl Driver {
             .write_on_the_way(session, way, call.clone(), live)
             .await
         {
-            Ok(Reply::Failed(error)) if matches!(call, Call::SetTasks { .. }) => {
-                way.unscaled = Some(format!(" ({call} failed: {error})"));
+            Ok(Reply::Failed(error)) if call.sizes() => {
+                match &call {
+                    Call::SetScaling { .. } => way.scaling_lost = true,
+                    _ => way.untasked = true,
+                }
+                let why = format!(" ({call} failed: {error})");
+                way.unscaled.get_or_insert_default().push_str(&why);
+                Ok(())
+            }
+            Ok(_) if call.sizes() => {
+                way.resized += 1;
                 Ok(())
             }
             Ok(Reply::Failed(error)) => {

@@ -34,6 +34,7 @@ pub fn header() -> Header {
         repeats: vec![],
         promotion: Promotion::Swap,
         capacity: None,
+        scaling: vec![],
         guardrails: Guardrails::default(),
         probes: vec![],
         queries: vec![],

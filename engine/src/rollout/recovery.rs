@@ -2,12 +2,13 @@
 //! Pure. The same functions serve a rollout that runs, one that was killed and one
 //! that a person aborts.
 
+use super::roles::{capacity_now, scaling_to_put_back};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed, ObservedArm,
-    Promotion, Release, Role, Signal, Source, Verdict, Weights,
+    ArmScaling, Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed,
+    ObservedArm, Promotion, Release, Role, Signal, Source, Verdict, Weights,
 };
 
 /// The next move of a rollout.
@@ -30,6 +31,13 @@ pub enum Move {
     Finalize(Goal),
     /// Run the strategy.
     Strategy,
+    /// Put the former release into the arm without traffic, and decide that it takes over.
+    Undo {
+        /// Who decides it.
+        by: Decider,
+        /// Why.
+        reason: String,
+    },
     /// Do the one write of a verb.
     Verb {
         /// The weights to set.
@@ -99,6 +107,10 @@ pub fn next_move(
         }),
         Work::Verb { weights, .. } => Move::Verb {
             weights: weights.clone(),
+        },
+        Work::Undo { of, actor } => Move::Undo {
+            by: Decider::Person(actor.clone()),
+            reason: format!("{actor} undoes {of}"),
         },
         _ => next_of_strategy(header, status, now),
     }
@@ -301,7 +313,12 @@ pub enum Settled {
 pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
     let happened = match &write.call {
         Call::SetVersion { arm, release } => live.arm(arm).is_some_and(|a| release.is(&a.release)),
-        Call::SetTasks { arm, tasks } => live.arm(arm).is_some_and(|a| a.tasks == Some(*tasks)),
+        // Where users are, more tasks than were asked for are not taken away again.
+        Call::SetTasks { arm, tasks } => live.arm(arm).is_some_and(|a| {
+            a.tasks == Some(*tasks) || a.weight > 0 && a.tasks.is_some_and(|has| has > *tasks)
+        }),
+        // What auto scaling does is not seen here, and telling it again is safe.
+        Call::SetScaling { .. } => false,
         _ => return settle_traffic(write, &live.weights()),
     };
     if happened {
@@ -402,7 +419,14 @@ pub fn finalize(
     now: Millis,
 ) -> Step {
     match move_traffic(goal, header, status, live, now) {
-        Step::Done => release_tasks(goal, header, live),
+        Step::Done => match scaling_to_put_back(header, status) {
+            // Before tasks are taken, or auto scaling would add them again.
+            Some(ArmScaling { arm, scaling }) => Step::Do(Call::SetScaling {
+                arm: arm.clone(),
+                scaling: *scaling,
+            }),
+            None => settle_tasks(goal, header, live),
+        },
         step => step,
     }
 }
@@ -588,24 +612,30 @@ fn went_back(arm: &ObservedArm, wanted: &str) -> Step {
     ))
 }
 
-/// Once the traffic has reached its end, the arm without any gives up the tasks that
-/// it only had to carry traffic.
-fn release_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
-    let Some(capacity) = &header.capacity else {
+/// Once the traffic has reached its end, the arm that has it gets the tasks that it lacks:
+/// it may have lost some while it had little traffic, and the traffic may have grown. Then
+/// the arm without any gives up the tasks that it only had to carry traffic.
+#[must_use]
+pub fn settle_tasks(goal: Goal, header: &Header, live: &Observed) -> Step {
+    let Some(capacity) = capacity_now(header, live) else {
         return Step::Done;
     };
-    let idle = match (goal, header.promotion) {
-        (Goal::Promote, Promotion::Swap) => Role::Stable,
+    let (serving, idle) = match (goal, header.promotion) {
+        (Goal::Promote, Promotion::Swap) => (Role::Candidate, Role::Stable),
         (Goal::Promote, Promotion::Copy | Promotion::CopyWhole) | (Goal::RollBack, _) => {
-            Role::Candidate
+            (Role::Stable, Role::Candidate)
         }
     };
-    let arm = header.arm(idle);
-    match live.arm(arm).and_then(|a| a.tasks) {
-        Some(tasks) if tasks > capacity.idle => Step::Do(Call::SetTasks {
-            arm: arm.to_owned(),
-            tasks: capacity.idle,
-        }),
+    let tasks = |role| live.arm(header.arm(role)).and_then(|a| a.tasks);
+    let set = |role, tasks| {
+        Step::Do(Call::SetTasks {
+            arm: header.arm(role).to_owned(),
+            tasks,
+        })
+    };
+    match (tasks(serving), tasks(idle)) {
+        (Some(has), _) if has < capacity.full => set(serving, capacity.full),
+        (_, Some(has)) if has > capacity.idle => set(idle, capacity.idle),
         _ => Step::Done,
     }
 }
@@ -850,6 +880,28 @@ mod tests {
         assert_eq!(now([75, 25]), Settled::Happened);
         assert_eq!(now([95, 5]), Settled::Reissue);
         assert_eq!(now([50, 50]), Settled::Conflict);
+    }
+
+    #[test]
+    fn tasks_that_somebody_added_are_not_taken_from_users() {
+        let doubt = InDoubt {
+            seq: 4,
+            by: crate::journal::Actor::Host,
+            call: Call::SetTasks {
+                arm: "canary".to_owned(),
+                tasks: 4,
+            },
+            before: Weights::of([("stable", 50), ("canary", 50)]),
+        };
+        let now = |canary: u32, tasks: u32| {
+            let mut live = live([100 - canary, canary], ["v1", "v2"], [1, 1]);
+            live.arms[1].tasks = Some(tasks);
+            settle(&doubt, &live)
+        };
+        assert_eq!(now(50, 4), Settled::Happened);
+        assert_eq!(now(50, 7), Settled::Happened);
+        assert_eq!(now(50, 2), Settled::Reissue);
+        assert_eq!(now(0, 7), Settled::Reissue);
     }
 
     #[test]

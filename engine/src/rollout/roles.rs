@@ -1,6 +1,10 @@
 //! Which arm is stable and which the candidate, and how the roles end. Pure.
 
-use crate::model::{Arm, Capacity, Observed, Promotion, Release, Role, Source, Weights};
+use crate::journal::Header;
+use crate::journal::status::Status;
+use crate::model::{
+    Arm, ArmScaling, Capacity, Observed, Promotion, Release, Role, Scaling, Source, Weights,
+};
 
 /// The numbers of tasks, if the target has them: what all traffic needs, going by the
 /// arm that has more of it; and what an arm without traffic keeps, which is what the
@@ -12,6 +16,71 @@ pub fn capacity(live: &Observed, arms: &[Arm]) -> Option<Capacity> {
     let candidate = arms.iter().find(|a| a.role == Role::Candidate)?;
     let idle = live.arm(&candidate.name)?.tasks?;
     Some(Capacity::of(serving.tasks?, share, idle))
+}
+
+/// What the traffic needs now: the larger of the number at the start and of what an arm has
+/// now, because auto scaling or a person may have added tasks since. A number that became
+/// smaller does not count: the stable arm may have lost tasks only because it has lost traffic.
+/// Nor do the tasks that the candidate had without any traffic.
+pub fn capacity_now(header: &Header, live: &Observed) -> Option<Capacity> {
+    let start = header.capacity?;
+    let tasks = |role| live.arm(header.arm(role)).and_then(|a| a.tasks);
+    let stable = tasks(Role::Stable).unwrap_or(0);
+    let candidate = tasks(Role::Candidate).filter(|tasks| *tasks > start.idle);
+    Some(Capacity {
+        full: start.full.max(stable).max(candidate.unwrap_or(0)),
+        idle: start.idle,
+    })
+}
+
+/// What auto scaling is told before a raise to the weights `wanted`: to take no task from
+/// the stable arm, which the way back needs, and to keep the candidate's share. Nothing, if
+/// it knows that already, or if it could not be told the last time.
+pub fn scaling_for_a_raise(
+    header: &Header,
+    status: &Status,
+    capacity: Capacity,
+    wanted: &Weights,
+) -> Vec<ArmScaling> {
+    if status.unscalable {
+        return vec![];
+    }
+    let all = header.scaling.iter().filter_map(|first| {
+        let arm = &first.arm;
+        let now = told(status, arm).unwrap_or(first).scaling;
+        let held = if *arm == header.arm(Role::Stable) {
+            Scaling {
+                in_suspended: true,
+                ..now
+            }
+        } else {
+            let tasks = capacity.for_share(wanted.share(arm));
+            Scaling {
+                min: now.min.max(tasks),
+                max: now.max.max(tasks),
+                ..now
+            }
+        };
+        (held != now).then(|| ArmScaling {
+            arm: arm.clone(),
+            scaling: held,
+        })
+    });
+    all.collect()
+}
+
+/// The first arm for which auto scaling was told something else than it did when the
+/// rollout began, and what it did then.
+pub fn scaling_to_put_back<'a>(header: &'a Header, status: &Status) -> Option<&'a ArmScaling> {
+    header
+        .scaling
+        .iter()
+        .find(|first| told(status, &first.arm).is_some_and(|told| told.scaling != first.scaling))
+}
+
+/// What auto scaling was last told about an arm.
+fn told<'a>(status: &'a Status, arm: &str) -> Option<&'a ArmScaling> {
+    status.scaling.iter().rfind(|told| told.arm == arm)
 }
 
 /// Gives the arms their roles: by flag, by traffic, or by name.

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 pub use super::calls::{Calls, Interrupted};
+use super::roles::{capacity_now, scaling_for_a_raise};
 use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
@@ -20,7 +21,8 @@ use crate::journal::{
 };
 use crate::model::query::UNANSWERED;
 use crate::model::{
-    ArmHealth, Command, ErrorKind, Hold, HostError, Millis, Role, Signal, Wake, Weights,
+    ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, Millis, Observed, Role,
+    Signal, Wake, Weights,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
@@ -591,11 +593,6 @@ impl Session {
                 self.append(event, Durability::Process).await?;
                 return Ok(Reply::Done);
             }
-            if checks != Checks::WayBack
-                && let Leave::Refused(error) = self.make_room(&before, &wanted).await?
-            {
-                return self.refuse(by, call, error).await;
-            }
             if let Leave::Refused(error) = self
                 .await_healthy((&before, &wanted), checks, health)
                 .await?
@@ -606,22 +603,37 @@ impl Session {
         self.send(by, call, before).await
     }
 
-    /// Gives an arm that gains traffic the tasks for it before it gets the traffic.
-    async fn make_room(&mut self, before: &Weights, wanted: &Weights) -> Result<Leave, Interrupt> {
-        let Some(capacity) = self.header.capacity else {
-            return Ok(Leave::Granted);
-        };
-        let live = match self.target.observe().await {
-            Ok(live) => live,
-            Err(error) => return Ok(Leave::Refused(error)),
-        };
-        for arm in live.arms {
+    /// Lets auto scaling take no task that the rollout needs: of the stable arm, for the way
+    /// back, none, and of the candidate none below its share. If it cannot be told, the
+    /// rollout goes on, and counts the tasks again before the next raise.
+    async fn hold_scaling(
+        &mut self,
+        capacity: Capacity,
+        (before, wanted): (&Weights, &Weights),
+    ) -> Result<(), Interrupt> {
+        for held in scaling_for_a_raise(&self.header, &self.status, capacity, wanted) {
+            let ArmScaling { arm, scaling } = held;
+            let call = Call::SetScaling { arm, scaling };
+            self.send(Actor::Host, call, before.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the arms that gain traffic the tasks for it. No arm ever loses a task here.
+    async fn make_room(
+        &mut self,
+        live: &Observed,
+        capacity: Capacity,
+        (before, wanted): (&Weights, &Weights),
+    ) -> Result<Leave, Interrupt> {
+        self.hold_scaling(capacity, (before, wanted)).await?;
+        for arm in &live.arms {
             let tasks = capacity.for_share(wanted.share(&arm.name));
             let gains = wanted.share(&arm.name) > before.share(&arm.name);
             if !gains || arm.tasks.is_none_or(|has| has >= tasks) {
                 continue;
             }
-            let arm = arm.name;
+            let arm = arm.name.clone();
             let call = Call::SetTasks { arm, tasks };
             if let Reply::Failed(error) = self.send(Actor::Host, call, before.clone()).await? {
                 return Ok(Leave::Refused(error));
@@ -682,6 +694,10 @@ impl Session {
                     break Reply::Failed(sent.err().unwrap_or_else(|| ignored(&live)));
                 }
                 Err(_) if attempt < self.options.attempts => {}
+                // No traffic depends on it, so the rollout does not stand still for it.
+                Err(error) if matches!(write.call, Call::SetScaling { .. }) => {
+                    break Reply::Failed(error);
+                }
                 // What the write did is not known: its intent stays without an answer until
                 // it can be read.
                 Err(error) => {
@@ -710,6 +726,7 @@ impl Session {
         match &write.call {
             Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
             Call::SetTasks { arm, tasks } => self.target.set_tasks(arm, *tasks).await,
+            Call::SetScaling { arm, scaling } => self.target.set_scaling(arm, scaling).await,
             Call::Restore { action, .. } => self.target.restore(action).await,
             call => match call.weights_after(&write.before) {
                 Some(weights) => {
@@ -744,6 +761,15 @@ impl Session {
                 Err(error) => Err(error),
             };
         }
+        if let Call::SetScaling { arm, scaling } = &write.call {
+            let now = self.target.scaling().await?;
+            let is_so = now.iter().any(|a| a.arm == *arm && a.scaling == *scaling);
+            let settled = match is_so {
+                true => recovery::Settled::Happened,
+                false => recovery::Settled::Reissue,
+            };
+            return Ok((settled, write.before.clone()));
+        }
         if write.call.weights_after(&write.before).is_some() {
             let live = self.target.traffic().await?.weights;
             return Ok((recovery::settle_traffic(write, &live), live));
@@ -776,8 +802,9 @@ impl Session {
     }
 
     /// Waits until every arm that gains traffic has healthy backends: one, or as many as the
-    /// traffic needs where that is known. On the way back one is enough: to wait for more
-    /// would leave users on the candidate. `seen` is the health that was read just now.
+    /// traffic needs where that is known. It is worked out anew at each look, because the
+    /// service may be scaled while its tasks start. On the way back one is enough: to wait for
+    /// more would leave users on the candidate. `seen` is the health that was read just now.
     async fn await_healthy(
         &mut self,
         (before, wanted): (&Weights, &Weights),
@@ -786,19 +813,38 @@ impl Session {
     ) -> Result<Leave, Interrupt> {
         let patience = self.header.guardrails.healthy_timeout_ms;
         let give_up = self.clock.now().saturating_add(patience);
-        let capacity = self.header.capacity.filter(|_| checks != Checks::WayBack);
-        let needed = |arm: &str| capacity.map_or(1, |c| c.for_share(wanted.share(arm)));
+        let counts = self.header.capacity.is_some() && checks != Checks::WayBack;
         let gains = |arm: &str| wanted.share(arm) > before.share(arm);
         loop {
-            let health = match seen.take() {
-                Some(health) => health,
-                None => self.target.health().await,
+            let look = match seen.take() {
+                Some(health) if !counts => health.map(|health| (health, None)),
+                _ if !counts => self.target.health().await.map(|health| (health, None)),
+                _ => match self.target.observe().await {
+                    Ok(live) => Ok((
+                        live.health(),
+                        capacity_now(&self.header, &live).zip(Some(live)),
+                    )),
+                    // It will say the same until somebody changes something.
+                    Err(error) if !error.retryable => return Ok(Leave::Refused(error)),
+                    Err(error) => Err(error),
+                },
             };
-            let sick = match health {
-                Ok(arms) => arms
-                    .iter()
-                    .find(|a| gains(&a.arm) && a.healthy < needed(&a.arm))
-                    .map(|a| too_few(a, needed(&a.arm))),
+            let sick = match look {
+                Ok((arms, room)) => {
+                    if let Some((capacity, live)) = &room
+                        && let Leave::Refused(error) =
+                            self.make_room(live, *capacity, (before, wanted)).await?
+                    {
+                        return Ok(Leave::Refused(error));
+                    }
+                    let needed = |arm: &str| {
+                        room.as_ref()
+                            .map_or(1, |(capacity, _)| capacity.for_share(wanted.share(arm)))
+                    };
+                    arms.iter()
+                        .find(|a| gains(&a.arm) && a.healthy < needed(&a.arm))
+                        .map(|a| too_few(a, needed(&a.arm)))
+                }
                 Err(error) => Some(error),
             };
             // While the guards cannot be read, the candidate must not get more traffic.

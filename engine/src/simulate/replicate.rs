@@ -389,6 +389,7 @@ fn header(subject: &Subject, sample_period_ms: u32) -> Header {
         repeats: vec![],
         promotion: Promotion::Swap,
         capacity: None,
+        scaling: vec![],
         guardrails: subject.guardrails.clone(),
         probes: vec![],
         queries: queries(subject),

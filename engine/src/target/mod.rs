@@ -18,8 +18,8 @@ use crate::clock::{Clock as _, SystemClock};
 
 use crate::model::query::{Probe, Query};
 use crate::model::{
-    ArmHealth, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
-    Release, Sample, Traffic, Weights,
+    ArmHealth, ArmScaling, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point,
+    ProbeReport, Release, Sample, Scaling, Traffic, Weights,
 };
 
 /// How long after the last proof of its lease a process may send a write, ms.
@@ -171,6 +171,18 @@ pub trait Target: Send + Sync {
             ErrorKind::Invalid,
             "no-tasks",
             format!("the number of tasks of {arm} cannot be set"),
+        ))
+    }
+    /// The arms whose number of tasks auto scaling changes.
+    async fn scaling(&self) -> Result<Vec<ArmScaling>, HostError> {
+        Ok(vec![])
+    }
+    /// Sets all that auto scaling may do with an arm that it changes.
+    async fn set_scaling(&self, arm: &str, _scaling: &Scaling) -> Result<(), HostError> {
+        Err(HostError::new(
+            ErrorKind::Invalid,
+            "no-scaling",
+            format!("auto scaling does not change {arm}"),
         ))
     }
     /// Samples of complete periods of all arms, oldest first.

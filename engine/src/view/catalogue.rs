@@ -68,7 +68,7 @@ macro_rules! answers {
 }
 
 answers! {
-    rollout::Driven: "run", "run, resume, status --watch: a rollout that was driven or followed";
+    rollout::Driven: "run", "run, resume, undo, status --watch: a rollout that was driven or followed";
     plan::Plan: "plan", "plan: what a rollout on AWS would do";
     simulation::Report: "simulate", "simulate: many rollouts, counted";
     simulation::Replicate: "replicate", "simulate --replicate: one rollout and its whole story";
@@ -79,7 +79,7 @@ answers! {
     past::Explanation: "explain", "explain: which metric led to which decision";
     past::Replay: "replay", "replay: whether a plugin does what a journal says";
     past::WhatIf: "what-if", "what-if: how another plugin or other parameters would have decided";
-    traffic::Change: "traffic", "set-weights, switch, rollback: traffic that was moved by hand";
+    traffic::Change: "traffic", "set-weights, switch, rollback: traffic that was moved by hand; undo where there is nothing to undo";
     rollout::Status: "rollout", "pause, abort, promote, approve, and rollback where it aborts a rollout: where a rollout stands";
     stack::Deployed: "deploy", "deploy: a stack that was created or updated";
     stack::Deleted: "delete", "delete: a stack that was deleted";

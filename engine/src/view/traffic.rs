@@ -116,6 +116,9 @@ pub struct Change {
     /// The small rollout that moved it; absent if the change of a stack did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,
+    /// Of `rollback` and `undo`: why the traffic belongs to the arm that has it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The weights before.
     pub before: Weights,
     /// The weights as they were read back.
@@ -134,6 +137,7 @@ impl Change {
     pub fn through(before: &Weights, now: &Weights) -> Self {
         Self {
             rollout: None,
+            why: None,
             before: before.clone(),
             weights: now.clone(),
             elsewhere: None,
@@ -148,6 +152,7 @@ impl From<&Moved> for Change {
         let (elsewhere, elsewhere_unread) = read.unwrap_or_default();
         Self {
             rollout: Some(moved.rollout.clone()),
+            why: moved.why.clone(),
             elsewhere,
             elsewhere_unread,
             ..Self::through(&moved.before, &moved.now)

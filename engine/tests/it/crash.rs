@@ -127,6 +127,36 @@ async fn canary_promoted_by_copy() {
     .await;
 }
 
+/// A person undoes a promotion: no strategy runs.
+fn undo(names: [&str; 2], promotion: Promotion) -> Lab {
+    let nobody = lab::Scripted(|_| async { Ran::Trapped("nobody asked".to_owned()) });
+    let mut lab = Lab::named(names, Arc::new(nobody), lab::good(), json!({}));
+    lab.header.work = Work::Undo {
+        of: "canary-1".to_owned(),
+        actor: "ada".to_owned(),
+    };
+    lab.header.promotion = promotion;
+    lab.header.probes.clear();
+    lab.header.guardrails.final_bake_ms = 0;
+    let old = engine::model::Release {
+        version: "v0".to_owned(),
+        source: engine::model::Source::Demo(<_>::default()),
+    };
+    lab.header.arms[1].version.clone_from(&old.version);
+    lab.header.candidate = Some(old);
+    lab
+}
+
+#[tokio::test]
+async fn a_promotion_undone_by_copy() {
+    every_prefix(async || undo(["stable", "canary"], Promotion::Copy)).await;
+}
+
+#[tokio::test]
+async fn a_promotion_undone_by_swap() {
+    every_prefix(async || undo(["blue", "green"], Promotion::Swap)).await;
+}
+
 #[tokio::test]
 async fn canary_rolled_back() {
     every_prefix(async || Lab::new(guests::plugin("canary").await, lab::bad(), lab::quick())).await;

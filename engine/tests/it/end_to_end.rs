@@ -221,8 +221,20 @@ fn the_prototypes_verbs() {
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let says: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(says["weights"][0]["weight"], 100);
-    // And a second time it stays there.
+    assert!(
+        stderr(&output).contains("takes all traffic to blue: it had all traffic before"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(says["why"].as_str().expect("text").contains("set-weights"));
+    // And a second time it stays there, and says what that means.
     let output = go(&["rollback"]);
+    assert_eq!(code(&output), Some(10), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("nothing was taken back: blue had all traffic already"),
+        "{}",
+        stderr(&output)
+    );
     assert!(
         stdout(&output).starts_with("blue 100 %"),
         "{}",

@@ -64,6 +64,7 @@ fn answers(arguments: &[&str]) -> Vec<String> {
         "set-weights",
         "switch",
         "rollback",
+        "undo",
         "pause",
         "promote",
         "abort",
@@ -80,7 +81,7 @@ fn answers(arguments: &[&str]) -> Vec<String> {
     let names: &[&str] = match arguments[at] {
         _ if !has(&["--json"]) || has(&["--policy"]) => &[],
         // Of a store that fails: what `rollback` says.
-        "run" | "resume" => &["run", "traffic", "rollout"],
+        "run" | "resume" | "undo" => &["run", "traffic", "rollout"],
         "status" if has(&["--watch", "-w"]) => &["run"],
         "simulate" if has(&["--replicate"]) => &["replicate"],
         "set-weights" | "switch" => &["traffic"],

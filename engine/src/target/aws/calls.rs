@@ -28,6 +28,8 @@ pub enum Api {
     DescribeTaskDefinition,
     ListTaskDefinitions,
     RegisterTaskDefinition,
+    DescribeScalableTargets,
+    RegisterScalableTarget,
     GetMetricData,
     DescribeAlarms,
     CreateChangeSet,
@@ -41,7 +43,7 @@ pub enum Api {
 
 impl Api {
     /// All APIs, in the order of their declaration.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::DescribeStacks,
         Self::ListStackResources,
         Self::DescribeListeners,
@@ -60,6 +62,8 @@ impl Api {
         Self::DescribeTaskDefinition,
         Self::ListTaskDefinitions,
         Self::RegisterTaskDefinition,
+        Self::DescribeScalableTargets,
+        Self::RegisterScalableTarget,
         Self::GetMetricData,
         Self::DescribeAlarms,
         Self::CreateChangeSet,
@@ -93,6 +97,8 @@ impl Api {
             Self::DescribeTaskDefinition => "ecs:DescribeTaskDefinition",
             Self::ListTaskDefinitions => "ecs:ListTaskDefinitions",
             Self::RegisterTaskDefinition => "ecs:RegisterTaskDefinition",
+            Self::DescribeScalableTargets => "application-autoscaling:DescribeScalableTargets",
+            Self::RegisterScalableTarget => "application-autoscaling:RegisterScalableTarget",
             Self::GetMetricData => "cloudwatch:GetMetricData",
             Self::DescribeAlarms => "cloudwatch:DescribeAlarms",
             Self::CreateChangeSet => "cloudformation:CreateChangeSet",
@@ -120,6 +126,7 @@ impl Api {
                 | Self::ModifyRule
                 | Self::UpdateService
                 | Self::RegisterTaskDefinition
+                | Self::RegisterScalableTarget
                 | Self::CreateChangeSet
                 | Self::ExecuteChangeSet
                 | Self::DeleteChangeSet
@@ -154,6 +161,10 @@ impl Api {
                     ))
                 });
                 ours.collect()
+            }
+            // The ids of scalable targets are AWS's own.
+            Self::RegisterScalableTarget => {
+                vec![arn(found, "application-autoscaling", "scalable-target/*")]
             }
             Self::ListTasks | Self::DescribeTasks => {
                 let clusters = found.arms.iter().filter_map(|a| a.service.as_ref());
@@ -309,8 +320,8 @@ impl Verb {
 }
 
 /// APIs that a rollout needs although an undisturbed one does not call them:
-/// to find its target, and to say why tasks stopped.
-pub const BESIDES: [Api; 13] = [
+/// to find its target, to say why tasks stopped, and to know what auto scaling does.
+pub const BESIDES: [Api; 14] = [
     Api::ListClusters,
     Api::ListServices,
     Api::DescribeStacks,
@@ -324,6 +335,7 @@ pub const BESIDES: [Api; 13] = [
     Api::DescribeTaskDefinition,
     Api::ListTasks,
     Api::DescribeTasks,
+    Api::DescribeScalableTargets,
 ];
 
 /// The resources that a policy is limited to.

@@ -79,6 +79,7 @@ impl Default for Patience {
 pub struct Clients {
     pub(super) elb: aws_sdk_elasticloadbalancingv2::Client,
     pub(super) ecs: aws_sdk_ecs::Client,
+    pub(super) autoscaling: aws_sdk_applicationautoscaling::Client,
     pub(super) cloudwatch: aws_sdk_cloudwatch::Client,
     pub(super) cloudformation: aws_sdk_cloudformation::Client,
     /// The region of all calls.
@@ -104,6 +105,7 @@ impl Clients {
             network: patience.network.clone(),
             elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
             ecs: aws_sdk_ecs::Client::new(&config),
+            autoscaling: aws_sdk_applicationautoscaling::Client::new(&config),
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             cloudformation: aws_sdk_cloudformation::Client::new(&config),
             region: config.region().map(ToString::to_string).unwrap_or_default(),

@@ -2,12 +2,13 @@
 //! two ECS services behind them, and metrics from CloudWatch.
 //!
 //! SDK types stay in this folder. Each file has one service: `traffic` and
-//! `discover` (load balancing), `services` (ECS), `metrics` (CloudWatch),
+//! `discover` (load balancing), `services` (ECS), `autoscaling`, `metrics` (CloudWatch),
 //! `stack` (CloudFormation); `client` carries the calls and explains their
 //! errors, `calls` lists them with the permissions they need. `release` has what the
 //! arms run, made of task definitions (`definition`).
 
 mod action;
+mod autoscaling;
 pub mod calls;
 pub mod client;
 mod definition;
@@ -38,8 +39,8 @@ use crate::clock::Clock;
 use crate::model::aws::{AwsSpec, Find, Found, FoundArm};
 use crate::model::query::{Probe, Query, QuerySource};
 use crate::model::{
-    ArmHealth, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed,
-    ObservedArm, Point, ProbeReport, Release, Sample, Source, Traffic, Weights,
+    ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis,
+    Observed, ObservedArm, Point, ProbeReport, Release, Sample, Scaling, Source, Traffic, Weights,
 };
 use calls::Api;
 use client::{Clients, incomplete};
@@ -619,6 +620,15 @@ impl Target for AwsTarget {
             ..services::Update::default()
         };
         services::update(&self.clients, id, update).await
+    }
+
+    async fn scaling(&self) -> Result<Vec<ArmScaling>, HostError> {
+        autoscaling::read(&self.clients, &self.found.arms).await
+    }
+
+    async fn set_scaling(&self, arm: &str, scaling: &Scaling) -> Result<(), HostError> {
+        let id = services::service_of(self.arm(arm)?)?;
+        autoscaling::write(&self.clients, id, scaling).await
     }
 
     async fn restore(&self, action: &serde_json::Value) -> Result<(), HostError> {

@@ -8,7 +8,7 @@ import traceback
 
 import cbor2
 
-from . import cloudformation, cloudwatch, ecs, elbv2, wire
+from . import autoscaling, cloudformation, cloudwatch, ecs, elbv2, wire
 from .common import LOCK, ApiError, reset_ids, uuid
 
 SCOPE = re.compile(r"Credential=[^/]+/[^/]+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
@@ -19,6 +19,7 @@ SCRIPTS = {
     "/shim/ecs": ecs.script,
     "/shim/ecs/kill": ecs.kill,
     "/shim/ecs/push": ecs.push,
+    "/shim/autoscaling": autoscaling.script,
     "/shim/cloudwatch": cloudwatch.script,
     "/shim/cloudformation": cloudformation.script,
 }
@@ -26,6 +27,7 @@ SCRIPTS = {
 
 def reset():
     ecs.reset()
+    autoscaling.reset()
     cloudwatch.reset()
     cloudformation.reset()
     reset_ids()
@@ -137,6 +139,7 @@ def serve_cloudwatch(region, environ, body):
 
 SERVICES = {
     "ecs": serve_json(ecs),
+    "application-autoscaling": serve_json(autoscaling),
     "cloudformation": serve_query(cloudformation),
     "monitoring": serve_cloudwatch,
 }

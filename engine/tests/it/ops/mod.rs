@@ -11,4 +11,5 @@ mod plan;
 mod plugin;
 mod status;
 mod traffic;
+mod undo;
 mod way_back;

@@ -1,0 +1,201 @@
+//! `undo`: the release that served before a promotion comes back, as a rollout of its own:
+//! into the arm without traffic, healthy, and all traffic there at once.
+
+use std::sync::Arc;
+
+use super::advice::Ask;
+use super::app::App;
+use super::begin::{begin, by_hand, scaling};
+use super::error::{Context as _, Error, Result};
+use super::request::TargetRequest;
+use super::traffic::all_on;
+use super::way_back::newest_promotion;
+use crate::journal::{Header, Work};
+use crate::model::limits::Guardrails;
+use crate::model::target::TargetSpec;
+use crate::model::{End, Observed, ObservedArm, Promotion, Release, Role, Source, Weights};
+use crate::rollout::Options;
+use crate::rollout::roles::{capacity, roles};
+use crate::target::Target;
+
+/// What became of the wish to undo a promotion.
+#[derive(Debug, Clone)]
+pub enum Undoing {
+    /// A rollout has begun that brings the release back; the caller drives it.
+    Begun(Box<Header>),
+    /// The release has all traffic already.
+    Already {
+        /// The rollout whose promotion was meant.
+        of: String,
+        /// The arm that has all traffic.
+        arm: String,
+        /// The version that it runs.
+        version: String,
+        /// The weights, as they were read.
+        weights: Weights,
+    },
+}
+
+/// Begins to undo a promotion: the one that is named, or the last one on the target.
+///
+/// # Errors
+/// Usage, if there is no such promotion or its release cannot be started again; busy, if
+/// the traffic is split, somebody else has deployed since, or something has the target.
+pub async fn undo(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Undoing> {
+    let (undone, spec, target) = promotion(app, request, id).await?;
+    let of = undone.rollout.clone();
+    let old = undone.stable.clone().ok_or_else(|| {
+        Error::usage(format!(
+            "the journal of rollout {of} does not say which release served before it"
+        ))
+    })?;
+    let live = target
+        .observe()
+        .await
+        .context("failed to read the target")?;
+    target.fit().await?;
+    let (serving, idle) = two_arms(&live)?;
+    if old.is(&serving.release) {
+        return Ok(Undoing::Already {
+            of,
+            arm: serving.name.clone(),
+            version: old.version,
+            weights: live.weights(),
+        });
+    }
+    may_replace(&undone, serving, id)?;
+    if matches!(old.source, Source::Urls(_)) && !old.is(&idle.release) {
+        return Err(Error::usage(format!(
+            "{} runs {}, and {} is a list of urls, which the engine cannot start",
+            idle.name, idle.release.version, old.version
+        )));
+    }
+    let header = Header {
+        scaling: scaling(app, target.as_ref()).await,
+        ..header(app, (spec, target.as_ref()), &undone, old, &live, serving)
+    };
+    app.progress(format!(
+        "undoes {of}: {} gets {}, and then all traffic, which {} has now with {}",
+        idle.name,
+        header.candidate.as_ref().map_or("", |c| c.version.as_str()),
+        serving.name,
+        serving.release.version
+    ));
+    begin(app, Options::default(), header.clone()).await?;
+    Ok(Undoing::Begun(Box::new(header)))
+}
+
+/// The promotion that is meant, and its target.
+async fn promotion(
+    app: &App,
+    request: &TargetRequest,
+    id: Option<&str>,
+) -> Result<(Header, TargetSpec, Arc<dyn Target>)> {
+    if let Some(id) = id {
+        let (header, status) = app.reached(id).await?;
+        if !matches!(status.end, Some((End::Promoted, _))) {
+            return Err(Error::usage(format!(
+                "rollout {id} was not promoted, so there is nothing to undo"
+            ))
+            .ask(Ask::Rollback, "takes the traffic back to the stable arm"));
+        }
+        let target = app.ports.reach(&header.target).await?;
+        let spec = header.target.clone();
+        return Ok((header, spec, target));
+    }
+    let (spec, target) = app.target(request).await?;
+    match newest_promotion(app, target.identity()).await? {
+        Some(header) => match &header.work {
+            // To undo that would bring back what was undone.
+            Work::Undo { of, .. } => Err(Error::usage(format!(
+                "the last promotion here is {}, which has undone {of}",
+                header.rollout
+            ))
+            .ask(
+                Ask::Undo(header.rollout.clone()),
+                "brings the newer version back",
+            )),
+            _ => Ok((header, spec, target)),
+        },
+        None => Err(Error::usage(format!(
+            "no rollout in this history was promoted on {}, so there is nothing to undo",
+            target.identity()
+        ))
+        .ask(
+            Ask::Run,
+            "with a task definition rolls out a release that is not in the history",
+        )),
+    }
+}
+
+/// The arm that has all traffic, and the one that has none.
+fn two_arms(live: &Observed) -> Result<(&ObservedArm, &ObservedArm)> {
+    let weights = live.weights();
+    let serving = all_on(&weights).and_then(|name| live.arm(&name));
+    let idle = live.arms.iter().find(|arm| weights.share(&arm.name) <= 0.0);
+    serving.zip(idle).ok_or_else(|| {
+        Error::busy(format!(
+            "both arms have traffic ({}), so neither can be given another release",
+            weights.shares()
+        ))
+        .ask(Ask::TakeBack, "brings all traffic to one arm first")
+    })
+}
+
+/// Refuses to undo a promotion that is not what serves any more, if it was not named.
+fn may_replace(undone: &Header, serving: &ObservedArm, id: Option<&str>) -> Result<()> {
+    let promoted = undone.arm(Role::Candidate);
+    let promoted = undone.arms.iter().find(|arm| arm.name == promoted);
+    let promoted = promoted.map_or("", |arm| arm.version.as_str());
+    if id.is_some() || promoted == serving.release.version {
+        return Ok(());
+    }
+    Err(Error::busy(format!(
+        "rollout {0} has promoted {promoted}, and {1} serves {2} now: somebody has deployed since",
+        undone.rollout, serving.name, serving.release.version
+    ))
+    .ask(
+        Ask::Undo(undone.rollout.clone()),
+        "brings the release from before that rollout back all the same",
+    ))
+}
+
+/// The first entry. What has the traffic is the stable arm; the release from before gets
+/// the other one, and no time passes but until it is healthy.
+fn header(
+    app: &App,
+    on: (TargetSpec, &dyn Target),
+    undone: &Header,
+    old: Release,
+    live: &Observed,
+    serving: &ObservedArm,
+) -> Header {
+    let mut arms = roles(&live.names(), &serving.name);
+    for (arm, seen) in arms.iter_mut().zip(&live.arms) {
+        arm.version = match arm.role {
+            Role::Stable => seen.release.version.clone(),
+            Role::Candidate => old.version.clone(),
+        };
+    }
+    // The other arm got the whole of the former release, and nothing of its own.
+    let promotion = match (undone.promotion, &old.source) {
+        (Promotion::Copy, Source::TaskDefinition(_)) => Promotion::CopyWhole,
+        (promotion, _) => promotion,
+    };
+    let work = Work::Undo {
+        of: undone.rollout.clone(),
+        actor: app.actor.clone(),
+    };
+    Header {
+        stable: Some(serving.release.clone()),
+        candidate: Some(old),
+        promotion,
+        capacity: capacity(live, &arms),
+        guardrails: Guardrails {
+            final_bake_ms: 0,
+            healthy_timeout_ms: undone.guardrails.healthy_timeout_ms,
+            ..Guardrails::default()
+        },
+        ..by_hand(app, on, "undo", arms, live.weights(), work)
+    }
+}

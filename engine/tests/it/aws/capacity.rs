@@ -1,0 +1,513 @@
+//! The number of tasks follows the service: auto scaling and people change it while a
+//! rollout is under way, and no arm may get traffic that it has no tasks for.
+
+use std::sync::Arc;
+
+use engine::journal::{Call, Event, Reply};
+use engine::model::{End, Outcome, Promotion, Scaling, Signal, Verdict, Weights};
+use engine::rollout::session::Calls;
+use engine::rollout::{Ran, Standing};
+use engine::store::Schedule as _;
+use engine::target::Target as _;
+use serde_json::{Value, json};
+
+use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct};
+use crate::support::aws::emulator::{aws, script};
+use crate::support::lab;
+
+/// What somebody else does to the services between two writes of the strategy.
+#[derive(Clone, Copy)]
+struct Scaled {
+    /// After this many writes.
+    after: usize,
+    /// The arm, by its place.
+    arm: usize,
+    tasks: i32,
+}
+
+async fn scale(made: &Made, arm: usize, tasks: i32) {
+    direct()
+        .await
+        .ecs
+        .update_service()
+        .cluster(&made.cluster)
+        .service(format!("{}-{}", made.name, made.arms[arm]))
+        .desired_count(tasks)
+        .send()
+        .await
+        .expect("scaled");
+}
+
+/// A rollout of `app:v2` that gives the candidate these shares; who scales meanwhile.
+async fn rollout(wish: Wish, shares: &[u32], scaled: &[Scaled], verdict: Verdict) -> Bottle {
+    let (shares, scaled) = (shares.to_vec(), scaled.to_vec());
+    let made: Arc<std::sync::Mutex<Option<Made>>> = Arc::default();
+    let known = made.clone();
+    let arms = wish.arms;
+    let strategy = lab::Scripted(move |calls: Arc<dyn Calls>| {
+        let (shares, scaled) = (shares.clone(), scaled.clone());
+        let made = known.lock().expect("no panic").clone().expect("made");
+        async move {
+            for (done, share) in shares.iter().enumerate() {
+                for one in scaled.iter().filter(|s| s.after == done) {
+                    scale(&made, one.arm, one.tasks).await;
+                }
+                let weights = Weights::of([(arms[0], 100 - share), (arms[1], *share)]);
+                match calls.perform(Call::SetWeights { weights }).await {
+                    Ok(Reply::Done) => {}
+                    Ok(other) => return Ran::Trapped(other.to_string()),
+                    Err(_) => return Ran::Interrupted,
+                }
+            }
+            for one in scaled.iter().filter(|s| s.after == shares.len()) {
+                scale(&made, one.arm, one.tasks).await;
+            }
+            Ran::Returned(Ok(Outcome {
+                verdict,
+                reason: "as the test wants".to_owned(),
+            }))
+        }
+    });
+    let bottle = Bottle::new(wish, Arc::new(strategy), json!({})).await;
+    *made.lock().expect("no panic") = Some(bottle.made.clone());
+    bottle.image("app:v2")
+}
+
+/// The writes that the journal has, as people read them.
+async fn writes(bottle: &Bottle) -> Vec<String> {
+    let journal = bottle.journal().await;
+    let asked = journal.iter().filter_map(|e| match &e.event {
+        Event::Asked { call, .. } if call.is_write() => Some(call.to_string()),
+        _ => None,
+    });
+    asked.collect()
+}
+
+async fn ends(bottle: &Bottle, end: End) {
+    let standing = bottle.run().await;
+    assert!(
+        matches!(&standing, Standing::Over(how, _) if *how == end),
+        "{standing:?}"
+    );
+}
+
+async fn tasks(bottle: &Bottle) -> [u32; 2] {
+    let live = bottle.live().await;
+    [0, 1].map(|arm| live.arms[arm].tasks.expect("a service"))
+}
+
+fn four_and_one() -> Wish {
+    Wish {
+        tasks: [4, 1],
+        ..Wish::default()
+    }
+}
+
+/// What carries the traffic grows at half of it: the candidate gets as much before all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_grows_meanwhile_is_followed() {
+    let grows = Scaled {
+        after: 1,
+        arm: 0,
+        tasks: 12,
+    };
+    let bottle = rollout(four_and_one(), &[50, 100], &[grows], Verdict::Promoted).await;
+    ends(&bottle, End::Promoted).await;
+    assert_eq!(
+        writes(&bottle).await,
+        [
+            "set-version canary app:v2",
+            "set-tasks canary 2",
+            "set-weights stable=50 canary=50",
+            "set-tasks canary 12",
+            "set-weights stable=0 canary=100",
+            "set-version stable app:v2",
+            "set-weights stable=100 canary=0",
+            "set-tasks canary 1",
+        ]
+    );
+    assert_eq!(tasks(&bottle).await, [12, 1]);
+}
+
+/// Before the first raise the share of the new number is what counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_grew_before_the_first_raise_is_followed() {
+    let grows = Scaled {
+        after: 0,
+        arm: 0,
+        tasks: 10,
+    };
+    let bottle = rollout(four_and_one(), &[50], &[grows], Verdict::RolledBack).await;
+    ends(&bottle, End::RolledBack).await;
+    assert_eq!(
+        writes(&bottle).await,
+        [
+            "set-version canary app:v2",
+            "set-tasks canary 5",
+            "set-weights stable=50 canary=50",
+            "set-weights stable=100 canary=0",
+            "set-tasks canary 1",
+        ]
+    );
+    assert_eq!(
+        tasks(&bottle).await,
+        [10, 1],
+        "nothing is taken from stable"
+    );
+}
+
+/// The candidate's own auto scaling found that it needs more: so will stable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_grows_says_what_stable_needs() {
+    let grows = Scaled {
+        after: 2,
+        arm: 1,
+        tasks: 7,
+    };
+    let bottle = rollout(four_and_one(), &[50, 100], &[grows], Verdict::Promoted).await;
+    ends(&bottle, End::Promoted).await;
+    let writes = writes(&bottle).await;
+    assert_eq!(
+        writes[writes.len() - 4..],
+        [
+            "set-version stable app:v2",
+            "set-tasks stable 7",
+            "set-weights stable=100 canary=0",
+            "set-tasks canary 1",
+        ]
+    );
+    assert_eq!(tasks(&bottle).await, [7, 1]);
+}
+
+/// Without traffic stable was scaled in; it gets all of it with the tasks for it only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stable_arm_that_was_scaled_in_gets_its_tasks_first() {
+    let shrinks = Scaled {
+        after: 2,
+        arm: 0,
+        tasks: 1,
+    };
+    let bottle = rollout(four_and_one(), &[50, 100], &[shrinks], Verdict::Promoted).await;
+    ends(&bottle, End::Promoted).await;
+    let writes = writes(&bottle).await;
+    assert_eq!(
+        writes[writes.len() - 3..],
+        [
+            "set-tasks stable 4",
+            "set-weights stable=100 canary=0",
+            "set-tasks canary 1",
+        ]
+    );
+    assert_eq!(tasks(&bottle).await, [4, 1]);
+}
+
+/// The way back waits for no task: users first, and then the tasks for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_gives_stable_its_tasks_after_the_traffic() {
+    let shrinks = Scaled {
+        after: 1,
+        arm: 0,
+        tasks: 1,
+    };
+    let bottle = rollout(four_and_one(), &[50], &[shrinks], Verdict::RolledBack).await;
+    ends(&bottle, End::RolledBack).await;
+    let writes = writes(&bottle).await;
+    assert_eq!(
+        writes[writes.len() - 3..],
+        [
+            "set-weights stable=100 canary=0",
+            "set-tasks stable 4",
+            "set-tasks canary 1",
+        ]
+    );
+    assert_eq!(tasks(&bottle).await, [4, 1]);
+}
+
+/// Colours change roles: what is scaled after the switch counts too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_ends_with_the_tasks_of_the_grown_service() {
+    for after in [0, 1] {
+        let wish = Wish {
+            arms: ["blue", "green"],
+            tasks: [3, 1],
+            ..Wish::default()
+        };
+        let grows = Scaled {
+            after,
+            arm: 0,
+            tasks: 9,
+        };
+        let mut bottle = rollout(wish, &[100], &[grows], Verdict::Promoted).await;
+        bottle.header.promotion = Promotion::Swap;
+        ends(&bottle, End::Promoted).await;
+        assert_eq!(tasks(&bottle).await, [1, 9], "grown after {after} writes");
+    }
+}
+
+/// Tasks that an arm had without any traffic are no sign that the traffic needs them.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_tasks_of_the_candidate_do_not_count() {
+    let wish = Wish {
+        tasks: [2, 6],
+        ..Wish::default()
+    };
+    let bottle = rollout(wish, &[50, 100], &[], Verdict::Promoted).await;
+    ends(&bottle, End::Promoted).await;
+    assert!(
+        writes(&bottle)
+            .await
+            .iter()
+            .all(|w| !w.contains("set-tasks")),
+        "{:?}",
+        writes(&bottle).await
+    );
+    assert_eq!(tasks(&bottle).await, [2, 6]);
+}
+
+/// Puts the services of both arms under auto scaling: their fewest and most tasks.
+async fn scalable(made: &Made, limits: [[i32; 2]; 2]) {
+    for (arm, [min, max]) in made.arms.iter().zip(limits) {
+        let resource = format!("service/{}/{}-{arm}", made.cluster, made.name);
+        let (min, max) = (min.to_string(), max.to_string());
+        let arguments = [
+            &["application-autoscaling", "register-scalable-target"][..],
+            &["--service-namespace", "ecs", "--resource-id", &resource],
+            &["--scalable-dimension", "ecs:service:DesiredCount"],
+            &["--min-capacity", &min, "--max-capacity", &max],
+        ]
+        .concat();
+        tokio::task::block_in_place(|| aws(REGION, &arguments));
+    }
+}
+
+/// What the AWS CLI shows of the scalable targets, by arm.
+fn shown(made: &Made) -> [Value; 2] {
+    let answer = tokio::task::block_in_place(|| {
+        aws(
+            REGION,
+            &[
+                "application-autoscaling",
+                "describe-scalable-targets",
+                "--service-namespace",
+                "ecs",
+            ],
+        )
+    });
+    let all = answer["ScalableTargets"].as_array().expect("a list");
+    [0, 1].map(|arm| {
+        let name = format!("service/{}/{}-{}", made.cluster, made.name, made.arms[arm]);
+        let mut found = all.iter().filter(|t| t["ResourceId"] == *name);
+        found.next().expect("registered").clone()
+    })
+}
+
+/// A policy wants so many tasks, or operations are forbidden.
+async fn policy(made: &Made, arm: usize, what: Value) {
+    let mut body = what;
+    body["cluster"] = json!(made.cluster);
+    body["service"] = json!(format!("{}-{}", made.name, made.arms[arm]));
+    script("autoscaling", body).await;
+}
+
+/// A rollout under auto scaling whose policies want one task in each arm all the time.
+async fn scaled_rollout(limits: [[i32; 2]; 2], verdict: Verdict) -> (Bottle, [Value; 2]) {
+    let made: Arc<std::sync::Mutex<Option<Made>>> = Arc::default();
+    let known = made.clone();
+    let strategy = lab::Scripted(move |calls: Arc<dyn Calls>| {
+        let made = known.lock().expect("no panic").clone().expect("made");
+        async move {
+            for share in [50, 100] {
+                let weights = Weights::of([("stable", 100 - share), ("canary", share)]);
+                match calls.perform(Call::SetWeights { weights }).await {
+                    Ok(Reply::Done) => {}
+                    Ok(other) => return Ran::Trapped(other.to_string()),
+                    Err(_) => return Ran::Interrupted,
+                }
+                for arm in [0, 1] {
+                    policy(&made, arm, json!({"tasks": 1})).await;
+                }
+            }
+            Ran::Returned(Ok(Outcome {
+                verdict,
+                reason: "as the test wants".to_owned(),
+            }))
+        }
+    });
+    let mut bottle = Bottle::new(four_and_one(), Arc::new(strategy), json!({})).await;
+    *made.lock().expect("no panic") = Some(bottle.made.clone());
+    scalable(&bottle.made, limits).await;
+    let before = shown(&bottle.made);
+    bottle.header.scaling = bottle.target.scaling().await.expect("readable");
+    (bottle.image("app:v2"), before)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_scaling_takes_nothing_that_the_rollout_needs_and_is_put_back() {
+    for (verdict, end) in [
+        (Verdict::Promoted, End::Promoted),
+        (Verdict::RolledBack, End::RolledBack),
+    ] {
+        let (bottle, before) = scaled_rollout([[1, 20], [1, 3]], verdict).await;
+        ends(&bottle, end).await;
+        let writes = writes(&bottle).await;
+        assert_eq!(
+            writes[..7],
+            [
+                "set-version canary app:v2",
+                "set-scaling stable 1 to 20 tasks, scale-in suspended",
+                "set-scaling canary 2 to 3 tasks",
+                "set-tasks canary 2",
+                "set-weights stable=50 canary=50",
+                "set-scaling canary 4 to 4 tasks",
+                "set-tasks canary 4",
+            ]
+        );
+        // Stable has kept its tasks, so the way back needed none.
+        assert!(
+            writes
+                .iter()
+                .all(|write| !write.starts_with("set-tasks stable")),
+            "{writes:?}"
+        );
+        assert_eq!(
+            writes[writes.len() - 3..],
+            [
+                "set-scaling stable 1 to 20 tasks",
+                "set-scaling canary 1 to 3 tasks",
+                "set-tasks canary 1",
+            ]
+        );
+        assert_eq!(tasks(&bottle).await, [4, 1]);
+        assert_eq!(shown(&bottle.made), before, "all is as it was");
+    }
+}
+
+/// What somebody suspended before stays so, and an arm without auto scaling needs none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_suspended_before_stays_suspended() {
+    let (mut bottle, _) = scaled_rollout([[4, 8], [4, 8]], Verdict::Promoted).await;
+    let suspended = Scaling {
+        out_suspended: true,
+        scheduled_suspended: true,
+        ..bottle.header.scaling[0].scaling
+    };
+    let set = bottle.target.set_scaling("stable", &suspended).await;
+    set.expect("permitted");
+    bottle.header.scaling = bottle.target.scaling().await.expect("readable");
+    bottle.header.scaling.retain(|one| one.arm == "stable");
+    let before = shown(&bottle.made);
+    ends(&bottle, End::Promoted).await;
+    assert_eq!(shown(&bottle.made), before);
+    let writes = writes(&bottle).await;
+    let told: Vec<&String> = writes.iter().filter(|w| w.contains("scaling")).collect();
+    assert_eq!(
+        told,
+        [
+            "set-scaling stable 4 to 8 tasks, scale-in suspended, scale-out suspended, schedules suspended",
+            "set-scaling stable 4 to 8 tasks, scale-out suspended, schedules suspended",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_the_rollout_goes_on_and_counts() {
+    let (bottle, before) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+    policy(&bottle.made, 0, json!({"deny": ["RegisterScalableTarget"]})).await;
+    ends(&bottle, End::Promoted).await;
+    // The policies took all tasks but one, and no arm got traffic without the tasks for it.
+    let writes = writes(&bottle).await;
+    assert_eq!(
+        writes[writes.len() - 4..],
+        [
+            "set-weights stable=0 canary=100",
+            "set-version stable app:v2",
+            "set-tasks stable 4",
+            "set-weights stable=100 canary=0",
+        ]
+    );
+    assert_eq!(
+        writes.iter().filter(|w| w.contains("scaling")).count(),
+        2,
+        "once for each arm: {writes:?}"
+    );
+    let journal = bottle.journal().await;
+    let said = journal.iter().any(|e| {
+        matches!(&e.event, Event::Answered { reply: Reply::Failed(error), .. }
+            if error.message.contains("application-autoscaling:RegisterScalableTarget"))
+    });
+    assert!(said, "the journal names the permission");
+    assert_eq!(shown(&bottle.made), before);
+    policy(
+        &bottle.made,
+        0,
+        json!({"deny": ["DescribeScalableTargets"]}),
+    )
+    .await;
+    let error = bottle.target.scaling().await.expect_err("not permitted");
+    assert_eq!(error.code, "no-permission");
+}
+
+/// The process dies after any entry: whoever goes on puts all back.
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_scaling_is_put_back_after_a_crash_and_an_abort() {
+    for crash in [
+        "set-scaling stable",
+        "set-scaling canary 2",
+        "set-tasks canary 2",
+    ] {
+        for happened in [false, true] {
+            let (bottle, before) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+            let driver = bottle.driver();
+            driver
+                .begin(bottle.header.clone())
+                .await
+                .expect("it begins");
+            let (twin, _) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+            ends(&twin, End::Promoted).await;
+            let journal = twin.journal().await;
+            let asked = journal.iter().position(|e| {
+                matches!(&e.event, Event::Asked { call, .. } if call.to_string().starts_with(crash))
+            });
+            let length = asked.expect("asked") + 1;
+            // The journal of the twin, as far as it came, is what this one has done.
+            let mut planted = journal[..length].to_vec();
+            let Event::Started(header) = &mut planted[0].event else {
+                panic!("it begins so");
+            };
+            **header = bottle.header.clone();
+            for (nth, entry) in planted.iter().enumerate() {
+                let Event::Asked { call, .. } = &entry.event else {
+                    continue;
+                };
+                if nth + 1 == length && !happened {
+                    continue;
+                }
+                match call {
+                    Call::SetScaling { arm, scaling } => {
+                        bottle.target.set_scaling(arm, scaling).await.expect("done");
+                    }
+                    Call::SetTasks { arm, tasks } => {
+                        bottle.target.set_tasks(arm, *tasks).await.expect("done");
+                    }
+                    _ => {}
+                }
+            }
+            bottle.store.plant(lab::ID, planted);
+            let abort = Signal {
+                id: "abort-1".to_owned(),
+                name: "abort".to_owned(),
+                actor: "ada".to_owned(),
+                payload: String::new(),
+                until: None,
+            };
+            bottle.store.signal(lab::ID, &abort).await.expect("memory");
+            let standing = bottle.go_on().await.expect("the driver works");
+            assert!(
+                matches!(standing, Standing::Over(End::RolledBack, _)),
+                "{crash}: {standing:?}"
+            );
+            assert_eq!(shown(&bottle.made), before, "{crash}, happened: {happened}");
+            assert_eq!(tasks(&bottle).await[0], 4);
+        }
+    }
+}
