@@ -79,6 +79,7 @@ fn sentence(advice: &Advice) -> String {
 fn command(ask: &Ask) -> String {
     match ask {
         Ask::Run => "`engine run`".to_owned(),
+        Ask::RunTaskDefinition => "`engine run --task-definition FAMILY:REVISION`".to_owned(),
         Ask::List => "`engine list`".to_owned(),
         Ask::Status => "`engine status`".to_owned(),
         Ask::StatusOf(id) => format!("`engine status {id}`"),
@@ -132,6 +133,8 @@ fn flag(input: &Input) -> String {
         Input::Offline(source) => {
             return format!("{source} is in a registry, and --offline (or --frozen)");
         }
+        Input::ServiceOf(arm) => return format!("--service {arm}=CLUSTER/SERVICE"),
+        Input::StackNamed(name) => return format!("--stack {name}"),
         Input::AcceptWeights => "--accept-weights",
         Input::AcceptChange => "--accept",
         Input::AcceptReplacement => "--accept-replacement",

@@ -596,6 +596,38 @@ pub struct Scaling {
     pub scheduled_suspended: bool,
 }
 
+impl Scaling {
+    /// The same, but what somebody else has changed stays: what is live and was not told.
+    #[must_use]
+    pub fn over(self, told: Option<Self>, live: Self) -> Self {
+        fn keep<T: PartialEq>(wanted: T, told: Option<T>, live: T) -> T {
+            match told {
+                Some(told) if told != live => live,
+                _ => wanted,
+            }
+        }
+        Self {
+            min: keep(self.min, told.map(|t| t.min), live.min),
+            max: keep(self.max, told.map(|t| t.max), live.max),
+            in_suspended: keep(
+                self.in_suspended,
+                told.map(|t| t.in_suspended),
+                live.in_suspended,
+            ),
+            out_suspended: keep(
+                self.out_suspended,
+                told.map(|t| t.out_suspended),
+                live.out_suspended,
+            ),
+            scheduled_suspended: keep(
+                self.scheduled_suspended,
+                told.map(|t| t.scheduled_suspended),
+                live.scheduled_suspended,
+            ),
+        }
+    }
+}
+
 impl fmt::Display for Scaling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} to {} tasks", self.min, self.max)?;

@@ -46,6 +46,8 @@ impl Advice {
 pub enum Ask {
     /// To begin a rollout.
     Run,
+    /// To begin a rollout of a task definition.
+    RunTaskDefinition,
     /// Which rollouts there are.
     List,
     /// How the target stands.
@@ -130,6 +132,10 @@ pub enum Input {
     StackParameterOf(String),
     /// A stack.
     Stack,
+    /// The stack of that name.
+    StackNamed(String),
+    /// The service of that arm.
+    ServiceOf(String),
     /// A load balancer on AWS, in any way.
     LoadBalancer,
     /// A load balancer, on AWS or here.
@@ -200,6 +206,8 @@ impl fmt::Display for Input {
             Self::StackParameter => "the parameter of the stack",
             Self::StackParameterOf(name) => return write!(f, "the parameter {name} of the stack"),
             Self::Stack => "the stack",
+            Self::ServiceOf(arm) => return write!(f, "the service of {arm}"),
+            Self::StackNamed(name) => return write!(f, "the stack {name}"),
             Self::LoadBalancer => "the load balancer",
             Self::Target => "the target",
             Self::Listener => "the listener",

@@ -421,7 +421,7 @@ fn have_services(
             "no ECS service is behind the target group of {name}, so nothing there can run {}",
             new.version
         ))
-        .name_it(Input::Service)),
+        .name_it(Input::ServiceOf(name.clone()))),
     }
 }
 

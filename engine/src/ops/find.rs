@@ -58,9 +58,10 @@ impl App {
             None => {
                 if let Some(stack) = self.surroundings.stack.get(STACK_VARIABLE) {
                     let note = Note::from(format!(
-                        "{STACK_VARIABLE}={stack} of the environment names a stack that is made, changed or deleted, and not one whose traffic is moved"
+                        "{STACK_VARIABLE}={stack} of the environment names a stack for what makes, changes or deletes one only"
                     ));
-                    self.note(note.advise(Advice::give(Input::Stack, "names that")));
+                    let input = Input::StackNamed(stack.clone());
+                    self.note(note.advise(Advice::give(input, "names it here")));
                 }
                 self.rollout_in_sight().await?.map_or(
                     TargetSpec::Local {

@@ -74,6 +74,15 @@ pub async fn undo(app: &App, request: &TargetRequest, id: Option<&str>) -> Resul
         scaling: scaling(app, target.as_ref()).await,
         ..header(app, (spec, target.as_ref()), &undone, old, &live, serving)
     };
+    if let Some(candidate) = &header.candidate
+        && !candidate.version.contains("@sha256:")
+        && matches!(header.target, TargetSpec::Aws(_))
+    {
+        app.note(format!(
+            "{} is known by its name: if it was pushed again since, it is another image now",
+            candidate.version
+        ));
+    }
     app.progress(format!(
         "undoes {of}: {} gets {}, and then all traffic, which {} has now with {}",
         idle.name,
@@ -122,8 +131,8 @@ async fn promotion(
             target.identity()
         ))
         .ask(
-            Ask::Run,
-            "with a task definition rolls out a release that is not in the history",
+            Ask::RunTaskDefinition,
+            "rolls out a release that is not in the history",
         )),
     }
 }

@@ -607,7 +607,7 @@ fn said(header: &Header, end: Option<End>) -> Said {
             Said::ByHand(ByHand {
                 left: from.as_ref().is_some_and(|arm| weights.share(arm) < 100.0),
                 from,
-                what: format!("the `engine {verb}` of {actor} at {at}"),
+                what: format!("the {verb} of {actor} at {at}"),
             })
         }
         (Work::Verb { actor, .. }, _) => home(

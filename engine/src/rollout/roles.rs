@@ -78,6 +78,14 @@ pub fn scaling_to_put_back<'a>(header: &'a Header, status: &Status) -> Option<&'
         .find(|first| told(status, &first.arm).is_some_and(|told| told.scaling != first.scaling))
 }
 
+/// What auto scaling did with an arm before it is told the last of what it was told.
+pub fn scaling_told_before(header: &Header, status: &Status, arm: &str) -> Option<Scaling> {
+    let mut told = status.scaling.iter().filter(|told| told.arm == arm).rev();
+    told.next();
+    let first = header.scaling.iter().find(|first| first.arm == arm);
+    told.next().or(first).map(|told| told.scaling)
+}
+
 /// What auto scaling was last told about an arm.
 fn told<'a>(status: &'a Status, arm: &str) -> Option<&'a ArmScaling> {
     status.scaling.iter().rfind(|told| told.arm == arm)

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 pub use super::calls::{Calls, Interrupted};
-use super::roles::{capacity_now, scaling_for_a_raise};
+use super::roles::{capacity_now, scaling_for_a_raise, scaling_told_before};
 use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
@@ -22,7 +22,7 @@ use crate::journal::{
 use crate::model::query::UNANSWERED;
 use crate::model::{
     ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, Millis, Observed, Role,
-    Signal, Wake, Weights,
+    Scaling, Signal, Wake, Weights,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
@@ -102,6 +102,8 @@ pub struct Session {
     pub(super) sent: Option<InDoubt>,
     /// When weights were last read (Unix ms), and the weights.
     seen: Option<(Millis, Weights)>,
+    /// What auto scaling was told by the write that was sent last.
+    scaled: Option<(u32, Scaling)>,
 }
 
 /// How long after the lease was last renewed a write may be sent. The process that takes
@@ -139,6 +141,7 @@ impl Session {
             interrupt: None,
             sent: None,
             seen: None,
+            scaled: None,
         }
     }
 
@@ -722,11 +725,29 @@ impl Session {
         Ok(reply)
     }
 
-    async fn deliver(&self, write: &InDoubt) -> Result<(), HostError> {
+    async fn deliver(&mut self, write: &InDoubt) -> Result<(), HostError> {
         match &write.call {
             Call::SetVersion { arm, release } => self.target.set_version(arm, release).await,
             Call::SetTasks { arm, tasks } => self.target.set_tasks(arm, *tasks).await,
-            Call::SetScaling { arm, scaling } => self.target.set_scaling(arm, scaling).await,
+            Call::SetScaling { arm, scaling } => {
+                let live = self.target.scaling().await?;
+                let Some(live) = live.into_iter().find(|live| live.arm == *arm) else {
+                    return Err(HostError::new(
+                        ErrorKind::NotFound,
+                        "not-scaled",
+                        format!(
+                            "auto scaling does not change {arm} any more: somebody has taken that away"
+                        ),
+                    ));
+                };
+                let told = scaling_told_before(&self.header, &self.status, arm);
+                let scaling = scaling.over(told, live.scaling);
+                self.scaled = Some((write.seq, scaling));
+                match scaling == live.scaling {
+                    true => Ok(()),
+                    false => self.target.set_scaling(arm, &scaling).await,
+                }
+            }
             Call::Restore { action, .. } => self.target.restore(action).await,
             call => match call.weights_after(&write.before) {
                 Some(weights) => {
@@ -763,7 +784,9 @@ impl Session {
         }
         if let Call::SetScaling { arm, scaling } = &write.call {
             let now = self.target.scaling().await?;
-            let is_so = now.iter().any(|a| a.arm == *arm && a.scaling == *scaling);
+            let sent = self.scaled.filter(|(seq, _)| *seq == write.seq);
+            let wanted = sent.map_or(*scaling, |(_, scaling)| scaling);
+            let is_so = now.iter().any(|a| a.arm == *arm && a.scaling == wanted);
             let settled = match is_so {
                 true => recovery::Settled::Happened,
                 false => recovery::Settled::Reissue,

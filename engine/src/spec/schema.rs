@@ -505,6 +505,7 @@ mod tests {
         before-bake = {}
         [probes.NAME]
         [queries.NAME]
+        basic-auth = { user = 'u', password = '${P}' }
         url = ''
         headers = { NAME = '' }
         [policy]",

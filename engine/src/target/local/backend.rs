@@ -6,6 +6,8 @@
 //! connection if no byte of an answer had come and sending it twice does no harm
 //! (RFC 9110, section 9.2.2; RFC 9113, section 8.7).
 
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,9 +39,30 @@ pub(super) struct Backends {
     fresh: Client<Connector, ClientBody>,
 }
 
-/// The HTTP/2 connection to one backend; all requests share it.
+/// The HTTP/2 connections to one backend. Requests share them, but as many as one client
+/// may leave half done never wait for each other: a connection carries few requests at a
+/// time, and what a client does not read holds up its own answer alone.
 #[derive(Default)]
-pub(super) struct Lane(tokio::sync::Mutex<Option<http2::SendRequest<ClientBody>>>);
+pub(super) struct Lane(tokio::sync::Mutex<Vec<Shared>>);
+
+/// One of these connections.
+struct Shared {
+    sender: http2::SendRequest<ClientBody>,
+    /// Most requests at a time that the backend permits on it.
+    most: Arc<AtomicUsize>,
+    /// Held by each request on it until its answer has ended.
+    requests: Arc<()>,
+}
+
+/// A place on a shared connection, until the answer has ended.
+pub(super) type Stream = Arc<()>;
+
+/// Most requests at a time on one HTTP/2 connection, if the backend permits so many.
+const STREAMS_MAX: usize = 50;
+/// How much of one answer may be under way before the client takes it, bytes.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same of all answers on a connection: so much that no answer waits for another.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -131,11 +154,11 @@ impl Lane {
         &self,
         backend: &Authority,
         mut request: Request<ClientBody>,
-    ) -> Result<Response<Incoming>, Broken> {
+    ) -> Result<(Response<Incoming>, Stream), Broken> {
         let again = Again::of(&mut request);
-        let (mut sender, reused) = self.sender(backend).await?;
+        let (mut sender, stream, reused) = self.sender(backend, false).await?;
         let mut failed = match sender.try_send_request(request).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return Ok((answer, stream)),
             Err(failed) => failed,
         };
         let unsent = failed.take_message();
@@ -149,37 +172,57 @@ impl Lane {
         let Some(request) = once_more else {
             return Err(error.into());
         };
-        self.forget().await;
-        let (mut sender, _) = self.sender(backend).await?;
-        Ok(sender.send_request(request).await?)
+        let (mut sender, stream, _) = self.sender(backend, true).await?;
+        Ok((sender.send_request(request).await?, stream))
     }
 
-    /// A sender on the connection to the backend, and whether it was there before.
+    /// A sender on a connection to the backend that has room, with its place there, and
+    /// whether the connection was there before.
     async fn sender(
         &self,
         backend: &Authority,
-    ) -> Result<(http2::SendRequest<ClientBody>, bool), Broken> {
+        fresh: bool,
+    ) -> Result<(http2::SendRequest<ClientBody>, Stream, bool), Broken> {
         let mut lane = self.0.lock().await;
-        if let Some(sender) = lane.as_ref().filter(|s| !s.is_closed()) {
-            return Ok((sender.clone(), true));
+        // One connection without a request is enough to wait for the next one.
+        let mut idle = 0;
+        lane.retain(|shared| {
+            idle += usize::from(Arc::strong_count(&shared.requests) == 1);
+            !shared.sender.is_closed() && (Arc::strong_count(&shared.requests) > 1 || idle == 1)
+        });
+        let has_room = |shared: &&Shared| {
+            let most = shared.most.load(Ordering::Relaxed).min(STREAMS_MAX);
+            Arc::strong_count(&shared.requests) <= most
+        };
+        if let Some(shared) = lane.iter().find(has_room).filter(|_| !fresh) {
+            return Ok((shared.sender.clone(), shared.requests.clone(), true));
         }
         let place = Uri::builder().scheme("http").authority(backend.clone());
         let stream = Connector::new()
             .call(place.path_and_query("/").build()?)
             .await?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .max_header_list_size(HEAD_BYTES_MAX)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(stream)
             .await?;
         // It ends with its last sender.
-        tokio::spawn(connection);
-        *lane = Some(sender.clone());
-        Ok((sender, false))
-    }
-
-    /// Lets the next request make a new connection.
-    async fn forget(&self) {
-        *self.0.lock().await = None;
+        let most = Arc::new(AtomicUsize::new(STREAMS_MAX));
+        let permitted = most.clone();
+        tokio::spawn(std::future::poll_fn(move |context| {
+            let ended = Pin::new(&mut connection).poll(context);
+            permitted.store(connection.current_max_send_streams(), Ordering::Relaxed);
+            ended
+        }));
+        let requests = Stream::default();
+        let taken = requests.clone();
+        lane.push(Shared {
+            sender: sender.clone(),
+            most,
+            requests,
+        });
+        Ok((sender, taken, false))
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::Broken;
 use super::answer::{Answer, Exchange};
 use super::arm::{Arm, InFlight, Upstream};
-use super::backend::Backends;
+use super::backend::{Backends, Stream};
 use super::connections::Flow;
 use super::samples::Class;
 use super::turn::{ClientBody, Turn, Whose};
@@ -236,11 +236,14 @@ impl Proxy {
         }
         let request = request.map(|body| ClientBody::new(body, turn.clone()));
         let sent = match self.http2 {
-            true => upstream.lane.send(&upstream.authority, request).await,
-            false => self.backends.send(request).await,
+            true => {
+                let sent = upstream.lane.send(&upstream.authority, request).await;
+                sent.map(|(response, stream)| (response, Some(stream)))
+            }
+            false => self.backends.send(request).await.map(|r| (r, None)),
         };
-        let mut response = match sent {
-            Ok(response) => response,
+        let (mut response, stream) = match sent {
+            Ok(sent) => sent,
             Err(error) if is_request_s(error.as_ref()) || turn.is_spoiled(Instant::now()) => {
                 return Err(Fault::Client(problem(
                     StatusCode::BAD_REQUEST,
@@ -284,7 +287,7 @@ impl Proxy {
         }
         strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
-        Ok(Passed::Answer(response, counted))
+        Ok(Passed::Answer(response, (counted, stream)))
     }
 
     /// Rewrites a request for its backend.
@@ -357,7 +360,7 @@ type Counted = (InFlight, OwnedSemaphorePermit, Flow);
 /// What an arm sent back.
 enum Passed {
     /// The head of an answer.
-    Answer(Response<Incoming>, Counted),
+    Answer(Response<Incoming>, (Counted, Option<Stream>)),
     /// Its consent to another protocol.
     Tunnel(Response<Incoming>),
 }

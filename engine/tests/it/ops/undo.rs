@@ -210,7 +210,7 @@ async fn a_rollback_says_where_it_goes_and_why_after_a_switch_by_hand_too() {
     assert!(changed, "{said}");
     assert!(
         said.contains(
-            "takes all traffic to blue: it had all traffic before the `engine switch` of tester at"
+            "takes all traffic to blue: it had all traffic before the switch of tester at"
         ),
         "{said}"
     );
@@ -222,7 +222,7 @@ async fn a_rollback_says_where_it_goes_and_why_after_a_switch_by_hand_too() {
     let (changed, said) = back(&test, &at).await;
     assert!(changed, "{said}");
     assert!(
-        said.contains("takes all traffic to green: it had all traffic before the `engine switch`"),
+        said.contains("takes all traffic to green: it had all traffic before the switch"),
         "{said}"
     );
 }
