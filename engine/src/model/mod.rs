@@ -606,9 +606,11 @@ impl Scaling {
                 _ => wanted,
             }
         }
+        let min = keep(self.min, told.map(|t| t.min), live.min);
         Self {
-            min: keep(self.min, told.map(|t| t.min), live.min),
-            max: keep(self.max, told.map(|t| t.max), live.max),
+            min,
+            // Where only one of both is somebody else's, they may not fit together.
+            max: keep(self.max, told.map(|t| t.max), live.max).max(min),
             in_suspended: keep(
                 self.in_suspended,
                 told.map(|t| t.in_suspended),
@@ -1043,6 +1045,50 @@ mod tests {
 
     fn arms() -> Vec<String> {
         vec!["stable".to_owned(), "canary".to_owned()]
+    }
+
+    #[test]
+    fn what_somebody_else_told_auto_scaling_stays() {
+        let first = Scaling {
+            min: 2,
+            max: 10,
+            in_suspended: false,
+            out_suspended: false,
+            scheduled_suspended: false,
+        };
+        let told = Scaling {
+            min: 4,
+            in_suspended: true,
+            ..first
+        };
+        assert_eq!(first.over(Some(told), told), first, "nobody else was there");
+        // Somebody raised both numbers meanwhile.
+        let live = Scaling {
+            min: 6,
+            max: 30,
+            ..told
+        };
+        let back = Scaling {
+            min: 6,
+            max: 30,
+            ..first
+        };
+        assert_eq!(first.over(Some(told), live), back);
+        // Somebody let it scale in again.
+        let live = Scaling {
+            in_suspended: false,
+            ..told
+        };
+        assert_eq!(told.over(Some(told), live), live);
+        assert_eq!(told.over(None, first), told, "what is not known is told");
+        let tight = Scaling { max: 4, ..first };
+        let live = Scaling {
+            min: 6,
+            max: 8,
+            ..told
+        };
+        let told = Scaling { max: 8, ..told };
+        assert_eq!(tight.over(Some(told), live).max, 6, "not below the minimum");
     }
 
     #[test]

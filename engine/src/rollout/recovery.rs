@@ -419,12 +419,9 @@ pub fn finalize(
     now: Millis,
 ) -> Step {
     match move_traffic(goal, header, status, live, now) {
-        Step::Done => match scaling_to_put_back(header, status) {
+        Step::Done => match scaling_to_put_back(header, status, &live.weights()) {
             // Before tasks are taken, or auto scaling would add them again.
-            Some(ArmScaling { arm, scaling }) => Step::Do(Call::SetScaling {
-                arm: arm.clone(),
-                scaling: *scaling,
-            }),
+            Some(ArmScaling { arm, scaling }) => Step::Do(Call::SetScaling { arm, scaling }),
             None => settle_tasks(goal, header, live),
         },
         step => step,

@@ -69,13 +69,26 @@ pub fn scaling_for_a_raise(
     all.collect()
 }
 
-/// The first arm for which auto scaling was told something else than it did when the
-/// rollout began, and what it did then.
-pub fn scaling_to_put_back<'a>(header: &'a Header, status: &Status) -> Option<&'a ArmScaling> {
-    header
-        .scaling
-        .iter()
-        .find(|first| told(status, &first.arm).is_some_and(|told| told.scaling != first.scaling))
+/// The first arm for which auto scaling was told something else than it shall do after
+/// the rollout, and what that is: what it did when the rollout began. An arm that has all
+/// traffic now and did not have it then may scale as the one that had it, or its old
+/// limits would take tasks from under the users.
+pub fn scaling_to_put_back(header: &Header, status: &Status, live: &Weights) -> Option<ArmScaling> {
+    let stable = header.arm(Role::Stable);
+    header.scaling.iter().find_map(|first| {
+        let told = told(status, &first.arm)?.scaling;
+        let mut wanted = first.scaling;
+        if first.arm != stable && live.share(&first.arm) >= 100.0 {
+            let served = header.scaling.iter().find(|other| other.arm == stable);
+            let served = served.map_or(told, |other| other.scaling);
+            wanted.min = wanted.min.max(served.min);
+            wanted.max = wanted.max.max(served.max);
+        }
+        (told != wanted).then(|| ArmScaling {
+            arm: first.arm.clone(),
+            scaling: wanted,
+        })
+    })
 }
 
 /// What auto scaling did with an arm before it is told the last of what it was told.

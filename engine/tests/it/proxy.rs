@@ -244,6 +244,51 @@ async fn the_status_of_grpc_is_what_counts_and_trailers_pass() {
     }
 }
 
+/// Sends a request over HTTP/2 and reads nothing of the answer; dropping what it returns
+/// ends that.
+async fn ask_and_read_nothing(address: SocketAddr, path: &str) -> impl Sized {
+    let stream = TcpStream::connect(address).await.expect("listens");
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("speaks HTTP/2");
+    tokio::spawn(connection);
+    let request = Request::get(format!("http://shop.example{path}"));
+    let request = request.body(Empty::<Bytes>::new()).expect("valid");
+    (
+        sender.send_request(request).await.expect("answered"),
+        sender,
+    )
+}
+
+/// Clients share connections to an arm, and must not be able to spoil its answers for
+/// each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_over_http_2_holds_up_nobody_else() {
+    let address = http2(|head| match head.uri.path() {
+        "/large" => plain(vec![0; 8 << 20]),
+        _ => plain("small"),
+    })
+    .await;
+    let (balancer, target) = start(address, |spec| {
+        spec.upstream_http2 = true;
+        spec.response_timeout_ms = 3_000;
+    })
+    .await;
+    healthy(&target, "stable", 1).await;
+    let mut idlers = vec![];
+    for _ in 0..8 {
+        idlers.push(ask_and_read_nothing(balancer.listen, "/large").await);
+    }
+    for _ in 0..3 {
+        let (_, body, _) = ask(balancer.listen, "shop.example", "/small").await;
+        assert_eq!(body, "small");
+    }
+    let (requests, errors, _) = seen(&target).await;
+    assert_eq!((requests, errors), (3, 0));
+    drop(idlers);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_authority_of_http_2_is_the_host_that_the_client_asked_for() {
     let address = http2(|head| {

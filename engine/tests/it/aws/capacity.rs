@@ -382,6 +382,23 @@ async fn auto_scaling_takes_nothing_that_the_rollout_needs_and_is_put_back() {
     }
 }
 
+/// Who serves after a swap may scale as who served before: its old limits would take
+/// tasks from under the users.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_swap_auto_scaling_leaves_the_new_arm_what_the_users_need() {
+    let (mut bottle, before) = scaled_rollout([[4, 20], [1, 2]], Verdict::Promoted).await;
+    bottle.header.promotion = Promotion::Swap;
+    ends(&bottle, End::Promoted).await;
+    let [stable, canary] = shown(&bottle.made);
+    assert_eq!(stable, before[0], "the arm without users is as it was");
+    assert_eq!(
+        (&canary["MinCapacity"], &canary["MaxCapacity"]),
+        (&json!(4), &json!(20))
+    );
+    policy(&bottle.made, 1, json!({"tasks": 1})).await;
+    assert_eq!(tasks(&bottle).await[1], 4, "the users keep their tasks");
+}
+
 /// What somebody suspended before stays so, and an arm without auto scaling needs none.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_suspended_before_stays_suspended() {
