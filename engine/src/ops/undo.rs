@@ -112,7 +112,7 @@ async fn promotion(
         let spec = header.target.clone();
         return Ok((header, spec, target));
     }
-    let (spec, target) = app.target(request).await?;
+    let (_, target) = app.target(request).await?;
     match newest_promotion(app, target.identity()).await? {
         Some(header) => match &header.work {
             // To undo that would bring back what was undone.
@@ -124,7 +124,12 @@ async fn promotion(
                 Ask::Undo(header.rollout.clone()),
                 "brings the newer version back",
             )),
-            _ => Ok((header, spec, target)),
+            // As it was pinned: which container is the version, above all.
+            _ => {
+                let target = app.ports.reach(&header.target).await?;
+                let spec = header.target.clone();
+                Ok((header, spec, target))
+            }
         },
         None => Err(Error::usage(format!(
             "no rollout in this history was promoted on {}, so there is nothing to undo",
