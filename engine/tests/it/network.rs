@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::registry::server::Authority;
-use crate::support::balancer::{demo, spec, start};
+use crate::support::balancer::{demo, demo_target, spec, start};
 use crate::support::binary::{Running, engine, plugin, stderr, stdout};
 use crate::support::folder;
 
@@ -350,20 +350,7 @@ async fn what_is_no_number_is_said_and_told_from_a_refusal() {
 fn write(folder: &Path, query: &str) {
     let text = format!(
         r#"
-        [target]
-        kind = "local"
-        [target.local]
-        listen = "127.0.0.1:0"
-        admin = "127.0.0.1:0"
-        load-rps = 60
-        [target.local.health]
-        interval = "100ms"
-        [target.local.arms.stable]
-        version = "v1"
-        demo = {{}}
-        [target.local.arms.canary]
-        version = "v2"
-        demo = {{}}
+        {}
         [strategy]
         plugin = {:?}
         [strategy.parameters]
@@ -377,6 +364,7 @@ fn write(folder: &Path, query: &str) {
         [queries.q]
         {query}
         "#,
+        demo_target(60),
         plugin("canary")
     );
     std::fs::write(folder.join("rollout.toml"), text).expect("writable");

@@ -15,7 +15,7 @@ use engine::target::local::balancer::Balancer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::app::{TestApp, in_file, refused};
-use crate::support::balancer::spec;
+use crate::support::balancer::{demo_target, spec};
 use crate::support::binary::{engine, plugin, run, stderr, stdout};
 use crate::support::folder;
 
@@ -25,20 +25,7 @@ const SECRET: &str = "S3CRET-of-ours";
 fn file(folder: &Path, more: &str) {
     let text = format!(
         r#"
-        [target]
-        kind = "local"
-        [target.local]
-        listen = "127.0.0.1:0"
-        admin = "127.0.0.1:0"
-        load-rps = 40
-        [target.local.health]
-        interval = "100ms"
-        [target.local.arms.stable]
-        version = "v1"
-        demo = {{}}
-        [target.local.arms.canary]
-        version = "v2"
-        demo = {{}}
+        {}
         [strategy]
         plugin = {:?}
         [strategy.parameters]
@@ -47,6 +34,7 @@ fn file(folder: &Path, more: &str) {
         steps = [50, 100]
         {more}
         "#,
+        demo_target(40),
         plugin("canary")
     );
     std::fs::write(folder.join("rollout.toml"), text).expect("writable");

@@ -569,43 +569,34 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result
     let deleted = async {
         let events = Events::from_now(&clients, &doomed.id).await?;
         let token = format!("engine-{}", new_id_part());
-        tell_to_delete(app, &clients, doomed, &token, held.as_mut(), watcher).await?;
+        if !tell_to_delete(app, &clients, doomed, &token, held.as_mut(), watcher).await? {
+            return Ok(Deleted::Stopped);
+        }
         let operation = (doomed.id.as_str(), events);
-        follow(app, &clients, operation, watcher, held.as_mut()).await
+        let after = follow(app, &clients, operation, watcher, held.as_mut()).await?;
+        Ok(after.map_or(Deleted::Left(None), Deleted::Gone))
     };
-    let after = deleted.await;
-    let stopped = after.as_ref().is_err_and(|e| *e == stopped());
-    match (held, &after) {
-        (Some(held), Ok(None)) => return Ok(Deleted::Left(Some(held.leave().await?))),
-        (Some(held), Err(error)) if !stopped && !held.stack_rests().await => {
-            return Err(held.left_at_work(error).await);
-        }
-        (Some(held), after) => {
-            let done = match after {
-                Err(_) if stopped => Ok(Deployment::Stopped.words()),
-                after => after.as_ref().map(|_| "done"),
-            };
-            let ended = held.end(done, &Ok(())).await;
-            if after.is_ok() {
-                ended?;
-            }
-        }
-        (None, _) => {}
+    let deleted = deleted.await;
+    let Some(held) = held else {
+        return deleted;
+    };
+    let done = match &deleted {
+        Ok(Deleted::Left(_)) => return Ok(Deleted::Left(Some(held.leave().await?))),
+        Ok(Deleted::Stopped) => Ok(Deployment::Stopped.words()),
+        Ok(Deleted::Gone(_)) => Ok(Deployment::Done.words()),
+        Err(error) if !held.stack_rests().await => return Err(held.left_at_work(error).await),
+        Err(error) => Err(error),
+    };
+    let ended = held.end(done, &Ok(())).await;
+    if deleted.is_ok() {
+        ended?;
     }
-    if stopped {
-        return Ok(Deleted::Stopped);
-    }
-    Ok(after?.map_or(Deleted::Left(None), Deleted::Gone))
-}
-
-/// What ends a deletion that a person stopped in time.
-fn stopped() -> Error {
-    Error::busy("stopped: nothing was deleted")
+    deleted
 }
 
 /// Tells CloudFormation to delete a stack. An answer that was lost is made up for by
 /// looking at the stack, and by telling it once more with the same token, which does
-/// nothing twice.
+/// nothing twice. False if a person stopped it before.
 async fn tell_to_delete(
     app: &App,
     clients: &Clients,
@@ -613,13 +604,13 @@ async fn tell_to_delete(
     token: &str,
     mut held: Option<&mut Held>,
     watcher: &dyn Watcher,
-) -> Result<()> {
+) -> Result<bool> {
     for attempt in 1.. {
         if let Some(held) = &mut held {
             held.ready(app, None).await?;
         }
         if watcher.stops() > 0 && attempt == 1 {
-            return Err(stopped());
+            return Ok(false);
         }
         if let Some(held) = &mut held {
             held.tell_to_delete();
@@ -632,10 +623,10 @@ async fn tell_to_delete(
                     break;
                 }
             }
-            told => return Ok(told?),
+            told => return Ok(told.map(|()| true)?),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The account and the stack: of the request, else the rollout file, else the

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_ecs::types::{
     Deployment as EcsDeployment, DeploymentControllerType, DeploymentRolloutState,
-    DeploymentStrategy, DesiredStatus, Service, SortOrder, TaskDefinitionField,
+    DeploymentStrategy, DesiredStatus, Service, SortOrder, Task, TaskDefinitionField,
     TaskDefinitionStatus,
 };
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -238,32 +238,36 @@ pub(super) async fn why_failed(clients: &Clients, id: &ServiceId, service: &Serv
     why.join("; ")
 }
 
-async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<String>, HostError> {
+/// Tasks of a service that want that status, at most so many.
+async fn tasks(
+    clients: &Clients,
+    id: &ServiceId,
+    status: DesiredStatus,
+    most: i32,
+) -> Result<Vec<Task>, HostError> {
     let list = clients
         .ecs
         .list_tasks()
         .cluster(&id.cluster)
         .service_name(&id.name)
-        .desired_status(DesiredStatus::Stopped)
-        .max_results(10);
-    let arns = clients
-        .ask(Api::ListTasks, &id.name, list.send())
-        .await?
-        .task_arns;
-    let arns = arns.unwrap_or_default();
+        .desired_status(status)
+        .max_results(most);
+    let listed = clients.ask(Api::ListTasks, &id.name, list.send()).await?;
+    let arns = listed.task_arns.unwrap_or_default();
     if arns.is_empty() {
-        return Ok(None);
+        return Ok(vec![]);
     }
     let describe = clients
         .ecs
         .describe_tasks()
         .cluster(&id.cluster)
         .set_tasks(Some(arns));
-    let tasks = clients
-        .ask(Api::DescribeTasks, &id.name, describe.send())
-        .await?
-        .tasks;
-    let tasks = tasks.unwrap_or_default();
+    let described = clients.ask(Api::DescribeTasks, &id.name, describe.send());
+    Ok(described.await?.tasks.unwrap_or_default())
+}
+
+async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<String>, HostError> {
+    let tasks = tasks(clients, id, DesiredStatus::Stopped, 10).await?;
     let newest = tasks
         .iter()
         .max_by_key(|t| t.stopped_at().map(|at| at.secs()));
@@ -282,29 +286,8 @@ pub(super) async fn digests(
     id: &ServiceId,
     container: Option<&str>,
 ) -> Result<Vec<String>, HostError> {
-    let list = clients
-        .ecs
-        .list_tasks()
-        .cluster(&id.cluster)
-        .service_name(&id.name)
-        .desired_status(DesiredStatus::Running)
-        .max_results(100);
-    let listed = clients.ask(Api::ListTasks, &id.name, list.send()).await?;
-    let arns = listed.task_arns.unwrap_or_default();
-    if arns.is_empty() {
-        return Ok(vec![]);
-    }
-    let describe = clients
-        .ecs
-        .describe_tasks()
-        .cluster(&id.cluster)
-        .set_tasks(Some(arns));
-    let tasks = clients
-        .ask(Api::DescribeTasks, &id.name, describe.send())
-        .await?
-        .tasks;
     let mut found = vec![];
-    for task in tasks.unwrap_or_default() {
+    for task in tasks(clients, id, DesiredStatus::Running, 100).await? {
         let all = task.containers();
         let own = match all {
             [only] => Some(only),

@@ -94,11 +94,6 @@ impl Again {
         let body = ClientBody::again(&kept)?;
         Some(Request::from_parts(self.head, body))
     }
-
-    /// The same if the backend may get the request twice.
-    fn harmless(self) -> Option<Request<ClientBody>> {
-        self.head.method.is_idempotent().then(|| self.request())?
-    }
 }
 
 impl Backends {
@@ -121,7 +116,9 @@ impl Backends {
         &self,
         mut request: Request<ClientBody>,
     ) -> Result<Response<Incoming>, Broken> {
-        let again = Again::of(&mut request);
+        // Others are never sent twice, and need no copy.
+        let harmless = request.method().is_idempotent();
+        let again = harmless.then(|| Again::of(&mut request));
         match self.kept.request(request).await {
             Ok(answer) => {
                 if let Some(link) = answer.extensions().get::<Link>() {
@@ -129,7 +126,7 @@ impl Backends {
                 }
                 Ok(answer)
             }
-            Err(error) => match again.harmless() {
+            Err(error) => match again.and_then(Again::request) {
                 Some(request) if was_stale(&error) => Ok(self.fresh.request(request).await?),
                 _ => Err(error.into()),
             },
@@ -155,6 +152,7 @@ impl Lane {
         backend: &Authority,
         mut request: Request<ClientBody>,
     ) -> Result<(Response<Incoming>, Stream), Broken> {
+        let harmless = request.method().is_idempotent();
         let again = Again::of(&mut request);
         let (mut sender, stream, reused) = self.sender(backend, false).await?;
         let mut failed = match sender.try_send_request(request).await {
@@ -166,7 +164,7 @@ impl Lane {
         let once_more = match unsent {
             Some(request) => Some(request),
             None if was_not_processed(&error) => again.request(),
-            None if reused && sender.is_closed() => again.harmless(),
+            None if harmless && reused && sender.is_closed() => again.request(),
             None => None,
         };
         let Some(request) = once_more else {

@@ -73,14 +73,8 @@ async fn rollout(wish: Wish, shares: &[u32], scaled: &[Scaled], verdict: Verdict
     bottle.image("app:v2")
 }
 
-/// The writes that the journal has, as people read them.
 async fn writes(bottle: &Bottle) -> Vec<String> {
-    let journal = bottle.journal().await;
-    let asked = journal.iter().filter_map(|e| match &e.event {
-        Event::Asked { call, .. } if call.is_write() => Some(call.to_string()),
-        _ => None,
-    });
-    asked.collect()
+    lab::writes(&bottle.journal().await)
 }
 
 async fn ends(bottle: &Bottle, end: End) {

@@ -130,19 +130,22 @@ fn shown(differences: &[Difference]) -> Vec<String> {
     differences.iter().map(ToString::to_string).collect()
 }
 
+/// The versions that the arms will have.
+fn versions(ready: &Ready) -> Vec<&str> {
+    let arms = ready.header.arms.iter();
+    arms.map(|arm| arm.version.as_str()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_image_goes_into_the_container_of_its_repository() {
     let mut bottle = canary(with_proxy()).await;
     let test = TestApp::new();
     let wanted = request(&bottle.made, image("reg.example/shop:v2"));
     let ready = make_ready(&test.app, &wanted).await.expect("ready");
-    let versions: Vec<_> = ready
-        .header
-        .arms
-        .iter()
-        .map(|a| a.version.as_str())
-        .collect();
-    assert_eq!(versions, ["reg.example/shop:v1", "reg.example/shop:v2"]);
+    assert_eq!(
+        versions(&ready),
+        ["reg.example/shop:v1", "reg.example/shop:v2"]
+    );
     for change in &ready.changes {
         assert_eq!(change.container.as_deref(), Some("app"), "{change:?}");
         assert_eq!(
@@ -369,14 +372,8 @@ async fn a_change_of_settings_alone_is_promoted_too() {
     let test = TestApp::new();
     let wanted = request(&bottle.made, |r| r.task_definition = Some(new.clone()));
     let ready = make_ready(&test.app, &wanted).await.expect("ready");
-    let versions: Vec<_> = ready
-        .header
-        .arms
-        .iter()
-        .map(|a| a.version.clone())
-        .collect();
     let called = format!("app:v1 ({}-canary:2)", bottle.made.name);
-    assert_eq!(versions, ["app:v1", &called]);
+    assert_eq!(versions(&ready), ["app:v1", &called]);
     bottled(&mut bottle, ready).await;
     let standing = bottle.run().await;
     assert!(

@@ -30,14 +30,8 @@ async fn canary(wish: Wish) -> Bottle {
     Bottle::new(wish, guests::plugin("canary").await, three_steps()).await
 }
 
-/// The writes that the journal has, as people read them.
 async fn writes(bottle: &Bottle) -> Vec<String> {
-    let journal = bottle.journal().await;
-    let asked = journal.iter().filter_map(|e| match &e.event {
-        Event::Asked { call, .. } if call.is_write() => Some(call.to_string()),
-        _ => None,
-    });
-    asked.collect()
+    lab::writes(&bottle.journal().await)
 }
 
 fn reason(standing: &Standing) -> &str {

@@ -18,7 +18,7 @@ use engine::target::http::Client;
 use crate::support::app::{TestApp, code_of, in_file, local, on, on_aws, refused, rollout};
 use crate::support::aws::bottle::{Wish, alarm, direct, forward, make};
 use crate::support::aws::emulator::unique;
-use crate::support::balancer::{demo, healthy, spec, start};
+use crate::support::balancer::{demo, demo_target, healthy, spec, start};
 use crate::support::binary::plugin;
 
 /// How many rollouts there are.
@@ -172,20 +172,7 @@ async fn the_candidate_of_the_file_is_deployed_and_promoted() {
     let test = TestApp::new();
     let text = format!(
         r#"
-        [target]
-        kind = "local"
-        [target.local]
-        listen = "127.0.0.1:0"
-        admin = "127.0.0.1:0"
-        load-rps = 100
-        [target.local.health]
-        interval = "100ms"
-        [target.local.arms.stable]
-        version = "v1"
-        demo = {{}}
-        [target.local.arms.canary]
-        version = "v2"
-        demo = {{}}
+        {}
         [candidate]
         version = "v3"
         demo = {{ error-rate = 0.0 }}
@@ -195,6 +182,7 @@ async fn the_candidate_of_the_file_is_deployed_and_promoted() {
         steps = [50, 100]
         bake = "1s"
         "#,
+        demo_target(100),
         plugin("canary")
     );
     let request = BeginRequest {

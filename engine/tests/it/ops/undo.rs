@@ -1,7 +1,7 @@
 //! `undo`, and what `rollback` says about it: after a promotion by copy both arms run the
 //! new version.
 
-use engine::journal::{Event, Work};
+use engine::journal::Work;
 use engine::model::{End, Observed, Release, Source};
 use engine::ops::Kind;
 use engine::ops::command::promote_fully;
@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::support::app::{TestApp, on, on_aws, refused, rollout, texts};
 use crate::support::aws::bottle::{Made, Wish, make};
 use crate::support::aws::emulator::script;
+use crate::support::lab;
 
 fn colours() -> Wish {
     Wish {
@@ -66,14 +67,9 @@ async fn promote(test: &TestApp, at: &TargetRequest, image: &str) -> String {
     id
 }
 
-/// The writes of a rollout, as people read them.
 async fn writes(test: &TestApp, id: &str) -> Vec<String> {
     let (_, _, journal) = test.app.journal(id).await.expect("it is there");
-    let asked = journal.iter().filter_map(|e| match &e.event {
-        Event::Asked { call, .. } if call.is_write() => Some(call.to_string()),
-        _ => None,
-    });
-    asked.collect()
+    lab::writes(&journal)
 }
 
 async fn live(test: &TestApp, at: &TargetRequest) -> Observed {

@@ -50,6 +50,29 @@ pub fn named(mut spec: LocalSpec, names: [&str; 2]) -> LocalSpec {
     spec
 }
 
+/// The target of a rollout file: a balancer in the process with two demo versions, and so
+/// many requests per second.
+pub fn demo_target(load_rps: u32) -> String {
+    format!(
+        r#"
+        [target]
+        kind = "local"
+        [target.local]
+        listen = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        load-rps = {load_rps}
+        [target.local.health]
+        interval = "100ms"
+        [target.local.arms.stable]
+        version = "v1"
+        demo = {{}}
+        [target.local.arms.canary]
+        version = "v2"
+        demo = {{}}
+        "#
+    )
+}
+
 pub fn demo() -> Source {
     Source::Demo(DemoFault::default())
 }

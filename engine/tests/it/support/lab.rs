@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::narrate::Narrator;
 use engine::journal::status::Status;
-use engine::journal::{Entry, Header};
+use engine::journal::{Entry, Event, Header};
 use engine::model::query::Probe;
 use engine::model::target::TargetSpec;
 use engine::model::{Arm, HostError, Role, Signal};
@@ -201,6 +201,15 @@ where
     async fn run(&self, calls: Arc<dyn Calls>, _: Run) -> Ran {
         (self.0)(calls).await
     }
+}
+
+/// The writes that a journal has, as people read them.
+pub fn writes(journal: &[Entry]) -> Vec<String> {
+    let asked = journal.iter().filter_map(|e| match &e.event {
+        Event::Asked { call, .. } if call.is_write() => Some(call.to_string()),
+        _ => None,
+    });
+    asked.collect()
 }
 
 /// Good on both arms.
