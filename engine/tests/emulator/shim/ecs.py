@@ -7,8 +7,13 @@ from .common import ACCOUNT, ApiError, paginate
 
 # Members that UpdateService takes over as they are. Changing one of the second
 # list starts a new deployment, as on AWS.
-SETTINGS = ("deploymentConfiguration", "healthCheckGracePeriodSeconds", "enableExecuteCommand", "propagateTags")
-REDEPLOYS = ("networkConfiguration", "platformVersion", "loadBalancers", "serviceRegistries", "capacityProviderStrategy")
+SETTINGS = (
+    "deploymentConfiguration", "healthCheckGracePeriodSeconds", "enableExecuteCommand", "propagateTags", "enableECSManagedTags",
+)
+REDEPLOYS = (
+    "networkConfiguration", "platformVersion", "loadBalancers", "serviceRegistries", "capacityProviderStrategy",
+    "serviceConnectConfiguration", "volumeConfigurations", "vpcLatticeConfigurations",
+)
 
 
 class Region:
@@ -232,13 +237,29 @@ def create_service(here, request):
     if key in here.services and here.services[key].status == "ACTIVE":
         raise ApiError("InvalidParameterException", "Creation of service was not idempotent.")
     definition = usable_definition(here, request["taskDefinition"])
+    check_capacity(cluster, request)
     service = rollout.Service(here, cluster, request, definition)
     here.services[key] = service
     return {"service": service.view()}
 
 
+def check_capacity(cluster, request):
+    strategy = request.get("capacityProviderStrategy") or []
+    if strategy and request.get("launchType"):
+        raise ApiError(
+            "InvalidParameterException",
+            "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.",
+        )
+    if any(entry["capacityProvider"] not in cluster["capacityProviders"] for entry in strategy):
+        raise ApiError(
+            "InvalidParameterException",
+            "The capacity provider strategy cannot contain a capacity provider that is not associated with the cluster.",
+        )
+
+
 def update_service(here, request):
     service = active_service(here, request)
+    check_capacity(find_cluster(here, request.get("cluster")), request)
     definition = service.deployments[0].definition
     if request.get("taskDefinition"):
         definition = usable_definition(here, request["taskDefinition"])

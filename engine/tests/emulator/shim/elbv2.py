@@ -150,11 +150,24 @@ def check_actions(elbv2, actions):
                 raise ActionTargetGroupNotFoundError(arn)
 
 
+def check_secrets(actions, modifies):
+    """A client secret goes in and never comes out: whoever writes an action again gives it or keeps the old one."""
+    for action in actions or []:
+        config = action.get("AuthenticateOidcConfig") or {}
+        keeps = modifies and str(config.get("UseExistingClientSecret", "")).lower() == "true"
+        if action.get("Type") == "authenticate-oidc" and not config.get("ClientSecret") and not keeps:
+            raise ELBClientError("InvalidLoadBalancerAction", "You must specify a client secret")
+
+
 def normalised(actions):
     """ALB shows one action in both notations if it has one group, and only the list if it has more."""
     result = []
     for action in actions or []:
         action = dict(action)
+        if "AuthenticateOidcConfig" in action:
+            hidden = ("ClientSecret", "UseExistingClientSecret")
+            config = action["AuthenticateOidcConfig"]
+            action["AuthenticateOidcConfig"] = {k: v for k, v in config.items() if k not in hidden}
         if action.get("Type") == "forward":
             tuples = (action.get("ForwardConfig") or {}).get("TargetGroups") or []
             if not tuples and action.get("TargetGroupArn"):
@@ -194,6 +207,7 @@ def _with_checks(original):
         call = signature.bind(self, *args, **kwargs)
         if call.arguments.get("actions"):
             check_actions(self, call.arguments["actions"])
+            check_secrets(call.arguments["actions"], original.__name__.startswith("modify"))
             call.arguments["actions"] = normalised(call.arguments["actions"])
         result = original(*call.args, **call.kwargs)
         _link(self)
@@ -234,6 +248,14 @@ def install():
         # A name that a test can reach, should it put a real proxy there.
         balancer.dns_name = "localhost"
         balancer.state = "active"
+        balancer.scheme = balancer.scheme or "internet-facing"
+        # moto calls every kind `app`.
+        word = {"network": "net", "gateway": "gwy"}.get(balancer.type, "app")
+        arn = balancer.arn.replace(":loadbalancer/app/", f":loadbalancer/{word}/")
+        tags = self.tagging_service.get_tag_dict_for_resource(balancer.arn)
+        self.load_balancers[arn] = self.load_balancers.pop(balancer.arn)
+        balancer.arn = arn
+        self.tagging_service.tag_resource(arn, [{"Key": key, "Value": value} for key, value in tags.items()])
         return balancer
 
     elbv2.create_load_balancer = create_load_balancer

@@ -13,6 +13,7 @@ from moto.logs.models import logs_backends
 
 from . import ecs
 from .common import ACCOUNT, ApiError, hex_id
+from .members import ecs_members
 
 # A service that has not settled after that many ticks never will.
 MAX_TICKS = 40
@@ -319,6 +320,10 @@ class TargetGroup(Resource):
         }[name]
 
 
+# What a listener with TLS has if nobody says anything.
+SSL_POLICY = "ELBSecurityPolicy-2016-08"
+
+
 class Listener(Resource):
     REPLACES = frozenset({"LoadBalancerArn"})
 
@@ -327,8 +332,8 @@ class Listener(Resource):
             load_balancer_arn=properties["LoadBalancerArn"],
             protocol=properties.get("Protocol"),
             port=int(properties["Port"]),
-            ssl_policy=properties.get("SslPolicy"),
-            certificate=None,
+            ssl_policy=properties.get("SslPolicy", SSL_POLICY),
+            certificate=properties["Certificates"][0]["CertificateArn"] if properties.get("Certificates") else None,
             actions=actions_of(properties["DefaultActions"]),
         ).arn
 
@@ -337,6 +342,8 @@ class Listener(Resource):
             arn=physical,
             port=int(new["Port"]),
             protocol=new.get("Protocol"),
+            ssl_policy=new.get("SslPolicy"),
+            certificates=new.get("Certificates", []),
             actions=actions_of(new["DefaultActions"]),
         )
 
@@ -345,6 +352,23 @@ class Listener(Resource):
 
     def attribute(self, context, physical, properties, name):
         return {"ListenerArn": physical}[name]
+
+
+class ListenerCertificate(Resource):
+    """Certificates beside the listener's own."""
+
+    REPLACES = frozenset({"ListenerArn"})
+
+    def create(self, context, logical, properties):
+        context.elbv2.add_listener_certificates(properties["ListenerArn"], properties["Certificates"])
+        return context.name(logical)
+
+    def update(self, context, physical, old, new):
+        self.delete(context, physical, old)
+        self.create(context, physical, new)
+
+    def delete(self, context, physical, properties):
+        context.elbv2.remove_listener_certificates(properties["ListenerArn"], properties["Certificates"])
 
 
 class ListenerRule(Resource):
@@ -386,31 +410,6 @@ def actions_of(actions):
 
 
 # ECS
-
-INTEGERS = {
-    "containerPort", "hostPort", "desiredCount", "healthCheckGracePeriodSeconds", "maximumPercent",
-    "minimumHealthyPercent", "interval", "timeout", "retries", "startPeriod", "stopTimeout", "startTimeout",
-    "bakeTimeInMinutes", "sizeInGiB", "softLimit", "hardLimit",
-}
-BOOLEANS = {"enable", "rollback", "essential", "enableExecuteCommand", "readonlyRootFilesystem", "privileged"}
-# The keys of these are the user's own words, not AWS's.
-MAPS = {"options", "dockerLabels"}
-
-
-def ecs_members(node, key=None):
-    """CloudFormation's `DesiredCount: "2"` is the API's `desiredCount: 2`."""
-    if isinstance(node, list):
-        return [ecs_members(item, key) for item in node]
-    if isinstance(node, dict):
-        if key in MAPS:
-            return {name: str(value) for name, value in node.items()}
-        return {name[0].lower() + name[1:]: ecs_members(value, name[0].lower() + name[1:]) for name, value in node.items()}
-    if key in INTEGERS:
-        return int(node)
-    if key in BOOLEANS:
-        return str(node).lower() == "true"
-    return node
-
 
 class Cluster(Resource):
     REPLACES = frozenset({"ClusterName"})
@@ -604,6 +603,7 @@ TYPES = {
     "AWS::ECS::Service": Service(),
     "AWS::ECS::TaskDefinition": TaskDefinition(),
     "AWS::ElasticLoadBalancingV2::Listener": Listener(),
+    "AWS::ElasticLoadBalancingV2::ListenerCertificate": ListenerCertificate(),
     "AWS::ElasticLoadBalancingV2::ListenerRule": ListenerRule(),
     "AWS::ElasticLoadBalancingV2::LoadBalancer": LoadBalancer(),
     "AWS::ElasticLoadBalancingV2::TargetGroup": TargetGroup(),

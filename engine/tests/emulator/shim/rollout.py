@@ -15,6 +15,12 @@ TICKS_STOPPED_IS_LISTED = 50
 MAX_EVENTS = 100
 
 
+# Settings of a service that its deployments show.
+OF_DEPLOYMENTS = (
+    "networkConfiguration", "platformVersion", "capacityProviderStrategy",
+    "serviceConnectConfiguration", "volumeConfigurations", "vpcLatticeConfigurations",
+)
+
 pushed = {}  # image name -> how often it was pushed again, None where no task tells its digest
 
 
@@ -56,7 +62,7 @@ class Task:
             "taskDefinitionArn": self.definition["taskDefinitionArn"],
             "desiredStatus": self.desired_status,
             "lastStatus": self.desired_status,
-            "launchType": self.service.settings.get("launchType", "EC2"),
+            **self.service.launched,
             "group": f"service:{self.service.name}",
             "startedBy": self.deployment_id,
             "cpu": self.definition.get("cpu"),
@@ -127,6 +133,8 @@ class Service:
         self.name = request["serviceName"]
         self.arn = region.arn("service", f"{cluster['clusterName']}/{self.name}")
         self.tags = request.get("tags", [])
+        # With capacity providers there is no launch type.
+        self.launched = {} if request.get("capacityProviderStrategy") else {"launchType": request.get("launchType", "EC2")}
         own = ("cluster", "serviceName", "taskDefinition", "desiredCount", "tags", "clientToken")
         self.settings = {key: value for key, value in request.items() if key not in own}
         self.desired = int(request.get("desiredCount") or 0)
@@ -353,7 +361,7 @@ class Service:
         return {
             "loadBalancers": [],
             "serviceRegistries": [],
-            "launchType": "EC2",
+            **self.launched,
             "schedulingStrategy": "REPLICA",
             "deploymentController": {"type": "ECS"},
             "enableExecuteCommand": False,
@@ -386,10 +394,10 @@ class Service:
             "runningCount": running,
             "pendingCount": max(0, wanted - running) if deployment.status == "PRIMARY" else 0,
             "failedTasks": deployment.failed_tasks,
-            "launchType": self.settings.get("launchType", "EC2"),
+            **self.launched,
             "rolloutState": deployment.state,
             "rolloutStateReason": deployment.reason,
             "createdAt": deployment.created,
             "updatedAt": deployment.updated,
-            **{k: self.settings[k] for k in ("networkConfiguration", "platformVersion") if k in self.settings},
+            **{name: self.settings[name] for name in OF_DEPLOYMENTS if name in self.settings},
         }

@@ -1,25 +1,18 @@
 //! Task definitions: which container gets the new image, and what a promotion by copy
 //! leaves to the stable arm.
 
-use std::sync::Arc;
-
-use engine::journal::Header;
 use engine::model::aws::Difference;
-use engine::model::target::TargetSpec;
 use engine::model::{End, Promotion};
 use engine::ops::Kind;
 use engine::ops::begin::{BeginRequest, Ready, make_ready};
 use engine::rollout::Standing;
-use engine::target::aws::AwsTarget;
-use engine::target::aws::client::Clients;
 use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, in_file, on, on_aws, refused, rollout};
-use crate::support::aws::bottle::{Bottle, GOOD, Made, REGION, Wish, impatient, make, three_steps};
+use crate::support::aws::bottle::{Bottle, GOOD, Made, REGION, Wish, make, three_steps};
 use crate::support::aws::emulator::{self, script};
 use crate::support::aws::run;
 use crate::support::binary::{plugin, stderr, stdout};
-use crate::support::lab::{ID, START};
 use crate::support::{folder, guests};
 
 /// A front that takes the requests, as the first container, and the app behind it.
@@ -105,18 +98,7 @@ fn image(name: &'static str) -> impl Fn(&mut BeginRequest) {
 
 /// The rollout as the engine has made it ready, in a bottle.
 async fn bottled(bottle: &mut Bottle, ready: Ready) {
-    let TargetSpec::Aws(spec) = &ready.header.target else {
-        panic!("on AWS");
-    };
-    let clients = Clients::connect(&spec.access, &impatient(&bottle.proxy.endpoint)).await;
-    let found = spec.found.clone().expect("pinned");
-    let target = AwsTarget::new(clients, (**spec).clone(), found, bottle.clock.clone());
-    bottle.target = Arc::new(target);
-    bottle.header = Header {
-        rollout: ID.to_owned(),
-        created: START,
-        ..ready.header
-    };
+    bottle.adopt(ready).await;
     for arm in 0..2 {
         bottle.traffic(arm, -10..120, GOOD).await;
     }

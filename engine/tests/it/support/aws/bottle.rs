@@ -20,6 +20,7 @@ use engine::model::aws::{Access, AwsSpec, Find, looked_for};
 use engine::model::limits::Guardrails;
 use engine::model::target::TargetSpec;
 use engine::model::{Arm, Capacity, Observed, Promotion, Release, Role, Source, Weights};
+use engine::ops::begin::Ready;
 use engine::rollout::fleet::Fleet;
 use engine::rollout::{Driver, Options, RolloutError, Standing, Strategy};
 use engine::store::Journals as _;
@@ -382,6 +383,31 @@ impl Bottle {
         self
     }
 
+    /// A rollout as the engine has made it ready.
+    pub async fn of(made: Made, strategy: Arc<dyn Strategy>, ready: Ready) -> Self {
+        let proxy = Proxy::start().await;
+        let clock = Arc::new(VirtualClock::new(START));
+        let (target, header) = taken_over(&proxy, &clock, ready).await;
+        Self {
+            made,
+            proxy,
+            clock,
+            store: Arc::new(MemoryStore::default()),
+            target,
+            strategy,
+            header,
+            options: Options {
+                signal_poll_ms: 60_000,
+                ..Options::default()
+            },
+        }
+    }
+
+    /// Takes over a rollout as the engine has made it ready.
+    pub async fn adopt(&mut self, ready: Ready) {
+        (self.target, self.header) = taken_over(&self.proxy, &self.clock, ready).await;
+    }
+
     pub fn driver(&self) -> Driver {
         Driver {
             store: self.store.clone(),
@@ -426,6 +452,26 @@ impl Bottle {
     pub async fn traffic(&self, arm: usize, minutes: std::ops::Range<i64>, minute: Minute) {
         traffic(&self.made, arm, minutes, minute).await;
     }
+}
+
+/// The target and the header of a rollout that is ready, through a proxy.
+async fn taken_over(
+    proxy: &Proxy,
+    clock: &Arc<VirtualClock>,
+    ready: Ready,
+) -> (Arc<AwsTarget>, Header) {
+    let TargetSpec::Aws(spec) = &ready.header.target else {
+        panic!("on AWS");
+    };
+    let clients = Clients::connect(&spec.access, &impatient(&proxy.endpoint)).await;
+    let found = spec.found.clone().expect("pinned");
+    let target = AwsTarget::new(clients, (**spec).clone(), found, clock.clone());
+    let header = Header {
+        rollout: ID.to_owned(),
+        created: START,
+        ..ready.header
+    };
+    (Arc::new(target), header)
 }
 
 /// What an arm does in a minute.

@@ -1,13 +1,13 @@
 //! The emulator, one for all tests of the process, and the AWS CLI beside it.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use engine::target::http::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{root, target_folder};
 
@@ -113,6 +113,57 @@ pub fn aws_output(region: &str, arguments: &[&str]) -> Output {
         .expect("the AWS CLI runs")
 }
 
+/// A script of the emulator's folder that answers each line of JSON with one.
+struct Lines(Mutex<(ChildStdin, BufReader<ChildStdout>)>);
+
+impl Lines {
+    fn start(script: &str) -> Self {
+        let mut command = Command::new(tool("python"));
+        environment(&mut command, &endpoint(), "us-east-1");
+        let process = command
+            .arg(root().join("engine/tests/emulator").join(script))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        // It ends with its standard input, which is closed with this process.
+        let mut process = process.expect("python starts");
+        let ends = (
+            process.stdin.take().expect("piped"),
+            BufReader::new(process.stdout.take().expect("piped")),
+        );
+        Self(Mutex::new(ends))
+    }
+
+    fn ask(&self, question: &Value) -> Value {
+        let mut ends = self.0.lock().expect("no panic");
+        let mut line = String::new();
+        writeln!(ends.0, "{question}").expect("it reads");
+        ends.1.read_line(&mut line).expect("it answers");
+        // Others go on if this panics.
+        drop(ends);
+        let answer: Value = serde_json::from_str(&line).expect("JSON");
+        assert!(answer["error"].is_null(), "{question}: {}", answer["error"]);
+        answer
+    }
+}
+
+/// The judge about many things at once: what the real AWS CLI prints for each command.
+pub fn aws_each(commands: &[Vec<String>]) -> Vec<Value> {
+    static CLI: OnceLock<Lines> = OnceLock::new();
+    let answer = CLI
+        .get_or_init(|| Lines::start("cli.py"))
+        .ask(&json!(commands));
+    answer["printed"].as_array().expect("a list").clone()
+}
+
+/// An awkward stack of `tests/fixtures/awkward`, made by CloudFormation and by boto3: of
+/// both the name, and the ids of the resources by their logical names.
+pub fn awkward(kind: &str) -> Value {
+    static BUILDER: OnceLock<Lines> = OnceLock::new();
+    let builder = BUILDER.get_or_init(|| Lines::start("awkward.py"));
+    builder.ask(&json!({"kind": kind}))
+}
+
 /// Scripts the emulator.
 pub async fn script(path: &str, body: Value) {
     let url = format!("{}/shim/{path}", endpoint());
@@ -131,8 +182,7 @@ pub async fn script(path: &str, body: Value) {
 
 /// Two subnets of the region's default network.
 pub fn subnets(region: &str) -> Vec<String> {
-    static KNOWN: OnceLock<std::sync::Mutex<std::collections::HashMap<String, Vec<String>>>> =
-        OnceLock::new();
+    static KNOWN: OnceLock<Mutex<std::collections::HashMap<String, Vec<String>>>> = OnceLock::new();
     let mut known = KNOWN
         .get_or_init(Default::default)
         .lock()
@@ -150,8 +200,7 @@ pub fn subnets(region: &str) -> Vec<String> {
 
 /// The only network of the region.
 pub fn network(region: &str) -> String {
-    static KNOWN: OnceLock<std::sync::Mutex<std::collections::HashMap<String, String>>> =
-        OnceLock::new();
+    static KNOWN: OnceLock<Mutex<std::collections::HashMap<String, String>>> = OnceLock::new();
     let mut known = KNOWN
         .get_or_init(Default::default)
         .lock()
