@@ -31,7 +31,7 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
 	ENGINE="$(abspath $(TARGET_DIR))/debug/engine --state-dir $(abspath $(LANGUAGES))/state"
 
-.PHONY: help built demo test campaign fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
+.PHONY: help built demo test campaign real-speed fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -140,9 +140,12 @@ fuzz: ## Feed hostile input to the loader and the parsers (SECONDS=600 for longe
 # Random faults of the kinds that were found once. KIND, SEED and ROUNDS repeat
 # what it printed.
 campaign: SECONDS = 1800
-campaign: plugins test-guests ## Try to break it for half an hour (SECONDS=600 for less)
+campaign: plugins test-guests $(if $(KIND),,real-speed) ## Try to break it for half an hour (SECONDS=600 for less)
 	SECONDS=$(SECONDS) KIND=$(KIND) SEED=$(SEED) ROUNDS=$(ROUNDS) \
 		$(CARGO) test --locked --package engine --test it campaign::campaign -- --exact --ignored --nocapture
+
+real-speed: plugins test-guests $(EMULATOR)/ready ## Follow a good and a bad version with a real clock (ten minutes)
+	$(CARGO) test --locked --package engine --test it real_speed:: -- --ignored --nocapture
 
 REPLICATES ?= 100
 

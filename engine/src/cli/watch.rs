@@ -327,3 +327,118 @@ impl View {
         self.drawn = lines.len();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read as _, Seek as _};
+
+    use super::*;
+    use crate::journal::{Entry, Event};
+    use crate::rollout::fixture;
+
+    /// A view that is not on a terminal, and what it has written.
+    struct Log {
+        view: View,
+        file: File,
+        rollout: Watched,
+    }
+
+    impl Log {
+        fn new(live: bool) -> Self {
+            let file = tempfile::tempfile().expect("a file");
+            let copy = || file.try_clone().expect("a file");
+            let header = fixture::header();
+            Self {
+                view: View {
+                    narrator: Narrator::new("test-1"),
+                    term: Term::read_write_pair(copy(), copy()),
+                    live,
+                    drawn: 0,
+                    said: Millis::MAX,
+                },
+                rollout: Watched {
+                    status: Status::new(&header),
+                    now: header.created,
+                    header,
+                    arms: None,
+                },
+                file,
+            }
+        }
+
+        /// What is written when that happens so long after the beginning, ms.
+        fn at(&mut self, ms: Millis, what: Happened<'_>) -> String {
+            self.rollout.now = self.rollout.header.created + ms;
+            let before = self.file.stream_position().expect("a place");
+            self.view.show(&self.rollout, what);
+            let mut written = String::new();
+            self.file.seek(std::io::SeekFrom::Start(before)).expect("a place");
+            self.file.read_to_string(&mut written).expect("text");
+            written
+        }
+
+        /// The ticks from one moment to another at which it spoke by itself.
+        fn spoke(&mut self, from: Millis, to: Millis) -> Vec<Millis> {
+            let ticks = (from..to).step_by(250);
+            let spoke = ticks.filter(|ms| !self.at(*ms, Happened::Tick).is_empty());
+            spoke.collect()
+        }
+    }
+
+    #[test]
+    fn a_view_that_is_no_terminal_speaks_once_a_minute_at_least() {
+        let mut log = Log::new(false);
+        log.at(0, Happened::Begun(&[]));
+        assert_eq!(log.spoke(250, 59_999), [0; 0], "nothing is new");
+        let line = log.at(60_000, Happened::Tick);
+        assert!(line.contains("traffic: stable 100 %"), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert_eq!(log.spoke(60_250, 180_500), [120_000, 180_000]);
+    }
+
+    #[test]
+    fn what_it_says_anyway_counts_and_what_it_keeps_to_itself_does_not() {
+        let entry = |event| Entry {
+            seq: 1,
+            at: 0,
+            epoch: 1,
+            event,
+        };
+        let held = entry(Event::Failed {
+            reason: "it trapped".to_owned(),
+        });
+        let mut log = Log::new(false);
+        log.at(0, Happened::Begun(&[]));
+        let line = log.at(40_000, Happened::Entry(&held));
+        assert!(line.contains("it trapped"), "{line}");
+        assert_eq!(log.spoke(40_250, 101_000), [100_000], "a minute after that");
+        let line = log.at(130_000, Happened::Notice("the store is slow"));
+        assert!(line.contains("the store is slow"), "{line}");
+        assert_eq!(log.spoke(130_250, 191_000), [190_000]);
+
+        // The first entry of a journal is told by whoever began the rollout.
+        let silent = entry(Event::Started(Box::new(fixture::header())));
+        let mut log = Log::new(false);
+        log.at(0, Happened::Begun(&[]));
+        assert_eq!(log.at(30_000, Happened::Entry(&silent)), "");
+        assert_eq!(log.spoke(30_250, 61_000), [60_000]);
+    }
+
+    /// A clock that is set back makes no flood of lines, and no silence for ever.
+    #[test]
+    fn a_clock_that_jumps_does_not_confuse_it() {
+        let mut log = Log::new(false);
+        log.at(600_000, Happened::Begun(&[]));
+        assert_eq!(log.spoke(300_000, 310_000), [0; 0]);
+        assert_eq!(log.spoke(660_000, 661_000), [660_000]);
+    }
+
+    #[test]
+    fn a_terminal_is_drawn_anew_instead() {
+        let mut log = Log::new(true);
+        log.at(0, Happened::Begun(&[]));
+        assert_ne!(log.at(250, Happened::Tick), "", "at each tick");
+        assert_ne!(log.at(500, Happened::Tick), "");
+    }
+}

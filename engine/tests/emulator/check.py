@@ -203,6 +203,48 @@ def load_balancing_refuses_what_alb_refuses():
     equal([z["ZoneName"] for z in zones], ["us-east-1a", "us-east-1b"])
 
 
+def a_client_secret_goes_in_and_never_comes_out():
+    deploy("shop", "prototype canary", **images("prototype canary"))
+    listener = outputs("shop")["ListenerArn"]
+    urls = {f"{name}Endpoint": f"https://login.example/{name}" for name in ("Authorization", "Token", "UserInfo")}
+    config = {"Issuer": "https://login.example", "ClientId": "shop", **urls}
+    after = {"Type": "forward", "Order": 2, "ForwardConfig": forward(listener)}
+
+    def login(**more):
+        action = {"Type": "authenticate-oidc", "Order": 1, "AuthenticateOidcConfig": {**config, **more}}
+        return {"ListenerArn": listener, "DefaultActions": [action, after]}
+
+    refused("InvalidLoadBalancerAction", elbv2.modify_listener, **login())
+    elbv2.modify_listener(**login(ClientSecret="secret"))
+    equal(elbv2.describe_listeners(ListenerArns=[listener])["Listeners"][0]["DefaultActions"][0]["AuthenticateOidcConfig"], config)
+    elbv2.modify_listener(**login(UseExistingClientSecret=True))
+
+
+def balancers_are_called_by_their_kind():
+    subnets = [s["SubnetId"] for s in ec2.describe_subnets()["Subnets"][:2]]
+    for kind, word in (("application", "app"), ("network", "net")):
+        made = elbv2.create_load_balancer(Name=word, Subnets=subnets, Type=kind, Tags=[{"Key": "k", "Value": "v"}])
+        arn = made["LoadBalancers"][0]["LoadBalancerArn"]
+        assert f":loadbalancer/{word}/{word}/" in arn, arn
+        equal(elbv2.describe_load_balancers(LoadBalancerArns=[arn])["LoadBalancers"][0]["Scheme"], "internet-facing")
+        equal(elbv2.describe_tags(ResourceArns=[arn])["TagDescriptions"][0]["Tags"], [{"Key": "k", "Value": "v"}])
+
+
+def capacity_providers_stand_in_for_a_launch_type():
+    ecs.create_cluster(clusterName="c", capacityProviders=["FARGATE"])
+    ecs.register_task_definition(family="f", containerDefinitions=[{"name": "app", "image": "app:1"}])
+    strategy = {"capacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1}]}
+    other = {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]}
+    service = {"cluster": "c", "serviceName": "s", "taskDefinition": "f", "desiredCount": 1}
+    refused("InvalidParameterException", ecs.create_service, **service, **strategy, launchType="FARGATE")
+    refused("InvalidParameterException", ecs.create_service, **service, **other)
+    ecs.create_service(**service, **strategy)
+    seen = ecs.describe_services(cluster="c", services=["s"])["services"][0]
+    assert "launchType" not in seen, seen
+    equal(seen["deployments"][0]["capacityProviderStrategy"][0]["capacityProvider"], "FARGATE")
+    refused("InvalidParameterException", ecs.update_service, cluster="c", service="s", **other)
+
+
 def set_weights_raw(listener, weight, suffix="", times=1):
     arn = forward(listener)["TargetGroups"][0]["TargetGroupArn"] + suffix
     groups = [{"TargetGroupArn": arn, "Weight": weight}] * times
@@ -401,6 +443,9 @@ CHECKS = [
     a_broken_image_rolls_the_stack_back,
     a_stack_fails_where_a_script_says,
     load_balancing_refuses_what_alb_refuses,
+    a_client_secret_goes_in_and_never_comes_out,
+    balancers_are_called_by_their_kind,
+    capacity_providers_stand_in_for_a_launch_type,
     a_rollout_takes_its_ticks,
     scaling_takes_a_tick,
     the_circuit_breaker_brings_the_old_version_back,

@@ -33,6 +33,7 @@ mod pins;
 mod process;
 mod property;
 mod proxy;
+mod real_speed;
 mod reference;
 mod registry;
 mod render;

@@ -14,9 +14,15 @@ MAX_WEIGHT = 999
 # How often a target is seen draining before it is gone.
 DRAIN_TICKS = 2
 
+# Why targets are unhealthy, by what a script asks for.
+UNHEALTHY = {
+    "unhealthy": ("Target.ResponseCodeMismatch", "Health checks failed with these codes: [500]"),
+    "hanging": ("Target.Timeout", "Request timed out"),
+    "refusing": ("Target.FailedHealthChecks", "Health checks failed"),
+}
 NOTES = {
     "initial": ("Elb.RegistrationInProgress", "Target registration is in progress"),
-    "unhealthy": ("Target.ResponseCodeMismatch", "Health checks failed with these codes: [500]"),
+    **UNHEALTHY,
     "draining": ("Target.DeregistrationInProgress", "Target deregistration is in progress"),
     "unused": ("Target.NotInUse", "Target group is not configured to receive traffic from the load balancer"),
     "healthy": (None, None),
@@ -49,6 +55,7 @@ class Description:
 
     def __init__(self, target, state):
         reason, text = NOTES[state]
+        state = "unhealthy" if state in UNHEALTHY else state
         self.target = {"Id": target.id, "Port": target.port, "AvailabilityZone": target.zone}
         self.health_check_port = str(target.port)
         self.target_health = {"State": state, "Reason": reason, "Description": text}

@@ -122,8 +122,13 @@ class Deployment:
 
     @property
     def tag(self):
-        """What the image's tag scripts: `broken`, `unhealthy`, `slow`, or nothing."""
+        """What the image's tag scripts: `broken`, `slow`, a way to be unhealthy, or nothing."""
         return self.image.rsplit("/", 1)[-1].partition(":")[2]
+
+    @property
+    def becomes(self):
+        """What its targets become."""
+        return self.tag if self.tag in elbv2.UNHEALTHY else "healthy"
 
 
 class Service:
@@ -208,7 +213,7 @@ class Service:
     def _progress(self, deployment):
         if deployment.desired and (self.fail or deployment.tag == "broken"):
             self._fail_to_start(deployment)
-        elif deployment.desired and deployment.tag == "unhealthy":
+        elif deployment.desired and deployment.becomes != "healthy":
             self._stay_unhealthy(deployment)
         else:
             self._settle(deployment)
@@ -253,14 +258,15 @@ class Service:
             self._break(deployment, "tasks failed to start.")
 
     def _stay_unhealthy(self, deployment):
-        self._start_missing(deployment, becomes="unhealthy")
+        self._start_missing(deployment, becomes=deployment.becomes)
         if deployment.ticks > 1:
             deployment.failed_tasks += 1
             for task in self._tasks_of(deployment)[:1]:
+                reason = elbv2.UNHEALTHY[deployment.becomes][1]
                 for group, port in self._groups():
                     self._event(
                         f"(task {task.id}) (port {port}) is unhealthy in (target-group "
-                        f"{group.arn}) due to (reason Health checks failed with these codes: [500])."
+                        f"{group.arn}) due to (reason {reason})."
                     )
         if deployment.ticks >= TICKS_TO_FAIL_HEALTH:
             self._break(deployment, "tasks failed to start.")
@@ -282,7 +288,7 @@ class Service:
 
     def _keep_count(self, deployment):
         """Scaling: the number of tasks follows the desired count."""
-        self._start_missing(deployment, becomes="unhealthy" if deployment.tag == "unhealthy" else "healthy")
+        self._start_missing(deployment, becomes=deployment.becomes)
         for task in self._tasks_of(deployment)[deployment.desired:]:
             self._stop(task, "ServiceSchedulerInitiated", f"Scaling activity initiated by (deployment {deployment.id})")
 

@@ -9,15 +9,16 @@ use engine::model::{End, Goal, Hold, Promotion};
 use engine::rollout::Standing;
 use engine::rollout::session::Calls;
 use engine::target::Target as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::aws::bottle::{
     self, Bottle, GOOD, Minute, REGION, Wish, alarm, direct, three_steps,
 };
 use crate::support::aws::emulator::{self, aws, script};
 use crate::support::aws::proxy::{Proxy, Trouble};
-use crate::support::guests;
-use crate::support::lab;
+use crate::support::aws::{ok, run};
+use crate::support::binary::{plugin, stderr};
+use crate::support::{folder, guests, lab};
 
 /// Two hours of it on both arms.
 async fn good_day(bottle: &Bottle) {
@@ -291,6 +292,75 @@ async fn an_image_without_healthy_targets_never_gets_traffic() {
             assert!(reason(&standing).contains(why), "ELB's own: {standing:?}");
         }
     }
+}
+
+/// Siblings: whatever is wrong with the targets, ELB's own words for it are shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_balancer_s_reason_is_in_the_end_of_a_rollout_and_in_status() {
+    for (tag, why) in [
+        ("hanging", "Target.Timeout: Request timed out"),
+        ("refusing", "Target.FailedHealthChecks: Health checks failed"),
+    ] {
+        let wish = Wish {
+            breaker: false,
+            ..Wish::default()
+        };
+        let bottle = canary(wish).await.image(&format!("app:{tag}"));
+        let standing = bottle.run().await;
+        assert!(
+            matches!(standing, Standing::Over(End::RolledBack, _)),
+            "{standing:?}"
+        );
+        assert!(reason(&standing).contains(why), "{standing:?}");
+        assert!(!bottle.proxy.take().contains(&"ModifyListener".to_owned()));
+    }
+    // A task that fails later, of two.
+    let made = bottle::make(&Wish::default()).await;
+    let service = format!("{}-stable", made.name);
+    let body = json!({"cluster": made.cluster, "service": service, "tasks": 1});
+    script("ecs/kill", body).await;
+    let target = ["--listener", &made.listener, "--cluster", &made.cluster];
+    let folder = folder();
+    let text = ok(folder.path(), REGION, &[&["status"], &target[..]].concat());
+    let why = "Target.ResponseCodeMismatch: Health checks failed with these codes: [500]";
+    assert!(text.contains(why), "{text}");
+    let shown = ok(folder.path(), REGION, &[&["status", "--json"], &target[..]].concat());
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let arms = shown["target"]["arms"].as_array().expect("arms").iter();
+    let reasons = arms.map(|arm| arm["health-reason"].as_str());
+    assert_eq!(reasons.collect::<Vec<_>>(), [Some(why), None]);
+}
+
+/// What does not exist is a mistake in the question: nothing begins, so nothing goes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_does_not_exist_is_usage_and_no_rollback() {
+    let made = bottle::make(&Wish::default()).await;
+    let (folder, canary) = (folder(), plugin("canary"));
+    let target = ["--listener", &made.listener, "--cluster", &made.cluster];
+    let missing = format!("canary={}/nope", made.cluster);
+    let elsewhere = format!("canary=nowhere/{}-canary", made.name);
+    for service in [&missing, &elsewhere] {
+        for verb in ["run", "plan"] {
+            let words = [verb, &canary, "--image", "app:v2", "--service", service];
+            let output = run(folder.path(), REGION, &[&words[..], &target].concat());
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{verb} {service}: {said}");
+            let name = service.rsplit('/').next().expect("a name");
+            let named = said.contains(name) || said.contains("nowhere");
+            assert!(named && !said.contains("rolled back"), "{said}");
+        }
+    }
+    // One that was there, and is not behind its group any more.
+    let gone = format!("{}-canary", made.name);
+    let delete = ["ecs", "delete-service", "--force", "--cluster", &made.cluster];
+    aws(REGION, &[&delete[..], &["--service", &gone]].concat());
+    let words = ["run", &canary, "--image", "app:v2"];
+    let output = run(folder.path(), REGION, &[&words[..], &target].concat());
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--service canary="), "{said}");
+    let listed = ok(folder.path(), REGION, &["list", "--all"]);
+    assert!(!listed.contains("canary"), "nothing was begun: {listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
