@@ -373,7 +373,9 @@ mod tests {
             let before = self.file.stream_position().expect("a place");
             self.view.show(&self.rollout, what);
             let mut written = String::new();
-            self.file.seek(std::io::SeekFrom::Start(before)).expect("a place");
+            self.file
+                .seek(std::io::SeekFrom::Start(before))
+                .expect("a place");
             self.file.read_to_string(&mut written).expect("text");
             written
         }

@@ -2,7 +2,6 @@
 //! live weights, CloudWatch hears of them two minutes late (`tests/emulator/feed.py`),
 //! and the process that drives the good one is killed in the middle.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -65,7 +64,8 @@ impl Service {
         let canary = plugin("canary");
         let target = ["--listener", &self.listener, "--cluster", &self.name];
         let run = ["run", &canary, "--image", image, "--set", "steps=25,100"];
-        let more = ["--set", "holdback=0", "--set", "probe=false"];
+        let set = ["holdback=0", "probe=false", "max-bake=2m"];
+        let more = set.map(|pair| ["--set", pair]).concat();
         self.engine(&[&run[..], &target, &more].concat())
     }
 
@@ -139,18 +139,19 @@ impl Service {
         app["image"].as_str().expect("a text").to_owned()
     }
 
-    /// Sends the users home; what they met.
-    fn close(mut self) -> (String, Value) {
-        let mut said = self.said();
-        let _ = writeln!(said, "-- after {} s", self.begun.elapsed().as_secs());
+    /// Sends the users home, and prints what the engine said; what they met.
+    fn close(mut self, title: &str) -> Value {
+        println!("== {title}\n{}", self.said());
+        println!("-- {} s in all", self.begun.elapsed().as_secs());
         drop(self.users.0.stdin.take());
         let told = self.users.0.stdout.take().expect("piped");
-        let met = serde_json::from_reader(told).expect("JSON");
-        (said, met)
+        let met: Value = serde_json::from_reader(told).expect("JSON");
+        println!("-- users: {met}\n");
+        met
     }
 }
 
-fn a_good_one(built: &Value) -> (String, Value) {
+fn a_good_one(built: &Value) -> Value {
     let service = Service::open(built, "cloudformation");
     let mut process = service.run("reg.example/shop:good");
     service.until(|share| share == 25);
@@ -171,16 +172,16 @@ fn a_good_one(built: &Value) -> (String, Value) {
     let images = ["stable", "canary"].map(|arm| service.image(arm));
     assert_eq!(images, ["reg.example/shop:good"; 2]);
     assert_eq!(service.share(), 0, "stable has all of it again");
-    service.close()
+    service.close("a good version, and the engine killed in the middle")
 }
 
-fn a_bad_one(built: &Value) -> (String, Value) {
+fn a_bad_one(built: &Value) -> Value {
     let service = Service::open(built, "boto3");
     let code = service.ends(service.run("reg.example/shop:bad"));
     assert_eq!(code, Some(3), "{}", service.said());
     assert_eq!(service.share(), 0);
     assert_eq!(service.image("stable"), "reg.example/shop:v1");
-    service.close()
+    service.close("a bad version")
 }
 
 /// `make real-speed`, which `make campaign` begins with.
@@ -196,12 +197,7 @@ fn a_good_and_a_bad_version() {
             bad.join().expect("it went back"),
         )
     });
-    println!(
-        "== a good version, and the engine killed in the middle\n{}{}\n",
-        good.0, good.1
-    );
-    println!("== a bad version\n{}{}\n", bad.0, bad.1);
-    let number = |key: &str| bad.1[key].as_f64().expect("a number");
+    let number = |key: &str| bad[key].as_f64().expect("a number");
     println!(
         "the bad version had users for {} s: {} of their {} requests went wrong, of {} in all",
         number("seconds"),
@@ -210,5 +206,5 @@ fn a_good_and_a_bad_version() {
         number("requests"),
     );
     assert!(number("hit") > 0.0, "there was something to find");
-    assert_eq!(good.1["hit"], 0);
+    assert_eq!(good["hit"], 0);
 }

@@ -6,9 +6,13 @@ use aws_sdk_elasticloadbalancingv2::types::RuleCondition;
 use engine::clock::SystemClock;
 use engine::model::aws::{Access, Find, FindArm, Found};
 use engine::model::{ErrorKind, HostError};
+use engine::ops::Kind;
+use engine::ops::request::AwsRequest;
+use engine::ops::status::overview;
 use engine::target::Target as _;
 use engine::target::aws::client::Clients;
 
+use crate::support::app::{TestApp, in_file, on_aws, refused};
 use crate::support::aws::bottle::{
     self, Made, REGION, Wish, direct, find, forward, impatient, make,
 };
@@ -251,6 +255,34 @@ async fn a_group_that_the_route_does_not_name_is_said_with_its_key() {
     assert_eq!(error.code, "no-weighted-action");
     for part in ["shop-one", "shop-two", "target.aws.arms"] {
         assert!(error.message.contains(part), "{part}: {error}");
+    }
+}
+
+/// Siblings: what cannot be a group is refused by its key or flag, before AWS is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_a_group_is_refused_where_it_is_written() {
+    let test = TestApp::through("http://127.0.0.1:1");
+    let listener = "arn:aws:elasticloadbalancing:us-east-1:1:listener/app/shop/0a/1b";
+    for group in [
+        "shop_stable",
+        "targetgroup/shop/0a",
+        "arn:aws:elasticloadbalancing:us-east-1:1:loadbalancer/app/shop/0a",
+        "arn:aws:elasticloadbalancing:us-east-1:1:targetgroup/shop",
+        "",
+    ] {
+        let at = AwsRequest {
+            listener: Some(listener.to_owned()),
+            arms: vec![format!("stable={group}")],
+            ..AwsRequest::default()
+        };
+        let seen = overview(&test.app, &on_aws(at), None).await;
+        refused(seen, Kind::Usage, &["--arm", "target group"]);
+        let text = format!(
+            "[target]\nkind = \"aws\"\n[target.aws]\nlistener = \"{listener}\"\n[target.aws.arms.stable]\ntarget-group = \"{group}\"\n"
+        );
+        let file = test.write("rollout.toml", &text);
+        let seen = overview(&test.app, &in_file(&file), None).await;
+        refused(seen, Kind::Usage, &["target.aws.arms.stable.target-group"]);
     }
 }
 

@@ -299,7 +299,10 @@ async fn an_image_without_healthy_targets_never_gets_traffic() {
 async fn the_load_balancer_s_reason_is_in_the_end_of_a_rollout_and_in_status() {
     for (tag, why) in [
         ("hanging", "Target.Timeout: Request timed out"),
-        ("refusing", "Target.FailedHealthChecks: Health checks failed"),
+        (
+            "refusing",
+            "Target.FailedHealthChecks: Health checks failed",
+        ),
     ] {
         let wish = Wish {
             breaker: false,
@@ -324,7 +327,11 @@ async fn the_load_balancer_s_reason_is_in_the_end_of_a_rollout_and_in_status() {
     let text = ok(folder.path(), REGION, &[&["status"], &target[..]].concat());
     let why = "Target.ResponseCodeMismatch: Health checks failed with these codes: [500]";
     assert!(text.contains(why), "{text}");
-    let shown = ok(folder.path(), REGION, &[&["status", "--json"], &target[..]].concat());
+    let shown = ok(
+        folder.path(),
+        REGION,
+        &[&["status", "--json"], &target[..]].concat(),
+    );
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     let arms = shown["target"]["arms"].as_array().expect("arms").iter();
     let reasons = arms.map(|arm| arm["health-reason"].as_str());
@@ -352,7 +359,13 @@ async fn a_service_that_does_not_exist_is_usage_and_no_rollback() {
     }
     // One that was there, and is not behind its group any more.
     let gone = format!("{}-canary", made.name);
-    let delete = ["ecs", "delete-service", "--force", "--cluster", &made.cluster];
+    let delete = [
+        "ecs",
+        "delete-service",
+        "--force",
+        "--cluster",
+        &made.cluster,
+    ];
     aws(REGION, &[&delete[..], &["--service", &gone]].concat());
     let words = ["run", &canary, "--image", "app:v2"];
     let output = run(folder.path(), REGION, &[&words[..], &target].concat());

@@ -197,3 +197,48 @@ async fn stickiness_and_other_routes_are_kept_and_told() {
         json!({"Enabled": true, "DurationSeconds": 600})
     );
 }
+
+/// The way back asks the load balancer alone, whatever became of the state folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_on_aws_works_without_a_store() {
+    let made = bottle::make(&Wish::default()).await;
+    let groups = [&made.groups[0], &made.groups[1]];
+    let half = serde_json::json!([{"Type": "forward", "ForwardConfig": {"TargetGroups": [
+        {"TargetGroupArn": groups[0], "Weight": 50},
+        {"TargetGroupArn": groups[1], "Weight": 50},
+    ]}}])
+    .to_string();
+    let target = ["--listener", &made.listener, "--cluster", &made.cluster];
+    for trouble in ["a file", "garbage", "a folder", "read-only"] {
+        let folder = folder();
+        let state = folder.path().join("state");
+        let database = state.join("engine.db");
+        if trouble != "a file" {
+            std::fs::create_dir(&state).expect("writable");
+        }
+        match trouble {
+            "a file" => std::fs::write(&state, "not a folder").expect("writable"),
+            "garbage" => std::fs::write(&database, "not a database").expect("writable"),
+            "a folder" => std::fs::create_dir(&database).expect("writable"),
+            // A name that no folder can be made under, for root neither.
+            _ => std::os::unix::fs::symlink("/proc/nowhere", &database).expect("a link"),
+        }
+        for (verb, code) in [("rollback", 0), ("abort", 3)] {
+            let modify = ["elbv2", "modify-listener", "--listener-arn", &made.listener];
+            aws(
+                REGION,
+                &[&modify[..], &["--default-actions", &half]].concat(),
+            );
+            let output = run(folder.path(), REGION, &[&[verb][..], &target].concat());
+            let said = stderr(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{trouble}, {verb}: {said}"
+            );
+            assert!(said.contains("written down"), "{trouble}, {verb}: {said}");
+            let words = ["stable", "canary"];
+            assert_eq!(judged(REGION, &made.listener, words), [100, 0], "{trouble}");
+        }
+    }
+}
