@@ -386,8 +386,8 @@ async fn whole_rollout(stack: &Stack, aws: AwsRequest, minute: Minute, before: &
     assert_eq!(differences, [told.clone(), told], "before anything is done");
     let plugin = guests::plugin("canary").await;
     let bottle = Bottle::of(stack.made.clone(), plugin, ready).await;
-    bottle.traffic(0, -10..120, GOOD).await;
-    bottle.traffic(1, -10..120, minute).await;
+    bottle.traffic(0, -10..60, GOOD).await;
+    bottle.traffic(1, -10..60, minute).await;
     let standing = bottle.run().await;
     let wanted = match minute.errors {
         0 => End::Promoted,
