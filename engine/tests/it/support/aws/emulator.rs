@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -114,7 +114,7 @@ pub fn aws_output(region: &str, arguments: &[&str]) -> Output {
 }
 
 /// A script of the emulator's folder that answers each line of JSON with one.
-struct Lines(Mutex<(ChildStdin, BufReader<ChildStdout>)>);
+struct Lines(Mutex<(Child, BufReader<ChildStdout>)>);
 
 impl Lines {
     fn start(script: &str) -> Self {
@@ -127,20 +127,19 @@ impl Lines {
             .spawn();
         // It ends with its standard input, which is closed with this process.
         let mut process = process.expect("python starts");
-        let ends = (
-            process.stdin.take().expect("piped"),
-            BufReader::new(process.stdout.take().expect("piped")),
-        );
-        Self(Mutex::new(ends))
+        let answers = BufReader::new(process.stdout.take().expect("piped"));
+        Self(Mutex::new((process, answers)))
     }
 
     fn ask(&self, question: &Value) -> Value {
-        let mut ends = self.0.lock().expect("no panic");
         let mut line = String::new();
-        writeln!(ends.0, "{question}").expect("it reads");
-        ends.1.read_line(&mut line).expect("it answers");
-        // Others go on if this panics.
-        drop(ends);
+        {
+            // Others go on if what follows panics.
+            let (process, answers) = &mut *self.0.lock().expect("no panic");
+            let questions = process.stdin.as_mut().expect("piped");
+            writeln!(questions, "{question}").expect("it reads");
+            answers.read_line(&mut line).expect("it answers");
+        }
         let answer: Value = serde_json::from_str(&line).expect("JSON");
         assert!(answer["error"].is_null(), "{question}: {}", answer["error"]);
         answer
