@@ -343,7 +343,8 @@ class Listener(Resource):
             port=int(new["Port"]),
             protocol=new.get("Protocol"),
             ssl_policy=new.get("SslPolicy"),
-            certificates=new.get("Certificates", []),
+            # None: it keeps what it has, those of AddListenerCertificates too.
+            certificates=new.get("Certificates", []) if new.get("Certificates") != old.get("Certificates") else [],
             actions=actions_of(new["DefaultActions"]),
         )
 

@@ -358,29 +358,7 @@ impl Bottle {
         let live = target.observe().await.unwrap_or_else(|e| panic!("{e}"));
         let header = header(&live, target.identity(), parameters);
         proxy.take();
-        Self {
-            made,
-            proxy,
-            clock,
-            store: Arc::new(MemoryStore::default()),
-            target,
-            strategy,
-            header,
-            options: Options {
-                signal_poll_ms: 60_000,
-                ..Options::default()
-            },
-        }
-    }
-
-    /// A new version for the candidate.
-    #[must_use]
-    pub fn image(mut self, image: &str) -> Self {
-        self.header.candidate = Some(Release {
-            version: image.to_owned(),
-            source: Source::Image(image.to_owned()),
-        });
-        self
+        Self::filled(made, proxy, clock, (target, strategy, header))
     }
 
     /// A rollout as the engine has made it ready.
@@ -388,6 +366,15 @@ impl Bottle {
         let proxy = Proxy::start().await;
         let clock = Arc::new(VirtualClock::new(START));
         let (target, header) = taken_over(&proxy, &clock, ready).await;
+        Self::filled(made, proxy, clock, (target, strategy, header))
+    }
+
+    fn filled(
+        made: Made,
+        proxy: Proxy,
+        clock: Arc<VirtualClock>,
+        (target, strategy, header): (Arc<AwsTarget>, Arc<dyn Strategy>, Header),
+    ) -> Self {
         Self {
             made,
             proxy,
