@@ -84,7 +84,9 @@ impl Network {
     /// What is reached without a proxy, in the form of `NO_PROXY`.
     #[must_use]
     pub fn direct(&self) -> String {
-        format!("{DIRECT},{}", self.no_proxy)
+        // Some programs want an IPv6 address as it stands in a URL, others without brackets.
+        let bare = self.no_proxy.replace(['[', ']'], "");
+        format!("{DIRECT},{bare}")
     }
 }
 
@@ -119,6 +121,8 @@ mod tests {
         );
         assert_eq!(socks.https_proxy, None);
         assert!(socks.direct().ends_with(",a.b"));
+        let literal = read(&[("NO_PROXY", "[fd00::7],fd01::/16, [::2]")]);
+        assert!(literal.direct().ends_with(",fd00::7,fd01::/16, ::2"));
         let mut none = read(&[("HTTP_PROXY", "http://p"), ("NO_PROXY", "*")]);
         none.settle();
         assert_eq!(none.http_proxy, None);

@@ -2,6 +2,7 @@
 //! the other (`tests/emulator`, with its gaps), a proxy that makes trouble
 //! between them, and the real AWS CLI as the judge.
 
+mod addresses;
 mod capacity;
 mod crash;
 mod definitions;
