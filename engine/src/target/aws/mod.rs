@@ -11,6 +11,7 @@ mod action;
 mod autoscaling;
 pub mod calls;
 pub mod client;
+mod credentials;
 mod definition;
 mod discover;
 mod metrics;
