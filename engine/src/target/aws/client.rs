@@ -225,8 +225,8 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         .with_initial_backoff(patience.backoff);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
-        .timeout_config(timeouts)
-        .retry_config(retries);
+        .timeout_config(timeouts.clone())
+        .retry_config(retries.clone());
     if let Ok(name) = AppName::new("engine") {
         loader = loader.app_name(name);
     }
@@ -260,6 +260,8 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         let surroundings = ProviderConfig::without_region()
             .with_http_client(http)
             .with_region(config.region().cloned())
+            .with_retry_config(retries)
+            .with_timeout_config(timeouts)
             .with_use_fips(config.use_fips())
             .with_use_dual_stack(config.use_dual_stack());
         let named = ProfileFileCredentialsProvider::builder()

@@ -43,6 +43,7 @@ impl Asked<'_> {
     /// Why there are no credentials, and what to do, from the whole error of the SDK and
     /// its innermost cause.
     pub(super) fn why(&self, whole: &str, cause: &str) -> (String, String) {
+        let cause = &plain(cause);
         let profile = self.profile();
         let whose = profile.as_deref().unwrap_or("the AWS profile default");
         let name = self.profile_name();
@@ -59,7 +60,7 @@ impl Asked<'_> {
         }
         if has(&["external process"]) {
             return (
-                format!("the credential_process of {whose} gave none: {}", cause.trim()),
+                format!("the credential_process of {whose} gave none: {cause}"),
                 "run that command by hand; it must print JSON with Version, AccessKeyId and SecretAccessKey"
                     .to_owned(),
             );
@@ -81,18 +82,22 @@ impl Asked<'_> {
                     .to_owned(),
             );
         }
-        if has(&["was not defined", "sso-session named", "credential source", "missing the"]) {
+        if has(&["was not defined", "sso-session named", "credential source"]) {
             return (
                 format!("{whose} cannot be used: {}", told(cause)),
                 "see the file ~/.aws/config (or AWS_CONFIG_FILE), and --profile and AWS_PROFILE"
                     .to_owned(),
             );
         }
-        if has(&["AssumeRoleWithWebIdentity", "WebIdentityToken", "web_identity"])
-            || self.variables.web_identity.is_some() && profile.is_none()
+        if has(&[
+            "AssumeRoleWithWebIdentity",
+            "WebIdentityToken",
+            "web_identity",
+        ]) || self.variables.web_identity.is_some() && profile.is_none()
         {
             let file = self.variables.web_identity.as_deref();
-            let file = file.unwrap_or("that AWS_WEB_IDENTITY_TOKEN_FILE or web_identity_token_file names");
+            let file =
+                file.unwrap_or("that AWS_WEB_IDENTITY_TOKEN_FILE or web_identity_token_file names");
             if !has(&["no credentials found in chain"]) {
                 return (
                     format!("the web identity token in the file {file} gives none: {cause}"),
@@ -121,11 +126,39 @@ impl Asked<'_> {
                     .to_owned(),
             );
         }
+        if profile.is_some() && cause == "ECS provider not configured" {
+            return (
+                format!(
+                    "{whose} takes its credentials from a container (credential_source = EcsContainer), and this is none"
+                ),
+                "in a container AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI is set"
+                    .to_owned(),
+            );
+        }
+        if profile.is_some() && has(&["os error 2)", "os error 13)"]) {
+            return (
+                format!("a file that {whose} names cannot be read: {cause}"),
+                "see web_identity_token_file of that profile".to_owned(),
+            );
+        }
         let whose = profile.map_or_else(String::new, |whose| format!("{whose}: "));
         (
             format!("{whose}{}", told(cause)),
             "set AWS_PROFILE or --profile, or log in as for the AWS CLI".to_owned(),
         )
+    }
+}
+
+/// A refusal as AWS words it, and not as the SDK's type is printed.
+fn plain(cause: &str) -> String {
+    let inner = cause.strip_prefix("Error { code: \"");
+    let parts = inner.and_then(|rest| rest.strip_suffix("\" }")?.split_once("\", message: \""));
+    match parts {
+        Some((code, message)) => format!("{message} ({code})"),
+        None if cause == "the credential provider was not enabled" => {
+            "it has no credentials".to_owned()
+        }
+        None => cause.trim().to_owned(),
     }
 }
 

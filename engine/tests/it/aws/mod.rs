@@ -5,6 +5,7 @@
 mod addresses;
 mod capacity;
 mod crash;
+mod credentials;
 mod definitions;
 mod discovery;
 mod emulator;
