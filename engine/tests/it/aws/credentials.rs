@@ -116,6 +116,18 @@ async fn answer(State(aws): State<Aws>, request: Request) -> Response {
         .to_string()
         .into_response(),
         "/container" => (StatusCode::FORBIDDEN, "{}").into_response(),
+        "/latest/api/token" => {
+            ([("x-aws-ec2-metadata-token-ttl-seconds", "600")], "t").into_response()
+        }
+        path if path.starts_with("/latest/") => match path.rsplit('/').next() {
+            Some("") => "TheRole".into_response(),
+            _ => json!({
+                "Code": "Success", "AccessKeyId": "OFINSTANCE", "SecretAccessKey": "s",
+                "Token": "t", "Expiration": LATER,
+            })
+            .to_string()
+            .into_response(),
+        },
         _ if key == Some("BUSY") => (
             StatusCode::SERVICE_UNAVAILABLE,
             error("ServiceUnavailable", "busy"),
@@ -566,6 +578,19 @@ async fn endpoints_are_those_that_the_surroundings_ask_for() {
         );
     }
     assert_eq!(aws.take(), ["/container let me in"]);
+    let instance = [
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
+        ("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", url.as_str()),
+    ];
+    let said = stderr(&home.status(&[&once[..], &instance].concat(), &[]));
+    let asked = aws.take();
+    assert_eq!(asked[0], "/latest/api/token", "{said}");
+    assert_eq!(
+        asked.last().map(String::as_str),
+        Some("DescribeListeners OFINSTANCE")
+    );
+    assert_eq!(*seen.lock().expect("no panic"), Vec::<String>::new());
 
     // One service elsewhere, and the others where they are.
     let own = ("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", url.as_str());
