@@ -9,6 +9,7 @@ use super::Global;
 use super::exit::Exit;
 use crate::clock::SystemClock;
 use crate::model::DemoFault;
+use crate::model::address::socket;
 use crate::ops::local::{self, LocalRequest};
 use crate::spec::parse_fault;
 use crate::view;
@@ -31,10 +32,10 @@ then, in another terminal:
   engine run plugins/canary.wasm --local 127.0.0.1:7900")]
 pub struct LocalArgs {
     /// Where users send requests [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = socket)]
     listen: Option<SocketAddr>,
     /// Where the admin API listens [default: 127.0.0.1:7900]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = socket)]
     admin: Option<SocketAddr>,
     /// Fault of the second demo version: error-rate=0.2, latency=+300ms, or both
     #[arg(long, value_name = "FAULT", value_parser = parse_fault)]

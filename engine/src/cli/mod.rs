@@ -56,6 +56,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::model::address::socket;
 use crate::ops::app::{Access, App, Surroundings};
 use crate::ops::news::{Listener, News};
 use crate::view::failure::{Failure, Wrong};
@@ -92,7 +93,7 @@ pub struct Global {
     #[arg(long, short, global = true, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Admin address of a running `engine local`, instead of the file's target
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", value_parser = socket)]
     local: Option<SocketAddr>,
     /// Print JSON to stdout
     #[arg(long, global = true)]

@@ -20,6 +20,11 @@ pub struct AwsSpec {
     /// Where a candidate without traffic can be reached, such as
     /// `https://test.example.org`; else through its test listener or directly.
     pub probe_url: Option<String>,
+    /// A file (PEM) with the authority that signs the certificates that a probe meets. If
+    /// `None`, those of tasks and test listeners are not verified, as load balancers verify
+    /// none, and that of `probe_url` as every other address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_ca: Option<String>,
     /// Container whose image is the version; `None` if a task has only one.
     pub container: Option<String>,
     /// What the candidate's new task definition changes, for a promotion by copy; pinned
@@ -235,6 +240,7 @@ pub fn looked_for(access: Access, find: Find) -> AwsSpec {
         access,
         find,
         probe_url: None,
+        probe_ca: None,
         container: None,
         changes: None,
         metrics_delay_ms: METRICS_DELAY_MS,

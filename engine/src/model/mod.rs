@@ -3,6 +3,7 @@
 //! Pure data. What the strategy contract calls a record has the same name and
 //! the same fields here, so that a journal reads like the contract.
 
+pub mod address;
 pub mod aws;
 mod command;
 pub mod image;

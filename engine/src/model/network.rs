@@ -7,6 +7,56 @@ use std::path::PathBuf;
 /// that give credentials to a machine or a task on AWS.
 const DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::/32";
 
+/// What the environment says of calls to AWS, beside what the SDK reads for itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AwsVariables {
+    /// The profile (`AWS_PROFILE`).
+    pub profile: Option<String>,
+    /// The file of a web identity token (`AWS_WEB_IDENTITY_TOKEN_FILE`).
+    pub web_identity: Option<String>,
+    /// Where a container gets its credentials (`AWS_CONTAINER_CREDENTIALS_FULL_URI`, or
+    /// the path in `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`).
+    pub container: Option<String>,
+    /// Attempts of a call (`AWS_MAX_ATTEMPTS`).
+    max_attempts: Option<String>,
+    /// How they follow each other (`AWS_RETRY_MODE`).
+    retry_mode: Option<String>,
+}
+
+impl AwsVariables {
+    /// Attempts of a call, the first one too.
+    #[must_use]
+    pub fn attempts(&self) -> Option<u32> {
+        self.max_attempts.as_ref()?.parse().ok().filter(|n| *n > 0)
+    }
+
+    /// Whether calls are slowed down after AWS has throttled one.
+    #[must_use]
+    pub fn is_adaptive(&self) -> bool {
+        self.retry_mode.as_deref() == Some("adaptive")
+    }
+
+    /// What is left out because it cannot be used.
+    fn troubles(&self) -> Vec<String> {
+        let mut troubles = vec![];
+        if let Some(given) = &self.max_attempts
+            && self.attempts().is_none()
+        {
+            troubles.push(format!(
+                "AWS_MAX_ATTEMPTS is {given:?} and not used; write a whole number from 1"
+            ));
+        }
+        if let Some(given) = &self.retry_mode
+            && !["standard", "adaptive"].contains(&given.as_str())
+        {
+            troubles.push(format!(
+                "AWS_RETRY_MODE is {given:?} and not used; write standard or adaptive"
+            ));
+        }
+        troubles
+    }
+}
+
 /// Proxies and certificates, as the environment names them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Network {
@@ -19,6 +69,8 @@ pub struct Network {
     pub no_proxy: String,
     /// A file of certificates (PEM) that are trusted besides those of this machine.
     pub ca_bundle: Option<PathBuf>,
+    /// What it says of calls to AWS.
+    pub aws: AwsVariables,
 }
 
 /// The URL of a proxy may have a password in it.
@@ -29,6 +81,7 @@ impl std::fmt::Debug for Network {
             .field("http_proxy", &self.http_proxy.is_some())
             .field("no_proxy", &self.no_proxy)
             .field("ca_bundle", &self.ca_bundle)
+            .field("aws", &self.aws)
             .finish()
     }
 }
@@ -46,12 +99,22 @@ impl Network {
             http_proxy: one_of(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
             no_proxy: one_of(&["no_proxy", "NO_PROXY"]).unwrap_or_default(),
             ca_bundle: one_of(&["AWS_CA_BUNDLE"]).map(PathBuf::from),
+            aws: AwsVariables {
+                profile: one_of(&["AWS_PROFILE"]),
+                web_identity: one_of(&["AWS_WEB_IDENTITY_TOKEN_FILE"]),
+                container: one_of(&[
+                    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                ]),
+                max_attempts: one_of(&["AWS_MAX_ATTEMPTS"]),
+                retry_mode: one_of(&["AWS_RETRY_MODE"]),
+            },
         }
     }
 
-    /// Leaves out proxies that cannot be used, and says which those are.
+    /// Leaves out what cannot be used, and says what that is.
     pub fn settle(&mut self) -> Vec<String> {
-        let mut troubles = vec![];
+        let mut troubles = self.aws.troubles();
         if self.no_proxy.trim() == "*" {
             (self.https_proxy, self.http_proxy) = (None, None);
         }
@@ -84,7 +147,9 @@ impl Network {
     /// What is reached without a proxy, in the form of `NO_PROXY`.
     #[must_use]
     pub fn direct(&self) -> String {
-        format!("{DIRECT},{}", self.no_proxy)
+        // Some programs want an IPv6 address as it stands in a URL, others without brackets.
+        let bare = self.no_proxy.replace(['[', ']'], "");
+        format!("{DIRECT},{bare}")
     }
 }
 
@@ -119,6 +184,21 @@ mod tests {
         );
         assert_eq!(socks.https_proxy, None);
         assert!(socks.direct().ends_with(",a.b"));
+        let aws = read(&[("AWS_MAX_ATTEMPTS", "7"), ("AWS_RETRY_MODE", "adaptive")]).aws;
+        assert_eq!((aws.attempts(), aws.is_adaptive()), (Some(7), true));
+        for (name, wrong) in [
+            ("AWS_MAX_ATTEMPTS", "0"),
+            ("AWS_MAX_ATTEMPTS", "many"),
+            ("AWS_MAX_ATTEMPTS", "-1"),
+            ("AWS_RETRY_MODE", "legacy"),
+        ] {
+            let mut odd = read(&[(name, wrong)]);
+            let said = odd.settle().join("");
+            assert!(said.contains(name) && said.contains(wrong), "{said}");
+            assert_eq!((odd.aws.attempts(), odd.aws.is_adaptive()), (None, false));
+        }
+        let literal = read(&[("NO_PROXY", "[fd00::7],fd01::/16, [::2]")]);
+        assert!(literal.direct().ends_with(",fd00::7,fd01::/16, ::2"));
         let mut none = read(&[("HTTP_PROXY", "http://p"), ("NO_PROXY", "*")]);
         none.settle();
         assert_eq!(none.http_proxy, None);

@@ -65,6 +65,11 @@ pub struct LocalSpec {
     pub health: HealthCheck,
     /// Speak HTTP/2 to the arms (for gRPC); HTTP/1.1 otherwise.
     pub upstream_http2: bool,
+    /// A file (PEM) with the authority that signs the certificates of arms with an
+    /// `https://` address; if `None`, no certificate is verified, as AWS load balancers
+    /// verify none of their targets'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_ca: Option<String>,
     /// Limits for its clients.
     #[serde(default)]
     pub clients: Clients,
@@ -181,6 +186,7 @@ impl LocalSpec {
             response_timeout_ms: RESPONSE_TIMEOUT_MS,
             health: HealthCheck::default(),
             upstream_http2: false,
+            upstream_ca: None,
             clients: Clients::default(),
         }
     }

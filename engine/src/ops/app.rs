@@ -17,7 +17,7 @@ use crate::store::lifeboat::Lifeboat;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Owner, Store, process};
-use crate::target::http::certificates;
+use crate::target::tls::certificates;
 
 /// The store, the ports and the process that an operation works with. Clones share
 /// them.

@@ -31,6 +31,7 @@ use crate::store::StoreError;
 use crate::strategy::Plugin;
 use crate::target::Target;
 use crate::target::aws::{TaskChange, Wanted, release_of_task_definition};
+use crate::target::tls::certificates;
 
 /// Requests per second of the demo's load.
 const DEMO_RPS: u32 = 100;
@@ -629,11 +630,18 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
-/// Fails if a secret that the file names cannot be read.
+/// Fails if a secret that the file names, or the certificate of its authority, cannot be
+/// read.
 fn secrets_are_there(spec: &Spec) -> Result<()> {
     for (path, text) in spec.references() {
         crate::target::secret::fill(text, str::to_owned)
             .map_err(|e| Error::usage(format!("{path}: {e}")))?;
+    }
+    if let TargetSpec::Aws(aws) = &spec.target
+        && let Some(file) = &aws.probe_ca
+    {
+        certificates(std::path::Path::new(file))
+            .map_err(|e| Error::usage(format!("target.aws.probe-ca: {e}")))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `[target.aws]`: what a rollout file says about a target on AWS.
 
 use super::read::Section;
+use crate::model::address::base;
 use crate::model::aws::{Access, AwsSpec, Find, FindArm, METRICS_DELAY_MS, looked_for};
 use crate::model::is_name;
 use crate::model::query::CloudWatchMetric;
@@ -45,12 +46,16 @@ pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
     }
     let spec = AwsSpec {
         probe_url: section.text("probe-url"),
+        probe_ca: section.file("probe-ca"),
         container: section.text("container"),
         metrics_delay_ms: section
             .duration("metrics-delay")
             .unwrap_or(METRICS_DELAY_MS),
         ..looked_for(access, find)
     };
+    if let Some(why) = spec.probe_url.as_ref().and_then(|url| base(url).err()) {
+        section.problem("probe-url", &why);
+    }
     section.finish();
     spec
 }

@@ -15,6 +15,7 @@ pub mod schema;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::model::address;
 use crate::model::aws::AwsSpec;
 use crate::model::image::ImageReference;
 use crate::model::limits::{ALARMS_MAX, BeforeBake, Guardrails, OnTrouble};
@@ -260,6 +261,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
     let drain = local.duration("drain");
     let response_timeout = local.duration("response-timeout");
     let upstream_http2 = local.boolean("upstream-http2");
+    let upstream_ca = local.file("upstream-ca");
     let load_rps = local.integer("load-rps", 0, 100_000);
     let health = health(local.section("health"));
     if health.protocol != HealthProtocol::Http && upstream_http2 != Some(true) {
@@ -277,6 +279,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
             ("drain", drain.is_some()),
             ("response-timeout", response_timeout.is_some()),
             ("upstream-http2", upstream_http2.is_some()),
+            ("upstream-ca", upstream_ca.is_some()),
             ("load-rps", load_rps.is_some()),
             ("clients", limited),
         ] {
@@ -309,6 +312,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
                 }),
                 health,
                 upstream_http2: upstream_http2.unwrap_or(false),
+                upstream_ca,
                 clients,
             },
             state: None,
@@ -374,14 +378,8 @@ fn release(section: &mut Section<'_>, finish: bool) -> Release {
         fault
     });
     for url in urls.iter().flatten() {
-        if !url.starts_with("http://") {
-            section.problem(
-                "urls",
-                &format!(
-                    "{:?} must start with http:// (the balancer speaks no TLS to its arms)",
-                    secret::redacted(url)
-                ),
-            );
+        if let Err(why) = address::server(url) {
+            section.problem("urls", &format!("{:?} {why}", secret::redacted(url)));
         }
     }
     let given = [urls.is_some(), command.is_some(), demo.is_some()];
@@ -574,6 +572,11 @@ fn query((name, mut section): (String, Section<'_>)) -> Query {
         }
         if secret::has_user(&server) {
             table.problem("server", USER);
+        } else if is_web(&server) && server.contains(['?', '#']) {
+            table.problem(
+                "server",
+                "has a query or a fragment, behind which /api/v1/query_range cannot be put; write the address and a path, if Prometheus has one",
+            );
         }
         for key in ["headers", "basic-auth"] {
             if table.has(key) {

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use crate::model::Millis;
+use crate::model::address::socket;
 use crate::model::limits::DURATION_MAX;
 use crate::model::problem::{Problem, Problems};
 use crate::model::secret::{is_secret_name, redacted};
@@ -261,8 +262,17 @@ impl<'p> Section<'p> {
     pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
         self.typed(
             key,
-            "it must be an address such as \"127.0.0.1:8080\"",
-            |v| v.as_str()?.parse().ok(),
+            "it must be an address such as \"127.0.0.1:8080\" or \"[::1]:8080\"",
+            |v| socket(v.as_str()?).ok(),
+        )
+    }
+
+    /// The absolute path of a file: a rollout may be resumed from another folder.
+    pub(super) fn file(&mut self, key: &str) -> Option<String> {
+        self.typed(
+            key,
+            "it must be the absolute path of a file, such as \"/etc/ssl/ca.pem\": a rollout may be resumed from another folder",
+            |v| v.as_str().filter(|p| p.starts_with('/')).map(ToOwned::to_owned),
         )
     }
 

@@ -94,6 +94,10 @@ pub struct Local {
     /// Whether the balancer speaks HTTP/2 to the arms, as gRPC needs it.
     #[schemars(extend("default" = false))]
     pub upstream_http2: Option<bool>,
+    /// Absolute path of a file (PEM) with the authority that signs the certificates of
+    /// `https://` servers; without it none is verified, as on AWS.
+    #[schemars(extend("pattern" = "^/"))]
+    pub upstream_ca: Option<String>,
     /// Requests per second that the built-in client sends.
     #[schemars(range(max = 100_000), extend("default" = 0))]
     pub load_rps: Option<u32>,
@@ -167,8 +171,9 @@ pub struct Release {
     /// A label that people recognise; equal labels mean the same software.
     #[schemars(length(min = 1))]
     pub version: Option<String>,
-    /// Servers that run already, such as `http://127.0.0.1:9001`.
-    #[schemars(length(min = 1), inner(regex(pattern = "^http://")))]
+    /// Servers that run already, such as `http://127.0.0.1:9001` or `https://[::1]:9001`,
+    /// without a path.
+    #[schemars(length(min = 1), inner(regex(pattern = "^https?://")))]
     pub urls: Option<Vec<String>>,
     /// A program that the balancer starts; `{port}` in an argument and the variable
     /// `PORT` carry the port that it must listen on.
@@ -221,6 +226,11 @@ pub struct Aws {
     /// Where a candidate without traffic can be reached, such as
     /// `https://test.example.org`.
     pub probe_url: Option<String>,
+    /// Absolute path of a file (PEM) with the authority that signs what an `https://`
+    /// probe meets; without it `probe-url` is verified as every other address is, and the
+    /// certificates of tasks and test listeners are not, as load balancers verify none.
+    #[schemars(extend("pattern" = "^/"))]
+    pub probe_ca: Option<String>,
     /// The container whose image is the version, where a task has several.
     pub container: Option<String>,
     /// How long after its end a minute of metrics counts as complete.

@@ -1,6 +1,6 @@
 //! A small HTTP and HTTPS client: one request, one bounded answer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::ClientConfig;
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::network::Network;
@@ -19,12 +18,10 @@ use crate::model::query::Probe;
 use crate::model::{Millis, ProbeReport};
 use crate::target::route::Route;
 use crate::target::secret;
+use crate::target::tls::{self, Trust};
 
 /// Largest answer that is read.
 const BODY_BYTES_MAX: usize = 16 << 20;
-/// Largest file of certificates, bytes.
-const CERTIFICATES_BYTES_MAX: u64 = 16 << 20;
-
 /// Largest head of an answer over HTTP/2, bytes; as for the traffic.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
 
@@ -76,92 +73,83 @@ pub struct Client {
     /// Made when it is first needed: reading the machine's certificates takes
     /// longer than many a verb.
     secure: Arc<OnceLock<Secure>>,
+    tls: Tls,
+    http2: bool,
     route: Route,
-    ca_bundle: Option<PathBuf>,
 }
 
 type Secure = hyper_util::client::legacy::Client<HttpsConnector<Route>, Full<Bytes>>;
 
+/// How it speaks TLS.
+#[derive(Debug, Clone)]
+enum Tls {
+    /// As it has to trust the machine's certificates and those of a file.
+    Machine(Option<PathBuf>),
+    Ready(Box<ClientConfig>),
+}
+
 impl Default for Client {
     fn default() -> Self {
-        Self::speaking(false, Route::direct())
+        Self::speaking(false, Route::direct(), Tls::Machine(None))
     }
 }
 
 impl Client {
-    /// A client that speaks HTTP/2 from the first byte where a URL begins with http.
-    pub(super) fn http2() -> Self {
-        Self::speaking(true, Route::direct())
+    /// A client for backends, which speaks HTTP/2 from the first byte if they do.
+    pub(super) fn to_backends(http2: bool, tls: ClientConfig) -> Self {
+        Self::speaking(http2, Route::direct(), Tls::Ready(Box::new(tls)))
     }
 
     /// A client that goes through proxies and trusts the certificates of a network.
     #[must_use]
     pub fn through(network: &Network) -> Self {
-        Self {
-            ca_bundle: network.ca_bundle.clone(),
-            ..Self::speaking(false, Route::through(network))
-        }
+        let tls = Tls::Machine(network.ca_bundle.clone());
+        Self::speaking(false, Route::through(network), tls)
     }
 
-    fn speaking(http2: bool, route: Route) -> Self {
+    /// A client that goes through the proxies of a network and trusts others than it does.
+    ///
+    /// # Errors
+    /// The file of an authority cannot be used.
+    pub fn trusting(network: &Network, trust: &Trust, http2: bool) -> Result<Self, String> {
+        let tls = Tls::Ready(Box::new(tls::client(trust)?));
+        Ok(Self::speaking(http2, Route::through(network), tls))
+    }
+
+    fn speaking(http2: bool, route: Route, tls: Tls) -> Self {
         Self {
             plain: hyper_util::client::legacy::Client::builder(TokioExecutor::new())
                 .http2_only(http2)
                 .http2_max_header_list_size(HEAD_BYTES_MAX)
                 .build(route.clone()),
             secure: Arc::default(),
+            tls,
+            http2,
             route,
-            ca_bundle: None,
         }
     }
 
     fn secure(&self) -> &Secure {
         self.secure.get_or_init(|| {
+            let tls = match &self.tls {
+                Tls::Ready(tls) => (**tls).clone(),
+                // Only the file of an authority can be wrong, and there is none.
+                Tls::Machine(more) => tls::client(&Trust::Machine(more.clone()))
+                    .unwrap_or_else(|e| unreachable!("{e}")),
+            };
             let connector = HttpsConnectorBuilder::new()
-                .with_tls_config(trust(self.ca_bundle.as_deref()))
-                .https_only()
-                .enable_http1()
-                .wrap_connector(self.route.clone());
-            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector)
+                .with_tls_config(tls)
+                .https_only();
+            let connector = match self.http2 {
+                true => connector.enable_http2().wrap_connector(self.route.clone()),
+                false => connector.enable_http1().wrap_connector(self.route.clone()),
+            };
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+                .http2_only(self.http2)
+                .http2_max_header_list_size(HEAD_BYTES_MAX)
+                .build(connector)
         })
     }
-}
-
-/// The certificates (PEM) in a file.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let shown = file.display();
-    // Reading a pipe or a device might never end.
-    match std::fs::metadata(file) {
-        Ok(meta) if !meta.is_file() || meta.len() > CERTIFICATES_BYTES_MAX => {
-            return Err(format!("{shown} is not a file of certificates"));
-        }
-        Ok(_) => {}
-        Err(error) => return Err(format!("{shown} cannot be read: {error}")),
-    }
-    let pem = std::fs::read(file).map_err(|e| format!("{shown} cannot be read: {e}"))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(format!("{shown} has no certificates in PEM")),
-    }
-}
-
-/// Trusts what this machine trusts, and the certificates of that file.
-fn trust(more: Option<&Path>) -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(Ok(more)) = more.map(certificates) {
-        roots.add_parsable_certificates(more);
-    }
-    let ring = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    // ring has every suite of the default protocol versions, so this cannot fail.
-    rustls::ClientConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .map(|b| b.with_root_certificates(roots).with_no_client_auth())
-        .unwrap_or_else(|e| unreachable!("{e}"))
 }
 
 impl Client {

@@ -11,6 +11,7 @@ pub mod local;
 mod query;
 pub mod route;
 pub mod secret;
+pub mod tls;
 
 use async_trait::async_trait;
 

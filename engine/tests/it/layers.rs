@@ -59,6 +59,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "schema.rs",
     "spec/schema.rs",
+    "model/address.rs",
     "model/mod.rs",
     "model/aws.rs",
     "model/command.rs",
@@ -102,6 +103,7 @@ const PURE: &[&str] = &[
     "simulate/scenario/check.rs",
     "simulate/world.rs",
     "target/aws/calls.rs",
+    "target/aws/credentials.rs",
     "target/aws/definition.rs",
     "target/aws/traffic.rs",
     "rollout/recovery.rs",

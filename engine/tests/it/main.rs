@@ -5,6 +5,7 @@
     reason = "these tests watch real processes and sockets"
 )]
 
+mod addresses;
 mod aws;
 mod balancer;
 mod calls;

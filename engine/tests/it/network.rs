@@ -426,3 +426,183 @@ async fn a_stream_without_data_passes_no_step_and_a_url_feeds_none() {
         let _ = engine(folder.path(), &["abort", id.expect("listed")]).output();
     }
 }
+
+/// Who goes through the proxy, by each variable that may name it or take hosts out.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_variable_of_a_proxy_counts_for_each_connection() {
+    let folder = folder();
+    let (proxy, seen) = proxy(1).await;
+    let url = format!("http://me:S3CRET@127.0.0.1:{proxy}");
+    let elsewhere = "http://127.0.0.1:1";
+    let wasm = plugin("canary");
+    let verbs = [
+        (&["--stack", "x", "status"][..], "https://service.test"),
+        (
+            &["plugin", "push", &wasm, "oci://service.test/a/b:1"],
+            "https://service.test",
+        ),
+        (&["--stack", "x", "status"], "https://[fd00::7]"),
+        (
+            &[
+                "plugin",
+                "pull",
+                "oci://[fd00::7]/a/b:1",
+                "--output",
+                "b.wasm",
+            ],
+            "https://[fd00::7]",
+        ),
+    ];
+    for (set, named, literal) in [
+        (&[("HTTPS_PROXY", url.as_str())][..], true, true),
+        (&[("ALL_PROXY", &url)], true, true),
+        (&[("all_proxy", &url), ("HTTPS_PROXY", "")], true, true),
+        // The names in lower case count more.
+        (
+            &[("https_proxy", &url), ("HTTPS_PROXY", elsewhere)],
+            true,
+            true,
+        ),
+        // Those are for plain requests, which nothing here sends.
+        (&[("HTTP_PROXY", &url)], false, false),
+        (&[("HTTPS_PROXY", &url), ("NO_PROXY", "*")], false, false),
+        (&[("HTTPS_PROXY", &url), ("NO_PROXY", ".test")], false, true),
+        (
+            &[("HTTPS_PROXY", &url), ("NO_PROXY", "fd00::/16")],
+            true,
+            false,
+        ),
+        (
+            &[("HTTPS_PROXY", &url), ("NO_PROXY", "[fd00::7]")],
+            true,
+            false,
+        ),
+    ] {
+        for (arguments, place) in verbs {
+            let mut command = engine(folder.path(), arguments);
+            for name in ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY"] {
+                command.env_remove(name).env_remove(name.to_lowercase());
+            }
+            let output = command
+                .env("AWS_ENDPOINT_URL", place)
+                .env("AWS_ACCESS_KEY_ID", "x")
+                .env("AWS_SECRET_ACCESS_KEY", "x")
+                .env("AWS_REGION", "us-east-1")
+                .env("AWS_MAX_ATTEMPTS", "1")
+                .envs(set.iter().copied())
+                .output();
+            let output = output.expect("it runs");
+            let asked = std::mem::take(&mut *seen.lock().expect("no panic"));
+            let host = place.trim_start_matches("https://");
+            let line = format!("CONNECT {host}:443 HTTP/1.1");
+            let through = if host.starts_with('[') {
+                literal
+            } else {
+                named
+            };
+            let said = stderr(&output);
+            assert_ne!(output.status.code(), Some(0), "{said}");
+            assert_eq!(!asked.is_empty(), through, "{set:?} {arguments:?}: {said}");
+            assert!(asked.iter().all(|a| *a == line), "{asked:?}");
+        }
+    }
+}
+
+/// A Prometheus that lets in whoever sends one of these headers.
+async fn guarded(header: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4_096];
+            let count = stream.read(&mut head).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..count]);
+            let knows = head.lines().any(|line| line.eq_ignore_ascii_case(header));
+            let body = match knows {
+                true => {
+                    format!("{MATRIX}[{{\"metric\": {{}}, \"values\": [[1700000000, \"4\"]]}}]}}}}")
+                }
+                false => String::new(),
+            };
+            let status = if knows { "200 OK" } else { "401 Unauthorized" };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prometheus_is_opened_by_a_password_a_token_or_a_header() {
+    let (balancer, _) = start(&spec([demo(), demo()])).await;
+    let target = LocalTarget::new(balancer.admin);
+    let folder = folder();
+    let place = folder.path().join("secret");
+    std::fs::write(&place, "opensesame\n").expect("writable");
+    let secret = format!("${{file:{}}}", place.display());
+    let headers = |name: &str, value: String| Query {
+        headers: vec![(name.to_owned(), value)],
+        ..prometheus("")
+    };
+    let login = Query {
+        basic_auth: Some(BasicAuth {
+            user: "canary".to_owned(),
+            password: secret.clone(),
+        }),
+        ..prometheus("")
+    };
+    for (header, query) in [
+        ("authorization: Basic Y2FuYXJ5Om9wZW5zZXNhbWU=", login),
+        (
+            "authorization: Bearer opensesame",
+            headers("authorization", format!("Bearer {secret}")),
+        ),
+        (
+            "x-scope-orgid: shop",
+            headers("x-scope-orgid", "shop".to_owned()),
+        ),
+        (
+            "x-api-key: opensesame",
+            headers("x-api-key", secret.clone()),
+        ),
+    ] {
+        let server = guarded(header).await;
+        let at = |query: Query| Query {
+            source: prometheus(&server).source,
+            ..query
+        };
+        let points = target.query(&at(query), 0).await;
+        let points = points.unwrap_or_else(|e| panic!("{header}: {e}"));
+        assert_eq!(points.len(), 2, "{header}");
+        let error = target.query(&at(prometheus("")), 0).await;
+        assert_eq!(error.expect_err("closed").code, "query-refused");
+    }
+    // A name and a password in the address were taken and never sent.
+    for (query, says) in [
+        (
+            "prometheus = { server = \"http://bob@127.0.0.1:1\", query = \"q\" }",
+            "queries.q.prometheus.server: names a user, which is not sent; write basic-auth",
+        ),
+        (
+            "prometheus = { server = \"http://bob:${PW}@127.0.0.1:1\", query = \"q\" }",
+            "queries.q.prometheus.server: names a user",
+        ),
+        (
+            "url = \"https://bob@127.0.0.1:1\"\npointer = \"/v\"",
+            "queries.q.url: names a user",
+        ),
+        (
+            "prometheus = { server = \"http://p\", query = \"q\", headers = { x = \"1\" } }",
+            "belongs one level up, beside `prometheus`",
+        ),
+    ] {
+        write(folder.path(), query);
+        let output = engine(folder.path(), &["run"]).output().expect("it runs");
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+}

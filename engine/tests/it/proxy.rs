@@ -306,6 +306,25 @@ async fn the_authority_of_http_2_is_the_host_that_the_client_asked_for() {
     assert!(heard.ends_with(says), "{heard}");
     let (_, body, _) = ask(balancer.listen, "shop.example", "/x").await;
     assert_eq!(body, says);
+    // With a port, as an IPv6 address, and as the address in the request line says.
+    for (request, host) in [
+        (
+            "GET /x HTTP/1.1\r\nhost: shop.example:8443",
+            "shop.example:8443",
+        ),
+        (
+            "GET /x HTTP/1.1\r\nhost: [2001:db8::7]:80",
+            "[2001:db8::7]:80",
+        ),
+        (
+            "GET http://shop.example/x HTTP/1.1\r\nhost: other",
+            "shop.example",
+        ),
+    ] {
+        let request = format!("{request}\r\nconnection: close\r\n\r\n");
+        let heard = say(balancer.listen, request.as_bytes(), PATIENCE).await;
+        assert!(heard.ends_with(&format!("Some({host:?}) None")), "{heard}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -312,7 +312,8 @@ impl Verb {
             }
             Self::Probe => {
                 let mut apis = if_any(DescribeListeners, !found.test_addresses.is_empty());
-                apis.push(DescribeTargetHealth);
+                // A task is asked as its target group says.
+                apis.extend([DescribeTargetHealth, DescribeTargetGroups]);
                 apis
             }
         }

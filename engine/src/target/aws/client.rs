@@ -25,6 +25,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 use super::calls::Api;
+use super::credentials::Asked;
 use crate::clock::{Clock, SystemClock};
 use crate::model::aws::Access;
 use crate::model::network::Network;
@@ -84,8 +85,8 @@ pub struct Clients {
     pub(super) cloudformation: aws_sdk_cloudformation::Client,
     /// The region of all calls.
     pub region: String,
-    /// The profile that was asked for.
-    profile: Option<String>,
+    /// The account and region, and who calls.
+    access: Access,
     /// Timeout for one attempt of a call.
     pub(super) attempt: Duration,
     /// How probes and queries reach other machines.
@@ -109,7 +110,7 @@ impl Clients {
             cloudwatch: aws_sdk_cloudwatch::Client::new(&config),
             cloudformation: aws_sdk_cloudformation::Client::new(&config),
             region: config.region().map(ToString::to_string).unwrap_or_default(),
-            profile: access.profile.clone(),
+            access: access.clone(),
         }
     }
 }
@@ -148,8 +149,17 @@ impl Clients {
         match sent {
             Ok(answer) => Ok(answer),
             Err(error) => {
-                if error.code().is_none() && self.needs_login(&error).await {
-                    return Err(login_session(self.profile.as_deref()));
+                if error.code().is_none()
+                    && let Some((why, hint)) = self.no_credentials(&error).await
+                {
+                    let what = call(api, resource);
+                    return Err(HostError::new(
+                        ErrorKind::Denied,
+                        "no-credentials",
+                        format!(
+                            "there are no usable AWS credentials for {what}: {why}\n\nhint: {hint}"
+                        ),
+                    ));
                 }
                 Err(explain(api, resource, &self.region, &error))
             }
@@ -158,48 +168,35 @@ impl Clients {
 }
 
 impl Clients {
-    /// Whether a call failed because the profile has a session of `aws login`. The SDK
-    /// says why a profile cannot be used the first time only, so a fresh provider is
+    /// Why a call had no credentials, and what to do; `None` if it failed otherwise. The
+    /// SDK says why a profile cannot be used the first time only, so a fresh provider is
     /// asked; one that cannot even be built sends nothing.
-    async fn needs_login<E>(&self, error: &SdkError<E, HttpResponse>) -> bool
+    async fn no_credentials<E>(&self, error: &SdkError<E, HttpResponse>) -> Option<(String, String)>
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        let said = DisplayErrorContext(error).to_string();
-        if said.contains(LOGIN_FEATURE) {
-            return true;
+        let whole = DisplayErrorContext(error).to_string();
+        let lower = whole.to_lowercase();
+        if !lower.contains("credentials") && !lower.contains("token provider") {
+            return None;
         }
-        if !said.contains("initialization error already taken") {
-            return false;
+        let asked = Asked {
+            profile: self.access.profile.as_deref(),
+            role: self.access.role.as_deref(),
+            variables: &self.network.aws,
+        };
+        if whole.contains("initialization error already taken") {
+            let mut again = ProfileFileCredentialsProvider::builder();
+            if let Some(name) = &self.access.profile {
+                again = again.profile_name(name);
+            }
+            if let Err(why) = again.build().provide_credentials().await {
+                let cause = innermost(&why);
+                return Some(asked.why(&DisplayErrorContext(why).to_string(), &cause));
+            }
         }
-        let mut again = ProfileFileCredentialsProvider::builder();
-        if let Some(name) = &self.profile {
-            again = again.profile_name(name);
-        }
-        match again.build().provide_credentials().await {
-            Ok(_) => false,
-            Err(why) => DisplayErrorContext(why).to_string().contains(LOGIN_FEATURE),
-        }
+        Some(asked.why(&whole, &innermost(error)))
     }
-}
-
-/// The part of the SDK that a profile with `login_session` needs. It brings a client for
-/// one more service and elliptic curves along, for what the AWS CLI can hand over.
-const LOGIN_FEATURE: &str = "credentials-login";
-
-fn login_session(profile: Option<&str>) -> HostError {
-    let whose = profile.map_or_else(
-        || "the AWS profile".to_owned(),
-        |name| format!("the AWS profile {name}"),
-    );
-    let name = profile.unwrap_or("NAME");
-    HostError::new(
-        ErrorKind::Denied,
-        "no-credentials",
-        format!(
-            "{whose} has a session of `aws login` (login_session), which engine does not support by itself\n\nhint: the AWS CLI hands it over: make a second profile with `credential_process = aws configure export-credentials --profile {name} --format process`, and name that one with --profile or AWS_PROFILE"
-        ),
-    )
 }
 
 tokio::task_local! {
@@ -217,13 +214,19 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         .operation_attempt_timeout(patience.attempt)
         .operation_timeout(patience.operation)
         .build();
-    let retries = RetryConfig::standard()
-        .with_max_attempts(patience.attempts)
+    let told = &patience.network.aws;
+    let retries = if told.is_adaptive() {
+        RetryConfig::adaptive()
+    } else {
+        RetryConfig::standard()
+    };
+    let retries = retries
+        .with_max_attempts(told.attempts().unwrap_or(patience.attempts))
         .with_initial_backoff(patience.backoff);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
-        .timeout_config(timeouts)
-        .retry_config(retries);
+        .timeout_config(timeouts.clone())
+        .retry_config(retries.clone());
     if let Ok(name) = AppName::new("engine") {
         loader = loader.app_name(name);
     }
@@ -256,7 +259,11 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         // A profile that was asked for takes precedence over keys in the environment.
         let surroundings = ProviderConfig::without_region()
             .with_http_client(http)
-            .with_region(config.region().cloned());
+            .with_region(config.region().cloned())
+            .with_retry_config(retries)
+            .with_timeout_config(timeouts)
+            .with_use_fips(config.use_fips())
+            .with_use_dual_stack(config.use_dual_stack());
         let named = ProfileFileCredentialsProvider::builder()
             .configure(&surroundings)
             .profile_name(profile)
@@ -373,6 +380,13 @@ impl HttpConnector for Paced<SharedHttpConnector> {
     }
 }
 
+fn call(api: Api, resource: &str) -> String {
+    if resource.is_empty() {
+        return api.name().to_owned();
+    }
+    format!("{} on {resource}", api.name())
+}
+
 /// Says which call failed, on which resource, and what to do.
 fn explain<E>(
     api: Api,
@@ -383,11 +397,7 @@ fn explain<E>(
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let what = if resource.is_empty() {
-        api.name().to_owned()
-    } else {
-        format!("{} on {resource}", api.name())
-    };
+    let what = call(api, resource);
     let said = error.message().unwrap_or("no reason given");
     let Some(code) = error.code() else {
         return unanswered(&what, region, error);
@@ -454,18 +464,6 @@ fn unanswered<E>(what: &str, region: &str, error: &SdkError<E, HttpResponse>) ->
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let whole = DisplayErrorContext(error).to_string();
-    let lower = whole.to_lowercase();
-    if lower.contains("credentials") || lower.contains("token provider") {
-        return HostError::new(
-            ErrorKind::Denied,
-            "no-credentials",
-            format!(
-                "there are no usable AWS credentials for {what}: {}\n\nhint: set AWS_PROFILE or --profile, or log in as for the AWS CLI",
-                innermost(error)
-            ),
-        );
-    }
     let why = match error {
         SdkError::TimeoutError(_) => "no answer in time".to_owned(),
         _ => innermost(error),

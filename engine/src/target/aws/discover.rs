@@ -3,7 +3,7 @@
 //! and names the flag that decides.
 
 use aws_sdk_cloudformation::types::StackResourceSummary;
-use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum, Rule};
+use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum, Rule, RuleCondition};
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
@@ -41,7 +41,7 @@ pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, Ho
         .filter_map(|l| Some((l.listener_arn()?.to_owned(), address(name, l))))
         .collect();
     Ok(Found {
-        address: address(name, &route.listener),
+        address: route.address(name),
         zones: described
             .availability_zones()
             .iter()
@@ -185,6 +185,8 @@ struct Route {
     arn: String,
     listener: Listener,
     actions: Vec<Action>,
+    /// What a request must be like; nothing for a default action.
+    conditions: Vec<RuleCondition>,
 }
 
 impl Route {
@@ -192,6 +194,7 @@ impl Route {
         Self {
             arn: listener.listener_arn().unwrap_or_default().to_owned(),
             actions: listener.default_actions().to_vec(),
+            conditions: vec![],
             listener,
         }
     }
@@ -200,6 +203,7 @@ impl Route {
         Self {
             arn: rule.rule_arn.unwrap_or_default(),
             actions: rule.actions.unwrap_or_default(),
+            conditions: rule.conditions.unwrap_or_default(),
             listener,
         }
     }
@@ -207,6 +211,28 @@ impl Route {
     fn balancer(&self) -> String {
         let arn = self.listener.load_balancer_arn();
         arn.unwrap_or_default().to_owned()
+    }
+
+    /// Where requests reach this route: at the first host and path of its conditions.
+    fn address(&self, balancer: &str) -> String {
+        let conditions = self.conditions.iter();
+        let hosts = conditions
+            .clone()
+            .filter(|c| c.field() == Some("host-header"));
+        let hosts = hosts.flat_map(|c| {
+            let config = c.host_header_config().map(|c| c.values());
+            c.values().iter().chain(config.unwrap_or_default())
+        });
+        let paths = conditions.filter(|c| c.field() == Some("path-pattern"));
+        let mut paths = paths.flat_map(|c| {
+            let config = c.path_pattern_config().map(|c| c.values());
+            c.values().iter().chain(config.unwrap_or_default())
+        });
+        let host = hosts.into_iter().find(|host| !host.contains(['*', '?']));
+        let path = paths.next().filter(|path| *path != "*" && *path != "/*");
+        let host = host.map_or(balancer, String::as_str);
+        let path = path.map_or("", String::as_str);
+        format!("{}{path}", address(host, &self.listener))
     }
 
     /// The flag that names this route.

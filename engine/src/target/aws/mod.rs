@@ -11,6 +11,7 @@ mod action;
 mod autoscaling;
 pub mod calls;
 pub mod client;
+mod credentials;
 mod definition;
 mod discover;
 mod metrics;
@@ -21,6 +22,7 @@ pub mod stack;
 mod traffic;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,12 +30,13 @@ use async_trait::async_trait;
 use aws_sdk_cloudwatch::types::{AlarmType, StateValue};
 use aws_sdk_ecs::types::Service;
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, TargetHealthDescription, TargetHealthStateEnum,
+    Action, ProtocolEnum, TargetGroup, TargetHealthDescription, TargetHealthStateEnum,
 };
 use tokio::try_join;
 
 use super::http::Client as HttpClient;
 use super::query::{self, Words};
+use super::tls::Trust;
 use super::{StackNow, Target};
 use crate::clock::Clock;
 use crate::model::aws::{AwsSpec, Find, Found, FoundArm};
@@ -96,6 +99,23 @@ impl std::fmt::Debug for AwsTarget {
             .field("route", &self.found.route)
             .finish_non_exhaustive()
     }
+}
+
+/// Where a probe goes.
+struct Place {
+    /// Scheme, host and port, perhaps with a path.
+    base: String,
+    /// Whether HTTP/2 is spoken there without asking first.
+    http2: bool,
+    whose: Whose,
+}
+
+/// Whose address a probe goes to.
+enum Whose {
+    /// A person named it, so a certificate is made for it.
+    Named,
+    /// A task or the load balancer itself.
+    Target,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -423,28 +443,22 @@ impl AwsTarget {
         })
     }
 
-    /// A URL that reaches the candidate whatever the weights are: the configured
-    /// one, a listener that sends everything to it, or a healthy task.
-    async fn past_the_weights(&self, arm: &FoundArm) -> Result<String, HostError> {
+    /// How the candidate is reached whatever the weights are: at the configured address,
+    /// by a listener that sends everything to it, or at a healthy task.
+    async fn past_the_weights(&self, arm: &FoundArm) -> Result<Place, HostError> {
         if let Some(url) = &self.spec.probe_url {
-            return Ok(url.trim_end_matches('/').to_owned());
+            return Ok(Place {
+                base: url.trim_end_matches('/').to_owned(),
+                http2: false,
+                whose: Whose::Named,
+            });
         }
-        if !self.found.test_addresses.is_empty() {
-            let all = discover::listeners_of(&self.clients, &self.found.load_balancer).await?;
-            // No certificate fits the load balancer's own name.
-            let plain = |(_, address): &&(String, String)| address.starts_with("http://");
-            for (listener, address) in self.found.test_addresses.iter().filter(plain) {
-                let listener = all.iter().find(|l| l.listener_arn() == Some(listener));
-                let groups = listener.and_then(|l| traffic::forward(l.default_actions()));
-                let only = groups.is_some_and(|groups| {
-                    groups
-                        .iter()
-                        .all(|(arn, weight)| (*weight > 0) == (*arn == arm.target_group))
-                });
-                if only {
-                    return Ok(address.clone());
-                }
-            }
+        if let Some(base) = self.test_listener(arm).await? {
+            return Ok(Place {
+                base,
+                http2: false,
+                whose: Whose::Target,
+            });
         }
         let targets = self.targets(arm).await?;
         let healthy = targets.iter().find(|t| {
@@ -453,11 +467,11 @@ impl AwsTarget {
         let target = healthy.and_then(|t| t.target());
         let place = target.and_then(|t| Some((t.id()?, t.port()?)));
         // The id of an instance is not an address.
-        match place {
-            Some((ip, port)) if ip.parse::<std::net::IpAddr>().is_ok() => {
-                Ok(format!("http://{ip}:{port}"))
-            }
-            _ => Err(HostError::new(
+        let place = place.and_then(|(id, port)| {
+            Some(SocketAddr::new(id.parse().ok()?, u16::try_from(port).ok()?))
+        });
+        let Some(place) = place else {
+            return Err(HostError::new(
                 ErrorKind::Unhealthy,
                 "nothing-to-probe",
                 format!(
@@ -465,8 +479,79 @@ impl AwsTarget {
                     arm.name
                 ),
             )
-            .retryable()),
+            .retryable());
+        };
+        let group = self.target_group(arm).await?;
+        let secure = group.protocol() == Some(&ProtocolEnum::Https);
+        let scheme = if secure { "https" } else { "http" };
+        Ok(Place {
+            base: format!("{scheme}://{place}"),
+            http2: matches!(group.protocol_version(), Some("HTTP2" | "GRPC")),
+            whose: Whose::Target,
+        })
+    }
+
+    /// The address of a listener that sends everything to the arm.
+    async fn test_listener(&self, arm: &FoundArm) -> Result<Option<String>, HostError> {
+        if self.found.test_addresses.is_empty() {
+            return Ok(None);
         }
+        let all = discover::listeners_of(&self.clients, &self.found.load_balancer).await?;
+        let mut secure = None;
+        for (listener, address) in &self.found.test_addresses {
+            let listener = all.iter().find(|l| l.listener_arn() == Some(listener));
+            let groups = listener.and_then(|l| traffic::forward(l.default_actions()));
+            let only = groups.is_some_and(|groups| {
+                groups
+                    .iter()
+                    .all(|(arn, weight)| (*weight > 0) == (*arn == arm.target_group))
+            });
+            match only {
+                true if address.starts_with("http://") => return Ok(Some(address.clone())),
+                true => secure = secure.or(Some(address.clone())),
+                false => {}
+            }
+        }
+        Ok(secure)
+    }
+
+    /// The target group of an arm.
+    async fn target_group(&self, arm: &FoundArm) -> Result<TargetGroup, HostError> {
+        let describe = self.clients.elb.describe_target_groups();
+        let describe = describe.target_group_arns(&arm.target_group);
+        let answer = self
+            .clients
+            .ask(
+                Api::DescribeTargetGroups,
+                &arm.target_group,
+                describe.send(),
+            )
+            .await?;
+        let group = answer.target_groups.unwrap_or_default().into_iter().next();
+        group.ok_or_else(|| incomplete(Api::DescribeTargetGroups, "target group"))
+    }
+
+    /// A client for what a probe meets there.
+    fn prober(&self, place: &Place) -> Result<HttpClient, HostError> {
+        let names = matches!(place.whose, Whose::Named);
+        let trust = match (&self.spec.probe_ca, names) {
+            (None, true) => return Ok(self.http.clone()),
+            // So does the load balancer. No certificate fits its own name or the address
+            // of a task.
+            (None, false) => Trust::Anybody,
+            (Some(file), names) => Trust::Authority {
+                file: file.into(),
+                names,
+            },
+        };
+        HttpClient::trusting(&self.clients.network, &trust, place.http2).map_err(|why| {
+            HostError::new(
+                ErrorKind::Unavailable,
+                "no-authority",
+                format!("target.aws.probe-ca: {why}"),
+            )
+            .retryable()
+        })
     }
 
     fn words(&self, version: &str, arm: &FoundArm) -> Words {
@@ -672,8 +757,9 @@ impl Target for AwsTarget {
     }
 
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
-        let base = self.past_the_weights(self.arm(arm)?).await?;
+        let place = self.past_the_weights(self.arm(arm)?).await?;
+        let client = self.prober(&place)?;
         let timeout = Duration::from_millis(u64::from(probe.timeout_ms));
-        Ok(super::http::probe(&self.http, &base, probe, timeout).await)
+        Ok(super::http::probe(&client, &place.base, probe, timeout).await)
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use axum::http::uri::Authority;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -89,8 +90,8 @@ fn refusal(headers: &HeaderMap, key: &Laid) -> Option<Response> {
     // A web page can make a browser send requests here under a name that it
     // chooses (DNS rebinding), but not with the host header of loopback.
     let host = headers.get(HOST).and_then(|h| h.to_str().ok());
-    let host = host.unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let host = host.and_then(|host| host.parse::<Authority>().ok());
+    let name = host.as_ref().map_or("", Authority::host);
     let literal = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     if name != "localhost" && !literal.is_ok_and(|ip| ip.is_loopback()) {
         let message = "the admin API answers only requests to a loopback address";

@@ -9,13 +9,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::http::uri::Authority;
 use tokio::task::AbortHandle;
 
 use super::backend::Lane;
 use super::health::Manners;
 use super::samples::Tally;
 use super::{demo, health};
+use crate::model::address::{port_of, server};
 use crate::model::query::Probe;
 use crate::model::secret::redacted;
 use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
@@ -50,7 +50,8 @@ pub(super) struct Running {
 
 #[derive(Debug)]
 pub(super) struct Upstream {
-    pub(super) authority: Authority,
+    /// Scheme, host and port.
+    pub(super) address: Uri,
     /// Its HTTP/2 connection.
     pub(super) lane: Lane,
     healthy: AtomicBool,
@@ -140,7 +141,9 @@ impl Arm {
     /// Whether a backend takes connections, healthy or not.
     pub(super) async fn listens(&self) -> bool {
         for upstream in &self.running().upstreams {
-            let connecting = tokio::net::TcpStream::connect(upstream.authority.as_str());
+            let host = upstream.address.host().unwrap_or_default();
+            let place = format!("{host}:{}", port_of(&upstream.address));
+            let connecting = tokio::net::TcpStream::connect(place);
             let connected = tokio::time::timeout(CONNECT_WITHIN, connecting).await;
             if connected.is_ok_and(|connected| connected.is_ok()) {
                 return true;
@@ -161,12 +164,17 @@ impl Arm {
             };
         };
         let timeout = Duration::from_millis(u64::from(probe.timeout_ms));
-        let base = format!("http://{}", upstream.authority);
+        let base = upstream.base();
         http::probe(&running.manners.client(), &base, probe, timeout).await
     }
 }
 
 impl Upstream {
+    /// Its address without the slash at the end.
+    fn base(&self) -> String {
+        self.address.to_string().trim_end_matches('/').to_owned()
+    }
+
     fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
     }
@@ -183,10 +191,13 @@ impl Running {
     ) -> Result<Arc<Self>, HostError> {
         let invalid = |m: String| HostError::new(ErrorKind::Invalid, "invalid-release", m);
         let mut tasks = vec![];
-        let authorities = match &release.source {
+        let addresses = match &release.source {
             Source::Urls(urls) => urls
                 .iter()
-                .map(|url| authority(url).map_err(&invalid))
+                .map(|url| {
+                    let wrong = |why| invalid(format!("{:?} {why}", redacted(url)));
+                    server(url).map_err(wrong)
+                })
                 .collect::<Result<Vec<_>, _>>()?,
             Source::Command(command) => {
                 let port =
@@ -213,10 +224,10 @@ impl Running {
                 ));
             }
         };
-        let upstreams = authorities.into_iter().map(|authority| {
+        let upstreams = addresses.into_iter().map(|address| {
             Arc::new(Upstream {
-                authority,
-                lane: Lane::default(),
+                address,
+                lane: Lane::new(manners.connector()),
                 healthy: AtomicBool::new(false),
             })
         });
@@ -260,23 +271,8 @@ impl Running {
     }
 }
 
-fn authority(url: &str) -> Result<Authority, String> {
-    let shown = redacted(url);
-    let uri: Uri = url.parse().map_err(|e| format!("{shown:?}: {e}"))?;
-    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-    let named = uri.authority().is_some_and(|a| a.as_str().contains('@'));
-    if uri.scheme_str() != Some("http") || !bare || named {
-        return Err(format!(
-            "{shown:?} must be http://host:port, without a path, a query or a user"
-        ));
-    }
-    uri.authority()
-        .cloned()
-        .ok_or_else(|| format!("{shown:?} has no host"))
-}
-
-fn local(port: u16) -> Authority {
-    Authority::try_from(format!("127.0.0.1:{port}")).expect("an address is an authority")
+fn local(port: u16) -> Uri {
+    Uri::try_from(format!("http://127.0.0.1:{port}/")).expect("an address")
 }
 
 fn free_port() -> Result<u16, std::io::Error> {
@@ -361,10 +357,7 @@ async fn check(
     let (mut passed, mut failed) = (0, 0);
     loop {
         ticks.tick().await;
-        let Some(base) = running
-            .upgrade()
-            .map(|r| format!("http://{}", r.upstreams[index].authority))
-        else {
+        let Some(base) = running.upgrade().map(|r| r.upstreams[index].base()) else {
             // The first tick may come before the release is complete.
             if running.strong_count() == 0 && passed + failed > 0 {
                 return;

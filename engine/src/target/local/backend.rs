@@ -14,7 +14,6 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper::http::request::Parts;
-use hyper::http::uri::Authority;
 use hyper::http::{Extensions, Uri};
 use hyper::{Request, Response};
 use hyper_util::client::legacy::{Client, Error};
@@ -42,8 +41,10 @@ pub(super) struct Backends {
 /// The HTTP/2 connections to one backend. Requests share them, but as many as one client
 /// may leave half done never wait for each other: a connection carries few requests at a
 /// time, and what a client does not read holds up its own answer alone.
-#[derive(Default)]
-pub(super) struct Lane(tokio::sync::Mutex<Vec<Shared>>);
+pub(super) struct Lane {
+    connector: Connector,
+    shared: tokio::sync::Mutex<Vec<Shared>>,
+}
 
 /// One of these connections.
 struct Shared {
@@ -97,13 +98,13 @@ impl Again {
 }
 
 impl Backends {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(connector: &Connector) -> Self {
         let client = |idle| {
             Client::builder(TokioExecutor::new())
                 .http1_max_headers(FIELDS_MAX)
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(idle)
-                .build(Connector::new())
+                .build(connector.clone())
         };
         Self {
             kept: client(IDLE_PER_TARGET),
@@ -145,11 +146,18 @@ fn was_stale(error: &Error) -> bool {
 }
 
 impl Lane {
+    pub(super) fn new(connector: Connector) -> Self {
+        Self {
+            connector,
+            shared: tokio::sync::Mutex::default(),
+        }
+    }
+
     /// Sends a request over HTTP/2 to that backend. The authority of the request's URI
     /// is the one that the client asked for.
     pub(super) async fn send(
         &self,
-        backend: &Authority,
+        backend: &Uri,
         mut request: Request<ClientBody>,
     ) -> Result<(Response<Incoming>, Stream), Broken> {
         let harmless = request.method().is_idempotent();
@@ -178,10 +186,10 @@ impl Lane {
     /// whether the connection was there before.
     async fn sender(
         &self,
-        backend: &Authority,
+        backend: &Uri,
         fresh: bool,
     ) -> Result<(http2::SendRequest<ClientBody>, Stream, bool), Broken> {
-        let mut lane = self.0.lock().await;
+        let mut lane = self.shared.lock().await;
         // One connection without a request is enough to wait for the next one.
         let mut idle = 0;
         lane.retain(|shared| {
@@ -195,10 +203,7 @@ impl Lane {
         if let Some(shared) = lane.iter().find(has_room).filter(|_| !fresh) {
             return Ok((shared.sender.clone(), shared.requests.clone(), true));
         }
-        let place = Uri::builder().scheme("http").authority(backend.clone());
-        let stream = Connector::new()
-            .call(place.path_and_query("/").build()?)
-            .await?;
+        let stream = self.connector.clone().call(backend.clone()).await?;
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .max_header_list_size(HEAD_BYTES_MAX)
             .initial_stream_window_size(STREAM_WINDOW)

@@ -19,6 +19,7 @@ use super::key::Laid;
 use super::proxy::Proxy;
 use crate::model::target::LocalSpec;
 use crate::model::{HostError, Weights};
+use crate::target::tls::{self, Trust};
 
 /// Largest head of a request, bytes; as behind an AWS load balancer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -76,6 +77,9 @@ pub enum StartError {
         /// Why its release did not start.
         source: HostError,
     },
+    /// The file of certificates cannot be used.
+    #[error("target.local.upstream-ca: {0}")]
+    Authority(String),
     /// The key of the admin API cannot be written for its owner alone.
     #[error(
         "failed to write the key of the admin API: {0}\n\nhint: it needs a folder that only you may read; remove that folder or change its permissions to 0700"
@@ -109,8 +113,16 @@ impl Balancer {
             .as_ref()
             .and_then(|r| r.weights.ordered_as(&names).ok())
             .unwrap_or(configured);
+        let trust = match &spec.upstream_ca {
+            None => Trust::Anybody,
+            Some(file) => Trust::Authority {
+                file: file.into(),
+                names: true,
+            },
+        };
         let manners = Manners {
             http2: spec.upstream_http2,
+            tls: tls::client(&trust).map_err(StartError::Authority)?,
             health: spec.health.clone(),
         };
         let mut arms = vec![];
@@ -128,7 +140,7 @@ impl Balancer {
         let wanted = usize::try_from(spec.clients.connections).unwrap_or(usize::MAX);
         let targets = arms.iter().map(|arm| arm.running().targets()).sum();
         let connections = connections::affordable(wanted, connections::descriptors(), targets);
-        let proxy = Proxy::new(arms, weights, spec, connections);
+        let proxy = Proxy::new(arms, weights, spec, connections, &manners.connector());
         let proxy = Arc::new(proxy);
         let (stop, stopped) = watch::channel(false);
         let drain = Duration::from_millis(u64::from(spec.drain_ms));

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, TE};
+use rustls::ClientConfig;
 
+use super::upstream::Connector;
 use crate::model::target::{HealthCheck, HealthProtocol};
 use crate::target::http::{Answer, Client};
 
@@ -20,6 +22,8 @@ const UNIMPLEMENTED: u32 = 12;
 pub(super) struct Manners {
     /// Whether they speak HTTP/2, and HTTP/1.1 otherwise.
     pub(super) http2: bool,
+    /// How those that have an `https://` address are spoken to.
+    pub(super) tls: ClientConfig,
     /// Their health checks.
     pub(super) health: HealthCheck,
 }
@@ -27,10 +31,12 @@ pub(super) struct Manners {
 impl Manners {
     /// A client that speaks to backends what the traffic speaks.
     pub(super) fn client(&self) -> Client {
-        match self.http2 {
-            true => Client::http2(),
-            false => Client::default(),
-        }
+        Client::to_backends(self.http2, self.tls.clone())
+    }
+
+    /// Makes the connections on which the traffic goes.
+    pub(super) fn connector(&self) -> Connector {
+        Connector::new(self.http2, self.tls.clone())
     }
 }
 

@@ -16,7 +16,7 @@ use hyper::header::{
     CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
-use hyper::http::uri::{Authority, Scheme};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,6 +29,7 @@ use super::backend::{Backends, Stream};
 use super::connections::Flow;
 use super::samples::Class;
 use super::turn::{ClientBody, Turn, Whose};
+use super::upstream::Connector;
 use crate::model::Weights;
 use crate::model::target::LocalSpec;
 
@@ -64,14 +65,20 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn new(arms: Vec<Arm>, weights: Weights, spec: &LocalSpec, room: usize) -> Self {
+    pub(super) fn new(
+        arms: Vec<Arm>,
+        weights: Weights,
+        spec: &LocalSpec,
+        room: usize,
+        connector: &Connector,
+    ) -> Self {
         Self {
             arms,
             weights: RwLock::new(weights),
             sticky_seconds: spec.sticky_seconds,
             response_timeout: Duration::from_millis(u64::from(spec.response_timeout_ms)),
             http2: spec.upstream_http2,
-            backends: Backends::new(),
+            backends: Backends::new(connector),
             body_timeout: Duration::from_millis(u64::from(spec.clients.body_ms)),
             room: Arc::new(Semaphore::new(room)),
         }
@@ -237,7 +244,7 @@ impl Proxy {
         let request = request.map(|body| ClientBody::new(body, turn.clone()));
         let sent = match self.http2 {
             true => {
-                let sent = upstream.lane.send(&upstream.authority, request).await;
+                let sent = upstream.lane.send(&upstream.address, request).await;
                 sent.map(|(response, stream)| (response, Some(stream)))
             }
             false => self.backends.send(request).await.map(|r| (r, None)),
@@ -297,15 +304,15 @@ impl Proxy {
         way: Way<'_>,
         upgrade: Option<&HeaderValue>,
     ) -> Result<(), String> {
-        let backend = way.upstream.authority.clone();
+        let backend = way.upstream.address.clone().into_parts();
         // HTTP/2 has the host in a field of its own (RFC 9113, 8.3.1).
         let authority = match &way.host {
-            Some(host) if self.http2 => host.clone(),
-            _ => backend,
+            Some(host) if self.http2 => Some(host.clone()),
+            _ => backend.authority,
         };
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(authority);
+        parts.scheme = backend.scheme;
+        parts.authority = authority;
         if parts.path_and_query.is_none() {
             parts.path_and_query = "/".parse().ok();
         }
@@ -334,7 +341,9 @@ impl Proxy {
         if let Some(cookies) = joined(headers, &COOKIE, "; ") {
             headers.insert(COOKIE, cookies);
         }
-        if let Ok(hop) = HeaderValue::from_str(&way.peer.ip().to_string()) {
+        // A socket for both families shows a client with IPv4 as one with IPv6.
+        let peer = way.peer.ip().to_canonical();
+        if let Ok(hop) = HeaderValue::from_str(&peer.to_string()) {
             headers.append(FORWARDED_FOR, hop);
         }
         if let Some(path) = joined(headers, &FORWARDED_FOR, ", ") {

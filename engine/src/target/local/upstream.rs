@@ -14,11 +14,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use hyper::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service;
+
+use super::Broken;
 
 /// What is known of the use of one connection.
 #[derive(Debug, Clone, Default)]
@@ -46,17 +50,28 @@ impl Link {
 
 /// Makes these connections.
 #[derive(Debug, Clone)]
-pub(super) struct Connector(HttpConnector);
+pub(super) struct Connector(HttpsConnector<HttpConnector>);
+
+/// A connection, encrypted or not.
+type Stream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 impl Connector {
-    pub(super) fn new() -> Self {
-        Self(crate::target::route::connector())
+    pub(super) fn new(http2: bool, tls: ClientConfig) -> Self {
+        let builder = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http();
+        let mut tcp = crate::target::route::connector();
+        tcp.enforce_http(false);
+        Self(match http2 {
+            true => builder.enable_http2().wrap_connector(tcp),
+            false => builder.enable_http1().wrap_connector(tcp),
+        })
     }
 }
 
 impl Service<Uri> for Connector {
     type Response = TokioIo<Upstream>;
-    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Error = Broken;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -66,9 +81,9 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.0.call(uri);
         Box::pin(async move {
-            let inner = connecting.await?.into_inner();
+            let inner = connecting.await?;
             Ok(TokioIo::new(Upstream {
-                inner,
+                inner: TokioIo::new(inner),
                 link: Link::default(),
                 read_out: false,
                 failed: None,
@@ -81,7 +96,7 @@ impl Service<Uri> for Connector {
 /// One of these connections.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    inner: TcpStream,
+    inner: Stream,
     link: Link,
     /// Whether everything was read.
     read_out: bool,
@@ -99,7 +114,7 @@ impl Upstream {
     fn patiently<T>(
         &mut self,
         context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         self.link.0.heard.store(false, Ordering::Relaxed);
         if self.failed.is_none() {

@@ -3,8 +3,10 @@
 //! between them, and the real AWS CLI as the judge.
 
 mod awkward;
+mod addresses;
 mod capacity;
 mod crash;
+mod credentials;
 mod definitions;
 mod discovery;
 mod emulator;

@@ -107,15 +107,13 @@ pub struct Local {
 
 impl Local {
     pub fn start(folder: &Path, more: &[&str]) -> Self {
-        let mut arguments = vec![
-            "local",
-            "--json",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-        ];
-        arguments.extend(more);
+        let here = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Self::start_at(folder, &[&here, more].concat())
+    }
+
+    /// With all its arguments.
+    pub fn start_at(folder: &Path, more: &[&str]) -> Self {
+        let arguments = [&["local", "--json"], more].concat();
         let mut child = engine(folder, &arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -144,13 +144,18 @@ pub fn forward(groups: &[(&str, i32)]) -> Action {
 
 /// Makes a target by plain API calls, as people do by hand.
 pub async fn make(wish: &Wish) -> Made {
+    make_speaking(wish, (ProtocolEnum::Http, "HTTP1")).await
+}
+
+/// The same, with target groups that speak this protocol in this version.
+pub async fn make_speaking(wish: &Wish, speaks: (ProtocolEnum, &str)) -> Made {
     let aws = direct().await;
     let name = unique("made");
     let network = Network::of_region().await;
     let balancer = balancer(&aws, &name, &network).await;
     let mut groups = vec![];
     for arm in wish.arms {
-        groups.push(group(&aws, &format!("{name}-{arm}"), &network, wish.port).await);
+        groups.push(group(&aws, &format!("{name}-{arm}"), &network, wish.port, &speaks).await);
     }
     let groups: [String; 2] = groups.try_into().expect("two");
     let listener = listener(&aws, &balancer, shares(wish, &groups)).await;
@@ -198,10 +203,17 @@ async fn balancer(aws: &Direct, name: &str, network: &Network) -> String {
 }
 
 /// A target group; its ARN.
-async fn group(aws: &Direct, name: &str, network: &Network, port: i32) -> String {
+async fn group(
+    aws: &Direct,
+    name: &str,
+    network: &Network,
+    port: i32,
+    (protocol, version): &(ProtocolEnum, &str),
+) -> String {
     let create = aws.elb.create_target_group().name(name);
     let create = create
-        .protocol(ProtocolEnum::Http)
+        .protocol(protocol.clone())
+        .protocol_version(*version)
         .port(port)
         .vpc_id(&network.id)
         .target_type(TargetTypeEnum::Ip);
