@@ -19,7 +19,7 @@ use crate::journal::summary::Summary;
 use crate::journal::{
     Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, WRITE_IGNORED, Work,
 };
-use crate::model::query::UNANSWERED;
+use crate::model::query::Count;
 use crate::model::{
     ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, Millis, Observed, Role,
     Scaling, Signal, Wake, Weights,
@@ -496,8 +496,8 @@ impl Session {
     }
 
     async fn query(&self, name: &str, since: Millis) -> Result<Reply, HostError> {
-        if name == UNANSWERED
-            && let Some(points) = self.target.unanswered(since).await?
+        if let Some(count) = Count::of_query(name)
+            && let Some(points) = self.target.counted(count, since).await?
         {
             return Ok(Reply::Points(points));
         }

@@ -23,7 +23,7 @@ use tower_service::Service as _;
 
 use super::Broken;
 use super::connections::{FIELDS_MAX, IDLE_PER_TARGET};
-use super::turn::{ClientBody, Kept};
+use super::turn::{Again, ClientBody, Kept, Turn};
 use super::upstream::{Connector, Link};
 
 /// How long a connection without a request is kept.
@@ -71,12 +71,12 @@ impl std::fmt::Debug for Lane {
 }
 
 /// A request that can perhaps be sent again.
-struct Again {
+struct Copy {
     head: Parts,
     kept: Arc<Mutex<Kept>>,
 }
 
-impl Again {
+impl Copy {
     fn of(request: &mut Request<ClientBody>) -> Self {
         let kept = request.body_mut().keep();
         let mut bare = Request::new(());
@@ -115,10 +115,11 @@ impl Backends {
     pub(super) async fn send(
         &self,
         mut request: Request<ClientBody>,
+        turn: &Turn,
     ) -> Result<Response<Incoming>, Broken> {
         // Others are never sent twice, and need no copy.
         let harmless = request.method().is_idempotent();
-        let again = harmless.then(|| Again::of(&mut request));
+        let copy = harmless.then(|| Copy::of(&mut request));
         match self.kept.request(request).await {
             Ok(answer) => {
                 if let Some(link) = answer.extensions().get::<Link>() {
@@ -126,8 +127,11 @@ impl Backends {
                 }
                 Ok(answer)
             }
-            Err(error) => match again.and_then(Again::request) {
-                Some(request) if was_stale(&error) => Ok(self.fresh.request(request).await?),
+            Err(error) => match copy.and_then(Copy::request) {
+                Some(request) if was_stale(&error) => {
+                    turn.send_again(Again::Lost);
+                    Ok(self.fresh.request(request).await?)
+                }
                 _ => Err(error.into()),
             },
         }
@@ -151,9 +155,10 @@ impl Lane {
         &self,
         backend: &Authority,
         mut request: Request<ClientBody>,
+        turn: &Turn,
     ) -> Result<(Response<Incoming>, Stream), Broken> {
         let harmless = request.method().is_idempotent();
-        let again = Again::of(&mut request);
+        let copy = Copy::of(&mut request);
         let (mut sender, stream, reused) = self.sender(backend, false).await?;
         let mut failed = match sender.try_send_request(request).await {
             Ok(answer) => return Ok((answer, stream)),
@@ -161,15 +166,21 @@ impl Lane {
         };
         let unsent = failed.take_message();
         let error = failed.into_error();
-        let once_more = match unsent {
-            Some(request) => Some(request),
-            None if was_not_processed(&error) => again.request(),
-            None if harmless && reused && sender.is_closed() => again.request(),
-            None => None,
+        // One that never left is not sent again.
+        let (once_more, why) = match unsent {
+            Some(request) => (Some(request), None),
+            None if was_not_processed(&error) => (copy.request(), Some(Again::NotBegun)),
+            None if harmless && reused && sender.is_closed() => {
+                (copy.request(), Some(Again::Lost))
+            }
+            None => (None, None),
         };
         let Some(request) = once_more else {
             return Err(error.into());
         };
+        if let Some(why) = why {
+            turn.send_again(why);
+        }
         let (mut sender, stream, _) = self.sender(backend, true).await?;
         Ok((sender.send_request(request).await?, stream))
     }
