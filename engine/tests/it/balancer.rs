@@ -1,6 +1,8 @@
 //! The local balancer with real connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +20,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::balancer::{demo, healthy, spec, start, url};
+use crate::support::binary::{code, plugin, run, stderr, stdout};
+use crate::support::clients::{answer, upstream, users};
 use crate::support::{folder, root};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -679,4 +683,59 @@ async fn answers_of_an_arm_that_was_never_healthy_are_no_evidence() {
         .map(|s| (s.arm.as_str(), s.requests, s.errors))
         .collect();
     assert_eq!(counts, [("canary", 1, 0)]);
+}
+
+/// A server that never answers `never` of four requests.
+async fn hanging(never: u32) -> SocketAddr {
+    let asked = Arc::new(AtomicU32::new(0));
+    upstream(move |mut stream: TcpStream, _| {
+        let nth = asked.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if nth % 4 < never {
+                let _held = stream;
+                std::future::pending::<()>().await;
+            } else {
+                answer(&mut stream, "200 OK").await;
+            }
+        }
+    })
+    .await
+}
+
+/// How a rollout ends whose users give up long before the balancer would.
+async fn rolled_out(never: [u32; 2]) -> (Option<i32>, String) {
+    let arms = [url(hanging(never[0]).await), url(hanging(never[1]).await)];
+    let (balancer, target) = start(&spec(arms)).await;
+    healthy(&target, "canary", 1).await;
+    let _users = users(balancer.listen, 60, Duration::from_millis(500));
+    let admin = balancer.admin.to_string();
+    let output = tokio::task::spawn_blocking(move || {
+        let folder = folder();
+        let plugin = plugin("canary");
+        let mut arguments = vec!["run", &plugin, "--local", &admin];
+        for value in ["probe=false", "steps=50,100", "max-bake=15s"] {
+            arguments.extend(["--set", value]);
+        }
+        let output = run(folder.path(), &arguments);
+        (code(&output), stdout(&output) + &stderr(&output))
+    });
+    output.await.expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_hangs_on_users_who_give_up_goes_back() {
+    for never in [[0, 2], [0, 4], [1, 4]] {
+        let (code, said) = rolled_out(never).await;
+        assert_eq!(code, Some(3), "{never:?}: {said}");
+        assert!(
+            said.contains("requests without an answer"),
+            "{never:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_who_give_up_at_both_versions_alike_are_no_evidence() {
+    let (code, said) = rolled_out([1, 1]).await;
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -33,7 +33,9 @@ use super::connections::{self, Flow, Limits};
 use super::control::Control;
 use super::key::Laid;
 use crate::model::query::Probe;
-use crate::model::{ErrorKind, HostError, MetricsQuery, Millis, Observed, Release, Source, Weights};
+use crate::model::{
+    ErrorKind, HostError, MetricsQuery, Millis, Observed, Release, Source, Weights,
+};
 
 /// There are few clients, and their requests are short.
 const LIMITS: Limits = Limits {

@@ -85,12 +85,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(
-        tally: Arc<Tally>,
-        turn: Arc<Turn>,
-        begun: Instant,
-        origin: Origin,
-    ) -> Self {
+    pub(super) fn new(tally: Arc<Tally>, turn: Arc<Turn>, begun: Instant, origin: Origin) -> Self {
         Self {
             tally,
             begun,
@@ -399,7 +394,11 @@ mod tests {
             (Says::Grpc(Some(4)), true),
         ]);
         for (says, deadline) in at_will {
-            assert_eq!(class(says, ChosenBy::Lot, deadline), Class::Error, "{says:?}");
+            assert_eq!(
+                class(says, ChosenBy::Lot, deadline),
+                Class::Error,
+                "{says:?}"
+            );
             let by_client = class(says, ChosenBy::Client, deadline);
             assert_eq!(by_client, Class::ClientError, "{says:?}");
         }

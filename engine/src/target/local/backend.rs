@@ -170,9 +170,7 @@ impl Lane {
         let (once_more, why) = match unsent {
             Some(request) => (Some(request), None),
             None if was_not_processed(&error) => (copy.request(), Some(Again::NotBegun)),
-            None if harmless && reused && sender.is_closed() => {
-                (copy.request(), Some(Again::Lost))
-            }
+            None if harmless && reused && sender.is_closed() => (copy.request(), Some(Again::Lost)),
             None => (None, None),
         };
         let Some(request) = once_more else {

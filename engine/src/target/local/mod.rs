@@ -36,8 +36,8 @@ use crate::model::{
 };
 use crate::target::Target;
 use crate::target::http::{Answer, Client};
-use samples::Second;
 use crate::target::query;
+use samples::Second;
 
 /// Length of one sample, ms.
 pub const SAMPLE_PERIOD_MS: u32 = 1_000;

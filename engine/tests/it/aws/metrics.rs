@@ -121,7 +121,10 @@ async fn requests_without_an_answer_are_counted_arm_by_arm() {
         ..GOOD
     };
     traffic(&made, 1, 2..9, hangs).await;
-    let points = target.counted(Count::Unanswered, START).await.expect("read");
+    let points = target
+        .counted(Count::Unanswered, START)
+        .await
+        .expect("read");
     assert_eq!(proxy.take(), ["GetMetricData"], "one call");
     let points = points.expect("counted on AWS");
     let of = |arm: &str| -> Vec<f64> {

@@ -142,7 +142,9 @@ impl Source {
         let unanswered = rollout.query(UNANSWERED, since);
         if let (Ok(unanswered), Ok(asked)) = (unanswered, asked.transpose()) {
             let all = [(UNANSWERED, Some(unanswered)), (ASKED, asked)];
-            let known = all.into_iter().filter_map(|(query, values)| Some((query.to_owned(), values?)));
+            let known = all
+                .into_iter()
+                .filter_map(|(query, values)| Some((query.to_owned(), values?)));
             self.unanswered.0 = known.collect();
         }
     }
