@@ -38,6 +38,7 @@ mod registry;
 mod render;
 mod schemas;
 mod secrets;
+mod servers;
 mod signals;
 mod signature;
 mod simulate;

@@ -12,6 +12,7 @@ pub mod fixture;
 pub mod guests;
 pub mod lab;
 pub mod project;
+pub mod servers;
 pub mod shop;
 
 use std::path::{Path, PathBuf};
