@@ -79,7 +79,10 @@ def serve(sock):
                     if first:
                         conn.close_connection(last_stream_id=stream - 2)
                         sock.sendall(conn.data_to_send())
-                        sock.close()
+                        # Closed at once, what was said might be lost.
+                        sock.shutdown(socket.SHUT_WR)
+                        while sock.recv(65536):
+                            pass
                         return
                     answer(stream, body)
                 else:

@@ -314,9 +314,13 @@ impl<C: Unpin> Body for Answer<C> {
         self.silent = None;
         Poll::Ready(match polled {
             Some(Ok(frame)) => {
-                if let (true, Some(trailers)) = (self.grpc, frame.trailers_ref()) {
-                    let class = self.exchange.origin.class(grpc_says(trailers));
-                    (self.class, self.grpc) = (class, false);
+                if let Some(trailers) = frame.trailers_ref() {
+                    if self.grpc {
+                        let class = self.exchange.origin.class(grpc_says(trailers));
+                        (self.class, self.grpc) = (class, false);
+                    }
+                    // Nothing follows, and who sends them on may not ask for it.
+                    self.end();
                 }
                 self.handed = Some(Instant::now());
                 Some(Ok(frame))

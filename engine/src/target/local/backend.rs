@@ -57,6 +57,9 @@ struct Shared {
 /// A place on a shared connection, until the answer has ended.
 pub(super) type Stream = Arc<()>;
 
+/// How often a request is sent at most while backends say that they have not begun with
+/// it: others may use up the connection that was made for it.
+const SENT_MAX: u32 = 4;
 /// Most requests at a time on one HTTP/2 connection, if the backend permits so many.
 const STREAMS_MAX: usize = 50;
 /// How much of one answer may be under way before the client takes it, bytes.
@@ -89,10 +92,10 @@ impl Copy {
     }
 
     /// The request, if all of its body is still there.
-    fn request(self) -> Option<Request<ClientBody>> {
+    fn request(&self) -> Option<Request<ClientBody>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let body = ClientBody::again(&kept)?;
-        Some(Request::from_parts(self.head, body))
+        Some(Request::from_parts(self.head.clone(), body))
     }
 }
 
@@ -127,7 +130,7 @@ impl Backends {
                 }
                 Ok(answer)
             }
-            Err(error) => match copy.and_then(Copy::request) {
+            Err(error) => match copy.as_ref().and_then(Copy::request) {
                 Some(request) if was_stale(&error) => {
                     turn.send_again(Again::Lost);
                     Ok(self.fresh.request(request).await?)
@@ -159,25 +162,28 @@ impl Lane {
     ) -> Result<(Response<Incoming>, Stream), Broken> {
         let harmless = request.method().is_idempotent();
         let copy = Copy::of(&mut request);
-        let (mut sender, stream, reused) = self.sender(backend, false).await?;
-        let mut failed = match sender.try_send_request(request).await {
-            Ok(answer) => return Ok((answer, stream)),
-            Err(failed) => failed,
-        };
-        let unsent = failed.take_message();
-        let error = failed.into_error();
-        // One that never left is not sent again.
-        let (once_more, why) = match unsent {
-            Some(request) => (Some(request), None),
-            None if was_not_processed(&error) => (copy.request(), Some(Again::NotBegun)),
-            None if harmless && reused && sender.is_closed() => (copy.request(), Some(Again::Lost)),
-            None => (None, None),
-        };
-        let Some(request) = once_more else {
-            return Err(error.into());
-        };
-        if let Some(why) = why {
-            turn.send_again(why);
+        for nth in 1..SENT_MAX {
+            let (mut sender, stream, reused) = self.sender(backend, nth > 1).await?;
+            let mut failed = match sender.try_send_request(request).await {
+                Ok(answer) => return Ok((answer, stream)),
+                Err(failed) => failed,
+            };
+            let unsent = failed.take_message();
+            let error = failed.into_error();
+            // One that never left is not sent again.
+            let (once_more, why) = match unsent {
+                Some(request) => (Some(request), None),
+                None if never_left(&error) => (copy.request(), None),
+                None if was_not_processed(&error) => (copy.request(), Some(Again::NotBegun)),
+                None if harmless && reused && sender.is_closed() => {
+                    (copy.request(), Some(Again::Lost))
+                }
+                None => (None, None),
+            };
+            request = once_more.ok_or(error)?;
+            if let Some(why) = why {
+                turn.send_again(why);
+            }
         }
         let (mut sender, stream, _) = self.sender(backend, true).await?;
         Ok((sender.send_request(request).await?, stream))
@@ -231,6 +237,12 @@ impl Lane {
         });
         Ok((sender, taken, false))
     }
+}
+
+/// Whether the connection ended while the request waited for its turn on it. hyper has
+/// no other word for it than this text, and calls it a fault of its user.
+pub(super) fn never_left(error: &hyper::Error) -> bool {
+    error.is_user() && error.to_string().starts_with("dispatch task is gone")
 }
 
 /// Whether the backend says that it has not begun with the request: it shuts down, or

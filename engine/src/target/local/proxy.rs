@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::Broken;
 use super::answer::{Answer, ChosenBy, Exchange, Origin};
 use super::arm::{Arm, InFlight, Upstream};
-use super::backend::{Backends, Stream};
+use super::backend::{Backends, Stream, never_left};
 use super::connections::Flow;
 use super::samples::Class;
 use super::turn::{ClientBody, Turn, Whose};
@@ -417,7 +417,7 @@ fn is_request_s(error: &(dyn std::error::Error + 'static)) -> bool {
     while let Some(inner) = cause {
         if inner
             .downcast_ref::<hyper::Error>()
-            .is_some_and(hyper::Error::is_user)
+            .is_some_and(|error| error.is_user() && !never_left(error))
         {
             return true;
         }

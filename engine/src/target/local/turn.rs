@@ -107,7 +107,8 @@ impl Turn {
 
     /// Notes that the request goes out once more.
     pub(super) fn send_again(&self, why: Again) {
-        self.state().again = Some(why);
+        let mut state = self.state();
+        state.again = state.again.filter(|why| *why == Again::Lost).or(Some(why));
     }
 
     /// Why the request went out once more, if it did.
