@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::secret;
 
-/// What a target may count of its arms beside their samples. A strategy asks for it as
-/// for a query; it needs no entry in the rollout file, and targets that do not count it do
-/// not have it.
+/// What a strategy may ask for as for a query, with a value for each sample, without an
+/// entry in the rollout file. Targets that do not count it do not have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// Requests that got no answer from an arm.
@@ -19,10 +18,17 @@ pub enum Count {
     Asked,
     /// Requests that were sent to an arm once more, because a connection to it was lost.
     SentAgain,
+    /// 4xx answers and what counts as such, as the samples have them.
+    ClientErrors,
 }
 
 impl Count {
-    const ALL: [Self; 3] = [Self::Unanswered, Self::Asked, Self::SentAgain];
+    const ALL: [Self; 4] = [
+        Self::Unanswered,
+        Self::Asked,
+        Self::SentAgain,
+        Self::ClientErrors,
+    ];
 
     /// The name of the query.
     #[must_use]
@@ -31,6 +37,7 @@ impl Count {
             Self::Unanswered => "engine:unanswered",
             Self::Asked => "engine:asked",
             Self::SentAgain => "engine:sent-again",
+            Self::ClientErrors => "engine:client-errors",
         }
     }
 

@@ -21,8 +21,8 @@ use crate::journal::{
 };
 use crate::model::query::Count;
 use crate::model::{
-    ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, Millis, Observed, Role,
-    Scaling, Signal, Wake, Weights,
+    ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, MetricsQuery, Millis,
+    Observed, Point, Role, Scaling, Signal, Wake, Weights,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
@@ -497,7 +497,7 @@ impl Session {
 
     async fn query(&self, name: &str, since: Millis) -> Result<Reply, HostError> {
         if let Some(count) = Count::of_query(name)
-            && let Some(points) = self.target.counted(count, since).await?
+            && let Some(points) = self.counted(count, since).await?
         {
             return Ok(Reply::Points(points));
         }
@@ -512,6 +512,23 @@ impl Session {
             no_such("query", name, &known)
         })?;
         self.target.query(query, since).await.map(Reply::Points)
+    }
+
+    async fn counted(&self, count: Count, since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+        if count != Count::ClientErrors {
+            return self.target.counted(count, since).await;
+        }
+        let query = MetricsQuery {
+            since,
+            ..MetricsQuery::default()
+        };
+        let samples = self.target.samples(&query).await?.into_iter();
+        let points = samples.map(|sample| Point {
+            arm: sample.arm,
+            at: sample.start,
+            value: sample.client_errors.into(),
+        });
+        Ok(Some(points.collect()))
     }
 
     /// Tries a probe as often as it says, a second apart.

@@ -704,8 +704,13 @@ async fn hanging(never: u32) -> SocketAddr {
 
 /// How a rollout ends whose users give up long before the balancer would.
 async fn rolled_out(never: [u32; 2]) -> (Option<i32>, String) {
-    let arms = [url(hanging(never[0]).await), url(hanging(never[1]).await)];
-    let (balancer, target) = start(&spec(arms)).await;
+    let arms = [hanging(never[0]).await, hanging(never[1]).await];
+    ended(arms, None).await
+}
+
+/// How a rollout between those arms ends, perhaps with a parameter more.
+async fn ended(arms: [SocketAddr; 2], more: Option<&'static str>) -> (Option<i32>, String) {
+    let (balancer, target) = start(&spec(arms.map(url))).await;
     healthy(&target, "canary", 1).await;
     let _users = users(balancer.listen, 60, Duration::from_millis(500));
     let admin = balancer.admin.to_string();
@@ -713,7 +718,8 @@ async fn rolled_out(never: [u32; 2]) -> (Option<i32>, String) {
         let folder = folder();
         let plugin = plugin("canary");
         let mut arguments = vec!["run", &plugin, "--local", &admin];
-        for value in ["probe=false", "steps=50,100", "max-bake=15s"] {
+        let values = ["probe=false", "steps=50,100", "max-bake=15s"];
+        for value in values.into_iter().chain(more) {
             arguments.extend(["--set", value]);
         }
         let output = run(folder.path(), &arguments);
@@ -737,4 +743,21 @@ async fn a_version_that_hangs_on_users_who_give_up_goes_back() {
 async fn users_who_give_up_at_both_versions_alike_are_no_evidence() {
     let (code, said) = rolled_out([1, 1]).await;
     assert_eq!(code, Some(0), "{said}");
+}
+
+/// What clients are blamed for is no evidence, unless a stream asks for it: then a version
+/// that lost a route is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_lost_a_route_is_found_by_a_stream_of_client_errors() {
+    let serving = |status: &'static str| async move {
+        upstream(move |mut stream: TcpStream, _| async move {
+            answer(&mut stream, status).await;
+        })
+        .await
+    };
+    let arms = [serving("200 OK").await, serving("404 Not Found").await];
+    let stream = r#"streams=[{"name": "refused", "bad": "engine:client-errors"}]"#;
+    let (code, said) = ended(arms, Some(stream)).await;
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("refused: "), "{said}");
 }

@@ -25,7 +25,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::balancer::{healthy, spec, url};
+use crate::support::binary::{run, stdout};
 use crate::support::clients::{counted, say, seen, start, upstream};
+use crate::support::folder;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const GET: &[u8] = b"GET /x HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n";
@@ -607,6 +609,13 @@ async fn a_request_that_a_kept_connection_lost_is_sent_again_if_that_does_no_har
         assert_eq!(of(Count::Asked).await, 2, "{method}");
         let live = target.observe().await.expect("open");
         assert_eq!(live.arms[0].sent_again, times, "{method}");
+        let folder = folder();
+        let admin = balancer.admin.to_string();
+        let status = tokio::task::spawn_blocking(move || {
+            stdout(&run(folder.path(), &["status", "--local", &admin]))
+        });
+        let status = status.await.expect("no panic");
+        assert_eq!(status.contains(", 1 sent again"), again, "{status}");
     }
 }
 

@@ -37,7 +37,7 @@ use crate::model::{
 use crate::target::Target;
 use crate::target::http::{Answer, Client};
 use crate::target::query;
-use samples::Second;
+use samples::{Counts, Second};
 
 /// Length of one sample, ms.
 pub const SAMPLE_PERIOD_MS: u32 = 1_000;
@@ -227,6 +227,12 @@ impl Target for LocalTarget {
     }
 
     async fn counted(&self, count: Count, since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+        let of: fn(&Counts) -> u32 = match count {
+            Count::Unanswered => |counts| counts.unanswered,
+            Count::Asked => |counts| counts.asked,
+            Count::SentAgain => |counts| counts.sent_again,
+            Count::ClientErrors => return Ok(None),
+        };
         let query = admin::CountsQuery { since };
         let seconds: Vec<Second> = match self.call("POST", admin::COUNTS, Some(&query)).await {
             Ok(seconds) => seconds,
@@ -237,11 +243,7 @@ impl Target for LocalTarget {
         let point = |second: Second| Point {
             arm: second.arm,
             at: second.at,
-            value: f64::from(match count {
-                Count::Unanswered => second.counts.unanswered,
-                Count::Asked => second.counts.asked,
-                Count::SentAgain => second.counts.sent_again,
-            }),
+            value: of(&second.counts).into(),
         };
         Ok(Some(seconds.into_iter().map(point).collect()))
     }
