@@ -761,3 +761,28 @@ async fn a_version_that_lost_a_route_is_found_by_a_stream_of_client_errors() {
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("refused: "), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_answers_break_off_goes_back() {
+    let broken: [&[u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\nten bytes.",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ngrpc-status: 14\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n",
+    ];
+    let ends = broken.map(|bytes| {
+        tokio::spawn(async move {
+            let good = hanging(0).await;
+            let bad = upstream(move |mut stream: TcpStream, _| async move {
+                let _ = stream.write_all(bytes).await;
+                let _ = stream.shutdown().await;
+            });
+            ended([good, bad.await], None).await
+        })
+    });
+    for end in ends {
+        let (code, said) = end.await.expect("no panic");
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("errors: "), "{said}");
+    }
+}
