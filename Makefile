@@ -17,6 +17,10 @@ TOOL_PINS := engine/tests/tools/requirements.txt
 # The registry of the registry tests.
 REGISTRY := $(TARGET_DIR)/registry
 
+# Real servers behind the local balancer; Node is there for the languages.
+SERVERS := $(TARGET_DIR)/servers
+SERVER_PINS := engine/tests/servers/requirements.txt
+
 # The toolchains of the languages that the templates are written in, and the
 # projects made of the templates.
 LANGUAGES := $(TARGET_DIR)/languages
@@ -31,7 +35,7 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
 	ENGINE="$(abspath $(TARGET_DIR))/debug/engine --state-dir $(abspath $(LANGUAGES))/state"
 
-.PHONY: help built demo test campaign real-speed fuzz plugins test-guests rivals emulator registry languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
+.PHONY: help built demo test campaign real-speed fuzz plugins test-guests rivals emulator registry servers languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,7 +43,7 @@ help: ## Show this list
 demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minute)
 	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
 
-test: plugins test-guests rivals emulator registry language-tests ## Run every test
+test: plugins test-guests rivals emulator registry servers language-tests ## Run every test
 	$(CARGO) test --locked $(TESTED)
 
 plugins: wasm-target ## Build plugins/*.wasm
@@ -80,6 +84,20 @@ $(REGISTRY)/docker-registry:
 	dpkg-deb --fsys-tarfile $(REGISTRY)/docker-registry_*.deb | tar -x -O ./usr/bin/docker-registry > $@
 	chmod +x $@
 	rm $(REGISTRY)/docker-registry_*.deb
+
+servers: $(SERVERS)/ready $(SERVERS)/nginx
+
+$(SERVERS)/ready: $(SERVER_PINS)
+	rm -rf $(SERVERS)
+	python3 -m venv $(SERVERS)
+	$(SERVERS)/bin/pip install --quiet --disable-pip-version-check --requirement $(SERVER_PINS)
+	touch $@
+
+$(SERVERS)/nginx: $(SERVERS)/ready
+	cd $(SERVERS) && { apt-get download nginx || { apt-get update && apt-get download nginx; }; }
+	dpkg-deb --fsys-tarfile $(SERVERS)/nginx_*.deb | tar -x -O ./usr/sbin/nginx > $@
+	chmod +x $@
+	rm $(SERVERS)/nginx_*.deb
 
 # With the tests, or cargo would build all dependencies once more for them.
 built:

@@ -78,6 +78,12 @@ pub fn arm_lines(seen: &Seen, bar_width: usize) -> Vec<String> {
             if arm.spoiled > 0 {
                 let _ = write!(line, ", {} broken off by clients", arm.spoiled);
             }
+            if arm.unanswered > 0 {
+                let _ = write!(line, " ({} without an answer)", arm.unanswered);
+            }
+            if arm.sent_again > 0 {
+                let _ = write!(line, ", {} sent again", arm.sent_again);
+            }
             line
         })
         .collect()

@@ -16,7 +16,7 @@ use crate::journal::{
     Actor, Call, Entry, Event, Exchange, Header, Pin, Reply, exchange_size, exchanges, header,
 };
 use crate::model::limits::Caps;
-use crate::model::query::UNANSWERED;
+use crate::model::query::Count;
 use crate::model::{
     ArmHealth, Command, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point,
     ProbeReport, Sample, Verdict, Wake, Weights,
@@ -581,12 +581,12 @@ impl World {
             return Reply::Failed(why);
         }
         let Some(points) = self.past.points.get(name) else {
-            if name == UNANSWERED {
+            if Count::of_query(name).is_some() {
                 // Many targets do not count them, and an older journal has none.
                 return Reply::Failed(HostError::new(
                     ErrorKind::NotFound,
                     "not-found",
-                    "the journal has no requests without an answer",
+                    format!("the journal has no {name}"),
                 ));
             }
             state.lacks(format!("the query {name}"));

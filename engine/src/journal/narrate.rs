@@ -3,7 +3,7 @@
 
 use super::exchanges::{Exchange, Question, Reader, Told};
 use super::{Call, Entry, Event, Reply, time};
-use crate::model::query::UNANSWERED;
+use crate::model::query::Count;
 use crate::model::{
     Decider, Decision, ErrorKind, Goal, Level, Millis, Outcome, Verdict, Wake, Weights,
 };
@@ -36,7 +36,7 @@ fn answered(question: &Question<'_>, reply: &Reply, recovered: bool) -> Option<S
         (Call::GetElsewhere, Reply::Elsewhere(_)) => format!("other routes: {reply}"),
         // Many targets do not count them, and a strategy asks to find out.
         (Call::Query { name, .. }, Reply::Failed(error))
-            if name == UNANSWERED && error.kind == ErrorKind::NotFound =>
+            if Count::of_query(name).is_some() && error.kind == ErrorKind::NotFound =>
         {
             return None;
         }

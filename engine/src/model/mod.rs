@@ -485,9 +485,16 @@ pub struct ObservedArm {
     #[serde(default)]
     pub deployment: Deployment,
     /// Requests that clients broke off or gave up since the balancer started,
-    /// where it counts them: evidence neither for nor against the arm.
+    /// where it counts them: no errors of the arm.
     #[serde(default)]
     pub spoiled: u64,
+    /// Those of them that were wholly with the arm, which had not begun to answer.
+    #[serde(default)]
+    pub unanswered: u64,
+    /// Requests that were sent to it once more since the balancer started, because a
+    /// connection to it was lost, where the balancer counts them.
+    #[serde(default)]
+    pub sent_again: u64,
 }
 
 /// Whether the platform has brought an arm where it shall be.

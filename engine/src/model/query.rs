@@ -7,9 +7,46 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::secret;
 
-/// The query by which a strategy asks how many requests got no answer from an arm. It
-/// needs no entry in the rollout file; targets that do not count them do not have it.
-pub const UNANSWERED: &str = "engine:unanswered";
+/// What a strategy may ask for as for a query, with a value for each sample, without an
+/// entry in the rollout file. Targets that do not count it do not have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Requests that got no answer from an arm.
+    Unanswered,
+    /// Requests out of which those are counted, where these are not the requests of the
+    /// samples.
+    Asked,
+    /// Requests that were sent to an arm once more, because a connection to it was lost.
+    SentAgain,
+    /// 4xx answers and what counts as such, as the samples have them.
+    ClientErrors,
+}
+
+impl Count {
+    const ALL: [Self; 4] = [
+        Self::Unanswered,
+        Self::Asked,
+        Self::SentAgain,
+        Self::ClientErrors,
+    ];
+
+    /// The name of the query.
+    #[must_use]
+    pub fn query(self) -> &'static str {
+        match self {
+            Self::Unanswered => "engine:unanswered",
+            Self::Asked => "engine:asked",
+            Self::SentAgain => "engine:sent-again",
+            Self::ClientErrors => "engine:client-errors",
+        }
+    }
+
+    /// The count that the query of that name asks for, if it is one.
+    #[must_use]
+    pub fn of_query(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|count| count.query() == name)
+    }
+}
 
 /// One HTTP request to the candidate and what it must answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

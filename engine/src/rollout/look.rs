@@ -187,6 +187,8 @@ pub(super) fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHeal
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,
+            unanswered: 0,
+            sent_again: 0,
         }
     });
     Observed {

@@ -689,6 +689,8 @@ mod tests {
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,
+            unanswered: 0,
+            sent_again: 0,
         };
         Observed {
             arms: vec![arm(0, "stable"), arm(1, "canary")],

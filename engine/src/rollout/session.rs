@@ -19,10 +19,10 @@ use crate::journal::summary::Summary;
 use crate::journal::{
     Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, WRITE_IGNORED, Work,
 };
-use crate::model::query::UNANSWERED;
+use crate::model::query::Count;
 use crate::model::{
-    ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, Millis, Observed, Role,
-    Scaling, Signal, Wake, Weights,
+    ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, MetricsQuery, Millis,
+    Observed, Point, Role, Scaling, Signal, Wake, Weights,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
@@ -496,8 +496,8 @@ impl Session {
     }
 
     async fn query(&self, name: &str, since: Millis) -> Result<Reply, HostError> {
-        if name == UNANSWERED
-            && let Some(points) = self.target.unanswered(since).await?
+        if let Some(count) = Count::of_query(name)
+            && let Some(points) = self.counted(count, since).await?
         {
             return Ok(Reply::Points(points));
         }
@@ -512,6 +512,23 @@ impl Session {
             no_such("query", name, &known)
         })?;
         self.target.query(query, since).await.map(Reply::Points)
+    }
+
+    async fn counted(&self, count: Count, since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+        if count != Count::ClientErrors {
+            return self.target.counted(count, since).await;
+        }
+        let query = MetricsQuery {
+            since,
+            ..MetricsQuery::default()
+        };
+        let samples = self.target.samples(&query).await?.into_iter();
+        let points = samples.map(|sample| Point {
+            arm: sample.arm,
+            at: sample.start,
+            value: sample.client_errors.into(),
+        });
+        Ok(Some(points.collect()))
     }
 
     /// Tries a probe as often as it says, a second apart.

@@ -11,7 +11,7 @@ use super::{Behaviour, SimulatedTarget};
 use crate::clock::{Clock, VirtualClock};
 use crate::journal::Header;
 use crate::journal::status::Status;
-use crate::model::query::{Probe, Query, QuerySource};
+use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::target::TargetSpec;
 use crate::model::{
     ArmHealth, Command, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed,
@@ -364,7 +364,10 @@ impl Target for Recorder {
         Ok(vec![])
     }
 
-    async fn unanswered(&self, _: Millis) -> Result<Option<Vec<Point>>, HostError> {
+    async fn counted(&self, count: Count, _: Millis) -> Result<Option<Vec<Point>>, HostError> {
+        if count != Count::Unanswered {
+            return Ok(None);
+        }
         self.note(calls::Verb::Query { cloudwatch: true });
         Ok(Some(vec![]))
     }

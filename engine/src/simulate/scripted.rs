@@ -103,6 +103,8 @@ impl SimulatedTarget {
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,
+            unanswered: 0,
+            sent_again: 0,
         };
         let observed = Observed {
             arms: vec![arm(arms[0], "v1", 100), arm(arms[1], "v2", 0)],

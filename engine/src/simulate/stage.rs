@@ -156,6 +156,8 @@ impl Stage {
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,
+            unanswered: 0,
+            sent_again: 0,
         });
         Observed {
             arms: arms.collect(),

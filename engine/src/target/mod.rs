@@ -17,7 +17,7 @@ use async_trait::async_trait;
 
 use crate::clock::{Clock as _, SystemClock};
 
-use crate::model::query::{Probe, Query};
+use crate::model::query::{Count, Probe, Query};
 use crate::model::{
     ArmHealth, ArmScaling, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point,
     ProbeReport, Release, Sample, Scaling, Traffic, Weights,
@@ -190,9 +190,13 @@ pub trait Target: Send + Sync {
     async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError>;
     /// Values of a custom query for all arms.
     async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError>;
-    /// How many requests got no answer from each arm, a value for each period with requests;
-    /// none where the target does not count them.
-    async fn unanswered(&self, _since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+    /// A count of each arm, a value for each period with requests; none where the target
+    /// does not count that.
+    async fn counted(
+        &self,
+        _count: Count,
+        _since: Millis,
+    ) -> Result<Option<Vec<Point>>, HostError> {
         Ok(None)
     }
     /// Sends one probe to an arm, whatever the weights are.

@@ -1,6 +1,8 @@
 //! The local balancer with real connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +20,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::balancer::{demo, healthy, spec, start, url};
+use crate::support::binary::{code, plugin, run, stderr, stdout};
+use crate::support::clients::{answer, upstream, users};
 use crate::support::{folder, root};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -679,4 +683,106 @@ async fn answers_of_an_arm_that_was_never_healthy_are_no_evidence() {
         .map(|s| (s.arm.as_str(), s.requests, s.errors))
         .collect();
     assert_eq!(counts, [("canary", 1, 0)]);
+}
+
+/// A server that never answers `never` of four requests.
+async fn hanging(never: u32) -> SocketAddr {
+    let asked = Arc::new(AtomicU32::new(0));
+    upstream(move |mut stream: TcpStream, _| {
+        let nth = asked.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if nth % 4 < never {
+                let _held = stream;
+                std::future::pending::<()>().await;
+            } else {
+                answer(&mut stream, "200 OK").await;
+            }
+        }
+    })
+    .await
+}
+
+/// How a rollout ends whose users give up long before the balancer would.
+async fn rolled_out(never: [u32; 2]) -> (Option<i32>, String) {
+    let arms = [hanging(never[0]).await, hanging(never[1]).await];
+    ended(arms, None).await
+}
+
+/// How a rollout between those arms ends, perhaps with a parameter more.
+async fn ended(arms: [SocketAddr; 2], more: Option<&'static str>) -> (Option<i32>, String) {
+    let (balancer, target) = start(&spec(arms.map(url))).await;
+    healthy(&target, "canary", 1).await;
+    let _users = users(balancer.listen, 60, Duration::from_millis(500));
+    let admin = balancer.admin.to_string();
+    let output = tokio::task::spawn_blocking(move || {
+        let folder = folder();
+        let plugin = plugin("canary");
+        let mut arguments = vec!["run", &plugin, "--local", &admin];
+        let values = ["probe=false", "steps=50,100", "max-bake=15s"];
+        for value in values.into_iter().chain(more) {
+            arguments.extend(["--set", value]);
+        }
+        let output = run(folder.path(), &arguments);
+        (code(&output), stdout(&output) + &stderr(&output))
+    });
+    output.await.expect("no panic")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_hangs_on_users_who_give_up_goes_back() {
+    // On half of its requests, on all, and on all where stable hangs on some as well.
+    let ends = [[0, 2], [0, 4], [1, 4]].map(|never| tokio::spawn(rolled_out(never)));
+    for end in ends {
+        let (code, said) = end.await.expect("no panic");
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("requests without an answer"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_who_give_up_at_both_versions_alike_are_no_evidence() {
+    let (code, said) = rolled_out([1, 1]).await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// What clients are blamed for is no evidence, unless a stream asks for it: then a version
+/// that lost a route is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_lost_a_route_is_found_by_a_stream_of_client_errors() {
+    let serving = |status: &'static str| async move {
+        upstream(move |mut stream: TcpStream, _| async move {
+            answer(&mut stream, status).await;
+        })
+        .await
+    };
+    let arms = [serving("200 OK").await, serving("404 Not Found").await];
+    let stream = r#"streams=[{"name": "refused", "bad": "engine:client-errors"}]"#;
+    let (code, said) = ended(arms, Some(stream)).await;
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("refused: "), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_answers_break_off_goes_back() {
+    let broken: [&[u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\nten bytes.",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ngrpc-status: 14\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n",
+    ];
+    let ends = broken.map(|bytes| {
+        tokio::spawn(async move {
+            let good = hanging(0).await;
+            let bad = upstream(move |mut stream: TcpStream, _| async move {
+                let _ = stream.write_all(bytes).await;
+                let _ = stream.shutdown().await;
+            });
+            ended([good, bad.await], None).await
+        })
+    });
+    for end in ends {
+        let (code, said) = end.await.expect("no panic");
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("errors: "), "{said}");
+    }
 }

@@ -40,6 +40,7 @@ mod registry;
 mod render;
 mod schemas;
 mod secrets;
+mod servers;
 mod signals;
 mod signature;
 mod simulate;

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::model::MetricsQuery;
+use engine::model::query::Count;
 use engine::model::target::HealthProtocol;
 use engine::target::Target;
+use engine::target::local::LocalTarget;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -23,7 +25,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::balancer::{healthy, spec, url};
-use crate::support::clients::{say, seen, start, upstream};
+use crate::support::binary::{run, stdout};
+use crate::support::clients::{counted, say, seen, start, upstream};
+use crate::support::folder;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const GET: &[u8] = b"GET /x HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n";
@@ -117,6 +121,175 @@ async fn latency_is_the_time_to_the_head_and_the_time_to_the_end_stands_beside_i
     );
     assert!(head.p99 < 300.0, "{head:?}");
     assert!(whole.p99 >= 390.0, "{whole:?}");
+}
+
+// === Who leaves ===
+
+/// A server that tells when the head of a request has come, and never answers.
+async fn silent() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let (came, comes) = tokio::sync::mpsc::unbounded_channel();
+    let address = upstream(move |stream: TcpStream, _| {
+        let came = came.clone();
+        async move {
+            let _ = came.send(());
+            let _held = stream;
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    (address, comes)
+}
+
+/// Those without an answer, and out of how many, of the first arm so far.
+async fn unanswered(target: &LocalTarget) -> (u64, u64) {
+    let of = async |count| counted(target, count, "stable").await;
+    (of(Count::Unanswered).await, of(Count::Asked).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_the_arm_owes_the_answer_had_none() {
+    let (address, mut comes) = silent().await;
+    let (balancer, target) = start(address, |spec| spec.clients.body_ms = 20_000).await;
+    let post = "POST / HTTP/1.1\r\nhost: x\r\n";
+    // What is said, and whether that is all of the request.
+    let cases = [
+        ("GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), true),
+        (format!("{post}content-length: 3\r\n\r\nabc"), true),
+        (
+            format!("{post}transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"),
+            true,
+        ),
+        (format!("{post}content-length: 3\r\n\r\nab"), false),
+        (
+            format!("{post}transfer-encoding: chunked\r\n\r\n1\r\na\r\n"),
+            false,
+        ),
+        (
+            format!("{post}content-length: 3\r\nexpect: 100-continue\r\n\r\n"),
+            false,
+        ),
+    ];
+    for (said, _) in &cases {
+        let mut stream = TcpStream::connect(balancer.listen).await.expect("listens");
+        stream.write_all(said.as_bytes()).await.expect("open");
+        comes.recv().await.expect("it comes");
+        // The rest of what was said is on its way.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let given_up = cases.iter().filter(|(_, whole)| *whole).count();
+    let given_up = u64::try_from(given_up).expect("few");
+    assert_eq!(seen(&target).await, (0, 0, 6), "none of them is an error");
+    assert_eq!(unanswered(&target).await, (given_up, given_up));
+    let live = target.observe().await.expect("open");
+    assert_eq!(live.arms[0].unanswered, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_resets_a_stream_while_the_arm_owes_the_answer_had_none() {
+    let (address, mut comes) = silent().await;
+    let (balancer, target) = start(address, |_| ()).await;
+    let stream = TcpStream::connect(balancer.listen).await.expect("listens");
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("speaks HTTP/2");
+    tokio::spawn(connection);
+    for _ in 0..2 {
+        let request = Request::post("http://shop.example/x");
+        let request = request
+            .body(Full::<Bytes>::from("all of it"))
+            .expect("valid");
+        let asked = tokio::spawn(sender.send_request(request));
+        comes.recv().await.expect("it comes");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        asked.abort();
+    }
+    assert_eq!(seen(&target).await, (0, 0, 2));
+    assert_eq!(unanswered(&target).await, (2, 2));
+    // The connection is still a good one.
+    assert!(sender.ready().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_after_the_head_of_an_answer_had_one() {
+    let address = upstream(|mut stream: TcpStream, _| async move {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nten bytes.";
+        let _ = stream.write_all(head).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let (balancer, target) = start(address, |_| ()).await;
+    let heard = say(balancer.listen, GET, Duration::from_millis(300)).await;
+    assert!(heard.ends_with("ten bytes."), "{heard}");
+    assert_eq!(seen(&target).await, (0, 0, 1));
+    assert_eq!(unanswered(&target).await, (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_balancer_answers_itself_was_not_given_up() {
+    let (address, _comes) = silent().await;
+    let (balancer, target) = start(address, |spec| spec.response_timeout_ms = 300).await;
+    let broken = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nab";
+    let heard = say(balancer.listen, broken, PATIENCE).await;
+    assert!(heard.starts_with("HTTP/1.1 408"), "{heard}");
+    let heard = say(balancer.listen, GET, PATIENCE).await;
+    assert!(heard.starts_with("HTTP/1.1 504"), "{heard}");
+    assert_eq!(seen(&target).await, (1, 1, 1));
+    assert_eq!(unanswered(&target).await, (0, 1));
+}
+
+/// A client that brings the cookie of an arm has chosen it, and could leave as often as it
+/// likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_chose_the_arm_and_leaves_says_nothing_about_it() {
+    let (address, mut comes) = silent().await;
+    let (balancer, target) = start(address, |spec| spec.sticky_seconds = 60).await;
+    for cookie in ["", "cookie: engine-arm=stable\r\n"] {
+        let said = format!("GET / HTTP/1.1\r\nhost: x\r\n{cookie}\r\n");
+        let mut stream = TcpStream::connect(balancer.listen).await.expect("listens");
+        stream.write_all(said.as_bytes()).await.expect("open");
+        comes.recv().await.expect("it comes");
+    }
+    assert_eq!(seen(&target).await, (0, 0, 2));
+    assert_eq!(unanswered(&target).await, (1, 1));
+}
+
+/// What no version serves is an error where a lot chose the arm, because both arms get it
+/// alike, and none where the client did.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_chose_the_arm_cannot_make_errors_of_it_by_asking_for_what_no_version_has() {
+    let address = upstream(|mut stream: TcpStream, head: String| async move {
+        let status = match head.split(' ').next() {
+            Some("FOO") => "501 Unsupported method",
+            Some("GET") if head.contains("/broken") => "500 Oh",
+            _ => "200 OK",
+        };
+        crate::support::clients::answer(&mut stream, status).await;
+    })
+    .await;
+    for (sticky, cookie, line, counts) in [
+        (60, true, "FOO /", (0, 1)),
+        (60, false, "FOO /", (1, 0)),
+        (0, true, "FOO /", (1, 0)),
+        (60, true, "GET /broken", (1, 0)),
+    ] {
+        let (balancer, target) = start(address, |spec| spec.sticky_seconds = sticky).await;
+        let cookie = if cookie {
+            "cookie: engine-arm=stable\r\n"
+        } else {
+            ""
+        };
+        let said = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{cookie}\r\n");
+        say(balancer.listen, said.as_bytes(), PATIENCE).await;
+        let (requests, errors, _) = seen(&target).await;
+        let samples = target
+            .samples(&MetricsQuery::default())
+            .await
+            .expect("open");
+        let by_client: u32 = samples.iter().map(|s| s.client_errors).sum();
+        assert_eq!(requests, 1);
+        assert_eq!((errors, by_client), counts, "{sticky} {cookie:?} {line}");
+    }
 }
 
 // === HTTP/2 and gRPC ===
@@ -447,6 +620,21 @@ async fn a_request_that_a_kept_connection_lost_is_sent_again_if_that_does_no_har
         let got = got.lock().expect("whole").clone();
         assert_eq!(got[1..], vec![method; times], "{method}");
         assert_eq!(seen(&target).await, (2, u32::from(!again), 0), "{method}");
+        // It is seen, and compared with the other arm's.
+        let times = u64::from(again);
+        let of = async |count| counted(&target, count, "stable").await;
+        assert_eq!(of(Count::SentAgain).await, times, "{method}");
+        assert_eq!(of(Count::Unanswered).await, times, "{method}");
+        assert_eq!(of(Count::Asked).await, 2, "{method}");
+        let live = target.observe().await.expect("open");
+        assert_eq!(live.arms[0].sent_again, times, "{method}");
+        let folder = folder();
+        let admin = balancer.admin.to_string();
+        let status = tokio::task::spawn_blocking(move || {
+            stdout(&run(folder.path(), &["status", "--local", &admin]))
+        });
+        let status = status.await.expect("no panic");
+        assert_eq!(status.contains(", 1 sent again"), again, "{status}");
     }
 }
 

@@ -435,6 +435,8 @@ mod golden {
                         tasks: None,
                         deployment: engine::model::Deployment::Steady,
                         spoiled: 0,
+                        unanswered: 0,
+                        sent_again: 0,
                     })
                     .to_vec(),
                 sticky: false,

@@ -670,9 +670,19 @@ mod tests {
 
     #[test]
     fn a_version_that_does_not_answer_is_found() {
+        unanswered_are_compared(false);
+    }
+
+    #[test]
+    fn a_version_that_does_not_answer_is_found_where_samples_have_answers_alone() {
+        unanswered_are_compared(true);
+    }
+
+    fn unanswered_are_compared(answered_alone: bool) {
         let run_with = |parts: [f64; 2]| {
             let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
             world.unanswered = Some(parts);
+            world.answered_alone = answered_alone;
             let outcome = judged(&mut world, "{}");
             (outcome, world)
         };

@@ -32,6 +32,8 @@ pub struct World {
     /// Part (0-1) of the requests of stable and candidate that gets no answer, if that is
     /// counted.
     pub unanswered: Option<[f64; 2]>,
+    /// Whether the samples leave those out.
+    pub answered_alone: bool,
     /// The time (Unix ms) from which on custom queries have values.
     pub queries_begin: f64,
     /// The time (Unix ms) from which on they fail, and the message.
@@ -73,6 +75,7 @@ impl World {
             counts_slow: true,
             queries: vec![],
             unanswered: None,
+            answered_alone: false,
             queries_begin: 0.0,
             queries_end: None,
             signals: vec![],
@@ -125,6 +128,13 @@ impl World {
         }
         self.weights = weights;
         Ok(())
+    }
+
+    /// Requests of a sample that get no answer.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn without_answer(&self, sample: &Sample, parts: [f64; 2]) -> u32 {
+        let part = parts[usize::from(sample.arm != self.arms[0].name)];
+        (f64::from(sample.requests) * part).round() as u32
     }
 
     fn second(&mut self) {
@@ -209,8 +219,15 @@ impl Host for World {
 
     fn get_metrics(&mut self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
         let recent = self.history.iter().filter(|s| s.start >= query.since);
+        let answered = |mut sample: Sample| {
+            if let Some(parts) = self.unanswered.filter(|_| self.answered_alone) {
+                sample.requests -= self.without_answer(&sample, parts);
+            }
+            (sample.requests > 0).then_some(sample)
+        };
         Ok(recent
             .cloned()
+            .filter_map(answered)
             .map(|sample| Sample {
                 over: if self.counts_slow {
                     over(&sample, &query.over_ms)
@@ -223,15 +240,18 @@ impl Host for World {
     }
 
     fn query(&mut self, name: &str, since: f64) -> Result<Vec<Point>, HostError> {
-        if let Some(parts) = self.unanswered.filter(|_| name == "engine:unanswered") {
+        let asked = name == "engine:asked" && self.answered_alone;
+        if let Some(parts) = self.unanswered
+            && (name == "engine:unanswered" || asked)
+        {
             let recent = self.history.iter().filter(|s| s.start >= since);
-            let points = recent.map(|sample| {
-                let part = parts[usize::from(sample.arm != self.arms[0].name)];
-                Point {
-                    arm: sample.arm.clone(),
-                    at: sample.start,
-                    value: (f64::from(sample.requests) * part).round(),
-                }
+            let points = recent.map(|sample| Point {
+                arm: sample.arm.clone(),
+                at: sample.start,
+                value: f64::from(match asked {
+                    true => sample.requests,
+                    false => self.without_answer(sample, parts),
+                }),
             });
             return Ok(points.collect());
         }

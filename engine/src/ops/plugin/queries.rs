@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::model::query::{Query, QuerySource};
+use crate::model::query::{Count, Query, QuerySource};
 use crate::ops::{Error, Result};
 use crate::strategy::Description;
 
@@ -49,6 +49,9 @@ pub fn check(description: &Description, parameters: &Value, queries: &[Query]) -
 }
 
 fn problem(name: &str, queries: &[Query]) -> Option<String> {
+    if Count::of_query(name).is_some() {
+        return None;
+    }
     let Some(query) = queries.iter().find(|query| query.name == name) else {
         let known: Vec<&str> = queries.iter().map(|query| query.name.as_str()).collect();
         let known = match known.is_empty() {
@@ -163,6 +166,8 @@ mod tests {
         assert_eq!(refused(json!({"one": "series", "any": null})), None);
         // A strategy may ask a `url` query where it does not say that it needs a series.
         assert_eq!(refused(json!({"free": "now"})), None);
+        // These need no entry in the file.
+        assert_eq!(refused(json!({"one": "engine:client-errors"})), None);
         for (parameters, key) in [
             (json!({"one": "now"}), "strategy.parameters.one"),
             (json!({"any": "now"}), "strategy.parameters.any"),

@@ -40,7 +40,7 @@ use super::tls::Trust;
 use super::{StackNow, Target};
 use crate::clock::Clock;
 use crate::model::aws::{AwsSpec, Find, Found, FoundArm};
-use crate::model::query::{Probe, Query, QuerySource};
+use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::{
     ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis,
     Observed, ObservedArm, Point, ProbeReport, Release, Sample, Scaling, Source, Traffic, Weights,
@@ -360,6 +360,8 @@ impl AwsTarget {
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: 0,
+            unanswered: 0,
+            sent_again: 0,
         };
         if let (Some(service), Some(id)) = (service, &arm.service) {
             observed.release = self.release(service).await?;
@@ -731,7 +733,10 @@ impl Target for AwsTarget {
         metrics::samples(&self.clients, &self.found, query, now, delay).await
     }
 
-    async fn unanswered(&self, since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+    async fn counted(&self, count: Count, since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+        if count != Count::Unanswered {
+            return Ok(None);
+        }
         let (now, delay) = (self.clock.now(), self.spec.metrics_delay_ms);
         let points = metrics::unanswered(&self.clients, &self.found, since, now, delay).await?;
         Ok(Some(points))

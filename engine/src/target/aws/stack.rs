@@ -697,6 +697,8 @@ mod tests {
             tasks: Some(tasks),
             deployment: Deployment::Steady,
             spoiled: 0,
+            unanswered: 0,
+            sent_again: 0,
         };
         let live = |weights: [u32; 2]| Observed {
             arms: vec![

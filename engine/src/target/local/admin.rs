@@ -6,6 +6,7 @@
 //! | `PUT /v1/weights` | sets the weights of both arms |
 //! | `PUT /v1/arms/{arm}/release` | puts a release into an arm |
 //! | `POST /v1/metrics` | samples of complete periods |
+//! | `POST /v1/counts` | what is counted besides, by complete period |
 //! | `POST /v1/arms/{arm}/probe` | sends one probe to an arm, whatever the weights |
 //!
 //! Every request, reading ones too, carries the balancer's key
@@ -25,6 +26,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -32,7 +34,9 @@ use super::connections::{self, Flow, Limits};
 use super::control::Control;
 use super::key::Laid;
 use crate::model::query::Probe;
-use crate::model::{ErrorKind, HostError, MetricsQuery, Observed, Release, Source, Weights};
+use crate::model::{
+    ErrorKind, HostError, MetricsQuery, Millis, Observed, Release, Source, Weights,
+};
 
 /// There are few clients, and their requests are short.
 const LIMITS: Limits = Limits {
@@ -60,6 +64,7 @@ pub(super) async fn serve(
         .route("/v1/state", get(state))
         .route("/v1/weights", put(weights))
         .route("/v1/metrics", post(metrics))
+        .route(COUNTS, post(counts))
         .route("/v1/arms/{arm}/release", put(release))
         .route("/v1/arms/{arm}/probe", post(probe))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -147,6 +152,20 @@ async fn metrics(State(control): State<Arc<Control>>, Json(query): Json<MetricsQ
         return refused;
     }
     Json(control.samples(&query)).into_response()
+}
+
+/// The call that asks for counts.
+pub(super) const COUNTS: &str = "/v1/counts";
+
+/// Since when counts are asked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CountsQuery {
+    /// Unix ms.
+    pub(super) since: Millis,
+}
+
+async fn counts(State(control): State<Arc<Control>>, Json(query): Json<CountsQuery>) -> Response {
+    Json(control.counted(query.since)).into_response()
 }
 
 async fn probe(

@@ -2,8 +2,12 @@
 //!
 //! An answer is judged when it has ended: a body that breaks off, or a gRPC status
 //! that says failure, is an error of the arm, however good the head looked. What the
-//! client broke off is counted apart, as on an AWS load balancer (460), and is not
-//! evidence, because any client can do it as often as it likes.
+//! client broke off is counted apart, as on an AWS load balancer (460), and is no error,
+//! because any client can do it as often as it likes. A client that leaves while the arm
+//! owes it an answer is compared with those who leave the other arm.
+//!
+//! Such a comparison is fair where a lot decided which arm the request came to. Where the
+//! client did, by its cookie, what it can have of every version at will says nothing.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,9 +21,52 @@ use hyper::{Response, StatusCode};
 use tokio::time::{Instant, Sleep};
 
 use super::Broken;
-use super::samples::{Class, Tally};
-use super::turn::{Turn, Whose};
+use super::samples::{Class, Counts, Ended, Tally};
+use super::turn::{Again, Turn, Whose};
 use crate::clock::{Clock, SystemClock};
+
+/// Who chose the arm of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChosenBy {
+    /// The balancer, by weight.
+    Lot,
+    /// The client, by its cookie.
+    Client,
+}
+
+/// What is known of a request before it goes out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) chosen_by: ChosenBy,
+    /// Whether the client said how long the arm may take (gRPC).
+    pub(super) has_deadline: bool,
+}
+
+impl Origin {
+    /// What an answer says about the arm.
+    fn class(self, says: Says) -> Class {
+        match says.class() {
+            Class::Error if self.chosen_by == ChosenBy::Client && self.is_at_will(says) => {
+                Class::ClientError
+            }
+            class => class,
+        }
+    }
+
+    /// Whether a client can have this answer of a good version whenever it likes: by
+    /// asking for what no version does, or by leaving it no time.
+    fn is_at_will(self, says: Says) -> bool {
+        match says {
+            Says::Http(status) => matches!(
+                status,
+                StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED
+            ),
+            Says::Grpc(Some(UNIMPLEMENTED)) => true,
+            Says::Grpc(Some(DEADLINE_EXCEEDED)) => self.has_deadline,
+            Says::Grpc(_) => false,
+        }
+    }
+}
 
 /// One request of an arm. It is counted when this is dropped.
 #[derive(Debug)]
@@ -32,10 +79,13 @@ pub(super) struct Exchange {
     /// Time in which the client did not take what was there of the answer.
     withheld: Duration,
     seen: Option<Class>,
+    origin: Origin,
+    /// Whether the balancer has answered it itself, by the client's fault.
+    excused: bool,
 }
 
 impl Exchange {
-    pub(super) fn new(tally: Arc<Tally>, turn: Arc<Turn>, begun: Instant) -> Self {
+    pub(super) fn new(tally: Arc<Tally>, turn: Arc<Turn>, begun: Instant, origin: Origin) -> Self {
         Self {
             tally,
             begun,
@@ -43,7 +93,14 @@ impl Exchange {
             head: None,
             withheld: Duration::ZERO,
             seen: None,
+            origin,
+            excused: false,
         }
+    }
+
+    /// Notes that the balancer answers instead, because of the client.
+    pub(super) fn excuse(&mut self) {
+        self.excused = true;
     }
 
     /// Notes that the head of the answer is there.
@@ -67,6 +124,13 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        let lot = self.origin.chosen_by == ChosenBy::Lot;
+        let again = self.turn.sent_again();
+        let mut counts = Counts {
+            asked: 0,
+            unanswered: u32::from(lot && again == Some(Again::Lost)),
+            sent_again: u32::from(again.is_some()),
+        };
         match (self.seen, self.head) {
             (Some(_), Some(_)) if !self.tally.has_begun() => {}
             (Some(class), Some(head)) => {
@@ -74,20 +138,44 @@ impl Drop for Exchange {
                 let whole = (now - self.begun)
                     .saturating_sub(self.turn.owed(now))
                     .saturating_sub(self.withheld);
-                let mut recorder = self.tally.recorder();
-                recorder.record(SystemClock.now(), head, whole.max(head), class);
+                counts.asked = u32::from(lot);
+                let ended = Ended {
+                    head,
+                    whole: whole.max(head),
+                    class,
+                };
+                self.tally.count(SystemClock.now(), Some(ended), counts);
             }
-            _ => self.tally.count_spoiled(),
+            (None, None) if !self.excused && self.turn.is_with_arm() => {
+                (counts.asked, counts.unanswered) = (u32::from(lot), u32::from(lot));
+                self.tally.count_spoiled(true);
+                self.tally.count(SystemClock.now(), None, counts);
+            }
+            _ => self.tally.count_spoiled(false),
         }
     }
 }
 
-/// What the status of an answer says.
-pub(super) fn class(status: StatusCode) -> Class {
-    match status {
-        s if s.is_server_error() => Class::Error,
-        s if s.is_client_error() => Class::ClientError,
-        _ => Class::Fine,
+/// What an answer says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Http(StatusCode),
+    /// The gRPC status; none if it is missing or not a number.
+    Grpc(Option<i32>),
+}
+
+/// gRPC status codes.
+const DEADLINE_EXCEEDED: i32 = 4;
+const UNIMPLEMENTED: i32 = 12;
+
+impl Says {
+    fn class(self) -> Class {
+        match self {
+            Self::Http(s) if s.is_server_error() => Class::Error,
+            Self::Http(s) if s.is_client_error() => Class::ClientError,
+            Self::Http(_) => Class::Fine,
+            Self::Grpc(code) => grpc_class(code),
+        }
     }
 }
 
@@ -103,9 +191,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 /// [google.rpc.Code](https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto)
 /// gives for it. A status that is missing or unknown is one of the server, as the gRPC
 /// specification has it (UNKNOWN).
-fn grpc_class(headers: &HeaderMap) -> Class {
-    let status = headers.get("grpc-status").and_then(|v| v.to_str().ok());
-    match status.and_then(|s| s.parse().ok()) {
+fn grpc_class(code: Option<i32>) -> Class {
+    match code {
         Some(0) => Class::Fine,
         // CANCELLED, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, PERMISSION_DENIED,
         // RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE, UNAUTHENTICATED.
@@ -113,6 +200,11 @@ fn grpc_class(headers: &HeaderMap) -> Class {
         // UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
         Some(_) | None => Class::Error,
     }
+}
+
+fn grpc_says(headers: &HeaderMap) -> Says {
+    let status = headers.get("grpc-status").and_then(|v| v.to_str().ok());
+    Says::Grpc(status.and_then(|s| s.parse().ok()))
 }
 
 /// The body of an answer on its way to the client, with all that is counted until it
@@ -146,10 +238,10 @@ impl<C> Answer<C> {
         let grpc = head.status == StatusCode::OK && is_grpc(&head.headers);
         // Without a body the status is among the headers.
         let in_head = grpc && (inner.is_end_stream() || head.headers.contains_key("grpc-status"));
-        let class = match in_head {
-            true => grpc_class(&head.headers),
-            false => class(head.status),
-        };
+        let class = exchange.origin.class(match in_head {
+            true => grpc_says(&head.headers),
+            false => Says::Http(head.status),
+        });
         let body = Self {
             inner,
             exchange,
@@ -222,8 +314,13 @@ impl<C: Unpin> Body for Answer<C> {
         self.silent = None;
         Poll::Ready(match polled {
             Some(Ok(frame)) => {
-                if let (true, Some(trailers)) = (self.grpc, frame.trailers_ref()) {
-                    (self.class, self.grpc) = (grpc_class(trailers), false);
+                if let Some(trailers) = frame.trailers_ref() {
+                    if self.grpc {
+                        let class = self.exchange.origin.class(grpc_says(trailers));
+                        (self.class, self.grpc) = (class, false);
+                    }
+                    // Nothing follows, and who sends them on may not ask for it.
+                    self.end();
                 }
                 self.handed = Some(Instant::now());
                 Some(Ok(frame))
@@ -273,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_grpc_status_counts_as_the_http_status_that_stands_for_it() {
-        let of = |status| grpc_class(&headers("grpc-status", status));
+        let of = |status| grpc_says(&headers("grpc-status", status)).class();
         assert_eq!(of("0"), Class::Fine);
         for fault_of_client in ["1", "3", "5", "6", "7", "8", "9", "10", "11", "16"] {
             assert_eq!(of(fault_of_client), Class::ClientError, "{fault_of_client}");
@@ -281,7 +378,62 @@ mod tests {
         for fault_of_server in ["2", "4", "12", "13", "14", "15", "17", "-1", "", "ok"] {
             assert_eq!(of(fault_of_server), Class::Error, "{fault_of_server}");
         }
-        assert_eq!(grpc_class(&HeaderMap::new()), Class::Error);
+        assert_eq!(grpc_says(&HeaderMap::new()).class(), Class::Error);
+    }
+
+    #[test]
+    fn what_a_client_can_have_at_will_counts_against_an_arm_that_a_lot_chose() {
+        let class = |says: Says, chosen_by, has_deadline| {
+            let origin = Origin {
+                chosen_by,
+                has_deadline,
+            };
+            origin.class(says)
+        };
+        let http = |code| Says::Http(StatusCode::from_u16(code).expect("valid"));
+        let at_will = [(http(501), false), (http(505), false)];
+        let at_will = at_will.into_iter().chain([
+            (Says::Grpc(Some(12)), false),
+            // The client said how long it waits.
+            (Says::Grpc(Some(4)), true),
+        ]);
+        for (says, deadline) in at_will {
+            assert_eq!(
+                class(says, ChosenBy::Lot, deadline),
+                Class::Error,
+                "{says:?}"
+            );
+            let by_client = class(says, ChosenBy::Client, deadline);
+            assert_eq!(by_client, Class::ClientError, "{says:?}");
+        }
+        for says in [
+            http(500),
+            http(502),
+            http(503),
+            http(504),
+            http(511),
+            Says::Grpc(Some(4)),
+            Says::Grpc(Some(13)),
+            Says::Grpc(None),
+        ] {
+            let by_client = class(says, ChosenBy::Client, false);
+            assert_eq!(by_client, Class::Error, "{says:?}");
+        }
+        for (says, expected) in [
+            (http(200), Class::Fine),
+            (http(400), Class::ClientError),
+            (http(405), Class::ClientError),
+            (http(413), Class::ClientError),
+            (http(416), Class::ClientError),
+            (http(426), Class::ClientError),
+            (http(431), Class::ClientError),
+            (Says::Grpc(Some(1)), Class::ClientError),
+            (Says::Grpc(Some(3)), Class::ClientError),
+        ] {
+            for chosen_by in [ChosenBy::Lot, ChosenBy::Client] {
+                assert_eq!(class(says, chosen_by, true), expected, "{says:?}");
+            }
+        }
     }
 
     #[test]

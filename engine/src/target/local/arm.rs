@@ -130,6 +130,8 @@ impl Arm {
             tasks: None,
             deployment: Deployment::Steady,
             spoiled: self.tally.spoiled(),
+            unanswered: self.tally.given_up(),
+            sent_again: self.tally.sent_again(),
         }
     }
 

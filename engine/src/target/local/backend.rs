@@ -22,7 +22,7 @@ use tower_service::Service as _;
 
 use super::Broken;
 use super::connections::{FIELDS_MAX, IDLE_PER_TARGET};
-use super::turn::{ClientBody, Kept};
+use super::turn::{Again, ClientBody, Kept, Turn};
 use super::upstream::{Connector, Link};
 
 /// How long a connection without a request is kept.
@@ -58,6 +58,9 @@ struct Shared {
 /// A place on a shared connection, until the answer has ended.
 pub(super) type Stream = Arc<()>;
 
+/// How often a request is sent at most while backends say that they have not begun with
+/// it: others may use up the connection that was made for it.
+const SENT_MAX: u32 = 4;
 /// Most requests at a time on one HTTP/2 connection, if the backend permits so many.
 const STREAMS_MAX: usize = 50;
 /// How much of one answer may be under way before the client takes it, bytes.
@@ -72,12 +75,12 @@ impl std::fmt::Debug for Lane {
 }
 
 /// A request that can perhaps be sent again.
-struct Again {
+struct Copy {
     head: Parts,
     kept: Arc<Mutex<Kept>>,
 }
 
-impl Again {
+impl Copy {
     fn of(request: &mut Request<ClientBody>) -> Self {
         let kept = request.body_mut().keep();
         let mut bare = Request::new(());
@@ -90,10 +93,10 @@ impl Again {
     }
 
     /// The request, if all of its body is still there.
-    fn request(self) -> Option<Request<ClientBody>> {
+    fn request(&self) -> Option<Request<ClientBody>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let body = ClientBody::again(&kept)?;
-        Some(Request::from_parts(self.head, body))
+        Some(Request::from_parts(self.head.clone(), body))
     }
 }
 
@@ -116,10 +119,11 @@ impl Backends {
     pub(super) async fn send(
         &self,
         mut request: Request<ClientBody>,
+        turn: &Turn,
     ) -> Result<Response<Incoming>, Broken> {
         // Others are never sent twice, and need no copy.
         let harmless = request.method().is_idempotent();
-        let again = harmless.then(|| Again::of(&mut request));
+        let copy = harmless.then(|| Copy::of(&mut request));
         match self.kept.request(request).await {
             Ok(answer) => {
                 if let Some(link) = answer.extensions().get::<Link>() {
@@ -127,8 +131,11 @@ impl Backends {
                 }
                 Ok(answer)
             }
-            Err(error) => match again.and_then(Again::request) {
-                Some(request) if was_stale(&error) => Ok(self.fresh.request(request).await?),
+            Err(error) => match copy.as_ref().and_then(Copy::request) {
+                Some(request) if was_stale(&error) => {
+                    turn.send_again(Again::Lost);
+                    Ok(self.fresh.request(request).await?)
+                }
                 _ => Err(error.into()),
             },
         }
@@ -159,25 +166,33 @@ impl Lane {
         &self,
         backend: &Uri,
         mut request: Request<ClientBody>,
+        turn: &Turn,
     ) -> Result<(Response<Incoming>, Stream), Broken> {
         let harmless = request.method().is_idempotent();
-        let again = Again::of(&mut request);
-        let (mut sender, stream, reused) = self.sender(backend, false).await?;
-        let mut failed = match sender.try_send_request(request).await {
-            Ok(answer) => return Ok((answer, stream)),
-            Err(failed) => failed,
-        };
-        let unsent = failed.take_message();
-        let error = failed.into_error();
-        let once_more = match unsent {
-            Some(request) => Some(request),
-            None if was_not_processed(&error) => again.request(),
-            None if harmless && reused && sender.is_closed() => again.request(),
-            None => None,
-        };
-        let Some(request) = once_more else {
-            return Err(error.into());
-        };
+        let copy = Copy::of(&mut request);
+        for nth in 1..SENT_MAX {
+            let (mut sender, stream, reused) = self.sender(backend, nth > 1).await?;
+            let mut failed = match sender.try_send_request(request).await {
+                Ok(answer) => return Ok((answer, stream)),
+                Err(failed) => failed,
+            };
+            let unsent = failed.take_message();
+            let error = failed.into_error();
+            // One that never left is not sent again.
+            let (once_more, why) = match unsent {
+                Some(request) => (Some(request), None),
+                None if never_left(&error) => (copy.request(), None),
+                None if was_not_processed(&error) => (copy.request(), Some(Again::NotBegun)),
+                None if harmless && reused && sender.is_closed() => {
+                    (copy.request(), Some(Again::Lost))
+                }
+                None => (None, None),
+            };
+            request = once_more.ok_or(error)?;
+            if let Some(why) = why {
+                turn.send_again(why);
+            }
+        }
         let (mut sender, stream, _) = self.sender(backend, true).await?;
         Ok((sender.send_request(request).await?, stream))
     }
@@ -227,6 +242,12 @@ impl Lane {
         });
         Ok((sender, taken, false))
     }
+}
+
+/// Whether the connection ended while the request waited for its turn on it. hyper has
+/// no other word for it than this text, and calls it a fault of its user.
+pub(super) fn never_left(error: &hyper::Error) -> bool {
+    error.is_user() && error.to_string().starts_with("dispatch task is gone")
 }
 
 /// Whether the backend says that it has not begun with the request: it shuts down, or

@@ -13,10 +13,11 @@ use tokio::sync::Mutex;
 use super::arm::{Arm, Running};
 use super::health::Manners;
 use super::proxy::Proxy;
+use super::samples::Second;
 use crate::clock::{Clock, SystemClock};
 use crate::model::query::Probe;
 use crate::model::{
-    ErrorKind, HostError, MetricsQuery, Observed, ProbeReport, Release, Sample, Weights,
+    ErrorKind, HostError, MetricsQuery, Millis, Observed, ProbeReport, Release, Sample, Weights,
 };
 
 /// What the admin API reads and changes.
@@ -85,6 +86,16 @@ impl Control {
             .collect();
         samples.sort_by_key(|s| s.start);
         samples
+    }
+
+    pub(super) fn counted(&self, since: Millis) -> Vec<Second> {
+        let now = SystemClock.now();
+        let arms = self.proxy.arms.iter();
+        let mut counted: Vec<Second> = arms
+            .flat_map(|arm| arm.tally.recorder().counted(now, &arm.name, since))
+            .collect();
+        counted.sort_by_key(|c| c.at);
+        counted
     }
 
     pub(super) async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {

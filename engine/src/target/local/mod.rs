@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::model::network::Network;
-use crate::model::query::{Probe, Query};
+use crate::model::query::{Count, Probe, Query};
 use crate::model::{
     ErrorKind, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport, Release, Sample,
     Weights,
@@ -37,6 +37,7 @@ use crate::model::{
 use crate::target::Target;
 use crate::target::http::{Answer, Client};
 use crate::target::query;
+use samples::{Counts, Second};
 
 /// Length of one sample, ms.
 pub const SAMPLE_PERIOD_MS: u32 = 1_000;
@@ -118,8 +119,15 @@ impl LocalTarget {
                     return serde_json::from_slice(&answer.body)
                         .map_err(|e| internal(&e.to_string()));
                 }
-                return Err(serde_json::from_slice(&answer.body)
-                    .unwrap_or_else(|_| internal(&format!("{method} {path}: {}", answer.status))));
+                return Err(serde_json::from_slice(&answer.body).unwrap_or_else(|_| {
+                    let message = format!("{method} {path}: {}", answer.status);
+                    match answer.status {
+                        StatusCode::NOT_FOUND => {
+                            HostError::new(ErrorKind::NotFound, NO_SUCH_CALL, message)
+                        }
+                        _ => internal(&message),
+                    }
+                }));
             }
         }
         Err(HostError::new(
@@ -174,6 +182,9 @@ fn internal(message: &str) -> HostError {
 
 const NOTHING: Option<&()> = None;
 
+/// Code of the error for a call that a balancer does not know.
+const NO_SUCH_CALL: &str = "no-such-call";
+
 #[async_trait]
 impl Target for LocalTarget {
     fn identity(&self) -> &str {
@@ -213,6 +224,28 @@ impl Target for LocalTarget {
             .map(|a| query::Words::new(&a.name, &a.release.version))
             .collect();
         query::ask(&self.asking, query, &arms, since, SystemClock.now()).await
+    }
+
+    async fn counted(&self, count: Count, since: Millis) -> Result<Option<Vec<Point>>, HostError> {
+        let of: fn(&Counts) -> u32 = match count {
+            Count::Unanswered => |counts| counts.unanswered,
+            Count::Asked => |counts| counts.asked,
+            Count::SentAgain => |counts| counts.sent_again,
+            Count::ClientErrors => return Ok(None),
+        };
+        let query = admin::CountsQuery { since };
+        let seconds: Vec<Second> = match self.call("POST", admin::COUNTS, Some(&query)).await {
+            Ok(seconds) => seconds,
+            // An older balancer does not count.
+            Err(error) if error.code == NO_SUCH_CALL => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let point = |second: Second| Point {
+            arm: second.arm,
+            at: second.at,
+            value: of(&second.counts).into(),
+        };
+        Ok(Some(seconds.into_iter().map(point).collect()))
     }
 
     async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {

@@ -23,9 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Broken;
-use super::answer::{Answer, Exchange};
+use super::answer::{Answer, ChosenBy, Exchange, Origin};
 use super::arm::{Arm, InFlight, Upstream};
-use super::backend::{Backends, Stream};
+use super::backend::{Backends, Stream, never_left};
 use super::connections::Flow;
 use super::samples::Class;
 use super::turn::{ClientBody, Turn, Whose};
@@ -46,6 +46,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ARM: HeaderName = HeaderName::from_static("x-engine-arm");
 
 type Body = UnsyncBoxBody<Bytes, Broken>;
@@ -99,8 +100,8 @@ impl Proxy {
         *self.weights.write().unwrap_or_else(PoisonError::into_inner) = weights;
     }
 
-    /// The arm for a request, and whether to set the cookie that keeps the client on it.
-    fn choose(&self, headers: &HeaderMap) -> (&Arm, bool) {
+    /// The arm for a request, and who chose it.
+    fn choose(&self, headers: &HeaderMap) -> (&Arm, ChosenBy) {
         let weights = self.weights.read().unwrap_or_else(PoisonError::into_inner);
         if self.is_sticky()
             && let Some(name) = cookie(headers)
@@ -108,17 +109,17 @@ impl Proxy {
             && weights.weight(name) > 0
             && let Some(arm) = self.arms.iter().find(|a| a.name == name)
         {
-            return (arm, false);
+            return (arm, ChosenBy::Client);
         }
         let sum: u32 = weights.0.iter().map(|w| w.weight).sum();
         let mut ticket = rand::random_range(0..sum.max(1));
         for (arm, weight) in self.arms.iter().zip(&weights.0) {
             if ticket < weight.weight {
-                return (arm, self.is_sticky());
+                return (arm, ChosenBy::Lot);
             }
             ticket -= weight.weight;
         }
-        (&self.arms[0], self.is_sticky())
+        (&self.arms[0], ChosenBy::Lot)
     }
 
     /// Handles one request up to the head of its answer. Bodies are streamed.
@@ -145,10 +146,14 @@ impl Proxy {
             Ok(host) => host,
             Err(why) => return Ok(problem(StatusCode::BAD_REQUEST, why)),
         };
-        let (arm, stick) = self.choose(request.headers());
+        let (arm, chosen_by) = self.choose(request.headers());
         let begun = Instant::now();
         let turn = Turn::new(request.is_end_stream(), begun);
-        let mut exchange = Exchange::new(arm.tally.clone(), turn.clone(), begun);
+        let origin = Origin {
+            chosen_by,
+            has_deadline: request.headers().contains_key(GRPC_TIMEOUT),
+        };
+        let mut exchange = Exchange::new(arm.tally.clone(), turn.clone(), begun, origin);
         let mut response = match arm.running().pick() {
             Some((in_flight, upstream)) => {
                 let counted = (in_flight, room, flow);
@@ -171,7 +176,10 @@ impl Proxy {
                         exchange.judge(Class::Error);
                         response
                     }
-                    Err(Fault::Client(response)) => response,
+                    Err(Fault::Client(response)) => {
+                        exchange.excuse();
+                        response
+                    }
                 }
             }
             None => {
@@ -183,7 +191,7 @@ impl Proxy {
         if let Ok(name) = HeaderValue::from_str(&arm.name) {
             headers.insert(ARM, name);
         }
-        if stick {
+        if self.is_sticky() && chosen_by == ChosenBy::Lot {
             let cookie = format!(
                 "{COOKIE_NAME}={}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax",
                 arm.name, self.sticky_seconds
@@ -244,10 +252,10 @@ impl Proxy {
         let request = request.map(|body| ClientBody::new(body, turn.clone()));
         let sent = match self.http2 {
             true => {
-                let sent = upstream.lane.send(&upstream.address, request).await;
+                let sent = upstream.lane.send(&upstream.address, request, turn).await;
                 sent.map(|(response, stream)| (response, Some(stream)))
             }
-            false => self.backends.send(request).await.map(|r| (r, None)),
+            false => self.backends.send(request, turn).await.map(|r| (r, None)),
         };
         let (mut response, stream) = match sent {
             Ok(sent) => sent,
@@ -418,7 +426,7 @@ fn is_request_s(error: &(dyn std::error::Error + 'static)) -> bool {
     while let Some(inner) = cause {
         if inner
             .downcast_ref::<hyper::Error>()
-            .is_some_and(hyper::Error::is_user)
+            .is_some_and(|error| error.is_user() && !never_left(error))
         {
             return true;
         }

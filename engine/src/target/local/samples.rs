@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::SAMPLE_PERIOD_MS;
 use crate::model::{Latency, MetricsQuery, Millis, Sample};
@@ -30,11 +31,60 @@ pub(super) struct Tally {
     /// Whether the arm has been healthy since the balancer was started. What its backends
     /// answer while they start for the first time says nothing about their version.
     begun: AtomicBool,
-    /// Requests that clients broke off or gave up.
+    /// Requests that clients broke off or gave up, and those of them that were wholly with
+    /// the arm.
     spoiled: AtomicU64,
+    given_up: AtomicU64,
+    sent_again: AtomicU64,
+}
+
+/// How a request ended that got an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    /// Time to the head of the answer.
+    pub(super) head: Duration,
+    /// Time to its end.
+    pub(super) whole: Duration,
+    pub(super) class: Class,
+}
+
+/// What is counted of requests besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Counts {
+    /// Requests for which a lot chose the arm, with an answer or given up while the arm
+    /// owed it.
+    pub(super) asked: u32,
+    /// Those of them that were given up so, or that a connection lost without a word.
+    pub(super) unanswered: u32,
+    /// Requests that were sent once more.
+    pub(super) sent_again: u32,
+}
+
+/// The same of one arm in one second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Second {
+    pub(super) arm: String,
+    /// Its start, Unix ms.
+    pub(super) at: Millis,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
 }
 
 impl Tally {
+    /// Counts a request that has ended at `now`, with how it ended if it got an answer.
+    pub(super) fn count(&self, now: Millis, ended: Option<Ended>, counts: Counts) {
+        self.sent_again
+            .fetch_add(counts.sent_again.into(), Ordering::Relaxed);
+        if !self.has_begun() {
+            return;
+        }
+        let mut recorder = self.recorder();
+        if let Some(Ended { head, whole, class }) = ended {
+            recorder.record(now, head, whole, class);
+        }
+        recorder.add(now, counts);
+    }
+
     pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -49,9 +99,22 @@ impl Tally {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Counts a request that its client broke off or gave up; it is in no sample.
-    pub(super) fn count_spoiled(&self) {
+    /// Counts a request that its client broke off or gave up, perhaps while it was wholly
+    /// `with_arm`; it is in no sample.
+    pub(super) fn count_spoiled(&self, with_arm: bool) {
         self.spoiled.fetch_add(1, Ordering::Relaxed);
+        self.given_up.fetch_add(with_arm.into(), Ordering::Relaxed);
+    }
+
+    /// Requests so far that clients gave up while they were wholly with the arm, which
+    /// had not begun to answer.
+    pub(super) fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were sent once more so far.
+    pub(super) fn sent_again(&self) -> u64 {
+        self.sent_again.load(Ordering::Relaxed)
     }
 
     /// Requests that clients broke off or gave up so far.
@@ -65,6 +128,7 @@ impl Tally {
 pub(super) struct Recorder {
     second: Millis,
     counts: [u32; 3],
+    besides: Counts,
     /// Times to the head of the answer, us.
     histogram: Histogram<u32>,
     /// Times to its end, us.
@@ -78,6 +142,7 @@ pub(super) struct Recorder {
 struct Closed {
     start: Millis,
     counts: [u32; 3],
+    besides: Counts,
     latency: Latency,
     whole: Latency,
     pairs: Vec<(u32, u32)>,
@@ -90,6 +155,7 @@ impl Default for Recorder {
         Self {
             second: 0,
             counts: [0; 3],
+            besides: Counts::default(),
             histogram: histogram(),
             whole: histogram(),
             closed: VecDeque::new(),
@@ -108,6 +174,15 @@ impl Recorder {
         self.whole.saturating_record(us(whole));
     }
 
+    /// Adds to the counts of the second of `now`.
+    fn add(&mut self, now: Millis, more: Counts) {
+        self.close_before(now);
+        let besides = &mut self.besides;
+        besides.asked = besides.asked.saturating_add(more.asked);
+        besides.unanswered = besides.unanswered.saturating_add(more.unanswered);
+        besides.sent_again = besides.sent_again.saturating_add(more.sent_again);
+    }
+
     fn close_before(&mut self, now: Millis) {
         let period = Millis::from(SAMPLE_PERIOD_MS);
         // The machine's clock may go back; a complete second is never changed.
@@ -115,13 +190,14 @@ impl Recorder {
         if second == self.second {
             return;
         }
-        if !self.histogram.is_empty() {
+        if !self.histogram.is_empty() || self.besides != Counts::default() {
             if self.closed.len() == KEPT {
                 self.closed.pop_front();
             }
             self.closed.push_back(Closed {
                 start: self.second,
                 counts: self.counts,
+                besides: self.besides,
                 latency: latency(&self.histogram),
                 whole: latency(&self.whole),
                 pairs: self
@@ -136,6 +212,7 @@ impl Recorder {
             self.histogram.reset();
             self.whole.reset();
             self.counts = [0; 3];
+            self.besides = Counts::default();
         }
         self.second = second;
     }
@@ -146,6 +223,7 @@ impl Recorder {
         let first = self.closed.partition_point(|c| c.start < query.since);
         self.closed
             .range(first..)
+            .filter(|closed| closed.counts != [0; 3])
             .map(|closed| Sample {
                 arm: arm.to_owned(),
                 zone: None,
@@ -172,6 +250,21 @@ impl Recorder {
                 healthy: None,
             })
             .collect()
+    }
+}
+
+impl Recorder {
+    /// What is counted besides in each complete second with requests that began at `since`
+    /// or later.
+    pub(super) fn counted(&mut self, now: Millis, arm: &str, since: Millis) -> Vec<Second> {
+        self.close_before(now);
+        let first = self.closed.partition_point(|c| c.start < since);
+        let counted = self.closed.range(first..).map(|closed| Second {
+            arm: arm.to_owned(),
+            at: closed.start,
+            counts: closed.besides,
+        });
+        counted.collect()
     }
 }
 
@@ -247,6 +340,49 @@ mod tests {
         assert!((whole.p50 - 100.0).abs() < 2.0, "{whole:?}");
         assert_eq!(samples[1].start, 13_000);
         assert_eq!(ask(&mut recorder, 15_000, 10_001, &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_second_in_which_nobody_got_an_answer_has_counts_and_no_sample() {
+        let tally = Tally::default();
+        let given_up = Counts {
+            asked: 1,
+            unanswered: 1,
+            sent_again: 0,
+        };
+        tally.count(9_000, None, given_up);
+        tally.begin();
+        tally.count(10_100, None, given_up);
+        tally.count(10_200, None, given_up);
+        let took = Duration::from_millis(7);
+        let ended = Ended {
+            head: took,
+            whole: took,
+            class: Class::Fine,
+        };
+        let answered = Counts {
+            asked: 1,
+            unanswered: 0,
+            sent_again: 1,
+        };
+        tally.count(12_000, Some(ended), answered);
+        let mut recorder = tally.recorder();
+        let samples = ask(&mut recorder, 14_000, 0, &[]);
+        let starts: Vec<_> = samples.iter().map(|s| (s.start, s.requests)).collect();
+        assert_eq!(starts, [(12_000, 1)]);
+        let second = |at, counts| Second {
+            arm: "canary".to_owned(),
+            at,
+            counts,
+        };
+        let twice = Counts {
+            asked: 2,
+            unanswered: 2,
+            sent_again: 0,
+        };
+        let all = [second(10_000, twice), second(12_000, answered)];
+        assert_eq!(recorder.counted(14_000, "canary", 0), all);
+        assert_eq!(recorder.counted(14_000, "canary", 10_001), all[1..]);
     }
 
     #[test]

@@ -35,6 +35,17 @@ struct State {
     owed: Duration,
     /// Whether the client has sent the whole request.
     whole: bool,
+    /// Whether the request went out once more.
+    again: Option<Again>,
+}
+
+/// Why a request went out once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// The arm said that it had not begun with it.
+    NotBegun,
+    /// The connection was lost without a word.
+    Lost,
 }
 
 /// Who has to act.
@@ -57,6 +68,7 @@ impl Turn {
                 since: now,
                 owed: Duration::ZERO,
                 whole,
+                again: None,
             }),
             changed: Notify::new(),
         })
@@ -85,6 +97,23 @@ impl Turn {
     pub(super) fn whose(&self) -> (Whose, Instant) {
         let state = self.state();
         (state.whose, state.since)
+    }
+
+    /// Whether the whole request is with the arm, which has to act.
+    pub(super) fn is_with_arm(&self) -> bool {
+        let state = self.state();
+        state.whose == Whose::Arm && state.whole
+    }
+
+    /// Notes that the request goes out once more.
+    pub(super) fn send_again(&self, why: Again) {
+        let mut state = self.state();
+        state.again = state.again.filter(|why| *why == Again::Lost).or(Some(why));
+    }
+
+    /// Why the request went out once more, if it did.
+    pub(super) fn sent_again(&self) -> Option<Again> {
+        self.state().again
     }
 
     /// Waits until the turn may have changed.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum};
 use aws_smithy_types::DateTime;
 use engine::clock::{Clock as _, SystemClock, VirtualClock};
-use engine::model::query::{BasicAuth, CloudWatchMetric, Query, QuerySource};
+use engine::model::query::{BasicAuth, CloudWatchMetric, Count, Query, QuerySource};
 use engine::model::{MetricsQuery, Sample};
 use engine::target::Target as _;
 use engine::target::aws::AwsTarget;
@@ -121,7 +121,10 @@ async fn requests_without_an_answer_are_counted_arm_by_arm() {
         ..GOOD
     };
     traffic(&made, 1, 2..9, hangs).await;
-    let points = target.unanswered(START).await.expect("read");
+    let points = target
+        .counted(Count::Unanswered, START)
+        .await
+        .expect("read");
     assert_eq!(proxy.take(), ["GetMetricData"], "one call");
     let points = points.expect("counted on AWS");
     let of = |arm: &str| -> Vec<f64> {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use engine::model::query::Count;
 use engine::model::target::LocalSpec;
 use engine::model::{DemoFault, MetricsQuery, Source};
 use engine::target::Target;
@@ -101,6 +102,35 @@ pub async fn seen(target: &LocalTarget) -> (u32, u32, u64) {
         ours().map(|s| s.errors).sum(),
         live.arms[0].spoiled,
     )
+}
+
+/// A count of an arm over all complete seconds.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts"
+)]
+pub async fn counted(target: &LocalTarget, count: Count, arm: &str) -> u64 {
+    let points = target.counted(count, 0).await.expect("open");
+    let points = points.expect("a balancer counts it").into_iter();
+    let ours = points.filter(|p| p.arm == arm);
+    ours.map(|p| p.value as u64).sum()
+}
+
+/// Users that ask one after the other, and leave after `patience` without an answer; until
+/// what is returned is dropped.
+pub fn users(address: SocketAddr, many: usize, patience: Duration) -> tokio::task::JoinSet<()> {
+    let mut users = tokio::task::JoinSet::new();
+    for _ in 0..many {
+        users.spawn(async move {
+            loop {
+                let said = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+                say(address, said, patience).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    users
 }
 
 /// Sends bytes, waits for what comes back until the balancer closes or `patience`

@@ -13,6 +13,7 @@ pub mod guests;
 pub mod lab;
 pub mod project;
 pub mod secure;
+pub mod servers;
 pub mod shop;
 
 use std::path::{Path, PathBuf};

@@ -412,7 +412,7 @@ impl Watch {
                 self.frontier = at + period;
                 self.source.learn(arms);
             }
-            if let Some(why) = self.source.is_broken(arms, share) {
+            if let Some(why) = self.source.is_broken(arms, share, at) {
                 silence = why;
                 continue;
             }

@@ -13,6 +13,9 @@ use crate::{Error, ErrorKind, HostError, Level, MetricsQuery, Point, Rollout, Sa
 /// The query by which a target tells how many requests got no answer from an arm, where
 /// it counts them. No rollout file has a query of this name.
 const UNANSWERED: &str = "engine:unanswered";
+/// The same for the requests out of which these are counted, where they are not those of
+/// the samples.
+const ASKED: &str = "engine:asked";
 /// Requests without an answer from which on, and the part (0-1) of all from which on, and
 /// how many times stable's part, nothing is raised until it is known what became of them.
 const DOUBT: (f64, f64, f64) = (5.0, 0.2, 4.0);
@@ -50,6 +53,8 @@ pub(super) struct Source {
     known: BTreeMap<String, Vec<Point>>,
     /// Whether the target counts requests without an answer.
     counts_unanswered: bool,
+    /// Whether it says out of which requests it counts them.
+    counts_asked: bool,
     /// Those that were read last.
     unanswered: Points,
     /// Length of one sample, ms.
@@ -83,6 +88,7 @@ impl Source {
             without: BTreeMap::new(),
             known: BTreeMap::new(),
             counts_unanswered: false,
+            counts_asked: false,
             unanswered: Points::default(),
             period,
             thresholds: None,
@@ -120,17 +126,26 @@ impl Source {
         let now = rollout.now();
         // An error other than this may pass.
         let missing = |e: &HostError| e.kind == ErrorKind::NotFound;
-        self.counts_unanswered = !rollout.query(UNANSWERED, now).is_err_and(|e| missing(&e));
+        let mut counts = |query| !rollout.query(query, now).is_err_and(|e| missing(&e));
+        self.counts_unanswered = counts(UNANSWERED);
+        self.counts_asked = self.counts_unanswered && counts(ASKED);
         self.counts_unanswered
     }
 
     /// Reads the requests without an answer in samples that start at `since` (Unix ms) or
     /// later.
     pub(super) fn read_unanswered(&mut self, rollout: &mut Rollout, since: f64) {
-        if self.counts_unanswered
-            && let Ok(values) = rollout.query(UNANSWERED, since)
-        {
-            self.unanswered.0.insert(UNANSWERED.to_owned(), values);
+        if !self.counts_unanswered {
+            return;
+        }
+        let asked = self.counts_asked.then(|| rollout.query(ASKED, since));
+        let unanswered = rollout.query(UNANSWERED, since);
+        if let (Ok(unanswered), Ok(asked)) = (unanswered, asked.transpose()) {
+            let all = [(UNANSWERED, Some(unanswered)), (ASKED, asked)];
+            let known = all
+                .into_iter()
+                .filter_map(|(query, values)| Some((query.to_owned(), values?)));
+            self.unanswered.0 = known.collect();
         }
     }
 
@@ -140,14 +155,28 @@ impl Source {
         let Some(Seen::Counts { candidate, stable }) = seen.first() else {
             return None;
         };
-        let counts = |arm: usize, of: f64| {
+        let counts = |arm: usize, requests: f64| {
             let bad = self
                 .unanswered
                 .at(UNANSWERED, &self.names[arm], at, self.period);
+            let of = match self.counts_asked {
+                true => self.asked(arm, at),
+                false => Some(requests),
+            };
             // An arm without requests has no value, and needs none.
-            (of <= 0.0 || bad.is_some()).then(|| Counts::new(bad.unwrap_or(0.0).min(of), of))
+            if requests <= 0.0 && of.unwrap_or(0.0) <= 0.0 {
+                return Some(Counts::default());
+            }
+            let (bad, of) = (bad?, of?);
+            Some(Counts::new(bad.min(of), of))
         };
         Some([counts(1, candidate.of)?, counts(0, stable.of)?])
+    }
+
+    /// Requests of an arm in the interval that began at `at` (Unix ms) out of which those
+    /// without an answer are counted, where the target says so.
+    fn asked(&self, arm: usize, at: f64) -> Option<f64> {
+        self.unanswered.at(ASKED, &self.names[arm], at, self.period)
     }
 
     /// Puts the requests without an answer into an interval that began at `at` (Unix ms).
@@ -350,10 +379,13 @@ impl Source {
         }
     }
 
-    /// Why an interval cannot be used: an arm without requests that should have had
-    /// some.
-    pub(super) fn is_broken(&self, arms: &Arms, share: f64) -> Option<String> {
-        let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
+    /// Why the interval that began at `at` (Unix ms) cannot be used: an arm without requests
+    /// that should have had some.
+    pub(super) fn is_broken(&self, arms: &Arms, share: f64, at: f64) -> Option<String> {
+        let requests = |arm: usize| {
+            let answered = arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
+            answered.max(self.asked(arm, at).unwrap_or(0.0))
+        };
         let total = requests(0) + requests(1);
         let expected = [total * (1.0 - share), total * share];
         (0..2)
