@@ -970,6 +970,109 @@ mod tests {
         assert_eq!(back(&status, &restored), set(100, 0));
     }
 
+    /// The header of an ordinary rollout of app:v2 by copy, whose stable arm ran app:v1 as
+    /// `sha256:1`.
+    fn with_digests() -> Header {
+        let image = |name: &str| Release {
+            version: name.to_owned(),
+            source: Source::Image(name.to_owned()),
+        };
+        let mut header = header();
+        header.promotion = Promotion::Copy;
+        header.stable = Some(image("app:v1"));
+        header.candidate = Some(image("app:v2"));
+        header.running = vec![seen("stable", "app:v1", &["sha256:1"])];
+        header
+    }
+
+    fn seen(arm: &str, version: &str, digests: &[&str]) -> Running {
+        Running {
+            arm: arm.to_owned(),
+            release: Release {
+                version: version.to_owned(),
+                source: Source::Image(version.to_owned()),
+            },
+            digests: digests.iter().map(|d| (*d).to_owned()).collect(),
+            unread: None,
+        }
+    }
+
+    #[test]
+    fn the_way_back_from_a_copy_goes_home_with_the_image_that_served() {
+        let header = with_digests();
+        let mut status = Status::new(&header);
+        let given = |version: &str| {
+            Some(crate::journal::status::Given {
+                release: Release {
+                    version: version.to_owned(),
+                    source: Source::Image(version.to_owned()),
+                },
+                taken: true,
+            })
+        };
+        let back = |status: &Status, versions: [&str; 2]| {
+            let live = live([0, 100], versions, [1, 1]);
+            finalize(Goal::RollBack, &header, status, &live, header.created)
+        };
+        let put = |step: Step| match step {
+            Step::Do(Call::SetVersion { release, .. }) => release.version,
+            other => panic!("{other:?}"),
+        };
+        status.running.clear();
+        status.given = given("app:v2");
+        assert_eq!(put(back(&status, ["app:v2", "app:v2"])), "app:v1");
+        status.given = given("app:v1");
+        let home = ["app:v1", "app:v2"];
+        let look = Step::Identify {
+            arm: "stable".to_owned(),
+        };
+        assert_eq!(back(&status, home), look);
+        // It is the one, or nobody can tell.
+        for digests in [&["sha256:1"][..], &[]] {
+            status.running = vec![seen("stable", "app:v1", digests)];
+            assert_eq!(back(&status, home), set(100, 0));
+        }
+        // The name means another image now.
+        status.running = vec![seen("stable", "app:v1", &["sha256:9"])];
+        assert_eq!(put(back(&status, home)), "app@sha256:1");
+        status.given = given("app@sha256:1");
+        let pinned = ["app@sha256:1", "app:v2"];
+        status.running = vec![seen("stable", "app@sha256:1", &["sha256:1"])];
+        assert_eq!(back(&status, pinned), set(100, 0));
+        // ECS could not start that, and has put something else there again.
+        status.running = vec![seen("stable", "app:v1", &["sha256:9"])];
+        assert!(matches!(back(&status, home), Step::Stand(_)));
+        assert!(matches!(
+            back(&status, ["app:v2", "app:v2"]),
+            Step::Stand(_)
+        ));
+    }
+
+    #[test]
+    fn a_candidate_runs_one_image_and_the_one_that_it_must_run() {
+        let mut header = with_digests();
+        let mut status = Status::new(&header);
+        let one = seen("canary", "app:v2", &["sha256:2"]);
+        let two = seen("canary", "app:v2", &["sha256:2", "sha256:3"]);
+        assert_eq!(judge(&header, &status, &one), Step::Done);
+        assert!(matches!(judge(&header, &status, &two), Step::Failed(_)));
+        // One that is told beforehand is given by its digest, once.
+        header.digest = Some("sha256:3".to_owned());
+        let Step::Do(Call::SetVersion { arm, release }) = judge(&header, &status, &one) else {
+            panic!("it is given");
+        };
+        assert_eq!(
+            (arm.as_str(), release.version.as_str()),
+            ("canary", "app@sha256:3")
+        );
+        status.tried = Some(release);
+        assert!(matches!(judge(&header, &status, &one), Step::Failed(_)));
+        // After a crash the preparation knows what was tried last.
+        status.released = true;
+        let now = live([100, 0], ["app:v1", "app@sha256:3"], [1, 1]);
+        assert_eq!(prepare(&header, &status, &now), Step::Done);
+    }
+
     #[test]
     fn rollback_waits_for_a_healthy_stable_arm() {
         let header = header();

@@ -585,13 +585,6 @@ impl Session {
             {
                 return self.refuse(by, call, error).await;
             }
-            let candidate = self.header.arm(Role::Candidate);
-            if checks == Checks::All && wanted.share(candidate) > before.share(candidate) {
-                self.look_at_the_image().await?;
-                if let Some(reason) = recovery::another_image(&self.header, &self.status) {
-                    return Err(Interrupt::Held(Hold::Stuck { reason }));
-                }
-            }
             // `restore` also writes the rest of the action, which may differ.
             let whole = matches!(call, Call::Restore { .. });
             if wanted == before && before == self.status.weights && !whole {
@@ -608,6 +601,14 @@ impl Session {
                 .await?
             {
                 return self.refuse(by, call, error).await;
+            }
+            // Once the tasks for it run: those that were started for this raise count too.
+            let candidate = self.header.arm(Role::Candidate);
+            if checks == Checks::All && wanted.share(candidate) > before.share(candidate) {
+                self.look_at_the_image().await?;
+                if let Some(reason) = recovery::another_image(&self.header, &self.status) {
+                    return Err(Interrupt::Held(Hold::Stuck { reason }));
+                }
             }
         }
         self.send(by, call, before).await

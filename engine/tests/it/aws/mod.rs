@@ -8,6 +8,7 @@ mod definitions;
 mod discovery;
 mod emulator;
 mod faults;
+mod identity;
 mod manners;
 mod metrics;
 mod permissions;
