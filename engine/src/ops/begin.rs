@@ -394,6 +394,19 @@ fn notes(ready: &Ready) -> Vec<Note> {
     }
     let mut versions = ready.live.arms.iter().map(|a| a.release.version.as_str());
     let first = versions.next().unwrap_or_default();
+    let arm = ready.header.arm(Role::Candidate);
+    let runs = ready.live.arm(arm).map(|arm| &arm.release);
+    if let Some(Release { source, .. }) = &ready.header.candidate
+        && let Source::TaskDefinition(arn) = source
+        && runs.is_some_and(|runs| runs.source == *source)
+    {
+        let name = arn.rsplit('/').next().unwrap_or(arn);
+        let nothing = format!(
+            "{arm} runs the task definition {name} already, so nothing new is started there: its tasks are judged as they are, also if the name of their image means another one by now"
+        );
+        let advice = Advice::give(Input::Image, "with that name starts them anew");
+        notes.push(Note::from(nothing).advise(advice));
+    }
     if ready.header.candidate.is_none() && versions.all(|version| version == first) {
         let both = format!(
             "both arms run {first} already; a [candidate] in the rollout file puts a new version in"
