@@ -34,9 +34,6 @@ fn answered(question: &Question<'_>, reply: &Reply, recovered: bool) -> Option<S
             format!("probe {name} {outcome}: {}", report.detail)
         }
         (Call::GetElsewhere, Reply::Elsewhere(_)) => format!("other routes: {reply}"),
-        (Call::GetRelease { .. }, Reply::Release(seen)) if !seen.digests.is_empty() => {
-            seen.to_string()
-        }
         // Many targets do not count them, and a strategy asks to find out.
         (Call::Query { name, .. }, Reply::Failed(error))
             if name == UNANSWERED && error.kind == ErrorKind::NotFound =>

@@ -73,15 +73,16 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         }
     }
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
-    let Home { arm: stable, why } = home(app, target.identity(), &live, to).await?;
-    let weights = live.weights.all_to(&stable);
-    if live.weights.share(&stable) < 100.0 {
-        app.progress(format!("takes all traffic to {stable}: {why}"));
-    }
+    let home = home(app, target.identity(), &live, to).await?;
     let identity = target.identity().to_owned();
     let on = (spec, target);
     let again = on.0.clone();
     let Some((rollout, change)) = unread else {
+        let Home { arm: stable, why } = home;
+        let weights = live.weights.all_to(&stable);
+        if live.weights.share(&stable) < 100.0 {
+            app.progress(format!("takes all traffic to {stable}: {why}"));
+        }
         let mut moved = give(app, on, &live, Verb::Rollback, weights).await?;
         explain(app, &identity, &moved, &stable, &why).await;
         // A rollout that had the target may have held it back, and cannot be seen.
@@ -92,10 +93,12 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         return Ok(TakenBack::Moved(Box::new(moved)));
     };
     let command = match change {
-        true => Command::TakeBack { to: stable.clone() },
+        true => Command::TakeBack {
+            to: home.arm.clone(),
+        },
         false => abort_for("rollback"),
     };
-    past_its_journal(app, on, &stable, &rollout, &command).await
+    past_its_journal(app, on, &home, &rollout, &command).await
 }
 
 /// Gives up a rollout: all traffic back to the stable arm. Where no journal can be
@@ -110,8 +113,14 @@ pub async fn abort(
         Err(_) if let Some(unread) = unread(app, request, id).await? => {
             let reach = || async { Ok(app.ports.reach(&unread.target).await?) };
             let on = (unread.target.clone(), patiently(app, reach).await?);
-            let (stable, id) = (unread.arm(Role::Stable), &unread.rollout);
-            return past_its_journal(app, on, stable, id, &abort_for(reason)).await;
+            let home = Home {
+                arm: unread.arm(Role::Stable).to_owned(),
+                why: format!(
+                    "it is the stable arm of rollout {}, whose journal cannot be read further",
+                    unread.rollout
+                ),
+            };
+            return past_its_journal(app, on, &home, &unread.rollout, &abort_for(reason)).await;
         }
         Err(error) if knows_nothing(app).await => {
             let named = request.named()?.is_some();
@@ -159,18 +168,28 @@ async fn unread(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<
 async fn past_its_journal(
     app: &App,
     on: (TargetSpec, Arc<dyn Target>),
-    stable: &str,
+    Home { arm: stable, why }: &Home,
     rollout: &str,
     command: &Command,
 ) -> Result<TakenBack> {
     let live = patiently(app, || async { Ok(on.1.traffic().await?) }).await?;
+    match live.weights.share(stable) < 100.0 {
+        true => app.progress(format!("takes all traffic to {stable}: {why}")),
+        false => app.note(format!(
+            "nothing is taken back: {stable} has all traffic already ({why})"
+        )),
+    }
     let weights = live.weights.all_to(stable);
     let moved = give(app, on.clone(), &live, Verb::Rollback, weights).await?;
     let again = see_it_stay(app, on.clone(), stable, rollout, command).await?;
     let store = app.below().unwrap_or_else(|| app.store.clone());
     let header = store.header(rollout).await.unwrap_or_default();
     put_scaling_back(app, &on.0, header.as_ref()).await;
-    Ok(TakenBack::Moved(Box::new(again.unwrap_or(moved))))
+    let moved = Moved {
+        why: Some(why.clone()),
+        ..again.unwrap_or(moved)
+    };
+    Ok(TakenBack::Moved(Box::new(moved)))
 }
 
 /// Puts auto scaling back after a rollout whose journal cannot be read: its first entry

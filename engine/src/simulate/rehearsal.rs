@@ -89,6 +89,8 @@ impl Candidate {
         let mut header = self.header.clone();
         // At the beginning of a minute, so that the same plan always gives the same text.
         header.created -= header.created % Millis::from(header.sample_period_ms);
+        // The copy has images of its own.
+        header.running.clear();
         let (id, begun) = (header.rollout.clone(), header.created);
         let clock = Arc::new(VirtualClock::new(begun));
         let recorder = Arc::new(self.copy(clock.clone(), error_rate));

@@ -12,7 +12,8 @@ use engine::rollout::{Ran, Standing};
 use engine::store::Schedule as _;
 use serde_json::{Value, json};
 
-use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct};
+use crate::support::app::{TestApp, on, on_aws};
+use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, make};
 use crate::support::aws::emulator::{self, script};
 use crate::support::lab;
 
@@ -247,4 +248,23 @@ async fn where_no_task_tells_its_digest_that_is_said() {
     });
     assert!(told);
     assert_eq!(status(&bottle).await.judged, None);
+}
+
+/// Sibling: a task definition that runs already starts nothing, also if its image's name
+/// means another one by now, and that is said with what starts it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_definition_that_runs_already_starts_nothing_and_that_is_said() {
+    let made = make(&named("again:v1")).await;
+    script("ecs/push", json!({"image": "again:v1"})).await;
+    let test = TestApp::new();
+    let mut request = crate::support::app::rollout("canary", on_aws(on(&made)), &[]);
+    request.task_definition = Some(format!("{}-canary:1", made.name));
+    test.begin_and_leave(&request).await;
+    let heard = test.heard();
+    let said = format!(
+        "canary runs the task definition {}-canary:1 already, so nothing new is started there",
+        made.name
+    );
+    assert!(heard.contains(&said), "{heard}");
+    assert!(heard.contains("--image"), "{heard}");
 }
