@@ -85,7 +85,12 @@ pub(super) async fn status(
         None => out!("{}: not reachable", overview.identity),
     }
     match &overview.rollout {
-        Some(known) => show_known(known, app.clock.now()),
+        Some(known) => {
+            if let Some(live) = &overview.live {
+                show_digests(known, live);
+            }
+            show_known(known, app.clock.now());
+        }
         None => out!("no rollout"),
     }
     Ok(Exit::Done)
@@ -111,6 +116,18 @@ fn show_live(live: &Live) {
     }
     if let Err(error) = &live.fit {
         out!("  {error}");
+    }
+}
+
+/// Which images the arms run, as the journal last saw it; not where an arm has got another
+/// release since.
+fn show_digests(known: &Known, live: &Live) {
+    for arm in &live.seen.observed.arms {
+        let seen = known.status.running(&arm.name);
+        let seen = seen.filter(|seen| seen.release.is(&arm.release) && !seen.digests.is_empty());
+        if let Some(seen) = seen {
+            out!("  {seen}, as rollout {} saw it", known.status.rollout);
+        }
     }
 }
 
@@ -157,6 +174,13 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
         // The journal of a single verb does not say what the arms run.
         let version = if arm.version.is_empty() { "" } else { ", " };
         out!("arm        {} ({role}{version}{})", arm.name, arm.version);
+    }
+    for seen in status
+        .running
+        .iter()
+        .filter(|seen| !seen.digests.is_empty())
+    {
+        out!("digest     {seen}");
     }
     match &header.work {
         Work::Strategy(pin) => {

@@ -26,7 +26,7 @@ use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmHealth, ArmScaling, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold,
     HostError, Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release,
-    Sample, Scaling, Source, Wake, Weights, cut,
+    Running, Sample, Scaling, Source, Wake, Weights, cut,
 };
 
 /// Version of the stored format, as every header has it.
@@ -190,8 +190,16 @@ pub struct Header {
     pub baseline: Weights,
     /// What the stable arm ran when it began; `None` for a single verb.
     pub stable: Option<Release>,
+    /// What both arms ran when it began, with the digests of their images, as far as the
+    /// target says them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub running: Vec<Running>,
     /// A release to put into the candidate arm first.
     pub candidate: Option<Release>,
+    /// The digest of the image that the candidate must run, where it is known beforehand:
+    /// if its name means another image now, the candidate is given it by this digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// Arms that ran an image of the candidate's very name when it began. A tag may mean
     /// another image now, so they are given the release although its name is the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -229,6 +237,15 @@ impl Header {
             .map_or("", |a| a.name.as_str())
     }
 
+    /// The digest of the image that the arm with that role ran when it began, if all its
+    /// backends ran the same and the target said which.
+    #[must_use]
+    pub fn digest_of(&self, role: crate::model::Role) -> Option<&str> {
+        let name = self.arm(role);
+        let seen = self.running.iter().find(|seen| seen.arm == name)?;
+        seen.digest()
+    }
+
     /// Whether that arm is given the candidate's release although it ran an image of that
     /// name.
     #[must_use]
@@ -259,7 +276,8 @@ impl Header {
         };
         let releases = in_arms.iter_mut().map(|arm| &mut arm.release);
         let named = [&mut shown.stable, &mut shown.candidate];
-        for release in releases.chain(named.into_iter().flatten()) {
+        let running = shown.running.iter_mut().map(|seen| &mut seen.release);
+        for release in releases.chain(named.into_iter().flatten()).chain(running) {
             match &mut release.source {
                 Source::Urls(urls) => urls.iter_mut().for_each(|url| *url = redacted(url)),
                 Source::Command(command) => *command = redacted_arguments(command),
@@ -436,6 +454,11 @@ pub enum Call {
     },
     /// Host only: what other routes send to the arms.
     GetElsewhere,
+    /// Host only: what an arm runs, with the digests of its images.
+    GetRelease {
+        /// The arm.
+        arm: String,
+    },
     /// Host only: put a release into an arm.
     SetVersion {
         /// The arm.
@@ -553,6 +576,7 @@ impl fmt::Display for Call {
             Self::Progress { percent, note } => write!(f, "progress {percent} % {note}"),
             Self::Report { finding } => write!(f, "{finding}"),
             Self::GetElsewhere => write!(f, "get-elsewhere"),
+            Self::GetRelease { arm } => write!(f, "get-release {arm}"),
             Self::SetVersion { arm, release } => {
                 write!(f, "set-version {arm} {}", release.version)
             }
@@ -585,6 +609,8 @@ pub enum Reply {
     Probed(ProbeReport),
     /// The answer to `get-elsewhere`.
     Elsewhere(Vec<Elsewhere>),
+    /// The answer to `get-release`.
+    Release(Box<Running>),
     /// It could not or must not be done.
     Failed(HostError),
 }
@@ -667,6 +693,7 @@ impl Reply {
                     arm.health_reason = arm.health_reason.take().map(cut);
                 }
             }
+            Self::Release(seen) => seen.unread = seen.unread.take().map(cut),
             Self::Done | Self::Weights(_) | Self::Elsewhere(_) | Self::Woke(_) => {}
         }
         self
@@ -741,6 +768,7 @@ impl fmt::Display for Reply {
                 let all: Vec<String> = all.iter().map(ToString::to_string).collect();
                 f.write_str(&all.join(", "))
             }
+            Self::Release(seen) => write!(f, "{seen}"),
             Self::Probed(p) => write!(f, "{}: {}", if p.ok { "ok" } else { "failed" }, p.detail),
             Self::Failed(e) => write!(f, "refused ({}): {}", e.code, e.message),
         }

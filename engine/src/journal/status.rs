@@ -5,7 +5,7 @@ use super::replay::Mismatch;
 use super::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::{
     ArmScaling, Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Outcome, Phase, Release,
-    Role, Wake, Weights,
+    Role, Running, Wake, Weights,
 };
 
 /// Where a rollout stands.
@@ -45,8 +45,15 @@ pub struct Status {
     pub moved: Millis,
     /// Whether the candidate arm was given its release.
     pub released: bool,
+    /// What this rollout last asked the candidate arm to run, if it ever did.
+    pub tried: Option<Release>,
     /// What this rollout last asked the stable arm to run, if it ever did.
     pub given: Option<Given>,
+    /// What the arms were last seen to run. An arm that was asked to run something else
+    /// since is not in here.
+    pub running: Vec<Running>,
+    /// The digest of the image that is on trial, if it is known.
+    pub judged: Option<String>,
     /// What auto scaling was told to do with arms, the last of each at the end. What it
     /// refused is not in here, and what may have reached it is.
     pub scaling: Vec<ArmScaling>,
@@ -175,7 +182,10 @@ impl Status {
             exposed_since: None,
             moved: header.created,
             released: false,
+            tried: None,
             given: None,
+            running: header.running.clone(),
+            judged: header.digest.clone(),
             scaling: vec![],
             unscalable: false,
             moves: 0,
@@ -218,6 +228,12 @@ impl Status {
     pub fn obeyed_wish(&self) -> Option<&str> {
         let wish = self.taken_back.as_ref()?;
         wish.refused.is_none().then_some(wish.to.as_str())
+    }
+
+    /// What an arm was last seen to run.
+    #[must_use]
+    pub fn running(&self, arm: &str) -> Option<&Running> {
+        self.running.iter().find(|seen| seen.arm == arm)
     }
 
     /// Whether nothing can follow.
@@ -273,11 +289,16 @@ impl Status {
                 });
                 return;
             }
-            Call::SetVersion { arm, release } if *arm != self.candidate => {
-                self.given = Some(Given {
-                    release: release.clone(),
-                    taken: false,
-                });
+            Call::SetVersion { arm, release } => {
+                self.running.retain(|seen| seen.arm != *arm);
+                if *arm == self.candidate {
+                    self.tried = Some(release.clone());
+                } else {
+                    self.given = Some(Given {
+                        release: release.clone(),
+                        taken: false,
+                    });
+                }
             }
             Call::SetScaling { arm, scaling } => {
                 self.scaling.push(ArmScaling {
@@ -345,8 +366,23 @@ impl Status {
                 _ => {}
             },
             Call::Report { finding } => self.finding = Some((**finding).clone()),
+            Call::GetRelease { .. } => {
+                if let Reply::Release(seen) = reply {
+                    self.saw(seen);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// What an arm runs was read. The first image that the candidate is seen to run after
+    /// it was prepared is the one on trial.
+    fn saw(&mut self, seen: &Running) {
+        if seen.arm == self.candidate && self.judged.is_none() {
+            self.judged = seen.digest().map(ToOwned::to_owned);
+        }
+        self.running.retain(|known| known.arm != seen.arm);
+        self.running.push(seen.clone());
     }
 
     fn happened(&mut self, at: Millis, event: &Event) {

@@ -11,6 +11,15 @@ pub struct ImageReference {
     pub digest: Option<String>,
 }
 
+/// The image of that name by its digest, without the tag.
+#[must_use]
+pub fn by_digest(image: &str, digest: &str) -> String {
+    let name = image.split('@').next().unwrap_or(image);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    let end = name[last..].find(':').map_or(name.len(), |at| last + at);
+    format!("{}@{digest}", &name[..end])
+}
+
 /// The registry of names that name none.
 const DOCKER_HUB: &str = "docker.io";
 
@@ -171,6 +180,19 @@ fn is_digest(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_named_by_its_digest() {
+        for (image, name) in [
+            ("app", "app@sha256:1"),
+            ("app:v1", "app@sha256:1"),
+            ("app:v1@sha256:0", "app@sha256:1"),
+            ("r.example:5000/a/app", "r.example:5000/a/app@sha256:1"),
+            ("r.example:5000/app:v1", "r.example:5000/app@sha256:1"),
+        ] {
+            assert_eq!(by_digest(image, "sha256:1"), name);
+        }
+    }
 
     #[test]
     fn names_that_registries_have_are_read() {

@@ -205,6 +205,57 @@ impl Release {
             _ => self.version == running.version,
         }
     }
+
+    /// The same image by its digest, to be put into a copy of what an arm runs; `None` if
+    /// the version is not the name of one image.
+    #[must_use]
+    pub fn by_digest(&self, digest: &str) -> Option<Self> {
+        image::ImageReference::parse(&self.version).ok()?;
+        let version = image::by_digest(&self.version, digest);
+        Some(Self {
+            source: Source::Image(version.clone()),
+            version,
+        })
+    }
+}
+
+/// What an arm was seen to run. A tag can mean another image later, so it has the digests
+/// of the images too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Running {
+    /// The arm's name.
+    pub arm: String,
+    /// What it is set to run.
+    pub release: Release,
+    /// Digests of the images from which its backends were started, each once; none if the
+    /// target does not say them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub digests: Vec<String>,
+    /// Why the digests could not be read; absent if they could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
+}
+
+impl Running {
+    /// The digest, if all backends run the same image and the target says which.
+    #[must_use]
+    pub fn digest(&self) -> Option<&str> {
+        match &self.digests[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} runs {}", self.arm, self.release.version)?;
+        match (&self.digests[..], &self.unread) {
+            ([], Some(why)) => write!(f, ", and its digest could not be read: {why}"),
+            ([], None) => write!(f, ", and the target does not say which digest that is"),
+            (all, _) => write!(f, " as {}", all.join(" and ")),
+        }
+    }
 }
 
 /// What is wrong with a demo service, if anything.

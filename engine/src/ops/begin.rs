@@ -22,7 +22,8 @@ use crate::model::image::ImageReference;
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, ArmScaling, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
+    Arm, ArmScaling, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Running, Source,
+    Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
@@ -110,6 +111,7 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         let target = app.ports.on_aws(found).await?;
         changes = target.task_changes(wanted(&spec, &arms, promotion)).await?;
     }
+    let running = running(app, &target_spec, &live).await?;
     let repeats = repeats(&spec, &live, &arms, promotion);
     let mut stable = arms
         .iter()
@@ -117,8 +119,7 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         .and_then(|a| live.arm(&a.name))
         .map(|a| a.release.clone());
     if !repeats.is_empty() {
-        let target = app.ports.reach(&target_spec).await?;
-        stable = what_the_name_meant(app, target.as_ref(), &arms, &repeats, stable).await;
+        stable = what_the_name_meant(app, &running, &arms, &repeats, stable);
     }
     let arrives = Arrival {
         candidate: spec.candidate.as_ref(),
@@ -136,7 +137,9 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         sample_period_ms: target.sample_period_ms(),
         baseline: live.weights(),
         stable,
+        running,
         candidate: spec.candidate,
+        digest: None,
         repeats,
         promotion,
         capacity: capacity(&live, &arms),
@@ -392,6 +395,19 @@ fn notes(ready: &Ready) -> Vec<Note> {
     }
     let mut versions = ready.live.arms.iter().map(|a| a.release.version.as_str());
     let first = versions.next().unwrap_or_default();
+    let arm = ready.header.arm(Role::Candidate);
+    let runs = ready.live.arm(arm).map(|arm| &arm.release);
+    if let Some(Release { source, .. }) = &ready.header.candidate
+        && let Source::TaskDefinition(arn) = source
+        && runs.is_some_and(|runs| runs.source == *source)
+    {
+        let name = arn.rsplit('/').next().unwrap_or(arn);
+        let nothing = format!(
+            "{arm} runs the task definition {name} already, so nothing new is started there: its tasks are judged as they are, also if the name of their image means another one by now"
+        );
+        let advice = Advice::give(Input::Image, "with that name starts them anew");
+        notes.push(Note::from(nothing).advise(advice));
+    }
     if ready.header.candidate.is_none() && versions.all(|version| version == first) {
         let both = format!(
             "both arms run {first} already; a [candidate] in the rollout file puts a new version in"
@@ -447,23 +463,40 @@ fn repeats(spec: &Spec, live: &Observed, arms: &[Arm], promotion: Promotion) -> 
     same.map(|arm| arm.name.clone()).collect()
 }
 
+/// What the arms run, with the digests of their images: what a tag means can change during
+/// the rollout, and before somebody undoes it. Only targets on AWS have images.
+pub(super) async fn running(app: &App, spec: &TargetSpec, live: &Observed) -> Result<Vec<Running>> {
+    let TargetSpec::Aws(_) = spec else {
+        return Ok(vec![]);
+    };
+    // By the container that is the version.
+    let target = app.ports.reach(spec).await?;
+    let mut all = vec![];
+    for arm in &live.arms {
+        if matches!(arm.release.source, Source::TaskDefinition(_)) {
+            all.push(crate::target::running(target.as_ref(), arm).await);
+        }
+    }
+    Ok(all)
+}
+
 /// Says which images the arms run whose name is the candidate's, and what the stable arm
 /// must get on the way back: its image by the digest, because the name may mean another
 /// one by then.
-async fn what_the_name_meant(
+fn what_the_name_meant(
     app: &App,
-    target: &dyn Target,
+    running: &[Running],
     arms: &[Arm],
     repeats: &[String],
     mut stable: Option<Release>,
 ) -> Option<Release> {
     for arm in arms.iter().filter(|arm| repeats.contains(&arm.name)) {
         let (name, image) = (&arm.name, &arm.version);
-        let digests = target.digests(name).await;
-        let known = match &digests {
-            Ok(all) if !all.is_empty() => format!("as {}", all.join(" and ")),
-            Ok(_) => "and its tasks do not say as which digest".to_owned(),
-            Err(error) => format!("and as which digest could not be read ({error})"),
+        let seen = running.iter().find(|seen| seen.arm == *name);
+        let known = match seen.map(|seen| (&seen.digests[..], &seen.unread)) {
+            Some((_, Some(error))) => format!("and as which digest could not be read ({error})"),
+            Some((all @ [_, ..], None)) => format!("as {}", all.join(" and ")),
+            _ => "and its tasks do not say as which digest".to_owned(),
         };
         let anew = match arm.role {
             Role::Candidate => "so its tasks are started anew",
@@ -475,27 +508,16 @@ async fn what_the_name_meant(
         if arm.role == Role::Candidate {
             continue;
         }
-        match (digests.as_deref(), ImageReference::parse(image)) {
-            (Ok([digest]), Ok(_)) => {
-                let version = by_digest(image, digest);
-                stable = Some(Release {
-                    source: Source::Image(version.clone()),
-                    version,
-                });
-            }
+        let release = stable.as_ref().or_else(|| seen.map(|seen| &seen.release));
+        let digest = seen.and_then(Running::digest);
+        match release.zip(digest).and_then(|(r, d)| r.by_digest(d)) {
+            Some(pinned) => stable = Some(pinned),
             _ => app.note(format!(
                 "the image that {name} runs is known by its name alone, so no way back from the promotion can bring it back; push a new version under a new tag to have one"
             )),
         }
     }
     stable
-}
-
-/// The image of that name by its digest.
-fn by_digest(image: &str, digest: &str) -> String {
-    let last = image.rfind('/').map_or(0, |slash| slash + 1);
-    let end = image[last..].find(':').map_or(image.len(), |at| last + at);
-    format!("{}@{digest}", &image[..end])
 }
 
 /// What arrives in the arms.
@@ -669,7 +691,9 @@ pub(super) fn by_hand(
         capacity: None,
         scaling: vec![],
         stable: None,
+        running: vec![],
         candidate: None,
+        digest: None,
         repeats: vec![],
         promotion: Promotion::Swap,
         guardrails: Guardrails {
@@ -698,6 +722,9 @@ pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
 /// The error that a rollout has the target.
 pub async fn busy_with(app: &App, rollout: &str) -> Error {
     let header = app.store.header(rollout).await.unwrap_or_default();
+    let undoes = header
+        .as_ref()
+        .is_some_and(|h| matches!(h.work, Work::Undo { .. }));
     let is_change = |h: &Header| matches!(h.work, Work::StackChange { .. });
     if let Some(header) = header.filter(is_change) {
         // One that this process has just parked is nobody's once it has left.
@@ -718,7 +745,14 @@ pub async fn busy_with(app: &App, rollout: &str) -> Error {
         .ask(Ask::Rollback, "works meanwhile")
         .hint("everything else must wait");
     }
-    Error::busy(format!("the target is busy with rollout {rollout}"))
+    let error = Error::busy(format!("the target is busy with rollout {rollout}"));
+    let error = match undoes {
+        // Whoever undoes it once more wants it to go on; to abort it would take the traffic
+        // back to the version that is undone.
+        true => error.ask(Ask::Resume(rollout.to_owned()), "goes on with it"),
+        false => error,
+    };
+    error
         .ask(Ask::StatusOf(rollout.to_owned()), "shows it")
         .ask(Ask::Abort(rollout.to_owned()), "takes its traffic back")
 }
@@ -736,18 +770,6 @@ pub fn new_id_part() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_image_is_named_by_its_digest() {
-        for (image, name) in [
-            ("app", "app@sha256:1"),
-            ("app:v1", "app@sha256:1"),
-            ("r.example:5000/a/app", "r.example:5000/a/app@sha256:1"),
-            ("r.example:5000/app:v1", "r.example:5000/app@sha256:1"),
-        ] {
-            assert_eq!(by_digest(image, "sha256:1"), name);
-        }
-    }
 
     #[test]
     fn names_that_move_are_known() {

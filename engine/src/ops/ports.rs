@@ -127,8 +127,16 @@ impl Ports {
     /// # Errors
     /// ARNs of several regions were given.
     pub async fn clients_of(&self, spec: &AwsSpec) -> Result<Clients, HostError> {
+        Ok(self.clients(&self.access_of(spec).await?).await)
+    }
+
+    /// The account and the region of a target: as with [`Self::clients_of`].
+    ///
+    /// # Errors
+    /// ARNs of several regions were given.
+    pub async fn access_of(&self, spec: &AwsSpec) -> Result<AwsAccess, HostError> {
         let Some((region, arn)) = spec.region_of_arns()? else {
-            return Ok(self.clients(&spec.access).await);
+            return Ok(spec.access.clone());
         };
         let compared = (spec.access.clone(), region.to_owned());
         if self.compared.lock().await.insert(compared)
@@ -139,11 +147,10 @@ impl Ports {
                 "the region {region} is used, because {arn} lies there, and not the configured {configured}"
             ).into()));
         }
-        let access = AwsAccess {
+        Ok(AwsAccess {
             region: Some(region.to_owned()),
             ..spec.access.clone()
-        };
-        Ok(self.clients(&access).await)
+        })
     }
 
     /// A target on AWS: as a rollout has pinned it, as it was found before if that is still

@@ -3,17 +3,20 @@
 
 use std::sync::Arc;
 
-use super::advice::Ask;
+use super::advice::{Advice, Ask};
 use super::app::App;
-use super::begin::{begin, by_hand, scaling};
+use super::begin::{begin, by_hand, running, scaling};
 use super::error::{Context as _, Error, Result};
+use super::news::Note;
 use super::request::TargetRequest;
 use super::traffic::all_on;
 use super::way_back::newest_promotion;
 use crate::journal::{Header, Work};
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
-use crate::model::{End, Observed, ObservedArm, Promotion, Release, Role, Source, Weights};
+use crate::model::{
+    End, Observed, ObservedArm, Promotion, Release, Role, Running, Source, Weights,
+};
 use crate::rollout::Options;
 use crate::rollout::roles::{capacity, roles};
 use crate::target::Target;
@@ -55,7 +58,10 @@ pub async fn undo(app: &App, request: &TargetRequest, id: Option<&str>) -> Resul
         .context("failed to read the target")?;
     target.fit().await?;
     let (serving, idle) = two_arms(&live)?;
-    if old.is(&serving.release) {
+    let running = running(app, &spec, &live).await?;
+    let serves = running.iter().find(|seen| seen.arm == serving.name);
+    let digest = undone.digest_of(Role::Stable);
+    if is_back(&old, digest, serving, serves) {
         return Ok(Undoing::Already {
             of,
             arm: serving.name.clone(),
@@ -63,7 +69,7 @@ pub async fn undo(app: &App, request: &TargetRequest, id: Option<&str>) -> Resul
             weights: live.weights(),
         });
     }
-    may_replace(&undone, serving, id)?;
+    may_replace(app, &undone, (serving, serves), id).await?;
     if matches!(old.source, Source::Urls(_)) && !old.is(&idle.release) {
         return Err(Error::usage(format!(
             "{} runs {}, and {} is a list of urls, which the engine cannot start",
@@ -72,16 +78,14 @@ pub async fn undo(app: &App, request: &TargetRequest, id: Option<&str>) -> Resul
     }
     let header = Header {
         scaling: scaling(app, target.as_ref()).await,
+        digest: digest.map(ToOwned::to_owned),
+        running,
         ..header(app, (spec, target.as_ref()), &undone, old, &live, serving)
     };
-    if let Some(candidate) = &header.candidate
-        && !candidate.version.contains("@sha256:")
-        && matches!(header.target, TargetSpec::Aws(_))
-    {
-        app.note(format!(
-            "{} is known by its name: if it was pushed again since, it is another image now",
-            candidate.version
-        ));
+    if let (Some(candidate), TargetSpec::Aws(_)) = (&header.candidate, &header.target) {
+        for note in notes(&header, candidate, serving, idle) {
+            app.note(note);
+        }
     }
     app.progress(format!(
         "undoes {of}: {} gets {}, and then all traffic, which {} has now with {}",
@@ -156,17 +160,96 @@ fn two_arms(live: &Observed) -> Result<(&ObservedArm, &ObservedArm)> {
     })
 }
 
-/// Refuses to undo a promotion that is not what serves any more, if it was not named.
-fn may_replace(undone: &Header, serving: &ObservedArm, id: Option<&str>) -> Result<()> {
+/// Whether the former release serves already: by its own definition or by its digest, and
+/// with the same image where both are known.
+fn is_back(
+    old: &Release,
+    digest: Option<&str>,
+    serving: &ObservedArm,
+    serves: Option<&Running>,
+) -> bool {
+    let pinned = digest.and_then(|digest| old.by_digest(digest));
+    let named = old.is(&serving.release) || pinned.is_some_and(|p| p.is(&serving.release));
+    let runs = serves.map_or(&[][..], |seen| &seen.digests[..]);
+    named && digest.is_none_or(|digest| runs.iter().all(|other| other == digest))
+}
+
+/// What a person should know before a promotion on AWS is undone.
+fn notes(header: &Header, old: &Release, serving: &ObservedArm, idle: &ObservedArm) -> Vec<Note> {
+    let mut notes = vec![];
+    if header.digest.is_none() && !old.version.contains("@sha256:") {
+        notes.push(Note::from(format!(
+            "the journal does not say which digest {} had when it served, so it is known by its name: if it was pushed again since, it is another image now, and all users get that",
+            old.version
+        )));
+    }
+    if let (Promotion::CopyWhole, Source::TaskDefinition(to), Source::TaskDefinition(own)) =
+        (header.promotion, &old.source, &idle.release.source)
+        && to != own
+    {
+        let short = |arn: &str| arn.rsplit('/').next().unwrap_or(arn).to_owned();
+        let note = Note::from(format!(
+            "{0} keeps {1} when this is done, the task definition of {2}, and not its own settings of {3}",
+            idle.name,
+            short(to),
+            serving.name,
+            short(own)
+        ));
+        notes.push(note.advise(Advice::ask(
+            Ask::RunTaskDefinition,
+            format!(
+                "with a revision of {}'s own family gives them back",
+                idle.name
+            ),
+        )));
+    }
+    notes
+}
+
+/// Refuses to undo a promotion that is not what serves any more, if it was not named: by
+/// the task definition and the image that the rollout left there, or else by the version.
+async fn may_replace(
+    app: &App,
+    undone: &Header,
+    (serving, serves): (&ObservedArm, Option<&Running>),
+    id: Option<&str>,
+) -> Result<()> {
+    if id.is_some() {
+        return Ok(());
+    }
     let promoted = undone.arm(Role::Candidate);
     let promoted = undone.arms.iter().find(|arm| arm.name == promoted);
     let promoted = promoted.map_or("", |arm| arm.version.as_str());
-    if id.is_some() || promoted == serving.release.version {
-        return Ok(());
-    }
+    let left = match app.journal(&undone.rollout).await {
+        Ok((_, status, _)) => status.running(&serving.name).cloned(),
+        // What is left is the first entry.
+        Err(_) => None,
+    };
+    let why = match left {
+        // It was never read there, so names are all there is.
+        None if promoted == serving.release.version => return Ok(()),
+        None => format!("serves {} now", serving.release.version),
+        Some(left) if !left.release.is(&serving.release) => match &serving.release.source {
+            Source::TaskDefinition(arn) if left.release.version == serving.release.version => {
+                let name = arn.rsplit('/').next().unwrap_or(arn);
+                format!("serves another task definition of {promoted} now ({name})")
+            }
+            _ => format!("serves {} now", serving.release.version),
+        },
+        Some(left) => {
+            let runs = serves.map_or(&[][..], |seen| &seen.digests[..]);
+            let other = runs.iter().find(|digest| !left.digests.contains(digest));
+            match other {
+                Some(digest) if !left.digests.is_empty() => {
+                    format!("serves another image of that name now ({digest})")
+                }
+                _ => return Ok(()),
+            }
+        }
+    };
     Err(Error::busy(format!(
-        "rollout {0} has promoted {promoted}, and {1} serves {2} now: somebody has deployed since",
-        undone.rollout, serving.name, serving.release.version
+        "rollout {0} has promoted {promoted}, and {1} {why}: somebody has deployed since",
+        undone.rollout, serving.name
     ))
     .ask(
         Ask::Undo(undone.rollout.clone()),

@@ -13,10 +13,13 @@ use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header, Work};
-use crate::model::aws::AwsSpec;
+use crate::model::aws::{AwsSpec, Found, region_of};
 use crate::model::target::TargetSpec;
-use crate::model::{Command, End, Millis, Naming, Phase, Promotion, Role, Traffic, Weights};
+use crate::model::{
+    ArmScaling, Command, End, HostError, Millis, Naming, Phase, Promotion, Role, Traffic, Weights,
+};
 use crate::rollout::recovery::target_is_gone;
+use crate::rollout::roles::scaling_without_a_journal;
 use crate::rollout::{Options, PAUSE_MAX_MS, RolloutError, Standing};
 use crate::store::{Busy, Claim, Cursor, Durability, Page, Store, StoreError};
 use crate::target::Target;
@@ -70,24 +73,32 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         }
     }
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
-    let Home { arm: stable, why } = home(app, target.identity(), &live, to).await?;
-    let weights = live.weights.all_to(&stable);
-    if live.weights.share(&stable) < 100.0 {
-        app.progress(format!("takes all traffic to {stable}: {why}"));
-    }
+    let home = home(app, target.identity(), &live, to).await?;
     let identity = target.identity().to_owned();
     let on = (spec, target);
+    let again = on.0.clone();
     let Some((rollout, change)) = unread else {
+        let Home { arm: stable, why } = home;
+        let weights = live.weights.all_to(&stable);
+        if live.weights.share(&stable) < 100.0 {
+            app.progress(format!("takes all traffic to {stable}: {why}"));
+        }
         let mut moved = give(app, on, &live, Verb::Rollback, weights).await?;
         explain(app, &identity, &moved, &stable, &why).await;
+        // A rollout that had the target may have held it back, and cannot be seen.
+        if app.unwritten().is_some() {
+            put_scaling_back(app, &again, None).await;
+        }
         moved.why = Some(why);
         return Ok(TakenBack::Moved(Box::new(moved)));
     };
     let command = match change {
-        true => Command::TakeBack { to: stable.clone() },
+        true => Command::TakeBack {
+            to: home.arm.clone(),
+        },
         false => abort_for("rollback"),
     };
-    past_its_journal(app, on, &stable, &rollout, &command).await
+    past_its_journal(app, on, &home, &rollout, &command).await
 }
 
 /// Gives up a rollout: all traffic back to the stable arm. Where no journal can be
@@ -102,8 +113,14 @@ pub async fn abort(
         Err(_) if let Some(unread) = unread(app, request, id).await? => {
             let reach = || async { Ok(app.ports.reach(&unread.target).await?) };
             let on = (unread.target.clone(), patiently(app, reach).await?);
-            let (stable, id) = (unread.arm(Role::Stable), &unread.rollout);
-            return past_its_journal(app, on, stable, id, &abort_for(reason)).await;
+            let home = Home {
+                arm: unread.arm(Role::Stable).to_owned(),
+                why: format!(
+                    "it is the stable arm of rollout {}, whose journal cannot be read further",
+                    unread.rollout
+                ),
+            };
+            return past_its_journal(app, on, &home, &unread.rollout, &abort_for(reason)).await;
         }
         Err(error) if knows_nothing(app).await => {
             let named = request.named()?.is_some();
@@ -151,15 +168,116 @@ async fn unread(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<
 async fn past_its_journal(
     app: &App,
     on: (TargetSpec, Arc<dyn Target>),
-    stable: &str,
+    Home { arm: stable, why }: &Home,
     rollout: &str,
     command: &Command,
 ) -> Result<TakenBack> {
     let live = patiently(app, || async { Ok(on.1.traffic().await?) }).await?;
+    match live.weights.share(stable) < 100.0 {
+        true => app.progress(format!("takes all traffic to {stable}: {why}")),
+        false => app.note(format!(
+            "nothing is taken back: {stable} has all traffic already ({why})"
+        )),
+    }
     let weights = live.weights.all_to(stable);
     let moved = give(app, on.clone(), &live, Verb::Rollback, weights).await?;
-    let again = see_it_stay(app, on, stable, rollout, command).await?;
-    Ok(TakenBack::Moved(Box::new(again.unwrap_or(moved))))
+    let again = see_it_stay(app, on.clone(), stable, rollout, command).await?;
+    let store = app.below().unwrap_or_else(|| app.store.clone());
+    let header = store.header(rollout).await.unwrap_or_default();
+    put_scaling_back(app, &on.0, header.as_ref()).await;
+    let moved = Moved {
+        why: Some(why.clone()),
+        ..again.unwrap_or(moved)
+    };
+    Ok(TakenBack::Moved(Box::new(moved)))
+}
+
+/// Puts auto scaling back after a rollout whose journal cannot be read: its first entry
+/// says what auto scaling did before. What may be left is said, with the command that ends
+/// it. The traffic is back already, so nothing here is an error.
+async fn put_scaling_back(app: &App, spec: &TargetSpec, header: Option<&Header>) {
+    let known = header.map_or(&[][..], |header| &header.scaling);
+    if header.is_some() && known.is_empty() {
+        return;
+    }
+    // The way back has looked for no service.
+    let whole = match (header.map(|header| &header.target), spec) {
+        (Some(TargetSpec::Aws(pinned)), _) => app.ports.on_aws(pinned).await,
+        (None, TargetSpec::Aws(spec)) => {
+            let whole = AwsSpec {
+                found: None,
+                ..(**spec).clone()
+            };
+            app.ports.find_on_aws(&whole).await
+        }
+        _ => return,
+    };
+    let read = async {
+        let target = whole?;
+        Ok::<_, HostError>((target.scaling().await?, target))
+    };
+    let (live, target) = match read.await {
+        Ok(read) => read,
+        Err(error) => {
+            if !known.is_empty() {
+                app.note(format!(
+                    "the rollout held auto scaling back, and whether it still is could not be read: {error}"
+                ));
+            }
+            return;
+        }
+    };
+    for ArmScaling { arm, scaling: now } in live {
+        let first = known.iter().find(|first| first.arm == arm);
+        let (Some(first), Some(header)) = (first, header) else {
+            if now.in_suspended {
+                app.note(format!(
+                    "scale-in of {arm} is suspended, and no journal says whether a rollout did that; if so, end it with `{}`",
+                    told_by_hand(target.found(), &arm, "--suspended-state DynamicScalingInSuspended=false")
+                ));
+            }
+            continue;
+        };
+        let mut now = now;
+        let wanted = scaling_without_a_journal(header, first, now);
+        if wanted != now {
+            match target.set_scaling(&arm, &wanted).await {
+                Ok(()) => {
+                    app.progress(format!("auto scaling of {arm}: {wanted}"));
+                    now = wanted;
+                }
+                Err(error) => app.note(format!("auto scaling of {arm} could not be told: {error}")),
+            }
+        }
+        if now != first.scaling {
+            let limits = format!(
+                "--min-capacity {} --max-capacity {} --suspended-state DynamicScalingInSuspended={}",
+                first.scaling.min, first.scaling.max, first.scaling.in_suspended
+            );
+            app.note(format!(
+                "auto scaling of {arm} was {} when the rollout began and is {now}; if nobody else wants that, put it back with `{}`",
+                first.scaling,
+                told_by_hand(target.found(), &arm, &limits)
+            ));
+        }
+    }
+}
+
+/// The command of AWS's own command line that tells auto scaling something about an arm.
+fn told_by_hand(found: &Found, arm: &str, what: &str) -> String {
+    let service = found.arm(arm).and_then(|arm| arm.service.as_ref());
+    let resource = service.map_or_else(
+        || "service/CLUSTER/SERVICE".to_owned(),
+        |id| {
+            let cluster = id.cluster.rsplit('/').next().unwrap_or(&id.cluster);
+            format!("service/{cluster}/{}", id.name)
+        },
+    );
+    let region =
+        region_of(&found.route).map_or_else(String::new, |region| format!(" --region {region}"));
+    format!(
+        "aws application-autoscaling register-scalable-target{region} --service-namespace ecs --scalable-dimension ecs:service:DesiredCount --resource-id {resource} {what}"
+    )
 }
 
 /// Aborts a rollout and waits until it is rolled back.

@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
-use crate::model::{End, Goal, HostError, Role, Weights};
+use crate::model::target::TargetSpec;
+use crate::model::{End, ErrorKind, Goal, HostError, Role, Weights};
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 
@@ -155,9 +156,26 @@ impl Driver {
             && let Err(error) = target.traffic().await
             && recovery::target_is_gone(header, &error)
         {
-            let rests = target.stack(stack).await;
-            if rests.is_ok_and(|stack| stack.is_none_or(|stack| stack.at_work.is_none())) {
-                return Err(error);
+            // By its ARN a stack is described for long after it was deleted. One that is not
+            // known by it is seen with the credentials of another account.
+            let arn = match &header.target {
+                TargetSpec::Aws(spec) => spec.find.stack.as_deref(),
+                _ => None,
+            };
+            let arn = arn.filter(|arn| arn.starts_with("arn:"));
+            match (target.stack(arn.unwrap_or(stack)).await, arn) {
+                (Ok(Some(stack)), _) if stack.at_work.is_none() => return Err(error),
+                (Ok(None), None) => return Err(error),
+                (Ok(None), Some(arn)) => {
+                    return Err(HostError::new(
+                        ErrorKind::Denied,
+                        "another-account",
+                        format!(
+                            "{error}; nor is there the stack {arn}, which would be described even if it was deleted: these may be the credentials of another account\n\nhint: see `aws sts get-caller-identity`, and use the profile or the role of that account"
+                        ),
+                    ));
+                }
+                _ => {}
             }
         }
         Ok(target)

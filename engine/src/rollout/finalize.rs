@@ -2,7 +2,7 @@
 
 use super::WRITES_MAX;
 use super::driver::Driver;
-use super::look::{look_elsewhere, unseen};
+use super::look::{identify, look_elsewhere, unseen};
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Reply};
@@ -40,16 +40,27 @@ impl Driver {
         goal: Goal,
     ) -> Result<(), Interrupt> {
         let mut way = self.way_to(session, goal);
+        let mut first = true;
         loop {
             session.keep_lease().await?;
             let live = self.look_on_the_way(session, &way).await?;
             session.saw(&live.weights());
+            // Tasks may have started since the strategy last raised its traffic.
+            if std::mem::take(&mut first) && goal == Goal::Promote {
+                session.look_at_the_image().await?;
+            }
             let step = self.next_step(session, &way, &live);
             if !matches!(step, Step::Await { .. }) {
                 way.waited_until = None;
             }
             match step {
                 Step::Done if self.outwait(session).await? => continue,
+                Step::Identify { arm } => match live.arm(&arm) {
+                    Some(arm) => {
+                        identify(session, arm).await?;
+                    }
+                    None => return Err(stuck(format!("there is no arm {arm} any more"))),
+                },
                 Step::Done => return arrive(session, way, &live).await,
                 Step::Await { arm, what } => {
                     self.await_arm(session, &mut way, &arm, &what).await?;
@@ -255,6 +266,14 @@ async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), 
     };
     session.append(evidence, Durability::Process).await?;
     look_elsewhere(session).await?;
+    if way.goal == Goal::Promote {
+        // Who undoes it later sees whether it is still what serves.
+        let weights = live.weights();
+        let serving = live.arms.iter().find(|arm| weights.share(&arm.name) > 0.0);
+        if let Some(arm) = serving {
+            identify(session, arm).await?;
+        }
+    }
     let end = match way.goal {
         Goal::Promote => End::Promoted,
         Goal::RollBack => End::RolledBack,

@@ -6,7 +6,7 @@ use super::session::{Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Header, Reply};
 use crate::model::{
     ArmHealth, Deployment, Elsewhere, ErrorKind, Hold, HostError, Millis, Observed, ObservedArm,
-    Release, Role, Source, Traffic,
+    Release, Role, Running, Source, Traffic,
 };
 use crate::store::{Durability, StoreError};
 
@@ -146,6 +146,30 @@ pub(super) async fn look_elsewhere(session: &mut Session) -> Result<(), StoreErr
         reply,
     };
     session.append(event, Durability::Process).await
+}
+
+/// Reads which image an arm runs, and writes that down if it is news.
+pub(super) async fn identify(
+    session: &mut Session,
+    arm: &ObservedArm,
+) -> Result<Running, StoreError> {
+    let seen = crate::target::running(session.target.as_ref(), arm).await;
+    // A list of urls has no digest, and its journal need not say so.
+    let tells = !seen.digests.is_empty()
+        || seen.unread.is_some()
+        || matches!(seen.release.source, Source::TaskDefinition(_));
+    let judged = arm.name != session.header.arm(Role::Candidate) || session.status.judged.is_some();
+    if tells && !(judged && session.status.running(&arm.name) == Some(&seen)) {
+        let event = Event::Exchanged {
+            by: Actor::Host,
+            call: Call::GetRelease {
+                arm: arm.name.clone(),
+            },
+            reply: Reply::Release(Box::new(seen.clone())).bounded(),
+        };
+        session.append(event, Durability::Process).await?;
+    }
+    Ok(seen)
 }
 
 /// Whether users would see a release change under them: another route may send

@@ -3,12 +3,12 @@
 
 use super::RolloutError;
 use super::driver::Driver;
-use super::look::unseen;
+use super::look::{identify, unseen};
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Reply};
 use crate::model::image::ImageReference;
-use crate::model::{Decider, Goal, Hold, Level, Role, Source};
+use crate::model::{Decider, Goal, Hold, Level, Role, Running, Source};
 use crate::store::Durability;
 
 impl Driver {
@@ -70,13 +70,18 @@ impl Driver {
                 return Err(Interrupt::Attention);
             }
             let live = self.observe(session, 0).await?;
-            match recovery::prepare(&session.header, &session.status, &live) {
-                Step::Done => {
-                    say_digest(session).await?;
-                    return self.probe_all(session).await;
-                }
+            let mut step = recovery::prepare(&session.header, &session.status, &live);
+            if step == Step::Done
+                && let Some(arm) = live.arm(session.header.arm(Role::Candidate))
+            {
+                let seen = identify(session, arm).await?;
+                say_digest(session, &seen).await?;
+                step = recovery::judge(&session.header, &session.status, &seen);
+            }
+            match step {
+                Step::Done => return self.probe_all(session).await,
                 Step::Failed(reason) | Step::Stand(reason) => return Ok(Some(reason)),
-                Step::Bake { .. } => {}
+                Step::Bake { .. } | Step::Identify { .. } => {}
                 Step::Await { arm, what } => {
                     if let Some(seconds) = self.out_of_patience(session, &mut waited_until).await {
                         return Ok(Some(format!(
@@ -105,36 +110,43 @@ impl Driver {
     }
 }
 
-/// Writes down which image the candidate runs, by its digest: a tag may mean another one
+/// Says which image the candidate runs, by its digest: a tag may mean another one
 /// tomorrow.
-async fn say_digest(session: &mut Session) -> Result<(), Interrupt> {
-    let Some(Source::Image(image)) = session.header.candidate.as_ref().map(|c| &c.source) else {
-        return Ok(());
+async fn say_digest(session: &mut Session, seen: &Running) -> Result<(), Interrupt> {
+    let image = match (&session.header.candidate, &session.header.digest) {
+        (Some(release), Some(_)) => &release.version,
+        (Some(release), None) if matches!(release.source, Source::Image(_)) => &release.version,
+        _ => return Ok(()),
     };
     if ImageReference::parse(image).is_ok_and(|i| i.digest.is_some()) {
         return Ok(());
     }
-    let arm = session.header.arm(Role::Candidate);
-    let (level, message) = match session.target.digests(arm).await {
-        Ok(digests) if digests.is_empty() => (
-            Level::Info,
-            format!("the target does not say which digest the image {image} of {arm} has"),
+    let arm = &seen.arm;
+    let (level, message) = match (&seen.digests[..], &seen.unread) {
+        (_, Some(error)) => (
+            Level::Warn,
+            format!("which digest the image {image} of {arm} has could not be read: {error}"),
         ),
-        Ok(digests) => {
-            let all = digests.join(" and ");
+        ([], None) => (
+            Level::Info,
+            format!(
+                "the target does not say which digest the image {image} of {arm} has, so a push of the same name during this rollout would not be noticed"
+            ),
+        ),
+        (digests, None) => {
             let stable = session.header.stable.as_ref();
-            let same = stable.is_some_and(|s| digests.iter().any(|d| s.version.ends_with(d)));
+            let was = session.header.digest_of(Role::Stable);
+            let same = digests.iter().any(|digest| {
+                was == Some(digest) || stable.is_some_and(|s| s.version.ends_with(digest.as_str()))
+            });
             let note = match (same, digests.len()) {
                 (true, _) => ", the image that the stable arm runs as well",
                 (false, 1) => "",
                 (false, _) => ": its tasks run different images",
             };
+            let all = digests.join(" and ");
             (Level::Info, format!("{arm} runs {image} as {all}{note}"))
         }
-        Err(error) => (
-            Level::Warn,
-            format!("which digest the image {image} of {arm} has could not be read: {error}"),
-        ),
     };
     let event = Event::Exchanged {
         by: Actor::Host,

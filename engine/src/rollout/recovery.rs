@@ -8,7 +8,7 @@ use crate::journal::{Call, Event, Header, Work};
 use crate::model::target::TargetSpec;
 use crate::model::{
     ArmScaling, Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed,
-    ObservedArm, Promotion, Release, Role, Signal, Source, Verdict, Weights,
+    ObservedArm, Promotion, Release, Role, Running, Signal, Source, Verdict, Weights,
 };
 
 /// The next move of a rollout.
@@ -362,6 +362,11 @@ pub enum Step {
         /// Unix ms.
         until: Millis,
     },
+    /// Which image an arm runs must be read before the next step.
+    Identify {
+        /// The arm's name.
+        arm: String,
+    },
     /// This write comes next.
     Do(Call),
     /// The goal cannot be reached, because the platform gave up.
@@ -379,7 +384,8 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
         return Step::Done;
     };
     let again = header.repeats(name) && !status.released;
-    if let Some(release) = &header.candidate
+    let wanted = candidate_release(header, status);
+    if let Some(release) = wanted
         && (again || !release.is(&arm.release))
     {
         if !status.released {
@@ -391,7 +397,7 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
         return went_back(arm, &release.version);
     }
     if let (Some(release), Deployment::Failed(_), false) =
-        (&header.candidate, &arm.deployment, status.released)
+        (wanted, &arm.deployment, status.released)
     {
         // The failure is of an earlier rollout, and this one may try it once more.
         return Step::Do(Call::SetVersion {
@@ -406,6 +412,94 @@ pub fn prepare(header: &Header, status: &Status, live: &Observed) -> Step {
         });
     }
     steady_or(live, name, Step::Done)
+}
+
+/// What the candidate shall run: what it was last asked to, if it was.
+fn candidate_release<'a>(header: &'a Header, status: &'a Status) -> Option<&'a Release> {
+    status.tried.as_ref().or(header.candidate.as_ref())
+}
+
+/// The step after the preparation, once it was read what the candidate runs: its image must
+/// be one, and the one that it must be if that is known beforehand.
+#[must_use]
+pub fn judge(header: &Header, status: &Status, seen: &Running) -> Step {
+    let arm = &seen.arm;
+    let all = seen.digests.join(" and ");
+    let Some(wanted) = &header.digest else {
+        return match seen.digests.len() {
+            0 | 1 => Step::Done,
+            _ => Step::Failed(format!(
+                "the tasks of {arm} run different images ({all}): the name {} was pushed again while they started, so it is not clear what would be judged",
+                seen.release.version
+            )),
+        };
+    };
+    if seen.digests.is_empty() || seen.digest() == Some(wanted) {
+        return Step::Done;
+    }
+    match header.candidate.as_ref().and_then(|c| c.by_digest(wanted)) {
+        Some(release) if candidate_release(header, status) != Some(&release) => {
+            Step::Do(Call::SetVersion {
+                arm: arm.clone(),
+                release,
+            })
+        }
+        _ => Step::Failed(format!(
+            "{arm} runs {all}, and {} was {wanted} when it served: the name means another image now, and the former one could not be started by its digest",
+            seen.release.version
+        )),
+    }
+}
+
+/// Why the candidate does not run what was judged, if that is so: its tasks that started
+/// later got another image.
+#[must_use]
+pub fn another_image(header: &Header, status: &Status) -> Option<String> {
+    let judged = status.judged.as_deref()?;
+    let seen = status.running(header.arm(Role::Candidate))?;
+    let other: Vec<&str> = seen.digests.iter().map(String::as_str).collect();
+    let other: Vec<&str> = other.into_iter().filter(|d| *d != judged).collect();
+    (!other.is_empty()).then(|| {
+        format!(
+            "tasks of {} run {}, and {judged} is what was judged: the name {} was pushed again, so it gets no more traffic and is not promoted",
+            seen.arm,
+            other.join(" and "),
+            seen.release.version
+        )
+    })
+}
+
+/// `step`, which gives an arm the traffic, if the arm runs the image `wanted`. If its name
+/// means another image by now, it is given the image by the digest first.
+fn if_it_is(
+    (status, arm, wanted): (&Status, &ObservedArm, Option<&str>),
+    named: &Release,
+    step: Step,
+) -> Step {
+    let (Some(wanted), Step::Do(Call::SetWeights { .. })) = (wanted, &step) else {
+        return step;
+    };
+    let Some(seen) = status.running(&arm.name) else {
+        return Step::Identify {
+            arm: arm.name.clone(),
+        };
+    };
+    if seen.digests.is_empty() || seen.digest() == Some(wanted) {
+        return step;
+    }
+    let given = status.given.as_ref().map(|given| &given.release);
+    match named.by_digest(wanted) {
+        Some(release) if given != Some(&release) => Step::Do(Call::SetVersion {
+            arm: arm.name.clone(),
+            release,
+        }),
+        _ => Step::Stand(format!(
+            "{} runs {} as {}, and {wanted} is what it must run: the name means another image by now, and the one that is wanted could not be started by its digest",
+            arm.name,
+            arm.release.version,
+            seen.digests.join(" and ")
+        )),
+    }
 }
 
 /// The next step towards the goal, from what is live. Doing it and asking again ends
@@ -446,7 +540,8 @@ fn move_traffic(
         };
     }
     if !status.insisted
-        && let Some(why) = foreign_release(header, status, live)
+        && let Some(why) =
+            foreign_release(header, status, live).or_else(|| another_image(header, status))
     {
         return Step::Stand(why);
     }
@@ -463,10 +558,17 @@ fn move_traffic(
     }
     let release = |arm: &str| live.arm(arm).map(|a| a.release.clone());
     let new = release(candidate).map(|new| for_the_stable_arm(header, &new));
+    let judged = status.judged.as_deref();
+    // Given by its digest, because its name means another image by now.
+    let pinned = judged
+        .zip(new.as_ref())
+        .and_then(|(judged, new)| new.by_digest(judged));
+    let is_there =
+        |new: &Release, old: &Release| new.is(old) || pinned.as_ref().is_some_and(|p| p.is(old));
     // A release of the same name is given once, and then the name says nothing any more.
     let again = header.repeats(stable) && !status.given.as_ref().is_some_and(|given| given.taken);
     match (release(stable), new) {
-        (Some(old), Some(new)) if again || !new.is(&old) => bake_on_the_candidate(&|| {
+        (Some(old), Some(new)) if again || !is_there(&new, &old) => bake_on_the_candidate(&|| {
             // The stable arm has no traffic now, so it can be replaced.
             if status.given.as_ref().is_some_and(|given| given.taken)
                 && let Some(arm) = live.arm(stable)
@@ -479,7 +581,15 @@ fn move_traffic(
             })
         }),
         _ if live.weights().share(stable) >= 100.0 => Step::Done,
-        _ => steady_or(live, stable, all_to(live, stable)),
+        (_, new) => {
+            let step = steady_or(live, stable, all_to(live, stable));
+            match (live.arm(stable), new) {
+                (Some(arm), Some(new)) if status.given.is_some() => {
+                    if_it_is((status, arm, judged), &new, step)
+                }
+                _ => step,
+            }
+        }
     }
 }
 
@@ -507,17 +617,22 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
         arm: stable.to_owned(),
         release: old.clone(),
     };
-    if old.is(&arm.release) {
+    let was = header.digest_of(Role::Stable);
+    let pinned = was.and_then(|was| old.by_digest(was));
+    let is_old = |release: &Release| {
+        old.is(release) || pinned.as_ref().is_some_and(|pinned| pinned.is(release))
+    };
+    if is_old(&arm.release) {
         return match &arm.deployment {
             // Its tasks may still run the new release.
             Deployment::Moving(what) => Step::Await {
                 arm: stable.to_owned(),
                 what: what.clone(),
             },
-            _ => all_to(live, stable),
+            _ => if_it_is((status, arm, was), old, all_to(live, stable)),
         };
     }
-    if !old.is(&given.release) {
+    if !is_old(&given.release) {
         return if given.release.is(&arm.release) {
             match all_to(live, candidate) {
                 Step::Done => Step::Do(restore),
@@ -549,7 +664,7 @@ fn foreign_release(header: &Header, status: &Status, live: &Observed) -> Option<
     let name = header.arm(Role::Candidate);
     let running = &live.arm(name)?.release;
     let judged = header.arms.iter().find(|a| a.name == name)?;
-    let same = match &header.candidate {
+    let same = match candidate_release(header, status) {
         Some(release) => release.is(running),
         None => judged.version == running.version,
     };
@@ -855,6 +970,109 @@ mod tests {
         });
         let restored = live([0, 100], ["app@sha256:1", "app:v1"], [1, 1]);
         assert_eq!(back(&status, &restored), set(100, 0));
+    }
+
+    /// The header of an ordinary rollout of app:v2 by copy, whose stable arm ran app:v1 as
+    /// `sha256:1`.
+    fn with_digests() -> Header {
+        let image = |name: &str| Release {
+            version: name.to_owned(),
+            source: Source::Image(name.to_owned()),
+        };
+        let mut header = header();
+        header.promotion = Promotion::Copy;
+        header.stable = Some(image("app:v1"));
+        header.candidate = Some(image("app:v2"));
+        header.running = vec![seen("stable", "app:v1", &["sha256:1"])];
+        header
+    }
+
+    fn seen(arm: &str, version: &str, digests: &[&str]) -> Running {
+        Running {
+            arm: arm.to_owned(),
+            release: Release {
+                version: version.to_owned(),
+                source: Source::Image(version.to_owned()),
+            },
+            digests: digests.iter().map(|d| (*d).to_owned()).collect(),
+            unread: None,
+        }
+    }
+
+    #[test]
+    fn the_way_back_from_a_copy_goes_home_with_the_image_that_served() {
+        let header = with_digests();
+        let mut status = Status::new(&header);
+        let given = |version: &str| {
+            Some(crate::journal::status::Given {
+                release: Release {
+                    version: version.to_owned(),
+                    source: Source::Image(version.to_owned()),
+                },
+                taken: true,
+            })
+        };
+        let back = |status: &Status, versions: [&str; 2]| {
+            let live = live([0, 100], versions, [1, 1]);
+            finalize(Goal::RollBack, &header, status, &live, header.created)
+        };
+        let put = |step: Step| match step {
+            Step::Do(Call::SetVersion { release, .. }) => release.version,
+            other => panic!("{other:?}"),
+        };
+        status.running.clear();
+        status.given = given("app:v2");
+        assert_eq!(put(back(&status, ["app:v2", "app:v2"])), "app:v1");
+        status.given = given("app:v1");
+        let home = ["app:v1", "app:v2"];
+        let look = Step::Identify {
+            arm: "stable".to_owned(),
+        };
+        assert_eq!(back(&status, home), look);
+        // It is the one, or nobody can tell.
+        for digests in [&["sha256:1"][..], &[]] {
+            status.running = vec![seen("stable", "app:v1", digests)];
+            assert_eq!(back(&status, home), set(100, 0));
+        }
+        // The name means another image now.
+        status.running = vec![seen("stable", "app:v1", &["sha256:9"])];
+        assert_eq!(put(back(&status, home)), "app@sha256:1");
+        status.given = given("app@sha256:1");
+        let pinned = ["app@sha256:1", "app:v2"];
+        status.running = vec![seen("stable", "app@sha256:1", &["sha256:1"])];
+        assert_eq!(back(&status, pinned), set(100, 0));
+        // ECS could not start that, and has put something else there again.
+        status.running = vec![seen("stable", "app:v1", &["sha256:9"])];
+        assert!(matches!(back(&status, home), Step::Stand(_)));
+        assert!(matches!(
+            back(&status, ["app:v2", "app:v2"]),
+            Step::Stand(_)
+        ));
+    }
+
+    #[test]
+    fn a_candidate_runs_one_image_and_the_one_that_it_must_run() {
+        let mut header = with_digests();
+        let mut status = Status::new(&header);
+        let one = seen("canary", "app:v2", &["sha256:2"]);
+        let two = seen("canary", "app:v2", &["sha256:2", "sha256:3"]);
+        assert_eq!(judge(&header, &status, &one), Step::Done);
+        assert!(matches!(judge(&header, &status, &two), Step::Failed(_)));
+        // One that is told beforehand is given by its digest, once.
+        header.digest = Some("sha256:3".to_owned());
+        let Step::Do(Call::SetVersion { arm, release }) = judge(&header, &status, &one) else {
+            panic!("it is given");
+        };
+        assert_eq!(
+            (arm.as_str(), release.version.as_str()),
+            ("canary", "app@sha256:3")
+        );
+        status.tried = Some(release);
+        assert!(matches!(judge(&header, &status, &one), Step::Failed(_)));
+        // After a crash the preparation knows what was tried last.
+        status.released = true;
+        let now = live([100, 0], ["app:v1", "app@sha256:3"], [1, 1]);
+        assert_eq!(prepare(&header, &status, &now), Step::Done);
     }
 
     #[test]

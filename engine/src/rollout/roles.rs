@@ -91,6 +91,31 @@ pub fn scaling_to_put_back(header: &Header, status: &Status, live: &Weights) -> 
     })
 }
 
+/// What auto scaling shall do with an arm after a rollout whose journal cannot be read: as
+/// when it began, but only what a rollout can have told it. `first` is what it did then,
+/// from the first entry, and `live` what it does now; numbers that no rollout would have
+/// asked for are somebody else's, and stay.
+#[must_use]
+pub fn scaling_without_a_journal(header: &Header, first: &ArmScaling, live: Scaling) -> Scaling {
+    if first.arm == header.arm(Role::Stable) {
+        return Scaling {
+            in_suspended: live.in_suspended && first.scaling.in_suspended,
+            ..live
+        };
+    }
+    let most = header.capacity.map_or(0, |capacity| capacity.full);
+    let back = |first: u32, live: u32| match live > first && live <= most {
+        true => first,
+        false => live,
+    };
+    let min = back(first.scaling.min, live.min);
+    Scaling {
+        min,
+        max: back(first.scaling.max, live.max).max(min),
+        ..live
+    }
+}
+
 /// What auto scaling did with an arm before it is told the last of what it was told.
 pub fn scaling_told_before(header: &Header, status: &Status, arm: &str) -> Option<Scaling> {
     let mut told = status.scaling.iter().filter(|told| told.arm == arm).rev();

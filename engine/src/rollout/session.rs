@@ -22,7 +22,7 @@ use crate::journal::{
 use crate::model::query::Count;
 use crate::model::{
     ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, MetricsQuery, Millis,
-    Observed, Point, Role, Scaling, Signal, Wake, Weights,
+    Observed, Point, Role, Running, Scaling, Signal, Wake, Weights,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::Target;
@@ -619,8 +619,43 @@ impl Session {
             {
                 return self.refuse(by, call, error).await;
             }
+            // Once the tasks for it run: those that were started for this raise count too.
+            let candidate = self.header.arm(Role::Candidate);
+            if checks == Checks::All && wanted.share(candidate) > before.share(candidate) {
+                self.look_at_the_image().await?;
+                if let Some(reason) = recovery::another_image(&self.header, &self.status) {
+                    return Err(Interrupt::Held(Hold::Stuck { reason }));
+                }
+            }
         }
         self.send(by, call, before).await
+    }
+
+    /// Looks which image the candidate's tasks run, if it is known which one is on trial, and
+    /// writes down what is new: tasks that started later may have got another one. If it
+    /// cannot be read this time, the next look comes with the next raise.
+    pub(super) async fn look_at_the_image(&mut self) -> Result<(), StoreError> {
+        let arm = self.header.arm(Role::Candidate);
+        let known = self.status.judged.as_ref().and(self.status.running(arm));
+        let Some(known) = known.cloned() else {
+            return Ok(());
+        };
+        let digests = match self.target.digests(arm).await {
+            Ok(digests) if !digests.is_empty() && digests != known.digests => digests,
+            _ => return Ok(()),
+        };
+        let event = Event::Exchanged {
+            by: Actor::Host,
+            call: Call::GetRelease {
+                arm: known.arm.clone(),
+            },
+            reply: Reply::Release(Box::new(Running {
+                digests,
+                unread: None,
+                ..known
+            })),
+        };
+        self.append(event, Durability::Process).await
     }
 
     /// Lets auto scaling take no task that the rollout needs: of the stable arm, for the way

@@ -89,6 +89,8 @@ impl Candidate {
         let mut header = self.header.clone();
         // At the beginning of a minute, so that the same plan always gives the same text.
         header.created -= header.created % Millis::from(header.sample_period_ms);
+        // The copy has images of its own.
+        header.running.clear();
         let (id, begun) = (header.rollout.clone(), header.created);
         let clock = Arc::new(VirtualClock::new(begun));
         let recorder = Arc::new(self.copy(clock.clone(), error_rate));
@@ -302,7 +304,8 @@ impl Target for Recorder {
 
     async fn digests(&self, _: &str) -> Result<Vec<String>, HostError> {
         self.note(calls::Verb::Digests);
-        Ok(vec![])
+        // The real ones are known once the tasks run; that they stay the same is the plan.
+        Ok(vec!["sha256:rehearsed".to_owned()])
     }
 
     async fn fit(&self) -> Result<(), HostError> {

@@ -19,8 +19,8 @@ use crate::clock::{Clock as _, SystemClock};
 
 use crate::model::query::{Count, Probe, Query};
 use crate::model::{
-    ArmHealth, ArmScaling, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Point,
-    ProbeReport, Release, Sample, Scaling, Traffic, Weights,
+    ArmHealth, ArmScaling, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed,
+    ObservedArm, Point, ProbeReport, Release, Running, Sample, Scaling, Traffic, Weights,
 };
 
 /// How long after the last proof of its lease a process may send a write, ms.
@@ -70,6 +70,17 @@ fn no_action(identity: &str) -> HostError {
         "no-action",
         format!("{identity} has only weights, and no action that could be restored"),
     )
+}
+
+/// What an arm runs, with the digests of its images as far as the target says them.
+pub async fn running(target: &dyn Target, arm: &ObservedArm) -> Running {
+    let digests = target.digests(&arm.name).await;
+    Running {
+        arm: arm.name.clone(),
+        release: arm.release.clone(),
+        unread: digests.as_ref().err().map(ToString::to_string),
+        digests: digests.unwrap_or_default(),
+    }
 }
 
 /// A stack that a target belongs to, as it is now.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::journal::replay::Mismatch;
 use crate::journal::summary::Summary;
 use crate::journal::{Entry, Header, status};
-use crate::model::{Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Phase, Weights};
+use crate::model::{Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Phase, Running, Weights};
 
 /// Where a rollout stands.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -51,6 +51,13 @@ pub struct Status {
     /// Why that could not be read; absent if it could.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elsewhere_unread: Option<String>,
+    /// What the arms were last seen to run, with the digests of their images; absent where
+    /// the target has no images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub running: Vec<Running>,
+    /// The digest of the image that is on trial; absent if it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judged: Option<String>,
     /// Number of entries in its journal.
     pub entries: u32,
 }
@@ -117,6 +124,8 @@ impl From<&status::Status> for Status {
             exposed_since: status.exposed_since,
             elsewhere: status.elsewhere.clone(),
             elsewhere_unread: status.elsewhere_unread.clone(),
+            running: status.running.clone(),
+            judged: status.judged.clone(),
             entries: status.entries,
         }
     }

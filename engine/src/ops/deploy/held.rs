@@ -26,6 +26,8 @@ use crate::target::aws::stack::{self, Change, ChangeSet};
 pub(super) struct Taken<'a> {
     pub(super) access: &'a Access,
     pub(super) stack: &'a str,
+    /// Its ARN: no stack of that name in another account is this one.
+    pub(super) id: &'a str,
     pub(super) change: StackVerb,
     /// Whether to go on if the target cannot be found.
     pub(super) unknown_is_fine: bool,
@@ -343,6 +345,10 @@ fn header(app: &App, taken: &Taken<'_>, spec: &AwsSpec, target: &AwsTarget) -> H
     let found = target.found();
     let pinned = AwsSpec {
         found: Some(found.clone()),
+        find: Find {
+            stack: Some(taken.id.to_owned()),
+            ..spec.find.clone()
+        },
         ..spec.clone()
     };
     let names: Vec<String> = found.arms.iter().map(|a| a.name.clone()).collect();

@@ -20,7 +20,7 @@ use super::begin::new_id_part;
 use super::error::{Error, Result};
 use super::request::TargetRequest;
 use crate::journal::StackVerb;
-use crate::model::aws::Access;
+use crate::model::aws::{Access, Find, looked_for};
 use crate::model::target::TargetSpec;
 use crate::model::{HostError, Observed, Weights};
 use crate::target::aws::client::Clients;
@@ -136,7 +136,7 @@ pub enum Deployment {
 /// Creates or updates a stack and waits for it. The traffic stays where it is.
 pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> Result<Deployed> {
     let environment = &app.surroundings.stack;
-    let (access, name) = place(app, &args.target)?;
+    let (access, name) = place(app, &args.target).await?;
     let name = name.unwrap_or_else(|| args.kind.stack().to_owned());
     let template = template(args, environment)?;
     let clients = app.ports.clients(&access).await;
@@ -163,10 +163,11 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
         }
     }
     let mut held = match &before {
-        Some(_) => {
+        Some(stack) => {
             let taken = Taken {
                 access: &access,
                 stack: &name,
+                id: &stack.id,
                 change: StackVerb::Deploy,
                 unknown_is_fine: args.accept_weights || args.accept,
                 accepts: args.accept_weights,
@@ -176,6 +177,9 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
         }
         None => None,
     };
+    if held.is_some() && !args.dry_run {
+        clear_up(app, &clients, &name).await;
+    }
     let work = Work {
         app,
         clients: &clients,
@@ -488,6 +492,23 @@ impl Work<'_> {
     }
 }
 
+/// Deletes the change sets that a process which was killed has left with this stack. Its
+/// target is held, so no other process of this store is at it; and they do no harm, so that
+/// one which cannot be deleted stays.
+async fn clear_up(app: &App, clients: &Clients, stack: &str) {
+    let Ok(left) = stack::left_behind(clients, stack).await else {
+        return;
+    };
+    for set in left {
+        if stack::discard(clients, &set, stack).await.is_ok() {
+            let name = set.split('/').nth(1).unwrap_or(&set);
+            app.note(format!(
+                "deleted the change set {name}, which a deployment that broke off had left"
+            ));
+        }
+    }
+}
+
 /// Deletes the empty stack that a change set of ours alone has made, and waits, so that
 /// the next command finds nothing of it. What somebody else has made of it stays.
 async fn clear_away(
@@ -524,7 +545,7 @@ pub struct Doomed {
 
 /// Finds the stack that would be deleted; changes nothing.
 pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
-    let (access, name) = place(app, target)?;
+    let (access, name) = place(app, target).await?;
     let name = name.ok_or_else(|| Error::usage("no stack is named").name_it(Input::Stack))?;
     let clients = app.ports.clients(&access).await;
     let Some(stack) = stack::look(&clients, &name).await? else {
@@ -559,6 +580,7 @@ pub async fn delete(app: &App, doomed: &Doomed, watcher: &dyn Watcher) -> Result
     let taken = Taken {
         access: &doomed.access,
         stack: &doomed.name,
+        id: &doomed.id,
         change: StackVerb::Delete,
         // A stack whose target cannot be found can still be deleted.
         unknown_is_fine: true,
@@ -631,7 +653,7 @@ async fn tell_to_delete(
 
 /// The account and the stack: of the request, else the rollout file, else the
 /// environment.
-fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> {
+async fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> {
     let file = match target.named()?.map(|spec| spec.target) {
         Some(TargetSpec::Aws(spec)) => Some(spec),
         _ => None,
@@ -642,7 +664,14 @@ fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> 
     let named = named
         .or_else(|| file.and_then(|f| f.find.stack))
         .or(variable);
-    Ok((target.aws.access(of_file), named))
+    let access = target.aws.access(of_file);
+    let find = Find {
+        stack: named.clone(),
+        ..Find::default()
+    };
+    // The ARN of a stack says its region itself, as that of a listener does.
+    let access = app.ports.access_of(&looked_for(access, find)).await?;
+    Ok((access, named))
 }
 
 /// Reports what happens until the operation is over, and returns the stack then;

@@ -34,6 +34,7 @@ pub enum Api {
     DescribeAlarms,
     CreateChangeSet,
     DescribeChangeSet,
+    ListChangeSets,
     ExecuteChangeSet,
     DeleteChangeSet,
     DescribeStackEvents,
@@ -43,7 +44,7 @@ pub enum Api {
 
 impl Api {
     /// All APIs, in the order of their declaration.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::DescribeStacks,
         Self::ListStackResources,
         Self::DescribeListeners,
@@ -68,6 +69,7 @@ impl Api {
         Self::DescribeAlarms,
         Self::CreateChangeSet,
         Self::DescribeChangeSet,
+        Self::ListChangeSets,
         Self::ExecuteChangeSet,
         Self::DeleteChangeSet,
         Self::DescribeStackEvents,
@@ -103,6 +105,7 @@ impl Api {
             Self::DescribeAlarms => "cloudwatch:DescribeAlarms",
             Self::CreateChangeSet => "cloudformation:CreateChangeSet",
             Self::DescribeChangeSet => "cloudformation:DescribeChangeSet",
+            Self::ListChangeSets => "cloudformation:ListChangeSets",
             Self::ExecuteChangeSet => "cloudformation:ExecuteChangeSet",
             Self::DeleteChangeSet => "cloudformation:DeleteChangeSet",
             Self::DescribeStackEvents => "cloudformation:DescribeStackEvents",

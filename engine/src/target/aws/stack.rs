@@ -306,6 +306,7 @@ pub async fn propose(clients: &Clients, proposal: &Proposal<'_>) -> Result<Propo
         .stack_name(proposal.stack)
         .change_set_name(proposal.token)
         .client_token(proposal.token)
+        .description(MADE_BY)
         .change_set_type(kind)
         .template_body(proposal.template)
         .set_parameters(Some(parameters.collect()))
@@ -533,6 +534,51 @@ pub async fn discard(clients: &Clients, set: &str, stack: &str) -> Result<(), Ho
         .ask(Api::DeleteChangeSet, stack, call.send())
         .await
         .map(drop)
+}
+
+/// What a change set of this engine says of itself.
+const MADE_BY: &str = "made by engine, which deletes it if it is not executed";
+
+/// The change sets of a stack that a process of this engine has left behind: by their
+/// names and what they say, and executed by nobody.
+///
+/// # Errors
+/// AWS does not answer.
+pub async fn left_behind(clients: &Clients, stack: &str) -> Result<Vec<String>, HostError> {
+    let mut left = vec![];
+    let mut page = None;
+    loop {
+        let call = clients
+            .cloudformation
+            .list_change_sets()
+            .stack_name(stack)
+            .set_next_token(page);
+        let answer = clients.ask(Api::ListChangeSets, stack, call.send()).await?;
+        let all = answer.summaries.unwrap_or_default().into_iter();
+        left.extend(all.filter_map(|set| {
+            let named = is_token(set.change_set_name.as_deref()?);
+            let ours = named && set.description.as_deref() == Some(MADE_BY);
+            let executed = matches!(
+                set.execution_status,
+                Some(ExecutionStatus::ExecuteInProgress | ExecutionStatus::ExecuteComplete)
+            );
+            set.change_set_id.filter(|_| ours && !executed)
+        }));
+        page = answer.next_token;
+        if page.is_none() {
+            return Ok(left);
+        }
+    }
+}
+
+/// The name of a change set of this engine, which is its token: `engine-` and 8 letters
+/// and digits.
+fn is_token(name: &str) -> bool {
+    let rest = name.strip_prefix("engine-").unwrap_or_default();
+    rest.len() == 8
+        && rest
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
 }
 
 /// Begins to delete a stack.

@@ -423,6 +423,7 @@ def list_change_sets(region, request):
                 "ExecutionStatus": c.execution,
                 "Status": c.status,
                 "StatusReason": c.reason,
+                "Description": c.description,
                 "CreationTime": c.created,
             }
             for c in stack.change_sets.values()

@@ -410,5 +410,8 @@ def kill(region_name, request):
 def push(region_name, request):
     """POST /shim/ecs/push"""
     image = request["image"]
+    if request.get("gone"):
+        rollout.gone.add(image)
+        return {"image": image, "gone": True}
     rollout.pushed[image] = None if request.get("untold") else (rollout.pushed.get(image) or 0) + 1
     return {"image": image, "digest": rollout.digest_of(image)}

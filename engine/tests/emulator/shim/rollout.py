@@ -22,6 +22,7 @@ OF_DEPLOYMENTS = (
 )
 
 pushed = {}  # image name -> how often it was pushed again, None where no task tells its digest
+gone = set()  # image names that the registry does not have any more
 
 
 def digest_of(image):
@@ -211,7 +212,7 @@ class Service:
         return self.deployments[0].state != "IN_PROGRESS" and len(self.running()) == self.desired
 
     def _progress(self, deployment):
-        if deployment.desired and (self.fail or deployment.tag == "broken"):
+        if deployment.desired and (self.fail or deployment.tag == "broken" or deployment.image in gone):
             self._fail_to_start(deployment)
         elif deployment.desired and deployment.becomes != "healthy":
             self._stay_unhealthy(deployment)

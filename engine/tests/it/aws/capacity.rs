@@ -1,19 +1,25 @@
 //! The number of tasks follows the service: auto scaling and people change it while a
 //! rollout is under way, and no arm may get traffic that it has no tasks for.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use engine::journal::{Call, Event, Reply};
 use engine::model::{End, Outcome, Promotion, Scaling, Signal, Verdict, Weights};
+use engine::ops::begin::make_ready;
 use engine::rollout::session::Calls;
-use engine::rollout::{Ran, Standing};
+use engine::rollout::{Driver, Options, Ran, Standing};
 use engine::store::Schedule as _;
+use engine::store::sqlite::SqliteStore;
 use engine::target::Target as _;
 use serde_json::{Value, json};
 
-use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct};
+use crate::support::app::{TestApp, on, on_aws};
+use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, make};
 use crate::support::aws::emulator::{aws, script};
-use crate::support::lab;
+use crate::support::aws::run;
+use crate::support::binary::stderr;
+use crate::support::{folder, lab};
 
 /// What somebody else does to the services between two writes of the strategy.
 #[derive(Clone, Copy)]
@@ -391,6 +397,123 @@ async fn after_a_swap_auto_scaling_leaves_the_new_arm_what_the_users_need() {
     );
     policy(&bottle.made, 1, json!({"tasks": 1})).await;
     assert_eq!(tasks(&bottle).await[1], 4, "the users keep their tasks");
+}
+
+/// Auto scaling of both arms, 4 to 8 and 1 to 3 tasks, as a rollout that was killed has left
+/// it at half of the traffic, and a journal that cannot be read behind its first entry.
+async fn held_and_unreadable(folder: &Path) -> (Made, String) {
+    let made = make(&four_and_one()).await;
+    scalable(&made, [[4, 8], [1, 3]]).await;
+    let test = TestApp::new();
+    let mut request = crate::support::app::rollout("canary", on_aws(on(&made)), &[]);
+    request.image = Some("app:v2".to_owned());
+    let ready = make_ready(&test.app, &request).await.expect("ready");
+    assert_eq!(ready.header.scaling.len(), 2);
+    let id = ready.header.rollout.clone();
+    let state = folder.join("state");
+    std::fs::create_dir_all(&state).expect("writable");
+    let place = state.join("engine.db");
+    let store = SqliteStore::open(&place).expect("made");
+    let driver = Driver {
+        store: Arc::new(store),
+        ..test.app.driver(Options::default())
+    };
+    driver.begin(ready.header).await.expect("begun");
+    drop(driver);
+    let other = rusqlite::Connection::open(&place).expect("there");
+    let damage =
+        "INSERT INTO journal SELECT rollout, 1, at, epoch, '{}' FROM journal WHERE seq = 0";
+    assert_eq!(other.execute(damage, []).expect("SQL"), 1);
+    // Whoever drove it is dead.
+    let died = "UPDATE lease SET owner = NULL, expires = 0";
+    assert_eq!(other.execute(died, []).expect("SQL"), 1);
+    drop(other);
+    let (_, target) = test.app.target(&request.target).await.expect("there");
+    let half = Weights::of([("stable", 50), ("canary", 50)]);
+    target.set_weights(&half).await.expect("set");
+    let all = target.scaling().await.expect("readable");
+    for one in all {
+        let told = match one.arm.as_str() {
+            "stable" => Scaling {
+                in_suspended: true,
+                ..one.scaling
+            },
+            _ => Scaling {
+                min: 2,
+                ..one.scaling
+            },
+        };
+        target.set_scaling(&one.arm, &told).await.expect("told");
+    }
+    (made, id)
+}
+
+fn limits(target: &Value) -> (i64, i64, bool) {
+    let suspended = &target["SuspendedState"]["DynamicScalingInSuspended"];
+    (
+        target["MinCapacity"].as_i64().expect("a number"),
+        target["MaxCapacity"].as_i64().expect("a number"),
+        suspended.as_bool().unwrap_or(false),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_scaling_is_put_back_past_a_journal_that_cannot_be_read() {
+    for verb in ["abort", "rollback"] {
+        let folder = folder();
+        let (made, id) = held_and_unreadable(folder.path()).await;
+        let before = shown(&made);
+        assert_eq!(limits(&before[0]), (4, 8, true), "held");
+        let arguments = match verb {
+            "abort" => vec!["abort", &id],
+            _ => vec!["rollback", "--listener", &made.listener],
+        };
+        let output = tokio::task::block_in_place(|| run(folder.path(), REGION, &arguments));
+        let said = stderr(&output);
+        let [stable, canary] = shown(&made);
+        assert_eq!(limits(&stable), (4, 8, false), "{verb}: {said}");
+        assert_eq!(limits(&canary), (1, 3, false), "{verb}: {said}");
+        assert!(
+            said.contains("auto scaling of stable: 4 to 8 tasks"),
+            "{said}"
+        );
+    }
+}
+
+/// Siblings: what somebody else has set meanwhile stays, with a word; and without any
+/// journal nobody knows, so only the command is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_scaling_that_no_rollout_can_have_told_is_left_and_said() {
+    let folder = folder();
+    let (made, id) = held_and_unreadable(folder.path()).await;
+    // Far above what all traffic needs.
+    scalable(&made, [[6, 30], [9, 30]]).await;
+    let output = tokio::task::block_in_place(|| run(folder.path(), REGION, &["abort", &id]));
+    let said = stderr(&output);
+    let [stable, canary] = shown(&made);
+    assert_eq!(limits(&stable), (6, 30, false), "{said}");
+    assert_eq!(limits(&canary), (9, 30, false), "{said}");
+    let command = format!(
+        "--resource-id service/{0}/{0}-canary --min-capacity 1 --max-capacity 3",
+        made.name
+    );
+    assert!(said.contains(&command), "{said}");
+
+    let (made, _) = held_and_unreadable(folder.path().join("other").as_path()).await;
+    let empty = folder.path().join("empty");
+    std::fs::create_dir_all(&empty).expect("writable");
+    std::fs::write(empty.join("state"), "").expect("writable");
+    let back = ["rollback", "--listener", &made.listener];
+    let output = tokio::task::block_in_place(|| run(&empty, REGION, &back));
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(limits(&shown(&made)[0]), (4, 8, true));
+    let command = format!(
+        "--resource-id service/{0}/{0}-stable --suspended-state DynamicScalingInSuspended=false",
+        made.name
+    );
+    assert!(said.contains("scale-in of stable is suspended"), "{said}");
+    assert!(said.contains(&command), "{said}");
 }
 
 /// What somebody suspended before stays so, and an arm without auto scaling needs none.

@@ -2,8 +2,8 @@
 //! the other (`tests/emulator`, with its gaps), a proxy that makes trouble
 //! between them, and the real AWS CLI as the judge.
 
-mod awkward;
 mod addresses;
+mod awkward;
 mod capacity;
 mod crash;
 mod credentials;
@@ -11,6 +11,7 @@ mod definitions;
 mod discovery;
 mod emulator;
 mod faults;
+mod identity;
 mod manners;
 mod metrics;
 mod permissions;

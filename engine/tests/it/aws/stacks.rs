@@ -626,6 +626,120 @@ async fn a_change_whose_load_balancer_is_gone_ends() {
         assert_eq!(output.status.code(), Some(0), "{said}");
     });
 }
+
+/// With the credentials of another account nothing of it exists, and nothing is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_in_another_account_is_not_ended() {
+    let folder = folder();
+    let (folder, region, name) = (folder.path(), "eu-north-1", unique("account"));
+    let mut process = deploying(folder, region, &name).await;
+    process.0.kill().expect("SIGKILL");
+    process.0.wait().expect("it ended");
+    tokio::task::block_in_place(|| {
+        let change = change_of(folder, region, &name).expect("a change");
+        let other = emulator::Emulator::start(&[]);
+        let mut command = engine(folder, &["resume", &change]);
+        emulator::environment(&mut command, &format!("http://{}", other.address), region);
+        let output = command.output().expect("the binary runs");
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("another account"), "{said}");
+        assert_eq!(change_of(folder, region, &name), Some(change), "{said}");
+    });
+    script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+    tokio::task::block_in_place(|| ok_on(folder, region, &["rollback"], &name));
+}
+
+/// The change sets of a stack, by their names.
+fn change_sets(region: &str, name: &str) -> Vec<String> {
+    let list = ["cloudformation", "list-change-sets", "--stack-name", name];
+    let all = aws(region, &list)["Summaries"].clone();
+    let all = all.as_array().expect("a list").clone();
+    // What was executed stays listed.
+    let waits = all.iter().filter(|s| s["ExecutionStatus"] == "AVAILABLE");
+    let names = waits.map(|set| set["ChangeSetName"].as_str().expect("a name").to_owned());
+    names.collect()
+}
+
+/// A deployment that is killed before its change set is executed leaves that, and the next
+/// one deletes it. Siblings: one of a person stays, also under a name like ours, and a dry
+/// run deletes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_set_that_was_left_is_deleted_by_the_next_deployment() {
+    let region = "eu-central-1";
+    let shop = Shop::open(region).await;
+    let create = |name: &str, description: &str| {
+        let parameters: Vec<String> = ["ImageURIStable", "ImageURICanary"]
+            .map(|key| format!("ParameterKey={key},UsePreviousValue=true"))
+            .into();
+        let mut create = vec!["cloudformation", "create-change-set", "--stack-name"];
+        create.extend([shop.name(), "--change-set-name", name]);
+        create.extend(["--use-previous-template", "--description", description]);
+        create.extend(["--capabilities", "CAPABILITY_IAM", "--parameters"]);
+        create.push("ParameterKey=TaskCpu,ParameterValue=1024");
+        create.extend(parameters.iter().map(String::as_str));
+        aws(region, &create);
+    };
+    let ours = "made by engine, which deletes it if it is not executed";
+    tokio::task::block_in_place(|| {
+        create("engine-abcd2345", ours);
+        create("engine-database", "of a person");
+        create("review", ours);
+    });
+    let dry = DeployRequest {
+        dry_run: true,
+        ..shop.request(&["TaskCpu=512"])
+    };
+    shop.deploy(dry).await.expect("shown");
+    let left = || tokio::task::block_in_place(|| change_sets(region, shop.name()));
+    assert!(
+        left().contains(&"engine-abcd2345".to_owned()),
+        "{:?}",
+        left()
+    );
+    shop.test.heard();
+    // One that is executed would take all others with it.
+    let deployed = shop
+        .deploy(shop.request(&[]))
+        .await
+        .expect("it is as wanted");
+    assert_eq!(deployed.result, Deployment::NoChanges);
+    let heard = shop.test.heard();
+    assert!(
+        heard.contains("deleted the change set engine-abcd2345"),
+        "{heard}"
+    );
+    let left = left();
+    assert!(!left.contains(&"engine-abcd2345".to_owned()), "{left:?}");
+    for other in ["engine-database", "review"] {
+        assert!(left.contains(&other.to_owned()), "{other}: {left:?}");
+    }
+}
+
+/// The ARN of a stack says its region, also to who changes the stack itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_region_of_a_stack_s_arn_decides_for_deploy_and_delete() {
+    let (region, elsewhere) = ("eu-central-1", "ap-northeast-3");
+    let shop = Shop::open(region).await;
+    let folder = folder();
+    tokio::task::block_in_place(|| {
+        let describe = ["cloudformation", "describe-stacks", "--stack-name"];
+        let describe = [&describe[..], &[shop.name()]].concat();
+        let arn = aws(region, &describe)["Stacks"][0]["StackId"].clone();
+        let arn = arn.as_str().expect("an ARN");
+        let deploy = ["deploy", "canary", "-p", "TaskCpu=512", "--stack", arn];
+        let output = run(folder.path(), elsewhere, &deploy);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(said.contains("the region eu-central-1 is used"), "{said}");
+        let delete = ["delete", "--yes", "--stack", arn];
+        let output = run(folder.path(), elsewhere, &delete);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let gone = aws_output(region, &describe);
+        assert!(!gone.status.success(), "it is deleted");
+    });
+}
+
 /// What somebody set by hand on a listener of the stack.
 fn set_stickiness(region: &str, listener: &str) {
     let arguments = ["elbv2", "describe-listeners", "--listener-arns", listener];

@@ -2,7 +2,7 @@
 //! new version.
 
 use engine::journal::Work;
-use engine::model::{End, Observed, Release, Source};
+use engine::model::{End, Observed, Release, Role, Source};
 use engine::ops::Kind;
 use engine::ops::command::promote_fully;
 use engine::ops::request::TargetRequest;
@@ -13,8 +13,8 @@ use engine::rollout::Standing;
 use serde_json::json;
 
 use crate::support::app::{TestApp, on, on_aws, refused, rollout, texts};
-use crate::support::aws::bottle::{Made, Wish, make};
-use crate::support::aws::emulator::script;
+use crate::support::aws::bottle::{Made, REGION, Wish, make};
+use crate::support::aws::emulator::{self, script};
 use crate::support::lab;
 
 fn colours() -> Wish {
@@ -299,4 +299,226 @@ async fn a_former_release_that_does_not_start_gets_no_traffic() {
     let seen = live(&test, &at).await;
     assert_eq!(seen.weights().share("stable"), 100.0);
     assert_eq!(seen.arms[0].release.version, "app:v2");
+}
+
+/// The same name means another image from now on.
+async fn pushed_again(image: &str) {
+    script("ecs/push", json!({"image": image})).await;
+}
+
+async fn digest(test: &TestApp, at: &TargetRequest, arm: &str) -> String {
+    let (_, target) = test.app.target(at).await.expect("it is there");
+    let all = target.digests(arm).await.expect("readable");
+    assert_eq!(all.len(), 1, "{all:?}");
+    all[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_brings_back_the_image_that_served_and_not_what_its_name_means_now() {
+    let test = TestApp::new().hurried();
+    let wish = Wish {
+        images: ["undo-moved:v1", "undo-moved:v1"],
+        ..Wish::default()
+    };
+    let made = make(&wish).await;
+    let at = on_aws(on(&made));
+    let served = digest(&test, &at, "stable").await;
+    let id = promote(&test, &at, "undo-moved:v2").await;
+    let (header, status, _) = test.app.journal(&id).await.expect("there");
+    assert_eq!(header.digest_of(Role::Stable), Some(served.as_str()));
+    let newer = digest(&test, &at, "stable").await;
+    let left = status.running("stable").expect("read at the end");
+    assert_eq!(left.digest(), Some(newer.as_str()));
+
+    pushed_again("undo-moved:v1").await;
+    let undoing = begun(&test, &at, None).await;
+    let standing = test.drive(&undoing).await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
+    let pinned = format!("undo-moved@{served}");
+    let writes = writes(&test, &undoing).await;
+    let given = format!("set-version canary {pinned}");
+    let at_given = writes.iter().position(|write| *write == given);
+    let first_move = writes.iter().position(|w| w.starts_with("set-weights"));
+    assert!(
+        at_given.expect("given") < first_move.expect("moved"),
+        "{writes:?}"
+    );
+    for arm in ["stable", "canary"] {
+        assert_eq!(digest(&test, &at, arm).await, served, "{arm}");
+    }
+    let seen = live(&test, &at).await;
+    assert_eq!(seen.arms[0].release.version, pinned);
+    let already = undo(&test.app, &at, Some(&id)).await.expect("said");
+    assert!(matches!(already, Undoing::Already { .. }), "{already:?}");
+}
+
+/// Sibling: by a swap, where the former arm still has the former definition.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_arm_that_was_deployed_anew_meanwhile_gets_its_image_back() {
+    let test = TestApp::new().hurried();
+    let wish = Wish {
+        images: ["undo-swap:v1", "undo-swap:v1"],
+        ..colours()
+    };
+    let made = make(&wish).await;
+    let at = on_aws(on(&made));
+    let served = digest(&test, &at, "blue").await;
+    promote(&test, &at, "undo-swap:v2").await;
+    pushed_again("undo-swap:v1").await;
+    let (_, target) = test.app.target(&at).await.expect("there");
+    let again = version("undo-swap:v1");
+    target.set_version("blue", &again).await.expect("done");
+    for _ in 0..6 {
+        target.observe().await.expect("readable");
+    }
+    assert_ne!(digest(&test, &at, "blue").await, served);
+    let undoing = begun(&test, &at, None).await;
+    test.drive(&undoing).await;
+    assert_eq!(digest(&test, &at, "blue").await, served);
+    assert_eq!(live(&test, &at).await.weights().share("blue"), 100.0);
+}
+
+/// Sibling: the image that served was deleted, so its digest cannot be started.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_image_of_the_name_gets_no_traffic_where_the_former_one_is_gone() {
+    let test = TestApp::new().hurried();
+    let wish = Wish {
+        images: ["undo-gone:v1", "undo-gone:v1"],
+        ..Wish::default()
+    };
+    let made = make(&wish).await;
+    let at = on_aws(on(&made));
+    let served = digest(&test, &at, "stable").await;
+    promote(&test, &at, "undo-gone:v2").await;
+    let newer = digest(&test, &at, "stable").await;
+    pushed_again("undo-gone:v1").await;
+    let undoing = begun(&test, &at, None).await;
+    let gone = json!({"image": format!("undo-gone@{served}"), "gone": true});
+    script("ecs/push", gone).await;
+    let standing = test.drive(&undoing).await;
+    assert!(
+        matches!(standing, Standing::Over(End::RolledBack, _)),
+        "{standing:?}"
+    );
+    let moved = |write: &String| write.starts_with("set-weights");
+    assert!(!writes(&test, &undoing).await.iter().any(moved));
+    assert_eq!(digest(&test, &at, "stable").await, newer);
+}
+
+/// Sibling: nobody knows which image it was, and that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_by_its_name_alone_is_said_so() {
+    let test = TestApp::new().hurried();
+    let untold = json!({"image": "undo-untold:v1", "untold": true});
+    script("ecs/push", untold).await;
+    let wish = Wish {
+        images: ["undo-untold:v1", "undo-untold:v1"],
+        ..Wish::default()
+    };
+    let made = make(&wish).await;
+    let at = on_aws(on(&made));
+    promote(&test, &at, "undo-untold:v2").await;
+    test.heard();
+    let undoing = begun(&test, &at, None).await;
+    let said = test.heard();
+    assert!(said.contains("does not say which digest"), "{said}");
+    // It keeps what was put there, and where its own settings are is said.
+    let own = format!(
+        "canary keeps {0}-stable:1 when this is done, the task definition of stable, and not its own settings of {0}-canary:2",
+        made.name
+    );
+    assert!(said.contains(&own), "{said}");
+    let standing = test.drive(&undoing).await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_of_the_same_name_since_is_noticed() {
+    let test = TestApp::new().hurried();
+    let wish = Wish {
+        images: ["undo-hand:v1", "undo-hand:v1"],
+        ..Wish::default()
+    };
+    let made = make(&wish).await;
+    let at = on_aws(on(&made));
+    let id = promote(&test, &at, "undo-hand:v2").await;
+    let (_, target) = test.app.target(&at).await.expect("there");
+    let service = format!("{}-stable", made.name);
+    let settled = || async {
+        for _ in 0..6 {
+            target.observe().await.expect("readable");
+        }
+    };
+    // The same definition again, by somebody who pushed the tag again.
+    pushed_again("undo-hand:v2").await;
+    let again = version("undo-hand:v2");
+    target.set_version("stable", &again).await.expect("done");
+    settled().await;
+    let anyway = format!("engine undo {id}");
+    refused(
+        undo(&test.app, &at, None).await,
+        Kind::Busy,
+        &[
+            "another image of that name now (sha256:",
+            "somebody has deployed since",
+            &anyway,
+        ],
+    );
+    // Another definition with the same image: a fix of its size.
+    let bigger = bigger(&made, "stable");
+    let update = ["ecs", "update-service", "--cluster", &made.cluster];
+    let update = [
+        &update[..],
+        &["--service", &service, "--task-definition", &bigger],
+    ]
+    .concat();
+    emulator::aws(REGION, &update);
+    settled().await;
+    refused(
+        undo(&test.app, &at, None).await,
+        Kind::Busy,
+        &[
+            "another task definition of",
+            "somebody has deployed since",
+            &anyway,
+        ],
+    );
+    let undoing = begun(&test, &at, Some(&id)).await;
+    // Who asks again after a crash wants it to go on.
+    let go_on = format!("`engine resume {undoing}` goes on with it");
+    refused(undo(&test.app, &at, Some(&id)).await, Kind::Busy, &[&go_on]);
+}
+
+/// A new revision of what an arm runs, with more CPU.
+fn bigger(made: &Made, arm: &str) -> String {
+    let family = format!("{}-{arm}", made.name);
+    let describe = [
+        "ecs",
+        "describe-task-definition",
+        "--task-definition",
+        &family,
+    ];
+    let old = emulator::aws(REGION, &describe)["taskDefinition"].clone();
+    let mut new = serde_json::Map::new();
+    for key in [
+        "family",
+        "containerDefinitions",
+        "networkMode",
+        "requiresCompatibilities",
+        "memory",
+    ] {
+        new.insert(key.to_owned(), old[key].clone());
+    }
+    new.insert("cpu".to_owned(), json!("1024"));
+    let text = serde_json::Value::Object(new).to_string();
+    let register = ["ecs", "register-task-definition", "--cli-input-json", &text];
+    let made = emulator::aws(REGION, &register);
+    let arn = made["taskDefinition"]["taskDefinitionArn"].as_str();
+    arn.expect("an ARN").to_owned()
 }
