@@ -402,6 +402,16 @@ impl Bottle {
         }
     }
 
+    /// A new version for the candidate.
+    #[must_use]
+    pub fn image(mut self, image: &str) -> Self {
+        self.header.candidate = Some(Release {
+            version: image.to_owned(),
+            source: Source::Image(image.to_owned()),
+        });
+        self
+    }
+
     /// Takes over a rollout as the engine has made it ready.
     pub async fn adopt(&mut self, ready: Ready) {
         (self.target, self.header) = taken_over(&self.proxy, &self.clock, ready).await;
