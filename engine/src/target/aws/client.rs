@@ -150,16 +150,9 @@ impl Clients {
             Ok(answer) => Ok(answer),
             Err(error) => {
                 if error.code().is_none()
-                    && let Some((why, hint)) = self.no_credentials(&error).await
+                    && let Some(none) = self.no_credentials(&call(api, resource), &error).await
                 {
-                    let what = call(api, resource);
-                    return Err(HostError::new(
-                        ErrorKind::Denied,
-                        "no-credentials",
-                        format!(
-                            "there are no usable AWS credentials for {what}: {why}\n\nhint: {hint}"
-                        ),
-                    ));
+                    return Err(none);
                 }
                 Err(explain(api, resource, &self.region, &error))
             }
@@ -168,14 +161,18 @@ impl Clients {
 }
 
 impl Clients {
-    /// Why a call had no credentials, and what to do; `None` if it failed otherwise. The
+    /// The error of a call that had no credentials; `None` if it failed otherwise. The
     /// SDK says why a profile cannot be used the first time only, so a fresh provider is
     /// asked; one that cannot even be built sends nothing.
-    async fn no_credentials<E>(&self, error: &SdkError<E, HttpResponse>) -> Option<(String, String)>
+    async fn no_credentials<E>(
+        &self,
+        what: &str,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Option<HostError>
     where
         E: std::error::Error + Send + Sync + 'static,
     {
-        let whole = DisplayErrorContext(error).to_string();
+        let (mut whole, mut cause) = (DisplayErrorContext(error).to_string(), innermost(error));
         let lower = whole.to_lowercase();
         if !lower.contains("credentials") && !lower.contains("token provider") {
             return None;
@@ -191,11 +188,17 @@ impl Clients {
                 again = again.profile_name(name);
             }
             if let Err(why) = again.build().provide_credentials().await {
-                let cause = innermost(&why);
-                return Some(asked.why(&DisplayErrorContext(why).to_string(), &cause));
+                cause = innermost(&why);
+                whole = DisplayErrorContext(why).to_string();
             }
         }
-        Some(asked.why(&whole, &innermost(error)))
+        let (why, hint) = asked.why(&whole, &cause);
+        let message =
+            format!("there are no usable AWS credentials for {what}: {why}\n\nhint: {hint}");
+        Some(match asked.was_unreachable(&whole) {
+            true => HostError::new(ErrorKind::Unavailable, "no-credentials", message).retryable(),
+            false => HostError::new(ErrorKind::Denied, "no-credentials", message),
+        })
     }
 }
 

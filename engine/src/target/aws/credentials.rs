@@ -40,6 +40,15 @@ impl Asked<'_> {
         self.profile.or(variable).unwrap_or("default")
     }
 
+    /// Whether the service that gives the credentials did not answer, which may pass. A
+    /// container's own endpoint is next door: if nobody listens there, its address is wrong.
+    pub(super) fn was_unreachable(&self, whole: &str) -> bool {
+        let next_door = self.variables.container.is_some() && self.profile().is_none();
+        // The call itself fails as one that was not sent, so that counts once.
+        let unsent = whole.matches("ConnectorError {").count() > 1;
+        !next_door && (unsent || whole.contains("TimeoutError"))
+    }
+
     /// Why there are no credentials, and what to do, from the whole error of the SDK and
     /// its innermost cause.
     pub(super) fn why(&self, whole: &str, cause: &str) -> (String, String) {
@@ -56,6 +65,14 @@ impl Asked<'_> {
                 format!(
                     "the AWS CLI hands it over: make a second profile with `credential_process = aws configure export-credentials --profile {name} --format process`, and name that one with --profile or AWS_PROFILE"
                 ),
+            );
+        }
+        if self.was_unreachable(whole) {
+            let whose = profile.map_or_else(|| "the caller".to_owned(), |whose| whose);
+            return (
+                format!("the service that gives those of {whose} did not answer: {cause}"),
+                "see HTTPS_PROXY and NO_PROXY, and AWS_ENDPOINT_URL_STS or AWS_ENDPOINT_URL_SSO if they are set"
+                    .to_owned(),
             );
         }
         if has(&["external process"]) {

@@ -467,6 +467,40 @@ async fn who_has_no_credentials_is_told_where_they_were_to_come_from() {
     );
 }
 
+/// A service that gives credentials and does not answer now may answer later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_gives_no_answer_is_not_a_refusal() {
+    let (_aws, url) = Aws::start().await;
+    let home = Home::new();
+    let token = home.path().join("token").display().to_string();
+    let web = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.as_str()),
+        ("AWS_ROLE_ARN", ROLE),
+    ];
+    for (set, flags, whose) in [
+        (&[][..], &["--profile", "role"][..], "the AWS profile role"),
+        (&[], &["--profile", "portal"], "the AWS profile portal"),
+        (&web, &[], "the caller"),
+    ] {
+        let nowhere = [
+            ("AWS_ENDPOINT_URL", url.as_str()),
+            ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1"),
+            ("AWS_ENDPOINT_URL_SSO", "http://127.0.0.1:1"),
+            ("AWS_MAX_ATTEMPTS", "1"),
+        ];
+        let output = home.status(&[&nowhere, set].concat(), flags);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for word in [
+            whose,
+            "did not answer: Connection refused",
+            "AWS_ENDPOINT_URL_STS",
+        ] {
+            assert!(said.contains(word), "{flags:?}: {said}");
+        }
+    }
+}
+
 /// A proxy that notes where it should go and lets nothing pass.
 async fn wall() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("free");
@@ -553,6 +587,17 @@ async fn endpoints_are_those_that_the_surroundings_ask_for() {
             &["--role", ROLE],
             "sts-fips.eu-west-1.amazonaws.com:443",
         ),
+        (
+            &[fips],
+            &["--profile", "portal"],
+            "portal.sso-fips.eu-west-1.amazonaws.com:443",
+        ),
+        (
+            &[fips],
+            &["--profile", "web"],
+            "sts-fips.eu-west-1.amazonaws.com:443",
+        ),
+        (&[dual], &["--profile", "web"], "sts.eu-west-1.api.aws:443"),
         (
             &[],
             &["--profile", "portal"],
