@@ -22,7 +22,7 @@ use crate::model::image::ImageReference;
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, ArmScaling, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Way, Weights,
+    Arm, ArmScaling, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Source, Traffic, Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
@@ -256,7 +256,29 @@ async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
         .await
         .context("failed to read the target")?;
     target.fit().await?;
+    are_together(&live.traffic())?;
     Ok(live)
+}
+
+/// Refuses to begin where routes that shall move together have different weights: no single
+/// share would say what the candidate gets.
+fn are_together(traffic: &Traffic) -> Result<()> {
+    if traffic.apart().next().is_none() {
+        return Ok(());
+    }
+    let weights = traffic.weights.0.iter();
+    let weights: Vec<String> = weights
+        .map(|w| format!("{}={}", w.arm, w.weight))
+        .collect();
+    Err(Error::busy(format!(
+        "the routes of this target have different weights, so they cannot move together: {}",
+        traffic.shares()
+    ))
+    .ask(
+        Ask::SetWeights(weights.join(" ")),
+        "with the same target gives all of them the weights of the first",
+    )
+    .give(Input::Only, "moves the route that is named alone"))
 }
 
 /// What a rollout wants to run, for its target on AWS.

@@ -43,7 +43,7 @@ impl Driver {
         loop {
             session.keep_lease().await?;
             let live = self.look_on_the_way(session, &way).await?;
-            session.saw(&live.weights());
+            session.saw(&live.traffic());
             let step = self.next_step(session, &way, &live);
             if !matches!(step, Step::Await { .. }) {
                 way.waited_until = None;
@@ -236,7 +236,7 @@ impl Driver {
         match way.goal {
             // It was looked at a moment ago, and users wait.
             Goal::RollBack => {
-                let (before, health) = (live.weights(), Some(Ok(live.health())));
+                let (before, health) = (live.traffic(), Some(Ok(live.health())));
                 session
                     .write_over(Actor::Host, call, way.checks, before, health)
                     .await

@@ -161,6 +161,7 @@ impl Stage {
             arms: arms.collect(),
             sticky: false,
             address: "http://simulated.invalid".to_owned(),
+            others: vec![],
         }
     }
 
@@ -576,6 +577,7 @@ mod tests {
         if leased {
             let claim = Claim {
                 target: candidate_lease(),
+                also: &[],
                 rollout: "r",
                 owner: &owner,
                 now: 0,
