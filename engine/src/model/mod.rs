@@ -568,7 +568,9 @@ impl Traffic {
     #[must_use]
     pub fn shares(&self) -> String {
         let apart = self.apart().map(ToString::to_string);
-        let all: Vec<String> = std::iter::once(self.weights.shares()).chain(apart).collect();
+        let all: Vec<String> = std::iter::once(self.weights.shares())
+            .chain(apart)
+            .collect();
         all.join("; ")
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::advice::Ask;
 use super::app::App;
-use super::begin::{begin, by_hand, scaling};
+use super::begin::{are_together, begin, by_hand, scaling};
 use super::error::{Context as _, Error, Result};
 use super::request::TargetRequest;
 use super::traffic::all_on;
@@ -54,6 +54,7 @@ pub async fn undo(app: &App, request: &TargetRequest, id: Option<&str>) -> Resul
         .await
         .context("failed to read the target")?;
     target.fit().await?;
+    are_together(&live.traffic())?;
     let (serving, idle) = two_arms(&live)?;
     if old.is(&serving.release) {
         return Ok(Undoing::Already {

@@ -753,7 +753,9 @@ impl Session {
             self.clock.sleep_until(self.clock.now() + pause).await;
         };
         let reply = match reply {
-            Reply::Failed(error) => Reply::Failed(Box::pin(self.brought_together(write, error)).await?),
+            Reply::Failed(error) => {
+                Reply::Failed(Box::pin(self.brought_together(write, error)).await?)
+            }
             reply => reply,
         };
         let reply = reply.bounded();
@@ -832,7 +834,9 @@ impl Session {
                 ..crate::target::Step::back_to(&write.before)
             };
             let sent = crate::target::leaving_within(LEAVE_WITHIN, self.target.set_all(back));
-            failed = sent.await.map_or_else(|e| format!(" ({e})"), |()| String::new());
+            failed = sent
+                .await
+                .map_or_else(|e| format!(" ({e})"), |()| String::new());
             let pause = self.options.retry_ms << (attempt - 1).min(6);
             attempt += 1;
             self.clock.sleep_until(self.clock.now() + pause).await;

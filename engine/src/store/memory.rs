@@ -160,9 +160,7 @@ impl Journals for MemoryStore {
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let mut inner = self.inner();
         inner.claimed(lease)?;
-        inner
-            .leases
-            .retain(|_, busy| busy.rollout != lease.rollout);
+        inner.leases.retain(|_, busy| busy.rollout != lease.rollout);
         Ok(())
     }
 

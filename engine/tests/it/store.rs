@@ -155,7 +155,12 @@ async fn many_identities<S: Journals + Schedule>(store: &S) {
     let begun = vec![first()];
     let appended = append(store, &set, begun, Durability::Process).await;
     appended.expect("ours");
-    for (target, also) in [("b", &[][..]), ("x", &["c"]), ("a", &[]), ("y", &["z", "b"])] {
+    for (target, also) in [
+        ("b", &[][..]),
+        ("x", &["c"]),
+        ("a", &[]),
+        ("y", &["z", "b"]),
+    ] {
         let Err(StoreError::Busy(busy)) = claim_all(store, (target, also), "late", 10).await else {
             panic!("{target} {also:?}");
         };

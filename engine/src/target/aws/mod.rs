@@ -40,7 +40,8 @@ use crate::model::aws::{Also, AwsSpec, Find, Found, FoundArm, is_rule};
 use crate::model::query::{Probe, Query, QuerySource};
 use crate::model::{
     ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis,
-    Observed, ObservedArm, OtherRoute, Point, ProbeReport, Release, Sample, Scaling, Source, Traffic, Weights,
+    Observed, ObservedArm, OtherRoute, Point, ProbeReport, Release, Sample, Scaling, Source,
+    Traffic, Weights,
 };
 use calls::Api;
 use client::{Clients, incomplete};
@@ -213,7 +214,7 @@ impl AwsTarget {
             let actions = read
                 .get(*route)
                 .cloned()
-                .unwrap_or_else(|| Err(incomplete(Api::DescribeListeners, "route")));
+                .unwrap_or_else(|| Err(self.missing(route)));
             match &actions {
                 Ok(actions) => last.insert((*route).to_owned(), (now, actions.clone())),
                 Err(_) => last.remove(*route),
@@ -223,12 +224,22 @@ impl AwsTarget {
         each.collect()
     }
 
+    /// The error of a route that an answer leaves out.
+    fn missing(&self, route: &str) -> HostError {
+        match (route == self.found.route, is_rule(route)) {
+            (true, true) => incomplete(Api::DescribeRules, "rule"),
+            (true, false) => incomplete(Api::DescribeListeners, "listener"),
+            (false, _) => HostError::new(
+                ErrorKind::NotFound,
+                "no-such-route",
+                format!("{route} does not exist"),
+            ),
+        }
+    }
+
     /// The same for routes of one kind. One that does not exist any more does not hide the
     /// others.
-    async fn read_some(
-        &self,
-        routes: &[&str],
-    ) -> HashMap<String, Result<Vec<Action>, HostError>> {
+    async fn read_some(&self, routes: &[&str]) -> HashMap<String, Result<Vec<Action>, HostError>> {
         let mut read = HashMap::new();
         for some in routes.chunks(ROUTES_IN_A_CALL) {
             // On the heap, because the SDK's futures are deep.
@@ -237,10 +248,10 @@ impl AwsTarget {
                 Err(error) if error.kind == ErrorKind::NotFound && some.len() > 1 => {
                     for route in some {
                         let one = Box::pin(self.describe(&[route])).await;
-                        let one = one.map(|found| found.into_iter().next());
-                        let one = one.and_then(|one| {
+                        let one = one.and_then(|found| {
+                            let one = found.into_iter().next();
                             let one = one.map(|(_, actions)| actions);
-                            one.ok_or_else(|| incomplete(Api::DescribeListeners, "route"))
+                            one.ok_or_else(|| self.missing(route))
                         });
                         read.insert((*route).to_owned(), one);
                     }
@@ -265,13 +276,9 @@ impl AwsTarget {
                 .ask(Api::DescribeRules, &what, call.send())
                 .await?;
             let rules = answer.rules.unwrap_or_default().into_iter();
-            let found: Vec<_> = rules
+            return Ok(rules
                 .filter_map(|r| Some((r.rule_arn?, r.actions?)))
-                .collect();
-            return match found.is_empty() {
-                true => Err(incomplete(Api::DescribeRules, "rule")),
-                false => Ok(found),
-            };
+                .collect());
         }
         let call = self.clients.elb.describe_listeners();
         let call = call.set_listener_arns(named());
@@ -280,13 +287,9 @@ impl AwsTarget {
             .ask(Api::DescribeListeners, &what, call.send())
             .await?;
         let listeners = answer.listeners.unwrap_or_default().into_iter();
-        let found: Vec<_> = listeners
+        Ok(listeners
             .filter_map(|l| Some((l.listener_arn?, l.default_actions?)))
-            .collect();
-        match found.is_empty() {
-            true => Err(incomplete(Api::DescribeListeners, "listener")),
-            false => Ok(found),
-        }
+            .collect())
     }
 
     /// The traffic of all routes; `each` decides what an error of one of the others means.

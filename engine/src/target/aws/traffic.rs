@@ -137,10 +137,7 @@ pub(super) fn part(found: &Found, live: &Weights, passage: &Passage) -> Part {
         return Part::None;
     };
     let names = |arm: &FoundArm| groups.iter().any(|(arn, _)| *arn == arm.target_group);
-    if passage.arn == found.route
-        || passage.is_for_tests(found)
-        || !found.arms.iter().all(names)
-    {
+    if passage.arn == found.route || passage.is_for_tests(found) || !found.arms.iter().all(names) {
         return Part::None;
     }
     let own = weights(&found.arms, &groups);

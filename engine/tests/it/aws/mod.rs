@@ -17,4 +17,5 @@ mod regions;
 mod rollout;
 mod routes;
 mod stacks;
+mod together;
 mod verbs;
