@@ -13,6 +13,7 @@ use engine::journal::{Call, Event, Reply};
 use engine::model::aws::Find;
 use engine::model::{End, Hold, Outcome, Verdict, Weights};
 use engine::ops::Kind;
+use engine::ops::begin::BeginRequest;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
 use engine::ops::traffic::{set_weights, switch};
@@ -473,12 +474,7 @@ async fn rollouts_that_name_different_routes_of_a_set_exclude_each_other() {
     for first in names.iter().chain([&alone]) {
         let test = TestApp::new();
         let mut request = rollout("canary", first.clone(), &[]);
-        // The other routes send their users to an arm that a copy would replace.
-        let file = format!(
-            "promotion = \"swap\"\n[target]\nkind = \"aws\"\n[target.aws]\nlistener = \"{}\"\n",
-            several.routes[0]
-        );
-        request.target.file = Some(test.write("swap.toml", file));
+        swaps(&test, &mut request, &several.made);
         let id = test.begin_and_leave(&request).await;
         for second in &names {
             let again = rollout("canary", second.clone(), &[]);
@@ -818,7 +814,39 @@ async fn rules_on_two_balancers_move_by_hand_and_are_not_judged() {
         Kind::Usage,
         &[&place, "another load balancer", "--only"],
     );
-    test.begin(&rollout("canary", by(true), &[]))
+    let mut alone = rollout("canary", by(true), &[]);
+    swaps(&test, &mut alone, &made);
+    test.begin(&alone).await.expect("as it says");
+}
+
+/// Where other routes send their users to an arm, no copy may replace what it runs.
+fn swaps(test: &TestApp, request: &mut BeginRequest, made: &Made) {
+    let file = format!(
+        "promotion = \"swap\"\n[target]\nkind = \"aws\"\n[target.aws]\nlistener = \"{}\"\n",
+        made.listener
+    );
+    request.target.file = Some(test.write("swap.toml", file));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_set_by_hand_are_taken_back_if_one_route_refuses_them() {
+    let several = several([100, 0]).await;
+    let proxy = Proxy::start().await;
+    let test = TestApp::through(&proxy.endpoint);
+    let writes = AtomicUsize::new(0);
+    proxy.plot(move |_, name| {
+        let is_it = modifies(name) && writes.fetch_add(1, Ordering::SeqCst) == 1;
+        match is_it {
+            true => Trouble::Refused(403, "AccessDenied"),
+            false => Trouble::None,
+        }
+    });
+    let given = texts(&["80", "20"]);
+    let set = set_weights(&test.app, &several.at(), &given).await;
+    refused(set, Kind::Busy, &["HTTP:", "were taken back"]);
+    assert_eq!(several.weights(), all([100, 0]));
+    set_weights(&test.app, &several.at(), &given)
         .await
-        .expect("as it says");
+        .expect("done");
+    assert_eq!(several.weights(), all([80, 20]));
 }
