@@ -556,6 +556,7 @@ async fn store() {
     };
     let claim = engine::store::Claim {
         target: "t",
+        also: &[],
         rollout: "r",
         owner: &owner,
         now: 0,
@@ -618,6 +619,7 @@ async fn member(store: Arc<dyn Store>, n: u32, finished: bool) {
     // of a target wait for each other.
     let claim = engine::store::Claim {
         target: if finished { &id } else { &first.identity },
+        also: &[],
         rollout: &id,
         owner: &owner,
         now: first.created,

@@ -92,6 +92,7 @@ fn command(ask: &Ask) -> String {
         Ask::Undo(id) => format!("`engine undo {id}`"),
         Ask::TakeBack => "`engine rollback` or `engine abort`".to_owned(),
         Ask::Switch(arm) => format!("`engine switch {arm}`"),
+        Ask::SetWeights(weights) => format!("`engine set-weights {weights}`"),
         Ask::MoveTraffic => "`engine set-weights` or `engine switch`".to_owned(),
         Ask::DeleteStack(name) => format!("`engine delete --stack {name}`"),
         Ask::ContinueStackRollback(name) => {
@@ -145,6 +146,7 @@ fn flag(input: &Input) -> String {
         Input::Listener => "--listener",
         Input::Rule => "--rule",
         Input::TestListener => "--test-listener",
+        Input::Only => "--only",
         Input::Arms => "--arm stable=TARGET-GROUP --arm canary=TARGET-GROUP",
         Input::Arm => "--arm",
         Input::Service => "--service",

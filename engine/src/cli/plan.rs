@@ -51,6 +51,9 @@ fn print(plan: &Plan) {
         plan.found.address,
         plan.found.route
     );
+    for also in &plan.found.also {
+        out!("  moves with it: {} ({})", also.place, also.route);
+    }
     let changes = plan.changes.iter().filter(|c| !c.differences.is_empty());
     for (n, change) in changes.enumerate() {
         if n == 0 {

@@ -104,6 +104,9 @@ fn show_live(live: &Live) {
     if live.seen.observed.sticky {
         out!("  clients stick to their arm, so shares move slower than weights");
     }
+    for other in &live.seen.observed.others {
+        out!("  moves with it: {other}");
+    }
     match &live.elsewhere {
         Ok(routes) => {
             for route in routes {

@@ -5,7 +5,7 @@ use clap::Args;
 use super::exit::Exit;
 use super::{Global, render};
 use crate::journal::verdict::verdict;
-use crate::model::{End, Way};
+use crate::model::{End, OtherRoute, Way};
 use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::command::Reached;
@@ -63,7 +63,7 @@ pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> Resu
 
 pub(super) async fn rollback(app: &App, global: &Global, args: RollbackArgs) -> Result<Exit> {
     let back = way_back::rollback(app, &global.target(), args.to.as_deref()).await?;
-    let unchanged = matches!(&back, TakenBack::Moved(moved) if moved.before == moved.now);
+    let unchanged = matches!(&back, TakenBack::Moved(moved) if !moved.changed());
     // All traffic on stable is what was asked for.
     Ok(match taken_back(global, &back)? {
         Exit::RolledBack if unchanged => Exit::Unchanged,
@@ -101,6 +101,9 @@ fn show(global: &Global, moved: &Moved) -> Exit {
             render::shares(&moved.now),
             render::shares(&moved.before)
         );
+        for other in &moved.others {
+            out!("  {} too (was {})", other.place, was(other));
+        }
     }
     if moved.sticky {
         eprintln!("note: clients stick to their arm here, so shares move slower than weights");
@@ -125,6 +128,13 @@ fn show(global: &Global, moved: &Moved) -> Exit {
         // All traffic on stable is what was asked for.
         Standing::Over(End::RolledBack, _) => Exit::Done,
         standing => Exit::from(standing),
+    }
+}
+
+fn was(other: &OtherRoute) -> String {
+    match &other.amiss {
+        None => other.weights.shares(),
+        Some(why) => why.clone(),
     }
 }
 

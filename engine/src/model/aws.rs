@@ -107,6 +107,9 @@ pub struct Find {
     /// ARNs of test listeners: only tests use them, and no users.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub test_listeners: Vec<String>,
+    /// Only the route that is named moves, and no other one to the same two groups.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only: bool,
 }
 
 /// What is known of one arm.
@@ -121,7 +124,7 @@ pub struct FindArm {
 }
 
 /// A target on AWS with every name resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
     /// ARN of the listener rule, or of the listener whose default action is the route.
     pub route: String,
@@ -140,6 +143,28 @@ pub struct Found {
     /// so.
     #[serde(default)]
     pub test_listeners: Vec<String>,
+    /// What people call the route, such as `HTTPS:443`, if others move with it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
+    /// The other listeners and rules that share requests between the same two groups: they
+    /// move with the route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Also>,
+    /// Those that share requests between the same two groups and a third one, so that they
+    /// cannot move with the route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmoved: Vec<Also>,
+}
+
+/// A listener or rule other than the target's own route, with the same two groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Also {
+    /// ARN of the listener rule, or of the listener whose default action it is.
+    pub route: String,
+    /// What people call it, such as `HTTPS:443 rule 10`.
+    pub place: String,
+    /// ARN of its load balancer.
+    pub load_balancer: String,
 }
 
 /// One arm of a target that was found.
@@ -207,10 +232,17 @@ impl Find {
 }
 
 impl Found {
-    /// Whether the route is a rule and not a listener.
+    /// ARNs of all routes that move together, the target's own first.
+    pub fn routes(&self) -> impl Iterator<Item = &str> {
+        let also = self.also.iter().map(|also| also.route.as_str());
+        std::iter::once(self.route.as_str()).chain(also)
+    }
+
+    /// What people call a route of it; empty if it is the only one.
     #[must_use]
-    pub fn is_rule(&self) -> bool {
-        self.route.contains(":listener-rule/")
+    pub fn place_of(&self, route: &str) -> &str {
+        let also = self.also.iter().find(|also| also.route == route);
+        also.map_or(&self.place, |also| &also.place)
     }
 
     /// The arm of that name.
@@ -218,6 +250,12 @@ impl Found {
     pub fn arm(&self, name: &str) -> Option<&FoundArm> {
         self.arms.iter().find(|a| a.name == name)
     }
+}
+
+/// Whether that route is a rule and not the default action of a listener.
+#[must_use]
+pub fn is_rule(route: &str) -> bool {
+    route.contains(":listener-rule/")
 }
 
 /// The region in an ARN, such as `eu-central-1`. `None` for a name, for an ARN without a

@@ -94,6 +94,12 @@ impl Weights {
         )
     }
 
+    /// The same arms without any traffic.
+    #[must_use]
+    pub fn none(&self) -> Self {
+        Self::of(self.0.iter().map(|w| (w.arm.as_str(), 0)))
+    }
+
     /// The shares for people, such as `stable 95 %, canary 5 %`.
     #[must_use]
     pub fn shares(&self) -> String {
@@ -121,6 +127,13 @@ impl Weights {
         } else {
             0.0
         }
+    }
+
+    /// Whether both share requests alike, in whatever numbers.
+    #[must_use]
+    pub fn shares_like(&self, other: &Self) -> bool {
+        let alike = |w: &Weight| (self.share(&w.arm) - other.share(&w.arm)).abs() < 1e-9;
+        self.0.iter().chain(&other.0).all(alike)
     }
 
     /// The same weights in the order of `arms`.
@@ -511,6 +524,9 @@ pub struct Observed {
     pub sticky: bool,
     /// Where users send their requests.
     pub address: String,
+    /// The other listeners and rules that move with the target's route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<OtherRoute>,
 }
 
 /// One arm of a target, as it is now.
@@ -570,6 +586,9 @@ pub struct Traffic {
     pub sticky: bool,
     /// Where users send their requests.
     pub address: String,
+    /// The other listeners and rules that move with the target's route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<OtherRoute>,
 }
 
 impl Traffic {
@@ -577,6 +596,111 @@ impl Traffic {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.weights.0.iter().map(|w| w.arm.clone()).collect()
+    }
+
+    /// The other routes that do not have these weights.
+    pub fn apart_from<'a>(
+        &'a self,
+        wanted: &'a Weights,
+    ) -> impl Iterator<Item = &'a OtherRoute> + 'a {
+        self.others.iter().filter(|other| !other.has(wanted))
+    }
+
+    /// The other routes that do not have the weights of the target's route.
+    pub fn apart(&self) -> impl Iterator<Item = &OtherRoute> {
+        self.apart_from(&self.weights)
+    }
+
+    /// Whether every route sends everything to that arm.
+    #[must_use]
+    pub fn all_on(&self, arm: &str) -> bool {
+        self.weights.share(arm) >= 100.0 && self.others.iter().all(|o| o.gives_all_to(arm))
+    }
+
+    /// Whether any route sends requests to that arm, as far as is known.
+    #[must_use]
+    pub fn serves(&self, arm: &str) -> bool {
+        self.weights.weight(arm) > 0 || self.others.iter().any(|o| o.weights.weight(arm) > 0)
+    }
+
+    /// The shares for people, with those of every route that has others.
+    #[must_use]
+    pub fn shares(&self) -> String {
+        let apart = self.apart().map(ToString::to_string);
+        let all: Vec<String> = std::iter::once(self.weights.shares())
+            .chain(apart)
+            .collect();
+        all.join("; ")
+    }
+}
+
+/// The weights, and every route that has others.
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.weights)?;
+        self.apart().try_for_each(|other| write!(f, "; {other}"))
+    }
+}
+
+impl From<Weights> for Traffic {
+    /// The traffic of a single route.
+    fn from(weights: Weights) -> Self {
+        Self {
+            weights,
+            sticky: false,
+            address: String::new(),
+            others: vec![],
+        }
+    }
+}
+
+/// What another listener or rule of a target does, which moves with its route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OtherRoute {
+    /// The listener or rule, such as its ARN.
+    pub route: String,
+    /// The same as people call it, such as `HTTPS:443 rule 10`.
+    pub place: String,
+    /// The weights of the arms there; none if they are not known.
+    pub weights: Weights,
+    /// Why it does not share its requests between the two arms any more; absent while it
+    /// does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amiss: Option<String>,
+}
+
+impl OtherRoute {
+    /// Whether it shares its requests like this. One that has dropped out has no shares,
+    /// but where all traffic is to go to one arm it is enough that it sends the other
+    /// arm nothing.
+    #[must_use]
+    pub fn has(&self, wanted: &Weights) -> bool {
+        match &self.amiss {
+            None => self.weights.shares_like(wanted),
+            Some(_) => wanted
+                .0
+                .iter()
+                .any(|w| wanted.share(&w.arm) >= 100.0 && self.gives_all_to(&w.arm)),
+        }
+    }
+
+    /// Whether it sends no request to any other arm.
+    #[must_use]
+    pub fn gives_all_to(&self, arm: &str) -> bool {
+        let others = || self.weights.0.iter().filter(|w| w.arm != arm);
+        match &self.amiss {
+            None => self.weights.share(arm) >= 100.0,
+            Some(_) => !self.weights.0.is_empty() && others().all(|w| w.weight == 0),
+        }
+    }
+}
+
+impl fmt::Display for OtherRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.amiss {
+            None => write!(f, "{} is at {}", self.place, self.weights.shares()),
+            Some(why) => write!(f, "{}: {why}", self.place),
+        }
     }
 }
 
@@ -760,6 +884,7 @@ impl Observed {
             weights: self.weights(),
             sticky: self.sticky,
             address: self.address.clone(),
+            others: self.others.clone(),
         }
     }
 
@@ -985,6 +1110,10 @@ pub enum Hold {
         expected: Weights,
         /// What the target has now.
         found: Weights,
+        /// The listener or rule, if it is not the target's own route but one that moves
+        /// with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<String>,
     },
     /// The deadline has passed, and the guardrails ask for a pause then.
     Deadline,
@@ -1001,9 +1130,21 @@ impl fmt::Display for Hold {
             Self::Asked { actor } => write!(f, "asked by {actor}"),
             Self::Inconclusive { reason } => write!(f, "inconclusive: {reason}"),
             Self::StrategyError { reason } => write!(f, "the strategy failed: {reason}"),
-            Self::ForeignChange { expected, found } => write!(
+            Self::ForeignChange {
+                expected,
+                found,
+                place: None,
+            } => write!(
                 f,
                 "somebody else moved the traffic: this rollout left {expected}, the target has {found}"
+            ),
+            Self::ForeignChange {
+                expected,
+                found,
+                place: Some(place),
+            } => write!(
+                f,
+                "somebody else changed {place}: this rollout left {expected} there, and now it has {found}; bring it back to that or give up, because --adopt takes over the weights of the target's own route alone"
             ),
             Self::Deadline => write!(f, "the deadline has passed"),
             Self::Stuck { reason } => write!(f, "{reason}"),

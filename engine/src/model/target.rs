@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aws::AwsSpec;
+use super::aws::{Also, AwsSpec};
 use super::{DemoFault, Release, Source};
 
 /// The default address of the admin API of `engine local`.
@@ -43,6 +43,17 @@ pub enum TargetSpec {
         /// Identity of the target.
         name: String,
     },
+}
+
+impl TargetSpec {
+    /// The other routes that move with that of the target, as it is pinned.
+    #[must_use]
+    pub fn also(&self) -> &[Also] {
+        match self {
+            Self::Aws(spec) => spec.found.as_ref().map_or(&[], |found| &found.also),
+            _ => &[],
+        }
+    }
 }
 
 /// The set-up of a local balancer.

@@ -72,6 +72,8 @@ pub enum Ask {
     TakeBack,
     /// To give all traffic to that arm.
     Switch(String),
+    /// To set these weights, `ARM=WEIGHT` each.
+    SetWeights(String),
     /// Either of what moves traffic by hand.
     MoveTraffic,
     /// To delete that stack.
@@ -146,6 +148,8 @@ pub enum Input {
     Rule,
     /// A listener for tests.
     TestListener,
+    /// That only the route that is named moves.
+    Only,
     /// The target groups of both arms.
     Arms,
     /// The target group of an arm.
@@ -213,6 +217,7 @@ impl fmt::Display for Input {
             Self::Listener => "the listener",
             Self::Rule => "the rule",
             Self::TestListener => "the test listener",
+            Self::Only => "a limit to the route that is named",
             Self::Arms => "the target groups of both arms",
             Self::Arm => "the arm",
             Self::Service => "the service",

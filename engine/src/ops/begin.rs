@@ -17,13 +17,13 @@ use super::plugin::{self, Loaded};
 use super::private;
 use super::request::TargetRequest;
 use crate::journal::{FORMAT, Header, Pin, Work};
-use crate::model::aws::AwsSpec;
+use crate::model::aws::{AwsSpec, Found};
 use crate::model::image::ImageReference;
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmScaling, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Running, Source,
-    Way, Weights,
+    Traffic, Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
@@ -90,6 +90,7 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     let strategy = strategy(app, request, &spec).await?;
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
     is_free(app, target.as_ref()).await?;
+    has_one_balancer(&target_spec)?;
     if let Some(candidate) = candidate(app, request, &spec.target).await? {
         spec.candidate = Some(candidate);
     }
@@ -260,7 +261,50 @@ async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
         .await
         .context("failed to read the target")?;
     target.fit().await?;
+    are_together(&live.traffic())?;
     Ok(live)
+}
+
+/// Refuses to judge a candidate whose users partly come by another load balancer than that
+/// of the target's route: nobody would count them.
+fn has_one_balancer(target: &TargetSpec) -> Result<()> {
+    let found = match target {
+        TargetSpec::Aws(spec) => spec.found.as_ref(),
+        _ => None,
+    };
+    let strays = |found: &Found| {
+        let mut also = found.also.iter();
+        also.find(|also| also.load_balancer != found.load_balancer)
+            .cloned()
+    };
+    let Some(also) = found.and_then(strays) else {
+        return Ok(());
+    };
+    Err(Error::usage(format!(
+        "{} ({}) sends requests to the same arms by another load balancer, and the metrics of this one do not have them: a candidate would get users whom nobody counts",
+        also.place, also.route
+    ))
+    .give(Input::Only, "leaves that route as it is")
+    .ask(Ask::MoveTraffic, "moves all of them by hand"))
+}
+
+/// Refuses to begin where routes that shall move together have different weights: no single
+/// share would say what the candidate gets.
+pub(super) fn are_together(traffic: &Traffic) -> Result<()> {
+    if traffic.apart().next().is_none() {
+        return Ok(());
+    }
+    let weights = traffic.weights.0.iter();
+    let weights: Vec<String> = weights.map(|w| format!("{}={}", w.arm, w.weight)).collect();
+    Err(Error::busy(format!(
+        "the routes of this target have different weights, so they cannot move together: {}",
+        traffic.shares()
+    ))
+    .ask(
+        Ask::SetWeights(weights.join(" ")),
+        "with the same target gives all of them the weights of the first",
+    )
+    .give(Input::Only, "moves the route that is named alone"))
 }
 
 /// What a rollout wants to run, for its target on AWS.
@@ -390,6 +434,15 @@ fn notes(ready: &Ready) -> Vec<Note> {
     };
     let changes = ready.changes.iter().filter(|c| !c.differences.is_empty());
     let mut notes: Vec<Note> = changes.map(|change| changed(change).into()).collect();
+    let also = ready.header.target.also().iter();
+    let also: Vec<&str> = also.map(|also| also.place.as_str()).collect();
+    if !also.is_empty() {
+        let all = format!(
+            "moves too, as they share the same groups: {}",
+            also.join(", ")
+        );
+        notes.push(Note::from(all).advise(Advice::give(Input::Only, "leaves them alone")));
+    }
     if ready.live.sticky {
         notes.push("clients stick to their arm here, so shares move slower than weights".into());
     }

@@ -9,6 +9,7 @@ use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Header, header};
+use crate::model::aws::AwsSpec;
 use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
@@ -71,6 +72,19 @@ impl App {
                 )
             }
         };
+        if let TargetSpec::Aws(aws) = &spec {
+            let target = self.ports.on_aws(aws).await?;
+            let found = target.found();
+            // Who moves several routes occupies all of them, by what is pinned.
+            let pinned = match found.also.is_empty() {
+                true => spec,
+                false => TargetSpec::Aws(Box::new(AwsSpec {
+                    found: Some(found.clone()),
+                    ..(**aws).clone()
+                })),
+            };
+            return Ok((pinned, target));
+        }
         let target = self.ports.reach(&spec).await?;
         Ok((spec, target))
     }

@@ -379,6 +379,7 @@ pub async fn import(app: &App, path: &Path) -> Result<Imported> {
     let lease = driver
         .claim_as(Claim {
             target: &place,
+            also: &[],
             rollout: &rollout,
             owner: &driver.owner,
             now: driver.clock.now(),

@@ -385,10 +385,11 @@ pub(super) fn tell_when_late(balancer: &Balancer, listener: &Listener) {
     });
 }
 
-/// The key under which a found target is remembered.
+/// The key under which a found target is remembered. What an earlier engine has found does
+/// not say which routes move together.
 fn key(region: &str, spec: &AwsSpec) -> String {
     let wanted = serde_json::to_string(&(&spec.access, &spec.find)).unwrap_or_default();
-    format!("target:{region}:{wanted}")
+    format!("routes:{region}:{wanted}")
 }
 
 /// Checks that a balancer which another process started has the arms of the file.

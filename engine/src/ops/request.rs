@@ -40,6 +40,8 @@ pub struct AwsRequest {
     pub arms: Vec<String>,
     /// ARNs of listeners that only tests use.
     pub test_listeners: Vec<String>,
+    /// Only the route that is named moves, and no other one to the same two groups.
+    pub only: bool,
     /// Services of arms, `ARM=CLUSTER/SERVICE`.
     pub services: Vec<String>,
     /// Container whose image is the version, where a task has several.
@@ -71,6 +73,7 @@ impl AwsRequest {
             || !self.services.is_empty()
             || !self.arms.is_empty()
             || !self.test_listeners.is_empty()
+            || self.only
             || self.container.is_some()
     }
 
@@ -133,6 +136,7 @@ impl AwsRequest {
             return Err(Error::argument(Input::TestListener, why));
         }
         spec.find.test_listeners.extend(self.test_listeners.clone());
+        spec.find.only |= self.only;
         Ok(spec)
     }
 }
@@ -149,7 +153,13 @@ impl TargetRequest {
         match self.named()?.map(|spec| spec.target) {
             Some(TargetSpec::Aws(spec)) => {
                 if let Some(route) = spec.find.route() {
-                    return Ok(Some(route.to_owned()));
+                    // A rollout of several routes is known by one of them.
+                    let busy = app.store.occupant(route).await?;
+                    let header = match busy {
+                        Some(busy) => app.store.header(&busy.rollout).await.unwrap_or_default(),
+                        None => None,
+                    };
+                    return Ok(Some(header.map_or(route.to_owned(), |h| h.identity)));
                 }
                 let target = app.ports.way_back_on_aws(&spec).await?;
                 Ok(Some(target.identity().to_owned()))

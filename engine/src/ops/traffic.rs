@@ -11,7 +11,7 @@ use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::{Header, Work};
 use crate::model::target::TargetSpec;
-use crate::model::{Capacity, Elsewhere, End, HostError, Traffic, Weights};
+use crate::model::{Capacity, Elsewhere, End, HostError, OtherRoute, Traffic, Weights};
 use crate::rollout::roles::{roles, stable_by_sight};
 use crate::rollout::{Options, Standing};
 use crate::target::Target;
@@ -31,6 +31,8 @@ pub struct Moved {
     pub standing: Standing,
     /// Whether clients stick to their arm, so that shares change slowly.
     pub sticky: bool,
+    /// The other routes that moved too, as they were before.
+    pub others: Vec<OtherRoute>,
     /// If one arm has all traffic: its name, and what other routes send.
     pub elsewhere: Option<(String, Result<Vec<Elsewhere>, HostError>)>,
 }
@@ -166,8 +168,17 @@ pub(super) async fn give(
         now,
         standing,
         sticky: live.sticky,
+        others: live.others.clone(),
         elsewhere,
     })
+}
+
+impl Moved {
+    /// Whether any route has other weights now.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.before != self.now || self.others.iter().any(|other| !other.has(&self.now))
+    }
 }
 
 /// Begins a rollout. A process that hangs between its claim and its first entry has the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::advice::{Advice, Ask};
 use super::app::App;
-use super::begin::{begin, by_hand, running, scaling};
+use super::begin::{are_together, begin, by_hand, running, scaling};
 use super::error::{Context as _, Error, Result};
 use super::news::Note;
 use super::request::TargetRequest;
@@ -57,6 +57,7 @@ pub async fn undo(app: &App, request: &TargetRequest, id: Option<&str>) -> Resul
         .await
         .context("failed to read the target")?;
     target.fit().await?;
+    are_together(&live.traffic())?;
     let (serving, idle) = two_arms(&live)?;
     let running = running(app, &spec, &live).await?;
     let serves = running.iter().find(|seen| seen.arm == serving.name);

@@ -72,7 +72,7 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
             (false, _) => unread = Some((busy.rollout, change)),
         }
     }
-    let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
+    let live = patiently(app, || async { Ok(target.glance().await?) }).await?;
     let home = home(app, target.identity(), &live, to).await?;
     let identity = target.identity().to_owned();
     let on = (spec, target);
@@ -80,7 +80,7 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
     let Some((rollout, change)) = unread else {
         let Home { arm: stable, why } = home;
         let weights = live.weights.all_to(&stable);
-        if live.weights.share(&stable) < 100.0 {
+        if !live.all_on(&stable) {
             app.progress(format!("takes all traffic to {stable}: {why}"));
         }
         let mut moved = give(app, on, &live, Verb::Rollback, weights).await?;
@@ -172,10 +172,10 @@ async fn past_its_journal(
     rollout: &str,
     command: &Command,
 ) -> Result<TakenBack> {
-    let live = patiently(app, || async { Ok(on.1.traffic().await?) }).await?;
-    match live.weights.share(stable) < 100.0 {
-        true => app.progress(format!("takes all traffic to {stable}: {why}")),
-        false => app.note(format!(
+    let live = patiently(app, || async { Ok(on.1.glance().await?) }).await?;
+    match live.all_on(stable) {
+        false => app.progress(format!("takes all traffic to {stable}: {why}")),
+        true => app.note(format!(
             "nothing is taken back: {stable} has all traffic already ({why})"
         )),
     }
@@ -485,13 +485,21 @@ async fn through_stack_change(
         }
         app.clock.sleep_until(app.clock.now() + 500).await;
     };
-    let now = target.traffic().await?.weights;
+    let traffic = target.glance().await?;
+    let now = traffic.weights.clone();
     if now.share(&stable) < 100.0 {
         let why = why.unwrap_or_else(|| "something else moved it again".to_owned());
         return Err(Error::rollback(format!(
             "the traffic could not be taken to {stable}: {why}; it is at {}",
             now.shares()
         )));
+    }
+    if !traffic.all_on(&stable) {
+        return Err(Error::rollback(format!(
+            "the process that changes the stack has only the first route, so not all traffic was taken to {stable}: it is at {}",
+            traffic.shares()
+        ))
+        .give(Input::Only, "with the listener or rule that is left takes that one back now"));
     }
     let (header, status) = app.reached(change).await?;
     if !status.is_over() {
@@ -586,7 +594,7 @@ async fn explain(app: &App, identity: &str, moved: &Moved, stable: &str, why: &s
     };
     let (both, undo) = undo.unzip();
     let both = both.unwrap_or_default();
-    if moved.before == moved.now {
+    if !moved.changed() {
         let nothing = Note::from(format!(
             "nothing was taken back: {stable} had all traffic already ({why}){both}"
         ));
@@ -829,8 +837,8 @@ async fn see_it_stay(
         return Ok(None);
     };
     reach_the_driver(app, store.as_ref(), on.1.identity(), rollout, command).await?;
-    let live = patiently(app, || async { Ok(on.1.traffic().await?) }).await?;
-    let again = match live.weights.share(stable) >= 100.0 {
+    let live = patiently(app, || async { Ok(on.1.glance().await?) }).await?;
+    let again = match live.all_on(stable) {
         true => None,
         false => {
             let weights = live.weights.all_to(stable);
@@ -850,6 +858,7 @@ async fn close_unreadable(app: &App, store: &dyn Store, identity: &str, rollout:
     let now = app.clock.now();
     let claim = Claim {
         target: identity,
+        also: &[],
         rollout,
         owner: &app.owner,
         now,

@@ -18,7 +18,7 @@ use super::{RolloutError, Standing, WRITES_MAX};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, FOREIGN_CHANGE, Header, Reply, Work};
-use crate::model::{End, ErrorKind, HostError, Role, Traffic, Weight, Weights};
+use crate::model::{End, ErrorKind, HostError, Role, Traffic, Weights};
 use crate::store::{self, Busy, Durability, Lease, StoreError};
 use crate::target::{StackNow, Target};
 
@@ -128,7 +128,7 @@ impl Driver {
         mut header: Header,
         target: Arc<dyn Target>,
     ) -> Result<Changing, RolloutError> {
-        let lease = self.claim_new(&header.identity, &header.rollout).await?;
+        let lease = self.claim_new(&header).await?;
         // From here on the lease keeps other rollouts from moving it.
         header.baseline = match target.traffic().await {
             Ok(traffic) => traffic.weights,
@@ -167,14 +167,10 @@ impl Driver {
 
     /// As [`Driver::claim`], for a rollout that begins. A change of a stack whose
     /// process is dead is ended first.
-    pub(super) async fn claim_new(
-        &self,
-        identity: &str,
-        rollout: &str,
-    ) -> Result<Lease, StoreError> {
-        match self.claim(identity, rollout).await {
+    pub(super) async fn claim_new(&self, header: &Header) -> Result<Lease, StoreError> {
+        match self.claim(header).await {
             Err(StoreError::Busy(busy)) if self.end_dead_change(&busy).await => {
-                self.claim(identity, rollout).await
+                self.claim(header).await
             }
             result => result,
         }
@@ -210,7 +206,7 @@ impl Driver {
         entries: &[Entry],
         error: &HostError,
     ) -> Result<Standing, RolloutError> {
-        let lease = self.claim(&header.identity, &header.rollout).await?;
+        let lease = self.claim(header).await?;
         let (end, reason) = (
             End::Done,
             format!(
@@ -305,7 +301,7 @@ impl Driver {
                     attempt += 1;
                 }
                 // A person wants the traffic elsewhere, whether or not it happened.
-                Err(_) if unwanted => break (Settled::Reissue, Weights::default()),
+                Err(_) if unwanted => break (Settled::Reissue, Weights::default().into()),
                 Err(error) => {
                     return Err(Interrupt::Held(crate::model::Hold::Stuck {
                         reason: format!("{} could not be read back: {error}", write.call),
@@ -352,8 +348,9 @@ impl Driver {
                 let traffic = target.traffic().await?;
                 Ok(from_traffic(&header, &traffic, &[]))
             };
-            let live = self.patiently(session, 0, read).await?.weights();
-            session.saw(&live);
+            let live = self.patiently(session, 0, read).await?;
+            session.saw(&live.traffic());
+            let live = live.weights();
             if self.outwait(session).await? {
                 continue;
             }
@@ -726,20 +723,24 @@ impl Changing {
             Some(action) => session.target.does(action).await.map_err(locked)?,
             None => true,
         };
-        let (before, from) = match session.target.traffic().await {
+        let (seen, from) = match session.target.traffic().await {
             Ok(Traffic { weights, .. }) if weights == belongs && does => {
                 return Ok(GivenBack::AsBefore);
             }
-            Ok(Traffic { weights, .. }) => (weights.clone(), weights.shares()),
+            Ok(traffic) => {
+                let from = traffic.weights.shares();
+                (traffic, from)
+            }
             // The route does not forward to these arms any more.
             Err(error) if !error.retryable && whole.is_some() => {
-                (nothing(&belongs), error.to_string())
+                (belongs.none().into(), error.to_string())
             }
             Err(error) => return Err(Interrupt::Locked(error)),
         };
         let Work::StackChange { stack, .. } = &session.header.work else {
             return Ok(GivenBack::AsBefore);
         };
+        let before = seen.weights.clone();
         let stack = session.target.stack(stack).await.map_err(locked)?;
         let foreign = stack.is_some_and(|stack| self.disowned(&stack, &before));
         let session = &mut self.session;
@@ -760,7 +761,7 @@ impl Changing {
         };
         let health = session.target.health().await;
         let reply = session
-            .write_over(Actor::Host, call, Checks::WayBack, before, Some(health))
+            .write_over(Actor::Host, call, Checks::WayBack, seen, Some(health))
             .await?;
         let now = session.target.traffic().await;
         Ok(match (reply, now) {
@@ -840,17 +841,4 @@ async fn adopt(session: &mut Session, live: Weights) -> Result<(), Interrupt> {
         signal: None,
     };
     Ok(session.append(event, Durability::Power).await?)
-}
-
-/// The same arms with no traffic at all.
-fn nothing(like: &Weights) -> Weights {
-    Weights(
-        like.0
-            .iter()
-            .map(|w| Weight {
-                arm: w.arm.clone(),
-                weight: 0,
-            })
-            .collect(),
-    )
 }

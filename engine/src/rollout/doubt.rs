@@ -7,7 +7,7 @@ use super::recovery::{self, Settled};
 use super::session::{Interrupt, Leave, Session};
 use crate::journal::status::InDoubt;
 use crate::journal::{Call, Event, FOREIGN_CHANGE, Reply};
-use crate::model::{ErrorKind, Goal, Hold, HostError};
+use crate::model::{ErrorKind, Goal, Hold, HostError, Traffic, Weights};
 use crate::store::{Durability, StoreError};
 
 impl Driver {
@@ -46,19 +46,24 @@ impl Driver {
             _ => recovery::settle(write, &live),
         };
         let (reply, conflict) = match settled {
-            // It never happened, and is not wanted any more.
-            Settled::Reissue if going_back || due => (Reply::Failed(abandoned()), None),
+            // It never happened, and is not wanted any more. Of several routes some may have
+            // moved.
+            Settled::Reissue if going_back || due => {
+                let error = Box::pin(session.brought_together(write, abandoned())).await?;
+                (Reply::Failed(error), None)
+            }
             Settled::Reissue => match session.still_healthy(write).await? {
                 Leave::Granted => return session.issue(write).await.map(|_| ()),
-                Leave::Refused(error) => (Reply::Failed(error), None),
+                Leave::Refused(error) => {
+                    let error = Box::pin(session.brought_together(write, error)).await?;
+                    (Reply::Failed(error), None)
+                }
             },
             Settled::Happened => (Reply::Done, None),
             Settled::Conflict => {
-                let hold = Hold::ForeignChange {
-                    expected: write.before.clone(),
-                    found: live.weights(),
-                };
+                let hold = foreign(write, &live.traffic());
                 let error = HostError::new(ErrorKind::Conflict, FOREIGN_CHANGE, hold.to_string());
+                let error = Box::pin(session.brought_together(write, error)).await?;
                 (Reply::Failed(error), Some(hold))
             }
         };
@@ -147,6 +152,28 @@ impl Driver {
             ),
             landed,
         }
+    }
+}
+
+/// What somebody else has written while a write was in doubt.
+fn foreign(write: &InDoubt, live: &Traffic) -> Hold {
+    let wanted = write.call.weights_after(&write.before).unwrap_or_default();
+    let known = |weights: &Weights| weights.shares_like(&wanted) || *weights == write.before;
+    let strange = live
+        .others
+        .iter()
+        .find(|other| !other.has(&wanted) && !other.has(&write.before));
+    match strange.filter(|_| known(&live.weights)) {
+        Some(other) => Hold::ForeignChange {
+            expected: write.before.clone(),
+            found: other.weights.clone(),
+            place: Some(other.place.clone()),
+        },
+        None => Hold::ForeignChange {
+            expected: write.before.clone(),
+            found: live.weights.clone(),
+            place: None,
+        },
     }
 }
 

@@ -15,7 +15,7 @@ use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::target::TargetSpec;
-use crate::model::{End, ErrorKind, Goal, HostError, Role, Weights};
+use crate::model::{End, ErrorKind, Goal, Hold, HostError, Role, Weights};
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 
@@ -37,7 +37,7 @@ pub struct Driver {
 impl Driver {
     /// Writes the first entry of a rollout and occupies its target.
     pub async fn begin(&self, header: Header) -> Result<(), RolloutError> {
-        let lease = self.claim_new(&header.identity, &header.rollout).await?;
+        let lease = self.claim_new(&header).await?;
         self.first_entry(&lease, &header).await?;
         Ok(())
     }
@@ -65,10 +65,14 @@ impl Driver {
         Ok((status, entries))
     }
 
-    pub(super) async fn claim(&self, target: &str, rollout: &str) -> Result<Lease, StoreError> {
+    /// Claims the target of a rollout, with every route that moves with its own.
+    pub(super) async fn claim(&self, header: &Header) -> Result<Lease, StoreError> {
+        let also = header.target.also().iter().map(|also| also.route.clone());
+        let also: Vec<String> = also.collect();
         let claim = Claim {
-            target,
-            rollout,
+            target: &header.identity,
+            also: &also,
+            rollout: &header.rollout,
             owner: &self.owner,
             now: self.clock.now(),
             ttl_ms: self.options.lease_ttl_ms,
@@ -119,7 +123,7 @@ impl Driver {
             }
             Err(error) => return Err(error.into()),
         };
-        let lease = self.claim(&header.identity, rollout).await?;
+        let lease = self.claim(&header).await?;
         // What came meanwhile; under the lease nobody else appends any more.
         let known = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         entries.extend(self.store.load(rollout, known).await?);
@@ -203,10 +207,23 @@ impl Driver {
             }
             Move::Record(event) => session.append(event, Durability::Power).await?,
             Move::Adopt { actor, signal } => {
-                let event = Event::Continued {
-                    actor,
-                    adopted: Some(session.target.observe().await?.weights()),
-                    signal: Some(signal),
+                let live = session.target.observe().await?.traffic();
+                let together = live.apart().next().is_none();
+                let event = match together {
+                    true => Event::Continued {
+                        actor,
+                        adopted: Some(live.weights),
+                        signal: Some(signal),
+                    },
+                    false => Event::Held {
+                        hold: Hold::Stuck {
+                            reason: format!(
+                                "the routes of this target have different weights ({}), so there are none that could be taken over: bring them together by hand and resume, or abort",
+                                live.shares()
+                            ),
+                        },
+                        signal: Some(signal),
+                    },
                 };
                 session.append(event, Durability::Power).await?;
             }

@@ -44,7 +44,7 @@ impl Driver {
         loop {
             session.keep_lease().await?;
             let live = self.look_on_the_way(session, &way).await?;
-            session.saw(&live.weights());
+            session.saw(&live.traffic());
             // Tasks may have started since the strategy last raised its traffic.
             if std::mem::take(&mut first) && goal == Goal::Promote {
                 session.look_at_the_image().await?;
@@ -247,7 +247,7 @@ impl Driver {
         match way.goal {
             // It was looked at a moment ago, and users wait.
             Goal::RollBack => {
-                let (before, health) = (live.weights(), Some(Ok(live.health())));
+                let (before, health) = (live.traffic(), Some(Ok(live.health())));
                 session
                     .write_over(Actor::Host, call, way.checks, before, health)
                     .await

@@ -45,9 +45,9 @@ impl Driver {
         let header = session.header.clone();
         let target = session.target.clone();
         let read = || async {
-            let (traffic, health) = tokio::join!(target.traffic(), target.health());
+            let (traffic, health) = tokio::join!(target.glance(), target.health());
             let traffic = traffic?;
-            let home = traffic.weights.share(header.arm(Role::Stable)) >= 100.0;
+            let home = traffic.all_on(header.arm(Role::Stable));
             if home && header.capacity.is_some() {
                 // Best effort: tasks that are left over are no emergency.
                 if let Ok(all) = target.observe().await {
@@ -219,6 +219,7 @@ pub(super) fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHeal
         arms: arms.collect(),
         sticky: traffic.sticky,
         address: traffic.address.clone(),
+        others: traffic.others.clone(),
     }
 }
 

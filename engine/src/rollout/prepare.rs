@@ -90,7 +90,7 @@ impl Driver {
                     }
                 }
                 Step::Do(call) => {
-                    if live.weights().share(session.header.arm(Role::Candidate)) > 0.0 {
+                    if live.traffic().serves(session.header.arm(Role::Candidate)) {
                         return Err(Interrupt::Held(Hold::Stuck {
                             reason: "the candidate arm already has traffic, so its release is not replaced; set its weight to 0 first".to_owned(),
                         }));

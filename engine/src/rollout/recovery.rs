@@ -8,7 +8,8 @@ use crate::journal::{Call, Event, Header, Work};
 use crate::model::target::TargetSpec;
 use crate::model::{
     ArmScaling, Command, Decider, Deployment, ErrorKind, Goal, Hold, HostError, Millis, Observed,
-    ObservedArm, Promotion, Release, Role, Running, Signal, Source, Verdict, Weights,
+    ObservedArm, OtherRoute, Promotion, Release, Role, Running, Signal, Source, Traffic, Verdict,
+    Weights,
 };
 
 /// The next move of a rollout.
@@ -319,7 +320,7 @@ pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
         }),
         // What auto scaling does is not seen here, and telling it again is safe.
         Call::SetScaling { .. } => false,
-        _ => return settle_traffic(write, &live.weights()),
+        _ => return settle_traffic(write, &live.traffic()),
     };
     if happened {
         Settled::Happened
@@ -328,21 +329,35 @@ pub fn settle(write: &InDoubt, live: &Observed) -> Settled {
     }
 }
 
-/// The same for a write that only moves traffic.
+/// The same for a write that only moves traffic. Where several routes move together it has
+/// happened once it has on all of them, and may be sent again while each is as it was or as
+/// it shall be.
 #[must_use]
-pub fn settle_traffic(write: &InDoubt, found: &Weights) -> Settled {
+pub fn settle_traffic(write: &InDoubt, live: &Traffic) -> Settled {
+    let found = &live.weights;
     let names: Vec<String> = found.0.iter().map(|w| w.arm.clone()).collect();
     let wanted = write
         .call
         .weights_after(&write.before)
         .and_then(|w| w.ordered_as(&names).ok());
-    if wanted.as_ref() == Some(found) {
-        Settled::Happened
-    } else if *found == write.before {
-        Settled::Reissue
-    } else {
-        Settled::Conflict
+    let is_there = wanted.as_ref() == Some(found);
+    let wanted = wanted.unwrap_or_default();
+    if is_there && live.others.iter().all(|other| other.has(&wanted)) {
+        return Settled::Happened;
     }
+    let known = |other: &OtherRoute| other.has(&wanted) || other.has(&write.before);
+    match (is_there || *found == write.before) && live.others.iter().all(known) {
+        true => Settled::Reissue,
+        false => Settled::Conflict,
+    }
+}
+
+/// Whether a write gives the candidate more than it had.
+#[must_use]
+pub fn raises(header: &Header, write: &InDoubt) -> bool {
+    let candidate = header.arm(Role::Candidate);
+    let after = write.call.weights_after(&write.before);
+    after.is_some_and(|after| after.share(candidate) > write.before.share(candidate))
 }
 
 /// One step towards a goal.
@@ -580,7 +595,7 @@ fn move_traffic(
                 release: new.clone(),
             })
         }),
-        _ if live.weights().share(stable) >= 100.0 => Step::Done,
+        _ if live.traffic().all_on(stable) => Step::Done,
         (_, new) => {
             let step = steady_or(live, stable, all_to(live, stable));
             match (live.arm(stable), new) {
@@ -595,12 +610,12 @@ fn move_traffic(
 
 /// All traffic to one arm that can carry it. It counts as done only while it can.
 fn all_to(live: &Observed, arm: &str) -> Step {
-    let weights = live.weights();
-    let step = if weights.share(arm) >= 100.0 {
+    let traffic = live.traffic();
+    let step = if traffic.all_on(arm) {
         Step::Done
     } else {
         Step::Do(Call::SetWeights {
-            weights: weights.all_to(arm),
+            weights: traffic.weights.all_to(arm),
         })
     };
     healthy_or(live, arm, step)
@@ -811,6 +826,7 @@ mod tests {
             arms: vec![arm(0, "stable"), arm(1, "canary")],
             sticky: false,
             address: String::new(),
+            others: vec![],
         }
     }
 
@@ -1097,6 +1113,77 @@ mod tests {
         assert_eq!(now([75, 25]), Settled::Happened);
         assert_eq!(now([95, 5]), Settled::Reissue);
         assert_eq!(now([50, 50]), Settled::Conflict);
+    }
+
+    #[test]
+    fn a_write_to_several_routes_has_happened_once_it_has_on_all_of_them() {
+        let header = header();
+        let before = Weights::of([("stable", 95), ("canary", 5)]);
+        let doubt = |canary: u32| InDoubt {
+            seq: 4,
+            by: crate::journal::Actor::Strategy,
+            call: Call::SetWeights {
+                weights: Weights::of([("stable", 100 - canary), ("canary", canary)]),
+            },
+            before: before.clone(),
+        };
+        let other = |canary: u32, amiss: Option<&str>| OtherRoute {
+            route: "b".to_owned(),
+            place: "HTTPS:443".to_owned(),
+            weights: Weights::of([("stable", 100 - canary), ("canary", canary)]),
+            amiss: amiss.map(ToOwned::to_owned),
+        };
+        let now = |own: u32, others: Vec<OtherRoute>| Traffic {
+            others,
+            ..live([100 - own, own], ["v1", "v2"], [1, 1]).traffic()
+        };
+        let raise = doubt(25);
+        assert!(raises(&header, &raise) && !raises(&header, &doubt(0)));
+        for (own, other_has, settled) in [
+            (25, other(25, None), Settled::Happened),
+            (25, other(5, None), Settled::Reissue),
+            (5, other(25, None), Settled::Reissue),
+            (5, other(5, None), Settled::Reissue),
+            (25, other(60, None), Settled::Conflict),
+            (60, other(25, None), Settled::Conflict),
+            (25, other(25, Some("it forwards to x")), Settled::Conflict),
+        ] {
+            let live = now(own, vec![other_has]);
+            assert_eq!(settle_traffic(&raise, &live), settled, "{live:?}");
+        }
+        // A route that is gone has no users who would have to go back.
+        let mut gone = other(0, Some("it does not exist any more"));
+        gone.weights = Weights::of([("stable", 0), ("canary", 0)]);
+        let back = doubt(0);
+        let settled = |others| settle_traffic(&back, &now(0, others));
+        assert_eq!(settled(vec![gone.clone()]), Settled::Happened);
+        // What could not be read is not known to be back.
+        gone.weights = Weights::default();
+        assert_eq!(settled(vec![gone]), Settled::Conflict);
+        let strays = other(50, Some("it forwards to x"));
+        assert_eq!(settled(vec![strays]), Settled::Conflict);
+    }
+
+    #[test]
+    fn no_way_ends_before_every_route_is_there() {
+        let header = header();
+        let mut live = live([100, 0], ["v1", "v2"], [1, 1]);
+        live.others.push(OtherRoute {
+            route: "b".to_owned(),
+            place: "HTTPS:443".to_owned(),
+            weights: Weights::of([("stable", 95), ("canary", 5)]),
+            amiss: None,
+        });
+        assert_eq!(finish(Goal::RollBack, &header, &live), set(100, 0));
+        live.others[0].weights = Weights::of([("stable", 1), ("canary", 0)]);
+        assert_eq!(finish(Goal::RollBack, &header, &live), Step::Done);
+        live.others[0].weights = Weights::of([("stable", 0), ("canary", 1)]);
+        live.arms[0].weight = 0;
+        live.arms[1].weight = 100;
+        assert!(matches!(
+            finish(Goal::RollBack, &header, &live),
+            Step::Do(_)
+        ));
     }
 
     #[test]

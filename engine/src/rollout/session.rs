@@ -22,10 +22,10 @@ use crate::journal::{
 use crate::model::query::Count;
 use crate::model::{
     ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, MetricsQuery, Millis,
-    Observed, Point, Role, Running, Scaling, Signal, Wake, Weights,
+    Observed, Point, Role, Running, Scaling, Signal, Traffic, Wake, Weights,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
-use crate::target::Target;
+use crate::target::{Order, Target};
 
 /// Why a call did not return to the strategy.
 #[derive(Debug)]
@@ -100,8 +100,10 @@ pub struct Session {
     pub(super) interrupt: Option<Interrupt>,
     /// The write that was sent last, as long as its answer is not in the journal.
     pub(super) sent: Option<InDoubt>,
-    /// When weights were last read (Unix ms), and the weights.
-    seen: Option<(Millis, Weights)>,
+    /// When weights were last read (Unix ms), and the shares in words.
+    seen: Option<(Millis, String)>,
+    /// Whether the routes had different weights before the write that was sent last.
+    uneven: bool,
     /// What auto scaling was told by the write that was sent last.
     scaled: Option<(u32, Scaling)>,
 }
@@ -141,21 +143,22 @@ impl Session {
             interrupt: None,
             sent: None,
             seen: None,
+            uneven: false,
             scaled: None,
         }
     }
 
     /// Remembers where the traffic was seen.
-    pub(super) fn saw(&mut self, weights: &Weights) {
-        self.seen = Some((self.clock.now(), weights.clone()));
+    pub(super) fn saw(&mut self, traffic: &Traffic) {
+        self.seen = Some((self.clock.now(), traffic.shares()));
     }
 
     /// Where the traffic was last seen, in words for the person who must act now.
     pub(super) fn last_seen(&self) -> String {
         match &self.seen {
-            Some((at, weights)) => {
+            Some((at, shares)) => {
                 let ago = self.clock.now().saturating_sub(*at).div_ceil(1_000);
-                format!("{ago} s ago the traffic was at {}", weights.shares())
+                format!("{ago} s ago the traffic was at {shares}")
             }
             None => "where the traffic is could not be read".to_owned(),
         }
@@ -465,16 +468,40 @@ impl Session {
     /// this step.
     async fn check_foreign(&self) -> Result<(), Interrupt> {
         match self.target.traffic().await {
-            Ok(live) if live.weights != self.status.weights => {
-                Err(Interrupt::Held(Hold::ForeignChange {
-                    expected: self.status.weights.clone(),
-                    found: live.weights,
-                }))
-            }
+            Ok(live) => match self.foreign(&live) {
+                Some(hold) => Err(Interrupt::Held(hold)),
+                None => Ok(()),
+            },
             // If the weights cannot be read, samples cannot be read either, and the strategy
             // gets that error as its answer.
             _ => Ok(()),
         }
+    }
+
+    /// What somebody else has changed: the weights of the target's route, or of one that
+    /// moves with it.
+    fn foreign(&self, live: &Traffic) -> Option<Hold> {
+        let expected = self.status.weights.clone();
+        if live.weights != expected {
+            return Some(Hold::ForeignChange {
+                expected,
+                found: live.weights.clone(),
+                place: None,
+            });
+        }
+        let other = live.apart_from(&expected).next()?;
+        Some(match &other.amiss {
+            None => Hold::ForeignChange {
+                expected: expected.clone(),
+                found: other.weights.clone(),
+                place: Some(other.place.clone()),
+            },
+            Some(_) => Hold::Stuck {
+                reason: format!(
+                    "{other}; this rollout left {expected} there, and its users are not where the other routes send theirs: bring it back to that and resume, or abort"
+                ),
+            },
+        })
     }
 
     /// A call that changes nothing.
@@ -561,40 +588,47 @@ impl Session {
         // A change of weights gives traffic to an arm, which must be healthy.
         let moves = call.moves_traffic();
         let (traffic, health) = if moves {
-            let (traffic, health) = tokio::join!(self.target.traffic(), self.target.health());
+            let traffic = async {
+                match checks {
+                    Checks::WayBack => self.target.glance().await,
+                    _ => self.target.traffic().await,
+                }
+            };
+            let (traffic, health) = tokio::join!(traffic, self.target.health());
             (traffic, Some(health))
         } else {
             (self.target.traffic().await, None)
         };
         match traffic {
-            Ok(live) => {
-                self.write_over(by, call, checks, live.weights, health)
-                    .await
-            }
+            Ok(live) => self.write_over(by, call, checks, live, health).await,
             Err(error) => self.refuse(by, call, error).await,
         }
     }
 
-    /// Performs a write over the weights `before` and the `health` that were read just now.
+    /// Performs a write over the traffic and the `health` that were read just now.
     pub(super) async fn write_over(
         &mut self,
         by: Actor,
         call: Call,
         checks: Checks,
-        before: Weights,
+        live: Traffic,
         health: Option<Result<Vec<ArmHealth>, HostError>>,
     ) -> Result<Reply, Interrupt> {
-        self.saw(&before);
+        self.saw(&live);
+        self.uneven = live.apart().next().is_some();
+        let before = live.weights.clone();
         if let Some(wanted) = call.weights_after(&before) {
             let wanted = match check_names(&call, &wanted, &before) {
                 Ok(wanted) => wanted,
                 Err(error) => return self.refuse(by, call, error).await,
             };
-            if checks != Checks::WayBack && before != self.status.weights {
-                return Err(Interrupt::Held(Hold::ForeignChange {
-                    expected: self.status.weights.clone(),
-                    found: before,
-                }));
+            // A person's one write brings routes together that are apart.
+            let by_hand = matches!(self.header.work, Work::Verb { .. });
+            if checks != Checks::WayBack
+                && let Some(hold) = self.foreign(&live)
+                && !(by_hand && before == self.status.weights)
+            {
+                return Err(Interrupt::Held(hold));
             }
             if checks == Checks::All
                 && let Err(error) =
@@ -604,7 +638,8 @@ impl Session {
             }
             // `restore` also writes the rest of the action, which may differ.
             let whole = matches!(call, Call::Restore { .. });
-            if wanted == before && before == self.status.weights && !whole {
+            let is_so = wanted == before && live.apart_from(&wanted).next().is_none();
+            if is_so && before == self.status.weights && !whole {
                 let event = Event::Exchanged {
                     by,
                     call,
@@ -613,8 +648,11 @@ impl Session {
                 self.append(event, Durability::Process).await?;
                 return Ok(Reply::Done);
             }
+            // Where routes are apart, an arm gains on some that does not on others.
+            let nothing = before.none();
+            let gains_over = if self.uneven { &nothing } else { &before };
             if let Leave::Refused(error) = self
-                .await_healthy((&before, &wanted), checks, health)
+                .await_healthy((gains_over, &wanted), checks, health)
                 .await?
             {
                 return self.refuse(by, call, error).await;
@@ -737,7 +775,8 @@ impl Session {
             // Whatever the target answered, only what is read back counts.
             match self.look_at(write).await {
                 Ok((recovery::Settled::Happened, _)) => break Reply::Done,
-                Ok((recovery::Settled::Conflict, live)) => {
+                // Routes that were apart before are not yet where nobody has written them.
+                Ok((recovery::Settled::Conflict, live)) if !self.uneven => {
                     break Reply::Failed(conflict(write, &live));
                 }
                 // The target refused it and would do so again.
@@ -765,6 +804,12 @@ impl Session {
             attempt += 1;
             self.clock.sleep_until(self.clock.now() + pause).await;
         };
+        let reply = match reply {
+            Reply::Failed(error) => {
+                Reply::Failed(Box::pin(self.brought_together(write, error)).await?)
+            }
+            reply => reply,
+        };
         let reply = reply.bounded();
         let event = Event::Answered {
             by: write.by,
@@ -775,6 +820,79 @@ impl Session {
         self.append(event, Durability::Power).await?;
         self.sent = None;
         Ok(reply)
+    }
+
+    /// Before the failure of a write is its answer: takes the routes back that it has moved
+    /// if it was a raise, under the intent of the write, which says where they were. So no
+    /// answer leaves users on the candidate by one route of several. The error says what was
+    /// done. On the way back nothing is taken back.
+    ///
+    /// # Errors
+    /// They could not be taken back, or the write had taken traffic from the candidate:
+    /// then the rollout stands still, and its intent stays without an answer.
+    pub(super) async fn brought_together(
+        &mut self,
+        write: &InDoubt,
+        error: HostError,
+    ) -> Result<HostError, Interrupt> {
+        let Some(wanted) = write.call.weights_after(&write.before) else {
+            return Ok(error);
+        };
+        if self.header.target.also().is_empty() || self.going_back() {
+            return Ok(error);
+        }
+        let by_hand = matches!(self.header.work, Work::Verb { .. });
+        let raises = recovery::raises(&self.header, write);
+        let stuck = |why: String| Interrupt::Held(Hold::Stuck { reason: why });
+        let mut attempt = 1;
+        let mut failed = String::new();
+        loop {
+            let seen = match self.target.traffic().await {
+                Ok(live) => {
+                    let moved = moved(&live, &wanted, &write.before);
+                    if self.uneven || by_hand && !raises {
+                        let message = format!("{}; now the traffic is at {live}", error.message);
+                        return Ok(HostError { message, ..error });
+                    }
+                    if !moved {
+                        let message = match attempt {
+                            1 => return Ok(error),
+                            _ => format!(
+                                "{}; the routes that had moved were taken back",
+                                error.message
+                            ),
+                        };
+                        return Ok(HostError { message, ..error });
+                    }
+                    if !raises {
+                        return Err(stuck(format!(
+                            "{} was done on some routes only: {}; the traffic is at {live}",
+                            write.call, error.message
+                        )));
+                    }
+                    format!("the traffic is at {live}")
+                }
+                Err(unread) => unread.to_string(),
+            };
+            if attempt > self.options.attempts {
+                return Err(stuck(format!(
+                    "{} failed: {}; the routes that had moved could not be taken back{failed}: {seen}",
+                    write.call, error.message
+                )));
+            }
+            self.renew().await?;
+            let back = crate::target::Step {
+                only_from: Some(&wanted),
+                ..crate::target::Step::back_to(&write.before)
+            };
+            let sent = crate::target::leaving_within(LEAVE_WITHIN, self.target.set_all(back));
+            failed = sent
+                .await
+                .map_or_else(|e| format!(" ({e})"), |()| String::new());
+            let pause = self.options.retry_ms << (attempt - 1).min(6);
+            attempt += 1;
+            self.clock.sleep_until(self.clock.now() + pause).await;
+        }
     }
 
     async fn deliver(&mut self, write: &InDoubt) -> Result<(), HostError> {
@@ -804,7 +922,16 @@ impl Session {
             call => match call.weights_after(&write.before) {
                 Some(weights) => {
                     let ordered = check_shape(&weights, &write.before)?;
-                    self.target.set_weights(&ordered).await
+                    let raises = recovery::raises(&self.header, write) && !self.going_back();
+                    let order = match raises {
+                        true => Order::Raise,
+                        false => Order::Back,
+                    };
+                    let step = crate::target::Step {
+                        order,
+                        ..crate::target::Step::back_to(&ordered)
+                    };
+                    self.target.set_all(step).await
                 }
                 None => Ok(()),
             },
@@ -815,21 +942,19 @@ impl Session {
     pub(super) async fn look_at(
         &self,
         write: &InDoubt,
-    ) -> Result<(recovery::Settled, Weights), HostError> {
+    ) -> Result<(recovery::Settled, Traffic), HostError> {
         if let Call::Restore { action, .. } = &write.call {
             if self.target.does(action).await? {
-                let live = self.target.traffic().await?.weights;
+                let live = self.target.traffic().await?;
                 return Ok((recovery::Settled::Happened, live));
             }
             return match self.target.traffic().await {
                 // The weights may be right while the rest of the action is not.
-                Ok(live) if live.weights == write.before => {
-                    Ok((recovery::Settled::Reissue, live.weights))
-                }
-                Ok(live) => Ok((recovery::Settled::Conflict, live.weights)),
+                Ok(live) if live.weights == write.before => Ok((recovery::Settled::Reissue, live)),
+                Ok(live) => Ok((recovery::Settled::Conflict, live)),
                 // The action does not forward to these arms any more, so it is written again.
                 Err(error) if !error.retryable && error.kind == ErrorKind::Conflict => {
-                    Ok((recovery::Settled::Reissue, write.before.clone()))
+                    Ok((recovery::Settled::Reissue, write.before.clone().into()))
                 }
                 Err(error) => Err(error),
             };
@@ -843,14 +968,14 @@ impl Session {
                 true => recovery::Settled::Happened,
                 false => recovery::Settled::Reissue,
             };
-            return Ok((settled, write.before.clone()));
+            return Ok((settled, write.before.clone().into()));
         }
         if write.call.weights_after(&write.before).is_some() {
-            let live = self.target.traffic().await?.weights;
+            let live = self.target.traffic().await?;
             return Ok((recovery::settle_traffic(write, &live), live));
         }
         let live = self.target.observe().await?;
-        Ok((recovery::settle(write, &live), live.weights()))
+        Ok((recovery::settle(write, &live), live.traffic()))
     }
 
     /// Whether a write in doubt may still be sent: the arm that gains traffic may have become
@@ -1009,7 +1134,14 @@ fn check_names(call: &Call, wanted: &Weights, live: &Weights) -> Result<Weights,
     check_shape(wanted, live)
 }
 
-fn conflict(write: &InDoubt, live: &Weights) -> HostError {
+/// Whether any route has the weights of a write and not those before it.
+fn moved(live: &Traffic, wanted: &Weights, before: &Weights) -> bool {
+    let own = live.weights.shares_like(wanted) && !live.weights.shares_like(before);
+    let mut others = live.others.iter().filter(|other| other.amiss.is_none());
+    own || others.any(|other| other.has(wanted) && !other.has(before))
+}
+
+fn conflict(write: &InDoubt, live: &Traffic) -> HostError {
     HostError::new(
         ErrorKind::Conflict,
         FOREIGN_CHANGE,
@@ -1020,7 +1152,7 @@ fn conflict(write: &InDoubt, live: &Weights) -> HostError {
     )
 }
 
-fn ignored(live: &Weights) -> HostError {
+fn ignored(live: &Traffic) -> HostError {
     HostError::new(
         ErrorKind::Unavailable,
         WRITE_IGNORED,

@@ -110,6 +110,7 @@ impl SimulatedTarget {
             arms: vec![arm(arms[0], "v1", 100), arm(arms[1], "v2", 0)],
             sticky: false,
             address: "http://simulated.invalid".to_owned(),
+            others: vec![],
         };
         let weights_since = vec![(0, observed.weights())];
         Self {

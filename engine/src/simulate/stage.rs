@@ -163,6 +163,7 @@ impl Stage {
             arms: arms.collect(),
             sticky: false,
             address: "http://simulated.invalid".to_owned(),
+            others: vec![],
         }
     }
 
@@ -578,6 +579,7 @@ mod tests {
         if leased {
             let claim = Claim {
                 target: candidate_lease(),
+                also: &[],
                 rollout: "r",
                 owner: &owner,
                 now: 0,

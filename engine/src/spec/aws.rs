@@ -19,6 +19,7 @@ pub(super) fn read(mut section: Section<'_>) -> AwsSpec {
         cluster: section.text("cluster"),
         arms: section.named("arms").into_iter().map(arm).collect(),
         test_listeners: section.texts("test-listeners").unwrap_or_default(),
+        only: section.boolean("only").unwrap_or_default(),
     };
     if find
         .test_listeners

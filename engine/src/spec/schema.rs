@@ -223,6 +223,9 @@ pub struct Aws {
     /// ARNs of test listeners: only tests use them, and no users.
     #[schemars(length(min = 1), inner(regex(pattern = ":listener/")))]
     pub test_listeners: Option<Vec<String>>,
+    /// Whether only the route that is named moves, and no other one to the same two groups
+    /// [default: false].
+    pub only: Option<bool>,
     /// Where a candidate without traffic can be reached, such as
     /// `https://test.example.org`.
     pub probe_url: Option<String>,

@@ -75,6 +75,7 @@ mod tests {
     ) -> Option<u32> {
         let claim = Claim {
             target: "t",
+            also: &[],
             rollout,
             owner: &owner(pid),
             now,

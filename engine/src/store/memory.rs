@@ -57,6 +57,14 @@ impl Inner {
             })
     }
 
+    /// Changes a lease under every identity that its target has.
+    fn each(&mut self, lease: &Lease, change: impl Fn(&mut Busy)) {
+        let leases = self.leases.values_mut();
+        leases
+            .filter(|busy| busy.rollout == lease.rollout && busy.epoch == lease.epoch)
+            .for_each(change);
+    }
+
     /// The same, if it was not given up either.
     fn owned(&mut self, lease: &Lease) -> Result<&mut Busy, StoreError> {
         let busy = self.claimed(lease)?;
@@ -93,26 +101,34 @@ impl MemoryStore {
 impl Journals for MemoryStore {
     async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError> {
         let mut inner = self.inner();
-        let occupant = inner.occupant(claim.target).cloned();
         let began = |busy: &Busy| inner.journals.contains_key(&busy.rollout);
         let last = inner.journals.get(claim.rollout).and_then(|j| j.last());
-        let known = Known {
-            began: occupant.as_ref().is_some_and(began),
-            last_epoch: last.map(|entry| entry.epoch),
-            occupant,
-        };
-        let epoch = decide(&claim, known).map_err(StoreError::Busy)?;
-        inner.leases.insert(
-            claim.target.to_owned(),
-            Busy {
+        let mut epoch = 0;
+        let mut abandoned = vec![];
+        for identity in claim.identities() {
+            let occupant = inner.occupant(identity).cloned();
+            abandoned.extend(occupant.iter().map(|busy| busy.rollout.clone()));
+            let known = Known {
+                began: occupant.as_ref().is_some_and(began),
+                last_epoch: last.map(|entry| entry.epoch),
+                occupant,
+            };
+            epoch = epoch.max(decide(&claim, known).map_err(StoreError::Busy)?);
+        }
+        inner
+            .leases
+            .retain(|_, busy| !abandoned.contains(&busy.rollout));
+        for identity in claim.identities() {
+            let busy = Busy {
                 rollout: claim.rollout.to_owned(),
                 epoch,
                 owner: Some(claim.owner.clone()),
                 keeper: None,
                 due: None,
                 expires: claim.now + claim.ttl_ms,
-            },
-        );
+            };
+            inner.leases.insert(identity.to_owned(), busy);
+        }
         Ok(Lease {
             target: claim.target.to_owned(),
             rollout: claim.rollout.to_owned(),
@@ -121,26 +137,30 @@ impl Journals for MemoryStore {
     }
 
     async fn renew(&self, lease: &Lease, expires: Millis) -> Result<(), StoreError> {
-        self.inner().owned(lease)?.expires = expires;
+        let mut inner = self.inner();
+        inner.owned(lease)?;
+        inner.each(lease, |busy| busy.expires = expires);
         Ok(())
     }
 
     async fn park(&self, lease: &Lease, until: Option<Millis>) -> Result<(), StoreError> {
         let mut inner = self.inner();
-        let busy = inner.claimed(lease)?;
-        let last = busy.owner.take().or(busy.keeper.take());
-        busy.keeper = last.filter(|_| until.is_some());
-        busy.due = until;
-        if let Some(until) = until {
-            busy.expires = until.saturating_add(KEPT_AFTER_WAKE_MS);
-        }
+        inner.claimed(lease)?;
+        inner.each(lease, |busy| {
+            let last = busy.owner.take().or(busy.keeper.take());
+            busy.keeper = last.filter(|_| until.is_some());
+            busy.due = until;
+            if let Some(until) = until {
+                busy.expires = until.saturating_add(KEPT_AFTER_WAKE_MS);
+            }
+        });
         Ok(())
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let mut inner = self.inner();
         inner.claimed(lease)?;
-        inner.leases.remove(&lease.target);
+        inner.leases.retain(|_, busy| busy.rollout != lease.rollout);
         Ok(())
     }
 

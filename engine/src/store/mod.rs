@@ -59,6 +59,8 @@ pub struct Lease {
 pub struct Claim<'a> {
     /// Identity of the target.
     pub target: &'a str,
+    /// Identities under which others may know the target: it is occupied under these too.
+    pub also: &'a [String],
     /// The rollout that wants it.
     pub rollout: &'a str,
     /// The process that would own it.
@@ -69,6 +71,13 @@ pub struct Claim<'a> {
     pub ttl_ms: Millis,
     /// The epoch of an owner that is known to be dead: it need not expire.
     pub dead_epoch: Option<u32>,
+}
+
+impl<'a> Claim<'a> {
+    /// All identities of the target.
+    pub fn identities(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        std::iter::once(self.target).chain(self.also.iter().map(String::as_str))
+    }
 }
 
 /// Why a claim is refused: who has the target.
@@ -227,8 +236,8 @@ pub trait Journals: Send + Sync {
     /// Claims the target for a rollout, by the rule in [`claim::decide`].
     ///
     /// # Errors
-    /// [`StoreError::Busy`] while another rollout occupies it, or another living
-    /// process drives this one.
+    /// [`StoreError::Busy`] while another rollout occupies it under any of its identities,
+    /// or another living process drives this one.
     async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError>;
     /// Prolongs a lease to `expires` (Unix ms).
     ///

@@ -91,6 +91,10 @@ INSERT OR IGNORE INTO rollout
         THEN json_extract(event, '$.identity') IS NOT NULL ELSE 0 END;
 ";
 
+/// A target with several identities has a lease under each. The index only makes it quick
+/// to find them, so tables without it have the same version.
+const LEASES_OF: &str = "CREATE INDEX IF NOT EXISTS lease_rollout ON lease (rollout)";
+
 type Work = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
 type Reply = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
 
@@ -127,7 +131,8 @@ fn set_up(connection: &Connection, patience: Duration) -> Result<(), rusqlite::E
     connection.busy_timeout(Duration::ZERO)?;
     let once = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        bring_up_to_date(connection)
+        bring_up_to_date(connection)?;
+        connection.execute_batch(LEASES_OF)
     };
     let tries = patience.as_millis() / SET_UP_PAUSE.as_millis();
     for _ in 0..tries {
@@ -715,38 +720,51 @@ fn current(connection: &Connection, (row, entries): (Summary, u32)) -> Result<Su
 impl Journals for SqliteStore {
     async fn claim(&self, claim: Claim<'_>) -> Result<Lease, StoreError> {
         let (target, rollout) = (claim.target.to_owned(), claim.rollout.to_owned());
+        let also = claim.also.to_vec();
         let owner = claim.owner.clone();
         let (now, ttl_ms, dead_epoch) = (claim.now, claim.ttl_ms, claim.dead_epoch);
         // A power cut ends every owner too, so a lease need not survive it.
         self.within(Durability::Process, move |transaction| {
-            let occupant = occupant(transaction, &target)?;
-            let began = match &occupant {
-                Some(busy) => has_journal(transaction, &busy.rollout)?,
-                None => false,
-            };
-            let last_epoch = transaction.query_row(
+            let last_epoch: Option<u32> = transaction.query_row(
                 "SELECT max(epoch) FROM journal WHERE rollout = ?1",
                 [&rollout],
                 |row| row.get(0),
             )?;
-            let known = Known {
-                occupant,
-                began,
-                last_epoch,
-            };
             let claim = Claim {
                 target: &target,
+                also: &also,
                 rollout: &rollout,
                 owner: &owner,
                 now,
                 ttl_ms,
                 dead_epoch,
             };
-            let epoch = decide(&claim, known).map_err(|b| Failure::Store(StoreError::Busy(b)))?;
-            transaction.execute(
-                "INSERT OR REPLACE INTO lease (target, rollout, epoch, owner, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![target, rollout, epoch, json::<Owner>(&owner)?, signed(now + ttl_ms)],
-            )?;
+            let (mut epoch, mut abandoned) = (0, vec![]);
+            for identity in claim.identities() {
+                let occupant = occupant(transaction, identity)?;
+                let began = match &occupant {
+                    Some(busy) => has_journal(transaction, &busy.rollout)?,
+                    None => false,
+                };
+                abandoned.extend(occupant.iter().map(|busy| busy.rollout.clone()));
+                let known = Known {
+                    occupant,
+                    began,
+                    last_epoch,
+                };
+                let granted = decide(&claim, known);
+                epoch = epoch.max(granted.map_err(|b| Failure::Store(StoreError::Busy(b)))?);
+            }
+            // Who loses one identity of a target loses all: a lease is whole or gone.
+            for gone in abandoned {
+                transaction.execute("DELETE FROM lease WHERE rollout = ?1", [gone])?;
+            }
+            for identity in claim.identities() {
+                transaction.execute(
+                    "INSERT OR REPLACE INTO lease (target, rollout, epoch, owner, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![identity, rollout, epoch, json::<Owner>(&owner)?, signed(now + ttl_ms)],
+                )?;
+            }
             Ok(Lease { target, rollout, epoch })
         })
         .await
@@ -757,8 +775,8 @@ impl Journals for SqliteStore {
         self.within(Durability::Process, move |transaction| {
             owned(transaction, &lease)?;
             transaction.execute(
-                "UPDATE lease SET expires = ?2 WHERE target = ?1",
-                params![lease.target, signed(expires)],
+                "UPDATE lease SET expires = ?3 WHERE target = ?1 OR rollout = ?2",
+                params![lease.target, lease.rollout, signed(expires)],
             )?;
             Ok(())
         })
@@ -773,8 +791,8 @@ impl Journals for SqliteStore {
             transaction.execute(
                 "UPDATE lease SET owner = NULL, due = ?2, expires = coalesce(?3, expires),
                  keeper = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(owner, keeper) END
-                 WHERE target = ?1",
-                params![lease.target, until.map(signed), expires],
+                 WHERE target = ?1 OR rollout = ?4",
+                params![lease.target, until.map(signed), expires, lease.rollout],
             )?;
             Ok(())
         })
@@ -786,7 +804,10 @@ impl Journals for SqliteStore {
         // A power cut ends every owner too, so a lease need not survive it.
         self.within(Durability::Process, move |transaction| {
             claimed(transaction, &lease)?;
-            transaction.execute("DELETE FROM lease WHERE target = ?1", [&lease.target])?;
+            transaction.execute(
+                "DELETE FROM lease WHERE target = ?1 OR rollout = ?2",
+                [&lease.target, &lease.rollout],
+            )?;
             Ok(())
         })
         .await

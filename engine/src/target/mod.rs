@@ -109,6 +109,40 @@ impl StackNow {
     }
 }
 
+/// The order in which routes move that move together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The target's own route, which most users take, comes last, and the first failure
+    /// ends it: wherever it breaks off, the fewest users are on the candidate.
+    Raise,
+    /// The target's own route comes first, and a route that fails does not keep the others:
+    /// wherever it breaks off, most users are back.
+    Back,
+}
+
+/// Weights for every route of a target.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// The weights.
+    pub to: &'a Weights,
+    /// The order of the routes.
+    pub order: Order,
+    /// Only routes that have these weights now are written to; all, if none are given.
+    pub only_from: Option<&'a Weights>,
+}
+
+impl<'a> Step<'a> {
+    /// These weights for all routes, in the order of a way back.
+    #[must_use]
+    pub fn back_to(to: &'a Weights) -> Self {
+        Self {
+            to,
+            order: Order::Back,
+            only_from: None,
+        }
+    }
+}
+
 /// Two arms behind one listener.
 #[async_trait]
 pub trait Target: Send + Sync {
@@ -164,8 +198,19 @@ pub trait Target: Send + Sync {
         Ok(None)
     }
 
-    /// Writes the weights of all arms. It does not read them back.
+    /// The same for the way back: a route that moves with the target's own and cannot be
+    /// read must not keep the others where they are, so it is only noted.
+    async fn glance(&self) -> Result<Traffic, HostError> {
+        self.traffic().await
+    }
+
+    /// Writes the weights of all arms, on all routes of the target. It does not read them
+    /// back.
     async fn set_weights(&self, weights: &Weights) -> Result<(), HostError>;
+    /// The same, with what matters where several routes move together.
+    async fn set_all(&self, step: Step<'_>) -> Result<(), HostError> {
+        self.set_weights(step.to).await
+    }
     /// Replaces the release of an arm; the old one finishes the requests under way.
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError>;
     /// Writes the whole action of the route as it was written down: weights, stickiness,

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rollout::Status;
-use crate::model::{Elsewhere, HostError, ObservedArm, Weights};
+use crate::model::{Elsewhere, HostError, ObservedArm, OtherRoute, Weights};
 use crate::ops::status::{Live, Overview};
 use crate::ops::traffic::Moved;
 
@@ -36,6 +36,9 @@ pub struct Target {
     pub sticky: bool,
     /// Its arms, in order.
     pub arms: Vec<ObservedArm>,
+    /// The other listeners and rules that move with it; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<OtherRoute>,
     /// What each arm did over the last samples, by its name.
     pub rates: BTreeMap<String, Rates>,
     /// What other listeners and rules send to the arms; absent if that cannot be
@@ -93,6 +96,7 @@ impl Target {
             address: observed.address.clone(),
             sticky: observed.sticky,
             arms: observed.arms.clone(),
+            routes: observed.others.clone(),
             rates: rates.collect(),
             elsewhere,
             elsewhere_unread,
@@ -123,6 +127,10 @@ pub struct Change {
     pub before: Weights,
     /// The weights as they were read back.
     pub weights: Weights,
+    /// The other listeners and rules that moved too, with their weights before; absent if
+    /// there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<OtherRoute>,
     /// What other listeners and rules send to the arms, if one arm has all weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<Vec<Elsewhere>>,
@@ -140,6 +148,7 @@ impl Change {
             why: None,
             before: before.clone(),
             weights: now.clone(),
+            routes: vec![],
             elsewhere: None,
             elsewhere_unread: None,
         }
@@ -153,6 +162,7 @@ impl From<&Moved> for Change {
         Self {
             rollout: Some(moved.rollout.clone()),
             why: moved.why.clone(),
+            routes: moved.others.clone(),
             elsewhere,
             elsewhere_unread,
             ..Self::through(&moved.before, &moved.now)

@@ -258,6 +258,7 @@ async fn a_fenced_process_stops_before_its_write() {
     let (a, b) = (claim(10), claim(11));
     let ask = |owner| Claim {
         target: "sim",
+        also: &[],
         rollout: ID,
         owner,
         now: lab.clock.now() + 10_000_000,

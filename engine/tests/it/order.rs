@@ -174,7 +174,10 @@ async fn a_foreign_change_is_refused_and_can_be_adopted() {
         .expect("begins");
     lab.target
         .meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (80, 20));
-    let Standing::Held(Hold::ForeignChange { expected, found }) = lab.go_on().await else {
+    let Standing::Held(Hold::ForeignChange {
+        expected, found, ..
+    }) = lab.go_on().await
+    else {
         panic!("it must hold");
     };
     assert_eq!(expected, Weights::of([("stable", 100), ("canary", 0)]));

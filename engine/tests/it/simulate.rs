@@ -441,6 +441,7 @@ mod golden {
                     .to_vec(),
                 sticky: false,
                 address: String::new(),
+                others: vec![],
             })
         }
 

@@ -91,6 +91,7 @@ async fn claim(
     let owner = owner(pid);
     let claim = Claim {
         target: "t",
+        also: &[],
         rollout,
         owner: &owner,
         now,
@@ -119,6 +120,80 @@ async fn journals<S: Journals + Schedule>(store: &S) {
     assert!(next.epoch > empty.epoch);
     store.release(&next).await.expect("ours");
     steady(store).await;
+    many_identities(store).await;
+}
+
+/// A claim under several identities.
+async fn claim_all(
+    store: &dyn Journals,
+    (target, also): (&str, &[&str]),
+    rollout: &str,
+    now: u64,
+) -> Result<Lease, StoreError> {
+    let owner = owner(1);
+    let also: Vec<String> = also.iter().map(|id| (*id).to_owned()).collect();
+    let claim = Claim {
+        target,
+        also: &also,
+        rollout,
+        owner: &owner,
+        now,
+        ttl_ms: 100,
+        dead_epoch: None,
+    };
+    store.claim(claim).await
+}
+
+/// A target with several identities is occupied under each, whichever comes first.
+async fn many_identities<S: Journals + Schedule>(store: &S) {
+    let occupant = async |id: &str| {
+        let busy = store.occupant(id).await.expect("works");
+        busy.map(|busy| (busy.rollout, busy.expires))
+    };
+    let set = claim_all(store, ("a", &["b", "c"]), "set", 0).await;
+    let set = set.expect("free");
+    let begun = vec![first()];
+    let appended = append(store, &set, begun, Durability::Process).await;
+    appended.expect("ours");
+    for (target, also) in [
+        ("b", &[][..]),
+        ("x", &["c"]),
+        ("a", &[]),
+        ("y", &["z", "b"]),
+    ] {
+        let Err(StoreError::Busy(busy)) = claim_all(store, (target, also), "late", 10).await else {
+            panic!("{target} {also:?}");
+        };
+        assert_eq!(busy.rollout, "set");
+    }
+    assert_eq!(occupant("x").await, None, "a refused claim leaves nothing");
+    store.renew(&set, 500).await.expect("ours");
+    for id in ["a", "b", "c"] {
+        assert_eq!(occupant(id).await, Some(("set".to_owned(), 500)), "{id}");
+    }
+    let open = store.open(None).await.expect("works");
+    let open = open.iter().filter(|o| o.summary.rollout == "set").count();
+    assert!(open <= 1, "listed once");
+    store.park(&set, None).await.expect("ours");
+    let refused = claim_all(store, ("c", &[]), "late", 999).await;
+    assert!(refused.is_err(), "parked is occupied");
+    // The same rollout goes on, and gives all of it back.
+    let again = claim_all(store, ("a", &["b", "c"]), "set", 1_000).await;
+    let again = again.expect("its own");
+    assert!(again.epoch > set.epoch);
+    store.release(&again).await.expect("ours");
+    for id in ["a", "b", "c"] {
+        assert_eq!(occupant(id).await, None, "{id}");
+    }
+    // Who never began and loses one identity loses all.
+    let slow = claim_all(store, ("a", &["b"]), "slow", 2_000).await;
+    let slow = slow.expect("free");
+    let one = claim_all(store, ("b", &[]), "one", 2_100).await;
+    let one = one.expect("abandoned");
+    assert_eq!(occupant("a").await, None);
+    let fenced = append(store, &slow, vec![first()], Durability::Process).await;
+    assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+    store.release(&one).await.expect("ours");
 }
 
 async fn steady<S: Journals + Schedule>(store: &S) {
@@ -158,6 +233,7 @@ async fn steady<S: Journals + Schedule>(store: &S) {
     let third = owner(3);
     let dead = Claim {
         target: "t",
+        also: &[],
         rollout: "r1",
         owner: &third,
         now: 201,
@@ -260,6 +336,7 @@ async fn begun<S: Journals>(store: &S, id: &str, created: u64, plugin: Option<&s
     let owner = owner(1);
     let claim = Claim {
         target: &header.identity,
+        also: &[],
         rollout: id,
         owner: &owner,
         now: created,
@@ -469,6 +546,7 @@ async fn one_of_many_claims_wins() {
                 let owner = owner(pid);
                 let claim = Claim {
                     target: &target,
+                    also: &[],
                     rollout: &format!("r{pid}"),
                     owner: &owner,
                     now: 0,

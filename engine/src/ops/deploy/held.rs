@@ -49,6 +49,22 @@ pub(super) struct Held {
     stack: String,
 }
 
+/// The target with its own route alone: what a stack does to the other routes is in its
+/// template, and only this one is brought back to where it was.
+async fn alone(app: &App, spec: &AwsSpec, target: Arc<AwsTarget>) -> Result<Arc<AwsTarget>> {
+    let mut found = target.found().clone();
+    if found.also.is_empty() && found.unmoved.is_empty() {
+        return Ok(target);
+    }
+    (found.also, found.unmoved) = (vec![], vec![]);
+    let found = Some(found);
+    let pinned = AwsSpec {
+        found,
+        ..spec.clone()
+    };
+    Ok(app.ports.on_aws(&pinned).await?)
+}
+
 impl Held {
     /// Occupies the stack's target. `None` if no target can be found and the change may
     /// go on without one.
@@ -60,7 +76,7 @@ impl Held {
         let spec = looked_for(taken.access.clone(), find);
         refuse_with_a_rollout_on(app, &taken).await?;
         let target = match app.ports.find_on_aws(&spec).await {
-            Ok(target) => target,
+            Ok(target) => alone(app, &spec, target).await?,
             Err(error)
                 if error.code == "no-listener"
                     || taken.unknown_is_fine && cannot_be_understood(&error) =>

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::aws::Found;
+use crate::model::aws::{Found, is_rule};
 use crate::model::{Release, Source, Weights};
 
 /// One API of AWS.
@@ -153,7 +153,10 @@ impl Api {
                     .map(|family| arn(found, "ecs", &format!("task-definition/{family}:*")))
                     .collect()
             }
-            Self::ModifyListener | Self::ModifyRule => vec![found.route.clone()],
+            Self::ModifyListener | Self::ModifyRule => {
+                let routes = found.routes().filter(|route| modify(route) == self);
+                routes.map(ToOwned::to_owned).collect()
+            }
             Self::DescribeServices | Self::UpdateService => {
                 let ours = found.arms.iter().filter_map(|a| {
                     let service = a.service.as_ref()?;
@@ -184,6 +187,14 @@ impl Api {
             }
             _ => vec!["*".to_owned()],
         }
+    }
+}
+
+/// The API that writes a route.
+fn modify(route: &str) -> Api {
+    match is_rule(route) {
+        true => Api::ModifyRule,
+        false => Api::ModifyListener,
     }
 }
 
@@ -248,31 +259,30 @@ impl Verb {
         use Api::{
             DescribeAlarms, DescribeListeners, DescribeRules, DescribeServices,
             DescribeTargetGroups, DescribeTargetHealth, DescribeTaskDefinition, DescribeTasks,
-            GetMetricData, ListTaskDefinitions, ListTasks, ModifyListener, ModifyRule,
-            RegisterTaskDefinition, UpdateService,
+            GetMetricData, ListTaskDefinitions, ListTasks, RegisterTaskDefinition, UpdateService,
         };
-        let (read, write) = if found.is_rule() {
-            (DescribeRules, ModifyRule)
-        } else {
-            (DescribeListeners, ModifyListener)
-        };
+        let of_kind = |rules| found.routes().any(|route| is_rule(route) == rules);
+        let kinds = [(DescribeListeners, false), (DescribeRules, true)];
+        let kinds = kinds.into_iter().filter(|(_, rules)| of_kind(*rules));
+        let read: Vec<Api> = kinds.map(|(api, _)| api).collect();
         let has_services = found.arms.iter().any(|a| a.service.is_some());
         let if_any = |api, any| if any { vec![api] } else { vec![] };
         match self {
             Self::Observe { new_revisions } => {
-                let mut apis = vec![read, DescribeTargetHealth, DescribeTargetHealth];
+                let mut apis = read;
+                apis.extend([DescribeTargetHealth; 2]);
                 apis.extend(if_any(DescribeServices, has_services));
                 apis.extend(vec![DescribeTaskDefinition; *new_revisions]);
                 apis
             }
-            Self::Traffic => vec![read],
+            Self::Traffic => read,
             Self::Health => vec![DescribeTargetHealth, DescribeTargetHealth],
             Self::Tripped { alarms, deployment } => {
                 let mut apis = if_any(DescribeAlarms, *alarms);
                 apis.extend(if_any(DescribeServices, *deployment && has_services));
                 apis
             }
-            Self::SetWeights(_) => vec![write],
+            Self::SetWeights(_) => found.routes().map(modify).collect(),
             Self::SetVersion { release, .. } => match release.source {
                 Source::TaskDefinition(_) => vec![DescribeServices, UpdateService],
                 // What changed is read from two revisions first.

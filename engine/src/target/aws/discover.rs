@@ -8,10 +8,10 @@ use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum, Rule
 use super::calls::Api;
 use super::client::{Clients, incomplete};
 use super::names::{self, Told};
-use super::{services, traffic};
-use crate::model::ROLES;
-use crate::model::aws::{Find, FindArm, Found, FoundArm, ServiceId};
-use crate::model::{Elsewhere, ErrorKind, HostError};
+use super::services;
+use super::traffic::{self, Part, Passage};
+use crate::model::aws::{Also, Find, FindArm, Found, FoundArm, ServiceId, is_rule};
+use crate::model::{Elsewhere, ErrorKind, HostError, ROLES, Weights};
 
 /// Most services in one `DescribeServices`.
 const SERVICES_MAX: usize = 10;
@@ -40,7 +40,8 @@ pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, Ho
         .filter(|l| l.listener_arn() != route.listener.listener_arn())
         .filter_map(|l| Some((l.listener_arn()?.to_owned(), address(name, l))))
         .collect();
-    Ok(Found {
+    let live = route.weights(&arms);
+    let mut found = Found {
         address: route.address(name),
         zones: described
             .availability_zones()
@@ -52,7 +53,45 @@ pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, Ho
         load_balancer: balancer,
         arms,
         test_addresses,
-    })
+        ..Found::default()
+    };
+    if !find.only {
+        let passages = passages(clients, &found, Missing::Balancers).await?;
+        join(&mut found, &live, &passages);
+    }
+    Ok(found)
+}
+
+/// Notes the other routes that move with the target's own, and those that cannot.
+fn join(found: &mut Found, live: &Weights, passages: &[Passage]) {
+    let with = |part: Part| {
+        let mut all: Vec<&Passage> = passages
+            .iter()
+            .filter(|p| traffic::part(found, live, p) == part)
+            .collect();
+        all.sort_by_key(|p| (rank(&p.place, p.is_default), p.arn.clone()));
+        let also = all.into_iter().map(|p| Also {
+            route: p.arn.clone(),
+            place: p.place.clone(),
+            load_balancer: p.load_balancer.clone(),
+        });
+        also.collect::<Vec<Also>>()
+    };
+    let (also, unmoved) = (with(Part::Moves), with(Part::Unmoved));
+    let own = passages.iter().find(|p| p.arn == found.route);
+    if let Some(own) = own.filter(|_| !also.is_empty()) {
+        found.place.clone_from(&own.place);
+    }
+    (found.also, found.unmoved) = (also, unmoved);
+}
+
+/// The order of routes: what most users take comes first.
+fn rank(place: &str, is_default: bool) -> u8 {
+    match place {
+        "HTTPS:443" if is_default => 0,
+        "HTTP:80" if is_default => 1,
+        _ => 2,
+    }
 }
 
 /// Finds only what a write of weights needs: the route and the names of its
@@ -60,15 +99,23 @@ pub(super) async fn discover(clients: &Clients, find: &Find) -> Result<Found, Ho
 pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, HostError> {
     let (stack, route) = find_route(clients, find).await?;
     let arms = arms(find, stack.as_ref(), &route)?;
-    Ok(Found {
-        address: String::new(),
-        zones: vec![],
+    let arms: Vec<FoundArm> = arms.into_iter().map(|half| half.arm).collect();
+    let live = route.weights(&arms);
+    let mut found = Found {
         test_listeners: test_listeners(find, stack.as_ref()),
         load_balancer: route.balancer(),
         route: route.arn,
-        arms: arms.into_iter().map(|half| half.arm).collect(),
-        test_addresses: vec![],
-    })
+        arms,
+        ..Found::default()
+    };
+    // What cannot be read must not keep the route itself from going back; the caller says
+    // what else sends requests to the arms, or that nobody knows.
+    if !find.only
+        && let Ok(passages) = passages(clients, &found, Missing::Balancers).await
+    {
+        join(&mut found, &live, &passages);
+    }
+    Ok(found)
 }
 
 async fn find_route(clients: &Clients, find: &Find) -> Result<(Option<Stack>, Route), HostError> {
@@ -235,9 +282,23 @@ impl Route {
         format!("{}{path}", address(host, &self.listener))
     }
 
+    /// The weights of the arms.
+    fn weights(&self, arms: &[FoundArm]) -> Weights {
+        let groups = traffic::forward(&self.actions).unwrap_or_default();
+        traffic::weights(arms, &groups)
+    }
+
+    fn place(&self) -> String {
+        let listener = place_of(&self.listener);
+        match is_rule(&self.arn) {
+            true => format!("{listener} rule"),
+            false => listener,
+        }
+    }
+
     /// The flag that names this route.
     fn flag(&self) -> String {
-        let flag = if self.arn.contains(":listener-rule/") {
+        let flag = if is_rule(&self.arn) {
             "--rule"
         } else {
             "--listener"
@@ -411,22 +472,33 @@ async fn routes_of(
     }
 }
 
-/// The route, if there is exactly one.
+/// The route, if there is exactly one, or if all that there are share the same two groups
+/// and may move together.
 fn only(find: &Find, mut found: Vec<Route>, place: &str) -> Result<Route, HostError> {
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => Err(nothing_fits(find, place)),
-        _ => {
-            let flags: Vec<String> = found.iter().map(Route::flag).collect();
-            Err(refused(
-                "ambiguous",
-                &format!(
-                    "{place} has several places that forward to two target groups\n\nhint: say which one with\n  {}",
-                    flags.join("\n  ")
-                ),
-            ))
-        }
+    if found.is_empty() {
+        return Err(nothing_fits(find, place));
     }
+    found.sort_by_key(|r| (rank(&r.place(), !is_rule(&r.arn)), r.arn.clone()));
+    let groups = |route: &Route| {
+        let groups = traffic::forward(&route.actions).unwrap_or_default();
+        let mut arns: Vec<String> = groups.into_iter().map(|(arn, _)| arn).collect();
+        arns.sort();
+        arns
+    };
+    let first = groups(&found[0]);
+    // Routes that fit are all about the arms that are given.
+    let alike = given_groups(find).len() == 2 || found.iter().all(|r| groups(r) == first);
+    if found.len() == 1 || alike && !find.only {
+        return Ok(found.remove(0));
+    }
+    let flags: Vec<String> = found.iter().map(Route::flag).collect();
+    Err(refused(
+        "ambiguous",
+        &format!(
+            "{place} has several places that forward to two target groups\n\nhint: say which one with\n  {}",
+            flags.join("\n  ")
+        ),
+    ))
 }
 
 fn nothing_fits(find: &Find, place: &str) -> HostError {
@@ -909,13 +981,83 @@ pub(super) async fn listeners_of(
     }
 }
 
-/// What the load balancers of the arms' groups send to the arms by other
-/// routes than the target's own; with `own`, by that one too.
+/// What the load balancers of the arms' groups send to the arms by routes other than those
+/// of the target; with `own`, by those too.
 pub(super) async fn elsewhere(
     clients: &Clients,
     found: &Found,
     own: bool,
 ) -> Result<Vec<Elsewhere>, HostError> {
+    let all = passages(clients, found, Missing::Nothing).await?;
+    let others = all
+        .iter()
+        .filter(|p| own || found.routes().all(|route| route != p.arn));
+    Ok(others.flat_map(|p| traffic::elsewhere(found, p)).collect())
+}
+
+/// What may be missing where routes are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Nothing,
+    /// The load balancers of the groups, other than that of the target's route.
+    Balancers,
+}
+
+/// Every listener and every rule of the load balancers of the arms' groups.
+async fn passages(
+    clients: &Clients,
+    found: &Found,
+    missing: Missing,
+) -> Result<Vec<Passage>, HostError> {
+    let mut balancers = match balancers_of(clients, found).await {
+        Err(error) if missing == Missing::Balancers && error.kind == ErrorKind::Denied => vec![],
+        read => read?,
+    };
+    balancers.push(found.load_balancer.clone());
+    balancers.sort();
+    balancers.dedup();
+    let mut all = vec![];
+    for balancer in &balancers {
+        for listener in listeners_of(clients, balancer).await? {
+            let arn = listener.listener_arn().unwrap_or_default();
+            let mut place = place_of(&listener);
+            if *balancer != found.load_balancer {
+                let name = balancer.split('/').nth(2).unwrap_or(balancer);
+                place = format!("{place} of {name}");
+            }
+            let passage = |own: &str, place, is_default, actions: &[Action]| Passage {
+                arn: own.to_owned(),
+                listener: arn.to_owned(),
+                load_balancer: balancer.clone(),
+                port: listener.port().unwrap_or_default(),
+                place,
+                is_default,
+                actions: actions.to_vec(),
+            };
+            let rules = rules_of(clients, arn).await?;
+            all.push(passage(
+                arn,
+                place.clone(),
+                true,
+                listener.default_actions(),
+            ));
+            let rules = rules.iter().filter(|r| r.is_default() != Some(true));
+            all.extend(rules.map(|rule| {
+                let priority = rule.priority().unwrap_or("?");
+                passage(
+                    rule.rule_arn().unwrap_or_default(),
+                    format!("{place} rule {priority}"),
+                    false,
+                    rule.actions(),
+                )
+            }));
+        }
+    }
+    Ok(all)
+}
+
+/// ARNs of the load balancers that the arms' groups are attached to.
+async fn balancers_of(clients: &Clients, found: &Found) -> Result<Vec<String>, HostError> {
     let groups: Vec<String> = found.arms.iter().map(|a| a.target_group.clone()).collect();
     let mut balancers = vec![];
     let mut page = None;
@@ -937,53 +1079,15 @@ pub(super) async fn elsewhere(
         }
         page = answer.next_marker.filter(|m| !m.is_empty());
         if page.is_none() {
-            break;
+            return Ok(balancers);
         }
     }
-    balancers.push(found.load_balancer.clone());
-    balancers.sort();
-    balancers.dedup();
-    let mut all = vec![];
-    for balancer in &balancers {
-        for listener in listeners_of(clients, balancer).await? {
-            let arn = listener.listener_arn().unwrap_or_default();
-            let port = listener.port().unwrap_or_default();
-            let protocol = listener.protocol().map_or("", ProtocolEnum::as_str);
-            let mut place = format!("{protocol}:{port}");
-            if *balancer != found.load_balancer {
-                let name = balancer.split('/').nth(2).unwrap_or(balancer);
-                place = format!("{place} of {name}");
-            }
-            let passage = |arn, place, is_default, actions| traffic::Passage {
-                arn,
-                listener: listener.listener_arn().unwrap_or_default(),
-                port,
-                place,
-                is_default,
-                actions,
-            };
-            let rules = rules_of(clients, arn).await?;
-            let rules = rules.iter().filter(|r| r.is_default() != Some(true));
-            let mut passages = vec![passage(
-                arn,
-                place.clone(),
-                true,
-                listener.default_actions(),
-            )];
-            passages.extend(rules.map(|rule| {
-                let priority = rule.priority().unwrap_or("?");
-                passage(
-                    rule.rule_arn().unwrap_or_default(),
-                    format!("{place} rule {priority}"),
-                    false,
-                    rule.actions(),
-                )
-            }));
-            let others = passages.iter().filter(|p| own || p.arn != found.route);
-            all.extend(others.flat_map(|p| traffic::elsewhere(found, p)));
-        }
-    }
-    Ok(all)
+}
+
+/// What people call a listener, such as `HTTPS:443`.
+fn place_of(listener: &Listener) -> String {
+    let protocol = listener.protocol().map_or("", ProtocolEnum::as_str);
+    format!("{protocol}:{}", listener.port().unwrap_or_default())
 }
 
 fn address(name: &str, listener: &Listener) -> String {

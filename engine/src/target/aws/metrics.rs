@@ -485,6 +485,7 @@ mod tests {
             arms: vec![arm("stable"), arm("canary")],
             test_addresses: vec![],
             test_listeners: vec![],
+            ..Found::default()
         }
     }
 

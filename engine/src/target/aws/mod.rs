@@ -37,13 +37,14 @@ use tokio::try_join;
 use super::http::Client as HttpClient;
 use super::query::{self, Words};
 use super::tls::Trust;
-use super::{StackNow, Target};
+use super::{Order, StackNow, Step, Target};
 use crate::clock::Clock;
-use crate::model::aws::{AwsSpec, Find, Found, FoundArm};
+use crate::model::aws::{Also, AwsSpec, Find, Found, FoundArm, is_rule};
 use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::{
     ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis,
-    Observed, ObservedArm, Point, ProbeReport, Release, Sample, Scaling, Source, Traffic, Weights,
+    Observed, ObservedArm, OtherRoute, Point, ProbeReport, Release, Sample, Scaling, Source,
+    Traffic, Weights,
 };
 use calls::Api;
 use client::{Clients, incomplete};
@@ -56,6 +57,9 @@ pub use release::{TaskChange, Wanted, release_of_task_definition};
 /// How old the actions may be on which a write is based, ms: they were read
 /// just before, to compare.
 const READ_AGE_MAX_MS: Millis = 5_000;
+
+/// Most routes in one call that reads them.
+const ROUTES_IN_A_CALL: usize = 20;
 
 /// How old an unused read of the traffic may be, ms.
 const UNUSED_AGE_MAX_MS: Millis = 1_000;
@@ -84,8 +88,8 @@ pub struct AwsTarget {
     found: Found,
     clock: Arc<dyn Clock>,
     http: HttpClient,
-    /// The actions of the last read, and when that was.
-    last: Mutex<Option<(Millis, Vec<Action>)>>,
+    /// The actions of the last read of each route, and when that was.
+    last: Mutex<HashMap<String, (Millis, Vec<Action>)>>,
     /// The traffic that a check of the target has read on the way; the next
     /// question about the traffic may use it.
     unused: Mutex<Option<(Millis, Traffic)>>,
@@ -116,6 +120,23 @@ enum Whose {
     Named,
     /// A task or the load balancer itself.
     Target,
+}
+
+/// Why a target may not be written to of which one route shares its requests with a third
+/// group.
+fn third_group(unmoved: &Also) -> HostError {
+    let flag = match is_rule(&unmoved.route) {
+        true => "rule",
+        false => "listener",
+    };
+    HostError::new(
+        ErrorKind::Invalid,
+        "third-group",
+        format!(
+            "{} ({} {}) forwards to both arms, and to a third target group that gets requests too, so it cannot move with the others\n\nhint: give the third group weight 0 there, where it then stays, or leave that route as it is with --only, which moves the route that is named alone",
+            unmoved.place, flag, unmoved.route
+        ),
+    )
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -156,7 +177,19 @@ impl AwsTarget {
     /// # Errors
     /// They do not, or AWS does not answer.
     pub async fn verify(&self) -> Result<(), HostError> {
-        let traffic = traffic::read(&self.found, &self.actions().await?)?;
+        let traffic = self
+            .traffic_of(|also, read| {
+                let other = traffic::other(&self.found, also, read);
+                match &other.amiss {
+                    Some(why) => Err(HostError::new(
+                        ErrorKind::Conflict,
+                        "route-changed",
+                        format!("{}: {why}", other.place),
+                    )),
+                    None => Ok(other),
+                }
+            })
+            .await?;
         *locked(&self.unused) = Some((self.clock.now(), traffic));
         Ok(())
     }
@@ -177,39 +210,172 @@ impl AwsTarget {
         Ok(LiveAction(self.read_actions(route).await?))
     }
 
+    /// The actions of the route itself.
     async fn actions(&self) -> Result<Vec<Action>, HostError> {
-        let actions = self.read_actions(&self.found.route).await?;
-        *locked(&self.last) = Some((self.clock.now(), actions.clone()));
-        Ok(actions)
+        self.read_actions(&self.found.route).await
     }
 
     async fn read_actions(&self, route: &str) -> Result<Vec<Action>, HostError> {
-        let actions = if route.contains(":listener-rule/") {
-            let call = self.clients.elb.describe_rules().rule_arns(route);
+        let read = self.read_all(&[route]).await.pop();
+        read.unwrap_or_else(|| Err(incomplete(Api::DescribeListeners, "listener")))
+    }
+
+    /// The actions of these routes, in their order: all listeners in one call, and all
+    /// rules in another.
+    async fn read_all(&self, routes: &[&str]) -> Vec<Result<Vec<Action>, HostError>> {
+        let (rules, listeners): (Vec<&str>, Vec<&str>) =
+            routes.iter().partition(|route| is_rule(route));
+        let (listeners, rules) = tokio::join!(self.read_some(&listeners), self.read_some(&rules));
+        let mut read: HashMap<String, Result<Vec<Action>, HostError>> = listeners;
+        read.extend(rules);
+        let now = self.clock.now();
+        let mut last = locked(&self.last);
+        let each = routes.iter().map(|route| {
+            let actions = read
+                .get(*route)
+                .cloned()
+                .unwrap_or_else(|| Err(self.missing(route)));
+            match &actions {
+                Ok(actions) => last.insert((*route).to_owned(), (now, actions.clone())),
+                Err(_) => last.remove(*route),
+            };
+            actions
+        });
+        each.collect()
+    }
+
+    /// The error of a route that an answer leaves out.
+    fn missing(&self, route: &str) -> HostError {
+        match (route == self.found.route, is_rule(route)) {
+            (true, true) => incomplete(Api::DescribeRules, "rule"),
+            (true, false) => incomplete(Api::DescribeListeners, "listener"),
+            (false, _) => HostError::new(
+                ErrorKind::NotFound,
+                "no-such-route",
+                format!("{route} does not exist"),
+            ),
+        }
+    }
+
+    /// The same for routes of one kind. One that does not exist any more does not hide the
+    /// others.
+    async fn read_some(&self, routes: &[&str]) -> HashMap<String, Result<Vec<Action>, HostError>> {
+        let mut read = HashMap::new();
+        for some in routes.chunks(ROUTES_IN_A_CALL) {
+            // On the heap, because the SDK's futures are deep.
+            match Box::pin(self.describe(some)).await {
+                Ok(found) => read.extend(found.into_iter().map(|(arn, a)| (arn, Ok(a)))),
+                Err(error) if error.kind == ErrorKind::NotFound && some.len() > 1 => {
+                    for route in some {
+                        let one = Box::pin(self.describe(&[route])).await;
+                        let one = one.and_then(|found| {
+                            let one = found.into_iter().next();
+                            let one = one.map(|(_, actions)| actions);
+                            one.ok_or_else(|| self.missing(route))
+                        });
+                        read.insert((*route).to_owned(), one);
+                    }
+                }
+                Err(error) => {
+                    let each = some.iter();
+                    read.extend(each.map(|route| ((*route).to_owned(), Err(error.clone()))));
+                }
+            }
+        }
+        read
+    }
+
+    /// The actions of listeners, or of rules, by their ARNs; one call.
+    async fn describe(&self, routes: &[&str]) -> Result<Vec<(String, Vec<Action>)>, HostError> {
+        let named = || Some(routes.iter().map(|route| (*route).to_owned()).collect());
+        let what = routes.join(", ");
+        if routes.first().is_some_and(|route| is_rule(route)) {
+            let call = self.clients.elb.describe_rules().set_rule_arns(named());
             let answer = self
                 .clients
-                .ask(Api::DescribeRules, route, call.send())
+                .ask(Api::DescribeRules, &what, call.send())
                 .await?;
-            let rule = answer.rules.unwrap_or_default().into_iter().next();
-            rule.and_then(|r| r.actions)
-                .ok_or_else(|| incomplete(Api::DescribeRules, "rule"))?
-        } else {
-            let call = self.clients.elb.describe_listeners().listener_arns(route);
-            let answer = self
-                .clients
-                .ask(Api::DescribeListeners, route, call.send())
-                .await?;
-            let listener = answer.listeners.unwrap_or_default().into_iter().next();
-            listener
-                .and_then(|l| l.default_actions)
-                .ok_or_else(|| incomplete(Api::DescribeListeners, "listener"))?
+            let rules = answer.rules.unwrap_or_default().into_iter();
+            return Ok(rules
+                .filter_map(|r| Some((r.rule_arn?, r.actions?)))
+                .collect());
+        }
+        let call = self.clients.elb.describe_listeners();
+        let call = call.set_listener_arns(named());
+        let answer = self
+            .clients
+            .ask(Api::DescribeListeners, &what, call.send())
+            .await?;
+        let listeners = answer.listeners.unwrap_or_default().into_iter();
+        Ok(listeners
+            .filter_map(|l| Some((l.listener_arn?, l.default_actions?)))
+            .collect())
+    }
+
+    /// The traffic of all routes; `each` decides what an error of one of the others means.
+    async fn traffic_of(
+        &self,
+        each: impl Fn(&Also, Result<&[Action], HostError>) -> Result<OtherRoute, HostError>,
+    ) -> Result<Traffic, HostError> {
+        let routes: Vec<&str> = self.found.routes().collect();
+        let mut read = self.read_all(&routes).await.into_iter();
+        let own = read
+            .next()
+            .unwrap_or_else(|| Err(incomplete(Api::DescribeListeners, "listener")))?;
+        let mut traffic = traffic::read(&self.found, &own)?;
+        for (also, read) in self.found.also.iter().zip(read) {
+            let read = read.as_deref().map_err(Clone::clone);
+            traffic.others.push(each(also, read)?);
+        }
+        Ok(traffic)
+    }
+
+    /// The actions on which a write may be based: read a moment ago, or read now.
+    async fn actions_for_a_write(&self, route: &str) -> Result<Vec<Action>, HostError> {
+        let last = locked(&self.last).remove(route);
+        let now = self.clock.now();
+        let actions = match last {
+            Some((at, actions)) if now.saturating_sub(at) <= READ_AGE_MAX_MS => actions,
+            _ => self.read_actions(route).await?,
         };
+        // The write must not be based on actions with other groups.
+        traffic::read(&self.found, &actions)?;
         Ok(actions)
     }
 
-    async fn write_actions(&self, actions: Vec<Action>) -> Result<(), HostError> {
-        let route = &self.found.route;
-        if self.found.is_rule() {
+    /// Writes the weights of one route.
+    async fn set_weights_of(&self, route: &str, step: &Step<'_>) -> Result<(), HostError> {
+        let actions = self.actions_for_a_write(route).await;
+        if self.found.also.is_empty() {
+            let actions = traffic::rewrite(&self.found, &actions?, step.to);
+            return self.write_actions(route, actions).await;
+        }
+        let actions = match actions {
+            // Nobody comes this way any more, or nobody from here to another arm.
+            Err(error) if step.order == Order::Back && route != self.found.route => {
+                let also = self.found.also.iter().find(|also| also.route == route);
+                let read = self.read_actions(route).await;
+                let read = read.as_deref().map_err(Clone::clone);
+                return match also.map(|also| traffic::other(&self.found, also, read)) {
+                    Some(other) if other.has(step.to) => Ok(()),
+                    _ => Err(error),
+                };
+            }
+            actions => actions?,
+        };
+        let live = traffic::read(&self.found, &actions)?.weights;
+        // What somebody else has written meanwhile is not written over on the way back from
+        // a raise.
+        let is_ours = step.only_from.is_none_or(|from| live.shares_like(from));
+        if live == *step.to || !is_ours {
+            return Ok(());
+        }
+        let actions = traffic::rewrite(&self.found, &actions, step.to);
+        self.write_actions(route, actions).await
+    }
+
+    async fn write_actions(&self, route: &str, actions: Vec<Action>) -> Result<(), HostError> {
+        if is_rule(route) {
             let call = self.clients.elb.modify_rule().rule_arn(route);
             let call = call.set_actions(Some(actions));
             self.clients
@@ -604,6 +770,7 @@ impl Target for AwsTarget {
             arms: vec![first, second],
             sticky: traffic.sticky,
             address: traffic.address,
+            others: traffic.others,
         })
     }
 
@@ -613,7 +780,19 @@ impl Target for AwsTarget {
         if let Some((_, traffic)) = unused.filter(|(at, _)| fresh(*at)) {
             return Ok(traffic);
         }
-        traffic::read(&self.found, &self.actions().await?)
+        self.traffic_of(|also, read| match read {
+            Err(error) if error.kind != ErrorKind::NotFound => Err(HostError {
+                message: format!("{}: {}", also.place, error.message),
+                ..error
+            }),
+            read => Ok(traffic::other(&self.found, also, read)),
+        })
+        .await
+    }
+
+    async fn glance(&self) -> Result<Traffic, HostError> {
+        self.traffic_of(|also, read| Ok(traffic::other(&self.found, also, read)))
+            .await
     }
 
     async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
@@ -621,6 +800,9 @@ impl Target for AwsTarget {
     }
 
     async fn fit(&self) -> Result<(), HostError> {
+        if let Some(unmoved) = self.found.unmoved.first() {
+            return Err(third_group(unmoved));
+        }
         services::fit(&self.found, &self.services().await?)?;
         let Some(stack) = &self.spec.find.stack else {
             return Ok(());
@@ -667,16 +849,41 @@ impl Target for AwsTarget {
     }
 
     async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
-        let last = locked(&self.last).clone();
-        let now = self.clock.now();
-        let actions = match last {
-            Some((at, actions)) if now.saturating_sub(at) <= READ_AGE_MAX_MS => actions,
-            _ => self.actions().await?,
-        };
-        // The write must not be based on actions with other groups.
-        traffic::read(&self.found, &actions)?;
-        self.write_actions(traffic::rewrite(&self.found, &actions, weights))
-            .await
+        self.set_all(Step::back_to(weights)).await
+    }
+
+    async fn set_all(&self, step: Step<'_>) -> Result<(), HostError> {
+        let mut routes: Vec<&str> = self.found.routes().collect();
+        if step.order == Order::Raise {
+            routes.reverse();
+        }
+        let mut failed: Option<HostError> = None;
+        for route in routes {
+            let Err(error) = self.set_weights_of(route, &step).await else {
+                continue;
+            };
+            let error = match self.found.place_of(route) {
+                "" => error,
+                place => HostError {
+                    message: format!("{place}: {}", error.message),
+                    ..error
+                },
+            };
+            // The fewer routes a raise has moved when it fails, the fewer are taken back. On
+            // the way back every route that can be moved is.
+            if step.order == Order::Raise {
+                return Err(error);
+            }
+            failed = Some(match failed {
+                None => error,
+                Some(first) => HostError {
+                    retryable: first.retryable || error.retryable,
+                    message: format!("{}; {}", first.message, error.message),
+                    ..first
+                },
+            });
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
@@ -720,7 +927,8 @@ impl Target for AwsTarget {
 
     async fn restore(&self, action: &serde_json::Value) -> Result<(), HostError> {
         let action = LiveAction::of_written(action)?;
-        self.write_actions(traffic::resent(&action.0)).await
+        self.write_actions(&self.found.route, traffic::resent(&action.0))
+            .await
     }
 
     async fn does(&self, action: &serde_json::Value) -> Result<bool, HostError> {

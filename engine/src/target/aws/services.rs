@@ -530,6 +530,7 @@ mod tests {
             arms: vec![arm("stable", a), arm("canary", b)],
             test_addresses: vec![],
             test_listeners: vec![],
+            ..Found::default()
         };
         let (a, b) = (
             behind("a", &["g/stable"]),

@@ -753,6 +753,7 @@ mod tests {
             ],
             sticky: false,
             address: String::new(),
+            others: vec![],
         };
         let told = beliefs(&live([0, 100]));
         assert_eq!(told["ActiveColor"], "green");

@@ -6,8 +6,8 @@ use aws_sdk_elasticloadbalancingv2::types::{
     TargetHealthStateEnum,
 };
 
-use crate::model::aws::{Found, FoundArm};
-use crate::model::{Elsewhere, ErrorKind, HostError, Traffic, Way, Weights};
+use crate::model::aws::{Also, Found, FoundArm};
+use crate::model::{Elsewhere, ErrorKind, HostError, OtherRoute, Traffic, Way, Weights};
 
 /// The target groups that an action forwards to, with their weights; `None` if
 /// it does not forward.
@@ -62,23 +62,23 @@ pub(super) fn by_share(groups: Vec<(String, u32)>) -> Vec<(String, f64)> {
 }
 
 /// What a route other than the target's own sends to its arms.
-pub(super) fn elsewhere(found: &Found, route: &Passage<'_>) -> Vec<Elsewhere> {
+pub(super) fn elsewhere(found: &Found, route: &Passage) -> Vec<Elsewhere> {
     let way = |share: f64| {
-        if found.test_listeners.iter().any(|l| l == route.listener) {
+        if route.is_for_tests(found) {
             Way::Tests
-        } else if route.is_default && share >= 100.0 && !matches!(route.port, 80 | 443) {
+        } else if share >= 100.0 && route.has_a_port_of_tests() {
             Way::Unsaid
         } else {
             Way::Users
         }
     };
-    let served = served(route.actions).into_iter();
+    let served = served(&route.actions).into_iter();
     served
         .filter_map(|(group, share)| {
             let arm = found.arms.iter().find(|a| a.target_group == group)?;
             Some(Elsewhere {
                 arm: arm.name.clone(),
-                route: route.arn.to_owned(),
+                route: route.arn.clone(),
                 place: route.place.clone(),
                 share,
                 way: way(share),
@@ -89,11 +89,13 @@ pub(super) fn elsewhere(found: &Found, route: &Passage<'_>) -> Vec<Elsewhere> {
 
 /// A listener's default action or a rule.
 #[derive(Debug)]
-pub(super) struct Passage<'a> {
+pub(super) struct Passage {
     /// Its ARN.
-    pub(super) arn: &'a str,
+    pub(super) arn: String,
     /// ARN of its listener.
-    pub(super) listener: &'a str,
+    pub(super) listener: String,
+    /// ARN of its load balancer.
+    pub(super) load_balancer: String,
     /// Port of its listener.
     pub(super) port: i32,
     /// Such as `HTTPS:443`, or `HTTPS:443 rule 10`.
@@ -101,21 +103,107 @@ pub(super) struct Passage<'a> {
     /// Whether it is a default action.
     pub(super) is_default: bool,
     /// Its actions.
-    pub(super) actions: &'a [Action],
+    pub(super) actions: Vec<Action>,
+}
+
+impl Passage {
+    fn is_for_tests(&self, found: &Found) -> bool {
+        found.test_listeners.contains(&self.listener)
+    }
+
+    /// Whether it is a default action on a port that listeners for tests have.
+    fn has_a_port_of_tests(&self) -> bool {
+        self.is_default && !matches!(self.port, 80 | 443)
+    }
+}
+
+/// How a passage takes part in what the target's own route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It shares its requests between the same two groups and moves with the route.
+    Moves,
+    /// The same, but a third group gets requests too.
+    Unmoved,
+    /// It does something else: it redirects, it has one of the groups alone, or only tests
+    /// use it.
+    None,
+}
+
+/// The part that a passage has. `live` are the weights of the target's own route: a
+/// listener on another port than 80 and 443 that sends everything to the other arm looks
+/// as listeners for tests do.
+pub(super) fn part(found: &Found, live: &Weights, passage: &Passage) -> Part {
+    let Some(groups) = forward(&passage.actions) else {
+        return Part::None;
+    };
+    let names = |arm: &FoundArm| groups.iter().any(|(arn, _)| *arn == arm.target_group);
+    if passage.arn == found.route || passage.is_for_tests(found) || !found.arms.iter().all(names) {
+        return Part::None;
+    }
+    let own = weights(&found.arms, &groups);
+    let is_ours = |arn: &str| found.arms.iter().any(|a| a.target_group == arn);
+    if groups.iter().any(|(arn, w)| *w > 0 && !is_ours(arn)) {
+        return Part::Unmoved;
+    }
+    let on_one = own.0.iter().any(|w| own.share(&w.arm) >= 100.0);
+    match passage.has_a_port_of_tests() && on_one && !own.shares_like(live) {
+        true => Part::None,
+        false => Part::Moves,
+    }
+}
+
+/// The weights of the arms among those of groups.
+pub(super) fn weights(arms: &[FoundArm], groups: &[(String, u32)]) -> Weights {
+    let weight = |arm: &FoundArm| {
+        let named = groups.iter().find(|(arn, _)| *arn == arm.target_group);
+        named.map_or(0, |(_, weight)| *weight)
+    };
+    Weights::of(arms.iter().map(|a| (a.name.as_str(), weight(a))))
+}
+
+/// What a route does that moves with the target's own, if it could be read.
+pub(super) fn other(found: &Found, also: &Also, read: Result<&[Action], HostError>) -> OtherRoute {
+    let (weights, amiss) = match read {
+        Ok(actions) => {
+            let groups = forward(actions).unwrap_or_default();
+            let amiss = astray(found, actions);
+            (weights(&found.arms, &groups), amiss)
+        }
+        // Nobody comes this way any more.
+        Err(error) if error.kind == ErrorKind::NotFound => (
+            weights(&found.arms, &[]),
+            Some("it does not exist any more".to_owned()),
+        ),
+        Err(error) => (
+            Weights::default(),
+            Some(format!("it could not be read: {error}")),
+        ),
+    };
+    OtherRoute {
+        route: also.route.clone(),
+        place: also.place.clone(),
+        weights,
+        amiss,
+    }
+}
+
+/// Why actions are not about the two arms alone; none if they are.
+fn astray(found: &Found, actions: &[Action]) -> Option<String> {
+    let Some(groups) = forward(actions) else {
+        return Some("it does not forward any more".to_owned());
+    };
+    let known = |arn: &str| found.arms.iter().any(|a| a.target_group == arn);
+    let stranger = groups.iter().find(|(arn, w)| *w > 0 && !known(arn));
+    stranger.map(|(stranger, _)| format!("it forwards to {stranger}"))
 }
 
 /// Who gets the traffic, if the actions are still about these two arms. Another group may
 /// be named with weight 0: it gets no requests.
 pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostError> {
-    let groups = forward(actions).ok_or_else(|| changed(found, "it does not forward any more"))?;
-    let known = |arn: &str| found.arms.iter().any(|a| a.target_group == arn);
-    if let Some((stranger, _)) = groups.iter().find(|(arn, w)| *w > 0 && !known(arn)) {
-        return Err(changed(found, &format!("it forwards to {stranger}")));
+    if let Some(why) = astray(found, actions) {
+        return Err(changed(found, &why));
     }
-    let weight = |arm: &FoundArm| {
-        let named = groups.iter().find(|(arn, _)| *arn == arm.target_group);
-        named.map_or(0, |(_, weight)| *weight)
-    };
+    let groups = forward(actions).unwrap_or_default();
     let sticky = actions.iter().any(|a| {
         let config = a
             .forward_config()
@@ -123,9 +211,10 @@ pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostErr
         config.and_then(|s| s.enabled()).unwrap_or(false)
     });
     Ok(Traffic {
-        weights: Weights::of(found.arms.iter().map(|a| (a.name.as_str(), weight(a)))),
+        weights: weights(&found.arms, &groups),
         sticky,
         address: found.address.clone(),
+        others: vec![],
     })
 }
 
@@ -272,6 +361,7 @@ mod tests {
             arms: vec![arm("stable"), arm("canary")],
             test_addresses: vec![],
             test_listeners: vec![],
+            ..Found::default()
         }
     }
 

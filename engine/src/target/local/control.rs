@@ -52,6 +52,7 @@ impl Control {
                 .collect(),
             sticky: self.proxy.is_sticky(),
             address: format!("http://{}", self.listen),
+            others: vec![],
         }
     }
 

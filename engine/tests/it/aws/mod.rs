@@ -21,4 +21,5 @@ mod regions;
 mod rollout;
 mod routes;
 mod stacks;
+mod together;
 mod verbs;

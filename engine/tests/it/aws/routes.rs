@@ -42,7 +42,7 @@ const COLOURS: Wish = Wish {
     sizes: [["256", "512"]; 2],
 };
 
-async fn discover(find: &Find) -> Result<Found, HostError> {
+pub async fn discover(find: &Find) -> Result<Found, HostError> {
     let access = Access {
         region: Some(REGION.to_owned()),
         ..Access::default()
@@ -62,7 +62,7 @@ pub async fn listener(balancer: &str, port: i32, action: Action) -> String {
     made.listeners()[0].listener_arn().expect("ARN").to_owned()
 }
 
-async fn rule(listener: &str, priority: i32, action: Action) -> String {
+pub async fn rule(listener: &str, priority: i32, action: Action) -> String {
     let condition = RuleCondition::builder().field("path-pattern");
     let condition = condition.values(format!("/p{priority}/*")).build();
     let create = direct().await.elb.create_rule();
@@ -84,7 +84,7 @@ fn closed() -> Action {
 }
 
 /// Another load balancer in the same network.
-async fn balancer(name: &str) -> String {
+pub async fn balancer(name: &str) -> String {
     let subnets = tokio::task::spawn_blocking(|| emulator::subnets(REGION));
     let create = direct().await.elb.create_load_balancer().name(name);
     let made = create.set_subnets(Some(subnets.await.expect("CLI")));
@@ -93,7 +93,7 @@ async fn balancer(name: &str) -> String {
     arn.expect("ARN").to_owned()
 }
 
-fn weights(route: &str) -> Vec<i64> {
+pub fn weights(route: &str) -> Vec<i64> {
     let shown = if route.contains(":listener-rule/") {
         emulator::aws(REGION, &["elbv2", "describe-rules", "--rule-arns", route])["Rules"][0]
             ["Actions"]
@@ -322,10 +322,14 @@ async fn the_route_that_was_named_is_the_route_that_moves() {
     rule(&made.listener, 1, closed()).await;
     let narrow = rule(&made.listener, 2, both()).await;
     let test = TestApp::new();
-    let by_listener = on_aws(on(&made));
+    let by_listener = on_aws(AwsRequest {
+        only: true,
+        ..on(&made)
+    });
     let by_rule = on_aws(AwsRequest {
         listener: None,
         rule: Some(narrow.clone()),
+        only: true,
         ..on(&made)
     });
     let set = async |shares: [&str; 2], at: &TargetRequest| {
@@ -545,6 +549,7 @@ async fn a_cold_rollback_asks_the_load_balancer_alone() {
     });
     let bare = AwsRequest {
         region: Some(REGION.to_owned()),
+        only: true,
         ..AwsRequest::default()
     };
     let by_listener = AwsRequest {
@@ -652,8 +657,15 @@ async fn a_stack_without_outputs_has_one_route_or_names_them_all() {
         "Type=fixed-response,FixedResponseConfig={StatusCode=503}",
     );
     look().await.expect("done");
-    // Two that fit are an error that names both.
+    // Two that share the same groups move together; where only one shall move, it must be
+    // named, and the error names both.
     let second = rule("2", &actions);
+    look().await.expect("done");
+    let only = on_aws(AwsRequest {
+        only: true,
+        ..on_stack(region, name)
+    });
+    let one = switch(&TestApp::new().app, &only, "blue").await;
     let says = [format!("--listener {listener}"), format!("--rule {second}")];
-    refused(look().await, Kind::Usage, &[&says[0], &says[1]]);
+    refused(one.map(|_| ()), Kind::Usage, &[&says[0], &says[1]]);
 }

@@ -364,11 +364,23 @@ pub async fn reach(proxy: &Proxy, find: Find, clock: Arc<dyn Clock>) -> AwsTarge
 impl Bottle {
     pub async fn new(wish: Wish, strategy: Arc<dyn Strategy>, parameters: Value) -> Self {
         let made = make(&wish).await;
+        Self::around(made, strategy, parameters).await
+    }
+
+    /// The same around what is there.
+    pub async fn around(made: Made, strategy: Arc<dyn Strategy>, parameters: Value) -> Self {
         let proxy = Proxy::start().await;
         let clock = Arc::new(VirtualClock::new(START));
         let target = Arc::new(reach(&proxy, find(&made), clock.clone()).await);
         let live = target.observe().await.unwrap_or_else(|e| panic!("{e}"));
-        let header = header(&live, target.identity(), parameters);
+        let mut header = header(&live, target.identity(), parameters);
+        // The driver goes by the routes that a rollout is pinned to.
+        if !target.found().also.is_empty() {
+            header.target = TargetSpec::Aws(Box::new(AwsSpec {
+                found: Some(target.found().clone()),
+                ..looked_for(Access::default(), find(&made))
+            }));
+        }
         proxy.take();
         Self::filled(made, proxy, clock, (target, strategy, header))
     }
