@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::watch::{self, How};
-use super::{Global, render};
+use super::{Global, print, render};
 use crate::journal::verdict::verdict;
 use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
@@ -93,7 +93,7 @@ pub(super) async fn status(
 
 fn show_live(live: &Live) {
     out!("{}", live.seen.observed.address);
-    for line in render::arm_lines(&live.seen, render::BAR) {
+    for line in render::arm_lines(&live.seen, None, print::width()) {
         out!("{line}");
     }
     if live.seen.observed.sticky {
@@ -124,7 +124,7 @@ fn show_known(known: &Known, now: Millis) {
         );
         return;
     }
-    for line in render::head(status, now) {
+    for line in render::head(header, status, now, print::width()) {
         out!("{line}");
     }
     if status.hold.is_some() || status.mismatch.is_some() {

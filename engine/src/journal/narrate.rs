@@ -223,6 +223,7 @@ pub struct Narrator {
     reader: Reader,
     last_note: String,
     last_line: String,
+    last_finding: String,
 }
 
 impl Narrator {
@@ -234,6 +235,7 @@ impl Narrator {
             reader: Reader::default(),
             last_note: String::new(),
             last_line: String::new(),
+            last_finding: String::new(),
         }
     }
 
@@ -257,6 +259,7 @@ impl Narrator {
                     Call::Log { level, .. } if *level == Level::Debug => return None,
                     Call::Log { .. } => said_by_strategy = true,
                     Call::Report { finding } if finding.decision == Decision::Stay => return None,
+                    Call::Report { finding } => self.last_finding.clone_from(&finding.explanation),
                     Call::Progress { .. } => {
                         let plain = without_digits(&text);
                         if plain == self.last_note {
@@ -271,6 +274,7 @@ impl Narrator {
             // After a verdict comes a decision that says the same, and the caller shows the
             // end with more than its entry has.
             Told::Other(Event::Finished(_) | Event::Ended { .. }) => return None,
+            Told::Other(Event::Decided { .. }) => self.without_finding(sentence(exchange)?),
             Told::Other(_) => sentence(exchange)?,
         };
         // A line that differs from the one before only in its numbers is left out, unless
@@ -287,16 +291,24 @@ impl Narrator {
         Some(text)
     }
 
+    /// A decision without the words of the finding that it follows from, which were told
+    /// just before.
+    fn without_finding(&self, decided: String) -> String {
+        match decided.strip_suffix(self.last_finding.as_str()) {
+            Some(rest) if !self.last_finding.is_empty() => {
+                rest.trim_end_matches([':', ' ']).to_owned()
+            }
+            _ => decided,
+        }
+    }
+
     /// How to end a wait for a person.
     fn approval(&self, question: &Question<'_>) -> Option<String> {
-        let until = question
-            .deadline
-            .filter(|_| question.call.asks_for_approval())?;
         let id = &self.rollout;
-        let left = span(until.saturating_sub(question.at));
-        Some(format!(
-            "waits: `engine approve {id}` lets it go on (within {left})"
-        ))
+        question
+            .call
+            .asks_for_approval()
+            .then(|| format!("waits: `engine approve {id}` lets it go on"))
     }
 }
 

@@ -213,7 +213,8 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chos
     let loaded = plugin::load(app, &request.pins, named, spec, purpose).await?;
     let description = loaded.plugin.describe().await?;
     let file = &spec.strategy.parameters;
-    let parameters = plugin::parameters(&request.set, file, &loaded.plugin, &description).await?;
+    let (parameters, steps) =
+        plugin::accepted(&request.set, file, &loaded.plugin, &description).await?;
     no_credentials(&parameters)?;
     let parameters = Value::Object(parameters);
     plugin::queries::check(&description, &parameters, &spec.queries)?;
@@ -225,6 +226,7 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chos
         world: loaded.plugin.world.clone(),
         parameters,
         seed: format!("{:032x}", rand::random::<u128>()),
+        steps,
     };
     Ok(Chosen { loaded, pin })
 }

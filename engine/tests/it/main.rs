@@ -37,6 +37,7 @@ mod reference;
 mod registry;
 mod render;
 mod schemas;
+mod screen;
 mod secrets;
 mod signals;
 mod signature;
