@@ -1,6 +1,7 @@
 //! Verbs that only read: `status`, `get`, `list`, `history`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -28,6 +29,22 @@ pub struct StatusArgs {
     /// Go on watching; the exit code is the rollout's
     #[arg(long, short)]
     watch: bool,
+}
+
+/// Wait until a rollout ends or pauses; the exit code is the rollout's
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine wait canary-x7k2m9qa
+  engine wait --timeout 30m && echo promoted
+
+Exit codes are those of `engine run`; 5 when the time is over and it still goes on.")]
+pub struct WaitArgs {
+    /// The rollout [default: the one on the target]
+    #[arg(allow_hyphen_values = true)]
+    rollout: Option<String>,
+    /// Wait no longer than that, such as 90s or 30m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
 }
 
 /// Show everything about one rollout
@@ -62,6 +79,26 @@ pub struct HistoryArgs {
     /// Draw it into this file instead: traffic, errors, p99 and evidence
     #[arg(long, value_name = "FILE.svg|png")]
     plot: Option<PathBuf>,
+}
+
+pub(super) async fn wait(app: &App, global: &Global, args: WaitArgs) -> crate::ops::Result<Exit> {
+    let id = status::subject(app, &global.target(), args.rollout.as_deref())
+        .await?
+        .ok_or_else(|| crate::ops::Error::usage("there is no rollout to wait for"))?;
+    let watched = watch::watch(app, global, &id, How::Follow);
+    let Some(time) = args.timeout else {
+        return watched.await;
+    };
+    match tokio::time::timeout(time, watched).await {
+        Ok(exit) => exit,
+        Err(_) => {
+            eprintln!(
+                "rollout {id} still goes on after {}; nothing was changed",
+                humantime::format_duration(time)
+            );
+            Ok(Exit::Paused)
+        }
+    }
 }
 
 pub(super) async fn status(

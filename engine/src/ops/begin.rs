@@ -40,6 +40,8 @@ const DEMO_RPS: u32 = 100;
 pub struct BeginRequest {
     /// Its target and its rollout file.
     pub target: TargetRequest,
+    /// Whether it is the demo, whatever rollout file is there.
+    pub demo: bool,
     /// The strategy: a file, or its name in `plugins.toml`; that of the rollout file
     /// if none is named.
     pub plugin: Option<PathBuf>,
@@ -166,7 +168,10 @@ fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
         let why = format!("{image:?} is not REPOSITORY:TAG: {why}");
         return Err(Error::argument(Input::Image, why));
     }
-    let file = request.target.named()?;
+    let file = match request.demo {
+        true => None,
+        false => request.target.named()?,
+    };
     let folder = app.state_dir.join("embedded");
     let place = folder.join(format!("{id_part}.json")).display().to_string();
     let spec = match file {

@@ -51,6 +51,13 @@ pub struct Issue {
     pub message: String,
 }
 
+/// The interfaces of the contract, with their versions, of which a plugin exports one;
+/// newest first.
+#[must_use]
+pub fn contracts() -> Vec<&'static str> {
+    track::ALL.iter().map(|track| track.export).collect()
+}
+
 /// Compiles components and keeps them by digest.
 pub struct Host {
     engine: Engine,
