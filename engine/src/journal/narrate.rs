@@ -224,6 +224,7 @@ pub struct Narrator {
     last_note: String,
     last_line: String,
     last_finding: String,
+    last_report: String,
 }
 
 impl Narrator {
@@ -236,6 +237,7 @@ impl Narrator {
             last_note: String::new(),
             last_line: String::new(),
             last_finding: String::new(),
+            last_report: String::new(),
         }
     }
 
@@ -250,16 +252,24 @@ impl Narrator {
     }
 
     fn news(&mut self, exchange: &Exchange<'_>) -> Option<String> {
-        let mut said_by_strategy = false;
+        let mut always = false;
         let text = match exchange.told {
             Told::Asked(question) => self.approval(&question)?,
             Told::Answered { question, .. } => {
                 let text = sentence(exchange)?;
                 match question.call {
                     Call::Log { level, .. } if *level == Level::Debug => return None,
-                    Call::Log { .. } => said_by_strategy = true,
+                    Call::Log { .. } => always = true,
+                    call if call.is_write() => always = true,
                     Call::Report { finding } if finding.decision == Decision::Stay => return None,
-                    Call::Report { finding } => self.last_finding.clone_from(&finding.explanation),
+                    Call::Report { finding } => {
+                        self.last_finding.clone_from(&finding.explanation);
+                        let plain = without_digits(&text);
+                        if plain == self.last_report && finding.decision == Decision::Hold {
+                            return None;
+                        }
+                        self.last_report = plain;
+                    }
                     Call::Progress { .. } => {
                         let plain = without_digits(&text);
                         if plain == self.last_note {
@@ -278,8 +288,8 @@ impl Narrator {
             Told::Other(_) => sentence(exchange)?,
         };
         // A line that differs from the one before only in its numbers is left out, unless
-        // the strategy itself logs it.
-        let plain = if said_by_strategy {
+        // the strategy itself logs it, or something was changed.
+        let plain = if always {
             text.clone()
         } else {
             without_digits(&text)

@@ -24,14 +24,14 @@ pub fn odds(log_evidence: f64) -> String {
 /// What is known of the candidate, and how far it is from being taken back:
 /// `no sign that it is worse (evidence 1:4, goes back at 100:1)`.
 ///
-/// `log_evidence` and `log_limit` are natural logarithms, `hold_evidence` is
-/// [`Config::hold_evidence`].
+/// `log_evidence` and `log_limit` are natural logarithms; `suspicious` is whether no step is
+/// taken because of the evidence.
 #[must_use]
-pub fn certainty(log_evidence: f64, log_limit: f64, hold_evidence: f64) -> String {
-    let known = match log_evidence {
-        e if e >= log_limit => "it is worse",
-        e if e >= hold_evidence.ln() => "suspicious",
-        _ => "no sign that it is worse",
+pub fn certainty(log_evidence: f64, log_limit: f64, suspicious: bool) -> String {
+    let known = match (log_evidence >= log_limit, suspicious) {
+        (true, _) => "it is worse",
+        (false, true) => "suspicious",
+        (false, false) => "no sign that it is worse",
     };
     format!("{known} ({})", distance(log_evidence, log_limit))
 }
@@ -114,9 +114,11 @@ impl Finding {
     /// it. `window` names the time of the rates, such as `in the last 10 min`.
     #[must_use]
     pub fn explain(&self, decision: Decision, pace: Pace, config: &Config, window: &str) -> String {
+        let held = matches!(decision, Decision::Hold | Decision::GiveUp);
+        let suspicious = self.suspicious || held;
         let mut text = format!(
             "{}; {}",
-            certainty(self.log_evidence, self.log_limit, config.hold_evidence),
+            certainty(self.log_evidence, self.log_limit, suspicious),
             self.strongest(window),
         );
         if self.incident {
@@ -158,7 +160,7 @@ mod tests {
         assert_eq!(odds(-(8.0_f64.ln())), "1:8");
         assert_eq!(odds(100.0), "over 1,000,000:1");
         let limit = 100.0_f64.ln();
-        let certain = |odds: f64| certainty(odds.ln(), limit, 3.0);
+        let certain = |odds: f64| certainty(odds.ln(), limit, odds > 3.0);
         for (odds, said) in [
             (
                 0.25,

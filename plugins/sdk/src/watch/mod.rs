@@ -330,7 +330,7 @@ impl Watch {
             return None;
         }
         let (pace, step) = (self.gate.pace(), self.gate.step()?);
-        let known = self.certainty();
+        let known = self.certainty(pace.held > 0);
         let note = if pace.held > 0 {
             format!("{title}: holds, {known}")
         } else {
@@ -350,15 +350,15 @@ impl Watch {
     }
 
     /// What is known of the candidate now, and how far it is from being taken back.
-    fn certainty(&self) -> String {
-        let config = self.gate.config();
+    fn certainty(&self, suspicious: bool) -> String {
+        let alpha = self.gate.config().alpha;
         let (evidence, limit) = self
             .last
             .as_ref()
-            .map_or((0.0, (1.0 / config.alpha).ln()), |finding| {
+            .map_or((0.0, (1.0 / alpha).ln()), |finding| {
                 (finding.log_evidence, finding.log_limit)
             });
-        analysis::certainty(evidence, limit, config.hold_evidence)
+        analysis::certainty(evidence, limit, suspicious)
     }
 
     /// The last finding in words.
