@@ -19,6 +19,7 @@ fn surroundings() -> Surroundings {
             .map(Into::into)
     };
     Surroundings {
+        state_dir: path("ENGINE_STATE_DIR"),
         state_home: path("XDG_STATE_HOME"),
         home: path("HOME"),
         user: std::env::var("USER")

@@ -129,7 +129,9 @@ pub fn journal(input: &[u8]) -> bool {
     };
     assert_eq!(file::read(&file::write(&entries)), Ok(entries.clone()));
     let status = Status::of(&entries).expect("it has a beginning");
-    let _ = render::head(&status, status.updated);
+    if let Some(Event::Started(header)) = entries.first().map(|e| &e.event) {
+        let _ = render::head(header, &status, status.updated, 80);
+    }
     let mut narrator = Narrator::new(&status.rollout);
     for entry in &entries {
         let _ = narrator.line(entry);

@@ -6,7 +6,7 @@ use clap::Args;
 use super::exit::Exit;
 use super::traffic::tell;
 use super::watch::{self, How, OnInterrupt};
-use super::{Global, traffic};
+use super::{Global, render, traffic};
 use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::command::{self, WentOn};
@@ -100,7 +100,7 @@ pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> Resu
     };
     // The first entry of its own may take minutes.
     let (_, status) = app.reached(&id).await?;
-    eprintln!("{}", watch::standing(&status, app.clock.now()));
+    eprintln!("{}", render::standing(&status, app.clock.now()));
     watch::watch(app, global, &id, how).await
 }
 

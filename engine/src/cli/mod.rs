@@ -31,6 +31,7 @@ macro_rules! eprint {
     };
 }
 
+mod about;
 pub mod advice;
 mod command;
 pub mod exit;
@@ -86,7 +87,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Folder of the journals, the compile cache and the logs
-    /// [default: ~/.local/state/engine]
+    /// [default: $ENGINE_STATE_DIR, else ~/.local/state/engine]
     #[arg(long, global = true, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
     /// Rollout file [default: ./rollout.toml if it is there]
@@ -105,12 +106,16 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(run::RunArgs),
+    Demo(run::DemoArgs),
     Plan(plan::PlanArgs),
     Simulate(simulate::SimulateArgs),
     Resume(command::ResumeArgs),
     Status(show::StatusArgs),
+    #[command(visible_alias = "watch")]
+    Wait(show::WaitArgs),
     Get(show::GetArgs),
     List(show::ListArgs),
+    #[command(visible_alias = "logs")]
     History(show::HistoryArgs),
     Explain(hindsight::ExplainArgs),
     Replay(hindsight::ReplayArgs),
@@ -123,12 +128,15 @@ enum Verb {
     Undo(undo::UndoArgs),
     Promote(command::PromoteArgs),
     Pause(command::PauseArgs),
+    #[command(visible_alias = "stop")]
     Abort(command::AbortArgs),
     Approve(command::ApproveArgs),
     Deploy(stack::DeployArgs),
     Delete(stack::DeleteArgs),
     Local(local::LocalArgs),
     Schema(schema::SchemaArgs),
+    Completions(about::CompletionsArgs),
+    Version(about::VersionArgs),
     Plugin(plugin::PluginArgs),
 }
 
@@ -138,6 +146,7 @@ impl Verb {
         match self {
             Self::Rollback(_) | Self::Abort(_) => Access::WayBack,
             Self::Status(_)
+            | Self::Wait(_)
             | Self::Get(_)
             | Self::List(_)
             | Self::History(_)
@@ -197,17 +206,22 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
     if let Verb::Local(args) = verb {
         return local::run(&global, args, &state_dir).await;
     }
-    // A schema needs neither store nor target, so neither is opened for it.
-    if let Verb::Schema(args) = &verb {
-        return schema::schema(&global, args);
+    // What the binary knows of itself needs neither store nor target.
+    match &verb {
+        Verb::Schema(args) => return schema::schema(&global, args),
+        Verb::Completions(args) => return about::completions(args),
+        Verb::Version(_) => return about::version(&global),
+        _ => {}
     }
     let app = App::open(&state_dir, surroundings, verb.access(), listener())?;
     match verb {
         Verb::Run(args) => run::run(&app, &global, args).await,
+        Verb::Demo(args) => run::demo(&app, &global, args).await,
         Verb::Plan(args) => plan::plan(&app, &global, args).await,
         Verb::Simulate(args) => simulate::simulate(&app, &global, args).await,
         Verb::Resume(args) => command::resume(&app, &global, args).await,
         Verb::Status(args) => show::status(&app, &global, args).await,
+        Verb::Wait(args) => show::wait(&app, &global, args).await,
         Verb::Get(args) => show::get(&app, &global, args).await,
         Verb::List(args) => show::list(&app, &global, args).await,
         Verb::History(args) => show::history(&app, &global, args).await,
@@ -238,7 +252,9 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
         Verb::Approve(args) => command::approve(&app, &global, args).await,
         Verb::Deploy(args) => stack::deploy(&app, &global, args).await,
         Verb::Delete(args) => stack::delete(&app, &global, args).await,
-        Verb::Local(_) | Verb::Schema(_) => Ok(Exit::Done),
+        Verb::Local(_) | Verb::Schema(_) | Verb::Completions(_) | Verb::Version(_) => {
+            Ok(Exit::Done)
+        }
         Verb::Plugin(args) => plugin::plugin(&app, &global, args).await,
     }
 }

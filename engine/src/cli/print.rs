@@ -55,6 +55,15 @@ pub fn plain(text: &str, styled: bool) -> Cow<'_, str> {
     shown.into()
 }
 
+/// The columns that a line of data may have; without limit where no terminal shows it.
+pub fn width() -> usize {
+    use std::io::IsTerminal as _;
+    match std::io::stdout().is_terminal() {
+        true => usize::from(console::Term::stdout().size().1),
+        false => usize::MAX,
+    }
+}
+
 /// Whether something was printed to stdout.
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 

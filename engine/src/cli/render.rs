@@ -1,12 +1,12 @@
 //! Entries, statuses and targets as lines for people.
 
-use std::fmt::Write as _;
-
 use console::Style;
 
 pub use crate::journal::narrate::span;
 use crate::journal::status::Status;
-use crate::model::{Command, Deployment, Millis, Phase, Weights, percent};
+use crate::journal::{Header, Work};
+use crate::model::target::TargetSpec;
+use crate::model::{Command, Deployment, Millis, ObservedArm, Phase, Role, Weights, percent};
 use crate::ops::status::Seen;
 
 /// A target, short enough for a column: of an ARN only the load balancer's name.
@@ -16,9 +16,6 @@ pub fn short_identity(identity: &str) -> &str {
         None => identity,
     }
 }
-
-/// Width of the bar that shows an arm's share, in columns.
-pub const BAR: usize = 24;
 
 /// `2026-11-21T22:41:03Z`
 pub fn date(at: Millis) -> String {
@@ -41,105 +38,299 @@ pub fn shares(weights: &Weights) -> String {
     weights.shares()
 }
 
-/// One line per arm: its name, version, share, requests and health.
-pub fn arm_lines(seen: &Seen, bar_width: usize) -> Vec<String> {
-    let live = &seen.observed;
-    let weights = live.weights();
-    let width = |f: fn(&crate::model::ObservedArm) -> usize| live.arms.iter().map(f).max();
-    let names = width(|a| a.name.len()).unwrap_or(0);
-    let versions = width(|a| a.release.version.len()).unwrap_or(0);
-    live.arms
+/// From how many columns on a line has the long words and a bar.
+const WIDE: usize = 100;
+
+/// An image as it fits beside other columns: its name and tag, or the first digits of its
+/// digest, without the registry before it. `get` and `status --json` have the whole.
+pub fn short_version(version: &str) -> String {
+    let one = |image: &str| {
+        let name = image.rsplit('/').next().unwrap_or(image);
+        match name.split_once('@') {
+            Some((name, digest)) => {
+                let digits = digest.rsplit(':').next().unwrap_or(digest);
+                let digits: String = digits.chars().take(8).collect();
+                let name = name.split_once(':').map_or(name, |(name, _)| name);
+                format!("{name}@{digits}")
+            }
+            None => name.to_owned(),
+        }
+    };
+    let images: Vec<String> = version.split(" + ").map(one).collect();
+    images.join(" + ")
+}
+
+/// A text of at most `room` columns. The end of an image says most, so that is kept.
+fn fitted(text: &str, room: usize) -> String {
+    let long = console::measure_text_width(text);
+    if long <= room {
+        return text.to_owned();
+    }
+    let kept: Vec<char> = text.chars().rev().take(room.saturating_sub(1)).collect();
+    let kept: String = kept.into_iter().rev().collect();
+    format!("…{kept}")
+}
+
+/// A line per arm in `width` columns: its name, version, share, requests, p99 (in colour if
+/// it is above that of the arm `stable`) and health; below it, what is wrong with it.
+pub fn arm_lines(seen: &Seen, stable: Option<&str>, width: usize) -> Vec<String> {
+    let arms = &seen.observed.arms;
+    let weights = seen.observed.weights();
+    let usual = stable.and_then(|arm| seen.rates(arm).p99_ms);
+    let measured: Vec<String> = arms
         .iter()
-        .map(|arm| {
-            let share = weights.share(&arm.name);
-            let r = seen.rates(&arm.name);
-            let mut line = format!(
-                "  {:names$}  {:versions$}  {} {:>3} %",
-                arm.name,
-                arm.release.version,
-                bar(share, bar_width),
-                percent(share),
-            );
-            let _ = match (r.error_percent, r.p99_ms) {
-                (Some(errors), Some(p99)) => write!(
-                    line,
-                    "  {:>5.0} req/s  {errors:>5.1} % errors  p99 {p99:>5.0} ms",
-                    r.rps
-                ),
-                _ => write!(line, "  {:41}", "    no requests"),
-            };
-            let _ = write!(line, "  {}/{} healthy", arm.healthy, arm.total);
-            if let Some(why) = &arm.health_reason {
-                let _ = write!(line, " ({why})");
+        .map(|arm| measured(seen, &arm.name, usual, width) + &health(arm))
+        .collect();
+    let widest = |texts: &[String]| {
+        let widths = texts.iter().map(|t| console::measure_text_width(t));
+        widths.max().unwrap_or(0)
+    };
+    let names = arms.iter().map(|a| a.name.len()).max().unwrap_or(0);
+    let share = "  100 %".len();
+    let room = width.saturating_sub(2 + names + 2 + share + widest(&measured));
+    let mut versions: Vec<String> = arms.iter().map(|a| a.release.version.clone()).collect();
+    if widest(&versions) > room {
+        let short = |version: &String| fitted(&short_version(version), room.max(8));
+        versions = versions.iter().map(short).collect();
+    }
+    let column = widest(&versions);
+    // A bar takes what is left, if it can show anything there.
+    let bar_width = match room.saturating_sub(column + 2) {
+        0..6 => 0,
+        left => left.min(24),
+    };
+    let mut lines = vec![];
+    for ((arm, version), measured) in arms.iter().zip(&versions).zip(&measured) {
+        let share = weights.share(&arm.name);
+        let bar = match bar_width {
+            0 => String::new(),
+            columns => format!("  {}", bar(share / 100.0, columns)),
+        };
+        lines.push(format!(
+            "  {:names$}  {version:column$}{bar}  {:>3} %{measured}",
+            arm.name,
+            percent(share)
+        ));
+        lines.extend(troubles(arm).iter().flat_map(|t| wrapped(t, "    ", width)));
+    }
+    lines
+}
+
+/// What an arm does with its requests, if it gets any.
+fn measured(seen: &Seen, arm: &str, usual_p99: Option<f64>, width: usize) -> String {
+    let rates = seen.rates(arm);
+    match (rates.error_percent, rates.p99_ms) {
+        (Some(errors), Some(p99)) if width < WIDE => format!(
+            "  {:>4.0}/s  {errors:>4.1} % err  p99 {} ms",
+            rates.rps,
+            compared(p99, usual_p99)
+        ),
+        (Some(errors), Some(p99)) => format!(
+            "  {:>5.0} req/s  {errors:>5.1} % errors  p99 {} ms",
+            rates.rps,
+            compared(p99, usual_p99)
+        ),
+        _ if width < WIDE => format!("  {:32}", "no requests"),
+        _ => format!("  {:41}", "    no requests"),
+    }
+}
+
+fn health(arm: &ObservedArm) -> String {
+    format!("  {}/{} healthy", arm.healthy, arm.total)
+}
+
+/// What is wrong with an arm, or not finished.
+fn troubles(arm: &ObservedArm) -> Vec<String> {
+    let mut troubles = vec![];
+    if let Some(why) = &arm.health_reason {
+        troubles.push(format!("not healthy: {why}"));
+    }
+    if let Deployment::Moving(what) | Deployment::Failed(what) = &arm.deployment {
+        troubles.push(what.clone());
+    }
+    if arm.spoiled > 0 {
+        let without = match arm.unanswered {
+            0 => String::new(),
+            count => format!(" ({count} without an answer)"),
+        };
+        troubles.push(format!("{} broken off by clients{without}", arm.spoiled));
+    }
+    if arm.sent_again > 0 {
+        troubles.push(format!("{} sent again", arm.sent_again));
+    }
+    troubles
+}
+
+/// A p99 (ms) in colour where it is above the stable arm's: by a quarter, or twice as long.
+fn compared(p99: f64, usual: Option<f64>) -> String {
+    let text = format!("{p99:>5.0}");
+    let style = match usual {
+        Some(usual) if p99 >= 2.0 * usual && p99 > usual => Style::new().red(),
+        Some(usual) if p99 >= 1.25 * usual && p99 > usual => Style::new().yellow(),
+        _ => return text,
+    };
+    style.for_stderr().apply_to(text).to_string()
+}
+
+/// A text in lines of at most `width` columns, broken between words; each begins with
+/// `indent`.
+fn wrapped(text: &str, indent: &str, width: usize) -> Vec<String> {
+    filled(text.split_whitespace(), " ", indent, width)
+}
+
+/// Pieces in lines of at most `width` columns, broken between pieces; each line begins with
+/// `indent`.
+fn filled<'a>(
+    pieces: impl Iterator<Item = &'a str>,
+    between: &str,
+    indent: &str,
+    width: usize,
+) -> Vec<String> {
+    let mut lines: Vec<String> = vec![];
+    for piece in pieces {
+        let long = |text: &str| console::measure_text_width(text);
+        match lines.last_mut() {
+            Some(line) if long(line) + long(between) + long(piece) <= width => {
+                line.push_str(between);
+                line.push_str(piece);
             }
-            if let Deployment::Moving(what) | Deployment::Failed(what) = &arm.deployment {
-                let _ = write!(line, ", {what}");
-            }
-            if arm.spoiled > 0 {
-                let _ = write!(line, ", {} broken off by clients", arm.spoiled);
-            }
-            if arm.unanswered > 0 {
-                let _ = write!(line, " ({} without an answer)", arm.unanswered);
-            }
-            if arm.sent_again > 0 {
-                let _ = write!(line, ", {} sent again", arm.sent_again);
-            }
-            line
-        })
-        .collect()
+            _ => lines.push(format!("{indent}{piece}")),
+        }
+    }
+    lines
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
-    reason = "a share is 0 to 100"
+    reason = "a part is 0 to 1"
 )]
-fn bar(share: f64, width: usize) -> String {
-    let full = (share / 100.0 * width as f64).round() as usize;
+fn bar(part: f64, width: usize) -> String {
+    let full = (part.clamp(0.0, 1.0) * width as f64).round() as usize;
     let full = full.min(width);
     format!("{}{}", "█".repeat(full), "░".repeat(width - full))
 }
 
-/// The first lines of a live view: which rollout, in which phase, and why.
-pub fn head(status: &Status, now: Millis) -> Vec<String> {
+/// Where a rollout stands, in one line without what is measured: its phase, how far it is
+/// or why it waits, and the traffic.
+pub fn standing(status: &Status, now: Millis) -> String {
+    let mut parts = vec![format!("{}  {}", status.rollout, status.phase)];
+    parts.extend(why(status));
+    parts.extend(pace(status, now));
+    parts.push(format!("traffic: {}", shares(&status.weights)));
+    parts.join(" · ")
+}
+
+/// The first lines of a live view, in `width` columns: which rollout, in which phase and
+/// why; the steps, done and to come; how far the evidence is from taking it back.
+pub fn head(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<String> {
     let style = phase_style(status.phase);
-    let mut lines = vec![format!(
-        "{}  {}",
-        status.rollout,
-        style.apply_to(status.phase)
-    )];
-    if let Some(decision) = &status.decision {
-        let _ = write!(lines[0], "  {}", decision.reason);
-    } else if let Some(hold) = &status.hold {
-        let _ = write!(lines[0], "  {hold}");
-    } else if !status.note.is_empty() {
-        let _ = write!(lines[0], "  {}", status.note);
+    let phase = match &status.end {
+        Some((end, _)) => style.apply_to(end.to_string()),
+        None => style.apply_to(status.phase.to_string()),
+    };
+    let mut lines = vec![format!("{}  {phase}", status.rollout)];
+    if let Some((_, reason)) = &status.end {
+        lines.extend(wrapped(reason, "  ", width));
+        return lines;
     }
-    if let Some((end, reason)) = &status.end {
-        lines[0] = format!("{}  {}  {reason}", status.rollout, style.apply_to(end));
-    } else {
-        let elapsed = now.saturating_sub(status.created);
-        let mut line = format!("  {} % · {} so far", status.percent, span(elapsed));
-        if let Some(left) = time_left(status, now) {
-            let _ = write!(line, " · about {} left", span(left));
-        }
-        if let Some(waiting) = status
-            .waiting
-            .as_ref()
-            .filter(|w| w.wants(Command::APPROVE))
-        {
-            let left = waiting.until.saturating_sub(now);
-            let _ = write!(
-                line,
-                " · `engine approve {}` lets it go on (within {})",
-                status.rollout,
-                span(left)
-            );
-        }
-        lines.push(line);
+    lines.extend(why(status).iter().flat_map(|why| wrapped(why, "  ", width)));
+    let mut parts = pace(status, now);
+    parts.extend(first_metrics(header, status, now));
+    if let Some(steps) = steps(header, status) {
+        parts.insert(0, steps);
+    }
+    let parts = parts.iter().map(String::as_str);
+    lines.extend(filled(parts, " · ", "  ", width));
+    if let Some(finding) = status
+        .finding
+        .as_ref()
+        .filter(|_| status.decision.is_none())
+    {
+        let part = finding.log_evidence / finding.log_limit;
+        lines.push(format!(
+            "  evidence {} goes back when it is full",
+            bar(if part.is_finite() { part } else { 0.0 }, 20)
+        ));
     }
     lines
+}
+
+/// Why a rollout stands where it stands.
+fn why(status: &Status) -> Option<String> {
+    match (&status.end, &status.decision, &status.hold) {
+        (Some((_, reason)), ..) => Some(reason.clone()),
+        (_, Some(decision), _) => Some(decision.reason.clone()),
+        (_, _, Some(hold)) => Some(hold.to_string()),
+        _ => (!status.note.is_empty()).then(|| status.note.clone()),
+    }
+}
+
+/// The candidate's shares in the order in which they come: `steps ✓5 ▸25 50 95 %`. `None` if
+/// the strategy did not say.
+fn steps(header: &Header, status: &Status) -> Option<String> {
+    let Work::Strategy(pin) = &header.work else {
+        return None;
+    };
+    let share = status.weights.share(header.arm(Role::Candidate));
+    let begun = status.exposed_since.is_some() && share > 0.0;
+    let over = status.decision.is_some();
+    let at = pin.steps.iter().position(|s| f64::from(s.share) >= share);
+    let at = at.unwrap_or(pin.steps.len());
+    let marked = pin.steps.iter().enumerate().map(|(index, step)| {
+        let mark = match begun {
+            true if index < at => "✓",
+            true if index == at => "▸",
+            _ => "",
+        };
+        format!("{mark}{}", step.share)
+    });
+    let marked: Vec<String> = marked.collect();
+    (!over && !marked.is_empty()).then(|| format!("steps {} %", marked.join(" ")))
+}
+
+/// How far a rollout is, how long it has taken and will take, and what it waits for.
+fn pace(status: &Status, now: Millis) -> Vec<String> {
+    if status.end.is_some() {
+        return vec![];
+    }
+    let elapsed = now.saturating_sub(status.created);
+    let mut parts = vec![
+        format!("{} %", status.percent),
+        format!("{} so far", span(elapsed)),
+    ];
+    if let Some(left) = time_left(status, now) {
+        parts.push(format!("about {} left", span(left)));
+    }
+    if let Some(waiting) = &status.waiting {
+        if waiting.wants(Command::APPROVE) {
+            parts.push(format!("`engine approve {}` lets it go on", status.rollout));
+        } else if status.hold.is_none() && status.decision.is_none() {
+            let left = waiting.until.saturating_sub(now);
+            parts.push(format!("next look in {}", span(left)));
+        }
+    }
+    parts
+}
+
+/// When the first metrics of a candidate come that has just got traffic: CloudWatch has
+/// them minutes later.
+fn first_metrics(header: &Header, status: &Status, now: Millis) -> Option<String> {
+    let TargetSpec::Aws(spec) = &header.target else {
+        return None;
+    };
+    let since = status.exposed_since?;
+    let sample = Millis::from(header.sample_period_ms);
+    let due = since.saturating_add(sample + spec.metrics_delay_ms);
+    let seconds_left = due.saturating_sub(now) / 1_000;
+    status.finding.is_none().then(|| match seconds_left {
+        0 => "CloudWatch has no metrics of it yet".to_owned(),
+        left => format!(
+            "CloudWatch has its first metrics in about {}",
+            span(left * 1_000)
+        ),
+    })
 }
 
 /// The time that is left, ms, if the rest goes as fast as the part that is done. None

@@ -68,11 +68,34 @@ pub struct RunArgs {
     pins: plugin::PinArgs,
 }
 
+/// Watch a strategy move real requests from one version to the next
+///
+/// The load balancer, both versions and the users are made up, and live in this
+/// process. `engine run` does the same with services of your own.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine demo             the new version is good, and promoted after a minute
+  engine demo --bad       one of five requests to it fails, and it is taken back
+  engine demo plugins/blue-green.wasm
+
+Exit code: that of the rollout, so 3 with --bad.")]
+pub struct DemoArgs {
+    /// The strategy: a WebAssembly component, or its name in plugins.toml
+    #[arg(default_value = "plugins/canary.wasm")]
+    plugin: PathBuf,
+    /// The new version fails one of five requests
+    #[arg(long)]
+    bad: bool,
+    #[command(flatten)]
+    pins: plugin::PinArgs,
+}
+
 impl RunArgs {
     /// The rollout that the flags want.
     pub(super) fn request(&self, global: &Global) -> BeginRequest {
         BeginRequest {
             target: global.target(),
+            demo: false,
             plugin: self.plugin.clone(),
             set: self.set.clone(),
             image: self.image.clone(),
@@ -91,7 +114,45 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exi
         chaos_evict: args.chaos_evict,
         ..Options::default()
     };
-    let ready = begin::begin_rollout(app, &args.request(global), options).await?;
+    see_to_its_end(
+        app,
+        global,
+        &args.request(global),
+        options,
+        args.on_interrupt,
+    )
+    .await
+}
+
+pub(super) async fn demo(app: &App, global: &Global, args: DemoArgs) -> Result<Exit> {
+    let request = BeginRequest {
+        demo: true,
+        plugin: Some(args.plugin),
+        demo_fault: args.bad.then_some(DemoFault {
+            error_rate: 0.2,
+            ..DemoFault::default()
+        }),
+        pins: args.pins.into(),
+        ..BeginRequest::default()
+    };
+    see_to_its_end(
+        app,
+        global,
+        &request,
+        Options::default(),
+        OnInterrupt::Suspend,
+    )
+    .await
+}
+
+async fn see_to_its_end(
+    app: &App,
+    global: &Global,
+    request: &BeginRequest,
+    options: Options,
+    on_interrupt: OnInterrupt,
+) -> Result<Exit> {
+    let ready = begin::begin_rollout(app, request, options).await?;
     let rollout = &ready.header.rollout;
     let title = match &ready.header.work {
         Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),
@@ -105,7 +166,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exi
         ""
     };
     eprintln!("rollout {rollout}: {title} on {}{part}", ready.live.address);
-    watch::watch(app, global, rollout, How::Drive(options, args.on_interrupt)).await
+    watch::watch(app, global, rollout, How::Drive(options, on_interrupt)).await
 }
 
 /// Reads `blue,green`.

@@ -1,12 +1,13 @@
 //! Verbs that only read: `status`, `get`, `list`, `history`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::exit::Exit;
 use super::watch::{self, How};
-use super::{Global, render};
+use super::{Global, print, render};
 use crate::journal::verdict::verdict;
 use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
@@ -28,6 +29,22 @@ pub struct StatusArgs {
     /// Go on watching; the exit code is the rollout's
     #[arg(long, short)]
     watch: bool,
+}
+
+/// Wait until a rollout ends or pauses; the exit code is the rollout's
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine wait canary-x7k2m9qa
+  engine wait --timeout 30m && echo promoted
+
+Exit codes are those of `engine run`; 5 when the time is over and it still goes on.")]
+pub struct WaitArgs {
+    /// The rollout [default: the one on the target]
+    #[arg(allow_hyphen_values = true)]
+    rollout: Option<String>,
+    /// Wait no longer than that, such as 90s or 30m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
 }
 
 /// Show everything about one rollout
@@ -64,6 +81,26 @@ pub struct HistoryArgs {
     plot: Option<PathBuf>,
 }
 
+pub(super) async fn wait(app: &App, global: &Global, args: WaitArgs) -> crate::ops::Result<Exit> {
+    let id = status::subject(app, &global.target(), args.rollout.as_deref())
+        .await?
+        .ok_or_else(|| crate::ops::Error::usage("there is no rollout to wait for"))?;
+    let watched = watch::watch(app, global, &id, How::Follow);
+    let Some(time) = args.timeout else {
+        return watched.await;
+    };
+    match tokio::time::timeout(time, watched).await {
+        Ok(exit) => exit,
+        Err(_) => {
+            eprintln!(
+                "rollout {id} still goes on after {}; nothing was changed",
+                humantime::format_duration(time)
+            );
+            Ok(Exit::Paused)
+        }
+    }
+}
+
 pub(super) async fn status(
     app: &App,
     global: &Global,
@@ -98,7 +135,7 @@ pub(super) async fn status(
 
 fn show_live(live: &Live) {
     out!("{}", live.seen.observed.address);
-    for line in render::arm_lines(&live.seen, render::BAR) {
+    for line in render::arm_lines(&live.seen, None, print::width()) {
         out!("{line}");
     }
     if live.seen.observed.sticky {
@@ -144,7 +181,7 @@ fn show_known(known: &Known, now: Millis) {
         );
         return;
     }
-    for line in render::head(status, now) {
+    for line in render::head(header, status, now, print::width()) {
         out!("{line}");
     }
     if status.hold.is_some() || status.mismatch.is_some() {

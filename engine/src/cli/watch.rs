@@ -13,9 +13,9 @@ use super::render;
 use super::{Global, traffic};
 use crate::clock::Clock;
 use crate::journal::narrate::Narrator;
-use crate::journal::status::Status;
-use crate::journal::verdict::verdict;
-use crate::model::Millis;
+use crate::journal::verdict::{in_short, verdict};
+use crate::journal::{Event, Work};
+use crate::model::{Millis, Role};
 use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::watch::{self, Audience, Ended, Happened, Left, Watched, Wish, Wishes};
@@ -156,19 +156,20 @@ pub(super) async fn watch(app: &App, global: &Global, rollout: &str, how: How) -
         How::Follow => watch::follow(app, rollout, audience).await,
     };
     view.erase();
-    let exit = show_end(global, &ended?)?;
+    let exit = show_end(global, &ended?, view.told.as_deref())?;
     watch::let_requests_finish(app, &mut wishes).await;
     Ok(exit)
 }
 
-/// Says why nobody watches a rollout any more.
-fn show_end(global: &Global, ended: &Ended) -> Result<Exit> {
+/// Says why nobody watches a rollout any more. `told` is the reason of the decision that
+/// was shown.
+fn show_end(global: &Global, ended: &Ended, told: Option<&str>) -> Result<Exit> {
     let Watched { header, status, .. } = &ended.rollout;
     let rollout = &header.rollout;
     match &ended.left {
         Left::Stopped(standing) => {
             let exit = Exit::from(standing);
-            finish(global, ended, exit)?;
+            finish(global, ended, exit, told)?;
             Ok(exit)
         }
         Left::Gone => Ok(Exit::Paused),
@@ -183,7 +184,7 @@ fn show_end(global: &Global, ended: &Ended) -> Result<Exit> {
                 "suspended: the traffic stays at {weights}{part}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
             );
             if global.json {
-                finish(global, ended, Exit::Paused)?;
+                finish(global, ended, Exit::Paused, told)?;
             }
             Ok(Exit::Paused)
         }
@@ -198,7 +199,7 @@ fn show_end(global: &Global, ended: &Ended) -> Result<Exit> {
 }
 
 /// The verdict, as data on stdout.
-fn finish(global: &Global, ended: &Ended, exit: Exit) -> Result<()> {
+fn finish(global: &Global, ended: &Ended, exit: Exit, told: Option<&str>) -> Result<()> {
     let Watched { header, status, .. } = &ended.rollout;
     if global.json {
         let requests = ended.requests;
@@ -210,9 +211,21 @@ fn finish(global: &Global, ended: &Ended, exit: Exit) -> Result<()> {
         return Ok(());
     }
     let style = render::phase_style(status.phase);
-    out!("{}", style.apply_to(verdict(header, status)));
+    let reason = status.end.as_ref().map(|(_, reason)| reason.as_str());
+    let on_one_screen = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    let said = match in_short(header, status) {
+        Some(short) if on_one_screen && told == reason => short,
+        _ => verdict(header, status),
+    };
+    out!("{}", style.apply_to(said));
     if let Some((sent, failed)) = ended.requests {
         out!("users sent {sent} requests meanwhile; {failed} of them failed");
+    }
+    if status.is_over() && matches!(header.work, Work::Strategy(_)) {
+        eprintln!(
+            "`engine explain {}` says what it knew at each decision",
+            status.rollout
+        );
     }
     Ok(())
 }
@@ -226,22 +239,12 @@ struct View {
     drawn: usize,
     /// When something was last said, Unix ms.
     said: Millis,
+    /// The reason of the decision that was shown.
+    told: Option<String>,
 }
 
 /// How long a view that is not drawn again and again is silent, ms.
 const SILENCE_MAX_MS: Millis = 60_000;
-
-/// Where a rollout stands, in one line: its phase, how far it is or why it waits, and the
-/// traffic.
-pub(super) fn standing(status: &Status, now: Millis) -> String {
-    let head = render::head(status, now);
-    let head: Vec<&str> = head.iter().map(|line| line.trim()).collect();
-    format!(
-        "{} · traffic: {}",
-        head.join(" · "),
-        render::shares(&status.weights)
-    )
-}
 
 impl View {
     fn new(global: &Global, rollout: &str) -> Self {
@@ -251,6 +254,7 @@ impl View {
             live: std::io::stderr().is_terminal() && !global.json,
             drawn: 0,
             said: Millis::MAX,
+            told: None,
         }
     }
 
@@ -270,12 +274,15 @@ impl View {
                     self.said = rollout.now;
                     self.say(&line);
                 }
+                if let Event::Decided { reason, .. } = &entry.event {
+                    self.told = Some(reason.clone());
+                }
             }
             Happened::Notice(text) => self.say(text),
             Happened::Tick if self.live => self.draw(rollout),
             Happened::Tick if rollout.now.saturating_sub(self.said) >= SILENCE_MAX_MS => {
                 self.said = rollout.now;
-                self.say(&standing(&rollout.status, rollout.now));
+                self.say(&render::standing(&rollout.status, rollout.now));
             }
             Happened::Tick => {}
             Happened::TakingBack => {
@@ -305,15 +312,17 @@ impl View {
     }
 
     fn draw(&mut self, rollout: &Watched) {
-        let mut lines = render::head(&rollout.status, rollout.now);
         let width = usize::from(self.term.size().1);
+        let Watched {
+            header,
+            status,
+            now,
+            ..
+        } = rollout;
+        let mut lines = render::head(header, status, *now, width);
         if let Some(seen) = &rollout.arms {
-            let bar = match width {
-                0..100 => 4,
-                100..120 => 12,
-                _ => render::BAR,
-            };
-            lines.extend(render::arm_lines(seen, bar));
+            let stable = Some(header.arm(Role::Stable));
+            lines.extend(render::arm_lines(seen, stable, width));
         }
         self.erase();
         for line in &lines {
@@ -334,7 +343,8 @@ mod tests {
     use std::io::{Read as _, Seek as _};
 
     use super::*;
-    use crate::journal::{Entry, Event};
+    use crate::journal::Entry;
+    use crate::journal::status::Status;
     use crate::rollout::fixture;
 
     /// A view that is not on a terminal, and what it has written.
@@ -356,6 +366,7 @@ mod tests {
                     live,
                     drawn: 0,
                     said: Millis::MAX,
+                    told: None,
                 },
                 rollout: Watched {
                     status: Status::new(&header),

@@ -25,8 +25,8 @@ use crate::model::secret::{redacted, redacted_arguments};
 use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmHealth, ArmScaling, Capacity, Command, Decider, Elsewhere, End, Finding, Goal, Hold,
-    HostError, Level, MetricsQuery, Millis, Outcome, Point, ProbeReport, Promotion, Release,
-    Running, Sample, Scaling, Source, Wake, Weights, cut,
+    HostError, Level, MetricsQuery, Millis, Outcome, PlannedStep, Point, ProbeReport, Promotion,
+    Release, Running, Sample, Scaling, Source, Wake, Weights, cut,
 };
 
 /// Version of the stored format, as every header has it.
@@ -389,6 +389,9 @@ pub struct Pin {
     pub parameters: serde_json::Value,
     /// Seed of everything random in the guest, hex.
     pub seed: String,
+    /// The steps that it intends to take if all goes well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<PlannedStep>,
 }
 
 /// What a strategy, or the host itself, asks of the host.

@@ -223,6 +223,8 @@ pub struct Narrator {
     reader: Reader,
     last_note: String,
     last_line: String,
+    last_finding: String,
+    last_report: String,
 }
 
 impl Narrator {
@@ -234,6 +236,8 @@ impl Narrator {
             reader: Reader::default(),
             last_note: String::new(),
             last_line: String::new(),
+            last_finding: String::new(),
+            last_report: String::new(),
         }
     }
 
@@ -248,15 +252,24 @@ impl Narrator {
     }
 
     fn news(&mut self, exchange: &Exchange<'_>) -> Option<String> {
-        let mut said_by_strategy = false;
+        let mut always = false;
         let text = match exchange.told {
             Told::Asked(question) => self.approval(&question)?,
             Told::Answered { question, .. } => {
                 let text = sentence(exchange)?;
                 match question.call {
                     Call::Log { level, .. } if *level == Level::Debug => return None,
-                    Call::Log { .. } => said_by_strategy = true,
+                    Call::Log { .. } => always = true,
+                    call if call.is_write() => always = true,
                     Call::Report { finding } if finding.decision == Decision::Stay => return None,
+                    Call::Report { finding } => {
+                        self.last_finding.clone_from(&finding.explanation);
+                        let plain = without_digits(&text);
+                        if plain == self.last_report && finding.decision == Decision::Hold {
+                            return None;
+                        }
+                        self.last_report = plain;
+                    }
                     Call::Progress { .. } => {
                         let plain = without_digits(&text);
                         if plain == self.last_note {
@@ -271,11 +284,12 @@ impl Narrator {
             // After a verdict comes a decision that says the same, and the caller shows the
             // end with more than its entry has.
             Told::Other(Event::Finished(_) | Event::Ended { .. }) => return None,
+            Told::Other(Event::Decided { .. }) => self.without_finding(sentence(exchange)?),
             Told::Other(_) => sentence(exchange)?,
         };
         // A line that differs from the one before only in its numbers is left out, unless
-        // the strategy itself logs it.
-        let plain = if said_by_strategy {
+        // the strategy itself logs it, or something was changed.
+        let plain = if always {
             text.clone()
         } else {
             without_digits(&text)
@@ -287,16 +301,24 @@ impl Narrator {
         Some(text)
     }
 
+    /// A decision without the words of the finding that it follows from, which were told
+    /// just before.
+    fn without_finding(&self, decided: String) -> String {
+        match decided.strip_suffix(self.last_finding.as_str()) {
+            Some(rest) if !self.last_finding.is_empty() => {
+                rest.trim_end_matches([':', ' ']).to_owned()
+            }
+            _ => decided,
+        }
+    }
+
     /// How to end a wait for a person.
     fn approval(&self, question: &Question<'_>) -> Option<String> {
-        let until = question
-            .deadline
-            .filter(|_| question.call.asks_for_approval())?;
         let id = &self.rollout;
-        let left = span(until.saturating_sub(question.at));
-        Some(format!(
-            "waits: `engine approve {id}` lets it go on (within {left})"
-        ))
+        question
+            .call
+            .asks_for_approval()
+            .then(|| format!("waits: `engine approve {id}` lets it go on"))
     }
 }
 

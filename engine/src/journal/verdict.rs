@@ -44,6 +44,14 @@ pub fn traffic(header: &Header, status: &Status) -> Option<String> {
     }
 }
 
+/// The end of a rollout for somebody who was told its reason just now. `None` for ends of
+/// which there is more to say.
+#[must_use]
+pub fn in_short(header: &Header, status: &Status) -> Option<String> {
+    let (end, _) = status.end.as_ref()?;
+    traffic(header, status).map(|traffic| format!("{end}: {traffic}"))
+}
+
 /// The end of a rollout, or why it is paused, and what a person can do.
 #[must_use]
 pub fn verdict(header: &Header, status: &Status) -> String {

@@ -435,6 +435,20 @@ pub struct StreamFinding {
     pub log_evidence: f64,
 }
 
+/// One step that a strategy intends to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PlannedStep {
+    /// Percent of the traffic for the candidate.
+    pub share: u32,
+    /// Time at this step, s; `None` if it is not fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
+    /// Whether a person must approve it first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_approval: bool,
+}
+
 /// What a look at the metrics found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {

@@ -129,7 +129,7 @@ impl Network {
             let host = address.rsplit('@').next().unwrap_or_default();
             if host.trim_end_matches('/').is_empty() || given.contains(char::is_whitespace) {
                 troubles.push(format!(
-                    "the proxy that {name} (or ALL_PROXY) names is not used, because it is no address; write http://HOST:PORT"
+                    "the proxy that {name} (or ALL_PROXY) names is not used, because it cannot be read as an address; write http://HOST:PORT"
                 ));
                 continue;
             }

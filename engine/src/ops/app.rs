@@ -227,6 +227,8 @@ fn settle(network: &mut Network, listener: &Listener) {
 /// The environment of the process, as the front end has read it.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
+    /// `ENGINE_STATE_DIR`
+    pub state_dir: Option<PathBuf>,
     /// `XDG_STATE_HOME`
     pub state_home: Option<PathBuf>,
     /// `HOME`
@@ -256,6 +258,9 @@ impl Surroundings {
     /// The state folder if none is named.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
+        if let Some(named) = &self.state_dir {
+            return named.clone();
+        }
         let base = self
             .state_home
             .clone()

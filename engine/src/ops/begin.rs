@@ -42,6 +42,8 @@ const DEMO_RPS: u32 = 100;
 pub struct BeginRequest {
     /// Its target and its rollout file.
     pub target: TargetRequest,
+    /// Whether it is the demo, whatever rollout file is there.
+    pub demo: bool,
     /// The strategy: a file, or its name in `plugins.toml`; that of the rollout file
     /// if none is named.
     pub plugin: Option<PathBuf>,
@@ -171,7 +173,10 @@ fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
         let why = format!("{image:?} is not REPOSITORY:TAG: {why}");
         return Err(Error::argument(Input::Image, why));
     }
-    let file = request.target.named()?;
+    let file = match request.demo {
+        true => None,
+        false => request.target.named()?,
+    };
     let folder = app.state_dir.join("embedded");
     let place = folder.join(format!("{id_part}.json")).display().to_string();
     let spec = match file {
@@ -218,7 +223,8 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chos
     let loaded = plugin::load(app, &request.pins, named, spec, purpose).await?;
     let description = loaded.plugin.describe().await?;
     let file = &spec.strategy.parameters;
-    let parameters = plugin::parameters(&request.set, file, &loaded.plugin, &description).await?;
+    let (parameters, steps) =
+        plugin::accepted(&request.set, file, &loaded.plugin, &description).await?;
     no_credentials(&parameters)?;
     let parameters = Value::Object(parameters);
     plugin::queries::check(&description, &parameters, &spec.queries)?;
@@ -230,6 +236,7 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chos
         world: loaded.plugin.world.clone(),
         parameters,
         seed: format!("{:032x}", rand::random::<u128>()),
+        steps,
     };
     Ok(Chosen { loaded, pin })
 }

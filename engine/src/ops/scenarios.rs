@@ -18,7 +18,7 @@ pub fn read(path: &Path, subject: &mut Subject) -> Result<Vec<Scenario>> {
         .map_err(|e| Error::usage(format!("failed to read scenario {shown}: {e}")))?;
     let corpus = Corpus::parse(&text).map_err(|problems| {
         Error::usage(format!(
-            "{shown} is no scenario file:\n{}",
+            "{shown} cannot be read as scenarios:\n{}",
             problems.in_file(&shown)
         ))
     })?;

@@ -19,7 +19,8 @@ use crate::model::{End, ErrorKind, Goal, Hold, HostError, Role, Weights};
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 
-/// See the module.
+/// What is needed to move any rollout of one store on: where its entries go, whom its
+/// calls reach, and what the time is.
 #[derive(Clone)]
 pub struct Driver {
     /// Where rollouts live.

@@ -55,5 +55,6 @@ pub fn strategy(parameters: Value) -> Work {
         world: "test".to_owned(),
         parameters,
         seed: "2a".to_owned(),
+        steps: vec![],
     })
 }

@@ -404,6 +404,7 @@ fn header(subject: &Subject, sample_period_ms: u32) -> Header {
             world: String::new(),
             parameters: subject.parameters.clone(),
             seed: "00".to_owned(),
+            steps: vec![],
         }),
     }
 }

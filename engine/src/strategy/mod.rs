@@ -21,7 +21,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, Engine, Store, Trap};
 
 use crate::model::limits::Caps;
-use crate::model::{Outcome, is_name, sha256_hex};
+use crate::model::{Outcome, PlannedStep, is_name, sha256_hex};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
 use contract::Rejected;
@@ -51,15 +51,11 @@ pub struct Issue {
     pub message: String,
 }
 
-/// One step that a strategy intends to take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct PlannedStep {
-    /// Percent of the traffic for the candidate.
-    pub share: u32,
-    /// Time at this step, s; `None` if it is not fixed.
-    pub seconds: Option<u32>,
-    /// Whether a person must approve it first.
-    pub needs_approval: bool,
+/// The interfaces of the contract, with their versions, of which a plugin exports one;
+/// newest first.
+#[must_use]
+pub fn contracts() -> Vec<&'static str> {
+    track::ALL.iter().map(|track| track.export).collect()
 }
 
 /// Compiles components and keeps them by digest.

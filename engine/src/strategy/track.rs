@@ -10,7 +10,8 @@ use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{Error, Store};
 
 use super::sandbox::State;
-use super::{Description, Issue, PlannedStep, Returned};
+use super::{Description, Issue, Returned};
+use crate::model::PlannedStep;
 use crate::rollout::Run;
 
 /// One version of the contract.

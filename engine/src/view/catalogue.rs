@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::kebab::kebab;
-use super::{View, failure, past, plan, plugin, rollout, simulation, stack, traffic};
+use super::{View, failure, past, plan, plugin, rollout, simulation, stack, traffic, version};
 use crate::schema::{of_file, tidy};
 use crate::simulate::scenario;
 use crate::spec::nearest;
@@ -88,6 +88,7 @@ answers! {
     plugin::Inspection: "plugin-inspect", "plugin inspect: what a plugin is and what it can do";
     plugin::Verification: "plugin-verify", "plugin verify: whether plugins are as they are pinned";
     plugin::Push: "plugin-push", "plugin push: a plugin that was put into a registry";
+    version::Version: "version", "version: which engine this is";
     Catalogue: "schema", "schema: the list of all schemas";
     failure::Failure: "error", "every verb that fails before it has answered: what was wrong";
 }

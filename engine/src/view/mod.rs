@@ -19,6 +19,7 @@ pub mod rollout;
 pub mod simulation;
 pub mod stack;
 pub mod traffic;
+pub mod version;
 
 use schemars::JsonSchema;
 use serde::Serialize;

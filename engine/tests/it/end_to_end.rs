@@ -47,7 +47,7 @@ fn the_demo_ends_promoted() {
     );
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert!(
-        stdout(&output).starts_with("promoted: v2 is not worse: evidence"),
+        stdout(&output).starts_with("promoted: v2 is not worse (evidence"),
         "{}",
         stdout(&output)
     );

@@ -39,6 +39,7 @@ mod reference;
 mod registry;
 mod render;
 mod schemas;
+mod screen;
 mod secrets;
 mod servers;
 mod signals;

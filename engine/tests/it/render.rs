@@ -1,7 +1,7 @@
 //! What people read about a rollout, as snapshots. The clock is virtual and the
 //! target scripted, so every line is the same every time.
 
-use engine::cli::render::{BAR, arm_lines};
+use engine::cli::render::arm_lines;
 use engine::journal::narrate::{self, Narrator};
 use engine::journal::status::Status;
 use engine::journal::verdict::verdict;
@@ -27,7 +27,7 @@ async fn story(lab: &Lab) -> String {
         samples,
         window_ms: 10_000,
     };
-    lines.extend(arm_lines(&seen, BAR));
+    lines.extend(arm_lines(&seen, None, usize::MAX));
     lines.push(verdict(&lab.header, &lab.status().await));
     lines.join("\n")
 }

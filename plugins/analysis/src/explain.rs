@@ -21,6 +21,31 @@ pub fn odds(log_evidence: f64) -> String {
     }
 }
 
+/// What is known of the candidate, and how far it is from being taken back:
+/// `no sign that it is worse (evidence 1:4, goes back at 100:1)`.
+///
+/// `log_evidence` and `log_limit` are natural logarithms; `suspicious` is whether no step is
+/// taken because of the evidence.
+#[must_use]
+pub fn certainty(log_evidence: f64, log_limit: f64, suspicious: bool) -> String {
+    let known = match (log_evidence >= log_limit, suspicious) {
+        (true, _) => "it is worse",
+        (false, true) => "suspicious",
+        (false, false) => "no sign that it is worse",
+    };
+    format!("{known} ({})", distance(log_evidence, log_limit))
+}
+
+/// The evidence beside its limit: `evidence 1:4, goes back at 100:1`.
+#[must_use]
+pub fn distance(log_evidence: f64, log_limit: f64) -> String {
+    format!(
+        "evidence {}, goes back at {}",
+        odds(log_evidence),
+        odds(log_limit)
+    )
+}
+
 /// `12,345`
 #[must_use]
 pub fn count(value: f64) -> String {
@@ -70,15 +95,31 @@ impl StreamFinding {
 }
 
 impl Finding {
+    /// Why the candidate is good enough: `(evidence 1:4, goes back at 100:1; errors: …)`.
+    #[must_use]
+    pub fn acquit(&self, window: &str) -> String {
+        format!(
+            "({}; {})",
+            distance(self.log_evidence, self.log_limit),
+            self.strongest(window)
+        )
+    }
+
+    /// The counts of the stream that says most against the candidate.
+    fn strongest(&self, window: &str) -> String {
+        format!("{} {window}", self.streams[self.top].describe())
+    }
+
     /// One or two sentences: what was seen, how certain that is, and what follows from
     /// it. `window` names the time of the rates, such as `in the last 10 min`.
     #[must_use]
     pub fn explain(&self, decision: Decision, pace: Pace, config: &Config, window: &str) -> String {
-        let top = &self.streams[self.top];
+        let held = matches!(decision, Decision::Hold | Decision::GiveUp);
+        let suspicious = self.suspicious || held;
         let mut text = format!(
-            "evidence {} that it is worse; {} {window}",
-            odds(self.log_evidence),
-            top.describe(),
+            "{}; {}",
+            certainty(self.log_evidence, self.log_limit, suspicious),
+            self.strongest(window),
         );
         if self.incident {
             text.push_str("; stable is in trouble too, so this time does not count");
@@ -92,7 +133,9 @@ impl Finding {
                 );
             }
             Decision::GiveUp => text.push_str("; held for too long without getting clear of it"),
-            Decision::RollBack | Decision::Advance | Decision::Stay => {}
+            Decision::RollBack => {}
+            // Nobody is blamed for what may be chance.
+            Decision::Advance | Decision::Stay => return text,
         }
         if self.excess_requests >= 0.5 {
             let number = count(self.excess_requests);
@@ -116,6 +159,22 @@ mod tests {
         assert_eq!(odds(0.0), "1.0:1");
         assert_eq!(odds(-(8.0_f64.ln())), "1:8");
         assert_eq!(odds(100.0), "over 1,000,000:1");
+        let limit = 100.0_f64.ln();
+        let certain = |odds: f64| certainty(odds.ln(), limit, odds > 3.0);
+        for (odds, said) in [
+            (
+                0.25,
+                "no sign that it is worse (evidence 1:4, goes back at 100:1)",
+            ),
+            (
+                2.9,
+                "no sign that it is worse (evidence 2.9:1, goes back at 100:1)",
+            ),
+            (12.0, "suspicious (evidence 12:1, goes back at 100:1)"),
+            (240.0, "it is worse (evidence 240:1, goes back at 100:1)"),
+        ] {
+            assert_eq!(certain(odds), said);
+        }
         assert_eq!(count(6_460.0), "6,460");
         assert_eq!(count(1_234_567.4), "1,234,567");
         assert_eq!(percent(0.035), "3.5 %");

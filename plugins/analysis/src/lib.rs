@@ -39,7 +39,7 @@ mod probe;
 pub use calibration::{Calibration, Past, Spread};
 pub use config::{Config, Incident, Measure, Noise, Stream};
 pub use evidence::{Evidence, Finding, StreamFinding};
-pub use explain::{count, odds, percent};
+pub use explain::{certainty, count, odds, percent};
 pub use gate::{Decision, Gate};
 pub use pace::{Pace, Step, StepKind};
 pub use past::PastControl;

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use rollout_sdk::Verdict;
+use rollout_sdk::duration::in_words;
 use rollout_sdk::prelude::*;
 
 /// Samples that the bake lasts, if no time is given.
@@ -165,7 +166,9 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
         }
     }
     if p.approve {
-        rollout.progress(10, &format!("{new} is ready; waits for an approval"));
+        let time = in_words(p.approval_timeout.0.as_secs_f64() * 1_000.0);
+        let note = format!("{new} is ready; waits for an approval, for {time} at most");
+        rollout.progress(10, &note);
         if rollout.wait_for(p.approval_timeout.0, &["approve"]) == Wake::Timer {
             return Ok(inconclusive(format!("nobody approved the switch to {new}")));
         }
@@ -213,7 +216,7 @@ fn evidence(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome,
     }
     Ok(match watch.bake(rollout)? {
         Some(outcome) => outcome,
-        None => promoted(format!("{new} is not worse: {}", watch.summary())),
+        None => promoted(format!("{new} is not worse {}", watch.summary())),
     })
 }
 

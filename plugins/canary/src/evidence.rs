@@ -25,7 +25,7 @@ pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Erro
     }
     let version = rollout.candidate().version.clone();
     Ok(promoted(format!(
-        "{version} is not worse: {}",
+        "{version} is not worse {}",
         watch.summary()
     )))
 }

@@ -435,7 +435,7 @@ mod tests {
             assert_eq!(outcome.verdict, Verdict::RolledBack);
             assert!(outcome.reason.contains(what), "{}", outcome.reason);
             assert!(
-                outcome.reason.contains(":1 that it is worse"),
+                outcome.reason.contains("it is worse (evidence "),
                 "{}",
                 outcome.reason
             );

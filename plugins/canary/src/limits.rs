@@ -1,5 +1,6 @@
 //! The plain gate: a fixed time at each step, and fixed limits.
 
+use rollout_sdk::duration::in_words;
 use rollout_sdk::prelude::*;
 
 use crate::{Parameters, bake};
@@ -63,7 +64,9 @@ fn approval(
     if !p.approve_before.contains(&share) {
         return None;
     }
-    rollout.progress(done, &format!("{title}: waits for an approval"));
+    let time = in_words(p.approval_timeout.0.as_secs_f64() * 1_000.0);
+    let note = format!("{title}: waits for an approval, for {time} at most");
+    rollout.progress(done, &note);
     if rollout.wait_for(p.approval_timeout.0, &["approve"]) == Wake::Timer {
         return Some(inconclusive(format!("nobody approved {title} in time")));
     }

@@ -66,6 +66,16 @@ impl JsonSchema for Span {
     }
 }
 
+/// A time (ms) for people: `10 min`, `10 s`.
+#[must_use]
+pub fn in_words(ms: f64) -> String {
+    if ms >= 60_000.0 {
+        format!("{:.0} min", ms / 60_000.0)
+    } else {
+        format!("{:.0} s", ms / 1_000.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

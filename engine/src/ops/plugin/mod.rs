@@ -23,7 +23,7 @@ use crate::spec::{Spec, StrategySpec};
 use crate::strategy::Plugin;
 use crate::supply::{self, Fetched, Supply, SupplyError};
 
-pub use parameters::parameters;
+pub use parameters::{accepted, parameters};
 
 /// A plugin that may run.
 pub struct Loaded {

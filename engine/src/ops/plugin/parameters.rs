@@ -6,6 +6,7 @@ use std::time::Duration;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
+use crate::model::PlannedStep;
 use crate::ops::{Error, Input, Result};
 use crate::strategy::contract::Rejected;
 use crate::strategy::limits::{cut, one_line};
@@ -19,13 +20,13 @@ const PROBLEMS_MAX: usize = 50;
 const REFERENCES_MAX: usize = 16;
 
 /// The file's parameters, overridden by `--set KEY=VALUE`, checked against the
-/// plugin's schema and by the plugin itself.
-pub async fn parameters(
+/// plugin's schema and by the plugin itself; with the steps that they mean.
+pub async fn accepted(
     sets: &[String],
     file: &Map<String, Value>,
     plugin: &Plugin,
     description: &Description,
-) -> Result<Map<String, Value>> {
+) -> Result<(Map<String, Value>, Vec<PlannedStep>)> {
     let (sets, mut parameters) = (sets.to_vec(), file.clone());
     let schema = description.parameters_schema.clone();
     let (sender, checked) = tokio::sync::oneshot::channel();
@@ -44,24 +45,32 @@ pub async fn parameters(
         })??;
     if problems.is_empty() {
         let value = serde_json::to_string(&parameters)?;
-        if let Err(issues) = plugin.validate(&value).await? {
-            problems = issues
-                .iter()
-                .map(|i| problem_line(&i.path, &i.message))
-                .collect();
-            if problems.is_empty() {
-                problems.push("  it rejects them and does not say why".to_owned());
+        match plugin.validate(&value).await? {
+            Ok(steps) => return Ok((parameters, steps)),
+            Err(issues) => {
+                problems.extend(issues.iter().map(|i| problem_line(&i.path, &i.message)))
             }
         }
-    }
-    if problems.is_empty() {
-        return Ok(parameters);
+        if problems.is_empty() {
+            problems.push("  it rejects them and does not say why".to_owned());
+        }
     }
     Err(Error::usage(format!(
         "strategy {} does not accept its parameters:\n{}",
         description.name,
         cut(problems.join("\n"))
     )))
+}
+
+/// As [`accepted`], without the steps.
+pub async fn parameters(
+    sets: &[String],
+    file: &Map<String, Value>,
+    plugin: &Plugin,
+    description: &Description,
+) -> Result<Map<String, Value>> {
+    let (parameters, _) = accepted(sets, file, plugin, description).await?;
+    Ok(parameters)
 }
 
 /// Puts the values of `--set` into the parameters, and checks them against the schema.

@@ -23,7 +23,7 @@ const DEPTH_MAX: usize = 32;
 /// # Errors
 /// Usage: names each key, its query, and what to write instead.
 pub fn check(description: &Description, parameters: &Value, queries: &[Query]) -> Result<()> {
-    // What is no schema was refused before.
+    // What cannot be read as a schema was refused before.
     let schema = serde_json::from_str(&description.parameters_schema).unwrap_or_default();
     let mut search = Search {
         schema: &schema,

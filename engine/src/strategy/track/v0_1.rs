@@ -9,12 +9,12 @@ use wasmtime::{Error, Store};
 
 use super::{Bound, Track};
 use crate::journal::{Call, Reply};
-use crate::model::{self, ErrorKind, HostError};
+use crate::model::{self, ErrorKind, HostError, PlannedStep};
 use crate::rollout::Run;
 use crate::rollout::session::{Calls, Interrupted};
 use crate::strategy::limits::{LIST_MAX, SAMPLES_MAX, cut, one_line};
 use crate::strategy::sandbox::{Called, State};
-use crate::strategy::{Description, Issue, PlannedStep, Returned};
+use crate::strategy::{Description, Issue, Returned};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -83,6 +83,7 @@ impl Bound for Prepared {
             Ok(plan) => Ok(plan
                 .steps
                 .into_iter()
+                .take(LIST_MAX)
                 .map(|s| PlannedStep {
                     share: s.share,
                     seconds: s.seconds,

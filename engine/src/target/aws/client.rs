@@ -298,7 +298,7 @@ fn through(network: Network) -> SharedHttpClient {
             .set_connector_settings(settings.cloned())
             .set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         let proxy = network.https_proxy.as_deref().map(ProxyConfig::https);
-        // One that is no address was left out before, with a note.
+        // One that cannot be read was left out before, with a note.
         if let Some(Ok(proxy)) = proxy {
             builder = builder.proxy_config(proxy.no_proxy(network.direct()));
         }

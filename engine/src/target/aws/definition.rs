@@ -253,7 +253,7 @@ impl Definition {
         new.made_of(self)
     }
 
-    /// A definition that was made of `base` is no revision, unless it is the same.
+    /// A definition that was made of `base` has no revision yet, unless it is the same.
     fn made_of(mut self, base: &Self) -> Self {
         let family = self
             .arn()

@@ -187,7 +187,7 @@ async fn evidence_takes_back_errors_and_latency() {
             "{standing:?}"
         );
         assert!(
-            reason(&standing).contains("that it is worse"),
+            reason(&standing).contains("it is worse (evidence "),
             "{standing:?}"
         );
         assert!(reason(&standing).contains(says), "{standing:?}");

@@ -308,7 +308,7 @@ async fn a_bad_version_is_taken_back() {
         taken_back(slow, "limits"),
     );
     for (text, says) in [
-        (told.0, "that it is worse; errors"),
+        (told.0, "it is worse (evidence "),
         (told.1, "slow requests"),
         (told.2, "% errors is over the limit"),
         (told.3, "ms is over 2 times"),

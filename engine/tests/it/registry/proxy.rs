@@ -49,7 +49,7 @@ pub struct Asked {
 
 type Plot = Box<dyn FnMut(&Asked) -> Trouble + Send>;
 
-/// See the module.
+/// Stands before one registry until this is dropped.
 pub struct Proxy {
     /// `127.0.0.1:PORT`
     pub address: String,

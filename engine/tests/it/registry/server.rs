@@ -21,7 +21,7 @@ pub const PASSWORD: &str = "opensesame";
 /// The same, as bcrypt at its cheapest.
 const HTPASSWD: &str = "canary:$2b$04$8QB4R95CKf/p5zD8pKBz8.VLKrxwE65LTf64vregOsSNCeESaZGGW\n";
 
-/// See the module.
+/// A registry that runs until this is dropped.
 pub struct Server {
     /// `127.0.0.1:PORT`
     pub address: String,

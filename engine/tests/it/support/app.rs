@@ -27,7 +27,7 @@ use super::{folder, target_folder};
 /// Who asks in these tests.
 pub const ACTOR: &str = "tester";
 
-/// See the module.
+/// An app, and what its operations said.
 pub struct TestApp {
     pub app: App,
     pub store: Arc<MemoryStore>,

@@ -20,6 +20,7 @@ use analysis::{Config, Decision, Finding, Gate, Interval, Seen, StepKind};
 pub use settings::{Custom, GateKind, OnInconclusive, Settings};
 
 use crate::bake::OnNoData;
+use crate::duration::in_words;
 use crate::gate::{Judgement, Window};
 use crate::{Error, Level, Outcome, Rollout, Wake, inconclusive, rolled_back};
 use source::Source;
@@ -273,9 +274,10 @@ impl Watch {
         let give_up = rollout.now() + time.as_secs_f64() * 1_000.0;
         let exposed = !self.shares.is_empty();
         loop {
-            rollout.progress(self.percent(), title);
-            let left = (give_up - rollout.now()).max(0.0) / 1_000.0;
-            let slice = Duration::from_secs_f64(left);
+            let left = (give_up - rollout.now()).max(0.0);
+            let note = format!("{title}, for {} more at most", in_words(left));
+            rollout.progress(self.percent(), &note);
+            let slice = Duration::from_secs_f64(left / 1_000.0);
             let slice = if exposed {
                 slice.min(rollout.sample_period().max(APPROVAL_LOOK))
             } else {
@@ -328,12 +330,9 @@ impl Watch {
             return None;
         }
         let (pace, step) = (self.gate.pace(), self.gate.step()?);
-        let odds = self.last.as_ref().map_or(0.0, |f| f.log_evidence);
+        let known = self.certainty(pace.held > 0);
         let note = if pace.held > 0 {
-            format!(
-                "{title}: holds, evidence {} that it is worse",
-                analysis::odds(odds)
-            )
+            format!("{title}: holds, {known}")
         } else {
             let few = (0..2).any(|arm| pace.requests[arm] < step.requests_min[arm]);
             let few = if few && pace.counted >= step.bake_min {
@@ -342,43 +341,59 @@ impl Watch {
                 ""
             };
             format!(
-                "{title}: evidence {} that it is worse, {} of {} to {} samples{few}",
-                analysis::odds(odds),
-                pace.counted,
-                step.bake_min,
-                step.bake_max
+                "{title}: {known}, {} of {} to {} samples{few}",
+                pace.counted, step.bake_min, step.bake_max
             )
         };
         rollout.progress(percent, &note);
         None
     }
 
+    /// What is known of the candidate now, and how far it is from being taken back.
+    fn certainty(&self, suspicious: bool) -> String {
+        let alpha = self.gate.config().alpha;
+        let (evidence, limit) = self
+            .last
+            .as_ref()
+            .map_or((0.0, (1.0 / alpha).ln()), |finding| {
+                (finding.log_evidence, finding.log_limit)
+            });
+        analysis::certainty(evidence, limit, suspicious)
+    }
+
     /// The last finding in words.
     fn explain(&self, decision: Decision) -> String {
         let config = self.gate.config();
+        let window = self.window();
+        self.last.as_ref().map_or_else(String::new, |finding| {
+            finding.explain(decision, self.gate.pace(), config, &window)
+        })
+    }
+
+    /// The time that the rates of a finding are from, in words.
+    fn window(&self) -> String {
+        let config = self.gate.config();
         #[allow(clippy::cast_precision_loss)]
-        let window = match self.shares.last() {
+        match self.shares.last() {
             Some((_, share, _)) if *share >= 1.0 => {
                 "since the switch, compared with stable's past, which is a weaker control"
                     .to_owned()
             }
             _ => format!(
                 "in the last {}",
-                window_text(config.window as f64 * self.source.period)
+                in_words(config.window as f64 * self.source.period)
             ),
-        };
-        self.last.as_ref().map_or_else(String::new, |finding| {
-            finding.explain(decision, self.gate.pace(), config, &window)
-        })
+        }
     }
 
-    /// The last finding in words, for the end of a rollout.
+    /// The last finding of a version that passed, in brackets, for the end of a rollout:
+    /// `(evidence 1:4, goes back at 100:1; errors: …)`.
     #[must_use]
     pub fn summary(&self) -> String {
-        match &self.last {
-            Some(_) => self.explain(Decision::Advance),
-            None => "nothing was seen of it".to_owned(),
-        }
+        self.last.as_ref().map_or_else(
+            || "(nothing was seen of it)".to_owned(),
+            |finding| finding.acquit(&self.window()),
+        )
     }
 
     /// Reads the new samples and passes them to the gate.
@@ -599,14 +614,5 @@ fn learn_tasks(rollout: &mut Rollout, config: &mut Config) {
     if total(&stable) > 0 {
         config.tasks = total(&stable);
         config.candidate_tasks_min = total(&candidate).max(1);
-    }
-}
-
-/// `10 min`, `10 s`
-fn window_text(ms: f64) -> String {
-    if ms >= 60_000.0 {
-        format!("{:.0} min", ms / 60_000.0)
-    } else {
-        format!("{:.0} s", ms / 1_000.0)
     }
 }

@@ -324,7 +324,7 @@ async fn become_steady(aws: &Direct, made: &Made) {
     }
 }
 
-/// See the module.
+/// One rollout with all that it stands on.
 pub struct Bottle {
     pub made: Made,
     pub proxy: Proxy,

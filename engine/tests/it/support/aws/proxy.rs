@@ -40,7 +40,7 @@ struct Seen {
     plot: Option<Plot>,
 }
 
-/// See the module.
+/// Stands before one emulator; every clone is the same proxy.
 #[derive(Clone)]
 pub struct Proxy {
     pub endpoint: String,

@@ -1,0 +1,214 @@
+//! The live view, in three widths of a terminal, with images as long as people have them.
+
+use engine::cli::render::{arm_lines, head};
+use engine::journal::status::{Decision, Status, Waiting};
+use engine::journal::{Header, Work};
+use engine::model::aws::{Access, Find, looked_for};
+use engine::model::target::TargetSpec;
+use engine::model::{
+    Command, Decider, Decision as Judged, Deployment, Finding, Goal, Hold, Latency, Millis,
+    Observed, ObservedArm, Phase, PlannedStep, Release, Role, Sample, Source, Weights,
+};
+use engine::ops::status::Seen;
+
+use crate::support::fixture;
+
+/// When everything is looked at, Unix ms.
+const NOW: Millis = 1_300_000;
+const OLD: &str =
+    "123456789012.dkr.ecr.eu-west-1.amazonaws.com/recommendations/model-server:2026-11-20-a1b2c3d";
+const NEW: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/recommendations/model-server:2026-11-27-e4f5a6b-rc1";
+
+/// A rollout at 25 %, and its arms of which the candidate has this p99 (ms) and these
+/// errors.
+struct Scene {
+    header: Header,
+    status: Status,
+    seen: Seen,
+}
+
+impl Scene {
+    fn new(p99: f64, errors: u32) -> Self {
+        let mut header = fixture::header();
+        header.rollout = "canary-s96k2nw7".to_owned();
+        if let Work::Strategy(pin) = &mut header.work {
+            pin.steps = [5, 25, 50, 95].map(step).into();
+        }
+        let mut status = Status::new(&header);
+        status.phase = Phase::Progressing;
+        status.weights = Weights::of([("stable", 75), ("canary", 25)]);
+        (status.percent, status.exposed_since) = (34, Some(1_060_000));
+        (status.created, status.updated) = (1_000_000, NOW - 2_000);
+        "step 2/4 at 25 %: no sign that it is worse (evidence 1:4, goes back at 100:1), 3 of 5 to 12 samples"
+            .clone_into(&mut status.note);
+        status.finding = Some(finding(0.0));
+        status.waiting = Some(Waiting {
+            until: NOW + 8_000,
+            signals: vec![],
+        });
+        let arms = vec![arm("stable", OLD, 75), arm("canary", NEW, 25)];
+        let samples = vec![
+            sample("stable", 7_200, 7, 81.0),
+            sample("canary", 2_400, errors, p99),
+        ];
+        Self {
+            header,
+            status,
+            seen: Seen {
+                observed: Observed {
+                    arms,
+                    sticky: false,
+                    address: "http://shop".to_owned(),
+                },
+                samples,
+                window_ms: 60_000,
+            },
+        }
+    }
+
+    /// The view at 80, 100 and 130 columns. No line is wider than its terminal.
+    fn views(&self) -> String {
+        let mut views = String::new();
+        for width in [80, 100, 130] {
+            let mut lines = head(&self.header, &self.status, NOW, width);
+            let stable = Some(self.header.arm(Role::Stable));
+            lines.extend(arm_lines(&self.seen, stable, width));
+            for line in &lines {
+                assert!(console_width(line) <= width, "{width}: {line}");
+            }
+            views += &format!("{}\n{}\n\n", "-".repeat(width), lines.join("\n"));
+        }
+        views
+    }
+}
+
+fn console_width(line: &str) -> usize {
+    line.chars().count()
+}
+
+fn step(share: u32) -> PlannedStep {
+    PlannedStep {
+        share,
+        seconds: None,
+        needs_approval: false,
+    }
+}
+
+fn finding(log_evidence: f64) -> Finding {
+    Finding {
+        until: NOW,
+        log_evidence,
+        log_limit: 100.0_f64.ln(),
+        decision: Judged::Stay,
+        excess_requests: 0.0,
+        streams: vec![],
+        explanation: String::new(),
+    }
+}
+
+fn arm(name: &str, version: &str, weight: u32) -> ObservedArm {
+    ObservedArm {
+        name: name.to_owned(),
+        release: Release {
+            version: version.to_owned(),
+            source: Source::Image(version.to_owned()),
+        },
+        weight,
+        healthy: 12,
+        total: 12,
+        health_reason: None,
+        tasks: Some(12),
+        deployment: Deployment::Steady,
+        spoiled: 0,
+        unanswered: 0,
+        sent_again: 0,
+    }
+}
+
+fn sample(arm: &str, requests: u32, errors: u32, p99: f64) -> Sample {
+    Sample {
+        arm: arm.to_owned(),
+        zone: None,
+        start: NOW - 60_000,
+        period_ms: 60_000,
+        requests,
+        errors,
+        client_errors: 0,
+        over: vec![],
+        latency: Some(Latency {
+            mean: 20.0,
+            p50: 18.0,
+            p90: 50.0,
+            p95: 60.0,
+            p99,
+        }),
+        whole: None,
+        cpu: None,
+        memory: None,
+        healthy: None,
+    }
+}
+
+#[test]
+fn a_good_version_is_watched() {
+    insta::assert_snapshot!(Scene::new(79.0, 2).views());
+}
+
+#[test]
+fn a_suspicious_version_is_watched() {
+    let mut scene = Scene::new(310.0, 40);
+    "step 2/4 at 25 %: holds, suspicious (evidence 12:1, goes back at 100:1)"
+        .clone_into(&mut scene.status.note);
+    scene.status.finding = Some(finding(12.0_f64.ln()));
+    insta::assert_snapshot!(scene.views());
+}
+
+#[test]
+fn a_person_is_waited_for() {
+    let mut scene = Scene::new(79.0, 2);
+    "step 3/4 at 50 %: waits for an approval".clone_into(&mut scene.status.note);
+    scene.status.waiting = Some(Waiting {
+        until: NOW + 3_540_000,
+        signals: vec![Command::APPROVE.to_owned()],
+    });
+    insta::assert_snapshot!(scene.views());
+}
+
+#[test]
+fn a_rollout_holds_because_somebody_moved_the_traffic() {
+    let mut scene = Scene::new(79.0, 2);
+    scene.status.phase = Phase::Paused;
+    scene.status.hold = Some(Hold::ForeignChange {
+        expected: scene.status.weights.clone(),
+        found: Weights::of([("stable", 50), ("canary", 50)]),
+    });
+    scene.seen.observed.arms[1].health_reason =
+        Some("Health checks failed with these codes: [502]".to_owned());
+    scene.seen.observed.arms[1].healthy = 10;
+    insta::assert_snapshot!(scene.views());
+}
+
+#[test]
+fn the_first_metrics_of_cloudwatch_are_awaited() {
+    let mut scene = Scene::new(79.0, 2);
+    scene.header.sample_period_ms = 60_000;
+    scene.header.target = TargetSpec::Aws(Box::new(looked_for(Access::default(), Find::default())));
+    scene.status.finding = None;
+    scene.status.exposed_since = Some(NOW - 60_000);
+    scene.status.note = "step 1/4 at 5 %: waits for samples; none has come yet".to_owned();
+    scene.status.weights = Weights::of([("stable", 95), ("canary", 5)]);
+    scene.seen.samples.clear();
+    insta::assert_snapshot!(scene.views());
+}
+
+#[test]
+fn a_decision_shows_its_reason_alone() {
+    let mut scene = Scene::new(310.0, 400);
+    scene.status.phase = Phase::RollingBack;
+    scene.status.decision = Some(Decision {
+        goal: Goal::RollBack,
+        by: Decider::Strategy,
+        reason: "step 2/4 at 25 %: it is worse (evidence 1,358:1, goes back at 100:1); errors: 40 of 2,400 (1.7 %) against 7 of 7,200 (0.097 %), 17.1 times as many in the last 10 min".to_owned(),
+    });
+    insta::assert_snapshot!(scene.views());
+}
