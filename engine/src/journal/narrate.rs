@@ -63,7 +63,10 @@ fn done(call: &Call) -> String {
         Call::SetWeights { weights } => format!("traffic: {}", weights.shares()),
         Call::SwitchColor { color } => format!("traffic: all to {color}"),
         Call::SetVersion { arm, release } => format!("{arm} gets {}", release.version),
-        Call::SetTasks { arm, tasks } => format!("{arm} has {tasks} tasks"),
+        Call::SetTasks { arm, tasks } => format!(
+            "{arm} has {tasks} {}",
+            if *tasks == 1 { "task" } else { "tasks" }
+        ),
         Call::SetScaling { arm, scaling } => format!("auto scaling of {arm}: {scaling}"),
         call => call.to_string(),
     }

@@ -59,6 +59,7 @@ impl Scene {
                     arms,
                     sticky: false,
                     address: "http://shop".to_owned(),
+                    others: vec![],
                 },
                 samples,
                 window_ms: 60_000,
@@ -181,6 +182,7 @@ fn a_rollout_holds_because_somebody_moved_the_traffic() {
     scene.status.hold = Some(Hold::ForeignChange {
         expected: scene.status.weights.clone(),
         found: Weights::of([("stable", 50), ("canary", 50)]),
+        place: None,
     });
     scene.seen.observed.arms[1].health_reason =
         Some("Health checks failed with these codes: [502]".to_owned());
