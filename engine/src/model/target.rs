@@ -30,7 +30,7 @@ pub enum TargetSpec {
     /// A balancer inside the process that runs the rollout.
     Embedded {
         /// How it is set up.
-        local: LocalSpec,
+        local: Box<LocalSpec>,
         /// Where it keeps weights and releases between processes.
         state: Option<String>,
         /// Requests per second that the built-in client sends; 0 for none.

@@ -75,7 +75,7 @@ pub async fn start(
 ) -> Result<Running> {
     let mut spec = match read_spec(request.file.as_deref())? {
         Some(spec) => match spec.target {
-            TargetSpec::Embedded { local, .. } => local,
+            TargetSpec::Embedded { local, .. } => *local,
             _ => {
                 return Err(Error::usage(
                     "the rollout file has no [target.local.arms.NAME], so there is nothing to balance",

@@ -13,7 +13,7 @@ use super::traffic::{Moved, Verb, all_on, give};
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Entry, Event, Header, Work};
-use crate::model::aws::{AwsSpec, Found, region_of};
+use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
 use crate::model::{
     ArmScaling, Command, End, HostError, Millis, Naming, Phase, Promotion, Role, Traffic, Weights,
@@ -233,7 +233,7 @@ async fn put_scaling_back(app: &App, spec: &TargetSpec, header: Option<&Header>)
             if now.in_suspended {
                 app.note(format!(
                     "scale-in of {arm} is suspended, and no journal says whether a rollout did that; if so, end it with `{}`",
-                    told_by_hand(target.found(), &arm, "--suspended-state DynamicScalingInSuspended=false")
+                    target.scaling_command(&arm, None)
                 ));
             }
             continue;
@@ -250,34 +250,13 @@ async fn put_scaling_back(app: &App, spec: &TargetSpec, header: Option<&Header>)
             }
         }
         if now != first.scaling {
-            let limits = format!(
-                "--min-capacity {} --max-capacity {} --suspended-state DynamicScalingInSuspended={}",
-                first.scaling.min, first.scaling.max, first.scaling.in_suspended
-            );
             app.note(format!(
                 "auto scaling of {arm} was {} when the rollout began and is {now}; if nobody else wants that, put it back with `{}`",
                 first.scaling,
-                told_by_hand(target.found(), &arm, &limits)
+                target.scaling_command(&arm, Some(&first.scaling))
             ));
         }
     }
-}
-
-/// The command of AWS's own command line that tells auto scaling something about an arm.
-fn told_by_hand(found: &Found, arm: &str, what: &str) -> String {
-    let service = found.arm(arm).and_then(|arm| arm.service.as_ref());
-    let resource = service.map_or_else(
-        || "service/CLUSTER/SERVICE".to_owned(),
-        |id| {
-            let cluster = id.cluster.rsplit('/').next().unwrap_or(&id.cluster);
-            format!("service/{cluster}/{}", id.name)
-        },
-    );
-    let region =
-        region_of(&found.route).map_or_else(String::new, |region| format!(" --region {region}"));
-    format!(
-        "aws application-autoscaling register-scalable-target{region} --service-namespace ecs --scalable-dimension ecs:service:DesiredCount --resource-id {resource} {what}"
-    )
 }
 
 /// Aborts a rollout and waits until it is rolled back.

@@ -208,11 +208,11 @@ impl Spec {
         let free = SocketAddr::new(LISTEN_DEFAULT.ip(), 0);
         Self {
             target: TargetSpec::Embedded {
-                local: LocalSpec {
+                local: Box::new(LocalSpec {
                     listen: free,
                     admin: free,
                     ..local
-                },
+                }),
                 state,
                 load_rps,
             },
@@ -301,7 +301,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
             );
         }
         TargetSpec::Embedded {
-            local: LocalSpec {
+            local: Box::new(LocalSpec {
                 listen: listen.unwrap_or(LISTEN_DEFAULT),
                 admin,
                 arms: stable_first(arms),
@@ -314,7 +314,7 @@ fn target(mut section: Section<'_>) -> TargetSpec {
                 upstream_http2: upstream_http2.unwrap_or(false),
                 upstream_ca,
                 clients,
-            },
+            }),
             state: None,
             load_rps: load_rps.unwrap_or(0),
         }

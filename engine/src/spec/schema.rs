@@ -60,7 +60,7 @@ pub enum Target {
     Local {
         /// The balancer: one that runs already, or with arms one that runs inside the
         /// engine.
-        local: Option<Local>,
+        local: Option<Box<Local>>,
     },
     /// An Application Load Balancer before two ECS services.
     Aws {

@@ -4,9 +4,10 @@ use aws_sdk_applicationautoscaling::types::{
     ScalableDimension, ScalableTarget, ServiceNamespace, SuspendedState,
 };
 
+use super::AwsTarget;
 use super::calls::Api;
 use super::client::Clients;
-use crate::model::aws::{FoundArm, ServiceId};
+use crate::model::aws::{FoundArm, ServiceId, region_of};
 use crate::model::{ArmScaling, HostError, Scaling};
 
 /// The name that auto scaling has for a service.
@@ -87,4 +88,25 @@ pub(super) async fn write(
         .ask(Api::RegisterScalableTarget, &name, call.send())
         .await
         .map(drop)
+}
+
+impl AwsTarget {
+    /// The command of AWS's own command line with which a person tells auto scaling what it
+    /// may do with an arm: fewest and most tasks, and whether it takes any away; without
+    /// them, only that it may.
+    #[must_use]
+    pub fn scaling_command(&self, arm: &str, scaling: Option<&Scaling>) -> String {
+        let found = self.found();
+        let service = found.arm(arm).and_then(|arm| arm.service.as_ref());
+        let name = service.map_or_else(|| "service/CLUSTER/SERVICE".to_owned(), resource);
+        let region = region_of(&found.route);
+        let region = region.map_or_else(String::new, |region| format!(" --region {region}"));
+        let limits = scaling.map_or_else(String::new, |s| {
+            format!("--min-capacity {} --max-capacity {} ", s.min, s.max)
+        });
+        let suspended = scaling.is_some_and(|s| s.in_suspended);
+        format!(
+            "aws application-autoscaling register-scalable-target{region} --service-namespace ecs --scalable-dimension ecs:service:DesiredCount --resource-id {name} {limits}--suspended-state DynamicScalingInSuspended={suspended}"
+        )
+    }
 }

@@ -68,7 +68,7 @@ impl Asked<'_> {
             );
         }
         if self.was_unreachable(whole) {
-            let whose = profile.map_or_else(|| "the caller".to_owned(), |whose| whose);
+            let whose = profile.unwrap_or_else(|| "the caller".to_owned());
             return (
                 format!("the service that gives those of {whose} did not answer: {cause}"),
                 "see HTTPS_PROXY and NO_PROXY, and AWS_ENDPOINT_URL_STS or AWS_ENDPOINT_URL_SSO if they are set"

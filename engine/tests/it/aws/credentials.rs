@@ -179,7 +179,7 @@ impl Home {
         ]
         .concat();
         let own = home.0.path().display();
-        text += &format!(
+        let more = format!(
             "[profile keys]\naws_access_key_id = OFPROFILE\naws_secret_access_key = s\n\
              [profile role]\nrole_arn = {ROLE}\nsource_profile = keys\n\
              [profile role-of-portal]\nrole_arn = {ROLE}\nsource_profile = portal\n\
@@ -194,6 +194,7 @@ impl Home {
              [profile program-talks]\ncredential_process = echo hello\n\
              [profile program-lost]\ncredential_process = /no/such/program\n"
         );
+        text.push_str(&more);
         file("config", &text);
         home
     }
