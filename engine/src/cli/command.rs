@@ -48,8 +48,8 @@ pub struct PauseArgs {
 /// Give up a rollout: all traffic back to the stable arm
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code: 3 when all traffic is back (this is what was asked for),
-4 when it could not be taken back."
+    after_help = "Exit code: 0 when all traffic is back, which is what was asked for,
+4 when it could not be taken back, 7 when the rollout had been promoted before."
 )]
 pub struct AbortArgs {
     /// The rollout [default: the newest unfinished one]
@@ -113,7 +113,10 @@ pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> Result
 pub(super) async fn abort(app: &App, global: &Global, args: AbortArgs) -> Result<Exit> {
     let id = args.rollout.as_deref();
     let back = way_back::abort(app, &global.target(), id, &args.reason).await?;
-    traffic::taken_back(global, &back)
+    Ok(traffic::as_asked(
+        traffic::taken_back(global, &back)?,
+        &back,
+    ))
 }
 
 pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> Result<Exit> {

@@ -64,12 +64,23 @@ pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> Resu
 pub(super) async fn rollback(app: &App, global: &Global, args: RollbackArgs) -> Result<Exit> {
     let back = way_back::rollback(app, &global.target(), args.to.as_deref()).await?;
     let unchanged = matches!(&back, TakenBack::Moved(moved) if !moved.changed());
-    // All traffic on stable is what was asked for.
     Ok(match taken_back(global, &back)? {
         Exit::RolledBack if unchanged => Exit::Unchanged,
-        Exit::RolledBack => Exit::Done,
-        exit => exit,
+        exit => as_asked(exit, &back),
     })
+}
+
+/// The exit code of a verb that asked for the way back: that of a rollout which was rolled
+/// back is for whoever wanted it promoted.
+pub(super) fn as_asked(exit: Exit, back: &TakenBack) -> Exit {
+    match (exit, back) {
+        (Exit::RolledBack, _) => Exit::Done,
+        // The rollout was promoted before it heard of this.
+        (_, TakenBack::Aborted((_, status))) if matches!(status.end, Some((End::Promoted, _))) => {
+            Exit::Busy
+        }
+        (exit, _) => exit,
+    }
 }
 
 /// Shows how the traffic was taken back; returns the exit code for it.

@@ -513,7 +513,7 @@ fn verbs_answer_as_their_schemas_say() {
     let paused: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(paused["hold"]["why"], "asked", "{paused}");
     assert_eq!(paused["exit"], 5, "{paused}");
-    let aborted = answer(&["abort"], 3);
+    let aborted = answer(&["abort"], 0);
     assert_eq!(aborted["end"]["how"], "rolled-back", "{aborted}");
     let id = aborted["rollout"].as_str().expect("an id").to_owned();
     assert!(answer(&["get", &id], 0)["header"]["sample-period-ms"].is_number());

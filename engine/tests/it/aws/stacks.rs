@@ -389,13 +389,9 @@ fn change_of(folder: &Path, region: &str, name: &str) -> Option<String> {
 /// traffic goes back, and the answer says so only then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_a_stack_is_aborted_alive_and_dead() {
-    for (nth, (verb, dead, exit)) in [
-        ("abort", false, 3),
-        ("abort", true, 3),
-        ("rollback", true, 0),
-    ]
-    .into_iter()
-    .enumerate()
+    for (nth, (verb, dead)) in [("abort", false), ("abort", true), ("rollback", true)]
+        .into_iter()
+        .enumerate()
     {
         let folder = folder();
         let (folder, region, name) = (folder.path(), "eu-north-1", unique(&format!("ab{nth}")));
@@ -407,7 +403,7 @@ async fn a_change_of_a_stack_is_aborted_alive_and_dead() {
         tokio::task::block_in_place(|| {
             let output = run(folder, region, &[verb, "--stack", &name]);
             let said = stderr(&output);
-            assert_eq!(output.status.code(), Some(exit), "{verb}: {said}");
+            assert_eq!(output.status.code(), Some(0), "{verb}: {said}");
             assert_eq!(weights(region, &name), [100, 0], "{verb}: {said}");
             // CloudFormation is still at it, and that is said where nobody watches.
             assert_eq!(said.contains("no process watches it"), dead, "{said}");

@@ -223,7 +223,7 @@ async fn the_way_back_on_aws_works_without_a_store() {
             // A name that no folder can be made under, for root neither.
             _ => std::os::unix::fs::symlink("/proc/nowhere", &database).expect("a link"),
         }
-        for (verb, code) in [("rollback", 0), ("abort", 3)] {
+        for verb in ["rollback", "abort"] {
             let modify = ["elbv2", "modify-listener", "--listener-arn", &made.listener];
             aws(
                 REGION,
@@ -231,11 +231,7 @@ async fn the_way_back_on_aws_works_without_a_store() {
             );
             let output = run(folder.path(), REGION, &[&[verb][..], &target].concat());
             let said = stderr(&output);
-            assert_eq!(
-                output.status.code(),
-                Some(code),
-                "{trouble}, {verb}: {said}"
-            );
+            assert_eq!(output.status.code(), Some(0), "{trouble}, {verb}: {said}");
             assert!(said.contains("written down"), "{trouble}, {verb}: {said}");
             let words = ["stable", "canary"];
             assert_eq!(judged(REGION, &made.listener, words), [100, 0], "{trouble}");
