@@ -215,46 +215,46 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
     }
     let app = App::open(&state_dir, surroundings, verb.access(), listener())?;
     match verb {
-        Verb::Run(args) => run::run(&app, &global, args).await,
-        Verb::Demo(args) => run::demo(&app, &global, args).await,
-        Verb::Plan(args) => plan::plan(&app, &global, args).await,
-        Verb::Simulate(args) => simulate::simulate(&app, &global, args).await,
-        Verb::Resume(args) => command::resume(&app, &global, args).await,
-        Verb::Status(args) => show::status(&app, &global, args).await,
-        Verb::Wait(args) => show::wait(&app, &global, args).await,
-        Verb::Get(args) => show::get(&app, &global, args).await,
-        Verb::List(args) => show::list(&app, &global, args).await,
-        Verb::History(args) => show::history(&app, &global, args).await,
-        Verb::Explain(args) => hindsight::explain(&app, &global, args).await,
-        Verb::Replay(args) => hindsight::replay(&app, &global, args).await,
-        Verb::WhatIf(args) => hindsight::what_if(&app, &global, args).await,
-        Verb::Export(args) => hindsight::export(&app, args).await,
-        Verb::Import(args) => hindsight::import(&app, args).await,
+        Verb::Run(args) => Box::pin(run::run(&app, &global, args)).await,
+        Verb::Demo(args) => Box::pin(run::demo(&app, &global, args)).await,
+        Verb::Plan(args) => Box::pin(plan::plan(&app, &global, args)).await,
+        Verb::Simulate(args) => Box::pin(simulate::simulate(&app, &global, args)).await,
+        Verb::Resume(args) => Box::pin(command::resume(&app, &global, args)).await,
+        Verb::Status(args) => Box::pin(show::status(&app, &global, args)).await,
+        Verb::Wait(args) => Box::pin(show::wait(&app, &global, args)).await,
+        Verb::Get(args) => Box::pin(show::get(&app, &global, args)).await,
+        Verb::List(args) => Box::pin(show::list(&app, &global, args)).await,
+        Verb::History(args) => Box::pin(show::history(&app, &global, args)).await,
+        Verb::Explain(args) => Box::pin(hindsight::explain(&app, &global, args)).await,
+        Verb::Replay(args) => Box::pin(hindsight::replay(&app, &global, args)).await,
+        Verb::WhatIf(args) => Box::pin(hindsight::what_if(&app, &global, args)).await,
+        Verb::Export(args) => Box::pin(hindsight::export(&app, args)).await,
+        Verb::Import(args) => Box::pin(hindsight::import(&app, args)).await,
         Verb::SetWeights(args) => {
-            let moved = traffic::set_weights(&app, &global, args);
+            let moved = Box::pin(traffic::set_weights(&app, &global, args));
             watch::to_its_end(&app, Exit::Paused, moved).await
         }
         Verb::Switch(args) => {
-            let moved = traffic::switch(&app, &global, args);
+            let moved = Box::pin(traffic::switch(&app, &global, args));
             watch::to_its_end(&app, Exit::Paused, moved).await
         }
         Verb::Rollback(args) => {
-            let back = traffic::rollback(&app, &global, args);
+            let back = Box::pin(traffic::rollback(&app, &global, args));
             watch::to_its_end(&app, Exit::RollbackFailed, back).await
         }
-        Verb::Undo(args) => undo::undo(&app, &global, args).await,
-        Verb::Promote(args) => command::promote(&app, &global, args).await,
-        Verb::Pause(args) => command::pause(&app, &global, args).await,
+        Verb::Undo(args) => Box::pin(undo::undo(&app, &global, args)).await,
+        Verb::Promote(args) => Box::pin(command::promote(&app, &global, args)).await,
+        Verb::Pause(args) => Box::pin(command::pause(&app, &global, args)).await,
         Verb::Abort(args) => {
-            let back = command::abort(&app, &global, args);
+            let back = Box::pin(command::abort(&app, &global, args));
             watch::to_its_end(&app, Exit::RollbackFailed, back).await
         }
-        Verb::Approve(args) => command::approve(&app, &global, args).await,
-        Verb::Deploy(args) => stack::deploy(&app, &global, args).await,
-        Verb::Delete(args) => stack::delete(&app, &global, args).await,
+        Verb::Approve(args) => Box::pin(command::approve(&app, &global, args)).await,
+        Verb::Deploy(args) => Box::pin(stack::deploy(&app, &global, args)).await,
+        Verb::Delete(args) => Box::pin(stack::delete(&app, &global, args)).await,
         Verb::Local(_) | Verb::Schema(_) | Verb::Completions(_) | Verb::Version(_) => {
             Ok(Exit::Done)
         }
-        Verb::Plugin(args) => plugin::plugin(&app, &global, args).await,
+        Verb::Plugin(args) => Box::pin(plugin::plugin(&app, &global, args)).await,
     }
 }

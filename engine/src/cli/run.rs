@@ -152,7 +152,8 @@ async fn see_to_its_end(
     options: Options,
     on_interrupt: OnInterrupt,
 ) -> Result<Exit> {
-    let ready = begin::begin_rollout(app, request, options).await?;
+    // Boxed, or the futures nest too deep for the compiler.
+    let ready = Box::pin(begin::begin_rollout(app, request, options)).await?;
     let rollout = &ready.header.rollout;
     let title = match &ready.header.work {
         Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),

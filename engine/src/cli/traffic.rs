@@ -76,7 +76,7 @@ pub(super) fn as_asked(exit: Exit, back: &TakenBack) -> Exit {
     match (exit, back) {
         (Exit::RolledBack, _) => Exit::Done,
         // The rollout was promoted before it heard of this.
-        (_, TakenBack::Aborted((_, status))) if matches!(status.end, Some((End::Promoted, _))) => {
+        (_, TakenBack::Aborted(reached)) if matches!(reached.1.end, Some((End::Promoted, _))) => {
             Exit::Busy
         }
         (exit, _) => exit,

@@ -1,9 +1,7 @@
 //! One arm: its release, its health and its samples.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -13,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::backend::Lane;
 use super::health::Manners;
+use super::program::{self, Program};
 use super::samples::Tally;
 use super::{demo, health};
 use crate::model::address::{port_of, server};
@@ -21,8 +20,6 @@ use crate::model::secret::redacted;
 use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
 use crate::target::http;
 
-/// How long a program that ended stays down before it is started again.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// How long it may take to connect to a backend.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// Interval of the checks whether a replaced release has no requests left.
@@ -46,6 +43,8 @@ pub(super) struct Running {
     next: AtomicUsize,
     in_flight: AtomicUsize,
     tasks: Vec<AbortHandle>,
+    /// The program that the balancer runs for it.
+    program: Option<Arc<Program>>,
 }
 
 #[derive(Debug)]
@@ -128,7 +127,10 @@ impl Arm {
             total: u32::try_from(running.upstreams.len()).unwrap_or(u32::MAX),
             health_reason: None,
             tasks: None,
-            deployment: Deployment::Steady,
+            deployment: match &running.program {
+                Some(program) => program.deployment(),
+                None => Deployment::Steady,
+            },
             spoiled: self.tally.spoiled(),
             unanswered: self.tally.given_up(),
             sent_again: self.tally.sent_again(),
@@ -193,6 +195,7 @@ impl Running {
     ) -> Result<Arc<Self>, HostError> {
         let invalid = |m: String| HostError::new(ErrorKind::Invalid, "invalid-release", m);
         let mut tasks = vec![];
+        let mut program = None;
         let addresses = match &release.source {
             Source::Urls(urls) => urls
                 .iter()
@@ -206,10 +209,10 @@ impl Running {
                     free_port().map_err(|e| invalid(format!("there is no free port: {e}")))?;
                 let log =
                     logs.map(|l| l.join(format!("{arm}-{}.log", file_name(&release.version))));
-                let child = spawn(command, port, log.as_deref()).map_err(&invalid)?;
-                let again = command.clone();
-                let task = tokio::spawn(supervise(child, again, port, log));
-                tasks.push(task.abort_handle());
+                let (started, task) =
+                    program::start(command.clone(), port, log).map_err(&invalid)?;
+                tasks.push(task);
+                program = Some(started);
                 vec![local(port)]
             }
             Source::Demo(fault) => {
@@ -247,6 +250,7 @@ impl Running {
                 next: AtomicUsize::new(0),
                 in_flight: AtomicUsize::new(0),
                 tasks,
+                program,
             }
         });
         Ok(running)
@@ -295,56 +299,6 @@ fn file_name(version: &str) -> String {
         .collect()
 }
 
-fn spawn(
-    command: &[String],
-    port: u16,
-    log: Option<&std::path::Path>,
-) -> Result<tokio::process::Child, String> {
-    let filled: Vec<String> = command
-        .iter()
-        .map(|a| a.replace("{port}", &port.to_string()))
-        .collect();
-    let (program, arguments) = filled
-        .split_first()
-        .ok_or_else(|| "the release's command is empty".to_owned())?;
-    let output = || -> Stdio {
-        let file = log.and_then(|path| {
-            std::fs::create_dir_all(path.parent()?).ok()?;
-            let mut options = std::fs::OpenOptions::new();
-            options.mode(0o600);
-            options.create(true).append(true).open(path).ok()
-        });
-        file.map_or_else(Stdio::null, Stdio::from)
-    };
-    tokio::process::Command::new(program)
-        .args(arguments)
-        .env("PORT", port.to_string())
-        .stdin(Stdio::null())
-        .stdout(output())
-        .stderr(output())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| format!("{program:?} cannot be started: {e}"))
-}
-
-/// Starts a program again whenever it ends; dropping the task kills it.
-#[expect(clippy::disallowed_methods, reason = "a pause between real restarts")]
-async fn supervise(
-    child: tokio::process::Child,
-    command: Vec<String>,
-    port: u16,
-    log: Option<PathBuf>,
-) {
-    let mut child = Some(child);
-    loop {
-        if let Some(mut child) = child.take() {
-            let _ = child.wait().await;
-        }
-        tokio::time::sleep(RESTART_AFTER).await;
-        child = spawn(&command, port, log.as_deref()).ok();
-    }
-}
-
 /// Checks one backend for as long as its release runs.
 async fn check(
     running: std::sync::Weak<Running>,
@@ -377,6 +331,9 @@ async fn check(
         let upstream = &running.upstreams[index];
         if passed >= health.healthy_after {
             upstream.healthy.store(true, Ordering::Relaxed);
+            if let Some(program) = &running.program {
+                program.serves();
+            }
             tally.begin();
         } else if failed >= health.unhealthy_after {
             upstream.healthy.store(false, Ordering::Relaxed);

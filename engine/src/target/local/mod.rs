@@ -13,6 +13,7 @@ mod demo;
 mod health;
 mod key;
 pub mod load;
+mod program;
 mod proxy;
 mod samples;
 mod turn;

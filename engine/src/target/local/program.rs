@@ -1,0 +1,163 @@
+//! The program of an arm: started, started again when it ends, and what became of it.
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::task::AbortHandle;
+
+use crate::model::Deployment;
+
+/// How long a program that ended stays down before it is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// How often a program may end without having served before its arm is given up.
+const ENDS_MAX: u32 = 3;
+/// How much of the end of its output is shown.
+const LINES: usize = 5;
+const TAIL_BYTES: u64 = 4_096;
+
+/// A program that runs for an arm.
+#[derive(Debug)]
+pub(super) struct Program {
+    log: Option<PathBuf>,
+    ends: Mutex<Ends>,
+}
+
+/// How it has ended since it last served.
+#[derive(Debug, Default)]
+struct Ends {
+    count: u32,
+    how: String,
+}
+
+/// Starts a program; it is started again whenever it ends, until the task is aborted,
+/// which kills it.
+///
+/// # Errors
+/// It cannot be started at all; the text says why.
+pub(super) fn start(
+    command: Vec<String>,
+    port: u16,
+    log: Option<PathBuf>,
+) -> Result<(Arc<Program>, AbortHandle), String> {
+    let child = spawn(&command, port, log.as_deref())?;
+    let program = Arc::new(Program {
+        log,
+        ends: Mutex::default(),
+    });
+    let task = tokio::spawn(program.clone().supervise(child, command, port));
+    Ok((program, task.abort_handle()))
+}
+
+impl Program {
+    /// Notes that its backend has passed its health checks.
+    pub(super) fn serves(&self) {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = Ends::default();
+    }
+
+    /// Whether it runs; if it has ended, how, with the last lines of its output.
+    pub(super) fn deployment(&self) -> Deployment {
+        let (count, how) = {
+            let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+            (ends.count, ends.how.clone())
+        };
+        if count == 0 {
+            return Deployment::Steady;
+        }
+        let times = match count {
+            1 => String::new(),
+            count => format!(", {count} times without having served"),
+        };
+        let said = format!("its program {how}{times}{}", self.last_words());
+        match count {
+            ENDS_MAX.. => Deployment::Failed(said),
+            _ => Deployment::Moving(said),
+        }
+    }
+
+    /// The end of its output.
+    fn last_words(&self) -> String {
+        let Some(log) = &self.log else {
+            return String::new();
+        };
+        let tail = tail(log).unwrap_or_default();
+        let lines: Vec<&str> = tail.lines().filter(|l| !l.trim().is_empty()).collect();
+        let last = &lines[lines.len().saturating_sub(LINES)..];
+        match last {
+            [] => format!("; it wrote nothing to {}", log.display()),
+            last => format!("; the end of {}:\n  {}", log.display(), last.join("\n  ")),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a pause between real restarts")]
+    async fn supervise(self: Arc<Self>, child: Child, command: Vec<String>, port: u16) {
+        let mut child = Ok(child);
+        loop {
+            let how = match child {
+                Ok(mut child) => ended(child.wait().await),
+                Err(why) => format!("cannot be started again: {why}"),
+            };
+            {
+                let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+                ends.count = ends.count.saturating_add(1);
+                ends.how = how;
+            }
+            tokio::time::sleep(RESTART_AFTER).await;
+            child = spawn(&command, port, self.log.as_deref());
+        }
+    }
+}
+
+/// How a program ended, in words.
+fn ended(status: std::io::Result<ExitStatus>) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("ended with exit code {code}"),
+            (None, Some(signal)) => format!("was killed by signal {signal}"),
+            (None, None) => "ended".to_owned(),
+        },
+        Err(error) => format!("cannot be followed: {error}"),
+    }
+}
+
+fn tail(log: &Path) -> std::io::Result<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = std::fs::File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = vec![];
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn spawn(command: &[String], port: u16, log: Option<&Path>) -> Result<Child, String> {
+    let filled: Vec<String> = command
+        .iter()
+        .map(|a| a.replace("{port}", &port.to_string()))
+        .collect();
+    let (program, arguments) = filled
+        .split_first()
+        .ok_or_else(|| "the release's command is empty".to_owned())?;
+    let output = || -> Stdio {
+        let file = log.and_then(|path| {
+            std::fs::create_dir_all(path.parent()?).ok()?;
+            let mut options = std::fs::OpenOptions::new();
+            options.mode(0o600);
+            options.create(true).append(true).open(path).ok()
+        });
+        file.map_or_else(Stdio::null, Stdio::from)
+    };
+    tokio::process::Command::new(program)
+        .args(arguments)
+        .env("PORT", port.to_string())
+        .stdin(Stdio::null())
+        .stdout(output())
+        .stderr(output())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| format!("{program:?} cannot be started: {e}"))
+}
