@@ -91,9 +91,12 @@ pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
             exit => exit,
         },
         TakenBack::Aborted(reached) => tell(global, reached)?,
-        TakenBack::Through { before, now } => {
+        TakenBack::Through { before, now, why } => {
             if global.json {
-                json!(Change::through(before, now));
+                json!(Change {
+                    why: Some(why.clone()),
+                    ..Change::through(before, now)
+                });
             } else {
                 out!("{} (was {})", now.shares(), before.shares());
             }

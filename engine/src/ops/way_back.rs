@@ -43,6 +43,8 @@ pub enum TakenBack {
         before: Weights,
         /// The weights as they were read back.
         now: Weights,
+        /// Why the traffic belongs where it was taken.
+        why: String,
     },
 }
 
@@ -419,6 +421,7 @@ async fn through_stack_change(
 ) -> Result<TakenBack> {
     let live = patiently(app, || async { Ok(target.traffic().await?) }).await?;
     let Home { arm: stable, why } = home(app, target.identity(), &live, to).await?;
+    let belongs = why.clone();
     app.progress(format!("takes all traffic to {stable}: {why}"));
     let (header, ..) = app.journal(change).await?;
     let signal = signal(app, &Command::TakeBack { to: stable.clone() });
@@ -500,6 +503,7 @@ async fn through_stack_change(
     Ok(TakenBack::Through {
         before: live.weights,
         now,
+        why: belongs,
     })
 }
 

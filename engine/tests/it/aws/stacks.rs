@@ -871,7 +871,10 @@ async fn what_a_person_does_after_a_rollback_stays_too() {
     let (folder, region, name) = (folder.path(), "eu-central-1", unique("mind"));
     let mut process = deploying(folder, region, &name).await;
     tokio::task::block_in_place(|| {
-        ok_on(folder, region, &["rollback"], &name);
+        let back = ok_on(folder, region, &["rollback", "--json"], &name);
+        let back: Value = serde_json::from_str(&back).expect("JSON");
+        let why = back["why"].as_str().expect("it says why");
+        assert!(why.contains("stable arm"), "{why}");
         let shown = ok_on(folder, region, &["status", "--json"], &name);
         let shown: Value = serde_json::from_str(&shown).expect("JSON");
         let listener = shown["target"]["identity"].as_str().expect("an ARN");
