@@ -330,6 +330,15 @@ impl AwsTarget {
         Ok(traffic)
     }
 
+    /// The traffic that a check of the target has read a moment ago, once.
+    fn take_unused(&self) -> Option<Traffic> {
+        let unused = locked(&self.unused).take();
+        let fresh = |at: Millis| self.clock.now().saturating_sub(at) < UNUSED_AGE_MAX_MS;
+        unused
+            .filter(|(at, _)| fresh(*at))
+            .map(|(_, traffic)| traffic)
+    }
+
     /// The actions on which a write may be based: read a moment ago, or read now.
     async fn actions_for_a_write(&self, route: &str) -> Result<Vec<Action>, HostError> {
         let last = locked(&self.last).remove(route);
@@ -775,9 +784,7 @@ impl Target for AwsTarget {
     }
 
     async fn traffic(&self) -> Result<Traffic, HostError> {
-        let unused = locked(&self.unused).take();
-        let fresh = |at: Millis| self.clock.now().saturating_sub(at) < UNUSED_AGE_MAX_MS;
-        if let Some((_, traffic)) = unused.filter(|(at, _)| fresh(*at)) {
+        if let Some(traffic) = self.take_unused() {
             return Ok(traffic);
         }
         self.traffic_of(|also, read| match read {
@@ -791,6 +798,9 @@ impl Target for AwsTarget {
     }
 
     async fn glance(&self) -> Result<Traffic, HostError> {
+        if let Some(traffic) = self.take_unused() {
+            return Ok(traffic);
+        }
         self.traffic_of(|also, read| Ok(traffic::other(&self.found, also, read)))
             .await
     }

@@ -128,9 +128,13 @@ async fn the_blue_green_prototype() {
     for (arm, weights) in [("green", [0, 100]), ("blue", [100, 0]), ("green", [0, 100])] {
         switch(&test.app, &at, arm).await.expect("done");
         assert_eq!(judged(region, &listener, words), weights);
+        // The history is in the order of time, which stands still here.
+        let clock = &test.app.clock;
+        clock.sleep_until(clock.now() + 1_000).await;
     }
-    rollback(&test.app, &at, None).await.expect("done");
-    assert_eq!(judged(region, &listener, words), [100, 0], "back to blue");
+    let back = rollback(&test.app, &at, None).await.expect("done");
+    let now = judged(region, &listener, words);
+    assert_eq!(now, [100, 0], "back to blue: {back:?}");
     // Gone and back under the same name: what was remembered is found again.
     shop.delete().await.expect("deleted");
     refused(
