@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::model::query::Probe;
 use engine::model::target::LocalSpec;
-use engine::model::{DemoFault, MetricsQuery, Release, Source, Weights};
+use engine::model::{DemoFault, Deployment, MetricsQuery, Release, Source, Weights};
 use engine::target::Target;
 use engine::target::http::Client;
 use engine::target::local::LocalTarget;
@@ -416,6 +416,65 @@ async fn a_program_is_started_logged_and_restarted() {
         .await
         .expect_err("cannot start");
     assert!(error.message.contains("cannot be started"), "{error}");
+}
+
+/// What a program said before it ended is shown at once, and an arm whose program never
+/// serves is given up.
+#[tokio::test]
+async fn a_program_that_does_not_start_says_why() {
+    let quits = |script: &str| Source::Command(["sh", "-c", script].map(str::to_owned).to_vec());
+    for (script, says) in [
+        (
+            "echo loading; echo no module named torch >&2; exit 3",
+            &["ended with exit code 3", "no module named torch"][..],
+        ),
+        ("exit 0", &["ended with exit code 0", "it wrote nothing to"]),
+        ("kill -9 $$", &["was killed by signal 9"]),
+        (
+            "for n in 1 2 3 4 5 6 7; do echo line $n; done; exit 1",
+            &["line 3\n", "line 7"],
+        ),
+    ] {
+        let folder = folder();
+        let logs = folder.path().join("logs");
+        let spec = spec([demo(), quits(script)]);
+        let balancer = Balancer::start(&spec, None, Some(&logs))
+            .await
+            .expect("starts");
+        let target = LocalTarget::new(balancer.admin);
+        let mut first = None;
+        let mut given_up = None;
+        for _ in 0..200 {
+            let live = target.observe().await.expect("reachable");
+            match &live.arm("canary").expect("there").deployment {
+                Deployment::Steady => {}
+                Deployment::Moving(why) => first = first.or(Some(why.clone())),
+                Deployment::Failed(why) => {
+                    given_up = Some(why.clone());
+                    break;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let first = first.expect("it says it before it gives up");
+        let given_up = given_up.expect("it gives up");
+        for says in says {
+            assert!(first.contains(says), "{first}");
+            assert!(given_up.contains(says), "{given_up}");
+        }
+        assert!(
+            given_up.contains("3 times without having served"),
+            "{given_up}"
+        );
+        assert!(
+            given_up.contains("canary-v2.log") || script.starts_with("kill"),
+            "{given_up}"
+        );
+        assert!(
+            !given_up.contains("line 2\n"),
+            "five lines are enough: {given_up}"
+        );
+    }
 }
 
 #[tokio::test]
