@@ -27,11 +27,13 @@ async fn bottle() -> Bottle {
 /// Dies at the n-th call and goes on; the writes that were sent.
 async fn dies_at(n: usize, after: bool) -> Vec<String> {
     let bottle = bottle().await;
-    bottle
-        .driver()
-        .begin(bottle.header.clone())
-        .await
-        .expect("it begins");
+    let mut dead = bottle.driver();
+    dead.owner = Owner {
+        started: "dead".to_owned(),
+        ..lab::owner()
+    };
+    let begun = dead.begin(bottle.header.clone()).await;
+    begun.expect("it begins");
     let reached = Arc::new(AtomicBool::new(false));
     let signal = reached.clone();
     bottle.proxy.plot(move |index, _| {
@@ -46,12 +48,7 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
             Trouble::Reset
         }
     });
-    let mut dead = bottle.driver();
-    dead.owner = Owner {
-        started: "dead".to_owned(),
-        ..lab::owner()
-    };
-    bottle.store.bury(dead.owner.clone());
+    let buried = dead.owner.clone();
     {
         let mut fleet = engine::rollout::fleet::Fleet::new(dead);
         fleet.add(lab::ID.to_owned(), 0);
@@ -66,6 +63,8 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
             }
         }
     }
+    assert!(reached.load(Ordering::SeqCst), "call {n}: it was made");
+    bottle.store.bury(buried);
     // The answer may still be on its way through the proxy.
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     let before = bottle.proxy.take();
