@@ -69,7 +69,7 @@ impl Scene {
 
     /// The view at 80, 100 and 130 columns. No line is wider than its terminal.
     fn views(&self) -> String {
-        let mut views = String::new();
+        let mut views = vec![];
         for width in [80, 100, 130] {
             let mut lines = head(&self.header, &self.status, NOW, width);
             let stable = Some(self.header.arm(Role::Stable));
@@ -77,9 +77,9 @@ impl Scene {
             for line in &lines {
                 assert!(console_width(line) <= width, "{width}: {line}");
             }
-            views += &format!("{}\n{}\n\n", "-".repeat(width), lines.join("\n"));
+            views.extend(["-".repeat(width), lines.join("\n"), String::new()]);
         }
-        views
+        views.join("\n")
     }
 }
 
