@@ -272,6 +272,16 @@ fn count(value: f64) -> u32 {
     value.round() as u32
 }
 
+/// Gives the arms these weights, on every route.
+fn share_out(observed: &mut Observed, weights: &Weights) {
+    for arm in &mut observed.arms {
+        arm.weight = weights.weight(&arm.name);
+    }
+    for other in &mut observed.others {
+        other.weights = weights.clone();
+    }
+}
+
 #[async_trait]
 impl Target for SimulatedTarget {
     fn identity(&self) -> &str {
@@ -297,9 +307,7 @@ impl Target for SimulatedTarget {
             let _ = write!(verb, " {}={}", w.arm, w.weight);
         }
         self.write(verb, |observed| {
-            for arm in &mut observed.arms {
-                arm.weight = weights.weight(&arm.name);
-            }
+            share_out(observed, weights);
         })
     }
 
@@ -307,9 +315,7 @@ impl Target for SimulatedTarget {
         let wanted: Traffic = serde_json::from_value(action.clone()).map_err(not_ours)?;
         self.write(format!("restore {}", wanted.weights), |observed| {
             observed.sticky = wanted.sticky;
-            for arm in &mut observed.arms {
-                arm.weight = wanted.weights.weight(&arm.name);
-            }
+            share_out(observed, &wanted.weights);
         })
     }
 

@@ -13,7 +13,8 @@ use engine::journal::{Call, Event, Reply};
 use engine::model::aws::Find;
 use engine::model::{End, Hold, Outcome, Verdict, Weights};
 use engine::ops::Kind;
-use engine::ops::begin::BeginRequest;
+use engine::ops::begin::{BeginRequest, make_ready};
+use engine::ops::plan::plan;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
 use engine::ops::traffic::{set_weights, switch};
@@ -310,6 +311,33 @@ async fn routes_that_are_apart_at_the_beginning_are_refused_and_brought_together
     test.begin(&request(&several.at()))
         .await
         .expect("it begins");
+}
+
+/// A rehearsal moves every route of its copy, or it would never come to an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_comes_to_an_end_and_has_a_write_for_every_route() {
+    let several = several([100, 0]).await;
+    for promotion in ["", "-swap"] {
+        let test = TestApp::new();
+        let request = BeginRequest {
+            image: (promotion.is_empty()).then(|| "app:v2".to_owned()),
+            ..rollout(
+                "canary",
+                several.at(),
+                &["steps=10", "gate=limits", "bake=1m"],
+            )
+        };
+        let ready = make_ready(&test.app, &request).await.expect("ready");
+        let plan = plan(&test.app, ready).await.expect("it ends");
+        assert_eq!(plan.good.end, Some(End::Promoted));
+        assert_eq!(plan.found.also.len(), 2);
+        let shown = engine::view::text(&engine::view::plan::Plan::from(&plan));
+        schemas::fits("plan", &serde_json::from_str(&shown).expect("JSON"));
+        let moves = plan.writes(&plan.good);
+        let moves = moves.iter().filter(|w| modifies(w.api.name())).count();
+        assert_eq!(moves % 3, 0, "{shown}");
+        assert!(moves >= 6, "{shown}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
