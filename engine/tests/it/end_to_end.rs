@@ -81,7 +81,10 @@ fn the_demo_ends_promoted() {
         "{history}"
     );
     assert!(history.contains("ended      promoted"), "{history}");
-    assert!(history.contains("goes on: evidence"), "{history}");
+    assert!(
+        history.contains("goes on: no sign that it is worse (evidence "),
+        "{history}"
+    );
     let json = stdout(&run(folder.path(), &["history", "--json"]));
     let entries: Value = serde_json::from_str(&json).expect("JSON");
     let reports = entries.as_array().expect("entries").iter();
