@@ -231,11 +231,10 @@ pub fn head(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<
         None => style.apply_to(status.phase.to_string()),
     };
     let mut lines = vec![format!("{}  {phase}", status.rollout)];
-    if let Some((_, reason)) = &status.end {
-        lines.extend(wrapped(reason, "  ", width));
+    lines.extend(why(status).iter().flat_map(|why| wrapped(why, "  ", width)));
+    if status.end.is_some() {
         return lines;
     }
-    lines.extend(why(status).iter().flat_map(|why| wrapped(why, "  ", width)));
     let mut parts = pace(status, now);
     parts.extend(first_metrics(header, status, now));
     if let Some(steps) = steps(header, status) {
