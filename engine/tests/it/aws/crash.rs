@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use engine::journal::{Event, StackVerb, Work};
 use engine::model::End;
 use engine::rollout::Standing;
-use engine::store::Owner;
 use engine::target::Target as _;
 
 use crate::support::aws::bottle::{self, Bottle, GOOD, Wish, direct, forward, three_steps};
@@ -27,11 +26,7 @@ async fn bottle() -> Bottle {
 /// Dies at the n-th call and goes on; the writes that were sent.
 async fn dies_at(n: usize, after: bool) -> Vec<String> {
     let bottle = bottle().await;
-    let mut dead = bottle.driver();
-    dead.owner = Owner {
-        started: "dead".to_owned(),
-        ..lab::owner()
-    };
+    let dead = bottle.doomed();
     let begun = dead.begin(bottle.header.clone()).await;
     begun.expect("it begins");
     let reached = Arc::new(AtomicBool::new(false));
@@ -52,21 +47,11 @@ async fn dies_at(n: usize, after: bool) -> Vec<String> {
     {
         let mut fleet = engine::rollout::fleet::Fleet::new(dead);
         fleet.add(lab::ID.to_owned(), 0);
-        let drive = fleet.next();
-        tokio::pin!(drive);
-        loop {
-            tokio::select! {
-                biased;
-                _ = &mut drive => break,
-                () = std::future::ready(()), if reached.load(Ordering::SeqCst) => break,
-                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
-            }
-        }
+        lab::until_dead(fleet.next(), &reached).await;
     }
     assert!(reached.load(Ordering::SeqCst), "call {n}: it was made");
     bottle.store.bury(buried);
-    // The answer may still be on its way through the proxy.
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    bottle.proxy.settled().await;
     let before = bottle.proxy.take();
     bottle.proxy.calm();
     let standing = bottle.go_on().await.expect("the driver works");
@@ -147,8 +132,7 @@ async fn change_dies_at(n: usize, after: bool) -> usize {
         actor: "ada".to_owned(),
         accepts: false,
     };
-    let mut dead = bottle.driver();
-    dead.owner.started = "dead".to_owned();
+    let dead = bottle.doomed();
     bottle.store.bury(dead.owner.clone());
     let begun = dead.begin_change(bottle.header.clone(), bottle.target.clone());
     let mut changing = begun.await.expect("it begins");
@@ -173,20 +157,9 @@ async fn change_dies_at(n: usize, after: bool) -> usize {
             Trouble::Reset
         }
     });
-    {
-        let give = changing.give_back(Some(&action));
-        tokio::pin!(give);
-        loop {
-            tokio::select! {
-                biased;
-                _ = &mut give => break,
-                () = std::future::ready(()), if reached.load(Ordering::SeqCst) => break,
-                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
-            }
-        }
-    }
+    lab::until_dead(changing.give_back(Some(&action)), &reached).await;
     drop(changing);
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    bottle.proxy.settled().await;
     let calls = bottle.proxy.take().len();
     bottle.proxy.calm();
     let asked = |e: &engine::journal::Entry| matches!(e.event, Event::Asked { .. });

@@ -21,7 +21,7 @@ use engine::ops::traffic::{set_weights, switch};
 use engine::ops::way_back::{TakenBack, rollback};
 use engine::rollout::session::Calls;
 use engine::rollout::{Ran, Standing};
-use engine::store::{Owner, Schedule as _};
+use engine::store::Schedule as _;
 use engine::target::Target as _;
 use engine::view::traffic as view;
 use serde_json::{Value, json};
@@ -624,11 +624,7 @@ async fn a_way_back_that_fails_on_one_route_takes_the_rest_back_and_says_which_i
 async fn dies_at(n: usize, after: bool, verdict: Verdict) -> usize {
     let several = several([100, 0]).await;
     let bottle = several.bottle(verdict).await;
-    let mut dead = bottle.driver();
-    dead.owner = Owner {
-        started: "dead".to_owned(),
-        ..lab::owner()
-    };
+    let dead = bottle.doomed();
     dead.begin(bottle.header.clone()).await.expect("it begins");
     let reached = Arc::new(AtomicBool::new(false));
     let (signal, writes) = (reached.clone(), AtomicUsize::new(0));
@@ -649,18 +645,9 @@ async fn dies_at(n: usize, after: bool, verdict: Verdict) -> usize {
     {
         let mut fleet = engine::rollout::fleet::Fleet::new(dead);
         fleet.add(lab::ID.to_owned(), 0);
-        let drive = fleet.next();
-        tokio::pin!(drive);
-        loop {
-            tokio::select! {
-                biased;
-                _ = &mut drive => break,
-                () = std::future::ready(()), if reached.load(Ordering::SeqCst) => break,
-                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
-            }
-        }
+        lab::until_dead(fleet.next(), &reached).await;
     }
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    bottle.proxy.settled().await;
     let wrote = bottle
         .proxy
         .take()

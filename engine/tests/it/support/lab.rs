@@ -1,6 +1,7 @@
 //! A rollout in a bottle: memory store, simulated target, virtual clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
@@ -144,7 +145,7 @@ impl Lab {
 
 /// Another number each time.
 fn next_number() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -186,6 +187,19 @@ pub fn stopped(news: Option<News>) -> Result<Standing, RolloutError> {
     match news.expect("one rollout") {
         News::Stopped { result, .. } => result,
         News::StoreFailed(error) => Err(error.into()),
+    }
+}
+
+/// Works until it is done, or until the process that does it is dead.
+pub async fn until_dead(work: impl Future, dead: &AtomicBool) {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut work => break,
+            () = std::future::ready(()), if dead.load(Ordering::SeqCst) => break,
+            () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
+        }
     }
 }
 

@@ -442,6 +442,13 @@ impl Bottle {
         }
     }
 
+    /// A driver of another process, which is to die.
+    pub fn doomed(&self) -> Driver {
+        let mut driver = self.driver();
+        driver.owner.started = "dead".to_owned();
+        driver
+    }
+
     pub async fn run(&self) -> Standing {
         self.driver()
             .begin(self.header.clone())

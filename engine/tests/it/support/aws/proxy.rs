@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::http::response::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::client::legacy::Client;
@@ -38,6 +39,8 @@ pub type Plot = Box<dyn FnMut(usize, &str) -> Trouble + Send>;
 struct Seen {
     calls: Vec<String>,
     plot: Option<Plot>,
+    /// Calls that are on their way to the emulator.
+    under_way: usize,
 }
 
 /// Stands before one emulator; every clone is the same proxy.
@@ -87,6 +90,17 @@ impl Proxy {
         self.seen.lock().expect("no panic").plot = None;
     }
 
+    /// Waits until every call has had its effect, also those whose caller is gone.
+    pub async fn settled(&self) {
+        for _ in 0..3_000 {
+            if self.seen.lock().expect("no panic").under_way == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("a call has not come back from the emulator");
+    }
+
     /// The calls so far, and forgets them.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.seen.lock().expect("no panic").calls)
@@ -129,17 +143,21 @@ async fn pass(
         let mut seen = seen.lock().expect("no panic");
         let index = seen.calls.len();
         seen.calls.push(name.clone());
-        seen.plot
+        let trouble = seen
+            .plot
             .as_mut()
-            .map_or(Trouble::None, |plot| plot(index, &name))
+            .map_or(Trouble::None, |plot| plot(index, &name));
+        let leaves = !matches!(trouble, Trouble::Reset | Trouble::Refused(..));
+        seen.under_way += usize::from(leaves);
+        trouble
     };
     let lost = || Err(std::io::Error::other("trouble"));
-    match trouble {
+    let late = match trouble {
         Trouble::Reset => return lost(),
         Trouble::Refused(status, code) => return Ok(refusal(&head.headers, status, code)),
-        Trouble::Late(time) => tokio::time::sleep(time).await,
-        Trouble::None | Trouble::AnswerLost => {}
-    }
+        Trouble::Late(time) => time,
+        Trouble::None | Trouble::AnswerLost => Duration::ZERO,
+    };
     let path = head.uri.path_and_query().map_or("/", |p| p.as_str());
     let mut forward = Request::builder()
         .method(head.method)
@@ -150,16 +168,14 @@ async fn pass(
         }
     }
     let forward = forward.body(Full::from(body)).expect("it was one before");
-    let answer = client
-        .request(forward)
-        .await
-        .map_err(std::io::Error::other)?;
-    let (head, body) = answer.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map_err(std::io::Error::other)?
-        .to_bytes();
+    // In a task of its own: what has left a process arrives, whatever becomes of the process.
+    let forwarding = tokio::spawn(async move {
+        tokio::time::sleep(late).await;
+        let answer = forwarded(&client, forward).await;
+        seen.lock().expect("no panic").under_way -= 1;
+        answer
+    });
+    let (head, body) = forwarding.await.map_err(std::io::Error::other)??;
     if trouble == Trouble::AnswerLost {
         return lost();
     }
@@ -170,6 +186,16 @@ async fn pass(
         }
     }
     Ok(back.body(Full::from(body)).expect("it was one before"))
+}
+
+async fn forwarded(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<(Parts, Bytes), std::io::Error> {
+    let answer = client.request(request).await;
+    let (head, body) = answer.map_err(std::io::Error::other)?.into_parts();
+    let body = body.collect().await.map_err(std::io::Error::other)?;
+    Ok((head, body.to_bytes()))
 }
 
 /// An error as each of the three protocols says it.
