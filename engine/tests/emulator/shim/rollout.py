@@ -62,7 +62,7 @@ class Task:
             "clusterArn": self.service.cluster["clusterArn"],
             "taskDefinitionArn": self.definition["taskDefinitionArn"],
             "desiredStatus": self.desired_status,
-            "lastStatus": self.desired_status,
+            "lastStatus": self.desired_status if pulled or not running else "PENDING",
             **self.service.launched,
             "group": f"service:{self.service.name}",
             "startedBy": self.deployment_id,

@@ -90,7 +90,8 @@ fn named(image: &'static str) -> Wish {
 /// The digests of the images that the tasks of an arm run.
 async fn digests(bottle: &Bottle, arm: &str) -> Vec<String> {
     use engine::target::Target as _;
-    bottle.target.digests(arm).await.expect("readable")
+    let images = bottle.target.digests(arm).await.expect("readable");
+    images.digests
 }
 
 async fn status(bottle: &Bottle) -> Status {
