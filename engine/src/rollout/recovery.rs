@@ -1131,6 +1131,93 @@ mod tests {
         ));
     }
 
+    /// The stable arm got the new release by its name.
+    fn copied() -> (Header, Status) {
+        let header = with_digests();
+        let mut status = Status::new(&header);
+        status.judged = Some("sha256:2".to_owned());
+        status.given = Some(crate::journal::status::Given {
+            release: header.candidate.clone().expect("there"),
+            taken: true,
+        });
+        (header, status)
+    }
+
+    #[test]
+    fn tasks_that_say_nothing_are_not_taken_for_what_was_judged() {
+        let (header, mut status) = copied();
+        let now = live([0, 100], ["app:v2", "app:v2"], [1, 1]);
+        let go_on = |status: &Status| finalize(Goal::Promote, &header, status, &now, 0);
+        let told = |digests: &[&str], silent: u32, unread: Option<&str>| Running {
+            silent,
+            unread: unread.map(ToOwned::to_owned),
+            ..seen("stable", "app:v2", digests)
+        };
+        let by_digest = Release {
+            version: "app@sha256:2".to_owned(),
+            source: Source::Image("app@sha256:2".to_owned()),
+        };
+        for (running, is_it) in [
+            (told(&["sha256:2"], 0, None), true),
+            (told(&["sha256:2"], 1, None), false),
+            (told(&[], 2, None), false),
+            (told(&[], 0, Some("denied")), false),
+            (told(&["sha256:3"], 0, None), false),
+        ] {
+            status.running = vec![running.clone()];
+            let step = match is_it {
+                true => set(100, 0),
+                false => Step::Do(Call::SetVersion {
+                    arm: "stable".to_owned(),
+                    release: by_digest.clone(),
+                }),
+            };
+            assert_eq!(go_on(&status), step, "{running}");
+        }
+        // What was started by the digest needs to say nothing.
+        status.given.as_mut().expect("given").release = by_digest;
+        let pinned = live([0, 100], ["app@sha256:2", "app:v2"], [1, 1]);
+        status.running = vec![told(&[], 2, None)];
+        assert_eq!(
+            finalize(Goal::Promote, &header, &status, &pinned, 0),
+            set(100, 0)
+        );
+        // Nor does an undo take them for the image that it must bring back.
+        let mut header = with_digests();
+        header.digest = Some("sha256:2".to_owned());
+        let mut status = Status::new(&header);
+        let mute = Running {
+            silent: 1,
+            ..seen("canary", "app:v2", &["sha256:2"])
+        };
+        let Step::Do(Call::SetVersion { release, .. }) = judge(&header, &status, &mute) else {
+            panic!("it is given by its digest");
+        };
+        status.tried = Some(release);
+        assert_eq!(judge(&header, &status, &mute), Step::Done);
+    }
+
+    #[test]
+    fn what_serves_at_the_end_must_be_what_was_judged() {
+        let (header, mut status) = copied();
+        status.running = vec![
+            seen("stable", "app:v2", &["sha256:2", "sha256:3"]),
+            seen("canary", "app:v2", &["sha256:2"]),
+        ];
+        let of = |status: &Status, arm| another_image(&header, status, arm);
+        assert_eq!(of(&status, "canary"), None);
+        let why = of(&status, "stable").expect("another");
+        assert!(why.contains("tasks of stable run sha256:3"), "{why}");
+        assert!(why.contains("the promotion is not done"), "{why}");
+        // Where it is not known what was judged, what the stable arm ran says nothing.
+        status.judged = None;
+        status.tried_as = vec!["sha256:2".to_owned()];
+        assert_eq!(of(&status, "stable"), None);
+        assert_eq!(of(&status, "canary"), None);
+        status.tried_as.push("sha256:3".to_owned());
+        assert!(of(&status, "canary").is_some());
+    }
+
     #[test]
     fn a_candidate_runs_one_image_and_the_one_that_it_must_run() {
         let mut header = with_digests();
