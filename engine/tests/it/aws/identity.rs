@@ -2,6 +2,7 @@
 //! what was judged is what is promoted and what is taken back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::status::Status;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use crate::support::app::{TestApp, on, on_aws};
 use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, make};
 use crate::support::aws::emulator::{self, script};
+use crate::support::aws::proxy::Trouble;
 use crate::support::lab;
 
 /// What happens after so many raises.
@@ -399,6 +401,56 @@ async fn a_person_promotes_no_image_that_was_not_judged() {
             assert_eq!(digests(&bottle, "stable").await, [judged]);
         }
     }
+}
+
+/// Sibling: the process dies with a raise that never arrived, and ECS starts tasks before the
+/// next one would send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raise_in_doubt_is_not_sent_again_for_another_image() {
+    let bottle = rollout("doubt", named("app:v1"), &[]).await;
+    let mut dead = bottle.driver();
+    dead.owner.started = "dead".to_owned();
+    let buried = dead.owner.clone();
+    dead.begin(bottle.header.clone()).await.expect("it begins");
+    let (raises, reached) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
+    let dies = reached.clone();
+    bottle.proxy.plot(move |_, call| {
+        let raise = call == "ModifyListener" && raises.fetch_add(1, Ordering::SeqCst) == 1;
+        if raise {
+            dies.store(true, Ordering::SeqCst);
+        }
+        match dies.load(Ordering::SeqCst) {
+            true => Trouble::Reset,
+            false => Trouble::None,
+        }
+    });
+    {
+        let drive = dead.drive(lab::ID);
+        tokio::pin!(drive);
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut drive => break,
+                () = std::future::ready(()), if reached.load(Ordering::SeqCst) => break,
+                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
+            }
+        }
+    }
+    bottle.store.bury(buried);
+    bottle.proxy.calm();
+    let before = status(&bottle).await;
+    let doubt = before.in_doubt.expect("in doubt").call.to_string();
+    assert_eq!(doubt, "set-weights stable=0 canary=100");
+    for then in [Then::Pushed, Then::Scaled(5)] {
+        happens(&bottle.made, "doubt:v2", then).await;
+    }
+    // The strategy is told why it got no more, and gives up.
+    let standing = bottle.go_on().await.expect("driven");
+    let Standing::Over(End::RolledBack, why) = &standing else {
+        panic!("{standing:?}");
+    };
+    assert!(why.contains("is what was judged"), "{why}");
+    assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
 }
 
 /// Siblings: ECS starts tasks while the promotion bakes. That is seen during a long bake, and
