@@ -323,7 +323,7 @@ async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), 
     if way.goal == Goal::Promote
         && let Some(by_name) = recovery::by_name_alone(&session.header, &session.status)
     {
-        reason.push_str(&format!(" ({by_name})"));
+        reason.extend([" (", by_name.as_str(), ")"]);
     }
     let ended = Event::Ended { end, reason };
     Ok(session.append(ended, Durability::Power).await?)
