@@ -87,9 +87,9 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         }
         let mut moved = give(app, on, &live, Verb::Rollback, weights).await?;
         explain(app, &identity, &moved, &stable, &why).await;
-        // A rollout that had the target may have held it back, and cannot be seen.
-        if app.unwritten().is_some() {
-            put_scaling_back(app, &again, None).await;
+        // A rollout of another folder may have held it back, and cannot be seen.
+        if let Some(before) = scaling_of_the_last(app, &identity).await {
+            put_scaling_back(app, &again, (None, &before)).await;
         }
         moved.why = Some(why);
         return Ok(TakenBack::Moved(Box::new(moved)));
@@ -186,7 +186,7 @@ async fn past_its_journal(
     let again = see_it_stay(app, on.clone(), stable, rollout, command).await?;
     let store = app.below().unwrap_or_else(|| app.store.clone());
     let header = store.header(rollout).await.unwrap_or_default();
-    put_scaling_back(app, &on.0, header.as_ref()).await;
+    put_scaling_back(app, &on.0, (header.as_ref(), &[])).await;
     let moved = Moved {
         why: Some(why.clone()),
         ..again.unwrap_or(moved)
@@ -194,10 +194,35 @@ async fn past_its_journal(
     Ok(TakenBack::Moved(Box::new(moved)))
 }
 
+/// What auto scaling did before the last rollout of a target that is known here, nothing if
+/// none is; `None` if that rollout says that nothing scales the target.
+async fn scaling_of_the_last(app: &App, identity: &str) -> Option<Vec<ArmScaling>> {
+    if app.unwritten().is_some() {
+        return Some(vec![]);
+    }
+    let page = Page {
+        strategies: true,
+        ..Page::newest(Some(identity), 1)
+    };
+    let rows = app.store.history(&page).await.unwrap_or_default();
+    let Some(row) = rows.first() else {
+        return Some(vec![]);
+    };
+    match app.store.header(&row.rollout).await {
+        Ok(Some(last)) => Some(last.scaling).filter(|all| !all.is_empty()),
+        _ => Some(vec![]),
+    }
+}
+
 /// Puts auto scaling back after a rollout whose journal cannot be read: its first entry
 /// says what auto scaling did before. What may be left is said, with the command that ends
-/// it. The traffic is back already, so nothing here is an error.
-async fn put_scaling_back(app: &App, spec: &TargetSpec, header: Option<&Header>) {
+/// it, but not what was so at the end of the last rollout that is known (`before`). The
+/// traffic is back already, so nothing here is an error.
+async fn put_scaling_back(
+    app: &App,
+    spec: &TargetSpec,
+    (header, before): (Option<&Header>, &[ArmScaling]),
+) {
     let known = header.map_or(&[][..], |header| &header.scaling);
     if header.is_some() && known.is_empty() {
         return;
@@ -232,7 +257,8 @@ async fn put_scaling_back(app: &App, spec: &TargetSpec, header: Option<&Header>)
     for ArmScaling { arm, scaling: now } in live {
         let first = known.iter().find(|first| first.arm == arm);
         let (Some(first), Some(header)) = (first, header) else {
-            if now.in_suspended {
+            let known = |was: &ArmScaling| was.arm == arm && was.scaling.in_suspended;
+            if now.in_suspended && !before.iter().any(known) {
                 app.note(format!(
                     "scale-in of {arm} is suspended, and no journal says whether a rollout did that; if so, end it with `{}`",
                     target.scaling_command(&arm, None)

@@ -42,9 +42,9 @@ use crate::clock::Clock;
 use crate::model::aws::{Also, AwsSpec, Find, Found, FoundArm, is_rule};
 use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::{
-    ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis,
-    Observed, ObservedArm, OtherRoute, Point, ProbeReport, Release, Sample, Scaling, Source,
-    Traffic, Weights,
+    ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, Images, MetricsQuery,
+    Millis, Observed, ObservedArm, OtherRoute, Point, ProbeReport, Release, Sample, Scaling,
+    Source, Traffic, Weights,
 };
 use calls::Api;
 use client::{Clients, incomplete};
@@ -823,10 +823,10 @@ impl Target for AwsTarget {
         }
     }
 
-    async fn digests(&self, arm: &str) -> Result<Vec<String>, HostError> {
+    async fn digests(&self, arm: &str) -> Result<Images, HostError> {
         let arm = self.arm(arm)?;
         let Some(id) = &arm.service else {
-            return Ok(vec![]);
+            return Ok(Images::default());
         };
         services::digests(&self.clients, id, self.spec.container.as_deref()).await
     }

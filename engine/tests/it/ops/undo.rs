@@ -308,7 +308,7 @@ async fn pushed_again(image: &str) {
 
 async fn digest(test: &TestApp, at: &TargetRequest, arm: &str) -> String {
     let (_, target) = test.app.target(at).await.expect("it is there");
-    let all = target.digests(arm).await.expect("readable");
+    let all = target.digests(arm).await.expect("readable").digests;
     assert_eq!(all.len(), 1, "{all:?}");
     all[0].clone()
 }
