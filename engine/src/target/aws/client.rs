@@ -34,10 +34,6 @@ use crate::model::{ErrorKind, HostError, Millis};
 /// The region if neither an argument nor the configuration names one.
 const REGION_DEFAULT: &str = "us-east-1";
 
-/// How long it may take to get credentials: less than a call may, so that what took so
-/// long is known. A profile may name a program that never ends.
-const CREDENTIALS_WITHIN: Duration = Duration::from_secs(10);
-
 /// Timeouts, retries and rate of the calls to AWS.
 #[derive(Debug, Clone)]
 pub struct Patience {
@@ -233,6 +229,9 @@ async fn configure(
         .operation_attempt_timeout(patience.attempt)
         .operation_timeout(patience.operation)
         .build();
+    // A profile may name a program that never ends. Where the attempt of a call ends first,
+    // nobody knows what took so long.
+    let credentials_within = patience.attempt * 7 / 8;
     let told = &patience.network.aws;
     let retries = if told.is_adaptive() {
         RetryConfig::adaptive()
@@ -248,7 +247,7 @@ async fn configure(
         .retry_config(retries.clone())
         .identity_cache(
             IdentityCache::lazy()
-                .load_timeout(CREDENTIALS_WITHIN)
+                .load_timeout(credentials_within)
                 .build(),
         );
     if let Ok(name) = AppName::new("engine") {

@@ -53,7 +53,7 @@ impl Asked<'_> {
         let next_door = self.variables.container.is_some() && self.profile().is_none();
         // The call itself fails as one that was not sent, so that counts once.
         let unsent = whole.matches("ConnectorError {").count() > 1;
-        !next_door && (unsent || whole.contains("TimeoutError") || whole.contains(HUNG))
+        whole.contains(HUNG) || !next_door && (unsent || whole.contains("TimeoutError"))
     }
 
     /// Why there are no credentials, and what to do, from the whole error of the SDK and

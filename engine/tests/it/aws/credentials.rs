@@ -567,7 +567,7 @@ async fn a_program_that_never_gives_credentials_is_not_waited_for() {
                 let output = home.status(&set, flags);
                 let said = stderr(&output);
                 assert_eq!(output.status.code(), Some(1), "{said}");
-                let why = format!("what gives those of {whose} had not answered after 10s");
+                let why = format!("what gives those of {whose} had not answered after 7s");
                 for word in [&why[..], "a credential_process must end by itself"] {
                     assert!(said.contains(word), "{flags:?}: {said}");
                 }
