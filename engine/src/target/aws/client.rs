@@ -525,36 +525,6 @@ pub(super) fn incomplete(api: Api, what: &str) -> HostError {
 mod tests {
     use super::*;
 
-    /// The SDK keeps the reason why a profile cannot be used for the first call alone.
-    #[tokio::test]
-    async fn every_call_says_why_a_profile_cannot_be_used() {
-        let nobody = "a-profile-that-nobody-has";
-        let access = Access {
-            region: Some("eu-west-1".to_owned()),
-            profile: Some(nobody.to_owned()),
-            role: None,
-        };
-        let as_role = Access {
-            role: Some("arn:aws:iam::123456789012:role/R".to_owned()),
-            ..access.clone()
-        };
-        let patience = Patience {
-            endpoint: Some("http://127.0.0.1:1".to_owned()),
-            ..Patience::default()
-        };
-        for access in [access, as_role] {
-            let clients = Clients::connect(&access, &patience).await;
-            for call in 1..=3 {
-                let asking = clients.elb.describe_listeners().send();
-                let asked = clients.ask(Api::DescribeListeners, "x", asking).await;
-                let error = asked.expect_err("there are no credentials");
-                assert_eq!(error.kind, ErrorKind::Denied, "{call}: {error:?}");
-                let why = format!("`{nobody}` was not defined");
-                assert!(error.message.contains(&why), "{call}: {}", error.message);
-            }
-        }
-    }
-
     #[test]
     fn ten_requests_pass_at_once_and_then_ten_a_second() {
         let pace = Pace::new(10);

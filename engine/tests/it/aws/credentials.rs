@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use crate::support::aws::bottle::{REGION, Wish, make};
+use crate::support::aws::emulator;
 use crate::support::binary::{engine, stderr};
 use crate::support::folder;
 
@@ -493,6 +495,57 @@ async fn who_has_no_credentials_is_told_where_they_were_to_come_from() {
         &["--role", &denied],
         &[&format!("the role {denied} could not be assumed")],
     );
+}
+
+/// A target that was found before is asked several times, and the SDK keeps the reason why a
+/// profile cannot be used for the first call alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_says_why_a_profile_cannot_be_used() {
+    let made = make(&Wish::default()).await;
+    let home = Home::new();
+    let url = emulator::endpoint();
+    let run = |arguments: &[&str], set: &[(&str, &str)]| {
+        let mut command = home.command(&[arguments, &["--listener", &made.listener]].concat());
+        let general = [("AWS_ENDPOINT_URL", url.as_str()), ("AWS_REGION", REGION)];
+        command.envs(general).envs(set.iter().copied());
+        command.output().expect("the binary runs")
+    };
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "testing"),
+        ("AWS_SECRET_ACCESS_KEY", "testing"),
+    ];
+    let found = run(&["set-weights", "100", "0"], &keys);
+    assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+    for (profile, why) in [
+        ("nobody", "`nobody` was not defined"),
+        ("round", "infinite loop"),
+        ("role-of-nobody", "`nobody` was not defined"),
+    ] {
+        for arguments in [
+            &["status"][..],
+            &["set-weights", "90", "10"],
+            &["rollback", "--to", "stable"],
+        ] {
+            let named = [arguments, &["--profile", profile]].concat();
+            for output in [
+                run(&named, &[]),
+                run(arguments, &[("AWS_PROFILE", profile)]),
+                run(&named, &keys),
+            ] {
+                let said = stderr(&output);
+                assert!(said.contains(why), "{arguments:?} {profile}: {said}");
+                assert!(
+                    !said.contains("panicked"),
+                    "{arguments:?} {profile}: {said}"
+                );
+                let code = output.status.code().expect("it ends by itself");
+                assert!(
+                    [2, 4].contains(&code),
+                    "{arguments:?} {profile}: {code}: {said}"
+                );
+            }
+        }
+    }
 }
 
 /// A service that gives credentials and does not answer now may answer later.
