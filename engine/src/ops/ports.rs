@@ -140,7 +140,8 @@ impl Ports {
         };
         let compared = (spec.access.clone(), region.to_owned());
         if self.compared.lock().await.insert(compared)
-            && let Some(configured) = configured_region(&spec.access).await
+            && let Some(configured) =
+                configured_region(&spec.access, &self.patience.network.aws).await
             && configured != region
         {
             (self.listener)(News::Note(format!(
