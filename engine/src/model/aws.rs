@@ -245,6 +245,20 @@ impl Found {
         also.map_or(&self.place, |also| &also.place)
     }
 
+    /// A route of it with what people call it; where that is not known, its ARN.
+    #[must_use]
+    pub fn named(&self, route: &str) -> Also {
+        let also = self.also.iter().find(|also| also.route == route);
+        also.cloned().unwrap_or_else(|| Also {
+            route: route.to_owned(),
+            place: match self.place.as_str() {
+                "" => route.to_owned(),
+                place => place.to_owned(),
+            },
+            load_balancer: self.load_balancer.clone(),
+        })
+    }
+
     /// The arm of that name.
     #[must_use]
     pub fn arm(&self, name: &str) -> Option<&FoundArm> {

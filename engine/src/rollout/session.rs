@@ -971,7 +971,16 @@ impl Session {
             return Ok((settled, write.before.clone().into()));
         }
         if write.call.weights_after(&write.before).is_some() {
-            let live = self.target.traffic().await?;
+            let live = match self.target.traffic().await {
+                // What takes users back is settled also where a third group came between.
+                Err(error)
+                    if error.kind == ErrorKind::Conflict
+                        && !recovery::raises(&self.header, write) =>
+                {
+                    self.target.glance().await?
+                }
+                live => live?,
+            };
             return Ok((recovery::settle_traffic(write, &live), live));
         }
         let live = self.target.observe().await?;
