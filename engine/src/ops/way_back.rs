@@ -16,7 +16,8 @@ use crate::journal::{Entry, Event, Header, Work};
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
 use crate::model::{
-    ArmScaling, Command, End, HostError, Millis, Naming, Phase, Promotion, Role, Traffic, Weights,
+    ArmScaling, Command, Elsewhere, End, HostError, Millis, Naming, Phase, Promotion, Role, Traffic,
+    Weights,
 };
 use crate::rollout::recovery::target_is_gone;
 use crate::rollout::roles::scaling_without_a_journal;
@@ -91,6 +92,7 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         if app.unwritten().is_some() {
             put_scaling_back(app, &again, None).await;
         }
+        refuse_what_is_left(&again, &moved, &stable)?;
         moved.why = Some(why);
         return Ok(TakenBack::Moved(Box::new(moved)));
     };
@@ -101,6 +103,31 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         false => abort_for("rollback"),
     };
     past_its_journal(app, on, &home, &rollout, &command).await
+}
+
+/// After a way back: the error that users of another route are still sent elsewhere. It
+/// shares them between the two arms, and could not be found, or not be moved. Where a
+/// person has named the only route, the others are as he wants them.
+fn refuse_what_is_left(on: &TargetSpec, moved: &Moved, stable: &str) -> Result<()> {
+    let only = matches!(on, TargetSpec::Aws(spec) if spec.find.only);
+    let Some((_, Ok(elsewhere))) = moved.elsewhere.as_ref().filter(|_| !only) else {
+        return Ok(());
+    };
+    let left: Vec<String> = Elsewhere::left_behind(elsewhere, stable)
+        .map(|route| format!("{route} ({})", route.route))
+        .collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Error::rollback(format!(
+        "{} is what the route of the target sends, but not all traffic was taken to {stable}: {}",
+        moved.now.shares(),
+        left.join(", ")
+    ))
+    .give(
+        Input::Only,
+        "with the listener or rule that is left takes that one back",
+    ))
 }
 
 /// Gives up a rollout: all traffic back to the stable arm. Where no journal can be

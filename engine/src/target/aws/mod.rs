@@ -82,6 +82,20 @@ pub async fn find_route(clients: &Clients, find: &Find) -> Result<Found, HostErr
     discover::route_only(clients, find).await
 }
 
+/// A target that was found before, with the routes that move together today; it asks the
+/// load balancers alone. Also the actions of all routes that were read.
+///
+/// # Errors
+/// They do not answer.
+pub async fn routes_anew(clients: &Clients, found: &Found) -> Result<(Found, Routes), HostError> {
+    let (found, actions) = discover::routes_anew(clients, found).await?;
+    Ok((found, Routes(actions)))
+}
+
+/// Actions of listeners and rules as they were read, by their ARNs.
+#[derive(Debug, Default)]
+pub struct Routes(HashMap<String, Vec<Action>>);
+
 /// A target on AWS, with the clients to reach it.
 pub struct AwsTarget {
     clients: Clients,
@@ -173,12 +187,25 @@ impl AwsTarget {
         self.found == *found && of(&self.spec) == of(spec)
     }
 
-    /// Whether the resources that were found earlier still fit together.
+    /// Whether the resources that were found earlier still fit together. What was `read`
+    /// of them just now is not read again.
     ///
     /// # Errors
     /// They do not, or AWS does not answer.
-    pub async fn verify(&self) -> Result<(), HostError> {
-        let traffic = self.traffic_of(Strict::All).await?;
+    pub async fn verify(&self, mut read: Routes) -> Result<(), HostError> {
+        let unread = self.found.routes().filter(|r| !read.0.contains_key(*r));
+        let unread: Vec<&str> = unread.collect();
+        let mut others = self.read_all(&unread).await.into_iter();
+        let now = self.clock.now();
+        let each = self.found.routes().map(|route| {
+            let Some(actions) = read.0.remove(route) else {
+                return others.next().unwrap_or_else(|| Err(self.missing(route)));
+            };
+            locked(&self.last).insert(route.to_owned(), (now, actions.clone()));
+            Ok(actions)
+        });
+        let each: Vec<_> = each.collect();
+        let traffic = traffic::of_all(&self.found, &each, Strict::All)?;
         *locked(&self.unused) = Some((self.clock.now(), traffic));
         Ok(())
     }

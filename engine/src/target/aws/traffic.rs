@@ -74,6 +74,9 @@ pub(super) fn elsewhere(found: &Found, route: &Passage) -> Vec<Elsewhere> {
             Way::Users
         }
     };
+    let named = forward(&route.actions).unwrap_or_default();
+    let names = |arm: &FoundArm| named.iter().any(|(arn, _)| *arn == arm.target_group);
+    let both = found.arms.iter().all(names);
     let served = served(&route.actions).into_iter();
     served
         .filter_map(|(group, share)| {
@@ -84,6 +87,7 @@ pub(super) fn elsewhere(found: &Found, route: &Passage) -> Vec<Elsewhere> {
                 place: route.place.clone(),
                 share,
                 way: way(share),
+                both,
             })
         })
         .collect()
@@ -189,6 +193,13 @@ pub(super) fn other(found: &Found, also: &Also, read: Result<&[Action], HostErro
     }
 }
 
+/// Whether actions send requests to one of the arms.
+pub(super) fn serves(found: &Found, actions: &[Action]) -> bool {
+    let groups = forward(actions).unwrap_or_default();
+    let weights = weights(&found.arms, &groups);
+    weights.0.iter().any(|w| w.weight > 0)
+}
+
 /// Why actions are not about the two arms alone; none if they are.
 fn astray(found: &Found, actions: &[Action]) -> Option<String> {
     let Some(groups) = forward(actions) else {
@@ -255,14 +266,10 @@ pub(super) fn of_all(
         let actions = read.as_deref();
         actions.is_ok_and(|actions| astray(found, actions).is_none())
     };
-    let serves = |read: &Result<Vec<Action>, HostError>| {
-        let groups = read.as_deref().ok().and_then(forward).unwrap_or_default();
-        let weights = weights(&found.arms, &groups);
-        weights.0.iter().any(|w| w.weight > 0)
-    };
     let mut lead = read.iter().position(leads);
     if strict == Strict::Lenient {
-        lead = lead.or_else(|| read.iter().position(serves));
+        let each = || read.iter().map(|read| read.as_deref());
+        lead = lead.or_else(|| each().position(|r| r.is_ok_and(|r| serves(found, r))));
     }
     let (Some(lead), false) = (lead, read.is_empty()) else {
         let own = read.first().cloned().unwrap_or_else(|| Ok(vec![]))?;
