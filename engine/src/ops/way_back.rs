@@ -505,7 +505,7 @@ async fn through_stack_change(
     }
     if !traffic.all_on(&stable) {
         return Err(Error::rollback(format!(
-            "the process that changes the stack has only the first route, so not all traffic was taken to {stable}: it is at {}",
+            "the change of the stack looks after the routes alone that had the same weights when it began, so not all traffic was taken to {stable}: it is at {}",
             traffic.shares()
         ))
         .give(Input::Only, "with the listener or rule that is left takes that one back now"));

@@ -918,7 +918,14 @@ impl Session {
                     false => self.target.set_scaling(arm, &scaling).await,
                 }
             }
-            Call::Restore { action, .. } => self.target.restore(action).await,
+            Call::Restore { action, weights } => {
+                self.target.restore(action).await?;
+                // The action is that of the target's own route; the others have weights alone.
+                match self.header.target.also() {
+                    [] => Ok(()),
+                    _ => self.target.set_weights(weights).await,
+                }
+            }
             call => match call.weights_after(&write.before) {
                 Some(weights) => {
                     let ordered = check_shape(&weights, &write.before)?;
@@ -946,7 +953,7 @@ impl Session {
         if let Call::Restore { action, .. } = &write.call {
             if self.target.does(action).await? {
                 let live = self.target.traffic().await?;
-                return Ok((recovery::Settled::Happened, live));
+                return Ok((recovery::settle_traffic(write, &live), live));
             }
             return match self.target.traffic().await {
                 // The weights may be right while the rest of the action is not.
