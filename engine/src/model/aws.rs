@@ -259,6 +259,22 @@ impl Found {
         })
     }
 
+    /// The same without its own route, which sends no requests to the arms any more: the
+    /// next one takes its place. A target with one route stays as it is.
+    #[must_use]
+    pub fn led_by_another(mut self) -> Self {
+        if self.also.is_empty() {
+            return self;
+        }
+        let first = self.also.remove(0);
+        Self {
+            route: first.route,
+            place: first.place,
+            load_balancer: first.load_balancer,
+            ..self
+        }
+    }
+
     /// The arm of that name.
     #[must_use]
     pub fn arm(&self, name: &str) -> Option<&FoundArm> {

@@ -193,28 +193,58 @@ impl Ports {
         }
     }
 
+    /// The target that a rollout of the past was pinned to, with the routes that move
+    /// together today: what came since moves too, and what went does not. How the pinned one
+    /// is used stays.
+    pub async fn anew(&self, pinned: &AwsSpec) -> Result<(Arc<AwsTarget>, AwsSpec), HostError> {
+        let clients = self.clients_of(pinned).await?;
+        let Some(found) = &pinned.found else {
+            return Ok((self.on_aws(pinned).await?, pinned.clone()));
+        };
+        let (mut now, read) = self.with_todays_routes(&clients, pinned, found).await;
+        if read.as_ref().is_some_and(|read| !read.serves(&now)) {
+            now = now.led_by_another();
+        }
+        let pinned = AwsSpec {
+            found: Some(now.clone()),
+            ..pinned.clone()
+        };
+        Ok((self.keep(clients, &pinned, now).await, pinned))
+    }
+
     /// What was found before, with the routes that move together today and what was read of
     /// them: listeners and rules come and go.
     async fn remembered(&self, clients: &Clients, spec: &AwsSpec) -> Option<(Found, Routes)> {
         let key = key(&clients.region, spec);
         let remembered = self.store.recall(&key).await.unwrap_or_default();
         let found = remembered.and_then(|text| serde_json::from_str::<Found>(&text).ok())?;
-        if spec.find.only {
-            return Some((found, Routes::default()));
+        let (now, read) = self.with_todays_routes(clients, spec, &found).await;
+        if now != found {
+            self.remember(&key, &now).await;
         }
-        let (now, read) = match aws::routes_anew(clients, &found).await {
-            Ok(now) => now,
+        Some((now, read.unwrap_or_default()))
+    }
+
+    /// What was found with the routes that move together today, and what was read of them;
+    /// as it was found if that cannot be read, which is noted, or if one route moves alone.
+    async fn with_todays_routes(
+        &self,
+        clients: &Clients,
+        spec: &AwsSpec,
+        found: &Found,
+    ) -> (Found, Option<Routes>) {
+        if spec.find.only {
+            return (found.clone(), None);
+        }
+        match aws::routes_anew(clients, found).await {
+            Ok((now, read)) => (now, Some(read)),
             Err(error) => {
                 (self.listener)(News::Note(format!(
                     "whether other listeners or rules share requests between the same two target groups by now could not be read, so only those move that did when the target was last found: {error}"
                 ).into()));
-                return Some((found, Routes::default()));
+                (found.clone(), None)
             }
-        };
-        if now != found {
-            self.remember(&key, &now).await;
         }
-        Some((now, read))
     }
 
     /// This only saves work: without it the next verb finds the target again.

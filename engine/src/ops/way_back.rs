@@ -16,8 +16,8 @@ use crate::journal::{Entry, Event, Header, Work};
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
 use crate::model::{
-    ArmScaling, Command, Elsewhere, End, HostError, Millis, Naming, Phase, Promotion, Role, Traffic,
-    Weights,
+    ArmScaling, Command, Elsewhere, End, HostError, Millis, Naming, Phase, Promotion, Role,
+    Traffic, Weights,
 };
 use crate::rollout::recovery::target_is_gone;
 use crate::rollout::roles::scaling_without_a_journal;
@@ -796,7 +796,10 @@ fn home_after(last: Option<Home>, by_hand: &[ByHand]) -> Option<Home> {
 }
 
 /// The target, like [`App::target`], but read with no more calls than the way back needs.
-async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
+pub(super) async fn way_back(
+    app: &App,
+    request: &TargetRequest,
+) -> Result<(TargetSpec, Arc<dyn Target>)> {
     let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target) else {
         return app.target(request).await;
     };

@@ -727,8 +727,8 @@ impl Changing {
     /// belongs. One that other routes were moved away from before is not the stack's
     /// either: nobody knows where it belongs.
     fn foreign(&self, stack: Option<&StackNow>, live: &Traffic, belongs: &Weights) -> bool {
-        let adopted = self.session.status.obeyed_wish().is_none()
-            && *belongs != self.session.header.baseline;
+        let adopted =
+            self.session.status.obeyed_wish().is_none() && *belongs != self.session.header.baseline;
         strayed(live, belongs).any(|(route, weights)| match (route, weights) {
             (_, None) => true,
             (None, Some(weights)) => stack.is_some_and(|stack| self.disowned(stack, weights)),

@@ -62,7 +62,10 @@ async fn together(app: &App, spec: &AwsSpec, target: Arc<AwsTarget>) -> Result<A
         .apart()
         .map(ToString::to_string)
         .chain(found.unmoved.iter().map(|unmoved| {
-            format!("{} shares its requests with a third target group", unmoved.place)
+            format!(
+                "{} shares its requests with a third target group",
+                unmoved.place
+            )
         }))
         .collect();
     if apart.is_empty() {

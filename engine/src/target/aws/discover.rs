@@ -110,7 +110,9 @@ pub(super) async fn routes_anew(
         let read = passages.iter().find(|p| p.arn == also.route);
         let stays = match read {
             Some(passage) => traffic::serves(found, &passage.actions),
-            None => !passages.iter().any(|p| p.load_balancer == also.load_balancer),
+            None => !passages
+                .iter()
+                .any(|p| p.load_balancer == also.load_balancer),
         };
         if !known && stays {
             now.also.push(also.clone());

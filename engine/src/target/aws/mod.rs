@@ -43,8 +43,7 @@ use crate::model::aws::{Also, AwsSpec, Find, Found, FoundArm, is_rule};
 use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::{
     ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis,
-    Observed, ObservedArm, Point, ProbeReport, Release, Sample, Scaling, Source,
-    Traffic, Weights,
+    Observed, ObservedArm, Point, ProbeReport, Release, Sample, Scaling, Source, Traffic, Weights,
 };
 use calls::Api;
 use client::{Clients, incomplete};
@@ -95,6 +94,15 @@ pub async fn routes_anew(clients: &Clients, found: &Found) -> Result<(Found, Rou
 /// Actions of listeners and rules as they were read, by their ARNs.
 #[derive(Debug, Default)]
 pub struct Routes(HashMap<String, Vec<Action>>);
+
+impl Routes {
+    /// Whether the target's own route is there and sends requests to one of the arms.
+    #[must_use]
+    pub fn serves(&self, found: &Found) -> bool {
+        let own = self.0.get(&found.route);
+        own.is_some_and(|actions| traffic::serves(found, actions))
+    }
+}
 
 /// A target on AWS, with the clients to reach it.
 pub struct AwsTarget {

@@ -279,7 +279,11 @@ pub(super) fn of_all(
     let mut traffic = led_by(found, read[lead].as_deref().map_err(Clone::clone)?);
     // A third group keeps its share, so the numbers of the two arms do not sum up to 100.
     if !leads(&read[lead])
-        && let Some(all) = traffic.weights.0.iter().find(|w| traffic.weights.share(&w.arm) >= 100.0)
+        && let Some(all) = traffic
+            .weights
+            .0
+            .iter()
+            .find(|w| traffic.weights.share(&w.arm) >= 100.0)
     {
         traffic.weights = traffic.weights.all_to(&all.arm);
     }
@@ -516,7 +520,12 @@ mod tests {
 
         let wanted = Weights::of([("stable", 100), ("canary", 0)]);
         let written = rewrite(&found(), &actions, &wanted);
-        assert_eq!(read(&found(), "arn:listener", &written).expect("two arms").weights, wanted);
+        assert_eq!(
+            read(&found(), "arn:listener", &written)
+                .expect("two arms")
+                .weights,
+            wanted
+        );
         let config = written[1].forward_config().expect("still forwards");
         assert_eq!(config.target_groups().len(), 2, "both named, also at 0");
         let sticky = config.target_group_stickiness_config().expect("kept");
@@ -585,7 +594,12 @@ mod tests {
         );
         let wanted = Weights::of([("stable", 0), ("canary", 100)]);
         let written = rewrite(&found(), &[idle], &wanted);
-        assert_eq!(read(&found(), "arn:listener", &written).expect("two arms").weights, wanted);
+        assert_eq!(
+            read(&found(), "arn:listener", &written)
+                .expect("two arms")
+                .weights,
+            wanted
+        );
         let kept = forward(&written).expect("still forwards");
         assert_eq!(kept.last(), Some(&("arn:other".to_owned(), 0)), "kept");
         let redirect = Action::builder().r#type(ActionTypeEnum::Redirect).build();
