@@ -162,12 +162,12 @@ impl Ports {
         }
         if let Some((found, read)) = self.remembered(&clients, spec).await {
             let target = self.keep(clients, spec, found).await;
-            let verified = target.verify(read).await;
+            let verified = Box::pin(target.verify(read)).await;
             if verified.map_or_else(|error| error.retryable, |()| true) {
                 return Ok(target);
             }
         }
-        self.find_on_aws(spec).await
+        Box::pin(self.find_on_aws(spec)).await
     }
 
     /// A target on AWS for the way back, which is found through the load balancer
@@ -181,7 +181,7 @@ impl Ports {
         let mut known = None;
         if let Some((found, read)) = self.remembered(&clients, spec).await {
             let target = self.keep(clients.clone(), spec, with_all(found)).await;
-            match target.verify(read).await {
+            match Box::pin(target.verify(read)).await {
                 Err(error) if !error.retryable => known = Some(target),
                 _ => return Ok(target),
             }
@@ -236,7 +236,8 @@ impl Ports {
         if spec.find.only {
             return (found.clone(), None);
         }
-        match aws::routes_anew(clients, found).await {
+        // On the heap, because the SDK's futures are deep.
+        match Box::pin(aws::routes_anew(clients, found)).await {
             Ok((now, read)) => (now, Some(read)),
             Err(error) => {
                 (self.listener)(News::Note(format!(
