@@ -259,6 +259,20 @@ impl Found {
         })
     }
 
+    /// One of its routes as a target of its own.
+    #[must_use]
+    pub fn alone(&self, route: &str) -> Self {
+        let own = self.named(route);
+        Self {
+            route: own.route,
+            place: String::new(),
+            load_balancer: own.load_balancer,
+            also: vec![],
+            unmoved: vec![],
+            ..self.clone()
+        }
+    }
+
     /// The same without its own route, which sends no requests to the arms any more: the
     /// next one takes its place. A target with one route stays as it is.
     #[must_use]

@@ -69,7 +69,8 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         let change = driver.is_change(&busy.rollout).await;
         match (has_journal(app, &busy).await, change) {
             (true, true) => {
-                return through_stack_change(app, target.as_ref(), &busy.rollout, to).await;
+                let on = (&spec, target.as_ref());
+                return through_stack_change(app, on, &busy.rollout, to).await;
             }
             (true, false) => return abort_instead(app, &busy, to).await,
             (false, _) => unread = Some((busy.rollout, change)),
@@ -318,7 +319,7 @@ async fn abort_change(app: &App, header: &Header) -> Result<TakenBack> {
         Ok(target)
     };
     match patiently(app, reach).await {
-        Ok(target) => through_stack_change(app, target.as_ref(), id, None).await,
+        Ok(target) => through_stack_change(app, (&header.target, target.as_ref()), id, None).await,
         // A load balancer that was deleted with its stack has no traffic to take back, so
         // only the end of the rollout is missing in its journal.
         Err(error)
@@ -442,7 +443,7 @@ where
 /// by the journal of the change.
 async fn through_stack_change(
     app: &App,
-    target: &dyn Target,
+    (spec, target): (&TargetSpec, &dyn Target),
     change: &str,
     to: Option<&str>,
 ) -> Result<TakenBack> {
@@ -494,7 +495,11 @@ async fn through_stack_change(
         }
         app.clock.sleep_until(app.clock.now() + 500).await;
     };
-    let traffic = target.glance().await?;
+    let mut traffic = target.glance().await?;
+    if traffic.weights.share(&stable) >= 100.0 && !traffic.all_on(&stable) {
+        take_the_rest(app, spec, &traffic, &stable).await;
+        traffic = target.glance().await?;
+    }
     let now = traffic.weights.clone();
     if now.share(&stable) < 100.0 {
         let why = why.unwrap_or_else(|| "something else moved it again".to_owned());
@@ -505,7 +510,7 @@ async fn through_stack_change(
     }
     if !traffic.all_on(&stable) {
         return Err(Error::rollback(format!(
-            "the change of the stack looks after the routes alone that had the same weights when it began, so not all traffic was taken to {stable}: it is at {}",
+            "not all traffic was taken to {stable}: the change of the stack looks after those routes alone that had the same weights when it began, and the traffic is at {}",
             traffic.shares()
         ))
         .give(Input::Only, "with the listener or rule that is left takes that one back now"));
@@ -532,6 +537,31 @@ async fn through_stack_change(
         now,
         why: belongs,
     })
+}
+
+/// Takes the routes back that a change of a stack does not look after, each by a small
+/// rollout of its own: they were apart when it began, so it does not occupy them. What
+/// fails is noted.
+async fn take_the_rest(app: &App, spec: &TargetSpec, live: &Traffic, stable: &str) {
+    let TargetSpec::Aws(spec) = spec else { return };
+    let Some(found) = &spec.found else { return };
+    let left = live.others.iter().filter(|o| !o.gives_all_to(stable));
+    for other in left {
+        let alone = AwsSpec {
+            found: Some(found.alone(&other.route)),
+            ..(**spec).clone()
+        };
+        let taken = async {
+            let target = app.ports.on_aws(&alone).await?;
+            let seen = target.glance().await?;
+            let weights = seen.weights.all_to(stable);
+            let on = (TargetSpec::Aws(Box::new(alone)), target as Arc<dyn Target>);
+            give(app, on, &seen, Verb::Rollback, weights).await
+        };
+        if let Err(error) = Box::pin(taken).await {
+            app.note(format!("{}: {error}", other.place));
+        }
+    }
 }
 
 /// Where the way back goes.

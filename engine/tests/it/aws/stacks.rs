@@ -343,7 +343,7 @@ async fn deploying_with(folder: &Path, region: &str, name: &str, fail: Value) ->
     deploying_after(folder, (region, name), fail, || ()).await
 }
 
-/// The same, and something happens to the stack before.
+/// The same, and something happens to the traffic before.
 async fn deploying_after(
     folder: &Path,
     (region, name): (&str, &str),
@@ -352,8 +352,8 @@ async fn deploying_after(
 ) -> Running {
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, name);
-        before();
         ok_on(folder, region, &["set-weights", "60", "40"], name);
+        before();
     });
     let slowly = json!({"stack": name, "polls": 100_000, "fail": fail});
     script("cloudformation", slowly).await;
@@ -1118,23 +1118,27 @@ async fn a_failed_update_leaves_every_listener_of_its_stack_where_it_was() {
 }
 
 /// A person's way back moves every route, whether the process that changes the stack lives
-/// or not.
+/// or not, and whether they were together before or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_during_a_change_of_a_stack_takes_every_route_back() {
-    for dead in [false, true] {
+    for (dead, apart) in [(false, false), (true, false), (false, true)] {
         let folder = folder();
         let (folder, region, name) = (folder.path(), "eu-north-1", unique("every"));
         let mut listeners = vec![];
+        let has = [[60, 40], if apart { [90, 10] } else { [60, 40] }];
         let before = || {
             let shown = ok(folder, region, &["status", "--stack", &name, "--json"]);
             let shown: Value = serde_json::from_str(&shown).expect("JSON");
             let first = shown["target"]["identity"].as_str().expect("an ARN");
             listeners = vec![first.to_owned(), second(region, first)];
+            if apart {
+                move_by_hand(region, &listeners[1], [90, 10]);
+            }
         };
         let mut process = deploying_after(folder, (region, &name), Value::Null, before).await;
         tokio::task::block_in_place(|| {
-            for listener in &listeners {
-                assert_eq!(shares(region, listener), [60, 40]);
+            for (listener, has) in listeners.iter().zip(has) {
+                assert_eq!(shares(region, listener), has);
             }
             if dead {
                 process.0.kill().expect("SIGKILL");
