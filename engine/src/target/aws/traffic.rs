@@ -570,6 +570,55 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_does_something_else_leads_no_more() {
+        let mut found = found();
+        found.also = vec![Also {
+            route: "arn:second".to_owned(),
+            place: "HTTPS:443".to_owned(),
+            load_balancer: String::new(),
+        }];
+        let half = || {
+            Ok(vec![forward_to(
+                &[("arn:stable", 50), ("arn:canary", 50)],
+                None,
+            )])
+        };
+        let three = [("arn:stable", 45), ("arn:canary", 45), ("arn:third", 10)];
+        let shared = || Ok(vec![forward_to(&three, None)]);
+        let redirects = || {
+            Ok(vec![
+                Action::builder().r#type(ActionTypeEnum::Redirect).build(),
+            ])
+        };
+        let gone = || Err(HostError::new(ErrorKind::NotFound, "gone", "gone"));
+        for own in [redirects(), gone(), shared()] {
+            for strict in [Strict::Readable, Strict::Lenient] {
+                let live = of_all(&found, &[own.clone(), half()], strict).expect("one leads");
+                assert_eq!(live.weights, Weights::of([("stable", 50), ("canary", 50)]));
+                assert_eq!(live.others[0].route, "arn:listener", "as any other");
+                assert!(live.others[0].amiss.is_some());
+                assert!(!live.all_on("stable"));
+            }
+            let error = of_all(&found, &[own, half()], Strict::All).expect_err("not as it was");
+            assert!(!error.message.contains("HTTPS:443"), "{error}");
+        }
+        // Where none is about the two arms alone, the way back takes what there is.
+        let none = [redirects(), shared()];
+        assert!(of_all(&found, &none, Strict::Readable).is_err());
+        let live = of_all(&found, &none, Strict::Lenient).expect("it serves");
+        assert_eq!(live.weights.share("canary"), 50.0);
+        let back = beside_a_third(&live.weights, &live.weights.all_to("stable"));
+        assert_eq!(back, Weights::of([("stable", 90), ("canary", 0)]));
+        let written = rewrite(&found, &shared().expect("actions"), &back);
+        let live = of_all(&found, &[redirects(), Ok(written)], Strict::Lenient);
+        let live = live.expect("it serves");
+        assert_eq!(live.weights, Weights::of([("stable", 100), ("canary", 0)]));
+        assert!(live.all_on("stable"));
+        // Nobody is there whom it could take.
+        assert!(of_all(&found, &[redirects(), gone()], Strict::Lenient).is_err());
+    }
+
+    #[test]
     fn an_action_with_a_single_group_is_all_to_it() {
         let only = Action::builder()
             .r#type(ActionTypeEnum::Forward)

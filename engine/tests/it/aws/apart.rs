@@ -199,6 +199,8 @@ async fn an_error_names_the_route_that_has_it() {
     for (nth, place) in [(1, "HTTP:443"), (2, "HTTP:80 rule 5")] {
         let route = &several.routes[nth];
         change(route, &several.made.groups, &third, Becomes::Shared).await;
+        // Time stands still here, so what was read before would be thought new.
+        bottle.target.traffic().await.expect("readable");
         let to = Weights::of([("stable", 40), ("canary", 60)]);
         let raise = Step {
             order: Order::Raise,
