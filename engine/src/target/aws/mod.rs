@@ -879,6 +879,7 @@ impl Target for AwsTarget {
             };
             let error = match self.found.place_of(route) {
                 "" => error,
+                place if error.message.starts_with(place) => error,
                 place => HostError {
                     message: format!("{place}: {}", error.message),
                     ..error

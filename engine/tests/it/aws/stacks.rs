@@ -1106,7 +1106,7 @@ async fn a_failed_update_leaves_every_listener_of_its_stack_where_it_was() {
         panic!("both: {live:?}");
     };
     shop.set(["60", "40"]).await;
-    let fail = json!({"CanaryService": "no room"});
+    let fail = json!({"ServiceCanary": "no room"});
     script("cloudformation", json!({"stack": name, "fail": fail})).await;
     let failed = shop.deploy(with(&["TaskCpu=512"])).await;
     script("cloudformation", json!({"stack": name, "fail": null})).await;
