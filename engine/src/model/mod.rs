@@ -768,6 +768,9 @@ pub struct Elsewhere {
     pub share: f64,
     /// Who sends requests there.
     pub way: Way,
+    /// Whether it names the groups of both arms, as the routes of a target do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub both: bool,
 }
 
 /// Who sends requests to a listener or rule.
@@ -796,6 +799,13 @@ impl Elsewhere {
     pub fn seen<'a>(all: &'a [Self], arm: &'a str) -> impl Iterator<Item = &'a Self> {
         all.iter()
             .filter(move |e| e.arm == arm && e.way == Way::Users)
+    }
+
+    /// The listeners and rules that share users between both arms and do not send all of
+    /// them to that one.
+    pub fn left_behind<'a>(all: &'a [Self], arm: &'a str) -> impl Iterator<Item = &'a Self> {
+        all.iter()
+            .filter(move |e| e.both && e.arm != arm && e.way == Way::Users)
     }
 }
 

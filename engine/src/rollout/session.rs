@@ -976,7 +976,14 @@ impl Session {
                     false => self.target.set_scaling(arm, &scaling).await,
                 }
             }
-            Call::Restore { action, .. } => self.target.restore(action).await,
+            Call::Restore { action, weights } => {
+                self.target.restore(action).await?;
+                // The action is that of the target's own route; the others have weights alone.
+                match self.header.target.also() {
+                    [] => Ok(()),
+                    _ => self.target.set_weights(weights).await,
+                }
+            }
             call => match call.weights_after(&write.before) {
                 Some(weights) => {
                     let ordered = check_shape(&weights, &write.before)?;
@@ -1004,7 +1011,7 @@ impl Session {
         if let Call::Restore { action, .. } = &write.call {
             if self.target.does(action).await? {
                 let live = self.target.traffic().await?;
-                return Ok((recovery::Settled::Happened, live));
+                return Ok((recovery::settle_traffic(write, &live), live));
             }
             return match self.target.traffic().await {
                 // The weights may be right while the rest of the action is not.
@@ -1029,7 +1036,16 @@ impl Session {
             return Ok((settled, write.before.clone().into()));
         }
         if write.call.weights_after(&write.before).is_some() {
-            let live = self.target.traffic().await?;
+            let live = match self.target.traffic().await {
+                // What takes users back is settled also where a third group came between.
+                Err(error)
+                    if error.kind == ErrorKind::Conflict
+                        && !recovery::raises(&self.header, write) =>
+                {
+                    self.target.glance().await?
+                }
+                live => live?,
+            };
             return Ok((recovery::settle_traffic(write, &live), live));
         }
         let live = self.target.observe().await?;
