@@ -361,6 +361,7 @@ mod tests {
             place: "HTTPS:443".to_owned(),
             share: 100.0,
             way,
+            both: false,
         };
         let ends = [
             (End::Promoted, Role::Candidate, Role::Stable),

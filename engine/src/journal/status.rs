@@ -52,8 +52,14 @@ pub struct Status {
     /// What the arms were last seen to run. An arm that was asked to run something else
     /// since is not in here.
     pub running: Vec<Running>,
-    /// The digest of the image that is on trial, if it is known.
+    /// The digest of the image that is on trial: the one that all tasks of the candidate
+    /// were seen to run before they got more traffic. None if not all of them said so then.
     pub judged: Option<String>,
+    /// Digests of all images that the candidate was seen to run since it got its release,
+    /// each once.
+    pub tried_as: Vec<String>,
+    /// Whether this rollout has given the candidate more traffic.
+    pub raised: bool,
     /// What auto scaling was told to do with arms, the last of each at the end. What it
     /// refused is not in here, and what may have reached it is.
     pub scaling: Vec<ArmScaling>,
@@ -186,6 +192,8 @@ impl Status {
             given: None,
             running: header.running.clone(),
             judged: header.digest.clone(),
+            tried_as: vec![],
+            raised: false,
             scaling: vec![],
             unscalable: false,
             moves: 0,
@@ -228,6 +236,15 @@ impl Status {
     pub fn obeyed_wish(&self) -> Option<&str> {
         let wish = self.taken_back.as_ref()?;
         wish.refused.is_none().then_some(wish.to.as_str())
+    }
+
+    /// The digest of the image that is on trial from now on, if this look at the candidate is
+    /// the first that tells: once its share was raised a later one may be of other tasks.
+    #[must_use]
+    pub fn on_trial<'a>(&self, seen: &'a Running) -> Option<&'a str> {
+        let first = seen.arm == self.candidate && self.judged.is_none() && !self.raised;
+        let told = seen.digest().filter(|_| first)?;
+        self.tried_as.iter().all(|d| d == told).then_some(told)
     }
 
     /// What an arm was last seen to run.
@@ -292,6 +309,7 @@ impl Status {
             Call::SetVersion { arm, release } => {
                 self.running.retain(|seen| seen.arm != *arm);
                 if *arm == self.candidate {
+                    self.tried_as.clear();
                     self.tried = Some(release.clone());
                 } else {
                     self.given = Some(Given {
@@ -375,11 +393,15 @@ impl Status {
         }
     }
 
-    /// What an arm runs was read. The first image that the candidate is seen to run after
-    /// it was prepared is the one on trial.
+    /// What an arm runs was read.
     fn saw(&mut self, seen: &Running) {
-        if seen.arm == self.candidate && self.judged.is_none() {
-            self.judged = seen.digest().map(ToOwned::to_owned);
+        if seen.arm == self.candidate {
+            if self.on_trial(seen).is_some() {
+                self.judged = seen.digest().map(ToOwned::to_owned);
+            }
+            let known = self.tried_as.clone();
+            let new = seen.digests.iter().filter(|d| !known.contains(d));
+            self.tried_as.extend(new.cloned());
         }
         self.running.retain(|known| known.arm != seen.arm);
         self.running.push(seen.clone());
@@ -451,6 +473,7 @@ impl Status {
     fn moved_to(&mut self, weights: Weights, at: Millis) {
         // A strategy may name the arms in any order; they are kept in the target's.
         let weights = weights.ordered_as(&self.names).unwrap_or(weights);
+        self.raised |= weights.share(&self.candidate) > self.weights.share(&self.candidate);
         if weights.weight(&self.candidate) == 0 {
             self.exposed_since = None;
         } else if self.exposed_since.is_none() {

@@ -245,6 +245,50 @@ impl Found {
         also.map_or(&self.place, |also| &also.place)
     }
 
+    /// A route of it with what people call it; where that is not known, its ARN.
+    #[must_use]
+    pub fn named(&self, route: &str) -> Also {
+        let also = self.also.iter().find(|also| also.route == route);
+        also.cloned().unwrap_or_else(|| Also {
+            route: route.to_owned(),
+            place: match self.place.as_str() {
+                "" => route.to_owned(),
+                place => place.to_owned(),
+            },
+            load_balancer: self.load_balancer.clone(),
+        })
+    }
+
+    /// One of its routes as a target of its own.
+    #[must_use]
+    pub fn alone(&self, route: &str) -> Self {
+        let own = self.named(route);
+        Self {
+            route: own.route,
+            place: String::new(),
+            load_balancer: own.load_balancer,
+            also: vec![],
+            unmoved: vec![],
+            ..self.clone()
+        }
+    }
+
+    /// The same without its own route, which sends no requests to the arms any more: the
+    /// next one takes its place. A target with one route stays as it is.
+    #[must_use]
+    pub fn led_by_another(mut self) -> Self {
+        if self.also.is_empty() {
+            return self;
+        }
+        let first = self.also.remove(0);
+        Self {
+            route: first.route,
+            place: first.place,
+            load_balancer: first.load_balancer,
+            ..self
+        }
+    }
+
     /// The arm of that name.
     #[must_use]
     pub fn arm(&self, name: &str) -> Option<&FoundArm> {

@@ -232,6 +232,15 @@ impl Release {
     }
 }
 
+/// What the running backends of an arm say of the images from which they were started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Images {
+    /// Digests of the images, each once, sorted.
+    pub digests: Vec<String>,
+    /// How many backends do not say which one theirs is.
+    pub silent: u32,
+}
+
 /// What an arm was seen to run. A tag can mean another image later, so it has the digests
 /// of the images too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -244,19 +253,40 @@ pub struct Running {
     /// target does not say them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub digests: Vec<String>,
+    /// How many of its backends do not say from which image they were started; absent if
+    /// all do, or if there is none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub silent: u32,
     /// Why the digests could not be read; absent if they could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
 impl Running {
-    /// The digest, if all backends run the same image and the target says which.
+    /// The digest, if all backends say which image they run, and it is the same.
     #[must_use]
     pub fn digest(&self) -> Option<&str> {
         match &self.digests[..] {
-            [one] => Some(one),
+            [one] if self.silent == 0 => Some(one),
             _ => None,
         }
+    }
+
+    /// Whether some backends do not say which image they run, or it could not be read.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        self.silent > 0 || self.unread.is_some()
+    }
+
+    /// Whether it was started by the digest of its image, which always means the same.
+    #[must_use]
+    pub fn is_by_digest(&self) -> bool {
+        self.release.version.contains("@sha256:")
     }
 }
 
@@ -266,7 +296,14 @@ impl fmt::Display for Running {
         match (&self.digests[..], &self.unread) {
             ([], Some(why)) => write!(f, ", and its digest could not be read: {why}"),
             ([], None) => write!(f, ", and the target does not say which digest that is"),
-            (all, _) => write!(f, " as {}", all.join(" and ")),
+            (all, _) => {
+                write!(f, " as {}", all.join(" and "))?;
+                match self.silent {
+                    0 => Ok(()),
+                    1 => write!(f, ", and one of its tasks does not say which image it runs"),
+                    n => write!(f, ", and {n} of its tasks do not say which image they run"),
+                }
+            }
         }
     }
 }
@@ -731,6 +768,9 @@ pub struct Elsewhere {
     pub share: f64,
     /// Who sends requests there.
     pub way: Way,
+    /// Whether it names the groups of both arms, as the routes of a target do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub both: bool,
 }
 
 /// Who sends requests to a listener or rule.
@@ -759,6 +799,13 @@ impl Elsewhere {
     pub fn seen<'a>(all: &'a [Self], arm: &'a str) -> impl Iterator<Item = &'a Self> {
         all.iter()
             .filter(move |e| e.arm == arm && e.way == Way::Users)
+    }
+
+    /// The listeners and rules that share users between both arms and do not send all of
+    /// them to that one.
+    pub fn left_behind<'a>(all: &'a [Self], arm: &'a str) -> impl Iterator<Item = &'a Self> {
+        all.iter()
+            .filter(move |e| e.both && e.arm != arm && e.way == Way::Users)
     }
 }
 

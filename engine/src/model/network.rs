@@ -12,6 +12,8 @@ const DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::/32";
 pub struct AwsVariables {
     /// The profile (`AWS_PROFILE`).
     pub profile: Option<String>,
+    /// The region (`AWS_REGION`, else `AWS_DEFAULT_REGION`).
+    pub region: Option<String>,
     /// The file of a web identity token (`AWS_WEB_IDENTITY_TOKEN_FILE`).
     pub web_identity: Option<String>,
     /// Where a container gets its credentials (`AWS_CONTAINER_CREDENTIALS_FULL_URI`, or
@@ -101,6 +103,7 @@ impl Network {
             ca_bundle: one_of(&["AWS_CA_BUNDLE"]).map(PathBuf::from),
             aws: AwsVariables {
                 profile: one_of(&["AWS_PROFILE"]),
+                region: one_of(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
                 web_identity: one_of(&["AWS_WEB_IDENTITY_TOKEN_FILE"]),
                 container: one_of(&[
                     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",

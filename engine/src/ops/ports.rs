@@ -22,7 +22,7 @@ use crate::strategy::Host;
 use crate::strategy::limits::Limits;
 use crate::target::Target;
 use crate::target::aws::client::{Clients, Patience, configured_region};
-use crate::target::aws::{self, AwsTarget};
+use crate::target::aws::{self, AwsTarget, Routes};
 use crate::target::local::balancer::{Balancer, Opened};
 use crate::target::local::load::Load;
 use crate::target::local::{self, LocalTarget};
@@ -140,7 +140,8 @@ impl Ports {
         };
         let compared = (spec.access.clone(), region.to_owned());
         if self.compared.lock().await.insert(compared)
-            && let Some(configured) = configured_region(&spec.access).await
+            && let Some(configured) =
+                configured_region(&spec.access, &self.patience.network.aws).await
             && configured != region
         {
             (self.listener)(News::Note(format!(
@@ -156,38 +157,103 @@ impl Ports {
     /// A target on AWS: as a rollout has pinned it, as it was found before if that is still
     /// valid, or found now.
     pub async fn on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
-        match self.known_on_aws(spec).await? {
-            Some(target) => Ok(target),
-            None => self.find_on_aws(spec).await,
+        let clients = self.clients_of(spec).await?;
+        if let Some(found) = &spec.found {
+            return Ok(self.keep(clients, spec, found.clone()).await);
         }
+        if let Some((found, read)) = self.remembered(&clients, spec).await {
+            let target = self.keep(clients, spec, found).await;
+            let verified = Box::pin(target.verify(read)).await;
+            if verified.map_or_else(|error| error.retryable, |()| true) {
+                return Ok(target);
+            }
+        }
+        Box::pin(self.find_on_aws(spec)).await
     }
 
     /// A target on AWS for the way back, which is found through the load balancer
-    /// alone.
+    /// alone. What it is remembered by is better than nothing: its own route may have gone
+    /// while others still send users to the candidate.
     pub async fn way_back_on_aws(&self, spec: &AwsSpec) -> Result<Arc<AwsTarget>, HostError> {
-        if let Some(target) = self.known_on_aws(spec).await? {
-            return Ok(target);
-        }
-        let clients = self.clients_of(spec).await?;
-        let found = aws::find_route(&clients, &spec.find).await?;
-        Ok(self.keep(clients, spec, found).await)
-    }
-
-    async fn known_on_aws(&self, spec: &AwsSpec) -> Result<Option<Arc<AwsTarget>>, HostError> {
         let clients = self.clients_of(spec).await?;
         if let Some(found) = &spec.found {
-            return Ok(Some(self.keep(clients, spec, found.clone()).await));
+            return Ok(self.keep(clients, spec, found.clone()).await);
         }
+        let mut known = None;
+        if let Some((found, read)) = self.remembered(&clients, spec).await {
+            let target = self.keep(clients.clone(), spec, with_all(found)).await;
+            match Box::pin(target.verify(read)).await {
+                Err(error) if !error.retryable => known = Some(target),
+                _ => return Ok(target),
+            }
+        }
+        match (aws::find_route(&clients, &spec.find).await, known) {
+            (Ok(found), _) => Ok(self.keep(clients, spec, with_all(found)).await),
+            (Err(_), Some(known)) if known.glance().await.is_ok() => Ok(known),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// The target that a rollout of the past was pinned to, with the routes that move
+    /// together today: what came since moves too, and what went does not. How the pinned one
+    /// is used stays.
+    pub async fn anew(&self, pinned: &AwsSpec) -> Result<(Arc<AwsTarget>, AwsSpec), HostError> {
+        let clients = self.clients_of(pinned).await?;
+        let Some(found) = &pinned.found else {
+            return Ok((self.on_aws(pinned).await?, pinned.clone()));
+        };
+        let (mut now, read) = self.with_todays_routes(&clients, pinned, found).await;
+        if read.as_ref().is_some_and(|read| !read.serves(&now)) {
+            now = now.led_by_another();
+        }
+        let pinned = AwsSpec {
+            found: Some(now.clone()),
+            ..pinned.clone()
+        };
+        Ok((self.keep(clients, &pinned, now).await, pinned))
+    }
+
+    /// What was found before, with the routes that move together today and what was read of
+    /// them: listeners and rules come and go.
+    async fn remembered(&self, clients: &Clients, spec: &AwsSpec) -> Option<(Found, Routes)> {
         let key = key(&clients.region, spec);
         let remembered = self.store.recall(&key).await.unwrap_or_default();
-        let Some(found) = remembered.and_then(|text| serde_json::from_str(&text).ok()) else {
-            return Ok(None);
-        };
-        let target = self.keep(clients, spec, found).await;
-        Ok(match target.verify().await {
-            Err(error) if !error.retryable => None,
-            _ => Some(target),
-        })
+        let found = remembered.and_then(|text| serde_json::from_str::<Found>(&text).ok())?;
+        let (now, read) = self.with_todays_routes(clients, spec, &found).await;
+        if now != found {
+            self.remember(&key, &now).await;
+        }
+        Some((now, read.unwrap_or_default()))
+    }
+
+    /// What was found with the routes that move together today, and what was read of them;
+    /// as it was found if that cannot be read, which is noted, or if one route moves alone.
+    async fn with_todays_routes(
+        &self,
+        clients: &Clients,
+        spec: &AwsSpec,
+        found: &Found,
+    ) -> (Found, Option<Routes>) {
+        if spec.find.only {
+            return (found.clone(), None);
+        }
+        // On the heap, because the SDK's futures are deep.
+        match Box::pin(aws::routes_anew(clients, found)).await {
+            Ok((now, read)) => (now, Some(read)),
+            Err(error) => {
+                (self.listener)(News::Note(format!(
+                    "whether other listeners or rules share requests between the same two target groups by now could not be read, so only those move that did when the target was last found: {error}"
+                ).into()));
+                (found.clone(), None)
+            }
+        }
+    }
+
+    /// This only saves work: without it the next verb finds the target again.
+    async fn remember(&self, key: &str, found: &Found) {
+        if let Ok(text) = serde_json::to_string(found) {
+            let _ = self.store.remember(key, &text).await;
+        }
     }
 
     /// A target on AWS, found now.
@@ -195,10 +261,7 @@ impl Ports {
         let clients = self.clients_of(spec).await?;
         let key = key(&clients.region, spec);
         let found = aws::discover(&clients, &spec.find).await?;
-        if let Ok(text) = serde_json::to_string(&found) {
-            // This only saves work: without it the next verb finds the target again.
-            let _ = self.store.remember(&key, &text).await;
-        }
+        self.remember(&key, &found).await;
         Ok(self.keep(clients, spec, found).await)
     }
 
@@ -383,6 +446,14 @@ pub(super) fn tell_when_late(balancer: &Balancer, listener: &Listener) {
             arms.join(" and ")
         ).into()));
     });
+}
+
+/// The same for the way back: a route that a third group shares moves too, which keeps its
+/// own.
+fn with_all(mut found: Found) -> Found {
+    let unmoved = std::mem::take(&mut found.unmoved);
+    found.also.extend(unmoved);
+    found
 }
 
 /// The key under which a found target is remembered. What an earlier engine has found does

@@ -10,7 +10,7 @@ use super::error::{Context as _, Error, Result};
 use super::news::Note;
 use super::request::TargetRequest;
 use super::traffic::all_on;
-use super::way_back::newest_promotion;
+use super::way_back::{newest_promotion, way_back};
 use crate::journal::{Header, Work};
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
@@ -113,11 +113,14 @@ async fn promotion(
             ))
             .ask(Ask::Rollback, "takes the traffic back to the stable arm"));
         }
-        let target = app.ports.reach(&header.target).await?;
-        let spec = header.target.clone();
+        let (spec, target) = today(app, &header.target).await?;
         return Ok((header, spec, target));
     }
-    let (_, target) = app.target(request).await?;
+    let target = match app.target(request).await {
+        Ok((_, target)) => target,
+        // Its own route may have gone, and others still send users to the arms.
+        Err(error) => way_back(app, request).await.map_err(|_| error)?.1,
+    };
     match newest_promotion(app, target.identity()).await? {
         Some(header) => match &header.work {
             // To undo that would bring back what was undone.
@@ -129,10 +132,8 @@ async fn promotion(
                 Ask::Undo(header.rollout.clone()),
                 "brings the newer version back",
             )),
-            // As it was pinned: which container is the version, above all.
             _ => {
-                let target = app.ports.reach(&header.target).await?;
-                let spec = header.target.clone();
+                let (spec, target) = today(app, &header.target).await?;
                 Ok((header, spec, target))
             }
         },
@@ -145,6 +146,16 @@ async fn promotion(
             "rolls out a release that is not in the history",
         )),
     }
+}
+
+/// The target of a rollout of the past as it was pinned, which container is the version
+/// above all, with the routes that it has today.
+async fn today(app: &App, pinned: &TargetSpec) -> Result<(TargetSpec, Arc<dyn Target>)> {
+    let TargetSpec::Aws(spec) = pinned else {
+        return Ok((pinned.clone(), app.ports.reach(pinned).await?));
+    };
+    let (target, spec) = app.ports.anew(spec).await?;
+    Ok((TargetSpec::Aws(Box::new(spec)), target))
 }
 
 /// The arm that has all traffic, and the one that has none.

@@ -16,7 +16,8 @@ use crate::journal::{Entry, Event, Header, Work};
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
 use crate::model::{
-    ArmScaling, Command, End, HostError, Millis, Naming, Phase, Promotion, Role, Traffic, Weights,
+    ArmScaling, Command, Elsewhere, End, HostError, Millis, Naming, Phase, Promotion, Role,
+    Traffic, Weights,
 };
 use crate::rollout::recovery::target_is_gone;
 use crate::rollout::roles::scaling_without_a_journal;
@@ -68,7 +69,8 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         let change = driver.is_change(&busy.rollout).await;
         match (has_journal(app, &busy).await, change) {
             (true, true) => {
-                return through_stack_change(app, target.as_ref(), &busy.rollout, to).await;
+                let on = (&spec, target.as_ref());
+                return through_stack_change(app, on, &busy.rollout, to).await;
             }
             (true, false) => return abort_instead(app, &busy, to).await,
             (false, _) => unread = Some((busy.rollout, change)),
@@ -87,10 +89,11 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         }
         let mut moved = give(app, on, &live, Verb::Rollback, weights).await?;
         explain(app, &identity, &moved, &stable, &why).await;
-        // A rollout that had the target may have held it back, and cannot be seen.
-        if app.unwritten().is_some() {
-            put_scaling_back(app, &again, None).await;
+        // A rollout of another folder may have held it back, and cannot be seen.
+        if let Some(before) = scaling_of_the_last(app, &identity).await {
+            put_scaling_back(app, &again, (None, &before)).await;
         }
+        refuse_what_is_left(&again, &moved, &stable)?;
         moved.why = Some(why);
         return Ok(TakenBack::Moved(Box::new(moved)));
     };
@@ -101,6 +104,31 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         false => abort_for("rollback"),
     };
     past_its_journal(app, on, &home, &rollout, &command).await
+}
+
+/// After a way back: the error that users of another route are still sent elsewhere. It
+/// shares them between the two arms, and could not be found, or not be moved. Where a
+/// person has named the only route, the others are as he wants them.
+fn refuse_what_is_left(on: &TargetSpec, moved: &Moved, stable: &str) -> Result<()> {
+    let only = matches!(on, TargetSpec::Aws(spec) if spec.find.only);
+    let Some((_, Ok(elsewhere))) = moved.elsewhere.as_ref().filter(|_| !only) else {
+        return Ok(());
+    };
+    let left: Vec<String> = Elsewhere::left_behind(elsewhere, stable)
+        .map(|route| format!("{route} ({})", route.route))
+        .collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    Err(Error::rollback(format!(
+        "{} is what the route of the target sends, but not all traffic was taken to {stable}: {}",
+        moved.now.shares(),
+        left.join(", ")
+    ))
+    .give(
+        Input::Only,
+        "with the listener or rule that is left takes that one back",
+    ))
 }
 
 /// Gives up a rollout: all traffic back to the stable arm. Where no journal can be
@@ -186,7 +214,7 @@ async fn past_its_journal(
     let again = see_it_stay(app, on.clone(), stable, rollout, command).await?;
     let store = app.below().unwrap_or_else(|| app.store.clone());
     let header = store.header(rollout).await.unwrap_or_default();
-    put_scaling_back(app, &on.0, header.as_ref()).await;
+    put_scaling_back(app, &on.0, (header.as_ref(), &[])).await;
     let moved = Moved {
         why: Some(why.clone()),
         ..again.unwrap_or(moved)
@@ -194,10 +222,35 @@ async fn past_its_journal(
     Ok(TakenBack::Moved(Box::new(moved)))
 }
 
+/// What auto scaling did before the last rollout of a target that is known here, nothing if
+/// none is; `None` if that rollout says that nothing scales the target.
+async fn scaling_of_the_last(app: &App, identity: &str) -> Option<Vec<ArmScaling>> {
+    if app.unwritten().is_some() {
+        return Some(vec![]);
+    }
+    let page = Page {
+        strategies: true,
+        ..Page::newest(Some(identity), 1)
+    };
+    let rows = app.store.history(&page).await.unwrap_or_default();
+    let Some(row) = rows.first() else {
+        return Some(vec![]);
+    };
+    match app.store.header(&row.rollout).await {
+        Ok(Some(last)) => Some(last.scaling).filter(|all| !all.is_empty()),
+        _ => Some(vec![]),
+    }
+}
+
 /// Puts auto scaling back after a rollout whose journal cannot be read: its first entry
 /// says what auto scaling did before. What may be left is said, with the command that ends
-/// it. The traffic is back already, so nothing here is an error.
-async fn put_scaling_back(app: &App, spec: &TargetSpec, header: Option<&Header>) {
+/// it, but not what was so at the end of the last rollout that is known (`before`). The
+/// traffic is back already, so nothing here is an error.
+async fn put_scaling_back(
+    app: &App,
+    spec: &TargetSpec,
+    (header, before): (Option<&Header>, &[ArmScaling]),
+) {
     let known = header.map_or(&[][..], |header| &header.scaling);
     if header.is_some() && known.is_empty() {
         return;
@@ -232,7 +285,8 @@ async fn put_scaling_back(app: &App, spec: &TargetSpec, header: Option<&Header>)
     for ArmScaling { arm, scaling: now } in live {
         let first = known.iter().find(|first| first.arm == arm);
         let (Some(first), Some(header)) = (first, header) else {
-            if now.in_suspended {
+            let known = |was: &ArmScaling| was.arm == arm && was.scaling.in_suspended;
+            if now.in_suspended && !before.iter().any(known) {
                 app.note(format!(
                     "scale-in of {arm} is suspended, and no journal says whether a rollout did that; if so, end it with `{}`",
                     target.scaling_command(&arm, None)
@@ -291,7 +345,7 @@ async fn abort_change(app: &App, header: &Header) -> Result<TakenBack> {
         Ok(target)
     };
     match patiently(app, reach).await {
-        Ok(target) => through_stack_change(app, target.as_ref(), id, None).await,
+        Ok(target) => through_stack_change(app, (&header.target, target.as_ref()), id, None).await,
         // A load balancer that was deleted with its stack has no traffic to take back, so
         // only the end of the rollout is missing in its journal.
         Err(error)
@@ -415,7 +469,7 @@ where
 /// by the journal of the change.
 async fn through_stack_change(
     app: &App,
-    target: &dyn Target,
+    (spec, target): (&TargetSpec, &dyn Target),
     change: &str,
     to: Option<&str>,
 ) -> Result<TakenBack> {
@@ -467,7 +521,11 @@ async fn through_stack_change(
         }
         app.clock.sleep_until(app.clock.now() + 500).await;
     };
-    let traffic = target.glance().await?;
+    let mut traffic = target.glance().await?;
+    if traffic.weights.share(&stable) >= 100.0 && !traffic.all_on(&stable) {
+        take_the_rest(app, spec, &traffic, &stable).await;
+        traffic = target.glance().await?;
+    }
     let now = traffic.weights.clone();
     if now.share(&stable) < 100.0 {
         let why = why.unwrap_or_else(|| "something else moved it again".to_owned());
@@ -478,7 +536,7 @@ async fn through_stack_change(
     }
     if !traffic.all_on(&stable) {
         return Err(Error::rollback(format!(
-            "the process that changes the stack has only the first route, so not all traffic was taken to {stable}: it is at {}",
+            "not all traffic was taken to {stable}: the change of the stack looks after those routes alone that had the same weights when it began, and the traffic is at {}",
             traffic.shares()
         ))
         .give(Input::Only, "with the listener or rule that is left takes that one back now"));
@@ -505,6 +563,31 @@ async fn through_stack_change(
         now,
         why: belongs,
     })
+}
+
+/// Takes the routes back that a change of a stack does not look after, each by a small
+/// rollout of its own: they were apart when it began, so it does not occupy them. What
+/// fails is noted.
+async fn take_the_rest(app: &App, spec: &TargetSpec, live: &Traffic, stable: &str) {
+    let TargetSpec::Aws(spec) = spec else { return };
+    let Some(found) = &spec.found else { return };
+    let left = live.others.iter().filter(|o| !o.gives_all_to(stable));
+    for other in left {
+        let alone = AwsSpec {
+            found: Some(found.alone(&other.route)),
+            ..(**spec).clone()
+        };
+        let taken = async {
+            let target = app.ports.on_aws(&alone).await?;
+            let seen = target.glance().await?;
+            let weights = seen.weights.all_to(stable);
+            let on = (TargetSpec::Aws(Box::new(alone)), target as Arc<dyn Target>);
+            give(app, on, &seen, Verb::Rollback, weights).await
+        };
+        if let Err(error) = Box::pin(taken).await {
+            app.note(format!("{}: {error}", other.place));
+        }
+    }
 }
 
 /// Where the way back goes.
@@ -769,7 +852,10 @@ fn home_after(last: Option<Home>, by_hand: &[ByHand]) -> Option<Home> {
 }
 
 /// The target, like [`App::target`], but read with no more calls than the way back needs.
-async fn way_back(app: &App, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
+pub(super) async fn way_back(
+    app: &App,
+    request: &TargetRequest,
+) -> Result<(TargetSpec, Arc<dyn Target>)> {
     let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target) else {
         return app.target(request).await;
     };

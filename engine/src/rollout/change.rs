@@ -82,12 +82,12 @@ pub enum GivenBack {
         /// Where it was, in words.
         from: String,
         /// Where it is.
-        now: Weights,
+        now: Traffic,
     },
     /// It stays where it was found.
     Elsewhere {
         /// Where that is.
-        now: Weights,
+        now: Traffic,
         /// Where it was before the change.
         belonged: Weights,
         /// Whether somebody else has certainly moved it. Otherwise it is back on the
@@ -115,6 +115,10 @@ pub struct Changing {
     told: bool,
     /// The weights that the stack was asked to write, if it was asked for any.
     asked: Option<Weights>,
+    /// The routes whose actions the stack was asked to write.
+    rewrites: Vec<String>,
+    /// Where the traffic stays although it does not belong there, in words: it was said.
+    left: Option<String>,
 }
 
 impl Driver {
@@ -162,6 +166,8 @@ impl Driver {
             taken_again: 0,
             told: false,
             asked: None,
+            rewrites: vec![],
+            left: None,
         })
     }
 
@@ -349,8 +355,8 @@ impl Driver {
                 Ok(from_traffic(&header, &traffic, &[]))
             };
             let live = self.patiently(session, 0, read).await?;
-            session.saw(&live.traffic());
-            let live = live.weights();
+            let live = live.traffic();
+            session.saw(&live);
             if self.outwait(session).await? {
                 continue;
             }
@@ -364,7 +370,7 @@ impl Driver {
             let evidence = Event::Exchanged {
                 by: Actor::Host,
                 call: Call::GetWeights,
-                reply: Reply::Weights(live.clone()),
+                reply: Reply::Weights(live.weights.clone()),
             };
             session.append(evidence, Durability::Process).await?;
             let (end, reason) = interrupted_end(&session.header, &session.status, &live);
@@ -414,25 +420,51 @@ impl Driver {
     }
 }
 
+/// The routes that do not have these weights, and what they have; the target's own comes
+/// without its name, and one that does something else by now without weights.
+fn strayed<'a>(
+    live: &'a Traffic,
+    belongs: &'a Weights,
+) -> impl Iterator<Item = (Option<&'a str>, Option<&'a Weights>)> + 'a {
+    let own = (live.weights != *belongs).then_some((None, Some(&live.weights)));
+    let others = live.apart_from(belongs).map(|other| {
+        let weights = other.amiss.is_none().then_some(&other.weights);
+        (Some(other.route.as_str()), weights)
+    });
+    own.into_iter().chain(others)
+}
+
 /// What brings the traffic back where people left it, if it was the stack that moved it.
-fn undoes(session: &Session, stack: Option<&StackNow>, live: &Weights) -> Option<Call> {
+fn undoes(session: &Session, stack: Option<&StackNow>, live: &Traffic) -> Option<Call> {
     let Work::StackChange { accepts, .. } = session.header.work else {
         return None;
     };
-    let disowned = stack.is_some_and(|stack| stack.disowns(live));
     let known = stack.is_some_and(|stack| stack.believes.is_some());
+    let disowned = |belongs: &Weights| {
+        strayed(live, belongs).any(|(route, weights)| match (route, weights) {
+            (_, None) => true,
+            // Of a route of which nothing is known but the target it belongs to.
+            (Some(_), _) if !known => true,
+            (_, Some(weights)) => stack.is_some_and(|stack| stack.disowns(weights)),
+        })
+    };
     // Nobody has accepted the weights that a failed change goes back to.
     let accepted = accepts && stack.is_some_and(|stack| stack.well);
     let belongs = &session.status.weights;
+    let by_a_person = |(_, weights): (_, Option<&Weights>)| {
+        weights.is_some_and(|live| may_be_a_way_back(&session.header, belongs, live))
+    };
     match session.status.obeyed_wish() {
-        Some(to) if live.share(to) < 100.0 && !disowned => Some(Call::SwitchColor {
-            color: to.to_owned(),
-        }),
-        None if live != belongs
+        Some(to) if !live.all_on(to) && !disowned(&live.weights.all_to(to)) => {
+            Some(Call::SwitchColor {
+                color: to.to_owned(),
+            })
+        }
+        None if strayed(live, belongs).next().is_some()
             && known
-            && !disowned
+            && !disowned(belongs)
             && !accepted
-            && !may_be_a_way_back(&session.header, belongs, live) =>
+            && !strayed(live, belongs).any(by_a_person) =>
         {
             Some(Call::SetWeights {
                 weights: belongs.clone(),
@@ -460,11 +492,11 @@ fn interrupted(header: &Header) -> String {
 }
 
 /// The end of a change of a stack whose process is dead, with `live` just read.
-fn interrupted_end(header: &Header, status: &Status, live: &Weights) -> (End, String) {
+fn interrupted_end(header: &Header, status: &Status, live: &Traffic) -> (End, String) {
     let what = interrupted(header);
     let now = live.shares();
     match &status.taken_back {
-        Some(wish) if live.share(&wish.to) >= 100.0 => (
+        Some(wish) if live.all_on(&wish.to) => (
             End::RolledBack,
             format!("all traffic was taken to {}; {what}", wish.to),
         ),
@@ -484,7 +516,7 @@ fn interrupted_end(header: &Header, status: &Status, live: &Weights) -> (End, St
                 ),
             )
         }
-        None if *live == status.weights => (
+        None if strayed(live, &status.weights).next().is_none() => (
             End::Done,
             format!("{what}; the traffic is where it was left: {now}"),
         ),
@@ -550,6 +582,12 @@ impl Changing {
         self.asked = asked;
     }
 
+    /// Notes which routes the platform is about to be asked to write. What they have
+    /// afterwards may be the stack's, whatever its parameters say.
+    pub fn rewrites(&mut self, routes: Vec<String>) {
+        self.rewrites = routes;
+    }
+
     /// Whether the platform was told.
     #[must_use]
     pub fn was_told(&self) -> bool {
@@ -584,6 +622,7 @@ impl Changing {
                     driver
                         .take_back(session, to.clone(), actor.clone(), signal)
                         .await?;
+                    self.left = None;
                     let wish = session.status.taken_back.clone();
                     heard.push(match wish.and_then(|wish| wish.refused) {
                         None => Heard::TookBack { actor, to },
@@ -610,7 +649,7 @@ impl Changing {
             return Ok(());
         }
         let live = match session.target.traffic().await {
-            Ok(traffic) => traffic.weights,
+            Ok(traffic) => traffic,
             Err(error) => {
                 heard.push(Heard::InDoubt(error.to_string()));
                 return Ok(());
@@ -618,24 +657,26 @@ impl Changing {
         };
         let belongs = session.status.weights.clone();
         let there = match &wish {
-            Some(to) => live.share(to) >= 100.0,
-            None => live == belongs,
+            Some(to) => live.all_on(to),
+            None => strayed(&live, &belongs).next().is_none(),
         };
-        if there {
+        if there || self.left.as_ref() == Some(&live.shares()) {
             return Ok(());
         }
         // Without knowing the stack, only what a person has asked for is held.
         let owner = match session.target.stack(stack).await {
-            Ok(Some(stack)) if stack.believes.is_some() => Some(self.disowned(&stack, &live)),
+            Ok(Some(stack)) if stack.believes.is_some() => {
+                Some(self.foreign(Some(&stack), &live, &belongs))
+            }
             _ => None,
         };
-        let session = &mut self.session;
         let foreign = owner == Some(true);
-        if foreign || wish.is_none() && may_be_a_way_back(&session.header, &belongs, &live) {
+        if foreign || wish.is_none() && self.may_be_taken_back(&live, &belongs) {
             heard.push(Heard::LeftThere(live.shares()));
-            adopt(session, live).await?;
+            self.leave_there(&live).await?;
             return Ok(());
         }
+        let session = &mut self.session;
         if wish.is_none() && owner.is_none() {
             return Ok(());
         }
@@ -682,6 +723,40 @@ impl Changing {
         stack.disowns(live) && !self.asked.as_ref().is_some_and(asked_for)
     }
 
+    /// Whether somebody else than the stack has moved a route away from where the traffic
+    /// belongs. One that other routes were moved away from before is not the stack's
+    /// either: nobody knows where it belongs.
+    fn foreign(&self, stack: Option<&StackNow>, live: &Traffic, belongs: &Weights) -> bool {
+        let adopted =
+            self.session.status.obeyed_wish().is_none() && *belongs != self.session.header.baseline;
+        strayed(live, belongs).any(|(route, weights)| match (route, weights) {
+            (_, None) => true,
+            (None, Some(weights)) => stack.is_some_and(|stack| self.disowned(stack, weights)),
+            (Some(route), Some(weights)) => {
+                let is_written = self.rewrites.iter().any(|written| written == route);
+                let known = stack.filter(|stack| stack.believes.is_some());
+                let disowned = known.is_none_or(|stack| self.disowned(stack, weights));
+                adopted || !is_written && disowned
+            }
+        })
+    }
+
+    /// Whether a person may have taken the traffic of a route back.
+    fn may_be_taken_back(&self, live: &Traffic, belongs: &Weights) -> bool {
+        strayed(live, belongs).any(|(_, weights)| {
+            weights.is_some_and(|live| may_be_a_way_back(&self.session.header, belongs, live))
+        })
+    }
+
+    /// Lets the traffic stay where it is.
+    async fn leave_there(&mut self, live: &Traffic) -> Result<(), Interrupt> {
+        self.left = Some(live.shares());
+        if live.weights == self.session.status.weights {
+            return Ok(());
+        }
+        adopt(&mut self.session, live.weights.clone()).await
+    }
+
     /// Restores the traffic, if the change has moved it. With `action`, the rest of the
     /// route's action is restored too, as it was written down before, unless a person
     /// has moved the traffic meanwhile.
@@ -724,12 +799,12 @@ impl Changing {
             None => true,
         };
         let (seen, from) = match session.target.traffic().await {
-            Ok(Traffic { weights, .. }) if weights == belongs && does => {
+            Ok(live) if strayed(&live, &belongs).next().is_none() && does => {
                 return Ok(GivenBack::AsBefore);
             }
-            Ok(traffic) => {
-                let from = traffic.weights.shares();
-                (traffic, from)
+            Ok(live) => {
+                let from = live.shares();
+                (live, from)
             }
             // The route does not forward to these arms any more.
             Err(error) if !error.retryable && whole.is_some() => {
@@ -740,19 +815,18 @@ impl Changing {
         let Work::StackChange { stack, .. } = &session.header.work else {
             return Ok(GivenBack::AsBefore);
         };
-        let before = seen.weights.clone();
         let stack = session.target.stack(stack).await.map_err(locked)?;
-        let foreign = stack.is_some_and(|stack| self.disowned(&stack, &before));
-        let session = &mut self.session;
-        if before != belongs && (foreign || may_be_a_way_back(&session.header, &belongs, &before)) {
-            adopt(session, before.clone()).await?;
+        let foreign = self.foreign(stack.as_ref(), &seen, &belongs);
+        if foreign || self.may_be_taken_back(&seen, &belongs) {
+            self.leave_there(&seen).await?;
             return Ok(GivenBack::Elsewhere {
-                now: before,
+                now: seen,
                 belonged: belongs,
                 foreign,
             });
         }
-        let call = match whole {
+        let session = &mut self.session;
+        let call = match whole.filter(|_| !does) {
             Some(action) => Call::Restore {
                 weights: belongs.clone(),
                 action: action.clone(),
@@ -767,33 +841,30 @@ impl Changing {
         Ok(match (reply, now) {
             (Reply::Failed(error), now) => GivenBack::Refused {
                 from,
-                now: now.map_or_else(|e| e.to_string(), |t| t.weights.shares()),
+                now: now.map_or_else(|e| e.to_string(), |t| t.shares()),
                 why: error.to_string(),
             },
-            (_, Ok(now)) => GivenBack::Back {
-                from,
-                now: now.weights,
-            },
+            (_, Ok(now)) => GivenBack::Back { from, now },
             (_, Err(error)) => return Err(Interrupt::Locked(error)),
         })
     }
 
     /// Accepts the weights that the change has set, because a person has permitted
-    /// that.
+    /// that; returns what every route has.
     ///
     /// # Errors
     /// They cannot be read, or the store failed.
-    pub async fn accept(&mut self, actor: &str) -> Result<(), RolloutError> {
-        let live = self.session.target.traffic().await?.weights;
-        if live != self.session.status.weights {
+    pub async fn accept(&mut self, actor: &str) -> Result<Traffic, RolloutError> {
+        let live = self.session.target.traffic().await?;
+        if live.weights != self.session.status.weights {
             let event = Event::Continued {
                 actor: actor.to_owned(),
-                adopted: Some(live),
+                adopted: Some(live.weights.clone()),
                 signal: None,
             };
             self.session.append(event, Durability::Power).await?;
         }
-        Ok(())
+        Ok(live)
     }
 
     /// Writes the end and the weights that were read, and leaves the target. With a
@@ -807,11 +878,13 @@ impl Changing {
         let in_doubt = session.status.in_doubt.is_some();
         if !in_doubt {
             let call = Call::GetWeights;
-            let reply = session.read(&call).await;
-            let reason = match &reply {
-                Reply::Weights(now) => format!("{reason}; the traffic is at {}", now.shares()),
-                _ => reason,
+            let live = session.target.traffic().await;
+            let reason = match &live {
+                Ok(now) => format!("{reason}; the traffic is at {}", now.shares()),
+                Err(_) => reason,
             };
+            let reply = live.map_or_else(Reply::Failed, |live| Reply::Weights(live.weights));
+            let reply = reply.bounded();
             let evidence = Event::Exchanged {
                 by: Actor::Host,
                 call,

@@ -6,7 +6,7 @@ use super::look::{identify, look_elsewhere, unseen};
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Reply};
-use crate::model::{Decider, End, Goal, Hold, Millis, Observed};
+use crate::model::{Decider, End, Goal, Hold, Millis, Observed, Role};
 use crate::store::Durability;
 
 /// A way that is being gone.
@@ -45,9 +45,16 @@ impl Driver {
             session.keep_lease().await?;
             let live = self.look_on_the_way(session, &way).await?;
             session.saw(&live.traffic());
-            // Tasks may have started since the strategy last raised its traffic.
-            if std::mem::take(&mut first) && goal == Goal::Promote {
-                session.look_at_the_image().await?;
+            // Tasks may have started since the strategy last raised its traffic, and a person
+            // may promote what was never looked at.
+            let candidate = session.header.arm(Role::Candidate).to_owned();
+            if std::mem::take(&mut first)
+                && goal == Goal::Promote
+                && session.look_at_the_image(&candidate).await?.is_none()
+                && session.status.running(&candidate).is_none()
+                && let Some(arm) = live.arm(&candidate)
+            {
+                identify(session, arm).await?;
             }
             let step = self.next_step(session, &way, &live);
             if !matches!(step, Step::Await { .. }) {
@@ -61,7 +68,14 @@ impl Driver {
                     }
                     None => return Err(stuck(format!("there is no arm {arm} any more"))),
                 },
-                Step::Done => return arrive(session, way, &live).await,
+                Step::Done => {
+                    if goal == Goal::Promote
+                        && let Some(arm) = serves(session, &live)
+                    {
+                        session.await_what_was_judged(&arm).await?;
+                    }
+                    return arrive(session, way, &live).await;
+                }
                 Step::Await { arm, what } => {
                     self.await_arm(session, &mut way, &arm, &what).await?;
                 }
@@ -164,9 +178,19 @@ impl Driver {
         )))
     }
 
-    /// Lets the time pass; only signals and guards matter meanwhile.
+    /// Lets the time pass; only signals, guards and the image of what serves matter meanwhile.
     async fn bake(&self, session: &mut Session, until: Millis) -> Result<(), Interrupt> {
+        let candidate = session.header.arm(Role::Candidate).to_owned();
+        let mut looked = self.clock.now();
         while self.clock.now() < until && !session.needs_attention().await? {
+            if self.clock.now().saturating_sub(looked) >= self.options.guard_poll_ms {
+                looked = self.clock.now();
+                // If it cannot be read this time, it is once the bake is over.
+                session.look_at_the_image(&candidate).await?;
+                if session.another_image(&candidate).is_some() {
+                    return Ok(());
+                }
+            }
             let look_again = self.clock.now() + session.poll_ms();
             self.clock.sleep_until(until.min(look_again)).await;
         }
@@ -257,6 +281,21 @@ impl Driver {
     }
 }
 
+/// The arm that serves at the end of a promotion, if it must run what was judged: the
+/// candidate, or the stable arm once it was given the new release.
+fn serves(session: &Session, live: &Observed) -> Option<String> {
+    let candidate = session.header.arm(Role::Candidate);
+    let weights = live.weights();
+    let arm = match weights.share(candidate) > 0.0 {
+        true => candidate,
+        false => {
+            session.status.given.as_ref()?;
+            session.header.arm(Role::Stable)
+        }
+    };
+    Some(arm.to_owned())
+}
+
 /// Writes down where the traffic was read, and that the rollout has ended.
 async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), Interrupt> {
     let evidence = Event::Exchanged {
@@ -281,6 +320,11 @@ async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), 
     let decision = session.status.decision.as_ref();
     let mut reason = decision.map_or_else(String::new, |d| d.reason.clone());
     reason.push_str(way.unscaled.as_deref().unwrap_or(""));
+    if way.goal == Goal::Promote
+        && let Some(by_name) = recovery::by_name_alone(&session.header, &session.status)
+    {
+        reason.extend([" (", by_name.as_str(), ")"]);
+    }
     let ended = Event::Ended { end, reason };
     Ok(session.append(ended, Durability::Power).await?)
 }

@@ -158,16 +158,9 @@ pub(super) async fn identify(
     let tells = !seen.digests.is_empty()
         || seen.unread.is_some()
         || matches!(seen.release.source, Source::TaskDefinition(_));
-    let judged = arm.name != session.header.arm(Role::Candidate) || session.status.judged.is_some();
-    if tells && !(judged && session.status.running(&arm.name) == Some(&seen)) {
-        let event = Event::Exchanged {
-            by: Actor::Host,
-            call: Call::GetRelease {
-                arm: arm.name.clone(),
-            },
-            reply: Reply::Release(Box::new(seen.clone())).bounded(),
-        };
-        session.append(event, Durability::Process).await?;
+    let known = session.status.running(&arm.name) == Some(&seen);
+    if tells && (!known || session.status.on_trial(&seen).is_some()) {
+        session.write_down(seen.clone()).await?;
     }
     Ok(seen)
 }

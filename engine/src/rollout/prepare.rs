@@ -130,7 +130,7 @@ async fn say_digest(session: &mut Session, seen: &Running) -> Result<(), Interru
         ([], None) => (
             Level::Info,
             format!(
-                "the target does not say which digest the image {image} of {arm} has, so a push of the same name during this rollout would not be noticed"
+                "the target does not say which digest the image {image} of {arm} has; as long as it does not, a push of the same name during this rollout would not be noticed"
             ),
         ),
         (digests, None) => {
@@ -144,8 +144,15 @@ async fn say_digest(session: &mut Session, seen: &Running) -> Result<(), Interru
                 (false, 1) => "",
                 (false, _) => ": its tasks run different images",
             };
+            let silent = match seen.silent {
+                0 => String::new(),
+                n => format!("; of its tasks {n} do not say which image they run"),
+            };
             let all = digests.join(" and ");
-            (Level::Info, format!("{arm} runs {image} as {all}{note}"))
+            (
+                Level::Info,
+                format!("{arm} runs {image} as {all}{note}{silent}"),
+            )
         }
     };
     let event = Event::Exchanged {

@@ -449,7 +449,8 @@ pub fn judge(header: &Header, status: &Status, seen: &Running) -> Step {
             )),
         };
     };
-    if seen.digests.is_empty() || seen.digest() == Some(wanted) {
+    let as_wanted = seen.digests.iter().all(|digest| digest == wanted);
+    if as_wanted && seen.silent == 0 {
         return Step::Done;
     }
     match header.candidate.as_ref().and_then(|c| c.by_digest(wanted)) {
@@ -459,6 +460,8 @@ pub fn judge(header: &Header, status: &Status, seen: &Running) -> Step {
                 release,
             })
         }
+        // What was started by the digest needs to say nothing.
+        _ if as_wanted => Step::Done,
         _ => Step::Failed(format!(
             "{arm} runs {all}, and {} was {wanted} when it served: the name means another image now, and the former one could not be started by its digest",
             seen.release.version
@@ -466,30 +469,88 @@ pub fn judge(header: &Header, status: &Status, seen: &Running) -> Step {
     }
 }
 
-/// Why the candidate does not run what was judged, if that is so: its tasks that started
-/// later got another image.
+/// Why an arm does not run what was judged, if that is so: its tasks that started later got
+/// another image. The stable arm shall run it once it was given the new release. Where it is
+/// not known what was judged, only two images of the candidate tell.
 #[must_use]
-pub fn another_image(header: &Header, status: &Status) -> Option<String> {
-    let judged = status.judged.as_deref()?;
-    let seen = status.running(header.arm(Role::Candidate))?;
+pub fn another_image(header: &Header, status: &Status, arm: &str) -> Option<String> {
+    let seen = status.running(arm)?;
+    let name = &seen.release.version;
+    let then = match arm == header.arm(Role::Candidate) {
+        true => "it gets no more traffic and is not promoted",
+        false => "the promotion is not done",
+    };
+    let Some(judged) = &status.judged else {
+        let all = &status.tried_as;
+        let several = arm == header.arm(Role::Candidate) && all.len() > 1;
+        return several.then(|| {
+            format!(
+                "tasks of {arm} were seen to run different images ({}): the name {name} was pushed again, so it is not clear what was judged, and {then}",
+                all.join(" and ")
+            )
+        });
+    };
     let other: Vec<&str> = seen.digests.iter().map(String::as_str).collect();
-    let other: Vec<&str> = other.into_iter().filter(|d| *d != judged).collect();
+    let other: Vec<&str> = other.into_iter().filter(|d| d != judged).collect();
     (!other.is_empty()).then(|| {
         format!(
-            "tasks of {} run {}, and {judged} is what was judged: the name {} was pushed again, so it gets no more traffic and is not promoted",
-            seen.arm,
+            "tasks of {arm} run {}, and {judged} is what was judged: the name {name} was pushed again, so {then}",
             other.join(" and "),
-            seen.release.version
+        )
+    })
+}
+
+/// Why it is not certain that an arm runs what was judged, although that is known: not all
+/// of its tasks say what they run, and their image has a name that can mean another one.
+#[must_use]
+pub fn unsure_image(status: &Status, arm: &str) -> Option<String> {
+    let judged = status.judged.as_deref()?;
+    let seen = status.running(arm)?;
+    let which = match &seen.unread {
+        _ if seen.is_by_digest() => return None,
+        Some(error) => format!("which image the tasks of {arm} run could not be read: {error}"),
+        None if seen.silent > 0 => {
+            format!(
+                "not all tasks of {arm} say which image they run ({} do not)",
+                seen.silent
+            )
+        }
+        None => return None,
+    };
+    Some(format!(
+        "{which}; {judged} is what was judged, and the name {} may mean another one by now",
+        seen.release.version
+    ))
+}
+
+/// Why the candidate can be promoted by the name of its image alone, if that is so: then
+/// nobody knows whether all of its tasks run what was judged.
+#[must_use]
+pub fn by_name_alone(header: &Header, status: &Status) -> Option<String> {
+    let seen = status.running(header.arm(Role::Candidate))?;
+    let named = matches!(seen.release.source, Source::TaskDefinition(_)) && !seen.is_by_digest();
+    (named && status.judged.is_none()).then(|| {
+        let why = match &seen.unread {
+            Some(error) => format!("the digest of its image could not be read: {error}"),
+            None => {
+                "not all of its tasks said which image they run before they got traffic".to_owned()
+            }
+        };
+        format!(
+            "{} was promoted by the name {} alone, because {why}",
+            seen.arm, seen.release.version
         )
     })
 }
 
 /// `step`, which gives an arm the traffic, if the arm runs the image `wanted`. If its name
-/// means another image by now, it is given the image by the digest first.
+/// means another image by now, it is given the image by the digest first; a promotion is
+/// `strict` and does so as well where not all tasks say what they run.
 fn if_it_is(
     (status, arm, wanted): (&Status, &ObservedArm, Option<&str>),
     named: &Release,
     step: Step,
+    strict: bool,
 ) -> Step {
     let (Some(wanted), Step::Do(Call::SetWeights { .. })) = (wanted, &step) else {
         return step;
@@ -499,7 +560,8 @@ fn if_it_is(
             arm: arm.name.clone(),
         };
     };
-    if seen.digests.is_empty() || seen.digest() == Some(wanted) {
+    let as_wanted = seen.digests.iter().all(|digest| digest == wanted);
+    if as_wanted && !(strict && seen.is_unsure()) {
         return step;
     }
     let given = status.given.as_ref().map(|given| &given.release);
@@ -508,6 +570,8 @@ fn if_it_is(
             arm: arm.name.clone(),
             release,
         }),
+        // What was started by the digest needs to say nothing.
+        _ if as_wanted => step,
         _ => Step::Stand(format!(
             "{} runs {} as {}, and {wanted} is what it must run: the name means another image by now, and the one that is wanted could not be started by its digest",
             arm.name,
@@ -555,8 +619,8 @@ fn move_traffic(
         };
     }
     if !status.insisted
-        && let Some(why) =
-            foreign_release(header, status, live).or_else(|| another_image(header, status))
+        && let Some(why) = foreign_release(header, status, live)
+            .or_else(|| another_image(header, status, candidate))
     {
         return Step::Stand(why);
     }
@@ -600,7 +664,7 @@ fn move_traffic(
             let step = steady_or(live, stable, all_to(live, stable));
             match (live.arm(stable), new) {
                 (Some(arm), Some(new)) if status.given.is_some() => {
-                    if_it_is((status, arm, judged), &new, step)
+                    if_it_is((status, arm, judged), &new, step, true)
                 }
                 _ => step,
             }
@@ -644,7 +708,7 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
                 arm: stable.to_owned(),
                 what: what.clone(),
             },
-            _ => if_it_is((status, arm, was), old, all_to(live, stable)),
+            _ => if_it_is((status, arm, was), old, all_to(live, stable), false),
         };
     }
     if !is_old(&given.release) {
@@ -1011,6 +1075,7 @@ mod tests {
                 source: Source::Image(version.to_owned()),
             },
             digests: digests.iter().map(|d| (*d).to_owned()).collect(),
+            silent: 0,
             unread: None,
         }
     }
@@ -1064,6 +1129,93 @@ mod tests {
             back(&status, ["app:v2", "app:v2"]),
             Step::Stand(_)
         ));
+    }
+
+    /// The stable arm got the new release by its name.
+    fn copied() -> (Header, Status) {
+        let header = with_digests();
+        let mut status = Status::new(&header);
+        status.judged = Some("sha256:2".to_owned());
+        status.given = Some(crate::journal::status::Given {
+            release: header.candidate.clone().expect("there"),
+            taken: true,
+        });
+        (header, status)
+    }
+
+    #[test]
+    fn tasks_that_say_nothing_are_not_taken_for_what_was_judged() {
+        let (header, mut status) = copied();
+        let now = live([0, 100], ["app:v2", "app:v2"], [1, 1]);
+        let go_on = |status: &Status| finalize(Goal::Promote, &header, status, &now, 0);
+        let told = |digests: &[&str], silent: u32, unread: Option<&str>| Running {
+            silent,
+            unread: unread.map(ToOwned::to_owned),
+            ..seen("stable", "app:v2", digests)
+        };
+        let by_digest = Release {
+            version: "app@sha256:2".to_owned(),
+            source: Source::Image("app@sha256:2".to_owned()),
+        };
+        for (running, is_it) in [
+            (told(&["sha256:2"], 0, None), true),
+            (told(&["sha256:2"], 1, None), false),
+            (told(&[], 2, None), false),
+            (told(&[], 0, Some("denied")), false),
+            (told(&["sha256:3"], 0, None), false),
+        ] {
+            status.running = vec![running.clone()];
+            let step = match is_it {
+                true => set(100, 0),
+                false => Step::Do(Call::SetVersion {
+                    arm: "stable".to_owned(),
+                    release: by_digest.clone(),
+                }),
+            };
+            assert_eq!(go_on(&status), step, "{running}");
+        }
+        // What was started by the digest needs to say nothing.
+        status.given.as_mut().expect("given").release = by_digest;
+        let pinned = live([0, 100], ["app@sha256:2", "app:v2"], [1, 1]);
+        status.running = vec![told(&[], 2, None)];
+        assert_eq!(
+            finalize(Goal::Promote, &header, &status, &pinned, 0),
+            set(100, 0)
+        );
+        // Nor does an undo take them for the image that it must bring back.
+        let mut header = with_digests();
+        header.digest = Some("sha256:2".to_owned());
+        let mut status = Status::new(&header);
+        let mute = Running {
+            silent: 1,
+            ..seen("canary", "app:v2", &["sha256:2"])
+        };
+        let Step::Do(Call::SetVersion { release, .. }) = judge(&header, &status, &mute) else {
+            panic!("it is given by its digest");
+        };
+        status.tried = Some(release);
+        assert_eq!(judge(&header, &status, &mute), Step::Done);
+    }
+
+    #[test]
+    fn what_serves_at_the_end_must_be_what_was_judged() {
+        let (header, mut status) = copied();
+        status.running = vec![
+            seen("stable", "app:v2", &["sha256:2", "sha256:3"]),
+            seen("canary", "app:v2", &["sha256:2"]),
+        ];
+        let of = |status: &Status, arm| another_image(&header, status, arm);
+        assert_eq!(of(&status, "canary"), None);
+        let why = of(&status, "stable").expect("another");
+        assert!(why.contains("tasks of stable run sha256:3"), "{why}");
+        assert!(why.contains("the promotion is not done"), "{why}");
+        // Where it is not known what was judged, what the stable arm ran says nothing.
+        status.judged = None;
+        status.tried_as = vec!["sha256:2".to_owned()];
+        assert_eq!(of(&status, "stable"), None);
+        assert_eq!(of(&status, "canary"), None);
+        status.tried_as.push("sha256:3".to_owned());
+        assert!(of(&status, "canary").is_some());
     }
 
     #[test]

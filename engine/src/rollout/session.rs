@@ -21,8 +21,8 @@ use crate::journal::{
 };
 use crate::model::query::Count;
 use crate::model::{
-    ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, MetricsQuery, Millis,
-    Observed, Point, Role, Running, Scaling, Signal, Traffic, Wake, Weights,
+    ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, Images, MetricsQuery,
+    Millis, Observed, Point, Role, Running, Scaling, Signal, Traffic, Wake, Weights,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::{Order, Target};
@@ -658,42 +658,100 @@ impl Session {
                 return self.refuse(by, call, error).await;
             }
             // Once the tasks for it run: those that were started for this raise count too.
-            let candidate = self.header.arm(Role::Candidate);
-            if checks == Checks::All && wanted.share(candidate) > before.share(candidate) {
-                self.look_at_the_image().await?;
-                if let Some(reason) = recovery::another_image(&self.header, &self.status) {
-                    return Err(Interrupt::Held(Hold::Stuck { reason }));
-                }
+            let candidate = self.header.arm(Role::Candidate).to_owned();
+            let gains = wanted.share(&candidate) > gains_over.share(&candidate);
+            if checks != Checks::WayBack && gains {
+                self.await_what_was_judged(&candidate).await?;
             }
         }
         self.send(by, call, before).await
     }
 
-    /// Looks which image the candidate's tasks run, if it is known which one is on trial, and
-    /// writes down what is new: tasks that started later may have got another one. If it
-    /// cannot be read this time, the next look comes with the next raise.
-    pub(super) async fn look_at_the_image(&mut self) -> Result<(), StoreError> {
-        let arm = self.header.arm(Role::Candidate);
-        let known = self.status.judged.as_ref().and(self.status.running(arm));
-        let Some(known) = known.cloned() else {
-            return Ok(());
+    /// Looks which image the tasks of an arm run whose release was read, and writes down what
+    /// is new: tasks that started later may have got another one. Returns why it could not be
+    /// read this time, if so.
+    pub(super) async fn look_at_the_image(
+        &mut self,
+        arm: &str,
+    ) -> Result<Option<HostError>, StoreError> {
+        let Some(known) = self.status.running(arm).cloned() else {
+            return Ok(None);
         };
-        let digests = match self.target.digests(arm).await {
-            Ok(digests) if !digests.is_empty() && digests != known.digests => digests,
-            _ => return Ok(()),
+        let images = match self.target.digests(arm).await {
+            Ok(images) => images,
+            Err(error) => return Ok(Some(error)),
         };
+        if images == Images::default() {
+            return Ok(None);
+        }
+        let seen = Running {
+            digests: images.digests,
+            silent: images.silent,
+            unread: None,
+            ..known.clone()
+        };
+        if seen != known || self.status.on_trial(&seen).is_some() {
+            self.write_down(seen).await?;
+        }
+        Ok(None)
+    }
+
+    /// Writes down what an arm was seen to run.
+    pub(super) async fn write_down(&mut self, seen: Running) -> Result<(), StoreError> {
         let event = Event::Exchanged {
             by: Actor::Host,
             call: Call::GetRelease {
-                arm: known.arm.clone(),
+                arm: seen.arm.clone(),
             },
-            reply: Reply::Release(Box::new(Running {
-                digests,
-                unread: None,
-                ..known
-            })),
+            reply: Reply::Release(Box::new(seen)).bounded(),
         };
         self.append(event, Durability::Process).await
+    }
+
+    /// Why an arm does not run the image that was judged, if so. A person who insists has
+    /// been told.
+    pub(super) fn another_image(&self, arm: &str) -> Option<String> {
+        match self.status.insisted {
+            true => None,
+            false => recovery::another_image(&self.header, &self.status, arm),
+        }
+    }
+
+    /// Returns once all tasks of an arm say that they run the image that was judged, as far
+    /// as that is known; those that do not say it yet get the time that an arm has to become
+    /// healthy.
+    ///
+    /// # Errors
+    /// Holds if some run another image, or do not say it in that time.
+    pub(super) async fn await_what_was_judged(&mut self, arm: &str) -> Result<(), Interrupt> {
+        let stuck = |reason| Err(Interrupt::Held(Hold::Stuck { reason }));
+        let patience = self.header.guardrails.healthy_timeout_ms;
+        let give_up = self.clock.now().saturating_add(patience);
+        loop {
+            let unread = self.look_at_the_image(arm).await?;
+            if let Some(reason) = self.another_image(arm) {
+                return stuck(reason);
+            }
+            if self.status.judged.is_none() || self.status.insisted {
+                return Ok(());
+            }
+            let lasts = unread.as_ref().is_some_and(|error| !error.retryable);
+            let unsure = match unread {
+                Some(error) => Some(format!(
+                    "which image the tasks of {arm} run could not be read: {error}"
+                )),
+                None => recovery::unsure_image(&self.status, arm),
+            };
+            let Some(reason) = unsure else {
+                return Ok(());
+            };
+            if lasts || self.clock.now() >= give_up {
+                return stuck(reason);
+            }
+            self.attention().await?;
+            let look_again = self.clock.now() + self.poll_ms();
+            self.clock.sleep_until(look_again).await;
+        }
     }
 
     /// Lets auto scaling take no task that the rollout needs: of the stable arm, for the way
@@ -918,7 +976,14 @@ impl Session {
                     false => self.target.set_scaling(arm, &scaling).await,
                 }
             }
-            Call::Restore { action, .. } => self.target.restore(action).await,
+            Call::Restore { action, weights } => {
+                self.target.restore(action).await?;
+                // The action is that of the target's own route; the others have weights alone.
+                match self.header.target.also() {
+                    [] => Ok(()),
+                    _ => self.target.set_weights(weights).await,
+                }
+            }
             call => match call.weights_after(&write.before) {
                 Some(weights) => {
                     let ordered = check_shape(&weights, &write.before)?;
@@ -946,7 +1011,7 @@ impl Session {
         if let Call::Restore { action, .. } = &write.call {
             if self.target.does(action).await? {
                 let live = self.target.traffic().await?;
-                return Ok((recovery::Settled::Happened, live));
+                return Ok((recovery::settle_traffic(write, &live), live));
             }
             return match self.target.traffic().await {
                 // The weights may be right while the rest of the action is not.
@@ -971,7 +1036,16 @@ impl Session {
             return Ok((settled, write.before.clone().into()));
         }
         if write.call.weights_after(&write.before).is_some() {
-            let live = self.target.traffic().await?;
+            let live = match self.target.traffic().await {
+                // What takes users back is settled also where a third group came between.
+                Err(error)
+                    if error.kind == ErrorKind::Conflict
+                        && !recovery::raises(&self.header, write) =>
+                {
+                    self.target.glance().await?
+                }
+                live => live?,
+            };
             return Ok((recovery::settle_traffic(write, &live), live));
         }
         let live = self.target.observe().await?;
@@ -979,14 +1053,27 @@ impl Session {
     }
 
     /// Whether a write in doubt may still be sent: the arm that gains traffic may have become
-    /// unhealthy meanwhile.
+    /// unhealthy meanwhile, or its tasks may run another image.
     pub(super) async fn still_healthy(&mut self, write: &InDoubt) -> Result<Leave, Interrupt> {
-        match write.call.weights_after(&write.before) {
-            Some(wanted) => {
-                let change = (&write.before, &wanted);
-                self.await_healthy(change, Checks::All, None).await
-            }
-            None => Ok(Leave::Granted),
+        let Some(wanted) = write.call.weights_after(&write.before) else {
+            return Ok(Leave::Granted);
+        };
+        let change = (&write.before, &wanted);
+        let leave = self.await_healthy(change, Checks::All, None).await?;
+        let candidate = self.header.arm(Role::Candidate).to_owned();
+        let gains = wanted.share(&candidate) > write.before.share(&candidate);
+        if leave != Leave::Granted || !gains {
+            return Ok(leave);
+        }
+        match self.await_what_was_judged(&candidate).await {
+            Ok(()) => Ok(leave),
+            // Of several routes some may have moved, and are taken back.
+            Err(Interrupt::Held(Hold::Stuck { reason })) => Ok(Leave::Refused(HostError::new(
+                ErrorKind::Conflict,
+                "another-image",
+                reason,
+            ))),
+            Err(interrupt) => Err(interrupt),
         }
     }
 

@@ -14,8 +14,8 @@ use crate::journal::status::Status;
 use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::target::TargetSpec;
 use crate::model::{
-    ArmHealth, Command, Deployment, Elsewhere, End, HostError, MetricsQuery, Millis, Observed,
-    Point, ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
+    ArmHealth, Command, Deployment, Elsewhere, End, HostError, Images, MetricsQuery, Millis,
+    Observed, Point, ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
 use crate::store::memory::MemoryStore;
@@ -302,10 +302,13 @@ impl Target for Recorder {
         Ok(vec![])
     }
 
-    async fn digests(&self, _: &str) -> Result<Vec<String>, HostError> {
+    async fn digests(&self, _: &str) -> Result<Images, HostError> {
         self.note(calls::Verb::Digests);
         // The real ones are known once the tasks run; that they stay the same is the plan.
-        Ok(vec!["sha256:rehearsed".to_owned()])
+        Ok(Images {
+            digests: vec!["sha256:rehearsed".to_owned()],
+            silent: 0,
+        })
     }
 
     async fn fit(&self) -> Result<(), HostError> {

@@ -19,7 +19,7 @@ use crate::clock::{Clock as _, SystemClock};
 
 use crate::model::query::{Count, Probe, Query};
 use crate::model::{
-    ArmHealth, ArmScaling, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed,
+    ArmHealth, ArmScaling, Elsewhere, ErrorKind, HostError, Images, MetricsQuery, Millis, Observed,
     ObservedArm, Point, ProbeReport, Release, Running, Sample, Scaling, Traffic, Weights,
 };
 
@@ -74,12 +74,15 @@ fn no_action(identity: &str) -> HostError {
 
 /// What an arm runs, with the digests of its images as far as the target says them.
 pub async fn running(target: &dyn Target, arm: &ObservedArm) -> Running {
-    let digests = target.digests(&arm.name).await;
+    let images = target.digests(&arm.name).await;
+    let unread = images.as_ref().err().map(ToString::to_string);
+    let Images { digests, silent } = images.unwrap_or_default();
     Running {
         arm: arm.name.clone(),
         release: arm.release.clone(),
-        unread: digests.as_ref().err().map(ToString::to_string),
-        digests: digests.unwrap_or_default(),
+        digests,
+        silent,
+        unread,
     }
 }
 
@@ -178,10 +181,10 @@ pub trait Target: Send + Sync {
     async fn fit(&self) -> Result<(), HostError> {
         Ok(())
     }
-    /// Digests of the images from which the running backends of an arm were started, each
-    /// once; none if the target does not know them.
-    async fn digests(&self, _arm: &str) -> Result<Vec<String>, HostError> {
-        Ok(vec![])
+    /// Digests of the images from which the running backends of an arm were started, and
+    /// how many of them do not say it; nothing where backends are not started from images.
+    async fn digests(&self, _arm: &str) -> Result<Images, HostError> {
+        Ok(Images::default())
     }
     /// The stack of that name as it is now; none if it is gone, or where there are no
     /// stacks.

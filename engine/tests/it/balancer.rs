@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::balancer::{demo, healthy, spec, start, url};
 use crate::support::binary::{code, plugin, run, stderr, stdout};
-use crate::support::clients::{answer, upstream, users};
+use crate::support::clients::{answer, say, upstream, users};
 use crate::support::{folder, root};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -772,6 +772,11 @@ async fn ended(arms: [SocketAddr; 2], more: Option<&'static str>) -> (Option<i32
     let (balancer, target) = start(&spec(arms.map(url))).await;
     healthy(&target, "canary", 1).await;
     let _users = users(balancer.listen, 60, Duration::from_millis(500));
+    judged(&balancer, more).await
+}
+
+/// How a rollout on that balancer ends, perhaps with a parameter more.
+async fn judged(balancer: &Balancer, more: Option<&'static str>) -> (Option<i32>, String) {
     let admin = balancer.admin.to_string();
     let output = tokio::task::spawn_blocking(move || {
         let folder = folder();
@@ -843,5 +848,129 @@ async fn a_version_whose_answers_break_off_goes_back() {
         let (code, said) = end.await.expect("no panic");
         assert_eq!(code, Some(3), "{said}");
         assert!(said.contains("errors: "), "{said}");
+    }
+}
+
+/// A server that answers `/`, and to whoever wants to buy this, or nothing at all; never
+/// to whoever asks for `/slow`.
+async fn selling(status: Option<&'static str>) -> SocketAddr {
+    upstream(move |mut stream: TcpStream, head: String| async move {
+        match (head.contains(" /buy "), status) {
+            _ if head.contains(" /slow ") => std::future::pending().await,
+            (false, _) => answer(&mut stream, "200 OK").await,
+            (true, Some(status)) => answer(&mut stream, status).await,
+            (true, None) => std::future::pending().await,
+        }
+    })
+    .await
+}
+
+/// Asks for a page with a cookie, if there is one, and leaves after `patience`; the arm that
+/// answered, and the cookie that it brought.
+async fn visit(
+    address: SocketAddr,
+    page: &str,
+    cookie: Option<&str>,
+    patience: Duration,
+) -> (Option<String>, Option<String>) {
+    let cookie = cookie.map_or_else(String::new, |c| format!("cookie: {c}\r\n"));
+    let said = format!("GET {page} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{cookie}\r\n");
+    let heard = say(address, said.as_bytes(), patience).await;
+    let header = |name: &str| {
+        let rest = heard.split(&format!("{name}: ")).nth(1)?;
+        Some(rest.split(['\r', ';']).next()?.to_owned())
+    };
+    (header("x-engine-arm"), header("set-cookie"))
+}
+
+/// Shoppers, always new ones: each looks at the first page, and then buys three times with
+/// the cookie that it got there.
+fn shoppers(address: SocketAddr) -> tokio::task::JoinSet<()> {
+    let mut shoppers = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        shoppers.spawn(async move {
+            loop {
+                let patience = Duration::from_millis(300);
+                let (_, cookie) = visit(address, "/", None, patience).await;
+                for _ in 0..3 {
+                    visit(address, "/buy", cookie.as_deref(), patience).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        });
+    }
+    shoppers
+}
+
+/// How a rollout ends where a cookie keeps clients on their arms.
+async fn sold(arms: [Option<&'static str>; 2], foe: Option<&'static str>) -> (Option<i32>, String) {
+    let arms = [selling(arms[0]).await, selling(arms[1]).await];
+    let mut spec = spec(arms.map(url));
+    spec.sticky_seconds = 600;
+    let (balancer, target) = start(&spec).await;
+    healthy(&target, "canary", 1).await;
+    let mut all = shoppers(balancer.listen);
+    if let Some(page) = foe {
+        let address = balancer.listen;
+        all.spawn(async move {
+            // One cookie of the candidate, for as long as it is good.
+            let patience = Duration::from_millis(300);
+            let mut own: Option<String> = None;
+            loop {
+                if own.is_none() {
+                    let (arm, cookie) = visit(address, "/", None, patience).await;
+                    own = cookie.filter(|_| arm.as_deref() == Some("canary"));
+                }
+                if own.is_some() {
+                    visit(address, page, own.as_deref(), Duration::from_millis(10)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
+    judged(&balancer, None).await
+}
+
+/// With cookies nearly all requests are those of clients that have one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_fails_behind_a_cookie_goes_back() {
+    let good = Some("200 OK");
+    let bad = [
+        (None, "requests without an answer"),
+        (Some("501 Not Implemented"), "errors: "),
+        (Some("505 Version"), "errors: "),
+        (Some("502 Bad"), "errors: "),
+    ];
+    let ends = bad.map(|(answers, why)| (tokio::spawn(sold([good, answers], None)), why));
+    for (end, why) in ends {
+        let (code, said) = end.await.expect("no panic");
+        assert_eq!(code, Some(3), "{why}: {said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// What both versions do alike is no evidence behind a cookie either.
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_fail_alike_behind_a_cookie_are_alike() {
+    let alike = [None, Some("501 Not Implemented")];
+    let ends = alike.map(|answers| tokio::spawn(sold([answers; 2], None)));
+    for end in ends {
+        let (code, said) = end.await.expect("no panic");
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+/// One client with one cookie of the candidate, which leaves a hundred times a second, or
+/// asks for what no version serves, decides nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_with_a_cookie_does_not_take_a_version_back() {
+    // `/buy` answers 501 on both: the shoppers see that alike, and the foe on one arm.
+    let same = [Some("501 Not Implemented"); 2];
+    let good = [Some("200 OK"); 2];
+    let ends = [(good, "/slow"), (same, "/buy")];
+    let ends = ends.map(|(arms, page)| tokio::spawn(sold(arms, Some(page))));
+    for end in ends {
+        let (code, said) = end.await.expect("no panic");
+        assert_eq!(code, Some(0), "{said}");
     }
 }

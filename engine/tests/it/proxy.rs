@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::model::MetricsQuery;
 use engine::model::query::Count;
-use engine::model::target::HealthProtocol;
+use engine::model::target::{HealthProtocol, LocalSpec};
 use engine::target::Target;
 use engine::target::local::LocalTarget;
+use engine::target::local::balancer::Balancer;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -252,6 +253,106 @@ async fn who_chose_the_arm_and_leaves_says_nothing_about_it() {
     }
     assert_eq!(seen(&target).await, (0, 0, 2));
     assert_eq!(unanswered(&target).await, (1, 1));
+}
+
+/// The cookie that the balancer gives whom a lot brings to the first arm.
+async fn kept(balancer: &Balancer) -> String {
+    let heard = say(balancer.listen, GET, PATIENCE).await;
+    assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
+    let given = heard.split("set-cookie: ").nth(1).expect("told to stay");
+    let pair = given.split(';').next().expect("a pair");
+    format!("cookie: {pair}\r\n")
+}
+
+/// Where all clients have cookies, a version is seen by what each lot still tells: each
+/// kind of evidence once, however often its client leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_drawn_for_an_arm_and_leaves_it_later_says_so_once() {
+    let (came, mut comes) = tokio::sync::mpsc::unbounded_channel();
+    let address = upstream(move |mut stream: TcpStream, head: String| {
+        let came = came.clone();
+        async move {
+            if head.contains(" /buy ") {
+                let _ = came.send(());
+                std::future::pending::<()>().await;
+            }
+            crate::support::clients::answer(&mut stream, "200 OK").await;
+        }
+    })
+    .await;
+    let sticky = |spec: &mut LocalSpec| spec.sticky_seconds = 60;
+    let (other, _) = start(address, sticky).await;
+    let foreign = kept(&other).await;
+    // How often each cookie leaves; how many lots of this balancer they are.
+    for (own, times, lots) in [(0, 1, 0), (1, 1, 1), (1, 5, 1), (3, 2, 3)] {
+        let (balancer, target) = start(address, sticky).await;
+        let mut cookies = vec![foreign.clone()];
+        for _ in 0..own {
+            cookies.push(kept(&balancer).await);
+        }
+        for _ in 0..times {
+            for cookie in &cookies {
+                let said = format!("GET /buy HTTP/1.1\r\nhost: x\r\n{cookie}\r\n");
+                let mut stream = TcpStream::connect(balancer.listen).await.expect("listens");
+                stream.write_all(said.as_bytes()).await.expect("open");
+                comes.recv().await.expect("it comes");
+            }
+        }
+        let spoiled = times * (own + 1);
+        let (_, errors, left) = seen(&target).await;
+        assert_eq!((errors, left), (0, spoiled), "{own} {times}");
+        // Those who were drawn had an answer first.
+        assert_eq!(unanswered(&target).await, (lots, 2 * lots), "{own} {times}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_drawn_for_an_arm_and_is_answered_there_counts_once() {
+    let address = upstream(crate::support::clients::good).await;
+    let (balancer, target) = start(address, |spec| spec.sticky_seconds = 60).await;
+    let cookie = kept(&balancer).await;
+    let said = format!("GET /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{cookie}\r\n");
+    for _ in 0..5 {
+        say(balancer.listen, said.as_bytes(), PATIENCE).await;
+    }
+    // All six are in the samples.
+    assert_eq!(seen(&target).await, (6, 0, 0));
+    assert_eq!(unanswered(&target).await, (0, 2));
+}
+
+/// A version that lost a method tells it to each of its clients; one of them cannot tell it
+/// twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_drawn_for_an_arm_finds_once_what_it_does_not_serve() {
+    for status in ["501 Not Implemented", "505 Version", "500 Oh", "404 No"] {
+        let address = upstream(move |mut stream: TcpStream, head: String| async move {
+            let status = match head.contains(" /buy ") {
+                true => status,
+                false => "200 OK",
+            };
+            crate::support::clients::answer(&mut stream, status).await;
+        })
+        .await;
+        let (balancer, target) = start(address, |spec| spec.sticky_seconds = 60).await;
+        let counts = match &status[..3] {
+            "500" => (6, 0),
+            "404" => (0, 6),
+            _ => (2, 4),
+        };
+        for _ in 0..2 {
+            let cookie = kept(&balancer).await;
+            let said = format!("GET /buy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{cookie}\r\n");
+            for _ in 0..3 {
+                say(balancer.listen, said.as_bytes(), PATIENCE).await;
+            }
+        }
+        let (requests, errors, _) = seen(&target).await;
+        let samples = target.samples(&MetricsQuery::default()).await;
+        let samples = samples.expect("open");
+        let by_client: u32 = samples.iter().map(|s| s.client_errors).sum();
+        assert_eq!(requests, 8);
+        assert_eq!((errors, by_client), counts, "{status}");
+    }
 }
 
 /// What no version serves is an error where a lot chose the arm, because both arms get it

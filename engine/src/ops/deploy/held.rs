@@ -49,14 +49,36 @@ pub(super) struct Held {
     stack: String,
 }
 
-/// The target with its own route alone: what a stack does to the other routes is in its
-/// template, and only this one is brought back to where it was.
-async fn alone(app: &App, spec: &AwsSpec, target: Arc<AwsTarget>) -> Result<Arc<AwsTarget>> {
+/// The target with the routes that have the weights of its own one now: these stay where
+/// they are. What the others have is not known by one set of weights, so they are left to
+/// whoever set it, and a person is told.
+async fn together(app: &App, spec: &AwsSpec, target: Arc<AwsTarget>) -> Result<Arc<AwsTarget>> {
     let mut found = target.found().clone();
     if found.also.is_empty() && found.unmoved.is_empty() {
         return Ok(target);
     }
-    (found.also, found.unmoved) = (vec![], vec![]);
+    let live = target.traffic().await?;
+    let apart: Vec<String> = live
+        .apart()
+        .map(ToString::to_string)
+        .chain(found.unmoved.iter().map(|unmoved| {
+            format!(
+                "{} shares its requests with a third target group",
+                unmoved.place
+            )
+        }))
+        .collect();
+    if apart.is_empty() {
+        return Ok(target);
+    }
+    app.note(format!(
+        "{}: nobody looks after that while the stack changes, because only routes that have the weights of the target's own one are ({})",
+        apart.join("; "),
+        live.weights.shares()
+    ));
+    let stays = |route: &str| live.apart().all(|other| other.route != route);
+    found.also.retain(|also| stays(&also.route));
+    found.unmoved.clear();
     let found = Some(found);
     let pinned = AwsSpec {
         found,
@@ -76,7 +98,7 @@ impl Held {
         let spec = looked_for(taken.access.clone(), find);
         refuse_with_a_rollout_on(app, &taken).await?;
         let target = match app.ports.find_on_aws(&spec).await {
-            Ok(target) => alone(app, &spec, target).await?,
+            Ok(target) => together(app, &spec, target).await?,
             Err(error)
                 if error.code == "no-listener"
                     || taken.unknown_is_fine && cannot_be_understood(&error) =>
@@ -160,8 +182,8 @@ impl Held {
     pub(super) async fn ready(&mut self, app: &App, made_for: Option<&Weights>) -> Result<()> {
         self.attend(app).await?;
         if let Some(made_for) = made_for {
-            let now = self.target.traffic().await?.weights;
-            if now != *made_for {
+            let now = self.target.traffic().await?;
+            if now.weights != *made_for || now.apart().next().is_some() {
                 return Err(Error::busy(format!(
                     "another writer moved the traffic meanwhile: it was {}, and is {}",
                     made_for.shares(),
@@ -177,9 +199,13 @@ impl Held {
     pub(super) fn tell(&mut self, parameters: &BTreeMap<String, String>, set: &ChangeSet) {
         let arms = self.target.found().arms.iter().map(|arm| arm.name.as_str());
         self.changing.tell(stack::believed(parameters, arms));
+        let changes = set.changes.iter().filter(|c| c.rewrites_a_route());
+        let written: Vec<&Change> = changes.collect();
+        let routes = written.iter().map(|c| c.physical_id.clone());
+        self.changing.rewrites(routes.collect());
         let route = self.target.identity();
-        let mut changes = set.changes.iter().filter(|c| c.rewrites_a_route());
-        self.route = changes.find(|c| c.physical_id == route).cloned();
+        let own = written.into_iter().find(|c| c.physical_id == route);
+        self.route = own.cloned();
     }
 
     /// Notes that CloudFormation is told now to delete the stack.
@@ -238,7 +264,11 @@ impl Held {
             return Ok(());
         }
         if accepts && !self.changing.was_taken_back() {
-            return Ok(self.changing.accept(&app.actor).await?);
+            let live = self.changing.accept(&app.actor).await?;
+            for other in live.apart() {
+                app.note(other.to_string());
+            }
+            return Ok(());
         }
         self.mend(app).await
     }
@@ -273,6 +303,15 @@ impl Held {
                 let note = Note::from("versions may have gone back too");
                 app.note(note.advise(Advice::ask(Ask::Status, "shows them")));
                 Ok(())
+            }
+            Ok(GivenBack::Elsewhere { now, belonged, .. }) if now.apart().next().is_some() => {
+                Err(Error::rollback(format!(
+                    "while the stack changed, some of the routes were moved, and it is not certain that the stack did that: they stay where they are, and the traffic is at {} (it was {})",
+                    now.shares(),
+                    belonged.shares()
+                ))
+                .ask(Ask::MoveTraffic, "brings them together")
+                .ask(Ask::TakeBack, "takes all traffic of all of them to one arm"))
             }
             Ok(GivenBack::Elsewhere {
                 now, foreign: true, ..

@@ -435,13 +435,14 @@ impl Work<'_> {
     async fn keeps_what_serves(&self, held: &Held, live: &Observed, set: &ChangeSet) -> Result<()> {
         for change in set.changes.iter().filter(|c| c.rewrites_a_route()) {
             let target = &held.target;
-            let ours = change.physical_id == target.identity();
-            // For the target's own route the template must say what is live. For others
-            // it may say something new, but must keep what it does not mention.
-            let (action, told) = if ours || change.physical_id.is_empty() {
-                (target.action().await?, &change.after)
-            } else {
-                (target.action_of(&change.physical_id).await?, &change.before)
+            let id = change.physical_id.as_str();
+            let ours = target.found().routes().any(|route| route == id);
+            // For the target's routes the template must say what is live. For others it may
+            // say something new, but must keep what it does not mention.
+            let (action, told) = match (ours, id) {
+                (false, "") => (target.action().await?, &change.after),
+                (true, _) => (target.action_of(id).await?, &change.after),
+                (false, _) => (target.action_of(id).await?, &change.before),
             };
             let weights = !ours || !self.args.accept_weights;
             let lost = match told {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::meta::region::ProvideRegion as _;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
@@ -25,10 +25,10 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 use super::calls::Api;
-use super::credentials::Asked;
+use super::credentials::{Asked, HUNG};
 use crate::clock::{Clock, SystemClock};
 use crate::model::aws::Access;
-use crate::model::network::Network;
+use crate::model::network::{AwsVariables, Network};
 use crate::model::{ErrorKind, HostError, Millis};
 
 /// The region if neither an argument nor the configuration names one.
@@ -87,6 +87,8 @@ pub struct Clients {
     pub region: String,
     /// The account and region, and who calls.
     access: Access,
+    /// How whatever gives credentials reaches other machines.
+    surroundings: ProviderConfig,
     /// Timeout for one attempt of a call.
     pub(super) attempt: Duration,
     /// How probes and queries reach other machines.
@@ -99,9 +101,10 @@ impl Clients {
     /// the clients. It sends no call.
     pub async fn connect(access: &Access, patience: &Patience) -> Self {
         let pace = Arc::new(Pace::new(patience.rate));
-        let config = configure(access, patience, pace.clone()).await;
+        let (config, surroundings) = configure(access, patience, pace.clone()).await;
         Self {
             pace,
+            surroundings,
             attempt: patience.attempt,
             network: patience.network.clone(),
             elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
@@ -117,18 +120,20 @@ impl Clients {
 
 /// The region that is configured: by an argument or file, else by the environment or a
 /// profile. It asks no machine: a region that nobody wrote down contradicts nothing.
-pub async fn configured_region(access: &Access) -> Option<String> {
-    if access.region.is_some() {
-        return access.region.clone();
+pub async fn configured_region(access: &Access, told: &AwsVariables) -> Option<String> {
+    let named = access.region.clone().or_else(|| told.region.clone());
+    match named {
+        Some(region) => Some(region),
+        None => region_of_profile(access).await,
     }
-    let mut region = EnvironmentVariableRegionProvider::new().region().await;
-    if region.is_none() {
-        let mut profile = ProfileFileRegionProvider::builder();
-        if let Some(name) = &access.profile {
-            profile = profile.profile_name(name);
-        }
-        region = profile.build().region().await;
+}
+
+async fn region_of_profile(access: &Access) -> Option<String> {
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &access.profile {
+        profile = profile.profile_name(name);
     }
+    let region = profile.build().region().await;
     region.map(|region| region.to_string())
 }
 
@@ -174,7 +179,8 @@ impl Clients {
     {
         let (mut whole, mut cause) = (DisplayErrorContext(error).to_string(), innermost(error));
         let lower = whole.to_lowercase();
-        if !lower.contains("credentials") && !lower.contains("token provider") {
+        let about = ["credentials", "token provider", HUNG];
+        if !about.iter().any(|words| lower.contains(words)) {
             return None;
         }
         let asked = Asked {
@@ -183,7 +189,7 @@ impl Clients {
             variables: &self.network.aws,
         };
         if whole.contains("initialization error already taken") {
-            let mut again = ProfileFileCredentialsProvider::builder();
+            let mut again = ProfileFileCredentialsProvider::builder().configure(&self.surroundings);
             if let Some(name) = &self.access.profile {
                 again = again.profile_name(name);
             }
@@ -207,7 +213,13 @@ tokio::task_local! {
     static PAID: Cell<bool>;
 }
 
-async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> SdkConfig {
+/// What calls are sent with, and how whatever gives their credentials reaches other
+/// machines.
+async fn configure(
+    access: &Access,
+    patience: &Patience,
+    pace: Arc<Pace>,
+) -> (SdkConfig, ProviderConfig) {
     let http = Paced {
         inner: through(patience.network.clone()),
         pace,
@@ -217,6 +229,9 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         .operation_attempt_timeout(patience.attempt)
         .operation_timeout(patience.operation)
         .build();
+    // A profile may name a program that never ends. Where the attempt of a call ends first,
+    // nobody knows what took so long.
+    let credentials_within = patience.attempt * 7 / 8;
     let told = &patience.network.aws;
     let retries = if told.is_adaptive() {
         RetryConfig::adaptive()
@@ -229,11 +244,16 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         .timeout_config(timeouts.clone())
-        .retry_config(retries.clone());
+        .retry_config(retries.clone())
+        .identity_cache(
+            IdentityCache::lazy()
+                .load_timeout(credentials_within)
+                .build(),
+        );
     if let Ok(name) = AppName::new("engine") {
         loader = loader.app_name(name);
     }
-    if let Some(region) = &access.region {
+    if let Some(region) = access.region.as_ref().or(told.region.as_ref()) {
         loader = loader.region(Region::new(region.clone()));
     }
     if let Some(profile) = &access.profile {
@@ -248,25 +268,26 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         ));
     }
     let mut config = loader.load().await;
-    if config.region().is_none() {
-        config = config
-            .into_builder()
-            .region(Region::from_static(REGION_DEFAULT))
-            .build();
+    // The SDK takes an empty AWS_REGION for one.
+    let region = config.region().map_or("", AsRef::as_ref);
+    if region.is_empty() {
+        let region = region_of_profile(access).await;
+        let region = region.unwrap_or_else(|| REGION_DEFAULT.to_owned());
+        config = config.into_builder().region(Region::new(region)).build();
     }
+    let surroundings = ProviderConfig::without_region()
+        .with_http_client(http)
+        .with_region(config.region().cloned())
+        .with_retry_config(retries)
+        .with_timeout_config(timeouts)
+        .with_use_fips(config.use_fips())
+        .with_use_dual_stack(config.use_dual_stack());
     if let Some(profile) = access
         .profile
         .as_ref()
         .filter(|_| !patience.fake_credentials)
     {
         // A profile that was asked for takes precedence over keys in the environment.
-        let surroundings = ProviderConfig::without_region()
-            .with_http_client(http)
-            .with_region(config.region().cloned())
-            .with_retry_config(retries)
-            .with_timeout_config(timeouts)
-            .with_use_fips(config.use_fips())
-            .with_use_dual_stack(config.use_dual_stack());
         let named = ProfileFileCredentialsProvider::builder()
             .configure(&surroundings)
             .profile_name(profile)
@@ -285,7 +306,7 @@ async fn configure(access: &Access, patience: &Patience, pace: Arc<Pace>) -> Sdk
         let provider = SharedCredentialsProvider::new(provider);
         config = config.into_builder().credentials_provider(provider).build();
     }
-    config
+    (config, surroundings)
 }
 
 /// A client for HTTP that goes through the proxy for `https://` addresses, and trusts the

@@ -17,6 +17,9 @@ pub(super) struct Asked<'a> {
 /// one more service and elliptic curves along, for what the AWS CLI can hand over.
 const LOGIN_FEATURE: &str = "credentials-login";
 
+/// What the SDK says where nothing gave credentials in time.
+pub(super) const HUNG: &str = "identity resolver timed out";
+
 /// What the SDK says of a place that nobody has set up.
 const NOT_SET_UP: [&str; 6] = [
     "environment variable not set",
@@ -43,10 +46,14 @@ impl Asked<'_> {
     /// Whether the service that gives the credentials did not answer, which may pass. A
     /// container's own endpoint is next door: if nobody listens there, its address is wrong.
     pub(super) fn was_unreachable(&self, whole: &str) -> bool {
+        // What was asked instead of a profile that there is none of explains nothing.
+        if whole.contains("was not defined") {
+            return false;
+        }
         let next_door = self.variables.container.is_some() && self.profile().is_none();
         // The call itself fails as one that was not sent, so that counts once.
         let unsent = whole.matches("ConnectorError {").count() > 1;
-        !next_door && (unsent || whole.contains("TimeoutError"))
+        whole.contains(HUNG) || !next_door && (unsent || whole.contains("TimeoutError"))
     }
 
     /// Why there are no credentials, and what to do, from the whole error of the SDK and
@@ -65,6 +72,19 @@ impl Asked<'_> {
                 format!(
                     "the AWS CLI hands it over: make a second profile with `credential_process = aws configure export-credentials --profile {name} --format process`, and name that one with --profile or AWS_PROFILE"
                 ),
+            );
+        }
+        if let Some((_, time)) = whole.split_once(HUNG) {
+            let time = time.trim_start_matches(" after ");
+            let time: String = time
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect();
+            let whose = profile.unwrap_or_else(|| "the caller".to_owned());
+            return (
+                format!("what gives those of {whose} had not answered after {time}"),
+                "a credential_process must end by itself and ask no question, so run that command by hand; for roles and IAM Identity Center see HTTPS_PROXY and NO_PROXY"
+                    .to_owned(),
             );
         }
         if self.was_unreachable(whole) {
@@ -99,7 +119,12 @@ impl Asked<'_> {
                     .to_owned(),
             );
         }
-        if has(&["was not defined", "sso-session named", "credential source"]) {
+        if has(&[
+            "was not defined",
+            "sso-session named",
+            "credential source",
+            "infinite loop",
+        ]) {
             return (
                 format!("{whose} cannot be used: {}", told(cause)),
                 "see the file ~/.aws/config (or AWS_CONFIG_FILE), and --profile and AWS_PROFILE"

@@ -2,6 +2,8 @@
 //! rollout needs. It only reads. If several things fit, the error lists them
 //! and names the flag that decides.
 
+use std::collections::HashMap;
+
 use aws_sdk_cloudformation::types::StackResourceSummary;
 use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum, Rule, RuleCondition};
 
@@ -83,6 +85,41 @@ fn join(found: &mut Found, live: &Weights, passages: &[Passage]) {
         found.place.clone_from(&own.place);
     }
     (found.also, found.unmoved) = (also, unmoved);
+}
+
+/// The routes that move together today, of a target that was found before, with the
+/// actions of every route that was read. It asks the load balancers and nothing else.
+///
+/// # Errors
+/// They do not answer.
+pub(super) async fn routes_anew(
+    clients: &Clients,
+    found: &Found,
+) -> Result<(Found, HashMap<String, Vec<Action>>), HostError> {
+    let passages = passages(clients, found, Missing::Balancers).await?;
+    let live = passages.iter().find(|p| p.arn == found.route);
+    let live = live.and_then(|own| traffic::forward(&own.actions));
+    let live = traffic::weights(&found.arms, &live.unwrap_or_default());
+    let mut now = found.clone();
+    join(&mut now, &live, &passages);
+    // What moved with the others before does so as long as it sends users to an arm, in
+    // whatever shares somebody has left it.
+    for also in &found.also {
+        let known = now.also.iter().chain(&now.unmoved);
+        let known = known.map(|known| &known.route).any(|r| *r == also.route);
+        let read = passages.iter().find(|p| p.arn == also.route);
+        let stays = match read {
+            Some(passage) => traffic::serves(found, &passage.actions),
+            None => !passages
+                .iter()
+                .any(|p| p.load_balancer == also.load_balancer),
+        };
+        if !known && stays {
+            now.also.push(also.clone());
+        }
+    }
+    let actions = passages.into_iter().map(|p| (p.arn, p.actions));
+    Ok((now, actions.collect()))
 }
 
 /// The order of routes: what most users take comes first.

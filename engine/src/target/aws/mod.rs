@@ -42,13 +42,14 @@ use crate::clock::Clock;
 use crate::model::aws::{Also, AwsSpec, Find, Found, FoundArm, is_rule};
 use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::{
-    ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, MetricsQuery, Millis,
-    Observed, ObservedArm, OtherRoute, Point, ProbeReport, Release, Sample, Scaling, Source,
-    Traffic, Weights,
+    ArmHealth, ArmScaling, Deployment, Elsewhere, ErrorKind, HostError, Images, MetricsQuery,
+    Millis, Observed, ObservedArm, Point, ProbeReport, Release, Sample, Scaling, Source, Traffic,
+    Weights,
 };
 use calls::Api;
 use client::{Clients, incomplete};
 use definition::Definition;
+use traffic::Strict;
 
 pub use action::LiveAction;
 pub use metrics::PERIOD_MS;
@@ -79,6 +80,29 @@ pub async fn discover(clients: &Clients, find: &Find) -> Result<Found, HostError
 /// The route does not exist, is ambiguous, or AWS does not answer.
 pub async fn find_route(clients: &Clients, find: &Find) -> Result<Found, HostError> {
     discover::route_only(clients, find).await
+}
+
+/// A target that was found before, with the routes that move together today; it asks the
+/// load balancers alone. Also the actions of all routes that were read.
+///
+/// # Errors
+/// They do not answer.
+pub async fn routes_anew(clients: &Clients, found: &Found) -> Result<(Found, Routes), HostError> {
+    let (found, actions) = discover::routes_anew(clients, found).await?;
+    Ok((found, Routes(actions)))
+}
+
+/// Actions of listeners and rules as they were read, by their ARNs.
+#[derive(Debug, Default)]
+pub struct Routes(HashMap<String, Vec<Action>>);
+
+impl Routes {
+    /// Whether the target's own route is there and sends requests to one of the arms.
+    #[must_use]
+    pub fn serves(&self, found: &Found) -> bool {
+        let own = self.0.get(&found.route);
+        own.is_some_and(|actions| traffic::serves(found, actions))
+    }
 }
 
 /// A target on AWS, with the clients to reach it.
@@ -172,24 +196,25 @@ impl AwsTarget {
         self.found == *found && of(&self.spec) == of(spec)
     }
 
-    /// Whether the resources that were found earlier still fit together.
+    /// Whether the resources that were found earlier still fit together. What was `read`
+    /// of them just now is not read again.
     ///
     /// # Errors
     /// They do not, or AWS does not answer.
-    pub async fn verify(&self) -> Result<(), HostError> {
-        let traffic = self
-            .traffic_of(|also, read| {
-                let other = traffic::other(&self.found, also, read);
-                match &other.amiss {
-                    Some(why) => Err(HostError::new(
-                        ErrorKind::Conflict,
-                        "route-changed",
-                        format!("{}: {why}", other.place),
-                    )),
-                    None => Ok(other),
-                }
-            })
-            .await?;
+    pub async fn verify(&self, mut read: Routes) -> Result<(), HostError> {
+        let unread = self.found.routes().filter(|r| !read.0.contains_key(*r));
+        let unread: Vec<&str> = unread.collect();
+        let mut others = self.read_all(&unread).await.into_iter();
+        let now = self.clock.now();
+        let each = self.found.routes().map(|route| {
+            let Some(actions) = read.0.remove(route) else {
+                return others.next().unwrap_or_else(|| Err(self.missing(route)));
+            };
+            locked(&self.last).insert(route.to_owned(), (now, actions.clone()));
+            Ok(actions)
+        });
+        let each: Vec<_> = each.collect();
+        let traffic = traffic::of_all(&self.found, &each, Strict::All)?;
         *locked(&self.unused) = Some((self.clock.now(), traffic));
         Ok(())
     }
@@ -246,7 +271,8 @@ impl AwsTarget {
 
     /// The error of a route that an answer leaves out.
     fn missing(&self, route: &str) -> HostError {
-        match (route == self.found.route, is_rule(route)) {
+        let alone = route == self.found.route && self.found.also.is_empty();
+        match (alone, is_rule(route)) {
             (true, true) => incomplete(Api::DescribeRules, "rule"),
             (true, false) => incomplete(Api::DescribeListeners, "listener"),
             (false, _) => HostError::new(
@@ -312,22 +338,10 @@ impl AwsTarget {
             .collect())
     }
 
-    /// The traffic of all routes; `each` decides what an error of one of the others means.
-    async fn traffic_of(
-        &self,
-        each: impl Fn(&Also, Result<&[Action], HostError>) -> Result<OtherRoute, HostError>,
-    ) -> Result<Traffic, HostError> {
+    /// The traffic of all routes.
+    async fn traffic_of(&self, strict: Strict) -> Result<Traffic, HostError> {
         let routes: Vec<&str> = self.found.routes().collect();
-        let mut read = self.read_all(&routes).await.into_iter();
-        let own = read
-            .next()
-            .unwrap_or_else(|| Err(incomplete(Api::DescribeListeners, "listener")))?;
-        let mut traffic = traffic::read(&self.found, &own)?;
-        for (also, read) in self.found.also.iter().zip(read) {
-            let read = read.as_deref().map_err(Clone::clone);
-            traffic.others.push(each(also, read)?);
-        }
-        Ok(traffic)
+        traffic::of_all(&self.found, &self.read_all(&routes).await, strict)
     }
 
     /// The traffic that a check of the target has read a moment ago, once.
@@ -343,43 +357,43 @@ impl AwsTarget {
     async fn actions_for_a_write(&self, route: &str) -> Result<Vec<Action>, HostError> {
         let last = locked(&self.last).remove(route);
         let now = self.clock.now();
-        let actions = match last {
-            Some((at, actions)) if now.saturating_sub(at) <= READ_AGE_MAX_MS => actions,
-            _ => self.read_actions(route).await?,
-        };
-        // The write must not be based on actions with other groups.
-        traffic::read(&self.found, &actions)?;
-        Ok(actions)
+        match last {
+            Some((at, actions)) if now.saturating_sub(at) <= READ_AGE_MAX_MS => Ok(actions),
+            _ => self.read_actions(route).await,
+        }
     }
 
     /// Writes the weights of one route.
     async fn set_weights_of(&self, route: &str, step: &Step<'_>) -> Result<(), HostError> {
         let actions = self.actions_for_a_write(route).await;
-        if self.found.also.is_empty() {
-            let actions = traffic::rewrite(&self.found, &actions?, step.to);
-            return self.write_actions(route, actions).await;
-        }
-        let actions = match actions {
-            // Nobody comes this way any more, or nobody from here to another arm.
-            Err(error) if step.order == Order::Back && route != self.found.route => {
-                let also = self.found.also.iter().find(|also| also.route == route);
-                let read = self.read_actions(route).await;
-                let read = read.as_deref().map_err(Clone::clone);
-                return match also.map(|also| traffic::other(&self.found, also, read)) {
-                    Some(other) if other.has(step.to) => Ok(()),
-                    _ => Err(error),
-                };
-            }
-            actions => actions?,
-        };
-        let live = traffic::read(&self.found, &actions)?.weights;
-        // What somebody else has written meanwhile is not written over on the way back from
-        // a raise.
-        let is_ours = step.only_from.is_none_or(|from| live.shares_like(from));
-        if live == *step.to || !is_ours {
+        let several = !self.found.also.is_empty();
+        let read = actions.as_deref().map_err(Clone::clone);
+        let live = traffic::other(&self.found, &self.found.named(route), read);
+        let serves = live.weights.0.iter().any(|w| w.weight > 0);
+        // Nobody comes this way any more, or nobody from here to another arm.
+        if live.amiss.is_some() && live.has(step.to) && (several || serves) {
             return Ok(());
         }
-        let actions = traffic::rewrite(&self.found, &actions, step.to);
+        let actions = actions?;
+        let mut to = step.to.clone();
+        if let Err(error) = traffic::read(&self.found, route, &actions) {
+            // The write must not be based on actions with other groups, unless it takes
+            // users from one of the arms and leaves a third group its own.
+            let to_one = to.0.iter().any(|w| to.share(&w.arm) >= 100.0);
+            if step.order != Order::Back || !to_one || !serves {
+                return Err(error);
+            }
+            to = traffic::beside_a_third(&live.weights, &to);
+        }
+        // What somebody else has written meanwhile is not written over on the way back from
+        // a raise.
+        let is_ours = step
+            .only_from
+            .is_none_or(|from| live.weights.shares_like(from));
+        if several && (live.weights == to || !is_ours) {
+            return Ok(());
+        }
+        let actions = traffic::rewrite(&self.found, &actions, &to);
         self.write_actions(route, actions).await
     }
 
@@ -787,22 +801,14 @@ impl Target for AwsTarget {
         if let Some(traffic) = self.take_unused() {
             return Ok(traffic);
         }
-        self.traffic_of(|also, read| match read {
-            Err(error) if error.kind != ErrorKind::NotFound => Err(HostError {
-                message: format!("{}: {}", also.place, error.message),
-                ..error
-            }),
-            read => Ok(traffic::other(&self.found, also, read)),
-        })
-        .await
+        self.traffic_of(Strict::Readable).await
     }
 
     async fn glance(&self) -> Result<Traffic, HostError> {
         if let Some(traffic) = self.take_unused() {
             return Ok(traffic);
         }
-        self.traffic_of(|also, read| Ok(traffic::other(&self.found, also, read)))
-            .await
+        self.traffic_of(Strict::Lenient).await
     }
 
     async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
@@ -823,10 +829,10 @@ impl Target for AwsTarget {
         }
     }
 
-    async fn digests(&self, arm: &str) -> Result<Vec<String>, HostError> {
+    async fn digests(&self, arm: &str) -> Result<Images, HostError> {
         let arm = self.arm(arm)?;
         let Some(id) = &arm.service else {
-            return Ok(vec![]);
+            return Ok(Images::default());
         };
         services::digests(&self.clients, id, self.spec.container.as_deref()).await
     }
@@ -874,6 +880,7 @@ impl Target for AwsTarget {
             };
             let error = match self.found.place_of(route) {
                 "" => error,
+                place if error.message.starts_with(place) => error,
                 place => HostError {
                     message: format!("{place}: {}", error.message),
                     ..error

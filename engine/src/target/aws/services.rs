@@ -18,10 +18,12 @@ use super::calls::Api;
 use super::client::{Clients, incomplete};
 use super::definition::Definition;
 use crate::model::aws::{Found, FoundArm, ServiceId};
-use crate::model::{Deployment, ErrorKind, HostError};
+use crate::model::{Deployment, ErrorKind, HostError, Images};
 
 /// How many of the newest revisions are compared with the wanted one.
 const REVISIONS_MAX: i32 = 5;
+/// How many pages of 100 tasks of a service are read: ECS allows 5,000 tasks.
+const TASK_PAGES_MAX: u32 = 50;
 
 /// A service that belongs to an arm.
 pub(super) fn service_of(arm: &FoundArm) -> Result<&ServiceId, HostError> {
@@ -238,24 +240,26 @@ pub(super) async fn why_failed(clients: &Clients, id: &ServiceId, service: &Serv
     why.join("; ")
 }
 
-/// Tasks of a service that want that status, at most so many.
+/// A page of the tasks of a service that want that status, at most so many, and where the
+/// next one begins.
 async fn tasks(
     clients: &Clients,
     id: &ServiceId,
     status: DesiredStatus,
-    most: i32,
-) -> Result<Vec<Task>, HostError> {
+    (most, from): (i32, Option<String>),
+) -> Result<(Vec<Task>, Option<String>), HostError> {
     let list = clients
         .ecs
         .list_tasks()
         .cluster(&id.cluster)
         .service_name(&id.name)
         .desired_status(status)
-        .max_results(most);
+        .max_results(most)
+        .set_next_token(from);
     let listed = clients.ask(Api::ListTasks, &id.name, list.send()).await?;
     let arns = listed.task_arns.unwrap_or_default();
     if arns.is_empty() {
-        return Ok(vec![]);
+        return Ok((vec![], None));
     }
     let describe = clients
         .ecs
@@ -263,11 +267,12 @@ async fn tasks(
         .cluster(&id.cluster)
         .set_tasks(Some(arns));
     let described = clients.ask(Api::DescribeTasks, &id.name, describe.send());
-    Ok(described.await?.tasks.unwrap_or_default())
+    let tasks = described.await?.tasks.unwrap_or_default();
+    Ok((tasks, listed.next_token))
 }
 
 async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<String>, HostError> {
-    let tasks = tasks(clients, id, DesiredStatus::Stopped, 10).await?;
+    let (tasks, _) = tasks(clients, id, DesiredStatus::Stopped, (10, None)).await?;
     let newest = tasks
         .iter()
         .max_by_key(|t| t.stopped_at().map(|at| at.secs()));
@@ -279,25 +284,37 @@ async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<Stri
     }))
 }
 
-/// Digests of the images from which the running tasks of a service were started, each
-/// once: those of the container that is the version.
+/// Digests of the images from which the running tasks of a service were started: those of
+/// the container that is the version.
 pub(super) async fn digests(
     clients: &Clients,
     id: &ServiceId,
     container: Option<&str>,
-) -> Result<Vec<String>, HostError> {
-    let mut found = vec![];
-    for task in tasks(clients, id, DesiredStatus::Running, 100).await? {
-        let all = task.containers();
-        let own = match all {
-            [only] => Some(only),
-            _ => all.iter().find(|c| c.name() == container),
-        };
-        let digest = own.and_then(|c| c.image_digest());
-        found.extend(digest.map(ToOwned::to_owned));
+) -> Result<Images, HostError> {
+    let mut found = Images::default();
+    let mut from = None;
+    for _ in 0..TASK_PAGES_MAX {
+        let (page, next) = tasks(clients, id, DesiredStatus::Running, (100, from)).await?;
+        for task in page {
+            let all = task.containers();
+            let own = match all {
+                [only] => Some(only),
+                _ => all.iter().find(|c| c.name() == container),
+            };
+            match own.and_then(|c| c.image_digest()) {
+                Some(digest) => found.digests.push(digest.to_owned()),
+                // One that is still starting serves nobody, and has perhaps no image yet.
+                None if task.last_status() == Some("RUNNING") => found.silent += 1,
+                None => {}
+            }
+        }
+        from = next;
+        if from.is_none() {
+            break;
+        }
     }
-    found.sort();
-    found.dedup();
+    found.digests.sort();
+    found.digests.dedup();
     Ok(found)
 }
 

@@ -7,7 +7,9 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 
 use crate::model::aws::{Also, Found, FoundArm};
-use crate::model::{Elsewhere, ErrorKind, HostError, OtherRoute, Traffic, Way, Weights};
+use crate::model::{
+    Elsewhere, ErrorKind, HostError, OtherRoute, Traffic, WEIGHT_MAX, Way, Weights,
+};
 
 /// The target groups that an action forwards to, with their weights; `None` if
 /// it does not forward.
@@ -72,6 +74,9 @@ pub(super) fn elsewhere(found: &Found, route: &Passage) -> Vec<Elsewhere> {
             Way::Users
         }
     };
+    let named = forward(&route.actions).unwrap_or_default();
+    let names = |arm: &FoundArm| named.iter().any(|(arn, _)| *arn == arm.target_group);
+    let both = found.arms.iter().all(names);
     let served = served(&route.actions).into_iter();
     served
         .filter_map(|(group, share)| {
@@ -82,6 +87,7 @@ pub(super) fn elsewhere(found: &Found, route: &Passage) -> Vec<Elsewhere> {
                 place: route.place.clone(),
                 share,
                 way: way(share),
+                both,
             })
         })
         .collect()
@@ -187,6 +193,13 @@ pub(super) fn other(found: &Found, also: &Also, read: Result<&[Action], HostErro
     }
 }
 
+/// Whether actions send requests to one of the arms.
+pub(super) fn serves(found: &Found, actions: &[Action]) -> bool {
+    let groups = forward(actions).unwrap_or_default();
+    let weights = weights(&found.arms, &groups);
+    weights.0.iter().any(|w| w.weight > 0)
+}
+
 /// Why actions are not about the two arms alone; none if they are.
 fn astray(found: &Found, actions: &[Action]) -> Option<String> {
     let Some(groups) = forward(actions) else {
@@ -197,12 +210,20 @@ fn astray(found: &Found, actions: &[Action]) -> Option<String> {
     stranger.map(|(stranger, _)| format!("it forwards to {stranger}"))
 }
 
-/// Who gets the traffic, if the actions are still about these two arms. Another group may
-/// be named with weight 0: it gets no requests.
-pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostError> {
-    if let Some(why) = astray(found, actions) {
-        return Err(changed(found, &why));
+/// Who gets the traffic of one route, if its actions are still about these two arms.
+/// Another group may be named with weight 0: it gets no requests.
+///
+/// # Errors
+/// It does something else by now.
+pub(super) fn read(found: &Found, route: &str, actions: &[Action]) -> Result<Traffic, HostError> {
+    match astray(found, actions) {
+        Some(why) => Err(changed(found, route, &why)),
+        None => Ok(led_by(found, actions)),
     }
+}
+
+/// The traffic that these actions share out.
+fn led_by(found: &Found, actions: &[Action]) -> Traffic {
     let groups = forward(actions).unwrap_or_default();
     let sticky = actions.iter().any(|a| {
         let config = a
@@ -210,21 +231,99 @@ pub(super) fn read(found: &Found, actions: &[Action]) -> Result<Traffic, HostErr
             .and_then(|f| f.target_group_stickiness_config());
         config.and_then(|s| s.enabled()).unwrap_or(false)
     });
-    Ok(Traffic {
+    Traffic {
         weights: weights(&found.arms, &groups),
         sticky,
         address: found.address.clone(),
         others: vec![],
-    })
+    }
 }
 
-fn changed(found: &Found, what: &str) -> HostError {
+/// Whose error matters where several routes are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strict {
+    /// Every route must be as it was.
+    All,
+    /// Every route that exists must be readable.
+    Readable,
+    /// A route that cannot be read is only noted, and one that shares its requests with a
+    /// third group may be the only one: for the way back.
+    Lenient,
+}
+
+/// The traffic of all routes of a target, as they were `read`, in their order. Its own is
+/// one of them: where that one does not share its requests between the two arms any more,
+/// the first that does says what the weights are, and the own is among the others.
+///
+/// # Errors
+/// No route shares its requests between the arms, or one is not as `strict` wants it.
+pub(super) fn of_all(
+    found: &Found,
+    read: &[Result<Vec<Action>, HostError>],
+    strict: Strict,
+) -> Result<Traffic, HostError> {
+    let leads = |read: &Result<Vec<Action>, HostError>| {
+        let actions = read.as_deref();
+        actions.is_ok_and(|actions| astray(found, actions).is_none())
+    };
+    let mut lead = read.iter().position(leads);
+    if strict == Strict::Lenient {
+        let each = || read.iter().map(|read| read.as_deref());
+        lead = lead.or_else(|| each().position(|r| r.is_ok_and(|r| serves(found, r))));
+    }
+    let (Some(lead), false) = (lead, read.is_empty()) else {
+        let own = read.first().cloned().unwrap_or_else(|| Ok(vec![]))?;
+        let why = astray(found, &own).unwrap_or_default();
+        return Err(changed(found, &found.route, &why));
+    };
+    let mut traffic = led_by(found, read[lead].as_deref().map_err(Clone::clone)?);
+    // A third group keeps its share, so the numbers of the two arms do not sum up to 100.
+    if !leads(&read[lead])
+        && let Some(all) = traffic
+            .weights
+            .0
+            .iter()
+            .find(|w| traffic.weights.share(&w.arm) >= 100.0)
+    {
+        traffic.weights = traffic.weights.all_to(&all.arm);
+    }
+    for (n, (route, read)) in found.routes().zip(read).enumerate() {
+        if n == lead {
+            continue;
+        }
+        let also = found.named(route);
+        match (read, strict) {
+            (Err(error), Strict::All | Strict::Readable)
+                if error.kind != ErrorKind::NotFound || strict == Strict::All =>
+            {
+                return Err(HostError {
+                    message: format!("{}: {}", also.place, error.message),
+                    ..error.clone()
+                });
+            }
+            _ => {}
+        }
+        let other = other(found, &also, read.as_deref().map_err(Clone::clone));
+        if strict == Strict::All
+            && let Some(why) = &other.amiss
+        {
+            return Err(changed(found, route, why));
+        }
+        traffic.others.push(other);
+    }
+    Ok(traffic)
+}
+
+fn changed(found: &Found, route: &str, what: &str) -> HostError {
+    let place = match found.place_of(route) {
+        "" => route.to_owned(),
+        place => format!("{place} ({route})"),
+    };
     HostError::new(
         ErrorKind::Conflict,
         "route-changed",
         format!(
-            "{} does not forward to {} any more: {what}",
-            found.route,
+            "{place} does not forward to {} any more: {what}",
             found
                 .arms
                 .iter()
@@ -235,10 +334,21 @@ fn changed(found: &Found, what: &str) -> HostError {
     )
 }
 
+/// What is written to a route where one arm shall have all, and a third group gets requests
+/// too: the share of the other arm, and none of the third group's.
+pub(super) fn beside_a_third(live: &Weights, to: &Weights) -> Weights {
+    let both: u32 = live.0.iter().map(|w| w.weight).sum();
+    let each = to.0.iter().map(|w| match to.share(&w.arm) >= 100.0 {
+        true => (w.arm.as_str(), both.min(WEIGHT_MAX)),
+        false => (w.arm.as_str(), 0),
+    });
+    Weights::of(each)
+}
+
 /// The same actions with other weights. A write replaces the whole list, so
 /// every other action and field is sent again, stickiness above all. Both
 /// groups are named, because AWS does not health-check a group that no action
-/// names, and a third keeps the weight 0 that [`read`] has seen.
+/// names, and a third keeps its weight.
 pub(super) fn rewrite(found: &Found, actions: &[Action], weights: &Weights) -> Vec<Action> {
     let tuples: Vec<TargetGroupTuple> = found
         .arms
@@ -401,7 +511,7 @@ mod tests {
             login.clone(),
             forward_to(&[("arn:canary", 5), ("arn:stable", 95)], Some(600)),
         ];
-        let traffic = read(&found(), &actions).expect("two arms");
+        let traffic = read(&found(), "arn:listener", &actions).expect("two arms");
         assert_eq!(
             traffic.weights,
             Weights::of([("stable", 95), ("canary", 5)])
@@ -410,7 +520,12 @@ mod tests {
 
         let wanted = Weights::of([("stable", 100), ("canary", 0)]);
         let written = rewrite(&found(), &actions, &wanted);
-        assert_eq!(read(&found(), &written).expect("two arms").weights, wanted);
+        assert_eq!(
+            read(&found(), "arn:listener", &written)
+                .expect("two arms")
+                .weights,
+            wanted
+        );
         let config = written[1].forward_config().expect("still forwards");
         assert_eq!(config.target_groups().len(), 2, "both named, also at 0");
         let sticky = config.target_group_stickiness_config().expect("kept");
@@ -455,12 +570,61 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_does_something_else_leads_no_more() {
+        let mut found = found();
+        found.also = vec![Also {
+            route: "arn:second".to_owned(),
+            place: "HTTPS:443".to_owned(),
+            load_balancer: String::new(),
+        }];
+        let half = || {
+            Ok(vec![forward_to(
+                &[("arn:stable", 50), ("arn:canary", 50)],
+                None,
+            )])
+        };
+        let three = [("arn:stable", 45), ("arn:canary", 45), ("arn:third", 10)];
+        let shared = || Ok(vec![forward_to(&three, None)]);
+        let redirects = || {
+            Ok(vec![
+                Action::builder().r#type(ActionTypeEnum::Redirect).build(),
+            ])
+        };
+        let gone = || Err(HostError::new(ErrorKind::NotFound, "gone", "gone"));
+        for own in [redirects(), gone(), shared()] {
+            for strict in [Strict::Readable, Strict::Lenient] {
+                let live = of_all(&found, &[own.clone(), half()], strict).expect("one leads");
+                assert_eq!(live.weights, Weights::of([("stable", 50), ("canary", 50)]));
+                assert_eq!(live.others[0].route, "arn:listener", "as any other");
+                assert!(live.others[0].amiss.is_some());
+                assert!(!live.all_on("stable"));
+            }
+            let error = of_all(&found, &[own, half()], Strict::All).expect_err("not as it was");
+            assert!(!error.message.contains("HTTPS:443"), "{error}");
+        }
+        // Where none is about the two arms alone, the way back takes what there is.
+        let none = [redirects(), shared()];
+        assert!(of_all(&found, &none, Strict::Readable).is_err());
+        let live = of_all(&found, &none, Strict::Lenient).expect("it serves");
+        assert_eq!(live.weights.share("canary"), 50.0);
+        let back = beside_a_third(&live.weights, &live.weights.all_to("stable"));
+        assert_eq!(back, Weights::of([("stable", 90), ("canary", 0)]));
+        let written = rewrite(&found, &shared().expect("actions"), &back);
+        let live = of_all(&found, &[redirects(), Ok(written)], Strict::Lenient);
+        let live = live.expect("it serves");
+        assert_eq!(live.weights, Weights::of([("stable", 100), ("canary", 0)]));
+        assert!(live.all_on("stable"));
+        // Nobody is there whom it could take.
+        assert!(of_all(&found, &[redirects(), gone()], Strict::Lenient).is_err());
+    }
+
+    #[test]
     fn an_action_with_a_single_group_is_all_to_it() {
         let only = Action::builder()
             .r#type(ActionTypeEnum::Forward)
             .target_group_arn("arn:stable")
             .build();
-        let traffic = read(&found(), &[only]).expect("one arm has all");
+        let traffic = read(&found(), "arn:listener", &[only]).expect("one arm has all");
         assert_eq!(
             traffic.weights,
             Weights::of([("stable", 100), ("canary", 0)])
@@ -470,7 +634,7 @@ mod tests {
     #[test]
     fn a_stranger_in_the_action_is_a_conflict() {
         let action = forward_to(&[("arn:stable", 50), ("arn:other", 50)], None);
-        let error = read(&found(), &[action]).expect_err("not ours");
+        let error = read(&found(), "arn:listener", &[action]).expect_err("not ours");
         assert_eq!(error.kind, ErrorKind::Conflict);
         assert!(error.message.contains("arn:other"), "{error}");
         let idle = forward_to(
@@ -479,10 +643,15 @@ mod tests {
         );
         let wanted = Weights::of([("stable", 0), ("canary", 100)]);
         let written = rewrite(&found(), &[idle], &wanted);
-        assert_eq!(read(&found(), &written).expect("two arms").weights, wanted);
+        assert_eq!(
+            read(&found(), "arn:listener", &written)
+                .expect("two arms")
+                .weights,
+            wanted
+        );
         let kept = forward(&written).expect("still forwards");
         assert_eq!(kept.last(), Some(&("arn:other".to_owned(), 0)), "kept");
         let redirect = Action::builder().r#type(ActionTypeEnum::Redirect).build();
-        assert!(read(&found(), &[redirect]).is_err());
+        assert!(read(&found(), "arn:listener", &[redirect]).is_err());
     }
 }

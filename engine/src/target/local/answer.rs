@@ -7,7 +7,8 @@
 //! owes it an answer is compared with those who leave the other arm.
 //!
 //! Such a comparison is fair where a lot decided which arm the request came to. Where the
-//! client did, by its cookie, what it can have of every version at will says nothing.
+//! client did, by its cookie, what it can have of every version at will says nothing but
+//! what the lot behind the cookie still tells (`cookie`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,21 +22,13 @@ use hyper::{Response, StatusCode};
 use tokio::time::{Instant, Sleep};
 
 use super::Broken;
+use super::cookie::{ChosenBy, Kind};
 use super::samples::{Class, Counts, Ended, Tally};
 use super::turn::{Again, Turn, Whose};
 use crate::clock::{Clock, SystemClock};
 
-/// Who chose the arm of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ChosenBy {
-    /// The balancer, by weight.
-    Lot,
-    /// The client, by its cookie.
-    Client,
-}
-
 /// What is known of a request before it goes out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Origin {
     pub(super) chosen_by: ChosenBy,
     /// Whether the client said how long the arm may take (gRPC).
@@ -44,9 +37,9 @@ pub(super) struct Origin {
 
 impl Origin {
     /// What an answer says about the arm.
-    fn class(self, says: Says) -> Class {
+    fn class(&self, says: Says) -> Class {
         match says.class() {
-            Class::Error if self.chosen_by == ChosenBy::Client && self.is_at_will(says) => {
+            Class::Error if self.is_at_will(says) && !self.chosen_by.tells(Kind::AtWill) => {
                 Class::ClientError
             }
             class => class,
@@ -55,7 +48,7 @@ impl Origin {
 
     /// Whether a client can have this answer of a good version whenever it likes: by
     /// asking for what no version does, or by leaving it no time.
-    fn is_at_will(self, says: Says) -> bool {
+    fn is_at_will(&self, says: Says) -> bool {
         match says {
             Says::Http(status) => matches!(
                 status,
@@ -124,11 +117,11 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let lot = self.origin.chosen_by == ChosenBy::Lot;
+        let tells = |kind| self.origin.chosen_by.tells(kind);
         let again = self.turn.sent_again();
         let mut counts = Counts {
             asked: 0,
-            unanswered: u32::from(lot && again == Some(Again::Lost)),
+            unanswered: 0,
             sent_again: u32::from(again.is_some()),
         };
         match (self.seen, self.head) {
@@ -138,7 +131,9 @@ impl Drop for Exchange {
                 let whole = (now - self.begun)
                     .saturating_sub(self.turn.owed(now))
                     .saturating_sub(self.withheld);
-                counts.asked = u32::from(lot);
+                let lost = again == Some(Again::Lost) && tells(Kind::Unanswered);
+                counts.unanswered = u32::from(lost);
+                counts.asked = u32::from(lost || tells(Kind::Answered));
                 let ended = Ended {
                     head,
                     whole: whole.max(head),
@@ -147,7 +142,8 @@ impl Drop for Exchange {
                 self.tally.count(SystemClock.now(), Some(ended), counts);
             }
             (None, None) if !self.excused && self.turn.is_with_arm() => {
-                (counts.asked, counts.unanswered) = (u32::from(lot), u32::from(lot));
+                let told = u32::from(tells(Kind::Unanswered));
+                (counts.asked, counts.unanswered) = (told, told);
                 self.tally.count_spoiled(true);
                 self.tally.count(SystemClock.now(), None, counts);
             }
@@ -359,6 +355,7 @@ impl<C> Drop for Answer<C> {
 mod tests {
     use hyper::header::HeaderValue;
 
+    use super::super::cookie::Cookies;
     use super::*;
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -405,6 +402,15 @@ mod tests {
             );
             let by_client = class(says, ChosenBy::Client, deadline);
             assert_eq!(by_client, Class::ClientError, "{says:?}");
+            // Once, and then no more.
+            let cookies = Cookies::new(60);
+            let cookie = cookies.give("canary", 0).expect("on");
+            let headers = HeaderMap::from_iter([(hyper::header::COOKIE, cookie)]);
+            let kept = [1, 2].map(|now| {
+                let (_, chosen_by) = cookies.read(&headers, now).expect("an arm");
+                class(says, chosen_by, deadline)
+            });
+            assert_eq!(kept, [Class::Error, Class::ClientError], "{says:?}");
         }
         for says in [
             http(500),

@@ -9,6 +9,7 @@ mod backend;
 pub mod balancer;
 mod connections;
 mod control;
+mod cookie;
 mod demo;
 mod health;
 mod key;

@@ -23,18 +23,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Broken;
-use super::answer::{Answer, ChosenBy, Exchange, Origin};
+use super::answer::{Answer, Exchange, Origin};
 use super::arm::{Arm, InFlight, Upstream};
 use super::backend::{Backends, Stream, never_left};
 use super::connections::Flow;
+use super::cookie::{ChosenBy, Cookies};
 use super::samples::Class;
 use super::turn::{ClientBody, Turn, Whose};
 use super::upstream::Connector;
-use crate::model::Weights;
+use crate::clock::{Clock as _, SystemClock};
 use crate::model::target::LocalSpec;
+use crate::model::{Millis, Weights};
 
-/// Name of the cookie that keeps a client on its arm.
-const COOKIE_NAME: &str = "engine-arm";
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
@@ -56,7 +56,7 @@ type Body = UnsyncBoxBody<Bytes, Broken>;
 pub(super) struct Proxy {
     pub(super) arms: Vec<Arm>,
     weights: RwLock<Weights>,
-    sticky_seconds: u32,
+    cookies: Cookies,
     response_timeout: Duration,
     http2: bool,
     backends: Backends,
@@ -76,7 +76,7 @@ impl Proxy {
         Self {
             arms,
             weights: RwLock::new(weights),
-            sticky_seconds: spec.sticky_seconds,
+            cookies: Cookies::new(spec.sticky_seconds),
             response_timeout: Duration::from_millis(u64::from(spec.response_timeout_ms)),
             http2: spec.upstream_http2,
             backends: Backends::new(connector),
@@ -86,7 +86,7 @@ impl Proxy {
     }
 
     pub(super) fn is_sticky(&self) -> bool {
-        self.sticky_seconds > 0
+        self.cookies.are_given()
     }
 
     pub(super) fn weights(&self) -> Weights {
@@ -100,16 +100,15 @@ impl Proxy {
         *self.weights.write().unwrap_or_else(PoisonError::into_inner) = weights;
     }
 
-    /// The arm for a request, and who chose it.
-    fn choose(&self, headers: &HeaderMap) -> (&Arm, ChosenBy) {
+    /// The arm for a request that comes at `now`, and who chose it.
+    fn choose(&self, headers: &HeaderMap, now: Millis) -> (&Arm, ChosenBy) {
         let weights = self.weights.read().unwrap_or_else(PoisonError::into_inner);
-        if self.is_sticky()
-            && let Some(name) = cookie(headers)
+        if let Some((name, chosen_by)) = self.cookies.read(headers, now)
             // A cookie does not count for an arm with weight 0.
             && weights.weight(name) > 0
             && let Some(arm) = self.arms.iter().find(|a| a.name == name)
         {
-            return (arm, ChosenBy::Client);
+            return (arm, chosen_by);
         }
         let sum: u32 = weights.0.iter().map(|w| w.weight).sum();
         let mut ticket = rand::random_range(0..sum.max(1));
@@ -146,7 +145,9 @@ impl Proxy {
             Ok(host) => host,
             Err(why) => return Ok(problem(StatusCode::BAD_REQUEST, why)),
         };
-        let (arm, chosen_by) = self.choose(request.headers());
+        let now = SystemClock.now();
+        let (arm, chosen_by) = self.choose(request.headers(), now);
+        let by_lot = chosen_by.is_lot();
         let begun = Instant::now();
         let turn = Turn::new(request.is_end_stream(), begun);
         let origin = Origin {
@@ -191,14 +192,8 @@ impl Proxy {
         if let Ok(name) = HeaderValue::from_str(&arm.name) {
             headers.insert(ARM, name);
         }
-        if self.is_sticky() && chosen_by == ChosenBy::Lot {
-            let cookie = format!(
-                "{COOKIE_NAME}={}; Path=/; Max-Age={}; HttpOnly; SameSite=Lax",
-                arm.name, self.sticky_seconds
-            );
-            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                headers.append(SET_COOKIE, cookie);
-            }
+        if by_lot && let Some(cookie) = self.cookies.give(&arm.name, now) {
+            headers.append(SET_COOKIE, cookie);
         }
         Ok(response)
     }
@@ -495,16 +490,6 @@ fn joined(headers: &HeaderMap, name: &HeaderName, between: &str) -> Option<Heade
         .flatten()
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == COOKIE_NAME).then_some(value))
-}
-
 fn problem(status: StatusCode, message: &str) -> Response<Body> {
     let body = Full::from(format!("{message}\n")).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
@@ -533,13 +518,6 @@ mod tests {
         ]);
         strip(&mut given);
         assert_eq!(given, headers(&[("x-public", "2")]));
-    }
-
-    #[test]
-    fn the_cookie_is_found_among_others() {
-        let given = headers(&[("cookie", "a=b; engine-arm=canary; c=d")]);
-        assert_eq!(cookie(&given), Some("canary"));
-        assert_eq!(cookie(&headers(&[("cookie", "engine-armx=1")])), None);
     }
 
     #[test]

@@ -413,5 +413,9 @@ def push(region_name, request):
     if request.get("gone"):
         rollout.gone.add(image)
         return {"image": image, "gone": True}
+    if "hidden" in request:
+        # What it means stays; ECS says it late.
+        (rollout.hidden.add if request["hidden"] else rollout.hidden.discard)(image)
+        return {"image": image, "hidden": request["hidden"]}
     rollout.pushed[image] = None if request.get("untold") else (rollout.pushed.get(image) or 0) + 1
     return {"image": image, "digest": rollout.digest_of(image)}

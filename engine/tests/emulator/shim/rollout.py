@@ -22,6 +22,7 @@ OF_DEPLOYMENTS = (
 )
 
 pushed = {}  # image name -> how often it was pushed again, None where no task tells its digest
+hidden = set()  # image names of which no task tells the digest for now
 gone = set()  # image names that the registry does not have any more
 
 
@@ -62,7 +63,7 @@ class Task:
             "clusterArn": self.service.cluster["clusterArn"],
             "taskDefinitionArn": self.definition["taskDefinitionArn"],
             "desiredStatus": self.desired_status,
-            "lastStatus": self.desired_status,
+            "lastStatus": self.desired_status if pulled or not running else "PENDING",
             **self.service.launched,
             "group": f"service:{self.service.name}",
             "startedBy": self.deployment_id,
@@ -80,7 +81,7 @@ class Task:
                     "taskArn": self.arn,
                     "lastStatus": "RUNNING" if running else "STOPPED",
                     "reason": None if running else self.stopped_reason,
-                    **({"imageDigest": self.digests[container["image"]]} if pulled and self.digests[container["image"]] else {}),
+                    **({"imageDigest": self.digests[container["image"]]} if pulled and self.digests[container["image"]] and container["image"] not in hidden else {}),
                 }
                 for container in self.definition["containerDefinitions"]
             ],

@@ -516,6 +516,55 @@ async fn auto_scaling_that_no_rollout_can_have_told_is_left_and_said() {
     assert!(said.contains(&command), "{said}");
 }
 
+/// Siblings: a folder that knows no rollout of the target, as where another machine began it
+/// or the folder is lost, and one that knows another rollout than the one that died. What was
+/// suspended before the last rollout is nobody's business.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_says_what_a_rollout_of_another_folder_has_left_suspended() {
+    let held = |suspended| Scaling {
+        min: 4,
+        max: 8,
+        in_suspended: suspended,
+        out_suspended: false,
+        scheduled_suspended: false,
+    };
+    for (name, before) in [
+        ("no rollout", None),
+        ("another one", Some(false)),
+        ("as before", Some(true)),
+    ] {
+        let made = make(&four_and_one()).await;
+        scalable(&made, [[4, 8], [1, 3]]).await;
+        let test = TestApp::new().hurried();
+        let at = on_aws(on(&made));
+        let (_, target) = test.app.target(&at).await.expect("there");
+        if let Some(suspended) = before {
+            let told = target.set_scaling("stable", &held(suspended)).await;
+            told.expect("told");
+            let mut request = crate::support::app::rollout("canary", at.clone(), &[]);
+            request.image = Some("app:v2".to_owned());
+            let id = test.begin_and_leave(&request).await;
+            let ended = engine::ops::way_back::abort(&test.app, &at, Some(&id), "no").await;
+            ended.expect("given up");
+        }
+        let told = target.set_scaling("stable", &held(true)).await;
+        told.expect("told");
+        let half = Weights::of([("stable", 50), ("canary", 50)]);
+        target.set_weights(&half).await.expect("set");
+        test.heard();
+        let back = engine::ops::way_back::rollback(&test.app, &at, None).await;
+        back.expect("taken back");
+        let said = test.heard();
+        assert_eq!(limits(&shown(&made)[0]), (4, 8, true), "{name}");
+        let command = format!(
+            "--resource-id service/{0}/{0}-stable --suspended-state DynamicScalingInSuspended=false",
+            made.name
+        );
+        let says = said.contains("scale-in of stable is suspended") && said.contains(&command);
+        assert_eq!(says, before != Some(true), "{name}: {said}");
+    }
+}
+
 /// What somebody suspended before stays so, and an arm without auto scaling needs none.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_suspended_before_stays_suspended() {

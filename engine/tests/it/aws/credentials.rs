@@ -3,7 +3,7 @@
 //! of this test; it signs what it gives with a key id of its own.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{Request, State};
@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use crate::support::aws::bottle::{REGION, Wish, make};
+use crate::support::aws::emulator;
 use crate::support::binary::{engine, stderr};
 use crate::support::folder;
 
@@ -192,7 +194,11 @@ impl Home {
              [profile program]\ncredential_process = printf '{{\"Version\":1,\"AccessKeyId\":\"OFPROGRAM\",\"SecretAccessKey\":\"s\"}}'\n\
              [profile program-fails]\ncredential_process = sh -c \"echo not today >&2; exit 3\"\n\
              [profile program-talks]\ncredential_process = echo hello\n\
-             [profile program-lost]\ncredential_process = /no/such/program\n"
+             [profile program-lost]\ncredential_process = /no/such/program\n\
+             [profile program-hangs]\ncredential_process = cat {own}/never\n\
+             [profile role-of-hanging]\nrole_arn = {ROLE}\nsource_profile = program-hangs\n\
+             [profile round]\nrole_arn = {ROLE}\nsource_profile = about\n\
+             [profile about]\nrole_arn = {ROLE}\nsource_profile = round\n"
         );
         text.push_str(&more);
         file("config", &text);
@@ -228,7 +234,14 @@ impl Home {
 
     fn status(&self, set: &[(&str, &str)], flags: &[&str]) -> Output {
         let arguments = [&["status", "--listener", LISTENER], flags].concat();
-        let mut command = engine(self.path(), &arguments);
+        let mut command = self.command(&arguments);
+        command.envs(set.iter().copied());
+        command.output().expect("the binary runs")
+    }
+
+    /// The engine in a shell that says nothing of AWS, with this home.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = engine(self.path(), arguments);
         for (name, _) in std::env::vars()
             .filter(|(name, _)| name.starts_with("AWS_") || name.to_uppercase().ends_with("_PROXY"))
         {
@@ -238,9 +251,8 @@ impl Home {
             .env("HOME", self.path())
             .env("AWS_CONFIG_FILE", self.path().join("config"))
             .env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .envs(set.iter().copied());
-        command.output().expect("the binary runs")
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        command
     }
 }
 
@@ -405,6 +417,10 @@ async fn who_has_no_credentials_is_told_where_they_were_to_come_from() {
         ),
         ("web-lost", &["cannot be read", "web_identity_token_file"]),
         ("nobody", &["`nobody` was not defined", "--profile"]),
+        (
+            "round",
+            &["cannot be used", "infinite loop", "~/.aws/config"],
+        ),
     ] {
         let named = format!("the AWS profile {profile}");
         said(&[], &["--profile", profile], &[says, &[&named]].concat());
@@ -414,6 +430,19 @@ async fn who_has_no_credentials_is_told_where_they_were_to_come_from() {
             &[],
             &[says, &[&variable]].concat(),
         );
+    }
+    // What is asked after it, and does not answer, is not the reason.
+    for (profile, says) in [
+        ("nobody", "`nobody` was not defined"),
+        ("round", "infinite loop"),
+    ] {
+        let instance = [
+            ("AWS_PROFILE", profile),
+            ("AWS_EC2_METADATA_DISABLED", "false"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1"),
+        ];
+        let named = format!("the AWS profile {profile} (AWS_PROFILE) cannot be used");
+        said(&instance, &[], &[says, &named]);
     }
     said(
         &[],
@@ -468,6 +497,57 @@ async fn who_has_no_credentials_is_told_where_they_were_to_come_from() {
     );
 }
 
+/// A target that was found before is asked several times, and the SDK keeps the reason why a
+/// profile cannot be used for the first call alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_says_why_a_profile_cannot_be_used() {
+    let made = make(&Wish::default()).await;
+    let home = Home::new();
+    let url = emulator::endpoint();
+    let run = |arguments: &[&str], set: &[(&str, &str)]| {
+        let mut command = home.command(&[arguments, &["--listener", &made.listener]].concat());
+        let general = [("AWS_ENDPOINT_URL", url.as_str()), ("AWS_REGION", REGION)];
+        command.envs(general).envs(set.iter().copied());
+        command.output().expect("the binary runs")
+    };
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "testing"),
+        ("AWS_SECRET_ACCESS_KEY", "testing"),
+    ];
+    let found = run(&["set-weights", "100", "0"], &keys);
+    assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+    for (profile, why) in [
+        ("nobody", "`nobody` was not defined"),
+        ("round", "infinite loop"),
+        ("role-of-nobody", "`nobody` was not defined"),
+    ] {
+        for arguments in [
+            &["status"][..],
+            &["set-weights", "90", "10"],
+            &["rollback", "--to", "stable"],
+        ] {
+            let named = [arguments, &["--profile", profile]].concat();
+            for output in [
+                run(&named, &[]),
+                run(arguments, &[("AWS_PROFILE", profile)]),
+                run(&named, &keys),
+            ] {
+                let said = stderr(&output);
+                assert!(said.contains(why), "{arguments:?} {profile}: {said}");
+                assert!(
+                    !said.contains("panicked"),
+                    "{arguments:?} {profile}: {said}"
+                );
+                let code = output.status.code().expect("it ends by itself");
+                assert!(
+                    [2, 4].contains(&code),
+                    "{arguments:?} {profile}: {code}: {said}"
+                );
+            }
+        }
+    }
+}
+
 /// A service that gives credentials and does not answer now may answer later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_gives_no_answer_is_not_a_refusal() {
@@ -499,6 +579,91 @@ async fn a_service_that_gives_no_answer_is_not_a_refusal() {
         ] {
             assert!(said.contains(word), "{flags:?}: {said}");
         }
+    }
+}
+
+/// A program that never ends, for instance because it asks a question that nobody sees.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_never_gives_credentials_is_not_waited_for() {
+    let (_aws, url) = Aws::start().await;
+    let home = Home::new();
+    let never = home.path().join("never");
+    let made = Command::new("mkfifo").arg(&never).status();
+    assert!(made.expect("mkfifo").success());
+    let cases = [
+        (
+            &[][..],
+            &["--profile", "program-hangs"][..],
+            "the AWS profile program-hangs",
+        ),
+        (
+            &[("AWS_PROFILE", "program-hangs")],
+            &[],
+            "the AWS profile program-hangs (AWS_PROFILE)",
+        ),
+        (
+            &[],
+            &["--profile", "role-of-hanging"],
+            "the AWS profile role-of-hanging",
+        ),
+        (
+            &[("AWS_PROFILE", "program-hangs")],
+            &["--role", ROLE],
+            "the AWS profile program-hangs (AWS_PROFILE)",
+        ),
+    ];
+    std::thread::scope(|scope| {
+        for (set, flags, whose) in cases {
+            let set = [&[("AWS_ENDPOINT_URL", url.as_str())], set].concat();
+            let home = &home;
+            scope.spawn(move || {
+                let output = home.status(&set, flags);
+                let said = stderr(&output);
+                assert_eq!(output.status.code(), Some(1), "{said}");
+                let why = format!("what gives those of {whose} had not answered after 7s");
+                for word in [&why[..], "a credential_process must end by itself"] {
+                    assert!(said.contains(word), "{flags:?}: {said}");
+                }
+            });
+        }
+    });
+    // Whoever still reads comes to an end.
+    let mut ends = std::fs::OpenOptions::new();
+    drop(ends.read(true).write(true).open(&never));
+}
+
+/// An empty variable is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_region_is_the_first_that_somebody_wrote_down() {
+    let home = Home::new();
+    let (proxy, seen) = wall().await;
+    let once = [
+        ("HTTPS_PROXY", proxy.as_str()),
+        ("AWS_MAX_ATTEMPTS", "1"),
+        ("AWS_ACCESS_KEY_ID", "OFSHELL"),
+        ("AWS_SECRET_ACCESS_KEY", "s"),
+    ];
+    let (region, default) = ("AWS_REGION", "AWS_DEFAULT_REGION");
+    for (set, flags, wanted) in [
+        (
+            &[(region, "us-west-2"), (default, "eu-north-1")][..],
+            &[][..],
+            "us-west-2",
+        ),
+        (&[(region, ""), (default, "eu-north-1")], &[], "eu-north-1"),
+        (&[(region, ""), ("AWS_PROFILE", "empty")], &[], "eu-west-1"),
+        (&[(region, ""), (default, "")], &[], "us-east-1"),
+        (&[(region, "")], &["--region", "eu-south-1"], "eu-south-1"),
+    ] {
+        let mut command = home.command(&["status", "--stack", "shop"]);
+        let command = command.args(flags).envs(once).envs(set.iter().copied());
+        let said = stderr(&command.output().expect("the binary runs"));
+        let asked = std::mem::take(&mut *seen.lock().expect("no panic"));
+        let host = format!("cloudformation.{wanted}.amazonaws.com:443");
+        assert!(
+            !asked.is_empty() && asked.iter().all(|a| *a == host),
+            "{host}: {asked:?}: {said}"
+        );
     }
 }
 

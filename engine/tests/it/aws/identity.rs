@@ -2,19 +2,23 @@
 //! what was judged is what is promoted and what is taken back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use engine::clock::{Clock, VirtualClock};
 use engine::journal::status::Status;
 use engine::journal::{Call, Event, Reply};
-use engine::model::{Command, End, Hold, Outcome, Release, Source, Verdict, Weights};
+use engine::model::{Command, End, Hold, Outcome, Promotion, Release, Source, Verdict, Weights};
 
 use engine::rollout::session::Calls;
-use engine::rollout::{Ran, Standing};
-use engine::store::Schedule as _;
+use engine::rollout::{Driver, Ran, Standing};
+use engine::store::memory::MemoryStore;
+use engine::store::{Journals as _, Schedule as _};
 use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, on, on_aws};
 use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, make};
 use crate::support::aws::emulator::{self, script};
+use crate::support::aws::proxy::Trouble;
 use crate::support::lab;
 
 /// What happens after so many raises.
@@ -22,6 +26,10 @@ use crate::support::lab;
 enum Then {
     /// The name of the new version means another image.
     Pushed,
+    /// The name of the new version means another image, of which no task says which it is.
+    Muted,
+    /// From now on the tasks say which image they run, or they do not.
+    Told(bool),
     /// The canary gets so many tasks.
     Scaled(i32),
 }
@@ -30,6 +38,12 @@ async fn happens(made: &Made, image: &str, then: Then) {
     match then {
         Then::Pushed => {
             script("ecs/push", json!({"image": image})).await;
+        }
+        Then::Muted => {
+            script("ecs/push", json!({"image": image, "untold": true})).await;
+        }
+        Then::Told(told) => {
+            script("ecs/push", json!({"image": image, "hidden": !told})).await;
         }
         Then::Scaled(tasks) => {
             let update = direct().await.ecs.update_service().cluster(&made.cluster);
@@ -41,15 +55,28 @@ async fn happens(made: &Made, image: &str, then: Then) {
 
 /// A rollout of `NAME:v2` by copy that gives the canary 50 and 100 percent.
 async fn rollout(name: &'static str, wish: Wish, then: &'static [(usize, Then)]) -> Bottle {
+    by_shares(name, wish, &[50, 100], then, None).await
+}
+
+/// A rollout of `NAME:v2` by copy that gives the canary these shares, and then is promoted by
+/// its strategy, or by a person.
+async fn by_shares(
+    name: &'static str,
+    wish: Wish,
+    shares: &'static [u32],
+    then: &'static [(usize, Then)],
+    person: Option<Arc<MemoryStore>>,
+) -> Bottle {
+    let store = person.clone();
     let made: Arc<std::sync::Mutex<Option<Made>>> = Arc::default();
     let known = made.clone();
     let image = format!("{name}:v2");
     let pushed = image.clone();
     let strategy = lab::Scripted(move |calls: Arc<dyn Calls>| {
         let made = known.lock().expect("no panic").clone().expect("made");
-        let image = pushed.clone();
+        let (image, person) = (pushed.clone(), person.clone());
         async move {
-            for (done, share) in [50, 100].into_iter().enumerate() {
+            for (done, share) in shares.iter().copied().enumerate() {
                 for (_, then) in then.iter().filter(|(after, _)| *after == done) {
                     happens(&made, &image, *then).await;
                 }
@@ -60,8 +87,19 @@ async fn rollout(name: &'static str, wish: Wish, then: &'static [(usize, Then)])
                     Err(_) => return Ran::Interrupted,
                 }
             }
-            for (_, then) in then.iter().filter(|(after, _)| *after == 2) {
+            for (_, then) in then.iter().filter(|(after, _)| *after == shares.len()) {
                 happens(&made, &image, *then).await;
+            }
+            if let Some(store) = person {
+                insists(&store, "early").await;
+                let wait = Call::Wait {
+                    seconds: 60,
+                    signals: vec![],
+                };
+                return match calls.perform(wait).await {
+                    Ok(other) => Ran::Trapped(other.to_string()),
+                    Err(_) => Ran::Interrupted,
+                };
             }
             Ran::Returned(Ok(Outcome {
                 verdict: Verdict::Promoted,
@@ -71,6 +109,9 @@ async fn rollout(name: &'static str, wish: Wish, then: &'static [(usize, Then)])
     });
     let mut bottle = Bottle::new(wish, Arc::new(strategy), json!({})).await;
     *made.lock().expect("no panic") = Some(bottle.made.clone());
+    if let Some(store) = store {
+        bottle.store = store;
+    }
     // As `run` writes it down.
     let live = bottle.live().await;
     for arm in &live.arms {
@@ -78,6 +119,77 @@ async fn rollout(name: &'static str, wish: Wish, then: &'static [(usize, Then)])
         bottle.header.running.push(seen);
     }
     bottle.image(&image)
+}
+
+/// A person promotes by hand.
+async fn insists(store: &MemoryStore, id: &str) {
+    let full = Command::PromoteFull {
+        reason: "known".to_owned(),
+    };
+    let signal = full.signal(id.to_owned(), "ada");
+    store.signal(lab::ID, &signal).await.expect("sent");
+}
+
+/// A clock at which something happens once the new version has all traffic, between two
+/// looks of the driver.
+struct Baking {
+    clock: Arc<VirtualClock>,
+    store: Arc<MemoryStore>,
+    made: Made,
+    image: String,
+    then: std::sync::Mutex<Vec<Then>>,
+}
+
+#[async_trait::async_trait]
+impl Clock for Baking {
+    fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    async fn sleep_until(&self, until: u64) {
+        let journal = self.store.load(lab::ID, 0).await.expect("memory");
+        let status = Status::of(&journal).expect("it began");
+        let all = status.weights.share("canary") >= 100.0 && status.decision.is_some();
+        if all && status.in_doubt.is_none() {
+            let then = std::mem::take(&mut *self.then.lock().expect("no panic"));
+            for then in then {
+                happens(&self.made, &self.image, then).await;
+            }
+        }
+        self.clock.sleep_until(until).await;
+    }
+}
+
+/// Drives a rollout during whose bake something happens.
+async fn baked(bottle: &Bottle, image: &str, then: &[Then]) -> Standing {
+    let clock = Arc::new(Baking {
+        clock: bottle.clock.clone(),
+        store: bottle.store.clone(),
+        made: bottle.made.clone(),
+        image: image.to_owned(),
+        then: std::sync::Mutex::new(then.to_vec()),
+    });
+    let driver = Driver {
+        clock: clock.clone(),
+        ..bottle.driver()
+    };
+    driver
+        .begin(bottle.header.clone())
+        .await
+        .expect("it begins");
+    let standing = driver.drive(lab::ID).await.expect("the driver works");
+    assert!(
+        clock.then.lock().expect("no panic").is_empty(),
+        "it happened"
+    );
+    standing
+}
+
+fn promoted(standing: &Standing) -> &str {
+    let Standing::Over(End::Promoted, why) = standing else {
+        panic!("{standing:?}");
+    };
+    why
 }
 
 fn named(image: &'static str) -> Wish {
@@ -90,7 +202,8 @@ fn named(image: &'static str) -> Wish {
 /// The digests of the images that the tasks of an arm run.
 async fn digests(bottle: &Bottle, arm: &str) -> Vec<String> {
     use engine::target::Target as _;
-    bottle.target.digests(arm).await.expect("readable")
+    let images = bottle.target.digests(arm).await.expect("readable");
+    images.digests
 }
 
 async fn status(bottle: &Bottle) -> Status {
@@ -248,6 +361,188 @@ async fn where_no_task_tells_its_digest_that_is_said() {
     });
     assert!(told);
     assert_eq!(status(&bottle).await.judged, None);
+    let why = promoted(&standing);
+    assert!(why.contains("promoted by the name mute:v2 alone"), "{why}");
+}
+
+/// A person promotes early: the tasks that are started for all traffic run another image, and
+/// get no more of it. Who insists once more knows that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_promotes_no_image_that_was_not_judged() {
+    for (name, promotion) in [
+        ("hand-copy", Promotion::Copy),
+        ("hand-swap", Promotion::Swap),
+    ] {
+        let wish = Wish {
+            tasks: [4, 1],
+            images: ["app:v1", "app:v1"],
+            ..Wish::default()
+        };
+        let store = Arc::<MemoryStore>::default();
+        let then = &[(1, Then::Pushed)];
+        let mut bottle = by_shares(name, wish, &[5], then, Some(store)).await;
+        bottle.header.promotion = promotion;
+        let standing = bottle.run().await;
+        says(
+            &standing,
+            &[
+                "tasks of canary run sha256:",
+                "is what was judged",
+                "is not promoted",
+            ],
+        );
+        assert_eq!(bottle.live().await.weights().share("canary"), 5.0, "{name}");
+        let judged = status(&bottle).await.judged.expect("known");
+        assert_eq!(digests(&bottle, "canary").await.len(), 2, "{name}");
+        insists(&bottle.store, "again").await;
+        let standing = bottle.go_on().await.expect("driven");
+        promoted(&standing);
+        if promotion == Promotion::Copy {
+            assert_eq!(digests(&bottle, "stable").await, [judged]);
+        }
+    }
+}
+
+/// Sibling: the process dies with a raise that never arrived, and ECS starts tasks before the
+/// next one would send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raise_in_doubt_is_not_sent_again_for_another_image() {
+    let bottle = rollout("doubt", named("app:v1"), &[]).await;
+    let mut dead = bottle.driver();
+    dead.owner.started = "dead".to_owned();
+    let buried = dead.owner.clone();
+    dead.begin(bottle.header.clone()).await.expect("it begins");
+    let (raises, reached) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
+    let dies = reached.clone();
+    bottle.proxy.plot(move |_, call| {
+        let raise = call == "ModifyListener" && raises.fetch_add(1, Ordering::SeqCst) == 1;
+        if raise {
+            dies.store(true, Ordering::SeqCst);
+        }
+        match dies.load(Ordering::SeqCst) {
+            true => Trouble::Reset,
+            false => Trouble::None,
+        }
+    });
+    {
+        let drive = dead.drive(lab::ID);
+        tokio::pin!(drive);
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut drive => break,
+                () = std::future::ready(()), if reached.load(Ordering::SeqCst) => break,
+                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
+            }
+        }
+    }
+    bottle.store.bury(buried);
+    bottle.proxy.calm();
+    let before = status(&bottle).await;
+    let doubt = before.in_doubt.expect("in doubt").call.to_string();
+    assert_eq!(doubt, "set-weights stable=0 canary=100");
+    for then in [Then::Pushed, Then::Scaled(5)] {
+        happens(&bottle.made, "doubt:v2", then).await;
+    }
+    // The strategy is told why it got no more, and gives up.
+    let standing = bottle.go_on().await.expect("driven");
+    let Standing::Over(End::RolledBack, why) = &standing else {
+        panic!("{standing:?}");
+    };
+    assert!(why.contains("is what was judged"), "{why}");
+    assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
+}
+
+/// Siblings: ECS starts tasks while the promotion bakes. That is seen during a long bake, and
+/// at the end of one that is shorter than the time between two looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_image_is_seen_while_a_promotion_bakes() {
+    for (name, image, bake_ms, within_ms) in [
+        ("bake-long", "bake-long:v2", 3_600_000, 60_000),
+        ("bake-short", "bake-short:v2", 3_000, 60_000),
+    ] {
+        let mut bottle = by_shares(name, named("app:v1"), &[50, 100], &[], None).await;
+        bottle.header.promotion = Promotion::Swap;
+        bottle.header.guardrails.final_bake_ms = bake_ms;
+        let then = [Then::Pushed, Then::Scaled(5)];
+        let standing = baked(&bottle, image, &then).await;
+        says(&standing, &["is what was judged", "is not promoted"]);
+        let status = status(&bottle).await;
+        let ran = bottle.clock.now() - status.moved;
+        assert!(ran <= within_ms, "{name} baked for {ran} ms");
+    }
+}
+
+/// Sibling: tasks that never say what they run are not taken for what was judged. They get
+/// the time to say it.
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_do_not_say_what_they_run_hold_what_was_judged() {
+    let then = &[(1, Then::Muted), (1, Then::Scaled(4))];
+    let mut bottle = rollout("silent", named("silent:v1"), then).await;
+    bottle.header.guardrails.healthy_timeout_ms = 60_000;
+    let standing = bottle.run().await;
+    let known = status(&bottle).await;
+    let judged = known.judged.as_deref().expect("known");
+    says(
+        &standing,
+        &[
+            "not all tasks of canary say which image they run (3 do not)",
+            judged,
+            "silent:v2",
+        ],
+    );
+    assert_eq!(bottle.live().await.weights().share("canary"), 50.0);
+}
+
+/// ECS says it late: what the tasks say before the first raise is what is judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_before_the_first_raise_is_what_is_judged() {
+    script("ecs/push", json!({"image": "slow:v2", "hidden": true})).await;
+    let then = &[
+        (0, Then::Told(true)),
+        (1, Then::Pushed),
+        (1, Then::Scaled(4)),
+    ];
+    let bottle = rollout("slow", named("slow:v1"), then).await;
+    let standing = bottle.run().await;
+    let judged = status(&bottle).await.judged.expect("known");
+    says(&standing, &["is what was judged", &judged]);
+}
+
+/// Siblings: what they say later may be of other tasks, so it was not judged, and a promotion
+/// by the name alone says so; that they run different images is seen all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_after_the_first_raise_was_not_judged() {
+    script("ecs/push", json!({"image": "later:v2", "hidden": true})).await;
+    let bottle = rollout("later", named("later:v1"), &[(1, Then::Told(true))]).await;
+    let standing = bottle.run().await;
+    let why = promoted(&standing);
+    assert!(why.contains("promoted by the name later:v2 alone"), "{why}");
+    assert_eq!(status(&bottle).await.judged, None);
+    assert_eq!(status(&bottle).await.tried_as.len(), 1, "it was looked at");
+
+    script("ecs/push", json!({"image": "mixed:v2", "hidden": true})).await;
+    let then = &[
+        (1, Then::Pushed),
+        (1, Then::Scaled(4)),
+        (1, Then::Told(true)),
+    ];
+    let bottle = rollout("mixed", named("mixed:v1"), then).await;
+    let standing = bottle.run().await;
+    says(&standing, &["different images", "mixed:v2"]);
+    assert_eq!(bottle.live().await.weights().share("canary"), 50.0);
+
+    // One of two says nothing: the other does not speak for it.
+    script("ecs/push", json!({"image": "half:v2", "untold": true})).await;
+    let then = &[(0, Then::Pushed), (0, Then::Scaled(2))];
+    let bottle = rollout("half", named("half:v1"), then).await;
+    let standing = bottle.run().await;
+    let why = promoted(&standing);
+    assert!(why.contains("promoted by the name half:v2 alone"), "{why}");
+    let status = status(&bottle).await;
+    assert_eq!(status.judged, None);
+    let seen = status.running("canary").expect("read");
+    assert_eq!((seen.digests.len(), seen.silent), (1, 1), "{seen}");
 }
 
 /// Sibling: a task definition that runs already starts nothing, also if its image's name

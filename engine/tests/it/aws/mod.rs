@@ -3,6 +3,7 @@
 //! between them, and the real AWS CLI as the judge.
 
 mod addresses;
+mod apart;
 mod awkward;
 mod capacity;
 mod crash;

@@ -340,9 +340,20 @@ async fn deploying(folder: &Path, region: &str, name: &str) -> Running {
 
 /// The same, and these resources fail to change.
 async fn deploying_with(folder: &Path, region: &str, name: &str, fail: Value) -> Running {
+    deploying_after(folder, (region, name), fail, || ()).await
+}
+
+/// The same, and something happens to the traffic before.
+async fn deploying_after(
+    folder: &Path,
+    (region, name): (&str, &str),
+    fail: Value,
+    before: impl FnOnce(),
+) -> Running {
     tokio::task::block_in_place(|| {
         ok_on(folder, region, &CANARY, name);
         ok_on(folder, region, &["set-weights", "60", "40"], name);
+        before();
     });
     let slowly = json!({"stack": name, "polls": 100_000, "fail": fail});
     script("cloudformation", slowly).await;
@@ -1003,4 +1014,149 @@ async fn a_failed_change_that_was_left_gives_back_what_was_accepted_for_its_succ
     .await;
     assert!(matches!(ended, Standing::Over(End::Done, _)), "{ended:?}");
     assert_eq!(weights(region, shop.name()), [60, 40]);
+}
+
+/// A listener on port 443 that does what the one of a stack does; its ARN.
+fn second(region: &str, listener: &str) -> String {
+    let describe = ["elbv2", "describe-listeners", "--listener-arns", listener];
+    let shown = aws(region, &describe)["Listeners"][0].clone();
+    let balancer = shown["LoadBalancerArn"].as_str().expect("an ARN");
+    let actions = shown["DefaultActions"].to_string();
+    let create = ["elbv2", "create-listener", "--load-balancer-arn", balancer];
+    let port = ["--protocol", "HTTP", "--port", "443"];
+    let create = [&create[..], &port, &["--default-actions", &actions]].concat();
+    let made = aws(region, &create)["Listeners"][0]["ListenerArn"].clone();
+    made.as_str().expect("an ARN").to_owned()
+}
+
+/// What a listener has, by the names of its groups.
+fn shares(region: &str, listener: &str) -> [i64; 2] {
+    let describe = ["elbv2", "describe-listeners", "--listener-arns", listener];
+    let actions = aws(region, &describe)["Listeners"][0]["DefaultActions"].clone();
+    let groups = actions[0]["ForwardConfig"]["TargetGroups"].clone();
+    let mut all = [0, 0];
+    for group in groups.as_array().expect("groups") {
+        let arn = group["TargetGroupArn"].as_str().expect("an ARN");
+        all[usize::from(arn.contains("anary"))] = group["Weight"].as_i64().expect("a weight");
+    }
+    all
+}
+
+/// Nobody says where the traffic is of what was not read: what somebody does to another
+/// route while the stack changes stays, and the change does not end well. Siblings: one
+/// that was apart before is not looked after, and that is said; one that is taken back, and
+/// one that redirects.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_another_route_while_a_stack_changes_is_said() {
+    let region = "eu-central-1";
+    for moved in [[0, 100], [100, 0]] {
+        let shop = Shop::open(region).await;
+        let first = listener_of(&shop).await;
+        let other = tokio::task::block_in_place(|| second(region, &first));
+        shop.set(["60", "40"]).await;
+        assert_eq!(shares(region, &other), [60, 40]);
+        let somebody = Meanwhile::new(|| move_by_hand(region, &other, moved));
+        let request = shop.request(&["TaskCpu=512"]);
+        let ended = shop.deploy_with(request, &somebody).await;
+        let says = format!("HTTP:443 is at stable {} %", moved[0]);
+        refused(ended, Kind::RollbackFailed, &[&says]);
+        assert_eq!(shares(region, &first), [60, 40]);
+        assert_eq!(shares(region, &other), moved, "nobody guesses");
+        // What is apart from the beginning.
+        shop.test.heard();
+        let again = shop.deploy(shop.request(&["TaskCpu=256"])).await;
+        again.expect("the rest is looked after");
+        let heard = shop.test.heard();
+        assert!(
+            heard.contains(&says) && heard.contains("nobody looks after"),
+            "{heard}"
+        );
+        assert_eq!(shares(region, &other), moved);
+    }
+}
+
+/// A template with both listeners, which goes back to what it believed: both are given
+/// back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_update_leaves_every_listener_of_its_stack_where_it_was() {
+    let shop = Shop::new("eu-central-1");
+    let region = "eu-central-1";
+    let name = shop.name();
+    let text = std::fs::read_to_string(root().join("engine/tests/fixtures/prototypes/canary.yml"));
+    let text = text
+        .expect("a fixture")
+        .replace("app-", &format!("{name}-"));
+    let text = text.replace("ecs-canary-demo", name);
+    let from = text.find("  Listener:").expect("a listener");
+    let to = text.find("  Cluster:").expect("a cluster");
+    let more = text[from..to]
+        .replace("  Listener:", "  Secured:")
+        .replace("Port: 80", "Port: 443");
+    let text = format!("{}{more}{}", &text[..to], &text[to..]);
+    let template = shop.test.write("both.yml", text);
+    let with = |parameters: &[&str]| DeployRequest {
+        template: Some(template.clone()),
+        ..shop.request(parameters)
+    };
+    shop.deploy(with(&IMAGES)).await.expect("made");
+    let (_, target) = shop.test.app.target(&shop.target).await.expect("found");
+    let live = target.traffic().await.expect("read");
+    let first = target.identity().to_owned();
+    let [other] = &live.others[..] else {
+        panic!("both: {live:?}");
+    };
+    shop.set(["60", "40"]).await;
+    let fail = json!({"ServiceCanary": "no room"});
+    script("cloudformation", json!({"stack": name, "fail": fail})).await;
+    let failed = shop.deploy(with(&["TaskCpu=512"])).await;
+    script("cloudformation", json!({"stack": name, "fail": null})).await;
+    refused(failed, Kind::Internal, &["no room"]);
+    let heard = shop.test.heard();
+    assert_eq!(shares(region, &first), [60, 40], "{heard}");
+    assert_eq!(shares(region, &other.route), [60, 40], "{heard}");
+    assert!(heard.contains("back at stable 60 %"), "{heard}");
+}
+
+/// A person's way back moves every route, whether the process that changes the stack lives
+/// or not, and whether they were together before or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_during_a_change_of_a_stack_takes_every_route_back() {
+    for (dead, apart) in [(false, false), (true, false), (false, true)] {
+        let folder = folder();
+        let (folder, region, name) = (folder.path(), "eu-north-1", unique("every"));
+        let mut listeners = vec![];
+        let has = [[60, 40], if apart { [90, 10] } else { [60, 40] }];
+        let before = || {
+            let shown = ok(folder, region, &["status", "--stack", &name, "--json"]);
+            let shown: Value = serde_json::from_str(&shown).expect("JSON");
+            let first = shown["target"]["identity"].as_str().expect("an ARN");
+            listeners = vec![first.to_owned(), second(region, first)];
+            if apart {
+                move_by_hand(region, &listeners[1], [90, 10]);
+            }
+        };
+        let mut process = deploying_after(folder, (region, &name), Value::Null, before).await;
+        tokio::task::block_in_place(|| {
+            for (listener, has) in listeners.iter().zip(has) {
+                assert_eq!(shares(region, listener), has);
+            }
+            if dead {
+                process.0.kill().expect("SIGKILL");
+                process.0.wait().expect("it ended");
+            }
+            let back = run(folder, region, &["rollback", "--stack", &name]);
+            assert_eq!(back.status.code(), Some(0), "{}", stderr(&back));
+            for listener in &listeners {
+                assert_eq!(shares(region, listener), [100, 0], "{}", stderr(&back));
+            }
+        });
+        script("cloudformation", json!({"stack": &name, "polls": 0})).await;
+        if !dead {
+            let ended = process.0.wait().expect("it ended");
+            assert_eq!(ended.code(), Some(0));
+        }
+        for listener in &listeners {
+            assert_eq!(shares(region, listener), [100, 0]);
+        }
+    }
 }

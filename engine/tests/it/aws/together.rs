@@ -37,12 +37,12 @@ use crate::support::folder;
 use crate::support::lab::{self, Scripted};
 
 /// A listener on port 80, one on port 443 and a rule, all to the same two groups.
-struct Several {
-    made: Made,
-    routes: [String; 3],
+pub(super) struct Several {
+    pub(super) made: Made,
+    pub(super) routes: [String; 3],
 }
 
-async fn several(shares: [i32; 2]) -> Several {
+pub(super) async fn several(shares: [i32; 2]) -> Several {
     let made = make(&Wish {
         weights: shares,
         ..Wish::default()
@@ -56,15 +56,15 @@ async fn several(shares: [i32; 2]) -> Several {
 }
 
 impl Several {
-    fn weights(&self) -> [Vec<i64>; 3] {
+    pub(super) fn weights(&self) -> [Vec<i64>; 3] {
         self.routes.clone().map(|route| weights(&route))
     }
 
-    fn at(&self) -> TargetRequest {
+    pub(super) fn at(&self) -> TargetRequest {
         on_aws(on(&self.made))
     }
 
-    async fn bottle(&self, verdict: Verdict) -> Bottle {
+    pub(super) async fn bottle(&self, verdict: Verdict) -> Bottle {
         let made = self.made.clone();
         let mut bottle = Bottle::around(made, Arc::new(steps(verdict, || {})), json!({})).await;
         // What the driver does with tasks and releases is not what these tests are about.
@@ -75,14 +75,14 @@ impl Several {
 }
 
 /// What every route has.
-fn all(shares: [i64; 2]) -> [Vec<i64>; 3] {
+pub(super) fn all(shares: [i64; 2]) -> [Vec<i64>; 3] {
     [shares.to_vec(), shares.to_vec(), shares.to_vec()]
 }
 
-type Running = Pin<Box<dyn Future<Output = Ran> + Send>>;
+pub(super) type Running = Pin<Box<dyn Future<Output = Ran> + Send>>;
 
 /// Two steps and a verdict. Something happens after the first one.
-fn steps(
+pub(super) fn steps(
     verdict: Verdict,
     meanwhile: impl Fn() + Send + Sync + Clone + 'static,
 ) -> Scripted<impl Fn(Arc<dyn Calls>) -> Running + Send + Sync> {
@@ -105,7 +105,7 @@ fn steps(
     })
 }
 
-fn modifies(name: &str) -> bool {
+pub(super) fn modifies(name: &str) -> bool {
     name == "ModifyListener" || name == "ModifyRule"
 }
 
@@ -124,7 +124,7 @@ fn login() -> Action {
         .build()
 }
 
-fn elsewhere() -> Action {
+pub(super) fn elsewhere() -> Action {
     let redirect = RedirectActionConfig::builder()
         .protocol("HTTPS")
         .port("443")
@@ -688,7 +688,7 @@ async fn a_process_may_die_before_and_after_every_write_of_a_set() {
 }
 
 /// A rollout in whose middle somebody does something to one of the other routes.
-async fn disturbed(
+pub(super) async fn disturbed(
     several: &Several,
     meanwhile: impl Fn() + Send + Sync + Clone + 'static,
 ) -> Bottle {
@@ -697,7 +697,7 @@ async fn disturbed(
     bottle
 }
 
-async fn abort(bottle: &Bottle) -> Standing {
+pub(super) async fn abort(bottle: &Bottle) -> Standing {
     let signal = engine::model::Signal {
         id: "abort-1".to_owned(),
         name: "abort".to_owned(),
@@ -710,7 +710,7 @@ async fn abort(bottle: &Bottle) -> Standing {
 }
 
 /// What somebody does with the AWS CLI.
-fn by_hand(arguments: &[&str]) {
+pub(super) fn by_hand(arguments: &[&str]) {
     let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
     let done = std::thread::spawn(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

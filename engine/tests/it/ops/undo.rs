@@ -1,11 +1,14 @@
 //! `undo`, and what `rollback` says about it: after a promotion by copy both arms run the
 //! new version.
 
+use aws_sdk_elasticloadbalancingv2::types::{
+    Action, ActionTypeEnum, ProtocolEnum, RedirectActionConfig, RedirectActionStatusCodeEnum,
+};
 use engine::journal::Work;
 use engine::model::{End, Observed, Release, Role, Source};
 use engine::ops::Kind;
 use engine::ops::command::promote_fully;
-use engine::ops::request::TargetRequest;
+use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::traffic::{set_weights, switch};
 use engine::ops::undo::{Undoing, undo};
 use engine::ops::way_back::{TakenBack, abort, rollback};
@@ -13,7 +16,7 @@ use engine::rollout::Standing;
 use serde_json::json;
 
 use crate::support::app::{TestApp, on, on_aws, refused, rollout, texts};
-use crate::support::aws::bottle::{Made, REGION, Wish, make};
+use crate::support::aws::bottle::{Made, REGION, Wish, direct, forward, make};
 use crate::support::aws::emulator::{self, script};
 use crate::support::lab;
 
@@ -308,7 +311,7 @@ async fn pushed_again(image: &str) {
 
 async fn digest(test: &TestApp, at: &TargetRequest, arm: &str) -> String {
     let (_, target) = test.app.target(at).await.expect("it is there");
-    let all = target.digests(arm).await.expect("readable");
+    let all = target.digests(arm).await.expect("readable").digests;
     assert_eq!(all.len(), 1, "{all:?}");
     all[0].clone()
 }
@@ -521,4 +524,132 @@ fn bigger(made: &Made, arm: &str) -> String {
     let made = emulator::aws(REGION, &register);
     let arn = made["taskDefinition"]["taskDefinitionArn"].as_str();
     arn.expect("an ARN").to_owned()
+}
+
+/// A listener on port 443; its ARN.
+async fn listener(balancer: &str, action: Action) -> String {
+    let create = direct().await.elb.create_listener();
+    let create = create.load_balancer_arn(balancer).default_actions(action);
+    let create = create.protocol(ProtocolEnum::Http).port(443);
+    let made = create.send().await.expect("a listener");
+    made.listeners()[0].listener_arn().expect("ARN").to_owned()
+}
+
+/// What happens to the other route of a target after its promotion.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Since {
+    /// It comes only then.
+    Came,
+    /// It is deleted.
+    Went,
+    /// It redirects.
+    Redirects,
+    /// The route that the rollout was named by is deleted.
+    OwnWent,
+}
+
+/// What is undone is undone on the routes of today: what came since has the bad version
+/// too, and what went has nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_is_undone_on_the_routes_of_today() {
+    for since in [Since::Came, Since::Went, Since::Redirects, Since::OwnWent] {
+        let test = TestApp::new().hurried();
+        let made = make(&Wish {
+            tasks: [2, 1],
+            ..Wish::default()
+        })
+        .await;
+        let at = on_aws(on(&made));
+        let both = || forward(&[(&made.groups[0], 100), (&made.groups[1], 0)]);
+        let (mut second, mut id) = (String::new(), String::new());
+        if since != Since::Came {
+            second = listener(&made.balancer, both()).await;
+        }
+        id.push_str(&promote(&test, &at, "app:v2").await);
+        let elb = direct().await.elb;
+        match since {
+            Since::Came => second = listener(&made.balancer, both()).await,
+            Since::Went => {
+                let gone = elb.delete_listener().listener_arn(&second).send().await;
+                gone.expect("gone");
+            }
+            Since::Redirects => {
+                let turned = elb.modify_listener().listener_arn(&second);
+                turned
+                    .default_actions(redirect())
+                    .send()
+                    .await
+                    .expect("turned");
+            }
+            Since::OwnWent => {
+                let gone = elb
+                    .delete_listener()
+                    .listener_arn(&made.listener)
+                    .send()
+                    .await;
+                gone.expect("gone");
+            }
+        }
+        a_second_passes(&test).await;
+        let undoing = begun(&test, &at, Some(&id)).await;
+        let (header, ..) = test.app.journal(&undoing).await.expect("it is there");
+        let moves = match since {
+            Since::Came => 2,
+            _ => 1,
+        };
+        assert_eq!(1 + header.target.also().len(), moves, "{since:?}");
+        let standing = test.drive(&undoing).await;
+        assert!(
+            matches!(standing, Standing::Over(End::Promoted, _)),
+            "{since:?}: {standing:?}"
+        );
+        let own = match since {
+            Since::OwnWent => &second,
+            _ => &made.listener,
+        };
+        let named = AwsRequest {
+            listener: Some(own.clone()),
+            ..on(&made)
+        };
+        let seen = live(&test, &on_aws(named)).await;
+        assert!(seen.traffic().all_on("stable"), "{since:?}: {seen:?}");
+        let versions: Vec<&str> = seen
+            .arms
+            .iter()
+            .map(|a| a.release.version.as_str())
+            .collect();
+        assert_eq!(versions, ["app:v1", "app:v1"], "{since:?}");
+    }
+}
+
+/// A route that is deleted while the promotion is undone has nobody either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_goes_while_a_promotion_is_undone_stops_nothing() {
+    let test = TestApp::new().hurried();
+    let made = make(&Wish::default()).await;
+    let at = on_aws(on(&made));
+    let both = forward(&[(&made.groups[0], 100), (&made.groups[1], 0)]);
+    let second = listener(&made.balancer, both).await;
+    promote(&test, &at, "app:v2").await;
+    a_second_passes(&test).await;
+    let undoing = begun(&test, &at, None).await;
+    let gone = direct().await.elb.delete_listener().listener_arn(&second);
+    gone.send().await.expect("gone");
+    let standing = test.drive(&undoing).await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
+    assert_eq!(live(&test, &at).await.arms[0].release.version, "app:v1");
+}
+
+fn redirect() -> Action {
+    let redirect = RedirectActionConfig::builder()
+        .protocol("HTTPS")
+        .port("443")
+        .status_code(RedirectActionStatusCodeEnum::Http301);
+    Action::builder()
+        .r#type(ActionTypeEnum::Redirect)
+        .redirect_config(redirect.build())
+        .build()
 }

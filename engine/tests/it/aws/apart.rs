@@ -1,0 +1,318 @@
+//! Routes that come, go and change while a rollout is under way, or between two verbs:
+//! none of them keeps the users of the others on the candidate.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_elasticloadbalancingv2::types::Action;
+use engine::model::{End, ErrorKind, Hold, Verdict, Weights};
+use engine::ops::Kind;
+use engine::ops::request::{AwsRequest, TargetRequest};
+use engine::ops::status::overview;
+use engine::ops::traffic::set_weights;
+use engine::ops::way_back::{TakenBack, rollback};
+use engine::rollout::Standing;
+use engine::target::{Order, Step, Target as _};
+use serde_json::json;
+
+use super::routes::{listener, rule, weights};
+use super::together::{abort, all, disturbed, elsewhere, modifies, several, steps};
+use crate::support::app::{TestApp, on, on_aws, refused, texts};
+use crate::support::aws::bottle::{Bottle, Wish, direct, forward, make};
+use crate::support::aws::proxy::{Proxy, Trouble};
+
+/// What somebody makes of a route.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Becomes {
+    /// It redirects, as port 80 does once there is a 443.
+    Redirect,
+    /// It does not exist any more.
+    Gone,
+    /// A third group gets some of its requests.
+    Shared,
+    /// A third group gets all of its requests.
+    Strange,
+}
+
+impl Becomes {
+    const ALL: [Self; 4] = [Self::Redirect, Self::Gone, Self::Shared, Self::Strange];
+}
+
+async fn write(route: &str, action: Action) {
+    let elb = direct().await.elb;
+    match route.contains(":listener-rule/") {
+        true => drop(
+            elb.modify_rule()
+                .rule_arn(route)
+                .actions(action)
+                .send()
+                .await
+                .expect("ok"),
+        ),
+        false => {
+            let modify = elb.modify_listener().listener_arn(route);
+            modify.default_actions(action).send().await.expect("ok");
+        }
+    }
+}
+
+/// Lets a route become that; the arms have 45 each where they share it with a third group.
+async fn change(route: &str, groups: &[String; 2], third: &str, becomes: Becomes) {
+    let [stable, canary] = groups;
+    match becomes {
+        Becomes::Redirect => write(route, elsewhere()).await,
+        Becomes::Shared => {
+            write(route, forward(&[(stable, 45), (canary, 45), (third, 10)])).await;
+        }
+        Becomes::Strange => write(route, forward(&[(third, 1)])).await,
+        Becomes::Gone => {
+            let elb = direct().await.elb;
+            match route.contains(":listener-rule/") {
+                true => drop(elb.delete_rule().rule_arn(route).send().await.expect("ok")),
+                false => drop(
+                    elb.delete_listener()
+                        .listener_arn(route)
+                        .send()
+                        .await
+                        .expect("ok"),
+                ),
+            }
+        }
+    }
+}
+
+/// The same from where nobody can wait.
+fn changed(route: &str, groups: &[String; 2], third: &str, becomes: Becomes) {
+    let (route, groups, third) = (route.to_owned(), groups.clone(), third.to_owned());
+    let thread = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        runtime.block_on(change(&route, &groups, &third, becomes));
+    });
+    thread.join().expect("done");
+}
+
+async fn stranger() -> String {
+    make(&Wish::default()).await.groups[0].clone()
+}
+
+/// Whichever route it is, and the target's own is one of them: the raise stands still and
+/// names it, and the way back takes every other one to stable. A third group keeps its
+/// share.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_keeps_the_others_from_going_back() {
+    let third = stranger().await;
+    for (nth, place) in [(0, "HTTP:80:"), (1, "HTTP:443:"), (2, "HTTP:80 rule 5:")] {
+        for becomes in Becomes::ALL {
+            let at = format!("{place} {becomes:?}");
+            let several = several([100, 0]).await;
+            let (route, groups) = (several.routes[nth].clone(), several.made.groups.clone());
+            let stranger = third.clone();
+            let bottle = disturbed(&several, move || {
+                changed(&route, &groups, &stranger, becomes);
+            });
+            let bottle = bottle.await;
+            let standing = bottle.run().await;
+            let Standing::Held(Hold::Stuck { reason }) = &standing else {
+                panic!("{at}: {standing:?}");
+            };
+            assert!(reason.contains(place), "{at}: {reason}");
+            let standing = abort(&bottle).await;
+            assert!(
+                matches!(standing, Standing::Over(End::RolledBack, _)),
+                "{at}: {standing:?}"
+            );
+            for (other, route) in several.routes.iter().enumerate() {
+                match (other == nth, becomes) {
+                    // The rule of the listener that was deleted went with it.
+                    _ if nth == 0 && other == 2 && becomes == Becomes::Gone => {}
+                    (false, _) => assert_eq!(weights(route), [100, 0], "{at}"),
+                    (true, Becomes::Shared) => assert_eq!(weights(route), [90, 0, 10], "{at}"),
+                    (true, _) => {}
+                }
+            }
+        }
+    }
+}
+
+/// The same where there is no other route.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_group_keeps_its_share_on_the_only_route_too() {
+    let third = stranger().await;
+    let made = make(&Wish::default()).await;
+    let (route, groups) = (made.listener.clone(), made.groups.clone());
+    let strategy = steps(Verdict::Promoted, move || {
+        changed(&route, &groups, &third, Becomes::Shared);
+    });
+    let mut bottle = Bottle::around(made.clone(), Arc::new(strategy), json!({})).await;
+    bottle.header.capacity = None;
+    let standing = bottle.run().await;
+    // Nobody knows what the samples are about.
+    assert!(
+        !matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
+    if !matches!(standing, Standing::Over(..)) {
+        let standing = abort(&bottle).await;
+        assert!(
+            matches!(standing, Standing::Over(End::RolledBack, _)),
+            "{standing:?}"
+        );
+    }
+    assert_eq!(weights(&made.listener), [90, 0, 10]);
+}
+
+/// A process that knows nothing but what was found before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_back_by_hand_takes_what_is_left_of_a_remembered_target() {
+    let third = stranger().await;
+    for becomes in Becomes::ALL {
+        let several = several([100, 0]).await;
+        let test = TestApp::new().hurried();
+        let half = texts(&["50", "50"]);
+        set_weights(&test.app, &several.at(), &half)
+            .await
+            .expect("done");
+        change(&several.routes[0], &several.made.groups, &third, becomes).await;
+        let back = rollback(&test.app, &several.at(), None).await;
+        back.unwrap_or_else(|e| panic!("{becomes:?}: {e:?}"));
+        assert_eq!(weights(&several.routes[1]), [100, 0], "{becomes:?}");
+        if becomes != Becomes::Gone {
+            assert_eq!(weights(&several.routes[2]), [100, 0], "{becomes:?}");
+        }
+        if becomes == Becomes::Shared {
+            assert_eq!(weights(&several.routes[0]), [90, 0, 10]);
+        }
+        // Nothing is raised on half of the routes.
+        let set = set_weights(&test.app, &several.at(), &half).await;
+        set.expect_err("the route that is named is not what it was");
+        assert_eq!(weights(&several.routes[1]), [100, 0], "{becomes:?}");
+    }
+}
+
+/// Who looks for a fault must not look at the wrong listener.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_names_the_route_that_has_it() {
+    let third = stranger().await;
+    let several = several([100, 0]).await;
+    let bottle = several.bottle(Verdict::Promoted).await;
+    for (nth, place) in [(1, "HTTP:443"), (2, "HTTP:80 rule 5")] {
+        let route = &several.routes[nth];
+        change(route, &several.made.groups, &third, Becomes::Shared).await;
+        // Time stands still here, so what was read before would be thought new.
+        bottle.target.traffic().await.expect("readable");
+        let to = Weights::of([("stable", 40), ("canary", 60)]);
+        let raise = Step {
+            order: Order::Raise,
+            ..Step::back_to(&to)
+        };
+        let error = bottle.target.set_all(raise).await.expect_err("three");
+        assert_eq!(error.kind, ErrorKind::Conflict);
+        assert!(
+            error.message.contains(place) && error.message.contains(route),
+            "{error}"
+        );
+        assert!(
+            !error.message.contains(&format!("{} ", several.routes[0])),
+            "{error}"
+        );
+        assert_eq!(weights(route), [45, 45, 10], "nothing was written");
+        write(
+            route,
+            forward(&[(&several.made.groups[0], 100), (&several.made.groups[1], 0)]),
+        )
+        .await;
+    }
+}
+
+/// What was remembered says who the arms are, and not which routes there are today.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_came_after_the_target_was_found_move_too() {
+    let made = make(&Wish::default()).await;
+    let test = TestApp::new();
+    let at = on_aws(on(&made));
+    let set = async |at: &TargetRequest, shares: [&str; 2]| {
+        set_weights(&test.app, at, &texts(&shares))
+            .await
+            .expect("done")
+    };
+    set(&at, ["90", "10"]).await;
+    let both =
+        |shares: [i32; 2]| forward(&[(&made.groups[0], shares[0]), (&made.groups[1], shares[1])]);
+    let second = listener(&made.balancer, 443, both([40, 60])).await;
+    let narrow = rule(&second, 3, both([40, 60])).await;
+    // Siblings that take no part.
+    listener(&made.balancer, 8081, elsewhere()).await;
+    let preview = listener(&made.balancer, 8082, forward(&[(&made.groups[1], 1)])).await;
+    let seen = overview(&test.app, &at, None).await.expect("seen");
+    let others = seen.live.expect("it answers").seen.observed.others;
+    assert_eq!(others.len(), 2, "{others:?}");
+    let routes = [&made.listener, &second, &narrow];
+    let shares = || routes.map(|route| weights(route));
+    let back = rollback(&test.app, &at, None).await.expect("done");
+    assert!(matches!(back, TakenBack::Moved(moved) if moved.changed()));
+    assert_eq!(shares(), all([100, 0]));
+    set(&at, ["70", "30"]).await;
+    assert_eq!(shares(), all([70, 30]));
+    assert_eq!(weights(&preview).len(), 1);
+    // One that has gone again keeps nobody.
+    let delete = direct().await.elb.delete_rule().rule_arn(&narrow);
+    delete.send().await.expect("gone");
+    set(&at, ["60", "40"]).await;
+    assert_eq!(weights(&second), [60, 40]);
+    // By one alone.
+    let only = on_aws(AwsRequest {
+        only: true,
+        ..on(&made)
+    });
+    set(&only, ["50", "50"]).await;
+    set(&only, ["100", "0"]).await;
+    assert_eq!(weights(&second), [60, 40]);
+    let back = rollback(&test.app, &only, None)
+        .await
+        .expect("as was named");
+    assert!(matches!(back, TakenBack::Moved(moved) if !moved.changed()));
+    assert_eq!(weights(&second), [60, 40]);
+}
+
+/// Where today's routes cannot be read, what was found before moves, and that is said. No
+/// way back is well that leaves users of another route where they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_back_that_leaves_users_elsewhere_fails_and_names_them() {
+    for denied in ["DescribeRules", "DescribeListeners"] {
+        let made = make(&Wish::default()).await;
+        let proxy = Proxy::start().await;
+        let test = TestApp::through(&proxy.endpoint);
+        let at = on_aws(on(&made));
+        let half = texts(&["50", "50"]);
+        set_weights(&test.app, &at, &half).await.expect("done");
+        let both = forward(&[(&made.groups[0], 40), (&made.groups[1], 60)]);
+        let second = listener(&made.balancer, 443, both).await;
+        let (written, first) = (AtomicBool::new(false), AtomicBool::new(true));
+        proxy.plot(move |_, name| {
+            let writing = written.fetch_or(modifies(name), Ordering::SeqCst) || modifies(name);
+            let is_it = !writing && name == denied && first.swap(false, Ordering::SeqCst);
+            match is_it {
+                true => Trouble::Refused(403, "AccessDenied"),
+                false => Trouble::None,
+            }
+        });
+        test.heard();
+        let back = rollback(&test.app, &at, None).await;
+        refused(
+            back,
+            Kind::RollbackFailed,
+            &["HTTP:443", &second, "60 %", "--only"],
+        );
+        let heard = test.heard();
+        assert!(heard.contains("by now could not be read"), "{heard}");
+        assert_eq!(
+            weights(&made.listener),
+            [100, 0],
+            "what was known went back"
+        );
+        proxy.calm();
+        rollback(&test.app, &at, None).await.expect("done");
+        assert_eq!(weights(&second), [100, 0]);
+    }
+}
