@@ -769,11 +769,14 @@ pub(super) fn by_hand(
 
 /// Begins a rollout, or says what has its target.
 pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
-    let identity = header.identity.clone();
+    let refused = match &header.work {
+        Work::Strategy(_) => format!("no rollout was begun on {}", header.identity),
+        _ => format!("nothing was done on {}", header.identity),
+    };
     match app.driver(options).begin(header).await {
         Err(RolloutError::Store(StoreError::Busy(busy))) => {
             let error = busy_with(app, &busy.rollout).await;
-            Err(error.context(format!("no rollout was begun on {identity}")))
+            Err(error.context(refused))
         }
         result => Ok(result?),
     }

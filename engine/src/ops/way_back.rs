@@ -374,7 +374,7 @@ async fn abort_instead(app: &App, busy: &Busy, to: Option<&str>) -> Result<Taken
     refuse_another_arm(app, &busy.rollout, to).await?;
     if let Some(header) = app.store.header(&busy.rollout).await.unwrap_or_default() {
         app.progress(format!(
-            "gives up rollout {}, which takes all traffic to its stable arm {}",
+            "gives up rollout {}, which takes all traffic to {}, its stable arm",
             busy.rollout,
             header.arm(Role::Stable)
         ));

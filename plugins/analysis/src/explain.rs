@@ -78,8 +78,10 @@ impl StreamFinding {
     #[must_use]
     pub fn describe(&self) -> String {
         let rate = |c: &Counts| c.bad / c.of.max(1.0);
-        let arm =
-            |c: &Counts| format!("{} of {} ({})", count(c.bad), count(c.of), percent(rate(c)));
+        let arm = |c: &Counts| match c.of > 0.0 {
+            true => format!("{} of {} ({})", count(c.bad), count(c.of), percent(rate(c))),
+            false => "nothing".to_owned(),
+        };
         let mut text = format!(
             "{}: {} against {}",
             self.name,

@@ -69,7 +69,9 @@ impl JsonSchema for Span {
 /// A time (ms) for people: `10 min`, `10 s`.
 #[must_use]
 pub fn in_words(ms: f64) -> String {
-    if ms >= 60_000.0 {
+    if ms >= 2.0 * 3_600_000.0 {
+        format!("{:.0} h", ms / 3_600_000.0)
+    } else if ms >= 60_000.0 {
         format!("{:.0} min", ms / 60_000.0)
     } else {
         format!("{:.0} s", ms / 1_000.0)

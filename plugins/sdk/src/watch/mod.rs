@@ -341,8 +341,9 @@ impl Watch {
                 ""
             };
             format!(
-                "{title}: {known}, {} of {} to {} samples{few}",
-                pace.counted, step.bake_min, step.bake_max
+                "{title}: {known}; {} samples, goes on after {}{few}",
+                pace.counted,
+                span_of(step.bake_min, step.bake_max)
             )
         };
         rollout.progress(percent, &note);
@@ -614,5 +615,13 @@ fn learn_tasks(rollout: &mut Rollout, config: &mut Config) {
     if total(&stable) > 0 {
         config.tasks = total(&stable);
         config.candidate_tasks_min = total(&candidate).max(1);
+    }
+}
+
+/// `5 to 12`, or `10` where both are the same.
+fn span_of(min: u32, max: u32) -> String {
+    match min == max {
+        true => min.to_string(),
+        false => format!("{min} to {max}"),
     }
 }
