@@ -37,7 +37,8 @@ pub struct ResumeArgs {
 
 /// Hold a rollout where it is, until `engine resume`
 ///
-/// The process that drives it ends, with exit code 5; `engine resume` drives on.
+/// The process that drives it ends, with exit code 5; `engine resume` drives on. Until then
+/// nobody watches: the traffic stays where it is, whatever the metrics say.
 #[derive(Debug, Args)]
 pub struct PauseArgs {
     /// The rollout [default: the newest unfinished one]
@@ -107,6 +108,13 @@ pub(super) async fn resume(app: &App, global: &Global, args: ResumeArgs) -> Resu
 pub(super) async fn pause(app: &App, global: &Global, args: PauseArgs) -> Result<Exit> {
     let reached = command::pause(app, &global.target(), args.rollout.as_deref()).await?;
     tell(global, &reached)?;
+    let (_, status) = &reached;
+    if status.hold.is_some() {
+        eprintln!(
+            "nobody watches while it is paused: the traffic stays at {}, whatever the metrics say",
+            render::shares(&status.weights)
+        );
+    }
     Ok(Exit::Done)
 }
 

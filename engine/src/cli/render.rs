@@ -172,6 +172,26 @@ fn compared(p99: f64, usual: Option<f64>) -> String {
     style.for_stderr().apply_to(text).to_string()
 }
 
+/// What is told, in lines of at most `width` columns, broken between words; what comes
+/// after the first line stands below its text, not below the time before it.
+pub fn told(text: &str, width: usize) -> String {
+    let lines = text.lines().flat_map(|line| {
+        if console::measure_text_width(line) <= width {
+            return vec![line.to_owned()];
+        }
+        let (time, said) = match line.split_once("  ") {
+            Some((time, said)) if time.len() == "22:41:03".len() => (format!("{time}  "), said),
+            _ => (String::new(), line),
+        };
+        let mut lines = wrapped(said, &" ".repeat(time.len()), width);
+        if let Some(first) = lines.first_mut() {
+            first.replace_range(..time.len(), &time);
+        }
+        lines
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// A text in lines of at most `width` columns, broken between words; each begins with
 /// `indent`.
 fn wrapped(text: &str, indent: &str, width: usize) -> Vec<String> {
@@ -400,5 +420,20 @@ mod tests {
             short_identity("local:127.0.0.1:7900"),
             "local:127.0.0.1:7900"
         );
+    }
+
+    #[test]
+    fn what_is_told_is_broken_between_words_and_hangs() {
+        assert_eq!(told("22:41:03  short", 20), "22:41:03  short");
+        assert_eq!(
+            told("22:41:03  the traffic stays where it is", 22),
+            "22:41:03  the traffic\n          stays where\n          it is"
+        );
+        assert_eq!(
+            told("rolled back: it is worse", 14),
+            "rolled back:\nit is worse"
+        );
+        assert_eq!(told("one\ntwo three four", 9), "one\ntwo three\nfour");
+        assert_eq!(told("no limit  at all", usize::MAX), "no limit  at all");
     }
 }

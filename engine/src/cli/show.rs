@@ -13,7 +13,7 @@ use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::history::{self, HistoryRequest, ListRequest};
-use crate::ops::status::{self, Known, Live};
+use crate::ops::status::{self, Known, Live, Overview};
 use crate::view;
 
 /// Show where the traffic goes, and the rollout that moves it
@@ -126,7 +126,10 @@ pub(super) async fn status(
             if let Some(live) = &overview.live {
                 show_digests(known, live);
             }
-            show_known(known, app.clock.now());
+            match known.status.is_over() {
+                true => show_last(known, &overview),
+                false => show_known(known, app.clock.now()),
+            }
         }
         None => out!("no rollout"),
     }
@@ -171,16 +174,34 @@ fn show_digests(known: &Known, live: &Live) {
     }
 }
 
-fn show_known(known: &Known, now: Millis) {
+/// A rollout that has ended, and what has become of the traffic since.
+fn show_last(known: &Known, overview: &Overview) {
     let (header, status) = (&known.header, &known.status);
-    if status.is_over() {
-        out!(
-            "last rollout {}: {}",
-            status.rollout,
-            verdict(header, status)
-        );
+    let last = format!("last rollout {}", status.rollout);
+    if !overview.has_moved_on() {
+        out!("{last}: {}", verdict(header, status));
         return;
     }
+    if let Some((end, reason)) = &status.end {
+        out!(
+            "{last} ended {}: {end}: {reason}",
+            render::date(status.updated)
+        );
+    }
+    match &overview.since {
+        Some(verb) => out!(
+            "since then {} ({}): {}: {}",
+            verb.title,
+            verb.rollout,
+            verb.phase,
+            verb.note
+        ),
+        None => out!("since then the traffic was moved, and not by a verb that is known here"),
+    }
+}
+
+fn show_known(known: &Known, now: Millis) {
+    let (header, status) = (&known.header, &known.status);
     for line in render::head(header, status, now, print::width()) {
         out!("{line}");
     }

@@ -8,7 +8,7 @@ use console::Term;
 use tokio::sync::mpsc;
 
 use super::exit::Exit;
-use super::print::plain_news;
+use super::print::{self, plain_news};
 use super::render;
 use super::{Global, traffic};
 use crate::clock::Clock;
@@ -217,6 +217,7 @@ fn finish(global: &Global, ended: &Ended, exit: Exit, told: Option<&str>) -> Res
         Some(short) if on_one_screen && told == reason => short,
         _ => verdict(header, status),
     };
+    let said = render::told(&said, print::width());
     out!("{}", style.apply_to(said));
     if let Some((sent, failed)) = ended.requests {
         out!("users sent {sent} requests meanwhile; {failed} of them failed");
@@ -303,7 +304,13 @@ impl View {
 
     fn say(&mut self, line: &str) {
         self.erase();
-        let _ = self.term.write_line(&plain_news(line));
+        let width = match self.live {
+            true => usize::from(self.term.size().1),
+            false => usize::MAX,
+        };
+        let _ = self
+            .term
+            .write_line(&plain_news(&render::told(line, width)));
     }
 
     fn erase(&mut self) {

@@ -22,13 +22,13 @@ use crate::model::image::ImageReference;
 use crate::model::limits::Guardrails;
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, ArmScaling, DemoFault, Elsewhere, Observed, Promotion, Release, Role, Running, Source,
-    Traffic, Way, Weights,
+    Arm, ArmScaling, DemoFault, Elsewhere, End, Observed, Promotion, Release, Role, Running,
+    Source, Traffic, Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
 use crate::spec::Spec;
-use crate::store::StoreError;
+use crate::store::{Page, StoreError};
 use crate::strategy::Plugin;
 use crate::target::Target;
 use crate::target::aws::{TaskChange, Wanted, release_of_task_definition};
@@ -130,6 +130,9 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         promotion,
     };
     seen_by_nobody(app, target.as_ref(), arrives, &live, &arms).await?;
+    if let (None, TargetSpec::Aws(_)) = (&spec.candidate, &target_spec) {
+        say_what_it_is_about(app, target.identity(), &live, &arms).await?;
+    }
     let header = Header {
         format: FORMAT,
         rollout: format!("{}-{id_part}", strategy.pin.name),
@@ -642,6 +645,34 @@ async fn seen_by_nobody(
             )));
         }
     }
+    Ok(())
+}
+
+/// Says which version a rollout is about to which no release was given, and that it is tried
+/// once more if that one was taken back.
+async fn say_what_it_is_about(
+    app: &App,
+    identity: &str,
+    live: &Observed,
+    arms: &[Arm],
+) -> Result<()> {
+    let candidate = arms.iter().find(|arm| arm.role == Role::Candidate);
+    let Some(arm) = candidate.and_then(|arm| live.arm(&arm.name)) else {
+        return Ok(());
+    };
+    let page = Page::newest(Some(identity), 1).of_strategies();
+    let last = app.store.history(&page).await?.into_iter().next();
+    let again = match last.filter(|last| last.end == Some(End::RolledBack)) {
+        Some(last) => format!(
+            "; the last rollout here, {}, was rolled back: {}",
+            last.rollout, last.note
+        ),
+        None => String::new(),
+    };
+    app.note(format!(
+        "no image was named, so this is about what {} runs already, {}{again}",
+        arm.name, arm.release.version
+    ));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::find::last_rollout;
 use super::request::TargetRequest;
 use crate::journal::Header;
 use crate::journal::status::Status;
+use crate::journal::summary::Summary;
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
 use crate::model::{Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Sample};
@@ -27,6 +28,21 @@ pub struct Overview {
     pub live: Option<Live>,
     /// The rollout that occupies the target, or the last one that did.
     pub rollout: Option<Known>,
+    /// What has moved the traffic since that rollout ended: the newest verb.
+    pub since: Option<Summary>,
+}
+
+impl Overview {
+    /// Whether the target is not as its last rollout left it: a verb, or somebody else, has
+    /// moved its traffic since.
+    #[must_use]
+    pub fn has_moved_on(&self) -> bool {
+        let (Some(known), Some(live)) = (&self.rollout, &self.live) else {
+            return self.since.is_some();
+        };
+        let now = live.seen.observed.weights();
+        self.since.is_some() || known.status.is_over() && !now.shares_like(&known.status.weights)
+    }
 }
 
 /// A target that answers.
@@ -99,13 +115,7 @@ struct Found {
 async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Found> {
     if let Some(id) = spoken_of(app, request, id).await? {
         let (header, ..) = app.journal(&id).await?;
-        let live = match app.ports.reach(&header.target).await {
-            Ok(target) => {
-                let seen = look(target.as_ref(), app.clock.now()).await.ok();
-                seen.map(|seen| (seen, target))
-            }
-            Err(_) => None,
-        };
+        let live = look_again(app, &header.target).await;
         return Ok(Found {
             identity: header.identity,
             live,
@@ -126,9 +136,16 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
             };
             (live.1.identity().to_owned(), Some(live))
         }
-        // The last known state is better than nothing.
+        // The target of last time, and its last known state, are better than nothing.
         Err(error) => match app.store.history(&Page::newest(None, 1)).await?.first() {
-            Some(last) if request.named()?.is_none() => (last.target.clone(), None),
+            Some(last) if request.named()?.is_none() => {
+                let header = app.store.header(&last.rollout).await.unwrap_or_default();
+                let live = match header {
+                    Some(header) => look_again(app, &header.target).await,
+                    None => None,
+                };
+                (last.target.clone(), live)
+            }
             _ => return Err(error),
         },
     };
@@ -138,6 +155,22 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
         live,
         rollout,
     })
+}
+
+/// The target of a rollout, if it answers: as it was pinned, or else with the routes that it
+/// has today, because one that has gone must not hide the others.
+async fn look_again(app: &App, pinned: &TargetSpec) -> Option<(Seen, Arc<dyn Target>)> {
+    let now = app.clock.now();
+    let target = app.ports.reach(pinned).await.ok()?;
+    match (look(target.as_ref(), now).await, pinned) {
+        (Ok(seen), _) => Some((seen, target)),
+        (Err(error), TargetSpec::Aws(spec)) if !error.retryable => {
+            let (target, _) = app.ports.anew(spec).await.ok()?;
+            let seen = look(target.as_ref(), now).await.ok()?;
+            Some((seen, target))
+        }
+        (Err(_), _) => None,
+    }
 }
 
 /// The target with the container that is the version where a task has several: if the
@@ -208,10 +241,19 @@ pub async fn overview(app: &App, request: &TargetRequest, id: Option<&str>) -> R
         },
         None => None,
     };
+    let since = match &rollout {
+        Some(known) if known.status.is_over() => {
+            let newest = Page::newest(Some(&known.header.identity), 1);
+            let newest = app.store.history(&newest).await?.into_iter().next();
+            newest.filter(|row| row.created > known.status.updated)
+        }
+        _ => None,
+    };
     Ok(Overview {
         identity: found.identity,
         live,
         rollout,
+        since,
     })
 }
 

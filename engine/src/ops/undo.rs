@@ -116,35 +116,41 @@ async fn promotion(
         let (spec, target) = today(app, &header.target).await?;
         return Ok((header, spec, target));
     }
-    let target = match app.target(request).await {
-        Ok((_, target)) => target,
+    let (spec, target) = match app.target(request).await {
+        Ok(found) => found,
         // Its own route may have gone, and others still send users to the arms.
-        Err(error) => way_back(app, request).await.map_err(|_| error)?.1,
+        Err(error) => way_back(app, request).await.map_err(|_| error)?,
     };
     match newest_promotion(app, target.identity()).await? {
-        Some(header) => match &header.work {
-            // To undo that would bring back what was undone.
-            Work::Undo { of, .. } => Err(Error::usage(format!(
-                "the last promotion here is {}, which has undone {of}",
-                header.rollout
-            ))
-            .ask(
-                Ask::Undo(header.rollout.clone()),
-                "brings the newer version back",
-            )),
-            _ => {
-                let (spec, target) = today(app, &header.target).await?;
-                Ok((header, spec, target))
-            }
-        },
-        None => Err(Error::usage(format!(
-            "no rollout in this history was promoted on {}, so there is nothing to undo",
-            target.identity()
-        ))
-        .ask(
-            Ask::RunTaskDefinition,
-            "rolls out a release that is not in the history",
-        )),
+        Some(header) => {
+            let header = match &header.work {
+                // To undo that would bring back what was undone, so a person must name it.
+                Work::Undo { of, .. } => {
+                    let note = format!("rollout {} has undone {of}", header.rollout);
+                    app.note(Note::from(note).advise(Advice::ask(
+                        Ask::Undo(header.rollout.clone()),
+                        "brings the newer version back",
+                    )));
+                    app.reached(of).await?.0
+                }
+                _ => header,
+            };
+            let (spec, target) = today(app, &header.target).await?;
+            Ok((header, spec, target))
+        }
+        None => {
+            let error = Error::usage(format!(
+                "no rollout in this history was promoted on {}, so there is nothing to undo",
+                target.identity()
+            ));
+            Err(match spec {
+                TargetSpec::Aws(_) => error.ask(
+                    Ask::RunTaskDefinition,
+                    "rolls out a release that is not in the history",
+                ),
+                _ => error,
+            })
+        }
     }
 }
 

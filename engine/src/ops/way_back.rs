@@ -17,7 +17,7 @@ use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
 use crate::model::{
     ArmScaling, Command, Elsewhere, End, HostError, Millis, Naming, Phase, Promotion, Role,
-    Traffic, Weights,
+    Traffic, Way, Weights,
 };
 use crate::rollout::recovery::target_is_gone;
 use crate::rollout::roles::scaling_without_a_journal;
@@ -114,21 +114,30 @@ fn refuse_what_is_left(on: &TargetSpec, moved: &Moved, stable: &str) -> Result<(
     let Some((_, Ok(elsewhere))) = moved.elsewhere.as_ref().filter(|_| !only) else {
         return Ok(());
     };
-    let left: Vec<String> = Elsewhere::left_behind(elsewhere, stable)
-        .map(|route| format!("{route} ({})", route.route))
-        .collect();
+    let left: Vec<&Elsewhere> = Elsewhere::left_behind(elsewhere, stable).collect();
     if left.is_empty() {
         return Ok(());
     }
-    Err(Error::rollback(format!(
+    let named: Vec<String> = left
+        .iter()
+        .map(|route| format!("{route} ({})", route.route))
+        .collect();
+    let error = Error::rollback(format!(
         "{} is what the route of the target sends, but not all traffic was taken to {stable}: {}",
         moved.now.shares(),
-        left.join(", ")
+        named.join(", ")
     ))
     .give(
         Input::Only,
         "with the listener or rule that is left takes that one back",
-    ))
+    );
+    Err(match left.iter().any(|route| route.way == Way::Unsaid) {
+        true => error.give(
+            Input::TestListener,
+            "names a listener that is for tests alone",
+        ),
+        false => error,
+    })
 }
 
 /// Gives up a rollout: all traffic back to the stable arm. Where no journal can be
@@ -641,6 +650,12 @@ async fn home(app: &App, identity: &str, live: &Traffic, to: Option<&str>) -> Re
 async fn explain(app: &App, identity: &str, moved: &Moved, stable: &str, why: &str) {
     let other = moved.now.0.iter().find(|w| w.arm != stable);
     let undo = match newest_promotion(app, identity).await {
+        // Where the arms were swapped, the version of before is at home.
+        Ok(Some(header))
+            if header.promotion == Promotion::Swap && header.arm(Role::Stable) == stable =>
+        {
+            None
+        }
         Ok(Some(header)) if !matches!(header.work, Work::Undo { .. }) => {
             let id = &header.rollout;
             let old = header
@@ -648,9 +663,9 @@ async fn explain(app: &App, identity: &str, moved: &Moved, stable: &str, why: &s
                 .as_ref()
                 .map_or("", |old| old.version.as_str());
             let both = match header.promotion {
-                Promotion::Copy | Promotion::CopyWhole => format!(
-                    "; rollout {id} has put its version into both arms, so neither has {old} any more"
-                ),
+                Promotion::Copy | Promotion::CopyWhole => {
+                    format!("; rollout {id} has put its version into both arms")
+                }
                 Promotion::Swap => String::new(),
             };
             let undo = Advice::ask(Ask::Undo(id.clone()), format!("brings {old} back"));
@@ -661,6 +676,11 @@ async fn explain(app: &App, identity: &str, moved: &Moved, stable: &str, why: &s
     let (both, undo) = undo.unzip();
     let both = both.unwrap_or_default();
     if !moved.changed() {
+        let page = Page::newest(Some(identity), 20);
+        let newest = app.store.history(&page).await.unwrap_or_default();
+        let newest = newest.iter().find_map(|row| row.end);
+        // Nobody is sent to what was found bad a moment ago.
+        let has_just_gone_back = newest == Some(End::RolledBack);
         let nothing = Note::from(format!(
             "nothing was taken back: {stable} had all traffic already ({why}){both}"
         ));
@@ -668,6 +688,7 @@ async fn explain(app: &App, identity: &str, moved: &Moved, stable: &str, why: &s
             Some(undo) => nothing.advise(undo),
             None => nothing,
         });
+        let other = other.filter(|_| !has_just_gone_back);
         if let Some(other) = other {
             let arm = other.arm.clone();
             let does = format!("gives all traffic to {arm}");

@@ -22,6 +22,10 @@ pub struct Standing {
     pub rollout: Option<Status>,
     /// Whether a process drives that rollout; null if it has ended.
     pub driven: Option<bool>,
+    /// Whether the traffic was moved since that rollout ended, by a verb or by somebody
+    /// else; absent if it was not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub moved_since: bool,
 }
 
 /// A target as it is now.
@@ -74,6 +78,7 @@ impl From<&Overview> for Standing {
             target: live.map(|live| Target::of(&overview.identity, live)),
             rollout: known.map(|known| (&known.status).into()),
             driven: known.and_then(|known| known.driven),
+            moved_since: overview.has_moved_on(),
         }
     }
 }

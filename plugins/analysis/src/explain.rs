@@ -15,7 +15,7 @@ pub fn odds(log_evidence: f64) -> String {
     match e {
         e if e >= 1e6 => "over 1,000,000:1".to_owned(),
         e if e >= 10.0 => format!("{}:1", count(e)),
-        e if e >= 0.995 => format!("{e:.1}:1"),
+        e if e >= 0.995 => format!("{}:1", format!("{e:.1}").trim_end_matches(".0")),
         e if e > 0.001 => format!("1:{}", count(1.0 / e)),
         _ => "1:1,000 or less".to_owned(),
     }
@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!(odds(240.0_f64.ln()), "240:1");
-        assert_eq!(odds(0.0), "1.0:1");
+        assert_eq!(odds(0.0), "1:1");
+        assert_eq!(odds(2.9_f64.ln()), "2.9:1");
         assert_eq!(odds(-(8.0_f64.ln())), "1:8");
         assert_eq!(odds(100.0), "over 1,000,000:1");
         let limit = 100.0_f64.ln();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::Uri;
@@ -54,6 +54,8 @@ pub(super) struct Upstream {
     /// Its HTTP/2 connection.
     pub(super) lane: Lane,
     healthy: AtomicBool,
+    /// What its last health check met, if that failed.
+    ailment: Mutex<Option<String>>,
 }
 
 impl Drop for Running {
@@ -125,7 +127,7 @@ impl Arm {
             weight,
             healthy: u32::try_from(healthy).unwrap_or(u32::MAX),
             total: u32::try_from(running.upstreams.len()).unwrap_or(u32::MAX),
-            health_reason: None,
+            health_reason: running.ailment(),
             tasks: None,
             deployment: match &running.program {
                 Some(program) => program.deployment(),
@@ -182,6 +184,10 @@ impl Upstream {
     fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
     }
+
+    fn checked(&self, met: Result<(), String>) {
+        *self.ailment.lock().unwrap_or_else(PoisonError::into_inner) = met.err();
+    }
 }
 
 impl Running {
@@ -234,6 +240,7 @@ impl Running {
                 address,
                 lane: Lane::new(manners.connector()),
                 healthy: AtomicBool::new(false),
+                ailment: Mutex::new(None),
             })
         });
         let upstreams: Vec<Arc<Upstream>> = upstreams.collect();
@@ -254,6 +261,19 @@ impl Running {
             }
         });
         Ok(running)
+    }
+
+    /// Why a backend is not healthy; with its address where there are several.
+    fn ailment(&self) -> Option<String> {
+        let mut ill = self.upstreams.iter().filter(|u| !u.is_healthy());
+        ill.find_map(|upstream| {
+            let ailment = upstream.ailment.lock();
+            let why = ailment.unwrap_or_else(PoisonError::into_inner).clone()?;
+            Some(match self.upstreams.len() {
+                1 => why,
+                _ => format!("{}: {why}", upstream.base()),
+            })
+        })
     }
 
     /// How many backends it has.
@@ -320,15 +340,16 @@ async fn check(
             }
             continue;
         };
-        if health::is_well(&client, &base, &manners, timeout).await {
-            (passed, failed) = (passed + 1, 0);
-        } else {
-            (passed, failed) = (0, failed + 1);
-        }
+        let met = health::ask(&client, &base, &manners, timeout).await;
+        (passed, failed) = match met {
+            Ok(()) => (passed + 1, 0),
+            Err(_) => (0, failed + 1),
+        };
         let Some(running) = running.upgrade() else {
             return;
         };
         let upstream = &running.upstreams[index];
+        upstream.checked(met);
         if passed >= health.healthy_after {
             upstream.healthy.store(true, Ordering::Relaxed);
             if let Some(program) = &running.program {

@@ -40,34 +40,51 @@ impl Manners {
     }
 }
 
-/// Whether a backend is well: by the gRPC health protocol where that is asked for, and
-/// else if its path answers 2xx or 3xx.
+/// Asks whether a backend is well: by the gRPC health protocol where that is asked for, and
+/// else by its path, which answers 2xx or 3xx then. The error says what was asked and what
+/// came instead.
 ///
 /// A gRPC server refuses the path itself. Then it is asked by the health protocol, and
 /// one that does not have it is taken for well because it answered, as on an AWS load
 /// balancer (whose success code for gRPC is 12 if nobody says another).
-pub(super) async fn is_well(
+pub(super) async fn ask(
     client: &Client,
     base: &str,
     manners: &Manners,
     timeout: Duration,
-) -> bool {
+) -> Result<(), String> {
     let health = &manners.health;
     if let HealthProtocol::Grpc { service } = &health.protocol {
-        let status = grpc(client, base, service, timeout).await;
-        return status == Some(Grpc::Status(SERVING));
+        return match grpc(client, base, service, timeout).await {
+            Some(Grpc::Status(SERVING)) => Ok(()),
+            other => Err(format!("{CHECK} {service:?}: {}", in_words(other.as_ref()))),
+        };
     }
+    let path = &health.path;
     let answer = client
-        .send("GET", &format!("{base}{}", health.path), None, timeout)
+        .send("GET", &format!("{base}{path}"), None, timeout)
         .await;
+    let refused = match answer {
+        Ok(answer) if !is_grpc(&answer) && is_good(answer.status) => return Ok(()),
+        Ok(answer) if !manners.http2 || !refuses_the_path(&answer) => {
+            let status = answer.status.as_u16();
+            return Err(format!("GET {path}: {status}, not 2xx or 3xx"));
+        }
+        Err(error) if !manners.http2 => return Err(format!("GET {path}: {error}")),
+        Ok(answer) => format!("GET {path}: {}", answer.status.as_u16()),
+        Err(error) => format!("GET {path}: {error}"),
+    };
+    match grpc(client, base, "", timeout).await {
+        Some(Grpc::Status(SERVING) | Grpc::Failed(UNIMPLEMENTED)) => Ok(()),
+        other => Err(format!("{refused}; {CHECK}: {}", in_words(other.as_ref()))),
+    }
+}
+
+fn in_words(answer: Option<&Grpc>) -> String {
     match answer {
-        Ok(answer) if !is_grpc(&answer) && is_good(answer.status) => true,
-        Ok(answer) if !manners.http2 || !refuses_the_path(&answer) => false,
-        Err(_) if !manners.http2 => false,
-        _ => matches!(
-            grpc(client, base, "", timeout).await,
-            Some(Grpc::Status(SERVING) | Grpc::Failed(UNIMPLEMENTED))
-        ),
+        Some(Grpc::Status(status)) => format!("status {status}, not SERVING"),
+        Some(Grpc::Failed(code)) => format!("gRPC status {code}"),
+        None => "no answer of this protocol".to_owned(),
     }
 }
 

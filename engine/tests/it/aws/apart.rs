@@ -12,6 +12,7 @@ use engine::ops::status::overview;
 use engine::ops::traffic::set_weights;
 use engine::ops::way_back::{TakenBack, rollback};
 use engine::rollout::Standing;
+use engine::store::Page;
 use engine::target::{Order, Step, Target as _};
 use serde_json::json;
 
@@ -314,5 +315,59 @@ async fn a_way_back_that_leaves_users_elsewhere_fails_and_names_them() {
         proxy.calm();
         rollback(&test.app, &at, None).await.expect("done");
         assert_eq!(weights(&second), [100, 0]);
+    }
+}
+
+/// A listener on a port of its own that nobody has named as one for tests may be where a
+/// raise broke off: that stable has all traffic already is not true of its users.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_nobody_said_to_be_for_tests_is_not_forgotten_on_the_way_back() {
+    let made = make(&Wish::default()).await;
+    let both = forward(&[(&made.groups[0], 0), (&made.groups[1], 100)]);
+    let second = listener(&made.balancer, 8443, both).await;
+    let test = TestApp::new();
+    let back = rollback(&test.app, &on_aws(on(&made)), None).await;
+    refused(
+        back,
+        Kind::RollbackFailed,
+        &["HTTP:8443", &second, "100 %", "--only", "--test-listener"],
+    );
+    let named = on_aws(AwsRequest {
+        test_listeners: vec![second.clone()],
+        ..on(&made)
+    });
+    let back = rollback(&test.app, &named, None).await.expect("for tests");
+    assert!(matches!(back, TakenBack::Moved(moved) if !moved.changed()));
+    let alone = on_aws(AwsRequest {
+        listener: Some(second.clone()),
+        only: true,
+        ..on(&made)
+    });
+    rollback(&test.app, &alone, None).await.expect("moved");
+    assert_eq!(weights(&second), [100, 0]);
+    rollback(&test.app, &on_aws(on(&made)), None)
+        .await
+        .expect("nothing is left");
+}
+
+/// What was pinned to routes of which one has gone is still shown, by its id and without a
+/// name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_has_gone_does_not_hide_the_target() {
+    let several = several([100, 0]).await;
+    let test = TestApp::new();
+    let shares = texts(&["70", "30"]);
+    set_weights(&test.app, &several.at(), &shares)
+        .await
+        .expect("done");
+    let newest = test.app.store.history(&Page::newest(None, 1)).await;
+    let id = newest.expect("readable").remove(0).rollout;
+    change(&several.routes[1], &several.made.groups, "", Becomes::Gone).await;
+    let nowhere = TargetRequest::default();
+    for named in [None, Some(id.as_str())] {
+        let seen = overview(&test.app, &nowhere, named).await.expect("known");
+        let live = seen.live.expect("the others are there");
+        let now = live.seen.observed.weights();
+        assert!(now.shares_like(&Weights::of([("stable", 70), ("canary", 30)])));
     }
 }

@@ -341,8 +341,8 @@ impl Watch {
                 ""
             };
             format!(
-                "{title}: {known}; {} samples, goes on after {}{few}",
-                pace.counted,
+                "{title}: {known}; {}, goes on after {}{few}",
+                counted(pace.counted),
                 span_of(step.bake_min, step.bake_max)
             )
         };
@@ -615,6 +615,14 @@ fn learn_tasks(rollout: &mut Rollout, config: &mut Config) {
     if total(&stable) > 0 {
         config.tasks = total(&stable);
         config.candidate_tasks_min = total(&candidate).max(1);
+    }
+}
+
+/// `1 sample`, or `6 samples`.
+fn counted(samples: u32) -> String {
+    match samples {
+        1 => "1 sample".to_owned(),
+        _ => format!("{samples} samples"),
     }
 }
 
