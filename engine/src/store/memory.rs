@@ -11,7 +11,7 @@ use super::{
     Open, Owner, Page, Schedule, StoreError, check_sizes,
 };
 use crate::journal::summary::Summary;
-use crate::journal::{Entry, Event, Header};
+use crate::journal::{self, Entry, Event, Header};
 use crate::model::{Millis, Signal};
 
 /// A store in the memory of one process.
@@ -45,6 +45,14 @@ impl Inner {
         let mut rows: Vec<&Summary> = self.rows.values().collect();
         rows.sort_by_key(|row| std::cmp::Reverse((row.created, &row.rollout)));
         rows
+    }
+
+    /// Whether a target is that of a rollout, by whichever of its identities.
+    fn is_on(&self, target: &str, row: &Summary) -> bool {
+        let journal = self.journals.get(&row.rollout);
+        let header = journal.and_then(|journal| journal::header(journal));
+        let mut also = header.into_iter().flat_map(|header| header.target.also());
+        row.target == target || also.any(|also| also.route == target)
     }
 
     /// The lease as it is now, if nobody has claimed it since.
@@ -214,7 +222,7 @@ impl Schedule for MemoryStore {
         let inner = self.inner();
         let rows = inner.newest_first().into_iter();
         Ok(rows
-            .filter(|row| row.end.is_none() && on.is_none_or(|target| target == row.target))
+            .filter(|row| row.end.is_none() && on.is_none_or(|target| inner.is_on(target, row)))
             .filter_map(|row| {
                 let busy = inner.leases.get(&row.target)?;
                 (busy.rollout == row.rollout).then(|| Open {
@@ -243,7 +251,11 @@ impl Schedule for MemoryStore {
         let inner = self.inner();
         let rows = inner.newest_first().into_iter();
         Ok(rows
-            .filter(|row| page.on.as_ref().is_none_or(|target| *target == row.target))
+            .filter(|row| {
+                page.on
+                    .as_ref()
+                    .is_none_or(|target| inner.is_on(target, row))
+            })
             .filter(|row| !page.strategies || row.plugin.is_some())
             .filter(|row| page.after.as_ref().is_none_or(|after| older(row, after)))
             .take(page.limit as usize)

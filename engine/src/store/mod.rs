@@ -198,7 +198,8 @@ impl Cursor {
 /// Which part of the history to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Only rollouts on the target with that identity; `None` for all.
+    /// Only rollouts on the target with that identity, whether it is known by that one or
+    /// by another of its routes; `None` for all.
     pub on: Option<String>,
     /// Only rollouts of a strategy, without those of single verbs.
     pub strategies: bool,

@@ -95,6 +95,61 @@ INSERT OR IGNORE INTO rollout
 /// to find them, so tables without it have the same version.
 const LEASES_OF: &str = "CREATE INDEX IF NOT EXISTS lease_rollout ON lease (rollout)";
 
+/// The other identities of each rollout's target: a history by any of them is the same
+/// history. Tables without this one have the same version, and are found by the first
+/// identity alone.
+const ROUTES: &str = "
+CREATE TABLE route (
+    target TEXT NOT NULL, rollout TEXT NOT NULL, PRIMARY KEY (target, rollout)) WITHOUT ROWID;
+CREATE TRIGGER route_begins AFTER INSERT ON journal
+WHEN NEW.seq = 0 AND json_valid(NEW.event)
+BEGIN
+    INSERT OR IGNORE INTO route
+    SELECT json_extract(value, '$.route'), NEW.rollout
+    FROM json_each(NEW.event, '$.target.found.also')
+    WHERE json_extract(value, '$.route') IS NOT NULL;
+END;
+INSERT OR IGNORE INTO route
+    SELECT json_extract(also.value, '$.route'), journal.rollout
+    FROM journal, json_each(
+        CASE WHEN json_valid(journal.event) THEN journal.event ELSE '{}' END,
+        '$.target.found.also') also
+    WHERE journal.seq = 0 AND json_extract(also.value, '$.route') IS NOT NULL;
+";
+
+/// Adds what tables of this version may lack.
+fn complete(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute_batch(LEASES_OF)?;
+    if has_routes(connection)? {
+        return Ok(());
+    }
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    // Another process may have made it meanwhile.
+    if !has_routes(&transaction)? {
+        transaction.execute_batch(ROUTES)?;
+    }
+    transaction.commit()
+}
+
+fn has_routes(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    connection
+        .prepare_cached("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'route'")?
+        .exists([])
+}
+
+/// The condition for the rollouts of the target `?1`, by whichever of its identities.
+fn of_target(connection: &Connection, target: &str) -> Result<&'static str, rusqlite::Error> {
+    let is_one_of_several = has_routes(connection)?
+        && connection
+            .prepare_cached("SELECT 1 FROM route WHERE target = ?1")?
+            .exists([target])?;
+    Ok(match is_one_of_several {
+        true => "(r.target = ?1 OR r.rollout IN (SELECT rollout FROM route WHERE target = ?1))",
+        // Rows come out of the index in their order.
+        false => "r.target = ?1",
+    })
+}
+
 type Work = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
 type Reply = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
 
@@ -132,7 +187,7 @@ fn set_up(connection: &Connection, patience: Duration) -> Result<(), rusqlite::E
     let once = || {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         bring_up_to_date(connection)?;
-        connection.execute_batch(LEASES_OF)
+        complete(connection)
     };
     let tries = patience.as_millis() / SET_UP_PAUSE.as_millis();
     for _ in 0..tries {
@@ -875,7 +930,8 @@ impl Schedule for SqliteStore {
                 .prepare_cached(&format!(
                     "SELECT {ROW}, l.rollout, l.epoch, l.owner, l.keeper, l.due, l.expires
                      FROM lease l CROSS JOIN rollout r ON r.rollout = l.rollout
-                     WHERE r.target = l.target AND r.ended IS NULL AND (?1 IS NULL OR l.target = ?1)
+                     WHERE r.target = l.target AND r.ended IS NULL AND (?1 IS NULL
+                         OR l.rollout IN (SELECT rollout FROM lease WHERE target = ?1))
                      ORDER BY r.created DESC, r.rollout DESC"
                 ))?
                 .query_map([on], |found| Ok((row(found)?, busy(found, ROW_COLUMNS)?)))?
@@ -914,8 +970,8 @@ impl Schedule for SqliteStore {
         self.read(move |transaction| {
             // One statement for each kind of page, so that each uses its index.
             let mut which = vec!["?1 IS ?1", "?2 IS ?2", "?3 IS ?3"];
-            if page.on.is_some() {
-                which.push("r.target = ?1");
+            if let Some(target) = &page.on {
+                which.push(of_target(transaction, target)?);
             }
             if page.strategies {
                 which.push("r.plugin IS NOT NULL");

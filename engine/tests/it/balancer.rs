@@ -746,12 +746,17 @@ async fn answers_of_an_arm_that_was_never_healthy_are_no_evidence() {
 
 /// A server that never answers `never` of four requests.
 async fn hanging(never: u32) -> SocketAddr {
+    stalling(never, b"").await
+}
+
+/// A server that says so much to `never` of four requests, and no more.
+async fn stalling(never: u32, begun: &'static [u8]) -> SocketAddr {
     let asked = Arc::new(AtomicU32::new(0));
     upstream(move |mut stream: TcpStream, _| {
         let nth = asked.fetch_add(1, Ordering::Relaxed);
         async move {
             if nth % 4 < never {
-                let _held = stream;
+                let _ = stream.write_all(begun).await;
                 std::future::pending::<()>().await;
             } else {
                 answer(&mut stream, "200 OK").await;
@@ -807,6 +812,26 @@ async fn a_version_that_hangs_on_users_who_give_up_goes_back() {
 async fn users_who_give_up_at_both_versions_alike_are_no_evidence() {
     let (code, said) = rolled_out([1, 1]).await;
     assert_eq!(code, Some(0), "{said}");
+}
+
+/// That an answer begins says nothing, if users give up before it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_answers_stall_goes_back() {
+    let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\nten bytes.";
+    let ends = [[0, 2], [0, 4], [2, 2]].map(|[stable, canary]| {
+        tokio::spawn(async move {
+            let arms = [stalling(stable, begun).await, stalling(canary, begun).await];
+            (stable == canary, ended(arms, None).await)
+        })
+    });
+    for end in ends {
+        let (alike, (code, said)) = end.await.expect("no panic");
+        assert_eq!(code, Some(if alike { 0 } else { 3 }), "{said}");
+        assert!(
+            alike || said.contains("requests without an answer"),
+            "{said}"
+        );
+    }
 }
 
 /// What clients are blamed for is no evidence, unless a stream asks for it: then a version

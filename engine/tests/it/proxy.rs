@@ -211,17 +211,45 @@ async fn who_resets_a_stream_while_the_arm_owes_the_answer_had_none() {
     assert!(sender.ready().await.is_ok());
 }
 
+/// The head of an answer is not yet the answer.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_after_the_head_of_an_answer_had_one() {
+async fn who_leaves_an_answer_that_stalls_had_none() {
+    let heads = [
+        "content-length: 100\r\n\r\nten bytes.",
+        "transfer-encoding: chunked\r\n\r\na\r\nten bytes.\r\n",
+        "content-type: application/grpc\r\ntransfer-encoding: chunked\r\n\r\n",
+        "content-type: text/event-stream\r\n\r\ndata: 1\n\n",
+    ];
+    for head in heads {
+        let address = upstream(move |mut stream: TcpStream, _| async move {
+            let head = format!("HTTP/1.1 200 OK\r\n{head}");
+            let _ = stream.write_all(head.as_bytes()).await;
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let (balancer, target) = start(address, |_| ()).await;
+        let heard = say(balancer.listen, GET, Duration::from_millis(300)).await;
+        assert!(heard.starts_with("HTTP/1.1 200 OK"), "{heard}");
+        assert_eq!(seen(&target).await, (0, 0, 1), "{head}");
+        assert_eq!(unanswered(&target).await, (1, 1), "{head}");
+    }
+}
+
+/// What the client does not take is not owed to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_an_answer_that_flows_had_one() {
     let address = upstream(|mut stream: TcpStream, _| async move {
-        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nten bytes.";
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n";
         let _ = stream.write_all(head).await;
-        std::future::pending::<()>().await;
+        while stream.write_all(&[b'x'; 100_000]).await.is_ok() {}
     })
     .await;
     let (balancer, target) = start(address, |_| ()).await;
-    let heard = say(balancer.listen, GET, Duration::from_millis(300)).await;
-    assert!(heard.ends_with("ten bytes."), "{heard}");
+    let mut stream = TcpStream::connect(balancer.listen).await.expect("listens");
+    stream.write_all(GET).await.expect("open");
+    // It reads nothing, until nobody can send any more.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    drop(stream);
     assert_eq!(seen(&target).await, (0, 0, 1));
     assert_eq!(unanswered(&target).await, (0, 0));
 }

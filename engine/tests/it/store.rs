@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use engine::journal::summary::Summary;
 use engine::journal::{Call, Entry, Event, Header, Reply};
+use engine::model::aws::{Access, Also, AwsSpec, Find, Found, looked_for};
+use engine::model::target::TargetSpec;
 use engine::model::{End, Level, Phase, Signal};
 use engine::store::lifeboat::Lifeboat;
 use engine::store::memory::MemoryStore;
@@ -121,6 +123,7 @@ async fn journals<S: Journals + Schedule>(store: &S) {
     store.release(&next).await.expect("ours");
     steady(store).await;
     many_identities(store).await;
+    one_history(store).await;
 }
 
 /// A claim under several identities.
@@ -194,6 +197,63 @@ async fn many_identities<S: Journals + Schedule>(store: &S) {
     let fenced = append(store, &slow, vec![first()], Durability::Process).await;
     assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
     store.release(&one).await.expect("ours");
+}
+
+/// What was done by one route of a target is in the history of its others.
+async fn one_history<S: Journals + Schedule>(store: &S) {
+    let also = |route: &str| Also {
+        route: route.to_owned(),
+        place: String::new(),
+        load_balancer: String::new(),
+    };
+    let spec = AwsSpec {
+        found: Some(Found {
+            route: "first".to_owned(),
+            also: vec![also("second"), also("third")],
+            ..Found::default()
+        }),
+        ..looked_for(Access::default(), Find::default())
+    };
+    let several = Header {
+        rollout: "several".to_owned(),
+        identity: "first".to_owned(),
+        target: TargetSpec::Aws(Box::new(spec)),
+        created: 5,
+        ..header()
+    };
+    let alone = Header {
+        rollout: "alone".to_owned(),
+        identity: "second".to_owned(),
+        created: 6,
+        ..header()
+    };
+    for (header, others) in [(several, &["second", "third"][..]), (alone, &[])] {
+        let id = header.rollout.clone();
+        let lease = claim_all(store, (&header.identity, others), &id, 0).await;
+        let lease = lease.expect("free");
+        let begun = entry(0, Event::Started(Box::new(header.clone())));
+        append(store, &lease, vec![begun], Durability::Process)
+            .await
+            .expect("ours");
+        for route in others.iter().chain([&&*header.identity]) {
+            let open = store.open(Some(route)).await.expect("works");
+            assert_eq!(open.len(), 1, "{route}");
+            assert_eq!(open[0].summary.rollout, id);
+        }
+        let ended = append(store, &lease, vec![last(1)], Durability::Process).await;
+        ended.expect("ours");
+        store.release(&lease).await.expect("ours");
+    }
+    let history = async |on: &str, limit| {
+        let rows = store.history(&Page::newest(Some(on), limit)).await;
+        let rows = rows.expect("works").into_iter();
+        rows.map(|row| row.rollout).collect::<Vec<_>>()
+    };
+    assert_eq!(history("first", 9).await, ["several"]);
+    assert_eq!(history("second", 9).await, ["alone", "several"]);
+    assert_eq!(history("second", 1).await, ["alone"]);
+    assert_eq!(history("third", 9).await, ["several"]);
+    assert_eq!(history("fourth", 9).await, [""; 0]);
 }
 
 async fn steady<S: Journals + Schedule>(store: &S) {

@@ -4,7 +4,8 @@
 //! that says failure, is an error of the arm, however good the head looked. What the
 //! client broke off is counted apart, as on an AWS load balancer (460), and is no error,
 //! because any client can do it as often as it likes. A client that leaves while the arm
-//! owes it an answer is compared with those who leave the other arm.
+//! owes it an answer, or more of one that has begun, is compared with those who leave the
+//! other arm.
 //!
 //! Such a comparison is fair where a lot decided which arm the request came to. Where the
 //! client did, by its cookie, what it can have of every version at will says nothing but
@@ -71,6 +72,8 @@ pub(super) struct Exchange {
     head: Option<Duration>,
     /// Time in which the client did not take what was there of the answer.
     withheld: Duration,
+    /// Whether the client waits for more of an answer that has begun.
+    stalls: bool,
     seen: Option<Class>,
     origin: Origin,
     /// Whether the balancer has answered it itself, by the client's fault.
@@ -85,6 +88,7 @@ impl Exchange {
             turn,
             head: None,
             withheld: Duration::ZERO,
+            stalls: false,
             seen: None,
             origin,
             excused: false,
@@ -141,7 +145,9 @@ impl Drop for Exchange {
                 };
                 self.tally.count(SystemClock.now(), Some(ended), counts);
             }
-            (None, None) if !self.excused && self.turn.is_with_arm() => {
+            (None, head)
+                if (head.is_none() || self.stalls) && !self.excused && self.turn.is_with_arm() =>
+            {
                 let told = u32::from(tells(Kind::Unanswered));
                 (counts.asked, counts.unanswered) = (told, told);
                 self.tally.count_spoiled(true);
@@ -297,7 +303,9 @@ impl<C: Unpin> Body for Answer<C> {
         if let Some(handed) = self.handed.take() {
             self.exchange.withheld += handed.elapsed();
         }
-        let polled = match Pin::new(&mut self.inner).poll_frame(context) {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        self.exchange.stalls = polled.is_pending();
+        let polled = match polled {
             Poll::Ready(polled) => polled,
             Poll::Pending => {
                 ready!(self.overdue(context));

@@ -9,7 +9,7 @@ use engine::model::{End, ErrorKind, Hold, Verdict, Weights};
 use engine::ops::Kind;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
-use engine::ops::traffic::set_weights;
+use engine::ops::traffic::{set_weights, switch};
 use engine::ops::way_back::{TakenBack, rollback};
 use engine::rollout::Standing;
 use engine::store::Page;
@@ -369,5 +369,35 @@ async fn a_route_that_has_gone_does_not_hide_the_target() {
         let live = seen.live.expect("the others are there");
         let now = live.seen.observed.weights();
         assert!(now.shares_like(&Weights::of([("stable", 70), ("canary", 30)])));
+    }
+}
+
+/// Which arm is home was said by whichever route a person has named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_has_one_history_by_whichever_route_it_is_named() {
+    let made = make(&Wish {
+        arms: ["blue", "green"],
+        ..Wish::default()
+    })
+    .await;
+    let both = forward(&[(&made.groups[0], 100), (&made.groups[1], 0)]);
+    let second = listener(&made.balancer, 443, both).await;
+    let test = TestApp::new();
+    let by_second = on_aws(AwsRequest {
+        listener: Some(second.clone()),
+        ..on(&made)
+    });
+    let clock = &test.app.clock;
+    let moved = async |at: &TargetRequest, arm: &str| {
+        switch(&test.app, at, arm).await.expect("done");
+        clock.sleep_until(clock.now() + 1_000).await;
+    };
+    moved(&by_second, "green").await;
+    moved(&on_aws(on(&made)), "blue").await;
+    assert_eq!(weights(&second), [100, 0]);
+    let back = rollback(&test.app, &by_second, None).await.expect("done");
+    assert!(matches!(back, TakenBack::Moved(moved) if moved.changed()));
+    for route in [&made.listener, &second] {
+        assert_eq!(weights(route), [0, 100]);
     }
 }
