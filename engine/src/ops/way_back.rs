@@ -678,7 +678,8 @@ async fn explain(app: &App, identity: &str, moved: &Moved, stable: &str, why: &s
     if !moved.changed() {
         let page = Page::newest(Some(identity), 20);
         let newest = app.store.history(&page).await.unwrap_or_default();
-        let newest = newest.iter().find_map(|row| row.end);
+        let mut before = newest.iter().filter(|row| row.rollout != moved.rollout);
+        let newest = before.find_map(|row| row.end);
         // Nobody is sent to what was found bad a moment ago.
         let has_just_gone_back = newest == Some(End::RolledBack);
         let nothing = Note::from(format!(

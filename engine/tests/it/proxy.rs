@@ -235,6 +235,45 @@ async fn who_leaves_an_answer_that_stalls_had_none() {
     }
 }
 
+/// Consent to a tunnel is not yet an answer. Whoever ends one in which the arm has said
+/// nothing, it is compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_in_which_the_arm_says_nothing_is_one_without_an_answer() {
+    const CONSENT: &[u8] =
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    // What the arm says in the tunnel, and whether it ends it.
+    for (says, ends, silent) in [
+        (&b""[..], true, 1),
+        (b"", false, 1),
+        (b"hello", true, 0),
+        (b"hello", false, 0),
+    ] {
+        let address = upstream(move |mut stream: TcpStream, _| async move {
+            let _ = stream.write_all(CONSENT).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let _ = stream.write_all(says).await;
+            if !ends {
+                // Until the other end has gone.
+                let _ = stream.read(&mut [0; 64]).await;
+            }
+        })
+        .await;
+        let (balancer, target) = start(address, |_| ()).await;
+        let ask =
+            "GET /chat HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let heard = say(balancer.listen, ask.as_bytes(), Duration::from_millis(300)).await;
+        assert!(heard.starts_with("HTTP/1.1 101"), "{heard}");
+        assert!(heard.ends_with(&*String::from_utf8_lossy(says)), "{heard}");
+        assert_eq!(seen(&target).await, (1, 0, silent), "{says:?} {ends}");
+        let asked = 1 + silent;
+        assert_eq!(
+            unanswered(&target).await,
+            (silent, asked),
+            "{says:?} {ends}"
+        );
+    }
+}
+
 /// What the client does not take is not owed to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_an_answer_that_flows_had_one() {

@@ -232,7 +232,8 @@ async fn one_history<S: Journals + Schedule>(store: &S) {
         let lease = claim_all(store, (&header.identity, others), &id, 0).await;
         let lease = lease.expect("free");
         let begun = entry(0, Event::Started(Box::new(header.clone())));
-        append(store, &lease, vec![begun], Durability::Process)
+        let begun = vec![begun];
+        append(store, &lease, begun.clone(), Durability::Process)
             .await
             .expect("ours");
         for route in others.iter().chain([&&*header.identity]) {
@@ -240,8 +241,10 @@ async fn one_history<S: Journals + Schedule>(store: &S) {
             assert_eq!(open.len(), 1, "{route}");
             assert_eq!(open[0].summary.rollout, id);
         }
-        let ended = append(store, &lease, vec![last(1)], Durability::Process).await;
-        ended.expect("ours");
+        let whole = [begun, vec![last(1)]].concat();
+        let row = Summary::of_journal(&whole).expect("it has a beginning");
+        let ended = store.append(&lease, vec![last(1)], &row, Durability::Process);
+        ended.await.expect("ours");
         store.release(&lease).await.expect("ours");
     }
     let history = async |on: &str, limit| {

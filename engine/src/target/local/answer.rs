@@ -113,6 +113,14 @@ impl Exchange {
         self.seen = Some(class);
     }
 
+    /// What is counted if nothing comes through the tunnel that its answer has opened.
+    pub(super) fn silence(&self) -> Silence {
+        Silence {
+            tally: self.tally.clone(),
+            chosen_by: self.origin.chosen_by.clone(),
+        }
+    }
+
     /// Takes back the judgement, because the client spoiled it.
     fn spoil(&mut self) {
         self.seen = None;
@@ -155,6 +163,28 @@ impl Drop for Exchange {
             }
             _ => self.tally.count_spoiled(false),
         }
+    }
+}
+
+/// A tunnel through which the arm has said nothing. Who waits for what an arm may never
+/// have to say leaves both arms alike, so this is compared, and is no error.
+#[derive(Debug)]
+pub(super) struct Silence {
+    tally: Arc<Tally>,
+    chosen_by: ChosenBy,
+}
+
+impl Silence {
+    /// Counts it as a request without an answer.
+    pub(super) fn count(self) {
+        let told = u32::from(self.chosen_by.tells(Kind::Unanswered));
+        let counts = Counts {
+            asked: told,
+            unanswered: told,
+            sent_again: 0,
+        };
+        self.tally.count_spoiled(true);
+        self.tally.count(SystemClock.now(), None, counts);
     }
 }
 

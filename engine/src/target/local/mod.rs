@@ -17,6 +17,7 @@ pub mod load;
 mod program;
 mod proxy;
 mod samples;
+mod tunnel;
 mod turn;
 mod upstream;
 

@@ -18,7 +18,6 @@ use hyper::header::{
 };
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -29,6 +28,7 @@ use super::backend::{Backends, Stream, never_left};
 use super::connections::Flow;
 use super::cookie::{ChosenBy, Cookies};
 use super::samples::Class;
+use super::tunnel::Tunnel;
 use super::turn::{ClientBody, Turn, Whose};
 use super::upstream::Connector;
 use crate::clock::{Clock as _, SystemClock};
@@ -169,8 +169,14 @@ impl Proxy {
                         let patience = self.response_timeout;
                         Answer::of(response, exchange, patience, counted).map(BodyExt::boxed_unsync)
                     }
-                    Ok(Passed::Tunnel(response)) => {
+                    Ok(Passed::Tunnel(response, tunnel)) => {
+                        let silence = exchange.silence();
                         exchange.judge(Class::Fine);
+                        tokio::spawn(async move {
+                            if tunnel.is_silent().await {
+                                silence.count();
+                            }
+                        });
                         response.map(|body| body.map_err(Broken::from).boxed_unsync())
                     }
                     Err(Fault::Arm(response)) => {
@@ -286,14 +292,12 @@ impl Proxy {
             // counts as idle, as a connection without a request does.
             let (in_flight, room, flow) = counted;
             drop(flow);
-            tokio::spawn(async move {
-                let _counted = (in_flight, room);
-                if let (Ok(a), Ok(b)) = tokio::join!(client_side, target_side) {
-                    let (mut a, mut b) = (TokioIo::new(a), TokioIo::new(b));
-                    let _ = tokio::io::copy_bidirectional(&mut a, &mut b).await;
-                }
-            });
-            return Ok(Passed::Tunnel(response));
+            let tunnel = Tunnel {
+                client: client_side,
+                backend: target_side,
+                counted: (in_flight, room),
+            };
+            return Ok(Passed::Tunnel(response, Box::new(tunnel)));
         }
         strip(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
@@ -373,8 +377,11 @@ type Counted = (InFlight, OwnedSemaphorePermit, Flow);
 enum Passed {
     /// The head of an answer.
     Answer(Response<Incoming>, (Counted, Option<Stream>)),
-    /// Its consent to another protocol.
-    Tunnel(Response<Incoming>),
+    /// Its consent to another protocol, and the ends of what follows.
+    Tunnel(
+        Response<Incoming>,
+        Box<Tunnel<(InFlight, OwnedSemaphorePermit)>>,
+    ),
 }
 
 /// Who caused an answer with which the proxy replaces the arm's.

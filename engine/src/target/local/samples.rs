@@ -106,8 +106,8 @@ impl Tally {
         self.given_up.fetch_add(with_arm.into(), Ordering::Relaxed);
     }
 
-    /// Requests so far that clients gave up while they were wholly with the arm, which
-    /// had not begun to answer.
+    /// Requests so far that clients gave up while the arm owed them an answer, or the rest
+    /// of one, and tunnels in which it said nothing.
     pub(super) fn given_up(&self) -> u64 {
         self.given_up.load(Ordering::Relaxed)
     }
