@@ -462,6 +462,8 @@ pub enum Call {
         /// The arm.
         arm: String,
     },
+    /// Host only: what auto scaling may do with arms of which that was not known.
+    GetScaling,
     /// Host only: put a release into an arm.
     SetVersion {
         /// The arm.
@@ -580,6 +582,7 @@ impl fmt::Display for Call {
             Self::Report { finding } => write!(f, "{finding}"),
             Self::GetElsewhere => write!(f, "get-elsewhere"),
             Self::GetRelease { arm } => write!(f, "get-release {arm}"),
+            Self::GetScaling => write!(f, "get-scaling"),
             Self::SetVersion { arm, release } => {
                 write!(f, "set-version {arm} {}", release.version)
             }
@@ -614,6 +617,8 @@ pub enum Reply {
     Elsewhere(Vec<Elsewhere>),
     /// The answer to `get-release`.
     Release(Box<Running>),
+    /// The answer to `get-scaling`.
+    Scaling(Vec<ArmScaling>),
     /// It could not or must not be done.
     Failed(HostError),
 }
@@ -697,7 +702,11 @@ impl Reply {
                 }
             }
             Self::Release(seen) => seen.unread = seen.unread.take().map(cut),
-            Self::Done | Self::Weights(_) | Self::Elsewhere(_) | Self::Woke(_) => {}
+            Self::Done
+            | Self::Weights(_)
+            | Self::Elsewhere(_)
+            | Self::Scaling(_)
+            | Self::Woke(_) => {}
         }
         self
     }
@@ -772,6 +781,13 @@ impl fmt::Display for Reply {
                 f.write_str(&all.join(", "))
             }
             Self::Release(seen) => write!(f, "{seen}"),
+            Self::Scaling(all) => {
+                let all: Vec<String> = all
+                    .iter()
+                    .map(|one| format!("{} {}", one.arm, one.scaling))
+                    .collect();
+                f.write_str(&all.join(", "))
+            }
             Self::Probed(p) => write!(f, "{}: {}", if p.ok { "ok" } else { "failed" }, p.detail),
             Self::Failed(e) => write!(f, "refused ({}): {}", e.code, e.message),
         }

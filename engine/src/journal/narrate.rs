@@ -34,6 +34,7 @@ fn answered(question: &Question<'_>, reply: &Reply, recovered: bool) -> Option<S
             format!("probe {name} {outcome}: {}", report.detail)
         }
         (Call::GetElsewhere, Reply::Elsewhere(_)) => format!("other routes: {reply}"),
+        (Call::GetScaling, Reply::Scaling(_)) => format!("auto scaling has come: {reply}"),
         // Many targets do not count them, and a strategy asks to find out.
         (Call::Query { name, .. }, Reply::Failed(error))
             if Count::of_query(name).is_some() && error.kind == ErrorKind::NotFound =>

@@ -60,6 +60,9 @@ pub struct Status {
     pub tried_as: Vec<String>,
     /// Whether this rollout has given the candidate more traffic.
     pub raised: bool,
+    /// What auto scaling did with arms of which that was not known when the rollout began,
+    /// before it was told anything.
+    pub scaled_since: Vec<ArmScaling>,
     /// What auto scaling was told to do with arms, the last of each at the end. What it
     /// refused is not in here, and what may have reached it is.
     pub scaling: Vec<ArmScaling>,
@@ -194,6 +197,7 @@ impl Status {
             judged: header.digest.clone(),
             tried_as: vec![],
             raised: false,
+            scaled_since: vec![],
             scaling: vec![],
             unscalable: false,
             moves: 0,
@@ -383,6 +387,11 @@ impl Status {
                 Reply::Failed(error) => self.elsewhere_unread = Some(error.to_string()),
                 _ => {}
             },
+            Call::GetScaling => {
+                if let Reply::Scaling(new) = reply {
+                    self.scaled_since.extend(new.iter().cloned());
+                }
+            }
             Call::Report { finding } => self.finding = Some((**finding).clone()),
             Call::GetRelease { .. } => {
                 if let Reply::Release(seen) = reply {

@@ -45,7 +45,7 @@ pub fn scaling_for_a_raise(
     if status.unscalable {
         return vec![];
     }
-    let all = header.scaling.iter().filter_map(|first| {
+    let all = scaled(header, status).filter_map(|first| {
         let arm = &first.arm;
         let now = told(status, arm).unwrap_or(first).scaling;
         let held = if *arm == header.arm(Role::Stable) {
@@ -75,11 +75,11 @@ pub fn scaling_for_a_raise(
 /// limits would take tasks from under the users.
 pub fn scaling_to_put_back(header: &Header, status: &Status, live: &Weights) -> Option<ArmScaling> {
     let stable = header.arm(Role::Stable);
-    header.scaling.iter().find_map(|first| {
+    scaled(header, status).find_map(|first| {
         let told = told(status, &first.arm)?.scaling;
         let mut wanted = first.scaling;
         if first.arm != stable && live.share(&first.arm) >= 100.0 {
-            let served = header.scaling.iter().find(|other| other.arm == stable);
+            let served = scaled(header, status).find(|other| other.arm == stable);
             let served = served.map_or(told, |other| other.scaling);
             wanted.min = wanted.min.max(served.min);
             wanted.max = wanted.max.max(served.max);
@@ -120,11 +120,16 @@ pub fn scaling_without_a_journal(header: &Header, first: &ArmScaling, live: Scal
 pub fn scaling_told_before(header: &Header, status: &Status, arm: &str) -> Option<Scaling> {
     let mut told = status.scaling.iter().filter(|told| told.arm == arm).rev();
     told.next();
-    let first = header.scaling.iter().find(|first| first.arm == arm);
+    let first = scaled(header, status).find(|first| first.arm == arm);
     told.next().or(first).map(|told| told.scaling)
 }
 
 /// What auto scaling was last told about an arm.
+/// What auto scaling did with each arm that it scales, before the rollout told it anything.
+pub fn scaled<'a>(header: &'a Header, status: &'a Status) -> impl Iterator<Item = &'a ArmScaling> {
+    header.scaling.iter().chain(&status.scaled_since)
+}
+
 fn told<'a>(status: &'a Status, arm: &str) -> Option<&'a ArmScaling> {
     status.scaling.iter().rfind(|told| told.arm == arm)
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 pub use super::calls::{Calls, Interrupted};
-use super::roles::{capacity_now, scaling_for_a_raise, scaling_told_before};
+use super::roles::{capacity_now, scaled, scaling_for_a_raise, scaling_told_before};
 use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
 use crate::journal::replay::{Cursor, Mismatch, Step};
@@ -770,6 +770,27 @@ impl Session {
         Ok(())
     }
 
+    /// Writes down which arms are scaled of which that was not known: somebody may have set
+    /// it up since the rollout began, or it could not be read then. What cannot be read is
+    /// left out, as at the beginning.
+    async fn meet_scaling(&mut self) -> Result<(), Interrupt> {
+        if self.status.unscalable {
+            return Ok(());
+        }
+        let mut new = self.target.scaling().await.unwrap_or_default();
+        new.retain(|one| scaled(&self.header, &self.status).all(|known| known.arm != one.arm));
+        if new.is_empty() {
+            return Ok(());
+        }
+        let event = Event::Exchanged {
+            by: Actor::Host,
+            call: Call::GetScaling,
+            reply: Reply::Scaling(new),
+        };
+        // What it did must be known before it is told anything else.
+        Ok(self.append(event, Durability::Power).await?)
+    }
+
     /// Gives the arms that gain traffic the tasks for it. No arm ever loses a task here.
     async fn make_room(
         &mut self,
@@ -777,6 +798,10 @@ impl Session {
         capacity: Capacity,
         (before, wanted): (&Weights, &Weights),
     ) -> Result<Leave, Interrupt> {
+        let candidate = self.header.arm(Role::Candidate);
+        if wanted.share(candidate) > before.share(candidate) {
+            self.meet_scaling().await?;
+        }
         self.hold_scaling(capacity, (before, wanted)).await?;
         for arm in &live.arms {
             let tasks = capacity.for_share(wanted.share(&arm.name));

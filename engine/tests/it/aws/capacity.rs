@@ -309,8 +309,23 @@ async fn policy(made: &Made, arm: usize, what: Value) {
     script("autoscaling", body).await;
 }
 
+/// When a rollout learns of auto scaling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Learns {
+    /// Before it begins.
+    First,
+    /// At its first raise: it could not be read before.
+    Late,
+    /// At its second raise, because it was set up after the first.
+    Meanwhile,
+}
+
 /// A rollout under auto scaling whose policies want one task in each arm all the time.
-async fn scaled_rollout(limits: [[i32; 2]; 2], verdict: Verdict) -> (Bottle, [Value; 2]) {
+async fn scaled_rollout(
+    limits: [[i32; 2]; 2],
+    verdict: Verdict,
+    learns: Learns,
+) -> (Bottle, [Value; 2]) {
     let made: Arc<std::sync::Mutex<Option<Made>>> = Arc::default();
     let known = made.clone();
     let strategy = lab::Scripted(move |calls: Arc<dyn Calls>| {
@@ -322,6 +337,9 @@ async fn scaled_rollout(limits: [[i32; 2]; 2], verdict: Verdict) -> (Bottle, [Va
                     Ok(Reply::Done) => {}
                     Ok(other) => return Ran::Trapped(other.to_string()),
                     Err(_) => return Ran::Interrupted,
+                }
+                if learns == Learns::Meanwhile && share == 50 {
+                    scalable(&made, limits).await;
                 }
                 for arm in [0, 1] {
                     policy(&made, arm, json!({"tasks": 1})).await;
@@ -337,8 +355,60 @@ async fn scaled_rollout(limits: [[i32; 2]; 2], verdict: Verdict) -> (Bottle, [Va
     *made.lock().expect("no panic") = Some(bottle.made.clone());
     scalable(&bottle.made, limits).await;
     let before = shown(&bottle.made);
-    bottle.header.scaling = bottle.target.scaling().await.expect("readable");
+    match learns {
+        Learns::First => {
+            bottle.header.scaling = bottle.target.scaling().await.expect("readable");
+        }
+        Learns::Late => {}
+        Learns::Meanwhile => not_scalable(&bottle.made),
+    }
     (bottle.image("app:v2"), before)
+}
+
+/// Takes the services of both arms out of auto scaling again.
+fn not_scalable(made: &Made) {
+    for arm in made.arms {
+        let resource = format!("service/{}/{}-{arm}", made.cluster, made.name);
+        let arguments = [
+            &["application-autoscaling", "deregister-scalable-target"][..],
+            &["--service-namespace", "ecs", "--resource-id", &resource],
+            &["--scalable-dimension", "ecs:service:DesiredCount"],
+        ]
+        .concat();
+        tokio::task::block_in_place(|| aws(REGION, &arguments));
+    }
+}
+
+/// What users need is kept also where auto scaling is met late; it is put back to what it
+/// was then.
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_scaling_that_is_met_during_a_rollout_is_held_and_put_back() {
+    for learns in [Learns::Late, Learns::Meanwhile] {
+        for end in [End::Promoted, End::RolledBack] {
+            let verdict = match end {
+                End::Promoted => Verdict::Promoted,
+                _ => Verdict::RolledBack,
+            };
+            let limits = [[1, 20], [1, 5]];
+            let (bottle, before) = scaled_rollout(limits, verdict, learns).await;
+            ends(&bottle, end).await;
+            let writes = writes(&bottle).await;
+            let at = |write: &str| writes.iter().position(|w| w.starts_with(write));
+            let held = at("set-scaling stable 1 to 20 tasks, scale-in suspended");
+            let raised = match learns {
+                Learns::Meanwhile => at("set-weights stable=0"),
+                _ => at("set-weights stable=50"),
+            };
+            assert!(held.is_some() && held < raised, "{learns:?}: {writes:?}");
+            assert_eq!(tasks(&bottle).await, [4, 1], "{learns:?} {end:?}");
+            let now = shown(&bottle.made);
+            for (arm, was) in now.iter().zip(&before) {
+                for key in ["MinCapacity", "MaxCapacity", "SuspendedState"] {
+                    assert_eq!(arm[key], was[key], "{learns:?} {end:?} {key}");
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,7 +417,7 @@ async fn auto_scaling_takes_nothing_that_the_rollout_needs_and_is_put_back() {
         (Verdict::Promoted, End::Promoted),
         (Verdict::RolledBack, End::RolledBack),
     ] {
-        let (bottle, before) = scaled_rollout([[1, 20], [1, 3]], verdict).await;
+        let (bottle, before) = scaled_rollout([[1, 20], [1, 3]], verdict, Learns::First).await;
         ends(&bottle, end).await;
         let writes = writes(&bottle).await;
         assert_eq!(
@@ -386,7 +456,8 @@ async fn auto_scaling_takes_nothing_that_the_rollout_needs_and_is_put_back() {
 /// tasks from under the users.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_swap_auto_scaling_leaves_the_new_arm_what_the_users_need() {
-    let (mut bottle, before) = scaled_rollout([[4, 20], [1, 2]], Verdict::Promoted).await;
+    let (mut bottle, before) =
+        scaled_rollout([[4, 20], [1, 2]], Verdict::Promoted, Learns::First).await;
     bottle.header.promotion = Promotion::Swap;
     ends(&bottle, End::Promoted).await;
     let [stable, canary] = shown(&bottle.made);
