@@ -71,8 +71,8 @@ pub struct Status {
     /// Number of writes of traffic and releases that reached the target since the end was
     /// decided.
     pub moves: u32,
-    /// Whether a person asked for the promotion while the rollout stood still.
-    pub insisted: bool,
+    /// What a person was told who asked for the promotion all the same.
+    pub insisted: Option<Insisted>,
     /// When it was last found out what has become of a write that another process had
     /// left without an answer, Unix ms. Such a write can still take effect for a while
     /// after that.
@@ -108,6 +108,24 @@ pub struct Status {
     names: Vec<String>,
     /// Whether the strategy has made its first call.
     pub strategy_called: bool,
+}
+
+/// A person wants the promotion for which the rollout stands still. What comes after that
+/// was not told, and is another reason to stand still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insisted {
+    /// Why it stood still.
+    pub told: String,
+    /// Digests of the images that were seen until then.
+    pub digests: Vec<String>,
+}
+
+impl Insisted {
+    /// Whether this reason was told.
+    #[must_use]
+    pub fn on(&self, reason: &str) -> bool {
+        self.told.contains(reason)
+    }
 }
 
 /// An open wait of the strategy.
@@ -201,7 +219,7 @@ impl Status {
             scaling: vec![],
             unscalable: false,
             moves: 0,
-            insisted: false,
+            insisted: None,
             recovered: None,
             taken_back: None,
             in_doubt: None,
@@ -416,6 +434,12 @@ impl Status {
         self.running.push(seen.clone());
     }
 
+    /// Digests of all images that the arms were seen to run since they got their releases.
+    fn seen_to_run(&self) -> Vec<String> {
+        let running = self.running.iter().flat_map(|seen| &seen.digests);
+        running.chain(&self.tried_as).cloned().collect()
+    }
+
     fn happened(&mut self, at: Millis, event: &Event) {
         self.consumed.extend(event.signal().map(ToOwned::to_owned));
         match event {
@@ -441,8 +465,14 @@ impl Status {
                 reason,
                 signal,
             } => {
-                let held = self.hold.take().is_some();
-                self.insisted = held && signal.is_some() && *goal == Goal::Promote;
+                let held = self.hold.take();
+                self.insisted = match (held, signal, goal) {
+                    (Some(Hold::Stuck { reason }), Some(_), Goal::Promote) => Some(Insisted {
+                        told: reason,
+                        digests: self.seen_to_run(),
+                    }),
+                    _ => None,
+                };
                 self.moves = 0;
                 self.mismatch = None;
                 self.waiting = None;

@@ -480,18 +480,20 @@ pub fn another_image(header: &Header, status: &Status, arm: &str) -> Option<Stri
         true => "it gets no more traffic and is not promoted",
         false => "the promotion is not done",
     };
+    let insisted = status.insisted.as_ref();
+    let is_new = |digest: &String| insisted.is_none_or(|known| !known.digests.contains(digest));
     let Some(judged) = &status.judged else {
         let all = &status.tried_as;
         let several = arm == header.arm(Role::Candidate) && all.len() > 1;
-        return several.then(|| {
+        return (several && all.iter().any(is_new)).then(|| {
             format!(
                 "tasks of {arm} were seen to run different images ({}): the name {name} was pushed again, so it is not clear what was judged, and {then}",
                 all.join(" and ")
             )
         });
     };
-    let other: Vec<&str> = seen.digests.iter().map(String::as_str).collect();
-    let other: Vec<&str> = other.into_iter().filter(|d| d != judged).collect();
+    let other = seen.digests.iter().filter(|d| *d != judged && is_new(d));
+    let other: Vec<&str> = other.map(String::as_str).collect();
     (!other.is_empty()).then(|| {
         format!(
             "tasks of {arm} run {}, and {judged} is what was judged: the name {name} was pushed again, so {then}",
@@ -615,12 +617,13 @@ fn move_traffic(
             (promotion, Some(old)) if promotion.copies() => {
                 way_back_from_a_copy(header, status, live, old)
             }
-            _ => all_to(live, stable),
+            _ => back_to(header, status, live),
         };
     }
-    if !status.insisted
-        && let Some(why) = foreign_release(header, status, live)
-            .or_else(|| another_image(header, status, candidate))
+    let was_told = |why: &String| status.insisted.as_ref().is_some_and(|known| known.on(why));
+    if let Some(why) = foreign_release(header, status, live)
+        .filter(|why| !was_told(why))
+        .or_else(|| another_image(header, status, candidate))
     {
         return Step::Stand(why);
     }
@@ -672,6 +675,26 @@ fn move_traffic(
     }
 }
 
+/// Whether all traffic is certainly on the stable arm where it was read there: a single read
+/// may be older than the last write, so it must agree with what this rollout has written.
+/// A verb of a person knows of no earlier write, so it must have written itself.
+#[must_use]
+pub fn is_back(header: &Header, status: &Status, live: &Weights) -> bool {
+    let by_hand = matches!(header.work, Work::Verb { .. });
+    status.weights.shares_like(live) && (!by_hand || status.moves > 0)
+}
+
+/// All traffic back to the stable arm, which is done only when it is certain.
+fn back_to(header: &Header, status: &Status, live: &Observed) -> Step {
+    let stable = header.arm(Role::Stable);
+    match all_to(live, stable) {
+        Step::Done if !is_back(header, status, &live.weights()) => Step::Do(Call::SetWeights {
+            weights: live.weights().all_to(stable),
+        }),
+        step => step,
+    }
+}
+
 /// All traffic to one arm that can carry it. It counts as done only while it can.
 fn all_to(live: &Observed, arm: &str) -> Step {
     let traffic = live.traffic();
@@ -690,7 +713,7 @@ fn all_to(live: &Observed, arm: &str) -> Step {
 fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: &Release) -> Step {
     let (stable, candidate) = (header.arm(Role::Stable), header.arm(Role::Candidate));
     let (Some(given), Some(arm)) = (&status.given, live.arm(stable)) else {
-        return all_to(live, stable);
+        return back_to(header, status, live);
     };
     let restore = Call::SetVersion {
         arm: stable.to_owned(),
@@ -708,7 +731,12 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
                 arm: stable.to_owned(),
                 what: what.clone(),
             },
-            _ => if_it_is((status, arm, was), old, all_to(live, stable), false),
+            _ => if_it_is(
+                (status, arm, was),
+                old,
+                back_to(header, status, live),
+                false,
+            ),
         };
     }
     if !is_old(&given.release) {
@@ -718,7 +746,7 @@ fn way_back_from_a_copy(header: &Header, status: &Status, live: &Observed, old: 
                 step => step,
             }
         } else {
-            all_to(live, stable)
+            back_to(header, status, live)
         };
     }
     // The arm was given the old release again, and does not run it.

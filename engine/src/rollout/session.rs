@@ -639,7 +639,9 @@ impl Session {
             // `restore` also writes the rest of the action, which may differ.
             let whole = matches!(call, Call::Restore { .. });
             let is_so = wanted == before && live.apart_from(&wanted).next().is_none();
-            if is_so && before == self.status.weights && !whole {
+            let proven =
+                checks != Checks::WayBack || recovery::is_back(&self.header, &self.status, &before);
+            if is_so && before == self.status.weights && !whole && proven {
                 let event = Event::Exchanged {
                     by,
                     call,
@@ -708,13 +710,9 @@ impl Session {
         self.append(event, Durability::Process).await
     }
 
-    /// Why an arm does not run the image that was judged, if so. A person who insists has
-    /// been told.
+    /// Why an arm does not run the image that was judged, if so.
     pub(super) fn another_image(&self, arm: &str) -> Option<String> {
-        match self.status.insisted {
-            true => None,
-            false => recovery::another_image(&self.header, &self.status, arm),
-        }
+        recovery::another_image(&self.header, &self.status, arm)
     }
 
     /// Returns once all tasks of an arm say that they run the image that was judged, as far
@@ -732,7 +730,7 @@ impl Session {
             if let Some(reason) = self.another_image(arm) {
                 return stuck(reason);
             }
-            if self.status.judged.is_none() || self.status.insisted {
+            if self.status.judged.is_none() || self.status.insisted.is_some() {
                 return Ok(());
             }
             let lasts = unread.as_ref().is_some_and(|error| !error.retryable);

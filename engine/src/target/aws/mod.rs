@@ -390,7 +390,9 @@ impl AwsTarget {
         let is_ours = step
             .only_from
             .is_none_or(|from| live.weights.shares_like(from));
-        if several && (live.weights == to || !is_ours) {
+        // On the way back a read that says so is no proof: it may be older than a write.
+        let is_there = live.weights == to && step.order == Order::Raise;
+        if several && (is_there || !is_ours) {
             return Ok(());
         }
         let actions = traffic::rewrite(&self.found, &actions, &to);

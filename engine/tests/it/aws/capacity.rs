@@ -367,7 +367,7 @@ async fn scaled_rollout(
 
 /// Takes the services of both arms out of auto scaling again.
 fn not_scalable(made: &Made) {
-    for arm in made.arms {
+    for arm in &made.arms {
         let resource = format!("service/{}/{}-{arm}", made.cluster, made.name);
         let arguments = [
             &["application-autoscaling", "deregister-scalable-target"][..],
@@ -639,7 +639,7 @@ async fn a_rollback_says_what_a_rollout_of_another_folder_has_left_suspended() {
 /// What somebody suspended before stays so, and an arm without auto scaling needs none.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_suspended_before_stays_suspended() {
-    let (mut bottle, _) = scaled_rollout([[4, 8], [4, 8]], Verdict::Promoted).await;
+    let (mut bottle, _) = scaled_rollout([[4, 8], [4, 8]], Verdict::Promoted, Learns::First).await;
     let suspended = Scaling {
         out_suspended: true,
         scheduled_suspended: true,
@@ -665,7 +665,8 @@ async fn what_was_suspended_before_stays_suspended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_permission_the_rollout_goes_on_and_counts() {
-    let (bottle, before) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+    let (bottle, before) =
+        scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted, Learns::First).await;
     policy(&bottle.made, 0, json!({"deny": ["RegisterScalableTarget"]})).await;
     ends(&bottle, End::Promoted).await;
     // The policies took all tasks but one, and no arm got traffic without the tasks for it.
@@ -710,13 +711,15 @@ async fn auto_scaling_is_put_back_after_a_crash_and_an_abort() {
         "set-tasks canary 2",
     ] {
         for happened in [false, true] {
-            let (bottle, before) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+            let (bottle, before) =
+                scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted, Learns::First).await;
             let driver = bottle.driver();
             driver
                 .begin(bottle.header.clone())
                 .await
                 .expect("it begins");
-            let (twin, _) = scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted).await;
+            let (twin, _) =
+                scaled_rollout([[1, 20], [1, 20]], Verdict::Promoted, Learns::First).await;
             ends(&twin, End::Promoted).await;
             let journal = twin.journal().await;
             let asked = journal.iter().position(|e| {
