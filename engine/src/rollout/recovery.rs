@@ -1159,6 +1159,66 @@ mod tests {
         ));
     }
 
+    /// A load balancer may answer with what it had before the last write.
+    #[test]
+    fn one_read_against_the_journal_is_no_way_back() {
+        let at_home = live([100, 0], ["v1", "v2"], [1, 1]);
+        for promotion in [Promotion::Copy, Promotion::Swap] {
+            let mut header = header();
+            header.promotion = promotion;
+            let back = |status: &Status| {
+                finalize(Goal::RollBack, &header, status, &at_home, header.created)
+            };
+            let mut status = Status::new(&header);
+            assert_eq!(back(&status), Step::Done, "it never left");
+            status.weights = Weights::of([("stable", 50), ("canary", 50)]);
+            assert_eq!(back(&status), set(100, 0));
+            status.weights = Weights::of([("stable", 100), ("canary", 0)]);
+            assert_eq!(back(&status), Step::Done, "it was written");
+        }
+        // A verb has read where the traffic is when it began, and nothing else.
+        let mut header = header();
+        header.work = Work::Verb {
+            verb: "rollback".to_owned(),
+            actor: "ada".to_owned(),
+            weights: Weights::of([("stable", 100), ("canary", 0)]),
+        };
+        let mut status = Status::new(&header);
+        let back = |status: &Status| finalize(Goal::RollBack, &header, status, &at_home, 0);
+        assert_eq!(back(&status), set(100, 0));
+        status.moves = 1;
+        assert_eq!(back(&status), Step::Done);
+    }
+
+    #[test]
+    fn who_insists_was_told_what() {
+        use crate::journal::status::Insisted;
+        let (header, mut status) = copied();
+        status.given = None;
+        let foreign = live([50, 50], ["app:v1", "app:v9"], [1, 1]);
+        let go_on = |status: &Status| finalize(Goal::Promote, &header, status, &foreign, 0);
+        let Step::Stand(told) = go_on(&status) else {
+            panic!("somebody else deployed");
+        };
+        let insists = |told: &str, digests: &[&str]| {
+            Some(Insisted {
+                told: told.to_owned(),
+                digests: digests.iter().map(|d| (*d).to_owned()).collect(),
+            })
+        };
+        status.insisted = insists("the canary was not healthy", &[]);
+        assert!(matches!(go_on(&status), Step::Stand(_)));
+        status.insisted = insists(&told, &[]);
+        assert!(!matches!(go_on(&status), Step::Stand(_)));
+        // An image that comes after that was not told.
+        status.running = vec![seen("canary", "app:v2", &["sha256:2", "sha256:9"])];
+        assert!(another_image(&header, &status, "canary").is_some());
+        status.insisted = insists("", &["sha256:2", "sha256:9"]);
+        assert_eq!(another_image(&header, &status, "canary"), None);
+        status.running = vec![seen("canary", "app:v2", &["sha256:2", "sha256:8"])];
+        assert!(another_image(&header, &status, "canary").is_some());
+    }
+
     /// The stable arm got the new release by its name.
     fn copied() -> (Header, Status) {
         let header = with_digests();

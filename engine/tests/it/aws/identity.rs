@@ -58,6 +58,15 @@ async fn rollout(name: &'static str, wish: Wish, then: &'static [(usize, Then)])
     by_shares(name, wish, &[50, 100], then, None).await
 }
 
+/// What a person commands, and the store that takes it.
+type Commanded = (Arc<MemoryStore>, Command);
+
+fn full() -> Command {
+    Command::PromoteFull {
+        reason: "known".to_owned(),
+    }
+}
+
 /// A rollout of `NAME:v2` by copy that gives the canary these shares, and then is promoted by
 /// its strategy, or by a person.
 async fn by_shares(
@@ -65,9 +74,9 @@ async fn by_shares(
     wish: Wish,
     shares: &'static [u32],
     then: &'static [(usize, Then)],
-    person: Option<Arc<MemoryStore>>,
+    person: Option<Commanded>,
 ) -> Bottle {
-    let store = person.clone();
+    let store = person.as_ref().map(|(store, _)| store.clone());
     let made: Arc<std::sync::Mutex<Option<Made>>> = Arc::default();
     let known = made.clone();
     let image = format!("{name}:v2");
@@ -90,8 +99,8 @@ async fn by_shares(
             for (_, then) in then.iter().filter(|(after, _)| *after == shares.len()) {
                 happens(&made, &image, *then).await;
             }
-            if let Some(store) = person {
-                insists(&store, "early").await;
+            if let Some((store, command)) = person {
+                commands(&store, "early", &command).await;
                 let wait = Call::Wait {
                     seconds: 60,
                     signals: vec![],
@@ -121,12 +130,8 @@ async fn by_shares(
     bottle.image(&image)
 }
 
-/// A person promotes by hand.
-async fn insists(store: &MemoryStore, id: &str) {
-    let full = Command::PromoteFull {
-        reason: "known".to_owned(),
-    };
-    let signal = full.signal(id.to_owned(), "ada");
+async fn commands(store: &MemoryStore, id: &str, command: &Command) {
+    let signal = command.signal(id.to_owned(), "ada");
     store.signal(lab::ID, &signal).await.expect("sent");
 }
 
@@ -303,11 +308,7 @@ async fn what_nobody_judged_is_promoted_for_nobody_but_who_insists() {
         &["tasks of canary run sha256:", "is not promoted"],
     );
     let judged = status(&bottle).await.judged.expect("known");
-    let insist = Command::PromoteFull {
-        reason: "known".to_owned(),
-    };
-    let signal = insist.signal("full-1".to_owned(), "ada");
-    bottle.store.signal(lab::ID, &signal).await.expect("sent");
+    commands(&bottle.store, "full-1", &full()).await;
     let standing = bottle.go_on().await.expect("driven");
     assert!(
         matches!(standing, Standing::Over(End::Promoted, _)),
@@ -380,7 +381,8 @@ async fn a_person_promotes_no_image_that_was_not_judged() {
         };
         let store = Arc::<MemoryStore>::default();
         let then = &[(1, Then::Pushed)];
-        let mut bottle = by_shares(name, wish, &[5], then, Some(store)).await;
+        let person = Some((store, full()));
+        let mut bottle = by_shares(name, wish, &[5], then, person).await;
         bottle.header.promotion = promotion;
         let standing = bottle.run().await;
         says(
@@ -394,12 +396,56 @@ async fn a_person_promotes_no_image_that_was_not_judged() {
         assert_eq!(bottle.live().await.weights().share("canary"), 5.0, "{name}");
         let judged = status(&bottle).await.judged.expect("known");
         assert_eq!(digests(&bottle, "canary").await.len(), 2, "{name}");
-        insists(&bottle.store, "again").await;
+        commands(&bottle.store, "again", &full()).await;
         let standing = bottle.go_on().await.expect("driven");
         promoted(&standing);
         if promotion == Promotion::Copy {
             assert_eq!(digests(&bottle, "stable").await, [judged]);
         }
+    }
+}
+
+/// Sibling: it stands still because a person paused it, who was told nothing of images.
+/// Each new image is told before anybody can insist on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_promotes_a_paused_rollout_has_not_insisted_on_another_image() {
+    for (name, promotion) in [
+        ("paused-copy", Promotion::Copy),
+        ("paused-swap", Promotion::Swap),
+    ] {
+        let wish = Wish {
+            tasks: [4, 1],
+            images: ["app:v1", "app:v1"],
+            ..Wish::default()
+        };
+        let person = Some((Arc::<MemoryStore>::default(), Command::Pause));
+        let mut bottle = by_shares(name, wish, &[5], &[], person).await;
+        bottle.header.promotion = promotion;
+        let standing = bottle.run().await;
+        assert!(
+            matches!(&standing, Standing::Held(Hold::Asked { .. })),
+            "{standing:?}"
+        );
+        happens(&bottle.made, &format!("{name}:v2"), Then::Pushed).await;
+        commands(&bottle.store, "first", &full()).await;
+        let standing = bottle.go_on().await.expect("driven");
+        says(
+            &standing,
+            &["tasks of canary run sha256:", "is not promoted"],
+        );
+        assert_eq!(bottle.live().await.weights().share("canary"), 5.0, "{name}");
+        // One more image is one more reason.
+        happens(&bottle.made, &format!("{name}:v2"), Then::Pushed).await;
+        happens(&bottle.made, &format!("{name}:v2"), Then::Scaled(6)).await;
+        commands(&bottle.store, "second", &full()).await;
+        let standing = bottle.go_on().await.expect("driven");
+        says(
+            &standing,
+            &["tasks of canary run sha256:", "is not promoted"],
+        );
+        commands(&bottle.store, "third", &full()).await;
+        let standing = bottle.go_on().await.expect("driven");
+        promoted(&standing);
     }
 }
 
