@@ -223,6 +223,10 @@ async fn all_that_share_the_two_groups_move_and_nothing_else_does() {
     );
 
     // One that was moved by hand is no state in which nothing is to be done.
+    let at = on_aws(AwsRequest {
+        test_listeners: vec![preview.clone()],
+        ..on(&several.made)
+    });
     rollback(&test.app, &at, None).await.expect("done");
     assert_eq!(several.weights(), all([100, 0]));
     let stray = forward(&[(&made.groups[0], 30), (&made.groups[1], 70)]);
