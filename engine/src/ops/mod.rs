@@ -5,15 +5,18 @@
 pub mod advice;
 pub mod app;
 pub mod begin;
+pub mod check;
 pub mod command;
 mod compile;
 pub mod deploy;
 pub mod error;
 pub mod find;
+pub mod findings;
 pub mod history;
 pub mod local;
 pub mod news;
 pub mod past;
+pub mod permissions;
 pub mod picture;
 pub mod pin;
 pub mod plan;

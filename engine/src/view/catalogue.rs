@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::kebab::kebab;
-use super::{View, failure, past, plan, plugin, rollout, simulation, stack, traffic, version};
+use super::{View, failure, findings, past, plan, plugin, rollout, simulation, stack, traffic, version};
 use crate::schema::{of_file, tidy};
 use crate::simulate::scenario;
 use crate::spec::nearest;
@@ -70,6 +70,7 @@ macro_rules! answers {
 answers! {
     rollout::Driven: "run", "run, resume, undo, status --watch: a rollout that was driven or followed";
     plan::Plan: "plan", "plan: what a rollout on AWS would do";
+    findings::Check: "check", "check: whether a rollout could begin";
     simulation::Report: "simulate", "simulate: many rollouts, counted";
     simulation::Replicate: "replicate", "simulate --replicate: one rollout and its whole story";
     traffic::Standing: "status", "status: where the traffic goes, and the rollout that moves it";

@@ -11,6 +11,7 @@
 
 pub mod catalogue;
 pub mod failure;
+pub mod findings;
 mod kebab;
 pub mod past;
 pub mod plan;

@@ -111,3 +111,44 @@ fn what_is_wrong_is_shown_with_its_exit_code() {
         stderr(&output)
     );
 }
+
+#[test]
+fn what_is_wrong_with_arguments_is_said_in_json_too() {
+    let folder = folder();
+    for (arguments, says) in [
+        (&["set-weight", "90", "10", "--json"][..], "'set-weight'"),
+        (&["list", "--json", "--limit", "0"], "'0' for '--limit"),
+        (&["export", "--json"], "required arguments"),
+        (&["--json", "plugin", "tset"], "'tset'"),
+    ] {
+        let output = run(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let answer: serde_json::Value =
+            serde_json::from_str(&stdout(&output)).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+        let said = answer["error"]["message"].as_str().expect("a sentence");
+        assert!(said.contains(says), "{arguments:?}: {said}");
+    }
+    // An argument is not an option, and help is not an error.
+    for arguments in [&["frobnicate", "--", "--json"][..], &["--json", "--version"]] {
+        let output = run(folder.path(), arguments);
+        assert!(!stdout(&output).contains("\"error\""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_unknown_verb_gets_a_good_guess_or_none() {
+    let folder = folder();
+    for (arguments, says) in [
+        (&["deploy-canary"][..], "did you mean `engine deploy`?"),
+        (&["ps"], "did you mean `engine list`?"),
+        (&["plugin", "chekc"], "did you mean `engine plugin check`?"),
+        (&["plugin", "ps"], "`engine plugin --help` lists all of them"),
+        (&["frobnicate"], "`engine --help` lists all of them"),
+    ] {
+        let output = run(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = stderr(&output);
+        assert!(said.contains(says), "{arguments:?}: {said}");
+        assert_eq!(said.contains("did you mean"), says.contains("did you mean"), "{said}");
+    }
+}

@@ -52,6 +52,9 @@ fn answers(arguments: &[&str]) -> Vec<String> {
     let verbs = [
         "run",
         "resume",
+        "check",
+        "doctor",
+        "init",
         "plan",
         "simulate",
         "status",
