@@ -35,9 +35,11 @@ mod about;
 pub mod advice;
 mod check;
 mod command;
+mod doctor;
 pub mod exit;
 pub mod guess;
 mod hindsight;
+mod init;
 mod local;
 mod plan;
 mod plugin;
@@ -48,6 +50,7 @@ mod schema;
 mod show;
 mod simulate;
 mod stack;
+pub mod table;
 mod target;
 mod traffic;
 mod undo;
@@ -113,6 +116,7 @@ pub struct Global {
 enum Verb {
     Run(run::RunArgs),
     Demo(run::DemoArgs),
+    Init(init::InitArgs),
     Check(check::CheckArgs),
     Plan(plan::PlanArgs),
     Simulate(simulate::SimulateArgs),
@@ -142,6 +146,7 @@ enum Verb {
     Delete(stack::DeleteArgs),
     Local(local::LocalArgs),
     Schema(schema::SchemaArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(about::CompletionsArgs),
     Version(about::VersionArgs),
     Plugin(plugin::PluginArgs),
@@ -152,6 +157,7 @@ impl Verb {
     fn access(&self) -> Access {
         match self {
             Self::Rollback(_) | Self::Abort(_) => Access::WayBack,
+            Self::Doctor(_) => Access::Look,
             Self::Status(_)
             | Self::Wait(_)
             | Self::Get(_)
@@ -161,6 +167,7 @@ impl Verb {
             | Self::Replay(_)
             | Self::WhatIf(_)
             | Self::Export(_)
+            | Self::Init(_)
             | Self::Check(_)
             | Self::Plan(_) => Access::Read,
             _ => Access::Write,
@@ -284,6 +291,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
     match verb {
         Verb::Run(args) => Box::pin(run::run(&app, &global, args)).await,
         Verb::Demo(args) => Box::pin(run::demo(&app, &global, args)).await,
+        Verb::Init(args) => Box::pin(init::init(&app, &global, args)).await,
         Verb::Check(args) => Box::pin(check::check(&app, &global, args)).await,
         Verb::Plan(args) => Box::pin(plan::plan(&app, &global, args)).await,
         Verb::Simulate(args) => Box::pin(simulate::simulate(&app, &global, args)).await,
@@ -318,6 +326,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
             watch::to_its_end(&app, Exit::RollbackFailed, back).await
         }
         Verb::Approve(args) => Box::pin(command::approve(&app, &global, args)).await,
+        Verb::Doctor(_) => doctor::doctor(&app, &global).await,
         Verb::Deploy(args) => Box::pin(stack::deploy(&app, &global, args)).await,
         Verb::Delete(args) => Box::pin(stack::delete(&app, &global, args)).await,
         Verb::Local(_) | Verb::Schema(_) | Verb::Completions(_) | Verb::Version(_) => {

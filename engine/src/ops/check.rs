@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::advice::Input;
+use super::advice::{Ask, Input};
 use super::app::App;
 use super::begin::{self, BeginRequest, Judged};
 use super::error::{Error, Result};
@@ -57,7 +57,8 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
         return Err(Error::usage(
             "there is no rollout.toml here, and nothing else names a target",
         )
-        .give(Input::RolloutFile, "names a rollout file")
+        .ask(Ask::Init, "writes one")
+        .give(Input::RolloutFile, "names another file")
         .give(Input::LoadBalancer, "names a target without one"));
     }
     if let Some(spec) = spec.as_ref().or(read.as_ref()) {

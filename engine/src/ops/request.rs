@@ -65,7 +65,9 @@ impl AwsRequest {
         }
     }
 
-    fn names_a_target(&self) -> bool {
+    /// Whether it names a load balancer on AWS.
+    #[must_use]
+    pub fn names_a_target(&self) -> bool {
         self.stack.is_some() || self.listener.is_some() || self.rule.is_some()
     }
 

@@ -12,6 +12,7 @@
 pub mod catalogue;
 pub mod failure;
 pub mod findings;
+pub mod init;
 mod kebab;
 pub mod past;
 pub mod plan;

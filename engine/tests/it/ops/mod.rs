@@ -2,6 +2,7 @@
 //! or the error is looked at as it is. A local balancer and the emulator are real.
 
 mod begin;
+mod check;
 mod command;
 mod deploy;
 mod find;
