@@ -11,6 +11,7 @@ use super::advice::{Advice, Ask, Input};
 use super::app::App;
 use super::error::{Context as _, Error, Result};
 use super::find::last_rollout;
+use super::gone;
 use super::news::Note;
 use super::pin::PinRequest;
 use super::plugin::{self, Loaded};
@@ -561,6 +562,10 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
 /// # Errors
 /// As with [`make_ready`]; and busy, if something else has taken the target meanwhile.
 pub async fn begin_rollout(app: &App, request: &BeginRequest, options: Options) -> Result<Ready> {
+    // One of them may have the target.
+    if let Ok(open) = app.store.open(None).await {
+        gone::end_gone(app, &open).await;
+    }
     let ready = make_ready(app, request).await?;
     for note in notes(&ready) {
         app.note(note);

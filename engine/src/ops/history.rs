@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::app::App;
 use super::command::Reached;
 use super::error::{Error, Result};
+use super::gone;
 use super::picture;
 use super::request::TargetRequest;
 use crate::journal::Entry;
@@ -44,13 +45,17 @@ const ARMS_MAX: usize = 100;
 /// Usage, if the request or the rollout file is wrong.
 pub async fn list(app: &App, request: &ListRequest) -> Result<Vec<Listed>> {
     let identity = request.target.identity(app).await?;
+    let mut open = app.store.open(identity.as_deref()).await?;
+    if gone::end_gone(app, &open).await {
+        open = app.store.open(identity.as_deref()).await?;
+    }
     let page = Page::newest(identity.as_deref(), request.limit);
     let page = match request.all {
         true => page,
         false => page.of_strategies(),
     };
     let mut rows = app.store.history(&page).await?;
-    for open in app.store.open(identity.as_deref()).await? {
+    for open in open {
         if !rows.iter().any(|row| row.rollout == open.summary.rollout) {
             rows.push(open.summary);
         }

@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod error;
 pub mod find;
 pub mod findings;
+mod gone;
 pub mod history;
 pub mod init;
 pub mod local;
