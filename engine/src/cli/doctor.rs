@@ -2,9 +2,9 @@
 
 use clap::Args;
 
+use super::Global;
 use super::check::{exit, seen, show};
 use super::exit::Exit;
-use super::Global;
 use crate::ops::app::App;
 use crate::ops::{Result, doctor};
 use crate::view::findings as view;

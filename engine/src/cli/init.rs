@@ -70,8 +70,10 @@ pub(super) async fn init(app: &App, global: &Global, args: InitArgs) -> Result<E
             asked(target, args.plugin, &mut ask)?
         }
         None => {
-            return Err(Error::usage("nothing says where the rollout file shall roll out to")
-                .name_it(Input::Target));
+            return Err(
+                Error::usage("nothing says where the rollout file shall roll out to")
+                    .name_it(Input::Target),
+            );
         }
     };
     let request = InitRequest {
@@ -155,7 +157,10 @@ mod tests {
         let mut questions = 0;
         let mut ask = |_: &str| {
             questions += 1;
-            Ok(left.next().map(|text| format!("{text}\n")).unwrap_or_default())
+            Ok(left
+                .next()
+                .map(|text| format!("{text}\n"))
+                .unwrap_or_default())
         };
         let asked = asked(TargetRequest::default(), None, &mut ask);
         (asked, questions)
@@ -179,7 +184,10 @@ mod tests {
         assert_eq!((target.aws.stack, target.aws.region), (None, None));
         assert_eq!(plugin.as_deref(), Some("canary"));
         let (asked, questions) = told(&["local", ""]);
-        assert!(matches!(asked, Ok((Place::Local(ADMIN_DEFAULT), None))), "{asked:?}");
+        assert!(
+            matches!(asked, Ok((Place::Local(ADMIN_DEFAULT), None))),
+            "{asked:?}"
+        );
         assert_eq!(questions, 2);
         for wrong in [&["cloud"][..], &["aws", ""], &[]] {
             assert!(told(wrong).0.is_err(), "{wrong:?}");

@@ -65,8 +65,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::model::address::socket;
-use crate::ops::app::{Access, App, Surroundings};
 use crate::ops::Error;
+use crate::ops::app::{Access, App, Surroundings};
 use crate::ops::news::{Listener, News};
 use crate::view::failure::{Failure, Wrong};
 use exit::Exit;

@@ -85,7 +85,11 @@ pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
         line.trim_end().to_owned()
     };
     let mut lines = vec![line(&titles, None)];
-    lines.extend(rows.iter().zip(&cells).map(|(row, cells)| line(cells, Some(row))));
+    lines.extend(
+        rows.iter()
+            .zip(&cells)
+            .map(|(row, cells)| line(cells, Some(row))),
+    );
     lines
 }
 
@@ -150,7 +154,11 @@ fn amid(text: &str, room: usize) -> String {
     while from < to {
         let left = room.saturating_sub(1 + width_of(&first) + width_of(&last));
         let begins = width_of(&first) <= width_of(&last);
-        let letter = if begins { letters[from] } else { letters[to - 1] };
+        let letter = if begins {
+            letters[from]
+        } else {
+            letters[to - 1]
+        };
         if width_of(&letter.to_string()) > left {
             break;
         }
@@ -219,14 +227,24 @@ mod tests {
         let long = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/app/a-shop-with-a-very-long-name/50dc6c495c0c9188/f2f7dc8efc522ab2";
         let image = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/team/shop-frontend:release-2026-11-20-";
         vec![
-            row("canary-x7k2m9q4", "local:127.0.0.1:7900", ["v1", "v2"], "it is worse"),
+            row(
+                "canary-x7k2m9q4",
+                "local:127.0.0.1:7900",
+                ["v1", "v2"],
+                "it is worse",
+            ),
             row(
                 "blue-green-of-everything-x7k2m9q4",
                 long,
                 [&format!("{image}a1"), &format!("{image}b2")],
                 "step 1/5 at 5 %: it is worse (evidence 240:1, goes back at 100:1)\nsecond line",
             ),
-            row("名前の長いロールアウト名前の長い", "local:[::1]:7900", ["", ""], ""),
+            row(
+                "名前の長いロールアウト名前の長い",
+                "local:[::1]:7900",
+                ["", ""],
+                "",
+            ),
         ]
     }
 

@@ -34,10 +34,7 @@ impl Problem {
     pub fn place(text: &str, at: usize) -> (usize, usize) {
         let before = text.get(..at).unwrap_or(text);
         let line = before.rsplit('\n').next().unwrap_or(before);
-        (
-            1 + before.matches('\n').count(),
-            1 + line.chars().count(),
-        )
+        (1 + before.matches('\n').count(), 1 + line.chars().count())
     }
 }
 

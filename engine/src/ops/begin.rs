@@ -379,7 +379,11 @@ pub(super) async fn hindrances(
     let fit = target.fit().await.map_err(Error::from);
     let together = are_together(&live.traffic());
     let balancer = has_one_balancer(&pinned);
-    all.extend([alarm, fit, together, balancer].into_iter().filter_map(Result::err));
+    all.extend(
+        [alarm, fit, together, balancer]
+            .into_iter()
+            .filter_map(Result::err),
+    );
     let arms = match who_is_who(&spec, &live, request.stable.as_deref()) {
         Ok(arms) => arms,
         Err(error) => {
@@ -398,7 +402,11 @@ pub(super) async fn hindrances(
                 repeats: &repeats,
                 promotion,
             };
-            all.extend(seen_by_nobody(app, target, arrives, &live, &arms).await.err());
+            all.extend(
+                seen_by_nobody(app, target, arrives, &live, &arms)
+                    .await
+                    .err(),
+            );
         }
     }
     Ok(all)

@@ -54,12 +54,12 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
         }
     };
     if spec.is_none() && !is_file && findings.is_empty() {
-        return Err(Error::usage(
-            "there is no rollout.toml here, and nothing else names a target",
-        )
-        .ask(Ask::Init, "writes one")
-        .give(Input::RolloutFile, "names another file")
-        .give(Input::LoadBalancer, "names a target without one"));
+        return Err(
+            Error::usage("there is no rollout.toml here, and nothing else names a target")
+                .ask(Ask::Init, "writes one")
+                .give(Input::RolloutFile, "names another file")
+                .give(Input::LoadBalancer, "names a target without one"),
+        );
     }
     if let Some(spec) = spec.as_ref().or(read.as_ref()) {
         if begin::may_ask(problems) {
@@ -117,10 +117,7 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, findings: &mut
         "plugin",
         format!(
             "{} {} ({}), sha256 {}",
-            description.name,
-            description.version,
-            loaded.shown,
-            loaded.plugin.sha256
+            description.name, description.version, loaded.shown, loaded.plugin.sha256
         ),
     ));
     findings.push(match accepted {
@@ -131,9 +128,7 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, findings: &mut
             "parameters",
             format!("{} accepts them: {} steps", description.name, steps.len()),
         ),
-        Err(problems) => {
-            Finding::wrong("parameters", plugin::not_accepted(&description, problems))
-        }
+        Err(problems) => Finding::wrong("parameters", plugin::not_accepted(&description, problems)),
     });
 }
 
@@ -230,7 +225,12 @@ async fn on_aws(
     let arms: Vec<&str> = found.arms.iter().map(|arm| arm.name.as_str()).collect();
     findings.push(Finding::fine(
         "target",
-        format!("{} at {} ({})", arms.join(" and "), found.address, found.route),
+        format!(
+            "{} at {} ({})",
+            arms.join(" and "),
+            found.address,
+            found.route
+        ),
     ));
     let alarms = &spec.guardrails.alarms;
     findings.extend(permissions::read_all(&target, alarms, app.clock.now()).await);
@@ -254,7 +254,10 @@ async fn on_aws(
         }
         Ok(all) => findings.extend(all.into_iter().map(|e| Finding::wrong("beginning", e))),
         // What a permission is missing for was said above.
-        Err(_) if findings.iter().any(|f| f.about == "permissions" && f.is_wrong()) => {}
+        Err(_)
+            if findings
+                .iter()
+                .any(|f| f.about == "permissions" && f.is_wrong()) => {}
         Err(error) => findings.push(Finding::wrong("beginning", error)),
     }
 }

@@ -7,9 +7,9 @@ use super::error::Error;
 use super::findings::Finding;
 use super::permissions;
 use super::request::{RolloutFile, TargetRequest, wrong_file};
+use crate::model::Phase;
 use crate::model::aws::Access;
 use crate::model::target::TargetSpec;
-use crate::model::Phase;
 use crate::spec::Spec;
 use crate::store::Open;
 use crate::target::aws::client::configured_region;
@@ -70,7 +70,10 @@ async fn rollouts(app: &App, findings: &mut Vec<Finding>) {
     };
     findings.extend(open.iter().take(ROLLOUTS_MAX).map(of));
     if more > 0 {
-        findings.push(Finding::skipped("rollouts", format!("{more} more are under way")));
+        findings.push(Finding::skipped(
+            "rollouts",
+            format!("{more} more are under way"),
+        ));
     }
 }
 
@@ -83,7 +86,10 @@ fn rollout(open: &Open, driven: bool) -> Finding {
         return Finding::fine("rollouts", text);
     }
     if phase == Phase::Paused {
-        return Finding::skipped("rollouts", format!("{id} is paused, and waits for a person"));
+        return Finding::skipped(
+            "rollouts",
+            format!("{id} is paused, and waits for a person"),
+        );
     }
     let gone = Error::busy(format!("{id} is {phase}, and no process drives it"))
         .ask(Ask::Resume(id.clone()), "goes on with it")
@@ -122,7 +128,10 @@ async fn on_aws(
         Some(_) => "named by the profile",
         None => "because nothing names one",
     };
-    findings.push(Finding::fine("region", format!("{}, {source}", clients.region)));
+    findings.push(Finding::fine(
+        "region",
+        format!("{}, {source}", clients.region),
+    ));
     match clients.caller().await {
         Ok(caller) => {
             let from = caller.source.map(|source| format!(", by {source}"));

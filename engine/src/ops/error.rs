@@ -257,7 +257,14 @@ impl From<SupplyError> for Error {
             e if e.is_usage() => Kind::Usage,
             _ => Kind::Internal,
         };
-        Self::of(kind, &error)
+        let problems = match &error {
+            SupplyError::Plugins { file, problems } => problems.clone().located_in(file),
+            _ => vec![],
+        };
+        Self {
+            problems,
+            ..Self::of(kind, &error)
+        }
     }
 }
 

@@ -82,7 +82,12 @@ fn there_is_one(file: &Path) -> Error {
 pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
     may_write(&request.file, request.force)?;
     if let Some(image) = &request.image {
-        let wrong = |why| Error::argument(Input::Image, format!("{image:?} is not REPOSITORY:TAG: {why}"));
+        let wrong = |why| {
+            Error::argument(
+                Input::Image,
+                format!("{image:?} is not REPOSITORY:TAG: {why}"),
+            )
+        };
         ImageReference::parse(image).map_err(wrong)?;
     }
     let plugin = match &request.plugin {
@@ -104,19 +109,20 @@ pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
             let found = app.ports.find_on_aws(&spec).await?;
             let found = found.found();
             let arms = found.arms.iter().map(|arm| arm.name.clone()).collect();
-            (on_aws(&spec, found, &plugin, request.image.as_deref()), arms)
+            (
+                on_aws(&spec, found, &plugin, request.image.as_deref()),
+                arms,
+            )
         }
     };
     // Whatever was found has names that a file can have, or this is a mistake of ours.
     Spec::parse(&text).context("the file would have had problems, so nothing was written")?;
-    write(&request.file, &text, request.force).map_err(|error| {
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => there_is_one(&request.file),
-            _ => Error::usage(format!(
-                "failed to write {}: {error}",
-                request.file.display()
-            )),
-        }
+    write(&request.file, &text, request.force).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => there_is_one(&request.file),
+        _ => Error::usage(format!(
+            "failed to write {}: {error}",
+            request.file.display()
+        )),
     })?;
     Ok(Written {
         file: request.file.clone(),
@@ -196,14 +202,34 @@ fn on_aws(spec: &AwsSpec, found: &Found, plugin: &str, image: Option<&str>) -> S
     text += "\n[target]\nkind = \"aws\"\n\n[target.aws]\n";
     let find = &spec.find;
     for (key, value, about) in [
-        ("stack", &find.stack, "The CloudFormation stack of the load balancer and the services."),
-        ("listener", &find.listener, "The listener whose default action shares out the requests."),
-        ("rule", &find.rule, "The listener rule that shares out the requests."),
+        (
+            "stack",
+            &find.stack,
+            "The CloudFormation stack of the load balancer and the services.",
+        ),
+        (
+            "listener",
+            &find.listener,
+            "The listener whose default action shares out the requests.",
+        ),
+        (
+            "rule",
+            &find.rule,
+            "The listener rule that shares out the requests.",
+        ),
         ("cluster", &find.cluster, "The ECS cluster of the services."),
         ("region", &spec.access.region, "Where that is."),
-        ("profile", &spec.access.profile, "The profile of the shared AWS configuration."),
+        (
+            "profile",
+            &spec.access.profile,
+            "The profile of the shared AWS configuration.",
+        ),
         ("role", &spec.access.role, "The role that is assumed."),
-        ("container", &spec.container, "The container whose image is the version."),
+        (
+            "container",
+            &spec.container,
+            "The container whose image is the version.",
+        ),
     ] {
         if let Some(value) = value {
             let _ = writeln!(text, "# {about}\n{key} = {}", quoted(value));
@@ -226,7 +252,11 @@ fn on_aws(spec: &AwsSpec, found: &Found, plugin: &str, image: Option<&str>) -> S
             Some(service) => format!("service {}/{}", service.cluster, service.name),
             None => "no ECS service".to_owned(),
         };
-        let group = arm.target_group.split('/').nth(1).unwrap_or(&arm.target_group);
+        let group = arm
+            .target_group
+            .split('/')
+            .nth(1)
+            .unwrap_or(&arm.target_group);
         let _ = writeln!(
             text,
             "#   {}: target group {}, {}",
@@ -240,7 +270,10 @@ fn on_aws(spec: &AwsSpec, found: &Found, plugin: &str, image: Option<&str>) -> S
     }
     for arm in &find.arms {
         let _ = writeln!(text, "\n[target.aws.arms.{}]", arm.name);
-        for (key, value) in [("target-group", &arm.target_group), ("service", &arm.service)] {
+        for (key, value) in [
+            ("target-group", &arm.target_group),
+            ("service", &arm.service),
+        ] {
             if let Some(value) = value {
                 let _ = writeln!(text, "{key} = {}", quoted(value));
             }

@@ -19,7 +19,10 @@ pub async fn read_all(target: &AwsTarget, alarms: &[String], now: Millis) -> Vec
     };
     let found = target.found();
     let mut reads = vec![
-        ("weights, tasks and their health", unit(target.observe().await)),
+        (
+            "weights, tasks and their health",
+            unit(target.observe().await),
+        ),
         ("other listeners and rules", unit(target.elsewhere().await)),
         ("task definitions", unit(target.families_and_roles().await)),
         ("metrics", unit(target.samples(&metrics).await)),

@@ -28,8 +28,8 @@ use crate::model::target::{
 };
 use crate::model::{DemoFault, Millis, Promotion, Release, Source, is_name};
 use policy::Policy;
-pub use read::{located, nearest};
 use read::{Reader, Section};
+pub use read::{located, nearest};
 
 /// Everything that a rollout file can say.
 #[derive(Debug, Clone, PartialEq)]

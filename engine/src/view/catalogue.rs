@@ -10,7 +10,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::kebab::kebab;
-use super::{View, failure, findings, init, past, plan, plugin, rollout, simulation, stack, traffic, version};
+use super::{
+    View, failure, findings, init, past, plan, plugin, rollout, simulation, stack, traffic, version,
+};
 use crate::schema::{of_file, tidy};
 use crate::simulate::scenario;
 use crate::spec::nearest;

@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use crate::journal::replay::Mismatch;
 use crate::journal::{Entry, Header, status};
-use crate::model::{Arm, Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Phase, Running, Weights};
+use crate::model::{
+    Arm, Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Phase, Running, Weights,
+};
 use crate::ops::history::Listed;
 
 /// Where a rollout stands.

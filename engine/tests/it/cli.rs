@@ -129,7 +129,10 @@ fn what_is_wrong_with_arguments_is_said_in_json_too() {
         assert!(said.contains(says), "{arguments:?}: {said}");
     }
     // An argument is not an option, and help is not an error.
-    for arguments in [&["frobnicate", "--", "--json"][..], &["--json", "--version"]] {
+    for arguments in [
+        &["frobnicate", "--", "--json"][..],
+        &["--json", "--version"],
+    ] {
         let output = run(folder.path(), arguments);
         assert!(!stdout(&output).contains("\"error\""), "{arguments:?}");
     }
@@ -142,14 +145,21 @@ fn an_unknown_verb_gets_a_good_guess_or_none() {
         (&["deploy-canary"][..], "did you mean `engine deploy`?"),
         (&["ps"], "did you mean `engine list`?"),
         (&["plugin", "chekc"], "did you mean `engine plugin check`?"),
-        (&["plugin", "ps"], "`engine plugin --help` lists all of them"),
+        (
+            &["plugin", "ps"],
+            "`engine plugin --help` lists all of them",
+        ),
         (&["frobnicate"], "`engine --help` lists all of them"),
     ] {
         let output = run(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let said = stderr(&output);
         assert!(said.contains(says), "{arguments:?}: {said}");
-        assert_eq!(said.contains("did you mean"), says.contains("did you mean"), "{said}");
+        assert_eq!(
+            said.contains("did you mean"),
+            says.contains("did you mean"),
+            "{said}"
+        );
     }
 }
 
@@ -164,7 +174,14 @@ fn a_first_rollout_file_is_written_and_checked() {
     assert!(!folder.path().join("rollout.toml").exists());
 
     let canary = plugin("canary");
-    let wanted = ["init", "--local", "127.0.0.1:0", "--plugin", &canary, "--json"];
+    let wanted = [
+        "init",
+        "--local",
+        "127.0.0.1:0",
+        "--plugin",
+        &canary,
+        "--json",
+    ];
     let output = run(folder.path(), &wanted);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let file = folder.path().join("rollout.toml");
@@ -197,7 +214,10 @@ fn a_first_rollout_file_is_written_and_checked() {
     let output = run(folder.path(), &["check", "rollout.toml"]);
     assert_eq!(output.status.code(), Some(11));
     let said = stdout(&output);
-    assert!(said.contains("guardrial: there is no such key; did you mean guardrails?"), "{said}");
+    assert!(
+        said.contains("guardrial: there is no such key; did you mean guardrails?"),
+        "{said}"
+    );
     let output = run(folder.path(), &["check", "--json"]);
     let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     let problem = &answer["findings"][0]["problems"][0];

@@ -125,7 +125,9 @@ fn check(
         Rejected::Faulty(format!("describe: its parameters schema is wrong: {why}"))
     })?;
     let problems = validator.iter_errors(&value).take(PROBLEMS_MAX);
-    Ok(problems.flat_map(|error| explain(&schema, &error)).collect())
+    Ok(problems
+        .flat_map(|error| explain(&schema, &error))
+        .collect())
 }
 
 /// What a schema does not allow, in words; each key for itself.

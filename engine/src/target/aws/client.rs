@@ -145,9 +145,9 @@ impl Clients {
             Some(provider) => provider.provide_credentials().await.ok(),
             None => None,
         };
-        let features = source.as_ref().and_then(|credentials| {
-            credentials.get_property::<Vec<AwsCredentialFeature>>()
-        });
+        let features = source
+            .as_ref()
+            .and_then(|credentials| credentials.get_property::<Vec<AwsCredentialFeature>>());
         Ok(Caller {
             arn: answer.arn.unwrap_or_default(),
             source: features.and_then(|all| all.iter().find_map(in_words)),
@@ -158,7 +158,11 @@ impl Clients {
     /// `None` before the first one.
     #[must_use]
     pub fn ahead_ms(&self) -> Option<i64> {
-        *self.pace.ahead_ms.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .pace
+            .ahead_ms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -629,7 +633,11 @@ mod tests {
             ("nonsense", 10_000, -300_000),
         ] {
             free.compare(date, now);
-            assert_eq!(*free.ahead_ms.lock().expect("no panic"), Some(ahead), "{date}");
+            assert_eq!(
+                *free.ahead_ms.lock().expect("no panic"),
+                Some(ahead),
+                "{date}"
+            );
         }
         assert!((0..1_000).all(|_| free.turn(100_000) == 100_000));
     }

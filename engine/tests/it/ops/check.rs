@@ -132,7 +132,11 @@ async fn a_strategy_is_not_asked_where_the_file_is_wrong_about_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_file_has_no_problems_and_nothing_begins() {
     let test = TestApp::new();
-    let text = format!("{}[strategy]\nplugin = {:?}\n", demo_target(0), plugin("canary"));
+    let text = format!(
+        "{}[strategy]\nplugin = {:?}\n",
+        demo_target(0),
+        plugin("canary")
+    );
     let request = file(&test, &text);
     let before = std::fs::read_dir(test.at(".")).expect("a folder").count();
     let checked = check(&test.app, &request).await.expect("a file");
@@ -224,8 +228,13 @@ async fn a_target_on_aws_is_read_and_not_written() {
     );
     let writes = ["Modify", "Update", "Register", "Create", "Delete", "Put"];
     let calls = proxy.take();
-    assert!(calls.iter().any(|call| call == "GetMetricData"), "{calls:?}");
-    let written = calls.iter().find(|c| writes.iter().any(|w| c.starts_with(w)));
+    assert!(
+        calls.iter().any(|call| call == "GetMetricData"),
+        "{calls:?}"
+    );
+    let written = calls
+        .iter()
+        .find(|c| writes.iter().any(|w| c.starts_with(w)));
     assert_eq!(written, None);
 
     // Each permission that is missing is told, and not the first one alone.

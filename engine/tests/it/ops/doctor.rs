@@ -59,7 +59,10 @@ async fn credentials_are_a_problem_only_where_aws_is_meant() {
     let nowhere = local("127.0.0.1:1".parse().expect("an address"));
     let findings = examine(&test.app, &nowhere).await;
     assert_eq!(wrong(&findings), [""; 0], "{findings:#?}");
-    assert!(matches!(of(&findings, "credentials")[..], [Found::Skipped(_)]));
+    assert!(matches!(
+        of(&findings, "credentials")[..],
+        [Found::Skipped(_)]
+    ));
     let somewhere = on_aws(AwsRequest {
         region: Some("eu-west-1".to_owned()),
         ..AwsRequest::default()

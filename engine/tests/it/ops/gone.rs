@@ -64,11 +64,15 @@ async fn a_rollout_without_its_balancer_ends_once_its_deadline_has_passed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_waits_for_a_person_at_its_deadline_does_not_end() {
     let test = TestApp::new();
-    let id = test.begin_and_leave(&request(&test, "hold")).await;
+    let id = test.begin_and_leave(&request(&test, "pause")).await;
     test.app.ports.stop().await;
     let app = later(&test, 2 * HOUR);
     assert_eq!(ends(&app).await, [None]);
     let nobody = crate::support::app::local("127.0.0.1:1".parse().expect("an address"));
     let shown = overview(&app, &nobody, Some(&id)).await.expect("known");
-    assert!(shown.rollout.is_some_and(|known| known.status.end.is_none()));
+    assert!(
+        shown
+            .rollout
+            .is_some_and(|known| known.status.end.is_none())
+    );
 }

@@ -78,7 +78,11 @@ async fn a_target_on_aws_is_found_read_and_named() {
     let written = init(&test.app, &request).await.expect("written");
     assert_eq!(written.arms.len(), 2);
     let calls = proxy.take();
-    let reads = |call: &String| ["Describe", "List", "Get"].iter().any(|r| call.starts_with(r));
+    let reads = |call: &String| {
+        ["Describe", "List", "Get"]
+            .iter()
+            .any(|r| call.starts_with(r))
+    };
     assert!(!calls.is_empty() && calls.iter().all(reads), "{calls:?}");
     let text = std::fs::read_to_string(&request.file).expect("there");
     assert!(text.contains(&made.listener), "{text}");
