@@ -33,7 +33,7 @@ const COLUMNS: [Column; 6] = [
     },
     Column {
         title: "VERSIONS",
-        least: 12,
+        least: 11,
     },
     Column {
         title: "TARGET",
@@ -41,15 +41,17 @@ const COLUMNS: [Column; 6] = [
     },
     Column {
         title: "WHY",
-        least: 8,
+        least: 14,
     },
 ];
 /// The column of phases, which has colours.
 const PHASE: usize = 2;
+/// The column of versions, each of which is shortened by itself.
+const VERSIONS: usize = 3;
 /// The column that is a sentence, and begins with what says most.
 const WHY: usize = 5;
-/// From how many columns on the time has its date in full.
-const FULL_DATE: usize = 110;
+/// From how many columns on times and targets are shown in full.
+const FULL: usize = 110;
 
 /// The lines of the table, the first with its titles, each at most `width` columns wide.
 #[must_use]
@@ -63,18 +65,21 @@ pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
         }
     }
     shrink(&mut widths, width);
-    let line = |row: &[String; 6], phase: Option<&Listed>| {
+    let line = |row: &[String; 6], of: Option<&Listed>| {
         let mut line = String::new();
         for (index, cell) in row.iter().enumerate() {
             let cell = match index {
                 WHY => ended(cell, widths[index]),
+                VERSIONS if of.is_some() => {
+                    versions(of.map_or(&[][..], |of| &of.arms), widths[index])
+                }
                 _ => amid(cell, widths[index]),
             };
             let pad = match index {
                 WHY => 0,
                 _ => (widths[index] + GAP).saturating_sub(width_of(&cell)),
             };
-            match phase.filter(|_| index == PHASE) {
+            match of.filter(|_| index == PHASE) {
                 Some(of) => {
                     line += &phase_style(of.row.phase).apply_to(cell).to_string();
                 }
@@ -96,29 +101,49 @@ pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
 fn cells(listed: &Listed, width: usize) -> [String; 6] {
     let row = &listed.row;
     let mut began = journal::time(row.created).to_string();
-    if width < FULL_DATE {
-        // `2026-11-21 22:41`
-        began = began.chars().take(16).collect::<String>().replace('T', " ");
+    let mut target = short_identity(&row.target).to_owned();
+    if width < FULL {
+        // `11-21 22:41`
+        began = began.chars().skip(5).take(11).collect::<String>();
+        began = began.replace('T', " ");
+        // The port tells balancers of one machine apart.
+        if let Some(port) = target.strip_prefix("local:127.0.0.1:") {
+            target = format!("local:{port}");
+        }
     }
     [
         began,
         row.rollout.clone(),
         row.phase.to_string(),
-        versions(&listed.arms),
-        short_identity(&row.target).to_owned(),
+        versions(&listed.arms, usize::MAX),
+        target,
         row.note.lines().next().unwrap_or_default().to_owned(),
     ]
 }
 
-/// `app:v1 to app:v2`: what the stable arm ran, and what was on trial.
-fn versions(arms: &[Arm]) -> String {
+/// `app:v1 to app:v2`, in so many columns: what the stable arm ran, and what was on trial.
+fn versions(arms: &[Arm], room: usize) -> String {
+    const TO: &str = " to ";
     let of = |role| {
         let arm = arms.iter().find(|arm| arm.role == role)?;
         (!arm.version.is_empty()).then(|| short_version(&arm.version))
     };
     match (of(Role::Stable), of(Role::Candidate)) {
-        (Some(stable), Some(candidate)) => format!("{stable} to {candidate}"),
-        (stable, candidate) => stable.or(candidate).unwrap_or_else(|| "-".to_owned()),
+        (Some(stable), Some(candidate)) => {
+            let each = room.saturating_sub(TO.len()) / 2;
+            let rest = |other: &str| {
+                let others = width_of(other).min(each);
+                room.saturating_sub(TO.len() + others)
+            };
+            let stable_room = each.max(rest(&candidate));
+            let stable = amid(&stable, stable_room);
+            let candidate = amid(&candidate, rest(&stable).max(each));
+            format!("{stable}{TO}{candidate}")
+        }
+        (stable, candidate) => {
+            let only = stable.or(candidate).unwrap_or_else(|| "-".to_owned());
+            amid(&only, room)
+        }
     }
 }
 

@@ -164,7 +164,7 @@ const HEAD: &str = "\
 # `engine schema rollout.toml` describes every key of it.
 ";
 
-fn strategy(plugin: &str) -> String {
+fn strategy(plugin: &str, bake: &str) -> String {
     let quoted = quoted(plugin);
     format!(
         "\
@@ -176,7 +176,7 @@ plugin = {quoted}
 [strategy.parameters]
 # Shares of the requests in percent, one step after another, and the least time at each.
 # steps = [5, 25, 50, 100]
-# bake = \"5m\"
+# bake = \"{bake}\"
 
 # What the engine sees to, whatever the strategy does.
 [guardrails]
@@ -280,7 +280,7 @@ fn on_aws(spec: &AwsSpec, found: &Found, plugin: &str, image: Option<&str>) -> S
         }
     }
     text += "\n";
-    text += &strategy(plugin);
+    text += &strategy(plugin, "5m");
     text += "# CloudWatch alarms that take the new version back when they go off.\n# alarms = [\"NAME\"]\n\n";
     text += "# The new version, where `engine run` does not name it with --image.\n";
     match image {
@@ -329,7 +329,7 @@ demo = {{}}
 # path = \"/healthz\"
 
 {}",
-        strategy(plugin)
+        strategy(plugin, "10s")
     )
 }
 
