@@ -8,9 +8,9 @@ use super::exit::Exit;
 use super::{Global, advice, plugin};
 use crate::ops::app::App;
 use crate::ops::begin::BeginRequest;
-use crate::ops::findings::{Finding, Found, wrong};
+use crate::ops::examined::{Examined, Found, wrong};
 use crate::ops::{Result, check};
-use crate::view::findings::{self as view, State};
+use crate::view::examined::{self as view, State};
 
 /// Check a rollout file, its plugin, parameters and target, without a rollout
 ///
@@ -21,7 +21,7 @@ use crate::view::findings::{self as view, State};
   engine check                        rollout.toml
   engine check shop.toml --set steps=10,50,100
   engine check --stack my-stack --plugin plugins/canary.wasm --image REPO:TAG
-  engine check --json | jq '.findings[] | select(.state == \"problem\")'
+  engine check --json | jq '.examined[] | select(.state == \"problem\")'
 
 Exit code: 0 if nothing is wrong, 11 if something is, 2 if there is no file to check.")]
 pub struct CheckArgs {
@@ -65,36 +65,36 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> Result
         ..BeginRequest::default()
     };
     let checked = check::check(app, &request).await?;
-    let exit = exit(&checked.findings);
+    let exit = exit(&checked.examined);
     if global.json {
         json!(view::Check {
             file: checked.file.map(|file| file.display().to_string()),
-            findings: checked.findings.iter().map(seen).collect(),
+            examined: checked.examined.iter().map(seen).collect(),
             exit_code: exit as u8,
         });
     } else {
-        show(&checked.findings);
+        show(&checked.examined);
     }
     Ok(exit)
 }
 
 /// The exit code of a look.
-pub(super) fn exit(findings: &[Finding]) -> Exit {
-    match wrong(findings) {
+pub(super) fn exit(examined: &[Examined]) -> Exit {
+    match wrong(examined) {
         0 => Exit::Done,
         _ => Exit::Problems,
     }
 }
 
-/// A finding as JSON.
-pub(super) fn seen(finding: &Finding) -> view::Finding {
-    let (state, (message, advice), problems) = match &finding.found {
+/// One thing that was looked at, as JSON.
+pub(super) fn seen(one: &Examined) -> view::Examined {
+    let (state, (message, advice), problems) = match &one.found {
         Found::Fine(text) => (State::Ok, (text.clone(), None), &[][..]),
         Found::Skipped(text) => (State::Skipped, (text.clone(), None), &[][..]),
         Found::Wrong(error) => (State::Problem, advice::parts(error), &error.problems[..]),
     };
-    view::Finding {
-        about: finding.about.to_owned(),
+    view::Examined {
+        about: one.about.to_owned(),
         state,
         message,
         advice,
@@ -102,11 +102,11 @@ pub(super) fn seen(finding: &Finding) -> view::Finding {
     }
 }
 
-/// A line for each finding, and how many are problems.
-pub(super) fn show(findings: &[Finding]) {
-    let width = findings.iter().map(|f| f.about.len()).max().unwrap_or(0);
-    for finding in findings {
-        let (state, style, text) = match &finding.found {
+/// A line for each thing that was looked at, and how many are problems.
+pub(super) fn show(examined: &[Examined]) {
+    let width = examined.iter().map(|f| f.about.len()).max().unwrap_or(0);
+    for one in examined {
+        let (state, style, text) = match &one.found {
             Found::Fine(text) => ("ok", console::Style::new().green(), text.clone()),
             Found::Skipped(text) => ("skipped", console::Style::new().dim(), text.clone()),
             Found::Wrong(error) => (
@@ -118,12 +118,12 @@ pub(super) fn show(findings: &[Finding]) {
         let mut lines = text.lines().filter(|line| !line.is_empty());
         let first = lines.next().unwrap_or_default();
         let state = style.apply_to(format!("{state:<7}"));
-        out!("{state}  {:<width$}  {first}", finding.about);
+        out!("{state}  {:<width$}  {first}", one.about);
         for line in lines {
             out!("{:9}{line}", "");
         }
     }
-    match wrong(findings) {
+    match wrong(examined) {
         0 => {}
         1 => eprintln!("1 problem"),
         many => eprintln!("{many} problems"),

@@ -7,7 +7,7 @@ use super::check::{exit, seen, show};
 use super::exit::Exit;
 use crate::ops::app::App;
 use crate::ops::{Result, doctor};
-use crate::view::findings as view;
+use crate::view::examined as view;
 
 /// Check this machine: store, rollouts, region, credentials, clock, permissions
 ///
@@ -17,21 +17,21 @@ use crate::view::findings as view;
 #[command(after_help = "Examples:
   engine doctor
   engine doctor --stack my-stack --region eu-west-1
-  engine doctor --json | jq '.findings[] | select(.state == \"problem\")'
+  engine doctor --json | jq '.examined[] | select(.state == \"problem\")'
 
 Exit code: 0 if nothing is wrong, 11 if something is.")]
 pub struct DoctorArgs {}
 
 pub(super) async fn doctor(app: &App, global: &Global) -> Result<Exit> {
-    let findings = Box::pin(doctor::examine(app, &global.target())).await;
-    let exit = exit(&findings);
+    let examined = Box::pin(doctor::examine(app, &global.target())).await;
+    let exit = exit(&examined);
     if global.json {
         json!(view::Doctor {
-            findings: findings.iter().map(seen).collect(),
+            examined: examined.iter().map(seen).collect(),
             exit_code: exit as u8,
         });
     } else {
-        show(&findings);
+        show(&examined);
     }
     Ok(exit)
 }

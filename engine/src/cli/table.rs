@@ -41,7 +41,7 @@ const COLUMNS: [Column; 6] = [
     },
     Column {
         title: "WHY",
-        least: 14,
+        least: 11,
     },
 ];
 /// The column of phases, which has colours.

@@ -8,7 +8,7 @@ use super::advice::{Ask, Input};
 use super::app::App;
 use super::begin::{self, BeginRequest, Judged};
 use super::error::{Error, Result};
-use super::findings::Finding;
+use super::examined::Examined;
 use super::request::{RolloutFile, wrong_file};
 use super::{permissions, plugin};
 use crate::model::Source;
@@ -24,7 +24,7 @@ pub struct Checked {
     /// The rollout file, if there is one.
     pub file: Option<PathBuf>,
     /// All that was looked at.
-    pub findings: Vec<Finding>,
+    pub examined: Vec<Examined>,
 }
 
 /// Checks everything that a rollout needs. What is wrong with one thing keeps nothing else
@@ -34,12 +34,12 @@ pub struct Checked {
 /// Usage: the file cannot be read, or nothing names a file or a target.
 pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
     let file = RolloutFile::open(request.target.file.as_deref())?;
-    let mut findings = vec![];
+    let mut examined = vec![];
     if let Some(file) = &file {
         let shown = file.path.display();
-        findings.push(match file.problems.is_empty() {
-            true => Finding::fine("file", format!("{shown} has no problems")),
-            false => Finding::wrong("file", wrong_file(&file.path, file.problems.clone())),
+        examined.push(match file.problems.is_empty() {
+            true => Examined::fine("file", format!("{shown} has no problems")),
+            false => Examined::wrong("file", wrong_file(&file.path, file.problems.clone())),
         });
     }
     let path = file.as_ref().map(|file| file.path.clone());
@@ -49,11 +49,11 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
     let spec = match request.target.over(read.clone()) {
         Ok(spec) => spec,
         Err(error) => {
-            findings.push(Finding::wrong("target", error));
+            examined.push(Examined::wrong("target", error));
             None
         }
     };
-    if spec.is_none() && !is_file && findings.is_empty() {
+    if spec.is_none() && !is_file && examined.is_empty() {
         return Err(
             Error::usage("there is no rollout.toml here, and nothing else names a target")
                 .ask(Ask::Init, "writes one")
@@ -63,16 +63,16 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
     }
     if let Some(spec) = spec.as_ref().or(read.as_ref()) {
         if begin::may_ask(problems) {
-            strategy(app, request, spec, &mut findings).await;
+            strategy(app, request, spec, &mut examined).await;
         } else {
             let why = "not looked at, because the file leaves open which strategy is meant, what it may do, or what its parameters are";
-            findings.push(Finding::skipped("plugin", why));
+            examined.push(Examined::skipped("plugin", why));
         }
         let missing = begin::missing_secrets(spec);
         if !missing.is_empty() {
             let title = "the rollout file names what cannot be read:";
             let error = Error::problems(title, begin::located(request, missing));
-            findings.push(Finding::wrong("credentials", error));
+            examined.push(Examined::wrong("credentials", error));
         }
     }
     let of_target = |problem: &Problem| {
@@ -81,8 +81,8 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
     };
     let wrong_target = problems.iter().any(|located| of_target(&located.problem));
     match &spec {
-        Some(spec) if !wrong_target => target(app, request, spec, &mut findings).await,
-        Some(_) => findings.push(Finding::skipped(
+        Some(spec) if !wrong_target => target(app, request, spec, &mut examined).await,
+        Some(_) => examined.push(Examined::skipped(
             "target",
             "not looked at, because the file is wrong about it",
         )),
@@ -90,15 +90,15 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
     }
     Ok(Checked {
         file: path,
-        findings,
+        examined,
     })
 }
 
 /// Looks at the strategy and its parameters.
-async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, findings: &mut Vec<Finding>) {
+async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut Vec<Examined>) {
     if request.plugin.is_none() && spec.strategy.plugin.is_none() {
         let why = "no strategy is named; a rollout names one when it begins, or strategy.plugin in the rollout file does";
-        findings.push(Finding::skipped("plugin", why));
+        examined.push(Examined::skipped("plugin", why));
         return;
     }
     let judged = begin::judged(app, request, spec, plugin::Purpose::Check);
@@ -109,36 +109,38 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, findings: &mut
     } = match Box::pin(judged).await {
         Ok(judged) => judged,
         Err(error) => {
-            findings.push(Finding::wrong("plugin", error));
+            examined.push(Examined::wrong("plugin", error));
             return;
         }
     };
-    findings.push(Finding::fine(
+    examined.push(Examined::fine(
         "plugin",
         format!(
             "{} {} ({}), sha256 {}",
             description.name, description.version, loaded.shown, loaded.plugin.sha256
         ),
     ));
-    findings.push(match accepted {
+    examined.push(match accepted {
         Ok((_, steps)) if steps.is_empty() => {
-            Finding::fine("parameters", format!("{} accepts them", description.name))
+            Examined::fine("parameters", format!("{} accepts them", description.name))
         }
-        Ok((_, steps)) => Finding::fine(
+        Ok((_, steps)) => Examined::fine(
             "parameters",
             format!("{} accepts them: {} steps", description.name, steps.len()),
         ),
-        Err(problems) => Finding::wrong("parameters", plugin::not_accepted(&description, problems)),
+        Err(problems) => {
+            Examined::wrong("parameters", plugin::not_accepted(&description, problems))
+        }
     });
 }
 
 /// Looks at the target.
-async fn target(app: &App, request: &BeginRequest, spec: &Spec, findings: &mut Vec<Finding>) {
+async fn target(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut Vec<Examined>) {
     match &spec.target {
-        TargetSpec::Aws(aws) => on_aws(app, request, (spec, aws), findings).await,
-        TargetSpec::Local { admin } => findings.push(match app.ports.reach(&spec.target).await {
-            Ok(_) => Finding::fine("target", format!("a local balancer answers at {admin}")),
-            Err(_) => Finding::skipped(
+        TargetSpec::Aws(aws) => on_aws(app, request, (spec, aws), examined).await,
+        TargetSpec::Local { admin } => examined.push(match app.ports.reach(&spec.target).await {
+            Ok(_) => Examined::fine("target", format!("a local balancer answers at {admin}")),
+            Err(_) => Examined::skipped(
                 "target",
                 format!("no local balancer answers at {admin} now; a rollout needs one that runs"),
             ),
@@ -147,16 +149,16 @@ async fn target(app: &App, request: &BeginRequest, spec: &Spec, findings: &mut V
             let runs = local.admin.port() != 0 && app.ports.reach(&spec.target).await.is_ok();
             if runs {
                 let text = format!("a local balancer answers at {} already", local.admin);
-                findings.push(Finding::fine("target", text));
+                examined.push(Examined::fine("target", text));
                 return;
             }
             let problems = of_balancer(local);
-            findings.push(match problems.is_empty() {
-                true => Finding::fine("target", "a local balancer can start here"),
+            examined.push(match problems.is_empty() {
+                true => Examined::fine("target", "a local balancer can start here"),
                 false => {
                     let title = "the local balancer could not start:";
                     let located = begin::located(request, problems);
-                    Finding::wrong("target", Error::problems(title, located))
+                    Examined::wrong("target", Error::problems(title, located))
                 }
             });
         }
@@ -212,18 +214,18 @@ async fn on_aws(
     app: &App,
     request: &BeginRequest,
     (spec, aws): (&Spec, &AwsSpec),
-    findings: &mut Vec<Finding>,
+    examined: &mut Vec<Examined>,
 ) {
     let target = match app.ports.find_on_aws(aws).await {
         Ok(target) => target,
         Err(error) => {
-            findings.push(Finding::wrong("target", error));
+            examined.push(Examined::wrong("target", error));
             return;
         }
     };
     let found = target.found();
     let arms: Vec<&str> = found.arms.iter().map(|arm| arm.name.as_str()).collect();
-    findings.push(Finding::fine(
+    examined.push(Examined::fine(
         "target",
         format!(
             "{} at {} ({})",
@@ -233,14 +235,14 @@ async fn on_aws(
         ),
     ));
     let alarms = &spec.guardrails.alarms;
-    findings.extend(permissions::read_all(&target, alarms, app.clock.now()).await);
+    examined.extend(permissions::read_all(&target, alarms, app.clock.now()).await);
     let occupant = app.store.occupant(target.identity()).await;
     if let Ok(Some(busy)) = occupant {
         let text = format!(
             "rollout {} has the target, so another one cannot begin now",
             busy.rollout
         );
-        findings.push(Finding::skipped("beginning", text));
+        examined.push(Examined::skipped("beginning", text));
         return;
     }
     let pinned = AwsSpec {
@@ -250,14 +252,14 @@ async fn on_aws(
     match Box::pin(begin::hindrances(app, request, spec, &pinned)).await {
         Ok(all) if all.is_empty() => {
             let text = "a rollout could begin on the target as it is now";
-            findings.push(Finding::fine("beginning", text));
+            examined.push(Examined::fine("beginning", text));
         }
-        Ok(all) => findings.extend(all.into_iter().map(|e| Finding::wrong("beginning", e))),
+        Ok(all) => examined.extend(all.into_iter().map(|e| Examined::wrong("beginning", e))),
         // What a permission is missing for was said above.
         Err(_)
-            if findings
+            if examined
                 .iter()
                 .any(|f| f.about == "permissions" && f.is_wrong()) => {}
-        Err(error) => findings.push(Finding::wrong("beginning", error)),
+        Err(error) => examined.push(Examined::wrong("beginning", error)),
     }
 }

@@ -4,7 +4,7 @@
 use super::advice::Ask;
 use super::app::{App, try_store};
 use super::error::Error;
-use super::findings::Finding;
+use super::examined::Examined;
 use super::permissions;
 use super::request::{RolloutFile, TargetRequest, wrong_file};
 use crate::model::Phase;
@@ -23,23 +23,23 @@ const ROLLOUTS_MAX: usize = 20;
 
 /// Looks at the store, at the rollouts under way, and at the access to AWS; at the target
 /// too, if the request or the rollout file names one there.
-pub async fn examine(app: &App, request: &TargetRequest) -> Vec<Finding> {
-    let mut findings = vec![];
+pub async fn examine(app: &App, request: &TargetRequest) -> Vec<Examined> {
+    let mut examined = vec![];
     let place = app.state_dir.display();
-    findings.push(match try_store(&app.state_dir, &app.listener).await {
-        Ok(()) => Finding::fine("store", format!("{place} can be read and written")),
-        Err(error) => Finding::wrong("store", error),
+    examined.push(match try_store(&app.state_dir, &app.listener).await {
+        Ok(()) => Examined::fine("store", format!("{place} can be read and written")),
+        Err(error) => Examined::wrong("store", error),
     });
-    rollouts(app, &mut findings).await;
+    rollouts(app, &mut examined).await;
     let spec = match named(request) {
         Ok(spec) => spec,
         Err(error) => {
-            findings.push(Finding::wrong("file", error));
+            examined.push(Examined::wrong("file", error));
             None
         }
     };
-    on_aws(app, request, spec.as_ref(), &mut findings).await;
-    findings
+    on_aws(app, request, spec.as_ref(), &mut examined).await;
+    examined
 }
 
 /// The spec of the request and of a rollout file without problems.
@@ -52,25 +52,25 @@ fn named(request: &TargetRequest) -> Result<Option<Spec>, Error> {
 }
 
 /// Who drives what is under way.
-async fn rollouts(app: &App, findings: &mut Vec<Finding>) {
+async fn rollouts(app: &App, examined: &mut Vec<Examined>) {
     let open = match app.store.open(None).await {
         Ok(open) => open,
         Err(error) => {
-            findings.push(Finding::wrong("rollouts", Error::from(error)));
+            examined.push(Examined::wrong("rollouts", Error::from(error)));
             return;
         }
     };
     if open.is_empty() {
-        findings.push(Finding::fine("rollouts", "none is under way"));
+        examined.push(Examined::fine("rollouts", "none is under way"));
     }
     let more = open.len().saturating_sub(ROLLOUTS_MAX);
     let of = |open: &Open| {
         let driven = app.is_driven(&open.summary.rollout, &open.busy);
         rollout(open, driven)
     };
-    findings.extend(open.iter().take(ROLLOUTS_MAX).map(of));
+    examined.extend(open.iter().take(ROLLOUTS_MAX).map(of));
     if more > 0 {
-        findings.push(Finding::skipped(
+        examined.push(Examined::skipped(
             "rollouts",
             format!("{more} more are under way"),
         ));
@@ -78,15 +78,15 @@ async fn rollouts(app: &App, findings: &mut Vec<Finding>) {
 }
 
 /// How a rollout under way stands: pure.
-fn rollout(open: &Open, driven: bool) -> Finding {
+fn rollout(open: &Open, driven: bool) -> Examined {
     let (id, phase) = (&open.summary.rollout, open.summary.phase);
     let driver = open.busy.driver().filter(|_| driven);
     if let Some(driver) = driver {
         let text = format!("{id} is {phase}, driven by process {}", driver.pid);
-        return Finding::fine("rollouts", text);
+        return Examined::fine("rollouts", text);
     }
     if phase == Phase::Paused {
-        return Finding::skipped(
+        return Examined::skipped(
             "rollouts",
             format!("{id} is paused, and waits for a person"),
         );
@@ -94,7 +94,7 @@ fn rollout(open: &Open, driven: bool) -> Finding {
     let gone = Error::busy(format!("{id} is {phase}, and no process drives it"))
         .ask(Ask::Resume(id.clone()), "goes on with it")
         .ask(Ask::Abort(id.clone()), "takes its traffic back");
-    Finding::wrong("rollouts", gone)
+    Examined::wrong("rollouts", gone)
 }
 
 /// Looks at the access to AWS. Where nothing names AWS, none is needed.
@@ -102,7 +102,7 @@ async fn on_aws(
     app: &App,
     request: &TargetRequest,
     spec: Option<&Spec>,
-    findings: &mut Vec<Finding>,
+    examined: &mut Vec<Examined>,
 ) {
     let aws = match spec.map(|spec| &spec.target) {
         Some(TargetSpec::Aws(aws)) => Some(&**aws),
@@ -114,7 +114,7 @@ async fn on_aws(
         Some(aws) => match app.ports.access_of(aws).await {
             Ok(access) => access,
             Err(error) => {
-                findings.push(Finding::wrong("region", error));
+                examined.push(Examined::wrong("region", error));
                 return;
             }
         },
@@ -128,7 +128,7 @@ async fn on_aws(
         Some(_) => "named by the profile",
         None => "because nothing names one",
     };
-    findings.push(Finding::fine(
+    examined.push(Examined::fine(
         "region",
         format!("{}, {source}", clients.region),
     ));
@@ -139,17 +139,17 @@ async fn on_aws(
         Ok(caller) => {
             let from = caller.source.map(|source| format!(", by {source}"));
             let text = format!("{}{}", caller.arn, from.unwrap_or_default());
-            findings.push(Finding::fine("credentials", text));
+            examined.push(Examined::fine("credentials", text));
         }
-        Err(error) if wanted => findings.push(Finding::wrong("credentials", error)),
+        Err(error) if wanted => examined.push(Examined::wrong("credentials", error)),
         Err(error) => {
             let why = error.message.lines().next().unwrap_or_default();
             let text = format!("not needed here, because no target on AWS is named: {why}");
-            findings.push(Finding::skipped("credentials", text));
+            examined.push(Examined::skipped("credentials", text));
         }
     }
-    if let Some(finding) = clock(clients.ahead_ms().filter(|_| asked)) {
-        findings.push(finding);
+    if let Some(one) = clock(clients.ahead_ms().filter(|_| asked)) {
+        examined.push(one);
     }
     let Some((aws, spec)) = aws.zip(spec) else {
         return;
@@ -158,31 +158,31 @@ async fn on_aws(
         Ok(target) => {
             let found = target.found();
             let text = format!("{} ({})", found.address, found.route);
-            findings.push(Finding::fine("target", text));
+            examined.push(Examined::fine("target", text));
             let alarms = &spec.guardrails.alarms;
-            findings.extend(permissions::read_all(&target, alarms, app.clock.now()).await);
+            examined.extend(permissions::read_all(&target, alarms, app.clock.now()).await);
         }
-        Err(error) => findings.push(Finding::wrong("target", error)),
+        Err(error) => examined.push(Examined::wrong("target", error)),
     }
 }
 
 /// What the difference between the clocks means; nothing if AWS did not answer.
-fn clock(ahead_ms: Option<i64>) -> Option<Finding> {
+fn clock(ahead_ms: Option<i64>) -> Option<Examined> {
     let ahead = ahead_ms?;
     let apart = ahead.unsigned_abs();
     let seconds = apart / 1_000;
     let which = if ahead > 0 { "ahead of" } else { "behind" };
     let text = format!("the clock of this machine is {seconds} s {which} that of AWS");
     Some(match apart {
-        0..=1_000 => Finding::fine("clock", "the clock of this machine is that of AWS"),
-        apart if apart <= AHEAD_FINE_MS => Finding::fine("clock", text),
+        0..=1_000 => Examined::fine("clock", "the clock of this machine is that of AWS"),
+        apart if apart <= AHEAD_FINE_MS => Examined::fine("clock", text),
         apart => {
             let why = match apart >= AHEAD_MAX_MS {
                 true => "AWS refuses requests that are signed so",
                 false => "metrics and deadlines are read by it",
             };
             let error = Error::internal(format!("{text}: {why}"));
-            Finding::wrong("clock", error.hint("set it, by NTP (chrony or timesyncd)"))
+            Examined::wrong("clock", error.hint("set it, by NTP (chrony or timesyncd)"))
         }
     })
 }
@@ -205,10 +205,10 @@ mod tests {
             (600_000, true),
             (i64::MIN, true),
         ] {
-            let finding = clock(Some(ahead)).expect("an answer");
-            assert_eq!(finding.is_wrong(), wrong, "{ahead}: {finding:?}");
+            let one = clock(Some(ahead)).expect("an answer");
+            assert_eq!(one.is_wrong(), wrong, "{ahead}: {one:?}");
         }
-        let Some(Finding { found, .. }) = clock(Some(-40_000)) else {
+        let Some(Examined { found, .. }) = clock(Some(-40_000)) else {
             panic!("an answer");
         };
         let said = format!("{found:?}");

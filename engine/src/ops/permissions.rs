@@ -1,18 +1,18 @@
 //! Which permissions the caller has on AWS, as far as reading tells: each read that a
 //! rollout needs is made once, and nothing is written.
 
-use super::findings::Finding;
+use super::examined::Examined;
 use crate::model::{HostError, MetricsQuery, Millis};
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;
 
 /// How far back metrics are read, ms.
 const METRICS_MS: Millis = 5 * 60_000;
-/// The name of these findings.
+/// The name of these examined.
 const ABOUT: &str = "permissions";
 
 /// Makes each read that a rollout on the target needs, those of alarms too if it has some.
-pub async fn read_all(target: &AwsTarget, alarms: &[String], now: Millis) -> Vec<Finding> {
+pub async fn read_all(target: &AwsTarget, alarms: &[String], now: Millis) -> Vec<Examined> {
     let metrics = MetricsQuery {
         since: now.saturating_sub(METRICS_MS),
         ..MetricsQuery::default()
@@ -34,29 +34,29 @@ pub async fn read_all(target: &AwsTarget, alarms: &[String], now: Millis) -> Vec
     if !alarms.is_empty() {
         reads.push(("alarms", unit(target.tripped(alarms, None).await)));
     }
-    let mut findings = vec![];
+    let mut examined = vec![];
     let mut permitted = vec![];
     for (what, read) in reads {
         match read {
             Ok(()) => permitted.push(what),
             Err(error) => {
-                let finding = Finding::wrong(ABOUT, error);
+                let one = Examined::wrong(ABOUT, error);
                 // Both arms' tasks are read alike.
-                if !findings.contains(&finding) {
-                    findings.push(finding);
+                if !examined.contains(&one) {
+                    examined.push(one);
                 }
             }
         }
     }
     permitted.dedup();
-    if findings.is_empty() {
+    if examined.is_empty() {
         let text = format!(
             "the caller may read {}; whether it may write was not tried",
             permitted.join(", ")
         );
-        findings.push(Finding::fine(ABOUT, text));
+        examined.push(Examined::fine(ABOUT, text));
     }
-    findings
+    examined
 }
 
 fn unit<T>(read: Result<T, HostError>) -> Result<(), HostError> {

@@ -6,6 +6,7 @@
 
 pub mod aws;
 pub mod credentials;
+pub mod draft;
 pub mod imports;
 pub mod plugins;
 pub mod policy;

@@ -10,8 +10,8 @@
 //! write. The tests hold every real answer against its schema.
 
 pub mod catalogue;
+pub mod examined;
 pub mod failure;
-pub mod findings;
 pub mod init;
 mod kebab;
 pub mod past;

@@ -210,18 +210,18 @@ fn a_first_rollout_file_is_written_and_checked() {
         assert_eq!(output.status.code(), Some(0), "{said}");
     }
 
-    std::fs::write(&file, text.replace("[guardrails]", "[guardrial]")).expect("writable");
+    std::fs::write(&file, text.replace("[guardrails]", "[guardrail]")).expect("writable");
     let output = run(folder.path(), &["check", "rollout.toml"]);
     assert_eq!(output.status.code(), Some(11));
     let said = stdout(&output);
     assert!(
-        said.contains("guardrial: there is no such key; did you mean guardrails?"),
+        said.contains("guardrail: there is no such key; did you mean guardrails?"),
         "{said}"
     );
     let output = run(folder.path(), &["check", "--json"]);
     let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
-    let problem = &answer["findings"][0]["problems"][0];
-    assert_eq!(problem["key"], "guardrial", "{answer:#}");
+    let problem = &answer["examined"][0]["problems"][0];
+    assert_eq!(problem["key"], "guardrail", "{answer:#}");
     assert_eq!(problem["column"], 2, "{answer:#}");
     let output = doctor(&[]);
     assert_eq!(output.status.code(), Some(11), "{}", stdout(&output));

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use engine::ops::begin::{BeginRequest, make_ready};
 use engine::ops::check::{Checked, check};
-use engine::ops::findings::Found;
+use engine::ops::examined::Found;
 use engine::ops::pin::PinRequest;
 use engine::ops::{Error, Kind};
 use engine::spec::plugins;
@@ -27,11 +27,11 @@ fn file(test: &TestApp, text: &str) -> BeginRequest {
 
 /// The errors of what is wrong, each with what it is about.
 fn wrong(checked: &Checked) -> Vec<(&'static str, &Error)> {
-    let wrong = checked.findings.iter().filter_map(|finding| {
-        let Found::Wrong(error) = &finding.found else {
+    let wrong = checked.examined.iter().filter_map(|one| {
+        let Found::Wrong(error) = &one.found else {
             return None;
         };
-        Some((finding.about, error))
+        Some((one.about, error))
     });
     wrong.collect()
 }
@@ -122,7 +122,7 @@ async fn a_strategy_is_not_asked_where_the_file_is_wrong_about_it() {
     let error = error.expect("refused");
     assert_eq!(places(&error), [(Some(3), Some(1), "strategy.sha257")]);
     let checked = check(&test.app, &file(&test, &text)).await.expect("a file");
-    let skipped = checked.findings.iter().find(|f| f.about == "plugin");
+    let skipped = checked.examined.iter().find(|f| f.about == "plugin");
     assert!(
         matches!(skipped.map(|f| &f.found), Some(Found::Skipped(_))),
         "{checked:#?}"
@@ -141,7 +141,7 @@ async fn a_good_file_has_no_problems_and_nothing_begins() {
     let before = std::fs::read_dir(test.at(".")).expect("a folder").count();
     let checked = check(&test.app, &request).await.expect("a file");
     assert_eq!(wrong(&checked), []);
-    let about: Vec<_> = checked.findings.iter().map(|f| f.about).collect();
+    let about: Vec<_> = checked.examined.iter().map(|f| f.about).collect();
     assert_eq!(about, ["file", "plugin", "parameters", "target"]);
     let all = test.store.history(&Page::newest(None, 10)).await;
     assert_eq!(all.expect("memory").len(), 0);
@@ -221,7 +221,7 @@ async fn a_target_on_aws_is_read_and_not_written() {
     };
     let checked = check(&test.app, &request).await.expect("a target");
     assert_eq!(wrong(&checked), []);
-    let about: Vec<_> = checked.findings.iter().map(|f| f.about).collect();
+    let about: Vec<_> = checked.examined.iter().map(|f| f.about).collect();
     assert_eq!(
         about,
         ["plugin", "parameters", "target", "permissions", "beginning"]

@@ -1,7 +1,7 @@
 //! `doctor`: what is wrong with this machine and its access to AWS, with what to do.
 
 use engine::ops::doctor::examine;
-use engine::ops::findings::{Finding, Found};
+use engine::ops::examined::{Examined, Found};
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::store::Journals as _;
 
@@ -10,25 +10,25 @@ use crate::support::aws::bottle::{REGION, Wish, make};
 use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::balancer::{demo, spec, start};
 
-/// The findings about a thing.
-fn of<'a>(findings: &'a [Finding], about: &str) -> Vec<&'a Found> {
-    let all = findings.iter().filter(|finding| finding.about == about);
-    all.map(|finding| &finding.found).collect()
+/// The examined about a thing.
+fn of<'a>(examined: &'a [Examined], about: &str) -> Vec<&'a Found> {
+    let all = examined.iter().filter(|one| one.about == about);
+    all.map(|one| &one.found).collect()
 }
 
 /// What is wrong, by what it is about.
-fn wrong(findings: &[Finding]) -> Vec<&'static str> {
-    let wrong = findings.iter().filter(|finding| finding.is_wrong());
-    wrong.map(|finding| finding.about).collect()
+fn wrong(examined: &[Examined]) -> Vec<&'static str> {
+    let wrong = examined.iter().filter(|one| one.is_wrong());
+    wrong.map(|one| one.about).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_is_well_has_no_problem() {
     let made = make(&Wish::default()).await;
     let test = TestApp::new();
-    let findings = examine(&test.app, &on_aws(on(&made))).await;
-    assert_eq!(wrong(&findings), [""; 0], "{findings:#?}");
-    let about: Vec<_> = findings.iter().map(|finding| finding.about).collect();
+    let examined = examine(&test.app, &on_aws(on(&made))).await;
+    assert_eq!(wrong(&examined), [""; 0], "{examined:#?}");
+    let about: Vec<_> = examined.iter().map(|one| one.about).collect();
     assert_eq!(
         about,
         [
@@ -41,12 +41,12 @@ async fn a_machine_that_is_well_has_no_problem() {
             "permissions"
         ]
     );
-    let [Found::Fine(region)] = of(&findings, "region")[..] else {
-        panic!("{findings:#?}");
+    let [Found::Fine(region)] = of(&examined, "region")[..] else {
+        panic!("{examined:#?}");
     };
     assert!(region.starts_with(REGION), "{region}");
-    let [Found::Fine(caller)] = of(&findings, "credentials")[..] else {
-        panic!("{findings:#?}");
+    let [Found::Fine(caller)] = of(&examined, "credentials")[..] else {
+        panic!("{examined:#?}");
     };
     assert!(caller.starts_with("arn:aws:"), "{caller}");
 }
@@ -57,10 +57,10 @@ async fn credentials_are_a_problem_only_where_aws_is_meant() {
     proxy.plot(|_, _| Trouble::Refused(403, "InvalidClientTokenId"));
     let test = TestApp::through(&proxy.endpoint);
     let nowhere = local("127.0.0.1:1".parse().expect("an address"));
-    let findings = examine(&test.app, &nowhere).await;
-    assert_eq!(wrong(&findings), [""; 0], "{findings:#?}");
+    let examined = examine(&test.app, &nowhere).await;
+    assert_eq!(wrong(&examined), [""; 0], "{examined:#?}");
     assert!(matches!(
-        of(&findings, "credentials")[..],
+        of(&examined, "credentials")[..],
         [Found::Skipped(_)]
     ));
     let somewhere = on_aws(AwsRequest {
@@ -68,8 +68,8 @@ async fn credentials_are_a_problem_only_where_aws_is_meant() {
         ..AwsRequest::default()
     });
     // A region alone names no target, and says that AWS is meant.
-    let findings = examine(&test.app, &somewhere).await;
-    assert_eq!(wrong(&findings), ["credentials"], "{findings:#?}");
+    let examined = examine(&test.app, &somewhere).await;
+    assert_eq!(wrong(&examined), ["credentials"], "{examined:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,9 +81,9 @@ async fn a_permission_that_is_missing_is_told_with_its_action() {
         "DescribeServices" => Trouble::Refused(403, "AccessDeniedException"),
         _ => Trouble::None,
     });
-    let findings = examine(&test.app, &on_aws(on(&made))).await;
-    assert!(!wrong(&findings).is_empty(), "{findings:#?}");
-    let said = format!("{findings:?}");
+    let examined = examine(&test.app, &on_aws(on(&made))).await;
+    assert!(!wrong(&examined).is_empty(), "{examined:#?}");
+    let said = format!("{examined:?}");
     assert!(said.contains("IAM action ecs:DescribeServices"), "{said}");
 }
 
@@ -93,8 +93,8 @@ async fn a_store_and_a_file_that_cannot_be_used_are_problems() {
     let mut app = test.within(|_| ());
     app.state_dir = test.write("no-folder", "");
     let file = in_file(&test.write("rollout.toml", "[target]\nkid = 1\n"));
-    let findings = examine(&app, &file).await;
-    assert_eq!(wrong(&findings), ["store", "file"], "{findings:#?}");
+    let examined = examine(&app, &file).await;
+    assert_eq!(wrong(&examined), ["store", "file"], "{examined:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,10 +103,10 @@ async fn who_drives_a_rollout_is_told_and_that_nobody_does() {
     let test = TestApp::new();
     let at = || local(balancer.admin);
     let id = test.begin_and_leave(&rollout("canary", at(), &[])).await;
-    let findings = examine(&test.app, &TargetRequest::default()).await;
-    let of_rollout = of(&findings, "rollouts");
+    let examined = examine(&test.app, &TargetRequest::default()).await;
+    let of_rollout = of(&examined, "rollouts");
     let [found] = of_rollout[..] else {
-        panic!("{findings:#?}");
+        panic!("{examined:#?}");
     };
     let said = format!("{found:?}");
     assert!(said.contains(&id), "{said}");

@@ -3,7 +3,7 @@
 use engine::ops::Kind;
 use engine::ops::begin::BeginRequest;
 use engine::ops::check::check;
-use engine::ops::findings::wrong;
+use engine::ops::examined::wrong;
 use engine::ops::init::{InitRequest, Place, init};
 
 use crate::support::app::{TestApp, in_file, on, on_aws, refused};
@@ -32,13 +32,13 @@ async fn accepted(test: &TestApp, request: &InitRequest) {
         ..BeginRequest::default()
     };
     let checked = check(&test.app, &request).await.expect("it is there");
-    let of_ports = |finding: &&engine::ops::findings::Finding| {
+    let of_ports = |one: &&engine::ops::examined::Examined| {
         // Another test of this machine may have the usual port.
-        let said = format!("{finding:?}");
+        let said = format!("{one:?}");
         !said.contains("cannot be used")
     };
-    let findings: Vec<_> = checked.findings.iter().filter(of_ports).cloned().collect();
-    assert_eq!(wrong(&findings), 0, "{checked:#?}");
+    let examined: Vec<_> = checked.examined.iter().filter(of_ports).cloned().collect();
+    assert_eq!(wrong(&examined), 0, "{checked:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

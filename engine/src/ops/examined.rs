@@ -5,7 +5,7 @@ use super::error::Error;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Finding {
+pub struct Examined {
     /// What it is, in a word or two, such as `parameters`.
     pub about: &'static str,
     /// What was found.
@@ -23,7 +23,7 @@ pub enum Found {
     Wrong(Error),
 }
 
-impl Finding {
+impl Examined {
     /// It is as it should be.
     pub fn fine(about: &'static str, text: impl Into<String>) -> Self {
         let found = Found::Fine(text.into());
@@ -51,6 +51,6 @@ impl Finding {
 
 /// How many of them are wrong.
 #[must_use]
-pub fn wrong(findings: &[Finding]) -> usize {
-    findings.iter().filter(|finding| finding.is_wrong()).count()
+pub fn wrong(examined: &[Examined]) -> usize {
+    examined.iter().filter(|one| one.is_wrong()).count()
 }

@@ -12,7 +12,7 @@ pub struct Check {
     /// The rollout file; null if there is none.
     pub file: Option<String>,
     /// All that was looked at, in order.
-    pub findings: Vec<Finding>,
+    pub examined: Vec<Examined>,
     /// The exit code of the process.
     pub exit_code: u8,
 }
@@ -22,7 +22,7 @@ pub struct Check {
 #[serde(rename_all = "kebab-case")]
 pub struct Doctor {
     /// All that was looked at, in order.
-    pub findings: Vec<Finding>,
+    pub examined: Vec<Examined>,
     /// The exit code of the process.
     pub exit_code: u8,
 }
@@ -30,7 +30,7 @@ pub struct Doctor {
 /// One thing that was looked at.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub struct Finding {
+pub struct Examined {
     /// What it is, such as `parameters`.
     pub about: String,
     /// How it is.
