@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::Exit;
+use super::run::WhatArgs;
 use super::{Global, advice, plugin};
 use crate::ops::app::App;
 use crate::ops::begin::BeginRequest;
@@ -31,19 +32,8 @@ pub struct CheckArgs {
     /// The strategy, where the file does not name it
     #[arg(long)]
     plugin: Option<PathBuf>,
-    /// A parameter of the strategy; a list may be written 5,25,50
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Image that the candidate shall run (AWS only)
-    #[arg(
-        long,
-        value_name = "REPOSITORY:TAG",
-        conflicts_with = "task_definition"
-    )]
-    image: Option<String>,
-    /// Task definition that the candidate shall run (AWS only)
-    #[arg(long, value_name = "FAMILY:REVISION")]
-    task_definition: Option<String>,
+    #[command(flatten)]
+    what: WhatArgs,
     /// The arm that serves today, if weights and names do not say it
     #[arg(long, value_name = "ARM")]
     stable: Option<String>,
@@ -57,9 +47,9 @@ pub(super) async fn check(app: &App, global: &Global, args: CheckArgs) -> Result
     let request = BeginRequest {
         target,
         plugin: args.plugin,
-        set: args.set,
-        image: args.image,
-        task_definition: args.task_definition,
+        set: args.what.set,
+        image: args.what.image,
+        task_definition: args.what.task_definition,
         stable: args.stable,
         pins: args.pins.into(),
         ..BeginRequest::default()

@@ -130,14 +130,10 @@ fn versions(arms: &[Arm], room: usize) -> String {
     };
     match (of(Role::Stable), of(Role::Candidate)) {
         (Some(stable), Some(candidate)) => {
-            let each = room.saturating_sub(TO.len()) / 2;
-            let rest = |other: &str| {
-                let others = width_of(other).min(each);
-                room.saturating_sub(TO.len() + others)
-            };
-            let stable_room = each.max(rest(&candidate));
-            let stable = amid(&stable, stable_room);
-            let candidate = amid(&candidate, rest(&stable).max(each));
+            let both = room.saturating_sub(TO.len());
+            // What one of them does not need is the other's.
+            let stable = amid(&stable, both - width_of(&candidate).min(both / 2));
+            let candidate = amid(&candidate, both.saturating_sub(width_of(&stable)));
             format!("{stable}{TO}{candidate}")
         }
         (stable, candidate) => {
@@ -286,6 +282,18 @@ mod tests {
             .map(|line| console::strip_ansi_codes(line).into_owned())
             .collect();
         insta::assert_snapshot!("a_list_in_80_columns", plain.join("\n"));
+    }
+
+    #[test]
+    fn both_versions_share_the_room() {
+        let of = |pair: [&str; 2], room| versions(&row("a", "b", pair, "").arms, room);
+        for room in 6..30 {
+            let shown = of(["app:release-one", "app:release-two"], room);
+            assert!(width_of(&shown) <= room, "{room}: {shown}");
+        }
+        assert_eq!(of(["v1", "app:release-two"], 15), "v1 to app:…-two");
+        assert_eq!(of(["app:release-one", "v2"], 15), "app:…-one to v2");
+        assert_eq!(of(["v1", "v2"], usize::MAX), "v1 to v2");
     }
 
     #[test]

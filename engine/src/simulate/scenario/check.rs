@@ -688,7 +688,7 @@ mod tests {
         assert_eq!(
             problems.in_file("corpus.json"),
             "  corpus.json:8:18: /scenarios/1/stable/zones (b): is 0; it must be from 1 to 100
-  corpus.json:10:29: /scenarios/1/canary/minTasks (b): is 0; it must be from 1 to 10000"
+  corpus.json:10:30: /scenarios/1/canary/minTasks (b): is 0; it must be from 1 to 10000"
         );
         let missing = file.replace("\"rps\": 1}, \"stable\"", "}, \"stable\"");
         let problems = Corpus::parse(&missing).expect_err("no rps");
