@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use engine::cli::Cli;
 use engine::model::network::Network;
 use engine::ops::app::Surroundings;
 use engine::ops::deploy;
@@ -47,5 +45,8 @@ fn user_id() -> Option<String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    engine::cli::main(Cli::parse(), surroundings()).await
+    match engine::cli::parse(std::env::args_os()) {
+        Ok(cli) => engine::cli::main(cli, surroundings()).await,
+        Err(code) => code,
+    }
 }

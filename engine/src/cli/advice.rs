@@ -79,6 +79,8 @@ fn sentence(advice: &Advice) -> String {
 fn command(ask: &Ask) -> String {
     match ask {
         Ask::Run => "`engine run`".to_owned(),
+        Ask::Check => "`engine check`".to_owned(),
+        Ask::Init => "`engine init`".to_owned(),
         Ask::RunTaskDefinition => "`engine run --task-definition FAMILY:REVISION`".to_owned(),
         Ask::List => "`engine list`".to_owned(),
         Ask::Status => "`engine status`".to_owned(),
@@ -159,6 +161,7 @@ fn flag(input: &Input) -> String {
         Input::DemoNames => "--names",
         Input::Admin => "--admin",
         Input::RolloutFile => "--file",
+        Input::Replace => "--force",
         Input::StateFolder => "--state-dir",
         Input::PluginsFile => "--plugins",
         Input::Locked => "--locked",

@@ -31,11 +31,13 @@ pub enum Exit {
     Unmet = 9,
     /// There was nothing to take back or to undo.
     Unchanged = 10,
+    /// A look has found something that is wrong.
+    Problems = 11,
 }
 
 impl Exit {
     /// All of them, by number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Done,
         Self::Unexpected,
         Self::Usage,
@@ -47,6 +49,7 @@ impl Exit {
         Self::Diverged,
         Self::Unmet,
         Self::Unchanged,
+        Self::Problems,
     ];
 
     /// What it means, in the words of the documents, whose table is made from this.
@@ -67,6 +70,7 @@ impl Exit {
             Self::Unchanged => {
                 "nothing to take back: what `rollback` or `undo` asks for is so already"
             }
+            Self::Problems => "`check` or `doctor` has found a problem",
         }
     }
 }

@@ -33,9 +33,13 @@ macro_rules! eprint {
 
 mod about;
 pub mod advice;
+mod check;
 mod command;
+mod doctor;
 pub mod exit;
+pub mod guess;
 mod hindsight;
+mod init;
 mod local;
 mod plan;
 mod plugin;
@@ -46,18 +50,22 @@ mod schema;
 mod show;
 mod simulate;
 mod stack;
+pub mod table;
 mod target;
 mod traffic;
 mod undo;
 mod watch;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::model::address::socket;
+use crate::ops::Error;
 use crate::ops::app::{Access, App, Surroundings};
 use crate::ops::news::{Listener, News};
 use crate::view::failure::{Failure, Wrong};
@@ -70,7 +78,8 @@ const EXIT_CODES: &str = "Exit codes:
   3  rolled back                8  strategy diverged from its journal
   4  rollback failed: page someone
   9  a simulated scenario is not as expected
- 10  nothing to take back: it is so already";
+ 10  nothing to take back: it is so already
+ 11  `check` or `doctor` has found a problem";
 
 /// Progressive delivery with strategies as WebAssembly components.
 #[derive(Debug, Parser)]
@@ -107,6 +116,8 @@ pub struct Global {
 enum Verb {
     Run(run::RunArgs),
     Demo(run::DemoArgs),
+    Init(init::InitArgs),
+    Check(check::CheckArgs),
     Plan(plan::PlanArgs),
     Simulate(simulate::SimulateArgs),
     Resume(command::ResumeArgs),
@@ -135,6 +146,7 @@ enum Verb {
     Delete(stack::DeleteArgs),
     Local(local::LocalArgs),
     Schema(schema::SchemaArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(about::CompletionsArgs),
     Version(about::VersionArgs),
     Plugin(plugin::PluginArgs),
@@ -145,6 +157,7 @@ impl Verb {
     fn access(&self) -> Access {
         match self {
             Self::Rollback(_) | Self::Abort(_) => Access::WayBack,
+            Self::Doctor(_) => Access::Look,
             Self::Status(_)
             | Self::Wait(_)
             | Self::Get(_)
@@ -154,6 +167,8 @@ impl Verb {
             | Self::Replay(_)
             | Self::WhatIf(_)
             | Self::Export(_)
+            | Self::Init(_)
+            | Self::Check(_)
             | Self::Plan(_) => Access::Read,
             _ => Access::Write,
         }
@@ -175,24 +190,83 @@ pub async fn main(cli: Cli, surroundings: Surroundings) -> ExitCode {
     // Boxed, or the futures of all verbs nest too deep for the compiler.
     match Box::pin(dispatch(cli, surroundings)).await {
         Ok(exit) => exit.into(),
-        Err(error) => {
-            let style = console::Style::new().for_stderr().red().bold();
-            eprintln!("{} {}", style.apply_to("error:"), advice::text(&error));
-            let exit = Exit::from(error.kind);
-            if json && !print::has_answered() {
-                let (message, advice) = advice::parts(&error);
-                json!(Failure {
-                    error: Wrong {
-                        kind: error.kind.into(),
-                        message,
-                        advice,
-                        exit_code: exit as u8,
-                    },
-                });
-            }
-            exit.into()
-        }
+        Err(error) => report(&error, json),
     }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// The exit code: it is wrong, which is said, or asked for help or the version.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    Cli::try_parse_from(&arguments).map_err(|error| {
+        // What follows `--` is no option.
+        let options = arguments.iter().take_while(|word| *word != "--");
+        let json = options.into_iter().any(|word| word == "--json");
+        if let Some(error) = unknown_verb(&error) {
+            return report(&error, json);
+        }
+        let _ = error.print();
+        if json && error.use_stderr() {
+            let text = error.render().to_string();
+            let wrong = text.split("\n\nUsage:").next().unwrap_or_default();
+            let wrong = wrong.trim().trim_start_matches("error: ");
+            answer(&Error::usage(wrong));
+        }
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
+    })
+}
+
+/// The error about a verb that does not exist, with a guess at what was meant.
+fn unknown_verb(error: &clap::Error) -> Option<Error> {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let engine = Cli::command();
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+    let within = engine.get_subcommands().find(|verb| {
+        let usage = usage.as_deref().unwrap_or_default();
+        verb.has_subcommands() && usage.contains(&format!("engine {} ", verb.get_name()))
+    });
+    let (command, name) = match within {
+        Some(verb) => (verb, format!("engine {}", verb.get_name())),
+        None => (&engine, "engine".to_owned()),
+    };
+    let verbs: Vec<&str> = command.get_subcommands().map(|c| c.get_name()).collect();
+    let unknown = Error::usage(format!("unrecognized subcommand '{word}'"));
+    let all = format!("`{name} --help` lists all of them");
+    Some(match guess::meant(word, &verbs) {
+        Some(verb) => unknown.hint(format!("did you mean `{name} {verb}`? {all}")),
+        None => unknown.hint(all),
+    })
+}
+
+/// Says what was wrong, and returns the exit code.
+fn report(error: &Error, json: bool) -> ExitCode {
+    let style = console::Style::new().for_stderr().red().bold();
+    eprintln!("{} {}", style.apply_to("error:"), advice::text(error));
+    if json && !print::has_answered() {
+        answer(error);
+    }
+    Exit::from(error.kind).into()
+}
+
+/// Prints what was wrong as JSON.
+fn answer(error: &Error) {
+    let (message, advice) = advice::parts(error);
+    json!(Failure {
+        error: Wrong {
+            kind: error.kind.into(),
+            message,
+            advice,
+            problems: error.problems.iter().map(Into::into).collect(),
+            exit_code: Exit::from(error.kind) as u8,
+        },
+    });
 }
 
 async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Exit> {
@@ -217,6 +291,8 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
     match verb {
         Verb::Run(args) => Box::pin(run::run(&app, &global, args)).await,
         Verb::Demo(args) => Box::pin(run::demo(&app, &global, args)).await,
+        Verb::Init(args) => Box::pin(init::init(&app, &global, args)).await,
+        Verb::Check(args) => Box::pin(check::check(&app, &global, args)).await,
         Verb::Plan(args) => Box::pin(plan::plan(&app, &global, args)).await,
         Verb::Simulate(args) => Box::pin(simulate::simulate(&app, &global, args)).await,
         Verb::Resume(args) => Box::pin(command::resume(&app, &global, args)).await,
@@ -250,6 +326,7 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
             watch::to_its_end(&app, Exit::RollbackFailed, back).await
         }
         Verb::Approve(args) => Box::pin(command::approve(&app, &global, args)).await,
+        Verb::Doctor(_) => doctor::doctor(&app, &global).await,
         Verb::Deploy(args) => Box::pin(stack::deploy(&app, &global, args)).await,
         Verb::Delete(args) => Box::pin(stack::delete(&app, &global, args)).await,
         Verb::Local(_) | Verb::Schema(_) | Verb::Completions(_) | Verb::Version(_) => {

@@ -32,19 +32,8 @@ pub struct RunArgs {
     /// The strategy: a WebAssembly component, or its name in plugins.toml
     /// [default: strategy.plugin of the rollout file]
     plugin: Option<PathBuf>,
-    /// A parameter of the strategy; a list may be written 5,25,50
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Image that the candidate shall run (AWS only)
-    #[arg(
-        long,
-        value_name = "REPOSITORY:TAG",
-        conflicts_with = "task_definition"
-    )]
-    image: Option<String>,
-    /// Task definition that the candidate shall run (AWS only)
-    #[arg(long, value_name = "FAMILY:REVISION")]
-    task_definition: Option<String>,
+    #[command(flatten)]
+    what: WhatArgs,
     /// Fault of the new version: error-rate=0.2, latency=+300ms, or both (demo only)
     #[arg(long, value_name = "FAULT", value_parser = parse_fault)]
     demo_fault: Option<DemoFault>,
@@ -66,6 +55,24 @@ pub struct RunArgs {
     pub(super) chaos_evict: bool,
     #[command(flatten)]
     pins: plugin::PinArgs,
+}
+
+/// What a strategy and the candidate are given.
+#[derive(Debug, Args)]
+pub struct WhatArgs {
+    /// A parameter of the strategy; a list may be written 5,25,50
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Image that the candidate shall run (AWS only)
+    #[arg(
+        long,
+        value_name = "REPOSITORY:TAG",
+        conflicts_with = "task_definition"
+    )]
+    pub(super) image: Option<String>,
+    /// Task definition that the candidate shall run (AWS only)
+    #[arg(long, value_name = "FAMILY:REVISION")]
+    pub(super) task_definition: Option<String>,
 }
 
 /// Watch a strategy move real requests from one version to the next
@@ -97,9 +104,9 @@ impl RunArgs {
             target: global.target(),
             demo: false,
             plugin: self.plugin.clone(),
-            set: self.set.clone(),
-            image: self.image.clone(),
-            task_definition: self.task_definition.clone(),
+            set: self.what.set.clone(),
+            image: self.what.image.clone(),
+            task_definition: self.what.task_definition.clone(),
             demo_fault: self.demo_fault,
             rate: self.rate,
             names: self.names.clone(),

@@ -18,7 +18,8 @@ use crate::view::catalogue::{Catalogue, Kind, document, documents, like};
                                                        rollout file: #:schema ./rollout.schema.json
   engine schema scenario > scenario.schema.json        in VS Code: \"json.schemas\" of the settings
   engine schema status                                 what `engine status --json` prints
-  engine schema status | jq '.properties | keys'       its keys")]
+  engine schema status | jq '.properties | keys'       its keys
+  engine plugin inspect canary.wasm --json | jq .schema    the parameters of a strategy")]
 pub struct SchemaArgs {
     /// The name of the schema, such as rollout.toml or status
     name: Option<String>,

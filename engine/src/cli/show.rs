@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::watch::{self, How};
-use super::{Global, print, render};
+use super::{Global, print, render, table};
 use crate::journal::verdict::verdict;
 use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
@@ -56,7 +56,13 @@ pub struct GetArgs {
 }
 
 /// List rollouts, newest first
+///
+/// A terminal shows as much as fits into a line; a pipe, a file and --json have all of it.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine list
+  engine list --all --stack my-stack
+  engine list --json | jq -r '.[] | select(.end == null) | .rollout'")]
 pub struct ListArgs {
     /// At most so many rollouts
     #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
@@ -304,24 +310,9 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> crate::o
         eprintln!("no rollouts yet; `engine run plugins/canary.wasm` begins one");
     }
     if !rows.is_empty() {
-        out!(
-            "{:<20}  {:<22}  {:<15}  {:<22}  WHY",
-            "BEGAN",
-            "ROLLOUT",
-            "PHASE",
-            "TARGET"
-        );
-    }
-    for row in &rows {
-        let phase = format!("{:<15}", row.phase.to_string());
-        out!(
-            "{}  {:<22}  {}  {:<22}  {}",
-            render::date(row.created),
-            row.rollout,
-            render::phase_style(row.phase).apply_to(phase),
-            render::short_identity(&row.target),
-            row.note,
-        );
+        for line in table::lines(&rows, print::width()) {
+            out!("{line}");
+        }
     }
     Ok(Exit::Done)
 }

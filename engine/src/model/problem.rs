@@ -12,8 +12,52 @@ pub struct Problem {
     /// The line of that key, from 1, or of the innermost table around it that the
     /// file has; `None` if the file has none of these tables.
     pub line: Option<usize>,
+    /// The column at which that key begins, in characters from 1; `None` as with the line.
+    pub column: Option<usize>,
     /// What is wrong and what to write instead, to be read after the key.
     pub message: String,
+}
+
+impl Problem {
+    /// A problem whose place in the file is not known yet.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            line: None,
+            column: None,
+            message: message.into(),
+        }
+    }
+
+    /// The line and the column of a byte of a text, both from 1.
+    #[must_use]
+    pub fn place(text: &str, at: usize) -> (usize, usize) {
+        let before = text.get(..at).unwrap_or(text);
+        let line = before.rsplit('\n').next().unwrap_or(before);
+        (1 + before.matches('\n').count(), 1 + line.chars().count())
+    }
+}
+
+/// A problem, and the file that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// The file, as a person names it; `None` if what is wrong was not given by a file.
+    pub file: Option<String>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+impl fmt::Display for Located {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:")?;
+            for number in [self.problem.line, self.problem.column].iter().flatten() {
+                write!(f, "{number}:")?;
+            }
+            f.write_str(" ")?;
+        }
+        write!(f, "{}", self.problem)
+    }
 }
 
 /// All that is wrong with a file, at least one thing.
@@ -21,17 +65,25 @@ pub struct Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// One line for each problem, which begins with the file and the line.
+    /// One line for each problem, which begins with the file, the line and the column.
     #[must_use]
     pub fn in_file(&self, file: impl fmt::Display) -> String {
-        let lines = self.0.iter().map(|problem| match problem.line {
-            Some(line) => format!("  {file}:{line}: {problem}"),
-            None => format!("  {file}: {problem}"),
-        });
+        let all = self.clone().located_in(&file.to_string());
+        let lines = all.iter().map(|problem| format!("  {problem}"));
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// The problems with their lines filled in. `places` says at which byte of the text each key
+    /// The problems, with the name of their file.
+    #[must_use]
+    pub fn located_in(self, file: &str) -> Vec<Located> {
+        let located = |problem| Located {
+            file: Some(file.to_owned()),
+            problem,
+        };
+        self.0.into_iter().map(located).collect()
+    }
+
+    /// The problems with their lines and columns filled in. `places` says at which byte of the text each key
     /// is, and the parts of a key are joined by `separator`.
     pub(crate) fn located(
         mut self,
@@ -39,14 +91,15 @@ impl Problems {
         places: &HashMap<String, usize>,
         separator: char,
     ) -> Self {
-        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
         for problem in &mut self.0 {
             let mut keys = std::iter::successors(Some(problem.path.as_str()), |key| {
                 key.rsplit_once(separator).map(|(outer, _)| outer)
             });
             let place = keys.find_map(|key| places.get(key));
-            let line = place.map(|at| 1 + ends.partition_point(|end| end < at));
-            problem.line = problem.line.or(line);
+            if let (None, Some(at)) = (problem.line, place) {
+                let (line, column) = Problem::place(text, *at);
+                (problem.line, problem.column) = (Some(line), Some(column));
+            }
         }
         self
     }

@@ -46,6 +46,10 @@ impl Advice {
 pub enum Ask {
     /// To begin a rollout.
     Run,
+    /// To look whether a rollout could begin.
+    Check,
+    /// To write a rollout file.
+    Init,
     /// To begin a rollout of a task definition.
     RunTaskDefinition,
     /// Which rollouts there are.
@@ -174,6 +178,8 @@ pub enum Input {
     Admin,
     /// The rollout file.
     RolloutFile,
+    /// That a file that is there may be replaced.
+    Replace,
     /// The state folder.
     StateFolder,
     /// The plugins file.
@@ -230,6 +236,7 @@ impl fmt::Display for Input {
             Self::DemoNames => "the names of the arms",
             Self::Admin => "the admin address",
             Self::RolloutFile => "the rollout file",
+            Self::Replace => "a permission to replace a file",
             Self::StateFolder => "the state folder",
             Self::PluginsFile => "the plugins file",
             Self::Locked => "a locked run",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::advice::{Ask, Input};
-use super::error::{Context as _, Result};
+use super::error::{Context as _, Error, Result};
 use super::news::{Listener, News, Note};
 use super::ports::Ports;
 use super::private;
@@ -50,6 +50,8 @@ pub enum Access {
     Write,
     /// It only reads: without a lock, and without the permission to write.
     Read,
+    /// It only reads, and says more of a store that cannot be read than that.
+    Look,
     /// It takes traffic back, even if nothing can be written down.
     WayBack,
 }
@@ -98,6 +100,8 @@ fn open_store(state_dir: &Path, access: Access, listener: &Listener) -> Result<O
             // There is nothing to read, and no reason to make a store.
             Err(_) => (Arc::new(MemoryStore::default()), None),
         }),
+        Access::Look => Ok(open_store(state_dir, Access::Read, listener)
+            .unwrap_or_else(|_| (Arc::new(MemoryStore::default()), None))),
         Access::WayBack => {
             let lifeboat = match make_store(state_dir, listener, Some(WAY_BACK_LOCK)) {
                 Ok(store) => Lifeboat::over(Arc::new(store)),
@@ -110,6 +114,38 @@ fn open_store(state_dir: &Path, access: Access, listener: &Listener) -> Result<O
             let lifeboat = Arc::new(lifeboat);
             Ok((lifeboat.clone(), Some(lifeboat)))
         }
+    }
+}
+
+/// The key of what [`try_store`] writes.
+const TRIED: &str = "tried";
+
+/// Opens the store in a folder as a verb that writes does, writes into it, and reads what
+/// it wrote.
+///
+/// # Errors
+/// Internal, with what a person can do: one of these failed.
+pub async fn try_store(state_dir: &Path, listener: &Listener) -> Result<()> {
+    let (store, _) = open_store(state_dir, Access::Write, listener)?;
+    let now = SystemClock.now().to_string();
+    let tried = async {
+        store.remember(TRIED, &now).await?;
+        store.recall(TRIED).await
+    };
+    let read = tried.await.map_err(|error| {
+        Error::from(error)
+            .context(format!("the store in {} fails", state_dir.display()))
+            .hint("see whether its disk is full or read-only")
+            .give(Input::StateFolder, "names another one")
+    })?;
+    match read.as_ref() == Some(&now) {
+        true => Ok(()),
+        // Another process has tried it at the same time.
+        false if read.is_some() => Ok(()),
+        false => Err(Error::internal(format!(
+            "the store in {} does not keep what is written into it",
+            state_dir.display()
+        ))),
     }
 }
 

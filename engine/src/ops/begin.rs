@@ -2,7 +2,7 @@
 //! its first entry.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -11,15 +11,17 @@ use super::advice::{Advice, Ask, Input};
 use super::app::App;
 use super::error::{Context as _, Error, Result};
 use super::find::last_rollout;
+use super::gone;
 use super::news::Note;
 use super::pin::PinRequest;
 use super::plugin::{self, Loaded};
 use super::private;
-use super::request::TargetRequest;
+use super::request::{RolloutFile, TargetRequest, wrong_file};
 use crate::journal::{FORMAT, Header, Pin, Work};
 use crate::model::aws::{AwsSpec, Found};
 use crate::model::image::ImageReference;
 use crate::model::limits::Guardrails;
+use crate::model::problem::{Located, Problem};
 use crate::model::target::TargetSpec;
 use crate::model::{
     Arm, ArmScaling, DemoFault, Elsewhere, End, Observed, Promotion, Release, Role, Running,
@@ -29,7 +31,7 @@ use crate::rollout::roles::{arms, capacity, promotion};
 use crate::rollout::{Options, RolloutError};
 use crate::spec::Spec;
 use crate::store::{Page, StoreError};
-use crate::strategy::Plugin;
+use crate::strategy::{Description, Plugin};
 use crate::target::Target;
 use crate::target::aws::{TaskChange, Wanted, release_of_task_definition};
 use crate::target::tls::certificates;
@@ -88,7 +90,11 @@ pub struct Ready {
 /// not in a state in which a rollout may begin; rejected, if the plugin may not run.
 pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     let id_part = new_id_part();
-    let mut spec = asked_for(app, request, &id_part)?;
+    let mut spec = match asked_for(app, request, &id_part) {
+        Ok(spec) => spec,
+        Err(error) if error.problems.is_empty() => return Err(error),
+        Err(error) => return Err(and_parameters(app, request, error).await),
+    };
     let strategy = strategy(app, request, &spec).await?;
     let (target, target_spec, embedded) = app.ports.start(&spec.target).await?;
     is_free(app, target.as_ref()).await?;
@@ -184,7 +190,7 @@ fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
     let place = folder.join(format!("{id_part}.json")).display().to_string();
     let spec = match file {
         Some(mut spec) => {
-            secrets_are_there(&spec)?;
+            secrets_are_there(request, &spec)?;
             for (input, given) in [
                 (Input::DemoFault, request.demo_fault.is_some()),
                 (Input::DemoRate, request.rate.is_some()),
@@ -221,27 +227,123 @@ struct Chosen {
 }
 
 async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chosen> {
-    let named = request.plugin.as_deref();
     let purpose = plugin::Purpose::Rollout;
-    let loaded = plugin::load(app, &request.pins, named, spec, purpose).await?;
-    let description = loaded.plugin.describe().await?;
-    let file = &spec.strategy.parameters;
+    let Judged {
+        loaded,
+        description,
+        accepted,
+    } = judged(app, request, spec, purpose).await?;
     let (parameters, steps) =
-        plugin::accepted(&request.set, file, &loaded.plugin, &description).await?;
+        accepted.map_err(|problems| plugin::not_accepted(&description, problems))?;
     no_credentials(&parameters)?;
-    let parameters = Value::Object(parameters);
-    plugin::queries::check(&description, &parameters, &spec.queries)?;
     let pin = Pin {
         sha256: loaded.plugin.sha256.clone(),
         name: description.name,
         version: description.version,
         source: loaded.source.clone(),
         world: loaded.plugin.world.clone(),
-        parameters,
+        parameters: Value::Object(parameters),
         seed: format!("{:032x}", rand::random::<u128>()),
         steps,
     };
     Ok(Chosen { loaded, pin })
+}
+
+/// A strategy that may run, and what it says of its parameters.
+pub(super) struct Judged {
+    pub(super) loaded: Loaded,
+    pub(super) description: Description,
+    /// The parameters, or all that is wrong with them.
+    pub(super) accepted: Result<plugin::Accepted, Vec<Located>>,
+}
+
+/// Loads the strategy of a request, and asks it about its parameters.
+pub(super) async fn judged(
+    app: &App,
+    request: &BeginRequest,
+    spec: &Spec,
+    purpose: plugin::Purpose,
+) -> Result<Judged> {
+    let named = request.plugin.as_deref();
+    let loaded = plugin::load(app, &request.pins, named, spec, purpose).await?;
+    let description = loaded.plugin.describe().await?;
+    let file = &spec.strategy.parameters;
+    let accepted = plugin::judged(&request.set, file, &loaded.plugin, &description).await?;
+    let accepted = accepted.and_then(|(parameters, steps)| {
+        let all = Value::Object(parameters.clone());
+        let problems = plugin::queries::check(&description, &all, &spec.queries);
+        match problems.is_empty() {
+            true => Ok((parameters, steps)),
+            false => Err(problems),
+        }
+    });
+    Ok(Judged {
+        accepted: accepted.map_err(|problems| located(request, problems)),
+        loaded,
+        description,
+    })
+}
+
+/// Problems of a request, each with its place in the rollout file. Parameters that the
+/// request gives by itself are in none.
+pub(super) fn located(request: &BeginRequest, problems: Vec<Problem>) -> Vec<Located> {
+    let file = match request.demo {
+        true => None,
+        false => RolloutFile::open(request.target.file.as_deref()).unwrap_or_default(),
+    };
+    let given = |problem: &Problem| {
+        let mut keys = request.set.iter().filter_map(|set| set.split('=').next());
+        keys.any(|key| {
+            let rest = problem.path.strip_prefix(plugin::PARAMETERS);
+            let rest = rest.and_then(|rest| rest.strip_prefix('.')?.strip_prefix(key));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    };
+    let alone = |problem| Located {
+        file: None,
+        problem,
+    };
+    let Some(file) = file else {
+        return problems.into_iter().map(alone).collect();
+    };
+    let (given, in_file): (Vec<_>, Vec<_>) = problems.into_iter().partition(given);
+    let mut all = file.locate(in_file);
+    all.extend(given.into_iter().map(alone));
+    all
+}
+
+/// The error of a rollout file, with what is wrong with the strategy's parameters too: all
+/// problems of a file are told at once.
+async fn and_parameters(app: &App, request: &BeginRequest, error: Error) -> Error {
+    let Ok(Some(file)) = RolloutFile::open(request.target.file.as_deref()) else {
+        return error;
+    };
+    let Some(spec) = file.spec.as_ref().filter(|_| may_ask(&file.problems)) else {
+        return error;
+    };
+    let purpose = plugin::Purpose::Check;
+    let judged = Box::pin(judged(app, request, spec, purpose)).await;
+    match judged.map(|judged| judged.accepted) {
+        Ok(Err(more)) => {
+            let all = file.problems.into_iter().chain(more).collect();
+            wrong_file(&file.path, all)
+        }
+        // Whether that plugin may run is another question, after this one.
+        _ => error,
+    }
+}
+
+/// Whether a strategy may be asked although its file has problems: where they leave open
+/// which one it is and what it may do, it is not even compiled, and it gets no parameters
+/// with a credential.
+pub(super) fn may_ask(problems: &[Located]) -> bool {
+    problems.iter().all(|Located { problem, .. }| {
+        let of = |table: &str| {
+            let rest = problem.path.strip_prefix(table);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !of("policy") && !of("strategy") && !problem.path.is_empty()
+    })
 }
 
 /// Fails if another rollout has the target. A change of its stack whose process is
@@ -259,13 +361,73 @@ async fn is_free(app: &App, target: &dyn Target) -> Result<()> {
     Err(busy_with(app, &busy.rollout).await)
 }
 
+/// All reasons for which a rollout could not begin on a target on AWS as it is now. It only
+/// reads.
+pub(super) async fn hindrances(
+    app: &App,
+    request: &BeginRequest,
+    spec: &Spec,
+    found: &AwsSpec,
+) -> Result<Vec<Error>> {
+    let target = app.ports.on_aws(found).await?;
+    let (target, pinned) = (target.as_ref(), TargetSpec::Aws(Box::new(found.clone())));
+    let mut spec = spec.clone();
+    if let Some(candidate) = candidate(app, request, &pinned).await? {
+        spec.candidate = Some(candidate);
+    }
+    let live = target.observe().await?;
+    let mut all = vec![];
+    let alarm = target.tripped(&spec.guardrails.alarms, None).await;
+    let alarm = alarm.map_err(Error::from).and_then(no_alarm);
+    let fit = target.fit().await.map_err(Error::from);
+    let together = are_together(&live.traffic());
+    let balancer = has_one_balancer(&pinned);
+    all.extend(
+        [alarm, fit, together, balancer]
+            .into_iter()
+            .filter_map(Result::err),
+    );
+    let arms = match who_is_who(&spec, &live, request.stable.as_deref()) {
+        Ok(arms) => arms,
+        Err(error) => {
+            all.push(error);
+            return Ok(all);
+        }
+    };
+    match promotion(spec.candidate.as_ref(), spec.promotion, &live, &arms) {
+        Err(error) => all.push(Error::usage(error)),
+        Ok(promotion) => {
+            let new = spec.candidate.as_ref();
+            all.extend(have_services(&pinned, new, &arms, promotion).err());
+            let repeats = repeats(&spec, &live, &arms, promotion);
+            let arrives = Arrival {
+                candidate: new,
+                repeats: &repeats,
+                promotion,
+            };
+            all.extend(
+                seen_by_nobody(app, target, arrives, &live, &arms)
+                    .await
+                    .err(),
+            );
+        }
+    }
+    Ok(all)
+}
+
+/// Fails if an alarm is on.
+fn no_alarm(tripped: Option<impl Display>) -> Result<()> {
+    match tripped {
+        None => Ok(()),
+        Some(tripped) => Err(Error::busy(format!(
+            "a rollout cannot begin while an alarm is on: {tripped}"
+        ))),
+    }
+}
+
 /// Reads the target, and fails if a rollout may not begin on it.
 async fn look(target: &dyn Target, spec: &Spec) -> Result<Observed> {
-    if let Some(tripped) = target.tripped(&spec.guardrails.alarms, None).await? {
-        return Err(Error::busy(format!(
-            "a rollout cannot begin while an alarm is on: {tripped}"
-        )));
-    }
+    no_alarm(target.tripped(&spec.guardrails.alarms, None).await?)?;
     let live = target
         .observe()
         .await
@@ -411,6 +573,10 @@ fn who_is_who(spec: &Spec, live: &Observed, stable: Option<&str>) -> Result<Vec<
 /// # Errors
 /// As with [`make_ready`]; and busy, if something else has taken the target meanwhile.
 pub async fn begin_rollout(app: &App, request: &BeginRequest, options: Options) -> Result<Ready> {
+    // One of them may have the target.
+    if let Ok(open) = app.store.open(None).await {
+        gone::end_gone(app, &open).await;
+    }
     let ready = make_ready(app, request).await?;
     for note in notes(&ready) {
         app.note(note);
@@ -745,18 +911,30 @@ fn without_nulls(value: &mut Value) {
 
 /// Fails if a secret that the file names, or the certificate of its authority, cannot be
 /// read.
-fn secrets_are_there(spec: &Spec) -> Result<()> {
-    for (path, text) in spec.references() {
-        crate::target::secret::fill(text, str::to_owned)
-            .map_err(|e| Error::usage(format!("{path}: {e}")))?;
+fn secrets_are_there(request: &BeginRequest, spec: &Spec) -> Result<()> {
+    let problems = missing_secrets(spec);
+    if problems.is_empty() {
+        return Ok(());
     }
+    let title = "the rollout file names what cannot be read:";
+    Err(Error::problems(title, located(request, problems)))
+}
+
+/// The secrets that a file names and that cannot be read, and the certificate of its
+/// authority.
+pub(super) fn missing_secrets(spec: &Spec) -> Vec<Problem> {
+    let read = |(path, text): (String, &str)| {
+        let read = crate::target::secret::fill(text, str::to_owned);
+        Some(Problem::new(path, read.err()?.to_string()))
+    };
+    let mut problems: Vec<Problem> = spec.references().filter_map(read).collect();
     if let TargetSpec::Aws(aws) = &spec.target
         && let Some(file) = &aws.probe_ca
+        && let Err(error) = certificates(Path::new(file))
     {
-        certificates(std::path::Path::new(file))
-            .map_err(|e| Error::usage(format!("target.aws.probe-ca: {e}")))?;
+        problems.push(Problem::new("target.aws.probe-ca", error.to_string()));
     }
-    Ok(())
+    problems
 }
 
 /// The first entry of a rollout without a strategy: no candidate, no capacity, and

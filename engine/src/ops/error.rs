@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 
 use super::advice::{Advice, Ask, Input};
-use crate::model::problem::Problems;
+use crate::model::problem::{Located, Problems};
 use crate::model::{ErrorKind, HostError};
 use crate::rollout::RolloutError;
 use crate::simulate::many::Broken;
@@ -50,6 +50,8 @@ pub struct Error {
     pub advice: Vec<Advice>,
     /// The error of the target, if it came from the target.
     pub target: Option<Box<HostError>>,
+    /// What is wrong with a file or a parameter, each for itself. The message has all of it.
+    pub problems: Vec<Located>,
 }
 
 /// What an operation gives back.
@@ -64,6 +66,7 @@ impl Error {
             message: message.into(),
             advice: vec![],
             target: None,
+            problems: vec![],
         }
     }
 
@@ -77,6 +80,17 @@ impl Error {
         Self {
             argument: Some(argument),
             ..Self::usage(message)
+        }
+    }
+
+    /// Wrong configuration: a title, which ends in a colon, and a line for each problem.
+    #[must_use]
+    pub fn problems(title: impl Display, problems: Vec<Located>) -> Self {
+        let lines = problems.iter().map(|problem| format!("  {problem}"));
+        let lines = lines.collect::<Vec<_>>().join("\n");
+        Self {
+            problems,
+            ..Self::usage(format!("{title}\n{lines}"))
         }
     }
 
@@ -243,7 +257,14 @@ impl From<SupplyError> for Error {
             e if e.is_usage() => Kind::Usage,
             _ => Kind::Internal,
         };
-        Self::of(kind, &error)
+        let problems = match &error {
+            SupplyError::Plugins { file, problems } => problems.clone().located_in(file),
+            _ => vec![],
+        };
+        Self {
+            problems,
+            ..Self::of(kind, &error)
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use super::app::App;
 use super::command::Reached;
 use super::error::{Error, Result};
+use super::gone;
 use super::picture;
 use super::request::TargetRequest;
 use crate::journal::Entry;
 use crate::journal::summary::Summary;
+use crate::model::Arm;
 use crate::store::Page;
 
 /// Rollouts that shall be listed.
@@ -22,25 +24,54 @@ pub struct ListRequest {
     pub all: bool,
 }
 
+/// A rollout in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// What a store knows of it without its journal.
+    pub row: Summary,
+    /// Its arms, with the versions that its strategy first saw; empty where they were not
+    /// read.
+    pub arms: Vec<Arm>,
+}
+
+/// Most rollouts of a list whose arms are read although nobody asked for so many: each
+/// needs a look into its journal.
+const ARMS_MAX: usize = 100;
+
 /// Lists rollouts, the newest first. What has not ended is there, however much came
 /// after it.
 ///
 /// # Errors
 /// Usage, if the request or the rollout file is wrong.
-pub async fn list(app: &App, request: &ListRequest) -> Result<Vec<Summary>> {
+pub async fn list(app: &App, request: &ListRequest) -> Result<Vec<Listed>> {
     let identity = request.target.identity(app).await?;
+    let mut open = app.store.open(identity.as_deref()).await?;
+    if gone::end_gone(app, &open).await {
+        open = app.store.open(identity.as_deref()).await?;
+    }
     let page = Page::newest(identity.as_deref(), request.limit);
     let page = match request.all {
         true => page,
         false => page.of_strategies(),
     };
     let mut rows = app.store.history(&page).await?;
-    for open in app.store.open(identity.as_deref()).await? {
+    for open in open {
         if !rows.iter().any(|row| row.rollout == open.summary.rollout) {
             rows.push(open.summary);
         }
     }
-    Ok(rows)
+    let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+    let mut listed = vec![];
+    for (index, row) in rows.into_iter().enumerate() {
+        let header = match index < limit.max(ARMS_MAX) {
+            // A journal that cannot be read has a row all the same.
+            true => app.store.header(&row.rollout).await.unwrap_or_default(),
+            false => None,
+        };
+        let arms = header.map_or_else(Vec::new, |header| header.arms);
+        listed.push(Listed { row, arms });
+    }
+    Ok(listed)
 }
 
 /// A rollout: the one that is named, or the newest one.

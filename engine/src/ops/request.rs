@@ -8,9 +8,10 @@ use super::app::App;
 use super::error::{Error, Result};
 use crate::model::aws::{Access, AwsSpec, Find, FindArm, looked_for};
 use crate::model::is_name;
+use crate::model::problem::{Located, Problem};
 use crate::model::target::TargetSpec;
-use crate::spec::Spec;
 use crate::spec::aws::is_group;
+use crate::spec::{Spec, located};
 use crate::supply::files;
 use crate::target::Target as _;
 
@@ -64,7 +65,9 @@ impl AwsRequest {
         }
     }
 
-    fn names_a_target(&self) -> bool {
+    /// Whether it names a load balancer on AWS.
+    #[must_use]
+    pub fn names_a_target(&self) -> bool {
         self.stack.is_some() || self.listener.is_some() || self.rule.is_some()
     }
 
@@ -170,7 +173,11 @@ impl TargetRequest {
 
     /// The spec of the flags and the rollout file; `None` if neither names a target.
     pub fn named(&self) -> Result<Option<Spec>> {
-        let file = read_spec(self.file.as_deref())?;
+        self.over(read_spec(self.file.as_deref())?)
+    }
+
+    /// The spec of the flags over that of a file; `None` if neither names a target.
+    pub fn over(&self, file: Option<Spec>) -> Result<Option<Spec>> {
         let aws = &self.aws;
         if let Some(admin) = self.local {
             let mut spec = file.unwrap_or_else(Spec::bare);
@@ -216,26 +223,75 @@ fn arm_of<'a>(find: &'a mut Find, name: &str) -> &'a mut FindArm {
     &mut find.arms[index]
 }
 
+/// A rollout file as it stands on the disk, right or wrong.
+#[derive(Debug, Clone)]
+pub struct RolloutFile {
+    /// Its path, as a person has named it.
+    pub path: PathBuf,
+    text: String,
+    /// What could be read of it; `None` if it is not TOML.
+    pub spec: Option<Spec>,
+    /// All that is wrong with it.
+    pub problems: Vec<Located>,
+}
+
+impl RolloutFile {
+    /// Reads the file that is named, or `rollout.toml` if it exists.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(file: Option<&Path>) -> Result<Option<Self>> {
+        let default = Path::new("rollout.toml");
+        let path = match file {
+            Some(path) => path,
+            None if default.exists() => default,
+            None => return Ok(None),
+        };
+        let text = files::read_text(path, files::TEXT_BYTES_MAX)
+            .map_err(|e| Error::usage(format!("failed to read {}: {e}", path.display())))?;
+        let (spec, problems) = match Spec::read(&text) {
+            Ok((spec, problems)) => (Some(spec), problems),
+            Err(problems) => (None, problems),
+        };
+        Ok(Some(Self {
+            problems: problems.located_in(&path.display().to_string()),
+            path: path.to_owned(),
+            text,
+            spec,
+        }))
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// All its problems.
+    pub fn into_spec(self) -> Result<Spec> {
+        match self.spec {
+            Some(spec) if self.problems.is_empty() => Ok(spec),
+            _ => Err(wrong_file(&self.path, self.problems)),
+        }
+    }
+
+    /// The same problems, each with its place in this file if it is one of a key in it.
+    #[must_use]
+    pub fn locate(&self, problems: Vec<Problem>) -> Vec<Located> {
+        let shown = self.path.display().to_string();
+        located(&self.text, problems).located_in(&shown)
+    }
+}
+
+/// The error of a file with these problems.
+pub(super) fn wrong_file(path: &Path, problems: Vec<Located>) -> Error {
+    let many = if problems.len() == 1 {
+        "a problem"
+    } else {
+        "problems"
+    };
+    Error::problems(format!("{} has {many}:", path.display()), problems)
+}
+
 /// Reads the rollout file that a flag names, or `rollout.toml` if it exists.
 pub fn read_spec(file: Option<&Path>) -> Result<Option<Spec>> {
-    let default = Path::new("rollout.toml");
-    let path = match file {
-        Some(path) => path,
-        None if default.exists() => default,
-        None => return Ok(None),
-    };
-    let text = files::read_text(path, files::TEXT_BYTES_MAX)
-        .map_err(|e| Error::usage(format!("failed to read {}: {e}", path.display())))?;
-    Spec::parse(&text).map(Some).map_err(|e| {
-        Error::usage(format!(
-            "{} has {}:\n{}",
-            path.display(),
-            if e.0.len() == 1 {
-                "a problem"
-            } else {
-                "problems"
-            },
-            e.in_file(path.display())
-        ))
-    })
+    let file = RolloutFile::open(file)?;
+    file.map(RolloutFile::into_spec).transpose()
 }

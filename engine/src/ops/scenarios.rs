@@ -17,10 +17,8 @@ pub fn read(path: &Path, subject: &mut Subject) -> Result<Vec<Scenario>> {
     let text = files::read_text(path, files::TEXT_BYTES_MAX)
         .map_err(|e| Error::usage(format!("failed to read scenario {shown}: {e}")))?;
     let corpus = Corpus::parse(&text).map_err(|problems| {
-        Error::usage(format!(
-            "{shown} cannot be read as scenarios:\n{}",
-            problems.in_file(&shown)
-        ))
+        let all = problems.located_in(&shown.to_string());
+        Error::problems(format!("{shown} cannot be read as scenarios:"), all)
     })?;
     for fault in &corpus.faults {
         let fault = fault

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::app::App;
 use super::error::Result;
 use super::find::last_rollout;
+use super::gone;
 use super::request::TargetRequest;
 use crate::journal::Header;
 use crate::journal::status::Status;
@@ -207,6 +208,9 @@ async fn by_its_container(
 /// Observes a target and its rollout: the one that is named, or the one on the target
 /// that the request names, or one that is under way.
 pub async fn overview(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Overview> {
+    if let Ok(open) = app.store.open(None).await {
+        gone::end_gone(app, &open).await;
+    }
     let found = find(app, request, id).await?;
     let live = match found.live {
         Some((seen, target)) => {

@@ -212,14 +212,39 @@ impl Driver {
         entries: &[Entry],
         error: &HostError,
     ) -> Result<Standing, RolloutError> {
-        let lease = self.claim(header).await?;
-        let (end, reason) = (
-            End::Done,
-            format!(
-                "{}; its load balancer does not exist any more: {error}",
-                interrupted(header)
-            ),
+        let reason = format!(
+            "{}; its load balancer does not exist any more: {error}",
+            interrupted(header)
         );
+        self.end_as(header, entries, (End::Done, reason)).await
+    }
+
+    /// Ends a rollout of a local balancer that is gone for good, without a look at its
+    /// target, which is not there. The caller knows that by [`recovery::is_gone`].
+    ///
+    /// # Errors
+    /// Another process has it, or the store fails; then it is as before.
+    pub async fn end_gone(
+        &self,
+        header: &Header,
+        entries: &[Entry],
+    ) -> Result<Standing, RolloutError> {
+        let limit = std::time::Duration::from_millis(header.guardrails.deadline_ms);
+        let reason = format!(
+            "its load balancer ended with the process that drove it, nobody went on with it within its deadline of {}, and so there is no traffic to take back",
+            humantime::format_duration(limit)
+        );
+        self.end_as(header, entries, (End::Refused, reason)).await
+    }
+
+    /// Ends a rollout whose target cannot be asked.
+    async fn end_as(
+        &self,
+        header: &Header,
+        entries: &[Entry],
+        (end, reason): (End, String),
+    ) -> Result<Standing, RolloutError> {
+        let lease = self.claim(header).await?;
         let known = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         let newer = self.store.load(&header.rollout, known).await?;
         let last = newer.last().or(entries.last());

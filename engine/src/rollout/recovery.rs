@@ -226,6 +226,17 @@ pub fn deadline_is_due(header: &Header, status: &Status, now: Millis) -> bool {
         && now >= header.created.saturating_add(header.guardrails.deadline_ms)
 }
 
+/// Whether a rollout that no process drives, and whose local balancer does not answer, is
+/// over for good. Before its deadline it is not: whoever goes on with it starts the balancer
+/// again. After it that would only take its traffic back, of which there is none.
+#[must_use]
+pub fn is_gone(header: &Header, status: &Status, now: Millis) -> bool {
+    matches!(header.target, TargetSpec::Embedded { .. })
+        && status.end.is_none()
+        && deadline_is_due(header, status, now)
+        && header.guardrails.on_deadline.goal() == Some(Goal::RollBack)
+}
+
 fn decide_or_hold(
     goal: Option<Goal>,
     by: Decider,

@@ -6,6 +6,7 @@
 
 pub mod aws;
 pub mod credentials;
+pub mod draft;
 pub mod imports;
 pub mod plugins;
 pub mod policy;
@@ -28,8 +29,8 @@ use crate::model::target::{
 };
 use crate::model::{DemoFault, Millis, Promotion, Release, Source, is_name};
 use policy::Policy;
-pub use read::nearest;
 use read::{Reader, Section};
+pub use read::{located, nearest};
 
 /// Everything that a rollout file can say.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,8 +74,20 @@ impl Spec {
     /// Reads a rollout file.
     ///
     /// # Errors
-    /// All its problems with their paths and lines.
+    /// All its problems with their paths, lines and columns.
     pub fn parse(text: &str) -> Result<Self, Problems> {
+        match Self::read(text)? {
+            (spec, problems) if problems.0.is_empty() => Ok(spec),
+            (_, problems) => Err(problems),
+        }
+    }
+
+    /// As [`Self::parse`], and what could be read of a file with problems. Nothing but a look
+    /// for more problems may come of that.
+    ///
+    /// # Errors
+    /// The file is not TOML.
+    pub fn read(text: &str) -> Result<(Self, Problems), Problems> {
         let reader = Reader::new(text);
         let table = reader.table()?;
         let credentials = credentials::in_table(&table);
@@ -130,7 +143,7 @@ impl Spec {
             }
         }
         root.finish();
-        reader.into_result(spec)
+        Ok(reader.into_parts(spec))
     }
 
     /// The texts with references to secrets, with their paths.
@@ -799,7 +812,7 @@ mod tests {
         assert_eq!(line("probes.smo.ke.status"), [Some(8)]);
         let shown = problems.in_file("rollout.toml");
         assert!(
-            shown.contains("  rollout.toml:5: guardrails.largest-step: is 400"),
+            shown.contains("  rollout.toml:5:1: guardrails.largest-step: is 400"),
             "{shown}"
         );
     }

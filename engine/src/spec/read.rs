@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use crate::model::Millis;
@@ -32,12 +32,12 @@ impl<'t> Reader<'t> {
     /// The file as TOML.
     pub(super) fn table(&self) -> Result<Table, Problems> {
         self.text.parse().map_err(|e: toml::de::Error| {
-            let before = e.span().and_then(|span| self.text.get(..span.start));
+            let place = e.span().map(|span| Problem::place(self.text, span.start));
             Problems(vec![Problem {
-                path: String::new(),
-                line: before.map(|text| 1 + text.matches('\n').count()),
+                line: place.map(|(line, _)| line),
+                column: place.map(|(_, column)| column),
                 // The parser quotes the line, and a credential may be in it.
-                message: redacted(e.to_string().trim_end()),
+                ..Problem::new("", redacted(e.to_string().trim_end()))
             }])
         })
     }
@@ -48,39 +48,59 @@ impl<'t> Reader<'t> {
     }
 
     fn add(&self, path: String, message: &str) {
-        self.found.borrow_mut().push(Problem {
-            path,
-            line: None,
-            message: message.to_owned(),
-        });
+        self.found.borrow_mut().push(Problem::new(path, message));
     }
 
-    /// The value if there were no problems; else all of them, each with its line.
+    /// The value if there were no problems; else all of them, each with its place.
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Problems> {
-        let problems = Problems(self.found.into_inner());
-        if problems.0.is_empty() {
-            return Ok(value);
+        match self.into_parts(value) {
+            (value, problems) if problems.0.is_empty() => Ok(value),
+            (_, problems) => Err(problems),
         }
-        let mut places = HashMap::new();
-        if let Ok(document) = DeTable::parse(self.text) {
-            find_keys(document.get_ref(), "", &mut places);
-        }
-        Err(problems.located(self.text, &places, '.'))
+    }
+
+    /// The value, made of what could be read, and all problems, each with its place.
+    pub(super) fn into_parts<T>(self, value: T) -> (T, Problems) {
+        (value, located(self.text, self.found.into_inner()))
     }
 }
 
+/// Problems with keys of a TOML file, each with its line and column.
+#[must_use]
+pub fn located(text: &str, problems: Vec<Problem>) -> Problems {
+    let mut places = HashMap::new();
+    if !problems.is_empty()
+        && let Ok(document) = DeTable::parse(text)
+    {
+        find_keys(document.get_ref(), "", &mut places);
+    }
+    Problems(problems).located(text, &places, '.')
+}
+
 /// Fills `places` with the byte at which each key of a table stands, and each key of
-/// the tables in it.
+/// the tables and each item of the lists in it.
 fn find_keys(table: &DeTable<'_>, path: &str, places: &mut HashMap<String, usize>) {
     for (key, value) in table {
         let path = match path {
             "" => key.get_ref().to_string(),
             path => format!("{path}.{}", key.get_ref()),
         };
-        if let Some(inner) = value.get_ref().as_table() {
-            find_keys(inner, &path, places);
-        }
+        find_values(value.get_ref(), &path, places);
         places.insert(path, key.span().start);
+    }
+}
+
+fn find_values(value: &DeValue<'_>, path: &str, places: &mut HashMap<String, usize>) {
+    match value {
+        DeValue::Table(inner) => find_keys(inner, path, places),
+        DeValue::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let path = format!("{path}.{index}");
+                find_values(item.get_ref(), &path, places);
+                places.insert(path, item.span().start);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -10,7 +10,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::kebab::kebab;
-use super::{View, failure, past, plan, plugin, rollout, simulation, stack, traffic, version};
+use super::{
+    View, examined, failure, init, past, plan, plugin, rollout, simulation, stack, traffic, version,
+};
 use crate::schema::{of_file, tidy};
 use crate::simulate::scenario;
 use crate::spec::nearest;
@@ -70,6 +72,8 @@ macro_rules! answers {
 answers! {
     rollout::Driven: "run", "run, resume, undo, status --watch: a rollout that was driven or followed";
     plan::Plan: "plan", "plan: what a rollout on AWS would do";
+    init::Init: "init", "init: a rollout file that was written";
+    examined::Check: "check", "check: whether a rollout could begin";
     simulation::Report: "simulate", "simulate: many rollouts, counted";
     simulation::Replicate: "replicate", "simulate --replicate: one rollout and its whole story";
     traffic::Standing: "status", "status: where the traffic goes, and the rollout that moves it";
@@ -88,6 +92,7 @@ answers! {
     plugin::Inspection: "plugin-inspect", "plugin inspect: what a plugin is and what it can do";
     plugin::Verification: "plugin-verify", "plugin verify: whether plugins are as they are pinned";
     plugin::Push: "plugin-push", "plugin push: a plugin that was put into a registry";
+    examined::Doctor: "doctor", "doctor: whether this machine and its access to AWS are as a rollout needs them";
     version::Version: "version", "version: which engine this is";
     Catalogue: "schema", "schema: the list of all schemas";
     failure::Failure: "error", "every verb that fails before it has answered: what was wrong";

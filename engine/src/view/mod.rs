@@ -10,7 +10,9 @@
 //! write. The tests hold every real answer against its schema.
 
 pub mod catalogue;
+pub mod examined;
 pub mod failure;
+pub mod init;
 mod kebab;
 pub mod past;
 pub mod plan;

@@ -4,9 +4,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journal::replay::Mismatch;
-use crate::journal::summary::Summary;
 use crate::journal::{Entry, Header, status};
-use crate::model::{Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Phase, Running, Weights};
+use crate::model::{
+    Arm, Decider, Elsewhere, End, Finding, Goal, Hold, Millis, Phase, Running, Weights,
+};
+use crate::ops::history::Listed;
 
 /// Where a rollout stands.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -197,13 +199,17 @@ pub struct Row {
     pub updated: Millis,
     /// How it ended; null until it has.
     pub end: Option<Ended>,
+    /// Its arms, with the versions that its strategy first saw; absent where they were not
+    /// read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arms: Vec<Arm>,
 }
 
 impl List {
     /// The answer for rows of the store.
     #[must_use]
-    pub fn of(rows: &[Summary]) -> Self {
-        let row = |row: &Summary| Row {
+    pub fn of(rows: &[Listed]) -> Self {
+        let row = |Listed { row, arms }: &Listed| Row {
             rollout: row.rollout.clone(),
             target: row.target.clone(),
             phase: row.phase,
@@ -213,6 +219,7 @@ impl List {
                 how,
                 reason: row.note.clone(),
             }),
+            arms: arms.clone(),
         };
         Self(rows.iter().map(row).collect())
     }

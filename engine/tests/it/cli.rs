@@ -1,6 +1,6 @@
 //! What the binary prints, and its exit codes, without any rollout.
 
-use crate::support::binary::{run, stderr, stdout};
+use crate::support::binary::{engine, plugin, run, stderr, stdout};
 use crate::support::folder;
 
 fn help(verb: &[&str]) -> String {
@@ -110,4 +110,122 @@ fn what_is_wrong_is_shown_with_its_exit_code() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn what_is_wrong_with_arguments_is_said_in_json_too() {
+    let folder = folder();
+    for (arguments, says) in [
+        (&["set-weight", "90", "10", "--json"][..], "'set-weight'"),
+        (&["list", "--json", "--limit", "0"], "'0' for '--limit"),
+        (&["export", "--json"], "required arguments"),
+        (&["--json", "plugin", "tset"], "'tset'"),
+    ] {
+        let output = run(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let answer: serde_json::Value =
+            serde_json::from_str(&stdout(&output)).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+        let said = answer["error"]["message"].as_str().expect("a sentence");
+        assert!(said.contains(says), "{arguments:?}: {said}");
+    }
+    // An argument is not an option, and help is not an error.
+    for arguments in [
+        &["frobnicate", "--", "--json"][..],
+        &["--json", "--version"],
+    ] {
+        let output = run(folder.path(), arguments);
+        assert!(!stdout(&output).contains("\"error\""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_unknown_verb_gets_a_good_guess_or_none() {
+    let folder = folder();
+    for (arguments, says) in [
+        (&["deploy-canary"][..], "did you mean `engine deploy`?"),
+        (&["ps"], "did you mean `engine list`?"),
+        (&["plugin", "chekc"], "did you mean `engine plugin check`?"),
+        (
+            &["plugin", "ps"],
+            "`engine plugin --help` lists all of them",
+        ),
+        (&["frobnicate"], "`engine --help` lists all of them"),
+    ] {
+        let output = run(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let said = stderr(&output);
+        assert!(said.contains(says), "{arguments:?}: {said}");
+        assert_eq!(
+            said.contains("did you mean"),
+            says.contains("did you mean"),
+            "{said}"
+        );
+    }
+}
+
+/// The first minute of a new user: a file, a look at it, a look at the machine.
+#[test]
+fn a_first_rollout_file_is_written_and_checked() {
+    let folder = folder();
+    let output = run(folder.path(), &["init"]);
+    assert_eq!(output.status.code(), Some(2), "nobody can be asked here");
+    let said = stderr(&output);
+    assert!(said.contains("name it with --stack"), "{said}");
+    assert!(!folder.path().join("rollout.toml").exists());
+
+    let canary = plugin("canary");
+    let wanted = [
+        "init",
+        "--local",
+        "127.0.0.1:0",
+        "--plugin",
+        &canary,
+        "--json",
+    ];
+    let output = run(folder.path(), &wanted);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let file = folder.path().join("rollout.toml");
+    let text = std::fs::read_to_string(&file).expect("written");
+    // Another program may have the usual port.
+    std::fs::write(&file, text.replace("127.0.0.1:8080", "127.0.0.1:0")).expect("writable");
+    for more in [&["--json"][..], &[]] {
+        let output = run(folder.path(), &[&["check"], more].concat());
+        let said = stdout(&output) + &stderr(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    }
+    let output = run(folder.path(), &wanted);
+    assert_eq!(output.status.code(), Some(2), "it is there");
+    let doctor = |more: &[&str]| {
+        let arguments = [&["doctor"], more].concat();
+        let mut command = engine(folder.path(), &arguments);
+        // This machine may be an instance on AWS, or ask for one in vain.
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        let output = command.output().expect("the binary runs");
+        crate::schemas::hold(&arguments, &output);
+        output
+    };
+    for more in [&["--json"][..], &[]] {
+        let output = doctor(more);
+        let said = stdout(&output) + &stderr(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    }
+
+    std::fs::write(&file, text.replace("[guardrails]", "[guardrail]")).expect("writable");
+    let output = run(folder.path(), &["check", "rollout.toml"]);
+    assert_eq!(output.status.code(), Some(11));
+    let said = stdout(&output);
+    assert!(
+        said.contains("guardrail: there is no such key; did you mean guardrails?"),
+        "{said}"
+    );
+    let output = run(folder.path(), &["check", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let problem = &answer["examined"][0]["problems"][0];
+    assert_eq!(problem["key"], "guardrail", "{answer:#}");
+    assert_eq!(problem["column"], 2, "{answer:#}");
+    let output = doctor(&[]);
+    assert_eq!(output.status.code(), Some(11), "{}", stdout(&output));
+    let output = run(folder.path(), &["run", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(answer["error"]["problems"][0], *problem, "{answer:#}");
 }

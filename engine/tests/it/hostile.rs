@@ -748,7 +748,8 @@ impl Demo {
             limit: 100,
             ..ListRequest::default()
         };
-        list(&self.test.app, &all).await.expect("memory")
+        let all = list(&self.test.app, &all).await.expect("memory");
+        all.into_iter().map(|listed| listed.row).collect()
     }
 }
 

@@ -75,6 +75,7 @@ const PURE: &[&str] = &[
     "hindsight/explain.rs",
     "hindsight/file.rs",
     "spec/aws.rs",
+    "spec/draft.rs",
     "spec/imports.rs",
     "spec/plugins.rs",
     "spec/policy.rs",

@@ -52,6 +52,9 @@ fn answers(arguments: &[&str]) -> Vec<String> {
     let verbs = [
         "run",
         "resume",
+        "check",
+        "doctor",
+        "init",
         "plan",
         "simulate",
         "status",
@@ -440,8 +443,11 @@ fn a_verb_that_fails_says_so_in_json() {
         let rejected = refused(verb, 6);
         assert_eq!(rejected["error"]["kind"], "rejected", "{rejected}");
     }
-    // Without --json, and where the arguments cannot be read, nothing is answered.
-    for arguments in [&["get", "nobody"][..], &["frobnicate", "--json"]] {
+    let unknown = refused(&["frobnicate"], 2);
+    let message = unknown["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("'frobnicate'"), "{unknown}");
+    // Without --json nothing is answered.
+    for arguments in [&["get", "nobody"][..], &["frobnicate"]] {
         let output = run(place, arguments);
         assert_eq!((code(&output), &*stdout(&output)), (Some(2), ""));
     }

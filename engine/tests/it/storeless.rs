@@ -244,7 +244,7 @@ async fn rollouts(folder: &Path) -> engine::ops::Result<Vec<String>> {
         ..ListRequest::default()
     };
     let rows = list(&person.app, &all).await?;
-    Ok(rows.into_iter().map(|row| row.rollout).collect())
+    Ok(rows.into_iter().map(|listed| listed.row.rollout).collect())
 }
 
 #[test]
@@ -404,7 +404,10 @@ async fn ten_thousand_verbs_later() {
         ..ListRequest::default()
     };
     let rows = list(&person.app, &newest).await.expect("rows");
-    assert!(rows.iter().any(|row| row.rollout == id), "{rows:?}");
+    assert!(
+        rows.iter().any(|listed| listed.row.rollout == id),
+        "{rows:?}"
+    );
     // It goes on, and so has its plugin.
     let person = Person::with(place, Access::Write).expect("there");
     let mut looks = 0;

@@ -23,7 +23,7 @@ use crate::spec::{Spec, StrategySpec};
 use crate::strategy::Plugin;
 use crate::supply::{self, Fetched, Supply, SupplyError};
 
-pub use parameters::{accepted, parameters};
+pub use parameters::{Accepted, KEY as PARAMETERS, judged, not_accepted, parameters};
 
 /// A plugin that may run.
 pub struct Loaded {
@@ -44,6 +44,9 @@ pub struct Loaded {
 pub enum Purpose {
     /// To decide about traffic.
     Rollout,
+    /// To see whether it could decide about traffic: by the same rules, and nothing is
+    /// pinned.
+    Check,
     /// To be inspected, perhaps while it is being written.
     Look,
 }
@@ -69,7 +72,7 @@ pub async fn load(
     let host = app.surroundings.policy.as_deref();
     let policy = spec.policy.clone().stricter(supply::policy::host(host)?);
     let supply = pins.open(app, &policy)?;
-    let in_ci = app.surroundings.ci && purpose == Purpose::Rollout;
+    let in_ci = app.surroundings.ci && purpose != Purpose::Look;
     if supply.is_none() && in_ci && spec.strategy.sha256.is_none() {
         app.note(format!(
             "nothing pins {}, and CI=true asks for plugins that are pinned: there is no {}",
@@ -79,7 +82,7 @@ pub async fn load(
     }
     // If nothing may be pinned, a file without a name is refused. `CI=true` has this
     // effect only on plugins that get traffic.
-    let names_only = pins.locked || purpose == Purpose::Rollout;
+    let names_only = pins.locked || purpose != Purpose::Look;
     let Found {
         supply,
         name,
@@ -106,7 +109,9 @@ pub async fn load(
         }
         .into());
     }
-    if let (Some(mut supply), Some(name)) = (supply, name) {
+    if let (Some(mut supply), Some(name)) = (supply, name)
+        && (purpose != Purpose::Check || supply.pinned(&name).is_some())
+    {
         settle(app, &mut supply, &name, &fetched, &plugin)?;
     }
     Ok(Loaded {

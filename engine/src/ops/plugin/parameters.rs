@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
 use crate::model::PlannedStep;
+use crate::model::problem::{Located, Problem};
 use crate::ops::{Error, Input, Result};
+use crate::spec::nearest;
 use crate::strategy::contract::Rejected;
 use crate::strategy::limits::{cut, one_line};
 use crate::strategy::{Description, Plugin};
@@ -16,17 +19,26 @@ use crate::strategy::{Description, Plugin};
 const SCHEMA_TIME_MAX: Duration = Duration::from_secs(5);
 /// Most problems with parameters that are shown at once.
 const PROBLEMS_MAX: usize = 50;
+/// Where a rollout file has the parameters.
+pub const KEY: &str = "strategy.parameters";
 /// Most references within a schema that are followed, one after another.
 const REFERENCES_MAX: usize = 16;
 
+/// Parameters that a strategy accepts, and the steps that they mean.
+pub type Accepted = (Map<String, Value>, Vec<PlannedStep>);
+
 /// The file's parameters, overridden by `--set KEY=VALUE`, checked against the
-/// plugin's schema and by the plugin itself; with the steps that they mean.
-pub async fn accepted(
+/// plugin's schema and by the plugin itself; with the steps that they mean. Or all that
+/// is wrong with them, by their keys in a rollout file.
+///
+/// # Errors
+/// A value of `--set` is none, or the plugin is at fault.
+pub async fn judged(
     sets: &[String],
     file: &Map<String, Value>,
     plugin: &Plugin,
     description: &Description,
-) -> Result<(Map<String, Value>, Vec<PlannedStep>)> {
+) -> Result<Result<Accepted, Vec<Problem>>> {
     let (sets, mut parameters) = (sets.to_vec(), file.clone());
     let schema = description.parameters_schema.clone();
     let (sender, checked) = tokio::sync::oneshot::channel();
@@ -46,40 +58,55 @@ pub async fn accepted(
     if problems.is_empty() {
         let value = serde_json::to_string(&parameters)?;
         match plugin.validate(&value).await? {
-            Ok(steps) => return Ok((parameters, steps)),
-            Err(issues) => {
-                problems.extend(issues.iter().map(|i| problem_line(&i.path, &i.message)))
-            }
+            Ok(steps) => return Ok(Ok((parameters, steps))),
+            Err(issues) => problems.extend(issues.iter().map(|i| problem(&i.path, &i.message))),
         }
         if problems.is_empty() {
-            problems.push("  it rejects them and does not say why".to_owned());
+            problems.push(problem("", "it rejects them and does not say why"));
         }
     }
-    Err(Error::usage(format!(
-        "strategy {} does not accept its parameters:\n{}",
-        description.name,
-        cut(problems.join("\n"))
-    )))
+    Ok(Err(problems))
 }
 
-/// As [`accepted`], without the steps.
+/// As [`judged`], where no rollout file is at hand, and without the steps.
+///
+/// # Errors
+/// Usage: all that is wrong with the parameters. Rejected: the plugin is at fault.
 pub async fn parameters(
     sets: &[String],
     file: &Map<String, Value>,
     plugin: &Plugin,
     description: &Description,
 ) -> Result<Map<String, Value>> {
-    let (parameters, _) = accepted(sets, file, plugin, description).await?;
-    Ok(parameters)
+    match judged(sets, file, plugin, description).await? {
+        Ok((parameters, _)) => Ok(parameters),
+        Err(problems) => {
+            let located = |problem| Located {
+                file: None,
+                problem,
+            };
+            let problems = problems.into_iter().map(located).collect();
+            Err(not_accepted(description, problems))
+        }
+    }
+}
+
+/// The error about parameters that a strategy does not accept.
+pub fn not_accepted(description: &Description, problems: Vec<Located>) -> Error {
+    let name = &description.name;
+    let title = format!("strategy {name} does not accept its parameters:");
+    let mut error = Error::problems(title, problems);
+    error.message = cut(error.message);
+    error
 }
 
 /// Puts the values of `--set` into the parameters, and checks them against the schema.
-/// Returns a line for each problem.
+/// Returns all problems.
 fn check(
     schema: &str,
     sets: &[String],
     parameters: &mut Map<String, Value>,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Problem>> {
     let schema: Value = serde_json::from_str(schema).map_err(|e| {
         Rejected::Faulty(format!("describe: its parameters schema is not JSON: {e}"))
     })?;
@@ -97,38 +124,56 @@ fn check(
         let why = cut(e.to_string());
         Rejected::Faulty(format!("describe: its parameters schema is wrong: {why}"))
     })?;
-    let problems = validator.iter_errors(&value).take(PROBLEMS_MAX).map(|e| {
-        let path = e.instance_path().to_string();
-        let mut message = e.to_string();
-        let key = path.trim_start_matches('/').split('/').next().unwrap_or("");
-        // Several shapes are allowed, so the message describes all of them.
-        if message.contains("anyOf")
-            && let Some(about) = schema["properties"][key]["description"].as_str()
-        {
-            let about = about.replace('\n', " ");
-            message = format!("{} does not fit. {about}", e.instance());
-        }
-        if let ValidationErrorKind::AdditionalProperties { unexpected } = e.kind()
-            && let (true, Some(known)) = (path.is_empty(), schema["properties"].as_object())
-        {
-            let known: Vec<&str> = known.keys().map(String::as_str).collect();
-            message = format!(
-                "there is no parameter {}; there are {}",
-                unexpected.join(", "),
-                known.join(", ")
-            );
-        }
-        problem_line(&path, &message)
-    });
-    Ok(problems.collect())
+    let problems = validator.iter_errors(&value).take(PROBLEMS_MAX);
+    Ok(problems
+        .flat_map(|error| explain(&schema, &error))
+        .collect())
 }
 
-fn problem_line(path: &str, message: &str) -> String {
+/// What a schema does not allow, in words; each key for itself.
+fn explain(schema: &Value, error: &ValidationError<'_>) -> Vec<Problem> {
+    let path = error.instance_path().to_string();
+    if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+        let at = error.schema_path().as_str();
+        let object = at.strip_suffix("/additionalProperties").unwrap_or(at);
+        let known = schema.pointer(&format!("{object}/properties"));
+        let known: Vec<&str> = known
+            .and_then(Value::as_object)
+            .map(|known| known.keys().map(String::as_str).collect())
+            .unwrap_or_default();
+        let unexpected = unexpected.iter().take(PROBLEMS_MAX);
+        return unexpected
+            .map(|key| problem(&format!("{path}/{key}"), &unknown(key, &known)))
+            .collect();
+    }
+    let key = path.trim_start_matches('/').split('/').next().unwrap_or("");
+    let mut message = error.to_string();
+    // Several shapes are allowed, so the message describes all of them.
+    if message.contains("anyOf")
+        && let Some(about) = schema["properties"][key]["description"].as_str()
+    {
+        let about = about.replace('\n', " ");
+        message = format!("{} does not fit. {about}", error.instance());
+    }
+    vec![problem(&path, &message)]
+}
+
+/// That there is no such parameter, and which one may be meant.
+fn unknown(key: &str, known: &[&str]) -> String {
+    match nearest(key, known.iter().copied()) {
+        Some(near) => format!("there is no such parameter; did you mean {near}?"),
+        None if known.is_empty() => "there is no such parameter, and no other one here".to_owned(),
+        None => format!("there is no such parameter; there are {}", known.join(", ")),
+    }
+}
+
+/// A problem with the value at that place of the parameters, `/steps/1` or `steps.1`.
+fn problem(path: &str, message: &str) -> Problem {
     let path = path.trim_start_matches('/').replace('/', ".");
     let dot = if path.is_empty() { "" } else { "." };
-    format!(
-        "  strategy.parameters{dot}{}",
-        one_line(format!("{path}: {message}"))
+    Problem::new(
+        one_line(format!("{KEY}{dot}{path}")),
+        one_line(message.to_owned()),
     )
 }
 
@@ -186,5 +231,37 @@ mod tests {
         assert_eq!(value_for(&schema, "steps", "[1, 2]"), json!([1, 2]));
         assert_eq!(value_for(&schema, "bake", "5m"), json!("5m"));
         assert_eq!(value_for(&schema, "other", "0.5"), json!(0.5));
+    }
+
+    #[test]
+    fn each_unknown_parameter_is_named_with_the_one_that_was_meant() {
+        let schema = json!({
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "bake": {"type": "string"},
+                "gate": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {"limits": {"type": "string"}},
+                },
+            },
+        });
+        let mut parameters = json!({"bakee": 1, "colour": 2, "gate": {"limit": "x"}, "bake": 3});
+        let Some(parameters) = parameters.as_object_mut() else {
+            panic!("an object");
+        };
+        let problems = check(&schema.to_string(), &[], parameters).expect("a schema");
+        let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        problems.sort();
+        assert_eq!(
+            problems,
+            [
+                "strategy.parameters.bake: 3 is not of type \"string\"",
+                "strategy.parameters.bakee: there is no such parameter; did you mean bake?",
+                "strategy.parameters.colour: there is no such parameter; there are bake, gate",
+                "strategy.parameters.gate.limit: there is no such parameter; did you mean limits?",
+            ]
+        );
     }
 }

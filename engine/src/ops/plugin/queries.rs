@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
+use crate::model::problem::Problem;
 use crate::model::query::{Count, Query, QuerySource};
-use crate::ops::{Error, Result};
 use crate::strategy::Description;
 
 /// The keyword by which a schema says that a text names a query of the rollout file.
@@ -20,9 +20,8 @@ const DEPTH_MAX: usize = 32;
 /// Checks that the rollout file has each query which the parameters name, and that it
 /// has a value for each sample where the strategy needs that.
 ///
-/// # Errors
-/// Usage: names each key, its query, and what to write instead.
-pub fn check(description: &Description, parameters: &Value, queries: &[Query]) -> Result<()> {
+/// Returns a problem for each key: its query, and what to write instead.
+pub fn check(description: &Description, parameters: &Value, queries: &[Query]) -> Vec<Problem> {
     // What cannot be read as a schema was refused before.
     let schema = serde_json::from_str(&description.parameters_schema).unwrap_or_default();
     let mut search = Search {
@@ -30,22 +29,11 @@ pub fn check(description: &Description, parameters: &Value, queries: &[Query]) -
         left: NODES_MAX,
         found: vec![],
     };
-    search.look(&schema, parameters, "strategy.parameters", 0);
+    search.look(&schema, parameters, super::parameters::KEY, 0);
     search.found.sort();
     search.found.dedup();
-    let problems: Vec<String> = search
-        .found
-        .iter()
-        .filter_map(|(key, name)| Some(format!("  {key}: {}", problem(name, queries)?)))
-        .collect();
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "strategy {} does not accept its parameters:\n{}",
-        description.name,
-        problems.join("\n")
-    )))
+    let wrong = |(key, name): &(String, String)| Some(Problem::new(key, problem(name, queries)?));
+    search.found.iter().filter_map(wrong).collect()
 }
 
 fn problem(name: &str, queries: &[Query]) -> Option<String> {
@@ -114,6 +102,8 @@ impl Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::problem::Located;
+    use crate::ops::plugin::not_accepted;
     use serde_json::json;
 
     fn described(schema: &Value) -> Description {
@@ -159,9 +149,14 @@ mod tests {
             "$defs": {"Stream": {"properties": {"bad": named, "name": {"type": "string"}}}},
         });
         let refused = |parameters: Value| {
-            check(&described(&schema), &parameters, &queries)
-                .err()
-                .map(|e| e.message)
+            let description = described(&schema);
+            let problems = check(&description, &parameters, &queries);
+            let all = problems.into_iter().map(|problem| Located {
+                file: None,
+                problem,
+            });
+            let all: Vec<Located> = all.collect();
+            (!all.is_empty()).then(|| not_accepted(&description, all).message)
         };
         assert_eq!(refused(json!({"one": "series", "any": null})), None);
         // A strategy may ask a `url` query where it does not say that it needs a series.
@@ -195,6 +190,7 @@ mod tests {
     #[test]
     fn a_schema_that_refers_to_itself_comes_to_an_end() {
         let schema = json!({"$ref": "#", "allOf": [{"$ref": "#"}, {"$ref": "#"}]});
-        check(&described(&schema), &json!({"a": 1}), &[]).expect("nothing is named");
+        let problems = check(&described(&schema), &json!({"a": 1}), &[]);
+        assert_eq!(problems, [], "nothing is named");
     }
 }

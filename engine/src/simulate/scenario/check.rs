@@ -108,10 +108,10 @@ impl Corpus {
     pub fn parse(text: &str) -> Result<Self, Problems> {
         let json: Value = serde_json::from_str(text).map_err(|error| {
             Problems(vec![Problem {
-                path: String::new(),
                 line: Some(error.line()),
+                column: Some(error.column()),
                 // The library's message ends with the line and the column.
-                message: format!("is not JSON: {error}"),
+                ..Problem::new("", format!("is not JSON: {error}"))
             }])
         })?;
         Self::read(&json).map_err(|problems| {
@@ -179,7 +179,7 @@ fn explain(schema: &Value, error: &ValidationError<'_>) -> Vec<Problem> {
             "" => path.to_owned(),
             key => format!("{path}/{key}"),
         };
-        problem(path, message)
+        Problem::new(path, message)
     };
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
@@ -211,14 +211,6 @@ fn explain(schema: &Value, error: &ValidationError<'_>) -> Vec<Problem> {
             vec![problem("", message)]
         }
         _ => vec![problem("", error.to_string())],
-    }
-}
-
-fn problem(path: String, message: String) -> Problem {
-    Problem {
-        path,
-        line: None,
-        message,
     }
 }
 
@@ -284,7 +276,7 @@ fn read<T: DeserializeOwned>(path: &str, value: Value, problems: &mut Vec<Proble
     match serde_json::from_value(value) {
         Ok(value) => Some(value),
         Err(error) => {
-            problems.push(problem(path.to_owned(), error.to_string()));
+            problems.push(Problem::new(path, error.to_string()));
             None
         }
     }
@@ -299,7 +291,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn add(&mut self, key: &str, message: String) {
         self.problems
-            .push(problem(format!("{}/{key}", self.path), message));
+            .push(Problem::new(format!("{}/{key}", self.path), message));
     }
 
     fn within(&mut self, key: &str, value: f64, range: RangeInclusive<f64>) {
@@ -695,8 +687,8 @@ mod tests {
         let problems = Corpus::parse(file).expect_err("two problems");
         assert_eq!(
             problems.in_file("corpus.json"),
-            "  corpus.json:8: /scenarios/1/stable/zones (b): is 0; it must be from 1 to 100
-  corpus.json:10: /scenarios/1/canary/minTasks (b): is 0; it must be from 1 to 10000"
+            "  corpus.json:8:18: /scenarios/1/stable/zones (b): is 0; it must be from 1 to 100
+  corpus.json:10:30: /scenarios/1/canary/minTasks (b): is 0; it must be from 1 to 10000"
         );
         let missing = file.replace("\"rps\": 1}, \"stable\"", "}, \"stable\"");
         let problems = Corpus::parse(&missing).expect_err("no rps");

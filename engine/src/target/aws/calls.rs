@@ -40,11 +40,12 @@ pub enum Api {
     DescribeStackEvents,
     GetTemplateSummary,
     DeleteStack,
+    GetCallerIdentity,
 }
 
 impl Api {
     /// All APIs, in the order of their declaration.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::DescribeStacks,
         Self::ListStackResources,
         Self::DescribeListeners,
@@ -75,6 +76,7 @@ impl Api {
         Self::DescribeStackEvents,
         Self::GetTemplateSummary,
         Self::DeleteStack,
+        Self::GetCallerIdentity,
     ];
 
     /// The IAM action, such as `elasticloadbalancing:ModifyListener`.
@@ -111,6 +113,7 @@ impl Api {
             Self::DescribeStackEvents => "cloudformation:DescribeStackEvents",
             Self::GetTemplateSummary => "cloudformation:GetTemplateSummary",
             Self::DeleteStack => "cloudformation:DeleteStack",
+            Self::GetCallerIdentity => "sts:GetCallerIdentity",
         }
     }
 

@@ -9,6 +9,7 @@ use aws_config::meta::region::ProvideRegion as _;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -21,6 +22,8 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
@@ -93,7 +96,18 @@ pub struct Clients {
     pub(super) attempt: Duration,
     /// How probes and queries reach other machines.
     pub(super) network: Network,
+    /// How any other service is reached.
+    config: SdkConfig,
     pace: Arc<Pace>,
+}
+
+/// Who calls AWS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The ARN of the user or of the session of a role.
+    pub arn: String,
+    /// Where the credentials came from, in words; `None` if they do not say.
+    pub source: Option<&'static str>,
 }
 
 impl Clients {
@@ -114,8 +128,63 @@ impl Clients {
             cloudformation: aws_sdk_cloudformation::Client::new(&config),
             region: config.region().map(ToString::to_string).unwrap_or_default(),
             access: access.clone(),
+            config,
         }
     }
+
+    /// Asks AWS who calls. That needs no permission.
+    ///
+    /// # Errors
+    /// There are no credentials, AWS does not accept them, or it does not answer.
+    pub async fn caller(&self) -> Result<Caller, HostError> {
+        let sts = aws_sdk_sts::Client::new(&self.config);
+        let answer = self
+            .ask(Api::GetCallerIdentity, "", sts.get_caller_identity().send())
+            .await?;
+        let source = match self.config.credentials_provider() {
+            Some(provider) => provider.provide_credentials().await.ok(),
+            None => None,
+        };
+        let features = source
+            .as_ref()
+            .and_then(|credentials| credentials.get_property::<Vec<AwsCredentialFeature>>());
+        Ok(Caller {
+            arn: answer.arn.unwrap_or_default(),
+            source: features.and_then(|all| all.iter().find_map(in_words)),
+        })
+    }
+
+    /// How far the clock of this machine is ahead of that of AWS, ms, by the last answer;
+    /// `None` before the first one.
+    #[must_use]
+    pub fn ahead_ms(&self) -> Option<i64> {
+        *self
+            .pace
+            .ahead_ms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where credentials came from.
+fn in_words(feature: &AwsCredentialFeature) -> Option<&'static str> {
+    use AwsCredentialFeature as From;
+    Some(match feature {
+        From::CredentialsEnvVars => "the environment",
+        From::CredentialsEnvVarsStsWebIdToken | From::CredentialsStsAssumeRoleWebId => {
+            "a web identity token"
+        }
+        From::CredentialsStsAssumeRole => "a role",
+        From::CredentialsProfileSso | From::CredentialsSso => "IAM Identity Center",
+        From::CredentialsProfileProcess | From::CredentialsProcess => "a credential_process",
+        From::CredentialsProfile
+        | From::CredentialsProfileSourceProfile
+        | From::CredentialsProfileNamedProvider
+        | From::CredentialsProfileStsWebIdToken => "a profile",
+        From::CredentialsHttp => "the container",
+        From::CredentialsImds => "the instance",
+        _ => return None,
+    })
 }
 
 /// The region that is configured: by an argument or file, else by the environment or a
@@ -343,6 +412,8 @@ struct Pace {
     burst_ms: Millis,
     /// When the next request would be due if all had come evenly, ms.
     next: Mutex<Millis>,
+    /// How far the clock of this machine was ahead of that of the last answer, ms.
+    ahead_ms: Mutex<Option<i64>>,
 }
 
 impl Pace {
@@ -351,6 +422,7 @@ impl Pace {
             interval_ms: 1_000_u64.checked_div(u64::from(rate)).unwrap_or(0),
             burst_ms: 1_000,
             next: Mutex::new(0),
+            ahead_ms: Mutex::new(None),
         }
     }
 
@@ -360,6 +432,22 @@ impl Pace {
         if turn > now {
             SystemClock.sleep_until(turn).await;
         }
+    }
+
+    /// Compares the `Date` of an answer with the present time.
+    fn compare(&self, date: &str, now: Millis) {
+        let Ok(date) = DateTime::from_str(date, Format::HttpDate) else {
+            return;
+        };
+        let (Ok(theirs), Ok(ours)) = (date.to_millis(), i64::try_from(now)) else {
+            return;
+        };
+        // A date has no parts of a second.
+        let ahead = match ours - theirs {
+            0..1_000 => 0,
+            ahead => ahead,
+        };
+        *self.ahead_ms.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 
     /// When a request that comes at `now` may be sent.
@@ -399,7 +487,11 @@ impl HttpConnector for Paced<SharedHttpConnector> {
                 this.pace.wait().await;
             }
             crate::target::may_leave().map_err(|late| ConnectorError::timeout(late.into()))?;
-            this.inner.call(request).await
+            let answer = this.inner.call(request).await?;
+            if let Some(date) = answer.headers().get("date") {
+                this.pace.compare(date, SystemClock.now());
+            }
+            Ok(answer)
         })
     }
 }
@@ -533,6 +625,20 @@ mod tests {
         assert!(turns[..11].iter().all(|t| *t == 100_000), "{turns:?}");
         assert_eq!(turns[11..14], [100_100, 100_200, 100_300]);
         let free = Pace::new(0);
+        assert_eq!(*free.ahead_ms.lock().expect("no panic"), None);
+        for (date, now, ahead) in [
+            ("Thu, 01 Jan 1970 00:00:10 GMT", 10_700, 0),
+            ("Thu, 01 Jan 1970 00:00:10 GMT", 310_000, 300_000),
+            ("Thu, 01 Jan 1970 00:05:10 GMT", 10_000, -300_000),
+            ("nonsense", 10_000, -300_000),
+        ] {
+            free.compare(date, now);
+            assert_eq!(
+                *free.ahead_ms.lock().expect("no panic"),
+                Some(ahead),
+                "{date}"
+            );
+        }
         assert!((0..1_000).all(|_| free.turn(100_000) == 100_000));
     }
 }

@@ -915,7 +915,10 @@ async fn a_deletion_that_is_stopped_in_time_deletes_nothing() {
     };
     let rows = list(&shop.test.app, &request);
     let rows = rows.await.expect("rows");
-    assert!(rows.iter().all(|row| row.end.is_some()), "{rows:?}");
+    assert!(
+        rows.iter().all(|listed| listed.row.end.is_some()),
+        "{rows:?}"
+    );
     shop.delete().await.expect("now it goes");
 }
 
@@ -978,8 +981,11 @@ async fn a_stack_that_cannot_be_followed_is_left_to_be_resumed() {
         };
         list(&shop.test.app, &request).await.expect("rows")
     };
-    let open = rows().await.into_iter().find(|row| row.end.is_none());
-    let open = open.expect("the change is open").rollout;
+    let open = rows()
+        .await
+        .into_iter()
+        .find(|listed| listed.row.end.is_none());
+    let open = open.expect("the change is open").row.rollout;
     script("cloudformation", json!({"stack": shop.name(), "polls": 0})).await;
     let ended = shop.test.drive_on(&open).await;
     assert!(matches!(ended, Standing::Over(End::Done, _)), "{ended:?}");

@@ -2,9 +2,13 @@
 //! or the error is looked at as it is. A local balancer and the emulator are real.
 
 mod begin;
+mod check;
 mod command;
 mod deploy;
+mod doctor;
 mod find;
+mod gone;
+mod init;
 mod past;
 mod pin;
 mod plan;

@@ -1,0 +1,196 @@
+//! `engine init`: a rollout file to begin with.
+
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Global;
+use super::exit::Exit;
+use crate::model::address::socket;
+use crate::model::target::ADMIN_DEFAULT;
+use crate::ops::app::App;
+use crate::ops::init::{self, InitRequest, Place, STRATEGY};
+use crate::ops::request::TargetRequest;
+use crate::ops::{Error, Input, Result};
+use crate::view::init::Init;
+
+/// Write a commented rollout file to begin with
+///
+/// Asks on a terminal, or takes what the flags say; a stack, listener or rule on AWS is
+/// looked for, and only read. A file that is there stays as it is without --force.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  engine init                                     asks
+  engine init --stack my-stack --region eu-west-1
+  engine init --local                             a balancer on this machine, with a demo
+  engine init --stack my-stack --plugin canary --image REPO:TAG -f shop.toml
+  engine check                                    looks at what was written")]
+pub struct InitArgs {
+    /// The strategy: a file, or its name in plugins.toml
+    /// [default: what plugins.toml names, else plugins/canary.wasm]
+    #[arg(long)]
+    plugin: Option<String>,
+    /// Image of the new version (AWS only)
+    #[arg(long, value_name = "REPOSITORY:TAG")]
+    image: Option<String>,
+    /// A load balancer on this machine, with that admin address [default: 127.0.0.1:7900]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, value_parser = socket,
+        default_missing_value = "127.0.0.1:7900")]
+    local: Option<SocketAddr>,
+    /// Replace the file if there is one
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) async fn init(app: &App, global: &Global, args: InitArgs) -> Result<Exit> {
+    let file = global.file.clone();
+    let file = file.unwrap_or_else(|| PathBuf::from("rollout.toml"));
+    // Nobody answers questions for nothing.
+    init::may_write(&file, args.force)?;
+    let target = TargetRequest {
+        file: None,
+        local: None,
+        ..global.target()
+    };
+    let place = match args.local {
+        Some(admin) => Some(Place::Local(admin)),
+        None if target.aws.names_a_target() => Some(Place::Aws(Box::new(target.clone()))),
+        None => None,
+    };
+    let (place, plugin) = match place {
+        Some(place) => (place, args.plugin),
+        None if io::stdin().is_terminal() && io::stderr().is_terminal() => {
+            let mut answers = io::stdin().lines();
+            let mut ask = |question: &str| {
+                eprint!("{question} ");
+                answers.next().unwrap_or_else(|| Ok(String::new()))
+            };
+            asked(target, args.plugin, &mut ask)?
+        }
+        None => {
+            return Err(
+                Error::usage("nothing says where the rollout file shall roll out to")
+                    .name_it(Input::Target),
+            );
+        }
+    };
+    let request = InitRequest {
+        file,
+        force: args.force,
+        place,
+        plugin,
+        image: args.image,
+    };
+    let written = Box::pin(init::init(app, &request)).await?;
+    if global.json {
+        json!(Init::from(&written));
+        return Ok(Exit::Done);
+    }
+    out!(
+        "wrote {}: {} and {}, by {}",
+        written.file.display(),
+        written.arms.first().map_or("", String::as_str),
+        written.arms.last().map_or("", String::as_str),
+        written.plugin
+    );
+    let named = match global.file {
+        Some(_) => format!(" -f {}", written.file.display()),
+        None => String::new(),
+    };
+    eprintln!("`engine check{named}` looks at it, `engine run{named}` begins");
+    Ok(Exit::Done)
+}
+
+/// What a person answers. An empty answer is the one in brackets.
+fn asked(
+    mut target: TargetRequest,
+    plugin: Option<String>,
+    ask: &mut dyn FnMut(&str) -> io::Result<String>,
+) -> Result<(Place, Option<String>)> {
+    let mut answer = |question: &str| -> Result<Option<String>> {
+        let answer = ask(question)?.trim().to_owned();
+        Ok((!answer.is_empty()).then_some(answer))
+    };
+    let place = answer("Where does it run: aws, or local (on this machine)? [aws]")?;
+    let place = match place.as_deref() {
+        None | Some("aws" | "AWS") => {
+            let named = answer("CloudFormation stack, or ARN of a listener or a rule?")?;
+            let Some(named) = named else {
+                return Err(Error::usage("no load balancer is named").name_it(Input::LoadBalancer));
+            };
+            let aws = &mut target.aws;
+            let place = match () {
+                () if named.contains(":listener-rule/") => &mut aws.rule,
+                () if named.contains(":listener/") => &mut aws.listener,
+                () => &mut aws.stack,
+            };
+            *place = Some(named);
+            if aws.region.is_none() {
+                aws.region = answer("Region? [as the AWS CLI has it]")?;
+            }
+            Place::Aws(Box::new(target))
+        }
+        Some("local") => Place::Local(ADMIN_DEFAULT),
+        Some(other) => {
+            return Err(Error::usage(format!(
+                "{other:?} is neither aws nor local, and nothing was written"
+            )));
+        }
+    };
+    let plugin = match plugin {
+        Some(plugin) => Some(plugin),
+        None => answer(&format!(
+            "Strategy: a file, or its name in plugins.toml? [what plugins.toml names, else {STRATEGY}]"
+        ))?,
+    };
+    Ok((place, plugin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(answers: &[&str]) -> (Result<(Place, Option<String>)>, usize) {
+        let mut left = answers.iter();
+        let mut questions = 0;
+        let mut ask = |_: &str| {
+            questions += 1;
+            Ok(left
+                .next()
+                .map(|text| format!("{text}\n"))
+                .unwrap_or_default())
+        };
+        let asked = asked(TargetRequest::default(), None, &mut ask);
+        (asked, questions)
+    }
+
+    #[test]
+    fn answers_name_a_target() {
+        let rule = "arn:aws:elasticloadbalancing:eu-west-1:1:listener-rule/app/a/1/2/3";
+        let (asked, questions) = told(&["", " shop ", "eu-west-1", ""]);
+        let Ok((Place::Aws(target), None)) = asked else {
+            panic!("{asked:?}");
+        };
+        assert_eq!(questions, 4);
+        assert_eq!(target.aws.stack.as_deref(), Some("shop"));
+        assert_eq!(target.aws.region.as_deref(), Some("eu-west-1"));
+        let (asked, _) = told(&["aws", rule, "", "canary"]);
+        let Ok((Place::Aws(target), plugin)) = asked else {
+            panic!("{asked:?}");
+        };
+        assert_eq!(target.aws.rule.as_deref(), Some(rule));
+        assert_eq!((target.aws.stack, target.aws.region), (None, None));
+        assert_eq!(plugin.as_deref(), Some("canary"));
+        let (asked, questions) = told(&["local", ""]);
+        assert!(
+            matches!(asked, Ok((Place::Local(ADMIN_DEFAULT), None))),
+            "{asked:?}"
+        );
+        assert_eq!(questions, 2);
+        for wrong in [&["cloud"][..], &["aws", ""], &[]] {
+            assert!(told(wrong).0.is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! A table of rollouts, as wide as a terminal is: nothing wraps, and what is too long is
+//! shortened.
+
+use console::measure_text_width as width_of;
+
+use super::render::{phase_style, short_identity, short_version};
+use crate::journal;
+use crate::model::{Arm, Role};
+use crate::ops::history::Listed;
+
+/// Columns between two columns of the table.
+const GAP: usize = 2;
+
+/// A column: its title, and the least width to which it is shortened.
+struct Column {
+    title: &'static str,
+    least: usize,
+}
+
+/// In the order in which they are shown. `usize::MAX`: it is never shortened.
+const COLUMNS: [Column; 6] = [
+    Column {
+        title: "BEGAN",
+        least: usize::MAX,
+    },
+    Column {
+        title: "ROLLOUT",
+        least: 15,
+    },
+    Column {
+        title: "PHASE",
+        least: usize::MAX,
+    },
+    Column {
+        title: "VERSIONS",
+        least: 11,
+    },
+    Column {
+        title: "TARGET",
+        least: 8,
+    },
+    Column {
+        title: "WHY",
+        least: 11,
+    },
+];
+/// The column of phases, which has colours.
+const PHASE: usize = 2;
+/// The column of versions, each of which is shortened by itself.
+const VERSIONS: usize = 3;
+/// The column that is a sentence, and begins with what says most.
+const WHY: usize = 5;
+/// From how many columns on times and targets are shown in full.
+const FULL: usize = 110;
+
+/// The lines of the table, the first with its titles, each at most `width` columns wide.
+#[must_use]
+pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
+    let titles = COLUMNS.map(|column| column.title.to_owned());
+    let cells: Vec<[String; 6]> = rows.iter().map(|row| cells(row, width)).collect();
+    let mut widths = [0; 6];
+    for row in std::iter::once(&titles).chain(&cells) {
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = width_of(cell).max(*widest);
+        }
+    }
+    shrink(&mut widths, width);
+    let line = |row: &[String; 6], of: Option<&Listed>| {
+        let mut line = String::new();
+        for (index, cell) in row.iter().enumerate() {
+            let cell = match index {
+                WHY => ended(cell, widths[index]),
+                VERSIONS if of.is_some() => {
+                    versions(of.map_or(&[][..], |of| &of.arms), widths[index])
+                }
+                _ => amid(cell, widths[index]),
+            };
+            let pad = match index {
+                WHY => 0,
+                _ => (widths[index] + GAP).saturating_sub(width_of(&cell)),
+            };
+            match of.filter(|_| index == PHASE) {
+                Some(of) => {
+                    line += &phase_style(of.row.phase).apply_to(cell).to_string();
+                }
+                None => line += &cell,
+            }
+            line += &" ".repeat(pad);
+        }
+        line.trim_end().to_owned()
+    };
+    let mut lines = vec![line(&titles, None)];
+    lines.extend(
+        rows.iter()
+            .zip(&cells)
+            .map(|(row, cells)| line(cells, Some(row))),
+    );
+    lines
+}
+
+fn cells(listed: &Listed, width: usize) -> [String; 6] {
+    let row = &listed.row;
+    let mut began = journal::time(row.created).to_string();
+    let mut target = short_identity(&row.target).to_owned();
+    if width < FULL {
+        // `11-21 22:41`
+        began = began.chars().skip(5).take(11).collect::<String>();
+        began = began.replace('T', " ");
+        // The port tells balancers of one machine apart.
+        if let Some(port) = target.strip_prefix("local:127.0.0.1:") {
+            target = format!("local:{port}");
+        }
+    }
+    [
+        began,
+        row.rollout.clone(),
+        row.phase.to_string(),
+        versions(&listed.arms, usize::MAX),
+        target,
+        row.note.lines().next().unwrap_or_default().to_owned(),
+    ]
+}
+
+/// `app:v1 to app:v2`, in so many columns: what the stable arm ran, and what was on trial.
+fn versions(arms: &[Arm], room: usize) -> String {
+    const TO: &str = " to ";
+    let of = |role| {
+        let arm = arms.iter().find(|arm| arm.role == role)?;
+        (!arm.version.is_empty()).then(|| short_version(&arm.version))
+    };
+    match (of(Role::Stable), of(Role::Candidate)) {
+        (Some(stable), Some(candidate)) => {
+            let both = room.saturating_sub(TO.len());
+            // What one of them does not need is the other's.
+            let stable = amid(&stable, both - width_of(&candidate).min(both / 2));
+            let candidate = amid(&candidate, both.saturating_sub(width_of(&stable)));
+            format!("{stable}{TO}{candidate}")
+        }
+        (stable, candidate) => {
+            let only = stable.or(candidate).unwrap_or_else(|| "-".to_owned());
+            amid(&only, room)
+        }
+    }
+}
+
+/// Takes from the widest column that may be shortened until all of them fit.
+fn shrink(widths: &mut [usize; 6], width: usize) {
+    let all = |widths: &[usize; 6]| widths.iter().sum::<usize>() + GAP * (widths.len() - 1);
+    while all(widths) > width {
+        let spare = |index: &usize| widths[*index].saturating_sub(COLUMNS[*index].least);
+        let widest = (0..widths.len())
+            .filter(|index| spare(index) > 0)
+            .max_by_key(|index| (widths[*index], *index));
+        match widest {
+            Some(index) => widths[index] -= 1,
+            // So narrow a terminal shows less of each.
+            None => match (0..widths.len()).max_by_key(|index| widths[*index]) {
+                Some(index) if widths[index] > 1 => widths[index] -= 1,
+                _ => return,
+            },
+        }
+    }
+}
+
+/// A name of at most `room` columns, shortened in the middle: both its ends say something.
+fn amid(text: &str, room: usize) -> String {
+    if width_of(text) <= room {
+        return text.to_owned();
+    }
+    let letters: Vec<char> = text.chars().collect();
+    let mut first = String::new();
+    let mut last = String::new();
+    let (mut from, mut to) = (0, letters.len());
+    // By columns and not by characters, because some take two.
+    while from < to {
+        let left = room.saturating_sub(1 + width_of(&first) + width_of(&last));
+        let begins = width_of(&first) <= width_of(&last);
+        let letter = if begins {
+            letters[from]
+        } else {
+            letters[to - 1]
+        };
+        if width_of(&letter.to_string()) > left {
+            break;
+        }
+        match begins {
+            true => {
+                first.push(letter);
+                from += 1;
+            }
+            false => {
+                last.insert(0, letter);
+                to -= 1;
+            }
+        }
+    }
+    format!("{first}…{last}")
+}
+
+/// A sentence of at most `room` columns, without its end.
+fn ended(text: &str, room: usize) -> String {
+    if width_of(text) <= room {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    for letter in text.chars() {
+        if width_of(&kept) + width_of(&letter.to_string()) + 1 > room {
+            break;
+        }
+        kept.push(letter);
+    }
+    format!("{}…", kept.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::summary::Summary;
+    use crate::model::{End, Phase};
+
+    fn row(rollout: &str, target: &str, versions: [&str; 2], note: &str) -> Listed {
+        let arm = |name: &str, role, version: &str| Arm {
+            name: name.to_owned(),
+            role,
+            version: version.to_owned(),
+        };
+        Listed {
+            row: Summary {
+                rollout: rollout.to_owned(),
+                target: target.to_owned(),
+                title: "canary".to_owned(),
+                plugin: None,
+                created: 1_795_772_342_604,
+                updated: 1_795_772_342_604,
+                entries: 9,
+                phase: Phase::RolledBack,
+                note: note.to_owned(),
+                end: Some(End::RolledBack),
+            },
+            arms: vec![
+                arm("stable", Role::Stable, versions[0]),
+                arm("canary", Role::Candidate, versions[1]),
+            ],
+        }
+    }
+
+    fn rows() -> Vec<Listed> {
+        let long = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:listener/app/a-shop-with-a-very-long-name/50dc6c495c0c9188/f2f7dc8efc522ab2";
+        let image = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/team/shop-frontend:release-2026-11-20-";
+        vec![
+            row(
+                "canary-x7k2m9q4",
+                "local:127.0.0.1:7900",
+                ["v1", "v2"],
+                "it is worse",
+            ),
+            row(
+                "blue-green-of-everything-x7k2m9q4",
+                long,
+                [&format!("{image}a1"), &format!("{image}b2")],
+                "step 1/5 at 5 %: it is worse (evidence 240:1, goes back at 100:1)\nsecond line",
+            ),
+            row(
+                "名前の長いロールアウト名前の長い",
+                "local:[::1]:7900",
+                ["", ""],
+                "",
+            ),
+        ]
+    }
+
+    #[test]
+    fn nothing_is_wider_than_the_terminal() {
+        for width in [60, 80, 100, 130, 200] {
+            for line in lines(&rows(), width) {
+                assert!(width_of(&line) <= width, "{width}: {line}");
+                assert!(!line.contains('\n'), "{line}");
+            }
+        }
+        let plain: Vec<String> = lines(&rows(), 80)
+            .iter()
+            .map(|line| console::strip_ansi_codes(line).into_owned())
+            .collect();
+        insta::assert_snapshot!("a_list_in_80_columns", plain.join("\n"));
+    }
+
+    #[test]
+    fn both_versions_share_the_room() {
+        let of = |pair: [&str; 2], room| versions(&row("a", "b", pair, "").arms, room);
+        for room in 6..30 {
+            let shown = of(["app:release-one", "app:release-two"], room);
+            assert!(width_of(&shown) <= room, "{room}: {shown}");
+        }
+        assert_eq!(of(["v1", "app:release-two"], 15), "v1 to app:…-two");
+        assert_eq!(of(["app:release-one", "v2"], 15), "app:…-one to v2");
+        assert_eq!(of(["v1", "v2"], usize::MAX), "v1 to v2");
+    }
+
+    #[test]
+    fn without_a_terminal_all_is_there() {
+        let all = lines(&rows(), usize::MAX).join("\n");
+        for part in [
+            "blue-green-of-everything-x7k2m9q4",
+            "a-shop-with-a-very-long-name",
+            "shop-frontend:release-2026-11-20-a1 to shop-frontend:release-2026-11-20-b2",
+            "goes back at 100:1)",
+        ] {
+            assert!(all.contains(part), "{part}: {all}");
+        }
+        assert!(!all.contains('…'), "{all}");
+    }
+
+    #[test]
+    fn a_name_keeps_both_ends() {
+        assert_eq!(amid("canary-x7k2m9q4", 15), "canary-x7k2m9q4");
+        assert_eq!(amid("canary-x7k2m9q4", 9), "cana…m9q4");
+        assert_eq!(amid("日本語日本語", 6), "日…語");
+        assert_eq!(ended("it is worse", 6), "it is…");
+    }
+}

@@ -1,0 +1,265 @@
+//! Whether a rollout could begin: its file, its strategy and parameters, and its target.
+//! Nothing is changed, and no rollout begins.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use super::advice::{Ask, Input};
+use super::app::App;
+use super::begin::{self, BeginRequest, Judged};
+use super::error::{Error, Result};
+use super::examined::Examined;
+use super::request::{RolloutFile, wrong_file};
+use super::{permissions, plugin};
+use crate::model::Source;
+use crate::model::aws::AwsSpec;
+use crate::model::problem::Problem;
+use crate::model::target::{LocalSpec, TargetSpec};
+use crate::spec::Spec;
+use crate::target::Target as _;
+
+/// What was found of a rollout that could begin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// The rollout file, if there is one.
+    pub file: Option<PathBuf>,
+    /// All that was looked at.
+    pub examined: Vec<Examined>,
+}
+
+/// Checks everything that a rollout needs. What is wrong with one thing keeps nothing else
+/// from being looked at, unless that needs it.
+///
+/// # Errors
+/// Usage: the file cannot be read, or nothing names a file or a target.
+pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
+    let file = RolloutFile::open(request.target.file.as_deref())?;
+    let mut examined = vec![];
+    if let Some(file) = &file {
+        let shown = file.path.display();
+        examined.push(match file.problems.is_empty() {
+            true => Examined::fine("file", format!("{shown} has no problems")),
+            false => Examined::wrong("file", wrong_file(&file.path, file.problems.clone())),
+        });
+    }
+    let path = file.as_ref().map(|file| file.path.clone());
+    let problems = file.as_ref().map_or(&[][..], |file| &file.problems);
+    let read = file.as_ref().and_then(|file| file.spec.clone());
+    let is_file = file.is_some();
+    let spec = match request.target.over(read.clone()) {
+        Ok(spec) => spec,
+        Err(error) => {
+            examined.push(Examined::wrong("target", error));
+            None
+        }
+    };
+    if spec.is_none() && !is_file && examined.is_empty() {
+        return Err(
+            Error::usage("there is no rollout.toml here, and nothing else names a target")
+                .ask(Ask::Init, "writes one")
+                .give(Input::RolloutFile, "names another file")
+                .give(Input::LoadBalancer, "names a target without one"),
+        );
+    }
+    if let Some(spec) = spec.as_ref().or(read.as_ref()) {
+        if begin::may_ask(problems) {
+            strategy(app, request, spec, &mut examined).await;
+        } else {
+            let why = "not looked at, because the file leaves open which strategy is meant, what it may do, or what its parameters are";
+            examined.push(Examined::skipped("plugin", why));
+        }
+        let missing = begin::missing_secrets(spec);
+        if !missing.is_empty() {
+            let title = "the rollout file names what cannot be read:";
+            let error = Error::problems(title, begin::located(request, missing));
+            examined.push(Examined::wrong("credentials", error));
+        }
+    }
+    let of_target = |problem: &Problem| {
+        let path = problem.path.strip_prefix("target");
+        path.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let wrong_target = problems.iter().any(|located| of_target(&located.problem));
+    match &spec {
+        Some(spec) if !wrong_target => target(app, request, spec, &mut examined).await,
+        Some(_) => examined.push(Examined::skipped(
+            "target",
+            "not looked at, because the file is wrong about it",
+        )),
+        None => {}
+    }
+    Ok(Checked {
+        file: path,
+        examined,
+    })
+}
+
+/// Looks at the strategy and its parameters.
+async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut Vec<Examined>) {
+    if request.plugin.is_none() && spec.strategy.plugin.is_none() {
+        let why = "no strategy is named; a rollout names one when it begins, or strategy.plugin in the rollout file does";
+        examined.push(Examined::skipped("plugin", why));
+        return;
+    }
+    let judged = begin::judged(app, request, spec, plugin::Purpose::Check);
+    let Judged {
+        loaded,
+        description,
+        accepted,
+    } = match Box::pin(judged).await {
+        Ok(judged) => judged,
+        Err(error) => {
+            examined.push(Examined::wrong("plugin", error));
+            return;
+        }
+    };
+    examined.push(Examined::fine(
+        "plugin",
+        format!(
+            "{} {} ({}), sha256 {}",
+            description.name, description.version, loaded.shown, loaded.plugin.sha256
+        ),
+    ));
+    examined.push(match accepted {
+        Ok((_, steps)) if steps.is_empty() => {
+            Examined::fine("parameters", format!("{} accepts them", description.name))
+        }
+        Ok((_, steps)) => Examined::fine(
+            "parameters",
+            format!("{} accepts them: {} steps", description.name, steps.len()),
+        ),
+        Err(problems) => {
+            Examined::wrong("parameters", plugin::not_accepted(&description, problems))
+        }
+    });
+}
+
+/// Looks at the target.
+async fn target(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut Vec<Examined>) {
+    match &spec.target {
+        TargetSpec::Aws(aws) => on_aws(app, request, (spec, aws), examined).await,
+        TargetSpec::Local { admin } => examined.push(match app.ports.reach(&spec.target).await {
+            Ok(_) => Examined::fine("target", format!("a local balancer answers at {admin}")),
+            Err(_) => Examined::skipped(
+                "target",
+                format!("no local balancer answers at {admin} now; a rollout needs one that runs"),
+            ),
+        }),
+        TargetSpec::Embedded { local, .. } => {
+            let runs = local.admin.port() != 0 && app.ports.reach(&spec.target).await.is_ok();
+            if runs {
+                let text = format!("a local balancer answers at {} already", local.admin);
+                examined.push(Examined::fine("target", text));
+                return;
+            }
+            let problems = of_balancer(local);
+            examined.push(match problems.is_empty() {
+                true => Examined::fine("target", "a local balancer can start here"),
+                false => {
+                    let title = "the local balancer could not start:";
+                    let located = begin::located(request, problems);
+                    Examined::wrong("target", Error::problems(title, located))
+                }
+            });
+        }
+        TargetSpec::Simulated { .. } => {}
+    }
+}
+
+/// Why a balancer could not start on this machine now.
+fn of_balancer(local: &LocalSpec) -> Vec<Problem> {
+    let mut problems = vec![];
+    for (key, address) in [("listen", local.listen), ("admin", local.admin)] {
+        if let Err(error) = TcpListener::bind(address) {
+            problems.push(Problem::new(
+                format!("target.local.{key}"),
+                format!("{address} cannot be used: {error}; name another one"),
+            ));
+        }
+    }
+    let same = |a: SocketAddr, b: SocketAddr| a.port() != 0 && a == b;
+    if same(local.listen, local.admin) {
+        problems.push(Problem::new(
+            "target.local.admin",
+            "is the address of listen; name another one",
+        ));
+    }
+    for arm in &local.arms {
+        if let Source::Command(command) = &arm.release.source
+            && let Some(program) = command.first()
+            && !can_run(program)
+        {
+            problems.push(Problem::new(
+                format!("target.local.arms.{}.command", arm.name),
+                format!("there is no program {program} that can be run here"),
+            ));
+        }
+    }
+    problems
+}
+
+/// Whether there is a program of that name, or at that path. Where it is looked for depends
+/// on the environment, so only a path tells for sure.
+fn can_run(program: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !program.contains('/') {
+        return true;
+    }
+    let runs = |m: std::fs::Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
+    Path::new(program).metadata().is_ok_and(runs)
+}
+
+/// Looks at a target on AWS, by reading alone.
+async fn on_aws(
+    app: &App,
+    request: &BeginRequest,
+    (spec, aws): (&Spec, &AwsSpec),
+    examined: &mut Vec<Examined>,
+) {
+    let target = match app.ports.find_on_aws(aws).await {
+        Ok(target) => target,
+        Err(error) => {
+            examined.push(Examined::wrong("target", error));
+            return;
+        }
+    };
+    let found = target.found();
+    let arms: Vec<&str> = found.arms.iter().map(|arm| arm.name.as_str()).collect();
+    examined.push(Examined::fine(
+        "target",
+        format!(
+            "{} at {} ({})",
+            arms.join(" and "),
+            found.address,
+            found.route
+        ),
+    ));
+    let alarms = &spec.guardrails.alarms;
+    examined.extend(permissions::read_all(&target, alarms, app.clock.now()).await);
+    let occupant = app.store.occupant(target.identity()).await;
+    if let Ok(Some(busy)) = occupant {
+        let text = format!(
+            "rollout {} has the target, so another one cannot begin now",
+            busy.rollout
+        );
+        examined.push(Examined::skipped("beginning", text));
+        return;
+    }
+    let pinned = AwsSpec {
+        found: Some(found.clone()),
+        ..aws.clone()
+    };
+    match Box::pin(begin::hindrances(app, request, spec, &pinned)).await {
+        Ok(all) if all.is_empty() => {
+            let text = "a rollout could begin on the target as it is now";
+            examined.push(Examined::fine("beginning", text));
+        }
+        Ok(all) => examined.extend(all.into_iter().map(|e| Examined::wrong("beginning", e))),
+        // What a permission is missing for was said above.
+        Err(_)
+            if examined
+                .iter()
+                .any(|f| f.about == "permissions" && f.is_wrong()) => {}
+        Err(error) => examined.push(Examined::wrong("beginning", error)),
+    }
+}

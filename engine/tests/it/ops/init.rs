@@ -1,0 +1,122 @@
+//! `init`: a rollout file that `check` accepts, and nothing half-written.
+
+use engine::ops::Kind;
+use engine::ops::begin::BeginRequest;
+use engine::ops::check::check;
+use engine::ops::examined::wrong;
+use engine::ops::init::{InitRequest, Place, init};
+
+use crate::support::app::{TestApp, in_file, on, on_aws, refused};
+use crate::support::aws::bottle::{Wish, make};
+use crate::support::aws::proxy::Proxy;
+use crate::support::binary::plugin;
+
+fn here(test: &TestApp, place: Place) -> InitRequest {
+    InitRequest {
+        file: test.at("rollout.toml"),
+        force: false,
+        place,
+        plugin: Some(plugin("canary")),
+        image: None,
+    }
+}
+
+fn local() -> Place {
+    Place::Local("127.0.0.1:0".parse().expect("an address"))
+}
+
+/// Fails if `check` finds a problem with what was written.
+async fn accepted(test: &TestApp, request: &InitRequest) {
+    let request = BeginRequest {
+        target: in_file(&request.file),
+        ..BeginRequest::default()
+    };
+    let checked = check(&test.app, &request).await.expect("it is there");
+    let of_ports = |one: &&engine::ops::examined::Examined| {
+        // Another test of this machine may have the usual port.
+        let said = format!("{one:?}");
+        !said.contains("cannot be used")
+    };
+    let examined: Vec<_> = checked.examined.iter().filter(of_ports).cloned().collect();
+    assert_eq!(wrong(&examined), 0, "{checked:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_for_this_machine_is_accepted_and_never_replaced_unasked() {
+    let test = TestApp::new();
+    let request = here(&test, local());
+    let written = init(&test.app, &request).await.expect("written");
+    assert_eq!(written.arms, ["stable", "canary"]);
+    accepted(&test, &request).await;
+    let before = std::fs::read(&request.file).expect("there");
+    std::fs::write(&request.file, "# mine").expect("writable");
+    refused(
+        init(&test.app, &request).await,
+        Kind::Usage,
+        &["there is a file", "--force replaces it"],
+    );
+    let kept = std::fs::read_to_string(&request.file).expect("there");
+    assert_eq!(kept, "# mine");
+    let forced = InitRequest {
+        force: true,
+        ..request.clone()
+    };
+    init(&test.app, &forced).await.expect("replaced");
+    assert_eq!(std::fs::read(&request.file).expect("there"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_on_aws_is_found_read_and_named() {
+    let made = make(&Wish::default()).await;
+    let proxy = Proxy::start().await;
+    let test = TestApp::through(&proxy.endpoint);
+    let target = Place::Aws(Box::new(on_aws(on(&made))));
+    let request = InitRequest {
+        image: Some("app:v2".to_owned()),
+        ..here(&test, target)
+    };
+    let written = init(&test.app, &request).await.expect("written");
+    assert_eq!(written.arms.len(), 2);
+    let calls = proxy.take();
+    let reads = |call: &String| {
+        ["Describe", "List", "Get"]
+            .iter()
+            .any(|r| call.starts_with(r))
+    };
+    assert!(!calls.is_empty() && calls.iter().all(reads), "{calls:?}");
+    let text = std::fs::read_to_string(&request.file).expect("there");
+    assert!(text.contains(&made.listener), "{text}");
+    assert!(text.contains("image = \"app:v2\""), "{text}");
+    accepted(&test, &request).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_behind_where_the_target_is_not_found() {
+    let made = make(&Wish::default()).await;
+    let test = TestApp::new();
+    let mut nowhere = on(&made);
+    nowhere.listener = nowhere.listener.map(|arn| arn + "0");
+    let request = here(&test, Place::Aws(Box::new(on_aws(nowhere))));
+    let files = || std::fs::read_dir(test.at(".")).expect("a folder").count();
+    let before = files();
+    assert!(init(&test.app, &request).await.is_err());
+    let elsewhere = InitRequest {
+        file: test.at("no/such/folder/rollout.toml"),
+        ..here(&test, local())
+    };
+    refused(
+        init(&test.app, &elsewhere).await,
+        Kind::Usage,
+        &["failed to write"],
+    );
+    let image = InitRequest {
+        image: Some("app:v2".to_owned()),
+        ..here(&test, local())
+    };
+    refused(
+        init(&test.app, &image).await,
+        Kind::Usage,
+        &["needs a target on AWS"],
+    );
+    assert_eq!(files(), before);
+}
