@@ -116,7 +116,11 @@ fn show(global: &Global, moved: &Moved) -> Exit {
             render::shares(&moved.before)
         );
         for other in &moved.others {
-            out!("  {} too (was {})", other.place, was(other));
+            // One that sends nobody to an arm has not moved.
+            match other.amiss.is_none() || other.weights.0.iter().any(|w| w.weight > 0) {
+                true => out!("  {} too (was {})", other.place, was(other)),
+                false => eprintln!("note: {other}"),
+            }
         }
     }
     if moved.sticky {

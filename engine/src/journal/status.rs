@@ -401,7 +401,10 @@ impl Status {
                 self.note.clone_from(note);
             }
             Call::GetElsewhere => match reply {
-                Reply::Elsewhere(all) => self.elsewhere.clone_from(all),
+                Reply::Elsewhere(all) => {
+                    self.elsewhere.clone_from(all);
+                    self.elsewhere_unread = None;
+                }
                 Reply::Failed(error) => self.elsewhere_unread = Some(error.to_string()),
                 _ => {}
             },

@@ -54,6 +54,18 @@ impl TargetSpec {
             _ => &[],
         }
     }
+
+    /// The same with these routes, which move with that of the target too.
+    #[must_use]
+    pub fn with(&self, more: &[Also]) -> Self {
+        let mut all = self.clone();
+        if let Self::Aws(spec) = &mut all
+            && let Some(found) = &mut spec.found
+        {
+            found.also.extend_from_slice(more);
+        }
+        all
+    }
 }
 
 /// The set-up of a local balancer.

@@ -12,7 +12,7 @@ use super::error::{Error, Result};
 use super::news::{Listener, News};
 use super::private;
 use crate::clock::SystemClock;
-use crate::model::aws::{Access as AwsAccess, AwsSpec, Found};
+use crate::model::aws::{Access as AwsAccess, Also, AwsSpec, Found};
 use crate::model::network::Network;
 use crate::model::target::{LocalSpec, TargetSpec};
 use crate::model::{ErrorKind, HostError};
@@ -213,6 +213,26 @@ impl Ports {
         Ok((self.keep(clients, &pinned, now).await, pinned))
     }
 
+    /// The routes that share requests between the two arms of a rollout's target today, and
+    /// did not when it was pinned; none where one route moves alone.
+    ///
+    /// # Errors
+    /// The load balancers do not answer.
+    pub async fn newcomers(&self, pinned: &TargetSpec) -> Result<Vec<Also>, HostError> {
+        let TargetSpec::Aws(spec) = pinned else {
+            return Ok(vec![]);
+        };
+        let Some(found) = spec.found.as_ref().filter(|_| !spec.find.only) else {
+            return Ok(vec![]);
+        };
+        let clients = self.clients_of(spec).await?;
+        // On the heap, because the SDK's futures are deep.
+        let (now, _) = Box::pin(aws::routes_anew(&clients, found)).await?;
+        let mut came = with_all(now).also;
+        came.retain(|also| found.routes().all(|known| known != also.route));
+        Ok(came)
+    }
+
     /// What was found before, with the routes that move together today and what was read of
     /// them: listeners and rules come and go.
     async fn remembered(&self, clients: &Clients, spec: &AwsSpec) -> Option<(Found, Routes)> {
@@ -408,6 +428,10 @@ impl Resolve for Ports {
             |e: &Error| HostError::new(ErrorKind::Unavailable, "target-unreachable", e.to_string());
         let (target, _, _) = self.start(spec).await.map_err(|e| unavailable(&e))?;
         Ok(target)
+    }
+
+    async fn newcomers(&self, pinned: &TargetSpec) -> Result<Vec<Also>, HostError> {
+        Self::newcomers(self, pinned).await
     }
 
     async fn strategy(&self, sha256: &str) -> Result<Arc<dyn Strategy>, String> {

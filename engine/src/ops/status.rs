@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::app::App;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::find::last_rollout;
 use super::gone;
 use super::request::TargetRequest;
+use super::way_back::way_back;
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
@@ -137,9 +138,15 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
             };
             (live.1.identity().to_owned(), Some(live))
         }
+        Err(error) if request.named()?.is_some() => {
+            let Some((seen, target)) = look_for_users(app, request, &error).await else {
+                return Err(error);
+            };
+            (target.identity().to_owned(), Some((seen, target)))
+        }
         // The target of last time, and its last known state, are better than nothing.
         Err(error) => match app.store.history(&Page::newest(None, 1)).await?.first() {
-            Some(last) if request.named()?.is_none() => {
+            Some(last) => {
                 let header = app.store.header(&last.rollout).await.unwrap_or_default();
                 let live = match header {
                     Some(header) => look_again(app, &header.target).await,
@@ -147,7 +154,7 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
                 };
                 (last.target.clone(), live)
             }
-            _ => return Err(error),
+            None => return Err(error),
         },
     };
     let rollout = last_rollout(app, &identity).await?;
@@ -156,6 +163,22 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
         live,
         rollout,
     })
+}
+
+/// Where what was named is no target any more: what the way back would find, because users
+/// may still come by another route.
+async fn look_for_users(
+    app: &App,
+    request: &TargetRequest,
+    error: &Error,
+) -> Option<(Seen, Arc<dyn Target>)> {
+    if error.target.as_ref().is_none_or(|error| error.retryable) {
+        return None;
+    }
+    // On the heap, because the SDK's futures are deep.
+    let (_, target) = Box::pin(way_back(app, request)).await.ok()?;
+    let seen = look(target.as_ref(), app.clock.now()).await.ok()?;
+    Some((seen, target))
 }
 
 /// The target of a rollout, if it answers: as it was pinned, or else with the routes that it

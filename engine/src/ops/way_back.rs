@@ -90,9 +90,8 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         let mut moved = give(app, on, &live, Verb::Rollback, weights).await?;
         explain(app, &identity, &moved, &stable, &why).await;
         // A rollout of another folder may have held it back, and cannot be seen.
-        if let Some(before) = scaling_of_the_last(app, &identity).await {
-            put_scaling_back(app, &again, (None, &before)).await;
-        }
+        let before = scaling_of_the_last(app, &identity).await;
+        put_scaling_back(app, &again, (None, &before)).await;
         refuse_what_is_left(&again, &moved, &stable)?;
         moved.why = Some(why);
         return Ok(TakenBack::Moved(Box::new(moved)));
@@ -110,12 +109,21 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
 /// shares them between the two arms, and could not be found, or not be moved. Where a
 /// person has named the only route, the others are as he wants them.
 fn refuse_what_is_left(on: &TargetSpec, moved: &Moved, stable: &str) -> Result<()> {
+    match &moved.elsewhere {
+        Some((_, Ok(elsewhere))) => refuse_others(on, elsewhere, (&moved.now, stable)),
+        _ => Ok(()),
+    }
+}
+
+/// The same by what other routes send to the arms.
+fn refuse_others(
+    on: &TargetSpec,
+    elsewhere: &[Elsewhere],
+    (now, stable): (&Weights, &str),
+) -> Result<()> {
     let only = matches!(on, TargetSpec::Aws(spec) if spec.find.only);
-    let Some((_, Ok(elsewhere))) = moved.elsewhere.as_ref().filter(|_| !only) else {
-        return Ok(());
-    };
     let left: Vec<&Elsewhere> = Elsewhere::left_behind(elsewhere, stable).collect();
-    if left.is_empty() {
+    if only || left.is_empty() {
         return Ok(());
     }
     let named: Vec<String> = left
@@ -124,7 +132,7 @@ fn refuse_what_is_left(on: &TargetSpec, moved: &Moved, stable: &str) -> Result<(
         .collect();
     let error = Error::rollback(format!(
         "{} is what the route of the target sends, but not all traffic was taken to {stable}: {}",
-        moved.now.shares(),
+        now.shares(),
         named.join(", ")
     ))
     .give(
@@ -150,8 +158,11 @@ pub async fn abort(
 ) -> Result<TakenBack> {
     let (header, status) = match app.meant(request, id).await {
         Err(_) if let Some(unread) = unread(app, request, id).await? => {
-            let reach = || async { Ok(app.ports.reach(&unread.target).await?) };
-            let on = (unread.target.clone(), patiently(app, reach).await?);
+            // Routes that came since go back with the others, if they can be read.
+            let came = app.ports.newcomers(&unread.target).await;
+            let pinned = unread.target.with(&came.unwrap_or_default());
+            let reach = || async { Ok(app.ports.reach(&pinned).await?) };
+            let on = (pinned.clone(), patiently(app, reach).await?);
             let home = Home {
                 arm: unread.arm(Role::Stable).to_owned(),
                 why: format!(
@@ -228,14 +239,15 @@ async fn past_its_journal(
         why: Some(why.clone()),
         ..again.unwrap_or(moved)
     };
+    refuse_what_is_left(&on.0, &moved, stable)?;
     Ok(TakenBack::Moved(Box::new(moved)))
 }
 
-/// What auto scaling did before the last rollout of a target that is known here, nothing if
-/// none is; `None` if that rollout says that nothing scales the target.
-async fn scaling_of_the_last(app: &App, identity: &str) -> Option<Vec<ArmScaling>> {
+/// What auto scaling did before the last rollout of a target that is known here; nothing if
+/// none is. That nothing scaled the target then says nothing about today.
+async fn scaling_of_the_last(app: &App, identity: &str) -> Vec<ArmScaling> {
     if app.unwritten().is_some() {
-        return Some(vec![]);
+        return vec![];
     }
     let page = Page {
         strategies: true,
@@ -243,12 +255,10 @@ async fn scaling_of_the_last(app: &App, identity: &str) -> Option<Vec<ArmScaling
     };
     let rows = app.store.history(&page).await.unwrap_or_default();
     let Some(row) = rows.first() else {
-        return Some(vec![]);
+        return vec![];
     };
-    match app.store.header(&row.rollout).await {
-        Ok(Some(last)) => Some(last.scaling).filter(|all| !all.is_empty()),
-        _ => Some(vec![]),
-    }
+    let last = app.store.header(&row.rollout).await.unwrap_or_default();
+    last.map_or_else(Vec::new, |last| last.scaling)
 }
 
 /// Puts auto scaling back after a rollout whose journal cannot be read: its first entry
@@ -264,9 +274,14 @@ async fn put_scaling_back(
     if header.is_some() && known.is_empty() {
         return;
     }
-    // The way back has looked for no service.
+    let with_services = |spec: &AwsSpec| {
+        let arms = spec.found.iter().flat_map(|found| &found.arms);
+        arms.clone().count() > 0 && arms.clone().all(|arm| arm.service.is_some())
+    };
     let whole = match (header.map(|header| &header.target), spec) {
         (Some(TargetSpec::Aws(pinned)), _) => app.ports.on_aws(pinned).await,
+        (None, TargetSpec::Aws(spec)) if with_services(spec) => app.ports.on_aws(spec).await,
+        // The way back has looked for no service.
         (None, TargetSpec::Aws(spec)) => {
             let whole = AwsSpec {
                 found: None,
@@ -330,12 +345,48 @@ pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBac
     command(app, id, &abort, Status::is_over).await?;
     app.say_unwritten();
     let (header, status) = app.reached(id).await?;
-    if app.unwritten().is_some() && matches!(status.end, Some((End::RolledBack, _))) {
-        let target = app.ports.reach(&header.target).await?;
-        let (on, stable) = ((header.target.clone(), target), header.arm(Role::Stable));
-        see_it_stay(app, on, stable, id, &abort).await?;
+    if matches!(status.end, Some((End::RolledBack, _))) {
+        let stable = header.arm(Role::Stable);
+        if app.unwritten().is_some() {
+            let target = app.ports.reach(&header.target).await?;
+            let on = (header.target.clone(), target);
+            see_it_stay(app, on, stable, id, &abort).await?;
+        }
+        take_what_came(app, &header, &status).await?;
     }
     Ok(TakenBack::Aborted(Box::new((header, status))))
+}
+
+/// After the way back of a rollout: takes the routes back that came while it was under way,
+/// if whoever drove it has not. Where they cannot be read, its end says so already.
+///
+/// # Errors
+/// Rollback failed, if users are still sent elsewhere by one.
+async fn take_what_came(app: &App, header: &Header, status: &Status) -> Result<()> {
+    let stable = header.arm(Role::Stable);
+    let read = async || {
+        let target = app.ports.reach(&header.target).await?;
+        target.elsewhere().await
+    };
+    let Ok(mut elsewhere) = read().await else {
+        return Ok(());
+    };
+    if Elsewhere::left_behind(&elsewhere, stable).next().is_none() {
+        return Ok(());
+    }
+    let came = app.ports.newcomers(&header.target).await;
+    let mut came = came.unwrap_or_default();
+    let left = || Elsewhere::left_behind(&elsewhere, stable);
+    came.retain(|also| left().any(|left| left.route == also.route));
+    let all = header.target.with(&came);
+    let routes = came.iter().map(|also| (&*also.route, &*also.place));
+    take_each(app, &all, routes, stable).await;
+    if !came.is_empty()
+        && let Ok(now) = read().await
+    {
+        elsewhere = now;
+    }
+    refuse_others(&all, &elsewhere, (&status.weights, stable))
 }
 
 fn abort_for(reason: &str) -> Command {
@@ -578,12 +629,29 @@ async fn through_stack_change(
 /// rollout of its own: they were apart when it began, so it does not occupy them. What
 /// fails is noted.
 async fn take_the_rest(app: &App, spec: &TargetSpec, live: &Traffic, stable: &str) {
+    let left = live.others.iter().filter(|o| !o.gives_all_to(stable));
+    let left = left.map(|other| (&*other.route, &*other.place));
+    take_each(app, spec, left, stable).await;
+}
+
+/// Takes these routes of a target back, each by a small rollout of its own; with each, what
+/// people call it.
+async fn take_each<'a>(
+    app: &App,
+    spec: &TargetSpec,
+    routes: impl Iterator<Item = (&'a str, &'a str)>,
+    stable: &str,
+) {
     let TargetSpec::Aws(spec) = spec else { return };
     let Some(found) = &spec.found else { return };
-    let left = live.others.iter().filter(|o| !o.gives_all_to(stable));
-    for other in left {
+    for (route, place) in routes {
+        // Another rollout has it, and its users are on its way.
+        if let Ok(Some(busy)) = app.store.occupant(route).await {
+            app.note(format!("{place} is moved by {}", busy.rollout));
+            continue;
+        }
         let alone = AwsSpec {
-            found: Some(found.alone(&other.route)),
+            found: Some(found.alone(route)),
             ..(**spec).clone()
         };
         let taken = async {
@@ -594,7 +662,7 @@ async fn take_the_rest(app: &App, spec: &TargetSpec, live: &Traffic, stable: &st
             give(app, on, &seen, Verb::Rollback, weights).await
         };
         if let Err(error) = Box::pin(taken).await {
-            app.note(format!("{}: {error}", other.place));
+            app.note(format!("{place}: {error}"));
         }
     }
 }

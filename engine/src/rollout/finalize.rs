@@ -1,13 +1,16 @@
 //! The way to an end: a promotion, or the way back. Step by step, from what is live.
 
+use std::sync::Arc;
+
 use super::WRITES_MAX;
 use super::driver::Driver;
 use super::look::{identify, look_elsewhere, unseen};
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Reply};
-use crate::model::{Decider, End, Goal, Hold, Millis, Observed, Role};
+use crate::model::{Decider, Deployment, Elsewhere, End, Goal, Hold, Millis, Observed, Role};
 use crate::store::Durability;
+use crate::target::Target;
 
 /// A way that is being gone.
 struct Way {
@@ -30,6 +33,69 @@ struct Way {
     scaling_lost: bool,
     /// How often tasks were set on this way.
     resized: u32,
+    /// Whether the stable arm was given tasks on this way.
+    started: bool,
+    /// Of tasks that it was given: why they may not run the image that served, if so.
+    doubt: Option<String>,
+    /// The routes that came during the rollout, once they were looked for.
+    came: Option<Came>,
+}
+
+/// Routes that a rollout was not pinned to, and that have users on its candidate.
+#[derive(Default)]
+struct Came {
+    /// The target as it is pinned, while these routes go back with the others.
+    pinned: Option<Arc<dyn Target>>,
+    /// What people call them.
+    places: String,
+    /// What became of them, for the reason of the end.
+    fate: String,
+}
+
+impl Came {
+    fn note(&mut self, fate: &str) {
+        let separator = if self.fate.is_empty() { "" } else { "; " };
+        self.fate.extend([separator, fate]);
+    }
+
+    /// Goes on without them.
+    fn leave(&mut self, session: &mut Session, why: &Hold) -> bool {
+        let Some(pinned) = self.pinned.take() else {
+            return false;
+        };
+        session.target = pinned;
+        let fate = format!(
+            "{} came during the rollout and could not be taken back: {why}",
+            self.places
+        );
+        self.note(&fate);
+        true
+    }
+}
+
+impl Way {
+    /// Whether an error is one of routes that came during the rollout, which are left then:
+    /// they must not keep the others from their end.
+    fn leaves<T>(&mut self, session: &mut Session, result: &Result<T, Interrupt>) -> bool {
+        match (result, &mut self.came) {
+            (Err(Interrupt::Held(hold)), Some(came)) => came.leave(session, hold),
+            _ => false,
+        }
+    }
+
+    /// How long a target that does not answer is asked, ms: not for routes that came during
+    /// the rollout, because the others are back.
+    fn patience_now(&self) -> Millis {
+        match self.is_with_others() {
+            true => 0,
+            false => self.patience,
+        }
+    }
+
+    /// Whether routes that came during the rollout are on their way back.
+    fn is_with_others(&self) -> bool {
+        self.came.as_ref().is_some_and(|came| came.pinned.is_some())
+    }
 }
 
 impl Driver {
@@ -43,7 +109,11 @@ impl Driver {
         let mut first = true;
         loop {
             session.keep_lease().await?;
-            let live = self.look_on_the_way(session, &way).await?;
+            let live = self.look_on_the_way(session, &way).await;
+            if way.leaves(session, &live) {
+                continue;
+            }
+            let live = live?;
             session.saw(&live.traffic());
             // Tasks may have started since the strategy last raised its traffic, and a person
             // may promote what was never looked at.
@@ -74,6 +144,13 @@ impl Driver {
                     {
                         session.await_what_was_judged(&arm).await?;
                     }
+                    write_down(session, &live).await?;
+                    if goal == Goal::RollBack && self.take_along(session, &mut way).await? {
+                        continue;
+                    }
+                    if goal == Goal::RollBack && way.started {
+                        way.doubt = self.doubt_what_was_started(session).await?;
+                    }
                     return arrive(session, way, &live).await;
                 }
                 Step::Await { arm, what } => {
@@ -90,7 +167,12 @@ impl Driver {
                     return Ok(session.append(event, Durability::Power).await?);
                 }
                 Step::Failed(reason) | Step::Stand(reason) => return Err(stuck(reason)),
-                Step::Do(call) => self.go(session, &mut way, call, &live).await?,
+                Step::Do(call) => {
+                    let done = self.go(session, &mut way, call, &live).await;
+                    if !way.leaves(session, &done) {
+                        done?;
+                    }
+                }
             }
             if goal == Goal::Promote && session.needs_attention().await? {
                 return Err(Interrupt::Attention);
@@ -121,7 +203,70 @@ impl Driver {
             untasked: false,
             scaling_lost: false,
             resized: 0,
+            started: false,
+            doubt: None,
+            came: None,
         }
+    }
+
+    /// Once all routes that the rollout is pinned to are back: looks for those that came
+    /// since and have users on the candidate, so that they go back too. True if there are
+    /// some. What cannot be read or moved is left to the reason of the end.
+    async fn take_along(&self, session: &mut Session, way: &mut Way) -> Result<bool, Interrupt> {
+        let header = session.header.clone();
+        let stable = header.arm(Role::Stable);
+        if let Some(came) = &mut way.came {
+            if came.pinned.is_some() {
+                let fate = format!("{} came during the rollout and went back too", came.places);
+                came.note(&fate);
+            }
+            return Ok(false);
+        }
+        let came = way.came.insert(Came::default());
+        let left = Elsewhere::left_behind(&session.status.elsewhere, stable);
+        let left: Vec<&str> = left.map(|route| route.route.as_str()).collect();
+        if left.is_empty() {
+            return Ok(false);
+        }
+        let mut along = vec![];
+        let found = async {
+            for also in self.resolve.newcomers(&header.target).await? {
+                if !left.contains(&also.route.as_str()) {
+                    continue;
+                }
+                // Another rollout has it, and its users are on its way.
+                match self.store.occupant(&also.route).await {
+                    Ok(Some(busy)) if busy.rollout != header.rollout => {
+                        came.note(&format!("{} is moved by {}", also.place, busy.rollout));
+                    }
+                    _ => along.push(also),
+                }
+            }
+            match along.is_empty() {
+                true => Ok(None),
+                false => self
+                    .resolve
+                    .target(&header.target.with(&along))
+                    .await
+                    .map(Some),
+            }
+        };
+        let target = match found.await {
+            Ok(Some(target)) => target,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                came.note(&format!(
+                    "routes that came during the rollout could not be read: {error}"
+                ));
+                return Ok(false);
+            }
+        };
+        let places: Vec<&str> = along.iter().map(|also| also.place.as_str()).collect();
+        came.places = places.join(" and ");
+        came.pinned = Some(std::mem::replace(&mut session.target, target));
+        let said = format!("takes {} back too, where users came later", came.places);
+        self.say(session, &said);
+        Ok(true)
     }
 
     async fn look_on_the_way(
@@ -130,9 +275,9 @@ impl Driver {
         way: &Way,
     ) -> Result<Observed, Interrupt> {
         if way.goal == Goal::RollBack && session.status.given.is_none() {
-            return self.glance(session, way.patience).await;
+            return self.glance(session, way.patience_now()).await;
         }
-        self.observe(session, way.patience).await
+        self.observe(session, way.patience_now()).await
     }
 
     /// What the plan says, but for tasks that are not worth it.
@@ -178,6 +323,70 @@ impl Driver {
         )))
     }
 
+    /// The traffic is back, and the stable arm was given tasks that it lacked: why they may
+    /// not run the image that served when the rollout began, if so. Its name may mean another
+    /// one by now, and no release is replaced under users, so a person is told. Tasks that
+    /// start have the time that an arm has to become healthy to say what they run.
+    async fn doubt_what_was_started(
+        &self,
+        session: &mut Session,
+    ) -> Result<Option<String>, Interrupt> {
+        let header = session.header.clone();
+        let stable = header.arm(Role::Stable);
+        let ran = header.running.iter().find(|seen| seen.arm == stable);
+        let (Some(ran), Some(was)) = (ran, header.digest_of(Role::Stable)) else {
+            return Ok(None);
+        };
+        if ran.is_by_digest() {
+            return Ok(None);
+        }
+        let name = &ran.release.version;
+        let patience = header.guardrails.healthy_timeout_ms;
+        let give_up = self.clock.now().saturating_add(patience);
+        loop {
+            session.keep_lease().await?;
+            let target = session.target.clone();
+            let read = tokio::join!(target.observe(), target.digests(stable));
+            let unsure = match read {
+                (Ok(live), Ok(images)) => {
+                    let arm = live.arm(stable);
+                    // Somebody else has deployed to it, who knows what it is.
+                    let Some(arm) = arm.filter(|arm| ran.release.is(&arm.release)) else {
+                        return Ok(None);
+                    };
+                    let others = images.digests.iter().filter(|digest| *digest != was);
+                    let others: Vec<&str> = others.map(String::as_str).collect();
+                    if !others.is_empty() {
+                        let former = ran.release.by_digest(was).map(|by| by.version);
+                        return Ok(Some(format!(
+                            "tasks of {stable} that were started for its traffic run {}, and {was} is what it ran when the rollout began: the name {name} was pushed again, and nobody has judged that image; deploy {} to {stable} to have the former one",
+                            others.join(" and "),
+                            former.as_deref().unwrap_or(was),
+                        )));
+                    }
+                    if arm.deployment == Deployment::Steady && images.silent == 0 {
+                        return Ok(None);
+                    }
+                    format!("not all tasks of {stable} said which image they run")
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    let why =
+                        format!("which image the tasks of {stable} run could not be read: {error}");
+                    if !error.retryable {
+                        return Ok(Some(why));
+                    }
+                    why
+                }
+            };
+            if self.clock.now() >= give_up {
+                return Ok(Some(format!(
+                    "{unsure}; {was} is what served when the rollout began, and the name {name} may mean another one by now"
+                )));
+            }
+            self.pause(session.poll_ms()).await;
+        }
+    }
+
     /// Lets the time pass; only signals, guards and the image of what serves matter meanwhile.
     async fn bake(&self, session: &mut Session, until: Millis) -> Result<(), Interrupt> {
         let candidate = session.header.arm(Role::Candidate).to_owned();
@@ -218,7 +427,7 @@ impl Driver {
         {
             return Err(stuck(error.to_string()));
         }
-        let patient = self.clock.now() < way.give_up;
+        let patient = self.clock.now() < way.give_up && !way.is_with_others();
         match self
             .write_on_the_way(session, way, call.clone(), live)
             .await
@@ -234,6 +443,8 @@ impl Driver {
             }
             Ok(_) if call.sizes() => {
                 way.resized += 1;
+                let stable = session.header.arm(Role::Stable);
+                way.started |= matches!(&call, Call::SetTasks { arm, .. } if arm == stable);
                 Ok(())
             }
             Ok(Reply::Failed(error)) => {
@@ -296,15 +507,19 @@ fn serves(session: &Session, live: &Observed) -> Option<String> {
     Some(arm.to_owned())
 }
 
-/// Writes down where the traffic was read, and that the rollout has ended.
-async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), Interrupt> {
+/// Writes down where the traffic was read, and what other routes send.
+async fn write_down(session: &mut Session, live: &Observed) -> Result<(), Interrupt> {
     let evidence = Event::Exchanged {
         by: Actor::Host,
         call: Call::GetWeights,
         reply: Reply::Weights(live.weights()),
     };
     session.append(evidence, Durability::Process).await?;
-    look_elsewhere(session).await?;
+    Ok(look_elsewhere(session).await?)
+}
+
+/// Writes down that the rollout has ended.
+async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), Interrupt> {
     if way.goal == Goal::Promote {
         // Who undoes it later sees whether it is still what serves.
         let weights = live.weights();
@@ -320,6 +535,12 @@ async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), 
     let decision = session.status.decision.as_ref();
     let mut reason = decision.map_or_else(String::new, |d| d.reason.clone());
     reason.push_str(way.unscaled.as_deref().unwrap_or(""));
+    if let Some(doubt) = &way.doubt {
+        reason.extend([" (", doubt.as_str(), ")"]);
+    }
+    if let Some(came) = way.came.as_ref().filter(|came| !came.fate.is_empty()) {
+        reason.extend([" (", came.fate.as_str(), ")"]);
+    }
     if way.goal == Goal::Promote
         && let Some(by_name) = recovery::by_name_alone(&session.header, &session.status)
     {

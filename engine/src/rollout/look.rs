@@ -132,12 +132,12 @@ impl Driver {
     }
 }
 
-/// Writes down what other routes send to the arms, if they do, or that nobody
-/// knows: it is what "all traffic" leaves out.
+/// Writes down what other routes send to the arms, if they do or did when it was last
+/// read, or that nobody knows: it is what "all traffic" leaves out.
 pub(super) async fn look_elsewhere(session: &mut Session) -> Result<(), StoreError> {
     let call = Call::GetElsewhere;
     let reply = session.read(&call).await;
-    if reply == Reply::Elsewhere(vec![]) {
+    if reply == Reply::Elsewhere(vec![]) && session.status.elsewhere.is_empty() {
         return Ok(());
     }
     let event = Event::Exchanged {

@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use crate::journal::replay::Mismatch;
 use crate::journal::status::Status;
 use crate::journal::{Header, Pin};
+use crate::model::aws::Also;
 use crate::model::limits::Caps;
 use crate::model::target::TargetSpec;
 use crate::model::{Arm, End, Hold, HostError, Millis, Outcome, Weights};
@@ -90,6 +91,14 @@ pub trait Strategy: Send + Sync {
 pub trait Resolve: Send + Sync {
     /// The target of a rollout.
     async fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, HostError>;
+    /// The routes that share requests between the two arms of a target today, and did not
+    /// when it was pinned: somebody has made them since.
+    ///
+    /// # Errors
+    /// The target does not answer.
+    async fn newcomers(&self, _pinned: &TargetSpec) -> Result<Vec<Also>, HostError> {
+        Ok(vec![])
+    }
     /// The strategy with that digest.
     async fn strategy(&self, sha256: &str) -> Result<Arc<dyn Strategy>, String>;
     /// Something that a person who watches wants to know at once, such as why

@@ -134,7 +134,14 @@ fn rank(place: &str, is_default: bool) -> u8 {
 /// Finds only what a write of weights needs: the route and the names of its
 /// arms. It asks the load balancer and nothing else.
 pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, HostError> {
-    let (stack, route) = find_route(clients, find).await?;
+    let stack = stack_of(clients, find).await?;
+    let route = match route(clients, find, stack.as_ref()).await {
+        Err(error) if does_not_share(&error) && !find.only => {
+            let beside = Box::pin(beside(clients, find, stack.as_ref())).await;
+            beside.ok().flatten().ok_or(error)?
+        }
+        route => route?,
+    };
     let arms = arms(find, stack.as_ref(), &route)?;
     let arms: Vec<FoundArm> = arms.into_iter().map(|half| half.arm).collect();
     let live = route.weights(&arms);
@@ -156,12 +163,88 @@ pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, 
 }
 
 async fn find_route(clients: &Clients, find: &Find) -> Result<(Option<Stack>, Route), HostError> {
-    let stack = match &find.stack {
-        Some(name) => Some(Stack::read(clients, name).await?),
-        None => None,
-    };
+    let stack = stack_of(clients, find).await?;
     let route = route(clients, find, stack.as_ref()).await?;
     Ok((stack, route))
+}
+
+async fn stack_of(clients: &Clients, find: &Find) -> Result<Option<Stack>, HostError> {
+    Ok(match &find.stack {
+        Some(name) => Some(Stack::read(clients, name).await?),
+        None => None,
+    })
+}
+
+/// Whether what was named exists and shares no requests between two groups.
+fn does_not_share(error: &HostError) -> bool {
+    matches!(
+        error.code.as_str(),
+        NOTHING_FITS | "a-rule-and-not-the-listener" | "no-listener"
+    )
+}
+
+/// For the way back: where what was named shares no requests between two groups by now,
+/// users may still be on the candidate by another route. Of a stack that is any route that
+/// shares requests between two of its groups; of a listener, the one that it redirects to.
+async fn beside(
+    clients: &Clients,
+    find: &Find,
+    stack: Option<&Stack>,
+) -> Result<Option<Route>, HostError> {
+    let (balancers, groups, port) = match (&find.rule, &find.listener, stack) {
+        (None, Some(named), _) => {
+            let describe = clients.elb.describe_listeners().listener_arns(named);
+            let described = clients
+                .ask(Api::DescribeListeners, named, describe.send())
+                .await?;
+            let listener = described.listeners.unwrap_or_default().into_iter().next();
+            let to = listener.as_ref().and_then(|listener| {
+                Some((redirects_to(listener)?, listener.load_balancer_arn()?))
+            });
+            let Some((port, balancer)) = to else {
+                return Ok(None);
+            };
+            (vec![balancer.to_owned()], vec![], Some(port))
+        }
+        (None, None, Some(stack)) => {
+            let groups: Vec<String> = stack.of_type(GROUP).map(ToOwned::to_owned).collect();
+            if groups.is_empty() {
+                return Ok(None);
+            }
+            (balancers_of(clients, &groups).await?, groups, None)
+        }
+        _ => return Ok(None),
+    };
+    let tests = test_listeners(find, stack);
+    let mut found = vec![];
+    for balancer in &balancers {
+        let listeners = listeners_of(clients, balancer).await?.into_iter();
+        let listeners = listeners.filter(|l| port.is_none() || l.port() == port);
+        let arns = listeners.filter_map(|l| l.listener_arn);
+        let arns: Vec<String> = arns.filter(|arn| !tests.contains(arn)).collect();
+        if !arns.is_empty() {
+            found.extend(routes_of(clients, find, &arns, balancer).await?);
+        }
+    }
+    let ours = |route: &Route| {
+        let shared = traffic::forward(&route.actions).unwrap_or_default();
+        shared.iter().all(|(group, _)| groups.contains(group))
+    };
+    // Rules of a listener may be other apps'.
+    found.retain(|route| match port {
+        Some(_) => !is_rule(&route.arn),
+        None => ours(route),
+    });
+    only(find, found, "the load balancer").map(Some)
+}
+
+/// The port to which a listener redirects everything.
+fn redirects_to(listener: &Listener) -> Option<i32> {
+    let mut actions = listener.default_actions().iter();
+    actions
+        .find_map(|action| action.redirect_config()?.port())?
+        .parse()
+        .ok()
 }
 
 /// Listeners for tests: those that a person names, and those whose name in the
@@ -181,7 +264,10 @@ fn test_listeners(find: &Find, stack: Option<&Stack>) -> Vec<String> {
     all
 }
 
+/// The code of the error that no route shares requests between two groups.
+const NOTHING_FITS: &str = "no-weighted-action";
 const LISTENER: &str = "AWS::ElasticLoadBalancingV2::Listener";
+const GROUP: &str = "AWS::ElasticLoadBalancingV2::TargetGroup";
 const RULE: &str = "AWS::ElasticLoadBalancingV2::ListenerRule";
 
 /// What CloudFormation says of a stack.
@@ -548,7 +634,7 @@ fn nothing_fits(find: &Find, place: &str) -> HostError {
             "no listener or rule of {place} forwards to two target groups\n\nhint: name both groups in its forward action, the idle one with weight 0"
         )
     };
-    refused("no-weighted-action", &message)
+    refused(NOTHING_FITS, &message)
 }
 
 /// Only application load balancers have weights.
@@ -1046,7 +1132,8 @@ async fn passages(
     found: &Found,
     missing: Missing,
 ) -> Result<Vec<Passage>, HostError> {
-    let mut balancers = match balancers_of(clients, found).await {
+    let groups: Vec<String> = found.arms.iter().map(|a| a.target_group.clone()).collect();
+    let mut balancers = match balancers_of(clients, &groups).await {
         Err(error) if missing == Missing::Balancers && error.kind == ErrorKind::Denied => vec![],
         read => read?,
     };
@@ -1093,16 +1180,15 @@ async fn passages(
     Ok(all)
 }
 
-/// ARNs of the load balancers that the arms' groups are attached to.
-async fn balancers_of(clients: &Clients, found: &Found) -> Result<Vec<String>, HostError> {
-    let groups: Vec<String> = found.arms.iter().map(|a| a.target_group.clone()).collect();
+/// ARNs of the load balancers that these target groups are attached to, each once.
+async fn balancers_of(clients: &Clients, groups: &[String]) -> Result<Vec<String>, HostError> {
     let mut balancers = vec![];
     let mut page = None;
     loop {
         let describe = clients
             .elb
             .describe_target_groups()
-            .set_target_group_arns(Some(groups.clone()))
+            .set_target_group_arns(Some(groups.to_vec()))
             .set_marker(page);
         let answer = clients
             .ask(
@@ -1116,6 +1202,8 @@ async fn balancers_of(clients: &Clients, found: &Found) -> Result<Vec<String>, H
         }
         page = answer.next_marker.filter(|m| !m.is_empty());
         if page.is_none() {
+            balancers.sort();
+            balancers.dedup();
             return Ok(balancers);
         }
     }

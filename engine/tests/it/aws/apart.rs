@@ -4,23 +4,27 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aws_sdk_elasticloadbalancingv2::types::Action;
+use aws_sdk_elasticloadbalancingv2::types::{Action, TargetDescription};
 use engine::model::{End, ErrorKind, Hold, Verdict, Weights};
 use engine::ops::Kind;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
 use engine::ops::traffic::{set_weights, switch};
-use engine::ops::way_back::{TakenBack, rollback};
+use engine::ops::way_back::{TakenBack, abort, rollback};
 use engine::rollout::Standing;
-use engine::store::Page;
+use engine::store::{Claim, Journals as _, Page, Schedule as _};
 use engine::target::{Order, Step, Target as _};
 use serde_json::json;
 
 use super::routes::{listener, rule, weights};
-use super::together::{abort, all, disturbed, elsewhere, modifies, several, steps};
-use crate::support::app::{TestApp, on, on_aws, refused, texts};
-use crate::support::aws::bottle::{Bottle, Wish, direct, forward, make};
+use super::together::{abort as give_up, all, disturbed, elsewhere, modifies, several, steps};
+use crate::support::app::{TestApp, on, on_aws, on_stack, refused, rollout, texts};
+use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, forward, make};
+use crate::support::aws::emulator;
 use crate::support::aws::proxy::{Proxy, Trouble};
+use crate::support::aws::{run, stack};
+use crate::support::binary::{stderr, stdout};
+use crate::support::folder;
 
 /// What somebody makes of a route.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,7 +122,7 @@ async fn no_route_keeps_the_others_from_going_back() {
                 panic!("{at}: {standing:?}");
             };
             assert!(reason.contains(place), "{at}: {reason}");
-            let standing = abort(&bottle).await;
+            let standing = give_up(&bottle).await;
             assert!(
                 matches!(standing, Standing::Over(End::RolledBack, _)),
                 "{at}: {standing:?}"
@@ -154,7 +158,7 @@ async fn a_third_group_keeps_its_share_on_the_only_route_too() {
         "{standing:?}"
     );
     if !matches!(standing, Standing::Over(..)) {
-        let standing = abort(&bottle).await;
+        let standing = give_up(&bottle).await;
         assert!(
             matches!(standing, Standing::Over(End::RolledBack, _)),
             "{standing:?}"
@@ -400,4 +404,339 @@ async fn a_target_has_one_history_by_whichever_route_it_is_named() {
     for route in [&made.listener, &second] {
         assert_eq!(weights(route), [0, 100]);
     }
+}
+
+/// Who finds the routes that came during a rollout.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Finds {
+    /// Whoever drives it, also where nobody asks.
+    Driver,
+    /// Whoever has asked for the way back, because the driver could not read them.
+    Asker,
+}
+
+/// Listeners and rules that were made after a rollout had begun, and share users between both
+/// arms, were left on the rejected version by every way back, whoever wanted it.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_came_during_a_rollout_go_back_with_it() {
+    let third = stranger().await;
+    for finds in [Finds::Driver, Finds::Asker] {
+        let made = make(&Wish::default()).await;
+        let proxy = Proxy::start().await;
+        let test = TestApp::through(&proxy.endpoint).hurried();
+        let at = on_aws(on(&made));
+        let id = test
+            .begin_and_leave(&rollout("canary", at.clone(), &[]))
+            .await;
+        let [stable, canary] = &made.groups;
+        let both = || forward(&[(stable, 40), (canary, 60)]);
+        let second = listener(&made.balancer, 443, both()).await;
+        let narrow = rule(&second, 3, both()).await;
+        let shared = forward(&[(stable, 30), (canary, 60), (&third, 10)]);
+        let shared = rule(&made.listener, 4, shared).await;
+        write(&made.listener, forward(&[(stable, 50), (canary, 50)])).await;
+        // One that sends everything to stable is let alone, and so is one for tests.
+        let calm = listener(&made.balancer, 8081, forward(&[(stable, 9), (canary, 0)])).await;
+        let preview = listener(&made.balancer, 8082, forward(&[(canary, 1)])).await;
+        match finds {
+            Finds::Driver => {
+                let signal = engine::model::Command::Abort {
+                    reason: "at night".to_owned(),
+                }
+                .signal("abort-1".to_owned(), "guard");
+                test.store.signal(&id, &signal).await.expect("sent");
+                let standing = test.drive_on(&id).await;
+                let Standing::Over(End::RolledBack, reason) = &standing else {
+                    panic!("{standing:?}");
+                };
+                assert!(
+                    reason.contains("HTTP:443 and ") && reason.contains("went back too"),
+                    "{reason}"
+                );
+            }
+            Finds::Asker => {
+                // The look for what came, after the one that sees it.
+                let mut looks = 0;
+                let mut written = false;
+                proxy.plot(move |_, name| {
+                    written |= modifies(name);
+                    looks += usize::from(written && name == "DescribeTargetGroups");
+                    match name == "DescribeTargetGroups" && looks == 2 {
+                        true => Trouble::Refused(400, "InvalidConfigurationRequest"),
+                        false => Trouble::None,
+                    }
+                });
+                let back = rollback(&test.app, &at, None).await.expect("all is back");
+                let TakenBack::Aborted(reached) = back else {
+                    panic!("{back:?}");
+                };
+                let (_, reason) = reached.1.end.expect("over");
+                assert!(reason.contains("could not be read"), "{reason}");
+            }
+        }
+        proxy.calm();
+        for route in [&made.listener, &second, &narrow] {
+            assert_eq!(weights(route), [100, 0], "{finds:?}");
+        }
+        assert_eq!(weights(&shared), [90, 0, 10], "{finds:?}");
+        assert_eq!(weights(&calm), [9, 0], "{finds:?}");
+        assert_eq!(weights(&preview).len(), 1, "{finds:?}");
+        let back = rollback(&test.app, &at, None).await.expect("done");
+        assert!(matches!(back, TakenBack::Moved(moved) if !moved.changed()));
+    }
+}
+
+/// Siblings: one that cannot be moved is named and is no success, and keeps nobody else; one
+/// that another rollout moves is its business; and with `--only` the others are as the person
+/// wants them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_came_and_cannot_go_back_is_no_success() {
+    let made = make(&Wish::default()).await;
+    let proxy = Proxy::start().await;
+    let test = TestApp::through(&proxy.endpoint).hurried();
+    let at = on_aws(on(&made));
+    let [stable, canary] = &made.groups;
+    let both = || forward(&[(stable, 40), (canary, 60)]);
+    let begin = async |at: &TargetRequest| {
+        let id = test
+            .begin_and_leave(&rollout("canary", at.clone(), &[]))
+            .await;
+        write(&made.listener, forward(&[(stable, 50), (canary, 50)])).await;
+        id
+    };
+    let id = begin(&at).await;
+    let narrow = rule(&made.listener, 5, both()).await;
+    proxy.plot(|_, name| match name {
+        "ModifyRule" => Trouble::Refused(403, "AccessDenied"),
+        _ => Trouble::None,
+    });
+    let back = abort(&test.app, &at, Some(&id), "no").await;
+    let says = ["HTTP:80 rule 5", &narrow, "60 %", "--only"];
+    refused(back, Kind::RollbackFailed, &says);
+    assert_eq!(weights(&made.listener), [100, 0], "what was known");
+    assert_eq!(weights(&narrow), [40, 60]);
+    let (_, status, _) = test.app.journal(&id).await.expect("readable");
+    let (end, reason) = status.end.expect("over");
+    assert_eq!(end, End::RolledBack);
+    let left = "HTTP:80 rule 5 came during the rollout and could not be taken back";
+    assert!(reason.contains(left), "{reason}");
+    assert_eq!(status.elsewhere.len(), 2, "{:?}", status.elsewhere);
+    proxy.calm();
+
+    rollback(&test.app, &at, None).await.expect("permitted");
+    assert_eq!(weights(&narrow), [100, 0]);
+    change(&narrow, &made.groups, "", Becomes::Gone).await;
+
+    let only = on_aws(AwsRequest {
+        only: true,
+        ..on(&made)
+    });
+    let id = begin(&only).await;
+    let narrow = rule(&made.listener, 6, both()).await;
+    let back = abort(&test.app, &only, Some(&id), "no").await;
+    back.expect("done");
+    assert_eq!(weights(&made.listener), [100, 0]);
+    assert_eq!(weights(&narrow), [40, 60], "as the person wants it");
+    change(&narrow, &made.groups, "", Becomes::Gone).await;
+
+    let id = begin(&at).await;
+    let late = listener(&made.balancer, 443, both()).await;
+    let claim = Claim {
+        target: &late,
+        also: &[],
+        rollout: "another",
+        owner: &test.app.owner,
+        now: test.app.clock.now(),
+        ttl_ms: 600_000,
+        dead_epoch: None,
+    };
+    let lease = test.store.claim(claim).await.expect("free");
+    let back = abort(&test.app, &at, Some(&id), "no").await;
+    refused(back, Kind::RollbackFailed, &["HTTP:443", &late]);
+    assert_eq!(weights(&late), [40, 60], "another rollout has it");
+    let (_, status, _) = test.app.journal(&id).await.expect("readable");
+    let (_, reason) = status.end.expect("over");
+    assert!(reason.contains("HTTP:443 is moved by another"), "{reason}");
+    test.store.release(&lease).await.expect("given up");
+    rollback(&test.app, &at, None).await.expect("all of it");
+    assert_eq!(weights(&late), [100, 0]);
+}
+
+/// A stack on a port of its own, whose listener redirects to another one that is no resource
+/// of it and that shares users between its groups; its name, that listener and the other one.
+async fn redirecting(made: &Made, ports: [i32; 2]) -> (String, String, String) {
+    let group = |name: &str| {
+        json!({
+            "Type": "AWS::ElasticLoadBalancingV2::TargetGroup",
+            "Properties": {
+                "Name": name, "Port": 8000, "Protocol": "HTTP", "TargetType": "ip",
+                "VpcId": {"Ref": "Vpc"},
+            },
+        })
+    };
+    let name = emulator::unique("apart");
+    let template = json!({
+        "Parameters": {"Balancer": {"Type": "String"}, "Vpc": {"Type": "String"}},
+        "Resources": {
+            "Stable": group(&format!("{name}-stable")),
+            "Canary": group(&format!("{name}-canary")),
+            "Listener": {
+                "Type": "AWS::ElasticLoadBalancingV2::Listener",
+                "Properties": {
+                    "LoadBalancerArn": {"Ref": "Balancer"}, "Port": ports[0], "Protocol": "HTTP",
+                    "DefaultActions": [{"Type": "redirect", "RedirectConfig": {
+                        "Protocol": "HTTPS", "Port": ports[1].to_string(), "StatusCode": "HTTP_301",
+                    }}],
+                },
+            },
+        },
+    });
+    let place = folder();
+    let file = place.path().join("apart.json");
+    std::fs::write(&file, template.to_string()).expect("written");
+    let described = ["elbv2", "describe-load-balancers", "--load-balancer-arns"];
+    let described = [&described[..], &[made.balancer.as_str()]].concat();
+    let (of_stack, balancer) = (name.clone(), made.balancer.clone());
+    let described: Vec<String> = described.into_iter().map(ToOwned::to_owned).collect();
+    let resources = tokio::task::spawn_blocking(move || {
+        let described: Vec<&str> = described.iter().map(String::as_str).collect();
+        let balancers = emulator::aws(REGION, &described);
+        let vpc = balancers["LoadBalancers"][0]["VpcId"]
+            .as_str()
+            .expect("a network");
+        let parameters = [format!("Balancer={balancer}"), format!("Vpc={vpc}")];
+        let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
+        stack(REGION, &of_stack, &file, &parameters);
+        let list = [
+            "cloudformation",
+            "list-stack-resources",
+            "--stack-name",
+            &of_stack,
+        ];
+        emulator::aws(REGION, &list)["StackResourceSummaries"].clone()
+    });
+    let resources = resources.await.expect("made");
+    let of = |id: &str| {
+        let mut all = resources.as_array().expect("a list").iter();
+        let found = all.find(|r| r["LogicalResourceId"] == id).expect("there");
+        found["PhysicalResourceId"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
+    };
+    let (stable, canary) = (of("Stable"), of("Canary"));
+    for (group, address) in [(&stable, "10.0.0.11"), (&canary, "10.0.0.12")] {
+        let elb = direct().await.elb;
+        let register = elb.register_targets().target_group_arn(group);
+        let task = TargetDescription::builder().id(address).port(8000).build();
+        register.targets(task).send().await.expect("a task");
+    }
+    let both = forward(&[(&stable, 50), (&canary, 50)]);
+    let beside = listener(&made.balancer, ports[1], both).await;
+    (name, of("Listener"), beside)
+}
+
+/// The stack's own listener redirects to 443, which is no resource of it: a folder that knows
+/// nothing finds the users there by the groups of the stack, and says where they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_beside_a_stack_that_redirects_are_found_and_taken_back() {
+    let made = make(&Wish::default()).await;
+    let (name, own, beside) = redirecting(&made, [81, 443]).await;
+    let by_listener = on_aws(AwsRequest {
+        listener: Some(own.clone()),
+        stack: None,
+        ..on_stack(REGION, &name)
+    });
+    let by_stack = on_aws(on_stack(REGION, &name));
+    for (at, named) in [(by_stack, "stack"), (by_listener, "listener")] {
+        let test = TestApp::new();
+        let seen = overview(&test.app, &at, None).await.expect("seen");
+        let live = seen.live.expect("it answers").seen.observed;
+        assert_eq!(live.weights().share("canary"), 50.0, "{named}");
+        let back = rollback(&test.app, &at, None).await.expect("taken back");
+        assert!(
+            matches!(back, TakenBack::Moved(moved) if moved.changed()),
+            "{named}"
+        );
+        assert_eq!(weights(&beside), [100, 0], "{named}");
+        // What raises traffic asks for a route that is named.
+        let set = set_weights(&test.app, &at, &texts(&["50", "50"])).await;
+        set.expect_err("it redirects");
+        let alone = on_aws(AwsRequest {
+            listener: Some(beside.clone()),
+            stack: None,
+            ..on_stack(REGION, &name)
+        });
+        let set = set_weights(&test.app, &alone, &texts(&["50", "50"])).await;
+        set.expect("named");
+    }
+    // One route alone is that one.
+    let only = on_aws(AwsRequest {
+        only: true,
+        ..on_stack(REGION, &name)
+    });
+    let back = rollback(&TestApp::new().app, &only, None).await;
+    refused(back, Kind::Usage, &["forwards to two target groups"]);
+    assert_eq!(weights(&beside), [50, 50]);
+}
+
+/// Siblings: a listener that answers itself means no other one, and a listener that redirects
+/// to one whose rules alone share requests does not mean those.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_means_no_other_one_that_it_does_not_redirect_to() {
+    let made = make(&Wish {
+        weights: [50, 50],
+        ..Wish::default()
+    })
+    .await;
+    let [stable, canary] = &made.groups;
+    let both = || forward(&[(stable, 50), (canary, 50)]);
+    let to = listener(&made.balancer, 443, forward(&[(stable, 1)])).await;
+    let narrow = rule(&to, 7, both()).await;
+    let from = listener(&made.balancer, 8090, elsewhere()).await;
+    let at = on_aws(AwsRequest {
+        listener: Some(from),
+        ..on(&made)
+    });
+    let back = rollback(&TestApp::new().app, &at, None).await;
+    refused(back, Kind::Usage, &["forwards to two target groups"]);
+    for route in [&made.listener, &narrow] {
+        assert_eq!(weights(route), [50, 50]);
+    }
+}
+
+/// A route that redirects has nobody to move, and is not printed as one that has moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_has_moved_is_printed_as_moved() {
+    let several = several([50, 50]).await;
+    let place = folder();
+    let name = several.made.listener.clone();
+    let back = async || {
+        let (folder, name) = (place.path().to_owned(), name.clone());
+        let ran = tokio::task::spawn_blocking(move || {
+            run(&folder, REGION, &["rollback", "--listener", &name])
+        });
+        ran.await.expect("it runs")
+    };
+    let first = back().await;
+    let said = stdout(&first);
+    assert!(
+        said.contains("HTTP:443 too (was stable 50 %, canary 50 %)"),
+        "{said}"
+    );
+    for route in &several.routes {
+        let half = forward(&[(&several.made.groups[0], 50), (&several.made.groups[1], 50)]);
+        write(route, half).await;
+    }
+    change(&name, &several.made.groups, "", Becomes::Redirect).await;
+    let second = back().await;
+    assert_eq!(second.status.code(), Some(0), "{}", stderr(&second));
+    assert_eq!(several.weights()[1..], all([100, 0])[1..]);
+    let (said, noted) = (stdout(&second), stderr(&second));
+    assert!(!said.contains("HTTP:80 too"), "{said}");
+    assert!(said.contains("HTTP:80 rule 5 too"), "{said}");
+    assert!(
+        noted.contains("HTTP:80: it does not forward any more"),
+        "{noted}"
+    );
 }

@@ -636,6 +636,51 @@ async fn a_rollback_says_what_a_rollout_of_another_folder_has_left_suspended() {
     }
 }
 
+/// Siblings: the last rollout that the folder knows is from before there was auto scaling, of
+/// both arms or of this one. That nothing was suspended then says nothing about today.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_goes_by_the_auto_scaling_of_today() {
+    for known in [None, Some("canary")] {
+        let made = make(&four_and_one()).await;
+        let test = TestApp::new().hurried();
+        let at = on_aws(on(&made));
+        let other = Made {
+            arms: [made.arms[1].clone(), made.arms[1].clone()],
+            ..made.clone()
+        };
+        if known.is_some() {
+            scalable(&other, [[1, 3], [1, 3]]).await;
+        }
+        let request = crate::support::app::rollout("canary", at.clone(), &[]);
+        let id = test.begin_and_leave(&request).await;
+        let (header, ..) = test.app.journal(&id).await.expect("readable");
+        let scaled: Vec<&str> = header.scaling.iter().map(|one| one.arm.as_str()).collect();
+        assert_eq!(scaled, known.as_slice());
+        let ended = engine::ops::way_back::abort(&test.app, &at, Some(&id), "no").await;
+        ended.expect("given up");
+        scalable(&made, [[4, 8], [1, 3]]).await;
+        let (_, target) = test.app.target(&at).await.expect("there");
+        let held = Scaling {
+            min: 4,
+            max: 8,
+            in_suspended: true,
+            out_suspended: false,
+            scheduled_suspended: false,
+        };
+        target.set_scaling("stable", &held).await.expect("told");
+        let half = Weights::of([("stable", 50), ("canary", 50)]);
+        target.set_weights(&half).await.expect("set");
+        test.heard();
+        let back = engine::ops::way_back::rollback(&test.app, &at, None).await;
+        back.expect("taken back");
+        let said = test.heard();
+        assert!(
+            said.contains("scale-in of stable is suspended"),
+            "{known:?}: {said}"
+        );
+    }
+}
+
 /// What somebody suspended before stays so, and an arm without auto scaling needs none.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_suspended_before_stays_suspended() {

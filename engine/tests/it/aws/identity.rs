@@ -609,3 +609,110 @@ async fn a_task_definition_that_runs_already_starts_nothing_and_that_is_said() {
     assert!(heard.contains(&said), "{heard}");
     assert!(heard.contains("--image"), "{heard}");
 }
+
+/// What the way back starts tasks of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Starts {
+    /// The image that served.
+    Same,
+    /// Another one, of the same name.
+    Other,
+    /// One of which no task says which it is.
+    Untold,
+    /// The image that served, by its digest, whose name was pushed again.
+    ByDigest,
+}
+
+/// A rollout of 50 percent that goes back, during which stable loses three of its four tasks.
+async fn shrunk(name: &'static str, starts: Starts) -> (Bottle, Standing) {
+    let image = format!("{name}:v1");
+    let made: Arc<std::sync::Mutex<Option<Made>>> = Arc::default();
+    let (known, pushed) = (made.clone(), image.clone());
+    let strategy = lab::Scripted(move |calls: Arc<dyn Calls>| {
+        let made = known.lock().expect("no panic").clone().expect("made");
+        let image = pushed.clone();
+        async move {
+            let weights = Weights::of([("stable", 50), ("canary", 50)]);
+            match calls.perform(Call::SetWeights { weights }).await {
+                Ok(Reply::Done) => {}
+                Ok(other) => return Ran::Trapped(other.to_string()),
+                Err(_) => return Ran::Interrupted,
+            }
+            let update = direct().await.ecs.update_service().cluster(&made.cluster);
+            let update = update.service(format!("{}-stable", made.name));
+            update.desired_count(1).send().await.expect("scaled");
+            match starts {
+                Starts::Same => {}
+                Starts::Other | Starts::ByDigest => happens(&made, &image, Then::Pushed).await,
+                Starts::Untold => happens(&made, &image, Then::Muted).await,
+            }
+            Ran::Returned(Ok(Outcome {
+                verdict: Verdict::RolledBack,
+                reason: "as the test wants".to_owned(),
+            }))
+        }
+    });
+    let wish = Wish {
+        images: [Box::leak(image.clone().into_boxed_str()); 2],
+        tasks: [4, 1],
+        ..Wish::default()
+    };
+    let mut bottle = Bottle::new(wish, Arc::new(strategy), json!({})).await;
+    *made.lock().expect("no panic") = Some(bottle.made.clone());
+    let live = bottle.live().await;
+    for arm in &live.arms {
+        let mut seen = engine::target::running(bottle.target.as_ref(), arm).await;
+        if starts == Starts::ByDigest {
+            seen.release = seen.release.by_digest(&seen.digests[0]).expect("one image");
+        }
+        bottle.header.running.push(seen);
+    }
+    let bottle = bottle.image(&format!("{name}:v2"));
+    let standing = bottle.run().await;
+    (bottle, standing)
+}
+
+/// Tasks that the end of a way back starts are for all users, and their name may mean another
+/// image by then. The traffic waits for none of them; that nobody has judged it is said, with
+/// both digests and the name of the former one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_back_says_that_the_tasks_it_started_run_another_image() {
+    for starts in [
+        Starts::Same,
+        Starts::Other,
+        Starts::Untold,
+        Starts::ByDigest,
+    ] {
+        let name = match starts {
+            Starts::Same => "shrunk-same",
+            Starts::Other => "shrunk-other",
+            Starts::Untold => "shrunk-untold",
+            Starts::ByDigest => "shrunk-digest",
+        };
+        let (bottle, standing) = shrunk(name, starts).await;
+        let Standing::Over(End::RolledBack, reason) = &standing else {
+            panic!("{starts:?}: {standing:?}");
+        };
+        let writes = lab::writes(&bottle.journal().await);
+        let at = |write: &str| writes.iter().position(|w| w == write);
+        let back = at("set-weights stable=100 canary=0").expect("it went back");
+        let started = at("set-tasks stable 4").expect("what it had");
+        assert!(back < started, "{writes:?}");
+        let served = bottle.header.running[0].digests[0].clone();
+        match starts {
+            Starts::Other => {
+                let all = digests(&bottle, "stable").await;
+                assert_eq!(all.len(), 2, "{all:?}");
+                let former = format!("{name}@{served}");
+                for part in all.iter().chain([&former]) {
+                    assert!(reason.contains(part.as_str()), "{part}: {reason}");
+                }
+            }
+            Starts::Untold => {
+                assert!(reason.contains("not all tasks of stable said"), "{reason}");
+                assert!(reason.contains(&served), "{reason}");
+            }
+            Starts::Same | Starts::ByDigest => assert_eq!(reason, "as the test wants"),
+        }
+    }
+}
