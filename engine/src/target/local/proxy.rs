@@ -173,7 +173,7 @@ impl Proxy {
                         let silence = exchange.silence();
                         exchange.judge(Class::Fine);
                         tokio::spawn(async move {
-                            if tunnel.is_silent().await {
+                            if tunnel.was_silent().await {
                                 silence.count();
                             }
                         });

@@ -20,7 +20,7 @@ pub(super) struct Tunnel<C> {
 impl<C> Tunnel<C> {
     /// Passes on what both ends say, until both are done or one breaks; whether the backend
     /// never said anything.
-    pub(super) async fn is_silent(self) -> bool {
+    pub(super) async fn was_silent(self) -> bool {
         let _counted = self.counted;
         let (Ok(client), Ok(backend)) = tokio::join!(self.client, self.backend) else {
             return false;
