@@ -35,13 +35,14 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
 	ENGINE="$(abspath $(TARGET_DIR))/debug/engine --state-dir $(abspath $(LANGUAGES))/state"
 
-.PHONY: help built demo test campaign real-speed fuzz plugins test-guests rivals emulator registry servers languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
+.PHONY: help built first-build demo test campaign real-speed fuzz plugins test-guests rivals emulator registry servers languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-demo: plugins ## Watch a strategy move real requests from v1 to v2 (half a minute)
-	$(CARGO) run --locked --quiet --package engine -- run plugins/canary.wasm
+demo: first-build plugins ## Watch a strategy move real requests from v1 to v2 (half a minute)
+	@echo "the engine is built: some 400 crates the first time"
+	$(CARGO) run --locked --package engine -- run plugins/canary.wasm
 
 test: plugins test-guests rivals emulator registry servers language-tests ## Run every test
 	$(CARGO) test --locked $(TESTED)
@@ -174,8 +175,13 @@ bench-gating: plugins rivals ## Compare the gate with the rules of other tools (
 bench-languages: language-guests ## Compare the costs of strategies in three languages
 	$(CARGO) bench --locked --package engine --bench languages
 
-install: plugins ## Install the engine into cargo's bin folder
+install: first-build plugins ## Install the engine into cargo's bin folder
+	@echo "an optimised engine is built: some 400 crates"
 	$(CARGO) install --locked --path engine
+
+# Before minutes in which cargo says what it compiles, and nothing of why.
+first-build:
+	@echo "two things are built, the strategies and the engine; cargo shows how far it is"
 
 lint: ## Format check and clippy, warnings are errors
 	$(CARGO) fmt --all --check

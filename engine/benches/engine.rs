@@ -72,6 +72,14 @@ fn row(what: &str, figure: String) {
     println!("  {what:<58} {figure}");
 }
 
+/// The same beside its budget, and what it was before there was one.
+fn budget(what: &str, figure: String, budget: &str, before: &str) {
+    row(
+        what,
+        format!("{figure}  (budget {budget}; {before} before)"),
+    );
+}
+
 /// Prints the title of a part if it is to run: all do, unless words of titles are given.
 fn wanted(title: &str) -> bool {
     // Cargo itself passes `--bench`.
@@ -96,6 +104,9 @@ async fn main() {
     }
     if wanted("store") {
         store().await;
+    }
+    if wanted("10,000 rollouts in one store, whole processes (`list` was 3.7 s, unoptimised)") {
+        crowd(9_900, 100).await;
     }
     if wanted("100,000 finished and 1,000 open rollouts in one store, whole processes") {
         crowd(100_000, 1_000).await;
@@ -189,10 +200,13 @@ async fn strategy() {
     })
     .await
     .saturating_sub(bare);
-    row(
+    budget(
         "load canary.wasm, compiled before",
         format!("{:.2} ms", us(hit) / 1e3),
+        "2 ms",
+        "6.3 ms",
     );
+    python(&cache).await;
     let hostile = host.load(&guest("hostile")).await.expect("loads");
     let promote = run_of(json!({"act": "promote"}));
     let start = median(2_000, async || {
@@ -234,6 +248,29 @@ async fn strategy() {
         format!("{fresh:.2} us"),
     );
     row("one entry, replayed", format!("{replay:.2} us"));
+}
+
+/// A plugin with a whole interpreter in it, if there is one: its toolchain is fetched for
+/// `make language-guests`.
+async fn python(cache: &Path) {
+    let what = "load a plugin in Python, compiled before";
+    let folder = Path::new(env!("CARGO_BIN_EXE_engine")).ancestors().nth(2);
+    let place = folder.map(|folder| folder.join("guests/doubling-python.wasm"));
+    let Some(Ok(bytes)) = place.map(std::fs::read) else {
+        return row(what, "not built; see `make language-guests`".to_owned());
+    };
+    let host = || Host::new(Some(cache), Limits::default()).expect("starts");
+    host().load(&bytes).await.expect("loads");
+    // A thread writes the cache.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let bare = median(10, async || drop(host())).await;
+    let hit = median(10, async || {
+        host().load(&bytes).await.expect("loads");
+    })
+    .await
+    .saturating_sub(bare);
+    let figure = format!("{:.0} ms", us(hit) / 1e3);
+    budget(what, figure, "60 ms", "195 ms");
 }
 
 /// The same component on wasmtime without our sandbox.
@@ -709,7 +746,7 @@ async fn crowd(finished: u32, open: u32) {
         .await;
         row(
             &format!("`engine {}`", arguments.join(" ")),
-            format!("{:.1} ms", us(time) / 1e3),
+            format!("{:.1} ms  (budget 50 ms)", us(time) / 1e3),
         );
     }
 }
@@ -861,6 +898,6 @@ async fn processes() {
         "`engine abort`: command to all traffic back, read back",
         format!("{:.0} ms", us(begun.elapsed()) / 1e3),
     );
-    assert_eq!(abort.status.code(), Some(3));
+    assert_eq!(abort.status.code(), Some(0));
     let _ = rollout.wait();
 }

@@ -15,7 +15,7 @@ use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::target::TargetSpec;
-use crate::model::{End, ErrorKind, Goal, Hold, HostError, Role, Weights};
+use crate::model::{End, ErrorKind, Goal, Hold, HostError, Millis, Role, Weights};
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 
@@ -314,18 +314,36 @@ impl Driver {
         let way_back = call
             .weights_after(&Weights::default())
             .is_some_and(|w| w.share(session.header.arm(Role::Stable)) >= 100.0);
-        if !way_back && let Err(error) = session.target.fit().await {
-            let (end, reason) = (End::Refused, error.message);
-            return Ok(session
-                .append(Event::Ended { end, reason }, Durability::Power)
-                .await?);
-        }
         let checks = if way_back {
             Checks::WayBack
         } else {
             Checks::NoGuardrails
         };
-        let mut reply = session.write(Actor::Host, call.clone(), checks).await?;
+        let asked = self.clock.now();
+        let fit = async {
+            match way_back {
+                true => Ok(()),
+                false => session.target.fit().await,
+            }
+        };
+        let (fit, (live, health)) = tokio::join!(fit, session.read_before(checks));
+        if let Err(error) = fit {
+            let (end, reason) = (End::Refused, error.message);
+            return Ok(session
+                .append(Event::Ended { end, reason }, Durability::Power)
+                .await?);
+        }
+        let fresh = self.clock.now().saturating_sub(asked) <= READ_AGE_MAX_MS;
+        let mut reply = match live {
+            // The other checks took long, or were tried again.
+            _ if !fresh => session.write(Actor::Host, call.clone(), checks).await?,
+            Ok(live) => {
+                let over =
+                    session.write_over(Actor::Host, call.clone(), checks, live, Some(health));
+                over.await?
+            }
+            Err(error) => session.refuse(Actor::Host, call.clone(), error).await?,
+        };
         if reply == Reply::Done && self.outwait(session).await? {
             reply = session.write(Actor::Host, call.clone(), checks).await?;
         }
@@ -381,6 +399,10 @@ impl Driver {
         Ok(None)
     }
 }
+
+/// How old what a person's write is based on may be, ms: it is read while other checks are
+/// made, and those may have to be tried again.
+const READ_AGE_MAX_MS: Millis = 1_000;
 
 /// How often to look after a strategy that computes.
 const WATCH: std::time::Duration = std::time::Duration::from_millis(250);

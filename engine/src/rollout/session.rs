@@ -585,16 +585,9 @@ impl Session {
         call: Call,
         checks: Checks,
     ) -> Result<Reply, Interrupt> {
-        // A change of weights gives traffic to an arm, which must be healthy.
         let moves = call.moves_traffic();
         let (traffic, health) = if moves {
-            let traffic = async {
-                match checks {
-                    Checks::WayBack => self.target.glance().await,
-                    _ => self.target.traffic().await,
-                }
-            };
-            let (traffic, health) = tokio::join!(traffic, self.target.health());
+            let (traffic, health) = self.read_before(checks).await;
             (traffic, Some(health))
         } else {
             (self.target.traffic().await, None)
@@ -603,6 +596,24 @@ impl Session {
             Ok(live) => self.write_over(by, call, checks, live, health).await,
             Err(error) => self.refuse(by, call, error).await,
         }
+    }
+
+    /// What a write of weights is based on: the traffic, and the health of the arms, because
+    /// it gives traffic to one, which must be healthy.
+    pub(super) async fn read_before(
+        &self,
+        checks: Checks,
+    ) -> (
+        Result<Traffic, HostError>,
+        Result<Vec<ArmHealth>, HostError>,
+    ) {
+        let traffic = async {
+            match checks {
+                Checks::WayBack => self.target.glance().await,
+                _ => self.target.traffic().await,
+            }
+        };
+        tokio::join!(traffic, self.target.health())
     }
 
     /// Performs a write over the traffic and the `health` that were read just now.
@@ -1100,7 +1111,12 @@ impl Session {
         }
     }
 
-    async fn refuse(&mut self, by: Actor, call: Call, e: HostError) -> Result<Reply, Interrupt> {
+    pub(super) async fn refuse(
+        &mut self,
+        by: Actor,
+        call: Call,
+        e: HostError,
+    ) -> Result<Reply, Interrupt> {
         let reply = Reply::Failed(e).bounded();
         let event = Event::Exchanged {
             by,

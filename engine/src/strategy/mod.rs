@@ -6,6 +6,7 @@
 //! every resource has a limit ([`limits`]). Each version of the contract is a
 //! [`track`]; all of them are in one linker.
 
+mod checked;
 pub mod contract;
 pub mod limits;
 pub mod sandbox;
@@ -24,6 +25,7 @@ use crate::model::limits::Caps;
 use crate::model::{Outcome, PlannedStep, is_name, sha256_hex};
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
+use checked::Checked;
 use contract::Rejected;
 use limits::{ANSWER_TIME_MAX, ASIDE_FUEL, EPOCH_TICK, Limits, cut};
 use sandbox::{Called, State};
@@ -63,6 +65,8 @@ pub struct Host {
     engine: Engine,
     linker: Arc<Linker<State>>,
     limits: Limits,
+    /// Which components have passed the checks before; `None` without a cache.
+    checked: Option<Checked>,
     loaded: Mutex<HashMap<String, Arc<Plugin>>>,
 }
 
@@ -94,8 +98,9 @@ impl std::fmt::Debug for Plugin {
 }
 
 impl Host {
-    /// A host that keeps compiled code in the folder `cache`; with `None` it compiles
-    /// every time.
+    /// A host that keeps compiled code in the folder `cache`, and which components have
+    /// passed the checks; with `None` it checks and compiles every time. What is in the
+    /// folder is trusted, so nobody but its user may write to it.
     pub fn new(cache: Option<&Path>, limits: Limits) -> Result<Self, wasmtime::Error> {
         let mut config = limits.engine_config();
         if let Some(folder) = cache {
@@ -114,6 +119,7 @@ impl Host {
             engine,
             linker: Arc::new(linker),
             limits,
+            checked: cache.map(Checked::within),
             loaded: Mutex::default(),
         })
     }
@@ -130,16 +136,24 @@ impl Host {
         }
         let (engine, linker) = (self.engine.clone(), self.linker.clone());
         let (limits, digest, bytes) = (self.limits, sha256.clone(), bytes.to_vec());
+        let checked = self.checked.clone();
         let (sender, compiled) = tokio::sync::oneshot::channel();
+        let (begin, begun) = tokio::sync::oneshot::channel();
         // In a thread of its own: nothing can stop the compiler, but the process can
         // end without waiting for this thread.
         std::thread::spawn(move || {
-            let _ = sender.send(compile(&engine, &linker, limits, digest, &bytes));
+            let _ = begin.send(limits::this_thread());
+            let checked = checked.as_ref();
+            let _ = sender.send(compile(&engine, &linker, limits, checked, digest, &bytes));
         });
+        let too_long = async {
+            let thread = begun.await.unwrap_or_default();
+            limits::compiled_too_long(limits, thread).await
+        };
         let plugin = tokio::select! {
             // A panic of the compiler must not end the engine.
             plugin = compiled => plugin.map_err(|_| Rejected::Compile("the compiler failed".to_owned()))??,
-            why = limits::compiled_too_long(limits) => return Err(Rejected::Compile(why)),
+            why = too_long => return Err(Rejected::Compile(why)),
         };
         let plugin = Arc::new(plugin);
         self.loaded
@@ -176,13 +190,20 @@ fn compile(
     engine: &Engine,
     linker: &Linker<State>,
     limits: Limits,
+    checked: Option<&Checked>,
     sha256: String,
     bytes: &[u8],
 ) -> Result<Plugin, Rejected> {
-    contract::check_globals(bytes)?;
-    unfold::check(bytes)?;
+    let known = checked.is_some_and(|checked| checked.has(&sha256));
+    if !known {
+        contract::check_globals(bytes)?;
+        unfold::check(bytes)?;
+    }
     let component =
         Component::new(engine, bytes).map_err(|e| Rejected::Compile(cut(format!("{e:#}"))))?;
+    if let Some(checked) = checked.filter(|_| !known) {
+        checked.add(&sha256);
+    }
     let shape = contract::Shape::of(&component, engine);
     let track = shape.check()?;
     let pre = linker

@@ -10,7 +10,7 @@ use wasmparser::{
 use super::contract::Rejected;
 
 /// Most instances, aliases and the like. Plugins of all toolchains have some hundreds.
-const STEPS_MAX: u64 = 100_000;
+pub(super) const STEPS_MAX: u64 = 100_000;
 /// Steps of a component that is passed as an argument, which no toolchain writes.
 const UNKNOWN: u64 = u64::MAX;
 

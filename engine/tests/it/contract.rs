@@ -1,5 +1,6 @@
 //! Files that are no strategies are refused with an explanation.
 
+use engine::model::sha256_hex;
 use engine::strategy::contract::Rejected;
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
@@ -156,6 +157,40 @@ async fn compiled_code_is_kept_in_a_folder_of_ours() {
     assert!(files() > 0, "nothing in {}", cache.display());
     let again = Host::new(Some(&cache), Limits::default()).expect("starts");
     again.load(&bytes).await.expect("loads from the cache");
+}
+
+#[tokio::test]
+async fn what_has_passed_the_checks_is_not_checked_again() {
+    let folder = folder();
+    let cache = folder.path().join("compiled");
+    let host = || Host::new(Some(&cache), Limits::default()).expect("starts");
+    let why = async |bytes: &[u8]| host().load(bytes).await.expect_err("no strategy");
+    let small = wat::parse_str("(component)").expect("right");
+    let globals = "(global i32 (i32.const 0))".repeat(100_001);
+    let globals = wat::parse_str(format!("(component (core module {globals}))")).expect("right");
+
+    assert!(matches!(why(&small).await, Rejected::Exports { .. }));
+    let list = |sha256: &str| {
+        let versions = std::fs::read_dir(cache.join("checked")).expect("there");
+        let versions: Vec<_> = versions.map(|v| v.expect("readable").path()).collect();
+        assert_eq!(versions.len(), 1, "{versions:?}");
+        versions[0].join(sha256)
+    };
+    assert!(list(&sha256_hex(&small)).is_file());
+    // What does not pass is checked each time.
+    for _ in 0..2 {
+        let why = why(&globals).await.to_string();
+        assert!(why.contains("100001 globals"), "{why}");
+        assert!(!list(&sha256_hex(&globals)).exists());
+    }
+    // The list is believed, as the code beside it is.
+    std::fs::write(list(&sha256_hex(&globals)), []).expect("ours");
+    assert!(matches!(why(&globals).await, Rejected::Exports { .. }));
+    // Another version of the checks does not know it.
+    let version = list("").parent().expect("a folder").to_owned();
+    std::fs::rename(&version, version.with_file_name("0-0-0")).expect("ours");
+    let why = why(&globals).await.to_string();
+    assert!(why.contains("100001 globals"), "{why}");
 }
 
 fn walk(folder: &std::path::Path) -> usize {

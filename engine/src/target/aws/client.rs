@@ -1,7 +1,7 @@
 //! Clients of the AWS services, and error messages that say what to do.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
@@ -290,7 +290,10 @@ async fn configure(
     pace: Arc<Pace>,
 ) -> (SdkConfig, ProviderConfig) {
     let http = Paced {
-        inner: through(patience.network.clone()),
+        inner: Lazy {
+            plain: HttpBuilder::new().build_http(),
+            secure: through(patience.network.clone()),
+        },
         pace,
     };
     let timeouts = TimeoutConfig::builder()
@@ -378,9 +381,8 @@ async fn configure(
     (config, surroundings)
 }
 
-/// A client for HTTP that goes through the proxy for `https://` addresses, and trusts the
-/// certificates of the network. Plain HTTP, which only emulators and the services on the
-/// same machine speak, goes without a proxy.
+/// A client for `https://` addresses that goes through the proxy, and trusts the
+/// certificates of the network.
 fn through(network: Network) -> SharedHttpClient {
     HttpBuilder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder();
@@ -403,6 +405,40 @@ fn through(network: Network) -> SharedHttpClient {
         }
         builder.build()
     })
+}
+
+/// What sends requests without TLS, and what sends them with it. The latter reads every
+/// certificate that the machine trusts, so it is made for the first `https://` address. Plain
+/// HTTP, which only emulators and the services on the same machine speak, goes without a proxy.
+#[derive(Debug, Clone)]
+struct Lazy<T, S = T> {
+    plain: T,
+    secure: S,
+}
+
+/// A connector that is made when it is first used.
+#[derive(Debug, Clone)]
+struct Unmade {
+    client: SharedHttpClient,
+    settings: HttpConnectorSettings,
+    components: RuntimeComponents,
+    made: Arc<OnceLock<SharedHttpConnector>>,
+}
+
+impl Lazy<SharedHttpConnector, Unmade> {
+    /// What sends a request to that address.
+    fn connector(&self, uri: &str) -> &SharedHttpConnector {
+        let Unmade {
+            client,
+            settings,
+            components,
+            made,
+        } = &self.secure;
+        match uri.starts_with("http://") {
+            true => &self.plain,
+            false => made.get_or_init(|| client.http_connector(settings, components)),
+        }
+    }
 }
 
 /// Limits the rate of requests: so many per second, after a burst of as many.
@@ -466,20 +502,29 @@ struct Paced<T> {
     pace: Arc<Pace>,
 }
 
-impl HttpClient for Paced<SharedHttpClient> {
+impl HttpClient for Paced<Lazy<SharedHttpClient>> {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
+        let secure = Unmade {
+            client: self.inner.secure.clone(),
+            settings: settings.clone(),
+            components: components.clone(),
+            made: Arc::default(),
+        };
         SharedHttpConnector::new(Paced {
-            inner: self.inner.http_connector(settings, components),
+            inner: Lazy {
+                plain: self.inner.plain.http_connector(settings, components),
+                secure,
+            },
             pace: self.pace.clone(),
         })
     }
 }
 
-impl HttpConnector for Paced<SharedHttpConnector> {
+impl HttpConnector for Paced<Lazy<SharedHttpConnector, Unmade>> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let this = self.clone();
         HttpConnectorFuture::new(async move {
@@ -487,7 +532,7 @@ impl HttpConnector for Paced<SharedHttpConnector> {
                 this.pace.wait().await;
             }
             crate::target::may_leave().map_err(|late| ConnectorError::timeout(late.into()))?;
-            let answer = this.inner.call(request).await?;
+            let answer = this.inner.connector(request.uri()).call(request).await?;
             if let Some(date) = answer.headers().get("date") {
                 this.pace.compare(date, SystemClock.now());
             }

@@ -1133,51 +1133,89 @@ async fn passages(
     missing: Missing,
 ) -> Result<Vec<Passage>, HostError> {
     let groups: Vec<String> = found.arms.iter().map(|a| a.target_group.clone()).collect();
-    let mut balancers = match balancers_of(clients, &groups).await {
+    // That of the route is known, and nearly always it is the only one.
+    let own = passages_of(clients, found, &found.load_balancer);
+    let (balancers, own) = tokio::join!(balancers_of(clients, &groups), own);
+    let mut balancers = match balancers {
         Err(error) if missing == Missing::Balancers && error.kind == ErrorKind::Denied => vec![],
         read => read?,
     };
+    let mut own = Some(own?);
     balancers.push(found.load_balancer.clone());
     balancers.sort();
     balancers.dedup();
     let mut all = vec![];
     for balancer in &balancers {
-        for listener in listeners_of(clients, balancer).await? {
-            let arn = listener.listener_arn().unwrap_or_default();
-            let mut place = place_of(&listener);
-            if *balancer != found.load_balancer {
-                let name = balancer.split('/').nth(2).unwrap_or(balancer);
-                place = format!("{place} of {name}");
-            }
-            let passage = |own: &str, place, is_default, actions: &[Action]| Passage {
-                arn: own.to_owned(),
-                listener: arn.to_owned(),
-                load_balancer: balancer.clone(),
-                port: listener.port().unwrap_or_default(),
-                place,
-                is_default,
-                actions: actions.to_vec(),
-            };
-            let rules = rules_of(clients, arn).await?;
-            all.push(passage(
-                arn,
-                place.clone(),
-                true,
-                listener.default_actions(),
-            ));
-            let rules = rules.iter().filter(|r| r.is_default() != Some(true));
-            all.extend(rules.map(|rule| {
-                let priority = rule.priority().unwrap_or("?");
-                passage(
-                    rule.rule_arn().unwrap_or_default(),
-                    format!("{place} rule {priority}"),
-                    false,
-                    rule.actions(),
-                )
-            }));
-        }
+        all.extend(match own.take_if(|_| *balancer == found.load_balancer) {
+            Some(own) => own,
+            None => passages_of(clients, found, balancer).await?,
+        });
     }
     Ok(all)
+}
+
+/// Every listener and every rule of one load balancer.
+async fn passages_of(
+    clients: &Clients,
+    found: &Found,
+    balancer: &str,
+) -> Result<Vec<Passage>, HostError> {
+    let listeners = listeners_of(clients, balancer).await?;
+    let arns: Vec<&str> = listeners
+        .iter()
+        .map(|l| l.listener_arn().unwrap_or_default())
+        .collect();
+    let rules = rules_of_each(clients, &arns).await?;
+    let mut all = vec![];
+    for ((listener, arn), rules) in listeners.iter().zip(&arns).zip(rules) {
+        let mut place = place_of(listener);
+        if *balancer != found.load_balancer {
+            let name = balancer.split('/').nth(2).unwrap_or(balancer);
+            place = format!("{place} of {name}");
+        }
+        let passage = |own: &str, place, is_default, actions: &[Action]| Passage {
+            arn: own.to_owned(),
+            listener: (*arn).to_owned(),
+            load_balancer: balancer.to_owned(),
+            port: listener.port().unwrap_or_default(),
+            place,
+            is_default,
+            actions: actions.to_vec(),
+        };
+        all.push(passage(
+            arn,
+            place.clone(),
+            true,
+            listener.default_actions(),
+        ));
+        let rules = rules.iter().filter(|r| r.is_default() != Some(true));
+        all.extend(rules.map(|rule| {
+            let priority = rule.priority().unwrap_or("?");
+            passage(
+                rule.rule_arn().unwrap_or_default(),
+                format!("{place} rule {priority}"),
+                false,
+                rule.actions(),
+            )
+        }));
+    }
+    Ok(all)
+}
+
+/// The rules of listeners, in their order; all are asked for at once.
+async fn rules_of_each(clients: &Clients, listeners: &[&str]) -> Result<Vec<Vec<Rule>>, HostError> {
+    match listeners {
+        [] => Ok(vec![]),
+        [one] => Ok(vec![rules_of(clients, one).await?]),
+        several => {
+            let (some, others) = several.split_at(several.len() / 2);
+            let some = Box::pin(rules_of_each(clients, some));
+            let others = Box::pin(rules_of_each(clients, others));
+            let (mut all, others) = tokio::try_join!(some, others)?;
+            all.extend(others);
+            Ok(all)
+        }
+    }
 }
 
 /// ARNs of the load balancers that these target groups are attached to, each once.

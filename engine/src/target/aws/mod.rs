@@ -23,6 +23,7 @@ mod traffic;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -119,6 +120,9 @@ pub struct AwsTarget {
     unused: Mutex<Option<(Millis, Traffic)>>,
     /// Task definitions by their ARNs.
     definitions: Mutex<HashMap<String, Arc<Definition>>>,
+    /// The health that was read last, and how often it was read.
+    health: tokio::sync::Mutex<Vec<ArmHealth>>,
+    health_reads: AtomicU64,
 }
 
 impl std::fmt::Debug for AwsTarget {
@@ -180,6 +184,8 @@ impl AwsTarget {
             last: Mutex::default(),
             unused: Mutex::default(),
             definitions: Mutex::default(),
+            health: tokio::sync::Mutex::default(),
+            health_reads: AtomicU64::new(0),
         }
     }
 
@@ -821,12 +827,16 @@ impl Target for AwsTarget {
         if let Some(unmoved) = self.found.unmoved.first() {
             return Err(third_group(unmoved));
         }
-        services::fit(&self.found, &self.services().await?)?;
-        let Some(stack) = &self.spec.find.stack else {
-            return Ok(());
+        let stack = async {
+            match &self.spec.find.stack {
+                Some(stack) => Ok(self.stack(stack).await?.map(|now| (stack, now))),
+                None => Ok(None),
+            }
         };
-        match self.stack(stack).await?.and_then(|stack| stack.at_work) {
-            Some(status) => Err(stack::at_work(stack, &status)),
+        let (services, stack) = tokio::join!(self.services(), stack);
+        services::fit(&self.found, &services?)?;
+        match stack?.and_then(|(name, stack)| Some((name, stack.at_work?))) {
+            Some((name, status)) => Err(stack::at_work(name, &status)),
             None => Ok(()),
         }
     }
@@ -853,8 +863,15 @@ impl Target for AwsTarget {
         let [first, second] = &self.found.arms[..] else {
             return Ok(vec![]);
         };
-        let (a, b) = try_join!(self.health_of(first), self.health_of(second))?;
-        Ok(vec![a, b])
+        // Who asks while somebody else does gets the same answer.
+        let before = self.health_reads.load(Ordering::Relaxed);
+        let mut last = self.health.lock().await;
+        if self.health_reads.load(Ordering::Relaxed) == before {
+            let (a, b) = try_join!(self.health_of(first), self.health_of(second))?;
+            *last = vec![a, b];
+            self.health_reads.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(last.clone())
     }
 
     async fn tripped(
