@@ -711,27 +711,31 @@ async fn only_what_has_moved_is_printed_as_moved() {
     let several = several([50, 50]).await;
     let place = folder();
     let name = several.made.listener.clone();
-    let back = async || {
-        let (folder, name) = (place.path().to_owned(), name.clone());
+    let by_binary = async |verb: &[&str]| {
+        let arguments = [verb, &["--listener", &name]].concat();
+        let arguments: Vec<String> = arguments.into_iter().map(ToOwned::to_owned).collect();
+        let folder = place.path().to_owned();
         let ran = tokio::task::spawn_blocking(move || {
-            run(&folder, REGION, &["rollback", "--listener", &name])
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            run(&folder, REGION, &arguments)
         });
         ran.await.expect("it runs")
     };
-    let first = back().await;
+    let first = by_binary(&["rollback"]).await;
     let said = stdout(&first);
     assert!(
         said.contains("HTTP:443 too (was stable 50 %, canary 50 %)"),
         "{said}"
     );
-    for route in &several.routes {
-        let half = forward(&[(&several.made.groups[0], 50), (&several.made.groups[1], 50)]);
-        write(route, half).await;
-    }
+    // From here on the folder knows the target by the route that is to redirect.
+    let half = by_binary(&["set-weights", "50", "50"]).await;
+    assert_eq!(half.status.code(), Some(0), "{}", stderr(&half));
     change(&name, &several.made.groups, "", Becomes::Redirect).await;
-    let second = back().await;
+    let second = by_binary(&["rollback"]).await;
     assert_eq!(second.status.code(), Some(0), "{}", stderr(&second));
-    assert_eq!(several.weights()[1..], all([100, 0])[1..]);
+    for route in &several.routes[1..] {
+        assert_eq!(weights(route), [100, 0]);
+    }
     let (said, noted) = (stdout(&second), stderr(&second));
     assert!(!said.contains("HTTP:80 too"), "{said}");
     assert!(said.contains("HTTP:80 rule 5 too"), "{said}");
