@@ -7,7 +7,7 @@ use super::driver::Driver;
 use super::look::{identify, look_elsewhere, unseen};
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
-use crate::journal::{Actor, Call, Event, Reply};
+use crate::journal::{Actor, Call, Event, Reply, Work};
 use crate::model::{Decider, Deployment, Elsewhere, End, Goal, Hold, Millis, Observed, Role};
 use crate::store::Durability;
 use crate::target::Target;
@@ -215,6 +215,10 @@ impl Driver {
     async fn take_along(&self, session: &mut Session, way: &mut Way) -> Result<bool, Interrupt> {
         let header = session.header.clone();
         let stable = header.arm(Role::Stable);
+        // Its target was found a moment ago, and what was left out then is an error there.
+        if let Work::Verb { .. } = header.work {
+            return Ok(false);
+        }
         if let Some(came) = &mut way.came {
             if came.pinned.is_some() {
                 let fate = format!("{} came during the rollout and went back too", came.places);
