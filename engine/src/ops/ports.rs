@@ -116,7 +116,8 @@ impl Ports {
         if let Some(clients) = all.get(access) {
             return clients.clone();
         }
-        let clients = Clients::connect(access, &self.patience).await;
+        // On the heap, because the SDK's futures are deep.
+        let clients = Box::pin(Clients::connect(access, &self.patience)).await;
         all.insert(access.clone(), clients.clone());
         clients
     }

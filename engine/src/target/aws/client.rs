@@ -1,6 +1,7 @@
 //! Clients of the AWS services, and error messages that say what to do.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -207,8 +208,22 @@ async fn region_of_profile(access: &Access) -> Option<String> {
 }
 
 impl Clients {
-    /// Sends one call when the rate limit permits it, and explains its error.
-    pub(super) async fn ask<T, E>(
+    /// Sends one call when the rate limit permits it, and explains its error. It is on the
+    /// heap: the SDK's futures are large, and those of whoever waits for them would be too.
+    pub(super) fn ask<'a, T, E>(
+        &'a self,
+        api: Api,
+        resource: &'a str,
+        sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<T, HostError>> + Send + 'a>>
+    where
+        T: Send + 'a,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        Box::pin(self.asked(api, resource, Box::pin(sending)))
+    }
+
+    async fn asked<T, E>(
         &self,
         api: Api,
         resource: &str,
