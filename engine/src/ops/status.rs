@@ -172,7 +172,11 @@ async fn look_for_users(
     request: &TargetRequest,
     error: &Error,
 ) -> Option<(Seen, Arc<dyn Target>)> {
-    if error.target.as_ref().is_none_or(|error| error.retryable) {
+    // Where AWS does not permit or does not answer, nothing else would be found.
+    let is_none = |error: &HostError| {
+        matches!(error.kind, ErrorKind::NotFound | ErrorKind::Invalid) && !error.retryable
+    };
+    if !error.target.as_deref().is_some_and(is_none) {
         return None;
     }
     // On the heap, because the SDK's futures are deep.
