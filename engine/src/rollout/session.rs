@@ -741,7 +741,7 @@ impl Session {
             if let Some(reason) = self.another_image(arm) {
                 return stuck(reason);
             }
-            if self.status.judged.is_none() || self.status.insisted.is_some() {
+            if self.status.judged.is_none() {
                 return Ok(());
             }
             let lasts = unread.as_ref().is_some_and(|error| !error.retryable);
@@ -751,7 +751,9 @@ impl Session {
                 )),
                 None => recovery::unsure_image(&self.status, arm),
             };
-            let Some(reason) = unsure else {
+            let insisted = self.status.insisted.as_ref();
+            let was_told = |why: &String| insisted.is_some_and(|known| known.on(why));
+            let Some(reason) = unsure.filter(|why| !was_told(why)) else {
                 return Ok(());
             };
             if lasts || self.clock.now() >= give_up {

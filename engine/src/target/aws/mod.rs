@@ -39,7 +39,7 @@ use super::http::Client as HttpClient;
 use super::query::{self, Words};
 use super::tls::Trust;
 use super::{Order, StackNow, Step, Target};
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::model::aws::{Also, AwsSpec, Find, Found, FoundArm, is_rule};
 use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::{
@@ -89,19 +89,24 @@ pub async fn find_route(clients: &Clients, find: &Find) -> Result<Found, HostErr
 /// # Errors
 /// They do not answer.
 pub async fn routes_anew(clients: &Clients, found: &Found) -> Result<(Found, Routes), HostError> {
+    let asked = SystemClock.now();
     let (found, actions) = discover::routes_anew(clients, found).await?;
-    Ok((found, Routes(actions)))
+    Ok((found, Routes { asked, actions }))
 }
 
 /// Actions of listeners and rules as they were read, by their ARNs.
 #[derive(Debug, Default)]
-pub struct Routes(HashMap<String, Vec<Action>>);
+pub struct Routes {
+    /// When the first of them was asked for, Unix ms: none of them is older.
+    asked: Millis,
+    actions: HashMap<String, Vec<Action>>,
+}
 
 impl Routes {
     /// Whether the target's own route is there and sends requests to one of the arms.
     #[must_use]
     pub fn serves(&self, found: &Found) -> bool {
-        let own = self.0.get(&found.route);
+        let own = self.actions.get(&found.route);
         own.is_some_and(|actions| traffic::serves(found, actions))
     }
 }
@@ -208,20 +213,25 @@ impl AwsTarget {
     /// # Errors
     /// They do not, or AWS does not answer.
     pub async fn verify(&self, mut read: Routes) -> Result<(), HostError> {
-        let unread = self.found.routes().filter(|r| !read.0.contains_key(*r));
-        let unread: Vec<&str> = unread.collect();
-        let mut others = self.read_all(&unread).await.into_iter();
+        let unread = |r: &&str| !read.actions.contains_key(*r);
+        let unread: Vec<&str> = self.found.routes().filter(unread).collect();
         let now = self.clock.now();
+        // The first answer may be as old as the last one took to come.
+        let at = match read.actions.is_empty() {
+            true => now,
+            false => read.asked.min(now),
+        };
+        let mut others = self.read_all(&unread).await.into_iter();
         let each = self.found.routes().map(|route| {
-            let Some(actions) = read.0.remove(route) else {
+            let Some(actions) = read.actions.remove(route) else {
                 return others.next().unwrap_or_else(|| Err(self.missing(route)));
             };
-            locked(&self.last).insert(route.to_owned(), (now, actions.clone()));
+            locked(&self.last).insert(route.to_owned(), (at, actions.clone()));
             Ok(actions)
         });
         let each: Vec<_> = each.collect();
         let traffic = traffic::of_all(&self.found, &each, Strict::All)?;
-        *locked(&self.unused) = Some((self.clock.now(), traffic));
+        *locked(&self.unused) = Some((at, traffic));
         Ok(())
     }
 
@@ -256,10 +266,10 @@ impl AwsTarget {
     async fn read_all(&self, routes: &[&str]) -> Vec<Result<Vec<Action>, HostError>> {
         let (rules, listeners): (Vec<&str>, Vec<&str>) =
             routes.iter().partition(|route| is_rule(route));
+        let now = self.clock.now();
         let (listeners, rules) = tokio::join!(self.read_some(&listeners), self.read_some(&rules));
         let mut read: HashMap<String, Result<Vec<Action>, HostError>> = listeners;
         read.extend(rules);
-        let now = self.clock.now();
         let mut last = locked(&self.last);
         let each = routes.iter().map(|route| {
             let actions = read
