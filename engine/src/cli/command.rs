@@ -16,11 +16,11 @@ use crate::rollout::Options;
 /// Go on with a paused, suspended or crashed rollout
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  engine resume                       the newest unfinished rollout
+  engine resume                       the only unfinished rollout
   engine resume canary-x7k2m9qa
   engine resume canary-x7k2m9qa --adopt     take over weights that somebody else set")]
 pub struct ResumeArgs {
-    /// The rollout [default: the newest unfinished one]
+    /// The rollout [default: the only unfinished one on the target]
     #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// Go on from the weights that the target has now, whoever set them
@@ -41,7 +41,7 @@ pub struct ResumeArgs {
 /// nobody watches: the traffic stays where it is, whatever the metrics say.
 #[derive(Debug, Args)]
 pub struct PauseArgs {
-    /// The rollout [default: the newest unfinished one]
+    /// The rollout [default: the only unfinished one on the target]
     #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
 }
@@ -53,7 +53,7 @@ pub struct PauseArgs {
 4 when it could not be taken back, 7 when the rollout had been promoted before."
 )]
 pub struct AbortArgs {
-    /// The rollout [default: the newest unfinished one]
+    /// The rollout [default: the only unfinished one on the target]
     #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// The reason, for the history
@@ -69,7 +69,7 @@ pub struct AbortArgs {
   engine promote               go on to the next step now
   engine promote --full        all traffic to the new version now, past every step")]
 pub struct PromoteArgs {
-    /// The rollout [default: the newest unfinished one]
+    /// The rollout [default: the only unfinished one on the target]
     #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// Skip every step that is left
@@ -80,7 +80,7 @@ pub struct PromoteArgs {
 /// Approve the step that a rollout waits before
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
-    /// The rollout [default: the newest unfinished one]
+    /// The rollout [default: the only unfinished one on the target]
     #[arg(allow_hyphen_values = true)]
     rollout: Option<String>,
     /// A comment for the history

@@ -1,7 +1,7 @@
 //! How a rollout ended or stands, in a sentence.
 
-use super::Header;
 use super::status::Status;
+use super::{Header, Work};
 use crate::model::{End, Hold, Promotion, Role, Way};
 
 /// What traffic an arm has at the end. It says only what was read.
@@ -35,7 +35,11 @@ pub fn traffic(header: &Header, status: &Status) -> Option<String> {
     let (end, _) = status.end.as_ref()?;
     match (end, header.promotion) {
         (End::Promoted, Promotion::Copy | Promotion::CopyWhole) => Some(format!(
-            "{old} runs the new version and {}",
+            "{old} runs {} and {}",
+            match header.work {
+                Work::Undo { .. } => "the former version",
+                _ => "the new version",
+            },
             has_all(status, old)
         )),
         (End::Promoted, Promotion::Swap) => Some(format!("{new} {}", has_all(status, new))),

@@ -184,7 +184,7 @@ fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
     }
     let file = match request.demo {
         true => None,
-        false => request.target.named()?,
+        false => request.target.described()?,
     };
     let folder = app.state_dir.join("embedded");
     let place = folder.join(format!("{id_part}.json")).display().to_string();

@@ -1,5 +1,6 @@
 //! Which rollout is meant: by its name, by its target, or the one under way.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::advice::{Advice, Ask, Input};
@@ -41,8 +42,34 @@ impl App {
         }
         match request.identity(self).await? {
             Some(identity) => self.on_target(&identity).await,
-            None => self.unfinished(None).await,
+            // A file that cannot be read must not stand in the way of a way back.
+            None => match request.named().ok().flatten() {
+                Some(spec) => self.of_the_file(&spec.target).await,
+                None => self.unfinished().await,
+            },
         }
+    }
+
+    /// The unfinished rollout on the target of the rollout file. One that is somewhere else
+    /// is not meant, however alone it is.
+    async fn of_the_file(&self, target: &TargetSpec) -> Result<String> {
+        let open = self.open_rollouts().await?;
+        let (mut here, mut elsewhere) = (vec![], vec![]);
+        for one in open {
+            let header = self.store.header(&one.summary.rollout).await?;
+            let is_here = header.is_some_and(|header| is_same(&header.target, target));
+            match is_here {
+                true => here.push(one),
+                false => elsewhere.push(one),
+            }
+        }
+        if here.is_empty() && !elsewhere.is_empty() {
+            return Err(Error::usage(format!(
+                "no rollout is under way on the target of the rollout file; name one that is on another:\n{}",
+                listed(&elsewhere)
+            )));
+        }
+        the_only_one(&here)
     }
 
     /// How a rollout stands.
@@ -112,31 +139,9 @@ impl App {
         }
     }
 
-    /// The rollout that is meant: the one named, or the newest unfinished one.
-    pub async fn unfinished(&self, id: Option<&str>) -> Result<String> {
-        if let Some(id) = id {
-            self.journal(id).await?;
-            return Ok(id.to_owned());
-        }
-        let open = self.open_rollouts().await?;
-        let driven: Vec<&Open> = open.iter().filter(|o| self.lives(&o.busy)).collect();
-        match (&open[..], &driven[..]) {
-            ([], _) => {
-                Err(Error::usage("no rollout is under way; name one").ask(Ask::List, "shows them"))
-            }
-            ([one], _) => Ok(one.summary.rollout.clone()),
-            (_, [one]) => Ok(one.summary.rollout.clone()),
-            (several, _) => {
-                let ids: Vec<String> = several
-                    .iter()
-                    .map(|o| format!("  {} on {}", o.summary.rollout, o.summary.target))
-                    .collect();
-                Err(Error::usage(format!(
-                    "several rollouts are under way; name one of them:\n{}",
-                    ids.join("\n")
-                )))
-            }
-        }
+    /// The unfinished rollout, if there is one alone.
+    pub async fn unfinished(&self) -> Result<String> {
+        the_only_one(&self.open_rollouts().await?)
     }
 
     /// The rollouts that have not ended, newest first.
@@ -211,4 +216,46 @@ pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<Str
         }
     }
     Ok(None)
+}
+
+/// The rollout that is meant where nobody names one. Of several none is: whichever was
+/// taken, it might be the one with the users that nobody thought of.
+fn the_only_one(open: &[Open]) -> Result<String> {
+    match open {
+        [] => Err(Error::usage("no rollout is under way; name one").ask(Ask::List, "shows them")),
+        [one] => Ok(one.summary.rollout.clone()),
+        several => Err(Error::usage(format!(
+            "several rollouts are under way; name one of them:\n{}",
+            listed(several)
+        ))),
+    }
+}
+
+fn listed(open: &[Open]) -> String {
+    let lines = open
+        .iter()
+        .map(|o| format!("  {} on {}", o.summary.rollout, o.summary.target));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a rollout's target is the one that a file describes, as far as can be said without
+/// asking it.
+fn is_same(pinned: &TargetSpec, described: &TargetSpec) -> bool {
+    match (pinned, described) {
+        (TargetSpec::Aws(pinned), TargetSpec::Aws(described)) => {
+            pinned.find == described.find && pinned.access == described.access
+        }
+        _ => admin(pinned).is_some_and(|here| {
+            admin(described).is_some_and(|there| there == here || there.port() == 0)
+        }),
+    }
+}
+
+/// Where the admin API of a local balancer listens.
+fn admin(target: &TargetSpec) -> Option<SocketAddr> {
+    match target {
+        TargetSpec::Local { admin } => Some(*admin),
+        TargetSpec::Embedded { local, .. } => Some(local.admin),
+        TargetSpec::Aws(_) | TargetSpec::Simulated { .. } => None,
+    }
 }

@@ -171,8 +171,29 @@ impl TargetRequest {
         }
     }
 
-    /// The spec of the flags and the rollout file; `None` if neither names a target.
+    /// The spec of the flags and the rollout file; `None` if neither names a target. A
+    /// `rollout.toml` that only happens to lie in the folder is passed over where flags name a
+    /// target on AWS and it has a local one, or cannot be read: the way back must not hang on
+    /// the folder from which it is called.
+    ///
+    /// # Errors
+    /// Usage, if the file that counts is wrong.
     pub fn named(&self) -> Result<Option<Spec>> {
+        let file = read_spec(self.file.as_deref());
+        let by_chance = self.file.is_none() && self.aws.names_a_target();
+        let is_on_aws = |spec: &Spec| matches!(spec.target, TargetSpec::Aws(_));
+        match file {
+            Err(_) if by_chance => self.over(None),
+            Ok(file) if by_chance => self.over(file.filter(is_on_aws)),
+            file => self.over(file?),
+        }
+    }
+
+    /// The same for a rollout that begins, for which all that the file says counts.
+    ///
+    /// # Errors
+    /// Usage, if the file is wrong or is about another target.
+    pub fn described(&self) -> Result<Option<Spec>> {
         self.over(read_spec(self.file.as_deref())?)
     }
 

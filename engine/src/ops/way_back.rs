@@ -342,7 +342,9 @@ async fn put_scaling_back(
 /// Aborts a rollout and waits until it is rolled back.
 pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBack> {
     let abort = abort_for(reason);
-    command(app, id, &abort, Status::is_over).await?;
+    if let Err(error) = command(app, id, &abort, Status::is_over).await {
+        return Err(not_aborted(app, id, error).await);
+    }
     app.say_unwritten();
     let (header, status) = app.reached(id).await?;
     if matches!(status.end, Some((End::RolledBack, _))) {
@@ -387,6 +389,25 @@ async fn take_what_came(app: &App, header: &Header, status: &Status) -> Result<(
         elsewhere = now;
     }
     refuse_others(&all, &elsewhere, (&status.weights, stable))
+}
+
+/// The error of an abort that could not reach the target: nothing was taken back yet.
+async fn not_aborted(app: &App, id: &str, error: Error) -> Error {
+    if error.target.is_none() {
+        return error;
+    }
+    let last = match app.reached(id).await {
+        Ok((_, status)) => format!("; the journal has it last at {}", status.weights.shares()),
+        Err(_) => String::new(),
+    };
+    let message = format!(
+        "rollout {id} is to be taken back, and nothing was taken back yet, because the target could not be read: {error}{last}"
+    );
+    let failed = Error {
+        advice: error.advice.clone(),
+        ..Error::rollback(message)
+    };
+    failed.ask(Ask::Resume(id.to_owned()), "goes on with the way back")
 }
 
 fn abort_for(reason: &str) -> Command {

@@ -64,6 +64,7 @@ impl Came {
             return false;
         };
         session.target = pinned;
+        session.unproven = false;
         let fate = format!(
             "{} came during the rollout and could not be taken back: {why}",
             self.places
@@ -268,6 +269,7 @@ impl Driver {
         let places: Vec<&str> = along.iter().map(|also| also.place.as_str()).collect();
         came.places = places.join(" and ");
         came.pinned = Some(std::mem::replace(&mut session.target, target));
+        session.unproven = true;
         let said = format!("takes {} back too, where users came later", came.places);
         self.say(session, &said);
         Ok(true)
@@ -287,6 +289,13 @@ impl Driver {
     /// What the plan says, but for tasks that are not worth it.
     fn next_step(&self, session: &Session, way: &Way, live: &Observed) -> Step {
         let (header, status) = (&session.header, &session.status);
+        // What a read says of routes to which nothing was written is no proof.
+        let stable = header.arm(Role::Stable);
+        if session.unproven && live.traffic().all_on(stable) {
+            return Step::Do(Call::SetWeights {
+                weights: live.weights().all_to(stable),
+            });
+        }
         let mut step = recovery::finalize(way.goal, header, status, live, self.clock.now());
         if matches!(step, Step::Do(Call::SetScaling { .. })) && way.scaling_lost {
             step = recovery::settle_tasks(way.goal, header, live);

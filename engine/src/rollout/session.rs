@@ -104,6 +104,8 @@ pub struct Session {
     seen: Option<(Millis, String)>,
     /// Whether the routes had different weights before the write that was sent last.
     uneven: bool,
+    /// Whether routes came along to which this rollout has written nothing yet.
+    pub(super) unproven: bool,
     /// What auto scaling was told by the write that was sent last.
     scaled: Option<(u32, Scaling)>,
 }
@@ -144,6 +146,7 @@ impl Session {
             sent: None,
             seen: None,
             uneven: false,
+            unproven: false,
             scaled: None,
         }
     }
@@ -650,8 +653,8 @@ impl Session {
             // `restore` also writes the rest of the action, which may differ.
             let whole = matches!(call, Call::Restore { .. });
             let is_so = wanted == before && live.apart_from(&wanted).next().is_none();
-            let proven =
-                checks != Checks::WayBack || recovery::is_back(&self.header, &self.status, &before);
+            let proven = checks != Checks::WayBack
+                || !self.unproven && recovery::is_back(&self.header, &self.status, &before);
             if is_so && before == self.status.weights && !whole && proven {
                 let event = Event::Exchanged {
                     by,
@@ -913,6 +916,7 @@ impl Session {
         };
         self.append(event, Durability::Power).await?;
         self.sent = None;
+        self.unproven &= !(reply == Reply::Done && write.call.moves_traffic());
         Ok(reply)
     }
 
