@@ -30,6 +30,8 @@ NPM_PINS := engine/tests/languages/package.json engine/tests/languages/package-l
 TEMPLATES := $(shell find engine/templates wit plugins/sdk/src plugins/analysis/src -type f)
 LANGUAGE_GUESTS := $(foreach language,rust python js,$(PROJECTS)/$(language)/doubling.wasm)
 EXAMPLES := $(addprefix examples/strategies/,ml-gate change-window)
+# Tests wait for servers and clocks more than they compute.
+export RUST_TEST_THREADS ?= 4
 TESTED := $(addprefix --package ,engine analysis rivals rollout-sdk canary blue-green one-step request-ramp baseline)
 BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \

@@ -102,14 +102,11 @@ impl App {
         if let TargetSpec::Aws(aws) = &spec {
             let target = self.ports.on_aws(aws).await?;
             let found = target.found();
-            // Who moves several routes occupies all of them, by what is pinned.
-            let pinned = match found.also.is_empty() {
-                true => spec,
-                false => TargetSpec::Aws(Box::new(AwsSpec {
-                    found: Some(found.clone()),
-                    ..(**aws).clone()
-                })),
-            };
+            // Who moves routes occupies those, and no others that come later.
+            let pinned = TargetSpec::Aws(Box::new(AwsSpec {
+                found: Some(found.clone()),
+                ..(**aws).clone()
+            }));
             return Ok((pinned, target));
         }
         let target = self.ports.reach(&spec).await?;
