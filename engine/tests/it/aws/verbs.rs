@@ -54,7 +54,9 @@ fn listener_of(status: &Value) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_canary_prototype() {
     let test = TestApp::new();
-    let (region, name) = ("eu-central-1", "ecs-canary-demo-stack");
+    // The template gives its cluster and its logs names that no other test of the region may
+    // have at the same time.
+    let (region, name) = ("ap-southeast-2", "ecs-canary-demo-stack");
     let template = root().join("engine/tests/fixtures/prototypes/canary.yml");
     stack(
         region,
@@ -112,7 +114,7 @@ async fn the_canary_prototype() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_blue_green_prototype() {
-    let (region, name) = ("eu-central-1", "ecs-blue-green-demo-stack");
+    let (region, name) = ("ap-southeast-2", "ecs-blue-green-demo-stack");
     let template = root().join("engine/tests/fixtures/prototypes/blue-green.yml");
     stack(
         region,
