@@ -81,8 +81,9 @@ pub fn meant<'a>(word: &str, verbs: &[&'a str]) -> Option<&'a str> {
     };
     let near = |word: &str| {
         let near = nearest(word, verbs.iter().copied())?;
-        let far = nearest_within_one(word, near);
-        (word.chars().count() > SHORT || far).then_some(near)
+        // Two letters beside each other that are swapped are one mistake.
+        let one = strsim::osa_distance(word, near) <= 1;
+        (word.chars().count() > SHORT || one).then_some(near)
     };
     known(&word).or_else(|| near(&word)).or_else(|| {
         let (first, rest) = word.split_once('-')?;
@@ -91,22 +92,6 @@ pub fn meant<'a>(word: &str, verbs: &[&'a str]) -> Option<&'a str> {
             false => known(first),
         }
     })
-}
-
-/// Whether one letter more, less or other makes one word of the other, or two letters beside
-/// each other are swapped.
-fn nearest_within_one(a: &str, b: &str) -> bool {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let same = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
-    let (x, y) = (&a[same..], &b[same..]);
-    match (x, y) {
-        ([], []) => true,
-        ([p, q, x @ ..], [r, s, y @ ..]) if p == s && q == r && x == y => true,
-        ([_, rest @ ..], y) if rest == y => true,
-        (x, [_, rest @ ..]) if rest == x => true,
-        ([_, x @ ..], [_, y @ ..]) => x == y,
-        _ => false,
-    }
 }
 
 #[cfg(test)]

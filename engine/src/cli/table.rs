@@ -202,13 +202,7 @@ fn ended(text: &str, room: usize) -> String {
     if width_of(text) <= room {
         return text.to_owned();
     }
-    let mut kept = String::new();
-    for letter in text.chars() {
-        if width_of(&kept) + width_of(&letter.to_string()) + 1 > room {
-            break;
-        }
-        kept.push(letter);
-    }
+    let kept = console::truncate_str(text, room.saturating_sub(1), "");
     format!("{}…", kept.trim_end())
 }
 

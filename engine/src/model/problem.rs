@@ -29,6 +29,13 @@ impl Problem {
         }
     }
 
+    /// Whether it is about that key of a TOML file, or about one within it.
+    #[must_use]
+    pub fn is_within(&self, key: &str) -> bool {
+        let rest = self.path.strip_prefix(key);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
     /// The line and the column of a byte of a text, both from 1.
     #[must_use]
     pub fn place(text: &str, at: usize) -> (usize, usize) {
@@ -45,6 +52,14 @@ pub struct Located {
     pub file: Option<String>,
     /// What is wrong.
     pub problem: Problem,
+}
+
+impl From<Problem> for Located {
+    /// One that no file has given.
+    fn from(problem: Problem) -> Self {
+        let file = None;
+        Self { file, problem }
+    }
 }
 
 impl fmt::Display for Located {
@@ -83,8 +98,8 @@ impl Problems {
         self.0.into_iter().map(located).collect()
     }
 
-    /// The problems with their lines and columns filled in. `places` says at which byte of the text each key
-    /// is, and the parts of a key are joined by `separator`.
+    /// The problems with their lines and columns filled in. `places` says at which byte of
+    /// the text each key is, and the parts of a key are joined by `separator`.
     pub(crate) fn located(
         mut self,
         text: &str,

@@ -293,22 +293,14 @@ pub(super) fn located(request: &BeginRequest, problems: Vec<Problem>) -> Vec<Loc
     };
     let given = |problem: &Problem| {
         let mut keys = request.set.iter().filter_map(|set| set.split('=').next());
-        keys.any(|key| {
-            let rest = problem.path.strip_prefix(plugin::PARAMETERS);
-            let rest = rest.and_then(|rest| rest.strip_prefix('.')?.strip_prefix(key));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
-    };
-    let alone = |problem| Located {
-        file: None,
-        problem,
+        keys.any(|key| problem.is_within(&format!("{}.{key}", plugin::PARAMETERS)))
     };
     let Some(file) = file else {
-        return problems.into_iter().map(alone).collect();
+        return problems.into_iter().map(Located::from).collect();
     };
     let (given, in_file): (Vec<_>, Vec<_>) = problems.into_iter().partition(given);
     let mut all = file.locate(in_file);
-    all.extend(given.into_iter().map(alone));
+    all.extend(given.into_iter().map(Located::from));
     all
 }
 
@@ -338,11 +330,7 @@ async fn and_parameters(app: &App, request: &BeginRequest, error: Error) -> Erro
 /// with a credential.
 pub(super) fn may_ask(problems: &[Located]) -> bool {
     problems.iter().all(|Located { problem, .. }| {
-        let of = |table: &str| {
-            let rest = problem.path.strip_prefix(table);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        !of("policy") && !of("strategy") && !problem.path.is_empty()
+        !problem.is_within("policy") && !problem.is_within("strategy") && !problem.path.is_empty()
     })
 }
 

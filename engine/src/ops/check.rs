@@ -75,11 +75,7 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
             examined.push(Examined::wrong("credentials", error));
         }
     }
-    let of_target = |problem: &Problem| {
-        let path = problem.path.strip_prefix("target");
-        path.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    let wrong_target = problems.iter().any(|located| of_target(&located.problem));
+    let wrong_target = problems.iter().any(|one| one.problem.is_within("target"));
     match &spec {
         Some(spec) if !wrong_target => target(app, request, spec, &mut examined).await,
         Some(_) => examined.push(Examined::skipped(

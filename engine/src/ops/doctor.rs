@@ -6,7 +6,7 @@ use super::app::{App, try_store};
 use super::error::Error;
 use super::examined::Examined;
 use super::permissions;
-use super::request::{RolloutFile, TargetRequest, wrong_file};
+use super::request::TargetRequest;
 use crate::model::Phase;
 use crate::model::aws::Access;
 use crate::model::target::TargetSpec;
@@ -31,7 +31,7 @@ pub async fn examine(app: &App, request: &TargetRequest) -> Vec<Examined> {
         Err(error) => Examined::wrong("store", error),
     });
     rollouts(app, &mut examined).await;
-    let spec = match named(request) {
+    let spec = match request.described() {
         Ok(spec) => spec,
         Err(error) => {
             examined.push(Examined::wrong("file", error));
@@ -40,15 +40,6 @@ pub async fn examine(app: &App, request: &TargetRequest) -> Vec<Examined> {
     };
     on_aws(app, request, spec.as_ref(), &mut examined).await;
     examined
-}
-
-/// The spec of the request and of a rollout file without problems.
-fn named(request: &TargetRequest) -> Result<Option<Spec>, Error> {
-    let file = RolloutFile::open(request.file.as_deref())?;
-    if let Some(file) = file.as_ref().filter(|file| !file.problems.is_empty()) {
-        return Err(wrong_file(&file.path, file.problems.clone()));
-    }
-    request.over(file.and_then(|file| file.spec))
 }
 
 /// Who drives what is under way.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::advice::{Ask, Input};
 use super::app::App;
 use super::error::{Context as _, Error, Result};
+use super::private;
 use super::request::TargetRequest;
 use crate::model::image::ImageReference;
 use crate::model::target::TargetSpec;
@@ -131,15 +132,11 @@ pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
 
 /// Writes a file completely or not at all; one that is there only with `force`.
 fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
-    use io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(text.as_bytes())?;
+    let file = private::beside(path, text.as_bytes())?;
     // It has no secrets, and others may work on it too.
     let readable = std::fs::Permissions::from_mode(0o644);
     file.as_file().set_permissions(readable)?;
-    file.as_file().sync_all()?;
     let kept = match force {
         true => file.persist(path),
         false => file.persist_noclobber(path),

@@ -164,12 +164,12 @@ impl Ports {
         }
         if let Some((found, read)) = self.remembered(&clients, spec).await {
             let target = self.keep(clients, spec, found).await;
-            let verified = Box::pin(target.verify(read)).await;
+            let verified = target.verify(read).await;
             if verified.map_or_else(|error| error.retryable, |()| true) {
                 return Ok(target);
             }
         }
-        Box::pin(self.find_on_aws(spec)).await
+        self.find_on_aws(spec).await
     }
 
     /// A target on AWS for the way back, which is found through the load balancer
@@ -183,7 +183,7 @@ impl Ports {
         let mut known = None;
         if let Some((found, read)) = self.remembered(&clients, spec).await {
             let target = self.keep(clients.clone(), spec, with_all(found)).await;
-            match Box::pin(target.verify(read)).await {
+            match target.verify(read).await {
                 Err(error) if !error.retryable => known = Some(target),
                 _ => return Ok(target),
             }
@@ -227,8 +227,7 @@ impl Ports {
             return Ok(vec![]);
         };
         let clients = self.clients_of(spec).await?;
-        // On the heap, because the SDK's futures are deep.
-        let (now, _) = Box::pin(aws::routes_anew(&clients, found)).await?;
+        let (now, _) = aws::routes_anew(&clients, found).await?;
         let mut came = with_all(now).also;
         came.retain(|also| found.routes().all(|known| known != also.route));
         Ok(came)
@@ -258,8 +257,7 @@ impl Ports {
         if spec.find.only {
             return (found.clone(), None);
         }
-        // On the heap, because the SDK's futures are deep.
-        match Box::pin(aws::routes_anew(clients, found)).await {
+        match aws::routes_anew(clients, found).await {
             Ok((now, read)) => (now, Some(read)),
             Err(error) => {
                 (self.listener)(News::Note(format!(

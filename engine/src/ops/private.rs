@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 /// The entries of a state folder.
 const OURS: [&str; 7] = [
     "engine.db",
@@ -107,14 +109,19 @@ fn tighten(path: &Path, most: u32) -> io::Result<bool> {
 
 /// Writes a file for its owner alone, completely or not at all.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    beside(path, bytes)?.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// A file with these bytes, beside a path that it can take at once.
+pub(super) fn beside(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     use std::io::Write as _;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     // A temporary file is readable for its owner alone.
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -179,8 +179,7 @@ async fn look_for_users(
     if !error.target.as_deref().is_some_and(is_none) {
         return None;
     }
-    // On the heap, because the SDK's futures are deep.
-    let (_, target) = Box::pin(way_back(app, request)).await.ok()?;
+    let (_, target) = way_back(app, request).await.ok()?;
     let seen = look(target.as_ref(), app.clock.now()).await.ok()?;
     Some((seen, target))
 }

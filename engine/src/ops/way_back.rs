@@ -249,10 +249,7 @@ async fn scaling_of_the_last(app: &App, identity: &str) -> Vec<ArmScaling> {
     if app.unwritten().is_some() {
         return vec![];
     }
-    let page = Page {
-        strategies: true,
-        ..Page::newest(Some(identity), 1)
-    };
+    let page = Page::newest(Some(identity), 1).of_strategies();
     let rows = app.store.history(&page).await.unwrap_or_default();
     let Some(row) = rows.first() else {
         return vec![];
@@ -275,8 +272,8 @@ async fn put_scaling_back(
         return;
     }
     let with_services = |spec: &AwsSpec| {
-        let arms = spec.found.iter().flat_map(|found| &found.arms);
-        arms.clone().count() > 0 && arms.clone().all(|arm| arm.service.is_some())
+        let found = spec.found.as_ref();
+        found.is_some_and(|found| found.arms.iter().all(|arm| arm.service.is_some()))
     };
     let whole = match (header.map(|header| &header.target), spec) {
         (Some(TargetSpec::Aws(pinned)), _) => app.ports.on_aws(pinned).await,

@@ -383,8 +383,7 @@ impl Driver {
                     format!("not all tasks of {stable} said which image they run")
                 }
                 (Err(error), _) | (_, Err(error)) => {
-                    let why =
-                        format!("which image the tasks of {stable} run could not be read: {error}");
+                    let why = recovery::unread_image(stable, &error);
                     if !error.retryable {
                         return Ok(Some(why));
                     }

@@ -2,6 +2,8 @@
 //! Pure. The same functions serve a rollout that runs, one that was killed and one
 //! that a person aborts.
 
+use std::fmt::Display;
+
 use super::roles::{capacity_now, scaling_to_put_back};
 use crate::journal::status::{InDoubt, Status};
 use crate::journal::{Call, Event, Header, Work};
@@ -513,6 +515,11 @@ pub fn another_image(header: &Header, status: &Status, arm: &str) -> Option<Stri
     })
 }
 
+/// That it could not be read which image an arm runs.
+pub fn unread_image(arm: &str, error: impl Display) -> String {
+    format!("which image the tasks of {arm} run could not be read: {error}")
+}
+
 /// Why it is not certain that an arm runs what was judged, although that is known: not all
 /// of its tasks say what they run, and their image has a name that can mean another one.
 #[must_use]
@@ -521,7 +528,7 @@ pub fn unsure_image(status: &Status, arm: &str) -> Option<String> {
     let seen = status.running(arm)?;
     let which = match &seen.unread {
         _ if seen.is_by_digest() => return None,
-        Some(error) => format!("which image the tasks of {arm} run could not be read: {error}"),
+        Some(error) => unread_image(arm, error),
         None if seen.silent > 0 => {
             format!(
                 "not all tasks of {arm} say which image they run ({} do not)",

@@ -124,12 +124,12 @@ pub fn scaling_told_before(header: &Header, status: &Status, arm: &str) -> Optio
     told.next().or(first).map(|told| told.scaling)
 }
 
-/// What auto scaling was last told about an arm.
 /// What auto scaling did with each arm that it scales, before the rollout told it anything.
 pub fn scaled<'a>(header: &'a Header, status: &'a Status) -> impl Iterator<Item = &'a ArmScaling> {
     header.scaling.iter().chain(&status.scaled_since)
 }
 
+/// What auto scaling was last told about an arm.
 fn told<'a>(status: &'a Status, arm: &str) -> Option<&'a ArmScaling> {
     status.scaling.iter().rfind(|told| told.arm == arm)
 }

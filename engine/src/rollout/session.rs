@@ -749,9 +749,7 @@ impl Session {
             }
             let lasts = unread.as_ref().is_some_and(|error| !error.retryable);
             let unsure = match unread {
-                Some(error) => Some(format!(
-                    "which image the tasks of {arm} run could not be read: {error}"
-                )),
+                Some(error) => Some(recovery::unread_image(arm, error)),
                 None => recovery::unsure_image(&self.status, arm),
             };
             let insisted = self.status.insisted.as_ref();

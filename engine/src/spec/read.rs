@@ -377,24 +377,10 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 /// The known word that somebody may have meant: the nearest one, if no more than two
 /// letters differ.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.map(|known| (distance(word, known), known)).min();
+    let near = known
+        .map(|known| (strsim::levenshtein(word, known), known))
+        .min();
     near.filter(|(d, _)| *d <= 2).map(|(_, near)| near)
-}
-
-/// Edit distance (Levenshtein) in characters, for "did you mean".
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

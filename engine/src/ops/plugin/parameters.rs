@@ -81,11 +81,7 @@ pub async fn parameters(
     match judged(sets, file, plugin, description).await? {
         Ok((parameters, _)) => Ok(parameters),
         Err(problems) => {
-            let located = |problem| Located {
-                file: None,
-                problem,
-            };
-            let problems = problems.into_iter().map(located).collect();
+            let problems = problems.into_iter().map(Located::from).collect();
             Err(not_accepted(description, problems))
         }
     }

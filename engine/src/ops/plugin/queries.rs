@@ -151,11 +151,7 @@ mod tests {
         let refused = |parameters: Value| {
             let description = described(&schema);
             let problems = check(&description, &parameters, &queries);
-            let all = problems.into_iter().map(|problem| Located {
-                file: None,
-                problem,
-            });
-            let all: Vec<Located> = all.collect();
+            let all: Vec<Located> = problems.into_iter().map(Located::from).collect();
             (!all.is_empty()).then(|| not_accepted(&description, all).message)
         };
         assert_eq!(refused(json!({"one": "series", "any": null})), None);

@@ -220,32 +220,21 @@ impl Clients {
         T: Send + 'a,
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        Box::pin(self.asked(api, resource, Box::pin(sending)))
-    }
-
-    async fn asked<T, E>(
-        &self,
-        api: Api,
-        resource: &str,
-        sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, HostError>
-    where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        // The wait for the rate limit is outside the call's own timeouts.
-        self.pace.wait().await;
-        let sent = PAID.scope(Cell::new(true), sending).await;
-        match sent {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                if error.code().is_none()
-                    && let Some(none) = self.no_credentials(&call(api, resource), &error).await
-                {
-                    return Err(none);
+        Box::pin(async move {
+            // The wait for the rate limit is outside the call's own timeouts.
+            self.pace.wait().await;
+            match PAID.scope(Cell::new(true), sending).await {
+                Ok(answer) => Ok(answer),
+                Err(error) => {
+                    if error.code().is_none()
+                        && let Some(none) = self.no_credentials(&call(api, resource), &error).await
+                    {
+                        return Err(none);
+                    }
+                    Err(explain(api, resource, &self.region, &error))
                 }
-                Err(explain(api, resource, &self.region, &error))
             }
-        }
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use aws_sdk_cloudformation::types::StackResourceSummary;
 use aws_sdk_elasticloadbalancingv2::types::{Action, Listener, ProtocolEnum, Rule, RuleCondition};
+use futures_util::future::try_join_all;
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
@@ -137,7 +138,7 @@ pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, 
     let stack = stack_of(clients, find).await?;
     let route = match route(clients, find, stack.as_ref()).await {
         Err(error) if does_not_share(&error) && !find.only => {
-            let beside = Box::pin(beside(clients, find, stack.as_ref())).await;
+            let beside = beside(clients, find, stack.as_ref()).await;
             beside.ok().flatten().ok_or(error)?
         }
         route => route?,
@@ -1165,7 +1166,7 @@ async fn passages_of(
         .iter()
         .map(|l| l.listener_arn().unwrap_or_default())
         .collect();
-    let rules = rules_of_each(clients, &arns).await?;
+    let rules = try_join_all(arns.iter().map(|arn| rules_of(clients, arn))).await?;
     let mut all = vec![];
     for ((listener, arn), rules) in listeners.iter().zip(&arns).zip(rules) {
         let mut place = place_of(listener);
@@ -1200,22 +1201,6 @@ async fn passages_of(
         }));
     }
     Ok(all)
-}
-
-/// The rules of listeners, in their order; all are asked for at once.
-async fn rules_of_each(clients: &Clients, listeners: &[&str]) -> Result<Vec<Vec<Rule>>, HostError> {
-    match listeners {
-        [] => Ok(vec![]),
-        [one] => Ok(vec![rules_of(clients, one).await?]),
-        several => {
-            let (some, others) = several.split_at(several.len() / 2);
-            let some = Box::pin(rules_of_each(clients, some));
-            let others = Box::pin(rules_of_each(clients, others));
-            let (mut all, others) = tokio::try_join!(some, others)?;
-            all.extend(others);
-            Ok(all)
-        }
-    }
 }
 
 /// ARNs of the load balancers that these target groups are attached to, each once.

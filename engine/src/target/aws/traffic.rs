@@ -63,6 +63,12 @@ pub(super) fn by_share(groups: Vec<(String, u32)>) -> Vec<(String, f64)> {
     shares.filter(|(_, share)| *share > 0.0).collect()
 }
 
+/// Whether the groups of both arms are among those of a forward action.
+fn names_both(found: &Found, groups: &[(String, u32)]) -> bool {
+    let named = |arm: &FoundArm| groups.iter().any(|(arn, _)| *arn == arm.target_group);
+    found.arms.iter().all(named)
+}
+
 /// What a route other than the target's own sends to its arms.
 pub(super) fn elsewhere(found: &Found, route: &Passage) -> Vec<Elsewhere> {
     let way = |share: f64| {
@@ -74,9 +80,7 @@ pub(super) fn elsewhere(found: &Found, route: &Passage) -> Vec<Elsewhere> {
             Way::Users
         }
     };
-    let named = forward(&route.actions).unwrap_or_default();
-    let names = |arm: &FoundArm| named.iter().any(|(arn, _)| *arn == arm.target_group);
-    let both = found.arms.iter().all(names);
+    let both = names_both(found, &forward(&route.actions).unwrap_or_default());
     let served = served(&route.actions).into_iter();
     served
         .filter_map(|(group, share)| {
@@ -142,8 +146,7 @@ pub(super) fn part(found: &Found, live: &Weights, passage: &Passage) -> Part {
     let Some(groups) = forward(&passage.actions) else {
         return Part::None;
     };
-    let names = |arm: &FoundArm| groups.iter().any(|(arn, _)| *arn == arm.target_group);
-    if passage.arn == found.route || passage.is_for_tests(found) || !found.arms.iter().all(names) {
+    if passage.arn == found.route || passage.is_for_tests(found) || !names_both(found, &groups) {
         return Part::None;
     }
     let own = weights(&found.arms, &groups);

@@ -17,9 +17,9 @@ use engine::target::{Order, Step, Target as _};
 use serde_json::json;
 
 use super::routes::{listener, rule, weights};
-use super::together::{abort as give_up, all, disturbed, elsewhere, modifies, several, steps};
+use super::together::{abort as give_up, all, disturbed, modifies, several, steps};
 use crate::support::app::{TestApp, on, on_aws, on_stack, refused, rollout, texts};
-use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, forward, make};
+use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, forward, make, redirect};
 use crate::support::aws::emulator;
 use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::aws::{run, stack};
@@ -65,7 +65,7 @@ async fn write(route: &str, action: Action) {
 async fn change(route: &str, groups: &[String; 2], third: &str, becomes: Becomes) {
     let [stable, canary] = groups;
     match becomes {
-        Becomes::Redirect => write(route, elsewhere()).await,
+        Becomes::Redirect => write(route, redirect()).await,
         Becomes::Shared => {
             write(route, forward(&[(stable, 45), (canary, 45), (third, 10)])).await;
         }
@@ -247,7 +247,7 @@ async fn routes_that_came_after_the_target_was_found_move_too() {
     let second = listener(&made.balancer, 443, both([40, 60])).await;
     let narrow = rule(&second, 3, both([40, 60])).await;
     // Siblings that take no part.
-    listener(&made.balancer, 8081, elsewhere()).await;
+    listener(&made.balancer, 8081, redirect()).await;
     let preview = listener(&made.balancer, 8082, forward(&[(&made.groups[1], 1)])).await;
     let seen = overview(&test.app, &at, None).await.expect("seen");
     let others = seen.live.expect("it answers").seen.observed.others;
@@ -693,7 +693,7 @@ async fn a_listener_means_no_other_one_that_it_does_not_redirect_to() {
     let both = || forward(&[(stable, 50), (canary, 50)]);
     let to = listener(&made.balancer, 443, forward(&[(stable, 1)])).await;
     let narrow = rule(&to, 7, both()).await;
-    let from = listener(&made.balancer, 8090, elsewhere()).await;
+    let from = listener(&made.balancer, 8090, redirect()).await;
     let at = on_aws(AwsRequest {
         listener: Some(from),
         ..on(&made)
@@ -740,4 +740,50 @@ async fn only_what_has_moved_is_printed_as_moved() {
         noted.contains("HTTP:80: it does not exist any more"),
         "{noted}"
     );
+}
+
+/// A verb moves what it has claimed. A listener that comes after that may be another
+/// rollout's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verb_moves_no_route_that_it_has_not_claimed() {
+    let made = make(&Wish::default()).await;
+    let test = TestApp::new();
+    let (spec, _) = test.app.target(&on_aws(on(&made))).await.expect("found");
+    let both = forward(&[(&made.groups[0], 80), (&made.groups[1], 20)]);
+    let second = listener(&made.balancer, 443, both).await;
+    let pinned = test.app.ports.reach(&spec).await.expect("there");
+    let shares = Weights::of([("stable", 60), ("canary", 40)]);
+    pinned.set_weights(&shares).await.expect("done");
+    assert_eq!(weights(&made.listener), [60, 40]);
+    assert_eq!(weights(&second), [80, 20]);
+}
+
+/// One slow answer makes all that was read beside it old: what somebody has put at the
+/// listener meanwhile is not written over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_based_on_no_read_that_became_old_beside_a_slow_one() {
+    let made = make(&Wish::default()).await;
+    let proxy = Proxy::start().await;
+    let test = TestApp::through(&proxy.endpoint);
+    let at = on_aws(on(&made));
+    let set = async |shares: [&str; 2]| set_weights(&test.app, &at, &texts(&shares)).await;
+    set(["50", "50"]).await.expect("done");
+    let (listener, slow) = (made.listener.clone(), AtomicBool::new(true));
+    let runtime = tokio::runtime::Handle::current();
+    proxy.plot(move |_, name| {
+        if name != "DescribeRules" || !slow.swap(false, Ordering::SeqCst) {
+            return Trouble::None;
+        }
+        // The listeners were read before that, and are changed before it is answered.
+        let listener = listener.clone();
+        runtime.spawn(async move { write(&listener, redirect()).await });
+        Trouble::Late(std::time::Duration::from_millis(5_500))
+    });
+    let moved = set(["70", "30"]).await;
+    proxy.calm();
+    assert!(moved.is_err(), "{moved:?}");
+    let shown = direct().await.elb.describe_listeners();
+    let shown = shown.listener_arns(&made.listener).send().await;
+    let shown = shown.expect("there").listeners()[0].default_actions()[0].clone();
+    assert!(shown.redirect_config().is_some(), "{shown:?}");
 }

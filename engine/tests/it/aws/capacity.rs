@@ -7,11 +7,12 @@ use std::sync::Arc;
 use engine::journal::{Call, Event, Reply};
 use engine::model::{End, Outcome, Promotion, Scaling, Signal, Verdict, Weights};
 use engine::ops::begin::make_ready;
+use engine::ops::request::TargetRequest;
 use engine::rollout::session::Calls;
 use engine::rollout::{Driver, Options, Ran, Standing};
 use engine::store::Schedule as _;
 use engine::store::sqlite::SqliteStore;
-use engine::target::Target as _;
+use engine::target::Target;
 use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, on, on_aws};
@@ -620,12 +621,7 @@ async fn a_rollback_says_what_a_rollout_of_another_folder_has_left_suspended() {
         }
         let told = target.set_scaling("stable", &held(true)).await;
         told.expect("told");
-        let half = Weights::of([("stable", 50), ("canary", 50)]);
-        target.set_weights(&half).await.expect("set");
-        test.heard();
-        let back = engine::ops::way_back::rollback(&test.app, &at, None).await;
-        back.expect("taken back");
-        let said = test.heard();
+        let said = taken_back(&test, &at, target.as_ref()).await;
         assert_eq!(limits(&shown(&made)[0]), (4, 8, true), "{name}");
         let command = format!(
             "--resource-id service/{0}/{0}-stable --suspended-state DynamicScalingInSuspended=false",
@@ -634,6 +630,16 @@ async fn a_rollback_says_what_a_rollout_of_another_folder_has_left_suspended() {
         let says = said.contains("scale-in of stable is suspended") && said.contains(&command);
         assert_eq!(says, before != Some(true), "{name}: {said}");
     }
+}
+
+/// What is said when half of the traffic is taken back.
+async fn taken_back(test: &TestApp, at: &TargetRequest, target: &dyn Target) -> String {
+    let half = Weights::of([("stable", 50), ("canary", 50)]);
+    target.set_weights(&half).await.expect("set");
+    test.heard();
+    let back = engine::ops::way_back::rollback(&test.app, at, None).await;
+    back.expect("taken back");
+    test.heard()
 }
 
 /// Siblings: the last rollout that the folder knows is from before there was auto scaling, of
@@ -668,12 +674,7 @@ async fn a_rollback_goes_by_the_auto_scaling_of_today() {
             scheduled_suspended: false,
         };
         target.set_scaling("stable", &held).await.expect("told");
-        let half = Weights::of([("stable", 50), ("canary", 50)]);
-        target.set_weights(&half).await.expect("set");
-        test.heard();
-        let back = engine::ops::way_back::rollback(&test.app, &at, None).await;
-        back.expect("taken back");
-        let said = test.heard();
+        let said = taken_back(&test, &at, target.as_ref()).await;
         assert!(
             said.contains("scale-in of stable is suspended"),
             "{known:?}: {said}"

@@ -470,18 +470,7 @@ async fn a_raise_in_doubt_is_not_sent_again_for_another_image() {
             false => Trouble::None,
         }
     });
-    {
-        let drive = dead.drive(lab::ID);
-        tokio::pin!(drive);
-        loop {
-            tokio::select! {
-                biased;
-                _ = &mut drive => break,
-                () = std::future::ready(()), if reached.load(Ordering::SeqCst) => break,
-                () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {}
-            }
-        }
-    }
+    lab::until_dead(dead.drive(lab::ID), &reached).await;
     bottle.store.bury(buried);
     bottle.proxy.calm();
     let before = status(&bottle).await;

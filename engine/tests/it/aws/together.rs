@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, AuthenticateOidcActionConfig, RedirectActionConfig,
-    RedirectActionStatusCodeEnum, RuleCondition, TargetGroupStickinessConfig,
+    Action, ActionTypeEnum, AuthenticateOidcActionConfig, RuleCondition,
+    TargetGroupStickinessConfig,
 };
 use engine::journal::{Call, Event, Reply};
 use engine::model::aws::Find;
@@ -29,7 +29,9 @@ use serde_json::{Value, json};
 use super::routes::{balancer, discover, listener, rule, weights};
 use crate::schemas;
 use crate::support::app::{TestApp, on, on_aws, on_stack, refused, rollout, texts};
-use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, find, forward, make};
+use crate::support::aws::bottle::{
+    Bottle, Made, REGION, Wish, direct, find, forward, make, redirect,
+};
 use crate::support::aws::emulator;
 use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::aws::stack;
@@ -124,17 +126,6 @@ fn login() -> Action {
         .build()
 }
 
-pub(super) fn elsewhere() -> Action {
-    let redirect = RedirectActionConfig::builder()
-        .protocol("HTTPS")
-        .port("443")
-        .status_code(RedirectActionStatusCodeEnum::Http301);
-    Action::builder()
-        .r#type(ActionTypeEnum::Redirect)
-        .redirect_config(redirect.build())
-        .build()
-}
-
 /// A rule for a host that wants a login and keeps its clients on their arm.
 async fn with_login(made: &Made) -> String {
     let mut shares = forward(&[(&made.groups[0], 100), (&made.groups[1], 0)]);
@@ -173,7 +164,7 @@ async fn all_that_share_the_two_groups_move_and_nothing_else_does() {
     let several = several([100, 0]).await;
     let made = &several.made;
     // None of these takes part.
-    listener(&made.balancer, 8081, elsewhere()).await;
+    listener(&made.balancer, 8081, redirect()).await;
     let alone = listener(&made.balancer, 8082, forward(&[(&made.groups[0], 1)])).await;
     let away = forward(&[(&made.groups[0], 0), (&made.groups[1], 100)]);
     let preview = listener(&made.balancer, 8083, away).await;
@@ -365,7 +356,7 @@ async fn two_rules_of_one_app_are_found_by_its_stack() {
         .modify_listener()
         .listener_arn(&made.listener);
     modify
-        .default_actions(elsewhere())
+        .default_actions(redirect())
         .send()
         .await
         .expect("shared");
@@ -801,7 +792,7 @@ async fn rules_on_two_balancers_move_by_hand_and_are_not_judged() {
     let made = make(&Wish::default()).await;
     let both = || forward(&[(&made.groups[0], 100), (&made.groups[1], 0)]);
     let name = emulator::unique("other");
-    let other = listener(&balancer(&name).await, 80, elsewhere()).await;
+    let other = listener(&balancer(&name).await, 80, redirect()).await;
     let far = rule(&other, 3, both()).await;
     let near = rule(&made.listener, 3, both()).await;
     let test = TestApp::new();

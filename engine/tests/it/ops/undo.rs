@@ -1,9 +1,7 @@
 //! `undo`, and what `rollback` says about it: after a promotion by copy both arms run the
 //! new version.
 
-use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, ProtocolEnum, RedirectActionConfig, RedirectActionStatusCodeEnum,
-};
+use aws_sdk_elasticloadbalancingv2::types::{Action, ProtocolEnum};
 use engine::journal::Work;
 use engine::model::{End, Observed, Release, Role, Source};
 use engine::ops::Kind;
@@ -16,7 +14,7 @@ use engine::rollout::Standing;
 use serde_json::json;
 
 use crate::support::app::{TestApp, on, on_aws, refused, rollout, texts};
-use crate::support::aws::bottle::{Made, REGION, Wish, direct, forward, make};
+use crate::support::aws::bottle::{Made, REGION, Wish, direct, forward, make, redirect};
 use crate::support::aws::emulator::{self, script};
 use crate::support::lab;
 
@@ -645,15 +643,4 @@ async fn a_route_that_goes_while_a_promotion_is_undone_stops_nothing() {
         "{standing:?}"
     );
     assert_eq!(live(&test, &at).await.arms[0].release.version, "app:v1");
-}
-
-fn redirect() -> Action {
-    let redirect = RedirectActionConfig::builder()
-        .protocol("HTTPS")
-        .port("443")
-        .status_code(RedirectActionStatusCodeEnum::Http301);
-    Action::builder()
-        .r#type(ActionTypeEnum::Redirect)
-        .redirect_config(redirect.build())
-        .build()
 }

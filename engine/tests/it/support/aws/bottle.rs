@@ -10,8 +10,8 @@ use aws_sdk_ecs::types::{
     NetworkMode, PortMapping,
 };
 use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, TargetGroupStickinessConfig,
-    TargetGroupTuple, TargetTypeEnum,
+    Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, RedirectActionConfig,
+    RedirectActionStatusCodeEnum, TargetGroupStickinessConfig, TargetGroupTuple, TargetTypeEnum,
 };
 use aws_smithy_types::DateTime;
 use engine::clock::{Clock, VirtualClock};
@@ -139,6 +139,18 @@ pub fn forward(groups: &[(&str, i32)]) -> Action {
     Action::builder()
         .r#type(ActionTypeEnum::Forward)
         .forward_config(config.build())
+        .build()
+}
+
+/// What a listener on port 80 does once there is one on 443.
+pub fn redirect() -> Action {
+    let redirect = RedirectActionConfig::builder()
+        .protocol("HTTPS")
+        .port("443")
+        .status_code(RedirectActionStatusCodeEnum::Http301);
+    Action::builder()
+        .r#type(ActionTypeEnum::Redirect)
+        .redirect_config(redirect.build())
         .build()
 }
 
