@@ -759,31 +759,26 @@ async fn a_verb_moves_no_route_that_it_has_not_claimed() {
 }
 
 /// One slow answer makes all that was read beside it old: what somebody has put at the
-/// listener meanwhile is not written over.
+/// listener meanwhile is seen before anything is based on it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_is_based_on_no_read_that_became_old_beside_a_slow_one() {
+async fn what_was_read_beside_a_slow_answer_is_read_again() {
     let made = make(&Wish::default()).await;
     let proxy = Proxy::start().await;
     let test = TestApp::through(&proxy.endpoint);
     let at = on_aws(on(&made));
-    let set = async |shares: [&str; 2]| set_weights(&test.app, &at, &texts(&shares)).await;
-    set(["50", "50"]).await.expect("done");
-    let (listener, slow) = (made.listener.clone(), AtomicBool::new(true));
-    let runtime = tokio::runtime::Handle::current();
-    proxy.plot(move |_, name| {
-        if name != "DescribeRules" || !slow.swap(false, Ordering::SeqCst) {
-            return Trouble::None;
+    // From now on the target is remembered, and only looked at.
+    let half = set_weights(&test.app, &at, &texts(&["50", "50"])).await;
+    half.expect("done");
+    let slow = AtomicBool::new(true);
+    proxy.plot(move |_, name| match name {
+        "DescribeRules" if slow.swap(false, Ordering::SeqCst) => {
+            Trouble::Late(std::time::Duration::from_millis(1_200))
         }
-        // The listeners were read before that, and are changed before it is answered.
-        let listener = listener.clone();
-        runtime.spawn(async move { write(&listener, redirect()).await });
-        Trouble::Late(std::time::Duration::from_millis(5_500))
+        _ => Trouble::None,
     });
-    let moved = set(["70", "30"]).await;
-    proxy.calm();
-    assert!(moved.is_err(), "{moved:?}");
-    let shown = direct().await.elb.describe_listeners();
-    let shown = shown.listener_arns(&made.listener).send().await;
-    let shown = shown.expect("there").listeners()[0].default_actions()[0].clone();
-    assert!(shown.redirect_config().is_some(), "{shown:?}");
+    let (_, target) = test.app.target(&at).await.expect("there");
+    let both = forward(&[(&made.groups[0], 100), (&made.groups[1], 0)]);
+    write(&made.listener, both).await;
+    let live = target.traffic().await.expect("readable").weights;
+    assert!(live.shares_like(&Weights::of([("stable", 100), ("canary", 0)])));
 }
