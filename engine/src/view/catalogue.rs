@@ -70,7 +70,7 @@ macro_rules! answers {
 }
 
 answers! {
-    rollout::Driven: "run", "run, resume, undo, status --watch: a rollout that was driven or followed";
+    rollout::Driven: "run", "run, demo, resume, undo, wait, status --watch: a rollout that was driven or followed";
     plan::Plan: "plan", "plan: what a rollout on AWS would do";
     init::Init: "init", "init: a rollout file that was written";
     examined::Check: "check", "check: whether a rollout could begin";
