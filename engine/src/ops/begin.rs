@@ -981,12 +981,14 @@ pub async fn begin(app: &App, options: Options, header: Header) -> Result<()> {
 
 /// The error that a rollout has the target.
 pub async fn busy_with(app: &App, rollout: &str) -> Error {
-    let header = app.store.header(rollout).await.unwrap_or_default();
-    let undoes = header
-        .as_ref()
-        .is_some_and(|h| matches!(h.work, Work::Undo { .. }));
-    let is_change = |h: &Header| matches!(h.work, Work::StackChange { .. });
-    if let Some(header) = header.filter(is_change) {
+    let Some(header) = header_of_a_claim(app, rollout).await else {
+        return Error::busy(format!(
+            "the target is busy: another process has just taken it ({rollout})"
+        ))
+        .hint("try again in a moment");
+    };
+    let undoes = matches!(header.work, Work::Undo { .. });
+    if matches!(header.work, Work::StackChange { .. }) {
         // One that this process has just parked is nobody's once it has left.
         let busy = app.living_owner(&header).await.unwrap_or_default();
         if busy.is_none_or(|busy| busy.driver() == Some(&app.owner)) {
@@ -1015,6 +1017,20 @@ pub async fn busy_with(app: &App, rollout: &str) -> Error {
     error
         .ask(Ask::StatusOf(rollout.to_owned()), "shows it")
         .ask(Ask::Abort(rollout.to_owned()), "takes its traffic back")
+}
+
+/// What a rollout that has a target is, waiting a moment for it: a process claims a target
+/// before it writes down what for.
+async fn header_of_a_claim(app: &App, rollout: &str) -> Option<Header> {
+    let last = app.clock.now() + 2_000;
+    loop {
+        match app.store.header(rollout).await {
+            Ok(None) if app.clock.now() < last => {
+                app.clock.sleep_until(app.clock.now() + 50).await;
+            }
+            read => return read.ok().flatten(),
+        }
+    }
 }
 
 /// An id that is short, can be read aloud, and is unlikely to repeat: 8 letters and

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use engine::journal::Work;
 use engine::journal::verdict::verdict;
+use engine::journal::{Entry, Event, Work};
 use engine::model::target::TargetSpec;
 use engine::model::{End, Role, Source};
 use engine::ops::Kind;
@@ -11,7 +11,7 @@ use engine::ops::begin::{BeginRequest, make_ready};
 use engine::ops::request::TargetRequest;
 use engine::rollout::Standing;
 use engine::spec::parse_fault;
-use engine::store::{Page, Schedule as _};
+use engine::store::{Claim, Journals as _, Page, Schedule as _};
 
 use engine::target::http::Client;
 
@@ -60,6 +60,45 @@ async fn one_target_has_one_rollout() {
     let first = test.begin(&request).await.expect("it begins");
     refused(test.begin(&request).await, Kind::Busy, &[&first]);
     assert_eq!(count(&test).await, 1);
+}
+
+/// A claim comes before the first entry: who asks in between waits for what it says, and
+/// gets no advice about a rollout that nobody can find.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_was_just_taken_is_busy_with_what_comes_of_it() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::new();
+    let request = rollout("canary", local(balancer.admin), &[]);
+    let ready = make_ready(&test.app, &request).await.expect("ready");
+    let id = ready.header.rollout.clone();
+    let claim = Claim {
+        target: &ready.header.identity,
+        also: &[],
+        rollout: &id,
+        owner: &test.app.owner,
+        now: test.app.clock.now(),
+        ttl_ms: 60_000,
+        dead_epoch: None,
+    };
+    let lease = test.store.claim(claim).await.expect("free");
+    let error = refused(
+        test.begin(&request).await,
+        Kind::Busy,
+        &["just taken it", &id],
+    );
+    assert!(!error.to_string().contains("busy with rollout"), "{error}");
+    let began = Entry {
+        seq: 0,
+        at: ready.header.created,
+        epoch: lease.epoch,
+        event: Event::Started(Box::new(ready.header)),
+    };
+    let (asked, ()) = tokio::join!(test.begin(&request), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        test.store.plant(&id, vec![began]);
+    });
+    refused(asked, Kind::Busy, &["busy with rollout", &id]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
