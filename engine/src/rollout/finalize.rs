@@ -230,13 +230,16 @@ impl Driver {
         let came = way.came.insert(Came::default());
         let left = Elsewhere::left_behind(&session.status.elsewhere, stable);
         let left: Vec<&str> = left.map(|route| route.route.as_str()).collect();
-        if left.is_empty() {
+        // Where that could not be read, whatever shares users between the two groups may
+        // have been left.
+        let unread = session.status.elsewhere_unread.is_some();
+        if left.is_empty() && !unread {
             return Ok(false);
         }
         let mut along = vec![];
         let found = async {
             for also in self.resolve.newcomers(&header.target).await? {
-                if !left.contains(&also.route.as_str()) {
+                if !unread && !left.contains(&also.route.as_str()) {
                     continue;
                 }
                 // Another rollout has it, and its users are on its way.

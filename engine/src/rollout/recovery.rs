@@ -705,6 +705,11 @@ pub fn is_back(header: &Header, status: &Status, live: &Weights) -> bool {
 /// All traffic back to the stable arm, which is done only when it is certain.
 fn back_to(header: &Header, status: &Status, live: &Observed) -> Step {
     let stable = header.arm(Role::Stable);
+    let is_home = live.traffic().all_on(stable) && is_back(header, status, &live.weights());
+    // Nobody has to come back, so nobody needs it to be healthy first.
+    if is_home && !status.raised && matches!(header.work, Work::Strategy(_)) {
+        return Step::Done;
+    }
     match all_to(live, stable) {
         Step::Done if !is_back(header, status, &live.weights()) => Step::Do(Call::SetWeights {
             weights: live.weights().all_to(stable),
