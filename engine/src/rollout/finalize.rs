@@ -414,6 +414,7 @@ impl Driver {
                 if session.another_image(&candidate).is_some() {
                     return Ok(());
                 }
+                session.hold_new_scaling().await?;
             }
             let look_again = self.clock.now() + session.poll_ms();
             self.clock.sleep_until(until.min(look_again)).await;

@@ -174,11 +174,21 @@ pub(super) async fn unseen(session: &Session, call: &Call) -> Result<(), HostErr
     let elsewhere = session.target.elsewhere().await?;
     match Elsewhere::seen(&elsewhere, arm).next() {
         None => Ok(()),
-        Some(route) => Err(HostError::new(
-            ErrorKind::Conflict,
-            "still-served",
-            format!("{route}, so its release is not replaced"),
-        )),
+        Some(route) => {
+            let mut why = format!("{route}, so its release is not replaced");
+            let other = session.header.arms.iter().find(|other| other.name != *arm);
+            if let Some(other) = other.filter(|_| route.both) {
+                let flag = match route.route.contains(":listener-rule/") {
+                    true => "--rule",
+                    false => "--listener",
+                };
+                why = format!(
+                    "{why}; `engine rollback {flag} {} --only --to {}` brings its users along",
+                    route.route, other.name
+                );
+            }
+            Err(HostError::new(ErrorKind::Conflict, "still-served", why))
+        }
     }
 }
 

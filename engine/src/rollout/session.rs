@@ -93,6 +93,8 @@ pub struct Session {
     signals: Vec<Signal>,
     signals_after: u64,
     guarded: Millis,
+    /// When auto scaling was last looked at, Unix ms.
+    met_scaling: Millis,
     /// Since when the guards (alarms and deployments) cannot be read, Unix ms.
     blind_since: Option<Millis>,
     /// The alarm or the failed deployment because of which the rollout must go back.
@@ -109,6 +111,9 @@ pub struct Session {
     /// What auto scaling was told by the write that was sent last.
     scaled: Option<(u32, Scaling)>,
 }
+
+/// How often auto scaling that is new is looked for while users are on the candidate.
+const SCALING_POLL_MS: Millis = 60_000;
 
 /// How long after the lease was last renewed a write may be sent. The process that takes
 /// the lease over counts on it: [`Target::late_write_ms`] includes this time.
@@ -140,6 +145,7 @@ impl Session {
             signals: vec![],
             signals_after: 0,
             guarded: 0,
+            met_scaling: 0,
             blind_since: None,
             tripped: None,
             interrupt: None,
@@ -281,6 +287,7 @@ impl Session {
                 let quiet = status.in_doubt.is_none() && status.decision.is_none();
                 if quiet && status.strategy_called {
                     self.check_foreign().await?;
+                    self.hold_new_scaling().await?;
                 }
                 Ok(())
             }
@@ -782,6 +789,23 @@ impl Session {
         Ok(())
     }
 
+    /// While users are on the candidate, tells auto scaling that was set up since the last
+    /// raise what a raise would have told it.
+    pub(super) async fn hold_new_scaling(&mut self) -> Result<(), Interrupt> {
+        let now = self.clock.now();
+        let weights = self.status.weights.clone();
+        let Some(capacity) = self.header.capacity else {
+            return Ok(());
+        };
+        if now.saturating_sub(self.met_scaling) < SCALING_POLL_MS
+            || weights.weight(self.header.arm(Role::Candidate)) == 0
+        {
+            return Ok(());
+        }
+        self.meet_scaling().await?;
+        self.hold_scaling(capacity, (&weights, &weights)).await
+    }
+
     /// Writes down which arms are scaled of which that was not known: somebody may have set
     /// it up since the rollout began, or it could not be read then. What cannot be read is
     /// left out, as at the beginning.
@@ -789,6 +813,7 @@ impl Session {
         if self.status.unscalable {
             return Ok(());
         }
+        self.met_scaling = self.clock.now();
         let mut new = self.target.scaling().await.unwrap_or_default();
         new.retain(|one| scaled(&self.header, &self.status).all(|known| known.arm != one.arm));
         if new.is_empty() {

@@ -319,6 +319,8 @@ enum Learns {
     Late,
     /// At its second raise, because it was set up after the first.
     Meanwhile,
+    /// After its last raise, when nothing raises any more.
+    Afterwards,
 }
 
 /// A rollout under auto scaling whose policies want one task in each arm all the time.
@@ -339,11 +341,23 @@ async fn scaled_rollout(
                     Ok(other) => return Ran::Trapped(other.to_string()),
                     Err(_) => return Ran::Interrupted,
                 }
-                if learns == Learns::Meanwhile && share == 50 {
+                if learns == Learns::Meanwhile && share == 50
+                    || learns == Learns::Afterwards && share == 100
+                {
                     scalable(&made, limits).await;
                 }
-                for arm in [0, 1] {
+                // A policy of the others wants nothing before somebody has looked.
+                for arm in [0, 1].into_iter().filter(|_| learns != Learns::Afterwards) {
                     policy(&made, arm, json!({"tasks": 1})).await;
+                }
+            }
+            if learns == Learns::Afterwards && verdict == Verdict::RolledBack {
+                let wait = Call::Wait {
+                    seconds: 600,
+                    signals: vec![],
+                };
+                if calls.perform(wait).await.is_err() {
+                    return Ran::Interrupted;
                 }
             }
             Ran::Returned(Ok(Outcome {
@@ -361,8 +375,12 @@ async fn scaled_rollout(
             bottle.header.scaling = bottle.target.scaling().await.expect("readable");
         }
         Learns::Late => {}
-        Learns::Meanwhile => not_scalable(&bottle.made),
+        Learns::Meanwhile | Learns::Afterwards => not_scalable(&bottle.made),
     }
+    bottle.header.guardrails.final_bake_ms = match learns {
+        Learns::Afterwards => 600_000,
+        _ => bottle.header.guardrails.final_bake_ms,
+    };
     (bottle.image("app:v2"), before)
 }
 
@@ -384,7 +402,7 @@ fn not_scalable(made: &Made) {
 /// was then.
 #[tokio::test(flavor = "multi_thread")]
 async fn auto_scaling_that_is_met_during_a_rollout_is_held_and_put_back() {
-    for learns in [Learns::Late, Learns::Meanwhile] {
+    for learns in [Learns::Late, Learns::Meanwhile, Learns::Afterwards] {
         for end in [End::Promoted, End::RolledBack] {
             let verdict = match end {
                 End::Promoted => Verdict::Promoted,
@@ -396,11 +414,13 @@ async fn auto_scaling_that_is_met_during_a_rollout_is_held_and_put_back() {
             let writes = writes(&bottle).await;
             let at = |write: &str| writes.iter().position(|w| w.starts_with(write));
             let held = at("set-scaling stable 1 to 20 tasks, scale-in suspended");
-            let raised = match learns {
+            // While users are on the candidate, and before its next raise if there is one.
+            let next = match learns {
+                Learns::First | Learns::Late => at("set-weights stable=50"),
                 Learns::Meanwhile => at("set-weights stable=0"),
-                _ => at("set-weights stable=50"),
+                Learns::Afterwards => at("set-weights stable=100"),
             };
-            assert!(held.is_some() && held < raised, "{learns:?}: {writes:?}");
+            assert!(held.is_some() && held < next, "{learns:?}: {writes:?}");
             assert_eq!(tasks(&bottle).await, [4, 1], "{learns:?} {end:?}");
             let now = shown(&bottle.made);
             for (arm, was) in now.iter().zip(&before) {

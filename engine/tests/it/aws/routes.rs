@@ -251,25 +251,34 @@ async fn a_release_is_not_replaced_under_the_users_of_another_route() {
         let delete = direct().await.elb.delete_listener().listener_arn(&other);
         delete.send().await.expect("gone");
     }
-    // It came after the rollout had begun: the driver looks again.
-    let bottle = Bottle::new(
-        Wish::default(),
-        guests::plugin("canary").await,
-        bottle::three_steps(),
-    )
-    .await
-    .image("app:v2");
-    let groups = &bottle.made.groups;
-    listener(&bottle.made.balancer, 443, forward(&[(&groups[1], 1)])).await;
-    let standing = bottle.run().await;
-    let Standing::Over(End::RolledBack, reason) = &standing else {
-        panic!("{standing:?}");
-    };
-    assert!(
-        reason.contains("HTTP:443 sends 100 % to canary"),
-        "{reason}"
-    );
-    assert_eq!(bottle.live().await.arms[1].release.version, "app:v1");
+    // It came after the rollout had begun: the driver looks again. Where the route is made
+    // for both arms it says how its users come along.
+    for both in [false, true] {
+        let bottle = Bottle::new(
+            Wish::default(),
+            guests::plugin("canary").await,
+            bottle::three_steps(),
+        )
+        .await
+        .image("app:v2");
+        let groups = &bottle.made.groups;
+        let action = match both {
+            false => forward(&[(&groups[1], 1)]),
+            true => forward(&[(&groups[0], 0), (&groups[1], 1)]),
+        };
+        let late = listener(&bottle.made.balancer, 443, action).await;
+        let standing = bottle.run().await;
+        let Standing::Over(End::RolledBack, reason) = &standing else {
+            panic!("{standing:?}");
+        };
+        assert!(
+            reason.contains("HTTP:443 sends 100 % to canary"),
+            "{reason}"
+        );
+        let along = format!("`engine rollback --listener {late} --only --to stable` brings");
+        assert_eq!(reason.contains(&along), both, "{reason}");
+        assert_eq!(bottle.live().await.arms[1].release.version, "app:v1");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
