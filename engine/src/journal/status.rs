@@ -114,14 +114,12 @@ pub struct Status {
 /// was not told, and is another reason to stand still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Insisted {
-    /// Why it stood still.
+    /// Why it stood still, each time that a person insisted, a line each.
     pub told: String,
-    /// Digests of the images that were seen until then.
-    pub digests: Vec<String>,
 }
 
 impl Insisted {
-    /// Whether this reason was told.
+    /// Whether this reason, or this digest of an image, was told.
     #[must_use]
     pub fn on(&self, reason: &str) -> bool {
         self.told.contains(reason)
@@ -179,6 +177,8 @@ pub struct Given {
 pub struct InDoubt {
     /// `seq` of the intent.
     pub seq: u32,
+    /// When it was asked, Unix ms.
+    pub at: Millis,
     /// Who made the call.
     pub by: Actor,
     /// The call.
@@ -350,6 +350,7 @@ impl Status {
         }
         self.in_doubt = Some(InDoubt {
             seq: question.seq,
+            at: question.at,
             by: question.by,
             call: question.call.clone(),
             before: question.before.unwrap_or(&self.weights).clone(),
@@ -437,12 +438,6 @@ impl Status {
         self.running.push(seen.clone());
     }
 
-    /// Digests of all images that the arms were seen to run since they got their releases.
-    fn seen_to_run(&self) -> Vec<String> {
-        let running = self.running.iter().flat_map(|seen| &seen.digests);
-        running.chain(&self.tried_as).cloned().collect()
-    }
-
     fn happened(&mut self, at: Millis, event: &Event) {
         self.consumed.extend(event.signal().map(ToOwned::to_owned));
         match event {
@@ -469,10 +464,13 @@ impl Status {
                 signal,
             } => {
                 let held = self.hold.take();
+                let before = self.insisted.take();
                 self.insisted = match (held, signal, goal) {
                     (Some(Hold::Stuck { reason }), Some(_), Goal::Promote) => Some(Insisted {
-                        told: reason,
-                        digests: self.seen_to_run(),
+                        told: match before {
+                            Some(Insisted { told }) => format!("{told}\n{reason}"),
+                            None => reason,
+                        },
                     }),
                     _ => None,
                 };

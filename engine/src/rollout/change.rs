@@ -859,6 +859,7 @@ impl Changing {
             None => Call::SetWeights { weights: belongs },
         };
         let health = session.target.health().await;
+        let seen = (seen, session.clock.now());
         let reply = session
             .write_over(Actor::Host, call, Checks::WayBack, seen, Some(health))
             .await?;

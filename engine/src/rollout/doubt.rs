@@ -31,6 +31,7 @@ impl Driver {
             };
             return Ok(session.append(event, Durability::Power).await?);
         }
+        let looked = self.clock.now();
         let live = match going_back {
             true if write.call.moves_traffic() => {
                 self.glance(session, self.patience(session)).await?
@@ -52,7 +53,26 @@ impl Driver {
                 let error = Box::pin(session.brought_together(write, abandoned())).await?;
                 (Reply::Failed(error), None)
             }
+            Settled::Reissue
+                if let Some(reason) =
+                    recovery::maybe_taken_back(&session.header, write, self.clock.now()) =>
+            {
+                let error =
+                    HostError::new(ErrorKind::Conflict, "abandoned", reason.clone()).retryable();
+                let error = Box::pin(session.brought_together(write, error)).await?;
+                (Reply::Failed(error), Some(Hold::Stuck { reason }))
+            }
             Settled::Reissue => match session.still_healthy(write).await? {
+                // What somebody did meanwhile is not written over.
+                Leave::Granted if write.call.moves_traffic() => {
+                    match session.is_still(&live.traffic(), looked).await? {
+                        Ok(()) => return session.issue(write).await.map(|_| ()),
+                        Err(error) => {
+                            let error = Box::pin(session.brought_together(write, error)).await?;
+                            (Reply::Failed(error), None)
+                        }
+                    }
+                }
                 Leave::Granted => return session.issue(write).await.map(|_| ()),
                 Leave::Refused(error) => {
                     let error = Box::pin(session.brought_together(write, error)).await?;

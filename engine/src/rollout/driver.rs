@@ -8,14 +8,14 @@
 use std::sync::Arc;
 
 use super::recovery::{self, Move};
-use super::session::{Checks, Interrupt, Session, Shared};
+use super::session::{Checks, Interrupt, READ_AGE_MAX_MS, Session, Shared};
 use super::{Options, Ran, Resolve, RolloutError, Run, Standing};
 use crate::clock::Clock;
 use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
 use crate::model::target::TargetSpec;
-use crate::model::{End, ErrorKind, Goal, Hold, HostError, Millis, Role, Weights};
+use crate::model::{End, ErrorKind, Goal, Hold, HostError, Role, Weights};
 use crate::store::{Claim, Durability, Lease, Owner, Store, StoreError};
 use crate::target::Target;
 
@@ -210,7 +210,22 @@ impl Driver {
             Move::Adopt { actor, signal } => {
                 let live = session.target.observe().await?.traffic();
                 let together = live.apart().next().is_none();
+                // What was told is taken over, and nothing that came after.
+                let untold = match &session.status.hold {
+                    Some(Hold::ForeignChange { found, .. }) => {
+                        live.weights != *found && live.weights != session.status.weights
+                    }
+                    _ => false,
+                };
                 let event = match together {
+                    true if untold => Event::Held {
+                        hold: Hold::ForeignChange {
+                            expected: session.status.weights.clone(),
+                            found: live.weights,
+                            place: None,
+                        },
+                        signal: Some(signal),
+                    },
                     true => Event::Continued {
                         actor,
                         adopted: Some(live.weights),
@@ -338,6 +353,7 @@ impl Driver {
             // The other checks took long, or were tried again.
             _ if !fresh => session.write(Actor::Host, call.clone(), checks).await?,
             Ok(live) => {
+                let live = (live, asked);
                 let over =
                     session.write_over(Actor::Host, call.clone(), checks, live, Some(health));
                 over.await?
@@ -399,10 +415,6 @@ impl Driver {
         Ok(None)
     }
 }
-
-/// How old what a person's write is based on may be, ms: it is read while other checks are
-/// made, and those may have to be tried again.
-const READ_AGE_MAX_MS: Millis = 1_000;
 
 /// How often to look after a strategy that computes.
 const WATCH: std::time::Duration = std::time::Duration::from_millis(250);

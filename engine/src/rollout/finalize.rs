@@ -498,7 +498,8 @@ impl Driver {
         match way.goal {
             // It was looked at a moment ago, and users wait.
             Goal::RollBack => {
-                let (before, health) = (live.traffic(), Some(Ok(live.health())));
+                let before = (live.traffic(), self.clock.now());
+                let health = Some(Ok(live.health()));
                 session
                     .write_over(Actor::Host, call, way.checks, before, health)
                     .await

@@ -373,6 +373,24 @@ pub fn raises(header: &Header, write: &InDoubt) -> bool {
     after.is_some_and(|after| after.share(candidate) > write.before.share(candidate))
 }
 
+/// How long after it was asked a raise of which nobody knows is sent again by itself, ms.
+const SENT_AGAIN_WITHIN_MS: Millis = 60_000;
+
+/// Why a write that has no trace at the target is not sent again by itself, if so: it is a
+/// raise, and so much time has passed that it may have had its effect and been taken back
+/// since by somebody who saw what it did to users.
+#[must_use]
+pub fn maybe_taken_back(header: &Header, write: &InDoubt, now: Millis) -> Option<String> {
+    let since = now.saturating_sub(write.at);
+    (since > SENT_AGAIN_WITHIN_MS && raises(header, write)).then(|| {
+        format!(
+            "{} was sent {} ago, the process died before it had an answer, and the traffic is as it was before: either it never arrived, or somebody has taken it back since, so it is not sent again by itself",
+            write.call,
+            crate::journal::narrate::span(since)
+        )
+    })
+}
+
 /// One step towards a goal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
@@ -494,7 +512,7 @@ pub fn another_image(header: &Header, status: &Status, arm: &str) -> Option<Stri
         false => "the promotion is not done",
     };
     let insisted = status.insisted.as_ref();
-    let is_new = |digest: &String| insisted.is_none_or(|known| !known.digests.contains(digest));
+    let is_new = |digest: &String| insisted.is_none_or(|known| !known.on(digest));
     let Some(judged) = &status.judged else {
         let all = &status.tried_as;
         let several = arm == header.arm(Role::Candidate) && all.len() > 1;
@@ -639,11 +657,14 @@ fn move_traffic(
         };
     }
     let was_told = |why: &String| status.insisted.as_ref().is_some_and(|known| known.on(why));
-    if let Some(why) = foreign_release(header, status, live)
-        .filter(|why| !was_told(why))
-        .or_else(|| another_image(header, status, candidate))
-    {
-        return Step::Stand(why);
+    // All of them at once: who insists must have been told each.
+    let release = foreign_release(header, status, live).filter(|why| !was_told(why));
+    let reasons: Vec<String> = release
+        .into_iter()
+        .chain(another_image(header, status, candidate))
+        .collect();
+    if !reasons.is_empty() {
+        return Step::Stand(reasons.join("; "));
     }
     let bake = || {
         let until = status.moved.saturating_add(header.guardrails.final_bake_ms);
@@ -700,6 +721,35 @@ fn move_traffic(
 pub fn is_back(header: &Header, status: &Status, live: &Weights) -> bool {
     let by_hand = matches!(header.work, Work::Verb { .. });
     status.weights.shares_like(live) && (!by_hand || status.moves > 0)
+}
+
+/// What somebody else has changed between two looks at the traffic, if anything.
+pub fn changed_since(seen: &Traffic, live: &Traffic) -> Option<Hold> {
+    if live.weights != seen.weights {
+        return Some(Hold::ForeignChange {
+            expected: seen.weights.clone(),
+            found: live.weights.clone(),
+            place: None,
+        });
+    }
+    let was = |place: &str| seen.others.iter().find(|other| other.place == place);
+    let (other, was) = live.others.iter().find_map(|other| {
+        let was = was(&other.place)?;
+        let same = other.weights == was.weights && other.amiss.is_some() == was.amiss.is_some();
+        (!same).then_some((other, was))
+    })?;
+    Some(match &other.amiss {
+        None => Hold::ForeignChange {
+            expected: was.weights.clone(),
+            found: other.weights.clone(),
+            place: Some(other.place.clone()),
+        },
+        Some(_) => Hold::Stuck {
+            reason: format!(
+                "{other}, which it did not do a moment ago: somebody else writes to it"
+            ),
+        },
+    })
 }
 
 /// All traffic back to the stable arm, which is done only when it is certain.
@@ -1223,21 +1273,31 @@ mod tests {
         let Step::Stand(told) = go_on(&status) else {
             panic!("somebody else deployed");
         };
-        let insists = |told: &str, digests: &[&str]| {
+        let insists = |told: &str| {
             Some(Insisted {
                 told: told.to_owned(),
-                digests: digests.iter().map(|d| (*d).to_owned()).collect(),
             })
         };
-        status.insisted = insists("the canary was not healthy", &[]);
+        status.insisted = insists("the canary was not healthy");
         assert!(matches!(go_on(&status), Step::Stand(_)));
-        status.insisted = insists(&told, &[]);
+        status.insisted = insists(&told);
         assert!(!matches!(go_on(&status), Step::Stand(_)));
-        // An image that comes after that was not told.
+        // An image that was seen, before or after, was not told with that.
         status.running = vec![seen("canary", "app:v2", &["sha256:2", "sha256:9"])];
-        assert!(another_image(&header, &status, "canary").is_some());
-        status.insisted = insists("", &["sha256:2", "sha256:9"]);
+        let Step::Stand(image) = go_on(&status) else {
+            panic!("the name was pushed again");
+        };
+        // Who stands still for two reasons says both.
+        status.insisted = None;
+        let Step::Stand(both) = go_on(&status) else {
+            panic!("somebody else deployed");
+        };
+        assert!(both.contains(&told) && both.contains(&image), "{both}");
+        status.insisted = insists(&image);
         assert_eq!(another_image(&header, &status, "canary"), None);
+        assert!(matches!(go_on(&status), Step::Stand(_)));
+        status.insisted = insists(&both);
+        assert!(!matches!(go_on(&status), Step::Stand(_)));
         status.running = vec![seen("canary", "app:v2", &["sha256:2", "sha256:8"])];
         assert!(another_image(&header, &status, "canary").is_some());
     }
@@ -1366,6 +1426,7 @@ mod tests {
     fn a_write_in_doubt_is_settled_by_what_is_live() {
         let doubt = InDoubt {
             seq: 4,
+            at: 0,
             by: crate::journal::Actor::Strategy,
             call: Call::SetWeights {
                 weights: Weights::of([("stable", 75), ("canary", 25)]),
@@ -1384,6 +1445,7 @@ mod tests {
         let before = Weights::of([("stable", 95), ("canary", 5)]);
         let doubt = |canary: u32| InDoubt {
             seq: 4,
+            at: 0,
             by: crate::journal::Actor::Strategy,
             call: Call::SetWeights {
                 weights: Weights::of([("stable", 100 - canary), ("canary", canary)]),
@@ -1453,6 +1515,7 @@ mod tests {
     fn tasks_that_somebody_added_are_not_taken_from_users() {
         let doubt = InDoubt {
             seq: 4,
+            at: 0,
             by: crate::journal::Actor::Host,
             call: Call::SetTasks {
                 arm: "canary".to_owned(),

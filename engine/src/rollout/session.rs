@@ -112,6 +112,13 @@ pub struct Session {
     scaled: Option<(u32, Scaling)>,
 }
 
+/// How old what a write is based on may be, ms: it is read while other checks are made, and
+/// those may take long.
+pub(super) const READ_AGE_MAX_MS: Millis = 1_000;
+
+/// How often the traffic is read anew before a write, if each answer is too old once it comes.
+const LOOKS_MAX: u32 = 3;
+
 /// How often auto scaling that is new is looked for while users are on the candidate.
 const SCALING_POLL_MS: Millis = 60_000;
 
@@ -596,6 +603,7 @@ impl Session {
         checks: Checks,
     ) -> Result<Reply, Interrupt> {
         let moves = call.moves_traffic();
+        let looked = self.clock.now();
         let (traffic, health) = if moves {
             let (traffic, health) = self.read_before(checks).await;
             (traffic, Some(health))
@@ -603,7 +611,10 @@ impl Session {
             (self.target.traffic().await, None)
         };
         match traffic {
-            Ok(live) => self.write_over(by, call, checks, live, health).await,
+            Ok(live) => {
+                self.write_over(by, call, checks, (live, looked), health)
+                    .await
+            }
             Err(error) => self.refuse(by, call, error).await,
         }
     }
@@ -626,13 +637,14 @@ impl Session {
         tokio::join!(traffic, self.target.health())
     }
 
-    /// Performs a write over the traffic and the `health` that were read just now.
+    /// Performs a write over the traffic that was read at that time, Unix ms, and the `health`
+    /// that was read beside it.
     pub(super) async fn write_over(
         &mut self,
         by: Actor,
         call: Call,
         checks: Checks,
-        live: Traffic,
+        (live, looked): (Traffic, Millis),
         health: Option<Result<Vec<ArmHealth>, HostError>>,
     ) -> Result<Reply, Interrupt> {
         self.saw(&live);
@@ -686,8 +698,52 @@ impl Session {
             if checks != Checks::WayBack && gains {
                 self.await_what_was_judged(&candidate).await?;
             }
+            if checks != Checks::WayBack
+                && let Err(error) = self.is_still(&live, looked).await?
+            {
+                return self.refuse(by, call, error).await;
+            }
         }
         self.send(by, call, before).await
+    }
+
+    /// Whether the traffic is still as it was read at that time, Unix ms: until its tasks run
+    /// and say what they run, minutes may pass in which nobody looked, and who took users back
+    /// meanwhile is not overruled. Read once more only if that look is old. An error if it
+    /// cannot be read soon enough to write over it.
+    ///
+    /// # Errors
+    /// Somebody else has changed it.
+    pub(super) async fn is_still(
+        &self,
+        seen: &Traffic,
+        mut looked: Millis,
+    ) -> Result<Result<(), HostError>, Interrupt> {
+        for _ in 0..LOOKS_MAX {
+            if self.clock.now().saturating_sub(looked) <= READ_AGE_MAX_MS {
+                return Ok(Ok(()));
+            }
+            looked = self.clock.now();
+            match self.target.traffic().await {
+                Ok(live) => match recovery::changed_since(seen, &live) {
+                    Some(hold) => return Err(Interrupt::Held(hold)),
+                    None => continue,
+                },
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        match self.clock.now().saturating_sub(looked) <= READ_AGE_MAX_MS {
+            true => Ok(Ok(())),
+            false => Ok(Err(HostError::new(
+                ErrorKind::Unavailable,
+                "slow-reads",
+                format!(
+                    "the load balancer takes longer than {} s to say where the traffic is, so nobody knows what a write would be over",
+                    READ_AGE_MAX_MS / 1_000
+                ),
+            )
+            .retryable())),
+        }
     }
 
     /// Looks which image the tasks of an arm run whose release was read, and writes down what
@@ -869,6 +925,7 @@ impl Session {
         self.append(event, Durability::Power).await?;
         self.issue(&InDoubt {
             seq,
+            at: self.clock.now(),
             by,
             call,
             before,

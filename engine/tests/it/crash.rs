@@ -242,6 +242,40 @@ async fn a_conflict_over_an_open_write_holds() {
     ));
 }
 
+/// It may have had its effect, and somebody may have taken that back since.
+#[tokio::test]
+async fn a_raise_that_was_lost_long_ago_is_not_sent_again_by_itself() {
+    let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
+    lab.run().await;
+    let journal = lab.journal().await;
+    let write = journal
+        .iter()
+        .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
+        .expect("there is a write");
+    for (minutes, again) in [(0, true), (5, false)] {
+        let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
+        lab.store.plant(ID, journal[..=write].to_vec());
+        let then = journal[write].at + minutes * 60_000;
+        lab.clock.sleep_until(then).await;
+        let standing = lab.go_on().await;
+        if again {
+            assert!(matches!(standing, Standing::Over(End::Promoted, _)));
+            continue;
+        }
+        let Standing::Held(hold) = standing else {
+            panic!("it must hold: {standing:?}");
+        };
+        assert!(hold.to_string().contains("5m ago"), "{hold}");
+        assert!(lab.target.verbs().is_empty());
+        lab.signal("resume", "").await;
+        let standing = lab.go_on().await;
+        assert!(
+            matches!(standing, Standing::Over(End::Promoted, _)),
+            "{standing:?}"
+        );
+    }
+}
+
 /// A process that lost its lease writes nothing, neither journal nor target.
 #[tokio::test]
 async fn a_fenced_process_stops_before_its_write() {

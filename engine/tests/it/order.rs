@@ -1,17 +1,24 @@
 //! These calls in this order, and nothing else: on a simulated target.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use engine::clock::{Clock, VirtualClock};
 use engine::journal::{Actor, Call, Event, Reply, StackVerb, Work};
 use engine::model::limits::{BeforeBake, OnTrouble};
 use engine::model::{
-    DemoFault, End, ErrorKind, Hold, HostError, Promotion, Release, Source, Weights,
+    DemoFault, End, ErrorKind, Hold, HostError, Outcome, Promotion, Release, Source, Verdict,
+    Weights,
 };
-use engine::rollout::Standing;
 use engine::rollout::change::Heard;
-use engine::simulate::{Behaviour, Fault};
+use engine::rollout::session::Calls;
+use engine::rollout::{Ran, Standing};
+use engine::simulate::{Behaviour, Fault, SimulatedTarget};
 use serde_json::json;
 
 use crate::support::guests;
-use crate::support::lab::{self, Lab};
+use crate::support::lab::{self, Lab, Scripted};
 
 async fn canary(behaviour: Behaviour) -> Lab {
     Lab::new(guests::plugin("canary").await, behaviour, lab::quick())
@@ -192,6 +199,146 @@ async fn a_foreign_change_is_refused_and_can_be_adopted() {
         matches!(standing, Standing::Over(End::Promoted, _)),
         "{standing:?}"
     );
+}
+
+/// What a hold has told is taken over, and nothing that came after it.
+#[tokio::test]
+async fn only_what_was_told_is_adopted() {
+    let lab = canary(lab::good()).await;
+    let set = |stable, canary| {
+        lab.target
+            .meddle(|o| (o.arms[0].weight, o.arms[1].weight) = (stable, canary));
+    };
+    lab.driver()
+        .begin(lab.header.clone())
+        .await
+        .expect("begins");
+    set(80, 20);
+    assert!(matches!(lab.go_on().await, Standing::Held(_)));
+    set(0, 100);
+    lab.signal("resume", "adopt").await;
+    let Standing::Held(Hold::ForeignChange { found, .. }) = lab.go_on().await else {
+        panic!("nobody was told of that");
+    };
+    assert_eq!(found, Weights::of([("stable", 0), ("canary", 100)]));
+    assert_eq!(lab.status().await.weights.share("canary"), 0.0);
+    lab.signal("resume", "adopt").await;
+    lab.go_on().await;
+    let journal = lab.journal().await;
+    let adopted = journal.iter().find_map(|entry| match &entry.event {
+        Event::Continued { adopted, .. } => adopted.clone(),
+        _ => None,
+    });
+    assert_eq!(adopted, Some(found));
+}
+
+/// A clock on which something happens while somebody waits.
+struct Meanwhile {
+    clock: Arc<VirtualClock>,
+    armed: Arc<AtomicBool>,
+    happens: Box<dyn Fn() + Send + Sync>,
+}
+
+#[async_trait]
+impl Clock for Meanwhile {
+    fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    async fn sleep_until(&self, until: u64) {
+        if self.armed.swap(false, Ordering::SeqCst) {
+            (self.happens)();
+            // Tasks need a minute to start.
+            self.clock.sleep_until(until + 60_000).await;
+        }
+        self.clock.sleep_until(until).await;
+    }
+}
+
+/// Who takes users back while a raise waits for its tasks is not overruled: by a strategy's
+/// raise, a person's promotion, or a verb by hand.
+#[tokio::test]
+async fn what_somebody_does_while_a_raise_waits_for_its_arm_stays() {
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Who {
+        Strategy,
+        Promotion,
+        Verb,
+    }
+    for who in [Who::Strategy, Who::Promotion, Who::Verb] {
+        let armed = Arc::new(AtomicBool::new(false));
+        let (arm, sick) = (
+            armed.clone(),
+            Arc::new(Mutex::new(None::<Arc<SimulatedTarget>>)),
+        );
+        let target = sick.clone();
+        let strategy = Scripted(move |calls: Arc<dyn Calls>| {
+            let (arm, target) = (arm.clone(), target.clone());
+            async move {
+                let to = |share| Call::SetWeights {
+                    weights: Weights::of([("stable", 100 - share), ("canary", share)]),
+                };
+                if calls.perform(to(10)).await.is_err() {
+                    return Ran::Interrupted;
+                }
+                let target = target.lock().expect("no panic").clone().expect("set");
+                target.meddle(|o| o.arms[1].healthy = 0);
+                arm.store(true, Ordering::SeqCst);
+                if who == Who::Promotion {
+                    return Ran::Returned(Ok(Outcome {
+                        verdict: Verdict::Promoted,
+                        reason: "as the test wants".to_owned(),
+                    }));
+                }
+                match calls.perform(to(50)).await {
+                    Ok(reply) => Ran::Trapped(reply.to_string()),
+                    Err(_) => Ran::Interrupted,
+                }
+            }
+        });
+        let mut lab = Lab::new(Arc::new(strategy), lab::good(), json!({}));
+        *sick.lock().expect("no panic") = Some(lab.target.clone());
+        let target = lab.target.clone();
+        let away = match who {
+            Who::Verb => {
+                lab.header.work = Work::Verb {
+                    verb: "set-weights".to_owned(),
+                    weights: Weights::of([("stable", 40), ("canary", 60)]),
+                    actor: "ada".to_owned(),
+                };
+                target.meddle(|o| o.arms[1].healthy = 0);
+                armed.store(true, Ordering::SeqCst);
+                (70, 30)
+            }
+            _ => (100, 0),
+        };
+        let happens = move || {
+            target.meddle(|o| {
+                o.arms[1].healthy = o.arms[1].total;
+                (o.arms[0].weight, o.arms[1].weight) = away;
+            });
+        };
+        let mut driver = lab.driver();
+        driver.clock = Arc::new(Meanwhile {
+            clock: lab.clock.clone(),
+            armed: armed.clone(),
+            happens: Box::new(happens),
+        });
+        driver.begin(lab.header.clone()).await.expect("begins");
+        let mut fleet = engine::rollout::fleet::Fleet::new(driver);
+        fleet.add(lab::ID.to_owned(), lab.clock.now());
+        let standing = lab::stopped(fleet.next().await).expect("it works");
+        match (who, &standing) {
+            (Who::Verb, Standing::Over(End::Refused, why)) => {
+                assert!(why.contains("stable=70 canary=30"), "{why}");
+            }
+            (Who::Strategy | Who::Promotion, Standing::Held(Hold::ForeignChange { found, .. })) => {
+                assert_eq!(*found, Weights::of([("stable", 100), ("canary", 0)]));
+            }
+            _ => panic!("{who:?}: {standing:?}"),
+        }
+        assert_eq!(lab.target.peek().weights().0[1].weight, away.1, "{who:?}");
+    }
 }
 
 #[tokio::test]
