@@ -46,6 +46,11 @@ fn refuse_a_change(header: &Header) -> Result<()> {
             "rollout {id} is a change of a stack, which CloudFormation makes at its own pace: it can neither be paused nor promoted"
         ))
         .ask(Ask::Abort(id.clone()), "takes the traffic back")),
+        Work::Verb { ref verb, .. } => Err(Error::usage(format!(
+            "rollout {id} is a {verb} by hand: one write, which can neither be paused nor promoted"
+        ))
+        .ask(Ask::Resume(id.clone()), "goes on with it")
+        .ask(Ask::Abort(id.clone()), "takes the traffic back")),
         _ => Ok(()),
     }
 }

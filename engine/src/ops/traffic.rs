@@ -105,10 +105,14 @@ pub(super) async fn give(
     weights: Weights,
 ) -> Result<Moved> {
     let way_back = verb == Verb::Rollback;
-    // The destination of a way back is the stable arm.
+    // The destination of a way back is the stable arm. Before any other move it is where a
+    // rollback would go: who gives the move up wants that, and the arm with more traffic may
+    // be the candidate.
     let by_sight = match way_back {
         true => all_on(&weights),
-        false => stable_by_sight(&live.weights),
+        false => super::way_back::home_known(app, target.identity(), live)
+            .await
+            .or_else(|| stable_by_sight(&live.weights)),
     };
     let first = live.names().first().cloned();
     let header = by_hand(

@@ -76,6 +76,7 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
             (false, _) => unread = Some((busy.rollout, change)),
         }
     }
+    let (spec, target) = without_occupied(app, (spec, target)).await?;
     let live = patiently(app, || async { Ok(target.glance().await?) }).await?;
     let home = home(app, target.identity(), &live, to).await?;
     let identity = target.identity().to_owned();
@@ -353,6 +354,22 @@ pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBac
         }
         take_what_came(app, &header, &status).await?;
     }
+    // A move by hand may have ended before it heard of it.
+    if matches!(header.work, Work::Verb { .. }) && !matches!(status.end, Some((End::RolledBack, _)))
+    {
+        let stable = header.arm(Role::Stable);
+        let reach = || async { Ok(app.ports.reach(&header.target).await?) };
+        let target = patiently(app, reach).await?;
+        let live = patiently(app, || async { Ok(target.glance().await?) }).await?;
+        let on = (header.target.clone(), target);
+        let weights = live.weights.all_to(stable);
+        app.progress(format!(
+            "{id} had ended before it could be given up; takes all traffic to {stable}"
+        ));
+        let moved = give(app, on, &live, Verb::Rollback, weights).await?;
+        refuse_what_is_left(&header.target, &moved, stable)?;
+        return Ok(TakenBack::Moved(Box::new(moved)));
+    }
     Ok(TakenBack::Aborted(Box::new((header, status))))
 }
 
@@ -477,6 +494,10 @@ async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> Resul
     let Some(to) = to else {
         // In the journal of `rollback`, the arm that it gives all traffic is the stable one.
         let naming = Naming::of(header.arms.iter().map(|arm| arm.name.as_str()));
+        let by_hand = matches!(header.work, Work::Verb { .. }) && !header.work.goes_back();
+        if by_hand && naming.stable().is_none() {
+            return refuse_without_home(app, &header).await;
+        }
         return match (&header.work, naming.stable()) {
             (Work::Verb { actor, .. }, Some(named)) if named != stable => Err(Error::busy(
                 format!("{actor} takes all traffic to {stable} just now ({rollout})"),
@@ -502,6 +523,66 @@ async fn refuse_another_arm(app: &App, rollout: &str, to: Option<&str>) -> Resul
         Ask::Switch(to.to_owned()),
         format!("gives it to {to} after that"),
     ))
+}
+
+/// Refuses to give up a move by hand where it would not take users to where a way back goes:
+/// nothing said which arm is stable when it began, so it went by the traffic.
+async fn refuse_without_home(app: &App, header: &Header) -> Result<()> {
+    let stable = header.arm(Role::Stable);
+    let why = match home_of_history(app, &header.identity).await? {
+        Some(home) if home.arm == stable => return Ok(()),
+        Some(home) => format!("a way back goes to {}: {}", home.arm, home.why),
+        None => "no arm is called stable and no earlier rollout says which one is".to_owned(),
+    };
+    let error = Error::busy(format!(
+        "{} moves the traffic by hand just now, and {why}",
+        header.rollout
+    ))
+    .ask(
+        Ask::Abort(header.rollout.clone()),
+        format!("gives it up and takes all traffic to {stable}, which had most of it before"),
+    );
+    let others = header.arms.iter().filter(|arm| arm.name != stable);
+    Err(others.fold(error, |error, arm| {
+        let does = format!("takes it to {} after that", arm.name);
+        error.ask(Ask::RollbackTo(arm.name.clone()), does)
+    }))
+}
+
+/// A target without the routes that something else holds: the way back of the others does
+/// not wait for it.
+async fn without_occupied(
+    app: &App,
+    (spec, target): (TargetSpec, Arc<dyn Target>),
+) -> Result<(TargetSpec, Arc<dyn Target>)> {
+    let TargetSpec::Aws(aws) = &spec else {
+        return Ok((spec, target));
+    };
+    let Some(found) = &aws.found else {
+        return Ok((spec, target));
+    };
+    let mut free = vec![];
+    for also in &found.also {
+        let Ok(Some(busy)) = app.store.occupant(&also.route).await else {
+            free.push(also.clone());
+            continue;
+        };
+        let note = Note::from(format!(
+            "{} is left to {}, which has it",
+            also.place, busy.rollout
+        ));
+        let does = "takes that one back too";
+        app.note(note.advise(Advice::ask(Ask::Abort(busy.rollout), does)));
+    }
+    if free.len() == found.also.len() {
+        return Ok((spec, target));
+    }
+    let mut alone = (**aws).clone();
+    if let Some(found) = &mut alone.found {
+        found.also = free;
+    }
+    let target = app.ports.on_aws(&alone).await?;
+    Ok((TargetSpec::Aws(Box::new(alone)), target))
 }
 
 /// Does something that the way back begins with, and tries it again for minutes while
@@ -728,6 +809,11 @@ async fn home(app: &App, identity: &str, live: &Traffic, to: Option<&str>) -> Re
             live.weights.shares()
         ),
     ))
+}
+
+/// The arm where a way back would go now, if anything says which.
+pub(super) async fn home_known(app: &App, identity: &str, live: &Traffic) -> Option<String> {
+    Some(home(app, identity, live, None).await.ok()?.arm)
 }
 
 /// Notes what it means that nothing has changed, and that both arms run the same version

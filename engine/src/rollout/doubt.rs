@@ -102,7 +102,8 @@ impl Driver {
     }
 
     /// Lets the time pass in which a write of the process that was here before
-    /// could still land. True if it had to: then look once more.
+    /// could still land. True if it had to: then look once more. A command ends it, but for
+    /// the way back.
     pub(super) async fn outwait(&self, session: &mut Session) -> Result<bool, Interrupt> {
         let late = session.target.late_write_ms();
         let until = session
@@ -113,6 +114,7 @@ impl Driver {
         if late == 0 || now >= until {
             return Ok(false);
         }
+        let going_back = session.goes_back();
         let seconds = (until - now).div_ceil(1_000);
         self.say(
             session,
@@ -121,6 +123,9 @@ impl Driver {
             ),
         );
         while self.clock.now() < until {
+            if !going_back && session.is_commanded().await? {
+                break;
+            }
             let look_again = self.clock.now() + session.poll_ms();
             self.clock.sleep_until(until.min(look_again)).await;
             session.keep_lease().await?;

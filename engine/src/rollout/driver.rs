@@ -342,6 +342,10 @@ impl Driver {
             }
         };
         let (fit, (live, health)) = tokio::join!(fit, session.read_before(checks));
+        // Who gives it up now does not find that it went through.
+        if session.is_commanded().await? {
+            return Err(Interrupt::Attention);
+        }
         if let Err(error) = fit {
             let (end, reason) = (End::Refused, error.message);
             return Ok(session
@@ -360,8 +364,11 @@ impl Driver {
             }
             Err(error) => session.refuse(Actor::Host, call.clone(), error).await?,
         };
-        if reply == Reply::Done && self.outwait(session).await? {
+        if reply == Reply::Done && self.outwait(session).await? && !session.is_commanded().await? {
             reply = session.write(Actor::Host, call.clone(), checks).await?;
+        }
+        if session.is_commanded().await? {
+            return Err(Interrupt::Attention);
         }
         let (end, reason) = match reply {
             Reply::Failed(error) => (End::Refused, error.message),

@@ -132,7 +132,8 @@ impl Driver {
                 way.waited_until = None;
             }
             match step {
-                Step::Done if self.outwait(session).await? => continue,
+                // Then it looks once more.
+                Step::Done if self.outwait(session).await? => {}
                 Step::Identify { arm } => match live.arm(&arm) {
                     Some(arm) => {
                         identify(session, arm).await?;
@@ -146,6 +147,9 @@ impl Driver {
                         session.await_what_was_judged(&arm).await?;
                     }
                     write_down(session, &live).await?;
+                    if goal == Goal::Promote && session.needs_attention().await? {
+                        return Err(Interrupt::Attention);
+                    }
                     if goal == Goal::RollBack && self.take_along(session, &mut way).await? {
                         continue;
                     }

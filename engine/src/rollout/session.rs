@@ -321,6 +321,17 @@ impl Session {
         Ok(commanded || due || self.tripped.is_some() && !self.going_back())
     }
 
+    /// Whether a person wants something else of the driver.
+    pub(super) async fn is_commanded(&mut self) -> Result<bool, StoreError> {
+        Ok(recovery::first_command(&self.pending().await?).is_some())
+    }
+
+    /// Whether all of it goes back to the stable arm: by a decision, or because a person asked
+    /// for nothing else.
+    pub(super) fn goes_back(&self) -> bool {
+        self.going_back() || self.header.work.goes_back()
+    }
+
     async fn attention(&mut self) -> Result<(), Interrupt> {
         if self.needs_attention().await? {
             return Err(Interrupt::Attention);
@@ -657,7 +668,10 @@ impl Session {
             };
             // A person's one write brings routes together that are apart.
             let by_hand = matches!(self.header.work, Work::Verb { .. });
-            if checks != Checks::WayBack
+            // A person who moves traffic by hand, to the stable arm or away from it, has not
+            // said that whatever somebody else did meanwhile is to be written over.
+            let overrules = checks == Checks::WayBack && (!by_hand || self.goes_back());
+            if !overrules
                 && let Some(hold) = self.foreign(&live)
                 && !(by_hand && before == self.status.weights)
             {
@@ -698,9 +712,7 @@ impl Session {
             if checks != Checks::WayBack && gains {
                 self.await_what_was_judged(&candidate).await?;
             }
-            if checks != Checks::WayBack
-                && let Err(error) = self.is_still(&live, looked).await?
-            {
+            if !overrules && let Err(error) = self.is_still(&live, looked).await? {
                 return self.refuse(by, call, error).await;
             }
         }
