@@ -592,9 +592,10 @@ async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), 
     reason.push_str(way.unscaled.as_deref().unwrap_or(""));
     if let (Some(why), Some(capacity)) = (&way.unseen, &session.header.capacity) {
         let (candidate, had) = (session.header.arm(Role::Candidate), capacity.idle);
-        reason.push_str(&format!(
-            " (how many tasks {candidate} has could not be read, so it keeps those that it was given beside the {had} of before: {why})"
-        ));
+        let noted = format!(
+            " (how many tasks {candidate} has could not be read, so it may keep more than the {had} that it had before: {why})"
+        );
+        reason.push_str(&noted);
     }
     if let Some(doubt) = &way.doubt {
         reason.extend([" (", doubt.as_str(), ")"]);

@@ -841,20 +841,18 @@ async fn auto_scaling_is_put_back_after_a_crash_and_an_abort() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_that_cannot_be_read_on_the_way_back_are_not_left_silently() {
     let never = usize::MAX;
-    let cases: [(&str, usize, fn() -> Trouble); 4] = [
-        ("denied once", 1, || {
-            Trouble::Refused(403, "AccessDeniedException")
-        }),
+    for (case, times) in [
+        ("denied", 1),
         // The SDK itself asks three times.
-        ("throttled", 5, || {
-            Trouble::Refused(400, "ThrottlingException")
-        }),
-        ("reset", never, || Trouble::Reset),
-        ("denied", never, || {
-            Trouble::Refused(403, "AccessDeniedException")
-        }),
-    ];
-    for (case, times, trouble) in cases {
+        ("throttled", 5),
+        ("reset", never),
+        ("denied", never),
+    ] {
+        let trouble = move || match case {
+            "denied" => Trouble::Refused(403, "AccessDeniedException"),
+            "throttled" => Trouble::Refused(400, "ThrottlingException"),
+            _ => Trouble::Reset,
+        };
         let made = make(&four_and_one()).await;
         let proxy = Proxy::start().await;
         let test = TestApp::through(&proxy.endpoint).hurried();
