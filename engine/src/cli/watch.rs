@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::exit::Exit;
 use super::print::{self, plain_news};
 use super::render;
-use super::{Global, traffic};
+use super::{Global, advice, traffic};
 use crate::clock::Clock;
 use crate::journal::narrate::Narrator;
 use crate::journal::verdict::{in_short, verdict};
@@ -168,8 +168,14 @@ fn show_end(global: &Global, ended: &Ended, told: Option<&str>) -> Result<Exit> 
     let rollout = &header.rollout;
     match &ended.left {
         Left::Stopped(standing) => {
-            let exit = Exit::from(standing);
+            let exit = match &ended.left_behind {
+                Some(_) => Exit::RollbackFailed,
+                None => Exit::from(standing),
+            };
             finish(global, ended, exit, told)?;
+            if let Some(error) = &ended.left_behind {
+                eprintln!("error: {}", advice::text(error));
+            }
             Ok(exit)
         }
         Left::Gone => Ok(Exit::Paused),

@@ -198,14 +198,8 @@ impl AwsSpec {
         if let Some(found) = &self.found {
             return Ok(region_of(&found.route).map(|region| (region, found.route.as_str())));
         }
-        let find = &self.find;
-        let of_arms = find.arms.iter();
-        let of_arms = of_arms.flat_map(|arm| arm.target_group.iter().chain(&arm.service));
-        let given = find.rule.iter().chain(&find.listener).chain(&find.stack);
-        let given = given.chain(of_arms).chain(&find.cluster);
-        let mut all = given
-            .chain(&find.test_listeners)
-            .filter_map(|arn| Some((region_of(arn)?, arn.as_str())));
+        let given = self.find.given();
+        let mut all = given.filter_map(|arn| Some((region_of(arn)?, arn)));
         let Some((region, arn)) = all.next() else {
             return Ok(None);
         };
@@ -222,7 +216,28 @@ impl AwsSpec {
     }
 }
 
+impl AwsSpec {
+    /// The account that the role or an ARN names that was given; `None` if the target is known
+    /// by names alone, so that whoever calls decides about the account.
+    #[must_use]
+    pub fn account_named(&self) -> Option<&str> {
+        let role = self.access.role.as_deref();
+        role.into_iter()
+            .chain(self.find.given())
+            .find_map(account_of)
+    }
+}
+
 impl Find {
+    /// All names and ARNs that were given.
+    fn given(&self) -> impl Iterator<Item = &str> {
+        let of_arms = self.arms.iter();
+        let of_arms = of_arms.flat_map(|arm| arm.target_group.iter().chain(&arm.service));
+        let given = self.rule.iter().chain(&self.listener).chain(&self.stack);
+        let given = given.chain(of_arms).chain(&self.cluster);
+        given.chain(&self.test_listeners).map(String::as_str)
+    }
+
     /// The listener or rule that is named by its ARN: the identity of the target,
     /// whatever else is still to be found.
     #[must_use]
@@ -315,6 +330,18 @@ pub fn region_of(arn: &str) -> Option<&str> {
     (!region.is_empty() && region.len() <= 32 && region.chars().all(fits)).then_some(region)
 }
 
+/// The account in an ARN, such as `123456789012`; `None` for a name and for an ARN without one.
+#[must_use]
+pub fn account_of(arn: &str) -> Option<&str> {
+    let mut parts = arn.split(':');
+    if parts.next() != Some("arn") {
+        return None;
+    }
+    let account = parts.nth(3)?;
+    let is_one = !account.is_empty() && account.bytes().all(|b| b.is_ascii_digit());
+    is_one.then_some(account)
+}
+
 /// A target that is still to be found, with the default delay of its metrics.
 #[must_use]
 pub fn looked_for(access: Access, find: Find) -> AwsSpec {
@@ -357,6 +384,33 @@ mod tests {
         ] {
             assert_eq!(region_of(&text), region, "{text}");
         }
+    }
+
+    #[test]
+    fn an_arn_says_its_account_and_a_role_does_too() {
+        for (text, account) in [
+            (
+                "arn:aws:iam::123456789012:role/engine",
+                Some("123456789012"),
+            ),
+            ("arn:aws-cn:ecs:cn-north-1:1:service/a/b", Some("1")),
+            ("arn:aws:s3:::bucket", None),
+            ("arn:aws:iam::aws:policy/ReadOnly", None),
+            ("shop:1:2:3:4", None),
+            ("shop-stable", None),
+        ] {
+            assert_eq!(account_of(text), account, "{text}");
+        }
+        let find = Find {
+            stack: Some("shop".to_owned()),
+            ..Find::default()
+        };
+        let mut spec = looked_for(Access::default(), find);
+        assert_eq!(spec.account_named(), None);
+        spec.find.cluster = Some("arn:aws:ecs:eu-west-1:7:cluster/prod".to_owned());
+        assert_eq!(spec.account_named(), Some("7"));
+        spec.access.role = Some("arn:aws:iam::8:role/engine".to_owned());
+        assert_eq!(spec.account_named(), Some("8"));
     }
 
     #[test]

@@ -106,15 +106,27 @@ impl Problems {
         places: &HashMap<String, usize>,
         separator: char,
     ) -> Self {
-        for problem in &mut self.0 {
+        let mut found = vec![];
+        for problem in self.0.iter_mut().filter(|problem| problem.line.is_none()) {
             let mut keys = std::iter::successors(Some(problem.path.as_str()), |key| {
                 key.rsplit_once(separator).map(|(outer, _)| outer)
             });
-            let place = keys.find_map(|key| places.get(key));
-            if let (None, Some(at)) = (problem.line, place) {
-                let (line, column) = Problem::place(text, *at);
-                (problem.line, problem.column) = (Some(line), Some(column));
+            if let Some(at) = keys.find_map(|key| places.get(key)) {
+                found.push((*at, problem));
             }
+        }
+        // In the order of the text, which is then read once, however many problems there are.
+        found.sort_by_key(|(at, _)| *at);
+        let (mut line, mut column, mut read) = (1, 1, 0);
+        for (at, problem) in found {
+            for character in text.get(read..at).unwrap_or_default().chars() {
+                (line, column) = match character {
+                    '\n' => (line + 1, 1),
+                    _ => (line, column + 1),
+                };
+            }
+            read = at;
+            (problem.line, problem.column) = (Some(line), Some(column));
         }
         self
     }
@@ -140,3 +152,47 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each problem has the place of its key, in whichever order they were found, and also
+    /// where all are in one line.
+    #[test]
+    fn each_problem_gets_the_place_of_its_key() {
+        for text in [
+            "a = 1\n\u{e4}b = 2\n\nc = 3",
+            "a = 1, \u{e4}b = 2, c = 3",
+            "",
+        ] {
+            let keys: HashMap<String, usize> = text
+                .char_indices()
+                .map(|(at, _)| (at.to_string(), at))
+                .collect();
+            let mut problems: Vec<Problem> = keys
+                .keys()
+                .flat_map(|key| [key.clone(), format!("{key}.inner")])
+                .map(|path| Problem::new(path, "wrong"))
+                .collect();
+            problems.push(Problem::new("nowhere", "wrong"));
+            problems.push(Problem {
+                line: Some(7),
+                ..Problem::new("0", "known")
+            });
+            let located = Problems(problems).located(text, &keys, '.');
+            for problem in located.0 {
+                let key = problem.path.split('.').next().and_then(|key| keys.get(key));
+                let place = match key {
+                    _ if problem.message == "known" => (Some(7), None),
+                    Some(at) => {
+                        let (line, column) = Problem::place(text, *at);
+                        (Some(line), Some(column))
+                    }
+                    None => (None, None),
+                };
+                assert_eq!((problem.line, problem.column), place, "{}", problem.path);
+            }
+        }
+    }
+}

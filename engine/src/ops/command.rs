@@ -8,6 +8,7 @@ use super::advice::Ask;
 use super::app::App;
 use super::begin::new_id_part;
 use super::error::{Error, Result};
+use super::find::Purpose;
 use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::verdict::verdict;
@@ -64,7 +65,7 @@ pub async fn resume(
     id: Option<&str>,
     adopt: bool,
 ) -> Result<(String, bool)> {
-    let (header, status) = app.meant(request, id).await?;
+    let (header, status) = app.meant(request, id, Purpose::GoOn).await?;
     let id = header.rollout.clone();
     if status.is_over() {
         return Err(over(&header, &status));
@@ -97,7 +98,7 @@ pub async fn resume(
 
 /// Pauses a rollout until it is resumed.
 pub async fn pause(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Reached> {
-    let (header, status) = app.meant(request, id).await?;
+    let (header, status) = app.meant(request, id, Purpose::Standstill).await?;
     let id = &header.rollout;
     if status.is_over() {
         return Err(over(&header, &status));
@@ -131,7 +132,7 @@ pub async fn promote_fully(
     request: &TargetRequest,
     id: Option<&str>,
 ) -> Result<Reached> {
-    let (header, status) = app.meant(request, id).await?;
+    let (header, status) = app.meant(request, id, Purpose::GoOn).await?;
     if status.is_over() {
         return Err(over(&header, &status));
     }
@@ -146,7 +147,7 @@ pub async fn promote_fully(
 
 /// Ends the present wait of a rollout.
 pub async fn promote(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<WentOn> {
-    let (header, status) = app.meant(request, id).await?;
+    let (header, status) = app.meant(request, id, Purpose::GoOn).await?;
     if status.is_over() {
         return Err(over(&header, &status));
     }
@@ -183,7 +184,7 @@ pub async fn approve(
     id: Option<&str>,
     comment: &str,
 ) -> Result<WentOn> {
-    let (header, status) = app.meant(request, id).await?;
+    let (header, status) = app.meant(request, id, Purpose::GoOn).await?;
     if status.is_over() {
         return Err(over(&header, &status));
     }

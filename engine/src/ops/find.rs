@@ -10,14 +10,27 @@ use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Header, header};
-use crate::model::aws::AwsSpec;
+use crate::model::aws::{AwsSpec, account_of, region_of};
 use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Page};
 use crate::target::Target;
+use crate::target::aws::client::configured_region;
 
 /// Most unfinished rollouts without a driver whose targets are read to find the one
 /// that is meant.
 const IN_SIGHT_MAX: usize = 20;
+
+/// What a rollout that nobody names is wanted for, and so how certain it must be that it is
+/// the one that is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To take its traffic back: nothing may stand in the way of that.
+    WayBack,
+    /// To let it stand still: no traffic moves, so AWS is not asked whose credentials these are.
+    Standstill,
+    /// To let it go on.
+    GoOn,
+}
 
 impl App {
     /// The rollout that is named, or the one on the target that the request names,
@@ -26,8 +39,9 @@ impl App {
         &self,
         request: &TargetRequest,
         id: Option<&str>,
+        purpose: Purpose,
     ) -> Result<(Header, Status)> {
-        let id = self.meant_id(request, id).await?;
+        let id = self.meant_id(request, id, purpose).await?;
         self.reached(&id).await
     }
 
@@ -36,40 +50,140 @@ impl App {
         &self,
         request: &TargetRequest,
         id: Option<&str>,
+        purpose: Purpose,
     ) -> Result<String> {
         if let Some(id) = id {
             return Ok(id.to_owned());
         }
-        match request.identity(self).await? {
-            Some(identity) => self.on_target(&identity).await,
+        let identity = request.identity(self).await?;
+        let named = match request.named() {
             // A file that cannot be read must not stand in the way of a way back.
-            None => match request.named().ok().flatten() {
-                Some(spec) => self.of_the_file(&spec.target).await,
-                None => self.unfinished().await,
-            },
+            Err(_) if purpose == Purpose::WayBack => None,
+            named => named?.map(|spec| spec.target),
+        };
+        let id = match (identity, &named) {
+            (Some(identity), _) => self.on_target(&identity).await?,
+            (None, Some(target)) => return self.of_the_file(target, purpose).await,
+            (None, None) => self.unfinished().await?,
+        };
+        match self.is_elsewhere(&id, named.as_ref(), purpose).await? {
+            Some(why) => Err(Error::usage(format!(
+                "rollout {id} {why}; name it if it is meant"
+            ))),
+            None => Ok(id),
         }
     }
 
     /// The unfinished rollout on the target of the rollout file. One that is somewhere else
     /// is not meant, however alone it is.
-    async fn of_the_file(&self, target: &TargetSpec) -> Result<String> {
+    async fn of_the_file(&self, target: &TargetSpec, purpose: Purpose) -> Result<String> {
         let open = self.open_rollouts().await?;
-        let (mut here, mut elsewhere) = (vec![], vec![]);
+        let (mut here, mut elsewhere, mut reasons) = (vec![], vec![], String::new());
         for one in open {
-            let header = self.store.header(&one.summary.rollout).await?;
-            let is_here = header.is_some_and(|header| is_same(&header.target, target));
-            match is_here {
-                true => here.push(one),
-                false => elsewhere.push(one),
+            let id = &one.summary.rollout;
+            let header = self.store.header(id).await?;
+            if !header.is_some_and(|header| is_same(&header.target, target)) {
+                elsewhere.push(one);
+                continue;
+            }
+            match self.is_elsewhere(id, Some(target), purpose).await? {
+                Some(why) => {
+                    reasons = format!("{reasons}: {id} {why}");
+                    elsewhere.push(one);
+                }
+                None => here.push(one),
             }
         }
         if here.is_empty() && !elsewhere.is_empty() {
             return Err(Error::usage(format!(
-                "no rollout is under way on the target of the rollout file; name one that is on another:\n{}",
+                "no rollout is under way on the target of the rollout file{reasons}; name one that is on another:\n{}",
                 listed(&elsewhere)
             )));
         }
         the_only_one(&here)
+    }
+
+    /// Why a rollout on AWS is in another region or account than what a request, the rollout
+    /// file and the surroundings mean; none if it is there. A stack, say, has the same name in
+    /// many regions and accounts. Where nothing names a target, what the rollout itself took
+    /// from its surroundings counts.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    async fn is_elsewhere(
+        &self,
+        id: &str,
+        named: Option<&TargetSpec>,
+        purpose: Purpose,
+    ) -> Result<Option<String>> {
+        if purpose == Purpose::WayBack {
+            return Ok(None);
+        }
+        let header = self.store.header(id).await?;
+        let Some(TargetSpec::Aws(pinned)) = header.map(|header| header.target) else {
+            return Ok(None);
+        };
+        let Some(route) = pinned.found.as_ref().map(|found| found.route.as_str()) else {
+            return Ok(None);
+        };
+        let described = match named {
+            Some(TargetSpec::Aws(spec)) => Some(&**spec),
+            _ => None,
+        };
+        let sought = AwsSpec {
+            found: None,
+            ..described.unwrap_or(&pinned).clone()
+        };
+        let region = match described {
+            Some(_) => Some(self.ports.clients_of(&sought).await?.region),
+            None if sought.region_of_arns()?.is_some() => None,
+            None => configured_region(&sought.access, &self.surroundings.network.aws).await,
+        };
+        if let Some((here, there)) = region.as_deref().zip(region_of(route))
+            && here != there
+        {
+            return Ok(Some(format!(
+                "is in {there}, and {here} is what is meant here (by an argument, the rollout file, AWS_REGION or the profile)"
+            )));
+        }
+        if purpose == Purpose::Standstill {
+            return Ok(None);
+        }
+        let account = match sought.account_named() {
+            Some(account) => account.to_owned(),
+            None => {
+                let as_here = AwsSpec {
+                    access: sought.access.clone(),
+                    ..(*pinned).clone()
+                };
+                match self.account_of_reader(&as_here).await {
+                    Ok(account) => account,
+                    Err(error) => {
+                        return Err(error
+                            .context(format!(
+                                "whether rollout {id} is the one that is meant cannot be told, because it cannot be seen whether these credentials are of its account"
+                            ))
+                            .hint(format!("name {id} if it is the one")));
+                    }
+                }
+            }
+        };
+        let there = account_of(route).unwrap_or_default();
+        Ok((account != there).then(|| {
+            format!("is in the account {there}, and the credentials here are of {account} (see AWS_PROFILE)")
+        }))
+    }
+
+    /// The account whose credentials are used for a target. Whoever can read its load balancer
+    /// is in its account, because no other one sees it.
+    async fn account_of_reader(&self, spec: &AwsSpec) -> Result<String> {
+        let target = self.ports.on_aws(spec).await?;
+        if let (Ok(_), Some(account)) = (target.glance().await, account_of(target.identity())) {
+            return Ok(account.to_owned());
+        }
+        let caller = self.ports.clients_of(spec).await?.caller().await?;
+        let account = account_of(&caller.arn).map(ToOwned::to_owned);
+        account.ok_or_else(|| Error::internal(format!("AWS says that {} calls", caller.arn)))
     }
 
     /// How a rollout stands.
@@ -240,7 +354,15 @@ fn listed(open: &[Open]) -> String {
 fn is_same(pinned: &TargetSpec, described: &TargetSpec) -> bool {
     match (pinned, described) {
         (TargetSpec::Aws(pinned), TargetSpec::Aws(described)) => {
-            pinned.find == described.find && pinned.access == described.access
+            let (one, other) = (&pinned.access, &described.access);
+            let as_somebody = one.profile == other.profile && one.role == other.role;
+            // Where no region is described the surroundings name one.
+            let route = pinned.found.as_ref().map(|found| found.route.as_str());
+            let region = route.and_then(region_of).or(one.region.as_deref());
+            let regions = region.zip(other.region.as_deref());
+            pinned.find == described.find
+                && as_somebody
+                && regions.is_none_or(|(one, other)| one == other)
         }
         _ => admin(pinned).is_some_and(|here| {
             admin(described).is_some_and(|there| there == here || there.port() == 0)

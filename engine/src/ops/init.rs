@@ -13,6 +13,7 @@ use super::request::TargetRequest;
 use crate::model::image::ImageReference;
 use crate::model::target::TargetSpec;
 use crate::spec::{Spec, draft, plugins};
+use crate::supply::files;
 
 /// The strategy where nothing names one.
 pub const STRATEGY: &str = "plugins/canary.wasm";
@@ -90,6 +91,11 @@ pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
         ImageReference::parse(image).map_err(wrong)?;
     }
     let plugin = match &request.plugin {
+        Some(plugin) if plugin.trim().is_empty() => {
+            return Err(Error::usage(
+                "the name of the strategy is empty, so nothing was written",
+            ));
+        }
         Some(plugin) => plugin.clone(),
         None => strategy_here(Path::new(plugins::FILE)),
     };
@@ -146,7 +152,7 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
 
 /// The strategy that the plugins file here names: `canary` if it has one, else its first.
 fn strategy_here(file: &Path) -> String {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let text = files::read_text(file, files::TEXT_BYTES_MAX).unwrap_or_default();
     let names = plugins::Plugins::parse(&text).map(|file| file.plugins);
     let names: Vec<String> = names.map(|n| n.into_keys().collect()).unwrap_or_default();
     let canary = names.iter().find(|name| *name == "canary");

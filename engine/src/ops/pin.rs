@@ -93,7 +93,7 @@ impl PinRequest {
         let here = std::env::current_dir().unwrap_or_default();
         let mut file = PathBuf::from(plugins::FILE);
         for _ in here.ancestors() {
-            if file.exists() {
+            if supply::files::is_there(&file) {
                 return file;
             }
             file = Path::new("..").join(file);

@@ -257,7 +257,7 @@ pub struct RolloutFile {
 }
 
 impl RolloutFile {
-    /// Reads the file that is named, or `rollout.toml` if it exists.
+    /// Reads the file that is named, or `rollout.toml` if something has that name.
     ///
     /// # Errors
     /// It cannot be read.
@@ -265,7 +265,7 @@ impl RolloutFile {
         let default = Path::new("rollout.toml");
         let path = match file {
             Some(path) => path,
-            None if default.exists() => default,
+            None if files::is_there(default) => default,
             None => return Ok(None),
         };
         let text = files::read_text(path, files::TEXT_BYTES_MAX)

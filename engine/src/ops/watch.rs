@@ -13,7 +13,7 @@ use super::status::{Seen, look};
 use super::way_back::{self, TakenBack};
 use crate::journal::status::Status;
 use crate::journal::{Entry, Header};
-use crate::model::{Command, Millis};
+use crate::model::{Command, End, Millis};
 use crate::rollout::fleet::{Fleet, News};
 use crate::rollout::{Options, RolloutError, Standing};
 use crate::store::StoreError;
@@ -118,6 +118,8 @@ pub struct Ended {
     pub rollout: Watched,
     /// Why nobody watches it any more.
     pub left: Left,
+    /// Of a way back by hand that has ended: the error that users are still sent elsewhere.
+    pub left_behind: Option<Error>,
     /// Requests that the built-in load had sent when the rollout stopped, and how many
     /// of them failed.
     pub requests: Option<(u64, u64)>,
@@ -132,7 +134,7 @@ pub async fn drive(
 ) -> Result<Ended> {
     let mut watch = Watch::begin(app, rollout, audience).await?;
     let left = watch.drive(options).await?;
-    Ok(watch.end(left).await)
+    Ok(watch.end(left, true).await)
 }
 
 /// Follows a rollout that another process drives until it ends or needs a person, or
@@ -140,7 +142,7 @@ pub async fn drive(
 pub async fn follow(app: &App, rollout: &str, audience: Audience<'_>) -> Result<Ended> {
     let mut watch = Watch::begin(app, rollout, audience).await?;
     let left = watch.follow().await?;
-    Ok(watch.end(left).await)
+    Ok(watch.end(left, false).await)
 }
 
 /// Follows a rollout as long as another process drives it, and drives it as soon as
@@ -157,7 +159,7 @@ pub async fn follow_or_drive(
         watch.tell(Happened::TakingOver);
         left = watch.drive(options).await?;
     }
-    Ok(watch.end(left).await)
+    Ok(watch.end(left, true).await)
 }
 
 /// Lets the balancers of this process finish their requests, unless somebody wishes
@@ -338,14 +340,28 @@ impl<'a, 'b> Watch<'a, 'b> {
         look(reached.ok()?.as_ref(), self.rollout.now).await.ok()
     }
 
-    async fn end(self, left: Left) -> Ended {
+    /// How it ended. Whoever only looks on moves nothing; whoever `wants` it to go on wants
+    /// what a way back by hand has left taken back too.
+    async fn end(self, left: Left, wants: bool) -> Ended {
         let requests = match left {
             Left::Stopped(_) => self.app.ports.load_seen().await,
+            _ => None,
+        };
+        let Watched { header, status, .. } = &self.rollout;
+        let left_behind = match left {
+            Left::Stopped(Standing::Over(End::RolledBack, _))
+                if wants && header.work.goes_back() =>
+            {
+                way_back::take_what_came(self.app, header, status)
+                    .await
+                    .err()
+            }
             _ => None,
         };
         Ended {
             rollout: self.rollout,
             left,
+            left_behind,
             requests,
         }
     }

@@ -7,6 +7,7 @@ use super::advice::{Advice, Ask, Input};
 use super::app::App;
 use super::command::{command, signal};
 use super::error::{Error, Kind, Result};
+use super::find::Purpose;
 use super::news::Note;
 use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
@@ -157,7 +158,7 @@ pub async fn abort(
     id: Option<&str>,
     reason: &str,
 ) -> Result<TakenBack> {
-    let (header, status) = match app.meant(request, id).await {
+    let (header, status) = match app.meant(request, id, Purpose::WayBack).await {
         Err(_) if let Some(unread) = unread(app, request, id).await? => {
             // Routes that came since go back with the others, if they can be read.
             let came = app.ports.newcomers(&unread.target).await;
@@ -201,7 +202,7 @@ async fn unread(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<
     let Some(store) = app.below() else {
         return Ok(None);
     };
-    let Ok(id) = app.meant_id(request, id).await else {
+    let Ok(id) = app.meant_id(request, id, Purpose::WayBack).await else {
         return Ok(None);
     };
     let Ok(Some(header)) = store.header(&id).await else {
@@ -378,7 +379,7 @@ pub async fn abort_rollout(app: &App, id: &str, reason: &str) -> Result<TakenBac
 ///
 /// # Errors
 /// Rollback failed, if users are still sent elsewhere by one.
-async fn take_what_came(app: &App, header: &Header, status: &Status) -> Result<()> {
+pub(super) async fn take_what_came(app: &App, header: &Header, status: &Status) -> Result<()> {
     let stable = header.arm(Role::Stable);
     let read = async || {
         let target = app.ports.reach(&header.target).await?;

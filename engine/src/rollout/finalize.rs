@@ -7,7 +7,7 @@ use super::driver::Driver;
 use super::look::{identify, look_elsewhere, unseen};
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
-use crate::journal::{Actor, Call, Event, Reply, Work};
+use crate::journal::{Actor, Call, Event, Reply};
 use crate::model::{Decider, Deployment, Elsewhere, End, Goal, Hold, Millis, Observed, Role};
 use crate::store::Durability;
 use crate::target::Target;
@@ -37,6 +37,8 @@ struct Way {
     started: bool,
     /// Of tasks that it was given: why they may not run the image that served, if so.
     doubt: Option<String>,
+    /// Why it is not known how many tasks there are, if the traffic is home and it is not.
+    unseen: Option<String>,
     /// The routes that came during the rollout, once they were looked for.
     came: Option<Came>,
 }
@@ -110,7 +112,7 @@ impl Driver {
         let mut first = true;
         loop {
             session.keep_lease().await?;
-            let live = self.look_on_the_way(session, &way).await;
+            let live = self.look_on_the_way(session, &mut way).await;
             if way.leaves(session, &live) {
                 continue;
             }
@@ -210,6 +212,7 @@ impl Driver {
             resized: 0,
             started: false,
             doubt: None,
+            unseen: None,
             came: None,
         }
     }
@@ -220,10 +223,6 @@ impl Driver {
     async fn take_along(&self, session: &mut Session, way: &mut Way) -> Result<bool, Interrupt> {
         let header = session.header.clone();
         let stable = header.arm(Role::Stable);
-        // Its target was found a moment ago, and what was left out then is an error there.
-        if let Work::Verb { .. } = header.work {
-            return Ok(false);
-        }
         if let Some(came) = &mut way.came {
             if came.pinned.is_some() {
                 let fate = format!("{} came during the rollout and went back too", came.places);
@@ -285,12 +284,52 @@ impl Driver {
     async fn look_on_the_way(
         &self,
         session: &mut Session,
-        way: &Way,
+        way: &mut Way,
     ) -> Result<Observed, Interrupt> {
         if way.goal == Goal::RollBack && session.status.given.is_none() {
-            return self.glance(session, way.patience_now()).await;
+            let live = self.glance(session, way.patience_now()).await?;
+            return self.with_tasks(session, way, live).await;
         }
         self.observe(session, way.patience_now()).await
+    }
+
+    /// Adds what a glance could not read although the traffic is home: how many tasks there
+    /// are. It tries a few times, because the candidate would keep for ever what it was given.
+    async fn with_tasks(
+        &self,
+        session: &mut Session,
+        way: &mut Way,
+        live: Observed,
+    ) -> Result<Observed, Interrupt> {
+        let header = &session.header;
+        let home = live.traffic().all_on(header.arm(Role::Stable));
+        if !home || header.capacity.is_none() {
+            return Ok(live);
+        }
+        if live.arms.iter().any(|arm| arm.tasks.is_some()) {
+            way.unseen = None;
+            return Ok(live);
+        }
+        if way.unseen.is_some() {
+            return Ok(live);
+        }
+        for attempt in 1..self.options.attempts.max(2) {
+            self.pause(self.options.pause_after(attempt)).await;
+            session.keep_lease().await?;
+            match session.target.observe().await {
+                Ok(all) => {
+                    way.unseen = None;
+                    return Ok(all);
+                }
+                Err(error) => {
+                    way.unseen = Some(error.to_string());
+                    if !error.retryable {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(live)
     }
 
     /// What the plan says, but for tasks that are not worth it.
@@ -556,6 +595,13 @@ async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), 
     let decision = session.status.decision.as_ref();
     let mut reason = decision.map_or_else(String::new, |d| d.reason.clone());
     reason.push_str(way.unscaled.as_deref().unwrap_or(""));
+    if let (Some(why), Some(capacity)) = (&way.unseen, &session.header.capacity) {
+        let (candidate, had) = (session.header.arm(Role::Candidate), capacity.idle);
+        let noted = format!(
+            " (how many tasks {candidate} has could not be read, so it may keep more than the {had} that it had before: {why})"
+        );
+        reason.push_str(&noted);
+    }
     if let Some(doubt) = &way.doubt {
         reason.extend([" (", doubt.as_str(), ")"]);
     }

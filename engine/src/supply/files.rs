@@ -21,6 +21,14 @@ pub fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Whether something has that name, be it a link that leads nowhere: who reads it then gets
+/// an error, and no silence as if there were nothing.
+#[must_use]
+pub fn is_there(path: &Path) -> bool {
+    let found = std::fs::symlink_metadata(path);
+    found.map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true)
+}
+
 fn is_file(found: &std::fs::Metadata) -> Result<()> {
     let kind = found.file_type();
     if kind.is_file() {

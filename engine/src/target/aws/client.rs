@@ -1,8 +1,12 @@
 //! Clients of the AWS services, and error messages that say what to do.
 
+use std::any::Any;
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
@@ -10,8 +14,11 @@ use aws_config::meta::region::ProvideRegion as _;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature;
-use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future::ProvideCredentials as ProvideFuture;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
@@ -29,7 +36,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 use super::calls::Api;
-use super::credentials::{Asked, HUNG};
+use super::credentials::{Asked, HUNG, UNFIT};
 use crate::clock::{Clock, SystemClock};
 use crate::model::aws::Access;
 use crate::model::network::{AwsVariables, Network};
@@ -266,7 +273,8 @@ impl Clients {
             if let Some(name) = &self.access.profile {
                 again = again.profile_name(name);
             }
-            if let Err(why) = again.build().provide_credentials().await {
+            let again = Signable(SharedCredentialsProvider::new(again.build()));
+            if let Err(why) = again.provide_credentials().await {
                 cause = innermost(&why);
                 whole = DisplayErrorContext(why).to_string();
             }
@@ -373,6 +381,7 @@ async fn configure(
             .credentials_provider(SharedCredentialsProvider::new(named))
             .build();
     }
+    config = signable(config);
     if let Some(role) = &access.role {
         let provider = aws_config::sts::AssumeRoleProvider::builder(role)
             .session_name("engine")
@@ -380,9 +389,82 @@ async fn configure(
             .build()
             .await;
         let provider = SharedCredentialsProvider::new(provider);
-        config = config.into_builder().credentials_provider(provider).build();
+        config = signable(config.into_builder().credentials_provider(provider).build());
     }
     (config, surroundings)
+}
+
+/// The same configuration, whose credentials are looked at before a request is signed with
+/// them.
+fn signable(config: SdkConfig) -> SdkConfig {
+    let Some(provider) = config.credentials_provider() else {
+        return config;
+    };
+    let provider = SharedCredentialsProvider::new(Signable(provider));
+    config.into_builder().credentials_provider(provider).build()
+}
+
+/// Gives credentials only if requests can be signed with them. The SDK puts them into a header
+/// as they are, and panics where they are no value of one.
+#[derive(Debug)]
+struct Signable(SharedCredentialsProvider);
+
+impl ProvideCredentials for Signable {
+    fn provide_credentials<'a>(&'a self) -> ProvideFuture<'a>
+    where
+        Self: 'a,
+    {
+        ProvideFuture::new(async move {
+            let mut giving = Box::pin(self.0.provide_credentials());
+            // A profile signs the request for its role by itself, with what nobody else sees.
+            let given = poll_fn(|cx| {
+                let poll = catch_unwind(AssertUnwindSafe(|| giving.as_mut().poll(cx)));
+                match poll {
+                    Ok(poll) => poll.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                }
+            });
+            let given = match given.await {
+                Ok(given) => given?,
+                Err(panic) if is_about_a_header(panic.as_ref()) => {
+                    return Err(unfit("a key with which a role is assumed", None));
+                }
+                Err(panic) => resume_unwind(panic),
+            };
+            let (id, secret) = (given.access_key_id(), given.secret_access_key());
+            let token = given.session_token().unwrap_or_default();
+            let of = given.get_property::<Vec<AwsCredentialFeature>>();
+            let source = of.and_then(|all| all.iter().find_map(in_words));
+            let goes = |c: char| matches!(c, ' '..='~' | '\t');
+            match (id.chars().all(goes), token.chars().all(goes)) {
+                (false, _) => Err(unfit("the access key id", source)),
+                (_, false) => Err(unfit("the session token", source)),
+                // It signs, but never what AWS expects.
+                _ if secret.contains(char::is_control) => {
+                    Err(unfit("the secret access key", source))
+                }
+                _ => Ok(given),
+            }
+        })
+    }
+
+    fn fallback_on_interrupt(&self) -> Option<Credentials> {
+        self.0.fallback_on_interrupt()
+    }
+}
+
+/// Whether the SDK panicked because something was no value of a header.
+fn is_about_a_header(panic: &(dyn Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>();
+    text.is_some_and(|text| text.contains("InvalidHeaderValue"))
+}
+
+/// The error of credentials that nothing can be signed with. It never has them in it.
+fn unfit(what: &str, source: Option<&str>) -> CredentialsError {
+    let source = source.map_or_else(String::new, |source| {
+        format!(", which comes from {source},")
+    });
+    CredentialsError::invalid_configuration(format!("{what}{source} {UNFIT}"))
 }
 
 /// A client for `https://` addresses that goes through the proxy, and trusts the

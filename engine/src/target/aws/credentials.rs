@@ -20,6 +20,10 @@ const LOGIN_FEATURE: &str = "credentials-login";
 /// What the SDK says where nothing gave credentials in time.
 pub(super) const HUNG: &str = "identity resolver timed out";
 
+/// What is said of credentials that no request can be signed with.
+pub(super) const UNFIT: &str =
+    "has a line break, or another character that credentials of AWS never have";
+
 /// What the SDK says of a place that nobody has set up.
 const NOT_SET_UP: [&str; 6] = [
     "environment variable not set",
@@ -47,7 +51,7 @@ impl Asked<'_> {
     /// container's own endpoint is next door: if nobody listens there, its address is wrong.
     pub(super) fn was_unreachable(&self, whole: &str) -> bool {
         // What was asked instead of a profile that there is none of explains nothing.
-        if whole.contains("was not defined") {
+        if whole.contains("was not defined") || whole.contains(UNFIT) {
             return false;
         }
         let next_door = self.variables.container.is_some() && self.profile().is_none();
@@ -72,6 +76,14 @@ impl Asked<'_> {
                 format!(
                     "the AWS CLI hands it over: make a second profile with `credential_process = aws configure export-credentials --profile {name} --format process`, and name that one with --profile or AWS_PROFILE"
                 ),
+            );
+        }
+        if whole.contains(UNFIT) {
+            let whose = profile.map_or_else(String::new, |whose| format!("{whose}: "));
+            return (
+                format!("{whose}{cause}"),
+                "write it anew without that: what `echo` writes into a file or a secret ends in a line break, and what `printf %s` writes does not"
+                    .to_owned(),
             );
         }
         if let Some((_, time)) = whole.split_once(HUNG) {

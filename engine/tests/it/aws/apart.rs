@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_elasticloadbalancingv2::types::{Action, TargetDescription};
+use engine::journal::{Header, Work};
 use engine::model::{End, ErrorKind, Hold, Verdict, Weights};
 use engine::ops::Kind;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
 use engine::ops::traffic::{set_weights, switch};
 use engine::ops::way_back::{TakenBack, abort, rollback};
-use engine::rollout::Standing;
-use engine::store::{Claim, Journals as _, Page, Schedule as _};
+use engine::rollout::{Options, Standing};
+use engine::store::sqlite::SqliteStore;
+use engine::store::{Claim, Journals as _, Lease, Page, Schedule as _};
 use engine::target::{Order, Step, Target as _};
 use serde_json::json;
 
@@ -24,7 +26,7 @@ use crate::support::aws::emulator;
 use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::aws::{run, stack};
 use crate::support::binary::{stderr, stdout};
-use crate::support::folder;
+use crate::support::{fixture, folder};
 
 /// What somebody makes of a route.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -560,6 +562,83 @@ async fn a_route_that_came_and_cannot_go_back_is_no_success() {
     test.store.release(&lease).await.expect("given up");
     rollback(&test.app, &at, None).await.expect("all of it");
     assert_eq!(weights(&late), [100, 0]);
+}
+
+/// A rollback by hand that died before its write, and a listener that came since: whoever goes
+/// on with it brings its users back too. One that another rollout has is left and is no
+/// success, as with `rollback` itself; with `--only` it is as the person wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_is_gone_on_with_takes_along_what_came() {
+    for (case, code, shares) in [
+        ("free", 3, [100, 0]),
+        ("another's", 4, [50, 50]),
+        ("only", 3, [50, 50]),
+    ] {
+        let half = Wish {
+            weights: [50, 50],
+            ..Wish::default()
+        };
+        let made = make(&half).await;
+        let test = TestApp::new();
+        let at = on_aws(AwsRequest {
+            only: case == "only",
+            ..on(&made)
+        });
+        let (target, found) = test.app.target(&at).await.expect("found");
+        let place = folder();
+        let state = place.path().join("state");
+        std::fs::create_dir(&state).expect("writable");
+        let store = Arc::new(SqliteStore::open(&state.join("engine.db")).expect("a store"));
+        let mut driver = test.app.driver(Options::default());
+        driver.store = store.clone();
+        let header = Header {
+            rollout: "rollback-1".to_owned(),
+            created: test.app.clock.now(),
+            target,
+            identity: found.identity().to_owned(),
+            baseline: Weights::of([("stable", 50), ("canary", 50)]),
+            work: Work::Verb {
+                verb: "rollback".to_owned(),
+                actor: "tester".to_owned(),
+                weights: Weights::of([("stable", 100), ("canary", 0)]),
+            },
+            ..fixture::header()
+        };
+        driver.begin(header).await.expect("it begins");
+        let busy = store.occupant(found.identity()).await.expect("readable");
+        let busy = busy.expect("occupied");
+        let lease = Lease {
+            target: found.identity().to_owned(),
+            rollout: busy.rollout,
+            epoch: busy.epoch,
+        };
+        store.park(&lease, None).await.expect("nobody drives it");
+
+        let both = forward(&[(&made.groups[0], 50), (&made.groups[1], 50)]);
+        let late = listener(&made.balancer, 443, both).await;
+        if case == "another's" {
+            let claim = Claim {
+                target: &late,
+                also: &[],
+                rollout: "another",
+                owner: &test.app.owner,
+                now: test.app.clock.now(),
+                ttl_ms: 600_000,
+                dead_epoch: None,
+            };
+            store.claim(claim).await.expect("free");
+        }
+        let resume = ["resume", "rollback-1"];
+        let output = tokio::task::block_in_place(|| run(place.path(), REGION, &resume));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{case}: {said}");
+        assert_eq!(weights(&made.listener), [100, 0], "{case}: {said}");
+        assert_eq!(weights(&late), shares, "{case}: {said}");
+        if code == 4 {
+            assert!(said.contains("error: "), "{said}");
+            assert!(said.contains("HTTP:443") && said.contains(&late), "{said}");
+        }
+    }
 }
 
 /// A stack on a port of its own, whose listener redirects to another one that is no resource

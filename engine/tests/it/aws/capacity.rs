@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::support::app::{TestApp, on, on_aws};
 use crate::support::aws::bottle::{Bottle, Made, REGION, Wish, direct, make};
 use crate::support::aws::emulator::{aws, script};
+use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::aws::run;
 use crate::support::binary::stderr;
 use crate::support::{folder, lab};
@@ -832,5 +833,63 @@ async fn auto_scaling_is_put_back_after_a_crash_and_an_abort() {
             assert_eq!(shown(&bottle.made), before, "{crash}, happened: {happened}");
             assert_eq!(tasks(&bottle).await[0], 4);
         }
+    }
+}
+
+/// The traffic is home, and how many tasks there are cannot be read just then: it is read again,
+/// and where that does not help the end says that the candidate keeps what it was given.
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_cannot_be_read_on_the_way_back_are_not_left_silently() {
+    let never = usize::MAX;
+    for (case, times) in [
+        ("denied", 1),
+        // The SDK itself asks three times.
+        ("throttled", 5),
+        ("reset", never),
+        ("denied", never),
+    ] {
+        let trouble = move || match case {
+            "denied" => Trouble::Refused(403, "AccessDeniedException"),
+            "throttled" => Trouble::Refused(400, "ThrottlingException"),
+            _ => Trouble::Reset,
+        };
+        let made = make(&four_and_one()).await;
+        let proxy = Proxy::start().await;
+        let test = TestApp::through(&proxy.endpoint).hurried();
+        let at = on_aws(on(&made));
+        let mut request = crate::support::app::rollout("canary", at.clone(), &[]);
+        request.image = Some("app:v2".to_owned());
+        let id = test.begin_and_leave(&request).await;
+        scale(&made, 1, 6).await;
+        let (_, target) = test.app.target(&at).await.expect("there");
+        let half = Weights::of([("stable", 50), ("canary", 50)]);
+        target.set_weights(&half).await.expect("set");
+        let (mut written, mut asked) = (false, 0);
+        proxy.plot(move |_, name| {
+            written |= name == "ModifyListener";
+            match written && name == "DescribeServices" && asked < times {
+                true => {
+                    asked += 1;
+                    trouble()
+                }
+                false => Trouble::None,
+            }
+        });
+        let back = engine::ops::way_back::abort(&test.app, &at, Some(&id), "no").await;
+        back.unwrap_or_else(|e| panic!("{case}: {e}"));
+        proxy.calm();
+        let (_, status, _) = test.app.journal(&id).await.expect("readable");
+        let (end, reason) = status.end.expect("over");
+        assert_eq!(end, End::RolledBack, "{case}");
+        let live = target.observe().await.expect("readable");
+        assert_eq!(live.weights().share("stable"), 100.0, "{case}");
+        let has = live.arm("canary").and_then(|arm| arm.tasks);
+        let noted = "how many tasks canary has could not be read";
+        assert_eq!(reason.contains(noted), times == never, "{case}: {reason}");
+        assert_eq!(
+            has,
+            Some(if times == never { 6 } else { 1 }),
+            "{case}: {reason}"
+        );
     }
 }

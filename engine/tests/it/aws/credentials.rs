@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::support::aws::bottle::{REGION, Wish, make};
 use crate::support::aws::emulator;
-use crate::support::binary::{engine, stderr};
+use crate::support::binary::{engine, stderr, stdout};
 use crate::support::folder;
 
 const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/a/1/2";
@@ -883,5 +883,93 @@ async fn the_number_of_attempts_is_what_the_environment_says() {
         let said = stderr(&home.status(&[&busy, set].concat(), &[]));
         assert_eq!(aws.take().len(), attempts, "{set:?}: {said}");
         assert!(said.contains(note), "{said}");
+    }
+}
+
+/// A secret that was made with `echo` ends in a line break: no header takes it, and AWS knows no
+/// such key. It is refused before anything is sent, and shown nowhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_nothing_can_be_signed_with_are_refused() {
+    const HIDDEN: &str = "HIDDENHIDDEN";
+    let (aws, url) = Aws::start().await;
+    let home = Home::new();
+    let given = home.path().join("given.json");
+    let json = format!(
+        "{{\"Version\":1,\"AccessKeyId\":\"{HIDDEN}\\n\",\"SecretAccessKey\":\"{HIDDEN}\"}}"
+    );
+    std::fs::write(&given, json).expect("writable");
+    let given = given.display();
+    let config = home.path().join("config");
+    let text = format!(
+        "[profile broken]\ncredential_process = cat {given}\n\
+         [profile chained]\nrole_arn = {ROLE}\nsource_profile = broken\n\
+         [profile written]\naws_access_key_id = {HIDDEN}\u{e4}\naws_secret_access_key = s\n"
+    );
+    std::fs::write(&config, text).expect("writable");
+    let line = format!("{HIDDEN}\n");
+    let (line, plain) = (line.as_str(), HIDDEN);
+    let control = format!("{HIDDEN}\u{1}x");
+    let keys = |id: &str, secret: &str, token: Option<&str>| {
+        let mut set = vec![
+            ("AWS_ACCESS_KEY_ID".to_owned(), id.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), secret.to_owned()),
+        ];
+        set.extend(token.map(|token| ("AWS_SESSION_TOKEN".to_owned(), token.to_owned())));
+        set
+    };
+    let profile = |name: &str| vec![("AWS_PROFILE".to_owned(), name.to_owned())];
+    for (set, says) in [
+        (
+            keys(line, plain, None),
+            "the access key id, which comes from the environment, has a line break",
+        ),
+        (
+            keys(plain, line, None),
+            "the secret access key, which comes from the environment",
+        ),
+        (
+            keys(plain, plain, Some(&control)),
+            "the session token, which comes from the environment",
+        ),
+        (
+            keys("\u{e4}", plain, None),
+            "the access key id, which comes from the environment",
+        ),
+        (
+            profile("broken"),
+            "the access key id, which comes from a credential_process",
+        ),
+        (
+            profile("written"),
+            "the AWS profile written (AWS_PROFILE): the access key id",
+        ),
+        (
+            profile("chained"),
+            "the AWS profile chained (AWS_PROFILE): a key with which a role",
+        ),
+    ] {
+        for arguments in [
+            &["status", "--listener", LISTENER][..],
+            &["rollback", "--listener", LISTENER],
+            &["switch", "canary", "--listener", LISTENER, "--role", ROLE],
+            &["doctor", "--json", "--listener", LISTENER],
+        ] {
+            let mut command = home.command(arguments);
+            command
+                .envs(set.iter().cloned())
+                .env("AWS_ENDPOINT_URL", &url);
+            let output = command.output().expect("the binary runs");
+            let said = format!("{}{}", stdout(&output), stderr(&output));
+            let code = match arguments[0] {
+                "doctor" => 11,
+                "rollback" => 4,
+                _ => 2,
+            };
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+            assert!(said.contains(says), "{says}: {said}");
+            assert!(said.contains("printf %s"), "{said}");
+            assert!(!said.contains(HIDDEN), "{said}");
+            assert_eq!(aws.take(), <[&str; 0]>::default(), "{arguments:?}");
+        }
     }
 }

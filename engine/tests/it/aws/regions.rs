@@ -211,6 +211,132 @@ async fn a_pinned_rollout_needs_no_region_of_its_shell() {
     }
 }
 
+/// The stack of a rollout file has the same name in another region, and in another account.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verb_without_an_id_means_no_rollout_of_another_region_or_account() {
+    let folder = folder();
+    let folder = folder.path();
+    let name = emulator::unique("who");
+    let state = folder.join("state");
+    std::fs::create_dir(&state).expect("writable");
+    let compiled = target_folder().join("test-compiled");
+    std::fs::create_dir_all(&compiled).expect("writable");
+    std::os::unix::fs::symlink(&compiled, state.join("compiled")).expect("a link");
+    // The same store, and no rollout file.
+    let bare = folder.join("bare");
+    std::fs::create_dir(&bare).expect("writable");
+    std::os::unix::fs::symlink("../state", bare.join("state")).expect("a link");
+    let images = ["-p", "ImageURIStable=app:v1", "-p", "ImageURICanary=app:v1"];
+    let deploy = [&["deploy", "canary", "--stack", &name], &images[..]].concat();
+    let deployed = from(folder, Some(REGION), &deploy);
+    assert_eq!(deployed.status.code(), Some(0), "{}", stderr(&deployed));
+    let home = ["set-weights", "stable=100", "canary=0", "--stack", &name];
+    from(folder, Some(REGION), &home);
+    let file = format!(
+        "promotion = \"swap\"\n[target]\nkind = \"aws\"\n[target.aws]\nstack = \"{name}\"\n[candidate]\nimage = \"app:v2\"\n"
+    );
+    std::fs::write(folder.join("rollout.toml"), file).expect("writable");
+    let shares = || {
+        let shown = from(
+            folder,
+            Some(REGION),
+            &["status", "--stack", &name, "--json"],
+        );
+        let shown: Value = serde_json::from_str(&stdout(&shown)).expect("JSON");
+        let arms = shown["target"]["arms"].as_array().expect("arms").clone();
+        arms.iter()
+            .map(|arm| arm["weight"].as_i64().expect("a weight"))
+            .collect::<Vec<_>>()
+    };
+    let canary = plugin("canary");
+    let set = ["--set", "steps=10,100", "--set", "gate=limits"];
+    let begin = [&["run", &*canary], &set[..]].concat();
+    let process = spawn_with(folder, &begin, |command| surround(command, Some(REGION)));
+    // Credentials of another account.
+    let role = "arn:aws:iam::999999999999:role/staging";
+    let assume = [
+        "sts",
+        "assume-role",
+        "--role-arn",
+        role,
+        "--role-session-name",
+        "staging",
+    ];
+    let given = emulator::aws(REGION, &assume)["Credentials"].clone();
+    let as_staging = |command: &mut Command| {
+        surround(command, Some(REGION));
+        for (variable, key) in [
+            ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
+            ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+            ("AWS_SESSION_TOKEN", "SessionToken"),
+        ] {
+            command.env(variable, given[key].as_str().expect("a text"));
+        }
+    };
+    let as_nobody = |command: &mut Command| {
+        surround(command, Some(REGION));
+        command
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY");
+    };
+    let far = |command: &mut Command| surround(command, Some(ELSEWHERE));
+    let said = |place: &Path, arguments: &[&str], surround: &dyn Fn(&mut Command)| {
+        let mut command = engine(place, arguments);
+        surround(&mut command);
+        let output = command.output().expect("the binary runs");
+        (output.status.code(), stderr(&output))
+    };
+    let onward = [
+        &["promote", "--full"][..],
+        &["promote"],
+        &["approve"],
+        &["resume"],
+    ];
+    tokio::task::block_in_place(|| {
+        for _ in 0..200 {
+            if shares() == [90, 10] {
+                break;
+            }
+        }
+        assert_eq!(shares(), [90, 10]);
+        drop(process);
+        for place in [folder, &bare] {
+            for arguments in onward {
+                let (code, text) = said(place, arguments, &far);
+                assert_eq!(code, Some(2), "{arguments:?}: {text}");
+                assert!(
+                    text.contains(&format!("{ELSEWHERE} is what is meant")),
+                    "{text}"
+                );
+                let (code, text) = said(place, arguments, &as_staging);
+                assert_eq!(code, Some(2), "{arguments:?}: {text}");
+                assert!(text.contains("are of 999999999999"), "{text}");
+                let (code, text) = said(place, arguments, &as_nobody);
+                assert_eq!(code, Some(2), "{arguments:?}: {text}");
+                assert!(text.contains("cannot be told"), "{text}");
+            }
+            let (code, text) = said(place, &["pause"], &far);
+            assert_eq!(code, Some(2), "{text}");
+        }
+        assert_eq!(shares(), [90, 10]);
+        let listed = from(folder, Some(REGION), &["list", "--json"]);
+        let listed: Value = serde_json::from_str(&stdout(&listed)).expect("JSON");
+        assert_eq!(listed[0]["phase"], "progressing", "{listed}");
+        // Where it is meant it obeys, and the way back asks nobody who he is.
+        let here = |command: &mut Command| surround(command, Some(REGION));
+        for arguments in [&["pause"][..], &["pause"]] {
+            let (code, text) = said(folder, arguments, &here);
+            assert_eq!(code, Some(0), "{text}");
+        }
+        let (code, text) = said(folder, &["promote"], &here);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains("is paused"), "{text}");
+        let (code, text) = said(folder, &["abort"], &far);
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(shares(), [100, 0]);
+    });
+}
+
 /// Sessions of `aws login` are not supported, in words, whichever way the profile is named.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_profile_with_a_login_session_is_named_with_a_way_round() {

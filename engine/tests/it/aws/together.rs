@@ -14,6 +14,7 @@ use engine::model::aws::Find;
 use engine::model::{End, Hold, Outcome, Verdict, Weights};
 use engine::ops::Kind;
 use engine::ops::begin::{BeginRequest, make_ready};
+use engine::ops::find::Purpose;
 use engine::ops::plan::plan;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
@@ -506,7 +507,11 @@ async fn rollouts_that_name_different_routes_of_a_set_exclude_each_other() {
             refused(set, Kind::Busy, &[&id]);
         }
         assert_eq!(several.weights(), all([100, 0]));
-        let meant = test.app.meant(first, None).await.expect("found");
+        let meant = test
+            .app
+            .meant(first, None, Purpose::GoOn)
+            .await
+            .expect("found");
         assert_eq!(meant.0.rollout, id);
         let back = rollback(&test.app, first, None).await.expect("given up");
         assert!(matches!(back, TakenBack::Aborted(_)), "{back:?}");
@@ -519,7 +524,12 @@ async fn rollouts_that_name_different_routes_of_a_set_exclude_each_other() {
         .await;
     for name in &names[1..] {
         assert_eq!(
-            test.app.meant(name, None).await.expect("found").0.rollout,
+            test.app
+                .meant(name, None, Purpose::GoOn)
+                .await
+                .expect("found")
+                .0
+                .rollout,
             id
         );
     }

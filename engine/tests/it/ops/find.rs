@@ -1,24 +1,246 @@
 //! Which rollout and which target are meant.
 
+use engine::model::aws::{Access, AwsSpec, Find, Found, looked_for};
+use engine::model::network::Network;
 use engine::model::target::TargetSpec;
 use engine::ops::Kind;
+use engine::ops::app::Surroundings;
+use engine::ops::find::Purpose;
 use engine::ops::history::get;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::rollout::{Options, Ran};
 use serde_json::json;
 
-use crate::support::app::{TestApp, code_of, local, on_aws, on_stack, refused};
+use crate::support::app::{TestApp, code_of, in_file, local, on_aws, on_stack, refused};
 use crate::support::balancer::{demo, spec, start};
+use crate::support::binary::{code, run, stderr};
+use crate::support::folder;
 use crate::support::lab::{Lab, Scripted, good};
 
 /// A rollout of that id begins on a target of that name.
 async fn begin(test: &TestApp, id: &str, target: &str) {
+    begin_on(test, id, target, None).await;
+}
+
+/// The same on a target that is described.
+async fn begin_on(test: &TestApp, id: &str, identity: &str, target: Option<AwsSpec>) {
     let never = Scripted(|_| async { Ran::Interrupted });
     let mut header = Lab::new(std::sync::Arc::new(never), good(), json!({})).header;
     header.rollout = id.to_owned();
-    header.identity = target.to_owned();
+    header.identity = identity.to_owned();
+    if let Some(target) = target {
+        header.target = TargetSpec::Aws(Box::new(target));
+    }
     let driver = test.app.driver(Options::default());
     driver.begin(header).await.expect("it begins");
+}
+
+/// The stack shop, found in a region of the account 111111111111.
+fn shop(region: &str) -> AwsSpec {
+    let find = Find {
+        stack: Some("shop".to_owned()),
+        ..Find::default()
+    };
+    let mut spec = looked_for(Access::default(), find);
+    spec.found = Some(Found {
+        route: format!("arn:aws:elasticloadbalancing:{region}:111111111111:listener/app/shop/1/2"),
+        ..Found::default()
+    });
+    spec
+}
+
+const SHOP: &str = "[target]\nkind = \"aws\"\n\n[target.aws]\nstack = \"shop\"\n\n[strategy]\nplugin = \"canary\"\n";
+
+/// Surroundings that name a region.
+fn in_region(region: &str) -> Surroundings {
+    let named = |name: &str| (name == "AWS_REGION").then(|| region.to_owned());
+    Surroundings {
+        network: Network::read(named),
+        ..Surroundings::default()
+    }
+}
+
+const ALL: [Purpose; 3] = [Purpose::WayBack, Purpose::Standstill, Purpose::GoOn];
+
+#[tokio::test]
+async fn a_file_means_the_rollout_in_the_region_that_it_means_now() {
+    let test = TestApp::surrounded(<_>::default());
+    for region in ["us-east-1", "eu-west-1"] {
+        begin_on(&test, &format!("in-{region}"), region, Some(shop(region))).await;
+    }
+    let mut request = in_file(&test.write("rollout.toml", SHOP));
+    for region in ["us-east-1", "eu-west-1"] {
+        request.aws.region = Some(region.to_owned());
+        let meant = test.app.meant(&request, None, Purpose::Standstill).await;
+        assert_eq!(meant.expect("it").0.rollout, format!("in-{region}"));
+    }
+    request.aws.region = Some("ap-south-1".to_owned());
+    for purpose in ALL {
+        refused(
+            test.app.meant(&request, None, purpose).await,
+            Kind::Usage,
+            &["of the rollout file", "in-us-east-1 on", "in-eu-west-1 on"],
+        );
+    }
+    let (named, _) = test
+        .app
+        .meant(&request, Some("in-eu-west-1"), Purpose::GoOn)
+        .await
+        .expect("who names it means it");
+    assert_eq!(named.rollout, "in-eu-west-1");
+}
+
+#[tokio::test]
+async fn the_only_rollout_is_not_meant_where_the_surroundings_name_another_region() {
+    let test = TestApp::surrounded(in_region("eu-west-1"));
+    begin_on(&test, "far", "far", Some(shop("us-east-1"))).await;
+    let anything = TargetRequest::default();
+    for purpose in [Purpose::Standstill, Purpose::GoOn] {
+        refused(
+            test.app.meant(&anything, None, purpose).await,
+            Kind::Usage,
+            &[
+                "rollout far is in us-east-1",
+                "eu-west-1 is what is meant",
+                "name it",
+            ],
+        );
+    }
+    let back = test.app.meant(&anything, None, Purpose::WayBack).await;
+    assert_eq!(back.expect("it").0.rollout, "far");
+
+    // Who began it has said where it is, whatever the surroundings are.
+    for pinned in [
+        AwsSpec {
+            access: Access {
+                region: Some("us-east-1".to_owned()),
+                ..Access::default()
+            },
+            ..shop("us-east-1")
+        },
+        AwsSpec {
+            find: Find {
+                listener: shop("us-east-1").found.map(|found| found.route),
+                ..Find::default()
+            },
+            ..shop("us-east-1")
+        },
+    ] {
+        let test = TestApp::surrounded(in_region("eu-west-1"));
+        begin_on(&test, "far", "far", Some(pinned)).await;
+        let meant = test.app.meant(&anything, None, Purpose::Standstill).await;
+        assert_eq!(meant.expect("it").0.rollout, "far");
+    }
+}
+
+#[tokio::test]
+async fn what_goes_on_is_in_the_account_that_is_meant() {
+    let role = |account: &str| Access {
+        role: Some(format!("arn:aws:iam::{account}:role/deploy")),
+        ..Access::default()
+    };
+    let anything = TargetRequest::default();
+    for (account, fits) in [("111111111111", true), ("222222222222", false)] {
+        let test = TestApp::surrounded(<_>::default());
+        let pinned = AwsSpec {
+            access: role(account),
+            ..shop("us-east-1")
+        };
+        begin_on(&test, "only", "only", Some(pinned)).await;
+        let file = SHOP.replace(
+            "[strategy]",
+            &format!("role = \"arn:aws:iam::{account}:role/deploy\"\n\n[strategy]"),
+        );
+        let file = in_file(&test.write("rollout.toml", file));
+        for request in [&anything, &file] {
+            let meant = test.app.meant(request, None, Purpose::GoOn).await;
+            match fits {
+                true => assert_eq!(meant.expect("no call is needed").0.rollout, "only"),
+                false => {
+                    refused(
+                        meant,
+                        Kind::Usage,
+                        &["in the account 111111111111", account],
+                    );
+                }
+            }
+        }
+    }
+    // Nobody answers who could say whose credentials these are.
+    let test = TestApp::surrounded(<_>::default());
+    begin_on(&test, "only", "only", Some(shop("us-east-1"))).await;
+    let file = in_file(&test.write("rollout.toml", SHOP));
+    for request in [&anything, &file] {
+        refused(
+            test.app.meant(request, None, Purpose::GoOn).await,
+            Kind::Unreachable,
+            &["cannot be told", "name only if it is the one"],
+        );
+        for purpose in [Purpose::WayBack, Purpose::Standstill] {
+            let meant = test.app.meant(request, None, purpose).await;
+            assert_eq!(meant.expect("it").0.rollout, "only");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_means_no_rollout_but_to_the_way_back() {
+    let test = TestApp::surrounded(<_>::default());
+    begin(&test, "alone", "a").await;
+    let nowhere = test.at("nowhere.toml");
+    std::os::unix::fs::symlink("gone", &nowhere).expect("a link");
+    for (file, says) in [
+        (
+            test.write("key.toml", SHOP.replace("stack", "stak")),
+            "stak",
+        ),
+        (test.write("bytes.toml", b"\xff\xfe[target"), "UTF-8"),
+        (test.write("toml.toml", "[target"), "toml.toml"),
+        (nowhere, "nowhere.toml"),
+    ] {
+        let request = in_file(&file);
+        for purpose in [Purpose::Standstill, Purpose::GoOn] {
+            refused(
+                test.app.meant(&request, None, purpose).await,
+                Kind::Usage,
+                &[says],
+            );
+        }
+        let back = test.app.meant(&request, None, Purpose::WayBack).await;
+        assert_eq!(back.expect("it").0.rollout, "alone");
+        let named = test.app.meant(&request, Some("alone"), Purpose::GoOn).await;
+        assert_eq!(named.expect("it").0.rollout, "alone");
+    }
+}
+
+/// A `rollout.toml` that leads nowhere is there, and no verb takes it for none.
+#[test]
+fn a_link_that_leads_nowhere_is_no_absence() {
+    for to in ["gone", "rollout.toml"] {
+        let folder = folder();
+        std::os::unix::fs::symlink(to, folder.path().join("rollout.toml")).expect("a link");
+        for arguments in [
+            &["promote", "--full"][..],
+            &["pause"],
+            &["approve"],
+            &["resume"],
+            &["status"],
+        ] {
+            let output = run(folder.path(), arguments);
+            assert_eq!(code(&output), Some(2), "{arguments:?}");
+            let said = stderr(&output);
+            assert!(said.contains("failed to read rollout.toml"), "{said}");
+        }
+    }
+    let folder = folder();
+    std::os::unix::fs::symlink("gone", folder.path().join("plugins.toml")).expect("a link");
+    let output = run(folder.path(), &["plugin", "verify"]);
+    assert!(
+        stderr(&output).contains("plugins.toml"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(code(&output), Some(2));
 }
 
 #[tokio::test]
@@ -26,23 +248,33 @@ async fn a_rollout_is_named_or_the_only_one() {
     let test = TestApp::surrounded(<_>::default());
     let anywhere = TargetRequest::default();
     refused(
-        test.app.meant(&anywhere, None).await,
+        test.app.meant(&anywhere, None, Purpose::GoOn).await,
         Kind::Usage,
         &["no rollout is under way"],
     );
     begin(&test, "first", "a").await;
-    let (header, status) = test.app.meant(&anywhere, None).await.expect("one");
+    let (header, status) = test
+        .app
+        .meant(&anywhere, None, Purpose::GoOn)
+        .await
+        .expect("one");
     assert_eq!((&*header.rollout, &*status.rollout), ("first", "first"));
     begin(&test, "second", "b").await;
     refused(
-        test.app.meant(&anywhere, None).await,
+        test.app.meant(&anywhere, None, Purpose::GoOn).await,
         Kind::Usage,
         &["several rollouts", "first on a", "second on b"],
     );
-    let (header, _) = test.app.meant(&anywhere, Some("second")).await.expect("it");
+    let (header, _) = test
+        .app
+        .meant(&anywhere, Some("second"), Purpose::GoOn)
+        .await
+        .expect("it");
     assert_eq!(header.rollout, "second");
     refused(
-        test.app.meant(&anywhere, Some("nobody")).await,
+        test.app
+            .meant(&anywhere, Some("nobody"), Purpose::GoOn)
+            .await,
         Kind::Usage,
         &["no rollout \"nobody\""],
     );
@@ -55,10 +287,14 @@ async fn a_target_that_is_named_has_its_own_rollout() {
     let identity = at(7001).identity(&test.app).await.expect("an address");
     begin(&test, "first", &identity.expect("named")).await;
     begin(&test, "second", "b").await;
-    let (header, _) = test.app.meant(&at(7001), None).await.expect("on it");
+    let (header, _) = test
+        .app
+        .meant(&at(7001), None, Purpose::GoOn)
+        .await
+        .expect("on it");
     assert_eq!(header.rollout, "first");
     refused(
-        test.app.meant(&at(7002), None).await,
+        test.app.meant(&at(7002), None, Purpose::GoOn).await,
         Kind::Usage,
         &["no rollout is under way on"],
     );
@@ -144,7 +380,7 @@ async fn what_is_not_there_on_aws_is_not_found() {
         &["there is no stack nothing-here in eu-west-1"],
     );
     refused(
-        test.app.meant(&on_aws(stack), None).await,
+        test.app.meant(&on_aws(stack), None, Purpose::GoOn).await,
         Kind::NotFound,
         &["there is no stack nothing-here"],
     );

@@ -9,7 +9,8 @@ use engine::ops::init::{InitRequest, Place, init};
 use crate::support::app::{TestApp, in_file, on, on_aws, refused};
 use crate::support::aws::bottle::{Wish, make};
 use crate::support::aws::proxy::Proxy;
-use crate::support::binary::plugin;
+use crate::support::binary::{plugin, run, spawn, stderr, wait};
+use crate::support::folder;
 
 fn here(test: &TestApp, place: Place) -> InitRequest {
     InitRequest {
@@ -119,4 +120,38 @@ async fn nothing_is_left_behind_where_the_target_is_not_found() {
         &["needs a target on AWS"],
     );
     assert_eq!(files(), before);
+}
+
+/// What lies there by the name of the plugins file may be no file: reading it would never end.
+#[test]
+fn a_plugins_file_that_is_no_file_keeps_nobody() {
+    for kind in ["pipe", "device"] {
+        let folder = folder();
+        let file = folder.path().join("plugins.toml");
+        match kind {
+            "pipe" => {
+                let made = std::process::Command::new("mkfifo").arg(&file).status();
+                assert!(made.expect("mkfifo").success());
+            }
+            _ => std::os::unix::fs::symlink("/dev/zero", &file).expect("a link"),
+        }
+        let output = wait(spawn(folder.path(), &["init", "--local"]));
+        assert_eq!(output.status.code(), Some(0), "{kind}: {}", stderr(&output));
+        assert!(folder.path().join("rollout.toml").exists(), "{kind}");
+    }
+}
+
+#[test]
+fn a_strategy_without_a_name_is_refused() {
+    let folder = folder();
+    for name in ["", " "] {
+        let output = run(folder.path(), &["init", "--local", "--plugin", name]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("the strategy"),
+            "{}",
+            stderr(&output)
+        );
+        assert!(!folder.path().join("rollout.toml").exists());
+    }
 }
