@@ -135,6 +135,35 @@ fn measured(seen: &Seen, arm: &str, usual_p99: Option<f64>, width: usize) -> Str
     }
 }
 
+/// Over which time the rates of [`arm_lines`] were measured, beside shares that are those
+/// of `now`; `moved` is when these last changed.
+pub fn measured_when(seen: &Seen, moved: Option<Millis>, now: Millis) -> Vec<String> {
+    let Some(time) = seen.measured() else {
+        return vec![];
+    };
+    let ago = |at: Millis| span(now.saturating_sub(at));
+    let long = span(time.until.saturating_sub(time.since));
+    let period = seen.samples.iter().map(|s| Millis::from(s.period_ms)).max();
+    let late = now.saturating_sub(time.until) > 2 * period.unwrap_or(0);
+    let mut all = match late {
+        true => format!("  the rates are of {long} until {} ago", ago(time.until)),
+        false => format!("  the rates are of the last {long}"),
+    };
+    if let Some(moved) = moved.filter(|moved| *moved > time.since) {
+        all.push_str(&format!("; the traffic was moved {} ago", ago(moved)));
+    }
+    let fresh = seen.observed.arms.iter().filter_map(|arm| {
+        let since = arm.since.filter(|since| *since > time.since)?;
+        Some(format!(
+            "  {} has run {} for {}, and its rates are of that time alone",
+            arm.name,
+            short_version(&arm.release.version),
+            ago(since)
+        ))
+    });
+    std::iter::once(all).chain(fresh).collect()
+}
+
 fn health(arm: &ObservedArm) -> String {
     format!("  {}/{} healthy", arm.healthy, arm.total)
 }
@@ -257,11 +286,44 @@ pub fn head(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<
     }
     let mut parts = pace(status, now);
     parts.extend(first_metrics(header, status, now));
-    if let Some(steps) = steps(header, status) {
-        parts.insert(0, steps);
+    lines.extend(progress(header, status, parts, width));
+    lines
+}
+
+/// The same of a rollout that would move on, and that no process drives: nothing of it says
+/// what comes when.
+pub fn undriven(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<String> {
+    let style = Style::new().yellow().bold();
+    let mut lines = vec![format!(
+        "{}  {}  {}",
+        status.rollout,
+        phase_style(status.phase).apply_to(status.phase),
+        style.apply_to("no process drives it")
+    )];
+    let advice = format!(
+        "`engine resume {0}` goes on, `engine abort {0}` takes it back; until then the traffic stays where it is, whatever the metrics say",
+        status.rollout
+    );
+    lines.extend(wrapped(&advice, "  ", width));
+    lines.extend(why(status).iter().flat_map(|why| wrapped(why, "  ", width)));
+    let parts = vec![
+        format!("{} %", status.percent),
+        format!(
+            "nothing has happened for {}",
+            span(now.saturating_sub(status.updated))
+        ),
+    ];
+    lines.extend(progress(header, status, parts, width));
+    lines
+}
+
+/// The shares that come, and these parts; how far the evidence is from taking it back.
+fn progress(header: &Header, status: &Status, mut parts: Vec<String>, width: usize) -> Vec<String> {
+    if let Some(shares) = shares_to_come(header, status) {
+        parts.insert(0, shares);
     }
     let parts = parts.iter().map(String::as_str);
-    lines.extend(filled(parts, " · ", "  ", width));
+    let mut lines = filled(parts, " · ", "  ", width);
     if let Some(finding) = status
         .finding
         .as_ref()
@@ -286,9 +348,10 @@ fn why(status: &Status) -> Option<String> {
     }
 }
 
-/// The candidate's shares in the order in which they come: `steps ✓5 ▸25 50 95 %`. `None` if
-/// the strategy did not say.
-fn steps(header: &Header, status: &Status) -> Option<String> {
+/// The candidate's shares in the order in which they come: `traffic ✓5 ▸25 50 95 100 %`.
+/// They are not numbered, because only the strategy knows which of them are steps of its own.
+/// `None` if it did not say.
+fn shares_to_come(header: &Header, status: &Status) -> Option<String> {
     let Work::Strategy(pin) = &header.work else {
         return None;
     };
@@ -306,7 +369,7 @@ fn steps(header: &Header, status: &Status) -> Option<String> {
         format!("{mark}{}", step.share)
     });
     let marked: Vec<String> = marked.collect();
-    (!over && !marked.is_empty()).then(|| format!("steps {} %", marked.join(" ")))
+    (!over && !marked.is_empty()).then(|| format!("traffic {} %", marked.join(" ")))
 }
 
 /// How far a rollout is, how long it has taken and will take, and what it waits for.

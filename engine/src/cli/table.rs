@@ -5,7 +5,7 @@ use console::measure_text_width as width_of;
 
 use super::render::{phase_style, short_identity, short_version};
 use crate::journal;
-use crate::model::{Arm, Role};
+use crate::model::{Arm, Phase, Role};
 use crate::ops::history::Listed;
 
 /// Columns between two columns of the table.
@@ -81,7 +81,11 @@ pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
             };
             match of.filter(|_| index == PHASE) {
                 Some(of) => {
-                    line += &phase_style(of.row.phase).apply_to(cell).to_string();
+                    let style = match is_nobodys(of) {
+                        true => console::Style::new().yellow(),
+                        false => phase_style(of.row.phase),
+                    };
+                    line += &style.apply_to(cell).to_string();
                 }
                 None => line += &cell,
             }
@@ -96,6 +100,12 @@ pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
             .map(|(row, cells)| line(cells, Some(row))),
     );
     lines
+}
+
+/// Whether a rollout would move on, and no process drives it.
+fn is_nobodys(listed: &Listed) -> bool {
+    let waits = matches!(listed.row.phase, Phase::Paused | Phase::Diverged);
+    listed.driven == Some(false) && !waits
 }
 
 fn cells(listed: &Listed, width: usize) -> [String; 6] {
@@ -114,7 +124,10 @@ fn cells(listed: &Listed, width: usize) -> [String; 6] {
     [
         began,
         row.rollout.clone(),
-        row.phase.to_string(),
+        match is_nobodys(listed) {
+            true => "undriven".to_owned(),
+            false => row.phase.to_string(),
+        },
         versions(&listed.arms, usize::MAX),
         target,
         row.note.lines().next().unwrap_or_default().to_owned(),
@@ -210,7 +223,7 @@ fn ended(text: &str, room: usize) -> String {
 mod tests {
     use super::*;
     use crate::journal::summary::Summary;
-    use crate::model::{End, Phase};
+    use crate::model::End;
 
     fn row(rollout: &str, target: &str, versions: [&str; 2], note: &str) -> Listed {
         let arm = |name: &str, role, version: &str| Arm {
@@ -235,6 +248,7 @@ mod tests {
                 arm("stable", Role::Stable, versions[0]),
                 arm("canary", Role::Candidate, versions[1]),
             ],
+            driven: None,
         }
     }
 
@@ -302,6 +316,23 @@ mod tests {
             assert!(all.contains(part), "{part}: {all}");
         }
         assert!(!all.contains('…'), "{all}");
+    }
+
+    /// One that nobody drives does not look as if it went on by itself; one that waits for a
+    /// person does not look as if its process had died.
+    #[test]
+    fn what_nobody_drives_is_shown_so() {
+        let shown = |phase, driven| {
+            let mut row = row("canary-x7k2m9q4", "local:127.0.0.1:7900", ["v1", "v2"], "");
+            (row.row.phase, row.driven) = (phase, driven);
+            let line = lines(&[row], 130).pop().unwrap_or_default();
+            console::strip_ansi_codes(&line).into_owned()
+        };
+        let phase = Phase::Progressing;
+        assert!(shown(phase, Some(false)).contains("  undriven  "));
+        assert!(shown(phase, Some(true)).contains("  progressing  "));
+        assert!(shown(Phase::Paused, Some(false)).contains("  paused  "));
+        assert!(shown(Phase::RolledBack, None).contains("  rolled back  "));
     }
 
     #[test]

@@ -602,15 +602,19 @@ pub struct ObservedArm {
     /// Whether what runs is what shall run.
     #[serde(default)]
     pub deployment: Deployment,
-    /// Requests that clients broke off or gave up since the balancer started,
-    /// where it counts them: no errors of the arm.
+    /// Since when it has run that release, Unix ms, where the target says so. What was
+    /// measured before is another release's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Millis>,
+    /// Requests of that release that clients broke off or gave up, where the balancer
+    /// counts them: no errors of the arm.
     #[serde(default)]
     pub spoiled: u64,
     /// Those of them that were wholly with the arm, which had not begun to answer.
     #[serde(default)]
     pub unanswered: u64,
-    /// Requests that were sent to it once more since the balancer started, because a
-    /// connection to it was lost, where the balancer counts them.
+    /// Requests that were sent to that release once more, because a connection to it was
+    /// lost, where the balancer counts them.
     #[serde(default)]
     pub sent_again: u64,
 }

@@ -120,10 +120,16 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut
         Ok((_, steps)) if steps.is_empty() => {
             Examined::fine("parameters", format!("{} accepts them", description.name))
         }
-        Ok((_, steps)) => Examined::fine(
-            "parameters",
-            format!("{} accepts them: {} steps", description.name, steps.len()),
-        ),
+        Ok((_, steps)) => {
+            // Shares and no number: which of them are steps, the strategy counts.
+            let shares: Vec<String> = steps.iter().map(|step| step.share.to_string()).collect();
+            let text = format!(
+                "{} accepts them: the candidate gets {} % of the traffic",
+                description.name,
+                shares.join(", ")
+            );
+            Examined::fine("parameters", text)
+        }
         Err(problems) => {
             Examined::wrong("parameters", plugin::not_accepted(&description, problems))
         }

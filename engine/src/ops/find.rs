@@ -1,5 +1,6 @@
 //! Which rollout is meant: by its name, by its target, or the one under way.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::journal::status::Status;
 use crate::journal::{Entry, Header, header};
 use crate::model::aws::AwsSpec;
 use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
-use crate::store::{self, Busy, Lease, Open, Page};
+use crate::store::{self, Busy, Lease, Open, Owner, Page};
 use crate::target::Target;
 
 /// Most unfinished rollouts without a driver whose targets are read to find the one
@@ -190,6 +191,20 @@ impl App {
     /// Whether that is a living process that drives the rollout.
     pub fn is_driven(&self, rollout: &str, busy: &Busy) -> bool {
         busy.rollout == rollout && self.lives(busy)
+    }
+
+    /// The ids of those rollouts that a living process drives, or will wake. Each process is
+    /// looked for once, however many it drives.
+    pub fn driven<'a>(&self, open: &'a [Open]) -> HashSet<&'a str> {
+        let now = self.clock.now();
+        let mut dead: HashMap<&Owner, bool> = HashMap::new();
+        let driven = open.iter().filter(|open| {
+            store::is_driven_unless(&open.busy, now, |owner| {
+                let look = || self.store.is_dead(owner);
+                *dead.entry(owner).or_insert_with(look)
+            })
+        });
+        driven.map(|open| open.busy.rollout.as_str()).collect()
     }
 
     /// Whether a living process drives the rollout that occupies a target, or will wake it.

@@ -933,6 +933,7 @@ mod tests {
             health_reason: None,
             tasks: None,
             deployment: Deployment::Steady,
+            since: None,
             spoiled: 0,
             unanswered: 0,
             sent_again: 0,

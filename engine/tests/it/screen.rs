@@ -62,7 +62,6 @@ impl Scene {
                     others: vec![],
                 },
                 samples,
-                window_ms: 60_000,
             },
         }
     }
@@ -120,6 +119,7 @@ fn arm(name: &str, version: &str, weight: u32) -> ObservedArm {
         health_reason: None,
         tasks: Some(12),
         deployment: Deployment::Steady,
+        since: None,
         spoiled: 0,
         unanswered: 0,
         sent_again: 0,

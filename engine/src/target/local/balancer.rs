@@ -272,7 +272,7 @@ async fn open(proxy: &Proxy, mut stopped: watch::Receiver<bool>) -> Option<Opene
         }
     }
     for arm in &proxy.arms {
-        arm.tally.begin();
+        arm.running().tally.begin();
     }
     let late = late.iter().map(|arm| arm.name.clone());
     Some(Opened::Late(late.collect()))
