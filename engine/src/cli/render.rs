@@ -291,8 +291,14 @@ pub fn head(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<
 }
 
 /// The same of a rollout that would move on, and that no process drives: nothing of it says
-/// what comes when.
-pub fn undriven(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<String> {
+/// what comes when. `is_silent`: its target does not answer.
+pub fn undriven(
+    header: &Header,
+    status: &Status,
+    is_silent: bool,
+    now: Millis,
+    width: usize,
+) -> Vec<String> {
     let style = Style::new().yellow().bold();
     let mut lines = vec![format!(
         "{}  {}  {}",
@@ -300,10 +306,15 @@ pub fn undriven(header: &Header, status: &Status, now: Millis, width: usize) -> 
         phase_style(status.phase).apply_to(status.phase),
         style.apply_to("no process drives it")
     )];
-    let advice = format!(
-        "`engine resume {0}` goes on, `engine abort {0}` takes it back; until then the traffic stays where it is, whatever the metrics say",
-        status.rollout
-    );
+    let id = &status.rollout;
+    let advice = match header.target {
+        TargetSpec::Embedded { .. } if is_silent => format!(
+            "its balancer ended with its process, so nobody is served: `engine resume {id}` starts it again and goes on, `engine abort {id}` ends the rollout"
+        ),
+        _ => format!(
+            "`engine resume {id}` goes on, `engine abort {id}` takes it back; until then the traffic stays where it is, whatever the metrics say"
+        ),
+    };
     lines.extend(wrapped(&advice, "  ", width));
     lines.extend(why(status).iter().flat_map(|why| wrapped(why, "  ", width)));
     let parts = vec![

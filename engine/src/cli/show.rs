@@ -136,7 +136,7 @@ pub(super) async fn status(
             }
             match known.status.is_over() {
                 true => show_last(known, &overview),
-                false => show_known(known, app.clock.now()),
+                false => show_known(known, overview.live.is_none(), app.clock.now()),
             }
         }
         None => out!("no rollout"),
@@ -211,11 +211,11 @@ fn show_last(known: &Known, overview: &Overview) {
     }
 }
 
-fn show_known(known: &Known, now: Millis) {
+fn show_known(known: &Known, is_silent: bool, now: Millis) {
     let (header, status) = (&known.header, &known.status);
     let waits = status.hold.is_some() || status.mismatch.is_some();
     let lines = match known.driven == Some(false) && !waits {
-        true => render::undriven(header, status, now, print::width()),
+        true => render::undriven(header, status, is_silent, now, print::width()),
         false => render::head(header, status, now, print::width()),
     };
     for line in lines {

@@ -91,6 +91,10 @@ pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
             exit => exit,
         },
         TakenBack::Aborted(reached) => tell(global, reached)?,
+        TakenBack::Ended(reached) => {
+            tell(global, reached)?;
+            Exit::Done
+        }
         TakenBack::Through { before, now, why } => {
             if global.json {
                 json!(Change {

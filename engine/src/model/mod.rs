@@ -602,8 +602,8 @@ pub struct ObservedArm {
     /// Whether what runs is what shall run.
     #[serde(default)]
     pub deployment: Deployment,
-    /// Since when it has run that release, Unix ms, where the target says so. What was
-    /// measured before is another release's.
+    /// When that release replaced another one, Unix ms, where the target says so. What was
+    /// measured before is not its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Millis>,
     /// Requests of that release that clients broke off or gave up, where the balancer

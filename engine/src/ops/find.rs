@@ -1,12 +1,12 @@
 //! Which rollout is meant: by its name, by its target, or the one under way.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::advice::{Advice, Ask, Input};
 use super::app::{App, STACK_VARIABLE};
 use super::error::{Error, Result};
+use super::gone;
 use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::status::Status;
@@ -110,8 +110,10 @@ impl App {
             }));
             return Ok((pinned, target));
         }
-        let target = self.ports.reach(&spec).await?;
-        Ok((spec, target))
+        match self.ports.reach(&spec).await {
+            Ok(target) => Ok((spec, target)),
+            Err(error) => Err(gone::with_what_is_left(self, &spec, error.into()).await),
+        }
     }
 
     /// A rollout with its status and its journal.
@@ -257,17 +259,9 @@ fn is_same(pinned: &TargetSpec, described: &TargetSpec) -> bool {
         (TargetSpec::Aws(pinned), TargetSpec::Aws(described)) => {
             pinned.find == described.find && pinned.access == described.access
         }
-        _ => admin(pinned).is_some_and(|here| {
-            admin(described).is_some_and(|there| there == here || there.port() == 0)
+        _ => pinned.admin().is_some_and(|here| {
+            let there = described.admin();
+            there.is_some_and(|there| there == here || there.port() == 0)
         }),
-    }
-}
-
-/// Where the admin API of a local balancer listens.
-fn admin(target: &TargetSpec) -> Option<SocketAddr> {
-    match target {
-        TargetSpec::Local { admin } => Some(*admin),
-        TargetSpec::Embedded { local, .. } => Some(local.admin),
-        TargetSpec::Aws(_) | TargetSpec::Simulated { .. } => None,
     }
 }

@@ -177,7 +177,17 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
             };
             (live.1.identity().to_owned(), Some(live))
         }
-        Err(error) if request.named()?.is_some() => {
+        Err(error) if let Some(named) = request.named()? => {
+            // The balancer of a rollout that can go on: that says more than the error.
+            if let Some((header, _)) = gone::left_behind(app, &named.target).await
+                && matches!(header.target, TargetSpec::Embedded { .. })
+            {
+                return Ok(Found {
+                    identity: header.identity,
+                    live: None,
+                    rollout: Some(header.rollout),
+                });
+            }
             let Some((seen, target)) = look_for_users(app, request, &error).await else {
                 return Err(error);
             };

@@ -42,7 +42,7 @@ pub(super) struct Running {
     release: Release,
     /// What its requests have come to.
     pub(super) tally: Arc<Tally>,
-    /// When it got its first request at the earliest, Unix ms.
+    /// When it replaced another release, Unix ms: what was measured before is not its own.
     since: OnceLock<Millis>,
     manners: Manners,
     upstreams: Vec<Arc<Upstream>>,
@@ -90,7 +90,6 @@ impl Arm {
         logs: Option<PathBuf>,
     ) -> Result<Self, HostError> {
         let running = Running::start(name, release, manners, logs, Arc::default()).await?;
-        running.serve();
         Ok(Self {
             name: name.to_owned(),
             running: RwLock::new(running),
@@ -109,7 +108,7 @@ impl Arm {
     pub(super) fn replace(&self, new: Arc<Running>, drain: Duration) {
         let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
         running.tally.replace();
-        new.serve();
+        new.succeed();
         let old = std::mem::replace(&mut *running, new);
         tokio::spawn(async move {
             let polls = drain.as_millis() / DRAIN_POLL.as_millis();
@@ -273,8 +272,8 @@ impl Running {
         Ok(running)
     }
 
-    /// Notes that it gets requests from now on.
-    fn serve(&self) {
+    /// Notes that it replaces another release now.
+    fn succeed(&self) {
         let _ = self.since.set(SystemClock.now());
     }
 
