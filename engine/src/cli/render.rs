@@ -86,7 +86,10 @@ pub fn arm_lines(seen: &Seen, stable: Option<&str>, width: usize) -> Vec<String>
         widths.max().unwrap_or(0)
     };
     let names = arms.iter().map(|a| a.name.len()).max().unwrap_or(0);
-    let share = "  100 %".len();
+    let shares = arms.iter().map(|arm| percent(weights.share(&arm.name)));
+    let shares: Vec<String> = shares.collect();
+    let digits = widest(&shares).max("100".len());
+    let share = "   %".len() + digits;
     let room = width.saturating_sub(2 + names + 2 + share + widest(&measured));
     let mut versions: Vec<String> = arms.iter().map(|a| a.release.version.clone()).collect();
     if widest(&versions) > room {
@@ -100,16 +103,15 @@ pub fn arm_lines(seen: &Seen, stable: Option<&str>, width: usize) -> Vec<String>
         left => left.min(24),
     };
     let mut lines = vec![];
-    for ((arm, version), measured) in arms.iter().zip(&versions).zip(&measured) {
-        let share = weights.share(&arm.name);
+    let cells = versions.iter().zip(&shares).zip(&measured);
+    for (arm, ((version, share), measured)) in arms.iter().zip(cells) {
         let bar = match bar_width {
             0 => String::new(),
-            columns => format!("  {}", bar(share / 100.0, columns)),
+            columns => format!("  {}", bar(weights.share(&arm.name) / 100.0, columns)),
         };
         lines.push(format!(
-            "  {:names$}  {version:column$}{bar}  {:>3} %{measured}",
-            arm.name,
-            percent(share)
+            "  {:names$}  {version:column$}{bar}  {share:>digits$} %{measured}",
+            arm.name
         ));
         lines.extend(troubles(arm).iter().flat_map(|t| wrapped(t, "    ", width)));
     }
@@ -401,7 +403,10 @@ fn pace(status: &Status, now: Millis) -> Vec<String> {
             parts.push(format!("`engine approve {}` lets it go on", status.rollout));
         } else if status.hold.is_none() && status.decision.is_none() {
             let left = waiting.until.saturating_sub(now);
-            parts.push(format!("next look in {}", span(left)));
+            // A local balancer is looked at every second.
+            if left >= 2_000 {
+                parts.push(format!("next look in {}", span(left)));
+            }
         }
     }
     parts
@@ -426,7 +431,8 @@ fn first_metrics(header: &Header, status: &Status, now: Millis) -> Option<String
     })
 }
 
-/// The time that is left, ms, if the rest goes as fast as the part that is done. None
+/// The time that is left, ms, if the rest goes as fast as the part that was done when that was
+/// last said: from then on it counts down. None
 /// can be told of a hold, of a wait for a person, or if no entry was written for two
 /// minutes.
 fn time_left(status: &Status, now: Millis) -> Option<Millis> {
@@ -435,8 +441,13 @@ fn time_left(status: &Status, now: Millis) -> Option<Millis> {
         && status.hold.is_none()
         && status.waiting.as_ref().is_none_or(|w| w.signals.is_empty())
         && now.saturating_sub(status.updated) < 120_000;
-    let elapsed = now.saturating_sub(status.created);
-    (done >= 5 && moves).then(|| elapsed.saturating_mul(100 - done.min(100)) / done)
+    let taken = status.percent_at.saturating_sub(status.created);
+    let since = now.saturating_sub(status.percent_at);
+    let left = |done| (taken.saturating_mul(100 - u64::min(done, 100)) / done).checked_sub(since);
+    // An estimate that is used up was wrong.
+    (done >= 5 && moves)
+        .then(|| left(done))?
+        .filter(|left| *left >= 1_000)
 }
 
 #[cfg(test)]

@@ -285,7 +285,8 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
         render::date(status.updated),
         status.entries - 1
     );
-    if !status.note.is_empty() {
+    // What it last waited for says nothing once something is decided.
+    if !status.note.is_empty() && status.decision.is_none() && !status.is_over() {
         out!("note       {} % {}", status.percent, status.note);
     }
     if let Some(finding) = &status.finding {

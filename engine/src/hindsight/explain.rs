@@ -11,6 +11,7 @@ use crate::journal::verdict;
 use crate::journal::{
     Actor, Call, Entry, Event, Exchange, Question, Reply, Told, exchanges, header,
 };
+use crate::model::query::Count;
 use crate::model::{Decider, Millis, Sample, Wake};
 
 /// One decision, and what was known when it was made.
@@ -179,7 +180,17 @@ fn by_arm(samples: &[Sample]) -> Vec<String> {
     lines.collect()
 }
 
-/// Mean of a query's newest answer for each arm.
+/// What is counted, after a number.
+fn in_words(count: Count) -> &'static str {
+    match count {
+        Count::Unanswered => "requests without an answer",
+        Count::Asked => "requests that could have been without an answer",
+        Count::SentAgain => "requests sent once more, because a connection was lost",
+        Count::ClientErrors => "answers that blame the client (4xx)",
+    }
+}
+
+/// A query's newest answer for each arm: the mean, or the sum of what is counted.
 fn means(name: &str, points: &[crate::model::Point]) -> Vec<String> {
     let arms: BTreeSet<&str> = points.iter().map(|p| p.arm.as_str()).collect();
     let lines = arms.into_iter().map(|arm| {
@@ -188,6 +199,15 @@ fn means(name: &str, points: &[crate::model::Point]) -> Vec<String> {
             .filter(|p| p.arm == arm)
             .map(|p| p.value)
             .collect();
+        // What the engine counts by itself has a name for strategies, not for people.
+        if let Some(count) = Count::of_query(name) {
+            let all: f64 = values.iter().sum();
+            let what = in_words(count);
+            return format!(
+                "{arm}: {all:.0} {what} (in the last {} samples)",
+                values.len()
+            );
+        }
         #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
         format!("{arm}: {name} {mean:.4} in {} values", values.len())

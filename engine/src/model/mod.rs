@@ -317,6 +317,15 @@ pub struct DemoFault {
     pub latency_ms: u32,
 }
 
+/// So many of something: `1 backend`, `2 backends`.
+#[must_use]
+pub fn counted(count: u32, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
+    }
+}
+
 /// A share in percent for people: whole where it is whole, else with one decimal, so that
 /// weights 993 and 7 are `99.3` and `0.7`. Nothing that is not all or nothing is shown so.
 #[must_use]

@@ -94,7 +94,10 @@ pub(super) async fn with_what_is_left(app: &App, target: &TargetSpec, error: Err
         status.weights.shares()
     );
     Error { message, ..error }
-        .ask(Ask::Resume(id.clone()), "starts the balancer again and goes on")
+        .ask(
+            Ask::Resume(id.clone()),
+            "starts the balancer again and goes on",
+        )
         .ask(Ask::Abort(id), "ends the rollout")
 }
 

@@ -194,9 +194,9 @@ pub async fn abort(
     }
     match header.work {
         Work::StackChange { .. } => abort_change(app, &header).await,
-        _ if gone::give_up(app, &header, reason).await? => {
-            Ok(TakenBack::Ended(Box::new(app.reached(&header.rollout).await?)))
-        }
+        _ if gone::give_up(app, &header, reason).await? => Ok(TakenBack::Ended(Box::new(
+            app.reached(&header.rollout).await?,
+        ))),
         _ => abort_rollout(app, &header.rollout, reason).await,
     }
 }
