@@ -184,7 +184,7 @@ fn by_arm(samples: &[Sample]) -> Vec<String> {
 fn in_words(count: Count) -> &'static str {
     match count {
         Count::Unanswered => "requests without an answer",
-        Count::Asked => "requests that could have been without an answer",
+        Count::Asked => "requests whose answer was awaited",
         Count::SentAgain => "requests sent once more, because a connection was lost",
         Count::ClientErrors => "answers that blame the client (4xx)",
     }

@@ -39,6 +39,7 @@ impl Scene {
         status.weights = Weights::of([("stable", 75), ("canary", 25)]);
         (status.percent, status.exposed_since) = (34, Some(1_060_000));
         (status.created, status.updated) = (1_000_000, NOW - 2_000);
+        status.percent_at = NOW;
         "step 2/4 at 25 %: no sign that it is worse (evidence 1:4, goes back at 100:1), 3 of 5 to 12 samples"
             .clone_into(&mut status.note);
         status.finding = Some(finding(0.0));
@@ -250,6 +251,27 @@ fn rates_say_when_they_were_measured_and_are_no_earlier_version_s() {
         Some(10.0),
         "it was there from the first second on"
     );
+}
+
+/// What is left counts down, and a wait of a second is not worth a word.
+#[test]
+fn the_time_that_is_left_does_not_grow() {
+    let mut scene = Scene::new(79.0, 2);
+    scene.status.percent_at = NOW - 10_000;
+    let mut said = |ms: Millis| {
+        scene.status.waiting = Some(Waiting {
+            until: NOW + ms + 1_000,
+            signals: vec![],
+        });
+        scene.status.updated = NOW + ms;
+        head(&scene.header, &scene.status, NOW + ms, 130).join("\n")
+    };
+    let now = said(0);
+    assert!(now.contains("about 9m 12s left"), "{now}");
+    assert!(!now.contains("next look"), "{now}");
+    assert!(said(5_000).contains("about 9m 7s left"), "{}", said(5_000));
+    // The estimate was wrong, so nothing is told.
+    assert!(!said(600_000).contains(" left"), "{}", said(600_000));
 }
 
 /// A rollout whose process has died: what was under way is no promise.
