@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(of(["v1", "v2"], usize::MAX), "v1 to v2");
         assert_eq!(of(["app:v1", "app:v2"], 16), "app:v1 to app:v2");
         assert_eq!(of(["app:v1", "app:v2"], 13), "app:v1 to v2");
-        assert_eq!(of(["app:v1", "api:v2"], 13), "app:v to a…2");
+        assert_eq!(of(["app:v1", "api:v2"], 13), "ap…v1 to ap…2");
     }
 
     /// The room of what all rows have in common is given to what they have not.
@@ -382,7 +382,7 @@ mod tests {
         assert!(shown(phase, Some(false)).contains("  undriven  "));
         assert!(shown(phase, Some(true)).contains("  progressing  "));
         assert!(shown(Phase::Paused, Some(false)).contains("  paused  "));
-        assert!(shown(Phase::RolledBack, None).contains("  rolled back  "));
+        assert!(shown(Phase::RolledBack, None).contains("  rolled-back  "));
     }
 
     #[test]

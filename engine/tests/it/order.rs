@@ -1,5 +1,6 @@
 //! These calls in this order, and nothing else: on a simulated target.
 
+use engine::clock::Clock as _;
 use engine::journal::{Actor, Call, Event, Reply, StackVerb, Work};
 use engine::model::limits::{BeforeBake, OnTrouble};
 use engine::model::{
@@ -149,6 +150,28 @@ async fn a_sick_candidate_gets_no_traffic() {
     assert!(
         reason.contains("none of its 2 backends is healthy"),
         "{reason}"
+    );
+    assert!(lab.target.verbs().is_empty());
+}
+
+/// Nobody has to come back from a candidate that had no traffic, so nobody is paged because
+/// no server answers.
+#[tokio::test]
+async fn a_rollout_that_never_moved_ends_without_a_healthy_arm() {
+    let lab = canary(lab::good()).await;
+    lab.target
+        .meddle(|o| (o.arms[0].healthy, o.arms[1].healthy) = (0, 0));
+    let begun = lab.clock.now();
+    let standing = lab.run().await;
+    let Standing::Over(End::RolledBack, reason) = standing else {
+        panic!("{standing:?}");
+    };
+    assert!(reason.contains("canary got no traffic"), "{reason}");
+    let limit = lab.header.guardrails.healthy_timeout_ms;
+    let took = lab.clock.now() - begun;
+    assert!(
+        took < 2 * limit,
+        "it waits for the candidate alone: {took} ms"
     );
     assert!(lab.target.verbs().is_empty());
 }

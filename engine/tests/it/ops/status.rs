@@ -78,3 +78,27 @@ async fn a_target_that_moves_by_itself_can_be_looked_at() {
     let error = live.fit.expect_err("two at the wheel");
     assert_eq!(error.code, "shifts-by-itself");
 }
+
+/// What could not be read of a target that has gone is nobody's business any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_was_deleted_is_told_in_one_sentence() {
+    let made = make(&Wish::default()).await;
+    let test = TestApp::new();
+    let at = on_aws(on(&made));
+    overview(&test.app, &at, None).await.expect("it is there");
+    test.heard();
+    let aws = direct().await;
+    let listener = aws.elb.delete_listener().listener_arn(&made.listener);
+    listener.send().await.expect("gone");
+    for group in &made.groups {
+        let group = aws.elb.delete_target_group().target_group_arn(group);
+        group.send().await.expect("gone");
+    }
+    refused(
+        overview(&test.app, &at, None).await,
+        Kind::NotFound,
+        &[&made.listener],
+    );
+    let said = test.heard();
+    assert!(!said.contains("could not be read"), "{said}");
+}
