@@ -231,10 +231,10 @@ pub(super) fn instead(path: &Path) -> Vec<Advice> {
         return vec![Advice::words(format!("did you mean {}?", near.display()))];
     }
     let ours = ["canary.wasm", "blue-green.wasm"].contains(&&*name);
-    let sources = ours.then(|| {
-        Advice::words(format!(
-            "`make plugins` in the sources of engine builds {name}; who has no sources names a copy of it, or gives it a name and a registry in plugins.toml"
-        ))
+    let sources = (ours || path.starts_with("plugins")).then(|| {
+        Advice::words(
+            "`make plugins` in the sources of engine builds canary.wasm and blue-green.wasm; who has no sources names a copy of one, or gives it a name and a registry in plugins.toml",
+        )
     });
     let own = Advice::ask(Ask::NewPlugin, "begins a strategy of your own");
     sources.into_iter().chain([own]).collect()

@@ -316,8 +316,9 @@ fn doubts(checked: &Checked) -> Vec<&str> {
 async fn servers_that_do_not_answer_are_told_before_a_rollout_waits_for_them() {
     let test = TestApp::new();
     let up = upstream(good).await;
-    let down = TcpListener::bind("127.0.0.1:0").expect("free");
-    let down = down.local_addr().expect("bound");
+    let free = TcpListener::bind("127.0.0.1:0").expect("free");
+    let down = free.local_addr().expect("bound");
+    drop(free);
     let look = async |stable, canary| {
         let request = file(&test, &with_servers(stable, canary));
         check(&test.app, &request).await.expect("a file")
@@ -328,7 +329,7 @@ async fn servers_that_do_not_answer_are_told_before_a_rollout_waits_for_them() {
     let [("arms", error)] = found[..] else {
         panic!("{found:#?}");
     };
-    let [(Some(8), Some(_), "target.local.arms.stable.urls")] = places(error)[..] else {
+    let [(Some(9), Some(_), "target.local.arms.stable.urls")] = places(error)[..] else {
         panic!("{error:#?}");
     };
     assert!(error.to_string().contains(&down.to_string()), "{error}");
