@@ -233,7 +233,7 @@ pub(super) fn instead(path: &Path) -> Vec<Advice> {
     let ours = ["canary.wasm", "blue-green.wasm"].contains(&&*name);
     let sources = (ours || path.starts_with("plugins")).then(|| {
         Advice::words(
-            "`make plugins` in the sources of engine builds canary.wasm and blue-green.wasm; who has no sources names a copy of one, or gives it a name and a registry in plugins.toml",
+            "`make plugins` builds the plugins of engine, canary.wasm and blue-green.wasm, in its sources; who has no sources names a copy of one, or gives it a name and a registry in plugins.toml",
         )
     });
     let own = Advice::ask(Ask::NewPlugin, "begins a strategy of your own");

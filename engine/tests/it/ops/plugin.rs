@@ -165,7 +165,7 @@ async fn who_names_a_file_that_is_not_there_is_told_what_to_do() {
     // Our own are built, and somebody may not have what they are built from.
     let said = look("canary.wasm").await;
     for part in [
-        "`make plugins` in the sources",
+        "`make plugins` builds the plugins",
         "no sources",
         "`engine plugin new`",
     ] {
