@@ -147,13 +147,16 @@ pub fn measured_when(seen: &Seen, moved: Option<Millis>, now: Millis) -> Vec<Str
     let long = span(time.until.saturating_sub(time.since));
     let period = seen.samples.iter().map(|s| Millis::from(s.period_ms)).max();
     let late = now.saturating_sub(time.until) > 2 * period.unwrap_or(0);
-    let mut all = match late {
+    let rates = match late {
         true => format!("  the rates are of {long} until {} ago", ago(time.until)),
         false => format!("  the rates are of the last {long}"),
     };
-    if let Some(moved) = moved.filter(|moved| *moved > time.since) {
-        all.push_str(&format!("; the traffic was moved {} ago", ago(moved)));
-    }
+    let moved = moved.filter(|moved| *moved > time.since);
+    let moved = moved.map(|moved| match now.saturating_sub(moved) {
+        ..1_000 => "; the traffic was moved just now".to_owned(),
+        _ => format!("; the traffic was moved {} ago", ago(moved)),
+    });
+    let all = rates + &moved.unwrap_or_default();
     let fresh = seen.observed.arms.iter().filter_map(|arm| {
         let since = arm.since.filter(|since| *since > time.since)?;
         Some(format!(

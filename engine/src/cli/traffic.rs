@@ -93,7 +93,13 @@ pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
         },
         TakenBack::Aborted(reached) => tell(global, reached)?,
         TakenBack::Ended(reached) => {
-            tell(global, reached)?;
+            let (header, status) = &**reached;
+            match &status.end {
+                Some((_, why)) if !global.json => out!("{} ended: {why}", header.rollout),
+                _ => {
+                    tell(global, reached)?;
+                }
+            }
             Exit::Done
         }
         TakenBack::Through { before, now, why } => {

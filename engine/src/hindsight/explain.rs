@@ -12,7 +12,7 @@ use crate::journal::{
     Actor, Call, Entry, Event, Exchange, Question, Reply, Told, exchanges, header,
 };
 use crate::model::query::Count;
-use crate::model::{Decider, Millis, Sample, Wake};
+use crate::model::{Decider, Millis, Sample, Wake, counted};
 
 /// One decision, and what was known when it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -203,14 +203,49 @@ fn means(name: &str, points: &[crate::model::Point]) -> Vec<String> {
         if let Some(count) = Count::of_query(name) {
             let all: f64 = values.iter().sum();
             let what = in_words(count);
-            return format!(
-                "{arm}: {all:.0} {what} (in the last {} samples)",
-                values.len()
-            );
+            let samples = u32::try_from(values.len()).unwrap_or(u32::MAX);
+            let samples = counted(samples, "sample");
+            return format!("{arm}: {all:.0} {what} (in {samples})");
         }
         #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
         format!("{arm}: {name} {mean:.4} in {} values", values.len())
     });
     lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Point;
+
+    #[test]
+    fn what_the_engine_counts_is_told_as_a_count_and_in_words() {
+        let points: Vec<Point> = [("canary", 3.0), ("stable", 40.0), ("canary", 4.0)]
+            .into_iter()
+            .enumerate()
+            .map(|(at, (arm, value))| Point {
+                arm: arm.to_owned(),
+                at: at as u64,
+                value,
+            })
+            .collect();
+        assert_eq!(
+            means(Count::Unanswered.query(), &points),
+            [
+                "canary: 7 requests without an answer (in 2 samples)",
+                "stable: 40 requests without an answer (in 1 sample)",
+            ]
+        );
+        for count in [Count::Asked, Count::SentAgain, Count::ClientErrors] {
+            for line in means(count.query(), &points) {
+                assert!(!line.contains("engine:"), "{line}");
+            }
+        }
+        assert_eq!(
+            means("accuracy", &points)[0],
+            "canary: accuracy 3.5000 in 2 values",
+            "a query of the rollout file has its own name"
+        );
+    }
 }

@@ -89,6 +89,12 @@ async fn what_a_dead_balancer_leaves_behind_is_named() {
     let at = crate::support::app::local(header.target.admin().expect("local"));
     let live = overview(&test.app, &at, None).await.expect("it answers");
     assert!(live.live.is_some());
+    let request = ListRequest {
+        limit: 20,
+        ..ListRequest::default()
+    };
+    let listed = list(&test.app, &request).await.expect("memory");
+    assert_eq!(listed[0].driven, Some(false), "nobody drives it");
     test.app.ports.stop().await;
 
     let app = test.restarted();
