@@ -28,6 +28,9 @@ fn surroundings() -> Surroundings {
         docker_config: path("DOCKER_CONFIG"),
         cosign_password: std::env::var("COSIGN_PASSWORD").ok(),
         policy: path("ENGINE_POLICY"),
+        programs: std::env::var_os("PATH")
+            .map(|all| std::env::split_paths(&all).collect())
+            .unwrap_or_default(),
         network: Network::read(|name| std::env::var(name).ok()),
         stack: deploy::variables()
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))

@@ -124,6 +124,7 @@ fn command(ask: &Ask) -> String {
             };
             format!("`engine deploy {kind} --stack {stack} -p {parameter}`")
         }
+        Ask::NewPlugin => "`engine plugin new`".to_owned(),
         Ask::LockPlugins => "`engine plugin lock`".to_owned(),
         Ask::UpdatePlugin(name) => format!("`engine plugin update {name}`"),
     }

@@ -81,6 +81,7 @@ pub(super) fn seen(one: &Examined) -> view::Examined {
     let (state, (message, advice), problems) = match &one.found {
         Found::Fine(text) => (State::Ok, (text.clone(), None), &[][..]),
         Found::Skipped(text) => (State::Skipped, (text.clone(), None), &[][..]),
+        Found::Doubtful(text) => (State::Warning, (text.clone(), None), &[][..]),
         Found::Wrong(error) => (State::Problem, advice::parts(error), &error.problems[..]),
     };
     view::Examined {
@@ -99,6 +100,7 @@ pub(super) fn show(examined: &[Examined]) {
         let (state, style, text) = match &one.found {
             Found::Fine(text) => ("ok", console::Style::new().green(), text.clone()),
             Found::Skipped(text) => ("skipped", console::Style::new().dim(), text.clone()),
+            Found::Doubtful(text) => ("warning", console::Style::new().yellow(), text.clone()),
             Found::Wrong(error) => (
                 "problem",
                 console::Style::new().red().bold(),

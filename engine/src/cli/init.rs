@@ -103,6 +103,9 @@ pub(super) async fn init(app: &App, global: &Global, args: InitArgs) -> Result<E
     Ok(Exit::Done)
 }
 
+/// How often a question is asked that needs an answer.
+const ASKED_MAX: usize = 3;
+
 /// What a person answers. An empty answer is the one in brackets.
 fn asked(
     mut target: TargetRequest,
@@ -116,7 +119,13 @@ fn asked(
     let place = answer("Where does it run: aws, or local (on this machine)? [aws]")?;
     let place = match place.as_deref() {
         None | Some("aws" | "AWS") => {
-            let named = answer("CloudFormation stack, or ARN of a listener or a rule?")?;
+            let mut named = None;
+            for _ in 0..ASKED_MAX {
+                named = answer("CloudFormation stack, or ARN of a listener or a rule?")?;
+                if named.is_some() {
+                    break;
+                }
+            }
             let Some(named) = named else {
                 return Err(Error::usage("no load balancer is named").name_it(Input::LoadBalancer));
             };
@@ -176,6 +185,10 @@ mod tests {
         assert_eq!(questions, 4);
         assert_eq!(target.aws.stack.as_deref(), Some("shop"));
         assert_eq!(target.aws.region.as_deref(), Some("eu-west-1"));
+        // What has no default is asked again.
+        let (asked, questions) = told(&["aws", "", "shop", "eu-west-1", ""]);
+        assert!(asked.is_ok_and(|(place, _)| matches!(place, Place::Aws(_))));
+        assert_eq!(questions, 5);
         let (asked, _) = told(&["aws", rule, "", "canary"]);
         let Ok((Place::Aws(target), plugin)) = asked else {
             panic!("{asked:?}");

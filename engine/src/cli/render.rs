@@ -86,7 +86,10 @@ pub fn arm_lines(seen: &Seen, stable: Option<&str>, width: usize) -> Vec<String>
         widths.max().unwrap_or(0)
     };
     let names = arms.iter().map(|a| a.name.len()).max().unwrap_or(0);
-    let share = "  100 %".len();
+    let shares = arms.iter().map(|arm| percent(weights.share(&arm.name)));
+    let shares: Vec<String> = shares.collect();
+    let digits = widest(&shares).max("100".len());
+    let share = "   %".len() + digits;
     let room = width.saturating_sub(2 + names + 2 + share + widest(&measured));
     let mut versions: Vec<String> = arms.iter().map(|a| a.release.version.clone()).collect();
     if widest(&versions) > room {
@@ -100,16 +103,15 @@ pub fn arm_lines(seen: &Seen, stable: Option<&str>, width: usize) -> Vec<String>
         left => left.min(24),
     };
     let mut lines = vec![];
-    for ((arm, version), measured) in arms.iter().zip(&versions).zip(&measured) {
-        let share = weights.share(&arm.name);
+    let cells = versions.iter().zip(&shares).zip(&measured);
+    for (arm, ((version, share), measured)) in arms.iter().zip(cells) {
         let bar = match bar_width {
             0 => String::new(),
-            columns => format!("  {}", bar(share / 100.0, columns)),
+            columns => format!("  {}", bar(weights.share(&arm.name) / 100.0, columns)),
         };
         lines.push(format!(
-            "  {:names$}  {version:column$}{bar}  {:>3} %{measured}",
-            arm.name,
-            percent(share)
+            "  {:names$}  {version:column$}{bar}  {share:>digits$} %{measured}",
+            arm.name
         ));
         lines.extend(troubles(arm).iter().flat_map(|t| wrapped(t, "    ", width)));
     }
@@ -133,6 +135,38 @@ fn measured(seen: &Seen, arm: &str, usual_p99: Option<f64>, width: usize) -> Str
         _ if width < WIDE => format!("  {:32}", "no requests"),
         _ => format!("  {:41}", "    no requests"),
     }
+}
+
+/// Over which time the rates of [`arm_lines`] were measured, beside shares that are those
+/// of `now`; `moved` is when these last changed.
+pub fn measured_when(seen: &Seen, moved: Option<Millis>, now: Millis) -> Vec<String> {
+    let Some(time) = seen.measured() else {
+        return vec![];
+    };
+    let ago = |at: Millis| span(now.saturating_sub(at));
+    let long = span(time.until.saturating_sub(time.since));
+    let period = seen.samples.iter().map(|s| Millis::from(s.period_ms)).max();
+    let late = now.saturating_sub(time.until) > 2 * period.unwrap_or(0);
+    let rates = match late {
+        true => format!("  the rates are of {long} until {} ago", ago(time.until)),
+        false => format!("  the rates are of the last {long}"),
+    };
+    let moved = moved.filter(|moved| *moved > time.since);
+    let moved = moved.map(|moved| match now.saturating_sub(moved) {
+        ..1_000 => "; the traffic was moved just now".to_owned(),
+        _ => format!("; the traffic was moved {} ago", ago(moved)),
+    });
+    let all = rates + &moved.unwrap_or_default();
+    let fresh = seen.observed.arms.iter().filter_map(|arm| {
+        let since = arm.since.filter(|since| *since > time.since)?;
+        Some(format!(
+            "  {} has run {} for {}, and its rates are of that time alone",
+            arm.name,
+            short_version(&arm.release.version),
+            ago(since)
+        ))
+    });
+    std::iter::once(all).chain(fresh).collect()
 }
 
 fn health(arm: &ObservedArm) -> String {
@@ -257,11 +291,55 @@ pub fn head(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<
     }
     let mut parts = pace(status, now);
     parts.extend(first_metrics(header, status, now));
-    if let Some(steps) = steps(header, status) {
-        parts.insert(0, steps);
+    lines.extend(progress(header, status, parts, width));
+    lines
+}
+
+/// The same of a rollout that would move on, and that no process drives: nothing of it says
+/// what comes when. `is_silent`: its target does not answer.
+pub fn undriven(
+    header: &Header,
+    status: &Status,
+    is_silent: bool,
+    now: Millis,
+    width: usize,
+) -> Vec<String> {
+    let style = Style::new().yellow().bold();
+    let mut lines = vec![format!(
+        "{}  {}  {}",
+        status.rollout,
+        phase_style(status.phase).apply_to(status.phase),
+        style.apply_to("no process drives it")
+    )];
+    let id = &status.rollout;
+    let advice = match header.target {
+        TargetSpec::Embedded { .. } if is_silent => format!(
+            "its balancer ended with its process, so nobody is served: `engine resume {id}` starts it again and goes on, `engine abort {id}` ends the rollout"
+        ),
+        _ => format!(
+            "`engine resume {id}` goes on, `engine abort {id}` takes it back; until then the traffic stays where it is, whatever the metrics say"
+        ),
+    };
+    lines.extend(wrapped(&advice, "  ", width));
+    lines.extend(why(status).iter().flat_map(|why| wrapped(why, "  ", width)));
+    let parts = vec![
+        format!("{} %", status.percent),
+        format!(
+            "nothing has happened for {}",
+            span(now.saturating_sub(status.updated))
+        ),
+    ];
+    lines.extend(progress(header, status, parts, width));
+    lines
+}
+
+/// The shares that come, and these parts; how far the evidence is from taking it back.
+fn progress(header: &Header, status: &Status, mut parts: Vec<String>, width: usize) -> Vec<String> {
+    if let Some(shares) = shares_to_come(header, status) {
+        parts.insert(0, shares);
     }
     let parts = parts.iter().map(String::as_str);
-    lines.extend(filled(parts, " · ", "  ", width));
+    let mut lines = filled(parts, " · ", "  ", width);
     if let Some(finding) = status
         .finding
         .as_ref()
@@ -286,9 +364,10 @@ fn why(status: &Status) -> Option<String> {
     }
 }
 
-/// The candidate's shares in the order in which they come: `steps ✓5 ▸25 50 95 %`. `None` if
-/// the strategy did not say.
-fn steps(header: &Header, status: &Status) -> Option<String> {
+/// The candidate's shares in the order in which they come: `traffic ✓5 ▸25 50 95 100 %`.
+/// They are not numbered, because only the strategy knows which of them are steps of its own.
+/// `None` if it did not say.
+fn shares_to_come(header: &Header, status: &Status) -> Option<String> {
     let Work::Strategy(pin) = &header.work else {
         return None;
     };
@@ -306,7 +385,7 @@ fn steps(header: &Header, status: &Status) -> Option<String> {
         format!("{mark}{}", step.share)
     });
     let marked: Vec<String> = marked.collect();
-    (!over && !marked.is_empty()).then(|| format!("steps {} %", marked.join(" ")))
+    (!over && !marked.is_empty()).then(|| format!("traffic {} %", marked.join(" ")))
 }
 
 /// How far a rollout is, how long it has taken and will take, and what it waits for.
@@ -327,7 +406,10 @@ fn pace(status: &Status, now: Millis) -> Vec<String> {
             parts.push(format!("`engine approve {}` lets it go on", status.rollout));
         } else if status.hold.is_none() && status.decision.is_none() {
             let left = waiting.until.saturating_sub(now);
-            parts.push(format!("next look in {}", span(left)));
+            // A local balancer is looked at every second.
+            if left >= 2_000 {
+                parts.push(format!("next look in {}", span(left)));
+            }
         }
     }
     parts
@@ -352,7 +434,8 @@ fn first_metrics(header: &Header, status: &Status, now: Millis) -> Option<String
     })
 }
 
-/// The time that is left, ms, if the rest goes as fast as the part that is done. None
+/// The time that is left, ms, if the rest goes as fast as the part that was done when that was
+/// last said: from then on it counts down. None
 /// can be told of a hold, of a wait for a person, or if no entry was written for two
 /// minutes.
 fn time_left(status: &Status, now: Millis) -> Option<Millis> {
@@ -361,8 +444,13 @@ fn time_left(status: &Status, now: Millis) -> Option<Millis> {
         && status.hold.is_none()
         && status.waiting.as_ref().is_none_or(|w| w.signals.is_empty())
         && now.saturating_sub(status.updated) < 120_000;
-    let elapsed = now.saturating_sub(status.created);
-    (done >= 5 && moves).then(|| elapsed.saturating_mul(100 - done.min(100)) / done)
+    let taken = status.percent_at.saturating_sub(status.created);
+    let since = now.saturating_sub(status.percent_at);
+    let left = |done| (taken.saturating_mul(100 - u64::min(done, 100)) / done).checked_sub(since);
+    // An estimate that is used up was wrong.
+    (done >= 5 && moves)
+        .then(|| left(done))?
+        .filter(|left| *left >= 1_000)
 }
 
 #[cfg(test)]

@@ -58,6 +58,8 @@ pub struct GetArgs {
 /// List rollouts, newest first
 ///
 /// A terminal shows as much as fits into a line; a pipe, a file and --json have all of it.
+/// A rollout is undriven if it has not ended and its process has: `engine resume ID` goes on
+/// with it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   engine list
@@ -124,7 +126,7 @@ pub(super) async fn status(
         return Ok(Exit::Done);
     }
     match &overview.live {
-        Some(live) => show_live(live),
+        Some(live) => show_live(live, overview.moved_at(), app.clock.now()),
         None => out!("{}: not reachable", overview.identity),
     }
     match &overview.rollout {
@@ -134,7 +136,7 @@ pub(super) async fn status(
             }
             match known.status.is_over() {
                 true => show_last(known, &overview),
-                false => show_known(known, app.clock.now()),
+                false => show_known(known, overview.live.is_none(), app.clock.now()),
             }
         }
         None => out!("no rollout"),
@@ -142,9 +144,12 @@ pub(super) async fn status(
     Ok(Exit::Done)
 }
 
-fn show_live(live: &Live) {
+fn show_live(live: &Live, moved: Option<Millis>, now: Millis) {
     out!("{}", live.seen.observed.address);
     for line in render::arm_lines(&live.seen, None, print::width()) {
+        out!("{line}");
+    }
+    for line in render::measured_when(&live.seen, moved, now) {
         out!("{line}");
     }
     if live.seen.observed.sticky {
@@ -206,18 +211,18 @@ fn show_last(known: &Known, overview: &Overview) {
     }
 }
 
-fn show_known(known: &Known, now: Millis) {
+fn show_known(known: &Known, is_silent: bool, now: Millis) {
     let (header, status) = (&known.header, &known.status);
-    for line in render::head(header, status, now, print::width()) {
+    let waits = status.hold.is_some() || status.mismatch.is_some();
+    let lines = match known.driven == Some(false) && !waits {
+        true => render::undriven(header, status, is_silent, now, print::width()),
+        false => render::head(header, status, now, print::width()),
+    };
+    for line in lines {
         out!("{line}");
     }
-    if status.hold.is_some() || status.mismatch.is_some() {
+    if waits {
         out!("{}", verdict(header, status));
-    } else if known.driven == Some(false) {
-        out!(
-            "  no process drives it: `engine resume {0}` goes on, `engine abort {0}` takes it back",
-            status.rollout
-        );
     }
 }
 
@@ -280,7 +285,8 @@ pub(super) async fn get(app: &App, global: &Global, args: GetArgs) -> crate::ops
         render::date(status.updated),
         status.entries - 1
     );
-    if !status.note.is_empty() {
+    // What it last waited for says nothing once something is decided.
+    if !status.note.is_empty() && status.decision.is_none() && !status.is_over() {
         out!("note       {} % {}", status.percent, status.note);
     }
     if let Some(finding) = &status.finding {

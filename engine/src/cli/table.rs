@@ -5,7 +5,7 @@ use console::measure_text_width as width_of;
 
 use super::render::{phase_style, short_identity, short_version};
 use crate::journal;
-use crate::model::{Arm, Role};
+use crate::model::{Arm, Phase, Role};
 use crate::ops::history::Listed;
 
 /// Columns between two columns of the table.
@@ -48,6 +48,8 @@ const COLUMNS: [Column; 6] = [
 const PHASE: usize = 2;
 /// The column of versions, each of which is shortened by itself.
 const VERSIONS: usize = 3;
+/// The column of targets, which a narrow terminal shows only where they differ.
+const TARGET: usize = 4;
 /// The column that is a sentence, and begins with what says most.
 const WHY: usize = 5;
 /// From how many columns on times and targets are shown in full.
@@ -58,10 +60,17 @@ const FULL: usize = 110;
 pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
     let titles = COLUMNS.map(|column| column.title.to_owned());
     let cells: Vec<[String; 6]> = rows.iter().map(|row| cells(row, width)).collect();
+    // What all rows have in common says little where the others need the room.
+    let one_target = width < FULL
+        && rows
+            .windows(2)
+            .all(|two| two[0].row.target == two[1].row.target);
     let mut widths = [0; 6];
     for row in std::iter::once(&titles).chain(&cells) {
-        for (widest, cell) in widths.iter_mut().zip(row) {
-            *widest = width_of(cell).max(*widest);
+        for (index, (widest, cell)) in widths.iter_mut().zip(row).enumerate() {
+            if index != TARGET || !one_target {
+                *widest = width_of(cell).max(*widest);
+            }
         }
     }
     shrink(&mut widths, width);
@@ -77,11 +86,16 @@ pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
             };
             let pad = match index {
                 WHY => 0,
+                _ if widths[index] == 0 => continue,
                 _ => (widths[index] + GAP).saturating_sub(width_of(&cell)),
             };
             match of.filter(|_| index == PHASE) {
                 Some(of) => {
-                    line += &phase_style(of.row.phase).apply_to(cell).to_string();
+                    let style = match is_nobodys(of) {
+                        true => console::Style::new().yellow(),
+                        false => phase_style(of.row.phase),
+                    };
+                    line += &style.apply_to(cell).to_string();
                 }
                 None => line += &cell,
             }
@@ -96,6 +110,12 @@ pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
             .map(|(row, cells)| line(cells, Some(row))),
     );
     lines
+}
+
+/// Whether a rollout would move on, and no process drives it.
+fn is_nobodys(listed: &Listed) -> bool {
+    let waits = matches!(listed.row.phase, Phase::Paused | Phase::Diverged);
+    listed.driven == Some(false) && !waits
 }
 
 fn cells(listed: &Listed, width: usize) -> [String; 6] {
@@ -114,7 +134,10 @@ fn cells(listed: &Listed, width: usize) -> [String; 6] {
     [
         began,
         row.rollout.clone(),
-        row.phase.to_string(),
+        match is_nobodys(listed) {
+            true => "undriven".to_owned(),
+            false => row.phase.to_string(),
+        },
         versions(&listed.arms, usize::MAX),
         target,
         row.note.lines().next().unwrap_or_default().to_owned(),
@@ -130,6 +153,16 @@ fn versions(arms: &[Arm], room: usize) -> String {
     };
     match (of(Role::Stable), of(Role::Candidate)) {
         (Some(stable), Some(candidate)) => {
+            let whole = width_of(&stable) + TO.len() + width_of(&candidate);
+            let named = |image: &str| {
+                let (name, tag) = image.rsplit_once(':')?;
+                Some((name.to_owned(), tag.to_owned()))
+            };
+            // The name of an image need not be there twice.
+            let candidate = match (named(&stable), named(&candidate)) {
+                (Some((old, _)), Some((new, tag))) if old == new && whole > room => tag,
+                _ => candidate,
+            };
             let both = room.saturating_sub(TO.len());
             // What one of them does not need is the other's.
             let stable = amid(&stable, both - width_of(&candidate).min(both / 2));
@@ -145,7 +178,10 @@ fn versions(arms: &[Arm], room: usize) -> String {
 
 /// Takes from the widest column that may be shortened until all of them fit.
 fn shrink(widths: &mut [usize; 6], width: usize) {
-    let all = |widths: &[usize; 6]| widths.iter().sum::<usize>() + GAP * (widths.len() - 1);
+    let all = |widths: &[usize; 6]| {
+        let shown = widths.iter().filter(|width| **width > 0).count();
+        widths.iter().sum::<usize>() + GAP * shown.saturating_sub(1)
+    };
     while all(widths) > width {
         let spare = |index: &usize| widths[*index].saturating_sub(COLUMNS[*index].least);
         let widest = (0..widths.len())
@@ -210,7 +246,7 @@ fn ended(text: &str, room: usize) -> String {
 mod tests {
     use super::*;
     use crate::journal::summary::Summary;
-    use crate::model::{End, Phase};
+    use crate::model::End;
 
     fn row(rollout: &str, target: &str, versions: [&str; 2], note: &str) -> Listed {
         let arm = |name: &str, role, version: &str| Arm {
@@ -235,6 +271,7 @@ mod tests {
                 arm("stable", Role::Stable, versions[0]),
                 arm("canary", Role::Candidate, versions[1]),
             ],
+            driven: None,
         }
     }
 
@@ -288,6 +325,33 @@ mod tests {
         assert_eq!(of(["v1", "app:release-two"], 15), "v1 to app:…-two");
         assert_eq!(of(["app:release-one", "v2"], 15), "app:…-one to v2");
         assert_eq!(of(["v1", "v2"], usize::MAX), "v1 to v2");
+        assert_eq!(of(["app:v1", "app:v2"], 16), "app:v1 to app:v2");
+        assert_eq!(of(["app:v1", "app:v2"], 13), "app:v1 to v2");
+        assert_eq!(of(["app:v1", "api:v2"], 13), "ap…v1 to ap…2");
+    }
+
+    /// The room of what all rows have in common is given to what they have not.
+    #[test]
+    fn one_target_needs_no_column_of_its_own_in_a_narrow_terminal() {
+        let local = |note| {
+            row(
+                "canary-x7k2m9q4",
+                "local:127.0.0.1:7900",
+                ["v1", "v2"],
+                note,
+            )
+        };
+        let shown = |rows: &[Listed], width| {
+            let lines = lines(rows, width).join("\n");
+            console::strip_ansi_codes(&lines).into_owned()
+        };
+        let rows = [local("it is worse"), local("it is fine")];
+        assert!(!shown(&rows, 80).contains("7900"), "{}", shown(&rows, 80));
+        assert!(!shown(&rows, 80).contains("TARGET"), "{}", shown(&rows, 80));
+        assert!(shown(&rows, 130).contains("7900"));
+        let other = row("canary-a2", "local:127.0.0.1:7901", ["v1", "v2"], "");
+        let rows = [local("it is worse"), other];
+        assert!(shown(&rows, 80).contains("7901"), "{}", shown(&rows, 80));
     }
 
     #[test]
@@ -302,6 +366,23 @@ mod tests {
             assert!(all.contains(part), "{part}: {all}");
         }
         assert!(!all.contains('…'), "{all}");
+    }
+
+    /// One that nobody drives does not look as if it went on by itself; one that waits for a
+    /// person does not look as if its process had died.
+    #[test]
+    fn what_nobody_drives_is_shown_so() {
+        let shown = |phase, driven| {
+            let mut row = row("canary-x7k2m9q4", "local:127.0.0.1:7900", ["v1", "v2"], "");
+            (row.row.phase, row.driven) = (phase, driven);
+            let line = lines(&[row], 130).pop().unwrap_or_default();
+            console::strip_ansi_codes(&line).into_owned()
+        };
+        let phase = Phase::Progressing;
+        assert!(shown(phase, Some(false)).contains("  undriven  "));
+        assert!(shown(phase, Some(true)).contains("  progressing  "));
+        assert!(shown(Phase::Paused, Some(false)).contains("  paused  "));
+        assert!(shown(Phase::RolledBack, None).contains("  rolled-back  "));
     }
 
     #[test]

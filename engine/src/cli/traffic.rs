@@ -33,7 +33,8 @@ pub struct SetWeightsArgs {
   engine switch blue           also the quick way back")]
 pub struct SwitchArgs {
     /// The arm that gets all traffic
-    color: String,
+    #[arg(value_name = "ARM")]
+    arm: String,
 }
 
 /// Take all traffic back to the stable arm; aborts a rollout that is under way
@@ -57,7 +58,7 @@ pub(super) async fn set_weights(app: &App, global: &Global, args: SetWeightsArgs
 }
 
 pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> Result<Exit> {
-    let moved = traffic::switch(app, &global.target(), &args.color).await?;
+    let moved = traffic::switch(app, &global.target(), &args.arm).await?;
     Ok(show(global, &moved))
 }
 
@@ -91,6 +92,16 @@ pub(super) fn taken_back(global: &Global, back: &TakenBack) -> Result<Exit> {
             exit => exit,
         },
         TakenBack::Aborted(reached) => tell(global, reached)?,
+        TakenBack::Ended(reached) => {
+            let (header, status) = &**reached;
+            match &status.end {
+                Some((_, why)) if !global.json => out!("{} ended: {why}", header.rollout),
+                _ => {
+                    tell(global, reached)?;
+                }
+            }
+            Exit::Done
+        }
         TakenBack::Through { before, now, why } => {
             if global.json {
                 json!(Change {

@@ -187,7 +187,7 @@ fn show_end(global: &Global, ended: &Ended, told: Option<&str>) -> Result<Exit> 
                 ""
             };
             eprintln!(
-                "suspended: the traffic stays at {weights}{part}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
+                "suspended: the traffic stays at {weights}, and nobody watches it, whatever the metrics say{part}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
             );
             if global.json {
                 finish(global, ended, Exit::Paused, told)?;

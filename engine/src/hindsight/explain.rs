@@ -11,7 +11,8 @@ use crate::journal::verdict;
 use crate::journal::{
     Actor, Call, Entry, Event, Exchange, Question, Reply, Told, exchanges, header,
 };
-use crate::model::{Decider, Millis, Sample, Wake};
+use crate::model::query::Count;
+use crate::model::{Decider, Millis, Sample, Wake, counted};
 
 /// One decision, and what was known when it was made.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -179,7 +180,17 @@ fn by_arm(samples: &[Sample]) -> Vec<String> {
     lines.collect()
 }
 
-/// Mean of a query's newest answer for each arm.
+/// What is counted, after a number.
+fn in_words(count: Count) -> &'static str {
+    match count {
+        Count::Unanswered => "requests without an answer",
+        Count::Asked => "requests whose answer was awaited",
+        Count::SentAgain => "requests sent once more, because a connection was lost",
+        Count::ClientErrors => "answers that blame the client (4xx)",
+    }
+}
+
+/// A query's newest answer for each arm: the mean, or the sum of what is counted.
 fn means(name: &str, points: &[crate::model::Point]) -> Vec<String> {
     let arms: BTreeSet<&str> = points.iter().map(|p| p.arm.as_str()).collect();
     let lines = arms.into_iter().map(|arm| {
@@ -188,9 +199,53 @@ fn means(name: &str, points: &[crate::model::Point]) -> Vec<String> {
             .filter(|p| p.arm == arm)
             .map(|p| p.value)
             .collect();
+        // What the engine counts by itself has a name for strategies, not for people.
+        if let Some(count) = Count::of_query(name) {
+            let all: f64 = values.iter().sum();
+            let what = in_words(count);
+            let samples = u32::try_from(values.len()).unwrap_or(u32::MAX);
+            let samples = counted(samples, "sample");
+            return format!("{arm}: {all:.0} {what} (in {samples})");
+        }
         #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
         format!("{arm}: {name} {mean:.4} in {} values", values.len())
     });
     lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Point;
+
+    #[test]
+    fn what_the_engine_counts_is_told_as_a_count_and_in_words() {
+        let points: Vec<Point> = [("canary", 3.0), ("stable", 40.0), ("canary", 4.0)]
+            .into_iter()
+            .enumerate()
+            .map(|(at, (arm, value))| Point {
+                arm: arm.to_owned(),
+                at: at as u64,
+                value,
+            })
+            .collect();
+        assert_eq!(
+            means(Count::Unanswered.query(), &points),
+            [
+                "canary: 7 requests without an answer (in 2 samples)",
+                "stable: 40 requests without an answer (in 1 sample)",
+            ]
+        );
+        for count in [Count::Asked, Count::SentAgain, Count::ClientErrors] {
+            for line in means(count.query(), &points) {
+                assert!(!line.contains("engine:"), "{line}");
+            }
+        }
+        assert_eq!(
+            means("accuracy", &points)[0],
+            "canary: accuracy 3.5000 in 2 values",
+            "a query of the rollout file has its own name"
+        );
+    }
 }

@@ -21,6 +21,8 @@ pub struct Status {
     pub weights: Weights,
     /// Progress in percent, as the strategy last said.
     pub percent: u32,
+    /// When it first said that much, Unix ms.
+    pub percent_at: Millis,
     /// Where it stands and why, in the strategy's words.
     pub note: String,
     /// What the strategy last found in the metrics, if it says.
@@ -197,6 +199,7 @@ impl Status {
             phase: Phase::Pending,
             weights: header.baseline.clone(),
             percent: 0,
+            percent_at: header.created,
             note: String::new(),
             finding: None,
             waiting: None,
@@ -398,6 +401,9 @@ impl Status {
         self.called(question.by);
         match question.call {
             Call::Progress { percent, note } => {
+                if self.percent != *percent {
+                    self.percent_at = self.updated;
+                }
                 self.percent = *percent;
                 self.note.clone_from(note);
             }

@@ -317,6 +317,15 @@ pub struct DemoFault {
     pub latency_ms: u32,
 }
 
+/// So many of something: `1 backend`, `2 backends`.
+#[must_use]
+pub fn counted(count: u32, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
+    }
+}
+
 /// A share in percent for people: whole where it is whole, else with one decimal, so that
 /// weights 993 and 7 are `99.3` and `0.7`. Nothing that is not all or nothing is shown so.
 #[must_use]
@@ -602,15 +611,19 @@ pub struct ObservedArm {
     /// Whether what runs is what shall run.
     #[serde(default)]
     pub deployment: Deployment,
-    /// Requests that clients broke off or gave up since the balancer started,
-    /// where it counts them: no errors of the arm.
+    /// When that release replaced another one, Unix ms, where the target says so. What was
+    /// measured before is not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Millis>,
+    /// Requests of that release that clients broke off or gave up, where the balancer
+    /// counts them: no errors of the arm.
     #[serde(default)]
     pub spoiled: u64,
     /// Those of them that were wholly with the arm, which had not begun to answer.
     #[serde(default)]
     pub unanswered: u64,
-    /// Requests that were sent to it once more since the balancer started, because a
-    /// connection to it was lost, where the balancer counts them.
+    /// Requests that were sent to that release once more, because a connection to it was
+    /// lost, where the balancer counts them.
     #[serde(default)]
     pub sent_again: u64,
 }

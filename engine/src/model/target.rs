@@ -55,6 +55,16 @@ impl TargetSpec {
         }
     }
 
+    /// Where the admin API of a local balancer listens.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Local { admin } => Some(*admin),
+            Self::Embedded { local, .. } => Some(local.admin),
+            Self::Aws(_) | Self::Simulated { .. } => None,
+        }
+    }
+
     /// The same with these routes, which move with that of the target too.
     #[must_use]
     pub fn with(&self, more: &[Also]) -> Self {

@@ -117,6 +117,8 @@ pub enum Ask {
         /// `NAME=VALUE`.
         parameter: String,
     },
+    /// To begin a strategy of one's own.
+    NewPlugin,
     /// To pin plugins.
     LockPlugins,
     /// To pin what that plugin is now.

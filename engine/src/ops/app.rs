@@ -279,6 +279,8 @@ pub struct Surroundings {
     pub cosign_password: Option<String>,
     /// `ENGINE_POLICY`
     pub policy: Option<PathBuf>,
+    /// The folders of `PATH`.
+    pub programs: Vec<PathBuf>,
     /// Proxies and certificates: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`
     /// and `AWS_CA_BUNDLE`.
     pub network: Network,

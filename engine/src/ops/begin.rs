@@ -625,6 +625,20 @@ fn notes(ready: &Ready) -> Vec<Note> {
         let advice = Advice::give(Input::Image, "with that name starts them anew");
         notes.push(Note::from(nothing).advise(advice));
     }
+    let serves = &ready.header.stable;
+    if let (Some(new), Some(old)) = (&ready.header.candidate, serves)
+        && ready.header.repeats.is_empty()
+        && new.is(old)
+    {
+        notes.push(
+            format!(
+                "{} runs {} already, so users see no difference whatever becomes of this rollout",
+                ready.header.arm(Role::Stable),
+                new.version
+            )
+            .into(),
+        );
+    }
     if ready.header.candidate.is_none() && versions.all(|version| version == first) {
         let both = format!(
             "both arms run {first} already; a [candidate] in the rollout file puts a new version in"

@@ -4,6 +4,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use futures_util::future::join_all;
+
 use super::advice::{Ask, Input};
 use super::app::App;
 use super::begin::{self, BeginRequest, Judged};
@@ -14,9 +16,11 @@ use super::{permissions, plugin};
 use crate::model::Source;
 use crate::model::aws::AwsSpec;
 use crate::model::problem::Problem;
+use crate::model::secret::redacted;
 use crate::model::target::{LocalSpec, TargetSpec};
 use crate::spec::Spec;
 use crate::target::Target as _;
+use crate::target::local::health;
 
 /// What was found of a rollout that could begin.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,10 +124,16 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut
         Ok((_, steps)) if steps.is_empty() => {
             Examined::fine("parameters", format!("{} accepts them", description.name))
         }
-        Ok((_, steps)) => Examined::fine(
-            "parameters",
-            format!("{} accepts them: {} steps", description.name, steps.len()),
-        ),
+        Ok((_, steps)) => {
+            // Shares and no number: which of them are steps, the strategy counts.
+            let shares: Vec<String> = steps.iter().map(|step| step.share.to_string()).collect();
+            let text = format!(
+                "{} accepts them: the candidate gets {} % of the traffic",
+                description.name,
+                shares.join(", ")
+            );
+            Examined::fine("parameters", text)
+        }
         Err(problems) => {
             Examined::wrong("parameters", plugin::not_accepted(&description, problems))
         }
@@ -142,13 +152,24 @@ async fn target(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut V
             ),
         }),
         TargetSpec::Embedded { local, .. } => {
-            let runs = local.admin.port() != 0 && app.ports.reach(&spec.target).await.is_ok();
-            if runs {
+            let running = match local.admin.port() {
+                0 => None,
+                _ => app.ports.reach(&spec.target).await.ok(),
+            };
+            if let Some(running) = running {
                 let text = format!("a local balancer answers at {} already", local.admin);
                 examined.push(Examined::fine("target", text));
+                // What its arms run may be another version than the file's.
+                let health = running.health().await.unwrap_or_default();
+                let ill = health.iter().filter(|arm| arm.healthy == 0);
+                examined.extend(ill.map(|arm| {
+                    let why = arm.health_reason.as_deref().unwrap_or("no reason is known");
+                    let text = format!("{} is not healthy now: {why}", arm.arm);
+                    Examined::doubtful("arms", text)
+                }));
                 return;
             }
-            let problems = of_balancer(local);
+            let problems = of_balancer(local, &app.surroundings.programs);
             examined.push(match problems.is_empty() {
                 true => Examined::fine("target", "a local balancer can start here"),
                 false => {
@@ -157,13 +178,53 @@ async fn target(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut V
                     Examined::wrong("target", Error::problems(title, located))
                 }
             });
+            servers(request, local, examined).await;
         }
         TargetSpec::Simulated { .. } => {}
     }
 }
 
-/// Why a balancer could not start on this machine now.
-fn of_balancer(local: &LocalSpec) -> Vec<Problem> {
+/// Looks at the servers that a local balancer would send users to. What the stable arm runs
+/// serves them from the first moment on; what the candidate runs may still be started.
+async fn servers(request: &BeginRequest, local: &LocalSpec, examined: &mut Vec<Examined>) {
+    for arm in &local.arms {
+        let Source::Urls(urls) = &arm.release.source else {
+            continue;
+        };
+        let asking = urls.iter().map(|url| async move {
+            let asked = health::try_out(local, url).await;
+            asked.err().map(|why| format!("{}: {why}", redacted(url)))
+        });
+        let ill: Vec<String> = join_all(asking).await.into_iter().flatten().collect();
+        if ill.is_empty() {
+            let text = format!("{} answers health checks", arm.name);
+            examined.push(Examined::fine("arms", text));
+            continue;
+        }
+        let none = ill.len() == urls.len();
+        examined.push(match none && arm.weight > 0 {
+            true => {
+                let key = format!("target.local.arms.{}.urls", arm.name);
+                let problems = ill.into_iter().map(|why| Problem::new(&key, why));
+                let located = begin::located(request, problems.collect());
+                let title = "no server of the arm that has the traffic is healthy:";
+                Examined::wrong("arms", Error::problems(title, located))
+            }
+            false => Examined::doubtful(
+                "arms",
+                format!(
+                    "{}: not healthy now, and a rollout needs it to be: {}",
+                    arm.name,
+                    ill.join("; ")
+                ),
+            ),
+        });
+    }
+}
+
+/// Why a balancer could not start on this machine now. `programs`: the folders in which
+/// programs are looked for.
+fn of_balancer(local: &LocalSpec, programs: &[PathBuf]) -> Vec<Problem> {
     let mut problems = vec![];
     for (key, address) in [("listen", local.listen), ("admin", local.admin)] {
         if let Err(error) = TcpListener::bind(address) {
@@ -183,26 +244,34 @@ fn of_balancer(local: &LocalSpec) -> Vec<Problem> {
     for arm in &local.arms {
         if let Source::Command(command) = &arm.release.source
             && let Some(program) = command.first()
-            && !can_run(program)
+            && !can_run(program, programs)
         {
             problems.push(Problem::new(
                 format!("target.local.arms.{}.command", arm.name),
-                format!("there is no program {program} that can be run here"),
+                match program.contains('/') {
+                    true => format!("there is no program {program} that can be run here"),
+                    false => format!(
+                        "there is no program {program} in the folders of PATH; correct its name, or write its path"
+                    ),
+                },
             ));
         }
     }
     problems
 }
 
-/// Whether there is a program of that name, or at that path. Where it is looked for depends
-/// on the environment, so only a path tells for sure.
-fn can_run(program: &str) -> bool {
+/// Whether there is a program at that path, or of that name in one of the folders; if none
+/// are known, a name says nothing.
+fn can_run(program: &str, programs: &[PathBuf]) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    if !program.contains('/') {
-        return true;
+    let runs = |place: &Path| {
+        let executable = |m: std::fs::Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
+        place.metadata().is_ok_and(executable)
+    };
+    match program.contains('/') {
+        true => runs(Path::new(program)),
+        false => programs.is_empty() || programs.iter().any(|folder| runs(&folder.join(program))),
     }
-    let runs = |m: std::fs::Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
-    Path::new(program).metadata().is_ok_and(runs)
 }
 
 /// Looks at a target on AWS, by reading alone.

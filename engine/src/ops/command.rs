@@ -158,9 +158,17 @@ pub async fn promote(app: &App, request: &TargetRequest, id: Option<&str>) -> Re
             .ask(Ask::Resume(id.clone()), "lets it go on")
             .ask(Ask::PromoteFully(id), "finishes it"));
     }
+    if let Some(decision) = &status.decision {
+        return Err(Error::usage(format!(
+            "rollout {id} is decided and {} ({}), so no wait is left to end",
+            status.phase, decision.reason
+        ))
+        .ask(Ask::Watch(id), "shows what happens"));
+    }
     let Some(waiting) = &status.waiting else {
         return Err(Error::usage(format!(
-            "rollout {id} does not wait for anything just now; try again"
+            "rollout {id} is {} and does not wait for anything just now; try again",
+            status.phase
         )));
     };
     let until = waiting.until;

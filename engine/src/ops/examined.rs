@@ -19,6 +19,8 @@ pub enum Found {
     Fine(String),
     /// It was not looked at, or nothing needs it; says why.
     Skipped(String),
+    /// It may be as intended, and a person should know of it.
+    Doubtful(String),
     /// Something is wrong with it.
     Wrong(Error),
 }
@@ -33,6 +35,12 @@ impl Examined {
     /// It was not looked at, or nothing needs it.
     pub fn skipped(about: &'static str, text: impl Into<String>) -> Self {
         let found = Found::Skipped(text.into());
+        Self { about, found }
+    }
+
+    /// It may be as intended, and a person should know of it.
+    pub fn doubtful(about: &'static str, text: impl Into<String>) -> Self {
+        let found = Found::Doubtful(text.into());
         Self { about, found }
     }
 

@@ -1,18 +1,19 @@
 //! Which rollout is meant: by its name, by its target, or the one under way.
 
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::advice::{Advice, Ask, Input};
 use super::app::{App, STACK_VARIABLE};
 use super::error::{Error, Result};
+use super::gone;
 use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::status::Status;
 use crate::journal::{Entry, Header, header};
 use crate::model::aws::{AwsSpec, account_of, region_of};
 use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
-use crate::store::{self, Busy, Lease, Open, Page};
+use crate::store::{self, Busy, Lease, Open, Owner, Page};
 use crate::target::Target;
 use crate::target::aws::client::configured_region;
 
@@ -223,8 +224,10 @@ impl App {
             }));
             return Ok((pinned, target));
         }
-        let target = self.ports.reach(&spec).await?;
-        Ok((spec, target))
+        match self.ports.reach(&spec).await {
+            Ok(target) => Ok((spec, target)),
+            Err(error) => Err(gone::with_what_is_left(self, &spec, error.into()).await),
+        }
     }
 
     /// A rollout with its status and its journal.
@@ -306,6 +309,20 @@ impl App {
         busy.rollout == rollout && self.lives(busy)
     }
 
+    /// The ids of those rollouts that a living process drives, or will wake. Each process is
+    /// looked for once, however many it drives.
+    pub fn driven<'a>(&self, open: &'a [Open]) -> HashSet<&'a str> {
+        let now = self.clock.now();
+        let mut dead: HashMap<&Owner, bool> = HashMap::new();
+        let driven = open.iter().filter(|open| {
+            store::is_driven_unless(&open.busy, now, |owner| {
+                let look = || self.store.is_dead(owner);
+                *dead.entry(owner).or_insert_with(look)
+            })
+        });
+        driven.map(|open| open.busy.rollout.as_str()).collect()
+    }
+
     /// Whether a living process drives the rollout that occupies a target, or will wake it.
     fn lives(&self, busy: &Busy) -> bool {
         store::is_driven(self.store.as_ref(), busy, self.clock.now())
@@ -364,17 +381,9 @@ fn is_same(pinned: &TargetSpec, described: &TargetSpec) -> bool {
                 && as_somebody
                 && regions.is_none_or(|(one, other)| one == other)
         }
-        _ => admin(pinned).is_some_and(|here| {
-            admin(described).is_some_and(|there| there == here || there.port() == 0)
+        _ => pinned.admin().is_some_and(|here| {
+            let there = described.admin();
+            there.is_some_and(|there| there == here || there.port() == 0)
         }),
-    }
-}
-
-/// Where the admin API of a local balancer listens.
-fn admin(target: &TargetSpec) -> Option<SocketAddr> {
-    match target {
-        TargetSpec::Local { admin } => Some(*admin),
-        TargetSpec::Embedded { local, .. } => Some(local.admin),
-        TargetSpec::Aws(_) | TargetSpec::Simulated { .. } => None,
     }
 }

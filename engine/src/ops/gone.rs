@@ -1,11 +1,14 @@
-//! Rollouts whose local balancer is gone for good: they end, and are not under way for ever.
+//! Rollouts whose local balancer is gone. Those whose deadline has passed end, and are not
+//! under way for ever; of the others a person is told how to go on.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::advice::Ask;
 use super::app::App;
+use super::error::Error;
 use crate::journal::Header;
 use crate::journal::status::Status;
 use crate::model::target::TargetSpec;
@@ -13,6 +16,7 @@ use crate::rollout::recovery::is_gone;
 use crate::rollout::{Options, RolloutError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Open, Store};
+use crate::target::local::identity;
 
 /// Most rollouts that one verb looks at for this.
 const LOOKED_AT_MAX: usize = 20;
@@ -60,6 +64,62 @@ async fn end(app: &App, rollout: &str) -> Option<()> {
             end_in(app, Arc::new(store), &header, &entries).await.ok()
         }
     }
+}
+
+/// The unfinished rollout of a local balancer that ended with the process that drove it.
+pub(super) async fn left_behind(app: &App, target: &TargetSpec) -> Option<(Header, Status)> {
+    let admin = target.admin().filter(|admin| admin.port() != 0)?;
+    let open = app.store.open(Some(&identity(admin))).await.ok()?;
+    let open = open.first()?;
+    if app.is_driven(&open.summary.rollout, &open.busy) || !nobody_listens(admin).await {
+        return None;
+    }
+    app.reached(&open.summary.rollout).await.ok()
+}
+
+/// The error that no balancer answers, with what is known of the rollout that was under way
+/// there.
+pub(super) async fn with_what_is_left(app: &App, target: &TargetSpec, error: Error) -> Error {
+    let Some((header, status)) = left_behind(app, target).await else {
+        return error;
+    };
+    let id = header.rollout.clone();
+    if !matches!(header.target, TargetSpec::Embedded { .. }) {
+        let does = format!("goes on with {id}, which was under way there, once a balancer answers");
+        return error.ask(Ask::Resume(id), does);
+    }
+    let message = format!(
+        "nobody listens at {}: the balancer there ended with the process that drove rollout {id}, which last set {}",
+        header.identity.trim_start_matches("local:"),
+        status.weights.shares()
+    );
+    Error { message, ..error }
+        .ask(
+            Ask::Resume(id.clone()),
+            "starts the balancer again and goes on",
+        )
+        .ask(Ask::Abort(id), "ends the rollout")
+}
+
+/// Ends a rollout that a person gives up, if it is one of those: where nobody listens, no
+/// traffic can be taken back, and a balancer that is started for that would end with the
+/// command.
+pub(super) async fn give_up(app: &App, header: &Header, reason: &str) -> Result<bool, Error> {
+    let left = match &header.target {
+        TargetSpec::Embedded { .. } => left_behind(app, &header.target).await,
+        _ => None,
+    };
+    if left.is_none_or(|(left, _)| left.rollout != header.rollout) {
+        return Ok(false);
+    }
+    let mut asked = format!("aborted by {}", app.actor);
+    if !reason.is_empty() {
+        asked = format!("{asked}: {reason}");
+    }
+    let entries = app.store.load(&header.rollout, 0).await?;
+    let driver = app.driver(Options::default());
+    driver.end_unserved(header, &entries, &asked).await?;
+    Ok(true)
 }
 
 /// Whether this machine says so: a balancer that is slow to answer is not gone.

@@ -32,6 +32,8 @@ pub struct Listed {
     /// Its arms, with the versions that its strategy first saw; empty where they were not
     /// read.
     pub arms: Vec<Arm>,
+    /// Whether a living process drives it; `None` once it has ended.
+    pub driven: Option<bool>,
 }
 
 /// Most rollouts of a list whose arms are read although nobody asked for so many: each
@@ -55,11 +57,12 @@ pub async fn list(app: &App, request: &ListRequest) -> Result<Vec<Listed>> {
         false => page.of_strategies(),
     };
     let mut rows = app.store.history(&page).await?;
-    for open in open {
+    for open in &open {
         if !rows.iter().any(|row| row.rollout == open.summary.rollout) {
-            rows.push(open.summary);
+            rows.push(open.summary.clone());
         }
     }
+    let driven = app.driven(&open);
     let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
     let mut listed = vec![];
     for (index, row) in rows.into_iter().enumerate() {
@@ -69,7 +72,8 @@ pub async fn list(app: &App, request: &ListRequest) -> Result<Vec<Listed>> {
             false => None,
         };
         let arms = header.map_or_else(Vec::new, |header| header.arms);
-        listed.push(Listed { row, arms });
+        let driven = row.end.is_none().then(|| driven.contains(&*row.rollout));
+        listed.push(Listed { row, arms, driven });
     }
     Ok(listed)
 }

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use super::advice::{Ask, Input};
 use super::app::App;
 use super::error::{Context as _, Error, Result};
+use super::news::Note;
+use super::plugin::instead;
 use super::private;
 use super::request::TargetRequest;
 use crate::model::image::ImageReference;
+use crate::model::is_name;
 use crate::model::target::TargetSpec;
 use crate::spec::{Spec, draft, plugins};
 use crate::supply::files;
@@ -129,6 +132,13 @@ pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
             request.file.display()
         )),
     })?;
+    if !is_name(&plugin) && !Path::new(&plugin).exists() {
+        let advice = instead(Path::new(&plugin)).into_iter().next();
+        let note = Note::from(format!(
+            "there is no file {plugin} here, and a rollout needs it"
+        ));
+        app.note(Note { advice, ..note });
+    }
     Ok(Written {
         file: request.file.clone(),
         plugin,

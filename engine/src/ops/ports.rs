@@ -164,8 +164,10 @@ impl Ports {
         }
         if let Some((found, read)) = self.remembered(&clients, spec).await {
             let target = self.keep(clients, spec, found).await;
+            let (read, unread) = read.into_parts();
             let verified = target.verify(read).await;
             if verified.map_or_else(|error| error.retryable, |()| true) {
+                self.note_unread(unread);
                 return Ok(target);
             }
         }
@@ -183,14 +185,21 @@ impl Ports {
         let mut known = None;
         if let Some((found, read)) = self.remembered(&clients, spec).await {
             let target = self.keep(clients.clone(), spec, with_all(found)).await;
+            let (read, unread) = read.into_parts();
             match target.verify(read).await {
-                Err(error) if !error.retryable => known = Some(target),
-                _ => return Ok(target),
+                Err(error) if !error.retryable => known = Some((target, unread)),
+                _ => {
+                    self.note_unread(unread);
+                    return Ok(target);
+                }
             }
         }
         match (aws::find_route(&clients, &spec.find).await, known) {
             (Ok(found), _) => Ok(self.keep(clients, spec, with_all(found)).await),
-            (Err(_), Some(known)) if known.glance().await.is_ok() => Ok(known),
+            (Err(_), Some((known, unread))) if known.glance().await.is_ok() => {
+                self.note_unread(unread);
+                Ok(known)
+            }
             (Err(error), _) => Err(error),
         }
     }
@@ -203,9 +212,10 @@ impl Ports {
         let Some(found) = &pinned.found else {
             return Ok((self.on_aws(pinned).await?, pinned.clone()));
         };
-        let (mut now, read) = self.with_todays_routes(&clients, pinned, found).await;
-        if read.as_ref().is_some_and(|read| !read.serves(&now)) {
-            now = now.led_by_another();
+        let (mut now, read) = todays_routes(&clients, pinned, found).await;
+        match read {
+            Today::Read(read) if !read.serves(&now) => now = now.led_by_another(),
+            read => self.note_unread(read.into_parts().1),
         }
         let pinned = AwsSpec {
             found: Some(now.clone()),
@@ -235,36 +245,24 @@ impl Ports {
 
     /// What was found before, with the routes that move together today and what was read of
     /// them: listeners and rules come and go.
-    async fn remembered(&self, clients: &Clients, spec: &AwsSpec) -> Option<(Found, Routes)> {
+    async fn remembered(&self, clients: &Clients, spec: &AwsSpec) -> Option<(Found, Today)> {
         let key = key(&clients.region, spec);
         let remembered = self.store.recall(&key).await.unwrap_or_default();
         let found = remembered.and_then(|text| serde_json::from_str::<Found>(&text).ok())?;
-        let (now, read) = self.with_todays_routes(clients, spec, &found).await;
+        let (now, read) = todays_routes(clients, spec, &found).await;
         if now != found {
             self.remember(&key, &now).await;
         }
-        Some((now, read.unwrap_or_default()))
+        Some((now, read))
     }
 
-    /// What was found with the routes that move together today, and what was read of them;
-    /// as it was found if that cannot be read, which is noted, or if one route moves alone.
-    async fn with_todays_routes(
-        &self,
-        clients: &Clients,
-        spec: &AwsSpec,
-        found: &Found,
-    ) -> (Found, Option<Routes>) {
-        if spec.find.only {
-            return (found.clone(), None);
-        }
-        match aws::routes_anew(clients, found).await {
-            Ok((now, read)) => (now, Some(read)),
-            Err(error) => {
-                (self.listener)(News::Note(format!(
-                    "whether other listeners or rules share requests between the same two target groups by now could not be read, so only those move that did when the target was last found: {error}"
-                ).into()));
-                (found.clone(), None)
-            }
+    /// Notes that a target is used as it was last found. Not of one that has gone: then what
+    /// could not be read does not matter.
+    fn note_unread(&self, unread: Option<HostError>) {
+        if let Some(error) = unread {
+            (self.listener)(News::Note(format!(
+                "whether other listeners or rules share requests between the same two target groups by now could not be read, so only those move that did when the target was last found: {error}"
+            ).into()));
         }
     }
 
@@ -469,6 +467,39 @@ pub(super) fn tell_when_late(balancer: &Balancer, listener: &Listener) {
             arms.join(" and ")
         ).into()));
     });
+}
+
+/// What is known of the routes that move together today.
+enum Today {
+    /// They were read.
+    Read(Routes),
+    /// One route moves alone, so nobody asks.
+    Unasked,
+    /// They could not be read.
+    Unread(HostError),
+}
+
+impl Today {
+    /// What was read, and why nothing was.
+    fn into_parts(self) -> (Routes, Option<HostError>) {
+        match self {
+            Self::Read(read) => (read, None),
+            Self::Unasked => (Routes::default(), None),
+            Self::Unread(error) => (Routes::default(), Some(error)),
+        }
+    }
+}
+
+/// What was found with the routes that move together today; as it was found if those cannot
+/// be read, or if one route moves alone.
+async fn todays_routes(clients: &Clients, spec: &AwsSpec, found: &Found) -> (Found, Today) {
+    if spec.find.only {
+        return (found.clone(), Today::Unasked);
+    }
+    match aws::routes_anew(clients, found).await {
+        Ok((now, read)) => (now, Today::Read(read)),
+        Err(error) => (found.clone(), Today::Unread(error)),
+    }
 }
 
 /// The same for the way back: a route that a third group shares moves too, which keeps its

@@ -45,6 +45,13 @@ impl Overview {
         let now = live.seen.observed.weights();
         self.since.is_some() || known.status.is_over() && !now.shares_like(&known.status.weights)
     }
+
+    /// When a rollout or a verb last moved the traffic, Unix ms, if one has.
+    #[must_use]
+    pub fn moved_at(&self) -> Option<Millis> {
+        let verb = self.since.as_ref().map(|row| row.updated);
+        verb.or(self.rollout.as_ref().map(|known| known.status.moved))
+    }
 }
 
 /// A target that answers.
@@ -76,15 +83,47 @@ pub struct Seen {
     pub observed: Observed,
     /// Samples of the last intervals.
     pub samples: Vec<Sample>,
-    /// The time that they cover, ms.
-    pub window_ms: Millis,
 }
 
 impl Seen {
-    /// The rates of an arm.
+    /// The time that the samples cover; none without any.
+    #[must_use]
+    pub fn measured(&self) -> Option<Measured> {
+        Measured::by(&self.samples)
+    }
+
+    /// The rates of what an arm runs now, without those of an earlier release.
     #[must_use]
     pub fn rates(&self, arm: &str) -> Rates {
-        rates(&self.samples, arm, self.window_ms)
+        let mut arms = self.observed.arms.iter();
+        let since = arms.find(|a| a.name == arm).and_then(|a| a.since);
+        let its_own = |sample: &&Sample| since.is_none_or(|since| sample.start >= since);
+        rates(self.samples.iter().filter(its_own), arm)
+    }
+}
+
+/// A time in which something was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// Its begin, Unix ms.
+    pub since: Millis,
+    /// Its end, Unix ms.
+    pub until: Millis,
+}
+
+impl Measured {
+    /// The time that samples cover, of whichever arm they are: a load that has just begun
+    /// does not fill it all, and samples may come late.
+    fn by<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Self> {
+        let of = |sample: &Sample| Self {
+            since: sample.start,
+            until: sample.start.saturating_add(sample.period_ms.into()),
+        };
+        let all = samples.into_iter().map(of);
+        all.reduce(|a, b| Self {
+            since: a.since.min(b.since),
+            until: a.until.max(b.until),
+        })
     }
 }
 
@@ -138,7 +177,17 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
             };
             (live.1.identity().to_owned(), Some(live))
         }
-        Err(error) if request.named()?.is_some() => {
+        Err(error) if let Some(named) = request.named()? => {
+            // The balancer of a rollout that can go on: that says more than the error.
+            if let Some((header, _)) = gone::left_behind(app, &named.target).await
+                && matches!(header.target, TargetSpec::Embedded { .. })
+            {
+                return Ok(Found {
+                    identity: header.identity,
+                    live: None,
+                    rollout: Some(header.rollout),
+                });
+            }
             let Some((seen, target)) = look_for_users(app, request, &error).await else {
                 return Err(error);
             };
@@ -296,17 +345,10 @@ pub async fn look(target: &dyn Target, now: Millis) -> Result<Seen, HostError> {
         ..MetricsQuery::default()
     };
     let (observed, samples) = tokio::try_join!(target.observe(), target.samples(&query))?;
-    // If samples come late, the rates are those of the time that they cover.
-    let end = samples.iter().map(|s| s.start.saturating_add(period)).max();
-    let window_ms = end.map_or(window, |end| end.saturating_sub(query.since).max(period));
-    Ok(Seen {
-        observed,
-        samples,
-        window_ms,
-    })
+    Ok(Seen { observed, samples })
 }
 
-/// The rates of an arm over the last samples.
+/// The rates of what an arm runs, over the last samples.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rates {
     /// Requests per second.
@@ -315,12 +357,15 @@ pub struct Rates {
     pub error_percent: Option<f64>,
     /// p99 in ms, weighted by requests.
     pub p99_ms: Option<f64>,
+    /// When that was measured; `None` without samples of any arm.
+    pub measured: Option<Measured>,
 }
 
-/// The rates from an arm's samples over `window_ms`.
-pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
+/// The rates of an arm from samples of all arms.
+fn rates<'a>(samples: impl Iterator<Item = &'a Sample> + Clone, arm: &str) -> Rates {
+    let measured = Measured::by(samples.clone());
     let (mut requests, mut errors, mut weighted, mut known) = (0.0, 0.0, 0.0, 0.0);
-    for sample in samples.iter().filter(|s| s.arm == arm) {
+    for sample in samples.filter(|s| s.arm == arm) {
         let count = f64::from(sample.requests);
         requests += count;
         errors += f64::from(sample.errors);
@@ -329,16 +374,11 @@ pub fn rates(samples: &[Sample], arm: &str, window_ms: Millis) -> Rates {
             known += count;
         }
     }
-    // A load that has just begun does not fill the whole window.
-    let first = samples.iter().map(|s| s.start).min().unwrap_or(0);
-    let last = samples
-        .iter()
-        .map(|s| s.start.saturating_add(u64::from(s.period_ms)))
-        .max();
-    let covered = last.map_or(window_ms, |last| last.saturating_sub(first).min(window_ms));
+    let covered = measured.map_or(0, |time| time.until.saturating_sub(time.since));
     Rates {
         rps: requests / Duration::from_millis(covered.max(1)).as_secs_f64(),
         error_percent: (requests > 0.0).then(|| 100.0 * errors / requests),
         p99_ms: (known > 0.0).then(|| weighted / known),
+        measured,
     }
 }

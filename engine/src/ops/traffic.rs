@@ -11,7 +11,7 @@ use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::{Header, Work};
 use crate::model::target::TargetSpec;
-use crate::model::{Capacity, Elsewhere, End, HostError, OtherRoute, Traffic, Weights};
+use crate::model::{Capacity, Elsewhere, End, HostError, OtherRoute, Traffic, Weights, counted};
 use crate::rollout::roles::{roles, stable_by_sight};
 use crate::rollout::{Options, Standing};
 use crate::target::Target;
@@ -127,7 +127,7 @@ pub(super) async fn give(
             weights: weights.clone(),
         },
     );
-    let rollout = header.rollout.clone();
+    let (rollout, on) = (header.rollout.clone(), header.target.clone());
     let before = header.baseline.clone();
     let options = Options::default();
     match begin(app, options, header.clone()).await {
@@ -139,7 +139,7 @@ pub(super) async fn give(
     let few = async {
         match way_back {
             true => None,
-            false => too_few(target.as_ref(), &before, &weights).await,
+            false => too_few(&on, target.as_ref(), &before, &weights).await,
         }
     };
     let (standing, few) = tokio::join!(driver.drive(&rollout), few);
@@ -214,28 +214,37 @@ async fn begin_after_lease(
     })
 }
 
-/// A note if an arm has too few healthy backends for its share. A rollout adds tasks
-/// first; a single verb does not.
-async fn too_few(target: &dyn Target, now: &Weights, wanted: &Weights) -> Option<Note> {
+/// A note if an arm has too few healthy backends for its share. On AWS a rollout adds tasks
+/// first, and a single verb does not; elsewhere more than all of them cannot be had.
+async fn too_few(
+    spec: &TargetSpec,
+    target: &dyn Target,
+    now: &Weights,
+    wanted: &Weights,
+) -> Option<Note> {
     let most = |w: &Weights| w.0.iter().max_by_key(|a| a.weight).map(|a| a.arm.clone());
     let (from, to) = (most(now)?, most(wanted)?);
     if from == to {
         return None;
     }
     let health = target.health().await.ok()?;
-    let healthy = |arm: &str| {
-        health
-            .iter()
-            .find(|h| h.arm == arm)
-            .map_or(0, |h| h.healthy)
+    let of = |arm: &str| {
+        let found = health.iter().find(|h| h.arm == arm);
+        found.map_or((0, 0), |h| (h.healthy, h.total))
     };
-    let carried = Capacity::of(healthy(&from), now.share(&from), 0);
-    let (has, needed) = (healthy(&to), carried.for_share(wanted.share(&to)));
-    (has > 0 && has < needed).then(|| {
-        let note = format!(
-            "{to} has {has} healthy backends, and its share needs {needed}, judging by {from}"
-        );
-        Note::from(note).advise(Advice::ask(Ask::Run, "adds tasks first"))
+    let carried = Capacity::of(of(&from).0, now.share(&from), 0);
+    let ((has, total), needed) = (of(&to), carried.for_share(wanted.share(&to)));
+    let on_aws = matches!(spec, TargetSpec::Aws(_));
+    let few = has > 0 && has < needed && (on_aws || has < total);
+    few.then(|| {
+        let note = Note::from(format!(
+            "{to} has {}, and its share needs {needed}, judging by {from}",
+            counted(has, "healthy backend")
+        ));
+        match on_aws {
+            true => note.advise(Advice::ask(Ask::Run, "adds tasks first")),
+            false => note,
+        }
     })
 }
 

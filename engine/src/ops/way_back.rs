@@ -8,6 +8,7 @@ use super::app::App;
 use super::command::{command, signal};
 use super::error::{Error, Kind, Result};
 use super::find::Purpose;
+use super::gone;
 use super::news::Note;
 use super::request::TargetRequest;
 use super::traffic::{Moved, Verb, all_on, give};
@@ -39,6 +40,9 @@ pub enum TakenBack {
     Moved(Box<Moved>),
     /// By the rollout that had the target, with its status now.
     Aborted(Box<(Header, Status)>),
+    /// The rollout ended and nothing was taken back, because the local balancer that it had
+    /// is not there any more; with its status now.
+    Ended(Box<(Header, Status)>),
     /// By the change of a stack that had the target.
     Through {
         /// The weights before.
@@ -192,6 +196,9 @@ pub async fn abort(
     }
     match header.work {
         Work::StackChange { .. } => abort_change(app, &header).await,
+        _ if gone::give_up(app, &header, reason).await? => Ok(TakenBack::Ended(Box::new(
+            app.reached(&header.rollout).await?,
+        ))),
         _ => abort_rollout(app, &header.rollout, reason).await,
     }
 }

@@ -237,6 +237,24 @@ impl Driver {
         self.end_as(header, entries, (End::Refused, reason)).await
     }
 
+    /// Ends a rollout that no process drives, and whose local balancer ended with the one that
+    /// did, because a person gave it up (`asked`). Nothing is said of traffic, which nobody
+    /// has.
+    ///
+    /// # Errors
+    /// As [`Driver::end_gone`].
+    pub async fn end_unserved(
+        &self,
+        header: &Header,
+        entries: &[Entry],
+        asked: &str,
+    ) -> Result<Standing, RolloutError> {
+        let reason = format!(
+            "{asked}; its load balancer had ended with the process that drove it, so nobody was served and there was no traffic to take back"
+        );
+        self.end_as(header, entries, (End::Refused, reason)).await
+    }
+
     /// Ends a rollout whose target cannot be asked.
     async fn end_as(
         &self,

@@ -213,6 +213,7 @@ pub(super) fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHeal
             health_reason: health.and_then(|h| h.health_reason.clone()),
             tasks: None,
             deployment: Deployment::Steady,
+            since: None,
             spoiled: 0,
             unanswered: 0,
             sent_again: 0,

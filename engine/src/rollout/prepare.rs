@@ -8,7 +8,7 @@ use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Reply};
 use crate::model::image::ImageReference;
-use crate::model::{Decider, Goal, Hold, Level, Role, Running, Source};
+use crate::model::{Decider, Goal, Hold, Level, Millis, Role, Running, Source};
 use crate::store::Durability;
 
 impl Driver {
@@ -65,6 +65,7 @@ impl Driver {
     /// None when all is ready; otherwise why the candidate cannot be tried.
     async fn try_prepare(&self, session: &mut Session) -> Result<Option<String>, Interrupt> {
         let mut waited_until = None;
+        let mut telling = Telling::default();
         loop {
             if session.needs_attention().await? {
                 return Err(Interrupt::Attention);
@@ -83,6 +84,9 @@ impl Driver {
                 Step::Failed(reason) | Step::Stand(reason) => return Ok(Some(reason)),
                 Step::Bake { .. } | Step::Identify { .. } => {}
                 Step::Await { arm, what } => {
+                    if telling.is_news(&what, self.clock.now()) {
+                        self.say(session, &format!("waits for {arm}: {what}"));
+                    }
                     if let Some(seconds) = self.out_of_patience(session, &mut waited_until).await {
                         return Ok(Some(format!(
                             "{arm} got no traffic: after {seconds} s {what}"
@@ -107,6 +111,32 @@ impl Driver {
                 }
             }
         }
+    }
+}
+
+/// How long an arm is waited for before that is said, ms; nearly all are ready by then.
+const SILENT_MS: Millis = 5_000;
+/// How long it takes at least until something else is said of it, ms.
+const AGAIN_MS: Millis = 10_000;
+
+/// What was said of a wait.
+#[derive(Debug, Default)]
+struct Telling {
+    /// When something new may be said, Unix ms; none before the wait began.
+    next: Option<Millis>,
+    said: String,
+}
+
+impl Telling {
+    /// Whether that is to be said now: that it is waited for, and later what has changed.
+    fn is_news(&mut self, what: &str, now: Millis) -> bool {
+        let next = *self.next.get_or_insert(now.saturating_add(SILENT_MS));
+        if now < next || what == self.said {
+            return false;
+        }
+        self.next = Some(now.saturating_add(AGAIN_MS));
+        what.clone_into(&mut self.said);
+        true
     }
 }
 
@@ -161,4 +191,34 @@ async fn say_digest(session: &mut Session, seen: &Running) -> Result<(), Interru
         reply: Reply::Done,
     };
     Ok(session.append(event, Durability::Process).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_within_ten_seconds_and_again_when_something_changes() {
+        let mut telling = Telling::default();
+        let mut told = vec![];
+        for second in 0..60 {
+            // What is wrong changes every second from the 20th to the 40th one on.
+            let what = match second {
+                0..20 => "no answer".to_owned(),
+                20..40 => format!("status {second}"),
+                _ => "status 40".to_owned(),
+            };
+            if telling.is_news(&what, 1_000_000 + second * 1_000) {
+                told.push(second);
+            }
+        }
+        assert_eq!(told, [5, 20, 30, 40]);
+        // What is ready soon is not worth a word.
+        let mut telling = Telling::default();
+        assert!(
+            (0..4_000)
+                .step_by(250)
+                .all(|ms| !telling.is_news("no answer", ms))
+        );
+    }
 }

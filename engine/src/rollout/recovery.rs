@@ -936,9 +936,17 @@ fn healthy_or(live: &Observed, arm: &str, step: Step) -> Step {
     match live.arm(arm) {
         Some(a) if a.healthy == 0 => Step::Await {
             arm: arm.to_owned(),
-            what: with_reason(format!("none of its {} backends is healthy", a.total), a),
+            what: with_reason(none_is_healthy(a.total), a),
         },
         _ => step,
+    }
+}
+
+fn none_is_healthy(total: u32) -> String {
+    match total {
+        0 => "it has no backend".to_owned(),
+        1 => "its one backend is not healthy".to_owned(),
+        _ => format!("none of its {total} backends is healthy"),
     }
 }
 
@@ -983,6 +991,7 @@ mod tests {
             health_reason: None,
             tasks: None,
             deployment: Deployment::Steady,
+            since: None,
             spoiled: 0,
             unanswered: 0,
             sent_again: 0,

@@ -22,7 +22,7 @@ use crate::journal::{
 use crate::model::query::Count;
 use crate::model::{
     ArmHealth, ArmScaling, Capacity, Command, ErrorKind, Hold, HostError, Images, MetricsQuery,
-    Millis, Observed, Point, Role, Running, Scaling, Signal, Traffic, Wake, Weights,
+    Millis, Observed, Point, Role, Running, Scaling, Signal, Traffic, Wake, Weights, counted,
 };
 use crate::store::{Durability, Lease, Store, StoreError};
 use crate::target::{Order, Target};
@@ -1290,14 +1290,15 @@ fn too_few(arm: &ArmHealth, needed: u32) -> HostError {
     let why = arm.health_reason.as_ref();
     let message = match arm.healthy {
         0 => format!(
-            "{} has {} backends and none is healthy, so it gets no traffic; {}",
+            "{} has {} and none is healthy, so it gets no traffic; {}",
             arm.arm,
-            arm.total,
+            counted(arm.total, "backend"),
             why.map_or("see its health check", String::as_str)
         ),
         some => format!(
-            "{} has {some} healthy backends and needs {needed} for its share, so it gets no more traffic{}",
+            "{} has {} and needs {needed} for its share, so it gets no more traffic{}",
             arm.arm,
+            counted(some, "healthy backend"),
             why.map_or_else(String::new, |why| format!("; {why}"))
         ),
     };

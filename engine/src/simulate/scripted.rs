@@ -102,6 +102,7 @@ impl SimulatedTarget {
             health_reason: None,
             tasks: None,
             deployment: Deployment::Steady,
+            since: None,
             spoiled: 0,
             unanswered: 0,
             sent_again: 0,

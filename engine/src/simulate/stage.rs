@@ -155,6 +155,7 @@ impl Stage {
             total: tasks[arm],
             tasks: None,
             deployment: Deployment::Steady,
+            since: None,
             spoiled: 0,
             unanswered: 0,
             sent_again: 0,

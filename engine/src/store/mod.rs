@@ -33,7 +33,7 @@ pub const BLOB_GRACE_MS: Millis = 3_600_000;
 pub const KEPT_AFTER_WAKE_MS: Millis = 30_000;
 
 /// A process that holds, or held, a lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// The machine, as one boot of its kernel.
     pub host: String,
@@ -327,8 +327,16 @@ impl<T: Journals + Schedule + Blobs> Store for T {}
 /// wake it.
 #[must_use]
 pub fn is_driven(store: &dyn Store, busy: &Busy, now: Millis) -> bool {
-    let alive = busy.driver().is_some_and(|owner| !store.is_dead(owner));
-    busy.expires > now && alive
+    is_driven_unless(busy, now, |owner| store.is_dead(owner))
+}
+
+/// The same, where somebody else knows which processes are dead.
+pub fn is_driven_unless<'a>(
+    busy: &'a Busy,
+    now: Millis,
+    mut is_dead: impl FnMut(&'a Owner) -> bool,
+) -> bool {
+    busy.expires > now && busy.driver().is_some_and(|owner| !is_dead(owner))
 }
 
 /// Refuses an entry that is larger than a journal takes.

@@ -694,21 +694,22 @@ fn made_again(connection: &Connection, rollout: &str) -> Result<Option<Summary>,
 }
 
 /// Updates the row of a rollout. The columns that never change came with its first
-/// entry.
+/// entry, but for its title: not every kind of rollout has a name in it.
 fn keep_row(connection: &Connection, row: &Summary) -> Result<(), rusqlite::Error> {
     let text = |value: Result<String, serde_json::Error>| {
         value.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
     };
     connection
         .prepare_cached(
-            "UPDATE rollout SET updated = ?2, entries = ?3, phase = ?4, note = ?5 WHERE rollout = ?1",
+            "UPDATE rollout SET updated = ?2, entries = ?3, phase = ?4, note = ?5, title = ?6 WHERE rollout = ?1",
         )?
         .execute(params![
             row.rollout,
             signed(row.updated),
             row.entries,
             text(serde_json::to_string(&row.phase))?,
-            row.note
+            row.note,
+            row.title
         ])?;
     if let Some(end) = &row.end {
         connection

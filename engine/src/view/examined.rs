@@ -52,6 +52,8 @@ pub enum State {
     Ok,
     /// It was not looked at, or nothing needs it.
     Skipped,
+    /// It may be as intended, and a person should know of it.
+    Warning,
     /// Something is wrong with it.
     Problem,
 }

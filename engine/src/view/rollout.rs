@@ -193,6 +193,8 @@ pub struct Row {
     pub target: String,
     /// The state.
     pub phase: Phase,
+    /// Whether a process drives it; null once it has ended.
+    pub driven: Option<bool>,
     /// When it began (Unix ms).
     pub created: Millis,
     /// When the last entry of its journal was made (Unix ms).
@@ -209,10 +211,11 @@ impl List {
     /// The answer for rows of the store.
     #[must_use]
     pub fn of(rows: &[Listed]) -> Self {
-        let row = |Listed { row, arms }: &Listed| Row {
+        let row = |Listed { row, arms, driven }: &Listed| Row {
             rollout: row.rollout.clone(),
             target: row.target.clone(),
             phase: row.phase,
+            driven: *driven,
             created: row.created,
             updated: row.updated,
             end: row.end.map(|how| Ended {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::rollout::Status;
-use crate::model::{Elsewhere, HostError, ObservedArm, OtherRoute, Weights};
+use crate::model::{Elsewhere, HostError, Millis, ObservedArm, OtherRoute, Weights};
 use crate::ops::status::{Live, Overview};
 use crate::ops::traffic::Moved;
 
@@ -68,6 +68,19 @@ pub struct Rates {
     /// The 99th percentile of the response times, ms, as a mean weighted by requests; null
     /// if it is not known.
     pub p99_ms: Option<f64>,
+    /// When that was measured, of the release that the arm runs now; null where nothing
+    /// was.
+    pub measured: Option<Measured>,
+}
+
+/// A time in which something was measured.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Measured {
+    /// Its begin (Unix ms).
+    pub since: Millis,
+    /// Its end (Unix ms).
+    pub until: Millis,
 }
 
 impl From<&Overview> for Standing {
@@ -93,6 +106,10 @@ impl Target {
                 rps: rates.rps,
                 error_percent: rates.error_percent,
                 p99_ms: rates.p99_ms,
+                measured: rates.measured.map(|time| Measured {
+                    since: time.since,
+                    until: time.until,
+                }),
             };
             (arm.name.clone(), rates)
         });

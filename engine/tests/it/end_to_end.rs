@@ -424,6 +424,12 @@ fn ctrl_c_suspends_and_resume_goes_on() {
         text.contains("suspended: the traffic stays at stable 80 %, canary 20 %"),
         "{text}"
     );
+    assert!(text.contains("nobody watches"), "{text}");
+    let listed = stdout(&run(folder.path(), &["list"]));
+    assert!(listed.contains("undriven"), "{listed}");
+    let status = stdout(&run(folder.path(), &["status", "--local", &admin]));
+    assert!(status.contains("no process drives it"), "{status}");
+    assert!(status.contains("the rates are of"), "{status}");
     assert!(text.contains("`engine resume canary-"), "{text}");
     finish_in_full(folder.path(), &admin, &["resume"]);
 }

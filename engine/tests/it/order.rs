@@ -160,6 +160,28 @@ async fn a_sick_candidate_gets_no_traffic() {
     assert!(lab.target.verbs().is_empty());
 }
 
+/// Nobody has to come back from a candidate that had no traffic, so nobody is paged because
+/// no server answers.
+#[tokio::test]
+async fn a_rollout_that_never_moved_ends_without_a_healthy_arm() {
+    let lab = canary(lab::good()).await;
+    lab.target
+        .meddle(|o| (o.arms[0].healthy, o.arms[1].healthy) = (0, 0));
+    let begun = lab.clock.now();
+    let standing = lab.run().await;
+    let Standing::Over(End::RolledBack, reason) = standing else {
+        panic!("{standing:?}");
+    };
+    assert!(reason.contains("canary got no traffic"), "{reason}");
+    let limit = lab.header.guardrails.healthy_timeout_ms;
+    let took = lab.clock.now() - begun;
+    assert!(
+        took < 2 * limit,
+        "it waits for the candidate alone: {took} ms"
+    );
+    assert!(lab.target.verbs().is_empty());
+}
+
 #[tokio::test]
 async fn the_way_back_needs_a_healthy_stable_arm() {
     let lab = canary(lab::bad()).await;

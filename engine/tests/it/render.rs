@@ -25,7 +25,6 @@ async fn story(lab: &Lab) -> String {
     let seen = Seen {
         observed: lab.target.peek(),
         samples,
-        window_ms: 10_000,
     };
     lines.extend(arm_lines(&seen, None, usize::MAX));
     lines.push(verdict(&lab.header, &lab.status().await));

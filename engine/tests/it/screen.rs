@@ -1,6 +1,6 @@
 //! The live view, in three widths of a terminal, with images as long as people have them.
 
-use engine::cli::render::{arm_lines, head};
+use engine::cli::render::{arm_lines, head, measured_when, undriven};
 use engine::journal::status::{Decision, Status, Waiting};
 use engine::journal::{Header, Work};
 use engine::model::aws::{Access, Find, looked_for};
@@ -39,6 +39,7 @@ impl Scene {
         status.weights = Weights::of([("stable", 75), ("canary", 25)]);
         (status.percent, status.exposed_since) = (34, Some(1_060_000));
         (status.created, status.updated) = (1_000_000, NOW - 2_000);
+        status.percent_at = NOW;
         "step 2/4 at 25 %: no sign that it is worse (evidence 1:4, goes back at 100:1), 3 of 5 to 12 samples"
             .clone_into(&mut status.note);
         status.finding = Some(finding(0.0));
@@ -62,7 +63,6 @@ impl Scene {
                     others: vec![],
                 },
                 samples,
-                window_ms: 60_000,
             },
         }
     }
@@ -120,6 +120,7 @@ fn arm(name: &str, version: &str, weight: u32) -> ObservedArm {
         health_reason: None,
         tasks: Some(12),
         deployment: Deployment::Steady,
+        since: None,
         spoiled: 0,
         unanswered: 0,
         sent_again: 0,
@@ -213,4 +214,85 @@ fn a_decision_shows_its_reason_alone() {
         reason: "step 2/4 at 25 %: it is worse (evidence 1,358:1, goes back at 100:1); errors: 40 of 2,400 (1.7 %) against 7 of 7,200 (0.097 %), 17.1 times as many in the last 10 min".to_owned(),
     });
     insta::assert_snapshot!(scene.views());
+}
+
+/// The rates stand beside shares of now, and beside the version of now.
+#[test]
+fn rates_say_when_they_were_measured_and_are_no_earlier_version_s() {
+    let mut scene = Scene::new(79.0, 240);
+    let errors = |scene: &Scene| scene.seen.rates("canary").error_percent;
+    let said = |scene: &Scene, moved| measured_when(&scene.seen, moved, NOW).join("\n");
+    assert_eq!(errors(&scene), Some(10.0));
+    assert_eq!(said(&scene, None), "  the rates are of the last 1m");
+    assert_eq!(
+        said(&scene, Some(NOW - 2_000)),
+        "  the rates are of the last 1m; the traffic was moved 2s ago"
+    );
+    let before = Some(NOW - 90_000);
+    assert_eq!(said(&scene, before), said(&scene, None), "that is known");
+
+    // CloudWatch comes late.
+    for sample in &mut scene.seen.samples {
+        sample.start -= 180_000;
+    }
+    assert_eq!(said(&scene, None), "  the rates are of 1m until 3m ago");
+
+    // The candidate got its version within that time.
+    scene.seen.observed.arms[1].since = Some(NOW - 200_000);
+    assert_eq!(errors(&scene), None, "another version made these");
+    assert!(
+        said(&scene, None).contains("\n  canary has run model-server:2026-11-27-e4f5a6b-rc1 for 3m 20s, and its rates are of that time alone"),
+        "{}",
+        said(&scene, None)
+    );
+    scene.seen.observed.arms[1].since = Some(NOW - 240_000);
+    assert_eq!(
+        errors(&scene),
+        Some(10.0),
+        "it was there from the first second on"
+    );
+}
+
+/// What is left counts down, and a wait of a second is not worth a word.
+#[test]
+fn the_time_that_is_left_does_not_grow() {
+    let mut scene = Scene::new(79.0, 2);
+    scene.status.percent_at = NOW - 10_000;
+    let mut said = |ms: Millis| {
+        scene.status.waiting = Some(Waiting {
+            until: NOW + ms + 1_000,
+            signals: vec![],
+        });
+        scene.status.updated = NOW + ms;
+        head(&scene.header, &scene.status, NOW + ms, 130).join("\n")
+    };
+    let now = said(0);
+    assert!(now.contains("about 9m 12s left"), "{now}");
+    assert!(!now.contains("next look"), "{now}");
+    assert!(said(5_000).contains("about 9m 7s left"), "{}", said(5_000));
+    // The estimate was wrong, so nothing is told.
+    assert!(!said(600_000).contains(" left"), "{}", said(600_000));
+}
+
+/// A rollout whose process has died: what was under way is no promise.
+#[test]
+fn what_nobody_drives_promises_nothing() {
+    let scene = Scene::new(79.0, 2);
+    let said = |lines: Vec<String>| lines.join("\n");
+    let driven = said(head(&scene.header, &scene.status, NOW, 80));
+    for promise in ["next look in 8s", " left", "so far"] {
+        assert!(driven.contains(promise), "{promise}: {driven}");
+    }
+    let nobodys = said(undriven(&scene.header, &scene.status, false, NOW, 80));
+    for promise in ["next look", " left", "so far"] {
+        assert!(!nobodys.contains(promise), "{promise}: {nobodys}");
+    }
+    let (first, rest) = nobodys.split_once('\n').expect("several lines");
+    assert!(first.contains("no process drives it"), "{first}");
+    assert!(
+        rest.trim_start()
+            .starts_with("`engine resume canary-s96k2nw7` goes on"),
+        "{rest}"
+    );
+    assert!(rest.contains("nothing has happened for 2s"), "{rest}");
 }

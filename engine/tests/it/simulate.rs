@@ -434,6 +434,7 @@ mod golden {
                         health_reason: None,
                         tasks: None,
                         deployment: engine::model::Deployment::Steady,
+                        since: None,
                         spoiled: 0,
                         unanswered: 0,
                         sent_again: 0,

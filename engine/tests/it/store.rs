@@ -390,10 +390,10 @@ async fn begun<S: Journals>(store: &S, id: &str, created: u64, plugin: Option<&s
             }
             work => work,
         },
-        None => engine::journal::Work::Verb {
-            verb: "set-weights".to_owned(),
+        // It has no name of its own in its first entry.
+        None => engine::journal::Work::Undo {
+            of: "a".to_owned(),
             actor: "ada".to_owned(),
-            weights: header.baseline.clone(),
         },
     };
     let owner = owner(1);
@@ -468,6 +468,10 @@ async fn schedule<S: Journals + Schedule>(store: &S) {
         (Phase::Succeeded, Some(End::Promoted))
     );
     assert_eq!((ended_row.note.as_str(), ended_row.entries), ("good", 2));
+    assert_eq!(
+        (ended_row.title.as_str(), &ended_row.plugin),
+        ("undo", &None)
+    );
     assert_eq!(
         (rows[0].title.as_str(), rows[0].plugin.as_deref()),
         ("test", Some("aa"))

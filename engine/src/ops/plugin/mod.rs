@@ -13,13 +13,14 @@ pub mod test;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::advice::{Advice, Ask};
 use super::app::App;
 use super::compile::compile;
 use super::pin::{PinRequest, by_name, settle};
 use super::{Error, Result};
 use crate::spec::plugins;
 use crate::spec::policy::Policy;
-use crate::spec::{Spec, StrategySpec};
+use crate::spec::{Spec, StrategySpec, nearest};
 use crate::strategy::Plugin;
 use crate::supply::{self, Fetched, Supply, SupplyError};
 
@@ -203,19 +204,40 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<F
 
 /// Adds what to do if a file could not be read.
 fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> Result<Fetched> {
-    read.map_err(|e| {
-        let hint = if !path.exists() && path.starts_with("plugins") {
-            "\n\nhint: `make plugins` builds the plugins of this repository"
-        } else {
-            ""
-        };
-        match e {
-            SupplyError::Io { message, .. } => {
-                Error::usage(format!("failed to read plugin {shown}: {message}{hint}"))
+    read.map_err(|e| match e {
+        SupplyError::Io { message, .. } => {
+            let error = Error::usage(format!("failed to read plugin {shown}: {message}"));
+            match path.exists() {
+                true => error,
+                false => instead(path).into_iter().fold(error, Error::advise),
             }
-            other => other.into(),
         }
+        other => other.into(),
     })
+}
+
+/// What a person can do who has named a plugin that is not there.
+pub(super) fn instead(path: &Path) -> Vec<Advice> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let there = std::fs::read_dir(beside).into_iter().flatten().flatten();
+    let there = there.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let there: Vec<String> = there.filter(|name| name.ends_with(".wasm")).collect();
+    if let Some(near) = nearest(&name, there.iter().map(String::as_str)) {
+        let near = path.with_file_name(near);
+        return vec![Advice::words(format!("did you mean {}?", near.display()))];
+    }
+    let ours = ["canary.wasm", "blue-green.wasm"].contains(&&*name);
+    let sources = (ours || path.starts_with("plugins")).then(|| {
+        Advice::words(
+            "`make plugins` builds the plugins of engine, canary.wasm and blue-green.wasm, in its sources; who has no sources names a copy of one, or gives it a name and a registry in plugins.toml",
+        )
+    });
+    let own = Advice::ask(Ask::NewPlugin, "begins a strategy of your own");
+    sources.into_iter().chain([own]).collect()
 }
 
 /// Checks `strategy.sha256` of the rollout file.

@@ -566,6 +566,7 @@ impl AwsTarget {
             health_reason: health.health_reason.clone(),
             tasks: None,
             deployment: Deployment::Steady,
+            since: None,
             spoiled: 0,
             unanswered: 0,
             sent_again: 0,
@@ -573,6 +574,7 @@ impl AwsTarget {
         if let (Some(service), Some(id)) = (service, &arm.service) {
             observed.release = self.release(service).await?;
             observed.tasks = u32::try_from(service.desired_count()).ok();
+            observed.since = services::deployed_at(service);
             observed.deployment = match services::deployment(service) {
                 Deployment::Failed(reason) => {
                     let more = services::why_failed(&self.clients, id, service).await;

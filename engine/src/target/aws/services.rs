@@ -18,7 +18,7 @@ use super::calls::Api;
 use super::client::{Clients, incomplete};
 use super::definition::Definition;
 use crate::model::aws::{Found, FoundArm, ServiceId};
-use crate::model::{Deployment, ErrorKind, HostError, Images};
+use crate::model::{Deployment, ErrorKind, HostError, Images, Millis};
 
 /// How many of the newest revisions are compared with the wanted one.
 const REVISIONS_MAX: i32 = 5;
@@ -226,6 +226,13 @@ pub(super) fn deployment(service: &Service) -> Deployment {
         "{} of {desired} tasks of its deployment run{failed}",
         primary.running_count()
     ))
+}
+
+/// Since when a service shall run what it runs: the begin of its present deployment, Unix ms.
+pub(super) fn deployed_at(service: &Service) -> Option<Millis> {
+    let mut deployments = service.deployments().iter();
+    let primary = deployments.find(|d| d.status() == Some("PRIMARY"))?;
+    u64::try_from(primary.created_at()?.to_millis().ok()?).ok()
 }
 
 /// Why tasks of a service did not stay: the newest event of ECS and the reason

@@ -742,6 +742,7 @@ mod tests {
             health_reason: None,
             tasks: Some(tasks),
             deployment: Deployment::Steady,
+            since: None,
             spoiled: 0,
             unanswered: 0,
             sent_again: 0,

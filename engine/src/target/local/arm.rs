@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::Uri;
@@ -14,10 +14,13 @@ use super::health::Manners;
 use super::program::{self, Program};
 use super::samples::Tally;
 use super::{demo, health};
+use crate::clock::{Clock as _, SystemClock};
 use crate::model::address::{port_of, server};
 use crate::model::query::Probe;
 use crate::model::secret::redacted;
-use crate::model::{Deployment, ErrorKind, HostError, ObservedArm, ProbeReport, Release, Source};
+use crate::model::{
+    Deployment, ErrorKind, HostError, Millis, ObservedArm, ProbeReport, Release, Source,
+};
 use crate::target::http;
 
 /// How long it may take to connect to a backend.
@@ -29,7 +32,6 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Arm {
     pub(super) name: String,
-    pub(super) tally: Arc<Tally>,
     running: RwLock<Arc<Running>>,
 }
 
@@ -38,6 +40,10 @@ pub(super) struct Arm {
 #[derive(Debug)]
 pub(super) struct Running {
     release: Release,
+    /// What its requests have come to.
+    pub(super) tally: Arc<Tally>,
+    /// When it replaced another release, Unix ms: what was measured before is not its own.
+    since: OnceLock<Millis>,
     manners: Manners,
     upstreams: Vec<Arc<Upstream>>,
     next: AtomicUsize,
@@ -83,11 +89,9 @@ impl Arm {
         manners: &Manners,
         logs: Option<PathBuf>,
     ) -> Result<Self, HostError> {
-        let tally = Arc::<Tally>::default();
-        let running = Running::start(name, release, manners, logs, tally.clone()).await?;
+        let running = Running::start(name, release, manners, logs, Arc::default()).await?;
         Ok(Self {
             name: name.to_owned(),
-            tally,
             running: RwLock::new(running),
         })
     }
@@ -103,6 +107,8 @@ impl Arm {
     #[expect(clippy::disallowed_methods, reason = "draining is real time")]
     pub(super) fn replace(&self, new: Arc<Running>, drain: Duration) {
         let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
+        running.tally.replace();
+        new.succeed();
         let old = std::mem::replace(&mut *running, new);
         tokio::spawn(async move {
             let polls = drain.as_millis() / DRAIN_POLL.as_millis();
@@ -133,9 +139,10 @@ impl Arm {
                 Some(program) => program.deployment(),
                 None => Deployment::Steady,
             },
-            spoiled: self.tally.spoiled(),
-            unanswered: self.tally.given_up(),
-            sent_again: self.tally.sent_again(),
+            since: running.since.get().copied(),
+            spoiled: running.tally.spoiled(),
+            unanswered: running.tally.given_up(),
+            sent_again: running.tally.sent_again(),
         }
     }
 
@@ -252,6 +259,8 @@ impl Running {
             }
             Self {
                 release,
+                tally,
+                since: OnceLock::new(),
                 manners: manners.clone(),
                 upstreams,
                 next: AtomicUsize::new(0),
@@ -261,6 +270,11 @@ impl Running {
             }
         });
         Ok(running)
+    }
+
+    /// Notes that it replaces another release now.
+    fn succeed(&self) {
+        let _ = self.since.set(SystemClock.now());
     }
 
     /// Why a backend is not healthy; with its address where there are several.

@@ -19,7 +19,6 @@ use super::key::Laid;
 use super::proxy::Proxy;
 use crate::model::target::LocalSpec;
 use crate::model::{HostError, Weights};
-use crate::target::tls::{self, Trust};
 
 /// Largest head of a request, bytes; as behind an AWS load balancer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -113,18 +112,7 @@ impl Balancer {
             .as_ref()
             .and_then(|r| r.weights.ordered_as(&names).ok())
             .unwrap_or(configured);
-        let trust = match &spec.upstream_ca {
-            None => Trust::Anybody,
-            Some(file) => Trust::Authority {
-                file: file.into(),
-                names: true,
-            },
-        };
-        let manners = Manners {
-            http2: spec.upstream_http2,
-            tls: tls::client(&trust).map_err(StartError::Authority)?,
-            health: spec.health.clone(),
-        };
+        let manners = Manners::of(spec).map_err(StartError::Authority)?;
         let mut arms = vec![];
         for arm in &spec.arms {
             let release = remembered
@@ -272,7 +260,7 @@ async fn open(proxy: &Proxy, mut stopped: watch::Receiver<bool>) -> Option<Opene
         }
     }
     for arm in &proxy.arms {
-        arm.tally.begin();
+        arm.running().tally.begin();
     }
     let late = late.iter().map(|arm| arm.name.clone());
     Some(Opened::Late(late.collect()))

@@ -71,8 +71,8 @@ impl Control {
         let _one = self.changing.lock().await;
         let arm = self.arm(arm)?;
         let logs = self.logs.clone();
-        let running =
-            Running::start(&arm.name, release, &self.manners, logs, arm.tally.clone()).await?;
+        let tally = Arc::new(arm.running().tally.of_the_next());
+        let running = Running::start(&arm.name, release, &self.manners, logs, tally).await?;
         arm.replace(running, self.drain);
         self.remember(&self.proxy.weights())
     }
@@ -83,7 +83,12 @@ impl Control {
             .proxy
             .arms
             .iter()
-            .flat_map(|arm| arm.tally.recorder().samples(now, &arm.name, query))
+            .flat_map(|arm| {
+                arm.running()
+                    .tally
+                    .recorder()
+                    .samples(now, &arm.name, query)
+            })
             .collect();
         samples.sort_by_key(|s| s.start);
         samples
@@ -93,7 +98,12 @@ impl Control {
         let now = SystemClock.now();
         let arms = self.proxy.arms.iter();
         let mut counted: Vec<Second> = arms
-            .flat_map(|arm| arm.tally.recorder().counted(now, &arm.name, since))
+            .flat_map(|arm| {
+                arm.running()
+                    .tally
+                    .recorder()
+                    .counted(now, &arm.name, since)
+            })
             .collect();
         counted.sort_by_key(|c| c.at);
         counted

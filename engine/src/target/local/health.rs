@@ -7,8 +7,10 @@ use hyper::header::{CONTENT_TYPE, TE};
 use rustls::ClientConfig;
 
 use super::upstream::Connector;
-use crate::model::target::{HealthCheck, HealthProtocol};
+use crate::model::address::server;
+use crate::model::target::{HealthCheck, HealthProtocol, LocalSpec};
 use crate::target::http::{Answer, Client};
+use crate::target::tls::{self, Trust};
 
 /// The method of the gRPC health protocol.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -29,6 +31,25 @@ pub(super) struct Manners {
 }
 
 impl Manners {
+    /// Those of a balancer that is set up like this.
+    ///
+    /// # Errors
+    /// The file of certificates cannot be used.
+    pub(super) fn of(spec: &LocalSpec) -> Result<Self, String> {
+        let trust = match &spec.upstream_ca {
+            None => Trust::Anybody,
+            Some(file) => Trust::Authority {
+                file: file.into(),
+                names: true,
+            },
+        };
+        Ok(Self {
+            http2: spec.upstream_http2,
+            tls: tls::client(&trust)?,
+            health: spec.health.clone(),
+        })
+    }
+
     /// A client that speaks to backends what the traffic speaks.
     pub(super) fn client(&self) -> Client {
         Client::to_backends(self.http2, self.tls.clone())
@@ -38,6 +59,23 @@ impl Manners {
     pub(super) fn connector(&self) -> Connector {
         Connector::new(self.http2, self.tls.clone())
     }
+}
+
+/// Asks a server what a balancer that is set up like this would ask it, before there is one.
+///
+/// # Errors
+/// It would not count as healthy; says why.
+pub async fn try_out(spec: &LocalSpec, url: &str) -> Result<(), String> {
+    let manners = Manners::of(spec)?;
+    let base = server(url)?.to_string();
+    let timeout = Duration::from_millis(u64::from(spec.health.timeout_ms));
+    ask(
+        &manners.client(),
+        base.trim_end_matches('/'),
+        &manners,
+        timeout,
+    )
+    .await
 }
 
 /// Asks whether a backend is well: by the gRPC health protocol where that is asked for, and

@@ -11,7 +11,7 @@ mod connections;
 mod control;
 mod cookie;
 mod demo;
-mod health;
+pub mod health;
 mod key;
 pub mod load;
 mod program;

@@ -1,5 +1,6 @@
 //! The program of an arm: started, started again when it ends, and what became of it.
 
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -31,6 +32,8 @@ pub(super) struct Program {
 struct Ends {
     count: u32,
     how: String,
+    /// The part of the log that the last start of it has written, bytes.
+    wrote: Range<u64>,
 }
 
 /// Starts a program; it is started again whenever it ends, until the task is aborted,
@@ -43,12 +46,13 @@ pub(super) fn start(
     port: u16,
     log: Option<PathBuf>,
 ) -> Result<(Arc<Program>, AbortHandle), String> {
+    let begin = length(log.as_deref());
     let child = spawn(&command, port, log.as_deref())?;
     let program = Arc::new(Program {
         log,
         ends: Mutex::default(),
     });
-    let task = tokio::spawn(program.clone().supervise(child, command, port));
+    let task = tokio::spawn(program.clone().supervise((child, begin), command, port));
     Ok((program, task.abort_handle()))
 }
 
@@ -60,9 +64,9 @@ impl Program {
 
     /// Whether it runs; if it has ended, how, with the last lines of its output.
     pub(super) fn deployment(&self) -> Deployment {
-        let (count, how) = {
+        let (count, how, wrote) = {
             let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-            (ends.count, ends.how.clone())
+            (ends.count, ends.how.clone(), ends.wrote.clone())
         };
         if count == 0 {
             return Deployment::Steady;
@@ -71,19 +75,19 @@ impl Program {
             1 => String::new(),
             count => format!(", {count} times without having served"),
         };
-        let said = format!("its program {how}{times}{}", self.last_words());
+        let said = format!("its program {how}{times}{}", self.last_words(wrote));
         match count {
             ENDS_MAX.. => Deployment::Failed(said),
             _ => Deployment::Moving(said),
         }
     }
 
-    /// The end of its output.
-    fn last_words(&self) -> String {
+    /// The end of its output before it last ended: the log has that of earlier starts too.
+    fn last_words(&self, wrote: Range<u64>) -> String {
         let Some(log) = &self.log else {
             return String::new();
         };
-        let tail = tail(log).unwrap_or_default();
+        let tail = tail(log, wrote).unwrap_or_default();
         let lines: Vec<&str> = tail.lines().filter(|l| !l.trim().is_empty()).collect();
         let last = &lines[lines.len().saturating_sub(LINES)..];
         match last {
@@ -93,7 +97,12 @@ impl Program {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a pause between real restarts")]
-    async fn supervise(self: Arc<Self>, child: Child, command: Vec<String>, port: u16) {
+    async fn supervise(
+        self: Arc<Self>,
+        (child, mut begin): (Child, u64),
+        command: Vec<String>,
+        port: u16,
+    ) {
         let mut child = Ok(child);
         loop {
             let how = match child {
@@ -104,8 +113,10 @@ impl Program {
                 let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
                 ends.count = ends.count.saturating_add(1);
                 ends.how = how;
+                ends.wrote = begin..length(self.log.as_deref());
             }
             tokio::time::sleep(RESTART_AFTER).await;
+            begin = length(self.log.as_deref());
             child = spawn(&command, port, self.log.as_deref());
         }
     }
@@ -124,13 +135,20 @@ fn ended(status: std::io::Result<ExitStatus>) -> String {
     }
 }
 
-fn tail(log: &Path) -> std::io::Result<String> {
+/// How long a log is now, bytes; 0 if there is none.
+fn length(log: Option<&Path>) -> u64 {
+    log.and_then(|log| log.metadata().ok())
+        .map_or(0, |m| m.len())
+}
+
+fn tail(log: &Path, part: Range<u64>) -> std::io::Result<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let mut file = std::fs::File::open(log)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let begin = part.start.max(part.end.saturating_sub(TAIL_BYTES));
+    file.seek(SeekFrom::Start(begin))?;
     let mut bytes = vec![];
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    file.take(part.end.saturating_sub(begin))
+        .read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -154,8 +154,9 @@ impl Proxy {
             chosen_by,
             has_deadline: request.headers().contains_key(GRPC_TIMEOUT),
         };
-        let mut exchange = Exchange::new(arm.tally.clone(), turn.clone(), begun, origin);
-        let mut response = match arm.running().pick() {
+        let running = arm.running();
+        let mut exchange = Exchange::new(running.tally.clone(), turn.clone(), begun, origin);
+        let mut response = match running.pick() {
             Some((in_flight, upstream)) => {
                 let counted = (in_flight, room, flow);
                 let way = Way {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -24,13 +24,17 @@ pub(super) enum Class {
     Error,
 }
 
-/// What the requests of one arm have come to.
+/// What the requests of one release of an arm have come to.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    recorder: Mutex<Recorder>,
+    /// The samples of the arm, which its releases share one after another.
+    recorder: Arc<Mutex<Recorder>>,
     /// Whether the arm has been healthy since the balancer was started. What its backends
     /// answer while they start for the first time says nothing about their version.
-    begun: AtomicBool,
+    begun: Arc<AtomicBool>,
+    /// Whether the arm runs another release by now: what this one still answers says
+    /// nothing about that one.
+    replaced: AtomicBool,
     /// Requests that clients broke off or gave up, and those of them that were wholly with
     /// the arm.
     spoiled: AtomicU64,
@@ -71,14 +75,28 @@ pub(super) struct Second {
 }
 
 impl Tally {
+    /// That of the next release of the same arm.
+    pub(super) fn of_the_next(&self) -> Self {
+        Self {
+            recorder: self.recorder.clone(),
+            begun: self.begun.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Keeps what this release still answers out of the samples of the next one.
+    pub(super) fn replace(&self) {
+        self.replaced.store(true, Ordering::Relaxed);
+    }
+
     /// Counts a request that has ended at `now`, with how it ended if it got an answer.
     pub(super) fn count(&self, now: Millis, ended: Option<Ended>, counts: Counts) {
         self.sent_again
             .fetch_add(counts.sent_again.into(), Ordering::Relaxed);
-        if !self.has_begun() {
+        let mut recorder = self.recorder();
+        if !self.has_begun() || self.replaced.load(Ordering::Relaxed) {
             return;
         }
-        let mut recorder = self.recorder();
         if let Some(Ended { head, whole, class }) = ended {
             recorder.record(now, head, whole, class);
         }

@@ -9,10 +9,12 @@ use engine::model::{End, Role, Source};
 use engine::ops::Kind;
 use engine::ops::begin::{BeginRequest, make_ready};
 use engine::ops::request::TargetRequest;
+use engine::ops::way_back::abort;
 use engine::rollout::Standing;
 use engine::spec::parse_fault;
 use engine::store::{Claim, Journals as _, Page, Schedule as _};
 
+use engine::target::Target as _;
 use engine::target::http::Client;
 
 use crate::support::app::{TestApp, code_of, in_file, local, on, on_aws, refused, rollout};
@@ -382,4 +384,31 @@ async fn a_release_without_a_service_to_run_it_begins_nothing() {
     let says = ["no ECS service", "canary", "--service canary="];
     refused(make_ready(&test.app, &image()).await, Kind::Usage, &says);
     assert_eq!(count(&test).await, 0);
+}
+
+/// A version that serves already is rolled out as it was asked for, and that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_rolls_out_what_serves_already_is_told() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::new();
+    let served = target.observe().await.expect("it answers");
+    let served = &served.arms[0].release.version;
+    for (version, same) in [("another", false), (served.as_str(), true)] {
+        let text = format!(
+            "[target]\nkind = \"local\"\n[candidate]\nversion = {version:?}\ndemo = {{}}\n[strategy]\nplugin = {:?}\n",
+            plugin("canary")
+        );
+        let mut at = in_file(&test.write("rollout.toml", text));
+        at.local = Some(balancer.admin);
+        let request = BeginRequest {
+            target: at.clone(),
+            ..BeginRequest::default()
+        };
+        test.heard();
+        let id = test.begin_and_leave(&request).await;
+        let said = test.heard();
+        assert_eq!(said.contains("users see no difference"), same, "{said}");
+        abort(&test.app, &at, Some(&id), "").await.expect("free");
+    }
 }

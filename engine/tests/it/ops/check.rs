@@ -1,7 +1,7 @@
 //! `check`: all that is wrong is found in one go, and nothing is changed.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use engine::ops::begin::{BeginRequest, make_ready};
 use engine::ops::check::{Checked, check};
@@ -16,6 +16,7 @@ use crate::support::aws::bottle::{Wish, make};
 use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::balancer::demo_target;
 use crate::support::binary::plugin;
+use crate::support::clients::{answer, good, upstream};
 use crate::support::project::{GATE, Project};
 
 fn file(test: &TestApp, text: &str) -> BeginRequest {
@@ -282,4 +283,109 @@ async fn why_no_rollout_could_begin_on_a_target_is_told() {
     let request = rollout("canary", on_aws(nowhere), &[]);
     let checked = check(&test.app, &request).await.expect("a target");
     assert_eq!(wrong(&checked)[0].0, "target");
+}
+
+/// A local balancer whose arms are servers at these addresses.
+fn with_servers(stable: SocketAddr, canary: SocketAddr) -> String {
+    format!(
+        r#"
+        [target]
+        kind = "local"
+        [target.local]
+        listen = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        [target.local.arms.stable]
+        version = "v1"
+        urls = ["http://{stable}"]
+        [target.local.arms.canary]
+        version = "v2"
+        urls = ["http://{canary}"]
+        "#
+    )
+}
+
+fn doubts(checked: &Checked) -> Vec<&str> {
+    let doubts = checked.examined.iter().filter_map(|one| match &one.found {
+        Found::Doubtful(text) => Some(text.as_str()),
+        _ => None,
+    });
+    doubts.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_do_not_answer_are_told_before_a_rollout_waits_for_them() {
+    let test = TestApp::new();
+    let up = upstream(good).await;
+    let free = TcpListener::bind("127.0.0.1:0").expect("free");
+    let down = free.local_addr().expect("bound");
+    drop(free);
+    let look = async |stable, canary| {
+        let request = file(&test, &with_servers(stable, canary));
+        check(&test.app, &request).await.expect("a file")
+    };
+    // Nobody serves users: that is wrong. What is to be tried may still be started.
+    let checked = look(down, down).await;
+    let found = wrong(&checked);
+    let [("arms", error)] = found[..] else {
+        panic!("{found:#?}");
+    };
+    let [(Some(9), Some(_), "target.local.arms.stable.urls")] = places(error)[..] else {
+        panic!("{error:#?}");
+    };
+    assert!(error.to_string().contains(&down.to_string()), "{error}");
+    let [doubt] = doubts(&checked)[..] else {
+        panic!("{checked:#?}");
+    };
+    assert!(doubt.starts_with("canary: not healthy now"), "{doubt}");
+
+    let checked = look(up, down).await;
+    assert_eq!((wrong(&checked).len(), doubts(&checked).len()), (0, 1));
+    let checked = look(up, up).await;
+    assert_eq!((wrong(&checked).len(), doubts(&checked).len()), (0, 0));
+    // It answers, and not as a health check must be answered.
+    let text = with_servers(up, up) + "[target.local.health]\npath = \"/elsewhere\"\n";
+    let bad = upstream(|mut stream, _| async move {
+        answer(&mut stream, "404 Not Found").await;
+    });
+    let text = text.replace(&up.to_string(), &bad.await.to_string());
+    let checked = check(&test.app, &file(&test, &text)).await.expect("a file");
+    let found = wrong(&checked);
+    let [("arms", error)] = found[..] else {
+        panic!("{found:#?}");
+    };
+    let said = error.to_string();
+    assert!(
+        said.contains("GET /elsewhere: 404, not 2xx or 3xx"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_looked_for_where_it_would_be_started() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let test = TestApp::new();
+    let server = test.write("serve-it", "#!/bin/sh\n");
+    let app = test.within(|surroundings| {
+        surroundings.programs = vec![test.at("nowhere"), test.at("")];
+    });
+    let text = demo_target(0).replacen("demo = {}", "command = [\"serve-it\", \"{port}\"]", 1);
+    let request = file(&test, &text);
+    let look = async || check(&app, &request).await.expect("a file");
+    let says = |checked: &Checked| {
+        let found = wrong(checked);
+        let [("target", error)] = found[..] else {
+            panic!("{found:#?}");
+        };
+        error.to_string()
+    };
+    let said = says(&look().await);
+    assert!(
+        said.contains("there is no program serve-it in the folders of PATH"),
+        "it may not be executed: {said}"
+    );
+    let may = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&server, may).expect("ours");
+    assert_eq!(wrong(&look().await), []);
+    std::fs::remove_file(&server).expect("ours");
+    assert!(says(&look().await).contains("serve-it"));
 }

@@ -1,7 +1,8 @@
 //! `resume`, `pause`, `promote`, `approve`: what a rollout is told, and what is told
 //! to who asks for what makes no sense.
 
-use engine::model::{End, Hold};
+use engine::journal::{Entry, Event};
+use engine::model::{Decider, End, Goal, Hold};
 use engine::ops::Kind;
 use engine::ops::command::{WentOn, approve, pause, promote, promote_fully, resume};
 use engine::ops::request::TargetRequest;
@@ -91,4 +92,29 @@ async fn a_promotion_in_full_ends_a_rollout_and_nothing_is_told_after_the_end() 
     refused(promote(app, &any, named).await, Kind::Usage, says);
     refused(promote_fully(app, &any, named).await, Kind::Usage, says);
     refused(approve(app, &any, named, "").await, Kind::Usage, says);
+}
+
+/// Once it is decided, no wait is left that somebody could end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_decided_cannot_be_promoted_step_by_step() {
+    let (test, _balancer, id) = left(&["bake=1h"]).await;
+    let (.., mut entries) = test.app.journal(&id).await.expect("known");
+    let last = entries.last().expect("it has begun").clone();
+    entries.push(Entry {
+        seq: last.seq + 1,
+        event: Event::Decided {
+            goal: Goal::RollBack,
+            by: Decider::Strategy,
+            reason: "it is worse".to_owned(),
+            signal: None,
+        },
+        ..last
+    });
+    test.store.plant(&id, entries);
+    let error = refused(
+        promote(&test.app, &TargetRequest::default(), Some(&id)).await,
+        Kind::Usage,
+        &["rolling-back", "it is worse", "engine status"],
+    );
+    assert!(!error.to_string().contains("try again"), "{error}");
 }

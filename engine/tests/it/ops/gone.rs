@@ -4,14 +4,17 @@
 use std::sync::Arc;
 
 use engine::clock::{Clock as _, SystemClock, VirtualClock};
+use engine::journal::verdict::verdict;
 use engine::model::End;
+use engine::ops::Kind;
 use engine::ops::app::App;
 use engine::ops::begin::BeginRequest;
 use engine::ops::history::{ListRequest, list};
 use engine::ops::status::overview;
+use engine::ops::way_back::{TakenBack, abort, rollback};
 
-use crate::support::app::{TestApp, in_file};
-use crate::support::balancer::demo_target;
+use crate::support::app::{TestApp, in_file, refused, rollout};
+use crate::support::balancer::{demo, demo_target, healthy, spec, start};
 use crate::support::binary::plugin;
 
 const HOUR: u64 = 3_600_000;
@@ -75,4 +78,69 @@ async fn one_that_waits_for_a_person_at_its_deadline_does_not_end() {
             .rollout
             .is_some_and(|known| known.status.end.is_none())
     );
+}
+
+/// A balancer that was killed with its process leaves a rollout behind that can go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_balancer_leaves_behind_is_named() {
+    let test = TestApp::new();
+    let id = test.begin_and_leave(&request(&test, "rollback")).await;
+    let (header, ..) = test.app.journal(&id).await.expect("it is there");
+    let at = crate::support::app::local(header.target.admin().expect("local"));
+    let live = overview(&test.app, &at, None).await.expect("it answers");
+    assert!(live.live.is_some());
+    let request = ListRequest {
+        limit: 20,
+        ..ListRequest::default()
+    };
+    let listed = list(&test.app, &request).await.expect("memory");
+    assert_eq!(listed[0].driven, Some(false), "nobody drives it");
+    test.app.ports.stop().await;
+
+    let app = test.restarted();
+    let shown = overview(&app, &at, None).await.expect("known");
+    assert!(shown.live.is_none());
+    let known = shown.rollout.expect("it is under way");
+    assert_eq!(
+        (known.header.rollout, known.driven),
+        (id.clone(), Some(false))
+    );
+    let (resume, abort_it) = (format!("engine resume {id}"), format!("engine abort {id}"));
+    let said = refused(
+        rollback(&app, &at, None).await,
+        Kind::Unreachable,
+        &["nobody listens at", &id, &resume, &abort_it],
+    );
+    assert!(!said.to_string().contains("read back"), "{said}");
+    // What it was asked for is done, and nothing was started or said for it.
+    let ended = abort(&app, &at, None, "enough").await.expect("it ends");
+    let TakenBack::Ended(ended) = ended else {
+        panic!("{ended:?}");
+    };
+    assert!(!app.ports.balances().await, "nothing was started for it");
+    let said = verdict(&ended.0, &ended.1);
+    assert!(said.contains("aborted by tester: enough"), "{said}");
+    assert!(said.contains("nobody was served"), "{said}");
+    assert!(!said.contains("read back"), "{said}");
+    assert_eq!(ends(&app).await, [Some(End::Refused)]);
+}
+
+/// Where the balancer was another process's, a rollout waits for one that answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_whose_balancer_others_start_is_named_beside_the_way_to_start_it() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::new();
+    let at = crate::support::app::local(balancer.admin);
+    let id = test.begin(&rollout("canary", at.clone(), &[])).await;
+    let id = id.expect("it begins");
+    test.app.let_go(&id).await.expect("it was ours");
+    balancer.stop().await;
+    let resume = format!("engine resume {id}");
+    for error in [
+        overview(&test.app, &at, None).await.map(drop),
+        rollback(&test.app, &at, None).await.map(drop),
+    ] {
+        refused(error, Kind::Unreachable, &["`engine local`", &resume]);
+    }
 }

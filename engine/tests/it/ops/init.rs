@@ -155,3 +155,30 @@ fn a_strategy_without_a_name_is_refused() {
         assert!(!folder.path().join("rollout.toml").exists());
     }
 }
+
+/// A file that names a strategy which is not there is written, and that is said at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strategy_that_is_not_there_is_told() {
+    let test = TestApp::new();
+    let place = test.at("canary.wasm");
+    let request = InitRequest {
+        plugin: Some(place.display().to_string()),
+        ..here(&test, local())
+    };
+    init(&test.app, &request).await.expect("written");
+    let said = test.heard();
+    assert!(
+        said.contains("canary.wasm here, and a rollout needs it"),
+        "{said}"
+    );
+    assert!(said.contains("make plugins"), "{said}");
+    for known in [plugin("canary"), "canary".to_owned()] {
+        let request = InitRequest {
+            plugin: Some(known),
+            force: true,
+            ..request.clone()
+        };
+        init(&test.app, &request).await.expect("written");
+        assert_eq!(test.heard(), "", "a file that is there, or a name");
+    }
+}

@@ -1,5 +1,6 @@
 //! Plugins that may run, and those that may not: `load`, `check`, `inspect`.
 
+use engine::cli::advice;
 use engine::ops::Kind;
 use engine::ops::app::Surroundings;
 use engine::ops::pin::{PinRequest, lock};
@@ -150,4 +151,35 @@ async fn code_that_fails_before_it_runs_is_rejected() {
         Kind::Rejected,
         &["its own code failed in describe"],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_names_a_file_that_is_not_there_is_told_what_to_do() {
+    let test = TestApp::surrounded(<_>::default());
+    let pins = PinRequest::default();
+    let look = async |name: &str| {
+        let looked = look_at(&test.app, &pins, &test.at(name)).await;
+        let error = refused(looked.map(|_| ()), Kind::Usage, &[name]);
+        advice::text(&error)
+    };
+    // Our own are built, and somebody may not have what they are built from.
+    let said = look("canary.wasm").await;
+    for part in [
+        "`make plugins` builds the plugins",
+        "no sources",
+        "`engine plugin new`",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    let said = look("of-ours.wasm").await;
+    assert!(!said.contains("make plugins"), "{said}");
+    assert!(said.contains("`engine plugin new`"), "{said}");
+    test.write("canary.wasm", guest("canary"));
+    for near in ["canray.wasm", "canary.wsm"] {
+        let said = look(near).await;
+        let there = test.at("canary.wasm");
+        let guess = format!("did you mean {}?", there.display());
+        assert!(said.contains(&guess), "{said}");
+    }
+    assert!(!look("blue-green.wasm").await.contains("did you mean"));
 }

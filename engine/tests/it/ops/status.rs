@@ -1,5 +1,6 @@
 //! `status`: the target, what moves it, and what is known when it does not answer.
 
+use engine::clock::{Clock as _, SystemClock};
 use engine::ops::Kind;
 use engine::ops::request::TargetRequest;
 use engine::ops::status::{overview, subject};
@@ -77,4 +78,45 @@ async fn a_target_that_moves_by_itself_can_be_looked_at() {
     let live = seen.expect("seen").live.expect("it answers");
     let error = live.fit.expect_err("two at the wheel");
     assert_eq!(error.code, "shifts-by-itself");
+}
+
+/// What could not be read of a target that has gone is nobody's business any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_was_deleted_is_told_in_one_sentence() {
+    let made = make(&Wish::default()).await;
+    let test = TestApp::new();
+    let at = on_aws(on(&made));
+    overview(&test.app, &at, None).await.expect("it is there");
+    test.heard();
+    let aws = direct().await;
+    let listener = aws.elb.delete_listener().listener_arn(&made.listener);
+    listener.send().await.expect("gone");
+    for group in &made.groups {
+        let group = aws.elb.delete_target_group().target_group_arn(group);
+        group.send().await.expect("gone");
+    }
+    refused(
+        overview(&test.app, &at, None).await,
+        Kind::NotFound,
+        &[&made.listener],
+    );
+    let said = test.heard();
+    assert!(!said.contains("could not be read"), "{said}");
+}
+
+/// CloudWatch keeps what an earlier version did under the same target group.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_arm_on_aws_says_since_when_it_has_its_version() {
+    let begun = SystemClock.now();
+    let made = make(&Wish::default()).await;
+    let test = TestApp::new();
+    let at = on_aws(on(&made));
+    let seen = overview(&test.app, &at, None).await.expect("it is there");
+    let seen = seen.live.expect("it answers").seen;
+    for arm in &seen.observed.arms {
+        let since = arm.since.expect("ECS says when it was deployed");
+        // ECS has whole milliseconds at best.
+        let made = begun.saturating_sub(1_000)..SystemClock.now() + 1_000;
+        assert!(made.contains(&since), "{since} is not in {made:?}");
+    }
 }

@@ -45,6 +45,22 @@ async fn weights_go_by_order_or_by_name_and_are_written_down() {
     assert!(newest[0].starts_with("switch-"), "{newest:?}");
 }
 
+/// More than all of its servers cannot be had of a local arm, so nobody is told to worry.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_arm_with_all_its_servers_is_not_called_too_small() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "stable", 1).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::new();
+    let at = local(balancer.admin);
+    for weights in [["50", "50"], ["10", "90"], ["90", "10"]] {
+        let moved = set_weights(&test.app, &at, &texts(&weights)).await;
+        moved.expect("done");
+    }
+    let said = test.heard();
+    assert!(!said.contains("backend"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn weights_that_make_no_sense_move_nothing() {
     let (balancer, target) = start(&spec([demo(), demo()])).await;
