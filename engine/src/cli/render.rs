@@ -314,7 +314,7 @@ pub fn undriven(
     let id = &status.rollout;
     let advice = match header.target {
         TargetSpec::Embedded { .. } if is_silent => format!(
-            "its balancer ended with its process, so nobody is served: `engine resume {id}` starts it again and goes on, `engine abort {id}` ends the rollout"
+            "its balancer does not run, so nobody is served: `engine resume {id}` starts it again and goes on, `engine abort {id}` ends the rollout"
         ),
         _ => format!(
             "`engine resume {id}` goes on, `engine abort {id}` takes it back; until then the traffic stays where it is, whatever the metrics say"

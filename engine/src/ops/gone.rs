@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,13 +85,13 @@ pub(super) async fn with_what_is_left(app: &App, target: &TargetSpec, error: Err
         return error;
     };
     let id = header.rollout.clone();
-    if !matches!(header.target, TargetSpec::Embedded { .. }) {
+    if !had_its_own(&header, &status) {
         let does = format!("goes on with {id}, which was under way there, once a balancer answers");
         return error.ask(Ask::Resume(id), does);
     }
     let message = format!(
         "nobody listens at {}: the balancer there ended with the process that drove rollout {id}, which last set {}",
-        header.identity.trim_start_matches("local:"),
+        address(&header),
         status.weights.shares()
     );
     Error { message, ..error }
@@ -101,6 +102,22 @@ pub(super) async fn with_what_is_left(app: &App, target: &TargetSpec, error: Err
         .ask(Ask::Abort(id), "ends the rollout")
 }
 
+/// Where the admin API of its balancer listened.
+fn address(header: &Header) -> &str {
+    header.identity.trim_start_matches("local:")
+}
+
+/// Whether the process that drove it had started the balancer: then nobody else starts it
+/// again, with weights that another file remembers. Of one that was never written to this
+/// does not matter.
+fn had_its_own(header: &Header, status: &Status) -> bool {
+    let exists = |state: &String| Path::new(state).exists();
+    match &header.target {
+        TargetSpec::Embedded { state, .. } => !status.raised || state.as_ref().is_some_and(exists),
+        _ => false,
+    }
+}
+
 /// Ends a rollout that a person gives up, if it is one of those: where nobody listens, no
 /// traffic can be taken back, and a balancer that is started for that would end with the
 /// command.
@@ -109,8 +126,20 @@ pub(super) async fn give_up(app: &App, header: &Header, reason: &str) -> Result<
         TargetSpec::Embedded { .. } => left_behind(app, &header.target).await,
         _ => None,
     };
-    if left.is_none_or(|(left, _)| left.rollout != header.rollout) {
+    let Some((_, status)) = left.filter(|(left, _)| left.rollout == header.rollout) else {
         return Ok(false);
+    };
+    if !had_its_own(header, &status) {
+        return Err(Error::rollback(format!(
+            "nothing was taken back: nobody listens at {}, where another process had the balancer of rollout {}, which last set {}; once that is started again it may send users where it did",
+            address(header),
+            header.rollout,
+            status.weights.shares()
+        ))
+        .ask(
+            Ask::Abort(header.rollout.clone()),
+            "takes the traffic back as soon as it answers",
+        ));
     }
     let mut asked = format!("aborted by {}", app.actor);
     if !reason.is_empty() {

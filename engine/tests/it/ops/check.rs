@@ -287,21 +287,10 @@ async fn why_no_rollout_could_begin_on_a_target_is_told() {
 
 /// A local balancer whose arms are servers at these addresses.
 fn with_servers(stable: SocketAddr, canary: SocketAddr) -> String {
-    format!(
-        r#"
-        [target]
-        kind = "local"
-        [target.local]
-        listen = "127.0.0.1:0"
-        admin = "127.0.0.1:0"
-        [target.local.arms.stable]
-        version = "v1"
-        urls = ["http://{stable}"]
-        [target.local.arms.canary]
-        version = "v2"
-        urls = ["http://{canary}"]
-        "#
-    )
+    let arms = [stable, canary].into_iter();
+    arms.fold(demo_target(0), |text, at| {
+        text.replacen("demo = {}", &format!("urls = [\"http://{at}\"]"), 1)
+    })
 }
 
 fn doubts(checked: &Checked) -> Vec<&str> {
@@ -329,7 +318,7 @@ async fn servers_that_do_not_answer_are_told_before_a_rollout_waits_for_them() {
     let [("arms", error)] = found[..] else {
         panic!("{found:#?}");
     };
-    let [(Some(9), Some(_), "target.local.arms.stable.urls")] = places(error)[..] else {
+    let [(Some(12), Some(_), "target.local.arms.stable.urls")] = places(error)[..] else {
         panic!("{error:#?}");
     };
     assert!(error.to_string().contains(&down.to_string()), "{error}");
@@ -343,7 +332,9 @@ async fn servers_that_do_not_answer_are_told_before_a_rollout_waits_for_them() {
     let checked = look(up, up).await;
     assert_eq!((wrong(&checked).len(), doubts(&checked).len()), (0, 0));
     // It answers, and not as a health check must be answered.
-    let text = with_servers(up, up) + "[target.local.health]\npath = \"/elsewhere\"\n";
+    let text = with_servers(up, up);
+    let path = "interval = \"1s\"\npath = \"/elsewhere\"";
+    let text = text.replace("interval = \"100ms\"", path);
     let bad = upstream(|mut stream, _| async move {
         answer(&mut stream, "404 Not Found").await;
     });

@@ -13,7 +13,7 @@ use engine::ops::history::{ListRequest, list};
 use engine::ops::status::overview;
 use engine::ops::way_back::{TakenBack, abort, rollback};
 
-use crate::support::app::{TestApp, in_file, refused, rollout};
+use crate::support::app::{TestApp, in_file, refused, rollout, suspended};
 use crate::support::balancer::{demo, demo_target, healthy, spec, start};
 use crate::support::binary::plugin;
 
@@ -143,4 +143,28 @@ async fn a_rollout_whose_balancer_others_start_is_named_beside_the_way_to_start_
     ] {
         refused(error, Kind::Unreachable, &["`engine local`", &resume]);
     }
+}
+
+/// A balancer of another process may come back with the weights that it had: nothing is said
+/// to be over before that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_is_not_given_up_while_somebody_else_s_balancer_is_down() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::new();
+    let admin = format!("admin = \"{}\"", balancer.admin);
+    let text = demo_target(0).replace("admin = \"127.0.0.1:0\"", &admin);
+    let request = BeginRequest {
+        target: in_file(&test.write("rollout.toml", text)),
+        ..rollout("canary", <_>::default(), &["bake=1h"])
+    };
+    let id = suspended(&test.app, &request, ("canary", 5.0)).await;
+    balancer.stop().await;
+    let app = test.restarted();
+    refused(
+        abort(&app, &request.target, Some(&id), "").await,
+        Kind::RollbackFailed,
+        &["nothing was taken back", "another process", "canary 5 %"],
+    );
+    assert_eq!(ends(&app).await, [None], "it is not over");
 }
