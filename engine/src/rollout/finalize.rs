@@ -7,10 +7,14 @@ use super::driver::Driver;
 use super::look::{identify, look_elsewhere, unseen};
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
-use crate::journal::{Actor, Call, Event, Reply};
+use crate::journal::{Actor, Call, Event, Reply, Work};
 use crate::model::{Decider, Deployment, Elsewhere, End, Goal, Hold, Millis, Observed, Role};
 use crate::store::Durability;
 use crate::target::Target;
+
+/// How long the target of a verb counts as found just now, ms: a verb that is gone on with
+/// later looks for the routes that came since.
+const FOUND_JUST_NOW_MS: Millis = 60_000;
 
 /// A way that is being gone.
 struct Way {
@@ -223,6 +227,11 @@ impl Driver {
     async fn take_along(&self, session: &mut Session, way: &mut Way) -> Result<bool, Interrupt> {
         let header = session.header.clone();
         let stable = header.arm(Role::Stable);
+        // Its target was found a moment ago, and what was left out then is an error there.
+        let age = self.clock.now().saturating_sub(header.created);
+        if matches!(header.work, Work::Verb { .. }) && age < FOUND_JUST_NOW_MS {
+            return Ok(false);
+        }
         if let Some(came) = &mut way.came {
             if came.pinned.is_some() {
                 let fate = format!("{} came during the rollout and went back too", came.places);

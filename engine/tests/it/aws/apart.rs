@@ -571,6 +571,7 @@ async fn a_route_that_came_and_cannot_go_back_is_no_success() {
 async fn a_rollback_that_is_gone_on_with_takes_along_what_came() {
     for (case, code, shares) in [
         ("free", 3, [100, 0]),
+        ("at once", 3, [100, 0]),
         ("another's", 4, [50, 50]),
         ("only", 3, [50, 50]),
     ] {
@@ -593,7 +594,10 @@ async fn a_rollback_that_is_gone_on_with_takes_along_what_came() {
         driver.store = store.clone();
         let header = Header {
             rollout: "rollback-1".to_owned(),
-            created: test.app.clock.now(),
+            created: match case {
+                "at once" => test.app.clock.now(),
+                _ => test.app.clock.now() - 3_600_000,
+            },
             target,
             identity: found.identity().to_owned(),
             baseline: Weights::of([("stable", 50), ("canary", 50)]),
