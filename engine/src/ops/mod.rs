@@ -15,6 +15,7 @@ pub mod examined;
 pub mod find;
 mod gone;
 pub mod history;
+mod home;
 pub mod init;
 pub mod local;
 pub mod news;

@@ -7,6 +7,7 @@ use super::advice::{Advice, Ask, Input};
 use super::app::App;
 use super::begin::{begin, by_hand};
 use super::error::{Error, Result};
+use super::home::{all_on, home_known};
 use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::{Header, Work};
@@ -110,7 +111,7 @@ pub(super) async fn give(
     // be the candidate.
     let by_sight = match way_back {
         true => all_on(&weights),
-        false => super::way_back::home_known(app, target.identity(), live)
+        false => home_known(app, target.identity(), live)
             .await
             .or_else(|| stable_by_sight(&live.weights)),
     };
@@ -246,12 +247,6 @@ async fn too_few(
             false => note,
         }
     })
-}
-
-/// The arm that has all traffic; `None` if none has.
-pub(super) fn all_on(weights: &Weights) -> Option<String> {
-    let mut all = weights.0.iter().map(|w| &w.arm);
-    all.find(|arm| weights.share(arm) >= 100.0).cloned()
 }
 
 /// Whether weights are given without names.
