@@ -215,16 +215,21 @@ async fn eviction_at_every_call_makes_no_difference() {
     }
 }
 
+/// Where a journal has the intent of its first write.
+fn first_write(journal: &[Entry]) -> usize {
+    let mut entries = journal.iter();
+    entries
+        .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
+        .expect("there is a write")
+}
+
 /// Somebody else writes while a write is in doubt: nobody guesses.
 #[tokio::test]
 async fn a_conflict_over_an_open_write_holds() {
     let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.run().await;
     let journal = lab.journal().await;
-    let write = journal
-        .iter()
-        .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
-        .expect("there is a write");
+    let write = first_write(&journal);
     let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.store.plant(ID, journal[..=write].to_vec());
     lab.target
@@ -248,10 +253,7 @@ async fn a_raise_that_was_lost_long_ago_is_not_sent_again_by_itself() {
     let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.run().await;
     let journal = lab.journal().await;
-    let write = journal
-        .iter()
-        .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
-        .expect("there is a write");
+    let write = first_write(&journal);
     for (minutes, again) in [(0, true), (5, false)] {
         let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
         lab.store.plant(ID, journal[..=write].to_vec());
@@ -318,10 +320,7 @@ async fn an_abort_does_not_send_what_was_in_doubt() {
     let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.run().await;
     let journal = lab.journal().await;
-    let write = journal
-        .iter()
-        .position(|e| matches!(&e.event, Event::Asked { call, .. } if call.is_write()))
-        .expect("there is a write");
+    let write = first_write(&journal);
     let lab = Lab::new(guests::plugin("canary").await, lab::good(), lab::quick());
     lab.store.plant(ID, journal[..=write].to_vec());
     lab.signal("abort", "").await;
