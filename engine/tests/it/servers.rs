@@ -411,10 +411,12 @@ async fn what_h2_of_python_has_not_begun_is_sent_again() {
     let server = python("h2_server.py").await;
     let (balancer, target) = before(&server, true).await;
     for (method, path) in [
+        // The first request of a connection too.
+        ("POST", "/shuts-down-once/a"),
         ("GET", "/refused-once/a"),
         ("POST", "/refused-once/b"),
-        ("GET", "/shuts-down-once/a"),
-        ("POST", "/shuts-down-once/b"),
+        ("GET", "/shuts-down-once/b"),
+        ("POST", "/shuts-down-once/c"),
     ] {
         let heard = ask(method, path)
             .body(1_000)
@@ -423,8 +425,8 @@ async fn what_h2_of_python_has_not_begun_is_sent_again() {
         let heard = heard.expect("answered");
         assert_eq!((heard.status, heard.body.len()), (200, 1_000), "{path}");
     }
-    assert_eq!(classes(&target).await, (4, 0, 0));
-    assert_eq!(counted(&target, Count::SentAgain, "stable").await, 4);
+    assert_eq!(classes(&target).await, (5, 0, 0));
+    assert_eq!(counted(&target, Count::SentAgain, "stable").await, 5);
     // It said so, and no request was lost.
     assert_eq!(counted(&target, Count::Unanswered, "stable").await, 0);
 }

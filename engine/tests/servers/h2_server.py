@@ -77,7 +77,7 @@ def serve(sock):
                         first = path not in refused
                         refused.add(path)
                     if first:
-                        conn.close_connection(last_stream_id=stream - 2)
+                        conn.close_connection(last_stream_id=max(stream - 2, 0))
                         sock.sendall(conn.data_to_send())
                         # Closed at once, what was said might be lost.
                         sock.shutdown(socket.SHUT_WR)

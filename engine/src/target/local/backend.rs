@@ -208,8 +208,12 @@ impl Lane {
         // One connection without a request is enough to wait for the next one.
         let mut idle = 0;
         lane.retain(|shared| {
-            idle += usize::from(Arc::strong_count(&shared.requests) == 1);
-            !shared.sender.is_closed() && (Arc::strong_count(&shared.requests) > 1 || idle == 1)
+            if shared.sender.is_closed() {
+                return false;
+            }
+            let busy = Arc::strong_count(&shared.requests) > 1;
+            idle += usize::from(!busy);
+            busy || idle == 1
         });
         let has_room = |shared: &&Shared| {
             let most = shared.most.load(Ordering::Relaxed).min(STREAMS_MAX);
