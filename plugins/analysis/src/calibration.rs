@@ -49,6 +49,8 @@ pub struct Spread {
     pub within: f64,
     /// Bad events and requests of the past, with which incidents are compared.
     pub reference: Counts,
+    /// Relative variance of the rate over ten intervals about that of the whole past.
+    pub sway: f64,
 }
 
 /// What the past tells, before the first interval.
@@ -138,7 +140,42 @@ fn spread(past: &Past, at: usize, stream: &Stream, tasks_per_zone: f64, c: &Conf
         between,
         within,
         reference: Counts { bad, of },
+        sway: sway(&totals, raw, c.spread_weight),
     }
+}
+
+/// Prior of the relative standard deviation of the rate over ten intervals.
+const SWAY: f64 = 0.15;
+
+/// Relative variance of the rate from block to block beyond what chance makes, shrunk to
+/// the prior, which is worth `prior_weight` blocks.
+fn sway(totals: &[Counts], dispersion: f64, prior_weight: f64) -> f64 {
+    let prior = SWAY * SWAY;
+    let sum = |of: &[Counts]| {
+        of.iter().fold(Counts::default(), |sum, t| Counts {
+            bad: sum.bad + t.bad,
+            of: sum.of + t.of,
+        })
+    };
+    let all = sum(totals);
+    let rate = all.bad / all.of.max(1.0);
+    let (mut squares, mut error, mut blocks) = (0.0, 0.0, 0.0);
+    for block in totals.chunks_exact(BLOCK).map(sum) {
+        let expected = block.of * rate;
+        if expected > 0.0 {
+            squares += ((block.bad - expected) / expected).powi(2);
+            error += dispersion / expected;
+            blocks += 1.0;
+        }
+    }
+    if blocks < 2.0 {
+        return prior;
+    }
+    let error = error / blocks;
+    let estimate = (squares / (blocks - 1.0) - error).max(0.0);
+    // Blocks that chance moves by more than the prior say little.
+    let weight = (blocks - 1.0) * (prior / error.max(1e-9)).min(1.0);
+    (prior_weight * prior + weight * estimate) / (prior_weight + weight)
 }
 
 /// Dispersion from successive differences, shrunk to the prior: `(k0 p0 + Σ

@@ -1,5 +1,7 @@
 //! The constants of the gate, each with its unit and its reason.
 
+use crate::Counts;
+
 /// How the gate decides. The defaults were chosen in simulations (see
 /// `engine/docs/guide/gate.md`); most services need no others.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +52,9 @@ pub struct Config {
     pub spread_z: f64,
     /// Intervals of a shared incident in a row after which its level is normal.
     pub incident_max: u32,
+    /// The past lends the stable arm at most this many times its own requests; 0 for
+    /// nothing.
+    pub borrow: f64,
 }
 
 impl Default for Config {
@@ -75,6 +80,7 @@ impl Default for Config {
             spread_weight: 6.0,
             spread_z: 2.0,
             incident_max: 15,
+            borrow: 3.0,
         }
     }
 }
@@ -97,11 +103,18 @@ pub struct Stream {
     pub cap: f64,
     /// After so many intervals in a row with at least 5 events, 20 % of the
     /// candidate's requests and four times the stable share, the cap does not apply;
-    /// 0 for never.
+    /// 0 for never. With 2 and more, one that would decide without the cap is an alarm
+    /// ([`crate::Decision::Retreat`]), after which 3 events and 10 % are enough.
     pub catastrophe: u32,
     /// Difference of the rates (0-1), or of the means as a part of the stable mean,
     /// below which evidence does not count, however strong.
     pub excess: f64,
+    /// The same as a part (0-1) of the usual rate, where that is less; at least a tenth
+    /// of `excess`. 0 for always `excess`.
+    pub excess_part: f64,
+    /// Intervals after a raise of the share whose evidence alone does not decide: those
+    /// that follow must bear it out. 0 for none.
+    pub cold: u32,
     /// How its deviation from a binomial stream is treated.
     pub noise: Noise,
     /// Prior of the relative standard deviation between tasks.
@@ -177,8 +190,10 @@ impl Stream {
                 (1_000.0, 0.1),
             ],
             cap: 0.6,
-            catastrophe: 1,
+            catastrophe: 2,
             excess: 0.000_5,
+            excess_part: 0.5,
+            cold: 3,
             noise: Noise::Bursts,
             task_spread: 0.20,
             wander: 0.05,
@@ -204,6 +219,8 @@ impl Stream {
             cap: 0.4,
             catastrophe: 0,
             excess: 0.01,
+            excess_part: 0.0,
+            cold: 5,
             noise: Noise::Drift(0.03),
             task_spread: 0.08,
             wander: 0.03,
@@ -235,6 +252,8 @@ impl Stream {
             cap: 0.4,
             catastrophe: 0,
             excess: 0.003,
+            excess_part: 0.0,
+            cold: 5,
             noise: Noise::Drift(0.05),
             task_spread: 0.12,
             wander: 0.05,
@@ -257,6 +276,7 @@ impl Stream {
             share,
             margin: 1.5,
             excess: 0.01,
+            excess_part: 0.0,
             catastrophe: 0,
             incident: Incident::Never,
             proof: false,
@@ -271,6 +291,7 @@ impl Stream {
         Self {
             name: name.to_owned(),
             share,
+            excess_part: 0.0,
             catastrophe: 0,
             incident: Incident::Never,
             ..Self::errors()
@@ -294,9 +315,19 @@ impl Stream {
             slack: [3.0 * margin, 2.0 * margin, margin],
             slack_min: margin,
             catastrophe: 0,
+            cold: 0,
             incident: Incident::Never,
             ..Self::tail()
         }
+    }
+
+    /// Difference of the rates that counts, given what is usual.
+    pub(crate) fn excess_min(&self, usual: Counts) -> f64 {
+        if self.excess_part <= 0.0 || usual.of <= 0.0 {
+            return self.excess;
+        }
+        let rate = (usual.bad + 1.0) / usual.of;
+        (self.excess_part * rate).clamp(self.excess / 10.0, self.excess)
     }
 
     /// Largest log evidence of one interval.
@@ -306,6 +337,21 @@ impl Stream {
 }
 
 impl Config {
+    /// The rules of the gate's first edition, without retreat, loans and cold tasks: what
+    /// its recorded runs are compared with.
+    #[must_use]
+    pub fn first_edition() -> Self {
+        let mut config = Self {
+            borrow: 0.0,
+            ..Self::default()
+        };
+        config.streams[0].catastrophe = 1;
+        for stream in &mut config.streams {
+            (stream.excess_part, stream.cold) = (0.0, 0);
+        }
+        config
+    }
+
     /// Adds a stream; the latency streams give up the share that it takes.
     pub fn add(&mut self, stream: Stream) {
         let others: f64 = self.streams.iter().map(|s| s.share).sum();

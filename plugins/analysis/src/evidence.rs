@@ -3,13 +3,23 @@
 use std::collections::VecDeque;
 
 use crate::calibration::{Calibration, index};
+use crate::cold::{Cold, Early};
 use crate::config::{Config, Incident, Measure, Stream};
+use crate::loan::lent;
 use crate::math::{LOG_ZERO, log_add, log_sum_exp};
 use crate::{Counts, Interval, Moments, Seen};
 
 /// The 99 % quantile of a squared residual under chance alone. In an incident, an
 /// interval beyond it tells nothing about noise.
 const INCIDENT_RESIDUAL_MAX: f64 = 6.63;
+/// The candidate's share of bad events and their number from which on an interval is
+/// sudden, and the same for one that follows an alarm.
+const SUDDEN: (f64, f64) = (0.2, 5.0);
+const SUDDEN_AGAIN: (f64, f64) = (0.1, 3.0);
+/// A sudden interval of the candidate has at least this many times stable's share.
+const SUDDEN_TIMES: f64 = 4.0;
+/// While tasks may be cold, one stream reaches at most this part of the evidence needed.
+const COLD_PART: f64 = 0.25;
 
 /// Everything that accumulates over a rollout's intervals. A function of the
 /// calibration and the intervals alone, so it is rebuilt when an interval is
@@ -21,7 +31,11 @@ pub struct Evidence {
     looks: u32,
     /// Intervals since the weights changed.
     age: u32,
+    /// Intervals since the candidate's share was raised.
+    warm: u32,
     share: Option<f64>,
+    /// The largest share so far.
+    share_max: f64,
     /// Part of the prior that was assigned so far.
     bet: f64,
     /// Intervals of a shared incident in a row.
@@ -37,6 +51,16 @@ struct Process {
     residuals: (f64, f64),
     /// Catastrophic intervals in a row.
     catastrophes: u32,
+    /// ln A_k as it would be if those had no cap.
+    uncapped: Option<Vec<f64>>,
+    /// Whether the last interval would have decided without its cap.
+    alarmed: bool,
+    /// What the intervals since the last raise say of cold tasks.
+    cold: Cold,
+    /// Whether it is open if the evidence is of cold tasks alone.
+    open: bool,
+    /// Difference of the rates that counts.
+    excess_min: f64,
     /// The last intervals without an incident: candidate, stable.
     window: VecDeque<(Counts, Counts)>,
     /// The last intervals, with incidents.
@@ -64,6 +88,8 @@ pub struct Finding {
     pub suspicious: bool,
     /// Whether the stable arm has an incident of its own.
     pub incident: bool,
+    /// Whether so much failed at once that this interval would decide if one could.
+    pub alarm: bool,
     /// Index of the stream that contributes most.
     pub top: usize,
     /// The findings of all streams.
@@ -103,6 +129,11 @@ impl Evidence {
                     log_a: vec![LOG_ZERO; stream.grid.len()],
                     residuals: (0.0, 0.0),
                     catastrophes: 0,
+                    uncapped: None,
+                    alarmed: false,
+                    cold: Cold::default(),
+                    open: false,
+                    excess_min: stream.excess_min(spread.reference),
                     window: VecDeque::new(),
                     latest: VecDeque::new(),
                     sums: <_>::default(),
@@ -114,7 +145,9 @@ impl Evidence {
                 .collect(),
             looks: 0,
             age: 0,
+            warm: 0,
             share: None,
+            share_max: 0.0,
             bet: 0.0,
             incidents: 0,
         }
@@ -132,10 +165,15 @@ impl Evidence {
         later: usize,
     ) -> Finding {
         let fresh_share = self.share != Some(interval.share);
+        let raised = self.share.is_none_or(|share| interval.share > share);
         self.share = Some(interval.share);
         self.looks += 1;
         self.age = if fresh_share { 0 } else { self.age + 1 };
-        let bet = self.stake(fresh_share, config, steps);
+        self.warm = if raised { 0 } else { self.warm + 1 };
+        // A share that was held before is no new chance for a fault to begin.
+        let higher = interval.share > self.share_max;
+        self.share_max = self.share_max.max(interval.share);
+        let bet = self.stake(higher, config, steps);
         let incident = self.incident(interval, calibration, config);
         let mut found = Vec::with_capacity(config.streams.len());
         for (at, stream) in config.streams.iter().enumerate() {
@@ -147,6 +185,7 @@ impl Evidence {
             };
             let spread = &calibration.spreads[at];
             let process = &mut self.streams[at];
+            process.warm_to(self.warm, &seen, stream);
             process.accumulate(&seen, stream, spread, margin, bet.ln(), config);
             process.learn(&seen, spread, incident);
             process.remember(&seen, config, incident);
@@ -165,13 +204,16 @@ impl Evidence {
             // An incident of stable does not show that the candidate is good, but it must
             // not hide evidence that suffices by itself.
             finding.relevant |= log_e + part >= log_limit && process.exceeds_lately(stream);
-            terms.push(
-                part + if finding.relevant {
+            let term = part
+                + if finding.relevant {
                     log_e
                 } else {
                     log_e.min(0.0)
-                },
-            );
+                };
+            terms.push(match process.open && !process.is_catastrophic(stream) {
+                true => term.min(log_limit + COLD_PART.ln()),
+                false => term,
+            });
             let rising = process.rises(log_e, config);
             suspicious |=
                 finding.relevant && rising && log_e + part >= (config.hold_evidence / 2.0).ln();
@@ -198,6 +240,7 @@ impl Evidence {
             log_limit,
             suspicious,
             incident,
+            alarm: self.streams.iter().any(|process| process.alarmed),
             top,
             streams: found,
             excess_requests: self.streams.iter().take(2).map(|p| p.excess.max(0.0)).sum(),
@@ -205,9 +248,9 @@ impl Evidence {
     }
 
     /// The part of the prior for a fault that begins now.
-    fn stake(&self, fresh_share: bool, config: &Config, steps: usize) -> f64 {
+    fn stake(&self, higher: bool, config: &Config, steps: usize) -> f64 {
         let later_steps = index(steps.saturating_sub(1)).max(1.0);
-        let step = match (fresh_share, self.looks) {
+        let step = match (higher, self.looks) {
             (false, _) => 0.0,
             (true, 1) => config.bet_first,
             (true, _) => config.bet_step.min(config.bet_steps_max / later_steps),
@@ -292,31 +335,22 @@ impl Process {
         let cap = stream.log_cap(config.alpha);
         match *seen {
             Seen::Counts { candidate, stable } => {
-                let split = Split::of(candidate, stable, margin);
-                let (dispersion, catastrophe) = match &split {
-                    None => (1.0, false),
+                let (_, lately) = sums(&self.latest);
+                let loan = lent([candidate, stable], lately, spread, config.borrow);
+                let control = Counts::new(stable.bad + loan.bad, stable.of + loan.of);
+                let split = Split::of(candidate, control, margin);
+                let (squares, n) = self.residuals;
+                let online = ((5.0 + squares) / (5.0 + n)).max(1.0);
+                let gains = stream.grid.iter().map(|(ratio, _)| match &split {
+                    None => 0.0,
                     Some(split) => {
-                        let (squares, n) = self.residuals;
-                        let online = ((5.0 + squares) / (5.0 + n)).max(1.0);
-                        let rates = (candidate.bad / candidate.of, stable.bad / stable.of);
-                        let sudden =
-                            rates.0 >= 0.2 && candidate.bad >= 5.0 && rates.1 <= rates.0 / 4.0;
-                        self.catastrophes = if sudden { self.catastrophes + 1 } else { 0 };
-                        let catastrophe =
-                            stream.catastrophe > 0 && self.catastrophes >= stream.catastrophe;
-                        (
-                            (spread.dispersion + split.variance * spread.drift) * online,
-                            catastrophe,
-                        )
+                        let noise = spread.dispersion + split.variance * spread.drift;
+                        split.log_ratio(margin * ratio) / (noise * online)
                     }
-                };
-                for (log_a, (ratio, _)) in self.log_a.iter_mut().zip(&stream.grid) {
-                    let gain = split.as_ref().map_or(0.0, |split| {
-                        let gain = split.log_ratio(margin * ratio) / dispersion;
-                        if catastrophe { gain } else { gain.min(cap) }
-                    });
-                    *log_a = gain + log_add(*log_a, log_bet);
-                }
+                });
+                let gains: Vec<f64> = gains.collect();
+                self.note_sudden(candidate, stable);
+                self.gain(&gains, stream, log_bet, config);
                 if stable.of > 0.0 && candidate.of > 0.0 {
                     self.excess += candidate.bad - candidate.of * stable.bad / stable.of;
                 }
@@ -329,6 +363,79 @@ impl Process {
                         .map_or(0.0, |s| s.log_ratio(margins * s.margin).min(cap));
                     *log_a = gain + log_add(*log_a, log_bet);
                 }
+            }
+        }
+    }
+
+    /// Counts an interval in which much fails on the candidate alone, or ends the row.
+    /// Without requests of both arms it says neither.
+    fn note_sudden(&mut self, candidate: Counts, stable: Counts) {
+        if candidate.of <= 0.0 || stable.of <= 0.0 {
+            return;
+        }
+        let (candidate_rate, stable_rate) =
+            (candidate.bad / candidate.of, stable.bad / stable.of);
+        let (rate, events) = if self.alarmed { SUDDEN_AGAIN } else { SUDDEN };
+        let sudden = candidate_rate >= rate
+            && candidate.bad >= events
+            && stable_rate <= candidate_rate / SUDDEN_TIMES;
+        if sudden {
+            self.catastrophes += 1;
+        } else {
+            (self.catastrophes, self.uncapped) = (0, None);
+        }
+    }
+
+    /// Whether intervals count without their cap.
+    fn is_catastrophic(&self, stream: &Stream) -> bool {
+        stream.catastrophe > 0 && self.catastrophes >= stream.catastrophe
+    }
+
+    /// Adds the log gains of one interval to every alternative, each within the cap. After
+    /// enough catastrophic intervals in a row, what the cap has kept of them comes back:
+    /// evidence is never above that without a cap, which is an e-process itself.
+    fn gain(&mut self, gains: &[f64], stream: &Stream, log_bet: f64, config: &Config) {
+        let cap = stream.log_cap(config.alpha);
+        let mut uncapped = self.uncapped.take().unwrap_or_else(|| self.log_a.clone());
+        for ((log_a, uncapped), gain) in self.log_a.iter_mut().zip(&mut uncapped).zip(gains) {
+            *uncapped = gain + log_add(*uncapped, log_bet);
+            *log_a = gain.min(cap) + log_add(*log_a, log_bet);
+        }
+        self.alarmed = false;
+        if self.is_catastrophic(stream) {
+            self.log_a.clone_from(&uncapped);
+        } else if stream.catastrophe > 0 && self.catastrophes > 0 {
+            let priors = uncapped.iter().zip(&stream.grid);
+            let log_e = log_sum_exp(priors.map(|(log_a, (_, prior))| log_a + prior.ln()));
+            self.alarmed = log_e + stream.share.ln() >= (1.0 / config.alpha).ln();
+        }
+        if self.catastrophes > 0 {
+            self.uncapped = Some(uncapped);
+        }
+    }
+
+    /// Weighs what the first intervals after a raise said by those that follow.
+    fn warm_to(&mut self, age: u32, seen: &Seen, stream: &Stream) {
+        self.open = false;
+        if stream.cold == 0 {
+            return;
+        }
+        if age == 0 {
+            self.cold.raised(&self.log_a);
+        }
+        let Seen::Counts { candidate, stable } = *seen else {
+            return;
+        };
+        match self.cold.look(age, stream.cold, [candidate, stable]) {
+            Early::Counts => {}
+            Early::Open => self.open = true,
+            Early::Gone => {
+                for (log_a, before) in self.log_a.iter_mut().zip(self.cold.before()) {
+                    *log_a = log_a.min(*before);
+                }
+                // It is no difference of today either.
+                self.window.clear();
+                self.latest.clear();
             }
         }
     }
@@ -404,7 +511,7 @@ impl Process {
     /// Whether the difference over the window matters in practice.
     fn relevance(&self, stream: &Stream, margin: f64) -> StreamFinding {
         let (candidate, stable) = sums(&self.window);
-        let relevant = exceeds(stream, candidate, stable);
+        let relevant = exceeds(stream, self.excess_min, candidate, stable);
         StreamFinding {
             name: stream.name.clone(),
             log_evidence: 0.0,
@@ -419,7 +526,7 @@ impl Process {
     /// The same over the last intervals, with incidents.
     fn exceeds_lately(&self, stream: &Stream) -> bool {
         let (candidate, stable) = sums(&self.latest);
-        exceeds(stream, candidate, stable)
+        exceeds(stream, self.excess_min, candidate, stable)
     }
 
     /// `E = Σ p_k A_k + 1 - Σ w`.
@@ -498,13 +605,13 @@ fn sums(window: &VecDeque<(Counts, Counts)>) -> (Counts, Counts) {
 }
 
 /// Whether a difference matters in practice.
-fn exceeds(stream: &Stream, candidate: Counts, stable: Counts) -> bool {
+fn exceeds(stream: &Stream, least: f64, candidate: Counts, stable: Counts) -> bool {
     let (c, s) = (
         candidate.bad / candidate.of.max(1.0),
         stable.bad / stable.of.max(1.0),
     );
     match stream.measure {
-        Measure::Events => c - s >= stream.excess,
+        Measure::Events => c - s >= least,
         Measure::MoreIsWorse => c - s >= stream.excess * s.abs(),
         Measure::LessIsWorse => s - c >= stream.excess * s.abs(),
     }

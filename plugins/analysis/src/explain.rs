@@ -116,7 +116,10 @@ impl Finding {
     /// it. `window` names the time of the rates, such as `in the last 10 min`.
     #[must_use]
     pub fn explain(&self, decision: Decision, pace: Pace, config: &Config, window: &str) -> String {
-        let held = matches!(decision, Decision::Hold | Decision::GiveUp);
+        let held = matches!(
+            decision,
+            Decision::Hold | Decision::GiveUp | Decision::Retreat
+        );
         let suspicious = self.suspicious || held;
         let mut text = format!(
             "{}; {}",
@@ -135,6 +138,9 @@ impl Finding {
                 );
             }
             Decision::GiveUp => text.push_str("; held for too long without getting clear of it"),
+            Decision::Retreat => {
+                text.push_str("; takes the share back until the next sample decides");
+            }
             Decision::RollBack => {}
             // Nobody is blamed for what may be chance.
             Decision::Advance | Decision::Stay => return text,

@@ -33,6 +33,9 @@ pub enum Decision {
     RollBack,
     /// Held for too long, and the evidence is still suspicious.
     GiveUp,
+    /// So much fails at once that it would decide if one interval could. The candidate
+    /// should have little or no traffic until the next interval decides.
+    Retreat,
 }
 
 impl Gate {
@@ -87,6 +90,9 @@ impl Gate {
         let finding = self.weigh(interval, self.pace.step);
         if finding.log_evidence >= finding.log_limit {
             return (Decision::RollBack, finding);
+        }
+        if finding.alarm {
+            return (Decision::Retreat, finding);
         }
         let Some(step) = self.steps.get(self.pace.step).copied() else {
             return (Decision::Stay, finding);

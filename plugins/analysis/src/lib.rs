@@ -26,10 +26,12 @@
 //! length of an interval; the defaults are meant for minutes.
 
 mod calibration;
+mod cold;
 mod config;
 mod evidence;
 mod explain;
 mod gate;
+mod loan;
 pub mod math;
 mod pace;
 mod past;
