@@ -27,7 +27,7 @@ pub fn phase_style(phase: Phase) -> Style {
     let style = Style::new();
     match phase {
         Phase::Succeeded => style.green(),
-        Phase::RolledBack | Phase::RollingBack | Phase::Paused => style.yellow(),
+        Phase::RolledBack | Phase::RollingBack | Phase::Paused | Phase::Retreated => style.yellow(),
         Phase::RollbackFailed | Phase::Diverged => style.red().bold(),
         _ => style.cyan(),
     }

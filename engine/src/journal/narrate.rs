@@ -2,10 +2,11 @@
 //! tests of plugins all take their words from here. Pure: no colours, no printing.
 
 use super::exchanges::{Exchange, Question, Reader, Told};
-use super::{Call, Entry, Event, Reply, time};
+use super::{Actor, Call, Entry, Event, Header, Reply, time};
+use crate::model::percent;
 use crate::model::query::Count;
 use crate::model::{
-    Decider, Decision, ErrorKind, Goal, Level, Millis, Outcome, Verdict, Wake, Weights,
+    Decider, Decision, ErrorKind, Goal, Level, Millis, Outcome, Role, Verdict, Wake, Weights,
 };
 
 /// One thing that happened, in a sentence without a full stop. `None` for what people do
@@ -154,6 +155,17 @@ pub fn label(exchange: &Exchange<'_>) -> Option<String> {
         },
         Told::Asked(_) | Told::Other(_) => return None,
     })
+}
+
+/// That the strategy itself took the candidate's share back for a while, in a few words;
+/// `before` are the weights before this exchange. `None` for every other change.
+#[must_use]
+pub fn retreat(exchange: &Exchange<'_>, before: &Weights, header: &Header) -> Option<String> {
+    let after = exchange.weights_after(before)?;
+    let (question, _) = exchange.answered()?;
+    let candidate = header.arm(Role::Candidate);
+    let (from, to) = (before.share(candidate), after.share(candidate));
+    (question.by == Actor::Strategy && to < from).then(|| format!("retreats to {} %", percent(to)))
 }
 
 /// One line of `history`: everything, in order.

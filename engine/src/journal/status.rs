@@ -43,6 +43,9 @@ pub struct Status {
     pub updated: Millis,
     /// Since when the candidate has had traffic without a break, Unix ms.
     pub exposed_since: Option<Millis>,
+    /// The largest share of the traffic, in percent, that the candidate has had since the
+    /// rollout began, or since a person took over what somebody else had set.
+    pub held: f64,
     /// When the weights last changed, Unix ms.
     pub moved: Millis,
     /// Whether the candidate arm was given its release.
@@ -210,6 +213,7 @@ impl Status {
             created: header.created,
             updated: header.created,
             exposed_since: None,
+            held: 0.0,
             moved: header.created,
             released: false,
             tried: None,
@@ -460,6 +464,8 @@ impl Status {
                 if let Some(weights) = adopted {
                     // What was asked for before that does not hold any more.
                     self.taken_back = None;
+                    // Where a person has it stand, it begins anew.
+                    self.held = 0.0;
                     self.moved_to(weights.clone(), at);
                 }
             }
@@ -525,6 +531,7 @@ impl Status {
         } else if self.exposed_since.is_none() {
             self.exposed_since = Some(at);
         }
+        self.held = self.held.max(weights.share(&self.candidate));
         self.moved = at;
         self.weights = weights;
     }
@@ -552,7 +559,11 @@ impl Status {
         if !self.strategy_called {
             return Phase::Preparing;
         }
-        if self.weights.share(&self.candidate) >= 100.0 {
+        let share = self.weights.share(&self.candidate);
+        // A person who gives it less by hand has decided so.
+        if share < self.held - 1e-6 && self.calls > 0 {
+            Phase::Retreated
+        } else if share >= 100.0 {
             Phase::Baking
         } else {
             Phase::Progressing

@@ -1235,6 +1235,8 @@ pub enum Phase {
     Pending,
     Preparing,
     Progressing,
+    /// The strategy has taken the share back for a while, and looks again.
+    Retreated,
     Paused,
     Promoting,
     Baking,
@@ -1251,6 +1253,7 @@ impl fmt::Display for Phase {
             Self::Pending => "pending",
             Self::Preparing => "preparing",
             Self::Progressing => "progressing",
+            Self::Retreated => "retreated",
             Self::Paused => "paused",
             Self::Promoting => "promoting",
             Self::Baking => "baking",

@@ -40,6 +40,8 @@ pub enum Mark {
     Advance,
     /// The rollout waits.
     Hold,
+    /// The candidate loses its share until the next look decides.
+    Retreat,
     /// The candidate loses its traffic.
     Rollback,
     /// The candidate gets all traffic for good.

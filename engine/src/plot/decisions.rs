@@ -119,6 +119,7 @@ impl Flags {
             (Mark::Person, "person"),
             (Mark::Promote, "promoted"),
             (Mark::Rollback, "rolled back"),
+            (Mark::Retreat, "retreats"),
             (Mark::Hold, "holds"),
             (Mark::Advance, "advances"),
         ];
@@ -215,6 +216,10 @@ fn marker(area: &Area<'_>, (x, y): Dot, mark: Option<Mark>) -> Result<(), Error>
             let corners = [around(dx, -5.0), around(dx + 3.0, 5.0)];
             canvas::block(area, corners, ORANGE, 1.0)
         }),
+        Mark::Retreat => {
+            let down = [around(0.0, 5.5), around(5.5, -4.5), around(-5.5, -4.5)];
+            canvas::fill(area, &down, ORANGE, 1.0)
+        }
         Mark::Rollback => [-4.5, 4.5].into_iter().try_for_each(|dy| {
             let ends = [around(-4.5, dy), around(4.5, -dy)];
             canvas::line(area, &ends, thick(VERMILLION))

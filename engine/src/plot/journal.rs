@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ArmPoint, Decision, Look, Mark, Rollout, Step};
-use crate::journal::narrate::label;
+use crate::journal::narrate::{label, retreat};
 use crate::journal::{
     Call, Entry, Event, Exchange, Header, Question, Reply, Told, exchanges, header,
 };
@@ -70,6 +70,13 @@ impl<'a> Sketch<'a> {
 
     fn read(&mut self, exchange: &Exchange<'_>) {
         if let Some(after) = exchange.weights_after(&self.weights) {
+            if let Some(text) = retreat(exchange, &self.weights, self.header) {
+                self.picture.decisions.push(Decision {
+                    at_min: self.minutes(exchange.at),
+                    mark: Mark::Retreat,
+                    text,
+                });
+            }
             self.picture.steps.push(Step {
                 at_min: self.minutes(exchange.at),
                 share: after.share(&self.picture.names[1]),

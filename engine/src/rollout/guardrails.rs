@@ -20,6 +20,12 @@ pub fn check(
     if to <= from {
         return Ok(());
     }
+    // Neither is a share that the candidate has had before: a strategy that took it back
+    // for a while climbs to where it was, and what had to come before that has come.
+    if to <= status.held + EPSILON {
+        return Ok(());
+    }
+    let from = from.max(status.held);
     let rails = &header.guardrails;
     if to - from > rails.largest_step + EPSILON {
         return Err(HostError::new(
@@ -79,6 +85,24 @@ mod tests {
         assert_eq!(check(&header, &status, &weights(50), 0), Ok(()));
         status.weights = weights(100);
         assert_eq!(check(&header, &status, &weights(0), 0), Ok(()));
+    }
+
+    #[test]
+    fn a_climb_back_is_no_step_and_one_beyond_it_is() {
+        let mut header = header();
+        header.guardrails.largest_step = 25.0;
+        header.guardrails.before_bake = Some(BeforeBake {
+            share: 10.0,
+            bake_ms: 60_000,
+        });
+        let mut status = Status::new(&header);
+        // It had 50 % and lost it a moment ago, and with it the time of its bake.
+        (status.weights, status.held) = (weights(0), 50.0);
+        assert_eq!(check(&header, &status, &weights(50), 0), Ok(()));
+        status.exposed_since = Some(0);
+        let refused = check(&header, &status, &weights(76), 60_000).expect_err("26 points");
+        assert_eq!(refused.code, "largest-step");
+        assert_eq!(check(&header, &status, &weights(75), 60_000), Ok(()));
     }
 
     #[test]

@@ -250,6 +250,13 @@ impl Stage {
                 "minute {minute}: raised to {to:.1} % while the candidate had no healthy task"
             ));
         }
+        // A climb back to a share that the candidate has had is no step.
+        let had = self.state().shares.iter().map(|(_, share)| share * 100.0);
+        let held = had.fold(from, f64::max);
+        if to <= held + EPSILON {
+            return;
+        }
+        let from = held;
         let rails = &self.setting.guardrails;
         if to - from > rails.largest_step + EPSILON {
             self.violated(format!(

@@ -373,8 +373,7 @@ impl Process {
         if candidate.of <= 0.0 || stable.of <= 0.0 {
             return;
         }
-        let (candidate_rate, stable_rate) =
-            (candidate.bad / candidate.of, stable.bad / stable.of);
+        let (candidate_rate, stable_rate) = (candidate.bad / candidate.of, stable.bad / stable.of);
         let (rate, events) = if self.alarmed { SUDDEN_AGAIN } else { SUDDEN };
         let sudden = candidate_rate >= rate
             && candidate.bad >= events

@@ -17,8 +17,10 @@ use rollout_sdk::prelude::*;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Parameters {
-    /// Shares of the traffic for the new version, in percent, rising.
-    pub steps: Vec<u32>,
+    /// Shares of the traffic for the new version, in percent, rising. 5, 25, 50 and 100 if
+    /// not given; 1, 10, 50 and 100 from 10,000 requests a sample on, with
+    /// `gate = "evidence"`, unless a time or an approval is given for single steps.
+    pub steps: Option<Vec<u32>>,
     /// How to judge: compare with stable (evidence), or with limits alone.
     pub gate: GateKind,
     /// Time at each step, such as "90s" or "5m": one for all, or a list with
@@ -41,8 +43,8 @@ pub struct Parameters {
     /// of 100:1.
     pub alpha: f64,
     /// After so many samples in a row in which at least 20 % of the requests fail,
-    /// the traffic goes back at once: 2 for services whose tasks fail now and then,
-    /// 0 for never.
+    /// the version is taken back. At the first of two or more the candidate loses its
+    /// share until the next sample decides; 1 takes it back at once, 0 has no such rule.
     pub catastrophe_samples: u32,
     /// Streams of your own beside errors and latency, from queries of the rollout
     /// file.
@@ -71,10 +73,30 @@ pub struct Parameters {
     pub on_no_data: OnNoData,
 }
 
+/// The steps if none are given.
+const STEPS: [u32; 4] = [5, 25, 50, 100];
+
+impl Parameters {
+    /// The steps that are given, or those of a service with few requests.
+    pub(crate) fn steps(&self) -> &[u32] {
+        self.steps.as_deref().unwrap_or(&STEPS)
+    }
+
+    /// Whether the steps may be chosen by the traffic: nothing is said of single ones.
+    pub(crate) fn fits(&self) -> bool {
+        let of_one = matches!(self.bake, Some(BakeTime::List(_)))
+            || self
+                .approve_before
+                .iter()
+                .any(|share| STEPS[..3].contains(share));
+        self.steps.is_none() && !of_one
+    }
+}
+
 impl Default for Parameters {
     fn default() -> Self {
         Self {
-            steps: vec![5, 25, 50, 100],
+            steps: None,
             gate: GateKind::Evidence,
             bake: None,
             max_bake: None,
@@ -82,7 +104,7 @@ impl Default for Parameters {
             probe: true,
             warm_up: None,
             alpha: 0.01,
-            catastrophe_samples: 1,
+            catastrophe_samples: 2,
             streams: vec![],
             max_error_rate: None,
             max_p99: None,
@@ -126,7 +148,7 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     let needs_approval = |share: u32| p.approve_before.contains(&share);
     Ok(match p.gate {
         GateKind::Limits => p
-            .steps
+            .steps()
             .iter()
             .enumerate()
             .map(|(index, share)| PlannedStep {
@@ -150,31 +172,31 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
 fn check(p: &Parameters) -> Vec<Issue> {
     let mut issues = vec![];
     let mut issue = |path: String, message: String| issues.push(Issue { path, message });
-    if p.steps.is_empty() {
+    if p.steps().is_empty() {
         issue(
             "/steps".into(),
             "is empty; write steps = [5, 25, 50, 100]".into(),
         );
     }
-    for (index, share) in p.steps.iter().enumerate() {
+    for (index, share) in p.steps().iter().enumerate() {
         if !(1..=100).contains(share) {
             issue(
                 format!("/steps/{index}"),
                 format!("{share} is not a share; a step is 1 to 100 percent"),
             );
-        } else if index > 0 && p.steps[index - 1] >= *share {
+        } else if index > 0 && p.steps()[index - 1] >= *share {
             issue(
                 format!("/steps/{index}"),
-                format!("{share} does not rise above {}", p.steps[index - 1]),
+                format!("{share} does not rise above {}", p.steps()[index - 1]),
             );
         }
     }
     if let Some(BakeTime::List(list)) = &p.bake
-        && list.len() != p.steps.len()
+        && list.len() != p.steps().len()
     {
         issue(
             "/bake".into(),
-            format!("has {} times for {} steps", list.len(), p.steps.len()),
+            format!("has {} times for {} steps", list.len(), p.steps().len()),
         );
     }
     if p.holdback > 50 {
@@ -217,7 +239,7 @@ fn check(p: &Parameters) -> Vec<Issue> {
     }
     for (index, share) in p.approve_before.iter().enumerate() {
         let shares = match p.gate {
-            GateKind::Limits => p.steps.clone(),
+            GateKind::Limits => p.steps().to_vec(),
             GateKind::Evidence => evidence::shares(p),
         };
         if !shares.contains(share) {

@@ -9,6 +9,7 @@
 //! steps. A strategy that wants something in between calls [`Watch::enter`] and
 //! [`Watch::bake`] itself, step by step.
 
+mod retreat;
 mod settings;
 mod source;
 
@@ -58,6 +59,8 @@ pub struct Watch {
     /// Start of the first interval whose answers may still come.
     complete: f64,
     last: Option<Finding>,
+    /// Where the share is while an alarm waits for the next sample.
+    retreat: Option<retreat::Retreat>,
 }
 
 /// The result of one look.
@@ -97,9 +100,17 @@ impl Watch {
         let now = rollout.now();
         let since = (now - source.period * f64::from(PAST_SAMPLES)).max(0.0);
         let streams = settings.config.streams.len();
-        let (past, requests) = source.past(rollout, since, streams);
+        let (past, mut requests) = source.past(rollout, since, streams);
+        if requests <= 0.0 && settings.probe && settings.alone == 0 {
+            requests = source.meet(rollout, now);
+        }
+        let now = rollout.now();
+        settings.fit(requests);
         let known = source.describe(past.intervals.len());
         rollout.log(Level::Info, &known);
+        if let Some(fitted) = settings.describe_fit(requests) {
+            rollout.log(Level::Info, &fitted);
+        }
         Ok(Self {
             gate: Gate::new(&past, settings.config.clone(), settings.ladder(requests)),
             source,
@@ -111,6 +122,7 @@ impl Watch {
             unmeasured: 0,
             complete: now,
             last: None,
+            retreat: None,
             settings,
         })
     }
@@ -179,6 +191,7 @@ impl Watch {
             self.frontier = now;
         }
         self.shares.push((now, share, self.gate.position().0));
+        self.retreat = None;
         self.measured.fill(false);
         self.unmeasured = 0;
     }
@@ -204,6 +217,7 @@ impl Watch {
                 }
                 return Ok(None);
             }
+            self.give_way(rollout, &looked)?;
             if looked.decision == Some(Decision::Advance) {
                 return Ok(None);
             }
@@ -291,6 +305,9 @@ impl Watch {
                 if let Some(outcome) = self.over(&looked, title) {
                     return Some(outcome);
                 }
+                if let Err(Error(why)) = self.give_way(rollout, &looked) {
+                    return Some(inconclusive(format!("{title}: {why}")));
+                }
             }
             if rollout.now() >= give_up {
                 return Some(inconclusive(format!("{title} in vain")));
@@ -309,12 +326,18 @@ impl Watch {
                     _ => inconclusive(line),
                 });
             }
-            let note = if self.silent >= SILENT_NOTE {
+            let note = if self.has_retreated() {
+                format!("{title}: {}; {why}", self.retreating())
+            } else if self.silent >= SILENT_NOTE {
                 format!("{title}: holds, no data for {} samples; {why}", self.silent)
             } else {
                 format!("{title}: waits for samples; {why}")
             };
             rollout.progress(percent, &note);
+            return None;
+        }
+        if self.has_retreated() {
+            rollout.progress(percent, &format!("{title}: {}", self.retreating()));
             return None;
         }
         if self.unmeasured > 0
@@ -428,6 +451,10 @@ impl Watch {
                 self.frontier = at + period;
                 self.source.learn(arms);
             }
+            // Without traffic there is nothing to see.
+            if share <= 0.0 {
+                continue;
+            }
             if let Some(why) = self.source.is_broken(arms, share, at) {
                 silence = why;
                 continue;
@@ -465,14 +492,17 @@ impl Watch {
                 self.gate.return_to(pace);
                 said = Decision::Hold;
             }
-            let troubled = finding.suspicious || finding.incident;
+            let troubled = finding.suspicious || finding.incident || finding.alarm;
             if said == Decision::Advance {
                 before_advance = Some(pace);
             } else if let Some(pace) = before_advance.filter(|_| troubled) {
                 // A later sample of the same read shows that the step was too early.
                 self.gate.return_to(pace);
                 before_advance = None;
-                (said, decision) = (Decision::Hold, None);
+                decision = None;
+                if said != Decision::Retreat {
+                    said = Decision::Hold;
+                }
             }
             self.last = Some(finding);
             rollout.report(&self.report(said, at + period));
@@ -560,7 +590,8 @@ impl Watch {
             log_limit: found.log_limit,
             decision: match said {
                 Decision::Stay => crate::Decision::Stay,
-                Decision::Hold => crate::Decision::Hold,
+                // What is done about it is seen in the weights.
+                Decision::Hold | Decision::Retreat => crate::Decision::Hold,
                 Decision::Advance => crate::Decision::Advance,
                 Decision::GiveUp if self.settings.on_inconclusive == OnInconclusive::Pause => {
                     crate::Decision::Hold

@@ -35,11 +35,7 @@ impl Watch {
 
     /// Follows a look: takes the share back at an alarm, and gives it again after one that
     /// is none.
-    pub(super) fn give_way(
-        &mut self,
-        rollout: &mut Rollout,
-        looked: &Looked,
-    ) -> Result<(), Error> {
+    pub(super) fn give_way(&mut self, rollout: &mut Rollout, looked: &Looked) -> Result<(), Error> {
         let Some((_, share, _)) = self.shares.last().copied() else {
             return Ok(());
         };

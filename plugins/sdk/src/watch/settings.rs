@@ -10,6 +10,10 @@ use crate::gate::Limits;
 /// Requests of each arm that a step needs, and of stable at the holdback.
 const REQUESTS_MIN: f64 = 5.0;
 const CONTROL_MIN: f64 = 20.0;
+/// Requests per sample from which on the steps are [`STEPS_MANY`]: a smaller first step
+/// shows as much there, and hurts fewer users.
+const MANY: f64 = 10_000.0;
+const STEPS_MANY: [f64; 4] = [1.0, 10.0, 50.0, 100.0];
 
 /// How a strategy judges: it compares with stable (evidence), or holds against
 /// limits alone.
@@ -122,6 +126,8 @@ impl Custom {
 pub struct Settings {
     /// Shares of the candidate in percent, rising; the last one may be 100.
     pub steps: Vec<f64>,
+    /// Whether a service with many requests takes 1, 10 and 50 % instead.
+    pub fitted: bool,
     /// Percent that the stable arm keeps during the last look, so that there is
     /// something to compare with; 0 for none.
     pub holdback: f64,
@@ -157,8 +163,27 @@ impl Settings {
     pub fn of_steps(steps: &[f64]) -> Self {
         Self {
             steps: steps.to_vec(),
+            fitted: false,
             ..Self::default()
         }
+    }
+
+    /// Chooses the steps that fit so many requests per sample.
+    pub(super) fn fit(&mut self, requests: f64) {
+        if self.fitted && requests >= MANY {
+            self.steps = STEPS_MANY.to_vec();
+        }
+    }
+
+    /// The steps that were chosen, in words, if they were.
+    pub(super) fn describe_fit(&self, requests: f64) -> Option<String> {
+        let chosen = self.fitted && self.alone == 0 && requests >= MANY;
+        chosen.then(|| {
+            format!(
+                "takes 1, 10 and 50 % because there are about {} requests a sample",
+                analysis::count(requests)
+            )
+        })
     }
 
     /// The steps to take, given the requests per sample before the rollout.
@@ -207,6 +232,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             steps: vec![5.0, 25.0, 50.0, 100.0],
+            fitted: true,
             holdback: 5.0,
             alone: 0,
             warm_up: 2,

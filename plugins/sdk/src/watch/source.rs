@@ -26,6 +26,10 @@ const LEARN_REQUESTS: f64 = 100.0;
 const BUILT_IN: usize = 3;
 /// Attempts to read the past.
 const PAST_TRIES: u32 = 3;
+/// Samples of a stable arm without a past that tell how many requests there are, and the
+/// samples' time to wait for them, which may come late.
+const MEET_SAMPLES: usize = 2;
+const MEET_WAITS: u32 = 5;
 /// A percentile of one sample that is this many times the usual one does not count
 /// for the threshold.
 const ODD: f64 = 2.0;
@@ -237,6 +241,25 @@ impl Source {
             self.counted(rollout, since, streams, &pooled),
             mean_requests(&pooled),
         )
+    }
+
+    /// Requests per sample of a stable arm without a past: waits for its first samples, and
+    /// not for long, because it may have no traffic at all.
+    pub(super) fn meet(&self, rollout: &mut Rollout, since: f64) -> f64 {
+        for _ in 0..MEET_WAITS {
+            let note = format!(
+                "waits for two samples of {}, of which no past is known",
+                self.names[0]
+            );
+            rollout.progress(0, &note);
+            rollout.wait(rollout.sample_period());
+            let mut samples = rollout.samples(since).unwrap_or_default();
+            samples.retain(|s| s.arm == self.names[0]);
+            if samples.len() >= MEET_SAMPLES {
+                return mean_requests(&samples);
+            }
+        }
+        0.0
     }
 
     /// Samples of the past. After several failed attempts, the past counts as not
