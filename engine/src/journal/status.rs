@@ -43,9 +43,9 @@ pub struct Status {
     pub updated: Millis,
     /// Since when the candidate has had traffic without a break, Unix ms.
     pub exposed_since: Option<Millis>,
-    /// The largest share of the traffic, in percent, that the candidate has had since the
-    /// rollout began, or since a person took over what somebody else had set.
-    pub held: f64,
+    /// The share from which the strategy has taken the candidate back without a verdict,
+    /// until that share is given again.
+    pub retreat: Option<Retreat>,
     /// When the weights last changed, Unix ms.
     pub moved: Millis,
     /// Whether the candidate arm was given its release.
@@ -131,6 +131,15 @@ impl Insisted {
     }
 }
 
+/// The strategy takes traffic back before it knows whether it has to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retreat {
+    /// The share that the candidate had, percent.
+    pub from: f64,
+    /// When it was taken back, Unix ms.
+    pub at: Millis,
+}
+
 /// An open wait of the strategy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
@@ -213,7 +222,7 @@ impl Status {
             created: header.created,
             updated: header.created,
             exposed_since: None,
-            held: 0.0,
+            retreat: None,
             moved: header.created,
             released: false,
             tried: None,
@@ -376,7 +385,7 @@ impl Status {
             }
             return;
         }
-        self.in_doubt = None;
+        let by = self.in_doubt.take().map(|write| write.by);
         if *reply != Reply::Done {
             if let Call::SetScaling { arm, .. } = call {
                 self.unscalable = true;
@@ -389,7 +398,11 @@ impl Status {
             return;
         }
         if let Some(weights) = call.weights_after(&self.weights) {
+            let before = self.weights.share(&self.candidate);
             self.moved_to(weights, at);
+            if by == Some(Actor::Strategy) {
+                self.retreat_from(before, at);
+            }
         }
         if let Call::SetVersion { arm, .. } = call {
             if *arm == self.candidate {
@@ -465,7 +478,7 @@ impl Status {
                     // What was asked for before that does not hold any more.
                     self.taken_back = None;
                     // Where a person has it stand, it begins anew.
-                    self.held = 0.0;
+                    self.retreat = None;
                     self.moved_to(weights.clone(), at);
                 }
             }
@@ -531,9 +544,19 @@ impl Status {
         } else if self.exposed_since.is_none() {
             self.exposed_since = Some(at);
         }
-        self.held = self.held.max(weights.share(&self.candidate));
         self.moved = at;
         self.weights = weights;
+    }
+
+    /// Notes whether the strategy's write that has just moved the traffic was a retreat from
+    /// the share `before` it, percent, or ended one.
+    fn retreat_from(&mut self, before: f64, at: Millis) {
+        let share = self.weights.share(&self.candidate);
+        self.retreat = match self.retreat {
+            Some(retreat) if share < retreat.from => Some(retreat),
+            None if share < before && self.decision.is_none() => Some(Retreat { from: before, at }),
+            _ => None,
+        };
     }
 
     fn phase_now(&self) -> Phase {
@@ -559,11 +582,9 @@ impl Status {
         if !self.strategy_called {
             return Phase::Preparing;
         }
-        let share = self.weights.share(&self.candidate);
-        // A person who gives it less by hand has decided so.
-        if share < self.held - 1e-6 && self.calls > 0 {
+        if self.retreat.is_some() {
             Phase::Retreated
-        } else if share >= 100.0 {
+        } else if self.weights.share(&self.candidate) >= 100.0 {
             Phase::Baking
         } else {
             Phase::Progressing

@@ -7,6 +7,20 @@ use crate::model::{ErrorKind, HostError, Millis, Role, Weights, percent};
 /// Tolerance for shares that are not round numbers, percentage points.
 const EPSILON: f64 = 1e-6;
 
+/// How long after a retreat the share that was held may be given again as if it still were,
+/// ms. A strategy that retreats waits for a sample or a few.
+const RETREAT_MS: Millis = 30 * 60_000;
+
+/// The share of the candidate from which a step is counted, percent: a climb back to one that
+/// was held a moment ago is none.
+fn held(status: &Status, candidate: &str, now: Millis) -> f64 {
+    let share = status.weights.share(candidate);
+    let lately = status
+        .retreat
+        .filter(|retreat| now.saturating_sub(retreat.at) <= RETREAT_MS);
+    lately.map_or(share, |retreat| retreat.from.max(share))
+}
+
 /// Whether the rollout may set the weights `wanted` now.
 pub fn check(
     header: &Header,
@@ -15,17 +29,12 @@ pub fn check(
     now: Millis,
 ) -> Result<(), HostError> {
     let candidate = header.arm(Role::Candidate);
-    let (from, to) = (status.weights.share(candidate), wanted.share(candidate));
-    // Less traffic for the candidate is always allowed.
-    if to <= from {
+    let (from, to) = (held(status, candidate, now), wanted.share(candidate));
+    // Less traffic for the candidate is always allowed, and so is what it had a moment ago:
+    // what had to come before that has come.
+    if to <= from + EPSILON {
         return Ok(());
     }
-    // Neither is a share that the candidate has had before: a strategy that took it back
-    // for a while climbs to where it was, and what had to come before that has come.
-    if to <= status.held + EPSILON {
-        return Ok(());
-    }
-    let from = from.max(status.held);
     let rails = &header.guardrails;
     if to - from > rails.largest_step + EPSILON {
         return Err(HostError::new(
@@ -66,6 +75,7 @@ pub fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::status::Retreat;
     use crate::model::limits::BeforeBake;
     use crate::rollout::fixture::header;
 
@@ -97,12 +107,18 @@ mod tests {
         });
         let mut status = Status::new(&header);
         // It had 50 % and lost it a moment ago, and with it the time of its bake.
-        (status.weights, status.held) = (weights(0), 50.0);
-        assert_eq!(check(&header, &status, &weights(50), 0), Ok(()));
-        status.exposed_since = Some(0);
-        let refused = check(&header, &status, &weights(76), 60_000).expect_err("26 points");
-        assert_eq!(refused.code, "largest-step");
-        assert_eq!(check(&header, &status, &weights(75), 60_000), Ok(()));
+        status.weights = weights(0);
+        status.retreat = Some(Retreat {
+            from: 50.0,
+            at: 1_000,
+        });
+        let at = |canary, now| check(&header, &status, &weights(canary), now).map_err(|e| e.code);
+        assert_eq!(at(50, 61_000), Ok(()));
+        assert_eq!(at(76, 61_000), Err("largest-step".to_owned()));
+        // After half an hour it is a step like any other, and its bake begins anew.
+        assert_eq!(at(50, 1_000 + RETREAT_MS), Ok(()));
+        assert_eq!(at(50, 1_001 + RETREAT_MS), Err("largest-step".to_owned()));
+        assert_eq!(at(25, 1_001 + RETREAT_MS), Err("before-bake".to_owned()));
     }
 
     #[test]

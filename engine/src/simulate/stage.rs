@@ -43,6 +43,9 @@ pub(super) struct Setting {
     pub(super) rollout: String,
 }
 
+/// How long a share that was held may be given again as if it still were, ms.
+const HELD_MS: Millis = 30 * 60_000;
+
 /// A target in a simulated world. The first arm is the stable one.
 pub struct Stage {
     setting: Setting,
@@ -224,6 +227,15 @@ impl Stage {
             .collect()
     }
 
+    /// The largest share of the candidate, 0-1, at any time since then.
+    fn held_since(&self, since: Millis) -> f64 {
+        let state = self.state();
+        let ends = state.shares.iter().skip(1).map(|(at, _)| *at);
+        let held = state.shares.iter().zip(ends.chain([Millis::MAX]));
+        let lately = held.filter(|(_, until)| *until >= since);
+        lately.map(|((_, share), _)| *share).fold(0.0, f64::max)
+    }
+
     /// Records that a rule was broken.
     pub(super) fn violated(&self, text: String) {
         self.state().violations.push(text);
@@ -250,13 +262,11 @@ impl Stage {
                 "minute {minute}: raised to {to:.1} % while the candidate had no healthy task"
             ));
         }
-        // A climb back to a share that the candidate has had is no step.
-        let had = self.state().shares.iter().map(|(_, share)| share * 100.0);
-        let held = had.fold(from, f64::max);
-        if to <= held + EPSILON {
+        // A climb back to what was held in the last half hour is no step.
+        let from = from.max(100.0 * self.held_since(now.saturating_sub(HELD_MS)));
+        if to <= from + EPSILON {
             return;
         }
-        let from = held;
         let rails = &self.setting.guardrails;
         if to - from > rails.largest_step + EPSILON {
             self.violated(format!(

@@ -538,6 +538,18 @@ mod tests {
     }
 
     #[test]
+    fn a_person_who_hurries_waits_for_an_alarm() {
+        let mut world = World::steady(ARMS, 1_000.0, 0.5, 30.0);
+        rollout_sdk::Host::wait(&mut world, 60, &[]);
+        world.calls.clear();
+        world.signals = vec![(world.now + 1_000.0, signal("promote"))];
+        let outcome = world.run("{}", run).expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
+        let raised = |call: &String| call.starts_with("set-weights stable=95");
+        assert!(!world.calls.iter().any(raised), "{:?}", world.calls);
+    }
+
+    #[test]
     fn it_is_judged_while_a_person_is_asked() {
         // Good until a minute into the wait.
         let late = |arm: &str, start: f64, share: f64| {

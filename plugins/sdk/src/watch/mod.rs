@@ -203,13 +203,16 @@ impl Watch {
     /// It does not fail by itself: metrics that cannot be read count as no data.
     pub fn bake(&mut self, rollout: &mut Rollout) -> Result<Option<Outcome>, Error> {
         let title = self.title();
+        let mut hurried = false;
         loop {
-            let hurried = matches!(rollout.wait(rollout.sample_period()), Wake::Signal(_));
+            hurried |= matches!(rollout.wait(rollout.sample_period()), Wake::Signal(_));
             let looked = self.look(rollout);
             if let Some(outcome) = self.over(&looked, &title) {
                 return Ok(Some(outcome));
             }
-            if hurried {
+            self.give_way(rollout, &looked)?;
+            // An alarm is settled first.
+            if hurried && !self.has_retreated() {
                 rollout.log(Level::Info, &format!("{title}: a person promoted it early"));
                 // The last look may have gone on already.
                 if looked.decision != Some(Decision::Advance) {
@@ -217,7 +220,6 @@ impl Watch {
                 }
                 return Ok(None);
             }
-            self.give_way(rollout, &looked)?;
             if looked.decision == Some(Decision::Advance) {
                 return Ok(None);
             }
@@ -287,17 +289,20 @@ impl Watch {
     ) -> Option<Outcome> {
         let give_up = rollout.now() + time.as_secs_f64() * 1_000.0;
         let exposed = !self.shares.is_empty();
+        let mut heard = false;
         loop {
             let left = (give_up - rollout.now()).max(0.0);
             let note = format!("{title}, for {} more at most", in_words(left));
             rollout.progress(self.percent(), &note);
             let slice = Duration::from_secs_f64(left / 1_000.0);
-            let slice = if exposed {
-                slice.min(rollout.sample_period().max(APPROVAL_LOOK))
-            } else {
-                slice
+            let slice = match exposed {
+                _ if heard => rollout.sample_period(),
+                true => slice.min(rollout.sample_period().max(APPROVAL_LOOK)),
+                false => slice,
             };
-            if let Wake::Signal(_) = rollout.wait_for(slice, signals) {
+            heard |= matches!(rollout.wait_for(slice, signals), Wake::Signal(_));
+            // An alarm is settled first.
+            if heard && !self.has_retreated() {
                 return None;
             }
             if exposed {
@@ -309,7 +314,7 @@ impl Watch {
                     return Some(inconclusive(format!("{title}: {why}")));
                 }
             }
-            if rollout.now() >= give_up {
+            if !heard && rollout.now() >= give_up {
                 return Some(inconclusive(format!("{title} in vain")));
             }
         }
