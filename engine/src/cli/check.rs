@@ -97,24 +97,34 @@ pub(super) fn seen(one: &Examined) -> view::Examined {
 pub(super) fn show(examined: &[Examined]) {
     let width = examined.iter().map(|f| f.about.len()).max().unwrap_or(0);
     for one in examined {
-        let (state, style, text) = match &one.found {
-            Found::Fine(text) => ("ok", console::Style::new().green(), text.clone()),
-            Found::Skipped(text) => ("skipped", console::Style::new().dim(), text.clone()),
-            Found::Doubtful(text) => ("warning", console::Style::new().yellow(), text.clone()),
-            Found::Wrong(error) => (
-                "problem",
-                console::Style::new().red().bold(),
-                advice::text(error),
-            ),
-        };
-        let mut lines = text.lines().filter(|line| !line.is_empty());
-        let first = lines.next().unwrap_or_default();
-        let state = style.apply_to(format!("{state:<7}"));
-        out!("{state}  {:<width$}  {first}", one.about);
-        for line in lines {
-            out!("{:9}{line}", "");
-        }
+        show_one(one, width);
     }
+    count(examined);
+}
+
+/// The line of one thing that was looked at, with what it is about in so many columns.
+pub(super) fn show_one(one: &Examined, width: usize) {
+    let (state, style, text) = match &one.found {
+        Found::Fine(text) => ("ok", console::Style::new().green(), text.clone()),
+        Found::Skipped(text) => ("skipped", console::Style::new().dim(), text.clone()),
+        Found::Doubtful(text) => ("warning", console::Style::new().yellow(), text.clone()),
+        Found::Wrong(error) => (
+            "problem",
+            console::Style::new().red().bold(),
+            advice::text(error),
+        ),
+    };
+    let mut lines = text.lines().filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let state = style.apply_to(format!("{state:<7}"));
+    out!("{state}  {:<width$}  {first}", one.about);
+    for line in lines {
+        out!("{:9}{line}", "");
+    }
+}
+
+/// Says how many are problems.
+pub(super) fn count(examined: &[Examined]) {
     match wrong(examined) {
         0 => {}
         1 => eprintln!("1 problem"),

@@ -3,9 +3,10 @@
 use clap::Args;
 
 use super::Global;
-use super::check::{exit, seen, show};
+use super::check::{count, exit, seen, show_one};
 use super::exit::Exit;
 use crate::ops::app::App;
+use crate::ops::examined::Look;
 use crate::ops::{Result, doctor};
 use crate::view::examined as view;
 
@@ -22,8 +23,30 @@ use crate::view::examined as view;
 Exit code: 0 if nothing is wrong, 11 if something is.")]
 pub struct DoctorArgs {}
 
+/// Columns of what a line is about: those of the longest word, because each line is printed
+/// before the others are known.
+const ABOUT: usize = "credentials".len();
+
 pub(super) async fn doctor(app: &App, global: &Global) -> Result<Exit> {
-    let examined = Box::pin(doctor::examine(app, &global.target())).await;
+    let shown = console::Term::stderr();
+    let lively = shown.is_term() && !global.json;
+    let tell = |look: Look<'_>| match look {
+        // The next line takes its place.
+        Look::Begins(what) if lively => {
+            let _ = shown.clear_line();
+            let _ = shown.write_str(&format!("looks at {what} ..."));
+        }
+        Look::Begins(_) => {}
+        Look::Ends(one) => {
+            if lively {
+                let _ = shown.clear_line();
+            }
+            if !global.json {
+                show_one(one, ABOUT);
+            }
+        }
+    };
+    let examined = Box::pin(doctor::examine_aloud(app, &global.target(), &tell)).await;
     let exit = exit(&examined);
     if global.json {
         json!(view::Doctor {
@@ -31,7 +54,7 @@ pub(super) async fn doctor(app: &App, global: &Global) -> Result<Exit> {
             exit_code: exit as u8,
         });
     } else {
-        show(&examined);
+        count(&examined);
     }
     Ok(exit)
 }

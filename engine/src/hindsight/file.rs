@@ -69,6 +69,8 @@ pub fn write(entries: &[Entry]) -> String {
             Event::Started(header) if place == 0 => {
                 // Older journals may contain credentials, and the file goes to others.
                 let mut header = header.without_secrets();
+                // It is a place on this machine, where the file goes to others.
+                header.file = None;
                 if let Some(identity) = header.identity.strip_prefix(IMPORTED) {
                     header.identity = identity.to_owned();
                 }

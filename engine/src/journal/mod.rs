@@ -177,6 +177,10 @@ pub struct Header {
     pub created: Millis,
     /// Version of the engine that began it.
     pub engine: String,
+    /// The rollout file that a person began it with, if it was one: whatever was added to it
+    /// by flags, it is this file's rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// What is rolled out where.
     pub target: TargetSpec,
     /// Identity of the target, such as the ARN of its route: only one rollout at a time

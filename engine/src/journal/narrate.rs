@@ -35,6 +35,10 @@ fn answered(question: &Question<'_>, reply: &Reply, recovered: bool) -> Option<S
             format!("probe {name} {outcome}: {}", report.detail)
         }
         (Call::GetElsewhere, Reply::Elsewhere(_)) => format!("other routes: {reply}"),
+        // The host asks for it on a way back alone.
+        (Call::GetHealth, Reply::Failed(error)) if question.by == Actor::Host => {
+            format!("the way back goes on without the health of the arms: {error}")
+        }
         (Call::GetScaling, Reply::Scaling(_)) => format!("auto scaling has come: {reply}"),
         // Many targets do not count them, and a strategy asks to find out.
         (Call::Query { name, .. }, Reply::Failed(error))

@@ -144,6 +144,7 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         rollout: format!("{}-{id_part}", strategy.pin.name),
         created: app.clock.now(),
         engine: env!("CARGO_PKG_VERSION").to_owned(),
+        file: file_of(request),
         target: target_spec,
         identity: target.identity().to_owned(),
         sample_period_ms: target.sample_period_ms(),
@@ -171,6 +172,14 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         embedded,
         changes,
     })
+}
+
+/// The rollout file that a rollout is begun with: none for the demo.
+fn file_of(request: &BeginRequest) -> Option<String> {
+    match request.demo {
+        true => None,
+        false => request.target.place(),
+    }
 }
 
 /// The spec of the file, or of the demo. A balancer in this process keeps its state
@@ -954,6 +963,7 @@ pub(super) fn by_hand(
         rollout: format!("{name}-{}", new_id_part()),
         created: app.clock.now(),
         engine: env!("CARGO_PKG_VERSION").to_owned(),
+        file: None,
         identity: target.identity().to_owned(),
         target: spec,
         sample_period_ms: target.sample_period_ms(),

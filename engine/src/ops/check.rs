@@ -10,7 +10,7 @@ use super::advice::{Ask, Input};
 use super::app::App;
 use super::begin::{self, BeginRequest, Judged};
 use super::error::{Error, Result};
-use super::examined::Examined;
+use super::examined::{Examined, Looks};
 use super::request::{RolloutFile, wrong_file};
 use super::{permissions, plugin};
 use crate::model::Source;
@@ -300,7 +300,9 @@ async fn on_aws(
         ),
     ));
     let alarms = &spec.guardrails.alarms;
-    examined.extend(permissions::read_all(&target, alarms, app.clock.now()).await);
+    let mut looks = Looks::told_to(&|_| ());
+    permissions::read_all(&target, alarms, app.clock.now(), &mut looks).await;
+    examined.extend(looks.into_all());
     let occupant = app.store.occupant(target.identity()).await;
     if let Ok(Some(busy)) = occupant {
         let text = format!(

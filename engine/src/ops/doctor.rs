@@ -4,7 +4,7 @@
 use super::advice::Ask;
 use super::app::{App, try_store};
 use super::error::Error;
-use super::examined::Examined;
+use super::examined::{Examined, Look, Looks};
 use super::permissions;
 use super::request::TargetRequest;
 use crate::model::Phase;
@@ -24,47 +24,56 @@ const ROLLOUTS_MAX: usize = 20;
 /// Looks at the store, at the rollouts under way, and at the access to AWS; at the target
 /// too, if the request or the rollout file names one there.
 pub async fn examine(app: &App, request: &TargetRequest) -> Vec<Examined> {
-    let mut examined = vec![];
+    examine_aloud(app, request, &|_| ()).await
+}
+
+/// The same for somebody who waits: a call that hangs takes its time, and each thing is told
+/// as soon as it was found.
+pub async fn examine_aloud(
+    app: &App,
+    request: &TargetRequest,
+    tell: &(dyn Fn(Look<'_>) + Send + Sync),
+) -> Vec<Examined> {
+    let mut looks = Looks::told_to(tell);
     let place = app.state_dir.display();
-    examined.push(match try_store(&app.state_dir, &app.listener).await {
+    looks.begin("the store");
+    looks.push(match try_store(&app.state_dir, &app.listener).await {
         Ok(()) => Examined::fine("store", format!("{place} can be read and written")),
         Err(error) => Examined::wrong("store", error),
     });
-    rollouts(app, &mut examined).await;
+    rollouts(app, &mut looks).await;
     let spec = match request.described() {
         Ok(spec) => spec,
         Err(error) => {
-            examined.push(Examined::wrong("file", error));
+            looks.push(Examined::wrong("file", error));
             None
         }
     };
-    on_aws(app, request, spec.as_ref(), &mut examined).await;
-    examined
+    on_aws(app, request, spec.as_ref(), &mut looks).await;
+    looks.into_all()
 }
 
 /// Who drives what is under way.
-async fn rollouts(app: &App, examined: &mut Vec<Examined>) {
+async fn rollouts(app: &App, looks: &mut Looks<'_>) {
+    looks.begin("the rollouts under way");
     let open = match app.store.open(None).await {
         Ok(open) => open,
         Err(error) => {
-            examined.push(Examined::wrong("rollouts", Error::from(error)));
+            looks.push(Examined::wrong("rollouts", Error::from(error)));
             return;
         }
     };
     if open.is_empty() {
-        examined.push(Examined::fine("rollouts", "none is under way"));
+        looks.push(Examined::fine("rollouts", "none is under way"));
     }
     let more = open.len().saturating_sub(ROLLOUTS_MAX);
-    let of = |open: &Open| {
+    for open in open.iter().take(ROLLOUTS_MAX) {
         let driven = app.is_driven(&open.summary.rollout, &open.busy);
-        rollout(open, driven)
-    };
-    examined.extend(open.iter().take(ROLLOUTS_MAX).map(of));
+        looks.push(rollout(open, driven));
+    }
     if more > 0 {
-        examined.push(Examined::skipped(
-            "rollouts",
-            format!("{more} more are under way"),
-        ));
+        let text = format!("{more} more are under way");
+        looks.push(Examined::skipped("rollouts", text));
     }
 }
 
@@ -89,12 +98,7 @@ fn rollout(open: &Open, driven: bool) -> Examined {
 }
 
 /// Looks at the access to AWS. Where nothing names AWS, none is needed.
-async fn on_aws(
-    app: &App,
-    request: &TargetRequest,
-    spec: Option<&Spec>,
-    examined: &mut Vec<Examined>,
-) {
+async fn on_aws(app: &App, request: &TargetRequest, spec: Option<&Spec>, looks: &mut Looks<'_>) {
     let aws = match spec.map(|spec| &spec.target) {
         Some(TargetSpec::Aws(aws)) => Some(&**aws),
         _ => None,
@@ -105,7 +109,7 @@ async fn on_aws(
         Some(aws) => match app.ports.access_of(aws).await {
             Ok(access) => access,
             Err(error) => {
-                examined.push(Examined::wrong("region", error));
+                looks.push(Examined::wrong("region", error));
                 return;
             }
         },
@@ -119,10 +123,11 @@ async fn on_aws(
         Some(_) => "named by the profile",
         None => "because nothing names one",
     };
-    examined.push(Examined::fine(
+    looks.push(Examined::fine(
         "region",
         format!("{}, {source}", clients.region),
     ));
+    looks.begin("who calls AWS");
     let caller = clients.caller().await;
     // Without credentials AWS was not asked, but perhaps something on this machine.
     let asked = !matches!(&caller, Err(error) if error.code == "no-credentials");
@@ -130,30 +135,31 @@ async fn on_aws(
         Ok(caller) => {
             let from = caller.source.map(|source| format!(", by {source}"));
             let text = format!("{}{}", caller.arn, from.unwrap_or_default());
-            examined.push(Examined::fine("credentials", text));
+            looks.push(Examined::fine("credentials", text));
         }
-        Err(error) if wanted => examined.push(Examined::wrong("credentials", error)),
+        Err(error) if wanted => looks.push(Examined::wrong("credentials", error)),
         Err(error) => {
             let why = error.message.lines().next().unwrap_or_default();
             let text = format!("not needed here, because no target on AWS is named: {why}");
-            examined.push(Examined::skipped("credentials", text));
+            looks.push(Examined::skipped("credentials", text));
         }
     }
     if let Some(one) = clock(clients.ahead_ms().filter(|_| asked)) {
-        examined.push(one);
+        looks.push(one);
     }
     let Some((aws, spec)) = aws.zip(spec) else {
         return;
     };
+    looks.begin("the target");
     match app.ports.find_on_aws(aws).await {
         Ok(target) => {
             let found = target.found();
             let text = format!("{} ({})", found.address, found.route);
-            examined.push(Examined::fine("target", text));
+            looks.push(Examined::fine("target", text));
             let alarms = &spec.guardrails.alarms;
-            examined.extend(permissions::read_all(&target, alarms, app.clock.now()).await);
+            permissions::read_all(&target, alarms, app.clock.now(), looks).await;
         }
-        Err(error) => examined.push(Examined::wrong("target", error)),
+        Err(error) => looks.push(Examined::wrong("target", error)),
     }
 }
 

@@ -57,6 +57,55 @@ impl Examined {
     }
 }
 
+/// What whoever waits for a look is told.
+#[derive(Debug, Clone, Copy)]
+pub enum Look<'a> {
+    /// This is looked at now, in words; it may take long.
+    Begins(&'a str),
+    /// This was found.
+    Ends(&'a Examined),
+}
+
+/// What was looked at so far. Each thing is told as soon as it was found.
+pub struct Looks<'a> {
+    tell: &'a (dyn Fn(Look<'_>) + Send + Sync),
+    examined: Vec<Examined>,
+}
+
+impl<'a> Looks<'a> {
+    /// Nothing so far.
+    #[must_use]
+    pub fn told_to(tell: &'a (dyn Fn(Look<'_>) + Send + Sync)) -> Self {
+        Self {
+            tell,
+            examined: vec![],
+        }
+    }
+
+    /// Says what is looked at now.
+    pub fn begin(&self, what: &str) {
+        (self.tell)(Look::Begins(what));
+    }
+
+    /// Says what was found.
+    pub fn push(&mut self, one: Examined) {
+        (self.tell)(Look::Ends(&one));
+        self.examined.push(one);
+    }
+
+    /// Whether the same was found before.
+    #[must_use]
+    pub fn has(&self, one: &Examined) -> bool {
+        self.examined.contains(one)
+    }
+
+    /// All that was found.
+    #[must_use]
+    pub fn into_all(self) -> Vec<Examined> {
+        self.examined
+    }
+}
+
 /// How many of them are wrong.
 #[must_use]
 pub fn wrong(examined: &[Examined]) -> usize {

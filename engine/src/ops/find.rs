@@ -10,9 +10,9 @@ use super::gone;
 use super::news::Note;
 use super::request::TargetRequest;
 use crate::journal::status::Status;
-use crate::journal::{Entry, Header, header};
+use crate::journal::{Entry, Header, Work, header};
 use crate::model::aws::{AwsSpec, account_of, region_of};
-use crate::model::target::{ADMIN_DEFAULT, TargetSpec};
+use crate::model::target::{ADMIN_DEFAULT, LocalSpec, TargetSpec};
 use crate::store::{self, Busy, Lease, Open, Owner, Page};
 use crate::target::Target;
 use crate::target::aws::client::configured_region;
@@ -20,6 +20,9 @@ use crate::target::aws::client::configured_region;
 /// Most unfinished rollouts without a driver whose targets are read to find the one
 /// that is meant.
 const IN_SIGHT_MAX: usize = 20;
+
+/// Most unfinished rollouts whose first entries are read to see with which file they began.
+const LED_MAX: usize = 100;
 
 /// What a rollout that nobody names is wanted for, and so how certain it must be that it is
 /// the one that is meant.
@@ -64,7 +67,7 @@ impl App {
         };
         let id = match (identity, &named) {
             (Some(identity), _) => self.on_target(&identity).await?,
-            (None, Some(target)) => return self.of_the_file(target, purpose).await,
+            (None, Some(target)) => return self.of_the_file(request, target, purpose).await,
             (None, None) => self.unfinished().await?,
         };
         match self.is_elsewhere(&id, named.as_ref(), purpose).await? {
@@ -77,13 +80,19 @@ impl App {
 
     /// The unfinished rollout on the target of the rollout file. One that is somewhere else
     /// is not meant, however alone it is.
-    async fn of_the_file(&self, target: &TargetSpec, purpose: Purpose) -> Result<String> {
+    async fn of_the_file(
+        &self,
+        request: &TargetRequest,
+        target: &TargetSpec,
+        purpose: Purpose,
+    ) -> Result<String> {
         let open = self.open_rollouts().await?;
+        let place = request.place();
         let (mut here, mut elsewhere, mut reasons) = (vec![], vec![], String::new());
         for one in open {
             let id = &one.summary.rollout;
             let header = self.store.header(id).await?;
-            if !header.is_some_and(|header| is_same(&header.target, target)) {
+            if !header.is_some_and(|header| is_of(&header, target, place.as_deref())) {
                 elsewhere.push(one);
                 continue;
             }
@@ -102,6 +111,39 @@ impl App {
             )));
         }
         the_only_one(&here)
+    }
+
+    /// The unfinished rollout that was begun with the rollout file of a request and has
+    /// another target than the file says, because flags named it then and none does now: it
+    /// is this file's rollout all the same. None if one is under way where the file says.
+    ///
+    /// # Errors
+    /// There are several.
+    pub(super) async fn led_elsewhere(&self, request: &TargetRequest) -> Result<Option<String>> {
+        let named = request.named().ok().flatten().map(|spec| spec.target);
+        let (Some(place), Some(named), false) = (request.place(), named, request.names_a_target())
+        else {
+            return Ok(None);
+        };
+        let mut led = vec![];
+        let open = self.store.open(None).await.unwrap_or_default();
+        for one in open.into_iter().take(LED_MAX) {
+            let header = self.store.header(&one.summary.rollout).await;
+            let Ok(Some(header)) = header else { continue };
+            if !matches!(header.work, Work::Strategy(_)) {
+                continue;
+            }
+            if is_same(&header, &named) {
+                return Ok(None);
+            }
+            if header.file.as_deref() == Some(&place) {
+                led.push(one);
+            }
+        }
+        match &led[..] {
+            [] => Ok(None),
+            led => the_only_one(led).map(Some),
+        }
     }
 
     /// Why a rollout on AWS is in another region or account than what a request, the rollout
@@ -366,24 +408,56 @@ fn listed(open: &[Open]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// Whether a rollout is the one of a rollout file: it was begun with that file, or its target
+/// is the one that the file describes.
+fn is_of(header: &Header, described: &TargetSpec, file: Option<&str>) -> bool {
+    let begun_with = header.file.as_deref();
+    begun_with.is_some() && begun_with == file || is_same(header, described)
+}
+
 /// Whether a rollout's target is the one that a file describes, as far as can be said without
 /// asking it.
-fn is_same(pinned: &TargetSpec, described: &TargetSpec) -> bool {
-    match (pinned, described) {
-        (TargetSpec::Aws(pinned), TargetSpec::Aws(described)) => {
-            let (one, other) = (&pinned.access, &described.access);
-            let as_somebody = one.profile == other.profile && one.role == other.role;
-            // Where no region is described the surroundings name one.
-            let route = pinned.found.as_ref().map(|found| found.route.as_str());
-            let region = route.and_then(region_of).or(one.region.as_deref());
-            let regions = region.zip(other.region.as_deref());
-            pinned.find == described.find
-                && as_somebody
-                && regions.is_none_or(|(one, other)| one == other)
+fn is_same(header: &Header, described: &TargetSpec) -> bool {
+    match (&header.target, described) {
+        (TargetSpec::Aws(pinned), TargetSpec::Aws(described)) => is_same_on_aws(pinned, described),
+        // On a free port each balancer is one of its own.
+        (TargetSpec::Embedded { local: pinned, .. }, TargetSpec::Embedded { local, .. })
+            if local.admin.port() == 0 =>
+        {
+            header.file.is_none() && is_same_but_for_ports(pinned, local)
         }
-        _ => pinned.admin().is_some_and(|here| {
-            let there = described.admin();
-            there.is_some_and(|there| there == here || there.port() == 0)
-        }),
+        (pinned, described) => {
+            let named = described.admin().filter(|admin| admin.port() != 0);
+            named.is_some() && pinned.admin() == named
+        }
     }
+}
+
+fn is_same_on_aws(pinned: &AwsSpec, described: &AwsSpec) -> bool {
+    let found = pinned.found.as_ref();
+    // The ARN of a route says all; what refines the target is said of the same one.
+    if let Some(route) = described.find.route() {
+        let mut routes = found.iter().flat_map(|found| found.routes());
+        return routes.any(|known| known == route) || pinned.find.route() == Some(route);
+    }
+    let (one, other) = (&pinned.access, &described.access);
+    let as_somebody = one.profile == other.profile && one.role == other.role;
+    // Where no region is described the surroundings name one.
+    let route = found.map(|found| found.route.as_str());
+    let region = route.and_then(region_of).or(one.region.as_deref());
+    let regions = region.zip(other.region.as_deref());
+    pinned.find.route().is_none()
+        && pinned.find.stack == described.find.stack
+        && as_somebody
+        && regions.is_none_or(|(one, other)| one == other)
+}
+
+/// Whether two local balancers are set up alike, but for ports that were free for the choice.
+fn is_same_but_for_ports(pinned: &LocalSpec, described: &LocalSpec) -> bool {
+    let mut as_chosen = described.clone();
+    as_chosen.admin.set_port(pinned.admin.port());
+    if described.listen.port() == 0 {
+        as_chosen.listen.set_port(pinned.listen.port());
+    }
+    as_chosen == *pinned
 }

@@ -1,7 +1,7 @@
 //! Which permissions the caller has on AWS, as far as reading tells: each read that a
 //! rollout needs is made once, and nothing is written.
 
-use super::examined::Examined;
+use super::examined::{Examined, Looks};
 use crate::model::{HostError, MetricsQuery, Millis};
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;
@@ -12,52 +12,64 @@ const METRICS_MS: Millis = 5 * 60_000;
 const ABOUT: &str = "permissions";
 
 /// Makes each read that a rollout on the target needs, those of alarms too if it has some.
-pub async fn read_all(target: &AwsTarget, alarms: &[String], now: Millis) -> Vec<Examined> {
+/// What is not permitted is told at once.
+pub async fn read_all(target: &AwsTarget, alarms: &[String], now: Millis, looks: &mut Looks<'_>) {
     let metrics = MetricsQuery {
         since: now.saturating_sub(METRICS_MS),
         ..MetricsQuery::default()
     };
-    let found = target.found();
-    let mut reads = vec![
-        (
-            "weights, tasks and their health",
-            unit(target.observe().await),
-        ),
-        ("other listeners and rules", unit(target.elsewhere().await)),
-        ("task definitions", unit(target.families_and_roles().await)),
-        ("metrics", unit(target.samples(&metrics).await)),
-        ("auto scaling", unit(target.scaling().await)),
-    ];
-    for arm in found.arms.iter().filter(|arm| arm.service.is_some()) {
-        reads.push(("images of tasks", unit(target.digests(&arm.name).await)));
-    }
-    if !alarms.is_empty() {
-        reads.push(("alarms", unit(target.tripped(alarms, None).await)));
-    }
-    let mut examined = vec![];
     let mut permitted = vec![];
-    for (what, read) in reads {
-        match read {
-            Ok(()) => permitted.push(what),
-            Err(error) => {
-                let one = Examined::wrong(ABOUT, error);
-                // Both arms' tasks are read alike.
-                if !examined.contains(&one) {
-                    examined.push(one);
-                }
+    let mut all = true;
+    let mut each = |looks: &mut Looks<'_>, what, read: Result<(), HostError>| match read {
+        Ok(()) => permitted.push(what),
+        Err(error) => {
+            all = false;
+            let one = Examined::wrong(ABOUT, error);
+            // Both arms' tasks are read alike.
+            if !looks.has(&one) {
+                looks.push(one);
             }
         }
+    };
+    for what in READS {
+        looks.begin(what);
+        let read = match what {
+            WEIGHTS => unit(target.observe().await),
+            ROUTES => unit(target.elsewhere().await),
+            DEFINITIONS => unit(target.families_and_roles().await),
+            METRICS => unit(target.samples(&metrics).await),
+            _ => unit(target.scaling().await),
+        };
+        each(looks, what, read);
+    }
+    let arms = target.found().arms.iter();
+    for arm in arms.filter(|arm| arm.service.is_some()) {
+        looks.begin(IMAGES);
+        each(looks, IMAGES, unit(target.digests(&arm.name).await));
+    }
+    if !alarms.is_empty() {
+        looks.begin(ALARMS);
+        each(looks, ALARMS, unit(target.tripped(alarms, None).await));
     }
     permitted.dedup();
-    if examined.is_empty() {
+    if all {
         let text = format!(
             "the caller may read {}; whether it may write was not tried",
             permitted.join(", ")
         );
-        examined.push(Examined::fine(ABOUT, text));
+        looks.push(Examined::fine(ABOUT, text));
     }
-    examined
 }
+
+const WEIGHTS: &str = "weights, tasks and their health";
+const ROUTES: &str = "other listeners and rules";
+const DEFINITIONS: &str = "task definitions";
+const METRICS: &str = "metrics";
+const SCALING: &str = "auto scaling";
+const IMAGES: &str = "images of tasks";
+const ALARMS: &str = "alarms";
+/// What is read of every target, in this order.
+const READS: [&str; 5] = [WEIGHTS, ROUTES, DEFINITIONS, METRICS, SCALING];
 
 fn unit<T>(read: Result<T, HostError>) -> Result<(), HostError> {
     read.map(|_| ())

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -26,6 +27,9 @@ use crate::target::aws::{self, AwsTarget, Routes};
 use crate::target::local::balancer::{Balancer, Opened};
 use crate::target::local::load::Load;
 use crate::target::local::{self, LocalTarget};
+
+/// How long a way back waits to hear which routes move together today.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Finds or starts what a journal's header names, once in a process.
 pub struct Ports {
@@ -162,7 +166,7 @@ impl Ports {
         if let Some(found) = &spec.found {
             return Ok(self.keep(clients, spec, found.clone()).await);
         }
-        if let Some((found, read)) = self.remembered(&clients, spec).await {
+        if let Some((found, read)) = self.remembered(&clients, spec, Duration::MAX).await {
             let target = self.keep(clients, spec, found).await;
             let (read, unread) = read.into_parts();
             let verified = target.verify(read).await;
@@ -183,10 +187,15 @@ impl Ports {
             return Ok(self.keep(clients, spec, found.clone()).await);
         }
         let mut known = None;
-        if let Some((found, read)) = self.remembered(&clients, spec).await {
+        if let Some((found, read)) = self.remembered(&clients, spec, LOOK_WITHIN).await {
             let target = self.keep(clients.clone(), spec, with_all(found)).await;
             let (read, unread) = read.into_parts();
-            match target.verify(read).await {
+            let seen = match unread {
+                // Users wait, so the others are not asked for a second time.
+                Some(_) => target.glance().await.map(drop),
+                None => target.verify(read).await,
+            };
+            match seen {
                 Err(error) if !error.retryable => known = Some((target, unread)),
                 _ => {
                     self.note_unread(unread);
@@ -225,11 +234,12 @@ impl Ports {
     }
 
     /// The routes that share requests between the two arms of a rollout's target today, and
-    /// did not when it was pinned; none where one route moves alone.
+    /// did not when it was pinned, as far as they send any elsewhere than `home`; none where
+    /// one route moves alone.
     ///
     /// # Errors
     /// The load balancers do not answer.
-    pub async fn newcomers(&self, pinned: &TargetSpec) -> Result<Vec<Also>, HostError> {
+    pub async fn newcomers(&self, pinned: &TargetSpec, home: &str) -> Result<Vec<Also>, HostError> {
         let TargetSpec::Aws(spec) = pinned else {
             return Ok(vec![]);
         };
@@ -237,19 +247,32 @@ impl Ports {
             return Ok(vec![]);
         };
         let clients = self.clients_of(spec).await?;
-        let (now, _) = aws::routes_anew(&clients, found).await?;
+        let (now, read) = aws::routes_anew(&clients, found).await?;
         let mut came = with_all(now).also;
-        came.retain(|also| found.routes().all(|known| known != also.route));
+        came.retain(|also| {
+            let is_new = found.routes().all(|known| known != also.route);
+            is_new && read.strays(found, &also.route, home)
+        });
         Ok(came)
     }
 
     /// What was found before, with the routes that move together today and what was read of
     /// them: listeners and rules come and go.
-    async fn remembered(&self, clients: &Clients, spec: &AwsSpec) -> Option<(Found, Today)> {
+    async fn remembered(
+        &self,
+        clients: &Clients,
+        spec: &AwsSpec,
+        within: Duration,
+    ) -> Option<(Found, Today)> {
         let key = key(&clients.region, spec);
         let remembered = self.store.recall(&key).await.unwrap_or_default();
         let found = remembered.and_then(|text| serde_json::from_str::<Found>(&text).ok())?;
-        let (now, read) = todays_routes(clients, spec, &found).await;
+        let today = tokio::time::timeout(within, todays_routes(clients, spec, &found)).await;
+        let (now, read) = today.unwrap_or_else(|_| {
+            let why = "the load balancers did not say it in time";
+            let error = HostError::new(ErrorKind::Unavailable, "silent-routes", why);
+            (found.clone(), Today::Unread(error.retryable()))
+        });
         if now != found {
             self.remember(&key, &now).await;
         }
@@ -427,8 +450,8 @@ impl Resolve for Ports {
         Ok(target)
     }
 
-    async fn newcomers(&self, pinned: &TargetSpec) -> Result<Vec<Also>, HostError> {
-        Self::newcomers(self, pinned).await
+    async fn newcomers(&self, pinned: &TargetSpec, home: &str) -> Result<Vec<Also>, HostError> {
+        Self::newcomers(self, pinned, home).await
     }
 
     async fn strategy(&self, sha256: &str) -> Result<Arc<dyn Strategy>, String> {

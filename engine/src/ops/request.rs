@@ -15,6 +15,9 @@ use crate::spec::{Spec, located};
 use crate::supply::files;
 use crate::target::Target as _;
 
+/// The rollout file where none is named.
+const DEFAULT_FILE: &str = "rollout.toml";
+
 /// Which target is meant.
 #[derive(Debug, Clone, Default)]
 pub struct TargetRequest {
@@ -145,6 +148,21 @@ impl AwsRequest {
 }
 
 impl TargetRequest {
+    /// Where the rollout file is, by its whole path; `None` if there is none, or one that is
+    /// no path in words.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        let file = self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        let whole = std::fs::canonicalize(file).ok()?;
+        Some(whole.to_str()?.to_owned())
+    }
+
+    /// Whether flags name the target themselves, whatever the rollout file says.
+    #[must_use]
+    pub fn names_a_target(&self) -> bool {
+        self.local.is_some() || self.aws.names_a_target()
+    }
+
     /// Identity of the target that a flag names; `None` if no flag does.
     pub async fn identity(&self, app: &App) -> Result<Option<String>> {
         if let Some(admin) = self.local {
@@ -262,7 +280,7 @@ impl RolloutFile {
     /// # Errors
     /// It cannot be read.
     pub fn open(file: Option<&Path>) -> Result<Option<Self>> {
-        let default = Path::new("rollout.toml");
+        let default = Path::new(DEFAULT_FILE);
         let path = match file {
             Some(path) => path,
             None if files::is_there(default) => default,

@@ -128,10 +128,12 @@ impl Measured {
 }
 
 /// The rollout that a request without a target means: the one that is named, or one
-/// under way whose target answers.
+/// under way whose target answers. With a rollout file it may be one whose target flags named
+/// when it began.
 async fn spoken_of(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Option<String>> {
     match id {
         None if request.named()?.is_none() => Ok(app.rollout_in_sight().await?.map(|h| h.rollout)),
+        None => app.led_elsewhere(request).await,
         named => Ok(named.map(str::to_owned)),
     }
 }

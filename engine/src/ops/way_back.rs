@@ -59,6 +59,13 @@ pub enum TakenBack {
 /// under way is aborted.
 pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> Result<TakenBack> {
     let driver = app.driver(Options::default());
+    if let Some(id) = app.led_elsewhere(request).await? {
+        let (header, _) = app.reached(&id).await?;
+        return match gone::give_up(app, &header, "rollback").await? {
+            true => Ok(TakenBack::Ended(Box::new(app.reached(&id).await?))),
+            false => abort_instead(app, &id, to).await,
+        };
+    }
     // A rollout has pinned what the way back needs, so nothing has to be found on AWS.
     if let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target)
         && let Some(route) = spec.find.route()
@@ -66,7 +73,7 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         && !driver.is_change(&busy.rollout).await
         && has_journal(app, &busy).await
     {
-        return abort_instead(app, &busy, to).await;
+        return abort_instead(app, &busy.rollout, to).await;
     }
     let (spec, target) = patiently(app, || way_back(app, request)).await?;
     let occupant = app.store.occupant(target.identity()).await?;
@@ -78,7 +85,7 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
                 let on = (&spec, target.as_ref());
                 return through_stack_change(app, on, &busy.rollout, to).await;
             }
-            (true, false) => return abort_instead(app, &busy, to).await,
+            (true, false) => return abort_instead(app, &busy.rollout, to).await,
             (false, _) => unread = Some((busy.rollout, change)),
         }
     }
@@ -166,7 +173,8 @@ pub async fn abort(
     let (header, status) = match app.meant(request, id, Purpose::WayBack).await {
         Err(_) if let Some(unread) = unread(app, request, id).await? => {
             // Routes that came since go back with the others, if they can be read.
-            let came = app.ports.newcomers(&unread.target).await;
+            let stable = unread.arm(Role::Stable);
+            let came = app.ports.newcomers(&unread.target, stable).await;
             let pinned = unread.target.with(&came.unwrap_or_default());
             let reach = || async { Ok(app.ports.reach(&pinned).await?) };
             let on = (pinned.clone(), patiently(app, reach).await?);
@@ -399,7 +407,7 @@ pub(super) async fn take_what_came(app: &App, header: &Header, status: &Status) 
     if Elsewhere::left_behind(&elsewhere, stable).next().is_none() {
         return Ok(());
     }
-    let came = app.ports.newcomers(&header.target).await;
+    let came = app.ports.newcomers(&header.target, stable).await;
     let mut came = came.unwrap_or_default();
     let left = || Elsewhere::left_behind(&elsewhere, stable);
     came.retain(|also| left().any(|left| left.route == also.route));
@@ -474,16 +482,15 @@ async fn has_journal(app: &App, busy: &Busy) -> bool {
 }
 
 /// Aborts the rollout that has the target, so that it takes its traffic back.
-async fn abort_instead(app: &App, busy: &Busy, to: Option<&str>) -> Result<TakenBack> {
-    refuse_another_arm(app, &busy.rollout, to).await?;
-    if let Some(header) = app.store.header(&busy.rollout).await.unwrap_or_default() {
+async fn abort_instead(app: &App, rollout: &str, to: Option<&str>) -> Result<TakenBack> {
+    refuse_another_arm(app, rollout, to).await?;
+    if let Some(header) = app.store.header(rollout).await.unwrap_or_default() {
         app.progress(format!(
-            "gives up rollout {}, which takes all traffic to {}, its stable arm",
-            busy.rollout,
+            "gives up rollout {rollout}, which takes all traffic to {}, its stable arm",
             header.arm(Role::Stable)
         ));
     }
-    abort_rollout(app, &busy.rollout, "rollback").await
+    abort_rollout(app, rollout, "rollback").await
 }
 
 fn not_read(error: &Error) -> Error {

@@ -115,8 +115,8 @@ pub struct Changing {
     told: bool,
     /// The weights that the stack was asked to write, if it was asked for any.
     asked: Option<Weights>,
-    /// The routes whose actions the stack was asked to write.
-    rewrites: Vec<String>,
+    /// The routes whose actions the stack was asked to write, once that is known.
+    rewrites: Option<Vec<String>>,
     /// Where the traffic stays although it does not belong there, in words: it was said.
     left: Option<String>,
 }
@@ -166,7 +166,7 @@ impl Driver {
             taken_again: 0,
             told: false,
             asked: None,
-            rewrites: vec![],
+            rewrites: None,
             left: None,
         })
     }
@@ -305,6 +305,7 @@ impl Driver {
             let written = session
                 .write(Actor::Host, call.clone(), Checks::WayBack)
                 .await;
+            self.tell_of_health(session);
             match written {
                 // The write stays in doubt, and the next read decides.
                 Err(Interrupt::Held(hold)) => break Some(hold.to_string()),
@@ -395,7 +396,7 @@ impl Driver {
             // Only the load balancer is read, because a way back may wait for this.
             let read = || async {
                 let traffic = target.traffic().await?;
-                Ok(from_traffic(&header, &traffic, &[]))
+                Ok(from_traffic(&header, &traffic, Some(&[])))
             };
             let live = self.patiently(session, 0, read).await?;
             let live = live.traffic();
@@ -492,7 +493,8 @@ fn undoes(session: &Session, stack: Option<&StackNow>, live: &Traffic) -> Option
         })
     };
     // Nobody has accepted the weights that a failed change goes back to.
-    let accepted = accepts && stack.is_some_and(|stack| stack.well);
+    let well = stack.is_some_and(|stack| stack.well);
+    let accepted = accepts && well;
     let belongs = &session.status.weights;
     let by_a_person = |(_, weights): (_, Option<&Weights>)| {
         weights.is_some_and(|live| may_be_a_way_back(&session.header, belongs, live))
@@ -503,6 +505,9 @@ fn undoes(session: &Session, stack: Option<&StackNow>, live: &Traffic) -> Option
                 color: to.to_owned(),
             })
         }
+        // A stack that came to a good end had no weights of before to go back to, so whoever
+        // took the candidate's share away was a person.
+        None if well && gives_more(&session.header, belongs, &live.weights) => None,
         None if strayed(live, belongs).next().is_some()
             && known
             && !disowned(belongs)
@@ -523,6 +528,13 @@ fn undoes(session: &Session, stack: Option<&StackNow>, live: &Traffic) -> Option
 fn may_be_a_way_back(header: &Header, belongs: &Weights, live: &Weights) -> bool {
     let stable = header.arm(Role::Stable);
     !stable.is_empty() && live.share(stable) >= 100.0 && belongs.share(stable) > 0.0
+}
+
+/// Whether the candidate has more in the one than in the other, where it is known which arm
+/// that is.
+fn gives_more(header: &Header, one: &Weights, other: &Weights) -> bool {
+    let candidate = header.arm(Role::Candidate);
+    !header.arm(Role::Stable).is_empty() && one.share(candidate) > other.share(candidate)
 }
 
 fn interrupted(header: &Header) -> String {
@@ -628,7 +640,7 @@ impl Changing {
     /// Notes which routes the platform is about to be asked to write. What they have
     /// afterwards may be the stack's, whatever its parameters say.
     pub fn rewrites(&mut self, routes: Vec<String>) {
-        self.rewrites = routes;
+        self.rewrites = Some(routes);
     }
 
     /// Whether the platform was told.
@@ -747,6 +759,7 @@ impl Changing {
             ),
         };
         let reply = session.write(Actor::Host, call, Checks::WayBack).await?;
+        self.driver.tell_of_health(session);
         heard.push(match reply {
             Reply::Failed(error) => Heard::InDoubt(error.to_string()),
             _ => done,
@@ -770,13 +783,18 @@ impl Changing {
     /// belongs. One that other routes were moved away from before is not the stack's
     /// either: nobody knows where it belongs.
     fn foreign(&self, stack: Option<&StackNow>, live: &Traffic, belongs: &Weights) -> bool {
+        // A stack that writes no route writes none when it goes back either.
+        if self.rewrites.as_ref().is_some_and(Vec::is_empty) {
+            return strayed(live, belongs).next().is_some();
+        }
+        let rewrites = self.rewrites.as_deref().unwrap_or_default();
         let adopted =
             self.session.status.obeyed_wish().is_none() && *belongs != self.session.header.baseline;
         strayed(live, belongs).any(|(route, weights)| match (route, weights) {
             (_, None) => true,
             (None, Some(weights)) => stack.is_some_and(|stack| self.disowned(stack, weights)),
             (Some(route), Some(weights)) => {
-                let is_written = self.rewrites.iter().any(|written| written == route);
+                let is_written = rewrites.iter().any(|written| written == route);
                 let known = stack.filter(|stack| stack.believes.is_some());
                 let disowned = known.is_none_or(|stack| self.disowned(stack, weights));
                 adopted || !is_written && disowned
@@ -876,11 +894,12 @@ impl Changing {
             },
             None => Call::SetWeights { weights: belongs },
         };
-        let health = session.target.health().await;
+        let (_, health) = session.asks_for_health().beside(async { Ok(()) }).await;
         let seen = (seen, session.clock.now());
         let reply = session
             .write_over(Actor::Host, call, Checks::WayBack, seen, Some(health))
             .await?;
+        self.driver.tell_of_health(session);
         let now = session.target.traffic().await;
         Ok(match (reply, now) {
             (Reply::Failed(error), now) => GivenBack::Refused {

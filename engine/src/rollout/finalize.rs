@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::WRITES_MAX;
 use super::driver::Driver;
-use super::look::{identify, look_elsewhere, unseen};
+use super::look::{identify, look_elsewhere, unseen, without_health};
 use super::recovery::{self, Step};
 use super::session::{Checks, Interrupt, Session};
 use crate::journal::{Actor, Call, Event, Reply, Work};
@@ -250,7 +250,7 @@ impl Driver {
         }
         let mut along = vec![];
         let found = async {
-            for also in self.resolve.newcomers(&header.target).await? {
+            for also in self.resolve.newcomers(&header.target, stable).await? {
                 if !unread && !left.contains(&also.route.as_str()) {
                     continue;
                 }
@@ -610,6 +610,11 @@ async fn arrive(session: &mut Session, way: Way, live: &Observed) -> Result<(), 
             " (how many tasks {candidate} has could not be read, so it may keep more than the {had} that it had before: {why})"
         );
         reason.push_str(&noted);
+    }
+    if way.goal == Goal::RollBack
+        && let Some(error) = session.went_without_health()
+    {
+        reason.extend([" (", &without_health(error), ")"]);
     }
     if let Some(doubt) = &way.doubt {
         reason.extend([" (", doubt.as_str(), ")"]);

@@ -19,6 +19,7 @@ pub fn header() -> Header {
         rollout: "test-1".to_owned(),
         created: 1_000_000,
         engine: "test".to_owned(),
+        file: None,
         target: TargetSpec::Simulated {
             name: "sim".to_owned(),
         },

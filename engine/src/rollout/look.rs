@@ -36,7 +36,7 @@ impl Driver {
     }
 
     /// What the way back needs: while the stable arm runs its old release, no
-    /// more than the load balancer says. The rest must not stand in its way.
+    /// more than the load balancer says. The rest must not stand in its way, health neither.
     pub(super) async fn glance(
         &self,
         session: &mut Session,
@@ -44,19 +44,43 @@ impl Driver {
     ) -> Result<Observed, Interrupt> {
         let header = session.header.clone();
         let target = session.target.clone();
+        let asking = session.asks_for_health();
         let read = || async {
-            let (traffic, health) = tokio::join!(target.glance(), target.health());
+            let (traffic, health) = asking.beside(target.glance()).await;
             let traffic = traffic?;
             let home = traffic.all_on(header.arm(Role::Stable));
-            if home && header.capacity.is_some() {
+            if home && header.capacity.is_some() && health.is_ok() {
                 // Best effort: tasks that are left over are no emergency.
                 if let Ok(all) = target.observe().await {
-                    return Ok(all);
+                    return Ok(Ok(all));
                 }
             }
-            Ok(from_traffic(&header, &traffic, &health?))
+            Ok(match health {
+                Ok(health) => Ok(from_traffic(&header, &traffic, Some(&health))),
+                Err(error) => Err((from_traffic(&header, &traffic, None), error)),
+            })
         };
-        self.patiently(session, patience_ms, read).await
+        match self.patiently(session, patience_ms, read).await? {
+            Ok(live) => Ok(live),
+            Err((live, error)) => {
+                // Nobody has to go anywhere where all of them are.
+                if !live.traffic().all_on(header.arm(Role::Stable)) {
+                    session.overlook_health(&error).await?;
+                    self.tell_of_health(session);
+                }
+                Ok(live)
+            }
+        }
+    }
+
+    /// Tells whoever watches that a way back went without the health of the arms, if it did
+    /// and that was not told yet.
+    pub(super) fn tell_of_health(&self, session: &mut Session) {
+        if std::mem::take(&mut session.untold)
+            && let Some(error) = session.went_without_health()
+        {
+            self.say(session, &without_health(error));
+        }
     }
 
     /// Reads the target, with retries for what may pass: some, and for at least
@@ -71,15 +95,15 @@ impl Driver {
         self.patiently(session, patience_ms, read).await
     }
 
-    pub(super) async fn patiently<F, R>(
+    pub(super) async fn patiently<T, F, R>(
         &self,
         session: &mut Session,
         patience_ms: Millis,
         read: F,
-    ) -> Result<Observed, Interrupt>
+    ) -> Result<T, Interrupt>
     where
         F: Fn() -> R + Send,
-        R: Future<Output = Result<Observed, HostError>> + Send,
+        R: Future<Output = Result<T, HostError>> + Send,
     {
         let mut attempt = 1;
         let give_up = self.clock.now().saturating_add(patience_ms);
@@ -178,12 +202,8 @@ pub(super) async fn unseen(session: &Session, call: &Call) -> Result<(), HostErr
             let mut why = format!("{route}, so its release is not replaced");
             let other = session.header.arms.iter().find(|other| other.name != *arm);
             if let Some(other) = other.filter(|_| route.both) {
-                let flag = match route.route.contains(":listener-rule/") {
-                    true => "--rule",
-                    false => "--listener",
-                };
                 why = format!(
-                    "{why}; `engine rollback {flag} {} --only --to {}` brings its users along",
+                    "{why}; a rollback of {} alone, to {}, brings its users along",
                     route.route, other.name
                 );
             }
@@ -193,10 +213,16 @@ pub(super) async fn unseen(session: &Session, call: &Call) -> Result<(), HostErr
 }
 
 /// The target as far as its load balancer knows it, with the releases that the
-/// header remembers.
-pub(super) fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHealth]) -> Observed {
+/// header remembers. Where nobody could read the health of the arms, they are taken for
+/// healthy.
+pub(super) fn from_traffic(
+    header: &Header,
+    traffic: &Traffic,
+    health: Option<&[ArmHealth]>,
+) -> Observed {
     let arms = traffic.weights.0.iter().map(|w| {
-        let health = health.iter().find(|h| h.arm == w.arm);
+        let unread = u32::from(health.is_none());
+        let health = health.and_then(|all| all.iter().find(|h| h.arm == w.arm));
         let release = match &header.stable {
             Some(old) if w.arm == header.arm(Role::Stable) => old.clone(),
             _ => Release {
@@ -208,8 +234,8 @@ pub(super) fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHeal
             name: w.arm.clone(),
             release,
             weight: w.weight,
-            healthy: health.map_or(0, |h| h.healthy),
-            total: health.map_or(0, |h| h.total),
+            healthy: health.map_or(unread, |h| h.healthy),
+            total: health.map_or(unread, |h| h.total),
             health_reason: health.and_then(|h| h.health_reason.clone()),
             tasks: None,
             deployment: Deployment::Steady,
@@ -225,6 +251,13 @@ pub(super) fn from_traffic(header: &Header, traffic: &Traffic, health: &[ArmHeal
         address: traffic.address.clone(),
         others: traffic.others.clone(),
     }
+}
+
+/// That a way back did not wait for the health of the arms.
+pub(super) fn without_health(error: &HostError) -> String {
+    format!(
+        "nobody could read whether the arm is healthy where users go back, and they do not wait for that: {error}"
+    )
 }
 
 /// Whether this process has no credentials that the target accepts.

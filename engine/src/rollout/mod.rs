@@ -10,6 +10,7 @@ mod finalize;
 pub(crate) mod fixture;
 pub mod fleet;
 pub mod guardrails;
+mod health;
 mod look;
 mod prepare;
 pub mod recovery;
@@ -92,11 +93,12 @@ pub trait Resolve: Send + Sync {
     /// The target of a rollout.
     async fn target(&self, spec: &TargetSpec) -> Result<Arc<dyn Target>, HostError>;
     /// The routes that share requests between the two arms of a target today, and did not
-    /// when it was pinned: somebody has made them since.
+    /// when it was pinned: somebody has made them since. Only those that send some elsewhere
+    /// than to the arm `home`.
     ///
     /// # Errors
     /// The target does not answer.
-    async fn newcomers(&self, _pinned: &TargetSpec) -> Result<Vec<Also>, HostError> {
+    async fn newcomers(&self, _pinned: &TargetSpec, _home: &str) -> Result<Vec<Also>, HostError> {
         Ok(vec![])
     }
     /// The strategy with that digest.

@@ -738,18 +738,28 @@ pub fn changed_since(seen: &Traffic, live: &Traffic) -> Option<Hold> {
         let same = other.weights == was.weights && other.amiss.is_some() == was.amiss.is_some();
         (!same).then_some((other, was))
     })?;
-    Some(match &other.amiss {
+    Some(changed_there(other, &was.weights, |other| {
+        format!("{other}, which it did not do a moment ago: somebody else writes to it")
+    }))
+}
+
+/// What somebody else has done to another route that had these weights; `stuck` says it where
+/// they are no weights of the two arms any more.
+pub(super) fn changed_there(
+    other: &OtherRoute,
+    expected: &Weights,
+    stuck: impl FnOnce(&OtherRoute) -> String,
+) -> Hold {
+    match &other.amiss {
         None => Hold::ForeignChange {
-            expected: was.weights.clone(),
+            expected: expected.clone(),
             found: other.weights.clone(),
             place: Some(other.place.clone()),
         },
         Some(_) => Hold::Stuck {
-            reason: format!(
-                "{other}, which it did not do a moment ago: somebody else writes to it"
-            ),
+            reason: stuck(other),
         },
-    })
+    }
 }
 
 /// All traffic back to the stable arm, which is done only when it is certain.

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 pub use super::calls::{Calls, Interrupted};
+use super::health::{AskForHealth, OVERLOOKED_MS};
 use super::roles::{capacity_now, scaled, scaling_for_a_raise, scaling_told_before};
 use super::{Options, guardrails, recovery};
 use crate::clock::Clock;
@@ -110,6 +111,10 @@ pub struct Session {
     pub(super) unproven: bool,
     /// What auto scaling was told by the write that was sent last.
     scaled: Option<(u32, Scaling)>,
+    /// When a way back last went without the health of the arms (Unix ms), and why.
+    overlooked: Option<(Millis, HostError)>,
+    /// Whether whoever watches was not told of that yet.
+    pub(super) untold: bool,
 }
 
 /// How old what a write is based on may be, ms: it is read while other checks are made, and
@@ -161,6 +166,8 @@ impl Session {
             uneven: false,
             unproven: false,
             scaled: None,
+            overlooked: None,
+            untold: false,
         }
     }
 
@@ -518,18 +525,11 @@ impl Session {
             });
         }
         let other = live.apart_from(&expected).next()?;
-        Some(match &other.amiss {
-            None => Hold::ForeignChange {
-                expected: expected.clone(),
-                found: other.weights.clone(),
-                place: Some(other.place.clone()),
-            },
-            Some(_) => Hold::Stuck {
-                reason: format!(
-                    "{other}; this rollout left {expected} there, and its users are not where the other routes send theirs: bring it back to that and resume, or abort"
-                ),
-            },
-        })
+        Some(recovery::changed_there(other, &expected, |other| {
+            format!(
+                "{other}; this rollout left {expected} there, and its users are not where the other routes send theirs: bring it back to that and resume, or abort"
+            )
+        }))
     }
 
     /// A call that changes nothing.
@@ -639,13 +639,45 @@ impl Session {
         Result<Traffic, HostError>,
         Result<Vec<ArmHealth>, HostError>,
     ) {
-        let traffic = async {
-            match checks {
-                Checks::WayBack => self.target.glance().await,
-                _ => self.target.traffic().await,
-            }
+        match checks {
+            Checks::WayBack => self.asks_for_health().beside(self.target.glance()).await,
+            _ => tokio::join!(self.target.traffic(), self.target.health()),
+        }
+    }
+
+    /// How a way back asks for the health of the arms.
+    pub(super) fn asks_for_health(&self) -> AskForHealth {
+        let since = |(at, _): &(Millis, _)| self.clock.now().saturating_sub(*at);
+        AskForHealth {
+            target: self.target.clone(),
+            clock: self.clock.clone(),
+            retry_ms: self.options.retry_ms,
+            in_vain: self
+                .overlooked
+                .as_ref()
+                .is_some_and(|seen| since(seen) < OVERLOOKED_MS),
+        }
+    }
+
+    /// Writes down that a way back goes on although nobody can read the health of the arms,
+    /// unless it was written down a moment ago.
+    pub(super) async fn overlook_health(&mut self, error: &HostError) -> Result<(), StoreError> {
+        if self.asks_for_health().in_vain {
+            return Ok(());
+        }
+        self.overlooked = Some((self.clock.now(), error.clone()));
+        self.untold = true;
+        let event = Event::Exchanged {
+            by: Actor::Host,
+            call: Call::GetHealth,
+            reply: Reply::Failed(error.clone()).bounded(),
         };
-        tokio::join!(traffic, self.target.health())
+        self.append(event, Durability::Process).await
+    }
+
+    /// Why the way back went without the health of the arms, if it did.
+    pub(super) fn went_without_health(&self) -> Option<&HostError> {
+        self.overlooked.as_ref().map(|(_, error)| error)
     }
 
     /// Performs a write over the traffic that was read at that time, Unix ms, and the `health`
@@ -700,19 +732,33 @@ impl Session {
             // Where routes are apart, an arm gains on some that does not on others.
             let nothing = before.none();
             let gains_over = if self.uneven { &nothing } else { &before };
-            if let Leave::Refused(error) = self
-                .await_healthy((gains_over, &wanted), checks, health)
-                .await?
-            {
-                return self.refuse(by, call, error).await;
-            }
-            // Once the tasks for it run: those that were started for this raise count too.
             let candidate = self.header.arm(Role::Candidate).to_owned();
             let gains = wanted.share(&candidate) > gains_over.share(&candidate);
+            // Nobody is left on what harms them because a read hangs. Who is given the
+            // candidate again needs it to be well; where a person names an arm, that is home.
+            let named = matches!(call, Call::SwitchColor { .. });
+            let goes_home = checks == Checks::WayBack && (named || !gains);
+            match health {
+                Some(Err(error)) if goes_home => self.overlook_health(&error).await?,
+                health => {
+                    let change = (gains_over, &wanted);
+                    if let Leave::Refused(error) =
+                        self.await_healthy(change, checks, health).await?
+                    {
+                        return self.refuse(by, call, error).await;
+                    }
+                }
+            }
+            // Once the tasks for it run: those that were started for this raise count too.
             if checks != Checks::WayBack && gains {
                 self.await_what_was_judged(&candidate).await?;
             }
-            if !overrules && let Err(error) = self.is_still(&live, looked).await? {
+            // What gives the candidate nothing raises nothing, whatever it is over.
+            let may_raise = wanted.share(&candidate) > 0.0;
+            if !overrules
+                && may_raise
+                && let Err(error) = self.is_still(&live, looked).await?
+            {
                 return self.refuse(by, call, error).await;
             }
         }

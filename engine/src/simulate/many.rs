@@ -53,7 +53,9 @@ pub fn play_all(
         .collect();
     let next = AtomicUsize::new(0);
     let worker = || -> Result<Vec<(usize, Tally)>, Broken> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let mut done = vec![];
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);

@@ -371,6 +371,7 @@ fn header(subject: &Subject, sample_period_ms: u32) -> Header {
         rollout: ROLLOUT.to_owned(),
         created: START,
         engine: env!("CARGO_PKG_VERSION").to_owned(),
+        file: None,
         target: TargetSpec::Simulated {
             name: candidate_lease().to_owned(),
         },

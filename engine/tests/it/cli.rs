@@ -1,6 +1,8 @@
 //! What the binary prints, and its exit codes, without any rollout.
 
-use crate::support::binary::{engine, plugin, run, stderr, stdout};
+use std::io::{BufRead as _, BufReader};
+
+use crate::support::binary::{engine, plugin, run, spawn_with, stderr, stdout};
 use crate::support::folder;
 
 fn help(verb: &[&str]) -> String {
@@ -228,4 +230,33 @@ fn a_first_rollout_file_is_written_and_checked() {
     let output = run(folder.path(), &["run", "--json"]);
     let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(answer["error"]["problems"][0], *problem, "{answer:#}");
+}
+
+/// Where AWS does not answer, what is known by then is read at once, through a pipe too.
+#[test]
+fn doctor_prints_each_line_when_it_is_found() {
+    let folder = folder();
+    // It takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("bound");
+    let mut process = spawn_with(
+        folder.path(),
+        &["doctor", "--region", "eu-west-1"],
+        |command| {
+            let endpoint = format!("http://{address}");
+            crate::support::aws::emulator::environment(command, &endpoint, "eu-west-1");
+        },
+    );
+    let printed = BufReader::new(process.0.stdout.take().expect("piped"));
+    let begun = std::time::Instant::now();
+    let lines: Vec<String> = printed.lines().take(3).map(|l| l.expect("text")).collect();
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(6),
+        "{lines:?}"
+    );
+    for (line, about) in lines.iter().zip(["store", "rollouts", "region"]) {
+        assert!(line.starts_with("ok ") && line.contains(about), "{lines:?}");
+    }
+    let ended = process.0.try_wait().expect("ours");
+    assert!(ended.is_none(), "it waits for who calls");
 }

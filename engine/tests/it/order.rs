@@ -7,14 +7,17 @@ use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
 use engine::journal::{Actor, Call, Event, Reply, StackVerb, Work};
 use engine::model::limits::{BeforeBake, OnTrouble};
+use engine::model::query::{Probe, Query};
 use engine::model::{
-    DemoFault, End, ErrorKind, Hold, HostError, Outcome, Promotion, Release, Source, Verdict,
-    Weights,
+    DemoFault, Elsewhere, End, ErrorKind, Hold, HostError, MetricsQuery, Observed, Outcome, Point,
+    ProbeReport, Promotion, Release, Sample, Source, Verdict, Weights,
 };
 use engine::rollout::change::Heard;
 use engine::rollout::session::Calls;
 use engine::rollout::{Ran, Standing};
 use engine::simulate::{Behaviour, Fault, SimulatedTarget};
+use engine::store::Schedule as _;
+use engine::target::Target;
 use serde_json::json;
 
 use crate::support::guests;
@@ -577,4 +580,97 @@ async fn a_change_of_a_stack_gives_no_traffic_to_a_sick_arm() {
     lab.signal("pause", "").await;
     assert_eq!(changing.attend().await.expect("the store works"), []);
     assert!(lab.target.verbs().is_empty());
+}
+
+/// A target on which a person gives the rollout up, at the last moment: when what other
+/// routes send is read, or when the candidate is first seen to have all traffic.
+struct GivenUp {
+    inner: Arc<SimulatedTarget>,
+    store: Arc<engine::store::memory::MemoryStore>,
+    at_the_end: bool,
+    once: AtomicBool,
+}
+
+impl GivenUp {
+    async fn give_up(&self) {
+        let promoted = self.inner.peek().weights().share("canary") >= 100.0;
+        if promoted && self.once.swap(false, Ordering::SeqCst) {
+            let command = engine::model::Command::Abort {
+                reason: "rollback".to_owned(),
+            };
+            let signal = command.signal("abort-1".to_owned(), "ada");
+            self.store.signal(lab::ID, &signal).await.expect("memory");
+        }
+    }
+}
+
+#[async_trait]
+impl Target for GivenUp {
+    fn identity(&self) -> &str {
+        self.inner.identity()
+    }
+    fn sample_period_ms(&self) -> u32 {
+        self.inner.sample_period_ms()
+    }
+    async fn observe(&self) -> Result<Observed, HostError> {
+        let seen = self.inner.observe().await;
+        if !self.at_the_end {
+            self.give_up().await;
+        }
+        seen
+    }
+    async fn elsewhere(&self) -> Result<Vec<Elsewhere>, HostError> {
+        self.give_up().await;
+        Ok(vec![])
+    }
+    async fn set_weights(&self, weights: &Weights) -> Result<(), HostError> {
+        self.inner.set_weights(weights).await
+    }
+    async fn set_version(&self, arm: &str, release: &Release) -> Result<(), HostError> {
+        self.inner.set_version(arm, release).await
+    }
+    async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError> {
+        self.inner.samples(query).await
+    }
+    async fn query(&self, query: &Query, since: u64) -> Result<Vec<Point>, HostError> {
+        self.inner.query(query, since).await
+    }
+    async fn probe(&self, arm: &str, probe: &Probe) -> Result<ProbeReport, HostError> {
+        self.inner.probe(arm, probe).await
+    }
+}
+
+/// Who takes users back in the seconds before a promotion ends is obeyed, and not told that
+/// it was promoted.
+#[tokio::test]
+async fn a_rollback_just_before_the_end_of_a_promotion_counts() {
+    for promotion in [Promotion::Swap, Promotion::Copy] {
+        for at_the_end in [true, false] {
+            let at = format!("{promotion:?} {at_the_end}");
+            let mut lab = canary(lab::good()).await;
+            lab.header.promotion = promotion;
+            let target = Arc::new(GivenUp {
+                inner: lab.target.clone(),
+                store: lab.store.clone(),
+                at_the_end,
+                once: AtomicBool::new(true),
+            });
+            let mut driver = lab.driver();
+            driver.resolve = Arc::new(lab::Resolver {
+                target: target.clone(),
+                strategy: lab.strategy.clone(),
+            });
+            driver.begin(lab.header.clone()).await.expect("begins");
+            let mut fleet = engine::rollout::fleet::Fleet::new(driver);
+            fleet.add(lab::ID.to_owned(), lab.clock.now());
+            let standing = lab::stopped(fleet.next().await).expect("it works");
+            let Standing::Over(End::RolledBack, reason) = &standing else {
+                panic!("{at}: {standing:?}");
+            };
+            assert!(reason.contains("by ada"), "{at}: {reason}");
+            let live = lab.target.peek();
+            assert_eq!(live.weights().share("stable"), 100.0, "{at}");
+            assert_eq!(live.arms[0].release.version, "v1", "{at}");
+        }
+    }
 }

@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Result;
+use super::{POLL_MS, Result};
 use crate::journal::{Header, StackVerb, Work};
 use crate::model::aws::{Access, AwsSpec, Find, looked_for};
 use crate::model::target::TargetSpec;
-use crate::model::{End, ErrorKind, HostError, Naming, Weights};
+use crate::model::{End, ErrorKind, HostError, Millis, Naming, Observed, Weights};
 use crate::ops::Error;
 use crate::ops::advice::{Advice, Ask, Input};
 use crate::ops::app::App;
 use crate::ops::begin::{busy_with, by_hand};
+use crate::ops::home::home_known;
 use crate::ops::news::Note;
 use crate::rollout::change::{Changing, GivenBack, Heard};
 use crate::rollout::roles::roles;
@@ -21,6 +22,11 @@ use crate::store::StoreError;
 use crate::target::Target as _;
 use crate::target::aws::AwsTarget;
 use crate::target::aws::stack::{self, Change, ChangeSet};
+
+/// How old the last look at the traffic may be when CloudFormation is told, ms.
+const LOOK_AGE_MAX_MS: Millis = 1_000;
+/// How often it is looked at once more, if each answer is too old once it comes.
+const LOOKS_MAX: u32 = 3;
 
 /// Which stack is changed, and how.
 pub(super) struct Taken<'a> {
@@ -177,11 +183,17 @@ impl Held {
     }
 
     /// Must be called right before CloudFormation is asked to change the stack: obeys
-    /// commands, checks that the traffic is where it was when the change set was made,
-    /// and proves the lease.
+    /// commands, proves the lease, and checks that the traffic is where it was when the
+    /// change set was made. That comes last and is not older than a second: nobody else
+    /// knows that the stack is about to write.
     pub(super) async fn ready(&mut self, app: &App, made_for: Option<&Weights>) -> Result<()> {
-        self.attend(app).await?;
-        if let Some(made_for) = made_for {
+        for _ in 0..LOOKS_MAX {
+            self.attend(app).await?;
+            self.changing.prove().await?;
+            let Some(made_for) = made_for else {
+                return Ok(());
+            };
+            let asked = app.clock.now();
             let now = self.target.traffic().await?;
             if now.weights != *made_for || now.apart().next().is_some() {
                 return Err(Error::busy(format!(
@@ -190,8 +202,45 @@ impl Held {
                     now.shares()
                 )));
             }
+            if app.clock.now().saturating_sub(asked) <= LOOK_AGE_MAX_MS {
+                return Ok(());
+            }
         }
-        Ok(self.changing.prove().await?)
+        Err(Error::busy(format!(
+            "the load balancer takes longer than {} s to say where the traffic is, so nobody knows over what the stack would write",
+            LOOK_AGE_MAX_MS / 1_000
+        ))
+        .hint("try again in a moment"))
+    }
+
+    /// Whether all traffic is where a way back would go: what the stack writes of that undoes
+    /// none.
+    pub(super) async fn is_home(&self, app: &App, live: &Observed) -> bool {
+        let live = live.traffic();
+        let home = home_known(app, self.target.identity(), &live).await;
+        home.is_some_and(|home| live.all_on(&home))
+    }
+
+    /// What a person must know of a stack that is about to write shares to a route: what
+    /// somebody does there in the same moment is written over, and nobody sees it.
+    pub(super) fn may_overwrite(&self, live: &Observed) -> Option<String> {
+        let weights = live.weights();
+        let several = weights.0.iter().filter(|w| w.weight > 0).count() > 1;
+        let route = self.route.as_ref().filter(|_| several)?;
+        Some(format!(
+            "the stack writes {} to {} now, because it changes something else there: a rollback that another folder makes within these seconds would be undone by that; here it is obeyed",
+            weights.shares(),
+            route.logical_id
+        ))
+    }
+
+    /// How often to look after the traffic, ms: more often where the stack writes weights, so
+    /// that what somebody does before that is seen.
+    pub(super) fn poll_ms(&self) -> u64 {
+        match self.route {
+            Some(_) => 500,
+            None => POLL_MS,
+        }
     }
 
     /// Notes that CloudFormation is told now to execute that change set, which was made

@@ -259,6 +259,9 @@ impl Deployment {
     }
 }
 
+/// What a stack is told: each parameter with its value, or with none if it keeps its own.
+type Parameters = BTreeMap<String, Option<String>>;
+
 /// The stack as it is now, what was changed, and how it ended.
 type Update = (Option<Stack>, Vec<Change>, Deployment);
 
@@ -286,33 +289,11 @@ impl Work<'_> {
             }
             None => None,
         };
-        let known = live.as_ref().map(stack::beliefs).unwrap_or_default();
         let had = self.before.map(|s| s.parameters.clone());
         let had = had.unwrap_or_default();
-        let parameters = stack::parameters(self.declared, self.given, &known, &had);
-        missing(self.declared, &parameters)?;
-        if self.before.is_some() {
-            let environment = &self.app.surroundings.stack;
-            let place = (self.args.kind, self.name);
-            for note in not_taken(place, environment, &parameters, &had) {
-                self.app.note(note);
-            }
-        }
-        let token = format!("engine-{}", new_id_part());
-        let proposal = Proposal {
-            stack: self.name,
-            template: self.template,
-            create: self.before.is_none(),
-            parameters: &parameters,
-            token: &token,
-            role: self.args.stack_role.as_deref(),
-        };
-        let set = match self.proposed(&proposal, held.as_deref_mut()).await {
-            Ok(Some(set)) => set,
-            stopped => {
-                stopped?;
-                return Ok((self.before.cloned(), vec![], Deployment::Stopped));
-            }
+        let proposal = self.propose(live.as_ref(), &had, held.as_deref_mut());
+        let Some((set, parameters, token)) = proposal.await? else {
+            return Ok((self.before.cloned(), vec![], Deployment::Stopped));
         };
         if !set.changes.is_empty() {
             self.watcher.see(Seen::Changes {
@@ -359,6 +340,9 @@ impl Work<'_> {
                 Some((name.clone(), value.clone()))
             };
             held.tell(&parameters.iter().filter_map(of).collect(), &set);
+            if let Some(note) = live.as_ref().and_then(|live| held.may_overwrite(live)) {
+                self.app.note(note);
+            }
         }
         // CloudFormation does not check the lease: a late request would change the stack
         // while another process has its target.
@@ -373,6 +357,60 @@ impl Work<'_> {
                 None => done(self.before.cloned(), Deployment::Left),
             },
         )
+    }
+
+    /// The change set, with the parameters that it was made of and its token; `None` if a
+    /// person stopped this process.
+    ///
+    /// CloudFormation writes what it is told a while later, whatever the listener says by
+    /// then. So it is told the live weights only where that takes nobody away from where a
+    /// way back goes; otherwise it keeps those that it has, and writes none, unless it
+    /// writes the listener anyway.
+    async fn propose(
+        &self,
+        live: Option<&Observed>,
+        had: &BTreeMap<String, String>,
+        mut held: Option<&mut Held>,
+    ) -> Result<Option<(ChangeSet, Parameters, String)>> {
+        let known = live.map(stack::beliefs).unwrap_or_default();
+        let mut told = known.clone();
+        if let (Some(live), Some(held)) = (live, &held)
+            && !self.args.accept
+            && !self.args.accept_weights
+            && !held.is_home(self.app, live).await
+        {
+            told.retain(|name, _| !stack::moves_traffic(name) || !had.contains_key(name));
+        }
+        let mut noted = false;
+        loop {
+            let parameters = stack::parameters(self.declared, self.given, &told, had);
+            missing(self.declared, &parameters)?;
+            if self.before.is_some() && !std::mem::replace(&mut noted, true) {
+                let environment = &self.app.surroundings.stack;
+                let place = (self.args.kind, self.name);
+                for note in not_taken(place, environment, &parameters, had) {
+                    self.app.note(note);
+                }
+            }
+            let token = format!("engine-{}", new_id_part());
+            let proposal = Proposal {
+                stack: self.name,
+                template: self.template,
+                create: self.before.is_none(),
+                parameters: &parameters,
+                token: &token,
+                role: self.args.stack_role.as_deref(),
+            };
+            let Some(set) = self.proposed(&proposal, held.as_deref_mut()).await? else {
+                return Ok(None);
+            };
+            let writes = set.changes.iter().any(Change::rewrites_a_route);
+            if told == known || !writes {
+                return Ok(Some((set, parameters, token)));
+            }
+            stack::discard(self.clients, &set.id, &set.stack_id).await?;
+            told.clone_from(&known);
+        }
     }
 
     /// Whether the change leaves the live traffic alone, as far as the person has not
@@ -690,9 +728,14 @@ async fn follow(
     let mut failures = 0;
     let mut asked_to_stop = false;
     loop {
-        app.clock.sleep_until(app.clock.now() + POLL_MS).await;
-        if let Some(held) = &mut held {
-            held.attend(app).await?;
+        let look = app.clock.now() + POLL_MS;
+        while app.clock.now() < look {
+            let poll = held.as_ref().map_or(POLL_MS, |held| held.poll_ms());
+            let next = app.clock.now() + poll;
+            app.clock.sleep_until(next.min(look)).await;
+            if let Some(held) = &mut held {
+                held.attend(app).await?;
+            }
         }
         match watcher.stops() {
             0 => {}

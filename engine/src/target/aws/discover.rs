@@ -16,6 +16,9 @@ use super::traffic::{self, Part, Passage};
 use crate::model::aws::{Also, Find, FindArm, Found, FoundArm, ServiceId, is_rule};
 use crate::model::{Elsewhere, ErrorKind, HostError, ROLES, Weights};
 
+/// How long the way back waits to hear what else sends requests to the arms.
+const PASSAGES_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Most services in one `DescribeServices`.
 const SERVICES_MAX: usize = 10;
 
@@ -136,7 +139,11 @@ fn rank(place: &str, is_default: bool) -> u8 {
 /// arms. It asks the load balancer and nothing else.
 pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, HostError> {
     let stack = stack_of(clients, find).await?;
-    let route = match route(clients, find, stack.as_ref()).await {
+    let route = match named_default(clients, find).await {
+        Some(default) => Ok(default),
+        None => route(clients, find, stack.as_ref()).await,
+    };
+    let route = match route {
         Err(error) if does_not_share(&error) && !find.only => {
             let beside = beside(clients, find, stack.as_ref()).await;
             beside.ok().flatten().ok_or(error)?
@@ -156,7 +163,11 @@ pub(super) async fn route_only(clients: &Clients, find: &Find) -> Result<Found, 
     // What cannot be read must not keep the route itself from going back; the caller says
     // what else sends requests to the arms, or that nobody knows.
     if !find.only
-        && let Ok(passages) = passages(clients, &found, Missing::Balancers).await
+        && let Ok(Ok(passages)) = tokio::time::timeout(
+            PASSAGES_WITHIN,
+            passages(clients, &found, Missing::Balancers),
+        )
+        .await
     {
         join(&mut found, &live, &passages);
     }
@@ -554,6 +565,19 @@ async fn named_listener(clients: &Clients, find: &Find, arn: &str) -> Result<Rou
             flags.join("\n  ")
         ),
     ))
+}
+
+/// The default action of a listener that a person has named, if it shares requests: its rules
+/// need not be read for that.
+async fn named_default(clients: &Clients, find: &Find) -> Option<Route> {
+    let named = find.listener.as_deref().filter(|_| find.rule.is_none())?;
+    refuse_other_balancers(named).ok()?;
+    let describe = clients.elb.describe_listeners().listener_arns(named);
+    let described = clients.ask(Api::DescribeListeners, named, describe.send());
+    let listeners = described.await.ok()?.listeners.unwrap_or_default();
+    let default = Route::of_default(listeners.into_iter().next()?);
+    let fits = fits(find, &default.arn, &default.actions);
+    fits.unwrap_or(false).then_some(default)
 }
 
 /// Every default action and every rule of these listeners that fits.

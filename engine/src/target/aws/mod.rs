@@ -23,6 +23,7 @@ mod traffic;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,6 +63,9 @@ const READ_AGE_MAX_MS: Millis = 5_000;
 
 /// Most routes in one call that reads them.
 const ROUTES_IN_A_CALL: usize = 20;
+
+/// How long the way back waits for routes of another kind than the target's own.
+const OTHERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How old an unused read of the traffic may be, ms.
 const UNUSED_AGE_MAX_MS: Millis = 1_000;
@@ -108,6 +112,17 @@ impl Routes {
     pub fn serves(&self, found: &Found) -> bool {
         let own = self.actions.get(&found.route);
         own.is_some_and(|actions| traffic::serves(found, actions))
+    }
+
+    /// Whether that route sends requests to another arm than this one.
+    #[must_use]
+    pub fn strays(&self, found: &Found, route: &str, home: &str) -> bool {
+        let actions = self.actions.get(route);
+        actions.is_some_and(|actions| {
+            let groups = traffic::forward(actions).unwrap_or_default();
+            let weights = traffic::weights(&found.arms, &groups);
+            weights.0.iter().any(|w| w.arm != home && w.weight > 0)
+        })
     }
 }
 
@@ -170,6 +185,11 @@ fn third_group(unmoved: &Also) -> HostError {
             unmoved.place, flag, unmoved.route
         ),
     )
+}
+
+/// Rules and listeners among routes.
+fn by_kind<'a>(routes: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+    routes.iter().partition(|route| is_rule(route))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -264,12 +284,53 @@ impl AwsTarget {
     /// The actions of these routes, in their order: all listeners in one call, and all
     /// rules in another.
     async fn read_all(&self, routes: &[&str]) -> Vec<Result<Vec<Action>, HostError>> {
-        let (rules, listeners): (Vec<&str>, Vec<&str>) =
-            routes.iter().partition(|route| is_rule(route));
+        let (rules, listeners) = by_kind(routes);
         let now = self.clock.now();
-        let (listeners, rules) = tokio::join!(self.read_some(&listeners), self.read_some(&rules));
-        let mut read: HashMap<String, Result<Vec<Action>, HostError>> = listeners;
+        let (mut read, rules) = tokio::join!(self.read_some(&listeners), self.read_some(&rules));
         read.extend(rules);
+        self.keep_last(routes, &read, now)
+    }
+
+    /// The same for the way back: those of the other kind than the target's own are not waited
+    /// for, once its own was read, for longer than [`OTHERS_WITHIN`].
+    async fn read_own_first(&self, routes: &[&str]) -> Vec<Result<Vec<Action>, HostError>> {
+        let (rules, listeners) = by_kind(routes);
+        let (own, others) = match is_rule(&self.found.route) {
+            true => (rules, listeners),
+            false => (listeners, rules),
+        };
+        let now = self.clock.now();
+        let (mut own, mut rest) = (pin!(self.read_some(&own)), pin!(self.read_some(&others)));
+        let mut early = None;
+        let mut read = loop {
+            tokio::select! {
+                biased;
+                read = &mut own => break read,
+                read = &mut rest, if early.is_none() => early = Some(read),
+            }
+        };
+        let rest = match early {
+            Some(read) => Ok(read),
+            None => tokio::time::timeout(OTHERS_WITHIN, rest).await,
+        };
+        read.extend(rest.unwrap_or_else(|_| {
+            let each = others.iter().map(|route| {
+                let message = format!("the load balancer did not say in time what {route} does");
+                let error = HostError::new(ErrorKind::Unavailable, "silent-route", message);
+                ((*route).to_owned(), Err(error.retryable()))
+            });
+            each.collect()
+        }));
+        self.keep_last(routes, &read, now)
+    }
+
+    /// What was read of these routes at that time, Unix ms, in their order; remembers it.
+    fn keep_last(
+        &self,
+        routes: &[&str],
+        read: &HashMap<String, Result<Vec<Action>, HostError>>,
+        now: Millis,
+    ) -> Vec<Result<Vec<Action>, HostError>> {
         let mut last = locked(&self.last);
         let each = routes.iter().map(|route| {
             let actions = read
@@ -357,7 +418,11 @@ impl AwsTarget {
     /// The traffic of all routes.
     async fn traffic_of(&self, strict: Strict) -> Result<Traffic, HostError> {
         let routes: Vec<&str> = self.found.routes().collect();
-        traffic::of_all(&self.found, &self.read_all(&routes).await, strict)
+        let read = match strict {
+            Strict::Lenient => self.read_own_first(&routes).await,
+            Strict::All | Strict::Readable => self.read_all(&routes).await,
+        };
+        traffic::of_all(&self.found, &read, strict)
     }
 
     /// The traffic that a check of the target has read a moment ago, once.

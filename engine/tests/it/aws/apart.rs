@@ -8,6 +8,7 @@ use aws_sdk_elasticloadbalancingv2::types::{Action, TargetDescription};
 use engine::journal::{Header, Work};
 use engine::model::{End, ErrorKind, Hold, Verdict, Weights};
 use engine::ops::Kind;
+use engine::ops::app::App;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
 use engine::ops::traffic::{set_weights, switch};
@@ -488,6 +489,65 @@ async fn routes_that_came_during_a_rollout_go_back_with_it() {
     }
 }
 
+/// What is elsewhere cannot be read, and what came can: it goes back all the same, and what
+/// sends nobody to the candidate is let alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_came_go_back_where_what_is_elsewhere_cannot_be_read() {
+    let made = make(&Wish::default()).await;
+    let proxy = Proxy::start().await;
+    let test = TestApp::through(&proxy.endpoint).hurried();
+    let at = on_aws(on(&made));
+    let id = test
+        .begin_and_leave(&rollout("canary", at.clone(), &[]))
+        .await;
+    let [stable, canary] = &made.groups;
+    let came = listener(&made.balancer, 443, forward(&[(stable, 40), (canary, 60)])).await;
+    let calm = listener(&made.balancer, 444, forward(&[(stable, 9), (canary, 0)])).await;
+    let narrow = rule(&came, 7, forward(&[(stable, 9), (canary, 0)])).await;
+    write(&made.listener, forward(&[(stable, 50), (canary, 50)])).await;
+    let signal = engine::model::Command::Abort {
+        reason: "at night".to_owned(),
+    }
+    .signal("abort-1".to_owned(), "guard");
+    test.store.signal(&id, &signal).await.expect("sent");
+    // The first look after the write is the one at what is elsewhere.
+    let (mut written, mut first) = (false, true);
+    proxy.plot(move |_, name| {
+        written |= modifies(name);
+        let is_it = written && name == "DescribeTargetGroups";
+        match is_it && std::mem::take(&mut first) {
+            true => Trouble::Refused(400, "InvalidConfigurationRequest"),
+            false => Trouble::None,
+        }
+    });
+    let standing = test.drive_on(&id).await;
+    let Standing::Over(End::RolledBack, reason) = &standing else {
+        panic!("{standing:?}");
+    };
+    let (_, status, _) = test.app.journal(&id).await.expect("readable");
+    assert!(reason.contains("HTTP:443 came"), "{reason}: {status:?}");
+    assert!(reason.contains("went back too"), "{reason}");
+    assert_eq!(weights(&made.listener), [100, 0]);
+    assert_eq!(weights(&came), [100, 0]);
+    for alone in [&calm, &narrow] {
+        assert_eq!(weights(alone), [9, 0], "it sent nobody there");
+    }
+}
+
+/// Another rollout that has a route.
+async fn held_by_another(store: &dyn engine::store::Store, app: &App, route: &str) -> Lease {
+    let claim = Claim {
+        target: route,
+        also: &[],
+        rollout: "another",
+        owner: &app.owner,
+        now: app.clock.now(),
+        ttl_ms: 600_000,
+        dead_epoch: None,
+    };
+    store.claim(claim).await.expect("free")
+}
+
 /// Siblings: one that cannot be moved is named and is no success, and keeps nobody else; one
 /// that another rollout moves is its business; and with `--only` the others are as the person
 /// wants them.
@@ -543,16 +603,7 @@ async fn a_route_that_came_and_cannot_go_back_is_no_success() {
 
     let id = begin(&at).await;
     let late = listener(&made.balancer, 443, both()).await;
-    let claim = Claim {
-        target: &late,
-        also: &[],
-        rollout: "another",
-        owner: &test.app.owner,
-        now: test.app.clock.now(),
-        ttl_ms: 600_000,
-        dead_epoch: None,
-    };
-    let lease = test.store.claim(claim).await.expect("free");
+    let lease = held_by_another(test.store.as_ref(), &test.app, &late).await;
     let back = abort(&test.app, &at, Some(&id), "no").await;
     refused(back, Kind::RollbackFailed, &["HTTP:443", &late]);
     assert_eq!(weights(&late), [40, 60], "another rollout has it");
@@ -621,16 +672,7 @@ async fn a_rollback_that_is_gone_on_with_takes_along_what_came() {
         let both = forward(&[(&made.groups[0], 50), (&made.groups[1], 50)]);
         let late = listener(&made.balancer, 443, both).await;
         if case == "another's" {
-            let claim = Claim {
-                target: &late,
-                also: &[],
-                rollout: "another",
-                owner: &test.app.owner,
-                now: test.app.clock.now(),
-                ttl_ms: 600_000,
-                dead_epoch: None,
-            };
-            store.claim(claim).await.expect("free");
+            held_by_another(store.as_ref(), &test.app, &late).await;
         }
         let resume = ["resume", "rollback-1"];
         let output = tokio::task::block_in_place(|| run(place.path(), REGION, &resume));

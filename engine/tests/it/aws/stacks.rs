@@ -778,7 +778,7 @@ async fn what_was_set_outside_the_template_is_kept_or_accepted() {
     let seen = overview(&shop.test.app, &shop.target, None).await;
     let listener = seen.expect("seen").identity;
     set_stickiness(region, &listener);
-    shop.set(["70", "30"]).await;
+    shop.set(["100", "0"]).await;
     let before = weights(region, name);
     // The weights are told, and with them the listener would be rewritten.
     refused(
@@ -1111,16 +1111,16 @@ async fn a_failed_update_leaves_every_listener_of_its_stack_where_it_was() {
     let [other] = &live.others[..] else {
         panic!("both: {live:?}");
     };
-    shop.set(["60", "40"]).await;
+    shop.set(["100", "0"]).await;
     let fail = json!({"ServiceCanary": "no room"});
     script("cloudformation", json!({"stack": name, "fail": fail})).await;
     let failed = shop.deploy(with(&["TaskCpu=512"])).await;
     script("cloudformation", json!({"stack": name, "fail": null})).await;
     refused(failed, Kind::Internal, &["no room"]);
     let heard = shop.test.heard();
-    assert_eq!(shares(region, &first), [60, 40], "{heard}");
-    assert_eq!(shares(region, &other.route), [60, 40], "{heard}");
-    assert!(heard.contains("back at stable 60 %"), "{heard}");
+    assert_eq!(shares(region, &first), [100, 0], "{heard}");
+    assert_eq!(shares(region, &other.route), [100, 0], "{heard}");
+    assert!(heard.contains("back at stable 100 %"), "{heard}");
 }
 
 /// A person's way back moves every route, whether the process that changes the stack lives
@@ -1165,4 +1165,90 @@ async fn a_rollback_during_a_change_of_a_stack_takes_every_route_back() {
             assert_eq!(shares(region, listener), [100, 0]);
         }
     }
+}
+
+/// What somebody does at the last moment: as CloudFormation is told, and before it writes.
+fn as_it_is_told(proxy: &Proxy, call: &'static str, act: impl FnOnce() + Send + 'static) {
+    let mut act = Some(act);
+    proxy.plot(move |_, name| {
+        if name == call
+            && let Some(act) = act.take()
+        {
+            std::thread::spawn(act).join().expect("done");
+        }
+        Trouble::None
+    });
+}
+
+/// Between the last look at the listener and the stack's own write nobody can look: a rollback
+/// that another folder makes just then stays, however the change ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_elsewhere_just_before_a_stack_writes_stays() {
+    let region = "eu-central-1";
+    for fails in [false, true] {
+        let proxy = Proxy::start().await;
+        let shop = Shop::of(TestApp::through(&proxy.endpoint), region, &unique("told"));
+        shop.deploy(shop.request(&IMAGES)).await.expect("made");
+        shop.set(["60", "40"]).await;
+        let listener = listener_of(&shop).await;
+        let fail = |why: Value| {
+            let fail = json!({"stack": shop.name(), "fail": why});
+            script("cloudformation", fail)
+        };
+        if fails {
+            fail(json!({"CanaryService": "no room"})).await;
+        }
+        let route = listener.clone();
+        as_it_is_told(&proxy, "ExecuteChangeSet", move || {
+            move_by_hand(region, &route, [100, 0]);
+        });
+        shop.test.heard();
+        let done = shop.deploy(shop.request(&["TaskCpu=512"])).await;
+        fail(Value::Null).await;
+        let heard = shop.test.heard();
+        match fails {
+            true => drop(refused(done, Kind::Internal, &["no room"])),
+            false => {
+                let deployed = done.expect("done");
+                assert_eq!(deployed.weights.expect("a target").share("stable"), 100.0);
+                assert_eq!(shop.parameter("TaskCpu"), "512");
+            }
+        }
+        assert_eq!(weights(region, shop.name()), [100, 0], "{heard}");
+        assert!(heard.contains("stays there"), "{heard}");
+        // Where all of it is at home the stack is told so, and nobody is moved.
+        proxy.calm();
+        shop.deploy(shop.request(&[])).await.expect("told");
+        assert_eq!(shop.parameter("StableWeight"), "100");
+        assert_eq!(weights(region, shop.name()), [100, 0]);
+    }
+}
+
+/// The colour that serves is no home either, once it was switched to: the stack keeps the
+/// one that it has, and who goes back meanwhile is not overruled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_colour_that_was_switched_to_is_not_written_by_its_stack() {
+    let region = "eu-central-1";
+    let proxy = Proxy::start().await;
+    let shop = Shop::of(TestApp::through(&proxy.endpoint), region, &unique("hue"));
+    let colours = |parameters: &[&str]| DeployRequest {
+        kind: Template::BlueGreen,
+        ..shop.request(parameters)
+    };
+    let images = ["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"];
+    shop.deploy(colours(&images)).await.expect("made");
+    let app = &shop.test.app;
+    engine::ops::traffic::switch(app, &shop.target, "green")
+        .await
+        .expect("done");
+    assert_eq!(weights(region, shop.name()), [0, 100]);
+    let elsewhere = TestApp::new();
+    let target = shop.target.clone();
+    let handle = tokio::runtime::Handle::current();
+    as_it_is_told(&proxy, "ExecuteChangeSet", move || {
+        let back = rollback(&elsewhere.app, &target, Some("blue"));
+        handle.block_on(back).expect("done");
+    });
+    shop.deploy(colours(&["TaskCpu=512"])).await.expect("done");
+    assert_eq!(weights(region, shop.name()), [100, 0]);
 }

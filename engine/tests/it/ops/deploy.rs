@@ -14,20 +14,28 @@ const REGION: &str = "sa-east-1";
 async fn a_change_elsewhere_keeps_the_weights() {
     let shop = Shop::open(REGION).await;
     shop.set(["70", "30"]).await;
-    // What the stack believed of the weights is brought up to date, no more.
-    let told = shop.deploy(shop.request(&[])).await.expect("told");
-    assert_eq!(told.weights.expect("a target").share("canary"), 30.0);
+    // What the stack believes of shares stays as it is: what it is told it writes, and
+    // somebody may take users back before it does.
+    let same = shop.deploy(shop.request(&[])).await.expect("as it is");
+    assert_eq!(same.result, Deployment::NoChanges);
+    assert_eq!(same.weights.expect("a target").share("canary"), 30.0);
     assert_eq!(shop.share().await, 30.0);
-    assert_eq!(shop.parameter("StableWeight"), "70");
-    let again = shop.deploy(shop.request(&[])).await.expect("as it is");
-    assert_eq!(again.result, Deployment::NoChanges);
-    assert_eq!(again.changes, []);
-    // A change elsewhere, the listener's own fields included, keeps the weights.
+    assert_eq!(shop.parameter("StableWeight"), "95");
+    // A change elsewhere keeps the weights.
     let changed = shop.deploy(shop.request(&["TaskCpu=512"])).await;
     assert_eq!(changed.expect("changed").result, Deployment::Done);
     assert_eq!(shop.share().await, 30.0);
     assert_eq!(shop.parameter("TaskCpu"), "512");
     assert_eq!(shop.parameter("TaskMemory"), "512", "kept its value");
+    // At home it is brought up to date, no more.
+    shop.set(["100", "0"]).await;
+    let told = shop.deploy(shop.request(&[])).await.expect("told");
+    assert_eq!(told.result, Deployment::Done);
+    assert_eq!(shop.share().await, 0.0);
+    assert_eq!(shop.parameter("StableWeight"), "100");
+    let again = shop.deploy(shop.request(&[])).await.expect("as it is");
+    assert_eq!(again.result, Deployment::NoChanges);
+    assert_eq!(again.changes, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

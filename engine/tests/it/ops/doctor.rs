@@ -1,7 +1,9 @@
 //! `doctor`: what is wrong with this machine and its access to AWS, with what to do.
 
-use engine::ops::doctor::examine;
-use engine::ops::examined::{Examined, Found};
+use std::sync::Mutex;
+
+use engine::ops::doctor::{examine, examine_aloud};
+use engine::ops::examined::{Examined, Found, Look};
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::store::Journals as _;
 
@@ -114,4 +116,41 @@ async fn who_drives_a_rollout_is_told_and_that_nobody_does() {
     let driven = test.app.living_owner(&header).await.expect("memory");
     assert_eq!(matches!(found, Found::Wrong(_)), driven.is_none(), "{said}");
     assert!(test.store.header(&id).await.expect("memory").is_some());
+}
+
+/// Calls that hang take their time, and whoever waits sees what was found so far and what is
+/// looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_is_told_before_a_call_that_hangs() {
+    let made = make(&Wish::default()).await;
+    let proxy = Proxy::start().await;
+    let test = TestApp::through(&proxy.endpoint);
+    proxy.plot(|_, call| match call {
+        "GetMetricData" => Trouble::Late(std::time::Duration::from_secs(40)),
+        _ => Trouble::None,
+    });
+    let told: Mutex<Vec<String>> = Mutex::default();
+    let tell = |look: Look<'_>| {
+        told.lock().expect("no panic").push(match look {
+            Look::Begins(what) => format!("{what}?"),
+            Look::Ends(one) => one.about.to_owned(),
+        });
+    };
+    let at = on_aws(on(&made));
+    let looking = examine_aloud(&test.app, &at, &tell);
+    let hangs = tokio::time::timeout(std::time::Duration::from_secs(3), looking).await;
+    assert!(hangs.is_err(), "it waits for the metrics");
+    let told = std::mem::take(&mut *told.lock().expect("no panic"));
+    let found: Vec<&str> = told.iter().map(String::as_str).collect();
+    assert_eq!(found.last(), Some(&"metrics?"), "{found:?}");
+    for one in [
+        "store",
+        "rollouts",
+        "region",
+        "credentials",
+        "clock",
+        "target",
+    ] {
+        assert!(found.contains(&one), "{one}: {found:?}");
+    }
 }

@@ -1,19 +1,27 @@
 //! Which rollout and which target are meant.
 
+use engine::journal::Header;
 use engine::model::aws::{Access, AwsSpec, Find, Found, looked_for};
 use engine::model::network::Network;
 use engine::model::target::TargetSpec;
 use engine::ops::Kind;
 use engine::ops::app::Surroundings;
+use engine::ops::begin::{BeginRequest, make_ready};
 use engine::ops::find::Purpose;
 use engine::ops::history::get;
 use engine::ops::request::{AwsRequest, TargetRequest};
+use engine::ops::status::overview;
+use engine::ops::way_back::{TakenBack, abort, rollback};
 use engine::rollout::{Options, Ran};
 use serde_json::json;
 
-use crate::support::app::{TestApp, code_of, in_file, local, on_aws, on_stack, refused};
-use crate::support::balancer::{demo, spec, start};
-use crate::support::binary::{code, run, stderr};
+use crate::aws::routes::weights;
+use crate::support::app::{
+    TestApp, code_of, in_file, local, on, on_aws, on_stack, refused, rollout,
+};
+use crate::support::aws::bottle::{Made, REGION, Wish, direct, forward, make};
+use crate::support::balancer::{demo, demo_target, healthy, spec, start};
+use crate::support::binary::{code, plugin, run, stderr};
 use crate::support::folder;
 use crate::support::lab::{Lab, Scripted, good};
 
@@ -393,4 +401,211 @@ async fn what_is_not_there_on_aws_is_not_found() {
     let error = test.app.target(&on_aws(listener)).await.map(|_| ());
     let error = refused(error, Kind::NotFound, &["ListenerNotFound"]);
     assert!(error.target.is_some_and(|target| !target.retryable));
+}
+
+/// A file whose balancer gets a free port, in a folder of its own.
+fn on_a_free_port(test: &TestApp, name: &str, rps: u32) -> TargetRequest {
+    let folder = test.at(name);
+    std::fs::create_dir_all(&folder).expect("writable");
+    let text = format!(
+        "{}[strategy]\nplugin = {:?}\n",
+        demo_target(rps),
+        plugin("canary")
+    );
+    in_file(&test.write(&format!("{name}/rollout.toml"), text))
+}
+
+/// Port 0 is whichever is free, and no name of a balancer: each file means its own rollout, the
+/// same text in another folder none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_a_free_port_means_no_other_balancer_than_its_own() {
+    let test = TestApp::new();
+    let (own, same) = (
+        on_a_free_port(&test, "own", 0),
+        on_a_free_port(&test, "same", 0),
+    );
+    let id = test
+        .begin_and_leave(&BeginRequest {
+            target: own.clone(),
+            ..BeginRequest::default()
+        })
+        .await;
+    // One of somebody else, at an address of its own.
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let other = rollout("canary", local(balancer.admin), &[]);
+    let other = test.begin_and_leave(&other).await;
+    for purpose in ALL {
+        let meant = test.app.meant(&own, None, purpose).await;
+        assert_eq!(meant.expect("its own").0.rollout, id);
+        refused(
+            test.app.meant(&same, None, purpose).await,
+            Kind::Usage,
+            &["of the rollout file", &id, &other],
+        );
+    }
+    refused(
+        abort(&test.app, &same, None, "").await,
+        Kind::Usage,
+        &["name one"],
+    );
+    let seen = overview(&test.app, &own, None).await.expect("seen");
+    assert_eq!(seen.rollout.expect("its own").header.rollout, id);
+    let back = rollback(&test.app, &own, None).await.expect("done");
+    let TakenBack::Aborted(aborted) = back else {
+        panic!("{back:?}");
+    };
+    assert_eq!(aborted.0.rollout, id);
+    let anywhere = TargetRequest::default();
+    let left = test.app.meant(&anywhere, None, Purpose::GoOn);
+    assert_eq!(left.await.expect("it goes on").0.rollout, other);
+}
+
+/// Journals of an older engine do not say with which file they began.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_free_port_of_a_journal_without_a_file_is_told_by_what_is_set_up() {
+    let test = TestApp::new();
+    let own = on_a_free_port(&test, "own", 0);
+    let changed = on_a_free_port(&test, "changed", 0);
+    let text = std::fs::read_to_string(test.at("changed/rollout.toml")).expect("written");
+    let text = text.replace("version = \"v2\"", "version = \"v3\"");
+    test.write("changed/rollout.toml", text);
+    let request = BeginRequest {
+        target: own.clone(),
+        ..BeginRequest::default()
+    };
+    let ready = make_ready(&test.app, &request).await.expect("it could");
+    let header = Header {
+        file: None,
+        ..ready.header
+    };
+    let id = header.rollout.clone();
+    let driver = test.app.driver(Options::default());
+    driver.begin(header).await.expect("it begins");
+    let meant = test.app.meant(&own, None, Purpose::WayBack).await;
+    assert_eq!(meant.expect("it").0.rollout, id);
+    refused(
+        test.app.meant(&changed, None, Purpose::WayBack).await,
+        Kind::Usage,
+        &[&id],
+    );
+}
+
+/// Flags may say more than the file, or something else: a verb without them means the rollout
+/// that began with this file, or names it, and never takes back another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_flags_led_elsewhere_is_still_the_one_of_its_file() {
+    let (named, flagged) = (make(&Wish::default()).await, make(&Wish::default()).await);
+    let half = |made: &Made| {
+        let [stable, canary] = &made.groups;
+        let action = forward(&[(stable, 50), (canary, 50)]);
+        let route = made.listener.clone();
+        async move {
+            let modify = direct().await.elb.modify_listener().listener_arn(route);
+            modify.default_actions(action).send().await.expect("ok");
+        }
+    };
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Flags {
+        Refine,
+        Lead,
+    }
+    for flags in [Flags::Refine, Flags::Lead] {
+        for verb in ["abort", "rollback"] {
+            let at = format!("{flags:?} {verb}");
+            let test = TestApp::new();
+            let text = format!(
+                "[target]\nkind = \"aws\"\n[target.aws]\nlistener = {:?}\n[strategy]\nplugin = {:?}\n",
+                named.listener,
+                plugin("canary")
+            );
+            let file = in_file(&test.write("rollout.toml", text));
+            let made = match flags {
+                Flags::Refine => &named,
+                Flags::Lead => &flagged,
+            };
+            let more = AwsRequest {
+                listener: (flags == Flags::Lead).then(|| flagged.listener.clone()),
+                cluster: Some(made.cluster.clone()),
+                region: Some(REGION.to_owned()),
+                ..AwsRequest::default()
+            };
+            let begun = BeginRequest {
+                target: TargetRequest {
+                    aws: more,
+                    ..file.clone()
+                },
+                ..BeginRequest::default()
+            };
+            let id = test.begin_and_leave(&begun).await;
+            half(made).await;
+            let seen = overview(&test.app, &file, None).await.expect("seen");
+            let known = seen.rollout.expect("it is under way");
+            assert_eq!(known.header.rollout, id, "{at}");
+            assert_eq!(seen.identity, made.listener, "{at}");
+            let back = match verb {
+                "abort" => abort(&test.app, &file, None, "").await,
+                _ => rollback(&test.app, &file, None).await,
+            };
+            let TakenBack::Aborted(aborted) = back.expect("done") else {
+                panic!("{at}: it was under way");
+            };
+            assert_eq!(aborted.0.rollout, id, "{at}");
+            for made in [&named, &flagged] {
+                assert_eq!(weights(&made.listener), [100, 0], "{at}");
+            }
+        }
+    }
+    // The file in another folder is another one, and one that is under way where the file
+    // says comes first.
+    let test = TestApp::new();
+    let of = |made: &Made| {
+        format!(
+            "[target]\nkind = \"aws\"\n[target.aws]\nlistener = {:?}\n[strategy]\nplugin = {:?}\n",
+            made.listener,
+            plugin("canary")
+        )
+    };
+    let file = in_file(&test.write("rollout.toml", of(&named)));
+    let other = in_file(&test.write("other.toml", of(&named)));
+    let led = BeginRequest {
+        target: TargetRequest {
+            aws: on(&flagged),
+            ..file.clone()
+        },
+        ..BeginRequest::default()
+    };
+    let led = test.begin_and_leave(&led).await;
+    half(&flagged).await;
+    refused(
+        abort(&test.app, &other, None, "").await,
+        Kind::Usage,
+        &["of the rollout file", &led],
+    );
+    let back = rollback(&test.app, &other, None).await.expect("done");
+    assert!(matches!(back, TakenBack::Moved(moved) if !moved.changed()));
+    assert_eq!(weights(&flagged.listener), [50, 50], "not of that file");
+    let here = BeginRequest {
+        target: TargetRequest {
+            aws: AwsRequest {
+                cluster: Some(named.cluster.clone()),
+                ..AwsRequest::default()
+            },
+            ..other.clone()
+        },
+        ..BeginRequest::default()
+    };
+    let here = test.begin_and_leave(&here).await;
+    refused(
+        abort(&test.app, &file, None, "").await,
+        Kind::Usage,
+        &["several rollouts", &led, &here],
+    );
+    let back = rollback(&test.app, &file, None).await.expect("done");
+    let TakenBack::Aborted(aborted) = back else {
+        panic!("{back:?}");
+    };
+    assert_eq!(aborted.0.rollout, here, "where the file says");
+    abort(&test.app, &file, None, "").await.expect("the other");
+    assert_eq!(weights(&flagged.listener), [100, 0]);
 }
