@@ -251,7 +251,8 @@ impl Stage {
             ));
         }
         // A climb back to a share that the candidate has had is no step.
-        let had = self.state().shares.iter().map(|(_, share)| share * 100.0);
+        let shares = self.state().shares.clone();
+        let had = shares.iter().map(|(_, share)| share * 100.0);
         let held = had.fold(from, f64::max);
         if to <= held + EPSILON {
             return;
