@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use engine::clock::Clock;
+use engine::journal::status::Status;
 use engine::journal::{Call, Entry, Event, Reply, StackVerb, Work};
-use engine::model::{End, Promotion, Weights};
+use engine::model::limits::BeforeBake;
+use engine::model::{End, Outcome, Phase, Promotion, Verdict, Weights};
 use engine::rollout::change::{GivenBack, Heard};
 use engine::rollout::{Ran, Standing};
 use engine::target::Target;
@@ -125,6 +127,65 @@ async fn canary_promoted_by_copy() {
         lab
     })
     .await;
+}
+
+/// A strategy that takes the share back in the middle, looks, and gives it again, under
+/// guardrails by which that climb would be too large and too early.
+fn retreating() -> Lab {
+    let strategy = lab::Scripted(
+        |calls: Arc<dyn engine::rollout::session::Calls>| async move {
+            for (share, seconds) in [(20, 60), (40, 2), (0, 2), (40, 2), (60, 60)] {
+                let weights = Weights::of([("stable", 100 - share), ("canary", share)]);
+                let wait = Call::Wait {
+                    seconds,
+                    signals: vec![],
+                };
+                for call in [Call::SetWeights { weights }, wait] {
+                    match calls.perform(call).await {
+                        Err(_) => return Ran::Interrupted,
+                        Ok(Reply::Failed(error)) => return Ran::Returned(Err(error.to_string())),
+                        Ok(_) => {}
+                    }
+                }
+            }
+            Ran::Returned(Ok(Outcome {
+                verdict: Verdict::Promoted,
+                reason: "it was nothing".to_owned(),
+            }))
+        },
+    );
+    let mut lab = Lab::new(Arc::new(strategy), lab::good(), json!({}));
+    lab.header.guardrails.largest_step = 25.0;
+    lab.header.guardrails.before_bake = Some(BeforeBake {
+        share: 30.0,
+        bake_ms: 60_000,
+    });
+    lab
+}
+
+#[tokio::test]
+async fn a_retreat_in_the_middle() {
+    every_prefix(async || retreating()).await;
+    let lab = retreating();
+    assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
+    let journal = lab.journal().await;
+    let mut phases = vec![];
+    for length in 1..=journal.len() {
+        let phase = Status::of(&journal[..length]).expect("a header").phase;
+        if phases.last() != Some(&phase) {
+            phases.push(phase);
+        }
+    }
+    let at = phases.iter().position(|phase| *phase == Phase::Retreated);
+    let at = at.unwrap_or_else(|| panic!("{phases:?}"));
+    assert_eq!(phases[at - 1], Phase::Progressing);
+    assert_eq!(phases[at + 1], Phase::Progressing);
+    let picture = engine::plot::journal::rollout(&journal).expect("a header");
+    let retreats = picture
+        .decisions
+        .iter()
+        .filter(|decision| decision.text == "retreats to 0 %");
+    assert_eq!(retreats.count(), 1);
 }
 
 /// A person undoes a promotion: no strategy runs.

@@ -261,3 +261,87 @@ fn an_average_of_ones_own() {
     assert_eq!(accuracy(0.885), None);
     assert_eq!(accuracy(0.95), None);
 }
+
+/// A past of two hours with that error rate.
+fn past(dice: &mut Dice, requests: f64, rate: f64) -> Past {
+    let minute = |dice: &mut Dice| vec![vec![Counts::new(dice.poisson(requests * rate), requests)]];
+    Past {
+        intervals: (0..120).map(|_| minute(dice)).collect(),
+    }
+}
+
+/// What the past lends, the smaller excess and the alarm leave the promise whole: a version
+/// just at the margin is rolled back in at most `alpha` of all rollouts, at every share,
+/// with 195 looks.
+#[test]
+fn at_the_margin_the_second_edition_keeps_to_alpha() {
+    const RUNS: u32 = 300;
+    for (share, requests, rate) in [(0.25, 300.0, 0.01), (0.5, 60.0, 0.02), (0.95, 300.0, 0.01)] {
+        let mut dice = Dice(11);
+        let mut crossed = 0;
+        for _ in 0..RUNS {
+            let known = past(&mut dice, requests, rate);
+            let mut errors = Stream::errors();
+            errors.share = 1.0;
+            let mut config = textbook(vec![errors]);
+            config.tasks = 400;
+            let mut gate = Gate::new(&known, config, endless(share));
+            let margin = gate.calibration().margin(0, share, gate.config());
+            let (candidate, stable) = (requests * share, requests * (1.0 - share));
+            crossed += u32::from((0..195).any(|_| {
+                let counts = [
+                    (dice.poisson(candidate * rate * margin), candidate),
+                    (dice.poisson(stable * rate), stable),
+                ];
+                gate.look(&interval(share, &[counts])).0 == Decision::RollBack
+            }));
+        }
+        let rolled_back = f64::from(crossed) / f64::from(RUNS);
+        let error = (0.01 * 0.99 / f64::from(RUNS)).sqrt();
+        assert!(
+            rolled_back <= 0.01 + 3.0 * error,
+            "{share} {requests}: {rolled_back}"
+        );
+    }
+}
+
+/// One catastrophic interval is an alarm; a second one decides, and a calm one ends it.
+#[test]
+fn an_alarm_is_decided_by_the_next_interval() {
+    let after = |next: [(f64, f64); 2]| {
+        let mut errors = Stream::errors();
+        errors.share = 1.0;
+        let mut gate = Gate::new(&Past::default(), textbook(vec![errors]), endless(0.05));
+        let calm = [(0.0, 60.0), (1.0, 1_140.0)];
+        gate.look(&interval(0.05, &[calm]));
+        let (alarm, finding) = gate.look(&interval(0.05, &[[(30.0, 60.0), (1.0, 1_140.0)]]));
+        assert_eq!(alarm, Decision::Retreat, "{finding:?}");
+        assert!(finding.log_evidence < finding.log_limit);
+        gate.look(&interval(0.008, &[next])).0
+    };
+    let stable = (1.0, 1_190.0);
+    assert_eq!(after([(4.0, 10.0), stable]), Decision::RollBack);
+    assert_eq!(after([(0.0, 10.0), stable]), Decision::Stay);
+    // Without a request of the candidate nothing is decided.
+    assert_eq!(after([(0.0, 0.0), (0.0, 1_200.0)]), Decision::Retreat);
+}
+
+/// Errors of the first three intervals after a raise do not decide by themselves; errors
+/// that last decide at the fourth.
+#[test]
+fn what_only_cold_tasks_do_decides_nothing() {
+    let decided = |lasts: usize| {
+        let mut dice = Dice(5);
+        let known = past(&mut dice, 3_000.0, 0.001);
+        let mut errors = Stream::errors();
+        errors.share = 1.0;
+        let mut gate = Gate::new(&known, textbook(vec![errors]), endless(0.05));
+        (0..20).find(|minute| {
+            let bad = if *minute < lasts { 5.0 } else { 0.0 };
+            let counts = [(bad, 150.0), (3.0, 2_850.0)];
+            gate.look(&interval(0.05, &[counts])).0 == Decision::RollBack
+        })
+    };
+    assert_eq!(decided(3), None);
+    assert_eq!(decided(20), Some(3));
+}

@@ -282,7 +282,7 @@ pub fn run(rollout: &mut Rollout, p: Parameters) -> Result<Outcome, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollout_sdk::testing::World;
+    use rollout_sdk::testing::{World, sample};
     use rollout_sdk::{ErrorKind, HostError, Signal, Verdict};
 
     const ARMS: [&str; 2] = ["stable", "canary"];
@@ -796,5 +796,69 @@ mod tests {
             actor: "ada".to_owned(),
             payload: String::new(),
         }
+    }
+
+    /// Serves 1,000 requests a second; a part of the candidate's fails from the eighth
+    /// sample on, for as many samples as `lasts`.
+    fn failing(part: f64, lasts: f64) -> World {
+        World::new(ARMS, move |arm, start, share| {
+            let requests = (1_000.0 * share).round();
+            let since = (start - 1_000_000.0) / 1_000.0 - 8.0;
+            let bad = arm == "canary" && since >= 0.0 && since < lasts;
+            let errors = if bad { requests * part } else { 0.0 };
+            (requests > 0.0).then(|| sample(arm, start, requests, errors, 30.0))
+        })
+    }
+
+    #[test]
+    fn a_bad_second_costs_a_retreat_and_not_the_rollout() {
+        let mut world = failing(0.5, 1.0);
+        let outcome = world.run("{}", run).expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+        let writes = world.calls.iter().filter(|c| c.starts_with("set-weights"));
+        let writes: Vec<&str> = writes.map(String::as_str).collect();
+        // The alarm, a handful of requests, and the same share again.
+        let at = writes
+            .iter()
+            .position(|call| call.ends_with("canary=10"))
+            .expect("about ten requests");
+        assert_eq!(writes[at - 1], writes[at + 1], "{writes:?}");
+        let held = world.findings.iter().filter(|f| {
+            f.decision == rollout_sdk::Decision::Hold
+                && f.explanation
+                    .contains("takes the share back until the next sample")
+        });
+        assert_eq!(held.count(), 1);
+    }
+
+    #[test]
+    fn the_next_sample_takes_back_what_goes_on_failing() {
+        let mut world = failing(0.5, 1e9);
+        let outcome = world.run("{}", run).expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::RolledBack);
+        let last = world.calls.last().expect("a write");
+        assert!(last.ends_with("canary=10"), "{:?}", world.calls);
+        // At once, where that is wished for.
+        let mut world = failing(0.5, 1.0);
+        let outcome = world.run(r#"{"catastrophe-samples": 1}"#, run);
+        assert_eq!(outcome.expect("a verdict").verdict, Verdict::RolledBack);
+    }
+
+    #[test]
+    fn many_requests_take_smaller_first_steps_unless_something_is_said_of_one() {
+        let first = |parameters: &str| {
+            let mut world = World::steady(ARMS, 20_000.0, 0.0, 30.0);
+            world.run(parameters, run).expect("a verdict");
+            world.calls.join("; ")
+        };
+        let fitted = first("{}");
+        for share in ["canary=1;", "canary=10;", "canary=50;"] {
+            assert!(fitted.contains(share), "{fitted}");
+        }
+        assert!(!fitted.contains("canary=25;"), "{fitted}");
+        let given = first(r#"{"steps": [5, 25, 50, 100]}"#);
+        assert!(given.contains("canary=25;"), "{given}");
+        let timed = first(r#"{"bake": ["5s", "5s", "5s", "5s"]}"#);
+        assert!(timed.contains("canary=25;"), "{timed}");
     }
 }
