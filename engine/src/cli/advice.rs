@@ -172,7 +172,7 @@ fn flag(input: &Input) -> String {
         Input::OutputFile => "--output",
         Input::DecisionsFile => "--decisions",
         Input::Annotation => "--annotate",
-        Input::Scenario => "--only",
+        Input::Scenario => "--pick",
         Input::AllFinished => "--all",
     };
     flag.to_owned()

@@ -136,7 +136,9 @@ pub(super) async fn promote(app: &App, global: &Global, args: PromoteArgs) -> Re
     match command::promote(app, &target, id).await? {
         WentOn::WhenResumed((header, _)) => {
             let id = header.rollout;
-            eprintln!("no process drives rollout {id}; `engine resume {id}` goes on with it");
+            eprintln!(
+                "noted; no process drives rollout {id}, so it counts as soon as `engine resume {id}` goes on with it"
+            );
         }
         WentOn::Now(reached) if global.json => {
             tell(global, &reached)?;

@@ -95,6 +95,7 @@ pub struct ExportArgs {
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// A file of `engine export`
+    #[arg(id = "journal", value_name = "FILE")]
     file: PathBuf,
 }
 

@@ -67,8 +67,9 @@ pub(super) async fn run(
         load: args.load,
         state: args.state,
     };
-    let running = local::start(state_dir, request, &listener).await?;
+    // A process that a signal kills leaves the programs of its arms behind.
     let mut interruptions = super::watch::Interruptions::new(std::sync::Arc::new(SystemClock))?;
+    let running = local::start(state_dir, request, &listener).await?;
     let (listen, admin) = (running.listen(), running.admin());
     if global.json {
         json!(view::traffic::Local { listen, admin });

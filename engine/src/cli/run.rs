@@ -159,8 +159,17 @@ async fn see_to_its_end(
     options: Options,
     on_interrupt: OnInterrupt,
 ) -> Result<Exit> {
+    // A process that a signal kills leaves the programs of its arms behind.
+    let mut interruptions = watch::Interruptions::new(app.clock.clone())?;
     // Boxed, or the futures nest too deep for the compiler.
-    let ready = Box::pin(begin::begin_rollout(app, request, options)).await?;
+    let beginning = Box::pin(begin::begin_rollout(app, request, options));
+    let ready = tokio::select! {
+        ready = beginning => ready?,
+        () = interruptions.next() => {
+            eprintln!("interrupted before the rollout was under way; `engine list` shows whether it had begun");
+            return Ok(Exit::Paused);
+        }
+    };
     let rollout = &ready.header.rollout;
     let title = match &ready.header.work {
         Work::Strategy(pin) => format!("{} {}", pin.name, pin.version),

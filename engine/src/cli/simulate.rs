@@ -27,8 +27,8 @@ const REPLICATES_FEW: usize = 100;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   engine simulate plugins/canary.wasm --scenario examples/scenarios/development.json
-  engine simulate plugins/canary.wasm --scenario s.json --only bad-slow-burn --replicates 2000
-  engine simulate plugins/canary.wasm --scenario s.json --only bad-slow-burn --replicate 7 --plot one.svg
+  engine simulate plugins/canary.wasm --scenario s.json --pick bad-slow-burn --replicates 2000
+  engine simulate plugins/canary.wasm --scenario s.json --pick bad-slow-burn --replicate 7 --plot one.svg
   engine simulate plugins/canary.wasm --scenario s.json --fault engine-killed@12m --fault aws-throttled@5m+3m
   engine simulate plugins/canary.wasm --scenario s.json --junit report.xml --json > report.json")]
 pub struct SimulateArgs {
@@ -43,7 +43,7 @@ pub struct SimulateArgs {
     set: Vec<String>,
     /// Only the scenario of this name; may be given again
     #[arg(long, value_name = "NAME")]
-    only: Vec<String>,
+    pick: Vec<String>,
     /// Rollouts per scenario [default: as each scenario says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     replicates: Option<u32>,
@@ -78,7 +78,7 @@ impl SimulateArgs {
             plugin: self.plugin.clone(),
             set: self.set.clone(),
             scenarios: self.scenarios.clone(),
-            only: self.only.clone(),
+            only: self.pick.clone(),
             replicates: self.replicates,
             seed: self.seed,
             faults: self.faults.clone(),
@@ -183,7 +183,7 @@ fn violations(request: &SimulateRequest, shown: &str, counted: &Counted) -> Vec<
     let name = &counted.row.name;
     let again = |number: u32| {
         let mut command = format!(
-            "engine simulate '{shown}' --scenario '{}' --only {name} --replicate {number}",
+            "engine simulate '{shown}' --scenario '{}' --pick {name} --replicate {number}",
             counted.file.display(),
         );
         if let Some(file) = &request.target.file {

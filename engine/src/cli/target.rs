@@ -1,6 +1,6 @@
 //! Flags that say which target is meant.
 
-use clap::{ArgAction, Args, value_parser};
+use clap::Args;
 
 use super::Global;
 use crate::ops::request::{AwsRequest, TargetRequest};
@@ -19,9 +19,8 @@ pub struct AwsArgs {
     #[arg(long, global = true, value_name = "ARN", conflicts_with = "local")]
     rule: Option<String>,
     /// Move the route that is named alone, and no other one to the same two groups
-    // As text, because `simulate` has an option of this name that takes one.
-    #[arg(long, global = true, action = ArgAction::SetTrue, value_parser = value_parser!(String))]
-    only: String,
+    #[arg(long, global = true)]
+    only: bool,
     /// ECS cluster of the services
     #[arg(long, global = true, value_name = "NAME")]
     cluster: Option<String>,
@@ -62,7 +61,7 @@ impl Global {
                 cluster: aws.cluster,
                 arms: aws.arms,
                 test_listeners: aws.test_listeners,
-                only: aws.only == "true",
+                only: aws.only,
                 services: aws.services,
                 container: aws.container,
                 region: aws.region,

@@ -22,13 +22,17 @@ use crate::ops::watch::{self, Audience, Ended, Happened, Left, Watched, Wish, Wi
 use crate::rollout::Options;
 use crate::view;
 
-/// Ctrl-C and SIGTERM, from the moment on at which this is made; none of them is lost.
+/// Ctrl-C, SIGTERM, SIGQUIT and the end of the terminal, from the moment on at which this is
+/// made; none of them is lost. The programs of arms would outlive a process that these kill.
 ///
 /// A signal within a second of another one counts as the same interruption:
 /// `timeout` signals a process and then its group, which is one wish.
 pub struct Interruptions {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    /// None where the process was started to outlive its terminal, as with `nohup`.
+    hangup: Option<tokio::signal::unix::Signal>,
     clock: Arc<dyn Clock>,
     last: Option<Millis>,
 }
@@ -45,6 +49,11 @@ impl Interruptions {
             last: None,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: match ignores_hangup() {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
         })
     }
 
@@ -54,6 +63,8 @@ impl Interruptions {
             tokio::select! {
                 _ = self.interrupt.recv() => {}
                 _ = self.terminate.recv() => {}
+                _ = self.quit.recv() => {}
+                () = received(self.hangup.as_mut()) => {}
             }
             let now = self.clock.now();
             if self.last.is_none_or(|last| now.abs_diff(last) >= SAME_MS) {
@@ -62,6 +73,24 @@ impl Interruptions {
             }
         }
     }
+}
+
+async fn received(signal: Option<&mut tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the end of the terminal is nothing to this process; where that cannot be read,
+/// nobody knows, and so it stays as it is.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask & 1 == 1)
 }
 
 /// What the first Ctrl-C does.
@@ -176,19 +205,25 @@ fn show_end(global: &Global, ended: &Ended, told: Option<&str>) -> Result<Exit> 
             if let Some(error) = &ended.left_behind {
                 eprintln!("error: {}", advice::text(error));
             }
+            // The users of a demo are made up.
+            if ended.embedded && ended.requests.is_none() {
+                eprintln!(
+                    "the balancer ends with this process: from now on it serves nobody; `engine local` runs one that stays"
+                );
+            }
             Ok(exit)
         }
         Left::Gone => Ok(Exit::Paused),
         Left::Suspended { embedded } => {
             let weights = render::shares(&status.weights);
-            let part = if *embedded {
-                "\nthe balancer was part of this process; `resume` starts it again with these weights"
-            } else {
-                ""
-            };
-            eprintln!(
-                "suspended: the traffic stays at {weights}, and nobody watches it, whatever the metrics say{part}\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
-            );
+            match embedded {
+                true => eprintln!(
+                    "suspended at {weights}\nthe balancer ends with this process: nobody is served until `engine resume {rollout}` starts it again with these weights; `engine abort {rollout}` gives the rollout up"
+                ),
+                false => eprintln!(
+                    "suspended: the traffic stays at {weights}, and nobody watches it, whatever the metrics say\n`engine resume {rollout}` goes on, `engine abort {rollout}` takes it back"
+                ),
+            }
             if global.json {
                 finish(global, ended, Exit::Paused, told)?;
             }

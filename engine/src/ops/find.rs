@@ -45,8 +45,18 @@ impl App {
         id: Option<&str>,
         purpose: Purpose,
     ) -> Result<(Header, Status)> {
+        if id.is_none() {
+            self.say_what_was_not_read(request);
+        }
         let id = self.meant_id(request, id, purpose).await?;
         self.reached(&id).await
+    }
+
+    /// What only needs a target goes on with a rollout file that is wrong elsewhere.
+    pub(super) fn say_what_was_not_read(&self, request: &TargetRequest) {
+        if let Some(unread) = request.not_read() {
+            self.note(unread);
+        }
     }
 
     /// The id of it: no journal is read for it.
@@ -238,6 +248,7 @@ impl App {
     /// The target that the request, the rollout file, a live rollout or the default
     /// names.
     pub async fn target(&self, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
+        self.say_what_was_not_read(request);
         let spec = match request.named()? {
             Some(spec) => spec.target,
             None => {

@@ -197,14 +197,49 @@ impl TargetRequest {
     /// # Errors
     /// Usage, if the file that counts is wrong.
     pub fn named(&self) -> Result<Option<Spec>> {
-        let file = read_spec(self.file.as_deref());
+        let file = self.target_of_file();
         let by_chance = self.file.is_none() && self.aws.names_a_target();
         let is_on_aws = |spec: &Spec| matches!(spec.target, TargetSpec::Aws(_));
         match file {
-            Err(_) if by_chance => self.over(None),
+            // The address is all that counts.
+            Err(_) if by_chance || self.local.is_some() => self.over(None),
             Ok(file) if by_chance => self.over(file.filter(is_on_aws)),
             file => self.over(file?),
         }
+    }
+
+    /// The rollout file, if it is there and says which target is meant: what else is wrong
+    /// with it must not keep the traffic where it is.
+    fn target_of_file(&self) -> Result<Option<Spec>> {
+        let Some(file) = RolloutFile::open(self.file.as_deref())? else {
+            return Ok(None);
+        };
+        if let Some(spec) = file.spec.clone().filter(|_| file.names_its_target()) {
+            return Ok(Some(spec));
+        }
+        let without = "names the target without a rollout file";
+        file.into_spec()
+            .map(Some)
+            .map_err(|error| error.give(Input::Target, without))
+    }
+
+    /// What is wrong with the rollout file besides the target that it names, and so was not
+    /// read; none if nothing is, or if the file does not count.
+    #[must_use]
+    pub fn not_read(&self) -> Option<String> {
+        if self.local.is_some() {
+            return None;
+        }
+        let file = RolloutFile::open(self.file.as_deref()).ok()??;
+        if file.problems.is_empty() || file.spec.is_none() || !file.names_its_target() {
+            return None;
+        }
+        let wrong: Vec<String> = file.problems.iter().map(|p| format!("  {p}")).collect();
+        Some(format!(
+            "{} has problems, so only its [target] was read:\n{}",
+            file.path.display(),
+            wrong.join("\n")
+        ))
     }
 
     /// The same for a rollout that begins, for which all that the file says counts.
@@ -298,6 +333,15 @@ impl RolloutFile {
             text,
             spec,
         }))
+    }
+
+    /// Whether nothing is wrong with what says which target is meant.
+    fn names_its_target(&self) -> bool {
+        let of_target = |path: &str| {
+            let rest = path.strip_prefix("target");
+            path.is_empty() || rest.is_some_and(|r| r.is_empty() || r.starts_with('.'))
+        };
+        !self.problems.iter().any(|p| of_target(&p.problem.path))
     }
 
     /// What it says.

@@ -270,7 +270,7 @@ async fn subject(app: &App, request: &SimulateRequest) -> Result<(Subject, Strin
     // A plugin by name stands for itself; without one the rollout file counts.
     let file = match &request.plugin {
         Some(_) if request.target.file.is_none() => None,
-        _ => request.target.named()?,
+        _ => request.target.described()?,
     };
     let spec = file.unwrap_or_else(|| Spec::demo(<_>::default(), 0, None, None));
     let named = request.plugin.as_deref();

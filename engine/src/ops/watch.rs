@@ -123,6 +123,8 @@ pub struct Ended {
     /// Requests that the built-in load had sent when the rollout stopped, and how many
     /// of them failed.
     pub requests: Option<(u64, u64)>,
+    /// Whether its balancer is part of this process, and ends with it.
+    pub embedded: bool,
 }
 
 /// Drives a rollout in this process until it ends or needs a person.
@@ -347,6 +349,7 @@ impl<'a, 'b> Watch<'a, 'b> {
             Left::Stopped(_) => self.app.ports.load_seen().await,
             _ => None,
         };
+        let embedded = self.app.ports.balances().await;
         let Watched { header, status, .. } = &self.rollout;
         let left_behind = match left {
             Left::Stopped(Standing::Over(End::RolledBack, _))
@@ -363,6 +366,7 @@ impl<'a, 'b> Watch<'a, 'b> {
             left,
             left_behind,
             requests,
+            embedded,
         }
     }
 }

@@ -73,6 +73,7 @@ pub async fn rollback(app: &App, request: &TargetRequest, to: Option<&str>) -> R
         && !driver.is_change(&busy.rollout).await
         && has_journal(app, &busy).await
     {
+        app.say_what_was_not_read(request);
         return abort_instead(app, &busy.rollout, to).await;
     }
     let (spec, target) = patiently(app, || way_back(app, request)).await?;
@@ -864,6 +865,7 @@ pub(super) async fn way_back(
     let Some(TargetSpec::Aws(spec)) = request.named()?.map(|spec| spec.target) else {
         return app.target(request).await;
     };
+    app.say_what_was_not_read(request);
     let route = spec.find.route();
     let target = match app.ports.way_back_on_aws(&spec).await {
         // An earlier rollout on this route has journaled which arm is which.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
 use engine::cli::Cli;
 use engine::cli::exit::Exit;
 use engine::view::catalogue::{self, Kind, document};
@@ -357,4 +357,113 @@ async fn the_parameters_are_those_of_the_plugins() {
         out.push('\n');
     }
     check("reference/parameters.md", "parameters", &out);
+}
+
+/// The words of a command line, as a shell takes them; what comes after a comment, a pipe
+/// or another command is not its own.
+fn words(line: &str) -> Vec<String> {
+    let (mut all, mut word, mut quote) = (vec![], None::<String>, None);
+    for c in line.chars() {
+        match (c, quote) {
+            (c, Some(q)) if c == q => quote = None,
+            (c, Some(_)) => word.get_or_insert_default().push(c),
+            ('\'' | '"', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            ('|' | '&' | ';' | '>', None) => break,
+            ('#', None) if word.is_none() => break,
+            (c, None) if c.is_whitespace() => all.extend(word.take()),
+            (c, None) => word.get_or_insert_default().push(c),
+        }
+    }
+    all.extend(word);
+    all
+}
+
+/// The command lines of `engine` in a text: after a prompt, and after `&&`.
+fn command_lines(text: &str) -> Vec<String> {
+    let lines = text
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("$ "));
+    let parts = lines.flat_map(|line| line.split("&& "));
+    parts
+        .filter(|part| part.starts_with("engine "))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// What is printed can be typed: in the documents, and in the examples of `--help`.
+#[test]
+fn every_command_line_that_is_printed_is_one() {
+    fn examples(command: &clap::Command, found: &mut Vec<(String, String)>) {
+        let after = command.get_after_help().map(ToString::to_string);
+        for line in after.unwrap_or_default().lines() {
+            if let Some(line) = line.strip_prefix("  engine ") {
+                // What an example does stands beside it.
+                let line = line.split("  ").next().unwrap_or_default();
+                found.push((
+                    format!("{} --help", command.get_name()),
+                    format!("engine {line}"),
+                ));
+            }
+        }
+        for verb in command.get_subcommands() {
+            examples(verb, found);
+        }
+    }
+    let mut found = vec![];
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).expect("text");
+        for line in command_lines(&text) {
+            found.push((document.display().to_string(), line));
+        }
+    }
+    assert!(found.len() > 40, "only {} are in documents", found.len());
+    let documented = found.len();
+    examples(&Cli::command(), &mut found);
+    assert!(found.len() > documented + 40, "the examples are there");
+    let wrong: Vec<String> = found
+        .iter()
+        .filter_map(|(place, line)| {
+            let error = Cli::try_parse_from(words(line)).err()?;
+            Some(format!("{place}: {line}\n{error}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// An option that all verbs have gives its value to whatever has its name, so no verb may
+/// have one of that name too.
+#[test]
+fn no_two_options_of_a_verb_are_one() {
+    fn look(
+        command: &clap::Command,
+        path: &str,
+        above: &BTreeSet<String>,
+        twice: &mut Vec<String>,
+    ) {
+        let path = format!("{path} {}", command.get_name());
+        let mut global = above.clone();
+        for argument in command.get_arguments() {
+            let names = argument.get_long().map(|long| format!("--{long}"));
+            let names = names.into_iter().chain([argument.get_id().to_string()]);
+            for name in names.chain(argument.get_short().map(|short| format!("-{short}"))) {
+                // `init` has that of all verbs, where an address may be left out.
+                let own = path == " engine init" && name.trim_start_matches('-') == "local";
+                if above.contains(&name) && !own {
+                    twice.push(format!("{path}: {name}"));
+                }
+                if argument.is_global_set() {
+                    global.insert(name);
+                }
+            }
+        }
+        for verb in command.get_subcommands() {
+            look(verb, &path, &global, twice);
+        }
+    }
+    let mut twice = vec![];
+    look(&Cli::command(), "", &BTreeSet::new(), &mut twice);
+    assert!(twice.is_empty(), "{twice:?}");
 }

@@ -10,8 +10,8 @@ use engine::target::http::Client;
 use rand::RngExt as _;
 use serde_json::Value;
 
-use crate::support::balancer::Local;
-use crate::support::binary::{plugin, run, spawn, stderr, stdout, until, wait};
+use crate::support::balancer::{Local, demo_target};
+use crate::support::binary::{plugin, run, spawn, spawn_with, stderr, stdout, until, wait};
 use crate::support::folder;
 
 /// Requests from users, as many as the balancer takes, until stopped.
@@ -255,4 +255,133 @@ fn a_killed_demo_resumes_with_its_own_balancer() {
         first.contains("traffic: stable"),
         "it speaks at once: {said}"
     );
+}
+
+/// The number of a program that an arm runs, once it has written it, and its process group.
+fn program(file: &Path) -> (i32, i32) {
+    // The strategy is compiled first, which takes long where many tests run.
+    for _ in 0..2_400 {
+        if let Ok(text) = std::fs::read_to_string(file)
+            && let Ok(id) = text.trim().parse()
+        {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+            let after = stat.rsplit(") ").next().expect("fields");
+            let group = after.split_whitespace().nth(2).expect("the group");
+            return (id, group.parse().expect("a number"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{} is not there", file.display());
+}
+
+/// Ctrl-C in a terminal is for every process of the group. The programs of the arms are in
+/// others: they serve until the traffic is back. Then all that they have started ends too,
+/// and nobody is told that users are served.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_programs_of_arms_outlive_a_ctrl_c_until_the_traffic_is_back() {
+    for (on_interrupt, signal, says) in [
+        ("rollback", "-INT", "the balancer ends with this process"),
+        ("suspend", "-HUP", "nobody is served until `engine resume"),
+    ] {
+        let folder = folder();
+        let arm = |name: &str| {
+            let script = format!("sleep 600 & echo $! > {name}.child; echo $$ > {name}.id; wait");
+            format!(
+                "[target.local.arms.{name}]\nversion = \"{name}-1\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\n"
+            )
+        };
+        let file = format!(
+            "[target]\nkind = \"local\"\n[target.local]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{}{}[strategy]\nplugin = \"{}\"\n",
+            arm("stable"),
+            arm("canary"),
+            plugin("canary"),
+        );
+        std::fs::write(folder.path().join("r.toml"), file).expect("writable");
+        let arguments = ["run", "-f", "r.toml", "--on-interrupt", on_interrupt];
+        let running = spawn_with(folder.path(), &arguments, |command| {
+            use std::os::unix::process::CommandExt as _;
+            command.process_group(0);
+        });
+        let engine = i32::try_from(running.0.id()).expect("a number");
+        let mut ids = vec![];
+        for name in ["stable", "canary"] {
+            let (id, group) = program(&folder.path().join(format!("{name}.id")));
+            assert_eq!(group, id, "a group of its own");
+            assert_ne!(group, engine);
+            ids.push(id);
+            ids.push(program(&folder.path().join(format!("{name}.child"))).0);
+        }
+        // Only a rollout that is under way is suspended or taken back.
+        let driven = || stdout(&run(folder.path(), &["list"])).contains("canary-");
+        while !driven() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        let group = format!("-{engine}");
+        let sent = std::process::Command::new("kill")
+            .args([signal, "--", &group])
+            .status();
+        assert!(sent.expect("kill runs").success());
+        let output = wait(running);
+        let said = stderr(&output);
+        assert!(said.contains(says), "{said}");
+        for id in ids {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            // Nobody may have waited for what was orphaned.
+            assert!(stat.is_empty() || stat.contains(") Z"), "{id} runs: {stat}");
+        }
+    }
+}
+
+/// What is wrong with a rollout file must not keep the traffic where it is, if the file says
+/// which target is meant; if it does not, the error says how to name it without the file.
+#[test]
+fn the_way_back_does_not_hang_on_a_typo_in_the_rollout_file() {
+    let folder = folder();
+    let local = Local::start(folder.path(), &[]);
+    let admin = local.admin();
+    let good = demo_target(0).replace("admin = \"127.0.0.1:0\"", &format!("admin = \"{admin}\""));
+    let typo = format!("{good}\n[guardrails]\nlargest-stepp = 5\n");
+    let away = || {
+        let moves = ["set-weights", "50", "50", "--local", &admin];
+        // Both arms must be healthy first.
+        for _ in 0..200 {
+            if run(folder.path(), &moves).status.success() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the traffic cannot be split");
+    };
+    let write = |text: &str| {
+        std::fs::write(folder.path().join("rollout.toml"), text).expect("writable");
+    };
+    write(&typo);
+    for verb in [&["rollback"][..], &["switch", "stable"], &["status"]] {
+        away();
+        let output = run(folder.path(), verb);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(0), "{verb:?}: {said}");
+        assert!(said.contains("so only its [target] was read"), "{said}");
+        assert!(said.contains("guardrails.largest-stepp"), "{said}");
+        assert_eq!(said.matches("was read").count(), 1, "said once: {said}");
+    }
+    // What begins something needs the whole file.
+    let output = run(folder.path(), &["run", &plugin("canary")]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    for wrong in [
+        typo.replace("kind = \"local\"", "kind = \"locul\""),
+        "[target".to_owned(),
+    ] {
+        write(&wrong);
+        away();
+        let output = run(folder.path(), &["rollback"]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let hint = "--stack, --listener, --rule or --local names the target without a rollout file";
+        assert!(said.contains(hint), "{said}");
+        let output = run(folder.path(), &["rollback", "--local", &admin]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
 }

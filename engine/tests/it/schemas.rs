@@ -545,7 +545,7 @@ fn verbs_answer_as_their_schemas_say() {
         &canary,
         "--scenario",
         &scenarios,
-        "--only",
+        "--pick",
         "bad-medium-plus5",
     ];
     let report = answer(&[&simulate[..], &["--replicates", "2"]].concat(), 0);

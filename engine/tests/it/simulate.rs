@@ -231,9 +231,9 @@ fn a_failed_expectation_is_a_9_and_a_failure_in_junit_and_one_tells_its_story() 
         &plugin("canary"),
         "--scenario",
         &file,
-        "--only",
+        "--pick",
         "aa-low-traffic-zero-errors",
-        "--only",
+        "--pick",
         "bad-low-plus50",
         "--replicates",
         "4",
@@ -262,7 +262,7 @@ fn a_failed_expectation_is_a_9_and_a_failure_in_junit_and_one_tells_its_story() 
         &plugin("canary"),
         "--scenario",
         &file,
-        "--only",
+        "--pick",
         "bad-low-plus50",
         "--replicate",
         "2",
@@ -326,7 +326,7 @@ async fn mistakes_are_explained() {
         refused(played, Kind::Usage, says);
     }
     let one = simulate::one(&test.app, &canary(&[]), 1).await;
-    refused(one, Kind::Usage, &["name it with --only"]);
+    refused(one, Kind::Usage, &["name it with --pick"]);
     let rain = "rain@5m"
         .parse::<OutsideFault>()
         .expect_err("no such fault");
@@ -588,4 +588,27 @@ async fn the_compiled_plugin_decides_as_the_reference() {
         weights.dedup();
         assert_eq!(advances, weights.len() - 1, "{name}");
     }
+}
+
+/// An option of all verbs must not choose the scenario.
+#[test]
+fn without_a_pick_all_scenarios_of_a_file_are_played() {
+    let folder = folder();
+    let file = scenarios("development").display().to_string();
+    let all = [
+        "simulate",
+        &plugin("canary"),
+        "--scenario",
+        &file,
+        "--replicates",
+        "1",
+        "--json",
+    ];
+    let output = run(folder.path(), &all);
+    assert!(
+        stdout(&output).contains("bad-low-plus50"),
+        "{}",
+        stderr(&output)
+    );
+    assert_ne!(code(&output), Some(2), "{}", stderr(&output));
 }

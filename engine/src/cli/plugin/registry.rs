@@ -80,6 +80,7 @@ fn show(pulled: Pulled) {
   engine plugin push my-gate.wasm oci://127.0.0.1:5000/my-gate:dev --annotate org.opencontainers.image.revision=3f2a1")]
 pub(super) struct PushArgs {
     /// The component
+    #[arg(id = "component", value_name = "FILE")]
     file: PathBuf,
     /// oci://REGISTRY/REPOSITORY:TAG
     reference: String,

@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Child;
 use tokio::task::AbortHandle;
 
@@ -25,6 +26,22 @@ const TAIL_BYTES: u64 = 4_096;
 pub(super) struct Program {
     log: Option<PathBuf>,
     ends: Mutex<Ends>,
+}
+
+/// A program that runs, in a process group of its own: a Ctrl-C in the terminal is for the
+/// engine, which takes the traffic back before it stops what serves. All that the program
+/// has started goes with it when this is dropped.
+#[derive(Debug)]
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Once it was waited for it has no id, and another group may have its number.
+        let id = self.0.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// How it has ended since it last served.
@@ -99,14 +116,14 @@ impl Program {
     #[expect(clippy::disallowed_methods, reason = "a pause between real restarts")]
     async fn supervise(
         self: Arc<Self>,
-        (child, mut begin): (Child, u64),
+        (child, mut begin): (Group, u64),
         command: Vec<String>,
         port: u16,
     ) {
         let mut child = Ok(child);
         loop {
             let how = match child {
-                Ok(mut child) => ended(child.wait().await),
+                Ok(mut child) => ended(child.0.wait().await),
                 Err(why) => format!("cannot be started again: {why}"),
             };
             {
@@ -152,7 +169,7 @@ fn tail(log: &Path, part: Range<u64>) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn spawn(command: &[String], port: u16, log: Option<&Path>) -> Result<Child, String> {
+fn spawn(command: &[String], port: u16, log: Option<&Path>) -> Result<Group, String> {
     let filled: Vec<String> = command
         .iter()
         .map(|a| a.replace("{port}", &port.to_string()))
@@ -175,7 +192,9 @@ fn spawn(command: &[String], port: u16, log: Option<&Path>) -> Result<Child, Str
         .stdin(Stdio::null())
         .stdout(output())
         .stderr(output())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
+        .map(Group)
         .map_err(|e| format!("{program:?} cannot be started: {e}"))
 }
