@@ -130,11 +130,12 @@ async fn canary_promoted_by_copy() {
 }
 
 /// A strategy that takes the share back in the middle, looks, and gives it again, under
-/// guardrails by which that climb would be too large and too early.
+/// guardrails by which that climb would be too large and too early. What comes after it is
+/// baked anew.
 fn retreating() -> Lab {
     let strategy = lab::Scripted(
         |calls: Arc<dyn engine::rollout::session::Calls>| async move {
-            for (share, seconds) in [(20, 60), (40, 2), (0, 2), (40, 2), (60, 60)] {
+            for (share, seconds) in [(20, 60), (40, 2), (0, 2), (40, 60), (60, 2), (80, 2)] {
                 let weights = Weights::of([("stable", 100 - share), ("canary", share)]);
                 let wait = Call::Wait {
                     seconds,
@@ -167,7 +168,11 @@ fn retreating() -> Lab {
 async fn a_retreat_in_the_middle() {
     every_prefix(async || retreating()).await;
     let lab = retreating();
-    assert!(matches!(lab.run().await, Standing::Over(End::Promoted, _)));
+    let standing = lab.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
     let journal = lab.journal().await;
     let mut phases = vec![];
     for length in 1..=journal.len() {

@@ -80,7 +80,7 @@ impl Default for Config {
             spread_weight: 6.0,
             spread_z: 2.0,
             incident_max: 15,
-            borrow: 3.0,
+            borrow: 0.0,
         }
     }
 }
@@ -190,10 +190,10 @@ impl Stream {
                 (1_000.0, 0.1),
             ],
             cap: 0.6,
-            catastrophe: 2,
+            catastrophe: 1,
             excess: 0.000_5,
-            excess_part: 0.5,
-            cold: 3,
+            excess_part: 0.0,
+            cold: 0,
             noise: Noise::Bursts,
             task_spread: 0.20,
             wander: 0.05,
@@ -220,7 +220,7 @@ impl Stream {
             catastrophe: 0,
             excess: 0.01,
             excess_part: 0.0,
-            cold: 5,
+            cold: 0,
             noise: Noise::Drift(0.03),
             task_spread: 0.08,
             wander: 0.03,
@@ -253,7 +253,7 @@ impl Stream {
             catastrophe: 0,
             excess: 0.003,
             excess_part: 0.0,
-            cold: 5,
+            cold: 0,
             noise: Noise::Drift(0.05),
             task_spread: 0.12,
             wander: 0.05,
@@ -337,19 +337,20 @@ impl Stream {
 }
 
 impl Config {
-    /// The rules of the gate's first edition, without retreat, loans and cold tasks: what
-    /// its recorded runs are compared with.
+    /// The rules of the second edition: an alarm before a verdict, a stable arm that borrows
+    /// from its past, a least difference that follows the usual rate, and cold tasks that are
+    /// told from a regression by what comes after them.
     #[must_use]
-    pub fn first_edition() -> Self {
-        let mut config = Self {
-            borrow: 0.0,
-            ..Self::default()
-        };
-        config.streams[0].catastrophe = 1;
-        for stream in &mut config.streams {
-            (stream.excess_part, stream.cold) = (0.0, 0);
+    pub fn second_edition(mut self) -> Self {
+        self.borrow = 3.0;
+        for stream in &mut self.streams {
+            if stream.catastrophe > 0 {
+                (stream.catastrophe, stream.excess_part, stream.cold) = (2, 0.5, 3);
+            } else if stream.warm_up > 0 && stream.measure == Measure::Events {
+                stream.cold = 5;
+            }
         }
-        config
+        self
     }
 
     /// Adds a stream; the latency streams give up the share that it takes.

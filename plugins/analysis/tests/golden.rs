@@ -108,7 +108,7 @@ fn the_reference_is_reproduced() {
         let config = Config {
             tasks: run.tasks,
             candidate_tasks_min: run.min_canary_tasks,
-            ..Config::first_edition()
+            ..Config::default()
         };
         let calibration = Calibration::of(&past, &config);
         let of = |t: &Three| [t.err, t.slow, t.tail];

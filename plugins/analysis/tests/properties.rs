@@ -283,7 +283,7 @@ fn at_the_margin_the_second_edition_keeps_to_alpha() {
             let known = past(&mut dice, requests, rate);
             let mut errors = Stream::errors();
             errors.share = 1.0;
-            let mut config = textbook(vec![errors]);
+            let mut config = textbook(vec![errors]).second_edition();
             config.tasks = 400;
             let mut gate = Gate::new(&known, config, endless(share));
             let margin = gate.calibration().margin(0, share, gate.config());
@@ -311,7 +311,11 @@ fn an_alarm_is_decided_by_the_next_interval() {
     let after = |next: [(f64, f64); 2]| {
         let mut errors = Stream::errors();
         errors.share = 1.0;
-        let mut gate = Gate::new(&Past::default(), textbook(vec![errors]), endless(0.05));
+        let mut gate = Gate::new(
+            &Past::default(),
+            textbook(vec![errors]).second_edition(),
+            endless(0.05),
+        );
         let calm = [(0.0, 60.0), (1.0, 1_140.0)];
         gate.look(&interval(0.05, &[calm]));
         let (alarm, finding) = gate.look(&interval(0.05, &[[(30.0, 60.0), (1.0, 1_140.0)]]));
@@ -335,7 +339,11 @@ fn what_only_cold_tasks_do_decides_nothing() {
         let known = past(&mut dice, 3_000.0, 0.001);
         let mut errors = Stream::errors();
         errors.share = 1.0;
-        let mut gate = Gate::new(&known, textbook(vec![errors]), endless(0.05));
+        let mut gate = Gate::new(
+            &known,
+            textbook(vec![errors]).second_edition(),
+            endless(0.05),
+        );
         (0..20).find(|minute| {
             let bad = if *minute < lasts { 5.0 } else { 0.0 };
             let counts = [(bad, 150.0), (3.0, 2_850.0)];

@@ -193,7 +193,6 @@ fn evidence(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome,
     });
     let settings = Settings {
         steps: vec![],
-        fitted: false,
         holdback: f64::from(p.holdback),
         probe: false,
         alone: if p.holdback == 0 { samples.max(1) } else { 0 },

@@ -17,10 +17,8 @@ use rollout_sdk::prelude::*;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Parameters {
-    /// Shares of the traffic for the new version, in percent, rising. 5, 25, 50 and 100 if
-    /// not given; 1, 10, 50 and 100 from 10,000 requests a sample on, with
-    /// `gate = "evidence"`, unless a time or an approval is given for single steps.
-    pub steps: Option<Vec<u32>>,
+    /// Shares of the traffic for the new version, in percent, rising.
+    pub steps: Vec<u32>,
     /// How to judge: compare with stable (evidence), or with limits alone.
     pub gate: GateKind,
     /// Time at each step, such as "90s" or "5m": one for all, or a list with
@@ -42,10 +40,16 @@ pub struct Parameters {
     /// Chance of taking back a version that is not worse: 0.01 asks for evidence
     /// of 100:1.
     pub alpha: f64,
-    /// After so many samples in a row in which at least 20 % of the requests fail,
-    /// the version is taken back. At the first of two or more the candidate loses its
-    /// share until the next sample decides; 1 takes it back at once, 0 has no such rule.
-    pub catastrophe_samples: u32,
+    /// After so many samples in a row in which at least 20 % of the requests fail, the
+    /// traffic goes back for good: 1 if not given, and 2 with `edition = 2`. At the first of
+    /// two or more the candidate loses its share until the next sample decides; 0 has no
+    /// such rule.
+    pub catastrophe_samples: Option<u32>,
+    /// Edition of the gate: 1, or 2, which is to become the default. It takes the share
+    /// back before a verdict, borrows from stable's past, tells cold tasks from a
+    /// regression, probes without a past, and takes 1, 10 and 50 % from 10,000 requests a
+    /// sample on where nothing is said of single steps.
+    pub edition: u32,
     /// Streams of your own beside errors and latency, from queries of the rollout
     /// file.
     pub streams: Vec<Custom>,
@@ -77,26 +81,18 @@ pub struct Parameters {
 const STEPS: [u32; 4] = [5, 25, 50, 100];
 
 impl Parameters {
-    /// The steps that are given, or those of a service with few requests.
-    pub(crate) fn steps(&self) -> &[u32] {
-        self.steps.as_deref().unwrap_or(&STEPS)
-    }
-
     /// Whether the steps may be chosen by the traffic: nothing is said of single ones.
     pub(crate) fn fits(&self) -> bool {
         let of_one = matches!(self.bake, Some(BakeTime::List(_)))
-            || self
-                .approve_before
-                .iter()
-                .any(|share| STEPS[..3].contains(share));
-        self.steps.is_none() && !of_one
+            || self.approve_before.iter().any(|share| *share < 100);
+        self.edition == 2 && self.steps == STEPS && !of_one
     }
 }
 
 impl Default for Parameters {
     fn default() -> Self {
         Self {
-            steps: None,
+            steps: STEPS.to_vec(),
             gate: GateKind::Evidence,
             bake: None,
             max_bake: None,
@@ -104,7 +100,8 @@ impl Default for Parameters {
             probe: true,
             warm_up: None,
             alpha: 0.01,
-            catastrophe_samples: 2,
+            catastrophe_samples: None,
+            edition: 1,
             streams: vec![],
             max_error_rate: None,
             max_p99: None,
@@ -148,7 +145,7 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     let needs_approval = |share: u32| p.approve_before.contains(&share);
     Ok(match p.gate {
         GateKind::Limits => p
-            .steps()
+            .steps
             .iter()
             .enumerate()
             .map(|(index, share)| PlannedStep {
@@ -172,31 +169,31 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
 fn check(p: &Parameters) -> Vec<Issue> {
     let mut issues = vec![];
     let mut issue = |path: String, message: String| issues.push(Issue { path, message });
-    if p.steps().is_empty() {
+    if p.steps.is_empty() {
         issue(
             "/steps".into(),
             "is empty; write steps = [5, 25, 50, 100]".into(),
         );
     }
-    for (index, share) in p.steps().iter().enumerate() {
+    for (index, share) in p.steps.iter().enumerate() {
         if !(1..=100).contains(share) {
             issue(
                 format!("/steps/{index}"),
                 format!("{share} is not a share; a step is 1 to 100 percent"),
             );
-        } else if index > 0 && p.steps()[index - 1] >= *share {
+        } else if index > 0 && p.steps[index - 1] >= *share {
             issue(
                 format!("/steps/{index}"),
-                format!("{share} does not rise above {}", p.steps()[index - 1]),
+                format!("{share} does not rise above {}", p.steps[index - 1]),
             );
         }
     }
     if let Some(BakeTime::List(list)) = &p.bake
-        && list.len() != p.steps().len()
+        && list.len() != p.steps.len()
     {
         issue(
             "/bake".into(),
-            format!("has {} times for {} steps", list.len(), p.steps().len()),
+            format!("has {} times for {} steps", list.len(), p.steps.len()),
         );
     }
     if p.holdback > 50 {
@@ -212,6 +209,12 @@ fn check(p: &Parameters) -> Vec<Issue> {
                 "{} is not above 0 and at most 0.5; write 0.01 for 1 %",
                 p.alpha
             ),
+        );
+    }
+    if !(1..=2).contains(&p.edition) {
+        issue(
+            "/edition".into(),
+            format!("there is no edition {}; write 1 or 2", p.edition),
         );
     }
     if p.gate == GateKind::Limits && !p.streams.is_empty() {
@@ -239,7 +242,7 @@ fn check(p: &Parameters) -> Vec<Issue> {
     }
     for (index, share) in p.approve_before.iter().enumerate() {
         let shares = match p.gate {
-            GateKind::Limits => p.steps().to_vec(),
+            GateKind::Limits => p.steps.clone(),
             GateKind::Evidence => evidence::shares(p),
         };
         if !shares.contains(share) {
@@ -285,6 +288,7 @@ mod tests {
     use rollout_sdk::testing::{World, sample};
     use rollout_sdk::{ErrorKind, HostError, Signal, Verdict};
 
+    const SECOND: &str = r#"{"edition": 2}"#;
     const ARMS: [&str; 2] = ["stable", "canary"];
 
     /// With fixed limits, unless it says otherwise.
@@ -543,7 +547,7 @@ mod tests {
         rollout_sdk::Host::wait(&mut world, 60, &[]);
         world.calls.clear();
         world.signals = vec![(world.now + 1_000.0, signal("promote"))];
-        let outcome = world.run("{}", run).expect("a verdict");
+        let outcome = world.run(SECOND, run).expect("a verdict");
         assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
         let raised = |call: &String| call.starts_with("set-weights stable=95");
         assert!(!world.calls.iter().any(raised), "{:?}", world.calls);
@@ -813,14 +817,14 @@ mod tests {
     #[test]
     fn a_bad_second_costs_a_retreat_and_not_the_rollout() {
         let mut world = failing(0.5, 1.0);
-        let outcome = world.run("{}", run).expect("a verdict");
+        let outcome = world.run(SECOND, run).expect("a verdict");
         assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
         let writes = world.calls.iter().filter(|c| c.starts_with("set-weights"));
         let writes: Vec<&str> = writes.map(String::as_str).collect();
         // The alarm, a handful of requests, and the same share again.
         let at = writes
             .iter()
-            .position(|call| call.ends_with("canary=10"))
+            .position(|call| *call == "set-weights stable=99 canary=1")
             .expect("about ten requests");
         assert_eq!(writes[at - 1], writes[at + 1], "{writes:?}");
         let held = world.findings.iter().filter(|f| {
@@ -834,13 +838,17 @@ mod tests {
     #[test]
     fn the_next_sample_takes_back_what_goes_on_failing() {
         let mut world = failing(0.5, 1e9);
-        let outcome = world.run("{}", run).expect("a verdict");
+        let outcome = world.run(SECOND, run).expect("a verdict");
         assert_eq!(outcome.verdict, Verdict::RolledBack);
         let last = world.calls.last().expect("a write");
-        assert!(last.ends_with("canary=10"), "{:?}", world.calls);
+        assert!(
+            last == "set-weights stable=99 canary=1",
+            "{:?}",
+            world.calls
+        );
         // At once, where that is wished for.
         let mut world = failing(0.5, 1.0);
-        let outcome = world.run(r#"{"catastrophe-samples": 1}"#, run);
+        let outcome = world.run(r#"{"edition": 2, "catastrophe-samples": 1}"#, run);
         assert_eq!(outcome.expect("a verdict").verdict, Verdict::RolledBack);
     }
 
@@ -851,14 +859,14 @@ mod tests {
             world.run(parameters, run).expect("a verdict");
             world.calls.join("; ")
         };
-        let fitted = first("{}");
+        let fitted = first(SECOND);
         for share in ["canary=1;", "canary=10;", "canary=50;"] {
             assert!(fitted.contains(share), "{fitted}");
         }
         assert!(!fitted.contains("canary=25;"), "{fitted}");
-        let given = first(r#"{"steps": [5, 25, 50, 100]}"#);
+        let given = first("{}");
         assert!(given.contains("canary=25;"), "{given}");
-        let timed = first(r#"{"bake": ["5s", "5s", "5s", "5s"]}"#);
+        let timed = first(r#"{"edition": 2, "bake": ["5s", "5s", "5s", "5s"]}"#);
         assert!(timed.contains("canary=25;"), "{timed}");
     }
 }

@@ -101,7 +101,7 @@ impl Watch {
         let since = (now - source.period * f64::from(PAST_SAMPLES)).max(0.0);
         let streams = settings.config.streams.len();
         let (past, mut requests) = source.past(rollout, since, streams);
-        if requests <= 0.0 && settings.probe && settings.alone == 0 {
+        if requests <= 0.0 && settings.meets && settings.probe && settings.alone == 0 {
             requests = source.meet(rollout, now);
         }
         let now = rollout.now();

@@ -128,6 +128,9 @@ pub struct Settings {
     pub steps: Vec<f64>,
     /// Whether a service with many requests takes 1, 10 and 50 % instead.
     pub fitted: bool,
+    /// Whether to wait for two samples of a stable arm without a past, so that a probe knows
+    /// how many requests there are.
+    pub meets: bool,
     /// Percent that the stable arm keeps during the last look, so that there is
     /// something to compare with; 0 for none.
     pub holdback: f64,
@@ -163,9 +166,17 @@ impl Settings {
     pub fn of_steps(steps: &[f64]) -> Self {
         Self {
             steps: steps.to_vec(),
-            fitted: false,
             ..Self::default()
         }
+    }
+
+    /// The same with the second edition of the gate: [`Config::second_edition`], and a probe
+    /// without a past.
+    #[must_use]
+    pub fn second_edition(mut self) -> Self {
+        self.config = self.config.second_edition();
+        self.meets = true;
+        self
     }
 
     /// Chooses the steps that fit so many requests per sample.
@@ -232,7 +243,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             steps: vec![5.0, 25.0, 50.0, 100.0],
-            fitted: true,
+            fitted: false,
+            meets: false,
             holdback: 5.0,
             alone: 0,
             warm_up: 2,
