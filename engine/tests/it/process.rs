@@ -317,7 +317,7 @@ fn the_programs_of_arms_outlive_a_ctrl_c_until_the_traffic_is_back() {
         while !driven() {
             std::thread::sleep(Duration::from_millis(100));
         }
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(8));
         let group = format!("-{engine}");
         let sent = std::process::Command::new("kill")
             .args([signal, "--", &group])

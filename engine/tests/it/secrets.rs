@@ -88,10 +88,11 @@ async fn a_credential_in_a_rollout_file_is_refused_and_not_shown() {
         };
         let begun = test.begin(&request).await;
         let seen = overview(&test.app, &request.target, None).await;
-        for result in [begun.map(|_| ()), seen.map(|_| ())] {
-            let error = refused(result, Kind::Usage, &[]);
-            assert!(!error.message.contains(SECRET), "{more}: {error}");
-        }
+        let error = refused(begun.map(|_| ()), Kind::Usage, &[]);
+        assert!(!error.message.contains(SECRET), "{more}: {error}");
+        // What needs the target alone goes on without the rest.
+        let error = seen.map_or_else(|error| error.to_string(), |_| String::new());
+        assert!(!error.contains(SECRET), "{more}: {error}");
         let heard = test.heard();
         assert!(!heard.contains(SECRET), "{more}: {heard}");
         assert_eq!(list(&test.app, &<_>::default()).await, Ok(vec![]));

@@ -58,8 +58,7 @@ struct Shared {
 /// A place on a shared connection, until the answer has ended.
 pub(super) type Stream = Arc<()>;
 
-/// How often a request is sent at most while backends say that they have not begun with
-/// it: others may use up the connection that was made for it.
+/// How often a request is sent at most while backends say that they have not begun with it.
 const SENT_MAX: u32 = 4;
 /// Most requests at a time on one HTTP/2 connection, if the backend permits so many.
 const STREAMS_MAX: usize = 50;
@@ -198,7 +197,7 @@ impl Lane {
     }
 
     /// A sender on a connection to the backend that has room, with its place there, and
-    /// whether the connection was there before.
+    /// whether the connection was there before. A `fresh` one is for one request alone.
     async fn sender(
         &self,
         backend: &Uri,
@@ -238,13 +237,15 @@ impl Lane {
             ended
         }));
         let requests = Stream::default();
-        let taken = requests.clone();
-        lane.push(Shared {
-            sender: sender.clone(),
-            most,
-            requests,
-        });
-        Ok((sender, taken, false))
+        // Others could use up one that is made for a request that was refused before.
+        if !fresh {
+            lane.push(Shared {
+                sender: sender.clone(),
+                most,
+                requests: requests.clone(),
+            });
+        }
+        Ok((sender, requests, false))
     }
 }
 
