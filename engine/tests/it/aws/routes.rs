@@ -275,7 +275,7 @@ async fn a_release_is_not_replaced_under_the_users_of_another_route() {
             reason.contains("HTTP:443 sends 100 % to canary"),
             "{reason}"
         );
-        let along = format!("`engine rollback --listener {late} --only --to stable` brings");
+        let along = format!("a rollback of {late} alone, to stable, brings its users along");
         assert_eq!(reason.contains(&along), both, "{reason}");
         assert_eq!(bottle.live().await.arms[1].release.version, "app:v1");
     }
