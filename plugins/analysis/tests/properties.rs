@@ -64,6 +64,37 @@ impl Dice {
     }
 }
 
+/// How often a version just at the margin is rolled back at this share, in so many runs of so
+/// many looks. `begin` makes the gate of a run.
+fn crossings(
+    (share, requests, rate): (f64, f64, f64),
+    (runs, looks): (u32, u32),
+    dice: &mut Dice,
+    begin: impl Fn(&mut Dice) -> Gate,
+) -> u32 {
+    let (candidate, stable) = (requests * share, requests * (1.0 - share));
+    let mut crossed = 0;
+    for _ in 0..runs {
+        let mut gate = begin(dice);
+        let margin = gate.calibration().margin(0, share, gate.config());
+        crossed += u32::from((0..looks).any(|_| {
+            let counts = [
+                (dice.poisson(candidate * rate * margin), candidate),
+                (dice.poisson(stable * rate), stable),
+            ];
+            gate.look(&interval(share, &[counts])).0 == Decision::RollBack
+        }));
+    }
+    crossed
+}
+
+/// That so many of these runs are at most 1 %, within three standard errors.
+fn keeps_to_alpha(crossed: u32, runs: u32, what: &str) {
+    let rolled_back = f64::from(crossed) / f64::from(runs);
+    let error = (0.01 * 0.99 / f64::from(runs)).sqrt();
+    assert!(rolled_back <= 0.01 + 3.0 * error, "{what}: {rolled_back}");
+}
+
 /// With a look after each of 240 minutes, a version just at the margin is rolled back
 /// in at most `alpha` of all rollouts.
 #[test]
@@ -75,32 +106,17 @@ fn at_the_margin_false_alarms_keep_to_alpha() {
         (0.05, 60.0, 0.02),
     ] {
         let mut dice = Dice(7);
-        let mut crossed = 0;
-        for _ in 0..RUNS {
+        let world = (share, requests, rate);
+        let crossed = crossings(world, (RUNS, 240), &mut dice, |_| {
             let mut errors = Stream::errors();
             errors.share = 1.0;
             errors.excess = 0.0;
-            let mut gate = Gate::new(&Past::default(), textbook(vec![errors]), endless(share));
+            let gate = Gate::new(&Past::default(), textbook(vec![errors]), endless(share));
             let margin = gate.calibration().margin(0, share, gate.config());
             assert!((margin - 1.25).abs() < 1e-12);
-            let (candidate, stable) = (requests * share, requests * (1.0 - share));
-            for _ in 0..240 {
-                let counts = [
-                    (dice.poisson(candidate * rate * margin), candidate),
-                    (dice.poisson(stable * rate), stable),
-                ];
-                if gate.look(&interval(share, &[counts])).0 == Decision::RollBack {
-                    crossed += 1;
-                    break;
-                }
-            }
-        }
-        let rolled_back = f64::from(crossed) / f64::from(RUNS);
-        let error = (0.01 * 0.99 / f64::from(RUNS)).sqrt();
-        assert!(
-            rolled_back <= 0.01 + 3.0 * error,
-            "{share} {requests}: {rolled_back}"
-        );
+            gate
+        });
+        keeps_to_alpha(crossed, RUNS, &format!("{share} {requests}"));
     }
 }
 
@@ -278,30 +294,16 @@ fn at_the_margin_the_second_edition_keeps_to_alpha() {
     const RUNS: u32 = 300;
     for (share, requests, rate) in [(0.25, 300.0, 0.01), (0.5, 60.0, 0.02), (0.95, 300.0, 0.01)] {
         let mut dice = Dice(11);
-        let mut crossed = 0;
-        for _ in 0..RUNS {
-            let known = past(&mut dice, requests, rate);
+        let world = (share, requests, rate);
+        let crossed = crossings(world, (RUNS, 195), &mut dice, |dice| {
+            let known = past(dice, requests, rate);
             let mut errors = Stream::errors();
             errors.share = 1.0;
             let mut config = textbook(vec![errors]).second_edition();
             config.tasks = 400;
-            let mut gate = Gate::new(&known, config, endless(share));
-            let margin = gate.calibration().margin(0, share, gate.config());
-            let (candidate, stable) = (requests * share, requests * (1.0 - share));
-            crossed += u32::from((0..195).any(|_| {
-                let counts = [
-                    (dice.poisson(candidate * rate * margin), candidate),
-                    (dice.poisson(stable * rate), stable),
-                ];
-                gate.look(&interval(share, &[counts])).0 == Decision::RollBack
-            }));
-        }
-        let rolled_back = f64::from(crossed) / f64::from(RUNS);
-        let error = (0.01 * 0.99 / f64::from(RUNS)).sqrt();
-        assert!(
-            rolled_back <= 0.01 + 3.0 * error,
-            "{share} {requests}: {rolled_back}"
-        );
+            Gate::new(&known, config, endless(share))
+        });
+        keeps_to_alpha(crossed, RUNS, &format!("{share} {requests}"));
     }
 }
 
