@@ -6,6 +6,7 @@ use super::app::App;
 use super::{Error, Result};
 use crate::model::Millis;
 use crate::strategy::Plugin;
+use crate::strategy::contract::Rejected;
 
 /// Time after which it is said that compiling takes long, ms.
 const PATIENCE_MS: Millis = 1_500;
@@ -38,5 +39,11 @@ pub async fn compile(app: &App, shown: &str, bytes: &[u8]) -> Result<Arc<Plugin>
             }
         }
     };
-    loaded.map_err(|e| Error::from(e).context(format!("plugin {shown} is rejected")))
+    loaded.map_err(|e| {
+        let verdict = match e {
+            Rejected::Machine(_) => "cannot be loaded",
+            _ => "is rejected",
+        };
+        Error::from(e).context(format!("plugin {shown} {verdict}"))
+    })
 }

@@ -73,6 +73,11 @@ pub enum Rejected {
     /// A function that must not fail failed.
     #[error("its own code failed in {0}")]
     Faulty(String),
+    /// The machine refused what every strategy needs.
+    #[error(
+        "this machine did not give it memory to begin with: {0}\n\nhint: the strategy is not at fault; try again, or look whether the machine is short of memory"
+    )]
+    Machine(String),
 }
 
 const WASM_MAGIC: &[u8] = b"\0asm";

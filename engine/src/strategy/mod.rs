@@ -8,6 +8,7 @@
 
 mod checked;
 pub mod contract;
+mod image;
 pub mod limits;
 pub mod sandbox;
 mod track;
@@ -209,6 +210,7 @@ fn compile(
     let pre = linker
         .instantiate_pre(&component)
         .map_err(|e| shape.explain(&format!("{e:#}")))?;
+    image::prepare(&component)?;
     let bound = (track.bind)(pre).map_err(|e| shape.explain(&format!("{e:#}")))?;
     Ok(Plugin {
         sha256,
