@@ -64,7 +64,11 @@ mod tests {
         let made = patiently(
             || {
                 tries += 1;
-                if tries > times { Ok(()) } else { Err(refusal(kind)) }
+                if tries > times {
+                    Ok(())
+                } else {
+                    Err(refusal(kind))
+                }
             },
             || pauses += 1,
         );

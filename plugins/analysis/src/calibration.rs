@@ -39,6 +39,8 @@ impl Past {
 pub struct Spread {
     /// Dispersion by which all evidence is divided: 1 for a binomial stream.
     pub dispersion: f64,
+    /// What that is worth, in pairs of neighbouring intervals.
+    pub weight: f64,
     /// Additional relative variance of the split in each interval.
     pub drift: f64,
     /// Dispersion over the whole past, drift and incidents included.
@@ -111,7 +113,7 @@ fn spread(past: &Past, at: usize, stream: &Stream, tasks_per_zone: f64, c: &Conf
     let n = index(totals.len()).max(1.0);
     let bad: f64 = totals.iter().map(|t| t.bad).sum();
     let of: f64 = totals.iter().map(|t| t.of).sum();
-    let raw = dispersion(&totals, c);
+    let (raw, weight) = dispersion(&totals, c);
     let (dispersion, drift) = match stream.noise {
         Noise::Bursts => (raw, 0.0),
         Noise::Drift(least) => {
@@ -135,6 +137,7 @@ fn spread(past: &Past, at: usize, stream: &Stream, tasks_per_zone: f64, c: &Conf
     let (between, within) = heterogeneity(past, at, stream, raw, tasks_per_zone, c);
     Spread {
         dispersion,
+        weight,
         drift,
         total_dispersion: (around_mean / n).max(raw).max(1.0),
         between,
@@ -179,25 +182,35 @@ fn sway(totals: &[Counts], dispersion: f64, prior_weight: f64) -> f64 {
 }
 
 /// Dispersion from successive differences, shrunk to the prior: `(k0 p0 + Σ
-/// (r_t - r_{t-1})² / (p (1/n_t + 1/n_{t-1}))) / (k0 + N)`. Differences of
+/// (r_t - r_{t-1})² / (p (1/n_t + 1/n_{t-1}))) / (k0 + N)`, and `k0 + N`. Differences of
 /// neighbours leave slow drift out (von Neumann 1941).
-fn dispersion(totals: &[Counts], c: &Config) -> f64 {
+fn dispersion(totals: &[Counts], c: &Config) -> (f64, f64) {
     let (mut squares, mut pairs) = (0.0, 0.0);
     for pair in totals.windows(2) {
-        let (a, b) = (pair[0], pair[1]);
-        if a.bad + b.bad <= 0.0 {
-            continue;
+        if let Some(square) = jump(pair[0], pair[1]) {
+            squares += square;
+            pairs += 1.0;
         }
-        let rate = (a.bad + b.bad) / (a.of + b.of).max(1.0);
-        let variance = rate * (1.0 / b.of.max(1.0) + 1.0 / a.of.max(1.0));
-        let difference = b.bad / b.of.max(1.0) - a.bad / a.of.max(1.0);
-        if variance > 0.0 {
-            squares += (difference * difference / variance).min(DIFFERENCE_MAX);
-        }
-        pairs += 1.0;
     }
     let weight = c.dispersion_weight;
-    ((weight * c.dispersion_prior + squares) / (weight + pairs)).max(1.0)
+    let dispersion = (weight * c.dispersion_prior + squares) / (weight + pairs);
+    (dispersion.max(1.0), weight + pairs)
+}
+
+/// The squared difference of the rates of two neighbouring intervals, 1 on average if
+/// the events are binomial; nothing if there was no event.
+pub(crate) fn jump(a: Counts, b: Counts) -> Option<f64> {
+    if a.bad + b.bad <= 0.0 {
+        return None;
+    }
+    let rate = (a.bad + b.bad) / (a.of + b.of).max(1.0);
+    let variance = rate * (1.0 / b.of.max(1.0) + 1.0 / a.of.max(1.0));
+    let difference = b.bad / b.of.max(1.0) - a.bad / a.of.max(1.0);
+    Some(if variance > 0.0 {
+        (difference * difference / variance).min(DIFFERENCE_MAX)
+    } else {
+        0.0
+    })
 }
 
 /// Variance between zones, that which persists and that which changes, both shrunk

@@ -1,13 +1,17 @@
 //! Tells cold tasks from a regression: what is wrong in the first intervals after a raise
-//! must still be wrong in those that follow.
+//! must still be wrong in those that follow, or have been wrong before the raise, when the
+//! tasks were warm.
 
 use crate::Counts;
 
 /// Bad events that the early excess must make due in the later intervals before they are
 /// held against it.
 const DUE: f64 = 5.0;
-/// The part of the early excess that the later one must have to bear it out.
+/// The part of the early excess that a warm one must have to bear it out.
 const BORNE_OUT: f64 = 0.4;
+/// The part of the early excess below which the later one says that it is gone. What lies
+/// between leaves it open: a weak fault looks like that by chance.
+const GONE: f64 = 0.2;
 
 /// The intervals of one stream since the last raise of the candidate's share.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,6 +22,8 @@ pub(crate) struct Cold {
     early: [Counts; 2],
     /// The same in those that followed.
     late: [Counts; 2],
+    /// The same in those that followed the raise before, when its tasks were warm.
+    warm: [Counts; 2],
     /// Whether it is settled what the early ones mean.
     settled: bool,
 }
@@ -38,6 +44,7 @@ impl Cold {
     pub(crate) fn raised(&mut self, log_a: &[f64]) {
         *self = Self {
             before: log_a.to_vec(),
+            warm: self.late,
             ..Self::default()
         };
     }
@@ -49,29 +56,40 @@ impl Cold {
 
     /// Adds an interval, the `age`th since the raise, of which the first `cold` are early.
     pub(crate) fn look(&mut self, age: u32, cold: u32, arms: [Counts; 2]) -> Early {
-        if cold == 0 || self.settled || age >= 2 * cold {
+        if cold == 0 {
             return Early::Counts;
         }
-        let add = |sums: &mut [Counts; 2]| {
-            for (sum, new) in sums.iter_mut().zip(arms) {
-                *sum = Counts::new(sum.bad + new.bad, sum.of + new.of);
-            }
-        };
         if age < cold {
-            add(&mut self.early);
-            return Early::Open;
+            sum(&mut self.early, arms);
+            let early = excess(self.early);
+            let due = self.warm[0].of * early;
+            return if due >= DUE && excess(self.warm) >= BORNE_OUT * early {
+                Early::Counts
+            } else {
+                Early::Open
+            };
         }
-        add(&mut self.late);
-        let (early, late) = (excess(self.early), excess(self.late));
-        if early <= 0.0 || late >= BORNE_OUT * early && self.late[0].of > 0.0 {
-            self.settled = self.late[0].of * early.max(0.0) >= DUE;
+        sum(&mut self.late, arms);
+        if self.settled || age >= 2 * cold {
             return Early::Counts;
         }
-        if self.late[0].of * early >= DUE {
+        let (early, late) = (excess(self.early), excess(self.late));
+        let due = self.late[0].of * early.max(0.0);
+        if early <= 0.0 || late >= BORNE_OUT * early && self.late[0].of > 0.0 {
+            self.settled = due >= DUE;
+            return Early::Counts;
+        }
+        if due >= DUE && late < GONE * early {
             self.settled = true;
             return Early::Gone;
         }
         Early::Open
+    }
+}
+
+fn sum(sums: &mut [Counts; 2], arms: [Counts; 2]) {
+    for (sum, new) in sums.iter_mut().zip(arms) {
+        *sum = Counts::new(sum.bad + new.bad, sum.of + new.of);
     }
 }
 
@@ -119,6 +137,40 @@ mod tests {
             cold.look(age, 3, bad(3.0));
         }
         assert_eq!(cold.look(3, 3, bad(2.0)), Early::Counts);
+    }
+
+    #[test]
+    fn what_was_wrong_before_the_raise_counts_at_once() {
+        let raised_after = |before: f64| {
+            let mut cold = Cold::default();
+            cold.raised(&[0.5]);
+            for age in 0..10 {
+                cold.look(age, 3, if age < 3 { FEW } else { bad(before) });
+            }
+            cold.raised(&[0.9]);
+            cold.look(0, 3, bad(3.0))
+        };
+        assert_eq!(raised_after(2.0), Early::Counts);
+        // Warm tasks without a fault say nothing for it, and too few requests say nothing.
+        assert_eq!(raised_after(0.0), Early::Open);
+        let mut cold = Cold::default();
+        cold.raised(&[0.5]);
+        cold.look(3, 3, bad(2.0));
+        cold.raised(&[0.9]);
+        assert_eq!(cold.look(0, 3, bad(3.0)), Early::Open);
+    }
+
+    #[test]
+    fn what_is_neither_borne_out_nor_gone_stays_open() {
+        let mut cold = Cold::default();
+        cold.raised(&[0.5]);
+        for age in 0..3 {
+            cold.look(age, 3, bad(4.0));
+        }
+        assert_eq!(cold.look(3, 3, bad(1.0)), Early::Open);
+        assert_eq!(cold.look(4, 3, bad(1.0)), Early::Open);
+        assert_eq!(cold.look(5, 3, bad(1.0)), Early::Open);
+        assert_eq!(cold.look(6, 3, bad(1.0)), Early::Counts);
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub struct Config {
     pub dispersion_weight: f64,
     /// Dispersion of a service without a past; 1 is a Poisson process.
     pub dispersion_prior: f64,
+    /// Pairs of intervals, those of the prior among them, below which stable's intervals
+    /// of the rollout itself tell the dispersion too; 0 for never.
+    pub pairs_min: f64,
     /// Weight of the prior heterogeneity, in zones.
     pub spread_weight: f64,
     /// Standard deviations of the difference between arms that the margin covers.
@@ -77,6 +80,7 @@ impl Default for Config {
             slack_events: 4.0,
             dispersion_weight: 10.0,
             dispersion_prior: 1.3,
+            pairs_min: 0.0,
             spread_weight: 6.0,
             spread_z: 2.0,
             incident_max: 15,
@@ -338,11 +342,12 @@ impl Stream {
 
 impl Config {
     /// The rules of the second edition: an alarm before a verdict, a stable arm that borrows
-    /// from its past, a least difference that follows the usual rate, and cold tasks that are
-    /// told from a regression by what comes after them.
+    /// from its past and tells how its errors come in bursts where that is short, a least
+    /// difference that follows the usual rate, and cold tasks that are told from a
+    /// regression by what comes after them.
     #[must_use]
     pub fn second_edition(mut self) -> Self {
-        self.borrow = 3.0;
+        (self.borrow, self.pairs_min) = (3.0, 40.0);
         for stream in &mut self.streams {
             if stream.catastrophe > 0 {
                 (stream.catastrophe, stream.excess_part, stream.cold) = (2, 0.5, 3);

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use crate::calibration::{Calibration, index};
+use crate::calibration::{Calibration, index, jump};
 use crate::cold::{Cold, Early};
-use crate::config::{Config, Incident, Measure, Stream};
+use crate::config::{Config, Incident, Measure, Noise, Stream};
 use crate::loan::lent;
 use crate::math::{LOG_ZERO, log_add, log_sum_exp};
-use crate::{Counts, Interval, Moments, Seen};
+use crate::{Counts, Interval, Moments, Seen, Spread};
 
 /// The 99 % quantile of a squared residual under chance alone. In an incident, an
 /// interval beyond it tells nothing about noise.
@@ -49,6 +49,8 @@ struct Process {
     log_a: Vec<f64>,
     /// Squared residuals about the split so far, and their number.
     residuals: (f64, f64),
+    /// Squared differences of stable's neighbouring intervals so far, and their number.
+    jumps: (f64, f64),
     /// Catastrophic intervals in a row.
     catastrophes: u32,
     /// ln A_k as it would be if those had no cap.
@@ -128,6 +130,7 @@ impl Evidence {
                 .map(|(stream, spread)| Process {
                     log_a: vec![LOG_ZERO; stream.grid.len()],
                     residuals: (0.0, 0.0),
+                    jumps: (0.0, 0.0),
                     catastrophes: 0,
                     uncapped: None,
                     alarmed: false,
@@ -327,7 +330,7 @@ impl Process {
         &mut self,
         seen: &Seen,
         stream: &Stream,
-        spread: &crate::Spread,
+        spread: &Spread,
         margin: f64,
         log_bet: f64,
         config: &Config,
@@ -341,10 +344,11 @@ impl Process {
                 let split = Split::of(candidate, control, margin);
                 let (squares, n) = self.residuals;
                 let online = ((5.0 + squares) / (5.0 + n)).max(1.0);
+                let dispersion = self.dispersion(stable, stream, spread, config);
                 let gains = stream.grid.iter().map(|(ratio, _)| match &split {
                     None => 0.0,
                     Some(split) => {
-                        let noise = spread.dispersion + split.variance * spread.drift;
+                        let noise = dispersion + split.variance * spread.drift;
                         split.log_ratio(margin * ratio) / (noise * online)
                     }
                 });
@@ -365,6 +369,31 @@ impl Process {
                 }
             }
         }
+    }
+
+    /// The stream's dispersion. Where the past is too short to tell it, what stable does
+    /// in this rollout counts too: errors in bursts of twenty are no evidence of a fault.
+    fn dispersion(
+        &mut self,
+        stable: Counts,
+        stream: &Stream,
+        spread: &Spread,
+        config: &Config,
+    ) -> f64 {
+        let short = spread.weight + self.jumps.1 < config.pairs_min;
+        if short && stream.noise == Noise::Bursts {
+            let before = self.latest.back().map(|(_, stable)| *stable);
+            if let Some(square) = before.and_then(|before| jump(before, stable)) {
+                self.jumps.0 += square;
+                self.jumps.1 += 1.0;
+            }
+        }
+        let (squares, pairs) = self.jumps;
+        match pairs > 0.0 {
+            true => (spread.dispersion * spread.weight + squares) / (spread.weight + pairs),
+            false => spread.dispersion,
+        }
+        .max(1.0)
     }
 
     /// Counts an interval in which much fails on the candidate alone, or ends the row.
@@ -441,7 +470,7 @@ impl Process {
 
     /// Estimates the dispersion of this rollout's split around that of the last
     /// intervals.
-    fn learn(&mut self, seen: &Seen, spread: &crate::Spread, incident: bool) {
+    fn learn(&mut self, seen: &Seen, spread: &Spread, incident: bool) {
         let Seen::Counts { candidate, stable } = *seen else {
             return;
         };

@@ -57,6 +57,7 @@ mod tests {
     fn spread(bad: f64, of: f64) -> Spread {
         Spread {
             dispersion: 1.0,
+            weight: 130.0,
             drift: 0.0,
             total_dispersion: 1.0,
             between: 0.0,

@@ -355,3 +355,35 @@ fn what_only_cold_tasks_do_decides_nothing() {
     assert_eq!(decided(3), None);
     assert_eq!(decided(20), Some(3));
 }
+
+/// Without a past stable's own minutes tell that errors come in bursts; where they do not
+/// count, a good version is taken back for the first bursts that it meets.
+#[test]
+fn bursts_without_a_past_are_no_fault() {
+    let taken_back = |pairs_min: f64| {
+        let mut dice = Dice(11);
+        (0..400)
+            .filter(|_| {
+                let mut errors = Stream::errors();
+                errors.share = 1.0;
+                let config = Config {
+                    pairs_min,
+                    dispersion_prior: 1.3,
+                    ..textbook(vec![errors]).second_edition()
+                };
+                let mut gate = Gate::new(&Past::default(), config, endless(0.25));
+                (0..60).any(|_| {
+                    // Each burst of twenty meets one arm alone.
+                    let burst = |dice: &mut Dice, share| 20.0 * dice.poisson(0.6 * share);
+                    let counts = [
+                        (burst(&mut dice, 0.25), 300.0),
+                        (burst(&mut dice, 0.75), 900.0),
+                    ];
+                    gate.look(&interval(0.25, &[counts])).0 == Decision::RollBack
+                })
+            })
+            .count()
+    };
+    let (without, with) = (taken_back(0.0), taken_back(40.0));
+    assert!(with <= 6 && without >= 5 * with, "{without} {with}");
+}

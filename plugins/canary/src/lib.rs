@@ -41,11 +41,11 @@ pub struct Parameters {
     /// of 100:1.
     pub alpha: f64,
     /// After so many samples in a row in which at least 20 % of the requests fail, the
-    /// traffic goes back for good: 1 if not given, and 2 with `edition = 2`. At the first of
+    /// traffic goes back for good: 2 if not given, and 1 with `edition = 1`. At the first of
     /// two or more the candidate loses its share until the next sample decides; 0 has no
     /// such rule.
     pub catastrophe_samples: Option<u32>,
-    /// Edition of the gate: 1, or 2, which is to become the default. It takes the share
+    /// Edition of the gate: 2, or 1 for the decisions of before. The second takes the share
     /// back before a verdict, borrows from stable's past, tells cold tasks from a
     /// regression, probes without a past, and takes 1, 10 and 50 % from 10,000 requests a
     /// sample on where nothing is said of single steps.
@@ -101,7 +101,7 @@ impl Default for Parameters {
             warm_up: None,
             alpha: 0.01,
             catastrophe_samples: None,
-            edition: 1,
+            edition: 2,
             streams: vec![],
             max_error_rate: None,
             max_p99: None,
@@ -288,7 +288,6 @@ mod tests {
     use rollout_sdk::testing::{World, sample};
     use rollout_sdk::{ErrorKind, HostError, Signal, Verdict};
 
-    const SECOND: &str = r#"{"edition": 2}"#;
     const ARMS: [&str; 2] = ["stable", "canary"];
 
     /// With fixed limits, unless it says otherwise.
@@ -547,7 +546,7 @@ mod tests {
         rollout_sdk::Host::wait(&mut world, 60, &[]);
         world.calls.clear();
         world.signals = vec![(world.now + 1_000.0, signal("promote"))];
-        let outcome = world.run(SECOND, run).expect("a verdict");
+        let outcome = world.run("{}", run).expect("a verdict");
         assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
         let raised = |call: &String| call.starts_with("set-weights stable=95");
         assert!(!world.calls.iter().any(raised), "{:?}", world.calls);
@@ -817,7 +816,7 @@ mod tests {
     #[test]
     fn a_bad_second_costs_a_retreat_and_not_the_rollout() {
         let mut world = failing(0.5, 1.0);
-        let outcome = world.run(SECOND, run).expect("a verdict");
+        let outcome = world.run("{}", run).expect("a verdict");
         assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
         let writes = world.calls.iter().filter(|c| c.starts_with("set-weights"));
         let writes: Vec<&str> = writes.map(String::as_str).collect();
@@ -838,7 +837,7 @@ mod tests {
     #[test]
     fn the_next_sample_takes_back_what_goes_on_failing() {
         let mut world = failing(0.5, 1e9);
-        let outcome = world.run(SECOND, run).expect("a verdict");
+        let outcome = world.run("{}", run).expect("a verdict");
         assert_eq!(outcome.verdict, Verdict::RolledBack);
         let last = world.calls.last().expect("a write");
         assert!(
@@ -848,7 +847,7 @@ mod tests {
         );
         // At once, where that is wished for.
         let mut world = failing(0.5, 1.0);
-        let outcome = world.run(r#"{"edition": 2, "catastrophe-samples": 1}"#, run);
+        let outcome = world.run(r#"{"catastrophe-samples": 1}"#, run);
         assert_eq!(outcome.expect("a verdict").verdict, Verdict::RolledBack);
     }
 
@@ -859,14 +858,14 @@ mod tests {
             world.run(parameters, run).expect("a verdict");
             world.calls.join("; ")
         };
-        let fitted = first(SECOND);
+        let fitted = first("{}");
         for share in ["canary=1;", "canary=10;", "canary=50;"] {
             assert!(fitted.contains(share), "{fitted}");
         }
         assert!(!fitted.contains("canary=25;"), "{fitted}");
-        let given = first("{}");
+        let given = first(r#"{"edition": 1}"#);
         assert!(given.contains("canary=25;"), "{given}");
-        let timed = first(r#"{"edition": 2, "bake": ["5s", "5s", "5s", "5s"]}"#);
+        let timed = first(r#"{"bake": ["5s", "5s", "5s", "5s"]}"#);
         assert!(timed.contains("canary=25;"), "{timed}");
     }
 }
