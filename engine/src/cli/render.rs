@@ -366,26 +366,47 @@ fn why(status: &Status) -> Option<String> {
 
 /// The candidate's shares in the order in which they come: `traffic ✓5 ▸25 50 95 100 %`.
 /// They are not numbered, because only the strategy knows which of them are steps of its own.
-/// `None` if it did not say.
+/// Where it takes others than it said (a ladder that fits the traffic), those that it took
+/// are shown, and of those to come the last. `None` if it did not say.
 fn shares_to_come(header: &Header, status: &Status) -> Option<String> {
     let Work::Strategy(pin) = &header.work else {
         return None;
     };
+    if pin.steps.is_empty() || status.decision.is_some() {
+        return None;
+    }
+    let planned: Vec<f64> = pin.steps.iter().map(|s| f64::from(s.share)).collect();
     let share = status.weights.share(header.arm(Role::Candidate));
-    let begun = status.exposed_since.is_some() && share > 0.0;
-    let over = status.decision.is_some();
-    let at = pin.steps.iter().position(|s| f64::from(s.share) >= share);
-    let at = at.unwrap_or(pin.steps.len());
-    let marked = pin.steps.iter().enumerate().map(|(index, step)| {
-        let mark = match begun {
-            true if index < at => "✓",
-            true if index == at => "▸",
-            _ => "",
-        };
-        format!("{mark}{}", step.share)
-    });
-    let marked: Vec<String> = marked.collect();
-    (!over && !marked.is_empty()).then(|| format!("traffic {} %", marked.join(" ")))
+    let alike = |a: f64, b: f64| (a - b).abs() < 0.5;
+    // What lies below the first of them is a probe.
+    let climbed = status.climbed.iter().copied().filter(|s| *s >= planned[0]);
+    let own = climbed
+        .clone()
+        .any(|s| !planned.iter().any(|p| alike(*p, s)));
+    let mut shares: Vec<String> = vec![];
+    let mut show = |mark: &str, share: f64| shares.push(format!("{mark}{}", percent(share)));
+    if own {
+        for &before in status.climbed.iter().filter(|s| **s < share) {
+            show("✓", before);
+        }
+        show("▸", share);
+        let last = planned.iter().copied().fold(0.0, f64::max);
+        if last > share {
+            shares.extend(["…".to_owned(), percent(last)]);
+        }
+    } else {
+        let begun = status.exposed_since.is_some() && share > 0.0;
+        let at = planned.iter().position(|p| *p >= share);
+        for (index, &planned) in planned.iter().enumerate() {
+            let mark = match at.unwrap_or(pin.steps.len()) {
+                at if begun && index < at => "✓",
+                at if begun && index == at => "▸",
+                _ => "",
+            };
+            show(mark, planned);
+        }
+    }
+    Some(format!("traffic {} %", shares.join(" ")))
 }
 
 /// How far a rollout is, how long it has taken and will take, and what it waits for.

@@ -48,6 +48,8 @@ pub struct Status {
     pub retreat: Option<Retreat>,
     /// When the weights last changed, Unix ms.
     pub moved: Millis,
+    /// Each share of the candidate, in percent, that was higher than all before it.
+    pub climbed: Vec<f64>,
     /// Whether the candidate arm was given its release.
     pub released: bool,
     /// What this rollout last asked the candidate arm to run, if it ever did.
@@ -224,6 +226,7 @@ impl Status {
             exposed_since: None,
             retreat: None,
             moved: header.created,
+            climbed: vec![],
             released: false,
             tried: None,
             given: None,
@@ -539,6 +542,10 @@ impl Status {
         // A strategy may name the arms in any order; they are kept in the target's.
         let weights = weights.ordered_as(&self.names).unwrap_or(weights);
         self.raised |= weights.share(&self.candidate) > self.weights.share(&self.candidate);
+        let share = weights.share(&self.candidate);
+        if share > self.climbed.last().copied().unwrap_or_default() {
+            self.climbed.push(share);
+        }
         if weights.weight(&self.candidate) == 0 {
             self.exposed_since = None;
         } else if self.exposed_since.is_none() {

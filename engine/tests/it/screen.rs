@@ -204,6 +204,27 @@ fn the_first_metrics_of_cloudwatch_are_awaited() {
     insta::assert_snapshot!(scene.views());
 }
 
+/// A ladder that fits the traffic is not the one that was said before there was any.
+#[test]
+fn steps_that_were_not_announced_are_shown_as_they_are_taken() {
+    let shown = |climbed: &[f64], share: u32| {
+        let mut scene = Scene::new(79.0, 2);
+        scene.status.climbed = climbed.to_vec();
+        scene.status.weights = Weights::of([("stable", 1_000 - share), ("canary", share)]);
+        let lines = head(&scene.header, &scene.status, NOW, 130).join("\n");
+        let (_, traffic) = lines.split_once("traffic ").expect("the shares");
+        let (shares, _) = traffic.split_once(" %").expect("percent");
+        shares.to_owned()
+    };
+    assert_eq!(shown(&[0.2], 2), "▸5 25 50 95");
+    assert_eq!(shown(&[0.2, 5.0, 25.0], 250), "✓5 ▸25 50 95");
+    assert_eq!(shown(&[0.2, 1.0, 10.0], 100), "✓0.2 ✓1 ▸10 … 95");
+    assert_eq!(shown(&[1.0, 10.0, 50.0], 500), "✓1 ✓10 ▸50 … 95");
+    assert_eq!(shown(&[1.0, 10.0, 95.0], 950), "✓1 ✓10 ▸95");
+    // Taken back for a while.
+    assert_eq!(shown(&[1.0, 10.0], 2), "▸0.2 … 95");
+}
+
 #[test]
 fn a_decision_shows_its_reason_alone() {
     let mut scene = Scene::new(310.0, 400);

@@ -81,6 +81,7 @@ fn settings(p: &Parameters, period: Duration) -> Settings {
         probe: p.probe,
         on_inconclusive: p.on_inconclusive,
         on_no_data: p.on_no_data,
+        split_check: p.traffic_split_check,
         ..Settings::default()
     };
     if p.edition == 2 {

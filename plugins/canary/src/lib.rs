@@ -75,6 +75,9 @@ pub struct Parameters {
     /// requests for a limit: wait for more (hold), take the traffic back
     /// (rollback), or ask a person (pause).
     pub on_no_data: OnNoData,
+    /// What to do when the share of the requests that arrives is not the share that was set,
+    /// as with sticky sessions: take no step (hold), say so (warn), or nothing (ignore).
+    pub traffic_split_check: SplitCheck,
 }
 
 /// The steps if none are given.
@@ -111,6 +114,7 @@ impl Default for Parameters {
             approval_timeout: Span(Duration::from_secs(24 * 3_600)),
             on_inconclusive: OnInconclusive::Rollback,
             on_no_data: OnNoData::Hold,
+            traffic_split_check: SplitCheck::Warn,
         }
     }
 }
@@ -867,5 +871,66 @@ mod tests {
         assert!(given.contains("canary=25;"), "{given}");
         let timed = first(r#"{"bake": ["5s", "5s", "5s", "5s"]}"#);
         assert!(timed.contains("canary=25;"), "{timed}");
+    }
+
+    /// A world in which half of the candidate's requests stay with stable, for so many
+    /// seconds.
+    fn sticky(lasts: f64) -> World {
+        World::new(ARMS, move |arm, start, share| {
+            let kept = if start - 1_000_000.0 < lasts * 1_000.0 {
+                0.5
+            } else {
+                0.0
+            };
+            let part = match arm {
+                "canary" => share * (1.0 - kept),
+                _ => share + (1.0 - share) * kept,
+            };
+            let requests = (1_000.0 * part).round();
+            (requests > 0.0).then(|| sample(arm, start, requests, 0.0, 30.0))
+        })
+    }
+
+    #[test]
+    fn a_share_that_does_not_arrive_is_said() {
+        let said = "of the requests come to the candidate, and its share was set to 25 %";
+        let mut world = sticky(1e9);
+        let outcome = world.run("{}", run).expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+        let explained = |world: &World| {
+            let findings = world.findings.iter();
+            findings.filter(|f| f.explanation.contains(said)).count()
+        };
+        assert!(explained(&world) > 0);
+        world = sticky(1e9);
+        world
+            .run(r#"{"traffic-split-check": "ignore"}"#, run)
+            .expect("a verdict");
+        assert_eq!(explained(&world), 0);
+        world = sticky(0.0);
+        world.run("{}", run).expect("a verdict");
+        assert_eq!(explained(&world), 0);
+    }
+
+    #[test]
+    fn a_share_that_does_not_arrive_stops_the_climb_if_asked() {
+        let mut world = sticky(60.0);
+        let outcome = world.run(r#"{"traffic-split-check": "hold"}"#, run);
+        assert_eq!(outcome.expect("a verdict").verdict, Verdict::Promoted);
+        let held = world.findings.iter().filter(|f| {
+            f.decision == rollout_sdk::Decision::Hold && f.explanation.contains("sticky sessions")
+        });
+        let held = held.count();
+        assert!(held >= 20, "{held} {}", world.now - 1_000_000.0);
+        let raised = |world: &World| {
+            let of = |f: &&rollout_sdk::Finding| f.decision == rollout_sdk::Decision::Advance;
+            world.findings.iter().find(of).map(|f| f.until)
+        };
+        // Nothing but the probe, which is too small to tell, was passed before.
+        let mut calm = sticky(0.0);
+        calm.run(r#"{"traffic-split-check": "hold"}"#, run)
+            .expect("a verdict");
+        assert_eq!(raised(&world), raised(&calm));
+        assert!(world.now > calm.now + 30_000.0);
     }
 }

@@ -12,6 +12,7 @@
 mod retreat;
 mod settings;
 mod source;
+mod split;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use analysis::{Config, Decision, Finding, Gate, Interval, Seen, StepKind};
 
 pub use settings::{Custom, GateKind, OnInconclusive, Settings};
+pub use split::SplitCheck;
 
 use crate::bake::OnNoData;
 use crate::duration::in_words;
@@ -59,6 +61,8 @@ pub struct Watch {
     /// Start of the first interval whose answers may still come.
     complete: f64,
     last: Option<Finding>,
+    /// Whether it was said that other shares arrive than were set, at the current step.
+    warned: bool,
     /// Where the share is while an alarm waits for the next sample.
     retreat: Option<retreat::Retreat>,
 }
@@ -122,6 +126,7 @@ impl Watch {
             unmeasured: 0,
             complete: now,
             last: None,
+            warned: false,
             retreat: None,
             settings,
         })
@@ -193,7 +198,7 @@ impl Watch {
         self.shares.push((now, share, self.gate.position().0));
         self.retreat = None;
         self.measured.fill(false);
-        self.unmeasured = 0;
+        (self.unmeasured, self.warned) = (0, false);
     }
 
     /// Looks at every sample until the current step is done (`None`), or the rollout is
@@ -352,7 +357,7 @@ impl Watch {
             return None;
         }
         if looked.decision == Some(Decision::Hold)
-            && let Some(why) = self.doubt()
+            && let Some(why) = self.doubt().or_else(|| self.skewed())
         {
             rollout.progress(percent, &format!("{title}: holds, {why}"));
             return None;
@@ -397,6 +402,25 @@ impl Watch {
         self.last.as_ref().map_or_else(String::new, |finding| {
             finding.explain(decision, self.gate.pace(), config, &window)
         })
+    }
+
+    /// The same, with what else there is to say of this look.
+    fn explanation(&self, said: Decision) -> String {
+        let holds = || {
+            let unmeasured = self.unmeasured().filter(|_| self.unmeasured > 0);
+            unmeasured
+                .or_else(|| self.doubt())
+                .or_else(|| self.skewed())
+        };
+        if said == Decision::Hold
+            && let Some(why) = holds()
+        {
+            return format!("{}; holds, {why}", self.explain(Decision::Stay));
+        }
+        match self.mismatch() {
+            Some(mismatch) => format!("{}; {mismatch}", self.explain(said)),
+            None => self.explain(said),
+        }
     }
 
     /// The time that the rates of a finding are from, in words.
@@ -493,7 +517,7 @@ impl Watch {
                 self.unmeasured += 1;
                 said = Decision::Hold;
             }
-            if said == Decision::Advance && self.doubt().is_some() {
+            if said == Decision::Advance && (self.doubt().is_some() || self.skewed().is_some()) {
                 self.gate.return_to(pace);
                 said = Decision::Hold;
             }
@@ -529,6 +553,12 @@ impl Watch {
             };
         }
         self.silent = 0;
+        if !self.warned
+            && let Some(mismatch) = self.mismatch()
+        {
+            rollout.log(Level::Warn, &format!("{}: {mismatch}", self.title()));
+            self.warned = true;
+        }
         Looked {
             decision,
             silence: None,
@@ -616,15 +646,7 @@ impl Watch {
                     log_evidence: s.log_evidence,
                 })
                 .collect(),
-            explanation: match self.unmeasured().filter(|_| self.unmeasured > 0) {
-                Some(why) if said == Decision::Hold => {
-                    format!("{}; holds, {why}", self.explain(Decision::Stay))
-                }
-                _ => match self.doubt().filter(|_| said == Decision::Hold) {
-                    Some(why) => format!("{}; holds, {why}", self.explain(Decision::Stay)),
-                    None => self.explain(said),
-                },
-            },
+            explanation: self.explanation(said),
         }
     }
 }

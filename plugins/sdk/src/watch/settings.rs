@@ -4,6 +4,7 @@ use analysis::{Config, Measure, Step, StepKind, Stream, probe_share};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::SplitCheck;
 use crate::bake::OnNoData;
 use crate::gate::Limits;
 
@@ -158,6 +159,8 @@ pub struct Settings {
     pub on_inconclusive: OnInconclusive,
     /// What to do when no samples come any more.
     pub on_no_data: OnNoData,
+    /// What to do when the share that arrives is not the share that was set.
+    pub split_check: SplitCheck,
 }
 
 impl Settings {
@@ -257,6 +260,7 @@ impl Default for Settings {
             limits: None,
             on_inconclusive: OnInconclusive::Rollback,
             on_no_data: OnNoData::Hold,
+            split_check: SplitCheck::Warn,
         }
     }
 }
