@@ -647,16 +647,16 @@ fn exceeds(stream: &Stream, least: f64, candidate: Counts, stable: Counts) -> bo
 
 /// The candidate's part of the bad events of one interval, given their total:
 /// binomial with `r n_c / (r n_c + n_s)` at a ratio `r` of the rates.
-struct Split {
+pub(crate) struct Split {
     candidate: Counts,
     stable: Counts,
     part: f64,
     /// Variance of the candidate's number of events, at the margin.
-    variance: f64,
+    pub(crate) variance: f64,
 }
 
 impl Split {
-    fn of(candidate: Counts, stable: Counts, margin: f64) -> Option<Self> {
+    pub(crate) fn of(candidate: Counts, stable: Counts, margin: f64) -> Option<Self> {
         let total = candidate.bad + stable.bad;
         if candidate.of <= 0.0 || stable.of <= 0.0 || total <= 0.0 {
             return None;
@@ -671,7 +671,7 @@ impl Split {
     }
 
     /// Log likelihood ratio of `ratio` against the margin.
-    fn log_ratio(&self, ratio: f64) -> f64 {
+    pub(crate) fn log_ratio(&self, ratio: f64) -> f64 {
         let scaled = ratio * self.candidate.of;
         let part = (scaled / (scaled + self.stable.of)).clamp(1e-12, 1.0 - 1e-12);
         self.candidate.bad * (part / self.part).ln()

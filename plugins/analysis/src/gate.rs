@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::evidence::{Evidence, Finding};
 use crate::pace::{Pace, Step, StepKind};
 use crate::past::PastControl;
+use crate::sight::Sight;
 use crate::{Interval, Seen};
 
 /// The gate of one rollout.
@@ -81,6 +82,29 @@ impl Gate {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Intervals until a fault decides, on the way up all steps, that adds so much to the
+    /// rate of errors (0-1), with so many requests per interval; `None` if it does not show.
+    #[must_use]
+    pub fn shows(&self, requests: f64, more: f64) -> Option<f64> {
+        self.sight(requests).climb(&self.steps, more)
+    }
+
+    /// Makes one step longer, so that such a fault shows at it. Returns whether it does.
+    pub fn show(&mut self, requests: f64, more: f64) -> bool {
+        let mut steps = std::mem::take(&mut self.steps);
+        let shows = self.sight(requests).lengthen(&mut steps, more);
+        self.steps = steps;
+        shows
+    }
+
+    fn sight(&self, requests: f64) -> Sight<'_> {
+        Sight {
+            calibration: &self.calibration,
+            config: &self.config,
+            requests,
+        }
     }
 
     /// Adds the next interval. Intervals without data must be left out, and those in

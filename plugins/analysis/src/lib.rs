@@ -18,6 +18,7 @@
 //! * [`Evidence`]: the e-processes of all streams; rolls back.
 //! * [`Pace`]: hold or advance.
 //! * [`Gate`]: the parts together.
+//! * [`Sight`]: which faults a rollout would show, and after how long.
 //! * [`PastControl`]: a weaker gate for when the stable arm has no traffic.
 //! * [`percentiles`]: counts from percentiles, if a source has nothing else.
 //!
@@ -37,6 +38,7 @@ mod pace;
 mod past;
 pub mod percentiles;
 mod probe;
+mod sight;
 
 pub use calibration::{Calibration, Past, Spread};
 pub use config::{Config, Incident, Measure, Noise, Stream};
@@ -46,6 +48,7 @@ pub use gate::{Decision, Gate};
 pub use pace::{Pace, Step, StepKind};
 pub use past::PastControl;
 pub use probe::probe_share;
+pub use sight::Sight;
 
 /// Bad events of one arm in one interval.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

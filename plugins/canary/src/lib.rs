@@ -50,6 +50,10 @@ pub struct Parameters {
     /// regression, probes without a past, and takes 1, 10 and 50 % from 10,000 requests a
     /// sample on where nothing is said of single steps.
     pub edition: u32,
+    /// The least fault that must show, as a difference of the error rates: 0.01 for one
+    /// point. The step at which it shows soonest is made long enough for it, up to 90
+    /// samples. Nothing is made longer if not given.
+    pub min_effect: Option<f64>,
     /// Streams of your own beside errors and latency, from queries of the rollout
     /// file.
     pub streams: Vec<Custom>,
@@ -105,6 +109,7 @@ impl Default for Parameters {
             alpha: 0.01,
             catastrophe_samples: None,
             edition: 2,
+            min_effect: None,
             streams: vec![],
             max_error_rate: None,
             max_p99: None,
@@ -219,6 +224,14 @@ fn check(p: &Parameters) -> Vec<Issue> {
         issue(
             "/edition".into(),
             format!("there is no edition {}; write 1 or 2", p.edition),
+        );
+    }
+    if p.min_effect
+        .is_some_and(|effect| !(effect > 0.0 && effect < 1.0))
+    {
+        issue(
+            "/min-effect".into(),
+            "is not above 0 and below 1; write 0.01 for one point of errors".into(),
         );
     }
     if p.gate == GateKind::Limits && !p.streams.is_empty() {

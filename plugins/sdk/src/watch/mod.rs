@@ -11,6 +11,7 @@
 
 mod retreat;
 mod settings;
+mod sight;
 mod source;
 mod split;
 
@@ -26,6 +27,7 @@ use crate::bake::OnNoData;
 use crate::duration::in_words;
 use crate::gate::{Judgement, Window};
 use crate::{Error, Level, Outcome, Rollout, Wake, inconclusive, rolled_back};
+use sight::Shown;
 use source::Source;
 
 /// Samples of the past to calibrate with.
@@ -45,6 +47,8 @@ const APPROVAL_LOOK: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Watch {
     gate: Gate,
+    /// What the rollout would show, if that is known.
+    shown: Option<Shown>,
     settings: Settings,
     source: Source,
     /// The candidate's share (0-1) and step, each from a time on (Unix ms).
@@ -115,8 +119,23 @@ impl Watch {
         if let Some(fitted) = settings.describe_fit(requests) {
             rollout.log(Level::Info, &fitted);
         }
+        let mut gate = Gate::new(&past, settings.config.clone(), settings.ladder(requests));
+        if let Some(effect) = settings.min_effect
+            && !gate.show(requests, effect)
+        {
+            let effect = sight::points(effect);
+            let line = format!(
+                "{effect} of errors, the min-effect, cannot be shown in 90 samples with this traffic"
+            );
+            rollout.log(Level::Warn, &line);
+        }
+        let shown = Shown::of(&gate, requests, source.period);
+        if let Some(shown) = &shown {
+            rollout.log(Level::Info, &shown.say("would show"));
+        }
         Ok(Self {
-            gate: Gate::new(&past, settings.config.clone(), settings.ladder(requests)),
+            gate,
+            shown,
             source,
             shares: vec![],
             taken: BTreeMap::new(),
@@ -439,14 +458,19 @@ impl Watch {
         }
     }
 
-    /// The last finding of a version that passed, in brackets, for the end of a rollout:
-    /// `(evidence 1:4, goes back at 100:1; errors: …)`.
+    /// The last finding of a version that passed, in brackets, for the end of a rollout, and
+    /// what would have shown: `(evidence 1:4, goes back at 100:1; errors: …); +1 point of
+    /// errors would have shown in about 4 min`.
     #[must_use]
     pub fn summary(&self) -> String {
-        self.last.as_ref().map_or_else(
-            || "(nothing was seen of it)".to_owned(),
-            |finding| finding.acquit(&self.window()),
-        )
+        let Some(finding) = &self.last else {
+            return "(nothing was seen of it)".to_owned();
+        };
+        let acquitted = finding.acquit(&self.window());
+        match &self.shown {
+            Some(shown) => format!("{acquitted}; {}", shown.say("would have shown")),
+            None => acquitted,
+        }
     }
 
     /// Reads the new samples and passes them to the gate.

@@ -159,6 +159,9 @@ pub struct Settings {
     pub on_inconclusive: OnInconclusive,
     /// What to do when no samples come any more.
     pub on_no_data: OnNoData,
+    /// The least fault that must show, as a difference of the error rates (0-1): one step is
+    /// made longer for it, up to 90 samples.
+    pub min_effect: Option<f64>,
     /// What to do when the share that arrives is not the share that was set.
     pub split_check: SplitCheck,
 }
@@ -260,6 +263,7 @@ impl Default for Settings {
             limits: None,
             on_inconclusive: OnInconclusive::Rollback,
             on_no_data: OnNoData::Hold,
+            min_effect: None,
             split_check: SplitCheck::Warn,
         }
     }

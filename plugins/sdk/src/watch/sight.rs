@@ -1,0 +1,94 @@
+//! Says which faults the rollout shows with the traffic that there is, before it begins and
+//! when it has ended well: nobody should take "no sign that it is worse" for more than it is.
+
+use analysis::Gate;
+
+use crate::duration::in_words;
+
+/// Differences of the error rates (0-1) of which it is said whether they show.
+const FAULTS: [f64; 6] = [0.05, 0.01, 0.005, 0.001, 0.000_5, 0.000_1];
+/// The one that is always among them if it shows.
+const USUAL: f64 = 0.01;
+
+/// The faults that show, each with the time that it takes (ms), and the largest that does not.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shown {
+    shows: Vec<(f64, f64)>,
+    hidden: Option<f64>,
+}
+
+impl Shown {
+    /// Weighs the faults for so many requests per sample; `None` if nothing is known of the
+    /// service.
+    pub(super) fn of(gate: &Gate, requests: f64, period: f64) -> Option<Self> {
+        let known = gate.calibration().intervals > 0 && requests > 0.0;
+        if !known || gate.step().is_none_or(|step| step.share >= 1.0) {
+            return None;
+        }
+        let time = |fault: f64| Some((fault, gate.shows(requests, fault)? * period));
+        let all: Vec<(f64, f64)> = FAULTS.iter().filter_map(|fault| time(*fault)).collect();
+        let smallest = all.last().map(|(fault, _)| *fault);
+        let hidden = FAULTS.into_iter().find(|fault| time(*fault).is_none());
+        let told = |fault: f64| Some(fault) == smallest || (fault - USUAL).abs() < 1e-9;
+        Some(Self {
+            shows: all.into_iter().filter(|(fault, _)| told(*fault)).collect(),
+            hidden,
+        })
+    }
+
+    /// `+1 point of errors would show in about 4 min, +0.1 points in about 21 min, +0.05
+    /// points not at all`; `would` is `would show`, or `would have shown`.
+    pub(super) fn say(&self, would: &str) -> String {
+        let time =
+            |(fault, time): &(f64, f64)| format!("{} in about {}", points(*fault), in_words(*time));
+        let mut parts: Vec<String> = self.shows.iter().map(time).collect();
+        if let Some(first) = self.shows.first() {
+            let (fault, after) = (points(first.0), in_words(first.1));
+            parts[0] = format!("{fault} of errors {would} in about {after}");
+        }
+        match self.hidden.map(points) {
+            Some(hidden) if parts.is_empty() => {
+                return format!("not even {hidden} of errors {would} with this traffic");
+            }
+            Some(hidden) => parts.push(format!("{hidden} not at all")),
+            None => {}
+        }
+        parts.join(", ")
+    }
+}
+
+/// A difference of rates (0-1) in points of percent.
+pub(super) fn points(fault: f64) -> String {
+    let text = format!("{:.2}", fault * 100.0);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    match text {
+        "1" => "+1 point".to_owned(),
+        _ => format!("+{text} points"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_shows_and_what_does_not_in_one_line() {
+        let shown = Shown {
+            shows: vec![(0.01, 240_000.0), (0.001, 1_260_000.0)],
+            hidden: Some(0.000_5),
+        };
+        assert_eq!(
+            shown.say("would show"),
+            "+1 point of errors would show in about 4 min, +0.1 points in about 21 min, +0.05 points not at all"
+        );
+        let nothing = Shown {
+            shows: vec![],
+            hidden: Some(0.05),
+        };
+        assert_eq!(
+            nothing.say("would have shown"),
+            "not even +5 points of errors would have shown with this traffic"
+        );
+        assert_eq!(points(0.000_1), "+0.01 points");
+    }
+}
