@@ -5,7 +5,7 @@ use clap::Args;
 use super::Global;
 use super::exit::Exit;
 use super::run::RunArgs;
-use crate::model::{End, Millis};
+use crate::model::{End, Millis, percent};
 use crate::ops::app::App;
 use crate::ops::begin::make_ready;
 use crate::ops::plan::{self, Plan};
@@ -92,6 +92,21 @@ fn print(plan: &Plan) {
         Some(End::RolledBack) => "rolled back".to_owned(),
         _ => "waits for a person".to_owned(),
     };
+    match plan.users {
+        Some(users) => {
+            let rate = percent(100.0 * users.error_rate);
+            out!(
+                "\nwith the traffic of the last 15m, {:.1} requests a second of which {rate} % fail, the strategy says:",
+                users.rps
+            );
+            for line in &plan.said {
+                out!("  {line}");
+            }
+        }
+        None => out!(
+            "\nno traffic was seen in the last 15m, so what a rollout would show is not known; it was rehearsed with 100 requests a second"
+        ),
+    }
     out!("\ntimes, as rehearsed:");
     out!(
         "  good version       {} after {}, and the time that ECS needs for {} deployments",

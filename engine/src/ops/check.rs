@@ -128,7 +128,7 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut
             // Shares and no number: which of them are steps, the strategy counts.
             let shares: Vec<String> = steps.iter().map(|step| step.share.to_string()).collect();
             let text = format!(
-                "{} accepts them: the candidate gets {} % of the traffic",
+                "{} accepts them, and intends to give the candidate {} % of the traffic",
                 description.name,
                 shares.join(", ")
             );

@@ -10,8 +10,8 @@ use super::error::{Error, Result};
 use crate::journal::Header;
 use crate::model::aws::Found;
 use crate::model::target::TargetSpec;
-use crate::model::{MetricsQuery, Millis};
-use crate::simulate::rehearsal::{Candidate, Rehearsal};
+use crate::model::{MetricsQuery, Millis, Role};
+use crate::simulate::rehearsal::{Candidate, Rehearsal, Users};
 use crate::target::aws::calls::{self, Api, BESIDES, Scope};
 use crate::target::{Target, aws::TaskChange};
 
@@ -29,6 +29,10 @@ pub struct Plan {
     pub found: Found,
     /// What changes in the task definitions of the arms.
     pub changes: Vec<TaskChange>,
+    /// The traffic of the last quarter of an hour, if there was any.
+    pub users: Option<Users>,
+    /// What the strategy says of a rollout with that traffic before its first step.
+    pub said: Vec<String>,
     /// The rehearsal with a new version that never fails.
     pub good: Rehearsal,
     /// The rehearsal with a new version that always fails.
@@ -70,8 +74,13 @@ pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
     let target = app.ports.on_aws(&spec).await?;
     let found = target.found().clone();
     let scaled = !header.scaling.is_empty();
+    let stable = header.arm(Role::Stable);
+    let users = users(target.as_ref(), stable, app.clock.now()).await;
     let candidate = Candidate {
-        rps: requests_per_second(target.as_ref(), app.clock.now()).await,
+        users: users.unwrap_or(Users {
+            rps: RPS,
+            error_rate: 0.0,
+        }),
         metrics_delay_ms: spec.metrics_delay_ms,
         // It is read once, and a copy of the target has none.
         header: Header {
@@ -83,6 +92,10 @@ pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
     };
     let good = candidate.rehearse(0.0).await?;
     let bad = candidate.rehearse(1.0).await?;
+    let said = match users {
+        Some(_) => candidate.said().await?,
+        None => vec![],
+    };
     let mut apis: BTreeSet<Api> = BESIDES.into_iter().collect();
     let verbs = [&good, &bad].into_iter().flat_map(|r| &r.verbs);
     apis.extend(verbs.flat_map(|(_, v)| v.apis(&found)));
@@ -101,6 +114,8 @@ pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
         header: candidate.header,
         found,
         changes,
+        users,
+        said,
         good,
         bad,
         policy,
@@ -161,8 +176,8 @@ impl Plan {
     }
 }
 
-/// The present requests per second, on which the size of a probe depends.
-async fn requests_per_second(target: &dyn Target, now: Millis) -> f64 {
+/// The present traffic, on which the size of a probe and what would show depend.
+async fn users(target: &dyn Target, stable: &str, now: Millis) -> Option<Users> {
     let query = MetricsQuery {
         since: now.saturating_sub(TRAFFIC_MS),
         ..MetricsQuery::default()
@@ -172,9 +187,15 @@ async fn requests_per_second(target: &dyn Target, now: Millis) -> f64 {
     let requests: f64 = samples.iter().map(|s| f64::from(s.requests)).sum();
     let minutes = u32::try_from(starts.len()).map_or(0.0, f64::from);
     let rps = requests / minutes / (f64::from(target.sample_period_ms()) / 1_000.0);
-    if rps.is_finite() && rps > 0.0 {
-        rps
-    } else {
-        RPS
-    }
+    let served = samples.iter().filter(|sample| sample.arm == stable);
+    let (errors, of) = served.fold((0.0, 0.0), |(errors, of), sample| {
+        (
+            errors + f64::from(sample.errors),
+            of + f64::from(sample.requests),
+        )
+    });
+    (rps.is_finite() && rps > 0.0).then(|| Users {
+        rps,
+        error_rate: if of > 0.0 { errors / of } else { 0.0 },
+    })
 }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 
 use super::{Behaviour, SimulatedTarget};
 use crate::clock::{Clock, VirtualClock};
-use crate::journal::Header;
 use crate::journal::status::Status;
+use crate::journal::{Call, Entry, Event, Header};
 use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::target::TargetSpec;
 use crate::model::{
@@ -52,8 +52,17 @@ pub struct Candidate {
     pub strategy: Arc<dyn Strategy>,
     /// How long metrics take until they can be read, ms.
     pub metrics_delay_ms: Millis,
-    /// Requests per second of the users.
+    /// The traffic of the users.
+    pub users: Users,
+}
+
+/// The traffic of a target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Users {
+    /// Requests per second.
     pub rps: f64,
+    /// The part of them, from 0 to 1, that fails as it is.
+    pub error_rate: f64,
 }
 
 /// A finished rehearsal.
@@ -71,6 +80,8 @@ pub struct Rehearsal {
     pub exposed_ms: Millis,
     /// Whether it waited for an approval, which it got at once.
     pub approved: bool,
+    /// What the strategy wrote into the history before it first moved the traffic.
+    pub said: Vec<String>,
 }
 
 impl Rehearsal {
@@ -86,6 +97,17 @@ impl Candidate {
     /// Runs the rollout on a copy of its target whose new version fails the given
     /// share of its requests, from 0 to 1.
     pub async fn rehearse(&self, error_rate: f64) -> Result<Rehearsal, Error> {
+        self.rehearse_with([0.0, error_rate]).await
+    }
+
+    /// What the strategy writes into the history before its first step, of a new version
+    /// that is as good as the old one: what it has learned of the traffic.
+    pub async fn said(&self) -> Result<Vec<String>, Error> {
+        let rate = self.users.error_rate;
+        Ok(self.rehearse_with([rate, rate]).await?.said)
+    }
+
+    async fn rehearse_with(&self, error_rates: [f64; 2]) -> Result<Rehearsal, Error> {
         let mut header = self.header.clone();
         // At the beginning of a minute, so that the same plan always gives the same text.
         header.created -= header.created % Millis::from(header.sample_period_ms);
@@ -93,7 +115,7 @@ impl Candidate {
         header.running.clear();
         let (id, begun) = (header.rollout.clone(), header.created);
         let clock = Arc::new(VirtualClock::new(begun));
-        let recorder = Arc::new(self.copy(clock.clone(), error_rate));
+        let recorder = Arc::new(self.copy(clock.clone(), error_rates));
         let store = Arc::new(MemoryStore::default());
         let driver = driver(
             store.clone(),
@@ -114,15 +136,17 @@ impl Candidate {
             exposed_ms: exposed(&verbs, self.header.arm(Role::Candidate)),
             verbs,
             approved,
+            said: said(&entries),
         })
     }
 
-    /// The target as it is now, with users and a new version that fails.
-    fn copy(&self, clock: Arc<VirtualClock>, error_rate: f64) -> Recorder {
+    /// The target as it is now, with users and these parts of failing requests of stable
+    /// and candidate.
+    fn copy(&self, clock: Arc<VirtualClock>, error_rate: [f64; 2]) -> Recorder {
         let header = &self.header;
         let behaviour = Behaviour {
-            rps: self.rps,
-            error_rate: [0.0, error_rate],
+            rps: self.users.rps,
+            error_rate,
             ..Behaviour::default()
         };
         let mut live = self.live.clone();
@@ -184,6 +208,24 @@ async fn drive(driver: &Driver, id: &str) -> Result<(Option<End>, bool), Error> 
         }
     }
     Err(Error::Endless)
+}
+
+fn said(entries: &[Entry]) -> Vec<String> {
+    let mut said = vec![];
+    for entry in entries {
+        match &entry.event {
+            Event::Asked {
+                call: Call::SetWeights { .. } | Call::SwitchColor { .. },
+                ..
+            } => break,
+            Event::Exchanged {
+                call: Call::Log { message, .. },
+                ..
+            } => said.push(message.clone()),
+            _ => {}
+        }
+    }
+    said
 }
 
 fn approval(until: Millis) -> Signal {

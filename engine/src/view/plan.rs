@@ -22,6 +22,9 @@ pub struct Plan {
     pub task_definitions: Vec<TaskChange>,
     /// The strategy's name.
     pub strategy: String,
+    /// What the strategy says of a rollout with the traffic of the last quarter of an hour
+    /// before its first step, such as which faults would show; empty without traffic.
+    pub said: Vec<String>,
     /// The rehearsal with a new version that never fails.
     pub good: Good,
     /// The rehearsal with a new version that always fails.
@@ -117,6 +120,7 @@ impl From<&plan::Plan> for Plan {
             target: plan.found.clone(),
             task_definitions: plan.changes.iter().map(TaskChange::from).collect(),
             strategy: plan.header.title().to_owned(),
+            said: plan.said.clone(),
             good: Good {
                 end: plan.good.end,
                 took_ms: plan.good.took_ms,

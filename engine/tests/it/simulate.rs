@@ -530,7 +530,8 @@ fn golden_runs() -> &'static Vec<Value> {
 async fn the_compiled_plugin_decides_as_the_reference() {
     for run in golden_runs() {
         let name = run["name"].as_str().expect("a name");
-        let parameters = json!({"probe": false});
+        // The reference is of the first edition.
+        let parameters = json!({"probe": false, "edition": 1});
         let mut bottle = lab::Lab::new(guests::plugin("canary").await, lab::good(), parameters);
         bottle.header.sample_period_ms = 60_000;
         let target = Arc::new(golden::Recorded::new(run.clone(), bottle.clock.clone()));

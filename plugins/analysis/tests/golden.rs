@@ -172,3 +172,70 @@ fn the_reference_is_reproduced() {
         assert_ne!(state, "running", "{} ends", run.name);
     }
 }
+
+/// The runs in which the second edition decides in another minute than the first, both
+/// minutes, and why. A recording ends with the first edition's decision; what follows is like
+/// its last minute.
+const SECOND: [(&str, usize, usize, &str); 2] = [
+    (
+        "bad-med+5",
+        2,
+        3,
+        "errors of the first three minutes after a raise may be those of cold tasks",
+    ),
+    (
+        "bad-low+50",
+        5,
+        6,
+        "a catastrophic minute takes the share back, and the next one decides",
+    ),
+];
+
+#[test]
+fn the_second_edition_differs_where_it_says_why() {
+    let golden: Golden = serde_json::from_str(GOLDEN).expect("the fixture");
+    let taken_back = |run: &Run, config: Config| {
+        let past = Past {
+            intervals: run
+                .history
+                .iter()
+                .map(|m| m.zones.iter().map(|z| z.counts().to_vec()).collect())
+                .collect(),
+        };
+        let mut gate = Gate::new(&past, config, steps());
+        let last = run.steps.last().into_iter().cycle().take(5);
+        run.steps.iter().chain(last).position(|recorded| {
+            if recorded.interval.missing {
+                return false;
+            }
+            let (canary, stable) = (
+                recorded.interval.canary.counts(),
+                recorded.interval.stable.counts(),
+            );
+            let seen = (0..3).map(|i| Seen::Counts {
+                candidate: canary[i],
+                stable: stable[i],
+            });
+            let interval = Interval {
+                share: recorded.interval.weight,
+                seen: seen.collect(),
+            };
+            gate.look(&interval).0 == Decision::RollBack
+        })
+    };
+    for run in &golden.runs {
+        let config = Config {
+            tasks: run.tasks,
+            candidate_tasks_min: run.min_canary_tasks,
+            ..Config::default()
+        };
+        let first = taken_back(run, config.clone());
+        let second = taken_back(run, config.second_edition());
+        match SECOND.iter().find(|(name, ..)| *name == run.name) {
+            Some((_, before, now, why)) => {
+                assert_eq!((first, second), (Some(*before), Some(*now)), "{why}");
+            }
+            None => assert_eq!(first, second, "{}", run.name),
+        }
+    }
+}
