@@ -12,6 +12,8 @@ const BORNE_OUT: f64 = 0.4;
 /// The part of the early excess below which the later one says that it is gone. What lies
 /// between leaves it open: a weak fault looks like that by chance.
 const GONE: f64 = 0.2;
+/// Standard deviations by which it must be below the early one for that.
+const SURELY: f64 = 2.0;
 
 /// The intervals of one stream since the last raise of the candidate's share.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -79,7 +81,9 @@ impl Cold {
             self.settled = due >= DUE;
             return Early::Counts;
         }
-        if due >= DUE && late < GONE * early {
+        let missing = due - late * self.late[0].of;
+        let surely = missing >= SURELY * deviation(self.late, early);
+        if due >= DUE && late < GONE * early && surely {
             self.settled = true;
             return Early::Gone;
         }
@@ -91,6 +95,14 @@ fn sum(sums: &mut [Counts; 2], arms: [Counts; 2]) {
     for (sum, new) in sums.iter_mut().zip(arms) {
         *sum = Counts::new(sum.bad + new.bad, sum.of + new.of);
     }
+}
+
+/// Standard deviation of the candidate's number of bad events beyond stable's rate, if the
+/// excess of its rate is this.
+fn deviation([candidate, stable]: [Counts; 2], excess: f64) -> f64 {
+    let scale = candidate.of / stable.of.max(1.0);
+    let of_stable = scale * stable.bad;
+    (of_stable + excess * candidate.of + scale * of_stable).sqrt()
 }
 
 /// By how much the candidate's rate is above stable's.
