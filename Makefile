@@ -37,7 +37,7 @@ BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET_DIR)) $(MAKE) --no-print-directory \
 	-o .venv/bin/componentize-py -o node_modules -o node_modules/.bin/jco \
 	ENGINE="$(abspath $(TARGET_DIR))/debug/engine --state-dir $(abspath $(LANGUAGES))/state"
 
-.PHONY: help built first-build demo test campaign real-speed fuzz plugins test-guests rivals emulator registry servers languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
+.PHONY: help built first-build demo test campaign real-speed fuzz plugins test-guests rivals emulator aws-here aws-users registry servers languages language-guests language-tests bench bench-gating bench-languages install wasm-target fmt lint deny book
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -78,6 +78,18 @@ $(EMULATOR)/prometheus: $(EMULATOR)/ready
 	dpkg-deb --fsys-tarfile $(EMULATOR)/prometheus_*.deb | tar -x -O ./usr/bin/prometheus > $@
 	chmod +x $@
 	rm $(EMULATOR)/prometheus_*.deb
+
+# To try the engine's AWS side without an account: engine/docs/guide/aws.md.
+AWS_PORT ?= 5580
+STACK ?= shop
+
+aws-here: $(EMULATOR)/ready ## Run the emulator of AWS on 127.0.0.1:5580, until Ctrl-C
+	$(EMULATOR)/bin/python engine/tests/emulator/serve.py --port $(AWS_PORT)
+
+aws-users: $(EMULATOR)/ready ## Send users to a stack of that emulator, until Ctrl-C (STACK=shop)
+	AWS_ENDPOINT_URL=http://127.0.0.1:$(AWS_PORT) AWS_DEFAULT_REGION=us-east-1 \
+		AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any \
+		$(EMULATOR)/bin/python engine/tests/emulator/feed.py $(STACK)
 
 registry: $(REGISTRY)/docker-registry
 
@@ -177,9 +189,15 @@ bench-gating: plugins rivals ## Compare the gate with the rules of other tools (
 bench-languages: language-guests ## Compare the costs of strategies in three languages
 	$(CARGO) bench --locked --package engine --bench languages
 
-install: first-build plugins ## Install the engine into cargo's bin folder
+# Where `cargo install` installs. The engine looks for its strategies in share/engine/plugins
+# beside the folder that it is in.
+PREFIX ?= $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)
+
+install: first-build plugins ## Install the engine into cargo's bin folder, with its strategies (PREFIX=...)
 	@echo "an optimised engine is built: some 400 crates"
-	$(CARGO) install --locked --path engine
+	$(CARGO) install --locked --path engine --root $(PREFIX)
+	mkdir -p $(PREFIX)/share/engine/plugins
+	cp plugins/canary.wasm plugins/blue-green.wasm $(PREFIX)/share/engine/plugins/
 
 # Before minutes in which cargo says what it compiles, and nothing of why.
 first-build:

@@ -1,5 +1,6 @@
 //! The binary: reads the surroundings, runs the command line, returns its code.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::model::network::Network;
@@ -31,12 +32,27 @@ fn surroundings() -> Surroundings {
         programs: std::env::var_os("PATH")
             .map(|all| std::env::split_paths(&all).collect())
             .unwrap_or_default(),
+        plugins: own_plugins().unwrap_or_default(),
         network: Network::read(|name| std::env::var(name).ok()),
         stack: deploy::variables()
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
             .filter(|(_, value)| !value.is_empty())
             .collect(),
     }
+}
+
+/// The folders where the strategies may be that came with this binary: beside it, where
+/// `make install` puts them, or in the sources that it was built from.
+fn own_plugins() -> Option<Vec<PathBuf>> {
+    let binary = std::env::current_exe().ok()?.canonicalize().ok()?;
+    let folder = binary.parent()?;
+    let above = folder.parent()?;
+    let mut folders = vec![folder.to_owned(), above.join("share/engine/plugins")];
+    // `target/debug` and `target/release`.
+    if above.file_name()? == "target" {
+        folders.push(above.parent()?.join("plugins"));
+    }
+    Some(folders)
 }
 
 /// In a container there may be no name, but there is always a number.

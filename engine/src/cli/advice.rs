@@ -58,6 +58,12 @@ fn message(error: &Error) -> String {
     }
 }
 
+/// Several things that a person can do, in one sentence.
+#[must_use]
+pub fn of(advice: &[Advice]) -> String {
+    all(advice).unwrap_or_default()
+}
+
 fn all(advice: &[Advice]) -> Option<String> {
     let sentences: Vec<String> = advice.iter().map(sentence).collect();
     (!sentences.is_empty()).then(|| sentences.join("; "))
@@ -125,6 +131,9 @@ fn command(ask: &Ask) -> String {
             format!("`engine deploy {kind} --stack {stack} -p {parameter}`")
         }
         Ask::NewPlugin => "`engine plugin new`".to_owned(),
+        Ask::PullPlugin => {
+            "`engine plugin pull oci://REGISTRY/REPOSITORY:TAG --output FILE`".to_owned()
+        }
         Ask::LockPlugins => "`engine plugin lock`".to_owned(),
         Ask::UpdatePlugin(name) => format!("`engine plugin update {name}`"),
     }
@@ -146,6 +155,9 @@ fn flag(input: &Input) -> String {
         Input::Stack => "--stack",
         Input::LoadBalancer => "--stack, --listener or --rule",
         Input::Target => "--stack, --listener, --rule or --local",
+        Input::TargetOrFile => {
+            "--stack NAME, --listener ARN or --rule ARN on AWS, --local ADDRESS on this machine, or -f FILE with a rollout file; for example --stack shop --region eu-west-1"
+        }
         Input::Listener => "--listener",
         Input::Rule => "--rule",
         Input::TestListener => "--test-listener",

@@ -9,7 +9,7 @@ use super::run::WhatArgs;
 use super::{Global, advice, plugin};
 use crate::ops::app::App;
 use crate::ops::begin::BeginRequest;
-use crate::ops::examined::{Examined, Found, wrong};
+use crate::ops::examined::{Examined, Found, doubtful, wrong};
 use crate::ops::{Result, check};
 use crate::view::examined::{self as view, State};
 
@@ -123,11 +123,53 @@ pub(super) fn show_one(one: &Examined, width: usize) {
     }
 }
 
-/// Says how many are problems.
+/// Says how many problems and warnings there are.
 pub(super) fn count(examined: &[Examined]) {
-    match wrong(examined) {
-        0 => {}
-        1 => eprintln!("1 problem"),
-        many => eprintln!("{many} problems"),
+    if let Some(counted) = counted(examined) {
+        eprintln!("{counted}");
+    }
+}
+
+/// How many problems and warnings there are; none if there are neither.
+fn counted(examined: &[Examined]) -> Option<String> {
+    let of = |count, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        many => Some(format!("{many} {what}s")),
+    };
+    let problems = of(wrong(examined), "problem");
+    let warnings = of(doubtful(examined), "warning");
+    let both: Vec<String> = problems.into_iter().chain(warnings).collect();
+    (!both.is_empty()).then(|| both.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::problem::{Located, Problem};
+    use crate::ops::Error;
+
+    #[test]
+    fn each_problem_of_a_file_counts() {
+        let located = |paths: &[&str]| {
+            let located = |path: &&str| Located {
+                file: None,
+                problem: Problem::new(*path, "is wrong"),
+            };
+            paths.iter().map(located).collect()
+        };
+        let file = |paths: &[&str]| {
+            Examined::wrong("file", Error::problems("it is wrong:", located(paths)))
+        };
+        let warning = Examined::doubtful("arms", "not healthy now");
+        let target = Examined::wrong("target", Error::usage("there is none"));
+        let fine = Examined::fine("plugin", "canary");
+        assert_eq!(counted(&[fine.clone()]), None);
+        assert_eq!(counted(&[file(&["a"])]).as_deref(), Some("1 problem"));
+        let all = [file(&["a", "b", "c"]), target, fine, warning.clone()];
+        assert_eq!(counted(&all).as_deref(), Some("4 problems, 1 warning"));
+        let both = [warning.clone(), warning];
+        assert_eq!(counted(&both).as_deref(), Some("2 warnings"));
+        assert_eq!(exit(&both) as u8, Exit::Done as u8);
     }
 }

@@ -301,15 +301,33 @@ pub(super) async fn explain(
     Ok(Exit::Done)
 }
 
-pub(super) async fn export(app: &App, args: ExportArgs) -> crate::ops::Result<Exit> {
-    let Exported { file, entries } = past::export(app, &args.rollout, args.output).await?;
+pub(super) async fn export(
+    app: &App,
+    global: &Global,
+    args: ExportArgs,
+) -> crate::ops::Result<Exit> {
+    let exported = past::export(app, &args.rollout, args.output).await?;
+    if global.json {
+        json!(view::past::Export::from(&exported));
+        return Ok(Exit::Done);
+    }
+    let Exported { file, entries, .. } = exported;
     eprintln!("{} is written; it has {entries} entries", file.display());
     Ok(Exit::Done)
 }
 
-pub(super) async fn import(app: &App, args: ImportArgs) -> crate::ops::Result<Exit> {
-    match past::import(app, &args.file).await? {
-        Imported::Known { rollout } => eprintln!("rollout {rollout} is in the store already"),
+pub(super) async fn import(
+    app: &App,
+    global: &Global,
+    args: ImportArgs,
+) -> crate::ops::Result<Exit> {
+    let imported = past::import(app, &args.file).await?;
+    if global.json {
+        json!(view::past::Import::from(&imported));
+        return Ok(Exit::Done);
+    }
+    match imported {
+        Imported::Known { rollout, .. } => eprintln!("rollout {rollout} is in the store already"),
         Imported::New { rollout, entries } => {
             eprintln!("rollout {rollout} is imported; it has {entries} entries");
         }

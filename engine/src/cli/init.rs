@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Global;
+use super::advice;
 use super::exit::Exit;
 use crate::model::address::socket;
 use crate::model::target::ADMIN_DEFAULT;
 use crate::ops::app::App;
-use crate::ops::init::{self, InitRequest, Place, STRATEGY};
+use crate::ops::init::{self, InitRequest, Place};
+use crate::ops::plugin::where_from;
 use crate::ops::request::TargetRequest;
 use crate::ops::{Error, Input, Result};
 use crate::view::init::Init;
@@ -29,7 +31,7 @@ use crate::view::init::Init;
   engine check                                    looks at what was written")]
 pub struct InitArgs {
     /// The strategy: a file, or its name in plugins.toml
-    /// [default: what plugins.toml names, else plugins/canary.wasm]
+    /// [default: what plugins.toml names, else canary.wasm of the engine if it is here]
     #[arg(long)]
     plugin: Option<String>,
     /// Image of the new version (AWS only)
@@ -67,7 +69,8 @@ pub(super) async fn init(app: &App, global: &Global, args: InitArgs) -> Result<E
                 eprint!("{question} ");
                 answers.next().unwrap_or_else(|| Ok(String::new()))
             };
-            asked(target, args.plugin, &mut ask)?
+            let usual = init::strategy_here(app);
+            asked(target, (args.plugin, usual.as_deref()), &mut ask)?
         }
         None => {
             return Err(
@@ -88,18 +91,32 @@ pub(super) async fn init(app: &App, global: &Global, args: InitArgs) -> Result<E
         json!(Init::from(&written));
         return Ok(Exit::Done);
     }
+    let by = match &written.plugin {
+        Some(plugin) => format!("by {plugin}"),
+        None => "with no strategy yet".to_owned(),
+    };
     out!(
-        "wrote {}: {} and {}, by {}",
+        "wrote {}: {} and {}, {by}",
         written.file.display(),
         written.arms.first().map_or("", String::as_str),
         written.arms.last().map_or("", String::as_str),
-        written.plugin
     );
     let named = match global.file {
         Some(_) => format!(" -f {}", written.file.display()),
         None => String::new(),
     };
-    eprintln!("`engine check{named}` looks at it, `engine run{named}` begins");
+    match &written.plugin {
+        Some(_) => eprintln!("`engine check{named}` looks at it, `engine run{named}` begins"),
+        None => {
+            eprintln!(
+                "no strategy was found here, and a rollout needs one: {}",
+                advice::of(&where_from())
+            );
+            eprintln!(
+                "`engine check{named}` looks at the file, `engine run PLUGIN{named}` begins with a strategy, and so does `engine run{named}` once strategy.plugin names it"
+            );
+        }
+    }
     Ok(Exit::Done)
 }
 
@@ -109,7 +126,7 @@ const ASKED_MAX: usize = 3;
 /// What a person answers. An empty answer is the one in brackets.
 fn asked(
     mut target: TargetRequest,
-    plugin: Option<String>,
+    (plugin, usual): (Option<String>, Option<&str>),
     ask: &mut dyn FnMut(&str) -> io::Result<String>,
 ) -> Result<(Place, Option<String>)> {
     let mut answer = |question: &str| -> Result<Option<String>> {
@@ -151,7 +168,8 @@ fn asked(
     let plugin = match plugin {
         Some(plugin) => Some(plugin),
         None => answer(&format!(
-            "Strategy: a file, or its name in plugins.toml? [what plugins.toml names, else {STRATEGY}]"
+            "Strategy: a file, or its name in plugins.toml? [{}]",
+            usual.unwrap_or("none yet")
         ))?,
     };
     Ok((place, plugin))
@@ -171,7 +189,7 @@ mod tests {
                 .map(|text| format!("{text}\n"))
                 .unwrap_or_default())
         };
-        let asked = asked(TargetRequest::default(), None, &mut ask);
+        let asked = asked(TargetRequest::default(), (None, None), &mut ask);
         (asked, questions)
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn run(
         load: args.load,
         state: args.state,
     };
-    // A process that a signal kills leaves the programs of its arms behind.
+    // A process that a signal kills breaks off the requests under way.
     let mut interruptions = super::watch::Interruptions::new(std::sync::Arc::new(SystemClock))?;
     let running = local::start(state_dir, request, &listener).await?;
     let (listen, admin) = (running.listen(), running.admin());

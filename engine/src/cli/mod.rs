@@ -304,8 +304,8 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
         Verb::Explain(args) => Box::pin(hindsight::explain(&app, &global, args)).await,
         Verb::Replay(args) => Box::pin(hindsight::replay(&app, &global, args)).await,
         Verb::WhatIf(args) => Box::pin(hindsight::what_if(&app, &global, args)).await,
-        Verb::Export(args) => Box::pin(hindsight::export(&app, args)).await,
-        Verb::Import(args) => Box::pin(hindsight::import(&app, args)).await,
+        Verb::Export(args) => Box::pin(hindsight::export(&app, &global, args)).await,
+        Verb::Import(args) => Box::pin(hindsight::import(&app, &global, args)).await,
         Verb::SetWeights(args) => {
             let moved = Box::pin(traffic::set_weights(&app, &global, args));
             watch::to_its_end(&app, Exit::Paused, moved).await
@@ -333,5 +333,44 @@ async fn dispatch(cli: Cli, surroundings: Surroundings) -> crate::ops::Result<Ex
             Ok(Exit::Done)
         }
         Verb::Plugin(args) => Box::pin(plugin::plugin(&app, &global, args)).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::catalogue::{Kind, documents};
+
+    /// `--json` is an option of every verb, and so each has an answer in the catalogue.
+    #[test]
+    fn every_verb_answers_in_json() {
+        let answers: Vec<&str> = documents()
+            .filter(|document| document.kind == Kind::Answer)
+            .filter_map(|document| document.about.split_once(": "))
+            .flat_map(|(verbs, _)| verbs.split([',', ';']))
+            .map(str::trim)
+            .collect();
+        let engine = Cli::command();
+        let mut verbs: Vec<String> = vec![];
+        for verb in engine.get_subcommands() {
+            match verb.has_subcommands() {
+                true => verbs.extend(
+                    verb.get_subcommands()
+                        .map(|inner| format!("{} {}", verb.get_name(), inner.get_name())),
+                ),
+                false => verbs.push(verb.get_name().to_owned()),
+            }
+        }
+        // A script for a shell is nothing else.
+        verbs.retain(|verb| verb != "completions");
+        // `and rollback where it aborts a rollout`
+        let is_of = |answer: &str, verb: &str| {
+            let answer = answer.strip_prefix("and ").unwrap_or(answer);
+            let rest = answer.strip_prefix(verb);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        let is_silent = |verb: &&String| !answers.iter().any(|answer| is_of(answer, verb));
+        let silent: Vec<&String> = verbs.iter().filter(is_silent).collect();
+        assert!(silent.is_empty(), "{silent:?}: {answers:?}");
     }
 }

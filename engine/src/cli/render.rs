@@ -228,7 +228,7 @@ pub fn told(text: &str, width: usize) -> String {
 
 /// A text in lines of at most `width` columns, broken between words; each begins with
 /// `indent`.
-fn wrapped(text: &str, indent: &str, width: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, indent: &str, width: usize) -> Vec<String> {
     filled(text.split_whitespace(), " ", indent, width)
 }
 

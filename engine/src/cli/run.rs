@@ -12,6 +12,7 @@ use crate::model::{DemoFault, is_name};
 use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::begin::{self, BeginRequest};
+use crate::ops::plugin::own;
 use crate::rollout::Options;
 use crate::spec::parse_fault;
 
@@ -88,8 +89,8 @@ pub struct WhatArgs {
 Exit code: that of the rollout, so 3 with --bad.")]
 pub struct DemoArgs {
     /// The strategy: a WebAssembly component, or its name in plugins.toml
-    #[arg(default_value = "plugins/canary.wasm")]
-    plugin: PathBuf,
+    /// [default: canary.wasm of the engine]
+    plugin: Option<PathBuf>,
     /// The new version fails one of five requests
     #[arg(long)]
     bad: bool,
@@ -134,7 +135,7 @@ pub(super) async fn run(app: &App, global: &Global, args: RunArgs) -> Result<Exi
 pub(super) async fn demo(app: &App, global: &Global, args: DemoArgs) -> Result<Exit> {
     let request = BeginRequest {
         demo: true,
-        plugin: Some(args.plugin),
+        plugin: Some(args.plugin.unwrap_or_else(|| own::usual(app))),
         demo_fault: args.bad.then_some(DemoFault {
             error_rate: 0.2,
             ..DemoFault::default()
@@ -159,7 +160,7 @@ async fn see_to_its_end(
     options: Options,
     on_interrupt: OnInterrupt,
 ) -> Result<Exit> {
-    // A process that a signal kills leaves the programs of its arms behind.
+    // A process that a signal kills says nothing of what it leaves.
     let mut interruptions = watch::Interruptions::new(app.clock.clone())?;
     // Boxed, or the futures nest too deep for the compiler.
     let beginning = Box::pin(begin::begin_rollout(app, request, options));

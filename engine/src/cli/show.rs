@@ -58,6 +58,8 @@ pub struct GetArgs {
 /// List rollouts, newest first
 ///
 /// A terminal shows as much as fits into a line; a pipe, a file and --json have all of it.
+/// Wherever a rollout is named, four letters or more from the beginning or end of its id will
+/// do, if no other one has them: x7k2 or m9qa for canary-x7k2m9qa.
 /// A rollout is undriven if it has not ended and its process has: `engine resume ID` goes on
 /// with it.
 #[derive(Debug, Args)]
@@ -313,7 +315,7 @@ pub(super) async fn list(app: &App, global: &Global, args: ListArgs) -> crate::o
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
-        eprintln!("no rollouts yet; `engine run plugins/canary.wasm` begins one");
+        eprintln!("no rollouts yet; `engine run` begins one, `engine demo` one without services");
     }
     if !rows.is_empty() {
         for line in table::lines(&rows, print::width()) {

@@ -17,7 +17,8 @@ struct Column {
     least: usize,
 }
 
-/// In the order in which they are shown. `usize::MAX`: it is never shortened.
+/// In the order in which they are shown. `usize::MAX`: it is never shortened. All at their
+/// least are as wide as the usual terminal, of 80 columns.
 const COLUMNS: [Column; 6] = [
     Column {
         title: "BEGAN",
@@ -25,7 +26,7 @@ const COLUMNS: [Column; 6] = [
     },
     Column {
         title: "ROLLOUT",
-        least: 15,
+        least: 19,
     },
     Column {
         title: "PHASE",
@@ -33,17 +34,19 @@ const COLUMNS: [Column; 6] = [
     },
     Column {
         title: "VERSIONS",
-        least: 11,
+        least: 10,
     },
     Column {
         title: "TARGET",
-        least: 8,
+        least: 10,
     },
     Column {
         title: "WHY",
-        least: 11,
+        least: 9,
     },
 ];
+/// The column of ids. Their ends tell them apart, and stand for all of an id in other verbs.
+const ROLLOUT: usize = 1;
 /// The column of phases, which has colours.
 const PHASE: usize = 2;
 /// The column of versions, each of which is shortened by itself.
@@ -79,6 +82,7 @@ pub fn lines(rows: &[Listed], width: usize) -> Vec<String> {
         for (index, cell) in row.iter().enumerate() {
             let cell = match index {
                 WHY => ended(cell, widths[index]),
+                ROLLOUT => begun(cell, widths[index]),
                 VERSIONS if of.is_some() => {
                     versions(of.map_or(&[][..], |of| &of.arms), widths[index])
                 }
@@ -242,6 +246,20 @@ fn ended(text: &str, room: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// A name of at most `room` columns, without its beginning.
+fn begun(text: &str, room: usize) -> String {
+    let mut end = text;
+    while width_of(end) > room.saturating_sub(usize::from(end.len() < text.len())) {
+        let mut letters = end.chars();
+        letters.next();
+        end = letters.as_str();
+    }
+    match end.len() < text.len() {
+        true => format!("…{end}"),
+        false => end.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,6 +401,32 @@ mod tests {
         assert!(shown(phase, Some(true)).contains("  progressing  "));
         assert!(shown(Phase::Paused, Some(false)).contains("  paused  "));
         assert!(shown(Phase::RolledBack, None).contains("  rolled-back  "));
+    }
+
+    #[test]
+    fn an_id_keeps_the_end_that_stands_for_it() {
+        assert_eq!(begun("canary-x7k2m9q4", 15), "canary-x7k2m9q4");
+        assert_eq!(begun("blue-green-x7k2m9q4", 15), "…green-x7k2m9q4");
+        assert_eq!(begun("名前x7k2", 6), "…x7k2");
+        assert_eq!(begun("canary", 1), "…");
+        assert_eq!(begun("canary", 0), "…");
+        // In a terminal of the usual width those of the engine's own strategies are whole.
+        let rows = [
+            row(
+                "blue-green-hh24i8wi",
+                "local:127.0.0.1:7900",
+                ["app:v1", "app:v2"],
+                "aborted by uid 0",
+            ),
+            row(
+                "canary-x7k2m9q4",
+                "arn:aws:elasticloadbalancing:eu-west-1:1:listener/app/a/50dc6c495c0c9188/f2f7dc8efc522ab2",
+                ["v1", "v2"],
+                "it is worse",
+            ),
+        ];
+        let shown = lines(&rows, 80).join("\n");
+        assert!(shown.contains("blue-green-hh24i8wi"), "{shown}");
     }
 
     #[test]

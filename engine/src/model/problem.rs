@@ -153,6 +153,15 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// The known word that somebody may have meant: the nearest one, if no more than two
+/// letters differ.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known
+        .map(|known| (strsim::levenshtein(word, known), known))
+        .min();
+    near.filter(|(d, _)| *d <= 2).map(|(_, near)| near)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -119,6 +119,8 @@ pub enum Ask {
     },
     /// To begin a strategy of one's own.
     NewPlugin,
+    /// To fetch a plugin from a registry into a file.
+    PullPlugin,
     /// To pin plugins.
     LockPlugins,
     /// To pin what that plugin is now.
@@ -148,6 +150,8 @@ pub enum Input {
     LoadBalancer,
     /// A load balancer, on AWS or here.
     Target,
+    /// The same, or a file that names it.
+    TargetOrFile,
     /// A listener.
     Listener,
     /// A rule of a listener.
@@ -221,7 +225,7 @@ impl fmt::Display for Input {
             Self::ServiceOf(arm) => return write!(f, "the service of {arm}"),
             Self::StackNamed(name) => return write!(f, "the stack {name}"),
             Self::LoadBalancer => "the load balancer",
-            Self::Target => "the target",
+            Self::Target | Self::TargetOrFile => "the target",
             Self::Listener => "the listener",
             Self::Rule => "the rule",
             Self::TestListener => "the test listener",

@@ -281,6 +281,8 @@ pub struct Surroundings {
     pub policy: Option<PathBuf>,
     /// The folders of `PATH`.
     pub programs: Vec<PathBuf>,
+    /// The folders where the engine's own strategies may be that came with this binary.
+    pub plugins: Vec<PathBuf>,
     /// Proxies and certificates: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`
     /// and `AWS_CA_BUNDLE`.
     pub network: Network,

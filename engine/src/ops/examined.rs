@@ -106,8 +106,20 @@ impl<'a> Looks<'a> {
     }
 }
 
-/// How many of them are wrong.
+/// How many problems they have. What is wrong in several places, each of which a person has
+/// to mend, is as many.
 #[must_use]
 pub fn wrong(examined: &[Examined]) -> usize {
-    examined.iter().filter(|one| one.is_wrong()).count()
+    let of = |one: &Examined| match &one.found {
+        Found::Wrong(error) => error.problems.len().max(1),
+        _ => 0,
+    };
+    examined.iter().map(of).sum()
+}
+
+/// How many of them may be as intended, and a person should know of.
+#[must_use]
+pub fn doubtful(examined: &[Examined]) -> usize {
+    let is = |one: &&Examined| matches!(one.found, Found::Doubtful(_));
+    examined.iter().filter(is).count()
 }

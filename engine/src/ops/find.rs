@@ -24,6 +24,12 @@ const IN_SIGHT_MAX: usize = 20;
 /// Most unfinished rollouts whose first entries are read to see with which file they began.
 const LED_MAX: usize = 100;
 
+/// The least part of an id that stands for all of it, characters: fewer are a slip.
+const PART_LEAST: usize = 4;
+
+/// Most rollouts that an answer to an ambiguous part of an id names.
+const CANDIDATES_MAX: u32 = 8;
+
 /// What a rollout that nobody names is wanted for, and so how certain it must be that it is
 /// the one that is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +73,7 @@ impl App {
         purpose: Purpose,
     ) -> Result<String> {
         if let Some(id) = id {
-            return Ok(id.to_owned());
+            return self.id_of(id).await;
         }
         let identity = request.identity(self).await?;
         let named = match request.named() {
@@ -85,6 +91,45 @@ impl App {
                 "rollout {id} {why}; name it if it is meant"
             ))),
             None => Ok(id),
+        }
+    }
+
+    /// The id that a person has named: in full, or by so much of its beginning, of its end, or of
+    /// what is after a `-`, as no other rollout has. What fits none is the answer too, for whoever
+    /// looks for it to say.
+    ///
+    /// # Errors
+    /// Usage: several rollouts fit.
+    pub(super) async fn id_of(&self, named: &str) -> Result<String> {
+        // A list on a terminal has this in place of what it left out.
+        let part = named.trim_start_matches('…');
+        let id = named.to_owned();
+        // A journal that cannot be read is there, and nothing that fails here may stand in
+        // the way of a way back.
+        if !matches!(self.store.header(named).await, Ok(None)) || part.chars().count() < PART_LEAST
+        {
+            return Ok(id);
+        }
+        let page = Page::newest(None, CANDIDATES_MAX + 1).of_part(part);
+        let fitting = self.store.history(&page).await.unwrap_or_default();
+        match &fitting[..] {
+            [] => Ok(id),
+            [one] => Ok(one.rollout.clone()),
+            several => {
+                let shown = usize::try_from(CANDIDATES_MAX).unwrap_or(usize::MAX);
+                let lines = several
+                    .iter()
+                    .take(shown)
+                    .map(|row| format!("  {} on {}: {}", row.rollout, row.target, row.phase));
+                let mut lines: Vec<String> = lines.collect();
+                if several.len() > shown {
+                    lines.push("  and older ones".to_owned());
+                }
+                Err(Error::usage(format!(
+                    "{part:?} fits several rollouts; name one of them:\n{}",
+                    lines.join("\n")
+                )))
+            }
         }
     }
 
@@ -249,6 +294,7 @@ impl App {
     /// names.
     pub async fn target(&self, request: &TargetRequest) -> Result<(TargetSpec, Arc<dyn Target>)> {
         self.say_what_was_not_read(request);
+        let mut assumed = false;
         let spec = match request.named()? {
             Some(spec) => spec.target,
             None => {
@@ -259,7 +305,9 @@ impl App {
                     let input = Input::StackNamed(stack.clone());
                     self.note(note.advise(Advice::give(input, "names it here")));
                 }
-                self.rollout_in_sight().await?.map_or(
+                let in_sight = self.rollout_in_sight().await?;
+                assumed = in_sight.is_none();
+                in_sight.map_or(
                     TargetSpec::Local {
                         admin: ADMIN_DEFAULT,
                     },
@@ -279,7 +327,14 @@ impl App {
         }
         match self.ports.reach(&spec).await {
             Ok(target) => Ok((spec, target)),
-            Err(error) => Err(gone::with_what_is_left(self, &spec, error.into()).await),
+            Err(error) => {
+                let silent = Error::from(error);
+                let told = gone::with_what_is_left(self, &spec, silent.clone()).await;
+                Err(match assumed && told == silent {
+                    true => nothing_named(silent),
+                    false => told,
+                })
+            }
         }
     }
 
@@ -380,6 +435,16 @@ impl App {
     fn lives(&self, busy: &Busy) -> bool {
         store::is_driven(self.store.as_ref(), busy, self.clock.now())
     }
+}
+
+/// The error where nothing names a target, and no balancer answers where one is by default.
+fn nothing_named(silent: Error) -> Error {
+    let message = format!(
+        "nothing names a target: there is no rollout.toml here, no rollout is under way whose target answers, and no local balancer answers at {ADMIN_DEFAULT}"
+    );
+    Error { message, ..silent }
+        .name_it(Input::TargetOrFile)
+        .ask(Ask::Init, "writes a rollout file")
 }
 
 /// The rollout that occupies a target, or the last one that did.

@@ -113,7 +113,7 @@ pub async fn history(app: &App, request: &HistoryRequest) -> Result<Vec<Entry>> 
 /// The rollout that is named, or the newest one, of the target that a request names.
 async fn named_or_newest(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<String> {
     if let Some(id) = id {
-        return Ok(id.to_owned());
+        return app.id_of(id).await;
     }
     let identity = request.identity(app).await?;
     let page = Page::newest(identity.as_deref(), 1);

@@ -9,7 +9,7 @@ use super::advice::{Ask, Input};
 use super::app::App;
 use super::error::{Context as _, Error, Result};
 use super::news::Note;
-use super::plugin::instead;
+use super::plugin::{instead, own};
 use super::private;
 use super::request::TargetRequest;
 use crate::model::image::ImageReference;
@@ -17,9 +17,6 @@ use crate::model::is_name;
 use crate::model::target::TargetSpec;
 use crate::spec::{Spec, draft, plugins};
 use crate::supply::files;
-
-/// The strategy where nothing names one.
-pub const STRATEGY: &str = "plugins/canary.wasm";
 
 /// A rollout file that shall be written.
 #[derive(Debug, Clone)]
@@ -50,8 +47,8 @@ pub enum Place {
 pub struct Written {
     /// The file.
     pub file: PathBuf,
-    /// The strategy that it names.
-    pub plugin: String,
+    /// The strategy that it names; none if there is none here, and the file leaves it open.
+    pub plugin: Option<String>,
     /// The names of its arms.
     pub arms: Vec<String>,
 }
@@ -99,16 +96,17 @@ pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
                 "the name of the strategy is empty, so nothing was written",
             ));
         }
-        Some(plugin) => plugin.clone(),
-        None => strategy_here(Path::new(plugins::FILE)),
+        Some(plugin) => Some(plugin.clone()),
+        None => strategy_here(app),
     };
+    let named = plugin.as_deref();
     let (text, arms) = match &request.place {
         Place::Local(_) if request.image.is_some() => {
             return Err(Error::argument(Input::Image, "needs a target on AWS"));
         }
         Place::Local(admin) => {
             let arms = vec!["stable".to_owned(), "canary".to_owned()];
-            (draft::local(*admin, &plugin), arms)
+            (draft::local(*admin, named), arms)
         }
         Place::Aws(target) => {
             let Some(TargetSpec::Aws(spec)) = target.over(None)?.map(|spec| spec.target) else {
@@ -118,7 +116,7 @@ pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
             let found = found.found();
             let arms = found.arms.iter().map(|arm| arm.name.clone()).collect();
             (
-                draft::on_aws(&spec, found, &plugin, request.image.as_deref()),
+                draft::on_aws(&spec, found, named, request.image.as_deref()),
                 arms,
             )
         }
@@ -132,8 +130,11 @@ pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
             request.file.display()
         )),
     })?;
-    if !is_name(&plugin) && !Path::new(&plugin).exists() {
-        let advice = instead(Path::new(&plugin)).into_iter().next();
+    if let Some(plugin) = named
+        && !is_name(plugin)
+        && !Path::new(plugin).exists()
+    {
+        let advice = instead(app, Path::new(plugin)).into_iter().next();
         let note = Note::from(format!(
             "there is no file {plugin} here, and a rollout needs it"
         ));
@@ -160,12 +161,15 @@ fn write(path: &Path, text: &str, force: bool) -> io::Result<()> {
     kept.map(|_| ()).map_err(|error| error.error)
 }
 
-/// The strategy that the plugins file here names: `canary` if it has one, else its first.
-fn strategy_here(file: &Path) -> String {
+/// The strategy where nothing names one: `canary` if the plugins file here has that name, else
+/// its first, else the engine's own if it is on this machine. What is nowhere is not named.
+#[must_use]
+pub fn strategy_here(app: &App) -> Option<String> {
+    let file = Path::new(plugins::FILE);
     let text = files::read_text(file, files::TEXT_BYTES_MAX).unwrap_or_default();
     let names = plugins::Plugins::parse(&text).map(|file| file.plugins);
     let names: Vec<String> = names.map(|n| n.into_keys().collect()).unwrap_or_default();
     let canary = names.iter().find(|name| *name == "canary");
-    let chosen = canary.or_else(|| names.first());
-    chosen.map_or_else(|| STRATEGY.to_owned(), Clone::clone)
+    let chosen = canary.or_else(|| names.first()).cloned();
+    chosen.or_else(|| own::find(app, own::NAMES[0]).map(|file| file.display().to_string()))
 }

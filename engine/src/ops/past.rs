@@ -50,7 +50,8 @@ impl Journal {
 
     /// The rollout of that id in the store.
     pub async fn stored(app: &App, id: &str) -> Result<Self> {
-        Self::from_beginning(id, app.journal(id).await?.2)
+        let id = app.id_of(id).await?;
+        Self::from_beginning(&id, app.journal(&id).await?.2)
     }
 
     fn from_beginning(named: &str, entries: Vec<Entry>) -> Result<Self> {
@@ -315,6 +316,8 @@ pub async fn explain(app: &App, named: Option<&str>) -> Result<Explained> {
 /// A journal in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
+    /// The rollout.
+    pub rollout: String,
     /// The file.
     pub file: PathBuf,
     /// Number of its entries.
@@ -323,7 +326,7 @@ pub struct Exported {
 
 /// Writes a rollout's journal into a file, `ID.journal` if none is named.
 pub async fn export(app: &App, id: &str, output: Option<PathBuf>) -> Result<Exported> {
-    let (header, status, entries) = app.journal(id).await?;
+    let (header, status, entries) = app.journal(&app.id_of(id).await?).await?;
     let place = output.unwrap_or_else(|| PathBuf::from(format!("{}.journal", header.rollout)));
     private::write(&place, file::write(&entries).as_bytes())
         .map_err(|e| Error::usage(format!("failed to write {}: {e}", place.display())))?;
@@ -331,6 +334,7 @@ pub async fn export(app: &App, id: &str, output: Option<PathBuf>) -> Result<Expo
         app.note("the rollout is still under way; this is its journal so far");
     }
     Ok(Exported {
+        rollout: header.rollout,
         file: place,
         entries: entries.len(),
     })
@@ -343,6 +347,8 @@ pub enum Imported {
     Known {
         /// The rollout.
         rollout: String,
+        /// Number of its entries.
+        entries: usize,
     },
     /// The store has it now.
     New {
@@ -365,7 +371,10 @@ pub async fn import(app: &App, path: &Path) -> Result<Imported> {
     };
     let known = file::imported(app.store.load(&rollout, 0).await?);
     if known == entries {
-        return Ok(Imported::Known { rollout });
+        return Ok(Imported::Known {
+            rollout,
+            entries: known.len(),
+        });
     }
     if !known.is_empty() {
         return Err(Error::usage(format!(

@@ -170,7 +170,7 @@ pub(super) fn settle(
         // The bytes are the pinned ones, so the lock does not change.
         return Ok(contradiction(supply, pinned, fetched, plugin)?);
     }
-    if pin(app, supply, name, fetched, plugin, false)? {
+    if pin(app, supply, name, fetched, plugin, false)?.is_some() {
         supply.save()?;
         app.note(format!(
             "{} is new; commit it",
@@ -202,8 +202,7 @@ fn contradiction(
     })
 }
 
-/// Pins a plugin in memory, reports what that changes, and returns whether it changes
-/// anything.
+/// Pins a plugin in memory, and reports and returns what that changes, if it does.
 fn pin(
     app: &App,
     supply: &mut Supply,
@@ -211,7 +210,7 @@ fn pin(
     fetched: &Fetched,
     plugin: &Plugin,
     accept_imports: bool,
-) -> Result<bool, SupplyError> {
+) -> Result<Option<Change>, SupplyError> {
     let new = as_locked(supply, name, fetched, plugin)?;
     let old = supply.lock.get(name);
     let changes = new.changes(old);
@@ -222,12 +221,17 @@ fn pin(
             changes,
         });
     }
+    let change = Change {
+        name: name.to_owned(),
+        before: old.map(|old| old.wasm.clone()),
+        now: Some(new.wasm.clone()),
+    };
     supply.pin(new);
     if changes.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     app.progress(changes.trim_end());
-    Ok(true)
+    Ok(Some(change))
 }
 
 /// The entry of a plugin in the lock.
@@ -256,6 +260,19 @@ pub struct LockFile {
     pub file: PathBuf,
     /// Whether it was written, which is so if something has changed.
     pub written: bool,
+    /// What has changed.
+    pub changes: Vec<Change>,
+}
+
+/// A pin that has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The name of the plugin.
+    pub name: String,
+    /// Its bytes before, `sha256:…`; none if it is new.
+    pub before: Option<String>,
+    /// Its bytes now, `sha256:…`; none if it is gone.
+    pub now: Option<String>,
 }
 
 /// Pins the names of `plugins.toml` that the lock does not have yet, and removes those
@@ -263,18 +280,20 @@ pub struct LockFile {
 ///
 /// # Errors
 /// A plugin cannot be fetched or may not run, or the lock must not change and would
-/// have to. Then nothing is written.
+/// have to, or the file of a pinned plugin has other bytes: what is pinned never changes by
+/// itself, and is not said to be up to date where it is not. Then nothing is written.
 pub async fn lock(app: &App, request: &PinRequest) -> Result<LockFile> {
     let mut supply = request.supply(app)?;
     let names: Vec<String> = supply.plugins.plugins.keys().cloned().collect();
-    let mut changed = false;
+    let mut changes = vec![];
     for name in &names {
-        if supply.pinned(name).is_some() {
+        if let Some(pinned) = supply.pinned(name) {
+            still_pinned(app, &supply, pinned)?;
             continue;
         }
         let fetched = by_name(&supply, name).await?;
         let plugin = compile(app, name, &fetched.wasm).await?;
-        changed |= pin(app, &mut supply, name, &fetched, &plugin, false)?;
+        changes.extend(pin(app, &mut supply, name, &fetched, &plugin, false)?);
     }
     let gone: Vec<String> = supply.lock.iter().map(|l| l.name.clone()).collect();
     for name in gone.into_iter().filter(|n| !names.contains(n)) {
@@ -286,10 +305,34 @@ pub async fn lock(app: &App, request: &PinRequest) -> Result<LockFile> {
                 .ask(Ask::LockPlugins, "removes it; commit plugins.lock"));
         }
         app.progress(format!("{name}: gone"));
+        changes.push(Change {
+            before: supply.lock.get(&name).map(|locked| locked.wasm.clone()),
+            now: None,
+            name: name.clone(),
+        });
         supply.forget(&name);
-        changed = true;
     }
-    save(&mut supply, changed)
+    save(&mut supply, changes)
+}
+
+/// Fails if the file of a pinned plugin has other bytes than those. What is pinned in a
+/// registry is there by its digest, whatever became of its tag.
+fn still_pinned(app: &App, supply: &Supply, pinned: &Locked) -> Result<()> {
+    if pinned.manifest.is_some() {
+        return Ok(());
+    }
+    let file = supply.at(&pinned.source);
+    match supply::read_file(&file) {
+        Ok(fetched) => Ok(pinned.check(&pinned.source, &fetched.sha256)?),
+        // It may not have been built yet; its pin says what it must be.
+        Err(error) => {
+            app.note(format!(
+                "whether {} is what is pinned was not looked at: {error}",
+                pinned.name
+            ));
+            Ok(())
+        }
+    }
 }
 
 /// Pins the present bytes of these plugins' sources; of all, if none is named. With
@@ -311,22 +354,31 @@ pub async fn update(
             "(the default where CI=true) and an update contradict each other",
         ));
     }
-    let mut changed = false;
+    let mut changes = vec![];
     for name in chosen(&supply, names)? {
         let fetched = supply.fetch_new(&name).await?;
         let plugin = compile(app, &name, &fetched.wasm).await?;
-        changed |= pin(app, &mut supply, &name, &fetched, &plugin, accept_imports)?;
+        changes.extend(pin(
+            app,
+            &mut supply,
+            &name,
+            &fetched,
+            &plugin,
+            accept_imports,
+        )?);
     }
-    save(&mut supply, changed)
+    save(&mut supply, changes)
 }
 
-fn save(supply: &mut Supply, changed: bool) -> Result<LockFile> {
-    if changed {
+fn save(supply: &mut Supply, changes: Vec<Change>) -> Result<LockFile> {
+    let written = !changes.is_empty();
+    if written {
         supply.save()?;
     }
     Ok(LockFile {
         file: supply.lock_file(),
-        written: changed,
+        written,
+        changes,
     })
 }
 

@@ -134,7 +134,7 @@ async fn spoken_of(app: &App, request: &TargetRequest, id: Option<&str>) -> Resu
     match id {
         None if request.named()?.is_none() => Ok(app.rollout_in_sight().await?.map(|h| h.rollout)),
         None => app.led_elsewhere(request).await,
-        named => Ok(named.map(str::to_owned)),
+        Some(named) => app.id_of(named).await.map(Some),
     }
 }
 

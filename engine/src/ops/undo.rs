@@ -106,7 +106,8 @@ async fn promotion(
     id: Option<&str>,
 ) -> Result<(Header, TargetSpec, Arc<dyn Target>)> {
     if let Some(id) = id {
-        let (header, status) = app.reached(id).await?;
+        let (header, status) = app.reached(&app.id_of(id).await?).await?;
+        let id = &header.rollout;
         if !matches!(status.end, Some((End::Promoted, _))) {
             return Err(Error::usage(format!(
                 "rollout {id} was not promoted, so there is nothing to undo"

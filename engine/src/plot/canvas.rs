@@ -12,6 +12,7 @@ use plotters::prelude::{
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Error;
+use super::data::Unit;
 
 /// Width of every picture, pixels.
 pub const WIDTH: f64 = 1000.0;
@@ -235,6 +236,16 @@ impl Axis {
             range: 0.0..top,
             ticks,
         }
+    }
+
+    /// An axis from 0 to so many minutes, with its marks in another unit.
+    pub fn of_minutes(minutes: f64, unit: Unit, count: usize) -> Self {
+        let mut axis = Self::linear(minutes * unit.per_minute, count);
+        axis.range.end /= unit.per_minute;
+        for (value, _) in &mut axis.ticks {
+            *value /= unit.per_minute;
+        }
+        axis
     }
 
     /// With some room before its first value.

@@ -1,5 +1,35 @@
 //! What a picture of one rollout shows.
 
+/// The unit in which a span of time is read most easily.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Unit {
+    /// Its name in the plural.
+    pub name: &'static str,
+    /// How many of it are a minute.
+    pub per_minute: f64,
+}
+
+impl Unit {
+    /// That of a span of so many minutes.
+    pub fn of(minutes: f64) -> Self {
+        let (name, per_minute) = match minutes {
+            m if m < 3.0 => ("seconds", 60.0),
+            m if m >= 600.0 => ("hours", 1.0 / 60.0),
+            _ => ("minutes", 1.0),
+        };
+        Self { name, per_minute }
+    }
+
+    /// So many minutes in words.
+    pub fn say(self, minutes: f64) -> String {
+        let rounded = (minutes * self.per_minute).round();
+        match rounded {
+            1.0 => format!("1 {}", self.name.trim_end_matches('s')),
+            _ => format!("{rounded:.0} {}", self.name),
+        }
+    }
+}
+
 /// What was measured on one arm in one interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArmPoint {
@@ -95,5 +125,22 @@ impl Rollout {
             .chain([self.end_min]);
         let last = times.filter(|t| t.is_finite()).fold(0.0, f64::max);
         if last > 0.0 { last } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_said_in_the_unit_that_suits_it() {
+        let said = |minutes: f64| Unit::of(minutes).say(minutes);
+        assert_eq!(said(0.2), "12 seconds");
+        assert_eq!(said(1.0 / 60.0), "1 second");
+        assert_eq!(said(2.9), "174 seconds");
+        assert_eq!(said(3.0), "3 minutes");
+        assert_eq!(said(19.4), "19 minutes");
+        assert_eq!(said(600.0), "10 hours");
+        assert_eq!(said(f64::NAN), "NaN minutes");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::data::Unit;
 use super::{ArmPoint, Decision, Look, Mark, Rollout, Step};
 use crate::journal::narrate::{label, retreat};
 use crate::journal::{
@@ -137,10 +138,10 @@ impl<'a> Sketch<'a> {
         let version = header.candidate.as_ref().map_or(version, |c| &c.version);
         self.picture.end_min = self.minutes(end);
         self.picture.title = format!(
-            "{}: {version} {} after {:.0} minutes",
+            "{}: {version} {} after {}",
             header.title(),
             self.how,
-            self.picture.end_min
+            Unit::of(self.picture.end_min).say(self.picture.end_min)
         );
         self.picture
     }

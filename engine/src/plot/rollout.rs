@@ -3,7 +3,7 @@
 use super::canvas::{
     self, Align, Area, Axis, BLACK, Frame, LARGE, NORMAL, Panel, SMALL, VERMILLION, WIDTH, dot,
 };
-use super::data::{Rollout, Step};
+use super::data::{Rollout, Step, Unit};
 use super::decisions::Flags;
 use super::{Error, Format, arms, encode, evidence};
 
@@ -21,6 +21,8 @@ const HEAD: f64 = 34.0;
 pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
     let flags = Flags::place(&picture.decisions, picture.minutes(), SIDES);
     let top = FLAGS + flags.height() + HEAD - 8.0;
+    let minutes = picture.minutes();
+    let unit = Unit::of(minutes);
     let panels = [80.0, 150.0, 120.0, 170.0];
     let height = top + panels.iter().map(|p| p + HEAD).sum::<f64>() + 26.0;
     let (svg, size) = canvas::draw(height, |area| {
@@ -32,7 +34,7 @@ pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
             let top = bottom + HEAD;
             bottom = top + height;
             let [left, right] = SIDES;
-            let x = Axis::linear(picture.minutes(), 10);
+            let x = Axis::of_minutes(minutes, unit, 10);
             let frame = Frame {
                 left,
                 right,
@@ -59,8 +61,8 @@ pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
         all[3].label_x(area, true)?;
         let middle = f64::midpoint(SIDES[0], SIDES[1]);
         let at = dot(middle, bottom + 31.0);
-        let words = "minutes since the rollout began";
-        canvas::text(area, at, SMALL, Align::Center, BLACK, words)
+        let words = format!("{} since the rollout began", unit.name);
+        canvas::text(area, at, SMALL, Align::Center, BLACK, &words)
     })?;
     encode(svg, size, format)
 }
@@ -182,6 +184,22 @@ mod tests {
             assert!(svg.contains(words), "{words}");
         }
         assert!(!svg.contains("no data"));
+    }
+
+    #[test]
+    fn time_is_in_a_unit_that_suits_it() {
+        let over = |minutes: f64| {
+            let mut picture = empty();
+            picture.end_min = minutes;
+            svg(&picture)
+        };
+        let short = over(0.2);
+        assert!(short.contains("seconds since the rollout began"), "{short}");
+        assert!(short.contains("\n12\n"), "{short}");
+        assert!(over(19.0).contains("minutes since the rollout began"));
+        let long = over(24.0 * 60.0);
+        assert!(long.contains("hours since the rollout began"));
+        assert!(long.contains("\n20\n"), "{long}");
     }
 
     #[test]

@@ -11,14 +11,28 @@ const HEAD: &str = "\
 # `engine schema rollout.toml` describes every key of it.
 ";
 
-fn strategy(plugin: &str, bake: &str) -> String {
-    let quoted = quoted(plugin);
+/// What the file says of the strategy where none is known.
+const OPEN: &str = "\
+# The strategy: a file, or its name in plugins.toml. None was found on this machine, so this
+# is left open: `engine run PLUGIN` names one, and so does `plugin` here. `make plugins` in
+# the sources of engine builds canary.wasm and blue-green.wasm, `engine plugin pull
+# oci://REGISTRY/REPOSITORY:TAG --output FILE` fetches one from a registry, and
+# `engine plugin new` begins one of your own.
+[strategy]
+# plugin = \"canary.wasm\"
+";
+
+fn strategy(plugin: Option<&str>, bake: &str) -> String {
+    let named = match plugin {
+        Some(plugin) => {
+            let about = "# The strategy: a file, or its name in plugins.toml.";
+            format!("{about}\n[strategy]\nplugin = {}\n", quoted(plugin))
+        }
+        None => OPEN.to_owned(),
+    };
     format!(
         "\
-# The strategy: a file, or its name in plugins.toml.
-[strategy]
-plugin = {quoted}
-
+{named}
 # `engine plugin inspect` with the strategy lists its parameters.
 [strategy.parameters]
 # Shares of the requests in percent, one step after another, and the least time at each.
@@ -45,7 +59,7 @@ fn said(text: &str) -> String {
 
 /// The file of a target on AWS, with what was found of it.
 #[must_use]
-pub fn on_aws(spec: &AwsSpec, found: &Found, plugin: &str, image: Option<&str>) -> String {
+pub fn on_aws(spec: &AwsSpec, found: &Found, plugin: Option<&str>, image: Option<&str>) -> String {
     let mut text = HEAD.to_owned();
     text += "\n[target]\nkind = \"aws\"\n\n[target.aws]\n";
     let find = &spec.find;
@@ -142,7 +156,7 @@ pub fn on_aws(spec: &AwsSpec, found: &Found, plugin: &str, image: Option<&str>) 
 
 /// The file of a local balancer with that admin address, and a demo behind it.
 #[must_use]
-pub fn local(admin: SocketAddr, plugin: &str) -> String {
+pub fn local(admin: SocketAddr, plugin: Option<&str>) -> String {
     let listen = match admin == LISTEN_DEFAULT {
         true => ADMIN_DEFAULT,
         false => LISTEN_DEFAULT,
@@ -228,15 +242,15 @@ mod tests {
             also: vec![],
             unmoved: vec![],
         };
-        let text = on_aws(&spec, &found, "canary", Some("app:v2"));
+        let text = on_aws(&spec, &found, Some("canary"), Some("app:v2"));
         let read = Spec::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         assert_eq!(read.target, TargetSpec::Aws(Box::new(spec.clone())));
         assert_eq!(read.strategy.plugin.as_deref(), Some("canary"));
         assert_eq!(read.candidate.map(|c| c.version).as_deref(), Some("app:v2"));
-        let bare = on_aws(&spec, &found, "canary", None);
+        let bare = on_aws(&spec, &found, Some("canary"), None);
         assert_eq!(Spec::parse(&bare).expect("no problems").candidate, None);
         for admin in [ADMIN_DEFAULT, LISTEN_DEFAULT] {
-            let text = local(admin, "plugins/canary.wasm");
+            let text = local(admin, Some("plugins/canary.wasm"));
             let read = Spec::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
             let TargetSpec::Embedded { local, .. } = read.target else {
                 panic!("{:?}", read.target);
@@ -244,10 +258,15 @@ mod tests {
             assert_eq!(local.admin, admin);
             assert_ne!(local.listen, admin);
         }
+        // One without a strategy is right too, and leaves it open.
+        let open = local(ADMIN_DEFAULT, None);
+        let read = Spec::parse(&open).unwrap_or_else(|e| panic!("{e}\n{open}"));
+        assert_eq!(read.strategy.plugin, None);
+        assert!(open.contains("`make plugins`"), "{open}");
         insta::assert_snapshot!("a_rollout_file_for_aws", text);
         insta::assert_snapshot!(
             "a_rollout_file_for_here",
-            local(ADMIN_DEFAULT, "plugins/canary.wasm")
+            local(ADMIN_DEFAULT, Some("plugins/canary.wasm"))
         );
     }
 }

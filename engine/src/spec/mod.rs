@@ -21,6 +21,7 @@ use crate::model::aws::AwsSpec;
 use crate::model::image::ImageReference;
 use crate::model::limits::{ALARMS_MAX, BeforeBake, Guardrails, OnTrouble};
 use crate::model::problem::Problems;
+pub use crate::model::problem::nearest;
 use crate::model::query::{BasicAuth, Probe, Query, QuerySource};
 use crate::model::secret;
 use crate::model::target::{
@@ -29,8 +30,8 @@ use crate::model::target::{
 };
 use crate::model::{DemoFault, Millis, Promotion, Release, Source, is_name};
 use policy::Policy;
+pub use read::located;
 use read::{Reader, Section};
-pub use read::{located, nearest};
 
 /// Everything that a rollout file can say.
 #[derive(Debug, Clone, PartialEq)]

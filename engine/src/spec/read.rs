@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use crate::model::Millis;
 use crate::model::address::socket;
 use crate::model::limits::DURATION_MAX;
-use crate::model::problem::{Problem, Problems};
+use crate::model::problem::{Problem, Problems, nearest};
 use crate::model::secret::{is_secret_name, redacted};
 
 /// Reads one file, and keeps the problems found so far.
@@ -372,15 +372,6 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     items
         .map(|item| item.as_str().map(ToOwned::to_owned))
         .collect()
-}
-
-/// The known word that somebody may have meant: the nearest one, if no more than two
-/// letters differ.
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known
-        .map(|known| (strsim::levenshtein(word, known), known))
-        .min();
-    near.filter(|(d, _)| *d <= 2).map(|(_, near)| near)
 }
 
 #[cfg(test)]

@@ -257,6 +257,13 @@ impl Schedule for MemoryStore {
                     .is_none_or(|target| inner.is_on(target, row))
             })
             .filter(|row| !page.strategies || row.plugin.is_some())
+            .filter(|row| {
+                let has = |part: &String| {
+                    let id = &row.rollout;
+                    id.starts_with(part) || id.ends_with(part) || id.contains(&format!("-{part}"))
+                };
+                page.part.as_ref().is_none_or(has)
+            })
             .filter(|row| page.after.as_ref().is_none_or(|after| older(row, after)))
             .take(page.limit as usize)
             .cloned()

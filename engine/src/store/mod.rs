@@ -203,6 +203,9 @@ pub struct Page {
     pub on: Option<String>,
     /// Only rollouts of a strategy, without those of single verbs.
     pub strategies: bool,
+    /// Only rollouts whose id, or a part of it after a `-`, begins so, or which ends so, by the
+    /// letter.
+    pub part: Option<String>,
     /// Only what comes after that place.
     pub after: Option<Cursor>,
     /// At most so many rows.
@@ -216,8 +219,18 @@ impl Page {
         Self {
             on: on.map(ToOwned::to_owned),
             strategies: false,
+            part: None,
             after: None,
             limit,
+        }
+    }
+
+    /// The same of the rollouts alone whose id begins or ends so.
+    #[must_use]
+    pub fn of_part(self, part: &str) -> Self {
+        Self {
+            part: Some(part.to_owned()),
+            ..self
         }
     }
 

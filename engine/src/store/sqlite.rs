@@ -970,12 +970,19 @@ impl Schedule for SqliteStore {
         let page = page.clone();
         self.read(move |transaction| {
             // One statement for each kind of page, so that each uses its index.
-            let mut which = vec!["?1 IS ?1", "?2 IS ?2", "?3 IS ?3"];
+            let mut which = vec!["?1 IS ?1", "?2 IS ?2", "?3 IS ?3", "?5 IS ?5"];
             if let Some(target) = &page.on {
                 which.push(of_target(transaction, target)?);
             }
             if page.strategies {
                 which.push("r.plugin IS NOT NULL");
+            }
+            // No LIKE: its letters for any others, and its indifference to capitals.
+            if page.part.is_some() {
+                which.push(
+                    "(substr(r.rollout, 1, length(?5)) = ?5 OR substr(r.rollout, -length(?5)) = ?5
+                         OR instr(r.rollout, '-' || ?5) > 0)",
+                );
             }
             if page.after.is_some() {
                 which.push("(r.created, r.rollout) < (?2, ?3)");
@@ -990,7 +997,10 @@ impl Schedule for SqliteStore {
                     "SELECT {ROW} FROM rollout r WHERE {which}
                      ORDER BY r.created DESC, r.rollout DESC LIMIT ?4"
                 ))?
-                .query_map(params![page.on, created, rollout, page.limit], row)?
+                .query_map(
+                    params![page.on, created, rollout, page.limit, page.part],
+                    row,
+                )?
                 .collect::<Result<_, _>>()?;
             found
                 .into_iter()

@@ -11,8 +11,9 @@ use crate::ops::init::Written;
 pub struct Init {
     /// The file.
     pub file: String,
-    /// The strategy that it names.
-    pub plugin: String,
+    /// The strategy that it names; null if none is on this machine, and the file leaves it
+    /// open.
+    pub plugin: Option<String>,
     /// The names of its arms.
     pub arms: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The answers of `explain`, `replay` and `what-if`.
+//! The answers of `explain`, `replay`, `what-if`, `export` and `import`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -200,6 +200,52 @@ impl From<&past::Compared> for Compared {
             },
             other_weights_from: answer.parted,
             missing: answer.missing.clone(),
+        }
+    }
+}
+
+/// A journal that was written into a file.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Export {
+    /// The rollout's id.
+    pub rollout: String,
+    /// The file.
+    pub file: String,
+    /// Number of its entries.
+    pub entries: usize,
+}
+
+impl From<&past::Exported> for Export {
+    fn from(exported: &past::Exported) -> Self {
+        Self {
+            rollout: exported.rollout.clone(),
+            file: exported.file.display().to_string(),
+            entries: exported.entries,
+        }
+    }
+}
+
+/// A journal that was taken from a file.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Import {
+    /// The rollout's id.
+    pub rollout: String,
+    /// Number of its entries.
+    pub entries: usize,
+    /// Whether it was not in the store before.
+    pub new: bool,
+}
+
+impl From<&past::Imported> for Import {
+    fn from(imported: &past::Imported) -> Self {
+        let (past::Imported::Known { rollout, entries } | past::Imported::New { rollout, entries }) =
+            imported;
+        Self {
+            rollout: rollout.clone(),
+            entries: *entries,
+            new: matches!(imported, past::Imported::New { .. }),
         }
     }
 }

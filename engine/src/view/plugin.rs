@@ -1,14 +1,14 @@
-//! The answers of `engine plugin inspect | check | verify | push`.
+//! The answers of `engine plugin` and its verbs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::ops::pin;
-use crate::ops::plugin::registry;
-use crate::ops::plugin::{check, inspect};
+use crate::ops::plugin::{check, inspect, project, registry, sign, test};
 
 /// What a plugin is and what it can do.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -214,6 +214,239 @@ impl From<&registry::Pushed> for Push {
             manifest: pushed.manifest.clone(),
             wasm: format!("sha256:{}", pushed.sha256),
             signed_by: pushed.signed_by.clone(),
+        }
+    }
+}
+
+/// A project for a strategy that was made.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct New {
+    /// Its name.
+    pub name: String,
+    /// Its language: `rust`, `python` or `js`.
+    pub language: String,
+    /// Its folder.
+    pub folder: String,
+}
+
+impl From<&project::Made> for New {
+    fn from(made: &project::Made) -> Self {
+        Self {
+            name: made.name.clone(),
+            language: made.language.folder().to_owned(),
+            folder: made.folder.display().to_string(),
+        }
+    }
+}
+
+/// How the decisions of a plugin compare with accepted ones.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Test {
+    /// Each file of scenarios.
+    pub files: Vec<Tested>,
+}
+
+/// The decisions in one file of scenarios.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Tested {
+    /// The file of scenarios.
+    pub scenarios: String,
+    /// The file of the accepted decisions.
+    pub decisions: String,
+    /// Whether they are as accepted, and no rule of the host was broken.
+    pub passed: bool,
+    /// How they compare.
+    pub compared: Compared,
+    /// The decisions, in the form of that file.
+    pub now: String,
+    /// The accepted ones; null if they are the same, or if there are none.
+    pub accepted: Option<String>,
+    /// Rules of the host that were broken.
+    pub violations: Vec<String>,
+}
+
+/// How decisions compare with the accepted ones.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compared {
+    /// They were accepted now.
+    Accepted,
+    /// They are the same.
+    Same,
+    /// They differ.
+    Different,
+    /// None were accepted before.
+    New,
+}
+
+impl From<&[test::Tested]> for Test {
+    fn from(all: &[test::Tested]) -> Self {
+        let files = all.iter().map(|tested| {
+            let (compared, accepted) = match &tested.compared {
+                test::Compared::Accepted => (Compared::Accepted, None),
+                test::Compared::Same => (Compared::Same, None),
+                test::Compared::Different { accepted } => (Compared::Different, Some(accepted)),
+                test::Compared::New => (Compared::New, None),
+            };
+            Tested {
+                scenarios: tested.scenarios.display().to_string(),
+                decisions: tested.decisions.display().to_string(),
+                passed: tested.passed(),
+                compared,
+                now: tested.now.clone(),
+                accepted: accepted.cloned(),
+                violations: tested.violations.clone(),
+            }
+        });
+        Self {
+            files: files.collect(),
+        }
+    }
+}
+
+/// The lock of plugins, and what has changed in it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Lock {
+    /// The lock.
+    pub file: String,
+    /// Whether it was written, which is so if something has changed.
+    pub written: bool,
+    /// What has changed.
+    pub changes: Vec<Change>,
+}
+
+/// A pin that has changed.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Change {
+    /// The name of the plugin.
+    pub name: String,
+    /// Digest of its bytes before, with `sha256:` before it; null if it is new.
+    pub before: Option<String>,
+    /// Digest of its bytes now, with `sha256:` before it; null if it is gone.
+    pub now: Option<String>,
+}
+
+impl From<&pin::LockFile> for Lock {
+    fn from(lock: &pin::LockFile) -> Self {
+        let changes = lock.changes.iter().map(|change| Change {
+            name: change.name.clone(),
+            before: change.before.clone(),
+            now: change.now.clone(),
+        });
+        Self {
+            file: lock.file.display().to_string(),
+            written: lock.written,
+            changes: changes.collect(),
+        }
+    }
+}
+
+/// Plugins that were copied beside their names.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Vendor {
+    /// The folder; null if no plugin comes from a registry.
+    pub folder: Option<String>,
+}
+
+impl From<Option<&Path>> for Vendor {
+    fn from(folder: Option<&Path>) -> Self {
+        Self {
+            folder: folder.map(|folder| folder.display().to_string()),
+        }
+    }
+}
+
+/// Plugins that were fetched.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pull {
+    /// Each of them.
+    pub plugins: Vec<Pulled>,
+}
+
+/// A plugin that was fetched.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pulled {
+    /// Its name in `plugins.toml`; null if it was fetched by a reference.
+    pub name: Option<String>,
+    /// The file that it was written to; null if it was fetched by its name.
+    pub file: Option<String>,
+    /// Digest of its manifest, with `sha256:` before it; null if it was fetched by its name.
+    pub manifest: Option<String>,
+    /// Digest of its bytes, with `sha256:` before it.
+    pub wasm: String,
+}
+
+impl From<&[registry::Pulled]> for Pull {
+    fn from(all: &[registry::Pulled]) -> Self {
+        let plugins = all.iter().map(|pulled| match pulled {
+            registry::Pulled::Name { name, sha256 } => Pulled {
+                name: Some(name.clone()),
+                file: None,
+                manifest: None,
+                wasm: format!("sha256:{sha256}"),
+            },
+            registry::Pulled::Reference {
+                file,
+                manifest,
+                sha256,
+            } => Pulled {
+                name: None,
+                file: Some(file.display().to_string()),
+                manifest: Some(manifest.clone()),
+                wasm: format!("sha256:{sha256}"),
+            },
+        });
+        Self {
+            plugins: plugins.collect(),
+        }
+    }
+}
+
+/// A pair of keys that was made.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Keys {
+    /// The file of the private key, which is secret.
+    pub secret: String,
+    /// The file of the public key.
+    pub public: String,
+    /// The id of the public key.
+    pub id: String,
+}
+
+impl From<&sign::Keys> for Keys {
+    fn from(keys: &sign::Keys) -> Self {
+        Self {
+            secret: keys.secret.display().to_string(),
+            public: keys.public.display().to_string(),
+            id: keys.id.clone(),
+        }
+    }
+}
+
+/// A signature that was made.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Sign {
+    /// The exact reference that it signs in a registry, or the file that has it.
+    pub place: String,
+    /// The id of the key that has signed.
+    pub signed_by: String,
+}
+
+impl From<&sign::Signature> for Sign {
+    fn from(signature: &sign::Signature) -> Self {
+        Self {
+            place: signature.place.clone(),
+            signed_by: signature.by.clone(),
         }
     }
 }

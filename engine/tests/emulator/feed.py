@@ -1,6 +1,7 @@
 """Users of a service behind a weighted listener, at the speed of real clocks.
 
     feed.py LISTENER BALANCER CLUSTER STABLE-SERVICE CANARY-SERVICE
+    feed.py STACK                    a stack of the engine's canary template, whose outputs say the same
 
 They are split by the weights that the listener has every few seconds. What the load balancer would count of a minute comes
 to CloudWatch two minutes after the minute has ended. A version whose tag is `bad` answers one request of twenty with an
@@ -10,6 +11,7 @@ error, every other one of a thousand. Ends when its standard input is closed, an
 import collections
 import json
 import random
+import signal
 import sys
 import threading
 import time
@@ -23,7 +25,9 @@ PAST = 20  # minutes of traffic before all this
 BAD = 0.05
 USUAL = 0.001
 
-elbv2, ecs, cloudwatch = (boto3.client(name) for name in ("elbv2", "ecs", "cloudwatch"))
+elbv2, ecs, cloudwatch, cloudformation = (
+    boto3.client(name) for name in ("elbv2", "ecs", "cloudwatch", "cloudformation")
+)
 users = random.Random(1)
 
 
@@ -80,14 +84,24 @@ class Balancer:
             cloudwatch.put_metric_data(Namespace="AWS/ApplicationELB", MetricData=data)
 
 
+def of_stack(name):
+    outputs = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["Outputs"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in outputs}
+    listener = outputs["ListenerArn"]
+    balancer = elbv2.describe_listeners(ListenerArns=[listener])["Listeners"][0]["LoadBalancerArn"]
+    return [listener, balancer, *(outputs[key] for key in ("ClusterName", "StableServiceName", "CanaryServiceName"))]
+
+
 def main():
-    listener, balancer, cluster, *services = sys.argv[1:]
+    arguments = sys.argv[1:]
+    listener, balancer, cluster, *services = of_stack(*arguments) if len(arguments) == 1 else arguments
     balancer = Balancer(listener, balancer, cluster, services)
     this_minute = int(time.time()) // 60 * 60
     for start in range(this_minute - 60 * PAST, this_minute, 60):
         balancer.minutes[start, 0].serve(RATE * 60, USUAL)
     over = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    signal.signal(signal.SIGINT, lambda *_: over.set())
     met = {"requests": 0, "errors": 0, "of-the-bad": 0, "hit": 0, "seconds": 0.0}
     last, first_bad = time.time(), None
     while not over.wait(TICK):

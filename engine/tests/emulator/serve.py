@@ -60,7 +60,10 @@ def main():
     application = server.Application(Dispatcher(create_backend_app))
     listener = make_server("127.0.0.1", arguments.port, application, threaded=True, request_handler=Quiet)
     print(f"listening on 127.0.0.1:{listener.server_port}", flush=True)
-    listener.serve_forever()
+    try:
+        listener.serve_forever()
+    except KeyboardInterrupt:
+        pass
 
 
 if __name__ == "__main__":

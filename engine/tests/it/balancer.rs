@@ -407,7 +407,8 @@ async fn a_program_is_started_logged_and_restarted() {
     let target = LocalTarget::new(balancer.admin);
     healthy(&target, "stable", 1).await;
     assert_eq!(whoami(&Client::default(), balancer.listen).await, "v7");
-    assert!(folder.path().join("logs/stable-v1.log").exists());
+    let log = format!("logs/stable-v1-{}.log", balancer.admin.port());
+    assert!(folder.path().join(log).exists());
     let wrong = Release {
         version: "v8".to_owned(),
         source: Source::Command(vec!["/no/such/program".to_owned()]),
@@ -469,7 +470,7 @@ async fn a_program_that_does_not_start_says_why() {
             "{given_up}"
         );
         assert!(
-            given_up.contains("canary-v2.log") || script.starts_with("kill"),
+            given_up.contains("canary-v2-") || script.starts_with("kill"),
             "{given_up}"
         );
         assert!(

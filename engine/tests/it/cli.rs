@@ -39,7 +39,7 @@ fn wrong_usage_is_a_2() {
         (&["run"], "no strategy is named"),
         (
             &["run", "plugins/nothing.wasm"],
-            "`make plugins` builds the plugins",
+            "`make plugins` in the sources of engine builds",
         ),
         (
             &["run", "x.wasm", "--demo-fault", "smell=bad"],

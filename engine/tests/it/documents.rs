@@ -361,7 +361,7 @@ async fn the_parameters_are_those_of_the_plugins() {
 
 /// The words of a command line, as a shell takes them; what comes after a comment, a pipe
 /// or another command is not its own.
-fn words(line: &str) -> Vec<String> {
+pub fn words(line: &str) -> Vec<String> {
     let (mut all, mut word, mut quote) = (vec![], None::<String>, None);
     for c in line.chars() {
         match (c, quote) {
@@ -382,7 +382,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// The command lines of `engine` in a text: after a prompt, and after `&&`.
-fn command_lines(text: &str) -> Vec<String> {
+pub fn command_lines(text: &str) -> Vec<String> {
     let lines = text
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix("$ "));

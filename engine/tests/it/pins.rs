@@ -2,6 +2,7 @@
 
 use engine::model::End;
 use engine::ops::begin::BeginRequest;
+use engine::ops::pin::Change;
 use engine::ops::simulate::{self, SimulateRequest};
 use engine::ops::{Kind, history, request::TargetRequest};
 use engine::rollout::{Options, Standing};
@@ -64,6 +65,8 @@ async fn a_changed_file_is_rejected_with_both_digests() {
     ];
     refused(project.look().await, Kind::Rejected, &says);
     refused(project.verify().await, Kind::Rejected, &says);
+    // Nor does it say that all is up to date.
+    refused(project.lock().await, Kind::Rejected, &says);
     refused(project.check().await, Kind::Rejected, &says);
     // By its path it is the same plugin.
     for plugin in [GATE.into(), project.at("gate.wasm")] {
@@ -73,7 +76,14 @@ async fn a_changed_file_is_rejected_with_both_digests() {
     assert_eq!(project.lock_file(), lock, "nothing is taken over silently");
     let list = history::list(&project.app, &<_>::default()).await;
     assert_eq!(list, Ok(vec![]), "no rollout began");
-    assert!(done(project.update().await).written);
+    let updated = done(project.update().await);
+    assert!(updated.written);
+    let change = Change {
+        name: GATE.to_owned(),
+        before: Some(digest("canary")),
+        now: Some(digest("blue-green")),
+    };
+    assert_eq!(updated.changes, [change]);
     assert!(project.lock_file().contains(&digest("blue-green")));
     done(project.verify().await);
     done(project.look().await);

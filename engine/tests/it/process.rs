@@ -274,6 +274,69 @@ fn program(file: &Path) -> (i32, i32) {
     panic!("{} is not there", file.display());
 }
 
+/// A rollout file, `r.toml`, whose arms run programs that start others and never end.
+fn write_programs(folder: &Path) {
+    let arm = |name: &str| {
+        let script = format!("sleep 600 & echo $! > {name}.child; echo $$ > {name}.id; wait");
+        format!(
+            "[target.local.arms.{name}]\nversion = \"{name}-1\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\n"
+        )
+    };
+    let file = format!(
+        "[target]\nkind = \"local\"\n[target.local]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{}{}[strategy]\nplugin = \"{}\"\n",
+        arm("stable"),
+        arm("canary"),
+        plugin("canary"),
+    );
+    std::fs::write(folder.join("r.toml"), file).expect("writable");
+}
+
+/// The numbers of those programs, and of what they have started, once they run.
+fn programs_of(folder: &Path, engine: i32) -> Vec<i32> {
+    let mut ids = vec![];
+    for name in ["stable", "canary"] {
+        let (id, group) = program(&folder.join(format!("{name}.id")));
+        assert_eq!(group, id, "a group of its own");
+        assert_ne!(group, engine);
+        ids.push(id);
+        ids.push(program(&folder.join(format!("{name}.child"))).0);
+    }
+    ids
+}
+
+/// What still runs of these processes. Nobody may have waited for what was orphaned.
+fn still_run(ids: &[i32]) -> Vec<String> {
+    let stat = |id: &i32| std::fs::read_to_string(format!("/proc/{id}/stat")).ok();
+    let runs = |stat: &String| !stat.contains(") Z");
+    ids.iter().filter_map(stat).filter(runs).collect()
+}
+
+/// A process that is killed runs nothing any more; the programs of its arms, and what they
+/// have started, end all the same. They went on for ever, with their ports and their memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_programs_of_arms_end_with_a_balancer_that_is_killed() {
+    for verb in ["local", "run"] {
+        let folder = folder();
+        write_programs(folder.path());
+        let running = spawn(folder.path(), &[verb, "-f", "r.toml"]);
+        let engine = i32::try_from(running.0.id()).expect("a number");
+        let ids = programs_of(folder.path(), engine);
+        assert_eq!(still_run(&ids).len(), 4, "{verb}");
+        // SIGKILL, of this one process.
+        drop(running);
+        let mut left = still_run(&ids);
+        for _ in 0..200 {
+            if left.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            left = still_run(&ids);
+        }
+        assert!(left.is_empty(), "{verb}: {left:?}");
+    }
+}
+
 /// Ctrl-C in a terminal is for every process of the group. The programs of the arms are in
 /// others: they serve until the traffic is back. Then all that they have started ends too,
 /// and nobody is told that users are served.
@@ -285,33 +348,14 @@ fn the_programs_of_arms_outlive_a_ctrl_c_until_the_traffic_is_back() {
         ("suspend", "-HUP", "nobody is served until `engine resume"),
     ] {
         let folder = folder();
-        let arm = |name: &str| {
-            let script = format!("sleep 600 & echo $! > {name}.child; echo $$ > {name}.id; wait");
-            format!(
-                "[target.local.arms.{name}]\nversion = \"{name}-1\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\n"
-            )
-        };
-        let file = format!(
-            "[target]\nkind = \"local\"\n[target.local]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{}{}[strategy]\nplugin = \"{}\"\n",
-            arm("stable"),
-            arm("canary"),
-            plugin("canary"),
-        );
-        std::fs::write(folder.path().join("r.toml"), file).expect("writable");
+        write_programs(folder.path());
         let arguments = ["run", "-f", "r.toml", "--on-interrupt", on_interrupt];
         let running = spawn_with(folder.path(), &arguments, |command| {
             use std::os::unix::process::CommandExt as _;
             command.process_group(0);
         });
         let engine = i32::try_from(running.0.id()).expect("a number");
-        let mut ids = vec![];
-        for name in ["stable", "canary"] {
-            let (id, group) = program(&folder.path().join(format!("{name}.id")));
-            assert_eq!(group, id, "a group of its own");
-            assert_ne!(group, engine);
-            ids.push(id);
-            ids.push(program(&folder.path().join(format!("{name}.child"))).0);
-        }
+        let ids = programs_of(folder.path(), engine);
         // Only a rollout that is under way is suspended or taken back.
         let driven = || stdout(&run(folder.path(), &["list"])).contains("canary-");
         while !driven() {
@@ -326,11 +370,7 @@ fn the_programs_of_arms_outlive_a_ctrl_c_until_the_traffic_is_back() {
         let output = wait(running);
         let said = stderr(&output);
         assert!(said.contains(says), "{said}");
-        for id in ids {
-            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-            // Nobody may have waited for what was orphaned.
-            assert!(stat.is_empty() || stat.contains(") Z"), "{id} runs: {stat}");
-        }
+        assert_eq!(still_run(&ids), [""; 0]);
     }
 }
 

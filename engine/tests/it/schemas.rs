@@ -64,6 +64,8 @@ fn answers(arguments: &[&str]) -> Vec<String> {
         "explain",
         "replay",
         "what-if",
+        "export",
+        "import",
         "set-weights",
         "switch",
         "rollback",
@@ -90,6 +92,7 @@ fn answers(arguments: &[&str]) -> Vec<String> {
         "set-weights" | "switch" => &["traffic"],
         "rollback" | "abort" => &["traffic", "rollout"],
         "pause" | "promote" | "approve" => &["rollout"],
+        "plugin" if arguments[at + 1] == "update" => &["plugin-lock"],
         "plugin" => return vec![format!("plugin-{}", arguments[at + 1])],
         "schema" if arguments.len() > at + 2 => &[],
         verb => return vec![verb.to_owned()],
@@ -560,4 +563,45 @@ fn verbs_answer_as_their_schemas_say() {
         true
     );
     assert_eq!(answer(&["plugin", "inspect", &canary], 0)["name"], "canary");
+
+    let exported = answer(&["export", &id, "--output", "x.journal"], 0);
+    assert_eq!(exported["rollout"], *id);
+    assert_eq!(exported["file"], "x.journal");
+    let imported = answer(&["import", "x.journal", "--state-dir", "other"], 0);
+    let again = answer(&["import", "x.journal", "--state-dir", "other"], 0);
+    for (answer, new) in [(&imported, true), (&again, false)] {
+        assert_eq!(answer["new"], new, "{answer}");
+        assert_eq!(answer["rollout"], *id);
+        assert_eq!(answer["entries"], exported["entries"]);
+    }
+    let made = answer(&["plugin", "new", "my-gate", "--lang", "js"], 0);
+    assert_eq!(
+        made,
+        json!({"name": "my-gate", "language": "js", "folder": "my-gate"})
+    );
+    std::fs::copy(&canary, place.join("gate.wasm")).expect("a guest");
+    let names = "[plugins]\ngate = \"gate.wasm\"\n";
+    std::fs::write(place.join("plugins.toml"), names).expect("writable");
+    let locked = answer(&["plugin", "lock"], 0);
+    assert_eq!(locked["changes"][0]["name"], "gate", "{locked}");
+    assert_eq!(locked["changes"][0]["before"], Value::Null, "{locked}");
+    assert_eq!(answer(&["plugin", "update"], 0)["written"], false);
+    assert_eq!(answer(&["plugin", "vendor"], 0)["folder"], Value::Null);
+    let pulled = answer(&["plugin", "pull"], 0);
+    assert_eq!(pulled["plugins"][0]["name"], "gate", "{pulled}");
+    let worlds = place.join("worlds.json");
+    std::fs::copy(root().join("engine/templates/js/scenario.json"), &worlds).expect("there");
+    let test = [
+        "plugin",
+        "test",
+        &canary,
+        "--scenario",
+        "worlds.json",
+        "--replicates",
+        "1",
+    ];
+    let tested = answer(&test, 9);
+    assert_eq!(tested["files"][0]["compared"], "new", "{tested}");
+    let tested = answer(&[&test[..], &["--accept"]].concat(), 0);
+    assert_eq!(tested["files"][0]["passed"], true, "{tested}");
 }

@@ -450,6 +450,27 @@ async fn schedule<S: Journals + Schedule>(store: &S) {
         ids(&store.history(&strategies).await.expect("works")),
         ["d", "c", "a"]
     );
+    // By a part of the id, at either end and by the letter.
+    for id in ["canary-x7k2", "canary-b3k2", "a%-X7k2"] {
+        ended(store, &begun(store, id, 1, None).await).await;
+    }
+    for (part, found) in [
+        ("canary-", &["canary-x7k2", "canary-b3k2"][..]),
+        ("7k2", &["canary-x7k2", "a%-X7k2"]),
+        ("x7k2", &["canary-x7k2"]),
+        ("a%", &["a%-X7k2"]),
+        ("c%2", &[]),
+        ("_3k2", &[]),
+        ("b3", &["canary-b3k2"]),
+        ("ary-", &[]),
+    ] {
+        let page = Page::newest(None, 10).of_part(part);
+        assert_eq!(
+            ids(&store.history(&page).await.expect("works")),
+            found,
+            "{part}"
+        );
+    }
     let on = Page::newest(Some("on b"), 10);
     assert_eq!(ids(&store.history(&on).await.expect("works")), ["b"]);
     let on = on.of_strategies();

@@ -52,17 +52,17 @@ pub(super) async fn plugin(
     args: PluginArgs,
 ) -> crate::ops::Result<Exit> {
     match args.verb {
-        Verb::New(args) => new::new(args),
+        Verb::New(args) => new::new(global, args),
         Verb::Check(args) => check::check(app, global, args).await,
         Verb::Inspect(args) => inspect::inspect(app, global, args).await,
-        Verb::Test(args) => test::test(app, args).await,
-        Verb::Lock(args) => pins::lock(app, args).await,
-        Verb::Update(args) => pins::update(app, args).await,
+        Verb::Test(args) => test::test(app, global, args).await,
+        Verb::Lock(args) => pins::lock(app, global, args).await,
+        Verb::Update(args) => pins::update(app, global, args).await,
         Verb::Verify(args) => pins::verify(app, global, args).await,
-        Verb::Vendor(args) => pins::vendor(app, args).await,
-        Verb::Pull(args) => registry::pull(app, args).await,
+        Verb::Vendor(args) => pins::vendor(app, global, args).await,
+        Verb::Pull(args) => registry::pull(app, global, args).await,
         Verb::Push(args) => registry::push(app, global, args).await,
-        Verb::Keys(args) => signing::keys(app, args),
-        Verb::Sign(args) => signing::sign(app, args).await,
+        Verb::Keys(args) => signing::keys(app, global, args),
+        Verb::Sign(args) => signing::sign(app, global, args).await,
     }
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::Global;
 use crate::cli::exit::Exit;
 use crate::ops::plugin::project;
+use crate::view;
 
 /// Make a project for a strategy of your own
 ///
@@ -47,9 +49,14 @@ impl From<Language> for project::Language {
     }
 }
 
-pub(super) fn new(args: NewArgs) -> crate::ops::Result<Exit> {
+pub(super) fn new(global: &Global, args: NewArgs) -> crate::ops::Result<Exit> {
     let name = &args.name;
-    let folder = project::make(name, args.lang.into(), args.folder)?;
+    let made = project::make(name, args.lang.into(), args.folder)?;
+    if global.json {
+        json!(view::plugin::New::from(&made));
+        return Ok(Exit::Done);
+    }
+    let folder = made.folder;
     eprintln!(
         "{} is made; next:\n\n  cd {}\n  make        builds {name}.wasm\n  make test   tests the gate, and plays the strategy\n\nREADME.md says where to put your own gate",
         folder.display(),

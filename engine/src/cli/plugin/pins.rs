@@ -43,7 +43,8 @@ impl From<PinArgs> for PinRequest {
 
 /// Pin what plugins.toml names and plugins.lock does not have yet
 ///
-/// What is pinned stays as it is; what plugins.toml no longer names is removed.
+/// What is pinned stays as it is; what plugins.toml no longer names is removed. A file that
+/// is not what was pinned is an error with both digests: `engine plugin update` takes it over.
 #[derive(Debug, Args)]
 pub(super) struct LockArgs {
     #[command(flatten)]
@@ -86,18 +87,26 @@ pub(super) struct VendorArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn lock(app: &App, args: LockArgs) -> crate::ops::Result<Exit> {
+pub(super) async fn lock(app: &App, global: &Global, args: LockArgs) -> crate::ops::Result<Exit> {
     let lock = pin::lock(app, &args.pins.into()).await?;
-    Ok(tell(&lock))
+    Ok(tell(global, &lock))
 }
 
-pub(super) async fn update(app: &App, args: UpdateArgs) -> crate::ops::Result<Exit> {
+pub(super) async fn update(
+    app: &App,
+    global: &Global,
+    args: UpdateArgs,
+) -> crate::ops::Result<Exit> {
     let pins = args.pins.into();
     let lock = pin::update(app, &pins, &args.names, args.accept_imports).await?;
-    Ok(tell(&lock))
+    Ok(tell(global, &lock))
 }
 
-fn tell(lock: &LockFile) -> Exit {
+fn tell(global: &Global, lock: &LockFile) -> Exit {
+    if global.json {
+        json!(view::plugin::Lock::from(lock));
+        return Exit::Done;
+    }
     let file = lock.file.display();
     if lock.written {
         eprintln!("{file} is written; commit it");
@@ -133,8 +142,17 @@ pub(super) async fn verify(
     first.map_or(Ok(Exit::Done), Err)
 }
 
-pub(super) async fn vendor(app: &App, args: VendorArgs) -> crate::ops::Result<Exit> {
-    match pin::vendor(app, &args.pins.into()).await? {
+pub(super) async fn vendor(
+    app: &App,
+    global: &Global,
+    args: VendorArgs,
+) -> crate::ops::Result<Exit> {
+    let folder = pin::vendor(app, &args.pins.into()).await?;
+    if global.json {
+        json!(view::plugin::Vendor::from(folder.as_deref()));
+        return Ok(Exit::Done);
+    }
+    match folder {
         Some(folder) => eprintln!("{} has all that --offline needs", folder.display()),
         None => eprintln!("no plugin comes from a registry, so there is nothing to vendor"),
     }

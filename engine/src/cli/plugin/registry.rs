@@ -43,14 +43,22 @@ pub(super) struct PullArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn pull(app: &App, args: PullArgs) -> crate::ops::Result<Exit> {
+pub(super) async fn pull(app: &App, global: &Global, args: PullArgs) -> crate::ops::Result<Exit> {
     let request = PullRequest {
         plugin: args.plugin,
         output: args.output,
         ca_files: args.registry.ca_files,
         pins: args.pins.into(),
     };
-    registry::pull(app, request, &mut show).await?;
+    let mut all = vec![];
+    let mut each = |pulled| match global.json {
+        true => all.push(pulled),
+        false => show(pulled),
+    };
+    registry::pull(app, request, &mut each).await?;
+    if global.json {
+        json!(view::plugin::Pull::from(&all[..]));
+    }
     Ok(Exit::Done)
 }
 

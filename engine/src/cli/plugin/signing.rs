@@ -7,9 +7,11 @@ use clap::Args;
 use super::password;
 use super::pins::PinArgs;
 use super::registry::RegistryArgs;
+use crate::cli::Global;
 use crate::cli::exit::Exit;
 use crate::ops::app::App;
 use crate::ops::plugin::sign::{self, SignRequest};
+use crate::view;
 
 /// Make a pair of keys to sign plugins with, in the files that cosign uses
 ///
@@ -24,8 +26,12 @@ pub(super) struct KeysArgs {
     prefix: String,
 }
 
-pub(super) fn keys(app: &App, args: KeysArgs) -> crate::ops::Result<Exit> {
+pub(super) fn keys(app: &App, global: &Global, args: KeysArgs) -> crate::ops::Result<Exit> {
     let keys = sign::keys(app, &args.prefix, &password::ask)?;
+    if global.json {
+        json!(view::plugin::Keys::from(&keys));
+        return Ok(Exit::Done);
+    }
     eprintln!(
         "{} is secret; {} is for everybody who verifies",
         keys.secret.display(),
@@ -56,7 +62,7 @@ pub(super) struct SignArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn sign(app: &App, args: SignArgs) -> crate::ops::Result<Exit> {
+pub(super) async fn sign(app: &App, global: &Global, args: SignArgs) -> crate::ops::Result<Exit> {
     let request = SignRequest {
         plugin: args.plugin,
         key: args.key,
@@ -64,6 +70,10 @@ pub(super) async fn sign(app: &App, args: SignArgs) -> crate::ops::Result<Exit> 
         pins: args.pins.into(),
     };
     let signature = sign::sign(app, request, &password::ask).await?;
+    if global.json {
+        json!(view::plugin::Sign::from(&signature));
+        return Ok(Exit::Done);
+    }
     out!("{}", signature.place);
     eprintln!("signed by {}", signature.by);
     Ok(Exit::Done)

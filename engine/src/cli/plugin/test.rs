@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::pins::PinArgs;
+use crate::cli::Global;
 use crate::cli::exit::Exit;
 use crate::ops::app::App;
 use crate::ops::plugin::test::{self, Compared, TestRequest, Tested};
+use crate::view;
 
 /// Compare a plugin's decisions in simulated worlds with accepted ones
 ///
@@ -42,7 +44,7 @@ pub(super) struct TestArgs {
     pins: PinArgs,
 }
 
-pub(super) async fn test(app: &App, args: TestArgs) -> crate::ops::Result<Exit> {
+pub(super) async fn test(app: &App, global: &Global, args: TestArgs) -> crate::ops::Result<Exit> {
     let request = TestRequest {
         plugin: args.plugin,
         scenarios: args.scenarios,
@@ -53,13 +55,20 @@ pub(super) async fn test(app: &App, args: TestArgs) -> crate::ops::Result<Exit> 
         pins: args.pins.into(),
     };
     let mut exit = Exit::Done;
+    let mut all = vec![];
     let mut each = |tested: Tested| {
-        show(&tested);
         if !tested.passed() {
             exit = Exit::Unmet;
         }
+        match global.json {
+            true => all.push(tested),
+            false => show(&tested),
+        }
     };
     test::test(app, &request, &mut each).await?;
+    if global.json {
+        json!(view::plugin::Test::from(&all[..]));
+    }
     Ok(exit)
 }
 

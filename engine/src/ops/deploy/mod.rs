@@ -588,10 +588,12 @@ pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
     let name = name.ok_or_else(|| Error::usage("no stack is named").name_it(Input::Stack))?;
     let clients = app.ports.clients(&access).await;
     let Some(stack) = stack::look(&clients, &name).await? else {
-        return Err(Error::usage(format!(
-            "there is no stack {name} in {}",
-            clients.region
-        )));
+        let like = stack::like(&clients, &name).await;
+        let error = Error::usage(format!("there is no stack {name} in {}", clients.region));
+        return Err(match like.is_empty() {
+            true => error,
+            false => error.hint(format!("did you mean {}?", like.join(" or "))),
+        });
     };
     Ok(Doomed {
         name,

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod inspect;
+pub mod own;
 mod parameters;
 pub mod project;
 pub mod queries;
@@ -66,9 +67,10 @@ pub async fn load(
 ) -> Result<Loaded> {
     let named = spec.strategy.plugin.as_ref().map(PathBuf::from);
     let path = given.map(Path::to_owned).or(named).ok_or_else(|| {
-        Error::usage(
-            "no strategy is named: give a plugin, such as plugins/canary.wasm, or strategy.plugin in the rollout file",
-        )
+        Error::usage(format!(
+            "no strategy is named: give a plugin, such as {}, or strategy.plugin in the rollout file",
+            own::usual(app).display()
+        ))
     })?;
     let host = app.surroundings.policy.as_deref();
     let policy = spec.policy.clone().stricter(supply::policy::host(host)?);
@@ -90,7 +92,7 @@ pub async fn load(
         shown,
         source,
         fetched,
-    } = find(supply, &path, names_only).await?;
+    } = find(app, supply, &path, names_only).await?;
     // The pin is that of the file's own plugin, not of one that was given instead.
     let own = spec.strategy.plugin.as_ref().map(Path::new);
     if given.is_none_or(|given| own.is_some_and(|own| supply::same_file(own, given))) {
@@ -143,7 +145,7 @@ struct Found {
 }
 
 /// Finds the bytes of a plugin by name, or in a file.
-async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<Found> {
+async fn find(app: &App, supply: Option<Supply>, path: &Path, names_only: bool) -> Result<Found> {
     let shown = path.display().to_string();
     let name = match &supply {
         _ if shown.starts_with(plugins::OCI) => {
@@ -187,11 +189,8 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<F
             }
             .into());
         }
-        (Some(supply), None) => (
-            shown.clone(),
-            read(path, &shown, supply.read_unnamed(path))?,
-        ),
-        _ => (shown.clone(), read(path, &shown, supply::read_file(path))?),
+        (Some(supply), None) => (shown.clone(), read(app, path, supply.read_unnamed(path))?),
+        _ => (shown.clone(), read(app, path, supply::read_file(path))?),
     };
     Ok(Found {
         supply,
@@ -203,13 +202,14 @@ async fn find(supply: Option<Supply>, path: &Path, names_only: bool) -> Result<F
 }
 
 /// Adds what to do if a file could not be read.
-fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> Result<Fetched> {
+fn read(app: &App, path: &Path, read: Result<Fetched, SupplyError>) -> Result<Fetched> {
     read.map_err(|e| match e {
         SupplyError::Io { message, .. } => {
+            let shown = path.display();
             let error = Error::usage(format!("failed to read plugin {shown}: {message}"));
             match path.exists() {
                 true => error,
-                false => instead(path).into_iter().fold(error, Error::advise),
+                false => instead(app, path).into_iter().fold(error, Error::advise),
             }
         }
         other => other.into(),
@@ -217,7 +217,7 @@ fn read(path: &Path, shown: &str, read: Result<Fetched, SupplyError>) -> Result<
 }
 
 /// What a person can do who has named a plugin that is not there.
-pub(super) fn instead(path: &Path) -> Vec<Advice> {
+pub(super) fn instead(app: &App, path: &Path) -> Vec<Advice> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -230,14 +230,31 @@ pub(super) fn instead(path: &Path) -> Vec<Advice> {
         let near = path.with_file_name(near);
         return vec![Advice::words(format!("did you mean {}?", near.display()))];
     }
-    let ours = ["canary.wasm", "blue-green.wasm"].contains(&&*name);
-    let sources = (ours || path.starts_with("plugins")).then(|| {
+    let ours = own::NAMES.contains(&&*name);
+    if ours && let Some(there) = own::find(app, &name) {
+        let found = format!("{} is the engine's own", there.display());
+        return vec![Advice::words(found)];
+    }
+    match ours || path.starts_with("plugins") {
+        true => where_from().to_vec(),
+        false => vec![begin_one()],
+    }
+}
+
+/// Where a person gets a strategy who has none.
+#[must_use]
+pub fn where_from() -> [Advice; 3] {
+    [
         Advice::words(
-            "`make plugins` builds the plugins of engine, canary.wasm and blue-green.wasm, in its sources; who has no sources names a copy of one, or gives it a name and a registry in plugins.toml",
-        )
-    });
-    let own = Advice::ask(Ask::NewPlugin, "begins a strategy of your own");
-    sources.into_iter().chain([own]).collect()
+            "`make plugins` in the sources of engine builds canary.wasm and blue-green.wasm, and `make install` puts them where engine finds them",
+        ),
+        Advice::ask(Ask::PullPlugin, "fetches one from a registry"),
+        begin_one(),
+    ]
+}
+
+fn begin_one() -> Advice {
+    Advice::ask(Ask::NewPlugin, "begins a strategy of your own")
 }
 
 /// Checks `strategy.sha256` of the rollout file.

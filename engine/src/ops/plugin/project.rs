@@ -25,8 +25,21 @@ pub enum Language {
     Js,
 }
 
+/// A project that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Its name.
+    pub name: String,
+    /// Its language.
+    pub language: Language,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
 impl Language {
-    fn folder(self) -> &'static str {
+    /// The folder of its template, which is its name too.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
         match self {
             Self::Rust => "rust",
             Self::Python => "python",
@@ -35,11 +48,11 @@ impl Language {
     }
 }
 
-/// Makes a project of that name, and returns its folder; `./NAME` if none is given.
+/// Makes a project of that name in a folder; `./NAME` if none is given.
 ///
 /// # Errors
 /// The name is not allowed, or the folder exists already or cannot be written.
-pub fn make(name: &str, language: Language, folder: Option<PathBuf>) -> Result<PathBuf> {
+pub fn make(name: &str, language: Language, folder: Option<PathBuf>) -> Result<Made> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !is_name(name) || !begins || !name.chars().all(fits) || name.ends_with('-') {
@@ -57,7 +70,11 @@ pub fn make(name: &str, language: Language, folder: Option<PathBuf>) -> Result<P
     }
     let written = write_project(&folder, name, language);
     written.map_err(|e| Error::usage(format!("failed to write {}: {e}", folder.display())))?;
-    Ok(folder)
+    Ok(Made {
+        name: name.to_owned(),
+        language,
+        folder,
+    })
 }
 
 fn write_project(folder: &Path, name: &str, language: Language) -> std::io::Result<()> {

@@ -11,8 +11,8 @@ use futures_util::future::try_join_all;
 use super::calls::Api;
 use super::client::{Clients, incomplete};
 use super::names::{self, Told};
-use super::services;
 use super::traffic::{self, Part, Passage};
+use super::{services, stack};
 use crate::model::aws::{Also, Find, FindArm, Found, FoundArm, ServiceId, is_rule};
 use crate::model::{Elsewhere, ErrorKind, HostError, ROLES, Weights};
 
@@ -296,7 +296,12 @@ impl Stack {
         let stacks = clients
             .ask(Api::DescribeStacks, name, describe.send())
             .await;
-        let stacks = stacks.map_err(|e| no_such_stack(clients, name, e))?;
+        let stacks = match stacks {
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                return Err(no_such_stack(clients, name).await);
+            }
+            stacks => stacks?,
+        };
         let described = stacks.stacks.unwrap_or_default().into_iter().next();
         let status = described.as_ref().and_then(|s| s.stack_status.clone());
         let status = status.map_or_else(String::new, |s| s.as_str().to_owned());
@@ -348,15 +353,17 @@ impl Stack {
     }
 }
 
-fn no_such_stack(clients: &Clients, name: &str, error: HostError) -> HostError {
-    if error.kind != ErrorKind::NotFound {
-        return error;
-    }
+async fn no_such_stack(clients: &Clients, name: &str) -> HostError {
+    let like = stack::like(clients, name).await;
+    let instead = match like.is_empty() {
+        true => format!("`engine deploy canary --stack {name}` makes one;"),
+        false => format!("did you mean {}?", like.join(" or ")),
+    };
     HostError::new(
         ErrorKind::NotFound,
         "no-such-stack",
         format!(
-            "there is no stack {name} in {}\n\nhint: `engine deploy canary --stack {name}` makes one; --region and --profile choose another region or account",
+            "there is no stack {name} in {}\n\nhint: {instead} --region and --profile choose another region or account",
             clients.region
         ),
     )

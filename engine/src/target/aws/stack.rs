@@ -10,6 +10,7 @@ use aws_sdk_cloudformation::types::{
 
 use super::calls::Api;
 use super::client::{Clients, incomplete};
+use crate::model::problem::nearest;
 use crate::model::{ErrorKind, HostError, Observed, Weights};
 
 /// Largest template that a request may contain, bytes.
@@ -85,6 +86,49 @@ pub async fn look(clients: &Clients, name: &str) -> Result<Option<Stack>, HostEr
             .filter_map(|o| Some((o.output_key?, o.output_value?)))
             .collect(),
     }))
+}
+
+/// Most pages of stacks that are looked through for names that are like another, each of
+/// which has up to a hundred.
+const PAGES_MAX: usize = 5;
+
+/// The names of stacks that a person may have meant by one that does not exist, the nearest
+/// first. None where AWS does not say which stacks there are, which nobody needs to be
+/// permitted.
+pub async fn like(clients: &Clients, name: &str) -> Vec<String> {
+    if name.starts_with("arn:") {
+        return vec![];
+    }
+    let mut names: Vec<String> = vec![];
+    let mut page = None;
+    for _ in 0..PAGES_MAX {
+        let call = clients
+            .cloudformation
+            .describe_stacks()
+            .set_next_token(page);
+        let asked = clients.ask(Api::DescribeStacks, "all stacks", call.send());
+        let Ok(answer) = asked.await else {
+            break;
+        };
+        let stacks = answer.stacks.unwrap_or_default().into_iter();
+        names.extend(stacks.filter_map(|stack| stack.stack_name));
+        page = answer.next_token;
+        if page.is_none() {
+            break;
+        }
+    }
+    alike(name, names)
+}
+
+/// Which of these names somebody may have meant: the nearest one, or some that have the name
+/// in them, as where a prefix was forgotten.
+fn alike(name: &str, names: Vec<String>) -> Vec<String> {
+    if let Some(near) = nearest(name, names.iter().map(String::as_str)) {
+        return vec![near.to_owned()];
+    }
+    let name = name.to_lowercase();
+    let has = |known: &String| name.len() > 2 && known.to_lowercase().contains(&name);
+    names.into_iter().filter(has).take(3).collect()
 }
 
 /// Names of the parameters that a template declares, and whether each has a
@@ -726,6 +770,17 @@ mod tests {
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
         pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_misspelt_stack_is_known() {
+        let names = ["shop-prod", "shop-test", "ecs-canary", "web"].map(ToOwned::to_owned);
+        let like = |name| alike(name, names.to_vec());
+        assert_eq!(like("ecs-canray"), ["ecs-canary"]);
+        assert_eq!(like("Shop"), ["shop-prod", "shop-test"]);
+        assert_eq!(like("we"), ["web"]);
+        assert_eq!(like("billing"), [""; 0]);
+        assert_eq!(like("o-"), [""; 0], "too little to say anything");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! One arm: its release, its health and its samples.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::backend::Lane;
 use super::health::Manners;
-use super::program::{self, Program};
+use super::program::{self, Logs, Program};
 use super::samples::Tally;
 use super::{demo, health};
 use crate::clock::{Clock as _, SystemClock};
@@ -87,7 +86,7 @@ impl Arm {
         name: &str,
         release: Release,
         manners: &Manners,
-        logs: Option<PathBuf>,
+        logs: Option<Logs>,
     ) -> Result<Self, HostError> {
         let running = Running::start(name, release, manners, logs, Arc::default()).await?;
         Ok(Self {
@@ -203,7 +202,7 @@ impl Running {
         arm: &str,
         release: Release,
         manners: &Manners,
-        logs: Option<PathBuf>,
+        logs: Option<Logs>,
         tally: Arc<Tally>,
     ) -> Result<Arc<Self>, HostError> {
         let invalid = |m: String| HostError::new(ErrorKind::Invalid, "invalid-release", m);
@@ -220,8 +219,7 @@ impl Running {
             Source::Command(command) => {
                 let port =
                     free_port().map_err(|e| invalid(format!("there is no free port: {e}")))?;
-                let log =
-                    logs.map(|l| l.join(format!("{arm}-{}.log", file_name(&release.version))));
+                let log = logs.map(|logs| logs.of(arm, &release.version));
                 let (started, task) =
                     program::start(command.clone(), port, log).map_err(&invalid)?;
                 tasks.push(task);
@@ -318,19 +316,6 @@ fn local(port: u16) -> Uri {
 fn free_port() -> Result<u16, std::io::Error> {
     let listener = std::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     Ok(listener.local_addr()?.port())
-}
-
-fn file_name(version: &str) -> String {
-    version
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '.' {
-                c
-            } else {
-                '-'
-            }
-        })
-        .collect()
 }
 
 /// Checks one backend for as long as its release runs.

@@ -16,6 +16,7 @@ use super::connections::{self, Flow, Limits};
 use super::control::{Control, Remembered};
 use super::health::Manners;
 use super::key::Laid;
+use super::program::Logs;
 use super::proxy::Proxy;
 use crate::model::target::LocalSpec;
 use crate::model::{HostError, Weights};
@@ -105,7 +106,8 @@ impl Balancer {
         let remembered = state.map(remembered).transpose()?.flatten();
         let listener = bind(spec.listen, "target.local.listen").await?;
         let admin_listener = bind(spec.admin, "target.local.admin").await?;
-        let logs = logs.map(Path::to_owned);
+        let admin = local(&admin_listener, spec.admin);
+        let logs = logs.map(|folder| Logs::new(folder, admin));
         let names: Vec<String> = spec.arms.iter().map(|a| a.name.clone()).collect();
         let configured = Weights::of(spec.arms.iter().map(|a| (a.name.as_str(), a.weight)));
         let weights = remembered
@@ -132,10 +134,7 @@ impl Balancer {
         let proxy = Arc::new(proxy);
         let (stop, stopped) = watch::channel(false);
         let drain = Duration::from_millis(u64::from(spec.drain_ms));
-        let (listen, admin) = (
-            local(&listener, spec.listen),
-            local(&admin_listener, spec.admin),
-        );
+        let listen = local(&listener, spec.listen);
         let key = Arc::new(Laid::new(admin).map_err(StartError::Key)?);
         let control = Arc::new(Control {
             proxy: proxy.clone(),

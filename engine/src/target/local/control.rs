@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use super::arm::{Arm, Running};
 use super::health::Manners;
+use super::program::Logs;
 use super::proxy::Proxy;
 use super::samples::Second;
 use crate::clock::{Clock, SystemClock};
@@ -27,7 +28,7 @@ pub(super) struct Control {
     pub(super) listen: SocketAddr,
     pub(super) manners: Manners,
     pub(super) drain: Duration,
-    pub(super) logs: Option<PathBuf>,
+    pub(super) logs: Option<Logs>,
     pub(super) state: Option<PathBuf>,
     /// Held during a change, so that the file and the memory agree.
     pub(super) changing: Mutex<()>,

@@ -1,5 +1,6 @@
 //! The program of an arm: started, started again when it ends, and what became of it.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,44 @@ const ENDS_MAX: u32 = 3;
 const LINES: usize = 5;
 const TAIL_BYTES: u64 = 4_096;
 
+/// Where the programs of one balancer write what they print.
+#[derive(Debug, Clone)]
+pub(super) struct Logs {
+    folder: PathBuf,
+    /// The balancer's admin address, which no other one has while it runs.
+    balancer: String,
+}
+
+impl Logs {
+    /// Those of the balancer with that admin address.
+    pub(super) fn new(folder: &Path, admin: SocketAddr) -> Self {
+        let local = admin.ip() == IpAddr::from(Ipv4Addr::LOCALHOST);
+        Self {
+            folder: folder.to_owned(),
+            balancer: match local {
+                true => admin.port().to_string(),
+                false => file_name(&admin.to_string()),
+            },
+        }
+    }
+
+    /// The log of an arm with that version. Balancers of one machine share the folder, so
+    /// each has names of its own.
+    pub(super) fn of(&self, arm: &str, version: &str) -> PathBuf {
+        let (version, balancer) = (file_name(version), &self.balancer);
+        self.folder.join(format!("{arm}-{version}-{balancer}.log"))
+    }
+}
+
+/// The version that is in a file's name.
+fn file_name(version: &str) -> String {
+    let letter = |c: char| match c.is_ascii_alphanumeric() || c == '.' {
+        true => c,
+        false => '-',
+    };
+    version.chars().map(letter).collect()
+}
+
 /// A program that runs for an arm.
 #[derive(Debug)]
 pub(super) struct Program {
@@ -32,12 +71,42 @@ pub(super) struct Program {
 /// engine, which takes the traffic back before it stops what serves. All that the program
 /// has started goes with it when this is dropped.
 #[derive(Debug)]
-struct Group(Child);
+struct Group {
+    program: Child,
+    _guard: Option<Guard>,
+}
+
+/// Ends a group of processes when this one has ended, however that was: what `kill -9` does
+/// runs nothing of ours, and a program that is left holds its port, its memory and its log. A
+/// shell reads a pipe that ends with this process. Dropped, it ends without having done
+/// anything.
+///
+/// Linux has a signal for this (`PR_SET_PDEATHSIG`), but it comes when the thread has ended
+/// that started the program, reaches that one process and none that it has started, and only
+/// unsafe code can ask for it.
+#[derive(Debug)]
+struct Guard(#[expect(dead_code, reason = "dropped with the group")] Child);
+
+/// Waits for the end of its input, whatever the terminal sends meanwhile.
+const GUARD: &str = "trap '' HUP INT QUIT TERM; read -r _; kill -s KILL -- \"-$1\"";
+
+impl Guard {
+    /// One for that group; none where there is no shell.
+    fn over(group: u32) -> Option<Self> {
+        let mut shell = tokio::process::Command::new("/bin/sh");
+        shell.args(["-c", GUARD, "guard", &group.to_string()]);
+        shell.stdin(Stdio::piped());
+        shell.stdout(Stdio::null()).stderr(Stdio::null());
+        // A Ctrl-C in the terminal is not for it either.
+        let guard = shell.process_group(0).kill_on_drop(true).spawn();
+        guard.ok().map(Self)
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
         // Once it was waited for it has no id, and another group may have its number.
-        let id = self.0.id().and_then(|id| i32::try_from(id).ok());
+        let id = self.program.id().and_then(|id| i32::try_from(id).ok());
         if let Some(group) = id.and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -123,7 +192,7 @@ impl Program {
         let mut child = Ok(child);
         loop {
             let how = match child {
-                Ok(mut child) => ended(child.0.wait().await),
+                Ok(mut child) => ended(child.program.wait().await),
                 Err(why) => format!("cannot be started again: {why}"),
             };
             {
@@ -195,6 +264,9 @@ fn spawn(command: &[String], port: u16, log: Option<&Path>) -> Result<Group, Str
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map(Group)
+        .map(|program| Group {
+            _guard: program.id().and_then(Guard::over),
+            program,
+        })
         .map_err(|e| format!("{program:?} cannot be started: {e}"))
 }

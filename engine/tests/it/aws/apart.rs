@@ -409,6 +409,52 @@ async fn a_target_has_one_history_by_whichever_route_it_is_named() {
     }
 }
 
+/// A rollout that nobody drives any more, on a target that is reached through a proxy.
+struct Left {
+    made: Made,
+    proxy: Proxy,
+    test: TestApp,
+    at: TargetRequest,
+    id: String,
+}
+
+impl Left {
+    async fn begin() -> Self {
+        let made = make(&Wish::default()).await;
+        let proxy = Proxy::start().await;
+        let test = TestApp::through(&proxy.endpoint).hurried();
+        let at = on_aws(on(&made));
+        let id = test
+            .begin_and_leave(&rollout("canary", at.clone(), &[]))
+            .await;
+        Self {
+            made,
+            proxy,
+            test,
+            at,
+            id,
+        }
+    }
+
+    /// Somebody gives it up, and whoever drives it next will hear of that.
+    async fn give_up(&self) {
+        let signal = engine::model::Command::Abort {
+            reason: "at night".to_owned(),
+        }
+        .signal("abort-1".to_owned(), "guard");
+        let sent = self.test.store.signal(&self.id, &signal).await;
+        sent.expect("sent");
+    }
+
+    /// It is driven to its end, and goes back; why.
+    async fn goes_back(&self) -> String {
+        match self.test.drive_on(&self.id).await {
+            Standing::Over(End::RolledBack, reason) => reason,
+            standing => panic!("{standing:?}"),
+        }
+    }
+}
+
 /// Who finds the routes that came during a rollout.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Finds {
@@ -424,13 +470,14 @@ enum Finds {
 async fn routes_that_came_during_a_rollout_go_back_with_it() {
     let third = stranger().await;
     for finds in [Finds::Driver, Finds::Asker] {
-        let made = make(&Wish::default()).await;
-        let proxy = Proxy::start().await;
-        let test = TestApp::through(&proxy.endpoint).hurried();
-        let at = on_aws(on(&made));
-        let id = test
-            .begin_and_leave(&rollout("canary", at.clone(), &[]))
-            .await;
+        let left = Left::begin().await;
+        let Left {
+            made,
+            proxy,
+            test,
+            at,
+            ..
+        } = &left;
         let [stable, canary] = &made.groups;
         let both = || forward(&[(stable, 40), (canary, 60)]);
         let second = listener(&made.balancer, 443, both()).await;
@@ -443,15 +490,8 @@ async fn routes_that_came_during_a_rollout_go_back_with_it() {
         let preview = listener(&made.balancer, 8082, forward(&[(canary, 1)])).await;
         match finds {
             Finds::Driver => {
-                let signal = engine::model::Command::Abort {
-                    reason: "at night".to_owned(),
-                }
-                .signal("abort-1".to_owned(), "guard");
-                test.store.signal(&id, &signal).await.expect("sent");
-                let standing = test.drive_on(&id).await;
-                let Standing::Over(End::RolledBack, reason) = &standing else {
-                    panic!("{standing:?}");
-                };
+                left.give_up().await;
+                let reason = left.goes_back().await;
                 assert!(
                     reason.contains("HTTP:443 and ") && reason.contains("went back too"),
                     "{reason}"
@@ -469,7 +509,7 @@ async fn routes_that_came_during_a_rollout_go_back_with_it() {
                         false => Trouble::None,
                     }
                 });
-                let back = rollback(&test.app, &at, None).await.expect("all is back");
+                let back = rollback(&test.app, at, None).await.expect("all is back");
                 let TakenBack::Aborted(reached) = back else {
                     panic!("{back:?}");
                 };
@@ -484,7 +524,7 @@ async fn routes_that_came_during_a_rollout_go_back_with_it() {
         assert_eq!(weights(&shared), [90, 0, 10], "{finds:?}");
         assert_eq!(weights(&calm), [9, 0], "{finds:?}");
         assert_eq!(weights(&preview).len(), 1, "{finds:?}");
-        let back = rollback(&test.app, &at, None).await.expect("done");
+        let back = rollback(&test.app, at, None).await.expect("done");
         assert!(matches!(back, TakenBack::Moved(moved) if !moved.changed()));
     }
 }
@@ -493,23 +533,16 @@ async fn routes_that_came_during_a_rollout_go_back_with_it() {
 /// sends nobody to the candidate is let alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_that_came_go_back_where_what_is_elsewhere_cannot_be_read() {
-    let made = make(&Wish::default()).await;
-    let proxy = Proxy::start().await;
-    let test = TestApp::through(&proxy.endpoint).hurried();
-    let at = on_aws(on(&made));
-    let id = test
-        .begin_and_leave(&rollout("canary", at.clone(), &[]))
-        .await;
+    let left = Left::begin().await;
+    let Left {
+        made, proxy, test, ..
+    } = &left;
     let [stable, canary] = &made.groups;
     let came = listener(&made.balancer, 443, forward(&[(stable, 40), (canary, 60)])).await;
     let calm = listener(&made.balancer, 444, forward(&[(stable, 9), (canary, 0)])).await;
     let narrow = rule(&came, 7, forward(&[(stable, 9), (canary, 0)])).await;
     write(&made.listener, forward(&[(stable, 50), (canary, 50)])).await;
-    let signal = engine::model::Command::Abort {
-        reason: "at night".to_owned(),
-    }
-    .signal("abort-1".to_owned(), "guard");
-    test.store.signal(&id, &signal).await.expect("sent");
+    left.give_up().await;
     // The first look after the write is the one at what is elsewhere.
     let (mut written, mut first) = (false, true);
     proxy.plot(move |_, name| {
@@ -520,11 +553,8 @@ async fn routes_that_came_go_back_where_what_is_elsewhere_cannot_be_read() {
             false => Trouble::None,
         }
     });
-    let standing = test.drive_on(&id).await;
-    let Standing::Over(End::RolledBack, reason) = &standing else {
-        panic!("{standing:?}");
-    };
-    let (_, status, _) = test.app.journal(&id).await.expect("readable");
+    let reason = left.goes_back().await;
+    let (_, status, _) = test.app.journal(&left.id).await.expect("readable");
     assert!(reason.contains("HTTP:443 came"), "{reason}: {status:?}");
     assert!(reason.contains("went back too"), "{reason}");
     assert_eq!(weights(&made.listener), [100, 0]);

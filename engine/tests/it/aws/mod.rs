@@ -25,3 +25,4 @@ mod silent;
 mod stacks;
 mod together;
 mod verbs;
+mod without_account;

@@ -24,6 +24,18 @@ fn wrong(examined: &[Examined]) -> Vec<&'static str> {
     wrong.map(|one| one.about).collect()
 }
 
+/// A target on AWS, where one API is in trouble.
+async fn troubled(api: &'static str, trouble: Trouble) -> (Proxy, TestApp, TargetRequest) {
+    let made = make(&Wish::default()).await;
+    let proxy = Proxy::start().await;
+    let test = TestApp::through(&proxy.endpoint);
+    proxy.plot(move |_, call| match call == api {
+        true => trouble.clone(),
+        false => Trouble::None,
+    });
+    (proxy, test, on_aws(on(&made)))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_is_well_has_no_problem() {
     let made = make(&Wish::default()).await;
@@ -76,14 +88,9 @@ async fn credentials_are_a_problem_only_where_aws_is_meant() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permission_that_is_missing_is_told_with_its_action() {
-    let made = make(&Wish::default()).await;
-    let proxy = Proxy::start().await;
-    let test = TestApp::through(&proxy.endpoint);
-    proxy.plot(|_, call| match call {
-        "DescribeServices" => Trouble::Refused(403, "AccessDeniedException"),
-        _ => Trouble::None,
-    });
-    let examined = examine(&test.app, &on_aws(on(&made))).await;
+    let refused = Trouble::Refused(403, "AccessDeniedException");
+    let (_proxy, test, at) = troubled("DescribeServices", refused).await;
+    let examined = examine(&test.app, &at).await;
     assert!(!wrong(&examined).is_empty(), "{examined:#?}");
     let said = format!("{examined:?}");
     assert!(said.contains("IAM action ecs:DescribeServices"), "{said}");
@@ -122,13 +129,8 @@ async fn who_drives_a_rollout_is_told_and_that_nobody_does() {
 /// looked at.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_found_is_told_before_a_call_that_hangs() {
-    let made = make(&Wish::default()).await;
-    let proxy = Proxy::start().await;
-    let test = TestApp::through(&proxy.endpoint);
-    proxy.plot(|_, call| match call {
-        "GetMetricData" => Trouble::Late(std::time::Duration::from_secs(40)),
-        _ => Trouble::None,
-    });
+    let late = Trouble::Late(std::time::Duration::from_secs(40));
+    let (_proxy, test, at) = troubled("GetMetricData", late).await;
     let told: Mutex<Vec<String>> = Mutex::default();
     let tell = |look: Look<'_>| {
         told.lock().expect("no panic").push(match look {
@@ -136,7 +138,6 @@ async fn what_was_found_is_told_before_a_call_that_hangs() {
             Look::Ends(one) => one.about.to_owned(),
         });
     };
-    let at = on_aws(on(&made));
     let looking = examine_aloud(&test.app, &at, &tell);
     let hangs = tokio::time::timeout(std::time::Duration::from_secs(3), looking).await;
     assert!(hangs.is_err(), "it waits for the metrics");

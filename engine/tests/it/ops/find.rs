@@ -7,6 +7,7 @@ use engine::model::target::TargetSpec;
 use engine::ops::Kind;
 use engine::ops::app::Surroundings;
 use engine::ops::begin::{BeginRequest, make_ready};
+use engine::ops::deploy::doomed;
 use engine::ops::find::Purpose;
 use engine::ops::history::get;
 use engine::ops::request::{AwsRequest, TargetRequest};
@@ -20,10 +21,13 @@ use crate::support::app::{
     TestApp, code_of, in_file, local, on, on_aws, on_stack, refused, rollout,
 };
 use crate::support::aws::bottle::{Made, REGION, Wish, direct, forward, make};
+use crate::support::aws::emulator::unique;
+use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::balancer::{demo, demo_target, healthy, spec, start};
 use crate::support::binary::{code, plugin, run, stderr};
 use crate::support::folder;
 use crate::support::lab::{Lab, Scripted, good};
+use crate::support::shop::{IMAGES, Shop};
 
 /// A rollout of that id begins on a target of that name.
 async fn begin(test: &TestApp, id: &str, target: &str) {
@@ -392,6 +396,45 @@ async fn what_is_not_there_on_aws_is_not_found() {
         Kind::NotFound,
         &["there is no stack nothing-here"],
     );
+    // One that is nearly so is meant, where AWS says which there are.
+    let name = unique("nearly-there");
+    let shop = Shop::named(region, &name);
+    shop.deploy(shop.request(&IMAGES)).await.expect("made");
+    for wrong in [name.replacen("nearly", "naerly", 1), name[..9].to_owned()] {
+        let misspelt = on_aws(on_stack(region, &wrong));
+        let error = refused(
+            test.app.target(&misspelt).await.map(|_| ()),
+            Kind::NotFound,
+            &["there is no stack ", "did you mean ", &name, "--region"],
+        );
+        assert!(!error.to_string().contains("engine deploy"), "{error}");
+        refused(
+            doomed(&test.app, &misspelt).await,
+            Kind::Usage,
+            &["there is no stack ", "did you mean ", &name],
+        );
+    }
+    // Nobody needs the permission for that, and nothing is said of it.
+    let proxy = Proxy::start().await;
+    let mut looks = 0;
+    proxy.plot(move |_, call| {
+        looks += usize::from(call == "DescribeStacks");
+        match call == "DescribeStacks" && looks > 1 {
+            true => Trouble::Refused(403, "AccessDenied"),
+            false => Trouble::None,
+        }
+    });
+    let denied = TestApp::through(&proxy.endpoint);
+    let misspelt = on_aws(on_stack(region, &name[..9]));
+    let error = refused(
+        denied.app.target(&misspelt).await.map(|_| ()),
+        Kind::NotFound,
+        &[
+            "there is no stack nearly-th",
+            "engine deploy canary --stack",
+        ],
+    );
+    assert!(!error.to_string().contains("IAM"), "{error}");
     let arn = "arn:aws:elasticloadbalancing:eu-west-1:1:listener/app/a/b/c";
     let listener = AwsRequest {
         listener: Some(arn.to_owned()),
@@ -608,4 +651,69 @@ async fn a_rollout_that_flags_led_elsewhere_is_still_the_one_of_its_file() {
     assert_eq!(aborted.0.rollout, here, "where the file says");
     abort(&test.app, &file, None, "").await.expect("the other");
     assert_eq!(weights(&flagged.listener), [100, 0]);
+}
+
+/// A part of an id stands for all of it, wherever a rollout is named, if it is no other's.
+#[tokio::test]
+async fn a_part_of_an_id_will_do() {
+    let test = TestApp::surrounded(<_>::default());
+    for id in ["canary-x7k2m9qa", "canary-x9h2b4sa", "blue-green-x7zzm9q8"] {
+        begin(&test, id, &format!("on {id}")).await;
+    }
+    let nowhere = TargetRequest::default();
+    for part in [
+        "canary-x7k2m9qa",
+        "canary-x7",
+        "x7k2",
+        "x7k2m9qa",
+        "m9qa",
+        "…k2m9qa",
+    ] {
+        let (header, _) = get(&test.app, &nowhere, Some(part)).await.expect("it");
+        assert_eq!(header.rollout, "canary-x7k2m9qa", "{part}");
+        for purpose in ALL {
+            let meant = test.app.meant(&nowhere, Some(part), purpose).await;
+            assert_eq!(meant.expect("it").0.rollout, "canary-x7k2m9qa", "{part}");
+        }
+    }
+    let several = get(&test.app, &nowhere, Some("canary-x")).await;
+    let error = refused(
+        several.map(|_| ()),
+        Kind::Usage,
+        &[
+            "\"canary-x\" fits several rollouts",
+            "canary-x7k2m9qa on on canary-x7k2m9qa: ",
+            "canary-x9h2b4sa on ",
+        ],
+    );
+    assert!(!error.to_string().contains("blue-green"), "{error}");
+    // Three letters are a slip, and so is what is in the middle.
+    for none in ["9qa", "7k2m9", "CANARY-X7", "canary-x7%"] {
+        let found = get(&test.app, &nowhere, Some(none)).await;
+        refused(found.map(|_| ()), Kind::Usage, &["there is no rollout"]);
+    }
+}
+
+/// Where nothing names a target, the error says what can.
+#[test]
+fn who_names_nothing_is_told_what_names_a_target() {
+    let folder = folder();
+    // Whoever balances at the usual address on this machine would be meant.
+    if std::net::TcpListener::bind("127.0.0.1:7900").is_err() {
+        return;
+    }
+    for verb in [&["rollback"][..], &["status"], &["switch", "stable"]] {
+        let output = run(folder.path(), verb);
+        assert_ne!(code(&output), Some(0), "{verb:?}");
+        let said = stderr(&output);
+        for part in [
+            "nothing names a target",
+            "--stack NAME, --listener ARN or --rule ARN",
+            "--local ADDRESS",
+            "for example --stack shop",
+            "`engine init` writes a rollout file",
+        ] {
+            assert!(said.contains(part), "{verb:?}: {part}: {said}");
+        }
+    }
 }

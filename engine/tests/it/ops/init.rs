@@ -156,6 +156,66 @@ fn a_strategy_without_a_name_is_refused() {
     }
 }
 
+/// What nothing names is the engine's own strategy, where it is; a file that names what is
+/// nowhere would be wrong from the beginning.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strategy_that_nothing_names_is_found_or_left_open() {
+    let test = TestApp::new();
+    let request = InitRequest {
+        plugin: None,
+        ..here(&test, local())
+    };
+    let written = init(&test.app, &request).await.expect("written");
+    assert_eq!(written.plugin, None);
+    let text = std::fs::read_to_string(&request.file).expect("there");
+    assert!(text.contains("\n# plugin = "), "{text}");
+    for way in [
+        "`make plugins`",
+        "`engine plugin pull",
+        "`engine plugin new`",
+    ] {
+        assert!(text.contains(way), "{way}: {text}");
+    }
+    accepted(&test, &request).await;
+    // Where the binary came with it.
+    let own = std::path::PathBuf::from(plugin("canary"));
+    let app = test.within(|surroundings| {
+        surroundings.plugins = vec![own.parent().expect("a folder").to_owned()];
+    });
+    let forced = InitRequest {
+        force: true,
+        ..request.clone()
+    };
+    let written = init(&app, &forced).await.expect("written");
+    assert_eq!(written.plugin, Some(plugin("canary")));
+    accepted(&test, &request).await;
+    // Who names it where it is not is told where it is.
+    let begun = BeginRequest {
+        target: in_file(&request.file),
+        plugin: Some("elsewhere/canary.wasm".into()),
+        ..BeginRequest::default()
+    };
+    let checked = check(&app, &begun).await.expect("a file");
+    let said = format!("{checked:?}");
+    assert!(
+        said.contains(&format!("{} is the engine's own", plugin("canary"))),
+        "{said}"
+    );
+}
+
+/// The binary of this build is in `target`, beside which the sources have the strategies.
+#[test]
+fn the_binary_finds_the_strategies_that_it_was_built_with() {
+    let folder = folder();
+    let output = run(folder.path(), &["init", "--local"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = std::fs::read_to_string(folder.path().join("rollout.toml")).expect("there");
+    let named = text.lines().find(|line| line.starts_with("plugin = "));
+    let named = named.unwrap_or_else(|| panic!("{text}"));
+    let place = named.split('"').nth(1).expect("quoted");
+    assert!(std::path::Path::new(place).is_file(), "{named}");
+}
+
 /// A file that names a strategy which is not there is written, and that is said at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strategy_that_is_not_there_is_told() {

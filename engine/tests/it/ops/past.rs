@@ -114,6 +114,7 @@ async fn a_journal_goes_from_one_store_to_another_once() {
     assert_eq!(
         exported,
         Ok(Exported {
+            rollout: ID.to_owned(),
             file: place.clone(),
             entries: entries.len()
         })
@@ -129,7 +130,10 @@ async fn a_journal_goes_from_one_store_to_another_once() {
     );
     assert_eq!(
         import(&other.app, &place).await,
-        Ok(Imported::Known { rollout })
+        Ok(Imported::Known {
+            rollout,
+            entries: entries.len()
+        })
     );
     assert!(explain(&other.app, None).await.is_ok());
 

@@ -165,8 +165,8 @@ async fn who_names_a_file_that_is_not_there_is_told_what_to_do() {
     // Our own are built, and somebody may not have what they are built from.
     let said = look("canary.wasm").await;
     for part in [
-        "`make plugins` builds the plugins",
-        "no sources",
+        "`make plugins` in the sources of engine",
+        "`engine plugin pull oci://",
         "`engine plugin new`",
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
