@@ -38,15 +38,34 @@ pub struct Moved {
     pub elsewhere: Option<(String, Result<Vec<Elsewhere>, HostError>)>,
 }
 
+/// What a person accepts beforehand of a move by hand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Accepted {
+    /// That the arm which gets most of the traffic has too few tasks for it.
+    pub too_few: bool,
+}
+
 /// Sets the weights: one text for each arm, percentages in order or `NAME=WEIGHT`.
 ///
 /// # Errors
-/// Usage, if the weights are not valid; busy, if something else has the target.
+/// Usage, if the weights are not valid; busy, if something else has the target, or if the arm
+/// that gets most of the traffic is too small for it.
 pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -> Result<Moved> {
+    set_weights_accepting(app, request, given, Accepted::default()).await
+}
+
+/// As [`set_weights`], by a person who has accepted that.
+pub async fn set_weights_accepting(
+    app: &App,
+    request: &TargetRequest,
+    given: &[String],
+    accepted: Accepted,
+) -> Result<Moved> {
     let (spec, target) = app.target(request).await?;
     let live = target.traffic().await?;
     let weights = parse(given, &live.names())?;
-    if by_order(given) {
+    let by_order = by_order(given);
+    if by_order {
         let names = live.names();
         // On AWS the order comes from the names, if they have one.
         if matches!(spec, TargetSpec::Aws(_)) && !live.weights.naming().has_an_order() {
@@ -58,13 +77,26 @@ pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -
             .hint(format!("write {}", named.join(" ")))
             .give(Input::Arms, "names the arms"));
         }
-        app.progress(format!("sets {}", weights.shares()));
     }
-    give(app, (spec, target), &live, Verb::SetWeights, weights).await
+    let verb = Verb::SetWeights { by_order, accepted };
+    give(app, (spec, target), &live, verb, weights).await
 }
 
 /// Gives all traffic to one arm.
+///
+/// # Errors
+/// As those of [`set_weights`].
 pub async fn switch(app: &App, request: &TargetRequest, arm: &str) -> Result<Moved> {
+    switch_accepting(app, request, arm, Accepted::default()).await
+}
+
+/// As [`switch`], by a person who has accepted that.
+pub async fn switch_accepting(
+    app: &App,
+    request: &TargetRequest,
+    arm: &str,
+    accepted: Accepted,
+) -> Result<Moved> {
     let (spec, target) = app.target(request).await?;
     let live = target.traffic().await?;
     if !live.names().iter().any(|name| name == arm) {
@@ -74,14 +106,22 @@ pub async fn switch(app: &App, request: &TargetRequest, arm: &str) -> Result<Mov
         )));
     }
     let weights = live.weights.all_to(arm);
-    give(app, (spec, target), &live, Verb::Switch, weights).await
+    let verb = Verb::Switch { accepted };
+    give(app, (spec, target), &live, verb, weights).await
 }
 
 /// The verb.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Verb {
-    SetWeights,
-    Switch,
+    SetWeights {
+        /// Whether the weights were given without names, so that a person wants to see which
+        /// arm gets which.
+        by_order: bool,
+        accepted: Accepted,
+    },
+    Switch {
+        accepted: Accepted,
+    },
     /// All traffic back to the stable arm.
     Rollback,
 }
@@ -90,9 +130,17 @@ impl Verb {
     /// Its name in a journal.
     fn name(self) -> &'static str {
         match self {
-            Self::SetWeights => "set-weights",
-            Self::Switch => "switch",
+            Self::SetWeights { .. } => "set-weights",
+            Self::Switch { .. } => "switch",
             Self::Rollback => "rollback",
+        }
+    }
+
+    /// What was accepted beforehand; `None` of a way back, which nothing holds up.
+    fn accepted(self) -> Option<Accepted> {
+        match self {
+            Self::SetWeights { accepted, .. } | Self::Switch { accepted } => Some(accepted),
+            Self::Rollback => None,
         }
     }
 }
@@ -105,7 +153,7 @@ pub(super) async fn give(
     verb: Verb,
     weights: Weights,
 ) -> Result<Moved> {
-    let way_back = verb == Verb::Rollback;
+    let way_back = matches!(verb, Verb::Rollback);
     // The destination of a way back is the stable arm. Before any other move it is where a
     // rollback would go: who gives the move up wants that, and the arm with more traffic may
     // be the candidate.
@@ -115,6 +163,22 @@ pub(super) async fn give(
             .await
             .or_else(|| stable_by_sight(&live.weights)),
     };
+    let few = match verb.accepted() {
+        Some(_) => too_few(&spec, target.as_ref(), &live.weights, &weights).await,
+        None => None,
+    };
+    if let Some(TooFew { arm, note }) = &few {
+        let accepts = verb.accepted().is_some_and(|accepted| accepted.too_few);
+        // Where a way back would go nothing stands in the way of the users.
+        if !accepts && by_sight.as_ref() != Some(arm) {
+            let error = Error::busy(format!("{}, so no traffic was moved", note.text));
+            let error = match &note.advice {
+                Some(advice) => error.advise(advice.clone()),
+                None => error,
+            };
+            return Err(error.give(Input::AcceptTooFew, "moves it all the same"));
+        }
+    }
     let first = live.names().first().cloned();
     let header = by_hand(
         app,
@@ -128,24 +192,20 @@ pub(super) async fn give(
             weights: weights.clone(),
         },
     );
-    let (rollout, on) = (header.rollout.clone(), header.target.clone());
+    let rollout = header.rollout.clone();
     let before = header.baseline.clone();
     let options = Options::default();
     match begin(app, options, header.clone()).await {
         Err(error) if way_back => begin_after_lease(app, options, header, error).await?,
         begun => begun?,
     }
-    let driver = app.driver(options);
-    // A way back does not wait for a note.
-    let few = async {
-        match way_back {
-            true => None,
-            false => too_few(&on, target.as_ref(), &before, &weights).await,
-        }
-    };
-    let (standing, few) = tokio::join!(driver.drive(&rollout), few);
+    // Said once it may: a busy target is told of nothing.
+    if let Verb::SetWeights { by_order: true, .. } = verb {
+        app.progress(format!("sets {} if the arms are healthy", weights.shares()));
+    }
+    let standing = app.driver(options).drive(&rollout).await;
     if let Some(few) = few {
-        app.note(few);
+        app.note(few.note);
     }
     let standing = standing?;
     app.say_unwritten();
@@ -215,14 +275,22 @@ async fn begin_after_lease(
     })
 }
 
-/// A note if an arm has too few healthy backends for its share. On AWS a rollout adds tasks
-/// first, and a single verb does not; elsewhere more than all of them cannot be had.
+/// An arm that is too small for what it would get.
+struct TooFew {
+    arm: String,
+    /// What is said of it.
+    note: Note,
+}
+
+/// The arm that would get most of the traffic, if it has too few healthy backends for its
+/// share. On AWS a rollout adds tasks first, and a single verb does not; elsewhere more than
+/// all of them cannot be had.
 async fn too_few(
     spec: &TargetSpec,
     target: &dyn Target,
     now: &Weights,
     wanted: &Weights,
-) -> Option<Note> {
+) -> Option<TooFew> {
     let most = |w: &Weights| w.0.iter().max_by_key(|a| a.weight).map(|a| a.arm.clone());
     let (from, to) = (most(now)?, most(wanted)?);
     if from == to {
@@ -242,10 +310,11 @@ async fn too_few(
             "{to} has {}, and its share needs {needed}, judging by {from}",
             counted(has, "healthy backend")
         ));
-        match on_aws {
+        let note = match on_aws {
             true => note.advise(Advice::ask(Ask::Run, "adds tasks first")),
             false => note,
-        }
+        };
+        TooFew { arm: to, note }
     })
 }
 

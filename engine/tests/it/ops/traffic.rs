@@ -2,7 +2,7 @@
 
 use engine::model::{End, Weights};
 use engine::ops::Kind;
-use engine::ops::traffic::{set_weights, switch};
+use engine::ops::traffic::{Accepted, set_weights, switch, switch_accepting};
 use engine::rollout::Standing;
 use engine::store::{Page, Schedule as _};
 use engine::target::Target as _;
@@ -97,8 +97,50 @@ async fn nobody_moves_the_traffic_of_a_rollout() {
     refused(
         set_weights(&test.app, &at, &texts(&["0", "100"])).await,
         Kind::Busy,
-        &["busy with rollout", &id],
+        &[
+            "busy with rollout",
+            &id,
+            "which no process drives",
+            "`engine resume",
+        ],
     );
+    let said = test.heard();
+    assert!(!said.contains("sets "), "nothing was set: {said}");
+}
+
+/// A colour that cannot carry the users does not get them by accident.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_colour_with_too_few_tasks_gets_the_traffic_only_if_that_is_accepted() {
+    let region = "eu-west-1";
+    let name = unique("small");
+    let template = root().join("examples/cloudformation/blue-green.yaml");
+    let parameters = [
+        "ImageURIBlue=app:v1",
+        "ImageURIGreen=app:v1",
+        "DesiredCountBlue=3",
+        "DesiredCountGreen=1",
+    ];
+    stack(region, &name, &template, &parameters);
+    let test = TestApp::new();
+    let at = on_aws(on_stack(region, &name));
+    let says = &[
+        "green has 1 healthy backend, and its share needs 3",
+        "no traffic was moved",
+        "`engine run` adds tasks first",
+        "--accept",
+    ];
+    refused(switch(&test.app, &at, "green").await, Kind::Busy, says);
+    let most = set_weights(&test.app, &at, &texts(&["blue=10", "green=90"])).await;
+    refused(most, Kind::Busy, &["its share needs 3", "--accept"]);
+    // Less than most of the traffic is a canary's step, and no colour's switch.
+    let few = set_weights(&test.app, &at, &texts(&["blue=90", "green=10"])).await;
+    assert_eq!(few.expect("done").now.share("green"), 10.0);
+    let accepted = Accepted { too_few: true };
+    let moved = switch_accepting(&test.app, &at, "green", accepted).await;
+    assert_eq!(moved.expect("accepted").now.share("green"), 100.0);
+    // Back to the one that has the tasks nothing stands in the way.
+    let back = switch(&test.app, &at, "blue").await.expect("done");
+    assert_eq!(back.now.share("blue"), 100.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
