@@ -9,7 +9,7 @@ use crate::model::{End, OtherRoute, Way};
 use crate::ops::Result;
 use crate::ops::app::App;
 use crate::ops::command::Reached;
-use crate::ops::traffic::{self, Accepted, Moved};
+use crate::ops::traffic::{self, Moved};
 use crate::ops::way_back::{self, TakenBack};
 use crate::rollout::Standing;
 use crate::view;
@@ -24,24 +24,6 @@ pub struct SetWeightsArgs {
     /// One per arm: percentages in order, or NAME=WEIGHT
     #[arg(required = true, num_args = 2.., value_name = "WEIGHT")]
     weights: Vec<String>,
-    #[command(flatten)]
-    accepted: AcceptArgs,
-}
-
-/// What a person accepts beforehand.
-#[derive(Debug, Args)]
-struct AcceptArgs {
-    /// Move the traffic although the arm that gets most of it has fewer tasks than it needs
-    #[arg(long)]
-    accept: bool,
-}
-
-impl From<AcceptArgs> for Accepted {
-    fn from(args: AcceptArgs) -> Self {
-        Self {
-            too_few: args.accept,
-        }
-    }
 }
 
 /// Give all traffic to one arm
@@ -53,8 +35,9 @@ pub struct SwitchArgs {
     /// The arm that gets all traffic
     #[arg(value_name = "ARM")]
     arm: String,
-    #[command(flatten)]
-    accepted: AcceptArgs,
+    /// Also to an arm with fewer healthy tasks than the traffic needs
+    #[arg(long)]
+    accept: bool,
 }
 
 /// Take all traffic back to the stable arm; aborts a rollout that is under way
@@ -73,15 +56,16 @@ pub struct RollbackArgs {
 }
 
 pub(super) async fn set_weights(app: &App, global: &Global, args: SetWeightsArgs) -> Result<Exit> {
-    let accepted = args.accepted.into();
-    let moved =
-        traffic::set_weights_accepting(app, &global.target(), &args.weights, accepted).await?;
+    let moved = traffic::set_weights(app, &global.target(), &args.weights).await?;
     Ok(show(global, &moved))
 }
 
 pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> Result<Exit> {
-    let accepted = args.accepted.into();
-    let moved = traffic::switch_accepting(app, &global.target(), &args.arm, accepted).await?;
+    let (target, arm) = (global.target(), args.arm.as_str());
+    let moved = match args.accept {
+        true => traffic::switch(app, &target, arm).await?,
+        false => traffic::switch_if_it_carries(app, &target, arm).await?,
+    };
     Ok(show(global, &moved))
 }
 

@@ -38,29 +38,11 @@ pub struct Moved {
     pub elsewhere: Option<(String, Result<Vec<Elsewhere>, HostError>)>,
 }
 
-/// What a person accepts beforehand of a move by hand.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Accepted {
-    /// That the arm which gets most of the traffic has too few tasks for it.
-    pub too_few: bool,
-}
-
 /// Sets the weights: one text for each arm, percentages in order or `NAME=WEIGHT`.
 ///
 /// # Errors
-/// Usage, if the weights are not valid; busy, if something else has the target, or if the arm
-/// that gets most of the traffic is too small for it.
+/// Usage, if the weights are not valid; busy, if something else has the target.
 pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -> Result<Moved> {
-    set_weights_accepting(app, request, given, Accepted::default()).await
-}
-
-/// As [`set_weights`], by a person who has accepted that.
-pub async fn set_weights_accepting(
-    app: &App,
-    request: &TargetRequest,
-    given: &[String],
-    accepted: Accepted,
-) -> Result<Moved> {
     let (spec, target) = app.target(request).await?;
     let live = target.traffic().await?;
     let weights = parse(given, &live.names())?;
@@ -78,24 +60,28 @@ pub async fn set_weights_accepting(
             .give(Input::Arms, "names the arms"));
         }
     }
-    let verb = Verb::SetWeights { by_order, accepted };
+    let verb = Verb::SetWeights { by_order };
     give(app, (spec, target), &live, verb, weights).await
 }
 
-/// Gives all traffic to one arm.
-///
-/// # Errors
-/// As those of [`set_weights`].
+/// Gives all traffic to one arm. If it is too small for that, a note says so.
 pub async fn switch(app: &App, request: &TargetRequest, arm: &str) -> Result<Moved> {
-    switch_accepting(app, request, arm, Accepted::default()).await
+    switch_to(app, request, arm, false).await
 }
 
-/// As [`switch`], by a person who has accepted that.
-pub async fn switch_accepting(
+/// Gives all traffic to one arm, if it can carry that or is where a way back would go.
+///
+/// # Errors
+/// Busy, if the arm is too small.
+pub async fn switch_if_it_carries(app: &App, request: &TargetRequest, arm: &str) -> Result<Moved> {
+    switch_to(app, request, arm, true).await
+}
+
+async fn switch_to(
     app: &App,
     request: &TargetRequest,
     arm: &str,
-    accepted: Accepted,
+    must_carry: bool,
 ) -> Result<Moved> {
     let (spec, target) = app.target(request).await?;
     let live = target.traffic().await?;
@@ -106,7 +92,7 @@ pub async fn switch_accepting(
         )));
     }
     let weights = live.weights.all_to(arm);
-    let verb = Verb::Switch { accepted };
+    let verb = Verb::Switch { must_carry };
     give(app, (spec, target), &live, verb, weights).await
 }
 
@@ -117,10 +103,10 @@ pub(super) enum Verb {
         /// Whether the weights were given without names, so that a person wants to see which
         /// arm gets which.
         by_order: bool,
-        accepted: Accepted,
     },
     Switch {
-        accepted: Accepted,
+        /// Whether an arm that is too small is refused.
+        must_carry: bool,
     },
     /// All traffic back to the stable arm.
     Rollback,
@@ -133,14 +119,6 @@ impl Verb {
             Self::SetWeights { .. } => "set-weights",
             Self::Switch { .. } => "switch",
             Self::Rollback => "rollback",
-        }
-    }
-
-    /// What was accepted beforehand; `None` of a way back, which nothing holds up.
-    fn accepted(self) -> Option<Accepted> {
-        match self {
-            Self::SetWeights { accepted, .. } | Self::Switch { accepted } => Some(accepted),
-            Self::Rollback => None,
         }
     }
 }
@@ -163,21 +141,18 @@ pub(super) async fn give(
             .await
             .or_else(|| stable_by_sight(&live.weights)),
     };
-    let few = match verb.accepted() {
-        Some(_) => too_few(&spec, target.as_ref(), &live.weights, &weights).await,
-        None => None,
-    };
-    if let Some(TooFew { arm, note }) = &few {
-        let accepts = verb.accepted().is_some_and(|accepted| accepted.too_few);
-        // Where a way back would go nothing stands in the way of the users.
-        if !accepts && by_sight.as_ref() != Some(arm) {
-            let error = Error::busy(format!("{}, so no traffic was moved", note.text));
-            let error = match &note.advice {
-                Some(advice) => error.advise(advice.clone()),
-                None => error,
-            };
-            return Err(error.give(Input::AcceptTooFew, "moves it all the same"));
-        }
+    if let Verb::Switch { must_carry: true } = verb
+        && by_sight
+            .as_ref()
+            .is_none_or(|home| *home != moved_to(&weights))
+        && let Some(note) = too_few(&spec, target.as_ref(), &live.weights, &weights).await
+    {
+        let error = Error::busy(format!("{}, so no traffic was moved", note.text));
+        let error = match note.advice {
+            Some(advice) => error.advise(advice),
+            None => error,
+        };
+        return Err(error.give(Input::AcceptTooFew, "moves it all the same"));
     }
     let first = live.names().first().cloned();
     let header = by_hand(
@@ -192,7 +167,7 @@ pub(super) async fn give(
             weights: weights.clone(),
         },
     );
-    let rollout = header.rollout.clone();
+    let (rollout, on) = (header.rollout.clone(), header.target.clone());
     let before = header.baseline.clone();
     let options = Options::default();
     match begin(app, options, header.clone()).await {
@@ -203,9 +178,17 @@ pub(super) async fn give(
     if let Verb::SetWeights { by_order: true, .. } = verb {
         app.progress(format!("sets {} if the arms are healthy", weights.shares()));
     }
-    let standing = app.driver(options).drive(&rollout).await;
+    let driver = app.driver(options);
+    // A way back does not wait for a note.
+    let few = async {
+        match way_back {
+            true => None,
+            false => too_few(&on, target.as_ref(), &before, &weights).await,
+        }
+    };
+    let (standing, few) = tokio::join!(driver.drive(&rollout), few);
     if let Some(few) = few {
-        app.note(few.note);
+        app.note(few);
     }
     let standing = standing?;
     app.say_unwritten();
@@ -275,22 +258,20 @@ async fn begin_after_lease(
     })
 }
 
-/// An arm that is too small for what it would get.
-struct TooFew {
-    arm: String,
-    /// What is said of it.
-    note: Note,
+/// The arm with the most traffic by these weights.
+fn moved_to(weights: &Weights) -> String {
+    let most = weights.0.iter().max_by_key(|a| a.weight);
+    most.map(|a| a.arm.clone()).unwrap_or_default()
 }
 
-/// The arm that would get most of the traffic, if it has too few healthy backends for its
-/// share. On AWS a rollout adds tasks first, and a single verb does not; elsewhere more than
-/// all of them cannot be had.
+/// A note if an arm has too few healthy backends for its share. On AWS a rollout adds tasks
+/// first, and a single verb does not; elsewhere more than all of them cannot be had.
 async fn too_few(
     spec: &TargetSpec,
     target: &dyn Target,
     now: &Weights,
     wanted: &Weights,
-) -> Option<TooFew> {
+) -> Option<Note> {
     let most = |w: &Weights| w.0.iter().max_by_key(|a| a.weight).map(|a| a.arm.clone());
     let (from, to) = (most(now)?, most(wanted)?);
     if from == to {
@@ -310,11 +291,10 @@ async fn too_few(
             "{to} has {}, and its share needs {needed}, judging by {from}",
             counted(has, "healthy backend")
         ));
-        let note = match on_aws {
+        match on_aws {
             true => note.advise(Advice::ask(Ask::Run, "adds tasks first")),
             false => note,
-        };
-        TooFew { arm: to, note }
+        }
     })
 }
 

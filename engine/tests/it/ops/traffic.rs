@@ -2,7 +2,7 @@
 
 use engine::model::{End, Weights};
 use engine::ops::Kind;
-use engine::ops::traffic::{Accepted, set_weights, switch, switch_accepting};
+use engine::ops::traffic::{set_weights, switch, switch_if_it_carries};
 use engine::rollout::Standing;
 use engine::store::{Page, Schedule as _};
 use engine::target::Target as _;
@@ -94,8 +94,13 @@ async fn nobody_moves_the_traffic_of_a_rollout() {
     let at = local(balancer.admin);
     let id = test.begin(&rollout("canary", at.clone(), &[])).await;
     let id = id.expect("it begins");
+    let all = texts(&["0", "100"]);
+    let full = || set_weights(&test.app, &at, &all);
+    let error = refused(full().await, Kind::Busy, &["busy with rollout", &id]);
+    assert!(!error.to_string().contains("no process"), "{error}");
+    test.app.let_go(&id).await.expect("it was ours");
     refused(
-        set_weights(&test.app, &at, &texts(&["0", "100"])).await,
+        full().await,
         Kind::Busy,
         &[
             "busy with rollout",
@@ -129,17 +134,13 @@ async fn a_colour_with_too_few_tasks_gets_the_traffic_only_if_that_is_accepted()
         "`engine run` adds tasks first",
         "--accept",
     ];
-    refused(switch(&test.app, &at, "green").await, Kind::Busy, says);
-    let most = set_weights(&test.app, &at, &texts(&["blue=10", "green=90"])).await;
-    refused(most, Kind::Busy, &["its share needs 3", "--accept"]);
-    // Less than most of the traffic is a canary's step, and no colour's switch.
-    let few = set_weights(&test.app, &at, &texts(&["blue=90", "green=10"])).await;
-    assert_eq!(few.expect("done").now.share("green"), 10.0);
-    let accepted = Accepted { too_few: true };
-    let moved = switch_accepting(&test.app, &at, "green", accepted).await;
-    assert_eq!(moved.expect("accepted").now.share("green"), 100.0);
+    let careful = |arm: &'static str| switch_if_it_carries(&test.app, &at, arm);
+    refused(careful("green").await, Kind::Busy, says);
+    let moved = switch(&test.app, &at, "green").await.expect("accepted");
+    assert_eq!(moved.before.share("blue"), 100.0, "nothing had moved");
+    assert_eq!(moved.now.share("green"), 100.0);
     // Back to the one that has the tasks nothing stands in the way.
-    let back = switch(&test.app, &at, "blue").await.expect("done");
+    let back = careful("blue").await.expect("done");
     assert_eq!(back.now.share("blue"), 100.0);
 }
 
