@@ -345,7 +345,7 @@ fn to_wait_after_the_traffic_was_moved_tells_what_is_now() {
         stdout(&waited)
     );
     let first = stderr(&waited);
-    assert!(first.contains("progressing · "), "{first}");
+    assert!(first.contains(" % done · "), "{first}");
 
     let status = until(folder.path(), &admin, |_| true);
     let arms = status["target"]["arms"].as_array().expect("arms");
