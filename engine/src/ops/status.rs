@@ -14,7 +14,9 @@ use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
-use crate::model::{Elsewhere, End, ErrorKind, HostError, MetricsQuery, Millis, Observed, Sample};
+use crate::model::{
+    Elsewhere, End, ErrorKind, HostError, MetricsQuery, Millis, Observed, Role, Sample,
+};
 use crate::store::Page;
 use crate::target::Target;
 
@@ -65,10 +67,15 @@ impl Overview {
             return false;
         };
         let promoted = matches!(known.status.end, Some((End::Promoted, _)));
-        let elsewhere = self.live.as_ref().is_some_and(|live| {
-            let now = live.seen.observed.weights();
-            !now.shares_like(&known.status.weights)
-        });
+        // After a promotion by copy both arms run it, whichever has the traffic.
+        let candidate = known.header.arms.iter().find(|a| a.role == Role::Candidate);
+        let tried = known.status.tried.as_ref().map(|tried| &tried.version);
+        let new = tried.or(candidate.map(|arm| &arm.version));
+        let elsewhere = self.has_moved_on()
+            && self.live.as_ref().is_some_and(|live| {
+                let mut serving = live.seen.observed.arms.iter().filter(|a| a.weight > 0);
+                serving.any(|arm| Some(&arm.release.version) != new)
+            });
         let undo = |row: &Summary| row.title == "undo" && row.end == Some(End::Promoted);
         promoted && (elsewhere || self.since.as_ref().is_some_and(undo))
     }
