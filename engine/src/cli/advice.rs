@@ -149,7 +149,7 @@ fn flag(input: &Input) -> String {
         Input::ServiceOf(arm) => return format!("--service {arm}=CLUSTER/SERVICE"),
         Input::StackNamed(name) => return format!("--stack {name}"),
         Input::AcceptWeights => "--accept-weights",
-        Input::AcceptChange => "--accept",
+        Input::AcceptChange | Input::AcceptTooFew => "--accept",
         Input::AcceptReplacement => "--accept-replacement",
         Input::StackParameter => "--parameter",
         Input::Stack => "--stack",

@@ -10,7 +10,7 @@ use super::plugin::PinArgs;
 use super::{Global, render};
 use crate::hindsight::replay::Fit;
 use crate::hindsight::what_if::{Ending, Recorded, WhatIf};
-use crate::model::Millis;
+use crate::model::{Decider, Millis};
 use crate::ops::app::App;
 use crate::ops::past::{
     self, Compared, Explained, Exported, Imported, ReplayRequest, Replayed, WhatIfRequest,
@@ -223,8 +223,12 @@ fn compare(compared: &Compared) -> String {
         Some(at) => format!("; other weights from {} on", after(at)),
         None => String::new(),
     };
+    let ended = match recorded.is_of_others(&answer.end) {
+        true => format!(", {}, so it is not compared;", by_whom(recorded)),
+        false => ",".to_owned(),
+    };
     format!(
-        "{was} after {}, would be {would} after {}{}{parted}",
+        "{was} after {}{ended} would be {would} after {}{}{parted}",
         after(recorded.at),
         after(answer.at),
         if compared.differs() {
@@ -235,6 +239,15 @@ fn compare(compared: &Compared) -> String {
     )
 }
 
+/// Who ended it, where that was not the strategy.
+fn by_whom(recorded: &Recorded) -> String {
+    match &recorded.by {
+        Some(Decider::Person(name)) => format!("ended by a person ({name})"),
+        Some(Decider::Strategy) | None => String::new(),
+        Some(part) => format!("ended by the engine ({part})"),
+    }
+}
+
 fn show(compared: &Compared) {
     let Compared {
         journal,
@@ -242,8 +255,12 @@ fn show(compared: &Compared) {
         answer,
     } = compared;
     let after = |at: Millis| render::span(at.saturating_sub(journal.header.created));
+    let by = match recorded.is_of_others(&answer.end) {
+        true => format!(", {}", by_whom(recorded)),
+        false => String::new(),
+    };
     out!(
-        "recorded: {} after {}",
+        "recorded: {} after {}{by}",
         verdict(recorded),
         after(recorded.at)
     );

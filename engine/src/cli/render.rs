@@ -271,7 +271,7 @@ fn bar(part: f64, width: usize) -> String {
 pub fn standing(status: &Status, now: Millis) -> String {
     let mut parts = vec![format!("{}  {}", status.rollout, status.phase)];
     parts.extend(why(status));
-    parts.extend(pace(status, now));
+    parts.extend(pace(status, now, true));
     parts.push(format!("traffic: {}", shares(&status.weights)));
     parts.join(" · ")
 }
@@ -289,8 +289,10 @@ pub fn head(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<
     if status.end.is_some() {
         return lines;
     }
-    let mut parts = pace(status, now);
-    parts.extend(first_metrics(header, status, now));
+    let metrics = first_metrics(header, status, now);
+    // No look comes to anything before the metrics do: one time is enough.
+    let mut parts = pace(status, now, metrics.is_none());
+    parts.extend(metrics);
     lines.extend(progress(header, status, parts, width));
     lines
 }
@@ -323,7 +325,7 @@ pub fn undriven(
     lines.extend(wrapped(&advice, "  ", width));
     lines.extend(why(status).iter().flat_map(|why| wrapped(why, "  ", width)));
     let parts = vec![
-        format!("{} %", status.percent),
+        done(status),
         format!(
             "nothing has happened for {}",
             span(now.saturating_sub(status.updated))
@@ -409,23 +411,26 @@ fn shares_to_come(header: &Header, status: &Status) -> Option<String> {
     Some(format!("traffic {} %", shares.join(" ")))
 }
 
-/// How far a rollout is, how long it has taken and will take, and what it waits for.
-fn pace(status: &Status, now: Millis) -> Vec<String> {
+/// How far a rollout is, as its strategy says.
+fn done(status: &Status) -> String {
+    format!("{} % done", status.percent)
+}
+
+/// How far a rollout is, how long it has taken and will take, and what it waits for: with
+/// `looks`, the next look too.
+fn pace(status: &Status, now: Millis, looks: bool) -> Vec<String> {
     if status.end.is_some() {
         return vec![];
     }
     let elapsed = now.saturating_sub(status.created);
-    let mut parts = vec![
-        format!("{} %", status.percent),
-        format!("{} so far", span(elapsed)),
-    ];
+    let mut parts = vec![done(status), format!("{} so far", span(elapsed))];
     if let Some(left) = time_left(status, now) {
         parts.push(format!("about {} left", span(left)));
     }
     if let Some(waiting) = &status.waiting {
         if waiting.wants(Command::APPROVE) {
             parts.push(format!("`engine approve {}` lets it go on", status.rollout));
-        } else if status.hold.is_none() && status.decision.is_none() {
+        } else if looks && status.hold.is_none() && status.decision.is_none() {
             let left = waiting.until.saturating_sub(now);
             // A local balancer is looked at every second.
             if left >= 2_000 {
@@ -455,19 +460,20 @@ fn first_metrics(header: &Header, status: &Status, now: Millis) -> Option<String
     })
 }
 
-/// The time that is left, ms, if the rest goes as fast as the part that was done when that was
-/// last said: from then on it counts down. None
-/// can be told of a hold, of a wait for a person, or if no entry was written for two
-/// minutes.
+/// The time that is left, ms, if the rest goes as fast as what was done since a person was
+/// last waited for: from when that was said on it counts down. None can be told of a hold, of
+/// a wait for a person, or if no entry was written for two minutes.
 fn time_left(status: &Status, now: Millis) -> Option<Millis> {
-    let done = u64::from(status.percent);
+    let (began, before) = status.going_since;
+    let done = u64::from(status.percent.saturating_sub(before));
     let moves = status.decision.is_none()
         && status.hold.is_none()
         && status.waiting.as_ref().is_none_or(|w| w.signals.is_empty())
         && now.saturating_sub(status.updated) < 120_000;
-    let taken = status.percent_at.saturating_sub(status.created);
+    let taken = status.percent_at.saturating_sub(began);
     let since = now.saturating_sub(status.percent_at);
-    let left = |done| (taken.saturating_mul(100 - u64::min(done, 100)) / done).checked_sub(since);
+    let to_do = u64::from(100_u32.saturating_sub(status.percent));
+    let left = |done: u64| (taken.saturating_mul(to_do) / done).checked_sub(since);
     // An estimate that is used up was wrong.
     (done >= 5 && moves)
         .then(|| left(done))?

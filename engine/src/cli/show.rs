@@ -1,5 +1,6 @@
 //! Verbs that only read: `status`, `get`, `list`, `history`.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,13 +8,14 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::watch::{self, How};
-use super::{Global, print, render, table};
+use super::{Global, advice, print, render, table};
 use crate::journal::verdict::verdict;
 use crate::journal::{Work, exchanges, narrate};
 use crate::model::{Millis, Role};
 use crate::ops::app::App;
 use crate::ops::history::{self, HistoryRequest, ListRequest};
 use crate::ops::status::{self, Known, Live, Overview};
+use crate::rollout::Standing;
 use crate::view;
 
 /// Show where the traffic goes, and the rollout that moves it
@@ -92,10 +94,11 @@ pub struct HistoryArgs {
 }
 
 pub(super) async fn wait(app: &App, global: &Global, args: WaitArgs) -> crate::ops::Result<Exit> {
-    let id = status::subject(app, &global.target(), args.rollout.as_deref())
+    let (target, named) = (global.target(), args.rollout.as_deref());
+    let id = status::subject(app, &target, named)
         .await?
         .ok_or_else(|| crate::ops::Error::usage("there is no rollout to wait for"))?;
-    let watched = watch::watch(app, global, &id, How::Follow);
+    let watched = follow(app, global, &id, named);
     let Some(time) = args.timeout else {
         return watched.await;
     };
@@ -111,6 +114,46 @@ pub(super) async fn wait(app: &App, global: &Global, args: WaitArgs) -> crate::o
     }
 }
 
+/// Follows a rollout to where it stops. Of one that is over and after which the traffic was
+/// moved once more, its end is not how things are: what is now is shown, as `status` does.
+async fn follow(
+    app: &App,
+    global: &Global,
+    id: &str,
+    named: Option<&str>,
+) -> crate::ops::Result<Exit> {
+    let (_, status) = app.reached(id).await?;
+    if status.is_over() {
+        let overview = status::overview(app, &global.target(), named).await?;
+        if let Some(known) = overview
+            .rollout
+            .as_ref()
+            .filter(|_| overview.has_moved_on())
+        {
+            let standing = Standing::settled(&known.status);
+            let exit = standing.as_ref().map_or(Exit::Done, Exit::from);
+            // Whoever names a rollout asks how that one ended.
+            let undone = named.is_none() && exit == Exit::Done && overview.is_undone();
+            let exit = if undone { Exit::RolledBack } else { exit };
+            if global.json {
+                json!(view::rollout::Driven {
+                    status: (&known.status).into(),
+                    exit: exit as u8,
+                    moved_since: true,
+                    requests: None,
+                });
+            } else {
+                show(app, &overview);
+            }
+            return Ok(exit);
+        }
+    } else if !std::io::stderr().is_terminal() {
+        // Nothing may happen for a while, and a log shall say what is waited for.
+        eprintln!("{}", render::standing(&status, app.clock.now()));
+    }
+    watch::watch(app, global, id, How::Follow).await
+}
+
 pub(super) async fn status(
     app: &App,
     global: &Global,
@@ -118,18 +161,27 @@ pub(super) async fn status(
 ) -> crate::ops::Result<Exit> {
     let (target, id) = (global.target(), args.rollout.as_deref());
     if args.watch
-        && let Some(id) = status::subject(app, &target, id).await?
+        && let Some(subject) = status::subject(app, &target, id).await?
     {
-        return watch::watch(app, global, &id, How::Follow).await;
+        return follow(app, global, &subject, id).await;
     }
     let overview = status::overview(app, &target, id).await?;
-    if global.json {
-        json!(view::traffic::Standing::from(&overview));
-        return Ok(Exit::Done);
+    let exit = match &overview.silent {
+        Some(error) if !overview.has_ended_with_its_process() => Exit::from(error.kind),
+        _ => Exit::Done,
+    };
+    match global.json {
+        true => json!(view::traffic::Standing::from(&overview)),
+        false => show(app, &overview),
     }
+    Ok(exit)
+}
+
+/// Where the traffic is, and its rollout.
+fn show(app: &App, overview: &Overview) {
     match &overview.live {
         Some(live) => show_live(live, overview.moved_at(), app.clock.now()),
-        None => out!("{}: not reachable", overview.identity),
+        None => show_silent(overview),
     }
     match &overview.rollout {
         Some(known) => {
@@ -137,13 +189,33 @@ pub(super) async fn status(
                 show_digests(known, live);
             }
             match known.status.is_over() {
-                true => show_last(known, &overview),
+                true => show_last(known, overview),
                 false => show_known(known, overview.live.is_none(), app.clock.now()),
             }
         }
         None => out!("no rollout"),
     }
-    Ok(Exit::Done)
+}
+
+/// That a target does not answer, and why: what is said besides is of the past.
+fn show_silent(overview: &Overview) {
+    let identity = &overview.identity;
+    if overview.has_ended_with_its_process() {
+        out!("{identity}: the balancer was part of the rollout's process and has ended with it");
+        return;
+    }
+    match &overview.silent {
+        Some(error) => out!("{identity} does not answer: {}", advice::text(error)),
+        None => out!("{identity} does not answer"),
+    }
+    if let Some(known) = &overview.rollout {
+        let status = &known.status;
+        out!(
+            "\nfrom its journal, which ends {}: it last set {}",
+            render::date(status.updated),
+            render::shares(&status.weights)
+        );
+    }
 }
 
 fn show_live(live: &Live, moved: Option<Millis>, now: Millis) {

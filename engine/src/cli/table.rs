@@ -237,13 +237,54 @@ fn amid(text: &str, room: usize) -> String {
     format!("{first}…{last}")
 }
 
-/// A sentence of at most `room` columns, without its end.
+/// A sentence of at most `room` columns. What has no room goes in this order: numbers and
+/// additions, in brackets or behind a semicolon; the step before a colon; what comes after a
+/// colon; and then words from the end, whole ones where one fits.
 fn ended(text: &str, room: usize) -> String {
-    if width_of(text) <= room {
-        return text.to_owned();
+    let mut short = text;
+    for form in [whole, without_additions, without_step, before_colon] {
+        short = form(short);
+        if width_of(short) <= room {
+            return short.to_owned();
+        }
     }
-    let kept = console::truncate_str(text, room.saturating_sub(1), "");
-    format!("{}…", kept.trim_end())
+    let kept = console::truncate_str(short, room.saturating_sub(1), "");
+    let rest = short.strip_prefix(&*kept);
+    let broken = rest.is_some_and(|rest| !rest.starts_with(' '));
+    let words = match kept.rsplit_once(' ').filter(|_| broken) {
+        Some((words, _)) => words,
+        None => &kept,
+    };
+    format!("{}…", words.trim_end_matches([' ', ',', ':']))
+}
+
+fn whole(text: &str) -> &str {
+    text
+}
+
+fn without_additions(text: &str) -> &str {
+    let end = text.find([';', '(']).unwrap_or(text.len());
+    match text[..end].trim_end() {
+        "" => text,
+        rest => rest,
+    }
+}
+
+/// `it is worse` of `step 2/4 at 25 %: it is worse`.
+fn without_step(text: &str) -> &str {
+    let step = |lead: &str| {
+        lead.starts_with("step ") || lead.starts_with("holdback ") || lead == "all traffic"
+    };
+    match text.split_once(": ") {
+        Some((lead, rest)) if step(lead) => rest,
+        _ => text,
+    }
+}
+
+/// A name alone before a colon says nothing.
+fn before_colon(text: &str) -> &str {
+    let lead = text.split_once(": ").map(|(lead, _)| lead);
+    lead.filter(|lead| lead.contains(' ')).unwrap_or(text)
 }
 
 /// A name of at most `room` columns, without its beginning.
@@ -434,6 +475,25 @@ mod tests {
         assert_eq!(amid("canary-x7k2m9q4", 15), "canary-x7k2m9q4");
         assert_eq!(amid("canary-x7k2m9q4", 9), "cana…m9q4");
         assert_eq!(amid("日本語日本語", 6), "日…語");
+    }
+
+    /// No half words, and what says most stays.
+    #[test]
+    fn a_reason_is_short_before_it_is_broken_off() {
+        let worse = "step 2/4 at 25 %: it is worse (evidence 119:1, goes back at 100:1); errors";
+        assert_eq!(ended(worse, 80), worse);
+        assert_eq!(ended(worse, 40), "step 2/4 at 25 %: it is worse");
+        assert_eq!(ended(worse, 14), "it is worse");
         assert_eq!(ended("it is worse", 6), "it is…");
+        assert_eq!(ended("it is worse", 8), "it is…");
+        assert_eq!(ended("aborted by uid 0: rollback", 25), "aborted by uid 0");
+        assert_eq!(ended("aborted by uid 0: rollback", 14), "aborted by…");
+        assert_eq!(
+            ended("canary: its program ended with 1", 12),
+            "canary: its…"
+        );
+        assert_eq!(ended("v2 is not worse (evidence 1:4)", 11), "v2 is not…");
+        assert_eq!(ended("Donaudampfschifffahrt", 6), "Donau…");
+        assert_eq!(ended("日本語日本語", 6), "日本…");
     }
 }

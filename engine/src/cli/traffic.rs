@@ -35,6 +35,9 @@ pub struct SwitchArgs {
     /// The arm that gets all traffic
     #[arg(value_name = "ARM")]
     arm: String,
+    /// Also to an arm with fewer healthy tasks than the traffic needs
+    #[arg(long)]
+    accept: bool,
 }
 
 /// Take all traffic back to the stable arm; aborts a rollout that is under way
@@ -58,7 +61,11 @@ pub(super) async fn set_weights(app: &App, global: &Global, args: SetWeightsArgs
 }
 
 pub(super) async fn switch(app: &App, global: &Global, args: SwitchArgs) -> Result<Exit> {
-    let moved = traffic::switch(app, &global.target(), &args.arm).await?;
+    let (target, arm) = (global.target(), args.arm.as_str());
+    let moved = match args.accept {
+        true => traffic::switch(app, &target, arm).await?,
+        false => traffic::switch_if_it_carries(app, &target, arm).await?,
+    };
     Ok(show(global, &moved))
 }
 

@@ -142,9 +142,22 @@ impl Story {
         let mut because = known.lines;
         // A strategy that waits may report the same at every look, so repeated lines go.
         because.dedup();
-        because.extend(by_arm(&known.samples));
+        // Three kinds of counts stand below one another: each says what it counts.
+        let since = match self.steps.is_empty() {
+            true => "in all samples so far",
+            false => "in the samples since the step before",
+        };
+        because.extend(by_arm(&known.samples, since));
+        let unanswered = unanswered(&known.points);
+        let told = match unanswered.is_empty() {
+            true => &[][..],
+            false => &[Count::Unanswered.query(), Count::Asked.query()],
+        };
+        because.extend(unanswered);
         for (name, points) in &known.points {
-            because.extend(means(name, points));
+            if !told.contains(&name.as_str()) {
+                because.extend(means(name, points));
+            }
         }
         // A verdict often repeats the finding, which then need not be told twice.
         because.extend(known.finding.filter(|f| {
@@ -161,8 +174,8 @@ impl Story {
     }
 }
 
-/// A line for each arm that had requests.
-fn by_arm(samples: &[Sample]) -> Vec<String> {
+/// A line for each arm that had requests; `since` says in which samples.
+fn by_arm(samples: &[Sample], since: &str) -> Vec<String> {
     let arms: BTreeSet<&str> = samples.iter().map(|s| s.arm.as_str()).collect();
     let lines = arms.into_iter().map(|arm| {
         let of: Vec<&Sample> = samples.iter().filter(|s| s.arm == arm).collect();
@@ -175,9 +188,46 @@ fn by_arm(samples: &[Sample]) -> Vec<String> {
             Some(most.map_or(p, |m| m.max(p)))
         });
         let slow = slowest.map_or_else(String::new, |p| format!(", p99 up to {p:.0} ms"));
-        format!("{arm}: {requests} requests, {errors} errors ({rate:.2} %){slow}")
+        format!("{arm}: {requests} requests, {errors} errors ({rate:.2} %){slow}, {since}")
     });
     lines.collect()
+}
+
+/// A line for each arm whose requests without an answer were asked for: how many of how many,
+/// in the samples of the last look.
+fn unanswered(points: &[(String, Vec<crate::model::Point>)]) -> Vec<String> {
+    let of = |count: Count| {
+        let mut known = points.iter().filter(|(name, _)| name == count.query());
+        known.next().map_or(&[][..], |(_, points)| points)
+    };
+    let (without, asked) = (of(Count::Unanswered), of(Count::Asked));
+    let arms: BTreeSet<&str> = without.iter().map(|p| p.arm.as_str()).collect();
+    let lines = arms.into_iter().map(|arm| {
+        let sum = |points: &[crate::model::Point]| -> f64 {
+            points
+                .iter()
+                .filter(|p| p.arm == arm)
+                .map(|p| p.value)
+                .sum()
+        };
+        let samples = without.iter().filter(|p| p.arm == arm).count();
+        let of_all = match asked.iter().any(|p| p.arm == arm) {
+            true => format!(" of {:.0}", sum(asked)),
+            false => String::new(),
+        };
+        format!(
+            "{arm}: {:.0}{of_all} requests without an answer{}",
+            sum(without),
+            looked_at(samples)
+        )
+    });
+    lines.collect()
+}
+
+/// Which samples a query's newest answer is about.
+fn looked_at(samples: usize) -> String {
+    let samples = u32::try_from(samples).unwrap_or(u32::MAX);
+    format!(", in the {} of the last look", counted(samples, "sample"))
 }
 
 /// What is counted, after a number.
@@ -203,9 +253,7 @@ fn means(name: &str, points: &[crate::model::Point]) -> Vec<String> {
         if let Some(count) = Count::of_query(name) {
             let all: f64 = values.iter().sum();
             let what = in_words(count);
-            let samples = u32::try_from(values.len()).unwrap_or(u32::MAX);
-            let samples = counted(samples, "sample");
-            return format!("{arm}: {all:.0} {what} (in {samples})");
+            return format!("{arm}: {all:.0} {what}{}", looked_at(values.len()));
         }
         #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
@@ -231,12 +279,28 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            means(Count::Unanswered.query(), &points),
+            means(Count::ClientErrors.query(), &points),
             [
-                "canary: 7 requests without an answer (in 2 samples)",
-                "stable: 40 requests without an answer (in 1 sample)",
+                "canary: 7 answers that blame the client (4xx), in the 2 samples of the last look",
+                "stable: 40 answers that blame the client (4xx), in the 1 sample of the last look",
             ]
         );
+        let mut known = vec![(Count::Unanswered.query().to_owned(), points.clone())];
+        assert_eq!(
+            unanswered(&known),
+            [
+                "canary: 7 requests without an answer, in the 2 samples of the last look",
+                "stable: 40 requests without an answer, in the 1 sample of the last look",
+            ]
+        );
+        let mut asked = points.clone();
+        for point in &mut asked {
+            point.value *= 10.0;
+        }
+        known.push((Count::Asked.query().to_owned(), asked));
+        let canary =
+            "canary: 7 of 70 requests without an answer, in the 2 samples of the last look";
+        assert_eq!(unanswered(&known)[0], canary, "one count, and of how many");
         for count in [Count::Asked, Count::SentAgain, Count::ClientErrors] {
             for line in means(count.query(), &points) {
                 assert!(!line.contains("engine:"), "{line}");

@@ -18,8 +18,8 @@ use crate::journal::{
 use crate::model::limits::Caps;
 use crate::model::query::Count;
 use crate::model::{
-    ArmHealth, Command, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome, Point,
-    ProbeReport, Sample, Verdict, Wake, Weights,
+    ArmHealth, Command, Decider, ErrorKind, Finding, HostError, MetricsQuery, Millis, Outcome,
+    Point, ProbeReport, Sample, Verdict, Wake, Weights,
 };
 use crate::rollout::session::{Calls, Interrupted};
 use crate::rollout::{Ran, Run, Strategy};
@@ -60,29 +60,49 @@ pub enum Ending {
 pub struct Recorded {
     /// The decision; `None` if there was none.
     pub verdict: Option<Verdict>,
+    /// Who decided it; `None` if nobody did.
+    pub by: Option<Decider>,
     /// Why.
     pub reason: String,
     /// When (Unix ms).
     pub at: Millis,
 }
 
+impl Recorded {
+    /// Whether it was another one than the strategy who ended it, before the strategy came to
+    /// a verdict: with `end` there is none to compare it with. A person has reasons that no
+    /// metric tells; what the engine ended has no metrics after that.
+    #[must_use]
+    pub fn is_of_others(&self, end: &Ending) -> bool {
+        match &self.by {
+            None | Some(Decider::Strategy) => false,
+            Some(Decider::Person(_)) => true,
+            Some(_) => *end == Ending::Undecided,
+        }
+    }
+}
+
 /// What was decided according to the journal, by anybody.
 #[must_use]
 pub fn recorded(entries: &[Entry]) -> Recorded {
     let decided = exchanges(entries).find_map(|e| {
-        let (verdict, reason) = match e.event()? {
-            Event::Finished(outcome) => (outcome.verdict, &outcome.reason),
-            Event::Decided { goal, reason, .. } => (Verdict::from(*goal), reason),
+        let (verdict, by, reason) = match e.event()? {
+            Event::Finished(outcome) => (outcome.verdict, &Decider::Strategy, &outcome.reason),
+            Event::Decided {
+                goal, by, reason, ..
+            } => (Verdict::from(*goal), by, reason),
             _ => return None,
         };
         Some(Recorded {
             verdict: Some(verdict),
+            by: Some(by.clone()),
             reason: reason.clone(),
             at: e.at,
         })
     });
     decided.unwrap_or_else(|| Recorded {
         verdict: None,
+        by: None,
         reason: "still under way".to_owned(),
         at: entries.last().map_or(0, |e| e.at),
     })

@@ -23,7 +23,11 @@ pub struct Status {
     pub percent: u32,
     /// When it first said that much, Unix ms.
     pub percent_at: Millis,
-    /// Where it stands and why, in the strategy's words.
+    /// Since when it has gone on without a wait for a person (Unix ms), and the progress that
+    /// it had then, percent.
+    pub going_since: (Millis, u32),
+    /// Where it stands and why, in the strategy's words. None once a signal has ended what
+    /// these were about.
     pub note: String,
     /// What the strategy last found in the metrics, if it says.
     pub finding: Option<Finding>,
@@ -214,6 +218,7 @@ impl Status {
             weights: header.baseline.clone(),
             percent: 0,
             percent_at: header.created,
+            going_since: (header.created, 0),
             note: String::new(),
             finding: None,
             waiting: None,
@@ -382,9 +387,13 @@ impl Status {
             self.moves = self.moves.saturating_add(1);
         }
         if let Reply::Woke(wake) = reply {
-            self.waiting = None;
+            if self.waiting.take().is_some_and(|w| !w.signals.is_empty()) {
+                self.going_since = (at, self.percent);
+            }
             if let Wake::Signal(signal) = wake {
                 self.consumed.push(signal.id.clone());
+                // What it waited for has come; the strategy says next what it does with it.
+                self.note.clear();
             }
             return;
         }
@@ -474,6 +483,7 @@ impl Status {
                 self.held_at_deadline |= *hold == Hold::Deadline;
             }
             Event::Continued { adopted, .. } => {
+                self.going_since = (at, self.percent);
                 self.hold = None;
                 self.mismatch = None;
                 self.failed = None;

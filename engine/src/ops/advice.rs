@@ -136,6 +136,8 @@ pub enum Input {
     AcceptChange,
     /// That a stack may replace what serves.
     AcceptReplacement,
+    /// That an arm may get traffic for which it has too few tasks.
+    AcceptTooFew,
     /// A parameter of a template.
     StackParameter,
     /// The parameter of a template with that name.
@@ -218,6 +220,7 @@ impl fmt::Display for Input {
         f.write_str(match self {
             Self::AcceptWeights => "a permission to change live weights",
             Self::AcceptChange => "a permission to change what is live",
+            Self::AcceptTooFew => "a permission to give traffic to an arm that is too small",
             Self::AcceptReplacement => "a permission to replace what serves",
             Self::StackParameter => "the parameter of the stack",
             Self::StackParameterOf(name) => return write!(f, "the parameter {name} of the stack"),

@@ -24,7 +24,7 @@ use crate::model::limits::Guardrails;
 use crate::model::problem::{Located, Problem};
 use crate::model::target::TargetSpec;
 use crate::model::{
-    Arm, ArmScaling, DemoFault, Elsewhere, End, Observed, Promotion, Release, Role, Running,
+    Arm, ArmScaling, DemoFault, Elsewhere, End, Observed, Phase, Promotion, Release, Role, Running,
     Source, Traffic, Way, Weights,
 };
 use crate::rollout::roles::{arms, capacity, promotion};
@@ -1031,16 +1031,48 @@ pub async fn busy_with(app: &App, rollout: &str) -> Error {
         .ask(Ask::Rollback, "works meanwhile")
         .hint("everything else must wait");
     }
-    let error = Error::busy(format!("the target is busy with rollout {rollout}"));
-    let error = match undoes {
-        // Whoever undoes it once more wants it to go on; to abort it would take the traffic
-        // back to the version that is undone.
-        true => error.ask(Ask::Resume(rollout.to_owned()), "goes on with it"),
-        false => error,
+    let standing = of_whom(app, &header).await;
+    let error = Error::busy(format!(
+        "the target is busy with rollout {rollout}{}",
+        match standing {
+            Occupant::Driven => "",
+            Occupant::Nobodys => ", which no process drives",
+            Occupant::Paused => ", which is paused until a person decides",
+        }
+    ));
+    // Whoever undoes it once more wants it to go on; to abort it would take the traffic
+    // back to the version that is undone.
+    let error = match standing {
+        Occupant::Driven if !undoes => error,
+        _ => error.ask(Ask::Resume(rollout.to_owned()), "goes on with it"),
     };
     error
         .ask(Ask::StatusOf(rollout.to_owned()), "shows it")
         .ask(Ask::Abort(rollout.to_owned()), "takes its traffic back")
+}
+
+/// Who sees to a rollout that has a target.
+#[derive(Clone, Copy)]
+enum Occupant {
+    /// A living process, or one that will wake it.
+    Driven,
+    /// Nobody, though it would move on.
+    Nobodys,
+    /// A person, for whom it waits.
+    Paused,
+}
+
+async fn of_whom(app: &App, header: &Header) -> Occupant {
+    let open = app.store.open(Some(&header.identity)).await;
+    let mut open = open.unwrap_or_default().into_iter();
+    match open.find(|o| o.summary.rollout == header.rollout) {
+        Some(one) if matches!(one.summary.phase, Phase::Paused | Phase::Diverged) => {
+            Occupant::Paused
+        }
+        Some(one) if !app.is_driven(&header.rollout, &one.busy) => Occupant::Nobodys,
+        // It has ended meanwhile, or cannot be read: nothing is known of it.
+        _ => Occupant::Driven,
+    }
 }
 
 /// What a rollout that has a target is, waiting a moment for it: a process claims a target

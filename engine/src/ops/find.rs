@@ -464,6 +464,20 @@ pub(super) async fn last_rollout(app: &App, identity: &str) -> Result<Option<Str
     Ok(None)
 }
 
+/// The newest rollout on the target that is described, as far as can be said without asking
+/// it; looked for among the newest hundred.
+pub(super) async fn last_described(app: &App, described: &TargetSpec) -> Option<Header> {
+    let page = Page::newest(None, 100).of_strategies();
+    for row in app.store.history(&page).await.ok()? {
+        if let Ok(Some(header)) = app.store.header(&row.rollout).await
+            && is_same(&header, described)
+        {
+            return Some(header);
+        }
+    }
+    None
+}
+
 /// The rollout that is meant where nobody names one. Of several none is: whichever was
 /// taken, it might be the one with the users that nobody thought of.
 fn the_only_one(open: &[Open]) -> Result<String> {

@@ -206,8 +206,12 @@ pub struct Compared {
 
 impl Compared {
     /// Whether the verdict would have been another one, or there would have been none.
+    /// Never where it was not the strategy who ended it.
     #[must_use]
     pub fn differs(&self) -> bool {
+        if self.recorded.is_of_others(&self.answer.end) {
+            return false;
+        }
         match &self.answer.end {
             Ending::Verdict(outcome) => self.recorded.verdict != Some(outcome.verdict),
             Ending::Undecided => self.recorded.verdict.is_some(),

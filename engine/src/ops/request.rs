@@ -157,6 +157,12 @@ impl TargetRequest {
         Some(whole.to_str()?.to_owned())
     }
 
+    /// The rollout file as people know it, whether it is there or not.
+    pub(super) fn shown_path(&self) -> String {
+        let file = self.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        file.display().to_string()
+    }
+
     /// Whether flags name the target themselves, whatever the rollout file says.
     #[must_use]
     pub fn names_a_target(&self) -> bool {

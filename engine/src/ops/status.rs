@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::app::App;
-use super::error::{Error, Result};
-use super::find::last_rollout;
+use super::error::{Error, Kind, Result};
+use super::find::{last_described, last_rollout};
 use super::gone;
 use super::request::TargetRequest;
 use super::way_back::way_back;
@@ -14,7 +14,9 @@ use crate::journal::status::Status;
 use crate::journal::summary::Summary;
 use crate::model::aws::AwsSpec;
 use crate::model::target::TargetSpec;
-use crate::model::{Elsewhere, ErrorKind, HostError, MetricsQuery, Millis, Observed, Sample};
+use crate::model::{
+    Elsewhere, End, ErrorKind, HostError, MetricsQuery, Millis, Observed, Role, Sample,
+};
 use crate::store::Page;
 use crate::target::Target;
 
@@ -28,6 +30,8 @@ pub struct Overview {
     pub identity: String,
     /// The target; `None` if it does not answer.
     pub live: Option<Live>,
+    /// Why it does not answer, if it does not.
+    pub silent: Option<Error>,
     /// The rollout that occupies the target, or the last one that did.
     pub rollout: Option<Known>,
     /// What has moved the traffic since that rollout ended: the newest verb.
@@ -51,6 +55,39 @@ impl Overview {
     pub fn moved_at(&self) -> Option<Millis> {
         let verb = self.since.as_ref().map(|row| row.updated);
         verb.or(self.rollout.as_ref().map(|known| known.status.moved))
+    }
+}
+
+impl Overview {
+    /// Whether the last rollout was promoted, and its version does not have the traffic any
+    /// more: somebody has taken that back, or the release from before was brought back.
+    #[must_use]
+    pub fn is_undone(&self) -> bool {
+        let Some(known) = &self.rollout else {
+            return false;
+        };
+        let promoted = matches!(known.status.end, Some((End::Promoted, _)));
+        // After a promotion by copy both arms run it, whichever has the traffic.
+        let candidate = known.header.arms.iter().find(|a| a.role == Role::Candidate);
+        let tried = known.status.tried.as_ref().map(|tried| &tried.version);
+        let new = tried.or(candidate.map(|arm| &arm.version));
+        let elsewhere = self.has_moved_on()
+            && self.live.as_ref().is_some_and(|live| {
+                let mut serving = live.seen.observed.arms.iter().filter(|a| a.weight > 0);
+                serving.any(|arm| Some(&arm.release.version) != new)
+            });
+        let undo = |row: &Summary| row.title == "undo" && row.end == Some(End::Promoted);
+        promoted && (elsewhere || self.since.as_ref().is_some_and(undo))
+    }
+
+    /// Whether the target is a balancer that has ended with the process of its rollout, as it
+    /// was meant to: that it does not answer is no trouble.
+    #[must_use]
+    pub fn has_ended_with_its_process(&self) -> bool {
+        self.live.is_none()
+            && self.rollout.as_ref().is_some_and(|known| {
+                known.status.is_over() && matches!(known.header.target, TargetSpec::Embedded { .. })
+            })
     }
 }
 
@@ -151,7 +188,7 @@ pub async fn subject(
 /// What was found before the target is observed.
 struct Found {
     identity: String,
-    live: Option<(Seen, Arc<dyn Target>)>,
+    live: Result<(Seen, Arc<dyn Target>)>,
     rollout: Option<String>,
 }
 
@@ -177,7 +214,7 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
                 }
                 live => (live?, target),
             };
-            (live.1.identity().to_owned(), Some(live))
+            (live.1.identity().to_owned(), Ok(live))
         }
         Err(error) if let Some(named) = request.named()? => {
             // The balancer of a rollout that can go on: that says more than the error.
@@ -186,14 +223,21 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
             {
                 return Ok(Found {
                     identity: header.identity,
-                    live: None,
+                    live: Err(error),
                     rollout: Some(header.rollout),
                 });
             }
-            let Some((seen, target)) = look_for_users(app, request, &error).await else {
-                return Err(error);
-            };
-            (target.identity().to_owned(), Some((seen, target)))
+            match look_for_users(app, request, &error).await {
+                Some((seen, target)) => (target.identity().to_owned(), Ok((seen, target))),
+                // What its journals know is better than nothing.
+                None if error.kind == Kind::Unreachable => {
+                    match last_described(app, &named.target).await {
+                        Some(header) => (header.identity, Err(error)),
+                        None => return Err(error),
+                    }
+                }
+                None => return Err(error),
+            }
         }
         // The target of last time, and its last known state, are better than nothing.
         Err(error) => match app.store.history(&Page::newest(None, 1)).await?.first() {
@@ -201,7 +245,7 @@ async fn find(app: &App, request: &TargetRequest, id: Option<&str>) -> Result<Fo
                 let header = app.store.header(&last.rollout).await.unwrap_or_default();
                 let live = match header {
                     Some(header) => look_again(app, &header.target).await,
-                    None => None,
+                    None => Err(error),
                 };
                 (last.target.clone(), live)
             }
@@ -235,19 +279,21 @@ async fn look_for_users(
     Some((seen, target))
 }
 
-/// The target of a rollout, if it answers: as it was pinned, or else with the routes that it
-/// has today, because one that has gone must not hide the others.
-async fn look_again(app: &App, pinned: &TargetSpec) -> Option<(Seen, Arc<dyn Target>)> {
+/// The target of a rollout, or why it does not answer: as it was pinned, or else with the
+/// routes that it has today, because one that has gone must not hide the others.
+async fn look_again(app: &App, pinned: &TargetSpec) -> Result<(Seen, Arc<dyn Target>)> {
     let now = app.clock.now();
-    let target = app.ports.reach(pinned).await.ok()?;
+    let target = app.ports.reach(pinned).await?;
     match (look(target.as_ref(), now).await, pinned) {
-        (Ok(seen), _) => Some((seen, target)),
+        (Ok(seen), _) => Ok((seen, target)),
         (Err(error), TargetSpec::Aws(spec)) if !error.retryable => {
-            let (target, _) = app.ports.anew(spec).await.ok()?;
-            let seen = look(target.as_ref(), now).await.ok()?;
-            Some((seen, target))
+            let Ok((target, _)) = app.ports.anew(spec).await else {
+                return Err(error.into());
+            };
+            let seen = look(target.as_ref(), now).await?;
+            Ok((seen, target))
         }
-        (Err(_), _) => None,
+        (Err(error), _) => Err(error.into()),
     }
 }
 
@@ -289,16 +335,17 @@ pub async fn overview(app: &App, request: &TargetRequest, id: Option<&str>) -> R
         gone::end_gone(app, &open).await;
     }
     let found = find(app, request, id).await?;
-    let live = match found.live {
-        Some((seen, target)) => {
+    let (live, silent) = match found.live {
+        Ok((seen, target)) => {
             let (elsewhere, fit) = tokio::join!(target.elsewhere(), target.fit());
-            Some(Live {
+            let live = Live {
                 seen,
                 elsewhere,
                 fit,
-            })
+            };
+            (Some(live), None)
         }
-        None => None,
+        Err(error) => (None, Some(error)),
     };
     let rollout = match found.rollout {
         Some(id) => match app.journal(&id).await {
@@ -333,6 +380,7 @@ pub async fn overview(app: &App, request: &TargetRequest, id: Option<&str>) -> R
     Ok(Overview {
         identity: found.identity,
         live,
+        silent,
         rollout,
         since,
     })

@@ -46,7 +46,8 @@ pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -
     let (spec, target) = app.target(request).await?;
     let live = target.traffic().await?;
     let weights = parse(given, &live.names())?;
-    if by_order(given) {
+    let by_order = by_order(given);
+    if by_order {
         let names = live.names();
         // On AWS the order comes from the names, if they have one.
         if matches!(spec, TargetSpec::Aws(_)) && !live.weights.naming().has_an_order() {
@@ -58,13 +59,30 @@ pub async fn set_weights(app: &App, request: &TargetRequest, given: &[String]) -
             .hint(format!("write {}", named.join(" ")))
             .give(Input::Arms, "names the arms"));
         }
-        app.progress(format!("sets {}", weights.shares()));
     }
-    give(app, (spec, target), &live, Verb::SetWeights, weights).await
+    let verb = Verb::SetWeights { by_order };
+    give(app, (spec, target), &live, verb, weights).await
 }
 
-/// Gives all traffic to one arm.
+/// Gives all traffic to one arm. If it is too small for that, a note says so.
 pub async fn switch(app: &App, request: &TargetRequest, arm: &str) -> Result<Moved> {
+    switch_to(app, request, arm, false).await
+}
+
+/// Gives all traffic to one arm, if it can carry that or is where a way back would go.
+///
+/// # Errors
+/// Busy, if the arm is too small.
+pub async fn switch_if_it_carries(app: &App, request: &TargetRequest, arm: &str) -> Result<Moved> {
+    switch_to(app, request, arm, true).await
+}
+
+async fn switch_to(
+    app: &App,
+    request: &TargetRequest,
+    arm: &str,
+    must_carry: bool,
+) -> Result<Moved> {
     let (spec, target) = app.target(request).await?;
     let live = target.traffic().await?;
     if !live.names().iter().any(|name| name == arm) {
@@ -74,14 +92,22 @@ pub async fn switch(app: &App, request: &TargetRequest, arm: &str) -> Result<Mov
         )));
     }
     let weights = live.weights.all_to(arm);
-    give(app, (spec, target), &live, Verb::Switch, weights).await
+    let verb = Verb::Switch { must_carry };
+    give(app, (spec, target), &live, verb, weights).await
 }
 
 /// The verb.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Verb {
-    SetWeights,
-    Switch,
+    SetWeights {
+        /// Whether the weights were given without names, so that a person wants to see which
+        /// arm gets which.
+        by_order: bool,
+    },
+    Switch {
+        /// Whether an arm that is too small is refused.
+        must_carry: bool,
+    },
     /// All traffic back to the stable arm.
     Rollback,
 }
@@ -90,8 +116,8 @@ impl Verb {
     /// Its name in a journal.
     fn name(self) -> &'static str {
         match self {
-            Self::SetWeights => "set-weights",
-            Self::Switch => "switch",
+            Self::SetWeights { .. } => "set-weights",
+            Self::Switch { .. } => "switch",
             Self::Rollback => "rollback",
         }
     }
@@ -105,7 +131,7 @@ pub(super) async fn give(
     verb: Verb,
     weights: Weights,
 ) -> Result<Moved> {
-    let way_back = verb == Verb::Rollback;
+    let way_back = matches!(verb, Verb::Rollback);
     // The destination of a way back is the stable arm. Before any other move it is where a
     // rollback would go: who gives the move up wants that, and the arm with more traffic may
     // be the candidate.
@@ -115,6 +141,19 @@ pub(super) async fn give(
             .await
             .or_else(|| stable_by_sight(&live.weights)),
     };
+    if let Verb::Switch { must_carry: true } = verb
+        && by_sight
+            .as_ref()
+            .is_none_or(|home| *home != moved_to(&weights))
+        && let Some(note) = too_few(&spec, target.as_ref(), &live.weights, &weights).await
+    {
+        let error = Error::busy(format!("{}, so no traffic was moved", note.text));
+        let error = match note.advice {
+            Some(advice) => error.advise(advice),
+            None => error,
+        };
+        return Err(error.give(Input::AcceptTooFew, "moves it all the same"));
+    }
     let first = live.names().first().cloned();
     let header = by_hand(
         app,
@@ -134,6 +173,10 @@ pub(super) async fn give(
     match begin(app, options, header.clone()).await {
         Err(error) if way_back => begin_after_lease(app, options, header, error).await?,
         begun => begun?,
+    }
+    // Said once it may: a busy target is told of nothing.
+    if let Verb::SetWeights { by_order: true, .. } = verb {
+        app.progress(format!("sets {} if the arms are healthy", weights.shares()));
     }
     let driver = app.driver(options);
     // A way back does not wait for a note.
@@ -213,6 +256,12 @@ async fn begin_after_lease(
         advice: error.advice,
         ..failed
     })
+}
+
+/// The arm with the most traffic by these weights.
+fn moved_to(weights: &Weights) -> String {
+    let most = weights.0.iter().max_by_key(|a| a.weight);
+    most.map(|a| a.arm.clone()).unwrap_or_default()
 }
 
 /// A note if an arm has too few healthy backends for its share. On AWS a rollout adds tasks

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::hindsight::explain::Step;
 use crate::hindsight::replay::Fit;
 use crate::hindsight::what_if;
-use crate::model::{Millis, Verdict, Weights};
+use crate::model::{Decider, Millis, Verdict, Weights};
 use crate::ops::past;
 
 /// Which metric led to which decision.
@@ -91,7 +91,7 @@ pub struct Compared {
     pub recorded: Recorded,
     /// What would have been decided.
     pub what_if: Answer,
-    /// Whether the two ended differently.
+    /// Whether the two ended differently; never where a person ended it.
     pub differs: bool,
     /// Since when the weights would have differed from the recorded ones (Unix ms). From
     /// then on the metrics are still those of the recorded share. Null if the weights
@@ -107,6 +107,8 @@ pub struct Compared {
 pub struct Recorded {
     /// The verdict; null if there is none.
     pub verdict: Option<Verdict>,
+    /// Who decided it: the strategy, a part of the engine, or a person; null if nobody did.
+    pub by: Option<Decider>,
     /// Why it was decided.
     pub reason: String,
     /// When it was decided (Unix ms).
@@ -188,6 +190,7 @@ impl From<&past::Compared> for Compared {
             differs: compared.differs(),
             recorded: Recorded {
                 verdict: recorded.verdict,
+                by: recorded.by.clone(),
                 reason: recorded.reason.clone(),
                 at: recorded.at,
             },

@@ -142,6 +142,10 @@ pub struct Driven {
     pub status: Status,
     /// The exit code of the verb.
     pub exit: u8,
+    /// Whether the traffic was moved since it ended, by a verb or by somebody else; absent if
+    /// it was not, or if that was not looked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub moved_since: bool,
     /// What the built-in client saw; absent if it sent nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,

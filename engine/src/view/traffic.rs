@@ -17,6 +17,9 @@ use crate::ops::traffic::Moved;
 pub struct Standing {
     /// The target now; null if it cannot be reached.
     pub target: Option<Target>,
+    /// Why it cannot be reached; absent if it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<String>,
     /// The rollout that has the target, or the last one that had it; null if there was
     /// none.
     pub rollout: Option<Status>,
@@ -89,6 +92,7 @@ impl From<&Overview> for Standing {
         let live = overview.live.as_ref();
         Self {
             target: live.map(|live| Target::of(&overview.identity, live)),
+            unreachable: overview.silent.as_ref().map(ToString::to_string),
             rollout: known.map(|known| (&known.status).into()),
             driven: known.and_then(|known| known.driven),
             moved_since: overview.has_moved_on(),

@@ -318,6 +318,62 @@ fn people_steer_from_other_processes() {
     assert_eq!(code(&over), Some(2), "nothing is under way");
 }
 
+/// Whoever waits hears how things are, and not of a promotion that was taken back since.
+#[test]
+fn to_wait_after_the_traffic_was_moved_tells_what_is_now() {
+    let folder = folder();
+    let local = Local::start(folder.path(), &["--load", "50"]);
+    let admin = local.admin();
+    let go = |verb: &[&str]| run(folder.path(), verb);
+    let (canary, hour) = (plugin("canary"), "bake=1h");
+    let process = spawn(
+        folder.path(),
+        &["run", &canary, "--local", &admin, "--set", hour],
+    );
+    until(folder.path(), &admin, |s| {
+        s["rollout"]["weights"][1]["weight"] == 5
+    });
+    // Nobody sees a terminal here, so what is waited for is said at once.
+    let waiter = spawn(folder.path(), &["wait", "--local", &admin]);
+    assert_eq!(code(&go(&["promote", "--full"])), Some(0));
+    assert_eq!(code(&wait(process)), Some(0));
+    let waited = wait(waiter);
+    assert_eq!(code(&waited), Some(0), "{}", stderr(&waited));
+    assert!(
+        stdout(&waited).starts_with("promoted: "),
+        "{}",
+        stdout(&waited)
+    );
+    let first = stderr(&waited);
+    assert!(first.contains(" % done · "), "{first}");
+
+    let status = until(folder.path(), &admin, |_| true);
+    let arms = status["target"]["arms"].as_array().expect("arms");
+    let other = arms.iter().find(|arm| arm["weight"] == 0).expect("one");
+    let other = other["name"].as_str().expect("a name");
+    assert_eq!(code(&go(&["switch", other, "--local", &admin])), Some(0));
+    let id = status["rollout"]["rollout"].as_str().expect("an id");
+    for (verb, exit) in [
+        // Both arms run the version that was promoted.
+        (vec!["wait", "--local", &admin], 0),
+        (vec!["status", "-w", "--local", &admin], 0),
+        (vec!["wait", id, "--local", &admin], 0),
+    ] {
+        let output = go(&verb);
+        assert_eq!(code(&output), Some(exit), "{verb:?}: {}", stderr(&output));
+        let said = stdout(&output);
+        assert!(said.contains("since then switch ("), "{verb:?}: {said}");
+        assert!(said.contains(&format!("{other} ")), "{verb:?}: {said}");
+    }
+    let json = go(&["wait", "--local", &admin, "--json"]);
+    let answer: Value = serde_json::from_str(&stdout(&json)).expect("JSON");
+    schemas::fits("run", &answer);
+    assert_eq!(
+        (&answer["exit"], &answer["moved-since"]),
+        (&0.into(), &true.into())
+    );
+}
+
 #[test]
 fn abort_from_another_process_and_on_an_orphan() {
     let folder = folder();

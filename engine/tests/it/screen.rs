@@ -2,12 +2,12 @@
 
 use engine::cli::render::{arm_lines, head, measured_when, undriven};
 use engine::journal::status::{Decision, Status, Waiting};
-use engine::journal::{Header, Work};
+use engine::journal::{Actor, Call, Entry, Event, Header, Reply, Work};
 use engine::model::aws::{Access, Find, looked_for};
 use engine::model::target::TargetSpec;
 use engine::model::{
     Command, Decider, Decision as Judged, Deployment, Finding, Goal, Hold, Latency, Millis,
-    Observed, ObservedArm, Phase, PlannedStep, Release, Role, Sample, Source, Weights,
+    Observed, ObservedArm, Phase, PlannedStep, Release, Role, Sample, Source, Wake, Weights,
 };
 use engine::ops::status::Seen;
 
@@ -39,7 +39,7 @@ impl Scene {
         status.weights = Weights::of([("stable", 75), ("canary", 25)]);
         (status.percent, status.exposed_since) = (34, Some(1_060_000));
         (status.created, status.updated) = (1_000_000, NOW - 2_000);
-        status.percent_at = NOW;
+        (status.percent_at, status.going_since) = (NOW, (1_000_000, 0));
         "step 2/4 at 25 %: no sign that it is worse (evidence 1:4, goes back at 100:1), 3 of 5 to 12 samples"
             .clone_into(&mut status.note);
         status.finding = Some(finding(0.0));
@@ -293,6 +293,70 @@ fn the_time_that_is_left_does_not_grow() {
     assert!(said(5_000).contains("about 9m 7s left"), "{}", said(5_000));
     // The estimate was wrong, so nothing is told.
     assert!(!said(600_000).contains(" left"), "{}", said(600_000));
+}
+
+/// An approval that was given is waited for no more, and the time that a person took says
+/// nothing about the time that is left.
+#[test]
+fn an_approval_that_was_given_is_neither_awaited_nor_counted() {
+    let header = fixture::header();
+    let mut status = Status::new(&header);
+    let began = header.created;
+    let mut seq = 0;
+    let mut tell = |status: &mut Status, at: Millis, event: Event| {
+        let (at, epoch) = (began + at, 1);
+        status.apply(&Entry {
+            seq,
+            at,
+            epoch,
+            event,
+        });
+        seq += 1;
+    };
+    let progress = |percent: u32, note: &str| Event::Exchanged {
+        by: Actor::Strategy,
+        call: Call::Progress {
+            percent,
+            note: note.to_owned(),
+        },
+        reply: Reply::Done,
+    };
+    tell(&mut status, 0, Event::Started(Box::new(header.clone())));
+    tell(&mut status, 1_000, progress(10, "waits for an approval"));
+    let asked = Event::Asked {
+        by: Actor::Strategy,
+        call: Call::Wait {
+            seconds: 86_400,
+            signals: vec![Command::APPROVE.to_owned()],
+        },
+        before: None,
+        deadline: Some(began + 86_400_000),
+    };
+    tell(&mut status, 1_000, asked);
+    let shown = |status: &Status, at: Millis| head(&header, status, began + at, 130).join("\n");
+    let waits = shown(&status, 5_000);
+    assert!(waits.contains("waits for an approval"), "{waits}");
+    assert!(waits.contains("`engine approve"), "{waits}");
+    // A person took an hour.
+    let approve = Command::Approve {
+        comment: String::new(),
+    };
+    let answered = Event::Answered {
+        by: Actor::Strategy,
+        of: 2,
+        reply: Reply::Woke(Wake::Signal(approve.signal("1".to_owned(), "uid 0"))),
+        recovered: false,
+    };
+    tell(&mut status, 3_600_000, answered);
+    let goes_on = shown(&status, 3_600_250);
+    for past in ["approv", "24h", " left"] {
+        assert!(!goes_on.contains(past), "{past}: {goes_on}");
+    }
+    tell(&mut status, 3_610_000, progress(40, "bakes"));
+    let bakes = shown(&status, 3_610_000);
+    assert!(bakes.contains("bakes"), "{bakes}");
+    assert!(bakes.contains("40 % done"), "{bakes}");
+    assert!(bakes.contains("about 20s left"), "{bakes}");
 }
 
 /// A rollout whose process has died: what was under way is no promise.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::DeployRequest;
+use super::{DeployRequest, Template};
 use crate::model::Observed;
 use crate::ops::{Advice, Ask, Error, Input, Result};
 use crate::target::aws::stack::{self, ChangeSet, Stack};
@@ -37,6 +37,56 @@ pub(super) fn refuse_unready(name: &str, stack: Option<&Stack>) -> Result<()> {
         reason.map_or_else(String::new, |r| format!(" ({r})"))
     ))
     .advise(advice))
+}
+
+/// Who named the stack, where the request itself did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NamedBy {
+    /// The request.
+    Request,
+    /// The rollout file of that path.
+    File(String),
+    /// That variable of the environment.
+    Variable(&'static str),
+    /// Nobody: it is the name where no other is given.
+    Default,
+}
+
+/// Refuses to make another kind of stack of one that is there, which would replace its arms.
+/// `own`: the template is the engine's, so a stack that has none of its parameters is none
+/// of it.
+pub(super) fn same_kind(
+    args: &DeployRequest,
+    (name, named): (&str, &NamedBy),
+    (own, declared): (bool, &BTreeMap<String, bool>),
+    stack: Option<&Stack>,
+) -> Result<()> {
+    let Some(stack) = stack.filter(|_| !args.accept_replacement) else {
+        return Ok(());
+    };
+    let wanted = Template::of_parameters(declared.keys().map(String::as_str));
+    let is = Template::of_parameters(stack.parameters.keys().map(String::as_str));
+    let what = match (is, wanted) {
+        (Some(is), Some(wanted)) if is != wanted => is.words(),
+        (None, Some(_)) if own => "neither a canary nor a blue/green stack",
+        _ => return Ok(()),
+    };
+    let by = match named {
+        NamedBy::File(file) => format!(", which {file} names,"),
+        NamedBy::Variable(variable) => format!(", which {variable} of the environment names,"),
+        NamedBy::Request | NamedBy::Default => String::new(),
+    };
+    let wanted = wanted.unwrap_or(args.kind);
+    let other = match wanted.stack() {
+        default if default == name => Input::Stack,
+        default => Input::StackNamed(default.to_owned()),
+    };
+    Err(Error::usage(format!(
+        "the stack {name}{by} is {what}, and this template would make {} of it: nothing was changed",
+        wanted.words()
+    ))
+    .give(other, "is for another stack, which is made if it is not there")
+    .give(Input::AcceptReplacement, "replaces what this stack has"))
 }
 
 /// Refuses a deployment without a parameter that the template needs.

@@ -28,7 +28,7 @@ use crate::target::aws::stack::{
     self, Change, ChangeSet, Events, Proposal, Proposed, Stack, StackEvent,
 };
 use crate::target::{LEAVE_WITHIN_MS, Target as _, leaving_within};
-use checks::{leaves_the_traffic, missing, refuse_unready};
+use checks::{NamedBy, leaves_the_traffic, missing, refuse_unready, same_kind};
 use held::{Held, Taken};
 use parameters::{given, not_taken, template};
 
@@ -136,9 +136,10 @@ pub enum Deployment {
 /// Creates or updates a stack and waits for it. The traffic stays where it is.
 pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> Result<Deployed> {
     let environment = &app.surroundings.stack;
-    let (access, name) = place(app, &args.target).await?;
-    let name = name.unwrap_or_else(|| args.kind.stack().to_owned());
-    let template = template(args, environment)?;
+    let (access, named) = place(app, &args.target).await?;
+    let (name, named_by) =
+        named.unwrap_or_else(|| (args.kind.stack().to_owned(), NamedBy::Default));
+    let (template, own) = template(args, environment)?;
     let clients = app.ports.clients(&access).await;
     let declared = stack::declared(&clients, &template).await?;
     let mut given = given(args)?;
@@ -152,6 +153,8 @@ pub async fn deploy(app: &App, args: &DeployRequest, watcher: &dyn Watcher) -> R
     let before = stack::look(&clients, &name).await?;
     let before = before.filter(|s| !s.is_empty());
     refuse_unready(&name, before.as_ref())?;
+    let named = (name.as_str(), &named_by);
+    same_kind(args, named, (own, &declared), before.as_ref())?;
     if before.is_none() {
         for (variable, parameter) in VARIABLES {
             let value = environment.get(variable);
@@ -584,8 +587,8 @@ pub struct Doomed {
 
 /// Finds the stack that would be deleted; changes nothing.
 pub async fn doomed(app: &App, target: &TargetRequest) -> Result<Doomed> {
-    let (access, name) = place(app, target).await?;
-    let name = name.ok_or_else(|| Error::usage("no stack is named").name_it(Input::Stack))?;
+    let (access, named) = place(app, target).await?;
+    let (name, _) = named.ok_or_else(|| Error::usage("no stack is named").name_it(Input::Stack))?;
     let clients = app.ports.clients(&access).await;
     let Some(stack) = stack::look(&clients, &name).await? else {
         let like = stack::like(&clients, &name).await;
@@ -692,22 +695,25 @@ async fn tell_to_delete(
     Ok(true)
 }
 
-/// The account and the stack: of the request, else the rollout file, else the
-/// environment.
-async fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<String>)> {
+/// The account, and the stack with who named it: the request, else the rollout file, else
+/// the environment.
+async fn place(app: &App, target: &TargetRequest) -> Result<(Access, Option<(String, NamedBy)>)> {
     let file = match target.named()?.map(|spec| spec.target) {
         Some(TargetSpec::Aws(spec)) => Some(spec),
         _ => None,
     };
     let of_file = file.as_ref().map(|f| f.access.clone()).unwrap_or_default();
-    let variable = app.surroundings.stack.get(STACK_VARIABLE).cloned();
-    let named = target.aws.stack.clone();
-    let named = named
-        .or_else(|| file.and_then(|f| f.find.stack))
-        .or(variable);
+    let by_request = target.aws.stack.clone();
+    let by_file = || Some((file?.find.stack?, NamedBy::File(target.shown_path())));
+    let by_variable = || {
+        let name = app.surroundings.stack.get(STACK_VARIABLE)?;
+        Some((name.clone(), NamedBy::Variable(STACK_VARIABLE)))
+    };
+    let named = by_request.map(|name| (name, NamedBy::Request));
+    let named = named.or_else(by_file).or_else(by_variable);
     let access = target.aws.access(of_file);
     let find = Find {
-        stack: named.clone(),
+        stack: named.as_ref().map(|(name, _)| name.clone()),
         ..Find::default()
     };
     // The ARN of a stack says its region itself, as that of a listener does.

@@ -98,17 +98,17 @@ pub(super) fn not_taken(
 }
 
 /// The template that the request, or else the environment, names; otherwise the one
-/// in the engine.
+/// in the engine, and whether it is that one.
 pub(super) fn template(
     args: &DeployRequest,
     environment: &BTreeMap<String, String>,
-) -> Result<String> {
+) -> Result<(String, bool)> {
     let file = args
         .template
         .clone()
         .or_else(|| environment.get(TEMPLATE_VARIABLE).map(PathBuf::from));
     let Some(file) = file else {
-        return Ok(args.kind.text().to_owned());
+        return Ok((args.kind.text().to_owned(), true));
     };
     let text = files::read_text(&file, files::TEXT_BYTES_MAX).map_err(|e| {
         Error::usage(format!(
@@ -123,7 +123,7 @@ pub(super) fn template(
             text.len()
         )));
     }
-    Ok(text)
+    Ok((text, false))
 }
 
 /// Parameters from the file, overridden by those of the flags.

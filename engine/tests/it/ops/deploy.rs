@@ -1,7 +1,7 @@
 //! `deploy` and `delete`: what a stack may do to the traffic.
 
 use engine::ops::Kind;
-use engine::ops::deploy::{DeployRequest, Deployment, doomed};
+use engine::ops::deploy::{DeployRequest, Deployment, Template, doomed};
 use engine::ops::request::TargetRequest;
 
 use crate::support::app::{refused, rollout};
@@ -70,6 +70,50 @@ async fn a_dry_run_says_what_would_change_and_changes_nothing() {
     let again = shop.deploy(dry).await.expect("looked at");
     assert_eq!(again.changes, seen.changes, "it was not done");
     assert_eq!(shop.parameter("TaskMemory"), "512");
+}
+
+/// A stack is not made another kind of by accident, whoever named it: the arms of the former
+/// would go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_of_another_kind_is_left_alone_whoever_named_it() {
+    let shop = Shop::open(REGION).await;
+    let name = shop.name();
+    let text = format!(
+        "[target]\nkind = \"aws\"\n[target.aws]\nstack = \"{name}\"\nregion = \"{REGION}\"\n[strategy]\nplugin = \"canary\"\n"
+    );
+    let file = shop.test.write("of-a-canary.toml", &text);
+    let by_file = TargetRequest {
+        file: Some(file.clone()),
+        ..TargetRequest::default()
+    };
+    let colours = |target: &TargetRequest| DeployRequest {
+        target: target.clone(),
+        kind: Template::BlueGreen,
+        ..shop.request(&["ImageURIBlue=app:v1", "ImageURIGreen=app:v1"])
+    };
+    let is = "is a canary stack (arms stable and canary)".to_owned();
+    let by = format!("{name}, which {} names,", file.display());
+    let other = "--stack ecs-blue-green-demo-stack";
+    let says = [is.as_str(), by.as_str(), other, "--accept-replacement"];
+    refused(shop.deploy(colours(&by_file)).await, Kind::Usage, &says);
+    let says = [is.as_str(), name, other];
+    refused(shop.deploy(colours(&shop.target)).await, Kind::Usage, &says);
+    // Its own kind goes on working by the same file.
+    let same = DeployRequest {
+        target: by_file,
+        ..shop.request(&[])
+    };
+    let same = shop.deploy(same).await.expect("as it is");
+    assert_eq!(same.name, name);
+    assert_eq!(shop.parameter("StableWeight"), "95", "nothing was changed");
+    // The other way round.
+    let blue = Shop::new(REGION);
+    blue.deploy(colours(&blue.target)).await.expect("made");
+    let says = [
+        "is a blue/green stack (arms blue and green)",
+        "--stack ecs-canary-demo-stack",
+    ];
+    refused(blue.deploy(blue.request(&IMAGES)).await, Kind::Usage, &says);
 }
 
 #[tokio::test(flavor = "multi_thread")]

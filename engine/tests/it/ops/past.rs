@@ -2,7 +2,8 @@
 
 use engine::hindsight::file;
 use engine::hindsight::replay::Fit;
-use engine::model::Verdict;
+use engine::journal::{Entry, Event};
+use engine::model::{Decider, End, Goal, Verdict};
 use engine::ops::Kind;
 use engine::ops::past::{
     Exported, Imported, Journal, ReplayRequest, WhatIfRequest, explain, export, import, replay,
@@ -103,6 +104,57 @@ async fn other_parameters_are_compared_with_what_was_decided() {
     let nobody = TestApp::surrounded(<_>::default());
     let asked = what_if(&nobody.app, &nothing, &mut |_, _| ()).await;
     refused(asked, Kind::Usage, &["no rollout is named"]);
+}
+
+/// What a person ended was no decision of a strategy, so none can differ from it.
+#[tokio::test]
+async fn what_a_person_ended_is_not_compared() {
+    let (test, lab) = taken_back().await;
+    let mut entries = lab.journal().await;
+    let finished = |e: &Entry| matches!(e.event, Event::Finished(_));
+    let at = entries.iter().position(finished).expect("a verdict");
+    entries.truncate(at);
+    let last = entries.last().expect("a journal").clone();
+    for (after, event) in [
+        Event::Decided {
+            goal: Goal::RollBack,
+            by: Decider::Person("ann".to_owned()),
+            reason: "aborted by ann".to_owned(),
+            signal: None,
+        },
+        Event::Ended {
+            end: End::RolledBack,
+            reason: "aborted by ann".to_owned(),
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        entries.push(Entry {
+            seq: last.seq + 1 + u32::try_from(after).expect("small"),
+            event,
+            ..last.clone()
+        });
+    }
+    let file = test.write("by-a-person.journal", file::write(&entries));
+    let request = WhatIfRequest {
+        rollouts: texts(&[ID, file.to_str().expect("text")]),
+        plugin: Some(guest_path("canary")),
+        ..WhatIfRequest::default()
+    };
+    let mut told = vec![];
+    let asked = what_if(&test.app, &request, &mut |answer, _| told.push(answer)).await;
+    assert_eq!(asked, Ok(()));
+    let [Ok(by_strategy), Ok(by_person)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(by_strategy.recorded.by, Some(Decider::Strategy));
+    assert!(!by_strategy.recorded.is_of_others(&by_strategy.answer.end));
+    let ann = Decider::Person("ann".to_owned());
+    assert_eq!(by_person.recorded.by, Some(ann));
+    assert_eq!(by_person.recorded.verdict, Some(Verdict::RolledBack));
+    assert!(by_person.recorded.is_of_others(&by_person.answer.end));
+    assert!(!by_person.differs(), "{:?}", by_person.answer.end);
 }
 
 #[tokio::test]

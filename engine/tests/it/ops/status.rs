@@ -1,14 +1,16 @@
 //! `status`: the target, what moves it, and what is known when it does not answer.
 
 use engine::clock::{Clock as _, SystemClock};
+use engine::model::End;
 use engine::ops::Kind;
+use engine::ops::command::promote_fully;
 use engine::ops::request::TargetRequest;
 use engine::ops::status::{overview, subject};
 use engine::ops::traffic::switch;
 
 use crate::support::app::{TestApp, local, on, on_aws, refused, rollout};
 use crate::support::aws::bottle::{Wish, direct, make};
-use crate::support::balancer::{demo, healthy, spec, start};
+use crate::support::balancer::{demo, healthy, named, spec, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_is_seen_with_and_without_a_rollout() {
@@ -53,15 +55,41 @@ async fn a_target_that_does_not_answer_is_told_or_what_was_last_known() {
     let id = test.begin(&rollout("canary", at.clone(), &[])).await;
     let id = id.expect("it begins");
     balancer.stop().await;
+    // What a journal knows is better than an error alone, and the error is told all the same.
+    let seen = overview(&test.app, &at, None).await;
+    let seen = seen.expect("its journal is here");
+    assert!(seen.live.is_none() && !seen.has_ended_with_its_process());
+    let silent = seen.silent.expect("it does not answer");
+    refused::<()>(Err(silent), Kind::Unreachable, &["`engine local`"]);
+    assert_eq!(seen.rollout.expect("known").header.rollout, id);
     refused(
-        overview(&test.app, &at, None).await,
+        overview(&TestApp::new().app, &at, None).await,
         Kind::Unreachable,
         &["`engine local`"],
     );
     let seen = overview(&test.app, &TargetRequest::default(), Some(&id)).await;
     let seen = seen.expect("its journal is here");
-    assert!(seen.live.is_none());
+    assert!(seen.live.is_none() && seen.silent.is_some());
     assert_eq!(seen.rollout.expect("known").header.rollout, id);
+}
+
+/// A promotion after which somebody took the traffic away is not how things are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_that_was_taken_back_is_undone() {
+    let (balancer, target) = start(&named(spec([demo(), demo()]), ["blue", "green"])).await;
+    healthy(&target, "green", 1).await;
+    let test = TestApp::new();
+    let at = local(balancer.admin);
+    let id = test.begin(&rollout("canary", at.clone(), &[])).await;
+    let id = id.expect("it begins");
+    let promoted = promote_fully(&test.app, &at, Some(&id)).await;
+    let (end, _) = promoted.expect("done").1.end.expect("it is over");
+    assert_eq!(end, End::Promoted);
+    let seen = overview(&test.app, &at, None).await.expect("seen");
+    assert!(!seen.has_moved_on() && !seen.is_undone(), "{seen:?}");
+    switch(&test.app, &at, "blue").await.expect("done");
+    let seen = overview(&test.app, &at, None).await.expect("seen");
+    assert!(seen.has_moved_on() && seen.is_undone(), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

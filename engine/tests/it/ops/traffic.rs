@@ -2,7 +2,7 @@
 
 use engine::model::{End, Weights};
 use engine::ops::Kind;
-use engine::ops::traffic::{set_weights, switch};
+use engine::ops::traffic::{set_weights, switch, switch_if_it_carries};
 use engine::rollout::Standing;
 use engine::store::{Page, Schedule as _};
 use engine::target::Target as _;
@@ -94,11 +94,54 @@ async fn nobody_moves_the_traffic_of_a_rollout() {
     let at = local(balancer.admin);
     let id = test.begin(&rollout("canary", at.clone(), &[])).await;
     let id = id.expect("it begins");
+    let all = texts(&["0", "100"]);
+    let full = || set_weights(&test.app, &at, &all);
+    let error = refused(full().await, Kind::Busy, &["busy with rollout", &id]);
+    assert!(!error.to_string().contains("no process"), "{error}");
+    test.app.let_go(&id).await.expect("it was ours");
     refused(
-        set_weights(&test.app, &at, &texts(&["0", "100"])).await,
+        full().await,
         Kind::Busy,
-        &["busy with rollout", &id],
+        &[
+            "busy with rollout",
+            &id,
+            "which no process drives",
+            "`engine resume",
+        ],
     );
+    let said = test.heard();
+    assert!(!said.contains("sets "), "nothing was set: {said}");
+}
+
+/// A colour that cannot carry the users does not get them by accident.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_colour_with_too_few_tasks_gets_the_traffic_only_if_that_is_accepted() {
+    let region = "eu-west-1";
+    let name = unique("small");
+    let template = root().join("examples/cloudformation/blue-green.yaml");
+    let parameters = [
+        "ImageURIBlue=app:v1",
+        "ImageURIGreen=app:v1",
+        "DesiredCountBlue=3",
+        "DesiredCountGreen=1",
+    ];
+    stack(region, &name, &template, &parameters);
+    let test = TestApp::new();
+    let at = on_aws(on_stack(region, &name));
+    let says = &[
+        "green has 1 healthy backend, and its share needs 3",
+        "no traffic was moved",
+        "`engine run` adds tasks first",
+        "--accept",
+    ];
+    let careful = |arm: &'static str| switch_if_it_carries(&test.app, &at, arm);
+    refused(careful("green").await, Kind::Busy, says);
+    let moved = switch(&test.app, &at, "green").await.expect("accepted");
+    assert_eq!(moved.before.share("blue"), 100.0, "nothing had moved");
+    assert_eq!(moved.now.share("green"), 100.0);
+    // Back to the one that has the tasks nothing stands in the way.
+    let back = careful("blue").await.expect("done");
+    assert_eq!(back.now.share("blue"), 100.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
