@@ -21,6 +21,9 @@ pub fn odds(log_evidence: f64) -> String {
     }
 }
 
+/// Evidence from which on it is some sign, if a small one: what is below is shown as 1:1.
+const LITTLE: f64 = 1.05;
+
 /// What is known of the candidate, and how far it is from being taken back:
 /// `no sign that it is worse (evidence 1:4, goes back at 100:1)`.
 ///
@@ -31,7 +34,8 @@ pub fn certainty(log_evidence: f64, log_limit: f64, suspicious: bool) -> String 
     let known = match (log_evidence >= log_limit, suspicious) {
         (true, _) => "it is worse",
         (false, true) => "suspicious",
-        (false, false) => "no sign that it is worse",
+        (false, false) if log_evidence < LITTLE.ln() => "no sign that it is worse",
+        (false, false) => "little sign that it is worse",
     };
     format!("{known} ({})", distance(log_evidence, log_limit))
 }
@@ -177,7 +181,7 @@ mod tests {
             ),
             (
                 2.9,
-                "no sign that it is worse (evidence 2.9:1, goes back at 100:1)",
+                "little sign that it is worse (evidence 2.9:1, goes back at 100:1)",
             ),
             (12.0, "suspicious (evidence 12:1, goes back at 100:1)"),
             (240.0, "it is worse (evidence 240:1, goes back at 100:1)"),
