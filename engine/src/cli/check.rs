@@ -164,7 +164,7 @@ mod tests {
         let warning = Examined::doubtful("arms", "not healthy now");
         let target = Examined::wrong("target", Error::usage("there is none"));
         let fine = Examined::fine("plugin", "canary");
-        assert_eq!(counted(&[fine.clone()]), None);
+        assert_eq!(counted(std::slice::from_ref(&fine)), None);
         assert_eq!(counted(&[file(&["a"])]).as_deref(), Some("1 problem"));
         let all = [file(&["a", "b", "c"]), target, fine, warning.clone()];
         assert_eq!(counted(&all).as_deref(), Some("4 problems, 1 warning"));
