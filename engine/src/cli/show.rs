@@ -135,6 +135,11 @@ async fn follow(
             // Whoever names a rollout asks how that one ended.
             let undone = named.is_none() && exit == Exit::Done && overview.is_undone();
             let exit = if undone { Exit::RolledBack } else { exit };
+            // Nobody knows how it is where the target does not say so.
+            let exit = match silent(&overview) {
+                Some(silent) if exit == Exit::Done => silent,
+                _ => exit,
+            };
             if global.json {
                 json!(view::rollout::Driven {
                     status: (&known.status).into(),
@@ -166,15 +171,19 @@ pub(super) async fn status(
         return follow(app, global, &subject, id).await;
     }
     let overview = status::overview(app, &target, id).await?;
-    let exit = match &overview.silent {
-        Some(error) if !overview.has_ended_with_its_process() => Exit::from(error.kind),
-        _ => Exit::Done,
-    };
+    let exit = silent(&overview).unwrap_or(Exit::Done);
     match global.json {
         true => json!(view::traffic::Standing::from(&overview)),
         false => show(app, &overview),
     }
     Ok(exit)
+}
+
+/// The exit code of a target that does not answer, unless it has ended as it was to.
+fn silent(overview: &Overview) -> Option<Exit> {
+    let silent = overview.silent.as_ref();
+    let silent = silent.filter(|_| !overview.has_ended_with_its_process());
+    silent.map(|error| Exit::from(error.kind))
 }
 
 /// Where the traffic is, and its rollout.
@@ -210,11 +219,17 @@ fn show_silent(overview: &Overview) {
     }
     if let Some(known) = &overview.rollout {
         let status = &known.status;
-        out!(
-            "\nfrom its journal, which ends {}: it last set {}",
+        let (date, shares) = (
             render::date(status.updated),
-            render::shares(&status.weights)
+            render::shares(&status.weights),
         );
+        match overview.since {
+            // Where the traffic is now, that one knows.
+            Some(_) => out!(
+                "\nfrom its journal, which ends {date}: it set {shares}, and the traffic was moved since, as is said below"
+            ),
+            None => out!("\nfrom its journal, which ends {date}: it last set {shares}"),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::journal::status::Status;
 use crate::journal::{Entry, Header, Work, header};
 use crate::model::aws::{AwsSpec, account_of, region_of};
 use crate::model::target::{ADMIN_DEFAULT, LocalSpec, TargetSpec};
-use crate::store::{self, Busy, Lease, Open, Owner, Page};
+use crate::store::{self, Busy, Lease, Open, Owner, Page, is_part};
 use crate::target::Target;
 use crate::target::aws::client::configured_region;
 
@@ -110,11 +110,24 @@ impl App {
         {
             return Ok(id);
         }
+        // Whoever stops a rollout in a hurry means one that is under way.
+        let open = self.store.open(None).await.unwrap_or_default();
+        let ids = open.into_iter().map(|open| open.summary.rollout);
+        let mut fitting = ids.filter(|id| is_part(part, id));
+        if let (Some(one), None) = (fitting.next(), fitting.next()) {
+            self.progress(format!(
+                "{named} is {one}, the only one under way that fits"
+            ));
+            return Ok(one);
+        }
         let page = Page::newest(None, CANDIDATES_MAX + 1).of_part(part);
         let fitting = self.store.history(&page).await.unwrap_or_default();
         match &fitting[..] {
             [] => Ok(id),
-            [one] => Ok(one.rollout.clone()),
+            [one] => {
+                self.progress(format!("{named} is {}", one.rollout));
+                Ok(one.rollout.clone())
+            }
             several => {
                 let shown = usize::try_from(CANDIDATES_MAX).unwrap_or(usize::MAX);
                 let lines = several

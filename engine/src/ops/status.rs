@@ -67,17 +67,21 @@ impl Overview {
             return false;
         };
         let promoted = matches!(known.status.end, Some((End::Promoted, _)));
-        // After a promotion by copy both arms run it, whichever has the traffic.
-        let candidate = known.header.arms.iter().find(|a| a.role == Role::Candidate);
-        let tried = known.status.tried.as_ref().map(|tried| &tried.version);
-        let new = tried.or(candidate.map(|arm| &arm.version));
+        // After a promotion by copy both arms run the new one, whichever has the traffic, and
+        // a version that came later is neither.
+        let before = &known.header.arms.iter().find(|a| a.role == Role::Stable);
         let elsewhere = self.has_moved_on()
             && self.live.as_ref().is_some_and(|live| {
-                let mut serving = live.seen.observed.arms.iter().filter(|a| a.weight > 0);
-                serving.any(|arm| Some(&arm.release.version) != new)
+                let arms = live.seen.observed.arms.iter();
+                let mut serving = arms.filter(|a| a.weight > 0).peekable();
+                serving.peek().is_some()
+                    && serving.all(|arm| before.is_some_and(|b| b.version == arm.release.version))
             });
-        let undo = |row: &Summary| row.title == "undo" && row.end == Some(End::Promoted);
-        promoted && (elsewhere || self.since.as_ref().is_some_and(undo))
+        let back = |row: &Summary| match row.end {
+            Some(End::Promoted) => row.title == "undo",
+            end => end == Some(End::RolledBack) && self.live.is_none(),
+        };
+        promoted && (elsewhere || self.since.as_ref().is_some_and(back))
     }
 
     /// Whether the target is a balancer that has ended with the process of its rollout, as it

@@ -147,7 +147,12 @@ pub(super) async fn give(
             .is_none_or(|home| *home != moved_to(&weights))
         && let Some(note) = too_few(&spec, target.as_ref(), &live.weights, &weights).await
     {
-        let error = Error::busy(format!("{}, so no traffic was moved", note.text));
+        // Without a history the arm with the traffic may be the bad one.
+        let error = Error::busy(format!(
+            "{}, so no traffic was moved; if this is a way back, `engine rollback --to {}` does it all the same",
+            note.text,
+            moved_to(&weights)
+        ));
         let error = match note.advice {
             Some(advice) => error.advise(advice),
             None => error,

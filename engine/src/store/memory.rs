@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::claim::{Known, decide};
 use super::{
     BLOB_GRACE_MS, Blobs, Busy, Claim, Cursor, Durability, Journals, KEPT_AFTER_WAKE_MS, Lease,
-    Open, Owner, Page, Schedule, StoreError, check_sizes,
+    Open, Owner, Page, Schedule, StoreError, check_sizes, is_part,
 };
 use crate::journal::summary::Summary;
 use crate::journal::{self, Entry, Event, Header};
@@ -258,11 +258,8 @@ impl Schedule for MemoryStore {
             })
             .filter(|row| !page.strategies || row.plugin.is_some())
             .filter(|row| {
-                let has = |part: &String| {
-                    let id = &row.rollout;
-                    id.starts_with(part) || id.ends_with(part) || id.contains(&format!("-{part}"))
-                };
-                page.part.as_ref().is_none_or(has)
+                let part = page.part.as_ref();
+                part.is_none_or(|part| is_part(part, &row.rollout))
             })
             .filter(|row| page.after.as_ref().is_none_or(|after| older(row, after)))
             .take(page.limit as usize)

@@ -244,6 +244,12 @@ impl Page {
     }
 }
 
+/// Whether an id, or a part of it after a `-`, begins so, or it ends so.
+#[must_use]
+pub fn is_part(part: &str, id: &str) -> bool {
+    id.starts_with(part) || id.ends_with(part) || id.contains(&format!("-{part}"))
+}
+
 /// Journals, and the leases under which they are written.
 #[async_trait]
 pub trait Journals: Send + Sync {

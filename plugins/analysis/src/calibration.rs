@@ -182,8 +182,8 @@ fn sway(totals: &[Counts], dispersion: f64, prior_weight: f64) -> f64 {
 }
 
 /// Dispersion from successive differences, shrunk to the prior: `(k0 p0 + Σ
-/// (r_t - r_{t-1})² / (p (1/n_t + 1/n_{t-1}))) / (k0 + N)`, and `k0 + N`. Differences of
-/// neighbours leave slow drift out (von Neumann 1941).
+/// (r_t - r_{t-1})² / (p (1/n_t + 1/n_{t-1}))) / (k0 + N)`; and what the past is worth, in
+/// pairs, those without an event among them. Differences of neighbours leave slow drift out (von Neumann 1941).
 fn dispersion(totals: &[Counts], c: &Config) -> (f64, f64) {
     let (mut squares, mut pairs) = (0.0, 0.0);
     for pair in totals.windows(2) {
@@ -194,7 +194,8 @@ fn dispersion(totals: &[Counts], c: &Config) -> (f64, f64) {
     }
     let weight = c.dispersion_weight;
     let dispersion = (weight * c.dispersion_prior + squares) / (weight + pairs);
-    (dispersion.max(1.0), weight + pairs)
+    let all = index(totals.len().saturating_sub(1));
+    (dispersion.max(1.0), weight + all)
 }
 
 /// The squared difference of the rates of two neighbouring intervals, 1 on average if

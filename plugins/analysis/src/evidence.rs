@@ -18,6 +18,8 @@ const SUDDEN: (f64, f64) = (0.2, 5.0);
 const SUDDEN_AGAIN: (f64, f64) = (0.1, 3.0);
 /// A sudden interval of the candidate has at least this many times stable's share.
 const SUDDEN_TIMES: f64 = 4.0;
+/// The most that one pair of stable's intervals tells of bursts.
+const JUMP_MAX: f64 = 40.0;
 /// While tasks may be cold, one stream reaches at most this part of the evidence needed.
 const COLD_PART: f64 = 0.25;
 
@@ -372,7 +374,9 @@ impl Process {
     }
 
     /// The stream's dispersion. Where the past is too short to tell it, what stable does
-    /// in this rollout counts too: errors in bursts of twenty are no evidence of a fault.
+    /// in this rollout may raise it: errors in bursts of twenty are no evidence of a fault.
+    /// Without a past nothing tells a burst from an outage, so no minute tells much, and
+    /// quiet ones make it less.
     fn dispersion(
         &mut self,
         stable: Counts,
@@ -382,18 +386,14 @@ impl Process {
     ) -> f64 {
         let short = spread.weight + self.jumps.1 < config.pairs_min;
         if short && stream.noise == Noise::Bursts {
-            let before = self.latest.back().map(|(_, stable)| *stable);
-            if let Some(square) = before.and_then(|before| jump(before, stable)) {
-                self.jumps.0 += square;
+            if let Some((_, before)) = self.latest.back() {
+                self.jumps.0 += jump(*before, stable).unwrap_or(0.0).min(JUMP_MAX);
                 self.jumps.1 += 1.0;
             }
         }
         let (squares, pairs) = self.jumps;
-        match pairs > 0.0 {
-            true => (spread.dispersion * spread.weight + squares) / (spread.weight + pairs),
-            false => spread.dispersion,
-        }
-        .max(1.0)
+        let learned = (spread.dispersion * spread.weight + squares) / (spread.weight + pairs);
+        learned.max(spread.dispersion)
     }
 
     /// Counts an interval in which much fails on the candidate alone, or ends the row.

@@ -385,5 +385,44 @@ fn bursts_without_a_past_are_no_fault() {
             .count()
     };
     let (without, with) = (taken_back(0.0), taken_back(40.0));
-    assert!(with <= 6 && without >= 5 * with, "{without} {with}");
+    assert!(with <= 8 && without >= 4 * with, "{without} {with}");
+}
+
+/// One bad minute of both arms does not hide a fault that begins after it, whether there is a
+/// past or not; without one it takes longer, because the minute may have been a burst.
+#[test]
+fn a_bad_minute_of_both_arms_hides_no_later_fault() {
+    let found = |past: bool, rate: f64| {
+        let mut dice = Dice(23);
+        let known = match past {
+            true => self::past(&mut dice, 1_200.0, 0.0),
+            false => Past::default(),
+        };
+        let mut errors = Stream::errors();
+        errors.share = 0.5;
+        let config = Config {
+            dispersion_prior: 1.3,
+            ..textbook(vec![errors]).second_edition()
+        };
+        let mut gate = Gate::new(&known, config, endless(0.25));
+        (0..90).position(|minute| {
+            let bad = match minute {
+                6 => [rate * 300.0, rate * 900.0],
+                10.. => [dice.poisson(0.01 * 300.0), 0.0],
+                _ => [0.0, 0.0],
+            };
+            let counts = [(bad[0], 300.0), (bad[1], 900.0)];
+            gate.look(&interval(0.25, &[counts])).0 == Decision::RollBack
+        })
+    };
+    for rate in [0.0, 0.02, 0.3, 1.0] {
+        for past in [true, false] {
+            let minute = found(past, rate).unwrap_or(usize::MAX);
+            let latest = if past { 20 } else { 30 };
+            assert!(
+                (10..latest).contains(&minute),
+                "{past} {rate}: minute {minute}"
+            );
+        }
+    }
 }

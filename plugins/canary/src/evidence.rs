@@ -61,7 +61,7 @@ pub(crate) fn needs_approval(p: &Parameters, share: u32) -> bool {
 /// Shares of the candidate in percent, without a probe.
 pub(crate) fn shares(p: &Parameters) -> Vec<u32> {
     let last = 100 - p.holdback;
-    let mut shares: Vec<u32> = p.steps.iter().copied().filter(|s| *s < last).collect();
+    let mut shares: Vec<u32> = p.steps().iter().copied().filter(|s| *s < last).collect();
     if p.holdback > 0 {
         shares.push(last);
     }
@@ -75,7 +75,7 @@ fn settings(p: &Parameters, period: Duration) -> Settings {
         u32::try_from(samples).unwrap_or(u32::MAX)
     };
     let mut settings = Settings {
-        steps: p.steps.iter().map(|share| f64::from(*share)).collect(),
+        steps: p.steps().iter().map(|share| f64::from(*share)).collect(),
         fitted: p.fits(),
         holdback: f64::from(p.holdback),
         probe: p.probe,
@@ -93,7 +93,7 @@ fn settings(p: &Parameters, period: Duration) -> Settings {
         settings.config.streams[0].catastrophe = samples;
     }
     if p.bake.is_some() {
-        let bakes = (0..p.steps.len()).filter_map(|step| bake(p, step));
+        let bakes = (0..p.steps().len()).filter_map(|step| bake(p, step));
         settings.bake = bakes.map(samples).collect();
     }
     if let Some(time) = p.warm_up {

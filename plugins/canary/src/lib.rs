@@ -17,8 +17,9 @@ use rollout_sdk::prelude::*;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Parameters {
-    /// Shares of the traffic for the new version, in percent, rising.
-    pub steps: Vec<u32>,
+    /// Shares of the traffic for the new version, in percent, rising: 5, 25, 50 and 100 if
+    /// not given, or 1, 10, 50 and 100 from 10,000 requests a sample on.
+    pub steps: Option<Vec<u32>>,
     /// How to judge: compare with stable (evidence), or with limits alone.
     pub gate: GateKind,
     /// Time at each step, such as "90s" or "5m": one for all, or a list with
@@ -80,7 +81,8 @@ pub struct Parameters {
     /// (rollback), or ask a person (pause).
     pub on_no_data: OnNoData,
     /// What to do when the share of the requests that arrives is not the share that was set,
-    /// as with sticky sessions: take no step (hold), say so (warn), or nothing (ignore).
+    /// as with sticky sessions: take no step (hold), after thirty samples of which
+    /// `on-inconclusive` decides; say so (warn); or nothing (ignore).
     pub traffic_split_check: SplitCheck,
 }
 
@@ -88,18 +90,23 @@ pub struct Parameters {
 const STEPS: [u32; 4] = [5, 25, 50, 100];
 
 impl Parameters {
-    /// Whether the steps may be chosen by the traffic: nothing is said of single ones.
+    /// The steps that are given, or else the usual ones.
+    pub(crate) fn steps(&self) -> &[u32] {
+        self.steps.as_deref().unwrap_or(&STEPS)
+    }
+
+    /// Whether the steps may be chosen by the traffic: nothing is said of them.
     pub(crate) fn fits(&self) -> bool {
         let of_one = matches!(self.bake, Some(BakeTime::List(_)))
             || self.approve_before.iter().any(|share| *share < 100);
-        self.edition == 2 && self.steps == STEPS && !of_one
+        self.edition == 2 && self.steps.is_none() && !of_one
     }
 }
 
 impl Default for Parameters {
     fn default() -> Self {
         Self {
-            steps: STEPS.to_vec(),
+            steps: None,
             gate: GateKind::Evidence,
             bake: None,
             max_bake: None,
@@ -154,7 +161,7 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
     let needs_approval = |share: u32| p.approve_before.contains(&share);
     Ok(match p.gate {
         GateKind::Limits => p
-            .steps
+            .steps()
             .iter()
             .enumerate()
             .map(|(index, share)| PlannedStep {
@@ -178,31 +185,31 @@ pub fn plan(p: &Parameters) -> Result<Vec<PlannedStep>, Vec<Issue>> {
 fn check(p: &Parameters) -> Vec<Issue> {
     let mut issues = vec![];
     let mut issue = |path: String, message: String| issues.push(Issue { path, message });
-    if p.steps.is_empty() {
+    if p.steps().is_empty() {
         issue(
             "/steps".into(),
             "is empty; write steps = [5, 25, 50, 100]".into(),
         );
     }
-    for (index, share) in p.steps.iter().enumerate() {
+    for (index, share) in p.steps().iter().enumerate() {
         if !(1..=100).contains(share) {
             issue(
                 format!("/steps/{index}"),
                 format!("{share} is not a share; a step is 1 to 100 percent"),
             );
-        } else if index > 0 && p.steps[index - 1] >= *share {
+        } else if index > 0 && p.steps()[index - 1] >= *share {
             issue(
                 format!("/steps/{index}"),
-                format!("{share} does not rise above {}", p.steps[index - 1]),
+                format!("{share} does not rise above {}", p.steps()[index - 1]),
             );
         }
     }
     if let Some(BakeTime::List(list)) = &p.bake
-        && list.len() != p.steps.len()
+        && list.len() != p.steps().len()
     {
         issue(
             "/bake".into(),
-            format!("has {} times for {} steps", list.len(), p.steps.len()),
+            format!("has {} times for {} steps", list.len(), p.steps().len()),
         );
     }
     if p.holdback > 50 {
@@ -259,7 +266,7 @@ fn check(p: &Parameters) -> Vec<Issue> {
     }
     for (index, share) in p.approve_before.iter().enumerate() {
         let shares = match p.gate {
-            GateKind::Limits => p.steps.clone(),
+            GateKind::Limits => p.steps().to_vec(),
             GateKind::Evidence => evidence::shares(p),
         };
         if !shares.contains(share) {
@@ -882,6 +889,8 @@ mod tests {
         assert!(!fitted.contains("canary=25;"), "{fitted}");
         let given = first(r#"{"edition": 1}"#);
         assert!(given.contains("canary=25;"), "{given}");
+        let named = first(r#"{"steps": [5, 25, 50, 100]}"#);
+        assert!(named.contains("canary=25;"), "{named}");
         let timed = first(r#"{"bake": ["5s", "5s", "5s", "5s"]}"#);
         assert!(timed.contains("canary=25;"), "{timed}");
     }
@@ -927,14 +936,19 @@ mod tests {
 
     #[test]
     fn a_share_that_does_not_arrive_stops_the_climb_if_asked() {
-        let mut world = sticky(60.0);
+        let mut world = sticky(1e9);
+        let outcome = world.run(r#"{"traffic-split-check": "hold"}"#, run);
+        let outcome = outcome.expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
+        assert!(outcome.reason.contains("sticky sessions"));
+        world = sticky(25.0);
         let outcome = world.run(r#"{"traffic-split-check": "hold"}"#, run);
         assert_eq!(outcome.expect("a verdict").verdict, Verdict::Promoted);
         let held = world.findings.iter().filter(|f| {
             f.decision == rollout_sdk::Decision::Hold && f.explanation.contains("sticky sessions")
         });
         let held = held.count();
-        assert!(held >= 20, "{held} {}", world.now - 1_000_000.0);
+        assert!(held >= 5, "{held} {}", world.now - 1_000_000.0);
         let raised = |world: &World| {
             let of = |f: &&rollout_sdk::Finding| f.decision == rollout_sdk::Decision::Advance;
             world.findings.iter().find(of).map(|f| f.until)
@@ -944,6 +958,6 @@ mod tests {
         calm.run(r#"{"traffic-split-check": "hold"}"#, run)
             .expect("a verdict");
         assert_eq!(raised(&world), raised(&calm));
-        assert!(world.now > calm.now + 30_000.0);
+        assert!(world.now > calm.now + 5_000.0);
     }
 }

@@ -12,7 +12,7 @@ const ERROR_RATE_MAX: f64 = 0.05;
 const P99_RATIO_MAX: f64 = 2.0;
 
 pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Error> {
-    for step in 0..p.steps.len() {
+    for step in 0..p.steps().len() {
         if let Some(outcome) = one_step(rollout, p, step)? {
             return Ok(outcome);
         }
@@ -25,10 +25,10 @@ pub(crate) fn run(rollout: &mut Rollout, p: &Parameters) -> Result<Outcome, Erro
 
 /// One step; returns an outcome if the rollout ends here.
 fn one_step(rollout: &mut Rollout, p: &Parameters, step: usize) -> Result<Option<Outcome>, Error> {
-    let share = p.steps[step];
-    let title = format!("step {}/{} at {share} %", step + 1, p.steps.len());
+    let share = p.steps()[step];
+    let title = format!("step {}/{} at {share} %", step + 1, p.steps().len());
     #[allow(clippy::cast_precision_loss)]
-    let percent = |steps: usize| steps as f64 * 100.0 / p.steps.len() as f64;
+    let percent = |steps: usize| steps as f64 * 100.0 / p.steps().len() as f64;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let done = percent(step) as u32;
     if let Some(outcome) = approval(rollout, p, share, &title, done) {

@@ -179,13 +179,23 @@ fn value_for(schema: &Value, key: &str, text: &str) -> Value {
         serde_json::from_str(text.trim()).unwrap_or_else(|_| Value::String(text.trim().to_owned()))
     };
     let property = &schema["properties"][key];
-    let wants_list =
-        property["type"] == "array" || text.contains(',') && allows_list(schema, property, 0);
+    let wants_list = is_list(property) || text.contains(',') && allows_list(schema, property, 0);
     match one(text) {
         value @ Value::Array(_) => value,
         _ if wants_list && text.trim().is_empty() => Value::Array(vec![]),
         _ if wants_list => Value::Array(text.split(',').map(one).collect()),
         value => value,
+    }
+}
+
+/// Whether a schema wants a list, if anything.
+fn is_list(node: &Value) -> bool {
+    let wanted = |kind: &Value| kind == "array";
+    match &node["type"] {
+        Value::Array(kinds) => {
+            kinds.iter().any(wanted) && kinds.iter().all(|k| wanted(k) || k == "null")
+        }
+        kind => wanted(kind),
     }
 }
 
@@ -195,7 +205,7 @@ fn allows_list(schema: &Value, node: &Value, depth: usize) -> bool {
     if depth > REFERENCES_MAX {
         return false;
     }
-    if node["type"] == "array" {
+    if is_list(node) {
         return true;
     }
     if let Some(named) = node["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
@@ -217,6 +227,7 @@ mod tests {
         let schema = json!({
             "properties": {
                 "steps": {"type": "array"},
+                "shares": {"type": ["array", "null"]},
                 "bake": {"anyOf": [{"$ref": "#/$defs/Bake"}, {"type": "null"}]},
             },
             "$defs": {"Bake": {"anyOf": [{"type": "string"}, {"type": "array"}]}},
@@ -224,6 +235,8 @@ mod tests {
         assert_eq!(value_for(&schema, "bake", "5m,6m"), json!(["5m", "6m"]));
         assert_eq!(value_for(&schema, "steps", "5,25"), json!([5, 25]));
         assert_eq!(value_for(&schema, "steps", "100"), json!([100]));
+        assert_eq!(value_for(&schema, "shares", "5,25"), json!([5, 25]));
+        assert_eq!(value_for(&schema, "shares", "100"), json!([100]));
         assert_eq!(value_for(&schema, "steps", "[1, 2]"), json!([1, 2]));
         assert_eq!(value_for(&schema, "bake", "5m"), json!("5m"));
         assert_eq!(value_for(&schema, "other", "0.5"), json!(0.5));

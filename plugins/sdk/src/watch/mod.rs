@@ -40,6 +40,9 @@ const SILENT_NOTE: u32 = 10;
 const SILENT_MAX: u32 = 30;
 /// Samples that a step is held for a stream without a value, after which it is given up.
 const UNMEASURED_MAX: u32 = 10;
+/// Samples that a step is held because another share arrives than was set, after which
+/// `on_inconclusive` decides.
+const SKEWED_MAX: u32 = 30;
 /// Longest time between two looks while a person is asked.
 const APPROVAL_LOOK: Duration = Duration::from_secs(60);
 
@@ -62,6 +65,8 @@ pub struct Watch {
     measured: Vec<bool>,
     /// Samples for which the current step was held because a stream has had none.
     unmeasured: u32,
+    /// Samples for which it was held because another share arrives than was set.
+    skewed: u32,
     /// Start of the first interval whose answers may still come.
     complete: f64,
     last: Option<Finding>,
@@ -143,6 +148,7 @@ impl Watch {
             silent: 0,
             measured: vec![false; customs.len()],
             unmeasured: 0,
+            skewed: 0,
             complete: now,
             last: None,
             warned: false,
@@ -217,7 +223,7 @@ impl Watch {
         self.shares.push((now, share, self.gate.position().0));
         self.retreat = None;
         self.measured.fill(false);
-        (self.unmeasured, self.warned) = (0, false);
+        (self.unmeasured, self.skewed, self.warned) = (0, 0, false);
     }
 
     /// Looks at every sample until the current step is done (`None`), or the rollout is
@@ -254,6 +260,15 @@ impl Watch {
                 return Ok(Some(match self.settings.on_no_data {
                     OnNoData::Rollback => rolled_back(line),
                     OnNoData::Hold | OnNoData::Pause => inconclusive(line),
+                }));
+            }
+            if self.skewed >= SKEWED_MAX
+                && let Some(why) = self.skewed()
+            {
+                let line = format!("{title}: {why}");
+                return Ok(Some(match self.settings.on_inconclusive {
+                    OnInconclusive::Rollback => rolled_back(line),
+                    OnInconclusive::Pause => inconclusive(line),
                 }));
             }
             if let Some(outcome) = self.hear(rollout, &title, &looked) {
@@ -541,7 +556,9 @@ impl Watch {
                 self.unmeasured += 1;
                 said = Decision::Hold;
             }
-            if said == Decision::Advance && (self.doubt().is_some() || self.skewed().is_some()) {
+            let skewed = said == Decision::Advance && self.skewed().is_some();
+            self.skewed += u32::from(skewed);
+            if said == Decision::Advance && (skewed || self.doubt().is_some()) {
                 self.gate.return_to(pace);
                 said = Decision::Hold;
             }
