@@ -148,11 +148,9 @@ pub(super) async fn give(
         && let Some(note) = too_few(&spec, target.as_ref(), &live.weights, &weights).await
     {
         // Without a history the arm with the traffic may be the bad one.
-        let error = Error::busy(format!(
-            "{}, so no traffic was moved; if this is a way back, `engine rollback --to {}` does it all the same",
-            note.text,
-            moved_to(&weights)
-        ));
+        let back = Ask::RollbackTo(moved_to(&weights));
+        let error = Error::busy(format!("{}, so no traffic was moved", note.text))
+            .ask(back, "goes there all the same, if this is a way back");
         let error = match note.advice {
             Some(advice) => error.advise(advice),
             None => error,

@@ -131,7 +131,7 @@ async fn a_colour_with_too_few_tasks_gets_the_traffic_only_if_that_is_accepted()
     let says = &[
         "green has 1 healthy backend, and its share needs 3",
         "no traffic was moved",
-        "`engine rollback --to green` does it",
+        "`engine rollback --to green` goes there all the same",
         "`engine run` adds tasks first",
         "--accept",
     ];
