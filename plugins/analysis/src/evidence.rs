@@ -385,11 +385,12 @@ impl Process {
         config: &Config,
     ) -> f64 {
         let short = spread.weight + self.jumps.1 < config.pairs_min;
-        if short && stream.noise == Noise::Bursts {
-            if let Some((_, before)) = self.latest.back() {
-                self.jumps.0 += jump(*before, stable).unwrap_or(0.0).min(JUMP_MAX);
-                self.jumps.1 += 1.0;
-            }
+        if short
+            && stream.noise == Noise::Bursts
+            && let Some((_, before)) = self.latest.back()
+        {
+            self.jumps.0 += jump(*before, stable).unwrap_or(0.0).min(JUMP_MAX);
+            self.jumps.1 += 1.0;
         }
         let (squares, pairs) = self.jumps;
         let learned = (spread.dispersion * spread.weight + squares) / (spread.weight + pairs);
