@@ -557,11 +557,29 @@ mod tests {
         ];
         let begun = world.now;
         let outcome = world.run(r#"{"holdback": 0, "approve-before": [100]}"#, run);
-        assert_eq!(outcome.expect("a verdict").verdict, Verdict::Promoted);
+        let outcome = outcome.expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::Promoted);
+        // A step that a person has cut short shows less than was said before.
+        assert!(
+            !outcome.reason.contains("would have shown"),
+            "{}",
+            outcome.reason
+        );
         let step = |text: &str| world.calls.iter().position(|c| c == text);
         assert!(step("woken by promote") < step("set-weights stable=75 canary=25"));
         assert!(step("woken by approve") > step("set-weights stable=50 canary=50"));
         assert!(world.now >= begun + 600_000.0);
+    }
+
+    #[test]
+    fn a_good_end_says_what_would_have_shown() {
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        rollout_sdk::Host::wait(&mut world, 60, &[]);
+        let reason = world.run("{}", run).expect("a verdict").reason;
+        assert!(
+            reason.contains("+1 point of errors would have shown in about"),
+            "{reason}"
+        );
     }
 
     #[test]

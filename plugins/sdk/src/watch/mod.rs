@@ -129,9 +129,11 @@ impl Watch {
             && !gate.show(requests, effect)
         {
             let effect = sight::points(effect);
-            let line = format!(
-                "{effect} of errors, the min-effect, cannot be shown in 90 samples with this traffic"
-            );
+            let why = match gate.calibration().intervals {
+                0 => "nothing is known of stable's past, so no step is made longer for it",
+                _ => "it is too small to count, or cannot be shown in 90 samples with this traffic",
+            };
+            let line = format!("min-effect, {effect} of errors: {why}");
             rollout.log(Level::Warn, &line);
         }
         let shown = Shown::of(&gate, requests, source.period);
@@ -244,6 +246,8 @@ impl Watch {
             // An alarm is settled first.
             if hurried && !self.has_retreated() {
                 rollout.log(Level::Info, &format!("{title}: a person promoted it early"));
+                // What the whole step would have shown is not known.
+                self.shown = None;
                 // The last look may have gone on already.
                 if looked.decision != Some(Decision::Advance) {
                     self.gate.skip();
@@ -482,7 +486,11 @@ impl Watch {
             return "(nothing was seen of it)".to_owned();
         };
         let acquitted = finding.acquit(&self.window());
-        match &self.shown {
+        let rate = |counts: analysis::Counts| counts.bad / counts.of.max(1.0);
+        let errors = finding.streams.first();
+        let excess = errors.map_or(0.0, |s| rate(s.candidate) - rate(s.stable));
+        let shown = self.shown.as_ref();
+        match shown.and_then(|shown| shown.beyond(excess)) {
             Some(shown) => format!("{acquitted}; {}", shown.say("would have shown")),
             None => acquitted,
         }

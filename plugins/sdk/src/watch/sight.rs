@@ -36,6 +36,17 @@ impl Shown {
         })
     }
 
+    /// What is left to say of a version that has this excess of errors (a difference of
+    /// rates): nothing of a fault that it may have.
+    pub(super) fn beyond(&self, excess: f64) -> Option<Self> {
+        let shows = self.shows.iter().filter(|(fault, _)| *fault > excess);
+        let shows: Vec<(f64, f64)> = shows.copied().collect();
+        (self.shows.is_empty() || !shows.is_empty()).then(|| Self {
+            shows,
+            hidden: self.hidden,
+        })
+    }
+
     /// `+1 point of errors would show in about 4 min, +0.1 points in about 21 min, +0.05
     /// points not at all`; `would` is `would show`, or `would have shown`.
     pub(super) fn say(&self, would: &str) -> String {
@@ -81,6 +92,10 @@ mod tests {
             shown.say("would show"),
             "+1 point of errors would show in about 4 min, +0.1 points in about 21 min, +0.05 points not at all"
         );
+        assert_eq!(shown.beyond(0.0), Some(shown.clone()));
+        let less = shown.beyond(0.002).expect("something");
+        assert_eq!(less.shows, [(0.01, 240_000.0)]);
+        assert_eq!(shown.beyond(0.01), None);
         let nothing = Shown {
             shows: vec![],
             hidden: Some(0.05),
