@@ -41,7 +41,7 @@ impl Shown {
     pub(super) fn beyond(&self, excess: f64) -> Option<Self> {
         let shows = self.shows.iter().filter(|(fault, _)| *fault > excess);
         let shows: Vec<(f64, f64)> = shows.copied().collect();
-        (self.shows.is_empty() || !shows.is_empty()).then(|| Self {
+        (self.shows.is_empty() || !shows.is_empty()).then_some(Self {
             shows,
             hidden: self.hidden,
         })
