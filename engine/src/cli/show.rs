@@ -179,10 +179,14 @@ pub(super) async fn status(
     Ok(exit)
 }
 
-/// The exit code of a target that does not answer, unless it has ended as it was to.
+/// The exit code of a target that does not answer, unless it has ended as it was to or is
+/// there no more.
 fn silent(overview: &Overview) -> Option<Exit> {
     let silent = overview.silent.as_ref();
-    let silent = silent.filter(|_| !overview.has_ended_with_its_process());
+    let unreachable = |error: &&crate::ops::Error| error.kind == crate::ops::Kind::Unreachable;
+    let silent = silent
+        .filter(unreachable)
+        .filter(|_| !overview.has_ended_with_its_process());
     silent.map(|error| Exit::from(error.kind))
 }
 
