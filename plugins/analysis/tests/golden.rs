@@ -86,6 +86,29 @@ fn steps() -> Vec<Step> {
     ]
 }
 
+impl Run {
+    fn past(&self) -> Past {
+        let zones = |m: &Minute| m.zones.iter().map(|z| z.counts().to_vec()).collect();
+        Past {
+            intervals: self.history.iter().map(zones).collect(),
+        }
+    }
+}
+
+impl Recording {
+    fn seen(&self) -> Interval {
+        let (canary, stable) = (self.canary.counts(), self.stable.counts());
+        let seen = (0..3).map(|i| Seen::Counts {
+            candidate: canary[i],
+            stable: stable[i],
+        });
+        Interval {
+            share: self.weight,
+            seen: seen.collect(),
+        }
+    }
+}
+
 fn close(what: &str, a: f64, b: f64) {
     assert!(
         (a - b).abs() <= 1e-9 * b.abs().max(1.0),
@@ -98,13 +121,7 @@ fn the_reference_is_reproduced() {
     let golden: Golden = serde_json::from_str(GOLDEN).expect("the fixture");
     assert_eq!(golden.runs.len(), 8);
     for run in golden.runs {
-        let past = Past {
-            intervals: run
-                .history
-                .iter()
-                .map(|m| m.zones.iter().map(|z| z.counts().to_vec()).collect())
-                .collect(),
-        };
+        let past = run.past();
         let config = Config {
             tasks: run.tasks,
             candidate_tasks_min: run.min_canary_tasks,
@@ -133,18 +150,7 @@ fn the_reference_is_reproduced() {
         for (minute, recorded) in run.steps.iter().enumerate() {
             let here = format!("{} minute {minute}", run.name);
             if !recorded.interval.missing {
-                let (canary, stable) = (
-                    recorded.interval.canary.counts(),
-                    recorded.interval.stable.counts(),
-                );
-                let seen = (0..3).map(|i| Seen::Counts {
-                    candidate: canary[i],
-                    stable: stable[i],
-                });
-                let (decision, finding) = gate.look(&Interval {
-                    share: recorded.interval.weight,
-                    seen: seen.collect(),
-                });
+                let (decision, finding) = gate.look(&recorded.interval.seen());
                 log_e = finding.log_evidence;
                 match decision {
                     Decision::RollBack => {
@@ -195,32 +201,14 @@ const SECOND: [(&str, usize, usize, &str); 2] = [
 fn the_second_edition_differs_where_it_says_why() {
     let golden: Golden = serde_json::from_str(GOLDEN).expect("the fixture");
     let taken_back = |run: &Run, config: Config| {
-        let past = Past {
-            intervals: run
-                .history
-                .iter()
-                .map(|m| m.zones.iter().map(|z| z.counts().to_vec()).collect())
-                .collect(),
-        };
+        let past = run.past();
         let mut gate = Gate::new(&past, config, steps());
         let last = run.steps.last().into_iter().cycle().take(5);
         run.steps.iter().chain(last).position(|recorded| {
             if recorded.interval.missing {
                 return false;
             }
-            let (canary, stable) = (
-                recorded.interval.canary.counts(),
-                recorded.interval.stable.counts(),
-            );
-            let seen = (0..3).map(|i| Seen::Counts {
-                candidate: canary[i],
-                stable: stable[i],
-            });
-            let interval = Interval {
-                share: recorded.interval.weight,
-                seen: seen.collect(),
-            };
-            gate.look(&interval).0 == Decision::RollBack
+            gate.look(&recorded.interval.seen()).0 == Decision::RollBack
         })
     };
     for run in &golden.runs {

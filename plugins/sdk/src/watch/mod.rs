@@ -179,9 +179,7 @@ impl Watch {
             StepKind::Holdback => "holdback",
             StepKind::Alone => return "all traffic".to_owned(),
         };
-        let percent = format!("{:.1}", share * 100.0);
-        let percent = percent.trim_end_matches(".0");
-        format!("{name} {}/{of} at {percent} %", at + 1)
+        format!("{name} {}/{of} at {}", at + 1, percent(share))
     }
 
     /// How far the rollout is, percent.
@@ -723,6 +721,12 @@ fn learn_tasks(rollout: &mut Rollout, config: &mut Config) {
         config.tasks = total(&stable);
         config.candidate_tasks_min = total(&candidate).max(1);
     }
+}
+
+/// A share (0-1) as `25 %` or `0.2 %`.
+fn percent(share: f64) -> String {
+    let text = format!("{:.1}", share * 100.0);
+    format!("{} %", text.trim_end_matches(".0"))
 }
 
 /// `1 sample`, or `6 samples`.

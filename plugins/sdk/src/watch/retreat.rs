@@ -7,7 +7,7 @@
 
 use analysis::{Decision, Seen};
 
-use super::{Looked, Watch};
+use super::{Looked, Watch, percent};
 use crate::{Error, Rollout};
 
 /// Requests per sample that are enough to see whether much fails.
@@ -86,10 +86,6 @@ impl Watch {
 
     /// What it does meanwhile, in words.
     pub(super) fn retreating(&self) -> String {
-        let percent = |share: f64| {
-            let text = format!("{:.1}", share * 100.0);
-            format!("{} %", text.trim_end_matches(".0"))
-        };
         self.retreat.map_or_else(String::new, |r| {
             format!(
                 "retreats from {} to {} until the next sample decides",

@@ -7,7 +7,7 @@ use analysis::{Interval, Seen};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Watch;
+use super::{Watch, percent};
 
 /// What to do when the share that arrives is not the share that was set: take no step
 /// (hold), say so in the history and in each decision (warn), or nothing (ignore).
@@ -72,11 +72,6 @@ impl Mismatch {
             percent(self.set)
         )
     }
-}
-
-fn percent(share: f64) -> String {
-    let text = format!("{:.1}", share * 100.0);
-    format!("{} %", text.trim_end_matches(".0"))
 }
 
 impl Watch {
