@@ -175,7 +175,7 @@ async fn stickiness_and_other_routes_are_kept_and_told() {
     let output = run(
         folder.path(),
         REGION,
-        &[&["switch", "canary"], &at[..]].concat(),
+        &[&["switch", "canary", "--accept"], &at[..]].concat(),
     );
     let told = stderr(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
