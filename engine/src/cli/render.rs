@@ -6,7 +6,7 @@ pub use crate::journal::narrate::span;
 use crate::journal::status::Status;
 use crate::journal::{Header, Work};
 use crate::model::target::TargetSpec;
-use crate::model::{Command, Deployment, Millis, ObservedArm, Phase, Role, Weights, percent};
+use crate::model::{Command, Deployment, Millis, ObservedArm, Phase, Role, Weights, percent, suspicion};
 use crate::ops::status::Seen;
 
 /// A target, short enough for a column: of an ARN only the load balancer's name.
@@ -277,7 +277,7 @@ pub fn standing(status: &Status, now: Millis) -> String {
 }
 
 /// The first lines of a live view, in `width` columns: which rollout, in which phase and
-/// why; the steps, done and to come; how far the evidence is from taking it back.
+/// why; the steps, done and to come; how far the suspicion is from taking it back.
 pub fn head(header: &Header, status: &Status, now: Millis, width: usize) -> Vec<String> {
     let style = phase_style(status.phase);
     let phase = match &status.end {
@@ -335,7 +335,7 @@ pub fn undriven(
     lines
 }
 
-/// The shares that come, and these parts; how far the evidence is from taking it back.
+/// The shares that come, and these parts; how far the suspicion is from taking it back.
 fn progress(header: &Header, status: &Status, mut parts: Vec<String>, width: usize) -> Vec<String> {
     if let Some(shares) = shares_to_come(header, status) {
         parts.insert(0, shares);
@@ -347,10 +347,10 @@ fn progress(header: &Header, status: &Status, mut parts: Vec<String>, width: usi
         .as_ref()
         .filter(|_| status.decision.is_none())
     {
-        let part = finding.log_evidence / finding.log_limit;
+        let suspicion = suspicion(finding.log_evidence, finding.log_limit);
         lines.push(format!(
-            "  evidence {} goes back when it is full",
-            bar(if part.is_finite() { part } else { 0.0 }, 20)
+            "  suspicion {} goes back when it is full",
+            bar(suspicion / 100.0, 20)
         ));
     }
     lines

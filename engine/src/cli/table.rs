@@ -348,7 +348,7 @@ mod tests {
                 "blue-green-of-everything-x7k2m9q4",
                 long,
                 [&format!("{image}a1"), &format!("{image}b2")],
-                "step 1/5 at 5 %: it is worse (evidence 240:1, goes back at 100:1)\nsecond line",
+                "step 1/5 at 5 %: it is worse (a version as good as stable looks like this in at most 1 of 240 rollouts)\nsecond line",
             ),
             row(
                 "名前の長いロールアウト名前の長い",
@@ -420,7 +420,7 @@ mod tests {
             "blue-green-of-everything-x7k2m9q4",
             "a-shop-with-a-very-long-name",
             "shop-frontend:release-2026-11-20-a1 to shop-frontend:release-2026-11-20-b2",
-            "goes back at 100:1)",
+            "at most 1 of 240 rollouts)",
         ] {
             assert!(all.contains(part), "{part}: {all}");
         }
@@ -480,7 +480,7 @@ mod tests {
     /// No half words, and what says most stays.
     #[test]
     fn a_reason_is_short_before_it_is_broken_off() {
-        let worse = "step 2/4 at 25 %: it is worse (evidence 119:1, goes back at 100:1); errors";
+        let worse = "step 2/4 at 25 %: it is worse (a version as good as stable looks like this in at most 1 of 119 rollouts); errors";
         assert_eq!(ended(worse, 80), worse);
         assert_eq!(ended(worse, 40), "step 2/4 at 25 %: it is worse");
         assert_eq!(ended(worse, 14), "it is worse");
@@ -492,7 +492,7 @@ mod tests {
             ended("canary: its program ended with 1", 12),
             "canary: its…"
         );
-        assert_eq!(ended("v2 is not worse (evidence 1:4)", 11), "v2 is not…");
+        assert_eq!(ended("v2 is not worse (suspicion 1 of 100)", 11), "v2 is not…");
         assert_eq!(ended("Donaudampfschifffahrt", 6), "Donau…");
         assert_eq!(ended("日本語日本語", 6), "日本…");
     }

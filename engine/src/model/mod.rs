@@ -514,6 +514,16 @@ pub struct Finding {
     pub explanation: String,
 }
 
+/// How suspicious a candidate is, from 0 to 100, at which it goes back: the evidence in percent
+/// of its limit, both as natural logarithms.
+#[must_use]
+pub fn suspicion(log_evidence: f64, log_limit: f64) -> f64 {
+    match log_evidence >= log_limit {
+        true => 100.0,
+        false => (log_evidence - log_limit).exp() * 100.0,
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.decision, self.explanation)

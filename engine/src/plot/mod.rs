@@ -8,9 +8,9 @@ mod canvas;
 mod data;
 mod decisions;
 mod distribution;
-mod evidence;
 pub mod journal;
 mod rollout;
+mod suspicion;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
-//! One rollout: the candidate's share, both arms' health and the evidence over the same minutes.
+//! One rollout: the candidate's share, both arms' health and the suspicion over the same minutes.
 
 use super::canvas::{
     self, Align, Area, Axis, BLACK, Frame, LARGE, NORMAL, Panel, SMALL, VERMILLION, WIDTH, dot,
 };
 use super::data::{Rollout, Step, Unit};
 use super::decisions::Flags;
-use super::{Error, Format, arms, encode, evidence};
+use super::{Error, Format, arms, encode, suspicion};
 
 /// Left and right edge of the panels, pixels.
 const SIDES: [f64; 2] = [76.0, WIDTH - 24.0];
@@ -49,7 +49,7 @@ pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
             next(panels[0], Axis::linear(105.0, 4))?,
             next(panels[1], Axis::linear(arms::rate_top(picture), 5))?,
             next(panels[2], Axis::linear(arms::p99_top(picture), 4))?,
-            next(panels[3], evidence::axis(&picture.looks))?,
+            next(panels[3], suspicion::axis())?,
         ];
         // Their lines are drawn first, so that none of them hides a value.
         flags.lines(area, FLAGS + flags.height(), bottom)?;
@@ -57,7 +57,7 @@ pub fn rollout(picture: &Rollout, format: Format) -> Result<Vec<u8>, Error> {
         shares(area, &all[0], picture)?;
         arms::rates(area, &all[1], picture)?;
         arms::latencies(area, &all[2], picture)?;
-        evidence::draw(area, &all[3], picture)?;
+        suspicion::draw(area, &all[3], picture)?;
         all[3].label_x(area, true)?;
         let middle = f64::midpoint(SIDES[0], SIDES[1]);
         let at = dot(middle, bottom + 31.0);

@@ -40,7 +40,7 @@ impl Scene {
         (status.percent, status.exposed_since) = (34, Some(1_060_000));
         (status.created, status.updated) = (1_000_000, NOW - 2_000);
         (status.percent_at, status.going_since) = (NOW, (1_000_000, 0));
-        "step 2/4 at 25 %: no sign that it is worse (evidence 1:4, goes back at 100:1), 3 of 5 to 12 samples"
+        "step 2/4 at 25 %: no sign that it is worse (suspicion 0 of 100), 3 of 5 to 12 samples"
             .clone_into(&mut status.note);
         status.finding = Some(finding(0.0));
         status.waiting = Some(Waiting {
@@ -159,7 +159,7 @@ fn a_good_version_is_watched() {
 #[test]
 fn a_suspicious_version_is_watched() {
     let mut scene = Scene::new(310.0, 40);
-    "step 2/4 at 25 %: holds, suspicious (evidence 12:1, goes back at 100:1)"
+    "step 2/4 at 25 %: holds, suspicious (12 of 100, and at 100 it goes back)"
         .clone_into(&mut scene.status.note);
     scene.status.finding = Some(finding(12.0_f64.ln()));
     insta::assert_snapshot!(scene.views());
@@ -232,7 +232,7 @@ fn a_decision_shows_its_reason_alone() {
     scene.status.decision = Some(Decision {
         goal: Goal::RollBack,
         by: Decider::Strategy,
-        reason: "step 2/4 at 25 %: it is worse (evidence 1,358:1, goes back at 100:1); errors: 40 of 2,400 (1.7 %) against 7 of 7,200 (0.097 %), 17.1 times as many in the last 10 min".to_owned(),
+        reason: "step 2/4 at 25 %: it is worse (a version as good as stable looks like this in at most 1 of 1,358 rollouts); errors: 40 of 2,400 (1.7 %) against 7 of 7,200 (0.097 %), 17.1 times as many in the last 10 min".to_owned(),
     });
     insta::assert_snapshot!(scene.views());
 }

@@ -24,15 +24,11 @@ fn main() {
     let begun = Instant::now();
     let mut gate = Gate::new(black_box(&past), Config::default(), vec![step]);
     let calibration = begun.elapsed();
-    let interval = Interval {
-        share: 0.05,
-        seen: [1.0, 100.0, 10.0]
-            .map(|bad| Seen::Counts {
-                candidate: Counts::new((bad / 20.0_f64).round(), 60.0),
-                stable: Counts::new(bad, 1_140.0),
-            })
-            .to_vec(),
-    };
+    let seen = [1.0, 100.0, 10.0].map(|bad| Seen::Counts {
+        candidate: Counts::new((bad / 20.0_f64).round(), 60.0),
+        stable: Counts::new(bad, 1_140.0),
+    });
+    let interval = Interval::whole(0.05, seen.to_vec());
     let begun = Instant::now();
     for _ in 0..LOOKS {
         black_box(gate.look(black_box(&interval)));

@@ -7,7 +7,7 @@ use crate::cold::{Cold, Early};
 use crate::config::{Config, Incident, Measure, Noise, Stream};
 use crate::loan::lent;
 use crate::math::{LOG_ZERO, log_add, log_sum_exp};
-use crate::{Counts, Interval, Moments, Seen, Spread};
+use crate::{Counts, Interval, Moments, Seen, Spread, zones};
 
 /// The 99 % quantile of a squared residual under chance alone. In an incident, an
 /// interval beyond it tells nothing about noise.
@@ -191,7 +191,8 @@ impl Evidence {
             let spread = &calibration.spreads[at];
             let process = &mut self.streams[at];
             process.warm_to(self.warm, &seen, stream);
-            process.accumulate(&seen, stream, spread, margin, bet.ln(), config);
+            let zones = zones::of(interval, &seen, at);
+            process.accumulate(&seen, &zones, stream, spread, margin, bet.ln(), config);
             process.learn(&seen, spread, incident);
             process.remember(&seen, config, incident);
             found.push(process.relevance(stream, margin));
@@ -327,10 +328,13 @@ impl Seen {
 }
 
 impl Process {
-    /// `A_k <- e^l_k (A_k + w)`: the mixture with restarts.
+    /// `A_k <- e^l_k (A_k + w)`: the mixture with restarts. The log gain `l_k` is the sum of
+    /// those of the zones.
+    #[expect(clippy::too_many_arguments, reason = "all that one interval brings")]
     fn accumulate(
         &mut self,
         seen: &Seen,
+        zones: &[[Counts; 2]],
         stream: &Stream,
         spread: &Spread,
         margin: f64,
@@ -342,8 +346,14 @@ impl Process {
             Seen::Counts { candidate, stable } => {
                 let (_, lately) = sums(&self.latest);
                 let loan = lent([candidate, stable], lately, spread, config.borrow);
-                let control = Counts::new(stable.bad + loan.bad, stable.of + loan.of);
+                let control = stable.and(loan);
                 let split = Split::of(candidate, control, margin);
+                let parts = zones.iter().map(|[candidate, own]| {
+                    // What is lent goes where the requests are.
+                    let loan = loan.part(own.of / stable.of.max(1.0));
+                    Split::of(*candidate, own.and(loan), margin)
+                });
+                let parts: Vec<Split> = parts.flatten().collect();
                 let (squares, n) = self.residuals;
                 let online = ((5.0 + squares) / (5.0 + n)).max(1.0);
                 let dispersion = self.dispersion(stable, stream, spread, config);
@@ -351,15 +361,17 @@ impl Process {
                     None => 0.0,
                     Some(split) => {
                         let noise = dispersion + split.variance * spread.drift;
-                        split.log_ratio(margin * ratio) / (noise * online)
+                        let ratios = parts.iter().map(|part| part.log_ratio(margin * ratio));
+                        ratios.sum::<f64>() / (noise * online)
                     }
                 });
                 let gains: Vec<f64> = gains.collect();
                 self.note_sudden(candidate, stable);
                 self.gain(&gains, stream, log_bet, config);
-                if stable.of > 0.0 && candidate.of > 0.0 {
-                    self.excess += candidate.bad - candidate.of * stable.bad / stable.of;
-                }
+                let compared = |[c, s]: &&[Counts; 2]| c.of > 0.0 && s.of > 0.0;
+                let excess = zones.iter().filter(compared);
+                let excess = excess.map(|[c, s]| c.bad - c.of * s.bad / s.of);
+                self.excess += excess.sum::<f64>();
             }
             Seen::Moments { candidate, stable } => {
                 let shift = Shift::of(candidate, stable, stream, spread.dispersion);
@@ -627,10 +639,11 @@ fn push(window: &mut VecDeque<(Counts, Counts)>, counts: (Counts, Counts), lengt
 }
 
 fn sums(window: &VecDeque<(Counts, Counts)>) -> (Counts, Counts) {
-    let add = |a: Counts, b: Counts| Counts::new(a.bad + b.bad, a.of + b.of);
     window
         .iter()
-        .fold(<_>::default(), |(c, s), (x, y)| (add(c, *x), add(s, *y)))
+        .fold(<_>::default(), |(c, s): (Counts, Counts), (x, y)| {
+            (c.and(*x), s.and(*y))
+        })
 }
 
 /// Whether a difference matters in practice.

@@ -21,33 +21,43 @@ pub fn odds(log_evidence: f64) -> String {
     }
 }
 
-/// Evidence from which on it is some sign, if a small one: what is below is shown as 1:1.
+/// Evidence from which on it is some sign, if a small one.
 const LITTLE: f64 = 1.05;
 
+/// How suspicious the candidate is, from 0 to 100, at which it goes back: the evidence in
+/// percent of its limit, both as natural logarithms.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "from 0 to 99; the cast saturates"
+)]
+pub fn suspicion(log_evidence: f64, log_limit: f64) -> u32 {
+    match log_evidence >= log_limit {
+        true => 100,
+        false => ((log_evidence - log_limit).exp() * 100.0).round().min(99.0) as u32,
+    }
+}
+
 /// What is known of the candidate, and how far it is from being taken back:
-/// `no sign that it is worse (evidence 1:4, goes back at 100:1)`.
+/// `no sign that it is worse (suspicion 1 of 100)`.
 ///
 /// `log_evidence` and `log_limit` are natural logarithms; `suspicious` is whether no step is
 /// taken because of the evidence.
 #[must_use]
 pub fn certainty(log_evidence: f64, log_limit: f64, suspicious: bool) -> String {
-    let known = match (log_evidence >= log_limit, suspicious) {
-        (true, _) => "it is worse",
-        (false, true) => "suspicious",
-        (false, false) if log_evidence < LITTLE.ln() => "no sign that it is worse",
-        (false, false) => "little sign that it is worse",
-    };
-    format!("{known} ({})", distance(log_evidence, log_limit))
-}
-
-/// The evidence beside its limit: `evidence 1:4, goes back at 100:1`.
-#[must_use]
-pub fn distance(log_evidence: f64, log_limit: f64) -> String {
-    format!(
-        "evidence {}, goes back at {}",
-        odds(log_evidence),
-        odds(log_limit)
-    )
+    let suspicion = suspicion(log_evidence, log_limit);
+    match (log_evidence >= log_limit, suspicious) {
+        (true, _) => format!(
+            "it is worse (a version as good as stable looks like this in at most 1 of {} rollouts)",
+            odds(log_evidence).trim_end_matches(":1")
+        ),
+        (false, true) => format!("suspicious ({suspicion} of 100, and at 100 it goes back)"),
+        (false, false) if log_evidence < LITTLE.ln() => {
+            format!("no sign that it is worse (suspicion {suspicion} of 100)")
+        }
+        (false, false) => format!("little sign that it is worse (suspicion {suspicion} of 100)"),
+    }
 }
 
 /// `12,345`
@@ -101,12 +111,12 @@ impl StreamFinding {
 }
 
 impl Finding {
-    /// Why the candidate is good enough: `(evidence 1:4, goes back at 100:1; errors: …)`.
+    /// Why the candidate is good enough: `(suspicion 1 of 100; errors: …)`.
     #[must_use]
     pub fn acquit(&self, window: &str) -> String {
         format!(
-            "({}; {})",
-            distance(self.log_evidence, self.log_limit),
+            "(suspicion {} of 100; {})",
+            suspicion(self.log_evidence, self.log_limit),
             self.strongest(window)
         )
     }
@@ -138,7 +148,7 @@ impl Finding {
                 let left = config.hold_max.saturating_sub(pace.held);
                 let _ = write!(
                     text,
-                    "; holds until the evidence stops rising or falls, for {left} more looks at most"
+                    "; holds until the suspicion stops rising or falls, for {left} more looks at most"
                 );
             }
             Decision::GiveUp => text.push_str("; held for too long without getting clear of it"),
@@ -177,14 +187,18 @@ mod tests {
         for (odds, said) in [
             (
                 0.25,
-                "no sign that it is worse (evidence 1:4, goes back at 100:1)",
+                "no sign that it is worse (suspicion 0 of 100)",
             ),
             (
                 2.9,
-                "little sign that it is worse (evidence 2.9:1, goes back at 100:1)",
+                "little sign that it is worse (suspicion 3 of 100)",
             ),
-            (12.0, "suspicious (evidence 12:1, goes back at 100:1)"),
-            (240.0, "it is worse (evidence 240:1, goes back at 100:1)"),
+            (12.0, "suspicious (12 of 100, and at 100 it goes back)"),
+            (99.9, "suspicious (99 of 100, and at 100 it goes back)"),
+            (
+                240.0,
+                "it is worse (a version as good as stable looks like this in at most 1 of 240 rollouts)",
+            ),
         ] {
             assert_eq!(certain(odds), said);
         }

@@ -39,11 +39,12 @@ mod past;
 pub mod percentiles;
 mod probe;
 mod sight;
+mod zones;
 
 pub use calibration::{Calibration, Past, Spread};
 pub use config::{Config, Incident, Measure, Noise, Stream};
 pub use evidence::{Evidence, Finding, StreamFinding};
-pub use explain::{certainty, count, odds, percent};
+pub use explain::{certainty, count, odds, percent, suspicion};
 pub use gate::{Decision, Gate};
 pub use pace::{Pace, Step, StepKind};
 pub use past::PastControl;
@@ -64,6 +65,18 @@ impl Counts {
     #[must_use]
     pub fn new(bad: f64, of: f64) -> Self {
         Self { bad, of }
+    }
+
+    /// These and the others together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::new(self.bad + other.bad, self.of + other.of)
+    }
+
+    /// A part (0-1) of these.
+    #[must_use]
+    pub fn part(self, part: f64) -> Self {
+        Self::new(self.bad * part, self.of * part)
     }
 }
 
@@ -104,4 +117,18 @@ pub struct Interval {
     pub share: f64,
     /// What each stream saw, in the order of [`Config::streams`].
     pub seen: Vec<Seen>,
+    /// The same by zone, if that is known; the last streams may be left out.
+    pub zones: Vec<Vec<Seen>>,
+}
+
+impl Interval {
+    /// An interval of which no zones are known.
+    #[must_use]
+    pub fn whole(share: f64, seen: Vec<Seen>) -> Self {
+        Self {
+            share,
+            seen,
+            zones: vec![],
+        }
+    }
 }

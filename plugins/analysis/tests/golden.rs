@@ -102,10 +102,7 @@ impl Recording {
             candidate: canary[i],
             stable: stable[i],
         });
-        Interval {
-            share: self.weight,
-            seen: seen.collect(),
-        }
+        Interval::whole(self.weight, seen.collect())
     }
 }
 

@@ -913,6 +913,54 @@ mod tests {
         assert!(timed.contains("canary=25;"), "{timed}");
     }
 
+    /// A world with two zones. The candidate's tasks are in the second one, where a fifth of
+    /// the requests of both arms fail from second 12 on, and `more` (0-1) of the
+    /// candidate's.
+    fn bad_zone(more: f64) -> World {
+        let mut world = World::new(ARMS, move |arm, start, share| {
+            let requests = (1_000.0 * share).round();
+            let bad = if start < 1_012_000.0 { 0.0 } else { 0.2 };
+            let failing = match arm {
+                "canary" => requests * (bad + more).min(1.0),
+                _ => requests / 4.0 * bad,
+            };
+            (requests > 0.0).then(|| sample(arm, start, requests, failing, 30.0))
+        });
+        world.zones = Some(Box::new(|whole| {
+            let part = |zone: &str, requests, errors| rollout_sdk::Sample {
+                zone: Some(zone.to_owned()),
+                requests,
+                errors,
+                ..whole.clone()
+            };
+            match whole.arm.as_str() {
+                "canary" => vec![part("b", whole.requests, whole.errors)],
+                _ => {
+                    let quarter = whole.requests / 4;
+                    let others = whole.requests - quarter;
+                    vec![part("a", others, 0), part("b", quarter, whole.errors)]
+                }
+            }
+        }));
+        world
+    }
+
+    #[test]
+    fn a_zone_that_fails_for_both_arms_takes_nothing_back() {
+        let verdict = |more, split: bool| {
+            let mut world = bad_zone(more);
+            world.zones = world.zones.filter(|_| split);
+            let outcome = world.run("{}", run).expect("a verdict");
+            (outcome.verdict, outcome.reason)
+        };
+        let (good, why) = verdict(0.0, true);
+        assert_eq!(good, Verdict::Promoted, "{why}");
+        let (whole, why) = verdict(0.0, false);
+        assert_eq!(whole, Verdict::RolledBack, "{why}");
+        let (bad, why) = verdict(0.2, true);
+        assert_eq!(bad, Verdict::RolledBack, "{why}");
+    }
+
     /// A world in which half of the candidate's requests stay with stable, for so many
     /// seconds.
     fn sticky(lasts: f64) -> World {

@@ -8,6 +8,9 @@ use crate::{
 /// The sample of an arm (its name) at a time (Unix ms) with a share (0-1).
 pub type Behave = Box<dyn FnMut(&str, f64, f64) -> Option<Sample>>;
 
+/// The samples of the zones that one of a whole arm is made of.
+pub type Split = Box<dyn Fn(&Sample) -> Vec<Sample>>;
+
 /// A scripted world with a virtual clock.
 pub struct World {
     /// Every call that changes or asks something, in order, as text.
@@ -34,6 +37,8 @@ pub struct World {
     pub unanswered: Option<[f64; 2]>,
     /// Whether the samples leave those out.
     pub answered_alone: bool,
+    /// How samples are split by zone, if they can be.
+    pub zones: Option<Split>,
     /// The time (Unix ms) from which on custom queries have values.
     pub queries_begin: f64,
     /// The time (Unix ms) from which on they fail, and the message.
@@ -76,6 +81,7 @@ impl World {
             queries: vec![],
             unanswered: None,
             answered_alone: false,
+            zones: None,
             queries_begin: 0.0,
             queries_end: None,
             signals: vec![],
@@ -228,6 +234,10 @@ impl Host for World {
         Ok(recent
             .cloned()
             .filter_map(answered)
+            .flat_map(|sample| match &self.zones {
+                Some(split) if query.by_zone => split(&sample),
+                _ => vec![sample],
+            })
             .map(|sample| Sample {
                 over: if self.counts_slow {
                     over(&sample, &query.over_ms)

@@ -476,7 +476,7 @@ impl Watch {
     }
 
     /// The last finding of a version that passed, in brackets, for the end of a rollout, and
-    /// what would have shown: `(evidence 1:4, goes back at 100:1; errors: …); +1 point of
+    /// what would have shown: `(suspicion 1 of 100; errors: …); +1 point of
     /// errors would have shown in about 4 min`.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -533,10 +533,7 @@ impl Watch {
                 silence = why;
                 continue;
             }
-            let interval = Interval {
-                share,
-                seen: self.source.seen(arms, at, &fresh),
-            };
+            let interval = self.source.interval(share, *start, arms, &fresh);
             if step == self.gate.position().0 {
                 for (measured, seen) in self
                     .measured
@@ -556,7 +553,22 @@ impl Watch {
             }
             any = true;
             let pace = self.gate.pace();
-            let (mut said, finding) = self.gate.look(&interval);
+            let (mut said, mut finding) = self.gate.look(&interval);
+            if looks_worse(said, &finding)
+                && let Some(worst) = self.compare_by_zone(rollout)
+                && let Some((split, _)) = self.taken.get(start).cloned()
+            {
+                self.gate.return_to(pace);
+                self.rebuild(*start);
+                (said, finding) = self.gate.look(&split);
+                if !looks_worse(said, &finding) {
+                    let line = format!(
+                        "{}: it looks worse as a whole, and not zone by zone: {worst}; zones are compared from now on",
+                        self.title()
+                    );
+                    rollout.log(Level::Warn, &line);
+                }
+            }
             if said == Decision::Advance && self.unmeasured().is_some() {
                 self.gate.return_to(pace);
                 self.unmeasured += 1;
@@ -611,6 +623,20 @@ impl Watch {
             silence: None,
             level,
         }
+    }
+
+    /// Splits what was seen by zone, from a target that was not asked for that yet. Returns
+    /// which zone is the worst of stable if it did.
+    fn compare_by_zone(&mut self, rollout: &mut Rollout) -> Option<String> {
+        if !self.settings.by_zone {
+            return None;
+        }
+        let begun = self.shares.first().map_or(self.frontier, |s| s.0);
+        let zones = self.source.find_zones(rollout, begun)?;
+        for (start, (interval, _)) in &mut self.taken {
+            interval.zones = self.source.seen_by_zone(*start, &zones);
+        }
+        self.source.worst_zone(&zones)
     }
 
     /// Adds the requests without an answer to intervals that are old enough for their
@@ -696,6 +722,11 @@ impl Watch {
             explanation: self.explanation(said),
         }
     }
+}
+
+/// Whether a look would take traffic back, or take no step, because of what it found.
+fn looks_worse(said: Decision, finding: &Finding) -> bool {
+    finding.suspicious || !matches!(said, Decision::Stay | Decision::Advance)
 }
 
 /// Whether a stream has a value of both arms, or of the candidate if it has all traffic.

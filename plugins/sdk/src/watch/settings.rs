@@ -164,6 +164,8 @@ pub struct Settings {
     pub min_effect: Option<f64>,
     /// What to do when the share that arrives is not the share that was set.
     pub split_check: SplitCheck,
+    /// Whether to compare zone by zone, where the target has zones, before evidence decides.
+    pub by_zone: bool,
 }
 
 impl Settings {
@@ -176,12 +178,12 @@ impl Settings {
         }
     }
 
-    /// The same with the second edition of the gate: [`Config::second_edition`], and a probe
-    /// without a past.
+    /// The same with the second edition of the gate: [`Config::second_edition`], a probe
+    /// without a past, and zones.
     #[must_use]
     pub fn second_edition(mut self) -> Self {
         self.config = self.config.second_edition();
-        self.meets = true;
+        (self.meets, self.by_zone) = (true, true);
         self
     }
 
@@ -265,6 +267,7 @@ impl Default for Settings {
             on_no_data: OnNoData::Hold,
             min_effect: None,
             split_check: SplitCheck::Warn,
+            by_zone: false,
         }
     }
 }

@@ -1,14 +1,17 @@
 //! Turns samples into the counts of the streams. No other file knows how a target
 //! counts.
 
+mod zones;
+
 use std::collections::BTreeMap;
 
 use analysis::percentiles::{self, Percentiles};
-use analysis::{Counts, Moments, Past, Seen};
+use analysis::{Counts, Interval, Moments, Past, Seen};
 
 use super::settings::Custom;
 use crate::gate::Window;
 use crate::{Error, ErrorKind, HostError, Level, MetricsQuery, Point, Rollout, Sample};
+use zones::{ByZone, Zones};
 
 /// The query by which a target tells how many requests got no answer from an arm, where
 /// it counts them. No rollout file has a query of this name.
@@ -68,12 +71,15 @@ pub(super) struct Source {
     counts_slow: bool,
     /// The stable arm's samples until its thresholds are known.
     learned: Vec<Sample>,
+    zones: Zones,
 }
 
 /// The result of one read.
 pub(super) struct Fresh {
     /// By start (Unix ms).
     pub(super) intervals: BTreeMap<u64, Arms>,
+    /// The same by zone, if zones are read.
+    zones: ByZone,
     points: Points,
     /// The candidate and the stable arm over all of it.
     pub(super) level: (Window, Window),
@@ -98,6 +104,7 @@ impl Source {
             thresholds: None,
             counts_slow: true,
             learned: vec![],
+            zones: Zones::Unasked,
         }
     }
 
@@ -306,20 +313,26 @@ impl Source {
             Window::of(&samples, rollout.stable()),
         );
         let points = self.points(rollout, since);
+        let zones = self.zones_since(rollout, since);
         let mut intervals: BTreeMap<u64, Arms> = BTreeMap::new();
         for sample in samples {
-            if let Some(arm) = self.names.iter().position(|n| *n == sample.arm)
-                && sample.start >= since
-            {
+            if let Some(arm) = self.arm_of(&sample, since) {
                 let start = key(sample.start);
                 intervals.entry(start).or_default()[arm] = Some(sample);
             }
         }
         Ok(Fresh {
             intervals,
+            zones,
             points,
             level,
         })
+    }
+
+    /// Which arm a sample is of, if it starts at `since` (Unix ms) or later.
+    fn arm_of(&self, sample: &Sample, since: f64) -> Option<usize> {
+        let arm = self.names.iter().position(|name| *name == sample.arm);
+        arm.filter(|_| sample.start >= since)
     }
 
     /// Counts of the past, by zone where the source has them.
@@ -405,10 +418,7 @@ impl Source {
     /// Why the interval that began at `at` (Unix ms) cannot be used: an arm without requests
     /// that should have had some.
     pub(super) fn is_broken(&self, arms: &Arms, share: f64, at: f64) -> Option<String> {
-        let requests = |arm: usize| {
-            let answered = arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
-            answered.max(self.asked(arm, at).unwrap_or(0.0))
-        };
+        let requests = |arm: usize| requests(arms, arm).max(self.asked(arm, at).unwrap_or(0.0));
         let total = requests(0) + requests(1);
         let expected = [total * (1.0 - share), total * share];
         (0..2)
@@ -445,17 +455,29 @@ impl Source {
         format!("the stream {:?} has no data: {why}", custom.name)
     }
 
-    /// The counts of the streams in the interval that began at `at` (Unix ms).
-    pub(super) fn seen(&self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
-        let requests = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests));
+    /// The counts of the streams of every target: errors and latency.
+    fn built_in(&self, arms: &Arms) -> Vec<Seen> {
+        let of = [0, 1].map(|arm| requests(arms, arm));
         let errors = |arm: usize| arms[arm].as_ref().map_or(0.0, |s| f64::from(s.errors));
-        let counts = |bad: [f64; 2], of: [f64; 2]| Seen::Counts {
-            stable: Counts::new(bad[0], of[0]),
-            candidate: Counts::new(bad[1], of[1]),
-        };
-        let of = [requests(0), requests(1)];
         let mut seen = vec![counts([errors(0), errors(1)], of)];
         seen.extend(self.slow(arms, of));
+        seen
+    }
+
+    /// The interval that began at `start` (Unix ms), with this share (0-1) of the candidate.
+    pub(super) fn interval(&self, share: f64, start: u64, arms: &Arms, fresh: &Fresh) -> Interval {
+        #[allow(clippy::cast_precision_loss)]
+        let at = start as f64;
+        Interval {
+            share,
+            seen: self.seen(arms, at, fresh),
+            zones: self.seen_by_zone(start, &fresh.zones),
+        }
+    }
+
+    /// The counts of the streams in the interval that began at `at` (Unix ms).
+    fn seen(&self, arms: &Arms, at: f64, fresh: &Fresh) -> Vec<Seen> {
+        let mut seen = self.built_in(arms);
         if self.counts_unanswered {
             // Answers may still come; they are put in once they are complete.
             seen.push(counts([0.0; 2], [0.0; 2]));
@@ -467,7 +489,7 @@ impl Source {
             };
             let of = |arm: usize| match &custom.of {
                 Some(_) => value(&custom.of, arm).unwrap_or(0.0),
-                None => requests(arm),
+                None => requests(arms, arm),
             };
             seen.push(match custom.mean {
                 None => {
@@ -568,6 +590,19 @@ impl Points {
         let values = self.0.get(query)?.iter();
         let within = |p: &&Point| p.arm == arm && p.at >= start && p.at < start + period;
         values.rev().find(within).map(|p| p.value)
+    }
+}
+
+/// Requests of an arm (stable, candidate) in an interval.
+fn requests(arms: &Arms, arm: usize) -> f64 {
+    arms[arm].as_ref().map_or(0.0, |s| f64::from(s.requests))
+}
+
+/// What a stream saw: bad events and out of how many, stable first.
+fn counts(bad: [f64; 2], of: [f64; 2]) -> Seen {
+    Seen::Counts {
+        stable: Counts::new(bad[0], of[0]),
+        candidate: Counts::new(bad[1], of[1]),
     }
 }
 

@@ -104,13 +104,11 @@ mod tests {
     /// What so many intervals say, in each of which so many of 1,000 requests came to the
     /// candidate.
     fn said(of: [f64; 2], intervals: usize, set: f64) -> Option<f64> {
-        let interval = Interval {
-            share: set,
-            seen: vec![Seen::Counts {
-                candidate: Counts::new(0.0, of[0]),
-                stable: Counts::new(0.0, of[1]),
-            }],
+        let seen = Seen::Counts {
+            candidate: Counts::new(0.0, of[0]),
+            stable: Counts::new(0.0, of[1]),
         };
+        let interval = Interval::whole(set, vec![seen]);
         let all = vec![interval; intervals];
         Mismatch::of(all.iter(), set).map(|m| m.came)
     }
