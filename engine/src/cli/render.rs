@@ -6,7 +6,9 @@ pub use crate::journal::narrate::span;
 use crate::journal::status::Status;
 use crate::journal::{Header, Work};
 use crate::model::target::TargetSpec;
-use crate::model::{Command, Deployment, Millis, ObservedArm, Phase, Role, Weights, percent, suspicion};
+use crate::model::{
+    Command, Deployment, Millis, ObservedArm, Phase, Role, Weights, percent, suspicion,
+};
 use crate::ops::status::Seen;
 
 /// A target, short enough for a column: of an ARN only the load balancer's name.

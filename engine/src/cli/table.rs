@@ -492,7 +492,10 @@ mod tests {
             ended("canary: its program ended with 1", 12),
             "canary: its…"
         );
-        assert_eq!(ended("v2 is not worse (suspicion 1 of 100)", 11), "v2 is not…");
+        assert_eq!(
+            ended("v2 is not worse (suspicion 1 of 100)", 11),
+            "v2 is not…"
+        );
         assert_eq!(ended("Donaudampfschifffahrt", 6), "Donau…");
         assert_eq!(ended("日本語日本語", 6), "日本…");
     }

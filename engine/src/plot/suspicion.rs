@@ -27,7 +27,9 @@ fn place(look: &Look, limit: f64) -> Option<(f64, f64)> {
 pub fn draw(area: &Area<'_>, panel: &Panel, picture: &Rollout) -> Result<(), Error> {
     panel.title(area, 13.0, "suspicion that the candidate is worse (0-100)")?;
     let places = picture.looks.iter().filter_map(|l| place(l, picture.limit));
-    let dots: Vec<Dot> = places.map(|(at, suspicion)| panel.at(at, suspicion)).collect();
+    let dots: Vec<Dot> = places
+        .map(|(at, suspicion)| panel.at(at, suspicion))
+        .collect();
     if dots.is_empty() {
         panel.no_data(area)?;
     }

@@ -185,14 +185,8 @@ mod tests {
         let limit = 100.0_f64.ln();
         let certain = |odds: f64| certainty(odds.ln(), limit, odds > 3.0);
         for (odds, said) in [
-            (
-                0.25,
-                "no sign that it is worse (suspicion 0 of 100)",
-            ),
-            (
-                2.9,
-                "little sign that it is worse (suspicion 3 of 100)",
-            ),
+            (0.25, "no sign that it is worse (suspicion 0 of 100)"),
+            (2.9, "little sign that it is worse (suspicion 3 of 100)"),
             (12.0, "suspicious (12 of 100, and at 100 it goes back)"),
             (99.9, "suspicious (99 of 100, and at 100 it goes back)"),
             (

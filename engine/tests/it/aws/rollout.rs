@@ -195,6 +195,49 @@ async fn evidence_takes_back_errors_and_latency() {
     }
 }
 
+/// The candidate's tasks are all in the zone that fails from minute 15 on, stable's are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_that_fails_for_both_arms_takes_nothing_back() {
+    for (by_zone, promoted) in [(true, true), (false, false)] {
+        let plugin = guests::plugin("canary").await;
+        let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
+        let bottle = bottle.image("app:v2");
+        let quarter = |errors| Minute {
+            requests: 150,
+            errors,
+            ..GOOD
+        };
+        let others = Minute {
+            requests: 450,
+            ..GOOD
+        };
+        bottle.traffic(0, -130..15, GOOD).await;
+        bottle
+            .traffic(0, 15..200, Minute { errors: 30, ..GOOD })
+            .await;
+        bottle.traffic(1, 0..15, GOOD).await;
+        let failing = Minute {
+            errors: 120,
+            ..GOOD
+        };
+        bottle.traffic(1, 15..200, failing).await;
+        if by_zone {
+            let [a, b] = ["a", "b"].map(|zone| format!("{REGION}{zone}"));
+            bottle.traffic_in(&a, 0, 0..200, others).await;
+            bottle.traffic_in(&b, 0, 0..15, quarter(0)).await;
+            bottle.traffic_in(&b, 0, 15..200, quarter(30)).await;
+            bottle.traffic_in(&b, 1, 0..15, GOOD).await;
+            bottle.traffic_in(&b, 1, 15..200, failing).await;
+        }
+        let standing = bottle.run().await;
+        let wanted = match promoted {
+            true => matches!(standing, Standing::Over(End::Promoted, _)),
+            false => matches!(standing, Standing::Over(End::RolledBack, _)),
+        };
+        assert!(wanted, "{by_zone}: {standing:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_leave_both_arms_are_no_evidence_against_one() {
     let left = Minute {

@@ -492,6 +492,17 @@ impl Bottle {
     pub async fn traffic(&self, arm: usize, minutes: std::ops::Range<i64>, minute: Minute) {
         traffic(&self.made, arm, minutes, minute).await;
     }
+
+    /// The part of it that was in one zone.
+    pub async fn traffic_in(
+        &self,
+        zone: &str,
+        arm: usize,
+        minutes: std::ops::Range<i64>,
+        minute: Minute,
+    ) {
+        put_traffic(&self.made, arm, minutes, minute, Some(zone)).await;
+    }
 }
 
 /// The target and the header of a rollout that is ready, through a proxy.
@@ -533,21 +544,27 @@ pub const GOOD: Minute = Minute {
 
 /// Puts metrics as a load balancer would, from START on.
 pub async fn traffic(made: &Made, arm: usize, minutes: std::ops::Range<i64>, minute: Minute) {
+    put_traffic(made, arm, minutes, minute, None).await;
+}
+
+async fn put_traffic(
+    made: &Made,
+    arm: usize,
+    minutes: std::ops::Range<i64>,
+    minute: Minute,
+    zone: Option<&str>,
+) {
     let aws = direct().await;
     let tail = |arn: &str| {
         let tail = arn.rsplit(':').next().expect("an ARN");
         tail.trim_start_matches("loadbalancer/").to_owned()
     };
-    let dimensions = vec![
-        Dimension::builder()
-            .name("TargetGroup")
-            .value(tail(&made.groups[arm]))
-            .build(),
-        Dimension::builder()
-            .name("LoadBalancer")
-            .value(tail(&made.balancer))
-            .build(),
+    let dimension = |name: &str, value: &str| Dimension::builder().name(name).value(value).build();
+    let mut dimensions = vec![
+        dimension("TargetGroup", &tail(&made.groups[arm])),
+        dimension("LoadBalancer", &tail(&made.balancer)),
     ];
+    dimensions.extend(zone.map(|zone| dimension("AvailabilityZone", zone)));
     let mut data = vec![];
     for n in minutes {
         let at = i64::try_from(START).expect("small") + n * 60_000;
