@@ -47,7 +47,7 @@ fn the_demo_ends_promoted() {
     );
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     assert!(
-        stdout(&output).starts_with("promoted: v2 is not worse (evidence"),
+        stdout(&output).starts_with("promoted: v2 is not worse (suspicion"),
         "{}",
         stdout(&output)
     );
@@ -82,7 +82,7 @@ fn the_demo_ends_promoted() {
     );
     assert!(history.contains("ended      promoted"), "{history}");
     assert!(
-        history.contains("goes on: no sign that it is worse (evidence "),
+        history.contains("goes on: no sign that it is worse (suspicion "),
         "{history}"
     );
     let json = stdout(&run(folder.path(), &["history", "--json"]));
@@ -95,7 +95,7 @@ fn the_demo_ends_promoted() {
     let drawn = run(folder.path(), &["history", "--plot", &plot]);
     assert_eq!(code(&drawn), Some(0), "{}", stderr(&drawn));
     let picture = std::fs::read_to_string(&plot).expect("written");
-    assert!(picture.contains("rolls back at 100:1"));
+    assert!(picture.contains("rolls back at 100"));
 }
 
 /// Begins a rollout on a demo of its own and drives it to its end.

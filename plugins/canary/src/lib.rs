@@ -484,7 +484,9 @@ mod tests {
             assert_eq!(outcome.verdict, Verdict::RolledBack);
             assert!(outcome.reason.contains(what), "{}", outcome.reason);
             assert!(
-                outcome.reason.contains("it is worse (evidence "),
+                outcome
+                    .reason
+                    .contains("it is worse (a version as good as stable "),
                 "{}",
                 outcome.reason
             );

@@ -187,7 +187,7 @@ async fn evidence_takes_back_errors_and_latency() {
             "{standing:?}"
         );
         assert!(
-            reason(&standing).contains("it is worse (evidence "),
+            reason(&standing).contains("it is worse (a version as good as "),
             "{standing:?}"
         );
         assert!(reason(&standing).contains(says), "{standing:?}");

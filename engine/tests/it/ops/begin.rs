@@ -349,7 +349,7 @@ async fn a_bad_version_is_taken_back() {
         taken_back(slow, "limits"),
     );
     for (text, says) in [
-        (told.0, "it is worse (evidence "),
+        (told.0, "it is worse (a version as good as "),
         (told.1, "slow requests"),
         (told.2, "% errors is over the limit"),
         (told.3, "ms is over 2 times"),

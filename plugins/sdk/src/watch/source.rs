@@ -313,7 +313,7 @@ impl Source {
             Window::of(&samples, rollout.stable()),
         );
         let points = self.points(rollout, since);
-        let zones = self.zones_since(rollout, since);
+        let zones = self.zones_since(rollout, since)?;
         let mut intervals: BTreeMap<u64, Arms> = BTreeMap::new();
         for sample in samples {
             if let Some(arm) = self.arm_of(&sample, since) {

@@ -8,6 +8,8 @@ use analysis::{Counts, Seen, percent};
 use super::{Arms, Source, key};
 use crate::{HostError, MetricsQuery, Rollout};
 
+/// Reads of zones that fail in a row until the arms are compared without them.
+const TRIES: u32 = 3;
 /// Newest samples that tell which zone is bad for both arms.
 const NEWEST: usize = 10;
 
@@ -20,8 +22,8 @@ pub(crate) type ByZone = BTreeMap<u64, BTreeMap<String, Arms>>;
 pub(super) enum Zones {
     /// It was not asked yet.
     Unasked,
-    /// It does, and every read asks for them.
-    Read,
+    /// It does, and every read asks for them; that failed so many times in a row.
+    Read(u32),
     /// It does not.
     None,
 }
@@ -37,18 +39,32 @@ impl Source {
         // What cannot be read now may be later.
         let zones = self.read_zones(rollout, since).ok()?;
         self.zones = match zones.values().any(|arms| arms.len() > 1) {
-            true => Zones::Read,
+            true => Zones::Read(0),
             false => Zones::None,
         };
-        (self.zones == Zones::Read).then_some(zones)
+        (self.zones == Zones::Read(0)).then_some(zones)
     }
 
-    /// The same for every read; nothing unless zones were found. Without them the arms are
-    /// compared as a whole.
-    pub(super) fn zones_since(&self, rollout: &mut Rollout, since: f64) -> ByZone {
-        match self.zones {
-            Zones::Read => self.read_zones(rollout, since).unwrap_or_default(),
-            Zones::Unasked | Zones::None => ByZone::new(),
+    /// The same for every read; nothing unless zones were found. Samples that come without
+    /// them are waited for a few times, and are compared as a whole then.
+    pub(super) fn zones_since(
+        &mut self,
+        rollout: &mut Rollout,
+        since: f64,
+    ) -> Result<ByZone, HostError> {
+        let Zones::Read(failed) = self.zones else {
+            return Ok(ByZone::new());
+        };
+        match self.read_zones(rollout, since) {
+            Err(error) if failed + 1 < TRIES => {
+                self.zones = Zones::Read(failed + 1);
+                Err(error)
+            }
+            Err(_) => Ok(ByZone::new()),
+            Ok(zones) => {
+                self.zones = Zones::Read(0);
+                Ok(zones)
+            }
         }
     }
 
