@@ -481,7 +481,7 @@ mod tests {
     #[test]
     fn a_reason_is_short_before_it_is_broken_off() {
         let worse = "step 2/4 at 25 %: it is worse (a version as good as stable looks like this in at most 1 of 119 rollouts); errors";
-        assert_eq!(ended(worse, 80), worse);
+        assert_eq!(ended(worse, 120), worse);
         assert_eq!(ended(worse, 40), "step 2/4 at 25 %: it is worse");
         assert_eq!(ended(worse, 14), "it is worse");
         assert_eq!(ended("it is worse", 6), "it is…");

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn the_picture_names_the_arms_and_the_limit() {
         let svg = svg(&full());
-        for words in ["blue (stable)", "green (candidate)", "rolls back at 100:1"] {
+        for words in ["blue (stable)", "green (candidate)", "rolls back at 100"] {
             assert!(svg.contains(words), "{words}");
         }
         assert!(!svg.contains("no data"));
