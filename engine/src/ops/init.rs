@@ -140,6 +140,14 @@ pub async fn init(app: &App, request: &InitRequest) -> Result<Written> {
         ));
         app.note(Note { advice, ..note });
     }
+    if let Some(plugin) = named
+        && request.plugin.is_none()
+        && Path::new(plugin).is_absolute()
+    {
+        app.note(Note::from(format!(
+            "the file names {plugin}, which is on this machine alone; before others use it, copy the plugin beside the file, and name the copy there"
+        )));
+    }
     Ok(Written {
         file: request.file.clone(),
         plugin,

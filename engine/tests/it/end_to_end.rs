@@ -372,6 +372,17 @@ fn to_wait_after_the_traffic_was_moved_tells_what_is_now() {
         (&answer["exit"], &answer["moved-since"]),
         (&0.into(), &true.into())
     );
+
+    // How a rollout ended says nothing of where the traffic is now, and nobody else does.
+    drop(local);
+    for verb in [
+        vec!["wait", "--local", &admin],
+        vec!["wait", id, "--local", &admin],
+        vec!["status", "--local", &admin],
+    ] {
+        let output = go(&verb);
+        assert_eq!(code(&output), Some(1), "{verb:?}: {}", stdout(&output));
+    }
 }
 
 #[test]

@@ -280,7 +280,10 @@ async fn one_replicate_tells_its_story() {
     let One { scenario, played } = one.expect("it plays");
     crate::schemas::shown(&Replicate::of(&scenario, 2, &played));
     let story = lab::story(&played.journal, replicate::ROLLOUT);
-    assert!(story.contains("it is worse (a version as good as "), "{story}");
+    assert!(
+        story.contains("it is worse (a version as good as "),
+        "{story}"
+    );
     assert_eq!(played.fate, Fate::RolledBack);
     assert!(played.minutes.is_some());
     let plot = test.at("one.png");

@@ -12,6 +12,7 @@ use engine::ops::find::Purpose;
 use engine::ops::history::get;
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
+use engine::ops::traffic::set_weights;
 use engine::ops::way_back::{TakenBack, abort, rollback};
 use engine::rollout::{Options, Ran};
 use serde_json::json;
@@ -692,6 +693,30 @@ async fn a_part_of_an_id_will_do() {
         let found = get(&test.app, &nowhere, Some(none)).await;
         refused(found.map(|_| ()), Kind::Usage, &["there is no rollout"]);
     }
+}
+
+/// Whoever stops a rollout in a hurry means one that is under way, and is told which.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_an_id_means_what_is_under_way_before_what_has_ended() {
+    let (balancer, target) = start(&spec([demo(), demo()])).await;
+    healthy(&target, "canary", 1).await;
+    let test = TestApp::surrounded(<_>::default());
+    let weights = ["75", "25"].map(str::to_owned);
+    let ended = set_weights(&test.app, &local(balancer.admin), &weights).await;
+    let ended = ended.expect("done").rollout;
+    assert!(ended.starts_with("set-weights-"), "{ended}");
+    let nowhere = TargetRequest::default();
+    let meant = || get(&test.app, &nowhere, Some("set-w"));
+    assert_eq!(meant().await.expect("alone").0.rollout, ended);
+    begin(&test, "set-weights-zzzzzzzz", "elsewhere").await;
+    assert_eq!(meant().await.expect("it").0.rollout, "set-weights-zzzzzzzz");
+    let said = test.heard();
+    let told = "set-w is set-weights-zzzzzzzz, the only one under way that fits";
+    assert!(said.contains(told), "{said}");
+    // Of two that are under way neither is meant.
+    begin(&test, "set-weights-yyyyyyyy", "there").await;
+    let error = refused(meant().await.map(|_| ()), Kind::Usage, &["fits several"]);
+    assert!(error.to_string().contains(&ended), "{error}");
 }
 
 /// Where nothing names a target, the error says what can.

@@ -214,6 +214,8 @@ fn the_binary_finds_the_strategies_that_it_was_built_with() {
     let named = named.unwrap_or_else(|| panic!("{text}"));
     let place = named.split('"').nth(1).expect("quoted");
     assert!(std::path::Path::new(place).is_file(), "{named}");
+    let told = stderr(&output);
+    assert!(told.contains("on this machine alone"), "{told}");
 }
 
 /// A file that names a strategy which is not there is written, and that is said at once.

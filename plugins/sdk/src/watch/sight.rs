@@ -50,13 +50,12 @@ impl Shown {
     /// `+1 point of errors would show in about 4 min, +0.1 points in about 21 min, +0.05
     /// points not at all`; `would` is `would show`, or `would have shown`.
     pub(super) fn say(&self, would: &str) -> String {
-        let time =
-            |(fault, time): &(f64, f64)| format!("{} in about {}", points(*fault), in_words(*time));
-        let mut parts: Vec<String> = self.shows.iter().map(time).collect();
-        if let Some(first) = self.shows.first() {
-            let (fault, after) = (points(first.0), in_words(first.1));
-            parts[0] = format!("{fault} of errors {would} in about {after}");
-        }
+        let first = format!(" of errors {would}");
+        let said = |(at, (fault, time)): (usize, &(f64, f64))| {
+            let said = if at == 0 { &*first } else { "" };
+            format!("{}{said} in about {}", points(*fault), in_words(*time))
+        };
+        let mut parts: Vec<String> = self.shows.iter().enumerate().map(said).collect();
         match self.hidden.map(points) {
             Some(hidden) if parts.is_empty() => {
                 return format!("not even {hidden} of errors {would} with this traffic");
