@@ -148,7 +148,7 @@ impl Stack {
         let ecs = [&ecs[..], &["--services"], &services].concat();
         about.push(("services".to_owned(), texts(&ecs)));
         let (mut about, commands): (Vec<_>, Vec<_>) = about.into_iter().unzip();
-        let mut shown = aws_each(&commands);
+        let mut shown = aws_each(REGION, &commands);
         let described = shown.last().expect("services")["services"].clone();
         let definitions = described.as_array().expect("a list").iter().map(|service| {
             let text = |key: &str| service[key].as_str().expect("a text");
@@ -163,7 +163,7 @@ impl Stack {
             ));
             texts(&definition.concat())
         });
-        shown.extend(aws_each(&definitions.collect::<Vec<_>>()));
+        shown.extend(aws_each(REGION, &definitions.collect::<Vec<_>>()));
         let mut fields = Fields::new();
         for (about, shown) in about.iter().zip(&shown) {
             // The only member of an answer needs no name.

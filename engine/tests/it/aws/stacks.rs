@@ -17,7 +17,7 @@ use engine::rollout::Standing;
 use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, refused, rollout, suspended};
-use crate::support::aws::emulator::{self, aws, aws_output, script, unique};
+use crate::support::aws::emulator::{self, aws, script, try_aws, unique};
 use crate::support::aws::proxy::{Proxy, Trouble};
 use crate::support::aws::{ok, run, stack};
 use crate::support::binary::{Running, engine, signal, spawn_with, stderr, stdout};
@@ -547,7 +547,7 @@ async fn a_dry_run_of_a_new_stack_leaves_nothing_and_takes_nothing() {
     };
     let seen = shop.deploy(dry.clone()).await.expect("looked at");
     assert_eq!(seen.result, Deployment::DryRun);
-    let described = aws_output(
+    let described = try_aws(
         region,
         &[
             "cloudformation",
@@ -556,7 +556,7 @@ async fn a_dry_run_of_a_new_stack_leaves_nothing_and_takes_nothing() {
             shop.name(),
         ],
     );
-    assert!(!described.status.success(), "{}", stdout(&described));
+    described.expect_err("there is none");
     shop.deploy(shop.request(&IMAGES)).await.expect("made");
     shop.deploy(dry).await.expect("looked at");
     let seen = overview(&shop.test.app, &shop.target, None).await;
@@ -742,8 +742,7 @@ async fn the_region_of_a_stack_s_arn_decides_for_deploy_and_delete() {
         let delete = ["delete", "--yes", "--stack", arn];
         let output = run(folder.path(), elsewhere, &delete);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let gone = aws_output(region, &describe);
-        assert!(!gone.status.success(), "it is deleted");
+        try_aws(region, &describe).expect_err("it is deleted");
     });
 }
 

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use engine::target::http::Client;
@@ -93,24 +93,13 @@ pub fn environment(command: &mut Command, endpoint: &str, region: &str) {
 
 /// The judge: what the real AWS CLI prints, as JSON.
 pub fn aws(region: &str, arguments: &[&str]) -> Value {
-    let output = aws_output(region, arguments);
-    assert!(
-        output.status.success(),
-        "aws {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).unwrap_or(Value::Null)
+    try_aws(region, arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub fn aws_output(region: &str, arguments: &[&str]) -> Output {
-    let mut command = Command::new(tool("aws"));
-    environment(&mut command, &endpoint(), region);
-    command
-        .args(arguments)
-        .args(["--output", "json"])
-        .output()
-        .expect("the AWS CLI runs")
+/// The same where it may fail: what it complains about.
+pub fn try_aws(region: &str, arguments: &[&str]) -> Result<Value, String> {
+    let command = arguments.iter().map(|part| (*part).to_owned()).collect();
+    ask_aws(region, &[command]).remove(0)
 }
 
 /// A script of the emulator's folder that answers each line of JSON with one.
@@ -147,12 +136,25 @@ impl Lines {
 }
 
 /// The judge about many things at once: what the real AWS CLI prints for each command.
-pub fn aws_each(commands: &[Vec<String>]) -> Vec<Value> {
-    static CLI: OnceLock<Lines> = OnceLock::new();
-    let answer = CLI
-        .get_or_init(|| Lines::start("cli.py"))
-        .ask(&json!(commands));
-    answer["printed"].as_array().expect("a list").clone()
+pub fn aws_each(region: &str, commands: &[Vec<String>]) -> Vec<Value> {
+    let answers = ask_aws(region, commands).into_iter();
+    let shown = answers.map(|answer| answer.unwrap_or_else(|error| panic!("{error}")));
+    shown.collect()
+}
+
+/// One of several that run, because each start of the CLI takes a second of the processor.
+fn ask_aws(region: &str, commands: &[Vec<String>]) -> Vec<Result<Value, String>> {
+    static RUNNING: [OnceLock<Lines>; 3] = [const { OnceLock::new() }; 3];
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed) % RUNNING.len();
+    let cli = RUNNING[next].get_or_init(|| Lines::start("cli.py"));
+    let answers = cli.ask(&json!({"region": region, "commands": commands}));
+    let answers = answers.as_array().expect("a list").iter();
+    let answer = |answer: &Value| match answer["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(answer["printed"].clone()),
+    };
+    answers.map(answer).collect()
 }
 
 /// An awkward stack of `tests/fixtures/awkward`, made by CloudFormation and by boto3: of

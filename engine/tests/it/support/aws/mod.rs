@@ -45,12 +45,7 @@ pub fn stack(region: &str, name: &str, template: &Path, parameters: &[&str]) {
         "--parameter-overrides",
     ];
     arguments.extend(parameters);
-    let output = emulator::aws_output(region, &arguments);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    aws(region, &arguments);
 }
 
 /// What a stack has as a parameter, as the AWS CLI shows it.
