@@ -142,3 +142,16 @@ pub async fn say(address: SocketAddr, bytes: &[u8], patience: Duration) -> Strin
     let _ = tokio::time::timeout(patience, stream.read_to_end(&mut text)).await;
     String::from_utf8_lossy(&text).into_owned()
 }
+
+/// The same of what is answered: waits for the answer to begin, however busy the machine is,
+/// and for the rest of it a little longer.
+pub async fn ask(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("listens");
+    let _ = stream.write_all(bytes).await;
+    let mut text = vec![0; 4096];
+    let begun = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut text)).await;
+    text.truncate(begun.map_or(0, |read| read.unwrap_or(0)));
+    let rest = stream.read_to_end(&mut text);
+    let _ = tokio::time::timeout(Duration::from_millis(300), rest).await;
+    String::from_utf8_lossy(&text).into_owned()
+}
