@@ -9,7 +9,7 @@ use engine::target::http::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::clients::{answer, ask, good, say, seen, start, upstream};
+use crate::support::clients::{answer, good, hear, say, seen, start, upstream};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -228,7 +228,7 @@ async fn an_odd_request_is_no_error() {
         format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
         format!("GET /?{long} HTTP/1.1\r\nhost: x\r\n\r\n"),
     ] {
-        let heard = ask(balancer.listen, said.as_bytes()).await;
+        let heard = hear(balancer.listen, said.as_bytes()).await;
         let head: String = said.chars().take(90).collect();
         assert!(heard.starts_with("HTTP/1."), "{head:?}: {heard:?}");
         assert_eq!(heard.split(' ').nth(1).map(|s| &s[..1] == "5"), Some(false), "{head:?}: {heard:?}");

@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::balancer::{healthy, spec, url};
 use crate::support::binary::{run, stdout};
-use crate::support::clients::{ask, counted, say, seen, start, upstream};
+use crate::support::clients::{counted, hear, say, seen, start, upstream};
 use crate::support::folder;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -228,7 +228,7 @@ async fn who_leaves_an_answer_that_stalls_had_none() {
         })
         .await;
         let (balancer, target) = start(address, |_| ()).await;
-        let heard = ask(balancer.listen, GET).await;
+        let heard = hear(balancer.listen, GET).await;
         assert!(heard.starts_with("HTTP/1.1 200 OK"), "{heard}");
         assert_eq!(seen(&target).await, (0, 0, 1), "{head}");
         assert_eq!(unanswered(&target).await, (1, 1), "{head}");

@@ -145,7 +145,7 @@ pub async fn say(address: SocketAddr, bytes: &[u8], patience: Duration) -> Strin
 
 /// The same of what is answered: waits for the answer to begin, however busy the machine is,
 /// and for the rest of it a little longer.
-pub async fn ask(address: SocketAddr, bytes: &[u8]) -> String {
+pub async fn hear(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("listens");
     let _ = stream.write_all(bytes).await;
     let mut text = vec![0; 4096];
