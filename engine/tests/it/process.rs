@@ -274,7 +274,8 @@ fn program(file: &Path) -> (i32, i32) {
     panic!("{} is not there", file.display());
 }
 
-/// A rollout file, `r.toml`, whose arms run programs that start others and never end.
+/// A rollout file, `r.toml`, whose arms run programs that start others, never end and never
+/// serve, so that a rollout waits for them as long as the test takes.
 fn write_programs(folder: &Path) {
     let arm = |name: &str| {
         let script = format!("sleep 600 & echo $! > {name}.child; echo $$ > {name}.id; wait");
@@ -283,7 +284,7 @@ fn write_programs(folder: &Path) {
         )
     };
     let file = format!(
-        "[target]\nkind = \"local\"\n[target.local]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{}{}[strategy]\nplugin = \"{}\"\n",
+        "[target]\nkind = \"local\"\n[target.local]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{}{}[strategy]\nplugin = \"{}\"\n[guardrails]\nhealthy-timeout = \"30m\"\n",
         arm("stable"),
         arm("canary"),
         plugin("canary"),

@@ -1,10 +1,12 @@
 //! Strategies: those that ship, and guests that were built for tests.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
+use tokio::sync::OnceCell;
 
 use super::{root, target_folder};
 
@@ -37,7 +39,16 @@ pub fn host() -> Arc<Host> {
     .clone()
 }
 
-/// A guest, ready to run.
+/// A guest, ready to run. Tests that begin at once share it: some take minutes to compile.
 pub async fn plugin(name: &str) -> Arc<Plugin> {
-    host().load(&guest(name)).await.expect("the guest loads")
+    static KNOWN: OnceLock<Mutex<HashMap<String, Arc<OnceCell<Arc<Plugin>>>>>> = OnceLock::new();
+    let known = KNOWN.get_or_init(Mutex::default);
+    let place = known
+        .lock()
+        .expect("no panic")
+        .entry(name.to_owned())
+        .or_default()
+        .clone();
+    let load = || async { host().load(&guest(name)).await.expect("the guest loads") };
+    place.get_or_init(load).await.clone()
 }
