@@ -151,7 +151,9 @@ impl Players {
         let place = plugin_path(name);
         let bytes = std::fs::read(&place)
             .unwrap_or_else(|e| panic!("{}: {e}; run `make bench-gating`", place.display()));
-        self.runtime.block_on(self.host.load(&bytes)).expect("it loads")
+        self.runtime
+            .block_on(self.host.load(&bytes))
+            .expect("it loads")
     }
 
     fn play(&self, rule: &Rule, scenarios: &[&Scenario]) -> Column {
@@ -352,7 +354,9 @@ fn worst_first(sets: &[Set], gate: &Column, oracle: &Column) {
     }
     let of = |column: &Column| Summary::of(&column.rows);
     let (gate, oracle) = (of(gate), of(oracle));
-    let ratio = gate.bad_requests_geometric_mean.zip(oracle.bad_requests_geometric_mean);
+    let ratio = gate
+        .bad_requests_geometric_mean
+        .zip(oracle.bad_requests_geometric_mean);
     println!(
         "| **mean** (of bad requests the geometric one) | | {} | {} | {} | {} | {} |",
         text(gate.detected_mean_pct, 1),
@@ -365,7 +369,8 @@ fn worst_first(sets: &[Set], gate: &Column, oracle: &Column) {
 
 /// Every cell of every rule, as two files.
 fn cells(folder: &Path, sets: &[Set], columns: &[Column]) {
-    let mut good = String::from("set,scenario,rule,rolled-back-percent,median-minutes-to-full-weight\n");
+    let mut good =
+        String::from("set,scenario,rule,rolled-back-percent,median-minutes-to-full-weight\n");
     let mut bad = String::from(
         "set,scenario,rule,detected-percent,median-minutes-to-rollback,mean-bad-requests\n",
     );

@@ -109,7 +109,10 @@ impl Service {
     fn past(&mut self, dice: &mut Dice) -> Past {
         let mut minute = || {
             let rate = self.next_rate(dice);
-            vec![vec![Counts::new(dice.poisson(self.requests * rate), self.requests)]]
+            vec![vec![Counts::new(
+                dice.poisson(self.requests * rate),
+                self.requests,
+            )]]
         };
         Past {
             intervals: (0..120).map(|_| minute()).collect(),
