@@ -15,8 +15,8 @@
 //!
 //! The likelihood ratio of a good version has the mean 1, so it is taken back in at most
 //! `alpha` of its rollouts, however often it is looked at (J. Ville 1939). Of Wald's two
-//! limits only the upper one is there, because no gate may promote sooner than its schedule,
-//! and among all tests with that `alpha` none needs fewer samples on average (Wald and
+//! limits only the upper one is there, because no gate may promote sooner than its schedule.
+//! Where all samples are alike, no test with that `alpha` needs fewer on average (Wald and
 //! Wolfowitz 1948).
 //!
 //! The probabilities are those by which [`super::world`] makes its numbers: usual errors in
