@@ -330,7 +330,7 @@ fn worst_first(sets: &[Set], gate: &Column, oracle: &Column) {
     println!("|---|---|---|---|---|---|---|");
     let names = sets
         .iter()
-        .flat_map(|set| set.corpus.scenarios.iter().map(|_| set.name.as_str()));
+        .flat_map(|set| set.corpus.scenarios.iter().map(move |_| set.name.as_str()));
     let mut worst: Vec<(f64, &str, &Row, &Row)> = names
         .zip(gate.rows.iter().zip(&oracle.rows))
         .filter(|(_, (gate, _))| gate.class == Class::Bad)

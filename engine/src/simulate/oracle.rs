@@ -66,7 +66,6 @@ pub fn play(scenario: &Scenario, replicate: u32, alpha: f64) -> Told {
     climb(&world, scenario.clock.metric_delay, alpha)
 }
 
-#[expect(clippy::float_cmp, reason = "the same number or another step")]
 fn climb(world: &World, metric_delay: u64, alpha: f64) -> Told {
     let limit = -libm::log(alpha);
     let late = u32::try_from(metric_delay.div_ceil(world.interval_ms())).unwrap_or(u32::MAX);
@@ -92,7 +91,6 @@ fn climb(world: &World, metric_delay: u64, alpha: f64) -> Told {
         if let Some(sample) = newest.and_then(|at| samples.get(at as usize)?.as_ref()) {
             ratio += sample.ratio;
             if ratio >= limit {
-                #[expect(clippy::cast_precision_loss, reason = "a few hours in ms")]
                 let minutes = (u64::from(t) * world.interval_ms()) as f64 / 60_000.0;
                 told.minutes = Some(minutes);
                 return told;
@@ -182,10 +180,11 @@ fn log_ratio(world: &World, t: u32, share: f64, age: u32, seen: &Arm) -> f64 {
     let [with, without] = [true, false].map(|faulty| world.conditions(t, share, age, faulty).1);
     let (cluster, sigma) = world.fixed_noise();
     let errors = |c: &Conditions| log_errors(seen.errors, seen.requests, c, cluster);
-    let mut ratio = match (errors(&with), errors(&without)) {
-        (with, without) if with == without => 0.0,
-        (with, without) => with - without,
-    };
+    let mut ratio = errors(&with) - errors(&without);
+    // Impossible either way.
+    if ratio.is_nan() {
+        ratio = 0.0;
+    }
     if !with.as_fast_as(&without) {
         let counts = seen.histogram.bins().iter();
         let parts = with.bins(sigma).into_iter().zip(without.bins(sigma));

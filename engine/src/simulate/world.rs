@@ -311,7 +311,6 @@ impl Conditions {
     }
 
     /// Whether latencies are as under other conditions.
-    #[expect(clippy::float_cmp, reason = "the same numbers or other ones")]
     pub(super) fn as_fast_as(&self, other: &Self) -> bool {
         let of = |c: &Self| (c.log_median, c.tail, c.log_tail_mult);
         of(self) == of(other)
