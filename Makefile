@@ -182,7 +182,7 @@ real-speed: plugins test-guests $(EMULATOR)/ready ## Follow a good and a bad ver
 
 REPLICATES ?= 100
 
-bench-gating: plugins rivals ## Compare the gate with the rules of other tools (REPLICATES=400 for more)
+bench-gating: plugins rivals ## Play the gate in all sets, beside an oracle and the rules of other tools (REPLICATES=400 for more)
 	$(CARGO) bench --locked --package analysis --bench gate
 	$(CARGO) bench --locked --package engine --bench gating -- --replicates $(REPLICATES)
 

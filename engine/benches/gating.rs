@@ -1,15 +1,20 @@
-//! The gate beside the rules of other tools, in the same worlds with the same
-//! luck: `make bench-gating`, `make bench-gating REPLICATES=400`.
+//! The gate in every set of `examples/scenarios`, beside its first edition, what a fault could
+//! have cost at least, and the rules of other tools: `make bench-gating`,
+//! `make bench-gating REPLICATES=400`.
 //!
-//! Prints Markdown: first the summary, then every scenario, the one in which our
-//! gate does worst first; then how fast the simulator is. Nothing here passes or
-//! fails.
+//! Prints Markdown: all sets in one table; every bad version with the oracle, the worst first;
+//! the rules of other tools in the same worlds with the same luck, in summary and in every
+//! scenario; then how fast the simulator is. Nothing here passes or fails.
+//!
+//! `--set NAME` plays one set, `--no-rivals` leaves the other tools out, `--csv FOLDER` writes
+//! every cell into two files.
 
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -18,9 +23,10 @@ use engine::model::{Arm, HostError, Latency, Millis, Role, Sample, Wake, Weights
 use engine::rollout::session::{Calls, Interrupted};
 use engine::rollout::{Ran, Run, Strategy};
 use engine::simulate::many::{self, Play};
-use engine::simulate::replicate::{START, Subject};
-use engine::simulate::report::{Row, Summary};
-use engine::simulate::scenario::{Class, Corpus};
+use engine::simulate::oracle;
+use engine::simulate::replicate::{Fate, START, Subject};
+use engine::simulate::report::{Row, Summary, Tally};
+use engine::simulate::scenario::{Class, Corpus, Scenario};
 use engine::strategy::limits::Limits;
 use engine::strategy::{Host, Plugin};
 use serde_json::{Value, json};
@@ -29,30 +35,42 @@ use serde_json::{Value, json};
 const REPLICATES: u32 = 100;
 /// Times of Kayenta's judge are quadratic; its cells have this part of the rest.
 const COSTLY_PART: u32 = 4;
+/// The set in which the other tools are played.
+const COMPARISON: &str = "comparison";
+/// What the gate promises, and so the oracle.
+const ALPHA: f64 = 0.01;
 
-struct Column {
+/// A rule that is compared.
+struct Rule {
     name: &'static str,
     plugin: &'static str,
     parameters: Value,
     costly: bool,
 }
 
-fn columns() -> Vec<Column> {
-    let rival = |name, parameters| Column {
-        name,
-        plugin: "rivals",
-        parameters,
-        costly: false,
-    };
-    let ours = |name, parameters| Column {
+/// Our gate as it is, as it was, and without a part of it.
+fn ours() -> [Rule; 3] {
+    let ours = |name, parameters| Rule {
         name,
         plugin: "canary",
         parameters,
         costly: false,
     };
-    vec![
+    [
         ours("engine", json!({})),
+        ours("engine, edition 1", json!({"edition": 1})),
         ours("engine, no probe", json!({"probe": false})),
+    ]
+}
+
+fn rivals() -> Vec<Rule> {
+    let rival = |name, parameters| Rule {
+        name,
+        plugin: "rivals",
+        parameters,
+        costly: false,
+    };
+    vec![
         rival("Flagger thr10", json!({"rule": "flagger"})),
         rival(
             "Flagger thr5",
@@ -64,11 +82,11 @@ fn columns() -> Vec<Column> {
         rival("ECS canary", json!({"rule": "ecs-canary"})),
         rival("relative 3of3", json!({"rule": "relative"})),
         rival("PipeCD ADA", json!({"rule": "pipecd"})),
-        Column {
+        Rule {
             costly: true,
             ..rival("Kayenta 3h", json!({"rule": "kayenta-3h"}))
         },
-        Column {
+        Rule {
             costly: true,
             ..rival("Kayenta 30m", json!({"rule": "kayenta-30m"}))
         },
@@ -89,6 +107,72 @@ fn plugin_path(name: &str) -> PathBuf {
     }
 }
 
+/// A file of scenarios, by its name.
+struct Set {
+    name: String,
+    corpus: Corpus,
+}
+
+/// The sets, that of the comparison first; or that one alone.
+fn sets(only: Option<&String>) -> Vec<Set> {
+    let folder = std::fs::read_dir(root().join("examples/scenarios")).expect("the sets");
+    let files = folder.map(|file| file.expect("a file").path());
+    let mut sets: Vec<Set> = files
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).expect("a scenario file");
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            Set {
+                corpus: Corpus::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}")),
+                name: name.into_owned(),
+            }
+        })
+        .filter(|set| only.is_none_or(|only| *only == set.name))
+        .collect();
+    sets.sort_by_key(|set| (set.name != COMPARISON, set.name.clone()));
+    assert!(!sets.is_empty(), "there is no such set");
+    sets
+}
+
+/// What came of a rule, in the order of the scenarios.
+struct Column {
+    name: &'static str,
+    rows: Vec<Row>,
+}
+
+/// Plays rules.
+struct Players {
+    runtime: tokio::runtime::Runtime,
+    host: Host,
+    replicates: u32,
+}
+
+impl Players {
+    fn plugin(&self, name: &str) -> Arc<Plugin> {
+        let place = plugin_path(name);
+        let bytes = std::fs::read(&place)
+            .unwrap_or_else(|e| panic!("{}: {e}; run `make bench-gating`", place.display()));
+        self.runtime
+            .block_on(self.host.load(&bytes))
+            .expect("it loads")
+    }
+
+    fn play(&self, rule: &Rule, scenarios: &[&Scenario]) -> Column {
+        let subject = subject(self.plugin(rule.plugin), rule.parameters.clone());
+        let replicates = if rule.costly {
+            (self.replicates / COSTLY_PART).max(1)
+        } else {
+            self.replicates
+        };
+        let begun = Instant::now();
+        let rows = play(scenarios, &subject, replicates, many::cores());
+        eprintln!("{}: {:.0} s", rule.name, begun.elapsed().as_secs_f64());
+        Column {
+            name: rule.name,
+            rows,
+        }
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let value = |flag: &str| {
@@ -96,53 +180,60 @@ fn main() {
         arguments.get(at + 1)
     };
     let replicates = value("--replicates").map_or(REPLICATES, |n| n.parse().expect("a number"));
-    let path = value("--scenario").map_or_else(
-        || root().join("examples/scenarios/comparison.json"),
-        PathBuf::from,
-    );
-    let text = std::fs::read_to_string(&path).expect("a scenario file");
-    let corpus = Corpus::parse(&text).expect("valid scenarios");
+    let sets = sets(value("--set"));
+    let scenarios: Vec<&Scenario> = sets.iter().flat_map(|s| &s.corpus.scenarios).collect();
+    let compared = sets.iter().find(|set| set.name == COMPARISON);
+    let compared = compared.filter(|_| !arguments.iter().any(|a| a == "--no-rivals"));
 
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let host = Host::new(None, Limits::default()).expect("the host starts");
-    let mut results: Vec<(&str, Vec<Row>, f64)> = vec![];
-    for column in columns() {
-        let place = plugin_path(column.plugin);
-        let bytes = std::fs::read(&place)
-            .unwrap_or_else(|e| panic!("{}: {e}; run `make bench-gating`", place.display()));
-        let plugin = runtime.block_on(host.load(&bytes)).expect("it loads");
-        let subject = subject(plugin, column.parameters.clone());
-        let replicates = if column.costly {
-            (replicates / COSTLY_PART).max(1)
-        } else {
-            replicates
-        };
-        let begun = Instant::now();
-        let rows = play(&corpus, &subject, replicates, many::cores());
-        let seconds = begun.elapsed().as_secs_f64();
-        eprintln!("{}: {seconds:.0} s", column.name);
-        results.push((column.name, rows, seconds));
-    }
-    println!(
-        "{replicates} replicates of each cell, {} of Kayenta's.\n",
-        replicates / COSTLY_PART
+    let players = Players {
+        runtime: tokio::runtime::Runtime::new().expect("a runtime"),
+        host: Host::new(None, Limits::default()).expect("the host starts"),
+        replicates,
+    };
+    let [now, before, no_probe] = ours();
+    let (now, before) = (
+        players.play(&now, &scenarios),
+        players.play(&before, &scenarios),
     );
-    summary(&results);
-    details(&results, Class::Good);
-    details(&results, Class::Bad);
-    let plugin = std::fs::read(plugin_path("canary")).expect("a plugin");
-    let plugin = runtime.block_on(host.load(&plugin)).expect("it loads");
-    look_in_wasm(&runtime, &plugin);
-    speed(&corpus, &subject(plugin, json!({})));
+    let oracle = Column {
+        name: "oracle",
+        rows: foretell(&scenarios, replicates),
+    };
+    println!("{replicates} replicates of each cell.\n");
+    all_sets(&sets, [&now, &before]);
+    worst_first(&sets, &now, &oracle);
+    let mut columns = vec![now, before];
+    if let Some(set) = compared {
+        let scenarios: Vec<&Scenario> = set.corpus.scenarios.iter().collect();
+        columns.push(players.play(&no_probe, &scenarios));
+        columns.extend(rivals().iter().map(|rule| players.play(rule, &scenarios)));
+        let alike: Vec<(&str, &[Row])> = columns
+            .iter()
+            .map(|column| (column.name, &column.rows[..scenarios.len()]))
+            .collect();
+        println!(
+            "\nThe rules of other tools, {replicates} replicates of each cell, {} of Kayenta's.\n",
+            replicates / COSTLY_PART
+        );
+        summary(&alike);
+        details(&alike, Class::Good);
+        details(&alike, Class::Bad);
+    }
+    columns.insert(2, oracle);
+    if let Some(folder) = value("--csv") {
+        cells(Path::new(folder), &sets, &columns);
+    }
+    let plugin = players.plugin("canary");
+    look_in_wasm(&players.runtime, &plugin);
+    speed(&sets[0].corpus, &subject(plugin, json!({})));
 }
 
 fn subject(strategy: Arc<Plugin>, parameters: Value) -> Subject {
     Subject::new(strategy, "bench", parameters)
 }
 
-fn play(corpus: &Corpus, subject: &Subject, replicates: u32, jobs: usize) -> Vec<Row> {
-    let plays: Vec<Play> = corpus
-        .scenarios
+fn play(scenarios: &[&Scenario], subject: &Subject, replicates: u32, jobs: usize) -> Vec<Row> {
+    let plays: Vec<Play> = scenarios
         .iter()
         .map(|scenario| Play {
             scenario,
@@ -158,15 +249,184 @@ fn play(corpus: &Corpus, subject: &Subject, replicates: u32, jobs: usize) -> Vec
         .collect()
 }
 
-fn summary(results: &[(&str, Vec<Row>, f64)]) {
+/// What the oracle does in every scenario.
+fn foretell(scenarios: &[&Scenario], replicates: u32) -> Vec<Row> {
+    let next = AtomicUsize::new(0);
+    let tally = |scenario: &Scenario, replicate| {
+        let told = oracle::play(scenario, replicate, ALPHA);
+        Tally {
+            fate: told.minutes.map_or(Fate::Promoted, |_| Fate::RolledBack),
+            minutes: told.minutes,
+            bad_requests: told.bad_requests,
+            violations: vec![],
+        }
+    };
+    let worker = || {
+        let mut rows = vec![];
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(scenario) = scenarios.get(at) else {
+                return rows;
+            };
+            let tallies: Vec<Tally> = (0..replicates).map(|r| tally(scenario, r)).collect();
+            rows.push((at, Row::of(scenario, &tallies)));
+        }
+    };
+    let begun = Instant::now();
+    let mut rows: Vec<(usize, Row)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..many::cores()).map(|_| scope.spawn(worker)).collect();
+        let joined = workers.into_iter().map(|w| w.join().expect("it foretells"));
+        joined.flatten().collect()
+    });
+    rows.sort_by_key(|(at, _)| *at);
+    eprintln!("oracle: {:.0} s", begun.elapsed().as_secs_f64());
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+fn text(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".to_owned(), |v| format!("{v:.digits$}"))
+}
+
+/// One line for each set, with both editions.
+fn all_sets(sets: &[Set], editions: [&Column; 2]) {
+    println!(
+        "Both editions of the gate, `second / first`.\n\n\
+         | set | good, bad | false rollback, mean % | worst % | detected, mean % | bad requests (geometric mean) | minutes to full weight |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    let line = |name: &str, range: std::ops::Range<usize>| {
+        let rows = editions.map(|edition| &edition.rows[range.clone()]);
+        let sums = rows.map(Summary::of);
+        let good = rows[0].iter().filter(|r| r.class == Class::Good).count();
+        let both = |of: fn(&Summary) -> Option<f64>, digits| {
+            let [second, first] = sums.map(|s| text(of(&s), digits));
+            format!("{second} / {first}")
+        };
+        println!(
+            "| {name} | {good}, {} | {} | {} | {} | {} | {} |",
+            rows[0].len() - good,
+            both(|s| s.false_rollback_mean_pct, 2),
+            both(|s| s.false_rollback_worst_pct, 1),
+            both(|s| s.detected_mean_pct, 1),
+            both(|s| s.bad_requests_geometric_mean, 0),
+            both(|s| s.median_minutes_to_promote, 0),
+        );
+    };
+    let mut from = 0;
+    for set in sets {
+        let to = from + set.corpus.scenarios.len();
+        line(&set.name, from..to);
+        from = to;
+    }
+    line("**all**", 0..from);
+}
+
+/// Every bad version, that on top which costs most beside what it could have cost at least.
+fn worst_first(sets: &[Set], gate: &Column, oracle: &Column) {
+    println!(
+        "\nBad versions, worst first: what the gate lets through beside what the oracle does.\n\n\
+         | scenario | set | detected, % | oracle, % | bad requests | oracle | ratio |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    let names = sets
+        .iter()
+        .flat_map(|set| set.corpus.scenarios.iter().map(move |_| set.name.as_str()));
+    let mut worst: Vec<(f64, &str, &Row, &Row)> = names
+        .zip(gate.rows.iter().zip(&oracle.rows))
+        .filter(|(_, (gate, _))| gate.class == Class::Bad)
+        .map(|(set, (gate, oracle))| {
+            // As in the geometric mean, a tenth of a request is none.
+            let ratio = gate.bad_requests_mean.max(0.1) / oracle.bad_requests_mean.max(0.1);
+            (ratio, set, gate, oracle)
+        })
+        .collect();
+    worst.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (ratio, set, gate, oracle) in &worst {
+        println!(
+            "| {} | {set} | {:.0} | {:.0} | {} | {} | {} |",
+            gate.name,
+            gate.rolled_back_pct,
+            oracle.rolled_back_pct,
+            short(gate.bad_requests_mean),
+            short(oracle.bad_requests_mean),
+            short(*ratio)
+        );
+    }
+    let of = |column: &Column| Summary::of(&column.rows);
+    let (gate, oracle) = (of(gate), of(oracle));
+    let ratio = gate
+        .bad_requests_geometric_mean
+        .zip(oracle.bad_requests_geometric_mean);
+    println!(
+        "| **mean** (of bad requests the geometric one) | | {} | {} | {} | {} | {} |",
+        text(gate.detected_mean_pct, 1),
+        text(oracle.detected_mean_pct, 1),
+        text(gate.bad_requests_geometric_mean, 1),
+        text(oracle.bad_requests_geometric_mean, 1),
+        text(ratio.map(|(gate, oracle)| gate / oracle), 1)
+    );
+}
+
+/// Every cell of every rule, as two files.
+fn cells(folder: &Path, sets: &[Set], columns: &[Column]) {
+    let mut good =
+        String::from("set,scenario,rule,rolled-back-percent,median-minutes-to-full-weight\n");
+    let mut bad = String::from(
+        "set,scenario,rule,detected-percent,median-minutes-to-rollback,mean-bad-requests\n",
+    );
+    let mut at = 0;
+    for set in sets {
+        for _ in &set.corpus.scenarios {
+            for column in columns {
+                let Some(row) = column.rows.get(at) else {
+                    continue;
+                };
+                let rule = if column.name.contains(',') {
+                    format!("\"{}\"", column.name)
+                } else {
+                    column.name.to_owned()
+                };
+                let start = format!("{},{},{rule}", set.name, row.name);
+                let minutes = |m: Option<f64>| m.map_or(String::new(), |m| format!("{m:.0}"));
+                let _ = match row.class {
+                    Class::Good => writeln!(
+                        good,
+                        "{start},{:.1},{}",
+                        row.rolled_back_pct,
+                        minutes(row.median_minutes_to_promote)
+                    ),
+                    Class::Bad => writeln!(
+                        bad,
+                        "{start},{:.0},{},{}",
+                        row.rolled_back_pct,
+                        minutes(row.median_minutes_to_rollback),
+                        rounded(row.bad_requests_mean)
+                    ),
+                };
+            }
+            at += 1;
+        }
+    }
+    for (name, text) in [("good-versions.csv", good), ("bad-versions.csv", bad)] {
+        std::fs::write(folder.join(name), text).expect("a folder that can be written to");
+    }
+}
+
+fn rounded(value: f64) -> String {
+    match value {
+        v if v >= 10_000.0 => format!("{:.0}", (v / 1_000.0).round() * 1_000.0),
+        v if v >= 10.0 => format!("{v:.0}"),
+        v => format!("{v:.1}"),
+    }
+}
+
+fn summary(results: &[(&str, &[Row])]) {
     println!(
         "| | false rollback, mean % | worst % | bad detected, mean % | bad requests (geometric mean) | minutes to full weight |"
     );
     println!("|---|---|---|---|---|---|");
-    for (name, rows, _) in results {
+    for (name, rows) in results {
         let s = Summary::of(rows);
-        let text =
-            |v: Option<f64>, digits: usize| v.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
         println!(
             "| {name} | {} | {} | {} | {} | {} |",
             text(s.false_rollback_mean_pct, 1),
@@ -179,8 +439,8 @@ fn summary(results: &[(&str, Vec<Row>, f64)]) {
 }
 
 /// Scenarios of a class, the one in which the first column does worst on top.
-fn details(results: &[(&str, Vec<Row>, f64)], class: Class) {
-    let ours = &results[0].1;
+fn details(results: &[(&str, &[Row])], class: Class) {
+    let ours = results[0].1;
     let mut order: Vec<usize> = (0..ours.len())
         .filter(|at| ours[*at].class == class)
         .collect();
@@ -200,14 +460,14 @@ fn details(results: &[(&str, Vec<Row>, f64)], class: Class) {
                 "Bad versions: detected, % · median minutes to rollback · mean bad requests",
         }
     );
-    let names: Vec<&str> = results.iter().map(|(name, ..)| *name).collect();
+    let names: Vec<&str> = results.iter().map(|(name, _)| *name).collect();
     println!("| scenario | {} |", names.join(" | "));
     println!("|---|{}", "---|".repeat(names.len()));
     for at in order {
         let minutes = |m: Option<f64>| m.map_or("-".to_owned(), |m| format!("{m:.0}"));
         let cells: Vec<String> = results
             .iter()
-            .map(|(_, rows, _)| match class {
+            .map(|(_, rows)| match class {
                 Class::Good => format!(
                     "{:.1} ({})",
                     rows[at].rolled_back_pct,
@@ -355,9 +615,10 @@ fn speed(corpus: &Corpus, subject: &Subject) {
     println!("\nSimulator:\n");
     let count = f64::from(EACH) * f64::from(u32::try_from(corpus.scenarios.len()).unwrap_or(0));
     let mut alone = 0.0;
+    let scenarios: Vec<&Scenario> = corpus.scenarios.iter().collect();
     for jobs in [1, many::cores()] {
         let begun = Instant::now();
-        play(corpus, subject, EACH, jobs);
+        play(&scenarios, subject, EACH, jobs);
         let rate = count / begun.elapsed().as_secs_f64();
         if jobs == 1 {
             alone = rate;

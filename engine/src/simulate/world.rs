@@ -69,6 +69,11 @@ impl Histogram {
         self.0.iter().sum()
     }
 
+    /// The number of requests in each bin.
+    pub(super) fn bins(&self) -> &[u32; BINS] {
+        &self.0
+    }
+
     /// Adds the requests of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (count, more) in self.0.iter_mut().zip(other.0) {
@@ -265,17 +270,51 @@ impl Factors {
 
 /// What determines the numbers of one arm in one interval.
 #[derive(Debug, Clone, Copy)]
-struct Conditions {
+pub(super) struct Conditions {
     /// Share of the requests that fail in normal operation.
-    error_rate: f64,
+    pub(super) error_rate: f64,
     /// Share of the rest that fails for another reason.
-    more_errors: f64,
+    pub(super) more_errors: f64,
     /// The logarithm of the median latency.
     log_median: f64,
     /// Share of the requests in the slow tail.
     tail: f64,
     /// The logarithm of the factor by which these are slower.
     log_tail_mult: f64,
+}
+
+impl Conditions {
+    /// The share of requests that take longer, with that standard deviation of their
+    /// logarithms.
+    fn slower_than(&self, log_latency: f64, sigma: f64) -> f64 {
+        let z = (log_latency - self.log_median) / sigma;
+        if self.tail > 0.0 {
+            let slow = above(z - self.log_tail_mult / sigma);
+            (1.0 - self.tail) * above(z) + self.tail * slow
+        } else {
+            above(z)
+        }
+    }
+
+    /// The share of requests in each bin of a histogram.
+    pub(super) fn bins(&self, sigma: f64) -> [f64; BINS] {
+        let mut slower = 1.0;
+        std::array::from_fn(|bin| {
+            let slower_still = match bin + 1 {
+                BINS => 0.0,
+                next => self.slower_than(edge(next), sigma),
+            };
+            let part = (slower - slower_still).max(0.0);
+            slower = slower_still;
+            part
+        })
+    }
+
+    /// Whether latencies are as under other conditions.
+    pub(super) fn as_fast_as(&self, other: &Self) -> bool {
+        let of = |c: &Self| (c.log_median, c.tail, c.log_tail_mult);
+        of(self) == of(other)
+    }
 }
 
 /// How strong the candidate's effect is in one interval, 0-1.
@@ -390,29 +429,57 @@ impl World {
     pub fn interval(&self, t: u32, share: f64, age: u32) -> Interval {
         let total = self.total(i64::from(t));
         let requests = self.candidate_requests(t, total, share);
+        let (stable, candidate, missing) = self.conditions(t, share, age, true);
+        let draws = |owner| self.luck.draws(i64::from(t), owner);
+        Interval {
+            stable: self.sample(draws(Owner::Stable), total - requests, stable),
+            candidate: self.sample(draws(Owner::Candidate), requests, candidate),
+            missing,
+            bad_requests: f64::from(requests) * self.bad_part(t, share),
+        }
+    }
+
+    /// The conditions of stable and of the candidate in interval `t`, with or without what
+    /// is wrong with it, and whether the metrics of the interval never arrive.
+    pub(super) fn conditions(
+        &self,
+        t: u32,
+        share: f64,
+        age: u32,
+        faulty: bool,
+    ) -> (Conditions, Conditions, bool) {
         let tasks = self.candidate_task_count(share);
         let index = self.history() as usize + t as usize;
-
         let draws = self.luck.draws(i64::from(t), Owner::Stable);
         let own = self.stable.at(t as usize);
         let mut stable = self.usual(draws, index, own, self.stable_tasks, self.base.tasks);
-        let draws_candidate = self.luck.draws(i64::from(t), Owner::Candidate);
+        let draws = self.luck.draws(i64::from(t), Owner::Candidate);
         let own = self.candidate.at(t as usize);
         let factors = self.candidate_tasks[tasks as usize - 1];
-        let mut candidate = self.usual(draws_candidate, index, own, factors, tasks);
-
-        let strength = self.strength(t, share);
-        let bad = strength.bad(&self.canary.effect, &self.base, candidate.error_rate);
-        strength.apply(&self.canary.effect, &mut candidate);
+        let mut candidate = self.usual(draws, index, own, factors, tasks);
+        if faulty {
+            let strength = self.strength(t, share);
+            strength.apply(&self.canary.effect, &mut candidate);
+        }
         self.warm_up(age, &mut candidate);
         let missing = self.happen(t, &mut stable, &mut candidate);
+        (stable, candidate, missing)
+    }
 
-        Interval {
-            stable: self.sample(draws, total - requests, stable),
-            candidate: self.sample(draws_candidate, requests, candidate),
-            missing,
-            bad_requests: f64::from(requests) * bad,
-        }
+    /// The noise that no interval changes: the mean size of a cluster of errors, and the
+    /// standard deviation of the logarithm of a latency.
+    pub(super) fn fixed_noise(&self) -> (f64, f64) {
+        (self.noise.error_cluster_mean, self.base.latency.sigma)
+    }
+
+    /// Mean requests in an interval before the start, or in the first so many without a past.
+    pub(super) fn usual_requests(&self, without_past: u32) -> f64 {
+        let range = match i64::from(self.history()) {
+            0 => 0..i64::from(without_past),
+            history => -history..0,
+        };
+        let count = (range.end - range.start) as f64;
+        range.map(|t| f64::from(self.total(t))).sum::<f64>() / count
     }
 
     /// The bad requests of [`interval`](Self::interval) alone, at a fraction of the
@@ -421,11 +488,16 @@ impl World {
     pub fn bad_requests(&self, t: u32, share: f64) -> f64 {
         let total = self.total(i64::from(t));
         let requests = self.candidate_requests(t, total, share);
+        f64::from(requests) * self.bad_part(t, share)
+    }
+
+    /// Share of the candidate's requests that are bad because of its effect.
+    fn bad_part(&self, t: u32, share: f64) -> f64 {
         let factors = self.candidate_tasks[self.candidate_task_count(share) as usize - 1];
         let index = self.history() as usize + t as usize;
         let rate = self.error_rate(index, self.candidate.error.at(t as usize), factors);
         let strength = self.strength(t, share);
-        f64::from(requests) * strength.bad(&self.canary.effect, &self.base, rate)
+        strength.bad(&self.canary.effect, &self.base, rate)
     }
 
     fn moment(&self, t: u32) -> u64 {
@@ -604,15 +676,6 @@ impl Strength {
 /// Spreads requests over the bins: a multinomial sample, made of one binomial for
 /// each bin, of what the bins before left.
 fn histogram(draws: Draws, requests: u32, conditions: &Conditions, sigma: f64) -> Histogram {
-    let slower_than = |log_latency: f64| {
-        let z = (log_latency - conditions.log_median) / sigma;
-        if conditions.tail > 0.0 {
-            let slow = above(z - conditions.log_tail_mult / sigma);
-            (1.0 - conditions.tail) * above(z) + conditions.tail * slow
-        } else {
-            above(z)
-        }
-    };
     let mut histogram = Histogram::default();
     let (mut rest, mut slower) = (requests, 1.0);
     for (bin, quantity) in (0..BINS).zip(quantity::BIN..) {
@@ -623,7 +686,7 @@ fn histogram(draws: Draws, requests: u32, conditions: &Conditions, sigma: f64) -
             histogram.0[bin] = rest;
             break;
         }
-        let slower_still = slower_than(edge(bin + 1));
+        let slower_still = conditions.slower_than(edge(bin + 1), sigma);
         let part = if slower > 0.0 {
             ((slower - slower_still) / slower).clamp(0.0, 1.0)
         } else {

@@ -98,6 +98,7 @@ const PURE: &[&str] = &[
     "rollout/roles.rs",
     "store/claim.rs",
     "simulate/fault.rs",
+    "simulate/oracle.rs",
     "simulate/random.rs",
     "simulate/report.rs",
     "simulate/scenario/mod.rs",

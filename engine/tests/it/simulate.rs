@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use engine::clock::{Clock, VirtualClock};
-use engine::journal::{Call, Event};
+use engine::journal::{Call, Event, exchanges};
 use engine::model::query::{Probe, Query};
 use engine::model::{
     ArmHealth, Decision, End, HostError, MetricsQuery, Millis, Observed, Point, ProbeReport,
@@ -18,7 +18,8 @@ use engine::rollout::Standing;
 use engine::rollout::fleet::Fleet;
 use engine::simulate::fault::OutsideFault;
 use engine::simulate::many::{self, Play};
-use engine::simulate::replicate::{self, Fate, Subject};
+use engine::simulate::oracle;
+use engine::simulate::replicate::{self, Fate, START, Subject};
 use engine::simulate::report::Row;
 use engine::simulate::scenario::Corpus;
 use engine::strategy::Plugin;
@@ -46,6 +47,74 @@ fn subject(strategy: Arc<Plugin>, parameters: Value, faults: &[&str]) -> Subject
     Subject {
         faults: faults.iter().map(|f| f.parse().expect("a fault")).collect(),
         ..Subject::new(strategy, "test", parameters)
+    }
+}
+
+/// What `make bench-gating` plays.
+#[test]
+fn every_set_of_scenarios_loads_and_no_two_have_a_name_in_common() {
+    let files = std::fs::read_dir(root().join("examples/scenarios")).expect("the sets");
+    let mut names = vec![];
+    for file in files {
+        let path = file.expect("a file").path();
+        let set = path.file_stem().expect("a name").to_string_lossy();
+        for scenario in corpus(&set).scenarios {
+            assert!(!scenario.summary.is_empty(), "{set}: {}", scenario.name);
+            // Developers look at these by themselves, with names of their own.
+            if set != "development" {
+                names.push(scenario.name);
+            }
+        }
+    }
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+    assert!(all >= 190, "{all}");
+}
+
+/// Or a fault would cost less than any rule could have known: the oracle is at the gate's
+/// shares, for as long as the gate may stay at them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oracle_climbs_as_the_gate_does_at_its_slowest() {
+    let strategy = guests::plugin("canary").await;
+    for (name, steps) in [
+        ("aa-med-0.1", [5, 25, 50, 100]),
+        ("aa-high-0.1", [1, 10, 50, 100]),
+        ("aa-med-0.1-nohist", [5, 25, 50, 100]),
+    ] {
+        let set = if name.ends_with("-nohist") {
+            "no-past"
+        } else {
+            "comparison"
+        };
+        let corpus = corpus(set);
+        let scenario = corpus.scenarios.iter().find(|s| s.name == name);
+        let scenario = scenario.expect("it is there");
+        let slowest = json!({"steps": steps, "bake": ["12m", "12m", "20m", "20m"]});
+        let slowest = subject(strategy.clone(), slowest, &[]);
+        let played = replicate::play(&slowest, scenario, 0).await.expect("plays");
+        assert_eq!(played.fate, Fate::Promoted, "{}", played.reason);
+
+        let mut weights = Weights::of([("stable", 100), ("canary", 0)]);
+        let mut moves = vec![(START, 0.0)];
+        for exchange in exchanges(&played.journal) {
+            if let Some(after) = exchange.weights_after(&weights) {
+                moves.push((exchange.at, after.share("canary") / 100.0));
+                weights = after;
+            }
+        }
+        let shares = oracle::play(scenario, 0, 0.01).shares;
+        let minutes = (START..).step_by(60_000);
+        for (at, share) in minutes.zip(shares.iter().copied().chain([1.0])) {
+            let held = moves.iter().rev().find(|(since, _)| *since <= at);
+            let held = held.expect("from the start").1;
+            let minute = (at - START) / 60_000;
+            assert!(
+                (held - share).abs() < 1e-9,
+                "{name}, minute {minute}: {held} and {share}"
+            );
+        }
     }
 }
 

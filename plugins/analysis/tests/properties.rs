@@ -50,6 +50,12 @@ impl Dice {
         ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// A standard normal number (Box and Muller 1958).
+    fn normal(&mut self) -> f64 {
+        let (radius, angle) = (1.0 - self.uniform(), self.uniform());
+        (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+
     /// Knuth's product method: exact, and quick enough for small means.
     fn poisson(&mut self, mean: f64) -> f64 {
         let (limit, mut product, mut count) = ((-mean).exp(), self.uniform(), 0.0);
@@ -61,20 +67,74 @@ impl Dice {
     }
 }
 
-/// How often a version just at the margin is rolled back at this share, in so many runs of so
-/// many looks. `begin` makes the gate of a run.
+/// A service in whose every interval both arms have so many requests, one of them the
+/// candidate's `share`.
+#[derive(Clone, Copy)]
+struct Service {
+    share: f64,
+    requests: f64,
+    /// The usual rate of errors.
+    rate: f64,
+    /// How the logarithm of the rate sways, for both arms alike: its standard deviation, and
+    /// what of it stays from one interval to the next.
+    sway: (f64, f64),
+    /// The swing of the newest interval, in standard deviations.
+    swing: f64,
+}
+
+impl Service {
+    fn steady(share: f64, requests: f64, rate: f64) -> Self {
+        Self {
+            share,
+            requests,
+            rate,
+            sway: (0.0, 0.0),
+            swing: 0.0,
+        }
+    }
+
+    /// The rate of the next interval.
+    fn next_rate(&mut self, dice: &mut Dice) -> f64 {
+        let (deviation, stays) = self.sway;
+        if deviation > 0.0 {
+            self.swing = stays * self.swing + (1.0 - stays * stays).sqrt() * dice.normal();
+        }
+        self.rate * (deviation * self.swing).exp()
+    }
+
+    /// Two hours of stable alone.
+    fn past(&mut self, dice: &mut Dice) -> Past {
+        let mut minute = || {
+            let rate = self.next_rate(dice);
+            vec![vec![Counts::new(
+                dice.poisson(self.requests * rate),
+                self.requests,
+            )]]
+        };
+        Past {
+            intervals: (0..120).map(|_| minute()).collect(),
+        }
+    }
+}
+
+/// How often a version just at the margin is rolled back, in so many runs of so many looks.
+/// `begin` makes the gate of a run.
 fn crossings(
-    (share, requests, rate): (f64, f64, f64),
+    service: Service,
     (runs, looks): (u32, u32),
     dice: &mut Dice,
-    begin: impl Fn(&mut Dice) -> Gate,
+    begin: impl Fn(&mut Service, &mut Dice) -> Gate,
 ) -> u32 {
-    let (candidate, stable) = (requests * share, requests * (1.0 - share));
+    let share = service.share;
+    let (candidate, stable) = (service.requests * share, service.requests * (1.0 - share));
     let mut crossed = 0;
     for _ in 0..runs {
-        let mut gate = begin(dice);
+        let mut service = service;
+        let mut gate = begin(&mut service, dice);
         let margin = gate.calibration().margin(0, share, gate.config());
+        assert!((margin - 1.25).abs() < 1e-12);
         crossed += u32::from((0..looks).any(|_| {
+            let rate = service.next_rate(dice);
             let counts = [
                 (dice.poisson(candidate * rate * margin), candidate),
                 (dice.poisson(stable * rate), stable),
@@ -103,15 +163,12 @@ fn at_the_margin_false_alarms_keep_to_alpha() {
         (0.05, 60.0, 0.02),
     ] {
         let mut dice = Dice(7);
-        let world = (share, requests, rate);
-        let crossed = crossings(world, (RUNS, 240), &mut dice, |_| {
+        let service = Service::steady(share, requests, rate);
+        let crossed = crossings(service, (RUNS, 240), &mut dice, |_, _| {
             let mut errors = Stream::errors();
             errors.share = 1.0;
             errors.excess = 0.0;
-            let gate = Gate::new(&Past::default(), textbook(vec![errors]), endless(share));
-            let margin = gate.calibration().margin(0, share, gate.config());
-            assert!((margin - 1.25).abs() < 1e-12);
-            gate
+            Gate::new(&Past::default(), textbook(vec![errors]), endless(share))
         });
         keeps_to_alpha(crossed, RUNS, &format!("{share} {requests}"));
     }
@@ -274,30 +331,44 @@ fn an_average_of_ones_own() {
 
 /// A past of two hours with that error rate.
 fn past(dice: &mut Dice, requests: f64, rate: f64) -> Past {
-    let minute = |dice: &mut Dice| vec![vec![Counts::new(dice.poisson(requests * rate), requests)]];
-    Past {
-        intervals: (0..120).map(|_| minute(dice)).collect(),
-    }
+    Service::steady(0.0, requests, rate).past(dice)
 }
 
 /// What the past lends, the smaller excess and the alarm leave the promise whole: a version
-/// just at the margin is rolled back in at most `alpha` of all rollouts, at every share,
-/// with 195 looks.
+/// just at the margin is rolled back in at most `alpha` of all rollouts with 195 looks, at
+/// every share, also where the rate that both arms have in common sways. A past that lends
+/// more than such a rate can be known by breaks it at 95 %.
 #[test]
 fn at_the_margin_the_second_edition_keeps_to_alpha() {
-    const RUNS: u32 = 300;
-    for (share, requests, rate) in [(0.25, 300.0, 0.01), (0.5, 60.0, 0.02), (0.95, 300.0, 0.01)] {
+    const RUNS: u32 = 400;
+    const STEADY: (f64, f64) = (0.0, 0.0);
+    const USUAL: (f64, f64) = (0.2, 0.8);
+    const SLOW: (f64, f64) = (0.5, 0.95);
+    for (share, requests, rate, sway) in [
+        (0.25, 300.0, 0.01, USUAL),
+        (0.25, 1_200.0, 0.01, SLOW),
+        (0.5, 60.0, 0.02, STEADY),
+        (0.5, 1_200.0, 0.01, SLOW),
+        (0.95, 300.0, 0.01, USUAL),
+        (0.95, 1_200.0, 0.01, SLOW),
+    ] {
         let mut dice = Dice(11);
-        let world = (share, requests, rate);
-        let crossed = crossings(world, (RUNS, 195), &mut dice, |dice| {
-            let known = past(dice, requests, rate);
+        let service = Service {
+            sway,
+            ..Service::steady(share, requests, rate)
+        };
+        let crossed = crossings(service, (RUNS, 195), &mut dice, |service, dice| {
+            let known = service.past(dice);
             let mut errors = Stream::errors();
             errors.share = 1.0;
             let mut config = textbook(vec![errors]).second_edition();
             config.tasks = 400;
             Gate::new(&known, config, endless(share))
         });
-        keeps_to_alpha(crossed, RUNS, &format!("{share} {requests}"));
+        assert!(
+            crossed <= RUNS / 100,
+            "{share} {requests} {sway:?}: {crossed} of {RUNS}"
+        );
     }
 }
 
