@@ -5,10 +5,11 @@ use clap::Args;
 use super::Global;
 use super::exit::Exit;
 use super::run::RunArgs;
-use crate::model::{End, Millis, percent};
+use crate::model::{End, Millis};
 use crate::ops::app::App;
 use crate::ops::begin::make_ready;
-use crate::ops::plan::{self, Plan};
+use crate::ops::plan::{self, Plan, Wanted};
+use crate::ops::sight::Sight;
 use crate::rollout::Options;
 use crate::simulate::rehearsal::Rehearsal;
 use crate::target::aws::client::Patience;
@@ -33,7 +34,11 @@ pub struct PlanArgs {
 
 pub(super) async fn plan(app: &App, global: &Global, args: PlanArgs) -> crate::ops::Result<Exit> {
     let ready = make_ready(app, &args.run.request(global)).await?;
-    let plan = plan::plan(app, ready).await?;
+    let wanted = match args.policy {
+        true => Wanted::Calls,
+        false => Wanted::All,
+    };
+    let plan = plan::plan(app, ready, wanted).await?;
     if args.policy {
         out!("{:#}", plan.policy);
     } else if global.json {
@@ -92,14 +97,14 @@ fn print(plan: &Plan) {
         Some(End::RolledBack) => "rolled back".to_owned(),
         _ => "waits for a person".to_owned(),
     };
-    match plan.users {
-        Some(users) => {
-            let rate = percent(100.0 * users.error_rate);
+    match &plan.sight {
+        Some(sight) => {
+            let traffic = sight.traffic();
             out!(
-                "\nwith the traffic of the last 15m, {:.1} requests a second of which {rate} % fail, the strategy says:",
-                users.rps
+                "\nwith the traffic of the last 15m, {traffic}, {}",
+                intro(sight)
             );
-            for line in &plan.said {
+            for line in sight.said.iter().flatten() {
                 out!("  {line}");
             }
         }
@@ -141,6 +146,15 @@ fn print(plan: &Plan) {
         .map(|statement| statement["Action"].as_array().map_or(0, Vec::len))
         .sum();
     out!("\nneeds {actions} IAM actions; --policy prints them as a policy document");
+}
+
+/// What comes before what the strategy says.
+fn intro(sight: &Sight) -> String {
+    match &sight.said {
+        Ok(said) if said.is_empty() => "the strategy says nothing before its first step".to_owned(),
+        Ok(_) => "the strategy says:".to_owned(),
+        Err(why) => format!("what a rollout would show is not known: {why}"),
+    }
 }
 
 fn minutes(ms: Millis) -> String {

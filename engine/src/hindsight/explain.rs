@@ -237,6 +237,9 @@ fn in_words(count: Count) -> &'static str {
         Count::Asked => "requests whose answer was awaited",
         Count::SentAgain => "requests sent once more, because a connection was lost",
         Count::ClientErrors => "answers that blame the client (4xx)",
+        Count::Restarts => "tasks that stopped by themselves",
+        Count::OutOfMemory => "tasks that ran out of memory",
+        Count::ExitCodes => "tasks ended with exit codes up to",
     }
 }
 
@@ -253,7 +256,16 @@ fn means(name: &str, points: &[crate::model::Point]) -> Vec<String> {
         if let Some(count) = Count::of_query(name) {
             let all: f64 = values.iter().sum();
             let what = in_words(count);
-            return format!("{arm}: {all:.0} {what}{}", looked_at(values.len()));
+            let when = match count {
+                // Only minutes with some have a value.
+                Count::Restarts | Count::OutOfMemory => ", as of the last look".to_owned(),
+                Count::ExitCodes => {
+                    let most = values.iter().fold(0.0, |most, code| f64::max(most, *code));
+                    return format!("{arm}: {what} {most:.0}, as of the last look");
+                }
+                _ => looked_at(values.len()),
+            };
+            return format!("{arm}: {all:.0} {what}{when}");
         }
         #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
         let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
@@ -301,7 +313,12 @@ mod tests {
         let canary =
             "canary: 7 of 70 requests without an answer, in the 2 samples of the last look";
         assert_eq!(unanswered(&known)[0], canary, "one count, and of how many");
-        for count in [Count::Asked, Count::SentAgain, Count::ClientErrors] {
+        for count in [
+            Count::Asked,
+            Count::SentAgain,
+            Count::Restarts,
+            Count::ExitCodes,
+        ] {
             for line in means(count.query(), &points) {
                 assert!(!line.contains("engine:"), "{line}");
             }

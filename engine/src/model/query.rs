@@ -20,14 +20,24 @@ pub enum Count {
     SentAgain,
     /// 4xx answers and what counts as such, as the samples have them.
     ClientErrors,
+    /// Tasks that stopped by themselves: they ended, ran out of memory, or failed health
+    /// checks. Only periods with some have a value.
+    Restarts,
+    /// Those of them that ran out of memory.
+    OutOfMemory,
+    /// Not a count: the highest code with which one of them ended.
+    ExitCodes,
 }
 
 impl Count {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 7] = [
         Self::Unanswered,
         Self::Asked,
         Self::SentAgain,
         Self::ClientErrors,
+        Self::Restarts,
+        Self::OutOfMemory,
+        Self::ExitCodes,
     ];
 
     /// The name of the query.
@@ -38,6 +48,9 @@ impl Count {
             Self::Asked => "engine:asked",
             Self::SentAgain => "engine:sent-again",
             Self::ClientErrors => "engine:client-errors",
+            Self::Restarts => "engine:restarts",
+            Self::OutOfMemory => "engine:out-of-memory",
+            Self::ExitCodes => "engine:exit-codes",
         }
     }
 

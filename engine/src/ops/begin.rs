@@ -20,7 +20,7 @@ use super::request::{RolloutFile, TargetRequest, wrong_file};
 use crate::journal::{FORMAT, Header, Pin, Work};
 use crate::model::aws::{AwsSpec, Found};
 use crate::model::image::ImageReference;
-use crate::model::limits::Guardrails;
+use crate::model::limits::{Caps, Guardrails};
 use crate::model::problem::{Located, Problem};
 use crate::model::target::TargetSpec;
 use crate::model::{
@@ -122,11 +122,7 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
     }
     let running = running(app, &target_spec, &live).await?;
     let repeats = repeats(&spec, &live, &arms, promotion);
-    let mut stable = arms
-        .iter()
-        .find(|a| a.role == Role::Stable)
-        .and_then(|a| live.arm(&a.name))
-        .map(|a| a.release.clone());
+    let mut stable = served(&live, &arms);
     if !repeats.is_empty() {
         stable = what_the_name_meant(app, &running, &arms, &repeats, stable);
     }
@@ -140,29 +136,20 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         say_what_it_is_about(app, target.identity(), &live, &arms).await?;
     }
     let header = Header {
-        format: FORMAT,
         rollout: format!("{}-{id_part}", strategy.pin.name),
-        created: app.clock.now(),
-        engine: env!("CARGO_PKG_VERSION").to_owned(),
         file: file_of(request),
-        target: target_spec,
-        identity: target.identity().to_owned(),
-        sample_period_ms: target.sample_period_ms(),
-        baseline: live.weights(),
         stable,
         running,
-        candidate: spec.candidate,
-        digest: None,
         repeats,
-        promotion,
-        capacity: capacity(&live, &arms),
         scaling: scaling(app, target.as_ref()).await,
-        arms,
-        guardrails: spec.guardrails,
-        probes: spec.probes,
-        queries: spec.queries,
-        caps: strategy.loaded.policy.caps,
-        work: Work::Strategy(strategy.pin),
+        ..Outline {
+            target: target.as_ref(),
+            pinned: target_spec,
+            live: &live,
+            arms,
+            promotion,
+        }
+        .header(app, spec, (strategy.pin, strategy.loaded.policy.caps))
     };
     Ok(Ready {
         header,
@@ -172,6 +159,52 @@ pub async fn make_ready(app: &App, request: &BeginRequest) -> Result<Ready> {
         embedded,
         changes,
     })
+}
+
+/// What a rollout is about, as it was read from its target.
+struct Outline<'a> {
+    target: &'a dyn Target,
+    pinned: TargetSpec,
+    live: &'a Observed,
+    arms: Vec<Arm>,
+    promotion: Promotion,
+}
+
+impl Outline<'_> {
+    /// The first entry of a rollout, without what is read for one that shall begin.
+    fn header(self, app: &App, spec: Spec, (pin, caps): (Pin, Caps)) -> Header {
+        Header {
+            format: FORMAT,
+            rollout: pin.name.clone(),
+            created: app.clock.now(),
+            engine: env!("CARGO_PKG_VERSION").to_owned(),
+            file: None,
+            target: self.pinned,
+            identity: self.target.identity().to_owned(),
+            sample_period_ms: self.target.sample_period_ms(),
+            baseline: self.live.weights(),
+            stable: served(self.live, &self.arms),
+            running: vec![],
+            candidate: spec.candidate,
+            digest: None,
+            repeats: vec![],
+            promotion: self.promotion,
+            capacity: capacity(self.live, &self.arms),
+            scaling: vec![],
+            arms: self.arms,
+            guardrails: spec.guardrails,
+            probes: spec.probes,
+            queries: spec.queries,
+            caps,
+            work: Work::Strategy(pin),
+        }
+    }
+}
+
+/// What the stable arm runs.
+fn served(live: &Observed, arms: &[Arm]) -> Option<Release> {
+    let stable = arms.iter().find(|a| a.role == Role::Stable)?;
+    Some(live.arm(&stable.name)?.release.clone())
 }
 
 /// The rollout file that a rollout is begun with: none for the demo.
@@ -230,32 +263,18 @@ fn asked_for(app: &App, request: &BeginRequest, id_part: &str) -> Result<Spec> {
 }
 
 /// A strategy that may run, and what its journal says of it.
-struct Chosen {
-    loaded: Loaded,
+pub(super) struct Chosen {
+    pub(super) loaded: Loaded,
     pin: Pin,
 }
 
 async fn strategy(app: &App, request: &BeginRequest, spec: &Spec) -> Result<Chosen> {
-    let purpose = plugin::Purpose::Rollout;
-    let Judged {
-        loaded,
-        description,
-        accepted,
-    } = judged(app, request, spec, purpose).await?;
-    let (parameters, steps) =
-        accepted.map_err(|problems| plugin::not_accepted(&description, problems))?;
-    no_credentials(&parameters)?;
-    let pin = Pin {
-        sha256: loaded.plugin.sha256.clone(),
-        name: description.name,
-        version: description.version,
-        source: loaded.source.clone(),
-        world: loaded.plugin.world.clone(),
-        parameters: Value::Object(parameters),
-        seed: format!("{:032x}", rand::random::<u128>()),
-        steps,
-    };
-    Ok(Chosen { loaded, pin })
+    let judged = judged(app, request, spec, plugin::Purpose::Rollout).await?;
+    let chosen = judged.chosen()?;
+    if let Value::Object(parameters) = &chosen.pin.parameters {
+        no_credentials(parameters)?;
+    }
+    Ok(chosen)
 }
 
 /// A strategy that may run, and what it says of its parameters.
@@ -264,6 +283,30 @@ pub(super) struct Judged {
     pub(super) description: Description,
     /// The parameters, or all that is wrong with them.
     pub(super) accepted: Result<plugin::Accepted, Vec<Located>>,
+}
+
+impl Judged {
+    /// The strategy with its parameters, if it takes them.
+    pub(super) fn chosen(self) -> Result<Chosen> {
+        let Self {
+            loaded,
+            description,
+            accepted,
+        } = self;
+        let (parameters, steps) =
+            accepted.map_err(|problems| plugin::not_accepted(&description, problems))?;
+        let pin = Pin {
+            sha256: loaded.plugin.sha256.clone(),
+            name: description.name,
+            version: description.version,
+            source: loaded.source.clone(),
+            world: loaded.plugin.world.clone(),
+            parameters: Value::Object(parameters),
+            seed: format!("{:032x}", rand::random::<u128>()),
+            steps,
+        };
+        Ok(Chosen { loaded, pin })
+    }
 }
 
 /// Loads the strategy of a request, and asks it about its parameters.
@@ -358,14 +401,31 @@ async fn is_free(app: &App, target: &dyn Target) -> Result<()> {
     Err(busy_with(app, &busy.rollout).await)
 }
 
+/// Whether a rollout could begin on a target.
+pub(super) struct Prospect {
+    /// All reasons for which none could.
+    pub(super) hindrances: Vec<Error>,
+    /// What a rollout of the strategy would be, and its target as it is, if nothing does.
+    pub(super) begun: Option<(Header, Observed)>,
+}
+
+impl Prospect {
+    fn hindered(hindrances: Vec<Error>) -> Self {
+        Self {
+            hindrances,
+            begun: None,
+        }
+    }
+}
+
 /// All reasons for which a rollout could not begin on a target on AWS as it is now. It only
 /// reads.
-pub(super) async fn hindrances(
+pub(super) async fn prospect(
     app: &App,
     request: &BeginRequest,
     spec: &Spec,
-    found: &AwsSpec,
-) -> Result<Vec<Error>> {
+    (found, strategy): (&AwsSpec, Option<&Chosen>),
+) -> Result<Prospect> {
     let target = app.ports.on_aws(found).await?;
     let (target, pinned) = (target.as_ref(), TargetSpec::Aws(Box::new(found.clone())));
     let mut spec = spec.clone();
@@ -388,28 +448,44 @@ pub(super) async fn hindrances(
         Ok(arms) => arms,
         Err(error) => {
             all.push(error);
-            return Ok(all);
+            return Ok(Prospect::hindered(all));
         }
     };
-    match promotion(spec.candidate.as_ref(), spec.promotion, &live, &arms) {
-        Err(error) => all.push(Error::usage(error)),
-        Ok(promotion) => {
-            let new = spec.candidate.as_ref();
-            all.extend(have_services(&pinned, new, &arms, promotion).err());
-            let repeats = repeats(&spec, &live, &arms, promotion);
-            let arrives = Arrival {
-                candidate: new,
-                repeats: &repeats,
-                promotion,
-            };
-            all.extend(
-                seen_by_nobody(app, target, arrives, &live, &arms)
-                    .await
-                    .err(),
-            );
+    let promotion = match promotion(spec.candidate.as_ref(), spec.promotion, &live, &arms) {
+        Ok(promotion) => promotion,
+        Err(error) => {
+            all.push(Error::usage(error));
+            return Ok(Prospect::hindered(all));
         }
+    };
+    let new = spec.candidate.as_ref();
+    all.extend(have_services(&pinned, new, &arms, promotion).err());
+    let repeats = repeats(&spec, &live, &arms, promotion);
+    let arrives = Arrival {
+        candidate: new,
+        repeats: &repeats,
+        promotion,
+    };
+    let seen = seen_by_nobody(app, target, arrives, &live, &arms).await;
+    all.extend(seen.err());
+    if !all.is_empty() {
+        return Ok(Prospect::hindered(all));
     }
-    Ok(all)
+    let outline = Outline {
+        target,
+        pinned,
+        live: &live,
+        arms,
+        promotion,
+    };
+    let header = strategy.map(|chosen| {
+        let caps = chosen.loaded.policy.caps;
+        outline.header(app, spec, (chosen.pin.clone(), caps))
+    });
+    Ok(Prospect {
+        hindrances: all,
+        begun: header.map(|header| (header, live)),
+    })
 }
 
 /// Fails if an alarm is on.

@@ -8,18 +8,22 @@ use futures_util::future::join_all;
 
 use super::advice::{Ask, Input};
 use super::app::App;
-use super::begin::{self, BeginRequest, Judged};
+use super::begin::{self, BeginRequest, Chosen, Prospect};
 use super::error::{Error, Result};
 use super::examined::{Examined, Looks};
 use super::request::{RolloutFile, wrong_file};
+use super::sight::{self, Sight};
 use super::{permissions, plugin};
-use crate::model::Source;
+use crate::journal::Header;
 use crate::model::aws::AwsSpec;
 use crate::model::problem::Problem;
 use crate::model::secret::redacted;
 use crate::model::target::{LocalSpec, TargetSpec};
+use crate::model::{Observed, Source};
+use crate::simulate::rehearsal::Candidate;
 use crate::spec::Spec;
 use crate::target::Target as _;
+use crate::target::aws::AwsTarget;
 use crate::target::local::health;
 
 /// What was found of a rollout that could begin.
@@ -65,9 +69,10 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
                 .give(Input::LoadBalancer, "names a target without one"),
         );
     }
+    let mut chosen = None;
     if let Some(spec) = spec.as_ref().or(read.as_ref()) {
         if begin::may_ask(problems) {
-            strategy(app, request, spec, &mut examined).await;
+            chosen = strategy(app, request, spec, &mut examined).await;
         } else {
             let why = "not looked at, because the file leaves open which strategy is meant, what it may do, or what its parameters are";
             examined.push(Examined::skipped("plugin", why));
@@ -81,7 +86,9 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
     }
     let wrong_target = problems.iter().any(|one| one.problem.is_within("target"));
     match &spec {
-        Some(spec) if !wrong_target => target(app, request, spec, &mut examined).await,
+        Some(spec) if !wrong_target => {
+            target(app, request, (spec, chosen.as_ref()), &mut examined).await;
+        }
         Some(_) => examined.push(Examined::skipped(
             "target",
             "not looked at, because the file is wrong about it",
@@ -94,25 +101,27 @@ pub async fn check(app: &App, request: &BeginRequest) -> Result<Checked> {
     })
 }
 
-/// Looks at the strategy and its parameters.
-async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut Vec<Examined>) {
+/// Looks at the strategy and its parameters, and returns it if it could run.
+async fn strategy(
+    app: &App,
+    request: &BeginRequest,
+    spec: &Spec,
+    examined: &mut Vec<Examined>,
+) -> Option<Chosen> {
     if request.plugin.is_none() && spec.strategy.plugin.is_none() {
         let why = "no strategy is named; a rollout names one when it begins, or strategy.plugin in the rollout file does";
         examined.push(Examined::skipped("plugin", why));
-        return;
+        return None;
     }
     let judged = begin::judged(app, request, spec, plugin::Purpose::Check);
-    let Judged {
-        loaded,
-        description,
-        accepted,
-    } = match Box::pin(judged).await {
+    let judged = match Box::pin(judged).await {
         Ok(judged) => judged,
         Err(error) => {
             examined.push(Examined::wrong("plugin", error));
-            return;
+            return None;
         }
     };
+    let (loaded, description) = (&judged.loaded, &judged.description);
     examined.push(Examined::fine(
         "plugin",
         format!(
@@ -120,7 +129,7 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut
             description.name, description.version, loaded.shown, loaded.plugin.sha256
         ),
     ));
-    examined.push(match accepted {
+    examined.push(match &judged.accepted {
         Ok((_, steps)) if steps.is_empty() => {
             Examined::fine("parameters", format!("{} accepts them", description.name))
         }
@@ -135,15 +144,22 @@ async fn strategy(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut
             Examined::fine("parameters", text)
         }
         Err(problems) => {
-            Examined::wrong("parameters", plugin::not_accepted(&description, problems))
+            let error = plugin::not_accepted(description, problems.clone());
+            Examined::wrong("parameters", error)
         }
     });
+    judged.chosen().ok()
 }
 
 /// Looks at the target.
-async fn target(app: &App, request: &BeginRequest, spec: &Spec, examined: &mut Vec<Examined>) {
+async fn target(
+    app: &App,
+    request: &BeginRequest,
+    (spec, chosen): (&Spec, Option<&Chosen>),
+    examined: &mut Vec<Examined>,
+) {
     match &spec.target {
-        TargetSpec::Aws(aws) => on_aws(app, request, (spec, aws), examined).await,
+        TargetSpec::Aws(aws) => on_aws(app, request, (spec, aws, chosen), examined).await,
         TargetSpec::Local { admin } => examined.push(match app.ports.reach(&spec.target).await {
             Ok(_) => Examined::fine("target", format!("a local balancer answers at {admin}")),
             Err(_) => Examined::skipped(
@@ -278,7 +294,7 @@ fn can_run(program: &str, programs: &[PathBuf]) -> bool {
 async fn on_aws(
     app: &App,
     request: &BeginRequest,
-    (spec, aws): (&Spec, &AwsSpec),
+    (spec, aws, chosen): (&Spec, &AwsSpec, Option<&Chosen>),
     examined: &mut Vec<Examined>,
 ) {
     let target = match app.ports.find_on_aws(aws).await {
@@ -316,17 +332,64 @@ async fn on_aws(
         found: Some(found.clone()),
         ..aws.clone()
     };
-    match Box::pin(begin::hindrances(app, request, spec, &pinned)).await {
-        Ok(all) if all.is_empty() => {
+    match Box::pin(begin::prospect(app, request, spec, (&pinned, chosen))).await {
+        Ok(Prospect { hindrances, begun }) if hindrances.is_empty() => {
             let text = "a rollout could begin on the target as it is now";
             examined.push(Examined::fine("beginning", text));
+            if let (Some(begun), Some(chosen)) = (begun, chosen) {
+                examined.extend(evidence(app, &target, begun, chosen).await);
+            }
         }
-        Ok(all) => examined.extend(all.into_iter().map(|e| Examined::wrong("beginning", e))),
+        Ok(Prospect { hindrances, .. }) => {
+            let wrong = hindrances.into_iter();
+            examined.extend(wrong.map(|e| Examined::wrong("beginning", e)));
+        }
         // What a permission is missing for was said above.
         Err(_)
             if examined
                 .iter()
                 .any(|f| f.about == "permissions" && f.is_wrong()) => {}
         Err(error) => examined.push(Examined::wrong("beginning", error)),
+    }
+}
+
+/// Which faults the rollout would show with the traffic that there is. Nothing is wrong where
+/// that is not known.
+async fn evidence(
+    app: &App,
+    target: &AwsTarget,
+    (header, live): (Header, Observed),
+    chosen: &Chosen,
+) -> Option<Examined> {
+    const ABOUT: &str = "evidence";
+    let late = match &header.target {
+        TargetSpec::Aws(spec) => spec.metrics_delay_ms,
+        _ => 0,
+    };
+    let users = sight::users(target, &header, app.clock.now(), late).await;
+    // That the metrics cannot be read was said among the permissions.
+    let Some(users) = users.ok()? else {
+        let text = "no traffic was seen in the last 15m, so what a rollout would show is not known";
+        return Some(Examined::skipped(ABOUT, text));
+    };
+    let candidate = Candidate {
+        header,
+        live,
+        strategy: chosen.loaded.plugin.clone(),
+        metrics_delay_ms: late,
+        users,
+    };
+    let sight = Sight::of(&candidate).await;
+    let traffic = format!("with the traffic of the last 15m, {}", sight.traffic());
+    match sight.said {
+        Ok(said) if said.is_empty() => None,
+        Ok(said) => {
+            let text = format!("{traffic}: {}", said.join("; "));
+            Some(Examined::fine(ABOUT, text))
+        }
+        Err(why) => {
+            let text = format!("{traffic}, what a rollout would show is not known: {why}");
+            Some(Examined::skipped(ABOUT, text))
+        }
     }
 }

@@ -29,6 +29,7 @@ pub mod ports;
 pub mod private;
 pub mod request;
 pub mod scenarios;
+pub mod sight;
 pub mod simulate;
 pub mod status;
 pub mod template;

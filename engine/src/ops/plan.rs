@@ -7,18 +7,17 @@ use super::advice::Input;
 use super::app::App;
 use super::begin::Ready;
 use super::error::{Error, Result};
+use super::sight::{self, Sight};
 use crate::journal::Header;
+use crate::model::Millis;
 use crate::model::aws::Found;
 use crate::model::target::TargetSpec;
-use crate::model::{MetricsQuery, Millis, Role};
 use crate::simulate::rehearsal::{Candidate, Rehearsal, Users};
+use crate::target::aws::TaskChange;
 use crate::target::aws::calls::{self, Api, BESIDES, Scope};
-use crate::target::{Target, aws::TaskChange};
 
 /// Requests per second in the rehearsal, if the target's are not known.
 const RPS: f64 = 100.0;
-/// How far back the real traffic is read, ms.
-const TRAFFIC_MS: Millis = 15 * 60_000;
 
 /// What a rollout would do.
 #[derive(Debug, Clone)]
@@ -29,10 +28,9 @@ pub struct Plan {
     pub found: Found,
     /// What changes in the task definitions of the arms.
     pub changes: Vec<TaskChange>,
-    /// The traffic of the last quarter of an hour, if there was any.
-    pub users: Option<Users>,
-    /// What the strategy says of a rollout with that traffic before its first step.
-    pub said: Vec<String>,
+    /// Which faults would show with the traffic of the last quarter of an hour, if there was
+    /// any, and somebody wants to know.
+    pub sight: Option<Sight>,
     /// The rehearsal with a new version that never fails.
     pub good: Rehearsal,
     /// The rehearsal with a new version that always fails.
@@ -52,12 +50,21 @@ pub struct Write {
     pub what: String,
 }
 
+/// What is wanted of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of it.
+    All,
+    /// What a rollout calls, without which faults would show.
+    Calls,
+}
+
 /// Plans a rollout that could begin on the target as it is now.
 ///
 /// # Errors
 ///
 /// The target is not on AWS or cannot be read, or the strategy does not come to an end.
-pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
+pub async fn plan(app: &App, ready: Ready, wanted: Wanted) -> Result<Plan> {
     let Ready {
         header,
         live,
@@ -74,14 +81,16 @@ pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
     let target = app.ports.on_aws(&spec).await?;
     let found = target.found().clone();
     let scaled = !header.scaling.is_empty();
-    let stable = header.arm(Role::Stable);
-    let users = users(target.as_ref(), stable, app.clock.now()).await;
+    let (now, late) = (app.clock.now(), spec.metrics_delay_ms);
+    let users = sight::users(target.as_ref(), &header, now, late).await;
+    let users = users.unwrap_or_default();
     let candidate = Candidate {
         users: users.unwrap_or(Users {
             rps: RPS,
             error_rate: 0.0,
+            latency: None,
         }),
-        metrics_delay_ms: spec.metrics_delay_ms,
+        metrics_delay_ms: late,
         // It is read once, and a copy of the target has none.
         header: Header {
             scaling: vec![],
@@ -92,9 +101,9 @@ pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
     };
     let good = candidate.rehearse(0.0).await?;
     let bad = candidate.rehearse(1.0).await?;
-    let said = match users {
-        Some(_) => candidate.said().await?,
-        None => vec![],
+    let sight = match users.filter(|_| wanted == Wanted::All) {
+        Some(_) => Some(Sight::of(&candidate).await),
+        None => None,
     };
     let mut apis: BTreeSet<Api> = BESIDES.into_iter().collect();
     let verbs = [&good, &bad].into_iter().flat_map(|r| &r.verbs);
@@ -114,8 +123,7 @@ pub async fn plan(app: &App, ready: Ready) -> Result<Plan> {
         header: candidate.header,
         found,
         changes,
-        users,
-        said,
+        sight,
         good,
         bad,
         policy,
@@ -174,28 +182,4 @@ impl Plan {
         }
         minutes.into_values().max().unwrap_or(0)
     }
-}
-
-/// The present traffic, on which the size of a probe and what would show depend.
-async fn users(target: &dyn Target, stable: &str, now: Millis) -> Option<Users> {
-    let query = MetricsQuery {
-        since: now.saturating_sub(TRAFFIC_MS),
-        ..MetricsQuery::default()
-    };
-    let samples = target.samples(&query).await.unwrap_or_default();
-    let starts: BTreeSet<Millis> = samples.iter().map(|s| s.start).collect();
-    let requests: f64 = samples.iter().map(|s| f64::from(s.requests)).sum();
-    let minutes = u32::try_from(starts.len()).map_or(0.0, f64::from);
-    let rps = requests / minutes / (f64::from(target.sample_period_ms()) / 1_000.0);
-    let served = samples.iter().filter(|sample| sample.arm == stable);
-    let (errors, of) = served.fold((0.0, 0.0), |(errors, of), sample| {
-        (
-            errors + f64::from(sample.errors),
-            of + f64::from(sample.requests),
-        )
-    });
-    (rps.is_finite() && rps > 0.0).then(|| Users {
-        rps,
-        error_rate: if of > 0.0 { errors / of } else { 0.0 },
-    })
 }

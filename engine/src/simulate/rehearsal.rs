@@ -14,8 +14,8 @@ use crate::journal::{Call, Entry, Event, Header};
 use crate::model::query::{Count, Probe, Query, QuerySource};
 use crate::model::target::TargetSpec;
 use crate::model::{
-    ArmHealth, Command, Deployment, Elsewhere, End, HostError, Images, MetricsQuery, Millis,
-    Observed, Point, ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
+    ArmHealth, Command, Deployment, Elsewhere, End, HostError, Images, Latency, MetricsQuery,
+    Millis, Observed, Point, ProbeReport, Release, Role, Sample, Signal, Source, Traffic, Weights,
 };
 use crate::rollout::{Driver, Options, Resolve, RolloutError, Standing, Strategy};
 use crate::store::memory::MemoryStore;
@@ -63,6 +63,8 @@ pub struct Users {
     pub rps: f64,
     /// The part of them, from 0 to 1, that fails as it is.
     pub error_rate: f64,
+    /// How long they take as it is, if that is known.
+    pub latency: Option<Latency>,
 }
 
 /// A finished rehearsal.
@@ -97,17 +99,24 @@ impl Candidate {
     /// Runs the rollout on a copy of its target whose new version fails the given
     /// share of its requests, from 0 to 1.
     pub async fn rehearse(&self, error_rate: f64) -> Result<Rehearsal, Error> {
-        self.rehearse_with([0.0, error_rate]).await
+        self.rehearse_until([0.0, error_rate], |_| false).await
     }
 
     /// What the strategy writes into the history before its first step, of a new version
-    /// that is as good as the old one: what it has learned of the traffic.
+    /// that is as good as the old one: what it has learned of the traffic. The rehearsal ends
+    /// there.
     pub async fn said(&self) -> Result<Vec<String>, Error> {
         let rate = self.users.error_rate;
-        Ok(self.rehearse_with([rate, rate]).await?.said)
+        let rehearsed = self.rehearse_until([rate, rate], moves).await?;
+        Ok(rehearsed.said)
     }
 
-    async fn rehearse_with(&self, error_rates: [f64; 2]) -> Result<Rehearsal, Error> {
+    /// Runs the rollout until it is over, or has an entry of that kind.
+    async fn rehearse_until(
+        &self,
+        error_rates: [f64; 2],
+        enough: impl Fn(&Event) -> bool,
+    ) -> Result<Rehearsal, Error> {
         let mut header = self.header.clone();
         // At the beginning of a minute, so that the same plan always gives the same text.
         header.created -= header.created % Millis::from(header.sample_period_ms);
@@ -126,7 +135,7 @@ impl Candidate {
             },
         );
         driver.begin(header).await?;
-        let (end, approved) = drive(&driver, &id).await?;
+        let (end, approved) = drive(&driver, &id, enough).await?;
         let entries = store.load(&id, 0).await?;
         let verbs = std::mem::take(&mut *recorder.verbs());
         Ok(Rehearsal {
@@ -147,7 +156,10 @@ impl Candidate {
         let behaviour = Behaviour {
             rps: self.users.rps,
             error_rate,
-            ..Behaviour::default()
+            latency_ms: match self.users.latency {
+                Some(latency) => [latency.mean; 2],
+                None => Behaviour::default().latency_ms,
+            },
         };
         let mut live = self.live.clone();
         // The deployments that ECS still has under way will be over by then.
@@ -165,6 +177,7 @@ impl Candidate {
             identity: header.identity.clone(),
             names: header.names(),
             delay_ms: self.metrics_delay_ms,
+            latency: self.users.latency,
             verbs: Mutex::default(),
             revisions: Mutex::default(),
         }
@@ -188,9 +201,14 @@ fn driver(store: Arc<dyn Store>, clock: Arc<dyn Clock>, stage: Stage) -> Driver 
     }
 }
 
-/// Drives a rollout until it ends or waits for something that a rehearsal cannot
-/// give. Returns its end, and whether it waited for an approval, which it gets at once.
-async fn drive(driver: &Driver, id: &str) -> Result<(Option<End>, bool), Error> {
+/// Drives a rollout until it ends, has an entry that is enough, or waits for something that
+/// a rehearsal cannot give. Returns its end, and whether it waited for an approval, which it
+/// gets at once.
+async fn drive(
+    driver: &Driver,
+    id: &str,
+    enough: impl Fn(&Event) -> bool,
+) -> Result<(Option<End>, bool), Error> {
     let mut approved = false;
     for _ in 0..TURNS_MAX {
         let until = match driver.drive(id).await? {
@@ -199,6 +217,9 @@ async fn drive(driver: &Driver, id: &str) -> Result<(Option<End>, bool), Error> 
             _ => return Ok((None, approved)),
         };
         let entries = driver.store.load(id, 0).await?;
+        if entries.iter().any(|entry| enough(&entry.event)) {
+            return Ok((None, approved));
+        }
         let waits = Status::of(&entries).and_then(|s| s.waiting);
         if waits.is_some_and(|w| w.wants(Command::APPROVE)) {
             approved = true;
@@ -210,14 +231,22 @@ async fn drive(driver: &Driver, id: &str) -> Result<(Option<End>, bool), Error> 
     Err(Error::Endless)
 }
 
+/// Whether the strategy moves the traffic there.
+fn moves(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Asked {
+            call: Call::SetWeights { .. } | Call::SwitchColor { .. },
+            ..
+        }
+    )
+}
+
 fn said(entries: &[Entry]) -> Vec<String> {
     let mut said = vec![];
     for entry in entries {
         match &entry.event {
-            Event::Asked {
-                call: Call::SetWeights { .. } | Call::SwitchColor { .. },
-                ..
-            } => break,
+            event if moves(event) => break,
             Event::Exchanged {
                 call: Call::Log { message, .. },
                 ..
@@ -275,6 +304,7 @@ struct Recorder {
     identity: String,
     names: Vec<String>,
     delay_ms: Millis,
+    latency: Option<Latency>,
     verbs: Mutex<Vec<(Millis, calls::Verb)>>,
     /// Task definitions that are known.
     revisions: Mutex<BTreeSet<String>>,
@@ -403,6 +433,9 @@ impl Target for Recorder {
         let closed = self.clock.now().saturating_sub(self.delay_ms);
         let mut samples = self.copy.samples(query).await?;
         samples.retain(|s| s.start.saturating_add(s.period_ms.into()) <= closed);
+        for sample in &mut samples {
+            sample.latency = self.latency.or(sample.latency);
+        }
         Ok(samples)
     }
 
@@ -413,10 +446,11 @@ impl Target for Recorder {
     }
 
     async fn counted(&self, count: Count, _: Millis) -> Result<Option<Vec<Point>>, HostError> {
-        if count != Count::Unanswered {
-            return Ok(None);
-        }
-        self.note(calls::Verb::Query { cloudwatch: true });
+        self.note(match count {
+            Count::Unanswered => calls::Verb::Query { cloudwatch: true },
+            Count::Restarts | Count::OutOfMemory | Count::ExitCodes => calls::Verb::Restarts,
+            Count::Asked | Count::SentAgain | Count::ClientErrors => return Ok(None),
+        });
         Ok(Some(vec![]))
     }
 

@@ -249,8 +249,8 @@ pub trait Target: Send + Sync {
     async fn samples(&self, query: &MetricsQuery) -> Result<Vec<Sample>, HostError>;
     /// Values of a custom query for all arms.
     async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError>;
-    /// A count of each arm, a value for each period with requests; none where the target
-    /// does not count that.
+    /// A count of each arm, a value for each period with requests, or with such tasks where
+    /// tasks are counted; none where the target does not count that.
     async fn counted(
         &self,
         _count: Count,

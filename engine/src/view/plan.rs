@@ -23,7 +23,8 @@ pub struct Plan {
     /// The strategy's name.
     pub strategy: String,
     /// What the strategy says of a rollout with the traffic of the last quarter of an hour
-    /// before its first step, such as which faults would show; empty without traffic.
+    /// before its first step, such as which faults would show; empty without traffic, or
+    /// where it cannot be told.
     pub said: Vec<String>,
     /// The rehearsal with a new version that never fails.
     pub good: Good,
@@ -120,7 +121,10 @@ impl From<&plan::Plan> for Plan {
             target: plan.found.clone(),
             task_definitions: plan.changes.iter().map(TaskChange::from).collect(),
             strategy: plan.header.title().to_owned(),
-            said: plan.said.clone(),
+            said: plan
+                .sight
+                .as_ref()
+                .map_or_else(Vec::new, |sight| sight.said.clone().unwrap_or_default()),
             good: Good {
                 end: plan.good.end,
                 took_ms: plan.good.took_ms,

@@ -358,6 +358,14 @@ def unhealthy_and_slow_images_and_scripts():
     look(cluster, name), look(cluster, name), look(cluster, name)
     post("/shim/ecs/kill", cluster=cluster, service=name, tasks=1)
     equal(sorted(health(group).values()), ["healthy", "unhealthy"])
+    post("/shim/ecs/crash", cluster=cluster, service=name, memory=True, at=[1930000000])
+    stopped = ecs.list_tasks(cluster=cluster, serviceName=name, desiredStatus="STOPPED")["taskArns"]
+    tasks = ecs.describe_tasks(cluster=cluster, tasks=stopped)["tasks"]
+    [task] = [t for t in tasks if t["stopCode"] == "EssentialContainerExited"]
+    container = task["containers"][0]
+    equal((task["stopCode"], container["exitCode"], task["stoppedAt"].timestamp()), ("EssentialContainerExited", 137, 1930000000.0))
+    equal(container["reason"].partition(":")[0], "OutOfMemoryError")
+    equal(look(cluster, name)["runningCount"], 2)
 
 
 # Metrics

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::evidence::{Evidence, Finding};
 use crate::pace::{Pace, Step, StepKind};
 use crate::past::PastControl;
-use crate::sight::Sight;
+use crate::sight::{Sight, Unseen};
 use crate::{Interval, Seen};
 
 /// The gate of one rollout.
@@ -91,8 +91,11 @@ impl Gate {
         self.sight(requests).climb(&self.steps, more)
     }
 
-    /// Makes one step longer, so that such a fault shows at it. Returns whether it does.
-    pub fn show(&mut self, requests: f64, more: f64) -> bool {
+    /// Makes one step longer, so that such a fault shows at it.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn show(&mut self, requests: f64, more: f64) -> Result<(), Unseen> {
         let mut steps = std::mem::take(&mut self.steps);
         let shows = self.sight(requests).lengthen(&mut steps, more);
         self.steps = steps;

@@ -18,6 +18,7 @@
 //! * [`Evidence`]: the e-processes of all streams; rolls back.
 //! * [`Pace`]: hold or advance.
 //! * [`Gate`]: the parts together.
+//! * [`slope`]: what only rises at the candidate.
 //! * [`Sight`]: which faults a rollout would show, and after how long.
 //! * [`PastControl`]: a weaker gate for when the stable arm has no traffic.
 //! * [`percentiles`]: counts from percentiles, if a source has nothing else.
@@ -39,6 +40,7 @@ mod past;
 pub mod percentiles;
 mod probe;
 mod sight;
+pub mod slope;
 mod zones;
 
 pub use calibration::{Calibration, Past, Spread};
@@ -49,7 +51,7 @@ pub use gate::{Decision, Gate};
 pub use pace::{Pace, Step, StepKind};
 pub use past::PastControl;
 pub use probe::probe_share;
-pub use sight::Sight;
+pub use sight::{Sight, Unseen};
 
 /// Bad events of one arm in one interval.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

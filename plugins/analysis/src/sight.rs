@@ -16,6 +16,24 @@ const SURE: f64 = 1.3;
 /// Longest time, in intervals, for which a step is made longer to show one.
 const LONGEST: u32 = 90;
 
+/// Why a fault does not show.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unseen {
+    /// Nothing is known of the service, so nobody can tell.
+    Unknown,
+    /// The fault is too small to count, whatever the traffic is: rates that differ by less
+    /// than this, or versions that differ by no more than two tasks of one do.
+    TooSmall {
+        /// The least difference of the rates (0-1) that counts.
+        least: f64,
+    },
+    /// There are too few requests for it within the longest time that a step is made.
+    TooFew {
+        /// That time, in intervals.
+        longest: u32,
+    },
+}
+
 /// What a service is like, with which faults are weighed.
 #[derive(Debug, Clone, Copy)]
 pub struct Sight<'a> {
@@ -84,15 +102,18 @@ impl Sight<'_> {
         None
     }
 
-    /// Makes the step longer at which such a fault shows soonest, so that it does. Returns
-    /// whether it can be shown within the longest time that a step is made.
-    pub fn lengthen(&self, steps: &mut [Step], more: f64) -> bool {
+    /// Makes the step longer at which such a fault shows soonest, so that it does. Where it
+    /// takes longer than a step is made, that one is as long as may be.
+    ///
+    /// # Errors
+    /// Why it does not show.
+    pub fn lengthen(&self, steps: &mut [Step], more: f64) -> Result<(), Unseen> {
         let needed = steps.iter().enumerate().filter_map(|(at, step)| {
             let needed = SURE * self.intervals(more, step.share)?;
             Some((at, needed))
         });
         let Some((at, needed)) = needed.min_by(|(_, a), (_, b)| a.total_cmp(b)) else {
-            return false;
+            return Err(self.unseen());
         };
         #[expect(
             clippy::cast_possible_truncation,
@@ -103,7 +124,22 @@ impl Sight<'_> {
         let step = &mut steps[at];
         step.bake_min = step.bake_min.max(whole);
         step.bake_max = step.bake_max.max(step.bake_min);
-        needed <= f64::from(LONGEST)
+        match needed <= f64::from(LONGEST) {
+            true => Ok(()),
+            false => Err(Unseen::TooFew { longest: LONGEST }),
+        }
+    }
+
+    /// Why a fault shows at no step.
+    fn unseen(&self) -> Unseen {
+        let spread = self.calibration.spreads.first();
+        let past = spread.map_or(Counts::default(), |spread| spread.reference);
+        match self.config.streams.first() {
+            Some(stream) if past.of > 0.0 && self.requests > 0.0 => Unseen::TooSmall {
+                least: stream.excess_min(past),
+            },
+            _ => Unseen::Unknown,
+        }
     }
 }
 
@@ -179,12 +215,43 @@ mod tests {
         assert_eq!(sight.climb(&steps, 0.01), None);
         let much = sight.climb(&steps, 0.2).expect("it shows");
         assert!(much < 12.0, "{much}");
-        assert!(sight.lengthen(&mut steps, 0.01));
+        assert_eq!(sight.lengthen(&mut steps, 0.01), Ok(()));
         assert_eq!((steps[0].bake_min, steps[0].bake_max), (5, 12));
         assert!(steps[1].bake_min > 12 && steps[1].bake_max == steps[1].bake_min);
         assert!(sight.climb(&steps, 0.01).is_some());
         // A fault that no step shows makes one as long as may be, and that is said.
-        assert!(!sight.lengthen(&mut steps, 0.001));
+        assert_eq!(
+            sight.lengthen(&mut steps, 0.001),
+            Err(Unseen::TooFew { longest: 90 })
+        );
         assert_eq!(steps[1].bake_min, 90);
+    }
+
+    #[test]
+    fn why_a_fault_does_not_show_is_told_apart() {
+        let config = Config::default().second_edition();
+        let known = calibration(60_000.0, 0.001, &config);
+        let nothing = Calibration::of(&Past::default(), &config);
+        let why = |calibration: &Calibration, requests: f64, more: f64| {
+            let mut steps = [step(0.05, 5, 12), step(0.5, 5, 12)];
+            let sight = Sight {
+                calibration,
+                config: &config,
+                requests,
+            };
+            let said = sight.lengthen(&mut steps, more).expect_err("not seen");
+            (said, steps.map(|step| step.bake_min))
+        };
+        let (said, bake) = why(&known, 60_000.0, 0.000_4);
+        let Unseen::TooSmall { least } = said else {
+            panic!("{said:?}");
+        };
+        assert!((0.000_4..0.000_6).contains(&least), "{least}");
+        assert_eq!(bake, [5, 5]);
+        assert_eq!(why(&known, 0.0, 0.01), (Unseen::Unknown, [5, 5]));
+        // How many requests there are does not tell how many of them fail.
+        assert_eq!(why(&nothing, 60.0, 0.01), (Unseen::Unknown, [5, 5]));
+        let few = Unseen::TooFew { longest: 90 };
+        assert_eq!(why(&known, 6.0, 0.01), (few, [5, 90]));
     }
 }

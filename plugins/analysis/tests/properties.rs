@@ -547,3 +547,56 @@ fn a_zone_that_is_bad_for_both_arms_is_no_fault() {
         assert_eq!(found, 100, "{more} {control}");
     }
 }
+
+/// The memory, CPU and latency of 120 samples up some steps: values that hang together by this
+/// much, in a day that raises both arms by up to half; the candidate's rise by `leak` a sample.
+/// Which sample found a slope, looked for after each fifth.
+fn slope_found(dice: &mut Dice, together: f64, leak: f64) -> Option<u32> {
+    use analysis::slope::{Ceiling, Pair, rise};
+    const DAY: f64 = std::f64::consts::TAU / 1_440.0;
+    let (noon, peak) = (dice.uniform() * 1_440.0, 0.5 * dice.uniform());
+    let kinds = [Ceiling::Reserved, Ceiling::Reserved, Ceiling::Double];
+    let mut series = kinds.map(|ceiling| {
+        let level = [20.0 + 50.0 * dice.uniform(), 20.0 + 50.0 * dice.uniform()];
+        (ceiling, level, [dice.normal(), dice.normal()], vec![])
+    });
+    let ends = [12.0, 24.0, 44.0, 54.0];
+    for minute in 0..120_u32 {
+        let at = f64::from(minute);
+        let stratum = ends.iter().filter(|end| at >= **end).count();
+        let day = 1.0 + peak * ((at + noon) * DAY).sin();
+        for (ceiling, level, noise, pairs) in &mut series {
+            for one in &mut *noise {
+                *one = together * *one + (1.0 - together * together).sqrt() * dice.normal();
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+            let raised = 1.0 + 0.2 * stratum as f64;
+            pairs.push(Pair {
+                stratum,
+                at,
+                candidate: level[0] * day * raised + noise[0] + leak * at,
+                stable: level[1] * day + noise[1],
+            });
+            if minute % 5 == 4 && rise(pairs, *ceiling).is_some() {
+                return Some(minute);
+            }
+        }
+    }
+    None
+}
+
+/// What wanders is taken for a slope in about one of a hundred rollouts at most, and a leak is
+/// found.
+#[test]
+fn a_leak_is_found_and_a_day_is_none() {
+    const RUNS: u32 = 600;
+    for together in [0.0, 0.5, 0.8] {
+        let mut dice = Dice(19);
+        let mut found = |runs: u32, leak: f64| {
+            let hit = (0..runs).filter(|_| slope_found(&mut dice, together, leak).is_some());
+            u32::try_from(hit.count()).expect("few")
+        };
+        keeps_to_alpha(found(RUNS, 0.0), RUNS, &format!("correlation {together}"));
+        assert!(found(40, 0.5) >= 20, "correlation {together}");
+    }
+}

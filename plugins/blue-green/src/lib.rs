@@ -56,6 +56,11 @@ pub struct Parameters {
     /// over and too few requests came for a limit: wait for more (hold), switch
     /// back (rollback), or ask a person (pause).
     pub on_no_data: OnNoData,
+    /// What to do when tasks of the new colour stop by themselves (they end, run out of
+    /// memory, or fail health checks): go on with the bake while they do so again and again and
+    /// the old colour's do not (hold), after thirty samples of which `on-inconclusive` decides;
+    /// say so (warn); or nothing (ignore). Only ECS tells.
+    pub task_restarts: Caution,
 }
 
 impl Default for Parameters {
@@ -73,6 +78,7 @@ impl Default for Parameters {
             approval_timeout: Span(Duration::from_secs(24 * 3_600)),
             on_inconclusive: OnInconclusive::Rollback,
             on_no_data: OnNoData::Hold,
+            task_restarts: Caution::Hold,
         }
     }
 }
@@ -205,6 +211,7 @@ fn evidence(rollout: &mut Rollout, p: &Parameters, new: &str) -> Result<Outcome,
         ),
         on_inconclusive: p.on_inconclusive,
         on_no_data: p.on_no_data,
+        task_restarts: p.task_restarts,
         ..Settings::default()
     };
     let mut watch = Watch::begin(rollout, settings, &[])?;

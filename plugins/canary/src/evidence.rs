@@ -82,6 +82,8 @@ fn settings(p: &Parameters, period: Duration) -> Settings {
         on_inconclusive: p.on_inconclusive,
         on_no_data: p.on_no_data,
         split_check: p.traffic_split_check,
+        task_restarts: p.task_restarts,
+        slopes: p.slopes,
         min_effect: p.min_effect,
         ..Settings::default()
     };

@@ -83,7 +83,16 @@ pub struct Parameters {
     /// What to do when the share of the requests that arrives is not the share that was set,
     /// as with sticky sessions: take no step (hold), after thirty samples of which
     /// `on-inconclusive` decides; say so (warn); or nothing (ignore).
-    pub traffic_split_check: SplitCheck,
+    pub traffic_split_check: Caution,
+    /// What to do when tasks of the new version stop by themselves (they end, run out of
+    /// memory, or fail health checks): take no step while they do so again and again and
+    /// stable's do not (hold), after thirty samples of which `on-inconclusive` decides; say so
+    /// (warn); or nothing (ignore). Only ECS tells.
+    pub task_restarts: Caution,
+    /// What to do when memory, CPU or latency of the new version only rise and stable's do
+    /// not: take no step meanwhile (hold), after thirty samples of which `on-inconclusive`
+    /// decides; say so (warn); or nothing (ignore).
+    pub slopes: Caution,
 }
 
 /// The steps if none are given.
@@ -126,7 +135,9 @@ impl Default for Parameters {
             approval_timeout: Span(Duration::from_secs(24 * 3_600)),
             on_inconclusive: OnInconclusive::Rollback,
             on_no_data: OnNoData::Hold,
-            traffic_split_check: SplitCheck::Warn,
+            traffic_split_check: Caution::Warn,
+            task_restarts: Caution::Hold,
+            slopes: Caution::Warn,
         }
     }
 }
@@ -585,6 +596,32 @@ mod tests {
     }
 
     #[test]
+    fn why_the_least_effect_does_not_show_is_said_and_nothing_gets_longer() {
+        let said = |past: u32, rps: f64, effect: &str| {
+            let mut world = World::steady(ARMS, rps, 0.0, 30.0);
+            rollout_sdk::Host::wait(&mut world, past, &[]);
+            let parameters = format!("{{\"min-effect\": {effect}}}");
+            let outcome = world.run(&parameters, run).expect("a verdict");
+            assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+            let mut lines = world.logs.into_iter().map(|(_, line)| line);
+            let line = lines.find(|line| line.starts_with("min-effect"));
+            (line.unwrap_or_default(), world.now)
+        };
+        let (line, unknown) = said(0, 100.0, "0.01");
+        assert!(line.contains("nothing is known of stable's past"), "{line}");
+        assert_eq!(unknown, said(0, 100.0, "0.3").1, "no step is longer");
+        let (line, small) = said(60, 1_000.0, "0.00001");
+        assert!(
+            line.contains("does not count with stable's usual rate"),
+            "{line}"
+        );
+        let (line, few) = said(60, 20.0, "0.001");
+        assert!(line.contains("too few requests for it"), "{line}");
+        assert!(few > small + 30_000.0, "one step takes 90 samples");
+        assert_eq!(said(60, 1_000.0, "0.05").0, "", "it shows");
+    }
+
+    #[test]
     fn a_person_who_hurries_waits_for_an_alarm() {
         let mut world = World::steady(ARMS, 1_000.0, 0.5, 30.0);
         rollout_sdk::Host::wait(&mut world, 60, &[]);
@@ -1027,5 +1064,137 @@ mod tests {
             .expect("a verdict");
         assert_eq!(raised(&world), raised(&calm));
         assert!(world.now > calm.now + 5_000.0);
+    }
+
+    /// A good version whose tasks stop at these seconds after the rollout began.
+    fn restarting(candidate: &[u32], stable: &[u32], parameters: &str) -> (World, Outcome) {
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        rollout_sdk::Host::wait(&mut world, 60, &[]);
+        let begun = world.now;
+        let of = |arm: usize, seconds: &[u32]| -> Vec<(f64, usize, u32)> {
+            let at = |s: &u32| begun + f64::from(*s) * 1_000.0;
+            seconds.iter().map(|s| (at(s), arm, 137)).collect()
+        };
+        world.restarts = Some([of(1, candidate), of(0, stable)].concat());
+        let outcome = world.run(parameters, run).expect("a verdict");
+        (world, outcome)
+    }
+
+    fn warnings<'a>(world: &'a World, about: &str) -> Vec<&'a str> {
+        let lines = world.logs.iter();
+        let warns = lines
+            .filter(|(level, line)| *level == rollout_sdk::Level::Warn && line.contains(about));
+        warns.map(|(_, line)| line.as_str()).collect()
+    }
+
+    #[test]
+    fn tasks_that_restart_again_and_again_stop_the_climb() {
+        let all: Vec<u32> = (0..200).step_by(3).collect();
+        let (world, outcome) = restarting(&all, &[], "{}");
+        assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
+        let said = "tasks of canary stopped by themselves at this step (exit code 137, out of memory), and none of stable";
+        assert!(
+            outcome.reason.contains("tasks restart again and again: "),
+            "{}",
+            outcome.reason
+        );
+        assert!(outcome.reason.contains(said), "{}", outcome.reason);
+        let held = world
+            .findings
+            .iter()
+            .filter(|f| f.decision == rollout_sdk::Decision::Hold && f.explanation.contains(said));
+        assert!(held.count() >= 29);
+        let (_, outcome) = restarting(&all, &[], r#"{"on-inconclusive": "pause"}"#);
+        assert_eq!(outcome.verdict, Verdict::Inconclusive, "{}", outcome.reason);
+        // Once they stay up it goes on.
+        let some: Vec<u32> = (0..30).step_by(3).collect();
+        let (world, outcome) = restarting(&some, &[], "{}");
+        assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+        let (calm, _) = restarting(&[], &[], "{}");
+        assert!(world.now > calm.now + 8_000.0);
+        assert_eq!(warnings(&calm, "stopped by"), [""; 0]);
+    }
+
+    #[test]
+    fn one_restart_is_said_and_no_more() {
+        let (world, outcome) = restarting(&[6, 7], &[], "{}");
+        assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+        let said = warnings(&world, "stopped by itself");
+        let [line] = said[..] else { panic!("{said:?}") };
+        assert!(
+            line.ends_with("1 task of canary stopped by itself at this step (exit code 137, out of memory), and none of stable"),
+            "{line}"
+        );
+        let explained =
+            |f: &&rollout_sdk::Finding| f.explanation.contains("2 tasks of canary stopped");
+        assert!(world.findings.iter().any(|f| explained(&f)));
+        // Stable's do so too, or nobody wants to know.
+        let all: Vec<u32> = (0..200).step_by(3).collect();
+        for (stable, parameters) in [
+            (&all[..], "{}"),
+            (&[], r#"{"task-restarts": "warn"}"#),
+            (&[], r#"{"task-restarts": "ignore"}"#),
+        ] {
+            let (world, outcome) = restarting(&all, stable, parameters);
+            assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+            let ignored = parameters.contains("ignore");
+            assert_eq!(
+                warnings(&world, "stopped by").is_empty(),
+                ignored,
+                "{parameters}"
+            );
+        }
+        // A target that does not tell is asked once.
+        let mut world = World::steady(ARMS, 1_000.0, 0.0, 30.0);
+        let outcome = world.run("{}", run).expect("a verdict");
+        assert_eq!(outcome.verdict, Verdict::Promoted);
+        assert_eq!(warnings(&world, "not watched"), [""; 0]);
+    }
+
+    /// A good version whose memory grows by so much a second, while stable's wanders.
+    fn leaking(slope: f64, parameters: &str) -> (World, Outcome) {
+        let mut world = World::new(ARMS, move |arm, start, share| {
+            let requests = (1_000.0 * share).round();
+            let mut sample = sample(arm, start, requests, 0.0, 30.0);
+            let seconds = start / 1_000.0 - 1_000.0;
+            let wanders = (seconds * 0.618_033_988_75).fract();
+            sample.memory = Some(match arm {
+                "stable" => 50.0 + wanders,
+                _ => 30.0 + slope * seconds + 1.0 - wanders,
+            });
+            (requests > 0.0).then_some(sample)
+        });
+        rollout_sdk::Host::wait(&mut world, 60, &[]);
+        let outcome = world.run(parameters, run).expect("a verdict");
+        (world, outcome)
+    }
+
+    #[test]
+    fn memory_that_only_rises_is_said_or_stops_the_climb() {
+        let (world, outcome) = leaking(0.2, r#"{"bake": "20s"}"#);
+        assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+        let said = warnings(&world, "memory of canary rises by");
+        let [line] = said[..] else { panic!("{said:?}") };
+        assert!(line.contains("points a second since 00:1"), "{line}");
+        assert!(line.contains(" UTC and would be at 100 % in "), "{line}");
+        assert!(line.ends_with("; that of stable does not"), "{line}");
+        let explained =
+            |f: &&rollout_sdk::Finding| f.explanation.contains("memory of canary rises");
+        assert!(world.findings.iter().filter(explained).count() > 5);
+        let (_, outcome) = leaking(0.2, r#"{"bake": "20s", "slopes": "hold"}"#);
+        assert_eq!(outcome.verdict, Verdict::RolledBack, "{}", outcome.reason);
+        assert!(
+            outcome.reason.contains("memory of canary rises by 0.2"),
+            "{}",
+            outcome.reason
+        );
+        for (slope, parameters) in [
+            (0.0, r#"{"bake": "20s", "slopes": "hold"}"#),
+            (0.2, r#"{"bake": "20s", "slopes": "ignore"}"#),
+        ] {
+            let (world, outcome) = leaking(slope, parameters);
+            assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
+            assert_eq!(warnings(&world, "rises"), [""; 0]);
+        }
     }
 }

@@ -63,7 +63,7 @@ pub mod prelude {
     pub use crate::bake::{Bake, OnNoData};
     pub use crate::duration::Span;
     pub use crate::gate::{Judgement, Limits, Window};
-    pub use crate::watch::{Custom, GateKind, OnInconclusive, Settings, SplitCheck, Watch};
+    pub use crate::watch::{Caution, Custom, GateKind, OnInconclusive, Settings, Watch};
     pub use crate::{
         Error, Issue, Outcome, PlannedStep, Rollout, Wake, inconclusive, promoted, rolled_back,
     };

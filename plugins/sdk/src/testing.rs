@@ -15,6 +15,8 @@ pub type Split = Box<dyn Fn(&Sample) -> Vec<Sample>>;
 pub struct World {
     /// Every call that changes or asks something, in order, as text.
     pub calls: Vec<String>,
+    /// What was written to the history, in order.
+    pub logs: Vec<(Level, String)>,
     /// The last progress note.
     pub note: String,
     /// What was reported, in order.
@@ -35,7 +37,10 @@ pub struct World {
     /// Part (0-1) of the requests of stable and candidate that gets no answer, if that is
     /// counted.
     pub unanswered: Option<[f64; 2]>,
-    /// Whether the samples leave those out.
+    /// Tasks that stop by themselves: when (Unix ms), the arm (0 for stable), and the exit
+    /// code, if the target tells; 137 is out of memory.
+    pub restarts: Option<Vec<(f64, usize, u32)>>,
+    /// Whether the samples leave those without an answer out.
     pub answered_alone: bool,
     /// How samples are split by zone, if they can be.
     pub zones: Option<Split>,
@@ -71,6 +76,7 @@ impl World {
         };
         Self {
             calls: vec![],
+            logs: vec![],
             note: String::new(),
             findings: vec![],
             weights: vec![weight(names[0], 100), weight(names[1], 0)],
@@ -80,6 +86,7 @@ impl World {
             counts_slow: true,
             queries: vec![],
             unanswered: None,
+            restarts: None,
             answered_alone: false,
             zones: None,
             queries_begin: 0.0,
@@ -179,6 +186,16 @@ pub fn sample(arm: &str, start: f64, requests: f64, errors: f64, p99: f64) -> Sa
     }
 }
 
+/// What a query of that name tells of a restart with an exit code.
+fn of_restart(name: &str) -> Option<fn(u32) -> Option<f64>> {
+    Some(match name {
+        "engine:restarts" => |_| Some(1.0),
+        "engine:out-of-memory" => |code| (code == 137).then_some(1.0),
+        "engine:exit-codes" => |code| Some(f64::from(code)),
+        _ => return None,
+    })
+}
+
 /// Requests above each threshold, interpolated between the percentiles.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn over(sample: &Sample, thresholds: &[f64]) -> Vec<u32> {
@@ -265,6 +282,20 @@ impl Host for World {
             });
             return Ok(points.collect());
         }
+        if let Some(restarts) = &self.restarts
+            && let Some(value) = of_restart(name)
+        {
+            let past = |at: f64| at >= since && at <= self.now;
+            let points = restarts.iter().filter(|(at, ..)| past(*at));
+            let points = points.filter_map(|(at, arm, code)| {
+                Some(Point {
+                    arm: self.arms[*arm].name.clone(),
+                    at: *at,
+                    value: value(*code)?,
+                })
+            });
+            return Ok(points.collect());
+        }
         let Some((_, values)) = self.queries.iter().find(|(known, _)| known == name) else {
             return Err(HostError {
                 kind: ErrorKind::NotFound,
@@ -344,7 +375,9 @@ impl Host for World {
         self.probes.clone()
     }
 
-    fn log(&mut self, _level: Level, _message: &str) {}
+    fn log(&mut self, level: Level, message: &str) {
+        self.logs.push((level, message.to_owned()));
+    }
 
     fn progress(&mut self, _percent: u32, note: &str) {
         note.clone_into(&mut self.note);

@@ -251,6 +251,8 @@ pub enum Verb {
         /// Whether CloudWatch is asked.
         cloudwatch: bool,
     },
+    /// `query` of the tasks that stopped by themselves.
+    Restarts,
     /// `probe`
     Probe,
 }
@@ -325,6 +327,10 @@ impl Verb {
                 let mut apis = if_any(DescribeServices, has_services);
                 apis.extend(if_any(GetMetricData, *cloudwatch));
                 apis
+            }
+            Self::Restarts => {
+                let services = found.arms.iter().filter(|a| a.service.is_some());
+                services.flat_map(|_| [ListTasks, DescribeTasks]).collect()
             }
             Self::Probe => {
                 let mut apis = if_any(DescribeListeners, !found.test_addresses.is_empty());

@@ -17,6 +17,7 @@ mod discover;
 mod metrics;
 mod names;
 mod release;
+mod restarts;
 mod services;
 pub mod stack;
 mod traffic;
@@ -1055,12 +1056,19 @@ impl Target for AwsTarget {
     }
 
     async fn counted(&self, count: Count, since: Millis) -> Result<Option<Vec<Point>>, HostError> {
-        if count != Count::Unanswered {
-            return Ok(None);
+        match count {
+            Count::Unanswered => {
+                let (now, delay) = (self.clock.now(), self.spec.metrics_delay_ms);
+                let (clients, found) = (&self.clients, &self.found);
+                let points = metrics::unanswered(clients, found, since, now, delay).await?;
+                Ok(Some(points))
+            }
+            Count::Restarts | Count::OutOfMemory | Count::ExitCodes => {
+                let times = since..self.clock.now();
+                restarts::counted(&self.clients, &self.found, count, times).await
+            }
+            Count::Asked | Count::SentAgain | Count::ClientErrors => Ok(None),
         }
-        let (now, delay) = (self.clock.now(), self.spec.metrics_delay_ms);
-        let points = metrics::unanswered(&self.clients, &self.found, since, now, delay).await?;
-        Ok(Some(points))
     }
 
     async fn query(&self, query: &Query, since: Millis) -> Result<Vec<Point>, HostError> {

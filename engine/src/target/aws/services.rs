@@ -278,6 +278,24 @@ async fn tasks(
     Ok((tasks, listed.next_token))
 }
 
+/// All tasks of a service that want that status.
+pub(super) async fn all_tasks(
+    clients: &Clients,
+    id: &ServiceId,
+    status: DesiredStatus,
+) -> Result<Vec<Task>, HostError> {
+    let (mut all, mut from) = (vec![], None);
+    for _ in 0..TASK_PAGES_MAX {
+        let (page, next) = tasks(clients, id, status.clone(), (100, from)).await?;
+        all.extend(page);
+        from = next;
+        if from.is_none() {
+            break;
+        }
+    }
+    Ok(all)
+}
+
 async fn stopped_reason(clients: &Clients, id: &ServiceId) -> Result<Option<String>, HostError> {
     let (tasks, _) = tasks(clients, id, DesiredStatus::Stopped, (10, None)).await?;
     let newest = tasks
@@ -299,25 +317,17 @@ pub(super) async fn digests(
     container: Option<&str>,
 ) -> Result<Images, HostError> {
     let mut found = Images::default();
-    let mut from = None;
-    for _ in 0..TASK_PAGES_MAX {
-        let (page, next) = tasks(clients, id, DesiredStatus::Running, (100, from)).await?;
-        for task in page {
-            let all = task.containers();
-            let own = match all {
-                [only] => Some(only),
-                _ => all.iter().find(|c| c.name() == container),
-            };
-            match own.and_then(|c| c.image_digest()) {
-                Some(digest) => found.digests.push(digest.to_owned()),
-                // One that is still starting serves nobody, and has perhaps no image yet.
-                None if task.last_status() == Some("RUNNING") => found.silent += 1,
-                None => {}
-            }
-        }
-        from = next;
-        if from.is_none() {
-            break;
+    for task in all_tasks(clients, id, DesiredStatus::Running).await? {
+        let all = task.containers();
+        let own = match all {
+            [only] => Some(only),
+            _ => all.iter().find(|c| c.name() == container),
+        };
+        match own.and_then(|c| c.image_digest()) {
+            Some(digest) => found.digests.push(digest.to_owned()),
+            // One that is still starting serves nobody, and has perhaps no image yet.
+            None if task.last_status() == Some("RUNNING") => found.silent += 1,
+            None => {}
         }
     }
     found.digests.sort();

@@ -234,7 +234,9 @@ impl Target for LocalTarget {
             Count::Unanswered => |counts| counts.unanswered,
             Count::Asked => |counts| counts.asked,
             Count::SentAgain => |counts| counts.sent_again,
-            Count::ClientErrors => return Ok(None),
+            Count::ClientErrors | Count::Restarts | Count::OutOfMemory | Count::ExitCodes => {
+                return Ok(None);
+            }
         };
         let query = admin::CountsQuery { since };
         let seconds: Vec<Second> = match self.call("POST", admin::COUNTS, Some(&query)).await {

@@ -407,6 +407,13 @@ def kill(region_name, request):
     return {"unhealthy": active_service(region(region_name), request).kill(int(request.get("tasks", 1)))}
 
 
+def crash(region_name, request):
+    """POST /shim/ecs/crash"""
+    service = active_service(region(region_name), request)
+    times = request.get("at") or [None]
+    return {"stopped": service.crash(request.get("exit", 1), request.get("memory"), request.get("health"), times)}
+
+
 def push(region_name, request):
     """POST /shim/ecs/push"""
     image = request["image"]

@@ -45,6 +45,8 @@ class Task:
         self.desired_status = "RUNNING"
         self.stopped_reason = None
         self.stop_code = None
+        self.exit_code = None
+        self.container_reason = None
         self.started = time.time()
         self.stopped = None
         self.stopped_at_tick = None
@@ -80,7 +82,8 @@ class Task:
                     "image": container["image"],
                     "taskArn": self.arn,
                     "lastStatus": "RUNNING" if running else "STOPPED",
-                    "reason": None if running else self.stopped_reason,
+                    "reason": None if running else self.container_reason or self.stopped_reason,
+                    **({} if self.exit_code is None else {"exitCode": self.exit_code}),
                     **({"imageDigest": self.digests[container["image"]]} if pulled and self.digests[container["image"]] and container["image"] not in hidden else {}),
                 }
                 for container in self.definition["containerDefinitions"]
@@ -192,6 +195,26 @@ class Service:
             if index < count:
                 changed.append(task.address)
         return changed
+
+    def crash(self, code, memory, health, times):
+        """Its first task ends by itself, or because it fails health checks; another one starts at the next look.
+
+        With several times there was one more task for each other of them.
+        """
+        for number, at in enumerate(times):
+            task = Task(self, self.deployments[0]) if number else self.running()[0]
+            if number:
+                self.tasks.append(task)
+            if health:
+                self._stop(task, "ServiceSchedulerInitiated", "Task failed container health checks")
+            else:
+                self._stop(task, "EssentialContainerExited", "Essential container in task exited")
+                task.exit_code = 137 if memory else code
+                task.container_reason = "OutOfMemoryError: Container killed due to memory usage" if memory else None
+            if at:
+                # At a time of the test's own clock, so it is not forgotten by looks.
+                task.stopped, task.stopped_at_tick = at, None
+        return len(times)
 
     # What time does
 

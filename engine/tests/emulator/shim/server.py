@@ -17,6 +17,7 @@ STATUS = {200: "200 OK", 400: "400 Bad Request", 404: "404 Not Found", 500: "500
 
 SCRIPTS = {
     "/shim/ecs": ecs.script,
+    "/shim/ecs/crash": ecs.crash,
     "/shim/ecs/kill": ecs.kill,
     "/shim/ecs/push": ecs.push,
     "/shim/autoscaling": autoscaling.script,

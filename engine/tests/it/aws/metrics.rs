@@ -140,6 +140,62 @@ async fn requests_without_an_answer_are_counted_arm_by_arm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_stopped_by_themselves_are_counted_arm_by_arm() {
+    let (made, _, target, proxy) = target(START + 10 * MINUTE).await;
+    let of = async |count| {
+        let points = target.counted(count, START).await.expect("read");
+        let points = points.expect("counted on AWS").into_iter();
+        let told = points.map(|p| (p.arm, (p.at - START) / MINUTE, p.value));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(of(Count::Restarts).await, []);
+    let times = |minutes: &[u64]| -> Vec<u64> {
+        minutes
+            .iter()
+            .map(|m| START / 1_000 + m * 60 + 20)
+            .collect()
+    };
+    let crash = async |arm: &str, minutes: &[u64], how: Value| {
+        let mut body = json!({
+            "cluster": made.cluster,
+            "service": format!("{}-{arm}", made.name),
+            "at": times(minutes),
+        });
+        body.as_object_mut()
+            .expect("an object")
+            .extend(how.as_object().expect("an object").clone());
+        script("ecs/crash", body).await;
+    };
+    // The last one is still to come, by the clock of the engine.
+    crash("canary", &[2, 2, 5, 30], json!({"exit": 3})).await;
+    crash("stable", &[4], json!({"memory": true})).await;
+    let (canary, stable) = (|| "canary".to_owned(), || "stable".to_owned());
+    assert_eq!(
+        of(Count::Restarts).await,
+        [(canary(), 2, 2.0), (stable(), 4, 1.0), (canary(), 5, 1.0)]
+    );
+    assert_eq!(of(Count::OutOfMemory).await, [(stable(), 4, 1.0)]);
+    assert_eq!(
+        of(Count::ExitCodes).await,
+        [(canary(), 2, 3.0), (stable(), 4, 137.0), (canary(), 5, 3.0)]
+    );
+    // One that failed health checks got the signal of ECS, and its exit code says nothing.
+    target.observe().await.expect("it starts another one");
+    crash("canary", &[6], json!({"health": true})).await;
+    let codes = of(Count::ExitCodes).await;
+    assert_eq!(codes.len(), 3, "{codes:?}");
+    assert_eq!(of(Count::Restarts).await.len(), 4);
+    proxy.take();
+    target.counted(Count::Restarts, START).await.expect("read");
+    let mut calls = proxy.take();
+    calls.sort();
+    assert_eq!(
+        calls,
+        ["DescribeTasks", "DescribeTasks", "ListTasks", "ListTasks"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn late_data_is_seen_when_it_comes_and_nothing_is_not_zero() {
     let (made, clock, target, _proxy) = target(START + 6 * MINUTE).await;
     let query = || MetricsQuery {

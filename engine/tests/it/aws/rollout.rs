@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::journal::{Call, Event};
 use engine::model::query::Probe;
-use engine::model::{End, Goal, Hold, Promotion};
+use engine::model::{End, Goal, Hold, Level, Promotion};
 use engine::rollout::Standing;
 use engine::rollout::session::Calls;
 use engine::target::Target as _;
@@ -236,6 +236,79 @@ async fn a_zone_that_fails_for_both_arms_takes_nothing_back() {
         };
         assert!(wanted, "{by_zone}: {standing:?}");
     }
+}
+
+/// What a rollout wrote into its history as a warning.
+async fn warnings(bottle: &Bottle) -> Vec<String> {
+    let entries = bottle.journal().await.into_iter();
+    let lines = entries.filter_map(|entry| match entry.event {
+        Event::Exchanged {
+            call: Call::Log { level, message },
+            ..
+        } if level == Level::Warn => Some(message),
+        _ => None,
+    });
+    lines.collect()
+}
+
+/// A version that answers well and does not stay up.
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_restart_again_and_again_take_it_back() {
+    let plugin = guests::plugin("canary").await;
+    let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
+    let bottle = bottle.image("app:v2");
+    bottle.traffic(0, -130..200, GOOD).await;
+    bottle.traffic(1, 0..200, GOOD).await;
+    let times: Vec<u64> = (3..60).map(|n| lab::START / 1_000 + n * 150).collect();
+    let service = format!("{}-canary", bottle.made.name);
+    let body =
+        json!({"cluster": bottle.made.cluster, "service": service, "memory": true, "at": times});
+    script("ecs/crash", body).await;
+    let standing = bottle.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::RolledBack, _)),
+        "{standing:?}"
+    );
+    let why = "tasks of canary stopped by themselves at this step (exit code 137, out of memory), and none of stable";
+    assert!(reason(&standing).contains(why), "{standing:?}");
+    assert!(
+        reason(&standing).contains("tasks restart again and again: "),
+        "{standing:?}"
+    );
+    let said = warnings(&bottle).await;
+    assert!(
+        said.iter()
+            .any(|line| line.contains("stopped by itself at this step")),
+        "{said:?}"
+    );
+    assert_eq!(bottle.live().await.weights().share("stable"), 100.0);
+}
+
+/// Nobody needs a permission for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_read_tasks_is_told_once_that_restarts_are_not_watched() {
+    let plugin = guests::plugin("canary").await;
+    let bottle = Bottle::new(Wish::default(), plugin, json!({})).await;
+    let bottle = bottle.image("app:v2");
+    bottle.traffic(0, -130..200, GOOD).await;
+    bottle.traffic(1, 0..200, GOOD).await;
+    bottle.proxy.plot(|_, call| match call {
+        "ListTasks" => Trouble::Refused(403, "AccessDenied"),
+        _ => Trouble::None,
+    });
+    let standing = bottle.run().await;
+    assert!(
+        matches!(standing, Standing::Over(End::Promoted, _)),
+        "{standing:?}"
+    );
+    let said = warnings(&bottle).await;
+    let told = said
+        .iter()
+        .filter(|line| line.starts_with("restarts of tasks are not watched: "));
+    let [line] = told.collect::<Vec<_>>()[..] else {
+        panic!("{said:?}");
+    };
+    assert!(line.contains("ecs:ListTasks"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use engine::model::{End, Hold, Outcome, Verdict, Weights};
 use engine::ops::Kind;
 use engine::ops::begin::{BeginRequest, make_ready};
 use engine::ops::find::Purpose;
-use engine::ops::plan::plan;
+use engine::ops::plan::{Wanted, plan};
 use engine::ops::request::{AwsRequest, TargetRequest};
 use engine::ops::status::overview;
 use engine::ops::traffic::{set_weights, switch};
@@ -324,7 +324,9 @@ async fn a_plan_comes_to_an_end_and_has_a_write_for_every_route() {
             )
         };
         let ready = make_ready(&test.app, &request).await.expect("ready");
-        let plan = plan(&test.app, ready).await.expect("it ends");
+        let plan = plan(&test.app, ready, Wanted::Calls)
+            .await
+            .expect("it ends");
         assert_eq!(plan.good.end, Some(End::Promoted));
         assert_eq!(plan.found.also.len(), 2);
         let shown = engine::view::text(&engine::view::plan::Plan::from(&plan));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use engine::ops::Kind;
 use engine::ops::begin::{BeginRequest, make_ready};
-use engine::ops::plan::{Plan, plan};
+use engine::ops::plan::{Plan, Wanted, plan};
 
 use crate::support::app::{TestApp, local, on, on_aws, refused, rollout};
 use crate::support::aws::bottle::{Bottle, GOOD, Made, Wish, make, three_steps};
@@ -20,7 +20,7 @@ async fn planned(test: &TestApp, made: &Made, gate: &str) -> Plan {
         ..rollout("canary", on_aws(on(made)), &set)
     };
     let ready = make_ready(&test.app, &request).await.expect("ready");
-    let plan = plan(&test.app, ready).await;
+    let plan = plan(&test.app, ready, Wanted::All).await;
     let plan = plan.expect("it can be planned");
     let shown = engine::view::text(&engine::view::plan::Plan::from(&plan));
     crate::schemas::fits("plan", &serde_json::from_str(&shown).expect("JSON"));
@@ -103,7 +103,7 @@ async fn a_plan_is_for_aws() {
     let request = rollout("canary", local(balancer.admin), &[]);
     let ready = make_ready(&test.app, &request).await.expect("ready");
     refused(
-        plan(&test.app, ready).await,
+        plan(&test.app, ready, Wanted::All).await,
         Kind::Usage,
         &["a target on AWS"],
     );

@@ -9,9 +9,11 @@
 //! steps. A strategy that wants something in between calls [`Watch::enter`] and
 //! [`Watch::bake`] itself, step by step.
 
+mod restarts;
 mod retreat;
 mod settings;
 mod sight;
+mod slopes;
 mod source;
 mod split;
 
@@ -20,14 +22,15 @@ use std::time::Duration;
 
 use analysis::{Config, Decision, Finding, Gate, Interval, Seen, StepKind};
 
-pub use settings::{Custom, GateKind, OnInconclusive, Settings};
-pub use split::SplitCheck;
+pub use settings::{Caution, Custom, GateKind, OnInconclusive, Settings};
 
 use crate::bake::OnNoData;
 use crate::duration::in_words;
 use crate::gate::{Judgement, Window};
 use crate::{Error, Level, Outcome, Rollout, Wake, inconclusive, rolled_back};
+use restarts::Restarts;
 use sight::Shown;
+use slopes::Slopes;
 use source::Source;
 
 /// Samples of the past to calibrate with.
@@ -40,9 +43,8 @@ const SILENT_NOTE: u32 = 10;
 const SILENT_MAX: u32 = 30;
 /// Samples that a step is held for a stream without a value, after which it is given up.
 const UNMEASURED_MAX: u32 = 10;
-/// Samples that a step is held because another share arrives than was set, after which
-/// `on_inconclusive` decides.
-const SKEWED_MAX: u32 = 30;
+/// Samples that a step is held out of caution, after which `on_inconclusive` decides.
+const CAUTIOUS_MAX: u32 = 30;
 /// Longest time between two looks while a person is asked.
 const APPROVAL_LOOK: Duration = Duration::from_secs(60);
 
@@ -65,13 +67,15 @@ pub struct Watch {
     measured: Vec<bool>,
     /// Samples for which the current step was held because a stream has had none.
     unmeasured: u32,
-    /// Samples for which it was held because another share arrives than was set.
-    skewed: u32,
+    /// Samples for which it was held out of caution.
+    cautious: u32,
     /// Start of the first interval whose answers may still come.
     complete: f64,
     last: Option<Finding>,
     /// Whether it was said that other shares arrive than were set, at the current step.
     warned: bool,
+    restarts: Restarts,
+    slopes: Slopes,
     /// Where the share is while an alarm waits for the next sample.
     retreat: Option<retreat::Retreat>,
 }
@@ -100,6 +104,7 @@ impl Watch {
         if source.find_unanswered(rollout) {
             settings.config.add_unanswered();
         }
+        let restarts = Restarts::find(rollout, settings.task_restarts);
         for custom in customs {
             custom.check()?;
             settings.config.add(custom.stream());
@@ -126,15 +131,9 @@ impl Watch {
         }
         let mut gate = Gate::new(&past, settings.config.clone(), settings.ladder(requests));
         if let Some(effect) = settings.min_effect
-            && !gate.show(requests, effect)
+            && let Err(why) = gate.show(requests, effect)
         {
-            let effect = sight::points(effect);
-            let why = match gate.calibration().intervals {
-                0 => "nothing is known of stable's past, so no step is made longer for it",
-                _ => "it is too small to count, or cannot be shown in 90 samples with this traffic",
-            };
-            let line = format!("min-effect, {effect} of errors: {why}");
-            rollout.log(Level::Warn, &line);
+            rollout.log(Level::Warn, &sight::unseen(effect, why));
         }
         let shown = Shown::of(&gate, requests, source.period);
         if let Some(shown) = &shown {
@@ -150,10 +149,12 @@ impl Watch {
             silent: 0,
             measured: vec![false; customs.len()],
             unmeasured: 0,
-            skewed: 0,
+            cautious: 0,
             complete: now,
             last: None,
             warned: false,
+            restarts,
+            slopes: Slopes::default(),
             retreat: None,
             settings,
         })
@@ -223,7 +224,8 @@ impl Watch {
         self.shares.push((now, share, self.gate.position().0));
         self.retreat = None;
         self.measured.fill(false);
-        (self.unmeasured, self.skewed, self.warned) = (0, 0, false);
+        (self.unmeasured, self.cautious, self.warned) = (0, 0, false);
+        self.restarts.enter(now);
     }
 
     /// Looks at every sample until the current step is done (`None`), or the rollout is
@@ -264,8 +266,8 @@ impl Watch {
                     OnNoData::Hold | OnNoData::Pause => inconclusive(line),
                 }));
             }
-            if self.skewed >= SKEWED_MAX
-                && let Some(why) = self.skewed()
+            if self.cautious >= CAUTIOUS_MAX
+                && let Some(why) = self.caution()
             {
                 let line = format!("{title}: {why}");
                 return Ok(Some(match self.settings.on_inconclusive {
@@ -393,7 +395,7 @@ impl Watch {
             return None;
         }
         if looked.decision == Some(Decision::Hold)
-            && let Some(why) = self.doubt().or_else(|| self.skewed())
+            && let Some(why) = self.doubt().or_else(|| self.caution())
         {
             rollout.progress(percent, &format!("{title}: holds, {why}"));
             return None;
@@ -446,17 +448,24 @@ impl Watch {
             let unmeasured = self.unmeasured().filter(|_| self.unmeasured > 0);
             unmeasured
                 .or_else(|| self.doubt())
-                .or_else(|| self.skewed())
+                .or_else(|| self.caution())
         };
         if said == Decision::Hold
             && let Some(why) = holds()
         {
             return format!("{}; holds, {why}", self.explain(Decision::Stay));
         }
-        match self.mismatch() {
-            Some(mismatch) => format!("{}; {mismatch}", self.explain(said)),
-            None => self.explain(said),
-        }
+        let signs = [self.mismatch(), self.restarts_said(), self.slopes_said()];
+        let all = std::iter::once(self.explain(said)).chain(signs.into_iter().flatten());
+        all.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Why no step may be taken although the evidence is for it.
+    fn caution(&self) -> Option<String> {
+        let skewed = self.skewed();
+        skewed
+            .or_else(|| self.restarting())
+            .or_else(|| self.rising())
     }
 
     /// The time that the rates of a finding are from, in words.
@@ -504,6 +513,7 @@ impl Watch {
             Err(e) => return self.silence(format!("the metrics cannot be read: {}", e.message)),
         };
         self.complete(rollout);
+        self.see_restarts(rollout);
         let level = fresh.level;
         let mut decision = None;
         let mut before_advance = None;
@@ -543,6 +553,9 @@ impl Watch {
                     *measured = *measured || is_measured(seen, share);
                 }
             }
+            if is_new {
+                self.see_slopes(rollout, arms, at);
+            }
             let known = self.taken.insert(*start, (interval.clone(), step));
             if !is_new {
                 revised |= known.is_none_or(|(before, _)| before != interval);
@@ -574,9 +587,9 @@ impl Watch {
                 self.unmeasured += 1;
                 said = Decision::Hold;
             }
-            let skewed = said == Decision::Advance && self.skewed().is_some();
-            self.skewed += u32::from(skewed);
-            if said == Decision::Advance && (skewed || self.doubt().is_some()) {
+            let cautious = said == Decision::Advance && self.caution().is_some();
+            self.cautious += u32::from(cautious);
+            if said == Decision::Advance && (cautious || self.doubt().is_some()) {
                 self.gate.return_to(pace);
                 said = Decision::Hold;
             }

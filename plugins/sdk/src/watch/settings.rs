@@ -4,7 +4,6 @@ use analysis::{Config, Measure, Step, StepKind, Stream, probe_share};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::SplitCheck;
 use crate::bake::OnNoData;
 use crate::gate::Limits;
 
@@ -34,6 +33,17 @@ pub enum GateKind {
 pub enum OnInconclusive {
     Rollback,
     Pause,
+}
+
+/// What to do about a sign that is no evidence by itself: take no step while it lasts (hold),
+/// say so in the history and in each decision (warn), or nothing (ignore).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum Caution {
+    Hold,
+    Warn,
+    Ignore,
 }
 
 /// A stream of your own: bad events of requests, or an average, from queries of
@@ -163,7 +173,12 @@ pub struct Settings {
     /// made longer for it, up to 90 samples.
     pub min_effect: Option<f64>,
     /// What to do when the share that arrives is not the share that was set.
-    pub split_check: SplitCheck,
+    pub split_check: Caution,
+    /// What to do when tasks of the candidate stop by themselves; only where that happens
+    /// again and again, and stable's do not, is a step held for it.
+    pub task_restarts: Caution,
+    /// What to do when memory, CPU or latency only rise at the candidate.
+    pub slopes: Caution,
     /// Whether to compare zone by zone, where the target has zones, before evidence decides.
     pub by_zone: bool,
 }
@@ -266,7 +281,9 @@ impl Default for Settings {
             on_inconclusive: OnInconclusive::Rollback,
             on_no_data: OnNoData::Hold,
             min_effect: None,
-            split_check: SplitCheck::Warn,
+            split_check: Caution::Warn,
+            task_restarts: Caution::Hold,
+            slopes: Caution::Warn,
             by_zone: false,
         }
     }

@@ -1,7 +1,7 @@
 //! Says which faults the rollout shows with the traffic that there is, before it begins and
 //! when it has ended well: nobody should take "no sign that it is worse" for more than it is.
 
-use analysis::Gate;
+use analysis::{Gate, Unseen};
 
 use crate::duration::in_words;
 
@@ -67,8 +67,28 @@ impl Shown {
     }
 }
 
+/// Why a fault that must show does not, in words.
+pub(super) fn unseen(effect: f64, why: Unseen) -> String {
+    let why = match why {
+        Unseen::Unknown => {
+            "nothing is known of stable's past, so no step is made longer for it".to_owned()
+        }
+        Unseen::TooSmall { least } if least > effect => format!(
+            "less than {} does not count with stable's usual rate, so no step is made longer for it",
+            points(least)
+        ),
+        Unseen::TooSmall { .. } => {
+            "tasks of one version differ by as much, so no step is made longer for it".to_owned()
+        }
+        Unseen::TooFew { longest } => format!(
+            "there are too few requests for it; the step at which it would show soonest takes {longest} samples, and it may take more"
+        ),
+    };
+    format!("min-effect, {} of errors: {why}", points(effect))
+}
+
 /// A difference of rates (0-1) in points of percent.
-pub(super) fn points(fault: f64) -> String {
+fn points(fault: f64) -> String {
     let text = format!("{:.2}", fault * 100.0);
     let text = text.trim_end_matches('0').trim_end_matches('.');
     match text {
@@ -104,5 +124,20 @@ mod tests {
             "not even +5 points of errors would have shown with this traffic"
         );
         assert_eq!(points(0.000_1), "+0.01 points");
+    }
+
+    #[test]
+    fn why_the_least_effect_does_not_show() {
+        let small = |least| unseen(0.000_2, Unseen::TooSmall { least });
+        assert_eq!(
+            small(0.000_5),
+            "min-effect, +0.02 points of errors: less than +0.05 points does not count with stable's usual rate, so no step is made longer for it"
+        );
+        assert!(small(0.000_1).contains("tasks of one version differ by as much"));
+        let few = unseen(0.01, Unseen::TooFew { longest: 90 });
+        assert!(few.contains(
+            "too few requests for it; the step at which it would show soonest takes 90 samples"
+        ));
+        assert!(unseen(0.01, Unseen::Unknown).contains("nothing is known of stable's past"));
     }
 }

@@ -132,6 +132,11 @@ impl Source {
         Ok(())
     }
 
+    /// Names of the arms: stable, candidate.
+    pub(super) fn names(&self) -> &[String; 2] {
+        &self.names
+    }
+
     /// Finds out whether the target counts requests without an answer.
     pub(super) fn find_unanswered(&mut self, rollout: &mut Rollout) -> bool {
         let now = rollout.now();

@@ -4,21 +4,8 @@
 //! mismatch).
 
 use analysis::{Interval, Seen};
-use schemars::JsonSchema;
-use serde::Deserialize;
 
-use super::{Watch, percent};
-
-/// What to do when the share that arrives is not the share that was set: take no step
-/// (hold), say so in the history and in each decision (warn), or nothing (ignore).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs)]
-pub enum SplitCheck {
-    Hold,
-    Warn,
-    Ignore,
-}
+use super::{Caution, Watch, percent};
 
 /// Samples of a step that are compared, and the fewest that are enough.
 const SAMPLES: (usize, usize) = (10, 3);
@@ -78,7 +65,7 @@ impl Watch {
     /// How the traffic that arrives differs from the share that was set, in words, unless
     /// nobody wants to know.
     pub(super) fn mismatch(&self) -> Option<String> {
-        if self.settings.split_check == SplitCheck::Ignore {
+        if self.settings.split_check == Caution::Ignore {
             return None;
         }
         // The gate may have gone on to the next step already.
@@ -92,7 +79,7 @@ impl Watch {
     /// The same, where no step may be taken because of it.
     pub(super) fn skewed(&self) -> Option<String> {
         self.mismatch()
-            .filter(|_| self.settings.split_check == SplitCheck::Hold)
+            .filter(|_| self.settings.split_check == Caution::Hold)
     }
 }
 
