@@ -239,7 +239,7 @@ fn in_words(count: Count) -> &'static str {
         Count::ClientErrors => "answers that blame the client (4xx)",
         Count::Restarts => "tasks that stopped by themselves",
         Count::OutOfMemory => "tasks that ran out of memory",
-        Count::ExitCodes => "tasks ended with exit codes up to",
+        Count::EndedWith => "tasks ended with exit codes up to",
     }
 }
 
@@ -259,7 +259,7 @@ fn means(name: &str, points: &[crate::model::Point]) -> Vec<String> {
             let when = match count {
                 // Only minutes with some have a value.
                 Count::Restarts | Count::OutOfMemory => ", as of the last look".to_owned(),
-                Count::ExitCodes => {
+                Count::EndedWith => {
                     let most = values.iter().fold(0.0, |most, code| f64::max(most, *code));
                     return format!("{arm}: {what} {most:.0}, as of the last look");
                 }
@@ -317,7 +317,7 @@ mod tests {
             Count::Asked,
             Count::SentAgain,
             Count::Restarts,
-            Count::ExitCodes,
+            Count::EndedWith,
         ] {
             for line in means(count.query(), &points) {
                 assert!(!line.contains("engine:"), "{line}");

@@ -26,7 +26,7 @@ pub enum Count {
     /// Those of them that ran out of memory.
     OutOfMemory,
     /// Not a count: the highest code with which one of them ended.
-    ExitCodes,
+    EndedWith,
 }
 
 impl Count {
@@ -37,7 +37,7 @@ impl Count {
         Self::ClientErrors,
         Self::Restarts,
         Self::OutOfMemory,
-        Self::ExitCodes,
+        Self::EndedWith,
     ];
 
     /// The name of the query.
@@ -50,7 +50,7 @@ impl Count {
             Self::ClientErrors => "engine:client-errors",
             Self::Restarts => "engine:restarts",
             Self::OutOfMemory => "engine:out-of-memory",
-            Self::ExitCodes => "engine:exit-codes",
+            Self::EndedWith => "engine:exit-codes",
         }
     }
 

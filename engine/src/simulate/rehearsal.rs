@@ -448,7 +448,7 @@ impl Target for Recorder {
     async fn counted(&self, count: Count, _: Millis) -> Result<Option<Vec<Point>>, HostError> {
         self.note(match count {
             Count::Unanswered => calls::Verb::Query { cloudwatch: true },
-            Count::Restarts | Count::OutOfMemory | Count::ExitCodes => calls::Verb::Restarts,
+            Count::Restarts | Count::OutOfMemory | Count::EndedWith => calls::Verb::Restarts,
             Count::Asked | Count::SentAgain | Count::ClientErrors => return Ok(None),
         });
         Ok(Some(vec![]))

@@ -1063,7 +1063,7 @@ impl Target for AwsTarget {
                 let points = metrics::unanswered(clients, found, since, now, delay).await?;
                 Ok(Some(points))
             }
-            Count::Restarts | Count::OutOfMemory | Count::ExitCodes => {
+            Count::Restarts | Count::OutOfMemory | Count::EndedWith => {
                 let times = since..self.clock.now();
                 restarts::counted(&self.clients, &self.found, count, times).await
             }

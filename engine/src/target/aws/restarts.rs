@@ -68,7 +68,7 @@ fn by_minute(stops: &[Stop], count: Count, times: &Range<Millis>) -> BTreeMap<Mi
             continue;
         }
         let value = match count {
-            Count::ExitCodes => stop.exit_code.map(f64::from),
+            Count::EndedWith => stop.exit_code.map(f64::from),
             Count::OutOfMemory => stop.out_of_memory.then_some(1.0),
             _ => Some(1.0),
         };
@@ -77,7 +77,7 @@ fn by_minute(stops: &[Stop], count: Count, times: &Range<Millis>) -> BTreeMap<Mi
         };
         let known = minutes.entry(at).or_insert(0.0);
         *known = match count {
-            Count::ExitCodes => f64::max(*known, value),
+            Count::EndedWith => f64::max(*known, value),
             _ => *known + value,
         };
     }
@@ -198,6 +198,6 @@ mod tests {
         };
         assert_eq!(of(Count::Restarts), [(60_000, 2.0), (180_000, 1.0)]);
         assert_eq!(of(Count::OutOfMemory), [(60_000, 1.0)]);
-        assert_eq!(of(Count::ExitCodes), [(60_000, 137.0)]);
+        assert_eq!(of(Count::EndedWith), [(60_000, 137.0)]);
     }
 }

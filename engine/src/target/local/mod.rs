@@ -234,7 +234,7 @@ impl Target for LocalTarget {
             Count::Unanswered => |counts| counts.unanswered,
             Count::Asked => |counts| counts.asked,
             Count::SentAgain => |counts| counts.sent_again,
-            Count::ClientErrors | Count::Restarts | Count::OutOfMemory | Count::ExitCodes => {
+            Count::ClientErrors | Count::Restarts | Count::OutOfMemory | Count::EndedWith => {
                 return Ok(None);
             }
         };

@@ -176,13 +176,13 @@ async fn tasks_that_stopped_by_themselves_are_counted_arm_by_arm() {
     );
     assert_eq!(of(Count::OutOfMemory).await, [(stable(), 4, 1.0)]);
     assert_eq!(
-        of(Count::ExitCodes).await,
+        of(Count::EndedWith).await,
         [(canary(), 2, 3.0), (stable(), 4, 137.0), (canary(), 5, 3.0)]
     );
     // One that failed health checks got the signal of ECS, and its exit code says nothing.
     target.observe().await.expect("it starts another one");
     crash("canary", &[6], json!({"health": true})).await;
-    let codes = of(Count::ExitCodes).await;
+    let codes = of(Count::EndedWith).await;
     assert_eq!(codes.len(), 3, "{codes:?}");
     assert_eq!(of(Count::Restarts).await.len(), 4);
     proxy.take();

@@ -225,7 +225,14 @@ async fn a_target_on_aws_is_read_and_not_written() {
     let about: Vec<_> = checked.examined.iter().map(|f| f.about).collect();
     assert_eq!(
         about,
-        ["plugin", "parameters", "target", "permissions", "beginning"]
+        [
+            "plugin",
+            "parameters",
+            "target",
+            "permissions",
+            "beginning",
+            "evidence"
+        ]
     );
     let writes = ["Modify", "Update", "Register", "Create", "Delete", "Put"];
     let calls = proxy.take();
