@@ -665,7 +665,8 @@ impl World {
                 let looks = matches!(call, Call::Wait { .. } | Call::GetMetrics { .. });
                 let over = (looks && state.now >= self.end).then_some(Ending::Undecided);
                 let used_up = self.caps.used_up(state.calls, state.bytes);
-                if let Some(end) = over.or(used_up.map(Ending::Failed)) {
+                // A limit would have ended it, whatever came after.
+                if let Some(end) = used_up.map(Ending::Failed).or(over) {
                     state.stopped = Some(end);
                     return Err(Interrupted);
                 }

@@ -101,7 +101,7 @@ fn this_minute() -> i64 {
 async fn a_plan_says_which_faults_would_show() {
     let made = make(&Wish::default()).await;
     let minute = this_minute();
-    bottle::traffic(&made, 0, minute - 14..minute - 2, bottle::GOOD).await;
+    bottle::traffic(&made, 0, minute - 16..minute + 9, bottle::GOOD).await;
     let shown = of_target(&made, &["plan", &plugin("canary")]);
     let (_, said) = shown
         .split_once("\nwith the traffic of the last 15m, 10.0 requests a second of which 0 % fail, the strategy says:\n")
