@@ -1117,7 +1117,7 @@ mod tests {
 
     #[test]
     fn one_restart_is_said_and_no_more() {
-        let (world, outcome) = restarting(&[6, 7], &[], "{}");
+        let (world, outcome) = restarting(&[5, 6], &[], "{}");
         assert_eq!(outcome.verdict, Verdict::Promoted, "{}", outcome.reason);
         let said = warnings(&world, "stopped by itself");
         let [line] = said[..] else { panic!("{said:?}") };

@@ -243,9 +243,13 @@ async fn warnings(bottle: &Bottle) -> Vec<String> {
     let entries = bottle.journal().await.into_iter();
     let lines = entries.filter_map(|entry| match entry.event {
         Event::Exchanged {
-            call: Call::Log { level, message },
+            call:
+                Call::Log {
+                    level: Level::Warn,
+                    message,
+                },
             ..
-        } if level == Level::Warn => Some(message),
+        } => Some(message),
         _ => None,
     });
     lines.collect()

@@ -39,9 +39,12 @@ pub fn host() -> Arc<Host> {
     .clone()
 }
 
+/// A guest that one test loads and others wait for.
+type Shared = Arc<OnceCell<Arc<Plugin>>>;
+
 /// A guest, ready to run. Tests that begin at once share it: some take minutes to compile.
 pub async fn plugin(name: &str) -> Arc<Plugin> {
-    static KNOWN: OnceLock<Mutex<HashMap<String, Arc<OnceCell<Arc<Plugin>>>>>> = OnceLock::new();
+    static KNOWN: OnceLock<Mutex<HashMap<String, Shared>>> = OnceLock::new();
     let known = KNOWN.get_or_init(Mutex::default);
     let place = known
         .lock()

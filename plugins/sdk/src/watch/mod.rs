@@ -513,7 +513,6 @@ impl Watch {
             Err(e) => return self.silence(format!("the metrics cannot be read: {}", e.message)),
         };
         self.complete(rollout);
-        self.see_restarts(rollout);
         let level = fresh.level;
         let mut decision = None;
         let mut before_advance = None;
@@ -617,6 +616,13 @@ impl Watch {
         }
         if revised && !matches!(decision, Some(Decision::RollBack | Decision::GiveUp)) {
             self.rebuild(u64::MAX);
+        }
+        // Another service is asked for it, and no trouble there may keep traffic from going back.
+        if !matches!(
+            decision,
+            Some(Decision::RollBack | Decision::GiveUp | Decision::Retreat)
+        ) {
+            self.see_restarts(rollout);
         }
         if !any {
             return Looked {
