@@ -172,19 +172,19 @@ async fn a_rollout_that_was_cut_short_is_cut_short_again() {
     let corpus = Corpus::parse(&std::fs::read_to_string(path).expect("a file")).expect("a corpus");
     let scenario = &corpus.scenarios[0];
     let mut subject = Subject::new(canary.clone(), "canary", json!({}));
-    subject.caps.calls = Some(20);
+    subject.caps.calls = Some(21);
     let played = replicate::play(&subject, scenario, 0)
         .await
         .expect("it plays");
-    assert!(played.reason.contains("20 calls"), "{}", played.reason);
+    assert!(played.reason.contains("21 calls"), "{}", played.reason);
     let (header, pin) = parts(&played.journal);
     let replayed = replay(canary.as_ref(), header, pin, &played.journal).await;
-    assert_eq!((replayed.fit, replayed.calls), (Fit::Same, 20));
+    assert_eq!((replayed.fit, replayed.calls), (Fit::Same, 21));
     let answer = what_if(canary.as_ref(), header, pin, &played.journal).await;
     let Ending::Failed(why) = answer.end else {
         panic!("{:?}", answer.end);
     };
-    assert!(why.contains("20 calls"), "{why}");
+    assert!(why.contains("21 calls"), "{why}");
 }
 
 #[tokio::test]
