@@ -2,7 +2,6 @@
 //! own, so it is leased, checked, journaled and read back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::advice::{Advice, Ask, Input};
 use super::app::App;
@@ -17,9 +16,6 @@ use crate::model::{Capacity, Elsewhere, End, HostError, OtherRoute, Traffic, Wei
 use crate::rollout::roles::{roles, stable_by_sight};
 use crate::rollout::{Options, Standing};
 use crate::target::Target;
-
-/// How long the health of the arms is waited for, to say or refuse before anything is moved.
-const HEALTH_WITHIN: Duration = Duration::from_secs(10);
 
 /// The result of a verb that moved traffic.
 #[derive(Debug, Clone)]
@@ -284,9 +280,7 @@ async fn too_few(
     if from == to {
         return None;
     }
-    // Who moves the traffic looks at the health again, and refuses what it cannot read.
-    let read = tokio::time::timeout(HEALTH_WITHIN, target.health()).await;
-    let health = read.ok()?.ok()?;
+    let health = target.health().await.ok()?;
     let of = |arm: &str| {
         let found = health.iter().find(|h| h.arm == arm);
         found.map_or((0, 0), |h| (h.healthy, h.total))

@@ -92,6 +92,8 @@ pub struct Finding {
     pub suspicious: bool,
     /// Whether the stable arm has an incident of its own.
     pub incident: bool,
+    /// Whether stable's past is all that it was compared with.
+    pub past: bool,
     /// Whether so much failed at once that this interval would decide if one could.
     pub alarm: bool,
     /// Index of the stream that contributes most.
@@ -190,8 +192,9 @@ impl Evidence {
             };
             let spread = &calibration.spreads[at];
             let process = &mut self.streams[at];
-            process.warm_to(self.warm, &seen, stream);
             let zones = zones::of(interval, &seen, at);
+            let seen = zones::standardised(seen, &zones);
+            process.warm_to(self.warm, &seen, stream);
             process.accumulate(&seen, &zones, stream, spread, margin, bet.ln(), config);
             process.learn(&seen, spread, incident);
             process.remember(&seen, config, incident);
@@ -246,6 +249,7 @@ impl Evidence {
             log_limit,
             suspicious,
             incident,
+            past: false,
             alarm: self.streams.iter().any(|process| process.alarmed),
             top,
             streams: found,

@@ -135,11 +135,12 @@ impl Finding {
             Decision::Hold | Decision::GiveUp | Decision::Retreat
         );
         let suspicious = self.suspicious || held;
-        let mut text = format!(
-            "{}; {}",
-            certainty(self.log_evidence, self.log_limit, suspicious),
-            self.strongest(window),
-        );
+        let known = match self.past && self.log_evidence >= self.log_limit {
+            // What happens to the whole service looks like this too.
+            true => "it is worse, by what is known of stable's past alone".to_owned(),
+            false => certainty(self.log_evidence, self.log_limit, suspicious),
+        };
+        let mut text = format!("{known}; {}", self.strongest(window));
         if self.incident {
             text.push_str("; stable is in trouble too, so this time does not count");
         }

@@ -97,6 +97,7 @@ impl PastControl {
             log_limit: (1.0 / ALPHA).ln(),
             suspicious: log_evidence >= config.hold_evidence.ln(),
             incident: false,
+            past: true,
             alarm: false,
             top: (0..streams.len()).fold(0, |top, at| if term(at) > term(top) { at } else { top }),
             streams,

@@ -34,6 +34,28 @@ pub(crate) fn of(interval: &Interval, seen: &Seen, at: usize) -> Vec<[Counts; 2]
         .unwrap_or_else(|| vec![whole])
 }
 
+/// The stable arm as it would have done with the candidate's requests in each of these zones
+/// (direct standardisation): its rate there, weighted by the candidate's requests.
+pub(crate) fn standardised(seen: Seen, zones: &[[Counts; 2]]) -> Seen {
+    let Seen::Counts { candidate, stable } = seen else {
+        return seen;
+    };
+    if zones.len() < 2 || candidate.of <= 0.0 {
+        return seen;
+    }
+    let with_both = zones.iter().filter(|[c, s]| c.of > 0.0 && s.of > 0.0);
+    let (due, of) = with_both.fold((0.0, 0.0), |(due, of), [c, s]| {
+        (due + c.of * s.bad / s.of, of + c.of)
+    });
+    if of <= 0.0 {
+        return seen;
+    }
+    Seen::Counts {
+        candidate,
+        stable: Counts::new(due / of * stable.of, stable.of),
+    }
+}
+
 fn is_complete(split: &[[Counts; 2]], whole: [Counts; 2]) -> bool {
     let near = |a: f64, b: f64| (a - b).abs() <= (MISSING_MAX * b).max(1.0);
     (0..2).all(|arm| {
@@ -88,6 +110,18 @@ mod tests {
         assert_eq!(of(&interval(&[a]), &whole, 0), pooled, "a zone is missing");
         assert_eq!(of(&interval(&[]), &whole, 0), pooled, "none is known");
         assert_eq!(of(&interval(&[a, b]), &whole, 1), pooled, "not this stream");
+    }
+
+    #[test]
+    fn stable_is_taken_where_the_candidate_is() {
+        let zones = [
+            [Counts::new(20.0, 100.0), Counts::new(60.0, 300.0)],
+            [Counts::new(0.0, 0.0), Counts::new(7.0, 700.0)],
+        ];
+        let whole = counts((20.0, 100.0), (67.0, 1_000.0));
+        let there = counts((20.0, 100.0), (200.0, 1_000.0));
+        assert_eq!(standardised(whole, &zones), there);
+        assert_eq!(standardised(whole, &zones[..1]), whole);
     }
 
     #[test]

@@ -600,3 +600,34 @@ fn a_leak_is_found_and_a_day_is_none() {
         assert!(found(40, 0.5) >= 20, "correlation {together}");
     }
 }
+
+/// An outage of stable in a zone where the candidate has no tasks hides no fault of the
+/// candidate elsewhere, though it looks better than stable as a whole.
+#[test]
+fn an_outage_in_another_zone_hides_no_fault() {
+    let found = |split: bool| {
+        let mut dice = Dice(41);
+        let known = past(&mut dice, 9_500.0, 0.001);
+        let mut errors = Stream::errors();
+        errors.share = 1.0;
+        let config = textbook(vec![errors]).second_edition();
+        let mut gate = Gate::new(&known, config, endless(0.05));
+        (0..60).any(|_| {
+            let zones = [
+                [(0.0, 0.0), (dice.poisson(700.0), 7_000.0)],
+                [(dice.poisson(10.0), 500.0), (0.0, 2_500.0)],
+            ];
+            let sum = |arm: usize| {
+                let [a, b] = zones.map(|zone| zone[arm]);
+                (a.0 + b.0, a.1 + b.1)
+            };
+            let mut whole = interval(0.05, &[[sum(0), sum(1)]]);
+            if split {
+                whole.zones = zones.map(|zone| interval(0.05, &[zone]).seen).to_vec();
+            }
+            gate.look(&whole).0 == Decision::RollBack
+        })
+    };
+    assert!(!found(false), "as a whole");
+    assert!(found(true), "zone by zone");
+}

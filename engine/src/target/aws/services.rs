@@ -24,6 +24,9 @@ use crate::model::{Deployment, ErrorKind, HostError, Images, Millis};
 const REVISIONS_MAX: i32 = 5;
 /// How many pages of 100 tasks of a service are read: ECS allows 5,000 tasks.
 const TASK_PAGES_MAX: u32 = 50;
+/// The same of stopped tasks, which are asked for at every look: the way back shares the pace
+/// of calls.
+const STOPPED_PAGES_MAX: u32 = 5;
 
 /// A service that belongs to an arm.
 pub(super) fn service_of(arm: &FoundArm) -> Result<&ServiceId, HostError> {
@@ -278,14 +281,18 @@ async fn tasks(
     Ok((tasks, listed.next_token))
 }
 
-/// All tasks of a service that want that status.
+/// All tasks of a service that want that status; of stopped ones some hundreds at most.
 pub(super) async fn all_tasks(
     clients: &Clients,
     id: &ServiceId,
     status: DesiredStatus,
 ) -> Result<Vec<Task>, HostError> {
     let (mut all, mut from) = (vec![], None);
-    for _ in 0..TASK_PAGES_MAX {
+    let pages = match status {
+        DesiredStatus::Stopped => STOPPED_PAGES_MAX,
+        _ => TASK_PAGES_MAX,
+    };
+    for _ in 0..pages {
         let (page, next) = tasks(clients, id, status.clone(), (100, from)).await?;
         all.extend(page);
         from = next;

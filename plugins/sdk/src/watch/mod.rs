@@ -75,6 +75,8 @@ pub struct Watch {
     /// Whether it was said that other shares arrive than were set, at the current step.
     warned: bool,
     restarts: Restarts,
+    /// Why the candidate looks worse as a whole alone, and not zone by zone.
+    apart: Option<String>,
     slopes: Slopes,
     /// Where the share is while an alarm waits for the next sample.
     retreat: Option<retreat::Retreat>,
@@ -154,6 +156,7 @@ impl Watch {
             last: None,
             warned: false,
             restarts,
+            apart: None,
             slopes: Slopes::default(),
             retreat: None,
             settings,
@@ -243,6 +246,7 @@ impl Watch {
                 return Ok(Some(outcome));
             }
             self.give_way(rollout, &looked)?;
+            self.see_restarts(rollout);
             // An alarm is settled first.
             if hurried && !self.has_retreated() {
                 rollout.log(Level::Info, &format!("{title}: a person promoted it early"));
@@ -356,6 +360,7 @@ impl Watch {
                 if let Err(Error(why)) = self.give_way(rollout, &looked) {
                     return Some(inconclusive(format!("{title}: {why}")));
                 }
+                self.see_restarts(rollout);
             }
             if !heard && rollout.now() >= give_up {
                 return Some(inconclusive(format!("{title} in vain")));
@@ -466,6 +471,7 @@ impl Watch {
         skewed
             .or_else(|| self.restarting())
             .or_else(|| self.rising())
+            .or_else(|| self.apart.clone())
     }
 
     /// The time that the rates of a finding are from, in words.
@@ -508,7 +514,7 @@ impl Watch {
         let period = self.source.period;
         let begun = self.shares.first().map_or(self.frontier, |s| s.0);
         let since = (self.frontier - period * f64::from(REVISED_SAMPLES)).max(begun);
-        let fresh = match self.source.read(rollout, since) {
+        let mut fresh = match self.source.read(rollout, since) {
             Ok(fresh) => fresh,
             Err(e) => return self.silence(format!("the metrics cannot be read: {}", e.message)),
         };
@@ -519,7 +525,7 @@ impl Watch {
         let mut revised = false;
         let mut silence = "none has come yet".to_owned();
         let mut any = false;
-        for (start, arms) in &fresh.intervals {
+        for (start, arms) in &std::mem::take(&mut fresh.intervals) {
             #[allow(clippy::cast_precision_loss)]
             let at = *start as f64;
             // A sample in which the weights changed counts for the new ones, because its
@@ -542,7 +548,12 @@ impl Watch {
                 silence = why;
                 continue;
             }
-            let interval = self.source.interval(share, *start, arms, &fresh);
+            let mut interval = self.source.interval(share, *start, arms, &fresh);
+            if interval.zones.is_empty()
+                && let Some((known, _)) = self.taken.get(start)
+            {
+                interval.zones.clone_from(&known.zones);
+            }
             if step == self.gate.position().0 {
                 for (measured, seen) in self
                     .measured
@@ -566,29 +577,30 @@ impl Watch {
             any = true;
             let pace = self.gate.pace();
             let (mut said, mut finding) = self.gate.look(&interval);
-            if looks_worse(said, &finding)
-                && let Some(worst) = self.compare_by_zone(rollout)
+            if (looks_worse(said, &finding) || finding.incident)
+                && let Some(zones) = self.compare_by_zone(rollout)
                 && let Some((split, _)) = self.taken.get(start).cloned()
             {
+                // The samples that came with this one are compared so too.
+                fresh.zones = zones;
                 self.gate.return_to(pace);
                 self.rebuild(*start);
                 (said, finding) = self.gate.look(&split);
-                if !looks_worse(said, &finding) {
-                    let line = format!(
-                        "{}: it looks worse as a whole, and not zone by zone: {worst}; zones are compared from now on",
-                        self.title()
-                    );
-                    rollout.log(Level::Warn, &line);
-                }
             }
+            self.see_apart(rollout, *start, &fresh.zones, &finding);
+            if said == Decision::RollBack && fresh.zones_late && !self.has_retreated() {
+                // A zone that fails for both arms would look like this.
+                self.gate.return_to(pace);
+                said = Decision::Hold;
+            }
+            self.cautious += u32::from(self.caution().is_some());
             if said == Decision::Advance && self.unmeasured().is_some() {
                 self.gate.return_to(pace);
                 self.unmeasured += 1;
                 said = Decision::Hold;
             }
-            let cautious = said == Decision::Advance && self.caution().is_some();
-            self.cautious += u32::from(cautious);
-            if said == Decision::Advance && (cautious || self.doubt().is_some()) {
+            let careful = self.caution().is_some() || self.doubt().is_some();
+            if said == Decision::Advance && careful {
                 self.gate.return_to(pace);
                 said = Decision::Hold;
             }
@@ -617,14 +629,8 @@ impl Watch {
         if revised && !matches!(decision, Some(Decision::RollBack | Decision::GiveUp)) {
             self.rebuild(u64::MAX);
         }
-        // Another service is asked for it, and no trouble there may keep traffic from going back.
-        if !matches!(
-            decision,
-            Some(Decision::RollBack | Decision::GiveUp | Decision::Retreat)
-        ) {
-            self.see_restarts(rollout);
-        }
         if !any {
+            self.cautious += u32::from(self.restarting().is_some());
             return Looked {
                 level,
                 ..self.silence(silence)
@@ -645,8 +651,8 @@ impl Watch {
     }
 
     /// Splits what was seen by zone, from a target that was not asked for that yet. Returns
-    /// which zone is the worst of stable if it did.
-    fn compare_by_zone(&mut self, rollout: &mut Rollout) -> Option<String> {
+    /// the zones if it did.
+    fn compare_by_zone(&mut self, rollout: &mut Rollout) -> Option<source::ByZone> {
         if !self.settings.by_zone {
             return None;
         }
@@ -655,7 +661,45 @@ impl Watch {
         for (start, (interval, _)) in &mut self.taken {
             interval.zones = self.source.seen_by_zone(*start, &zones);
         }
-        self.source.worst_zone(&zones)
+        Some(zones)
+    }
+
+    /// Notes whether the candidate looks worse as a whole at the interval that began at
+    /// `start` (Unix ms), and not zone by zone, as was found. That takes nothing back, but the
+    /// candidate may be what a zone suffers from.
+    fn see_apart(
+        &mut self,
+        rollout: &mut Rollout,
+        start: u64,
+        zones: &source::ByZone,
+        found: &Finding,
+    ) {
+        let before = self.apart.take();
+        if zones.is_empty() || worse(found) {
+            return;
+        }
+        let whole = |(interval, step): &(Interval, usize)| {
+            (
+                Interval::whole(interval.share, interval.seen.clone()),
+                *step,
+            )
+        };
+        let Some((newest, _)) = self.taken.get(&start).map(whole) else {
+            return;
+        };
+        let earlier: Vec<(Interval, usize)> =
+            self.taken.range(..start).map(|(_, t)| whole(t)).collect();
+        let mut gate = self.gate.clone();
+        gate.rebuild(&earlier);
+        if !worse(&gate.look(&newest).1) {
+            return;
+        }
+        let worst = self.source.worst_zone(zones).unwrap_or_default();
+        let why = format!("it looks worse as a whole, and not zone by zone: {worst}");
+        if before.is_none() {
+            rollout.log(Level::Warn, &format!("{}: {why}", self.title()));
+        }
+        self.apart = Some(why);
     }
 
     /// Adds the requests without an answer to intervals that are old enough for their
@@ -745,7 +789,12 @@ impl Watch {
 
 /// Whether a look would take traffic back, or take no step, because of what it found.
 fn looks_worse(said: Decision, finding: &Finding) -> bool {
-    finding.suspicious || !matches!(said, Decision::Stay | Decision::Advance)
+    worse(finding) || !matches!(said, Decision::Stay | Decision::Advance)
+}
+
+/// Whether what was found speaks against the candidate.
+fn worse(finding: &Finding) -> bool {
+    finding.suspicious || finding.alarm || finding.log_evidence >= finding.log_limit
 }
 
 /// Whether a stream has a value of both arms, or of the candidate if it has all traffic.

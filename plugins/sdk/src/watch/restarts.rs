@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{Caution, Watch, source};
+use crate::duration::in_words;
 use crate::{ErrorKind, Level, Point, Rollout};
 
 /// The query by which a target tells how many tasks of an arm stopped by themselves, with a
@@ -13,7 +14,9 @@ const RESTARTS: &str = "engine:restarts";
 /// The same for those that ran out of memory, and the highest code with which one ended.
 const OUT_OF_MEMORY: &str = "engine:out-of-memory";
 const EXIT_CODES: &str = "engine:exit-codes";
-/// Stops at one step from which on tasks restart again and again.
+/// Newest samples in which stops count, also across steps, and their number from which on
+/// tasks restart again and again.
+const LATELY: f64 = 30.0;
 const AGAIN: f64 = 3.0;
 /// How many times as many for each task as stable's they must be.
 const TIMES: f64 = 3.0;
@@ -55,16 +58,19 @@ impl Restarts {
         }
     }
 
-    /// Begins to count anew.
+    /// A step begins, the first of which is the beginning of the count.
     pub(super) fn enter(&mut self, now: f64) {
-        self.since = now;
+        if self.since <= 0.0 {
+            (self.since, self.now) = (now, now);
+        }
         self.said = false;
     }
 
-    /// How many at this step, of stable and candidate. An interval in which it began counts.
+    /// How many lately, of stable and candidate. An interval in which that began counts.
     fn counts(&self, period: f64) -> [f64; 2] {
-        let of_step = self.known.range(source::key(self.since - period + 1.0)..);
-        of_step.fold([0.0; 2], |sum, (_, of)| [sum[0] + of[0], sum[1] + of[1]])
+        let since = self.since.max(self.now - LATELY * period);
+        let lately = self.known.range(source::key(since - period + 1.0)..);
+        lately.fold([0.0; 2], |sum, (_, of)| [sum[0] + of[0], sum[1] + of[1]])
     }
 
     /// Whether the candidate's newest is no older than that.
@@ -84,7 +90,7 @@ impl Restarts {
 }
 
 impl Watch {
-    /// Reads who stopped since the step began, and says it once for each time that it begins.
+    /// Reads who stopped lately, and says it once for each time that it begins.
     pub(super) fn see_restarts(&mut self, rollout: &mut Rollout) {
         let period = self.source.period;
         let names = [
@@ -95,14 +101,22 @@ impl Watch {
         if !restarts.watched {
             return;
         }
-        restarts.now = rollout.now();
-        match rollout.query(RESTARTS, (restarts.since - period).max(0.0)) {
+        let now = rollout.now();
+        let since = restarts.since.max(now - LATELY * period);
+        match rollout.query(RESTARTS, (since - period).max(0.0)) {
             Ok(points) => restarts.add(&names, points),
             Err(error) => {
                 restarts.watched = may_pass(rollout, error.kind, &error.message);
+                // What nobody sees any more must hold nothing for ever.
+                if !restarts.watched {
+                    restarts.known.clear();
+                    restarts.newest = None;
+                }
                 return;
             }
         }
+        // The time in which nothing could be read was not a quiet one.
+        restarts.now = now;
         let [_, candidate] = restarts.counts(period);
         let mut known = restarts.known.iter().rev();
         #[allow(clippy::cast_precision_loss)]
@@ -143,7 +157,7 @@ impl Watch {
             && candidate / of_candidate >= TIMES * stable / of_stable
     }
 
-    /// Which tasks stopped at this step, in words.
+    /// Which tasks stopped lately, in words.
     fn restarted(&self, stable: &str, candidate: &str) -> String {
         let [of_stable, of_candidate] = self.restarts.counts(self.source.period);
         let cause = match self.restarts.cause.as_str() {
@@ -158,11 +172,12 @@ impl Watch {
             true => format!("none of {stable}"),
             false => format!("{of_stable:.0} of {stable}"),
         };
+        let lately = in_words(LATELY * self.source.period);
         let again = match self.restart_again() {
             true => "tasks restart again and again: ",
             false => "",
         };
-        format!("{again}{own} at this step{cause}, and {theirs}")
+        format!("{again}{own} in the last {lately}{cause}, and {theirs}")
     }
 
     /// The same, while it is news.

@@ -11,7 +11,8 @@ use analysis::{Counts, Interval, Moments, Past, Seen};
 use super::settings::Custom;
 use crate::gate::Window;
 use crate::{Error, ErrorKind, HostError, Level, MetricsQuery, Point, Rollout, Sample};
-use zones::{ByZone, Zones};
+pub(super) use zones::ByZone;
+use zones::Zones;
 
 /// The query by which a target tells how many requests got no answer from an arm, where
 /// it counts them. No rollout file has a query of this name.
@@ -79,7 +80,9 @@ pub(super) struct Fresh {
     /// By start (Unix ms).
     pub(super) intervals: BTreeMap<u64, Arms>,
     /// The same by zone, if zones are read.
-    zones: ByZone,
+    pub(super) zones: ByZone,
+    /// Whether they could not be read now.
+    pub(super) zones_late: bool,
     points: Points,
     /// The candidate and the stable arm over all of it.
     pub(super) level: (Window, Window),
@@ -318,7 +321,7 @@ impl Source {
             Window::of(&samples, rollout.stable()),
         );
         let points = self.points(rollout, since);
-        let zones = self.zones_since(rollout, since)?;
+        let (zones, zones_late) = self.zones_since(rollout, since);
         let mut intervals: BTreeMap<u64, Arms> = BTreeMap::new();
         for sample in samples {
             if let Some(arm) = self.arm_of(&sample, since) {
@@ -329,6 +332,7 @@ impl Source {
         Ok(Fresh {
             intervals,
             zones,
+            zones_late,
             points,
             level,
         })

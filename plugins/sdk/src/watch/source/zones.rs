@@ -36,54 +36,54 @@ impl Source {
         if self.zones != Zones::Unasked {
             return None;
         }
-        // What cannot be read now may be later.
-        let zones = self.read_zones(rollout, since).ok()?;
-        self.zones = match zones.values().any(|arms| arms.len() > 1) {
-            true => Zones::Read(0),
-            false => Zones::None,
-        };
-        (self.zones == Zones::Read(0)).then_some(zones)
-    }
-
-    /// The same for every read; nothing unless zones were found. Samples that come without
-    /// them are waited for a few times, and are compared as a whole then.
-    pub(super) fn zones_since(
-        &mut self,
-        rollout: &mut Rollout,
-        since: f64,
-    ) -> Result<ByZone, HostError> {
-        let Zones::Read(failed) = self.zones else {
-            return Ok(ByZone::new());
-        };
-        match self.read_zones(rollout, since) {
-            Err(error) if failed + 1 < TRIES => {
-                self.zones = Zones::Read(failed + 1);
-                Err(error)
-            }
-            Err(_) => Ok(ByZone::new()),
-            Ok(zones) => {
-                self.zones = Zones::Read(0);
-                Ok(zones)
-            }
+        // What cannot be read now, or is not there yet, may be later.
+        let (zones, others) = self.read_zones(rollout, since).ok()?;
+        let splits = zones.values().any(|arms| arms.len() > 1);
+        match (splits, others) {
+            (true, _) => self.zones = Zones::Read(0),
+            (false, true) => self.zones = Zones::None,
+            (false, false) => {}
         }
+        splits.then_some(zones)
     }
 
-    fn read_zones(&self, rollout: &mut Rollout, since: f64) -> Result<ByZone, HostError> {
+    /// The same for every read, if zones were found; and whether they are late: they could
+    /// not be read now, and are worth a few more tries.
+    pub(super) fn zones_since(&mut self, rollout: &mut Rollout, since: f64) -> (ByZone, bool) {
+        let Zones::Read(failed) = self.zones else {
+            return (ByZone::new(), false);
+        };
+        let read = self.read_zones(rollout, since);
+        let failed = match read {
+            Ok(_) => 0,
+            Err(_) => (failed + 1).min(TRIES),
+        };
+        self.zones = Zones::Read(failed);
+        (
+            read.map_or_else(|_| ByZone::new(), |(zones, _)| zones),
+            failed > 0 && failed < TRIES,
+        )
+    }
+
+    /// The samples that name a zone, and whether there were others.
+    fn read_zones(&self, rollout: &mut Rollout, since: f64) -> Result<(ByZone, bool), HostError> {
         let query = MetricsQuery {
             since,
             over_ms: self.over_ms(),
             by_zone: true,
         };
-        let mut zones = ByZone::new();
+        let (mut zones, mut others) = (ByZone::new(), false);
         for sample in rollout.query_samples(&query)? {
-            if let Some(arm) = self.arm_of(&sample, since)
-                && let Some(zone) = sample.zone.clone()
-            {
-                let of_zones = zones.entry(key(sample.start)).or_default();
-                of_zones.entry(zone).or_default()[arm] = Some(sample);
+            match (self.arm_of(&sample, since), sample.zone.clone()) {
+                (Some(arm), Some(zone)) => {
+                    let of_zones = zones.entry(key(sample.start)).or_default();
+                    of_zones.entry(zone).or_default()[arm] = Some(sample);
+                }
+                (Some(_), None) => others = true,
+                (None, _) => {}
             }
         }
-        Ok(zones)
+        Ok((zones, others))
     }
 
     /// What the streams of every target have seen in each zone in the interval that began at
