@@ -27,10 +27,9 @@ impl Past {
 
     fn total(&self, interval: usize, stream: usize) -> Counts {
         let zones = self.intervals[interval].iter();
-        zones.fold(Counts::default(), |sum, zone| Counts {
-            bad: sum.bad + zone[stream].bad,
-            of: sum.of + zone[stream].of,
-        })
+        zones
+            .map(|zone| zone[stream])
+            .fold(<_>::default(), Counts::and)
     }
 }
 
@@ -154,12 +153,7 @@ const SWAY: f64 = 0.15;
 /// the prior, which is worth `prior_weight` blocks.
 fn sway(totals: &[Counts], dispersion: f64, prior_weight: f64) -> f64 {
     let prior = SWAY * SWAY;
-    let sum = |of: &[Counts]| {
-        of.iter().fold(Counts::default(), |sum, t| Counts {
-            bad: sum.bad + t.bad,
-            of: sum.of + t.of,
-        })
-    };
+    let sum = |of: &[Counts]| of.iter().copied().fold(<_>::default(), Counts::and);
     let all = sum(totals);
     let rate = all.bad / all.of.max(1.0);
     let (mut squares, mut error, mut blocks) = (0.0, 0.0, 0.0);
@@ -232,22 +226,15 @@ fn heterogeneity(
         return (prior_between, prior_within);
     }
     let sum = |zone: usize, block: usize| {
-        (0..BLOCK).fold(Counts::default(), |sum, i| {
-            let counts = past.intervals[block * BLOCK + i][zone][at];
-            Counts {
-                bad: sum.bad + counts.bad,
-                of: sum.of + counts.of,
-            }
-        })
+        let counts = (0..BLOCK).map(|i| past.intervals[block * BLOCK + i][zone][at]);
+        counts.fold(Counts::default(), Counts::and)
     };
     let cells: Vec<Vec<Counts>> = (0..zones)
         .map(|zone| (0..blocks).map(|block| sum(zone, block)).collect())
         .collect();
     let column = |block: usize| {
-        cells.iter().fold(Counts::default(), |sum, zone| Counts {
-            bad: sum.bad + zone[block].bad,
-            of: sum.of + zone[block].of,
-        })
+        let zones = cells.iter().map(|zone| zone[block]);
+        zones.fold(Counts::default(), Counts::and)
     };
     let all: Vec<Counts> = (0..blocks)
         .map(column)

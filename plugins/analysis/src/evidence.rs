@@ -372,10 +372,9 @@ impl Process {
                 let gains: Vec<f64> = gains.collect();
                 self.note_sudden(candidate, stable);
                 self.gain(&gains, stream, log_bet, config);
-                let compared = |[c, s]: &&[Counts; 2]| c.of > 0.0 && s.of > 0.0;
-                let excess = zones.iter().filter(compared);
-                let excess = excess.map(|[c, s]| c.bad - c.of * s.bad / s.of);
-                self.excess += excess.sum::<f64>();
+                if stable.of > 0.0 && candidate.of > 0.0 {
+                    self.excess += candidate.bad - candidate.of * stable.bad / stable.of;
+                }
             }
             Seen::Moments { candidate, stable } => {
                 let shift = Shift::of(candidate, stable, stream, spread.dispersion);

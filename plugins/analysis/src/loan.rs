@@ -38,8 +38,7 @@ pub(crate) fn lent(
         let noise = (spread.dispersion * expected.max(EXPECTED_MIN)).sqrt();
         seen.bad <= times * expected + deviations * noise
     };
-    let recent = Counts::new(lately.bad + stable.bad, lately.of + stable.of);
-    if !is_usual(recent) || !is_usual(stable) {
+    if !is_usual(lately.and(stable)) || !is_usual(stable) {
         return Counts::default();
     }
     let of = (CONTROL_ENOUGH * candidate.of - stable.of)

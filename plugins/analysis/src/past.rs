@@ -76,7 +76,7 @@ impl PastControl {
             }
             let mixed = log_sum_exp(log_a.iter().copied()) - index(GRID.len()).ln();
             let sum = &mut self.sums[at];
-            *sum = Counts::new(sum.bad + counts.bad, sum.of + counts.of);
+            *sum = sum.and(counts);
             if at < 2 {
                 excess += (sum.bad - sum.of * past).max(0.0);
             }

@@ -93,10 +93,7 @@ impl Watch {
     /// Reads who stopped lately, and says it once for each time that it begins.
     pub(super) fn see_restarts(&mut self, rollout: &mut Rollout) {
         let period = self.source.period;
-        let names = [
-            rollout.stable().name.clone(),
-            rollout.candidate().name.clone(),
-        ];
+        let names = self.source.names();
         let restarts = &mut self.restarts;
         if !restarts.watched {
             return;
@@ -104,7 +101,7 @@ impl Watch {
         let now = rollout.now();
         let since = restarts.since.max(now - LATELY * period);
         match rollout.query(RESTARTS, (since - period).max(0.0)) {
-            Ok(points) => restarts.add(&names, points),
+            Ok(points) => restarts.add(names, points),
             Err(error) => {
                 restarts.watched = may_pass(rollout, error.kind, &error.message);
                 // What nobody sees any more must hold nothing for ever.

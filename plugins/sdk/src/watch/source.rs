@@ -223,7 +223,7 @@ impl Source {
         for [candidate, stable] in intervals.filter_map(|(at, seen)| self.without_answer(seen, at))
         {
             for (sum, counts) in sums.iter_mut().zip([candidate, stable]) {
-                *sum = Counts::new(sum.bad + counts.bad, sum.of + counts.of);
+                *sum = sum.and(counts);
             }
         }
         let [candidate, stable] = sums;
